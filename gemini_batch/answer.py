@@ -1,0 +1,245 @@
+"""What an answer means: pure, and never surprised by what a server sends.
+
+Shapes: GenerateContentResponse of https://generativelanguage.googleapis.com/$discovery/rest?version=v1beta (August 2026), and every 200
+without an image that has been seen in the wild. An unknown value is data; only an answer that is no JSON object is malformed.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from gemini_batch.records import (
+    Answer,
+    ApiError,
+    Failure,
+    FailureKind,
+    IncomingImage,
+    Outcome,
+    QuotaViolation,
+    Reply,
+    Usage,
+)
+
+EMPTY = "EMPTY"
+"""The block reason of a 200 that has no image and does not say why."""
+
+MAX_MESSAGE_CHARS = 2_000
+# "Please retry in 34.286670503s.", "10h17m5.72s", "739.5ms".
+_RETRY_IN = re.compile(r"retry in\s+((?:[\d.]+(?:ms|h|m|s))+)", re.IGNORECASE)
+_DURATION_PIECE = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)", re.IGNORECASE)
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_HTML_TAG = re.compile(r"<(?:style|script).*?</(?:style|script)>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+
+
+def judge(answer: Answer | Failure) -> Outcome:
+    """Return what came back as a `Reply`, an `ApiError`, or the `Failure` that it already was."""
+    if isinstance(answer, Failure):
+        return answer
+    if 200 <= answer.http_status < 300:
+        return _reply(answer)
+    return _api_error(answer)
+
+
+def duration_s(text: str) -> float | None:
+    """Return the seconds of a duration such as `34s`, `35.174346048s`, `10h17m5.72s` or `739ms`; None when it is none."""
+    pieces = _DURATION_PIECE.findall(text)
+    if not pieces or "".join(number + unit for number, unit in pieces) != text.strip():
+        return None
+    return float(sum(float(number) * _SECONDS[unit.lower()] for number, unit in pieces))
+
+
+# --- a 200 ------------------------------------------------------------------------------------------------------------
+
+
+def _reply(answer: Answer) -> Reply | Failure:
+    body = _load(answer.body)
+    if not isinstance(body, dict):
+        return Failure(FailureKind.MALFORMED, "the answer is not a JSON object", may_be_billed=True)
+    candidates = [candidate for candidate in _list(body.get("candidates")) if isinstance(candidate, dict)]
+    parts = [part for candidate in candidates for part in _list(_dict(candidate.get("content")).get("parts"))]
+    parts = [part for part in parts if isinstance(part, dict)]
+    image, drafts = _images(parts, answer.images)
+    first = candidates[0] if candidates else {}
+    block_reason = _text(_dict(body.get("promptFeedback")).get("blockReason"))
+    finish_reason = _text(first.get("finishReason"))
+    if image is None and block_reason is None and finish_reason in {None, "STOP", "FINISH_REASON_UNSPECIFIED"}:
+        block_reason = EMPTY
+    texts = [part["text"] for part in parts if isinstance(part.get("text"), str) and part.get("thought") is not True]
+    return Reply(
+        image=image,
+        drafts=drafts,
+        text="".join(texts) or None,
+        finish_reason=finish_reason,
+        finish_message=_text(first.get("finishMessage")),
+        block_reason=block_reason,
+        safety_ratings=_list(first.get("safetyRatings"))
+        or _list(_dict(body.get("promptFeedback")).get("safetyRatings")),
+        usage=_usage(body.get("usageMetadata")),
+        model_version=_text(body.get("modelVersion")),
+        response_id=_text(body.get("responseId")),
+    )
+
+
+def _images(
+    parts: list[dict[str, Any]], arrived: tuple[IncomingImage, ...]
+) -> tuple[IncomingImage | None, tuple[IncomingImage, ...]]:
+    """Return the result, the last image that is not a thought, and the others; an image without bytes is none."""
+    result: IncomingImage | None = None
+    all_images: list[IncomingImage] = []
+    for part in parts:
+        inline = _dict(part.get("inlineData"))
+        image = _arrived(inline.get("data"), arrived)
+        if image is None:
+            continue
+        image = replace(image, mime_type=_text(inline.get("mimeType")) or "")
+        all_images.append(image)
+        if part.get("thought") is not True:
+            result = image
+    return result, tuple(image for image in all_images if image is not result)
+
+
+def _arrived(mark: Any, arrived: tuple[IncomingImage, ...]) -> IncomingImage | None:
+    # The sieve put "#i" in the place of each image's base64, and nothing else can be a string there.
+    if not isinstance(mark, str) or not mark.startswith("#"):
+        return None
+    image = arrived[int(mark[1:])]
+    return image if image.size_bytes else None
+
+
+def _usage(value: Any) -> Usage | None:
+    if not isinstance(value, dict):
+        return None
+    details = {
+        "prompt": _by_modality(value.get("promptTokensDetails")),
+        "candidates": _by_modality(value.get("candidatesTokensDetails")),
+    }
+    return Usage(
+        prompt_tokens=_count(value.get("promptTokenCount")),
+        candidates_tokens=_count(value.get("candidatesTokenCount")),
+        thoughts_tokens=_count(value.get("thoughtsTokenCount")),
+        total_tokens=_count(value.get("totalTokenCount")),
+        by_modality={name: counts for name, counts in details.items() if counts},
+    )
+
+
+def _by_modality(value: Any) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for entry in _list(value):
+        name, count = _dict(entry).get("modality"), _count(_dict(entry).get("tokenCount"))
+        if isinstance(name, str) and count is not None:
+            counts[name] = counts.get(name, 0) + count
+    return counts
+
+
+# --- anything else ----------------------------------------------------------------------------------------------------
+
+
+def _api_error(answer: Answer) -> ApiError:
+    body = _load(answer.body)
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return ApiError(answer.http_status, "", None, _plain(answer.body), answer.retry_after_s)
+    message = _text(error.get("message")) or f"HTTP {answer.http_status}"
+    details = [detail for detail in _list(error.get("details")) if isinstance(detail, dict)]
+    delays = [answer.retry_after_s, *_delays_s(message, details)]
+    return ApiError(
+        http_status=answer.http_status,
+        status=_text(error.get("status")) or "",
+        reason=next((reason for detail in details if (reason := _text(detail.get("reason")))), None),
+        message=_shortened(message),
+        retry_delay_s=max((delay for delay in delays if delay is not None), default=None),
+        violations=tuple(_violations(details)),
+        fields=tuple(_fields(details)),
+    )
+
+
+def _delays_s(message: str, details: list[dict[str, Any]]) -> Iterator[float | None]:
+    if match := _RETRY_IN.search(message):
+        yield duration_s(match[1])
+    for detail in details:
+        if _is(detail, "RetryInfo"):
+            yield duration_s(_text(detail.get("retryDelay")) or "")
+
+
+def _violations(details: list[dict[str, Any]]) -> Iterator[QuotaViolation]:
+    for detail in details:
+        if _is(detail, "QuotaFailure"):
+            for violation in filter(None, map(_dict, _list(detail.get("violations")))):
+                value = violation.get("quotaValue")
+                yield QuotaViolation(
+                    quota_id=_text(violation.get("quotaId")) or "",
+                    quota_metric=_text(violation.get("quotaMetric")) or "",
+                    quota_value=None if value is None else str(value),
+                )
+
+
+def _fields(details: list[dict[str, Any]]) -> Iterator[str]:
+    for detail in details:
+        if _is(detail, "BadRequest"):
+            for violation in _list(detail.get("fieldViolations")):
+                if name := _text(_dict(violation).get("field")):
+                    yield name
+
+
+def _is(detail: dict[str, Any], kind: str) -> bool:
+    return str(detail.get("@type", "")).endswith(f"google.rpc.{kind}")
+
+
+def _plain(body: bytes) -> str:
+    """Return the words of a front end's HTML or text."""
+    text = body[: 16 * MAX_MESSAGE_CHARS].decode(errors="replace")
+    return _shortened(" ".join(_HTML_TAG.sub(" ", text).split())) or "the answer has no text"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
+
+
+# --- JSON of any shape ------------------------------------------------------------------------------------------------
+
+
+def _load(body: bytes) -> Any:
+    """Return the parsed JSON, or None; with lone surrogates, which orjson refuses, an answer is still an answer."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return _writable(json.loads(body.decode("utf-8", errors="replace"), strict=False))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _writable(value: Any) -> Any:
+    """Return the value with all that could not be written again as JSON made harmless."""
+    match value:
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case int() if abs(value) >= 1 << 63:
+            return str(value)
+        case list():
+            return [_writable(item) for item in value]
+        case dict():
+            return {_writable(key): _writable(item) for key, item in value.items()}
+        case _:
+            return value
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -1,0 +1,59 @@
+"""`plan`: check the manifest and say what a run would do; sends nothing."""
+
+import sys
+from argparse import Namespace
+
+import orjson
+
+from gemini_batch import engine
+from gemini_batch.cli.options import output_folder, run_config
+from gemini_batch.errors import ExitCode
+from gemini_batch.plan import Verdict
+from gemini_batch.progress import least_time, usd
+
+
+def main(options: Namespace) -> int:
+    """Print the plan of a manifest; return the exit code."""
+    config, out = run_config(options, needs_key=False), output_folder(options)
+    with engine.planned(options.manifest, out, config) as planned:
+        plan, total, time = planned.plan, planned.plan.total, planned.duration
+        found = {
+            "manifest": str(options.manifest),
+            "out": str(out),
+            "tier": config.tier,
+            "calls": len(plan),
+            "done": plan.count(Verdict.DONE),
+            "to_send": plan.todo,
+            "edited": plan.count(Verdict.EDITED),
+            "input_tokens": total.input_tokens,
+            "output_tokens": total.output_tokens,
+            "cost_usd": total.cost_usd,
+            "sending_s": round(time.sending_s, 1),
+            "days": time.days,
+            "bound_by": time.bound_by,
+            "models": [
+                {"model": model, "image_size": size, "calls": tally.calls, "cost_usd": tally.cost_usd}
+                for (model, size), tally in sorted(plan.tallies.items())
+            ],
+        }
+    sys.stdout.write(orjson.dumps(found).decode() + "\n" if options.json else _text(found))
+    return ExitCode.DONE
+
+
+def _text(found: dict[str, object]) -> str:
+    lines = [
+        f"{found['manifest']}: valid; {found['calls']:,} calls, {found['done']:,} done, {found['to_send']:,} to send",
+    ]
+    if found["edited"]:
+        lines.append(f"  edited  {found['edited']:,} were done and edited since: they will be paid for again")
+    for entry in found["models"]:  # type: ignore[attr-defined] # built above
+        lines.append(f"  {entry['calls']:>6,}  {entry['model']}  {entry['image_size']}  {usd(entry['cost_usd'])}")
+    if found["to_send"]:
+        free = " ($0 if the project has no billing)" if found["tier"] == "free" else ""
+        lines += [
+            f"  tokens  about {found['input_tokens']:,} in, {found['output_tokens']:,} out",
+            f"  cost    {usd(found['cost_usd'])} at list price{free}",  # type: ignore[arg-type] # built above
+            f"  time    tier {found['tier']}: {least_time(found['sending_s'], found['days'], found['bound_by'])}",  # type: ignore[arg-type] # built above
+        ]
+    lines.append(f"  into    {found['out']}")
+    return "\n".join(lines) + "\n"

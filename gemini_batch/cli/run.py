@@ -1,0 +1,83 @@
+"""`run`: send what is not done yet."""
+
+import asyncio
+import shlex
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gemini_batch import engine
+from gemini_batch.cli.options import output_folder, run_config
+from gemini_batch.config import RunConfig
+from gemini_batch.progress import Lines
+from gemini_batch.records import Stop, StopReason
+from gemini_batch.summary import Summary
+
+_STOP_OF_SIGNAL = {
+    signal.SIGINT: Stop(StopReason.INTERRUPTED, "interrupted"),
+    signal.SIGTERM: Stop(StopReason.TERMINATED, "asked to end"),
+}
+
+
+def main(options: Namespace) -> int:
+    """Run a manifest; return the exit code."""
+    config, out = run_config(options, needs_key=True), output_folder(options)
+    again = shlex.join(["python", "-m", "gemini_batch", *options.argv])
+    lines = Lines(str(options.manifest), is_terminal=sys.stderr.isatty(), is_quiet=options.quiet, again=again)
+    with engine.prepared(options.manifest, out, config, lines.observe) as run:
+        summary = asyncio.run(_send(run, config))
+    lines.end(summary)
+    if options.json:
+        sys.stdout.buffer.write(summary.json())
+        sys.stdout.flush()
+    return summary.exit_code
+
+
+async def _send(run: engine.Run, config: RunConfig) -> Summary:
+    """Send with the signals at work: the first one drains, the second abandons what is in flight."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    seen: list[signal.Signals] = []
+
+    def on_signal(received: signal.Signals) -> None:
+        seen.append(received)
+        if len(seen) == 1:
+            run.stop(_STOP_OF_SIGNAL[received])
+        elif task is not None:
+            task.cancel()
+
+    for each in _STOP_OF_SIGNAL:
+        loop.add_signal_handler(each, on_signal, each)
+    try:
+        async with _server(config) as base_url:
+            return await run.send(base_url)
+    except asyncio.CancelledError:
+        if run.summary is None:
+            raise
+        return run.summary
+    finally:
+        for each in _STOP_OF_SIGNAL:
+            loop.remove_signal_handler(each)
+
+
+@asynccontextmanager
+async def _server(config: RunConfig) -> AsyncIterator[str]:
+    """Give the address to send to; for `--simulate`, of a simulator that lives as long as the run."""
+    if config.base_url is not None:
+        yield config.base_url
+        return
+    from gemini_batch.simulator import Simulator, SimulatorConfig
+
+    limits = config.limits
+    settings = SimulatorConfig(
+        tier="unlimited",
+        requests_per_min=limits.requests_per_min,
+        requests_per_day=limits.requests_per_day,
+        tokens_per_min=limits.tokens_per_min,
+        images_per_min=limits.images_per_min,
+        usd_per_10min=limits.usd_per_10min,
+        minute_s=limits.minute_s,
+    )
+    async with Simulator(settings) as simulator:
+        yield simulator.base_url

@@ -1,0 +1,62 @@
+"""`status`: what an output folder holds."""
+
+import sys
+from argparse import Namespace
+from collections import Counter
+from pathlib import Path
+
+import orjson
+
+from gemini_batch.errors import ConfigError, ExitCode
+from gemini_batch.progress import usd
+from gemini_batch.results import FILE_NAME, newest_rows
+from gemini_batch.summary import FILE_NAME as SUMMARY
+
+
+def main(options: Namespace) -> int:
+    """Print counts, tokens and cost of the newest rows, and the images that are not there any more; return the exit code."""
+    out: Path = options.out
+    if not (out / FILE_NAME).exists():
+        raise ConfigError(f"{out}: has no {FILE_NAME}; name the output folder of a run, such as jobs.out")
+    by_status: Counter[str] = Counter()
+    missing: list[str] = []
+    cost_usd, unpriced, tokens = 0.0, 0, 0
+    for row in newest_rows(out):
+        by_status[row["status"]] += 1
+        missing += [image["path"] for image in row["images"] if not (out / image["path"]).exists()]
+        tokens += (row["usage"] or {}).get("total_tokens") or 0
+        if row["cost_usd"] is None:
+            unpriced += 1
+        else:
+            cost_usd += row["cost_usd"]
+    found = {
+        "out": str(out),
+        "by_status": dict(by_status),
+        "total_tokens": tokens,
+        "cost_usd": round(cost_usd, 6),
+        "unpriced": unpriced,
+        "missing_images": missing,
+        "last_run": _last_run(out),
+    }
+    sys.stdout.write(orjson.dumps(found).decode() + "\n" if options.json else _text(found, missing))
+    return ExitCode.DONE
+
+
+def _last_run(out: Path) -> dict[str, object] | None:
+    try:
+        summary = orjson.loads((out / SUMMARY).read_bytes())
+    except (FileNotFoundError, orjson.JSONDecodeError):
+        return None
+    wanted = ("manifest", "exit_code", "calls", "left", "run_again_at", "ended_at")
+    return {name: summary.get(name) for name in wanted}
+
+
+def _text(found: dict[str, object], missing: list[str]) -> str:
+    lines = [f"{found['out']}: {found['total_tokens']:,} tokens, {usd(found['cost_usd'])} at list price"]  # type: ignore[arg-type] # built above
+    lines += [f"  {count:>6,}  {status}" for status, count in found["by_status"].items()]  # type: ignore[attr-defined] # built above
+    if last := found["last_run"]:
+        lines.append(
+            f"  last run of {last['manifest']}: exit {last['exit_code']}, {last['left']:,} of {last['calls']:,} left"
+        )  # type: ignore[index] # built above
+    lines += [f"  missing: {path}" for path in missing]
+    return "\n".join(lines) + "\n"

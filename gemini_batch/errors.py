@@ -1,0 +1,113 @@
+"""What can go wrong before or around a run, as exceptions that a person can act on.
+
+::
+
+    GeminiBatchError
+    ├── InputError              mend the input, then run again
+    │   ├── ManifestError       one or more lines of the manifest are wrong
+    │   └── ConfigError         a flag, a config file, a tier or the environment is wrong
+    │       └── NoKeyError      there is no API key
+    ├── FolderBusyError         another run holds the output folder
+    └── StorageError            the disk or a file of the output folder failed
+
+Whatever goes wrong with one call is a value and never raised: `gemini_batch.records.Failure`, and the `Stop` of a whole run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """What the process says at its end. Of several that apply, the first in DESIGN's order is used."""
+
+    DONE = 0  # all done, or nothing to do
+    BUG = 1
+    USAGE = 2
+    BAD_INPUT = 3  # the manifest or the config
+    INCOMPLETE = 4  # ended, and some newest row is failed, rejected or uncertain
+    STOPPED = 5  # by quota, billing, budget, deadline or outage: run again later
+    REFUSED = 6  # key or permission
+    BUSY = 7  # another run holds the folder
+    STORAGE = 8  # disk or store
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class GeminiBatchError(Exception):
+    """The root of every error that this package raises on purpose; its text is a sentence for a person."""
+
+    exit_code: ClassVar[ExitCode]
+
+
+class InputError(GeminiBatchError):
+    """What the person gave is wrong; nothing was sent."""
+
+    exit_code = ExitCode.BAD_INPUT
+
+
+class ConfigError(InputError):
+    """A flag, a config file, a tier or the environment is wrong; nothing was sent."""
+
+
+class NoKeyError(ConfigError):
+    """There is no API key; nothing was sent."""
+
+    exit_code = ExitCode.REFUSED
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong in one line of a manifest.
+
+    Attributes:
+        line: Line number, from 1; 0 when the file as a whole is meant.
+        field: The field's path in the line (`images[0]`), or `""` for the line as a whole.
+        message: What was found, what is allowed, and what to do where that is not plain.
+    """
+
+    line: int
+    field: str
+    message: str
+
+    def text(self, source: str) -> str:
+        """Return `source:line: field: message`, without the parts that do not apply."""
+        where = f"{source}:{self.line}" if self.line else source
+        return f"{where}: {self.field}: {self.message}" if self.field else f"{where}: {self.message}"
+
+
+class ManifestError(InputError):
+    """The manifest has problems; nothing was sent.
+
+    Attributes:
+        source: The manifest's path, as the person gave it.
+        problems: The first problems in the order of lines, at most the number that is shown.
+        total: How many problems there are in all.
+    """
+
+    def __init__(self, source: str, problems: Sequence[Problem], total: int | None = None) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        self.total = len(self.problems) if total is None else total
+        super().__init__("\n".join(self.lines()))
+
+    def lines(self) -> list[str]:
+        """Return one text a problem, and a last one that counts those not shown."""
+        shown = [problem.text(self.source) for problem in self.problems]
+        hidden = self.total - len(shown)
+        if hidden:
+            shown.append(f"{self.source}: and {hidden:,} more problems like these")
+        return shown
+
+
+class FolderBusyError(GeminiBatchError):
+    """Another run holds the output folder."""
+
+    exit_code = ExitCode.BUSY
+
+
+class StorageError(GeminiBatchError):
+    """The disk, or a file of the output folder, failed or can't be trusted."""
+
+    exit_code = ExitCode.STORAGE

@@ -1,0 +1,95 @@
+"""What a run tells while it goes on; the engine emits, whoever watches decides what to show."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from gemini_batch.records import ResultRow, Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """Something that an earlier, killed run left behind was put right."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """The manifest is valid and the first request is about to be sent.
+
+    Attributes:
+        todo: Calls to send.
+        done: Calls that were finished by earlier runs.
+        edited: Calls of `todo` whose line was edited since: they are paid for again.
+        cost_usd: What `todo` costs at list price; None when a model's price is unknown.
+        duration_s: How long the quota takes for it, at the least, days of waiting left out.
+        days: On how many Pacific dates.
+        bound_by: The limit that takes the longest; "" when there is none.
+        out: The output folder.
+        tier: The tier's name.
+    """
+
+    todo: int
+    done: int
+    edited: int
+    cost_usd: float | None
+    duration_s: float
+    days: int
+    bound_by: str
+    out: str
+    tier: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallSent:
+    """An attempt's request is leaving."""
+
+    call_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallRetrying:
+    """An attempt gave nothing; the call is sent again after `wait_s` seconds."""
+
+    call_id: str
+    attempt: int
+    wait_s: float
+    message: str
+    may_be_billed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallAbandoned:
+    """The run was cancelled while the call was in flight: it may have been billed."""
+
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallFinished:
+    """A call ended, and its row and its image are durable."""
+
+    row: ResultRow
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nothing of a model is sent for `wait_s` seconds, because of `why`."""
+
+    model: str
+    wait_s: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """No more calls are taken in; `in_flight` answers, already paid for, are waited for."""
+
+    stop: Stop
+    in_flight: int
+
+
+Event: TypeAlias = Repaired | RunStarted | CallSent | CallRetrying | CallAbandoned | CallFinished | Waiting | Stopping
+Observer: TypeAlias = Callable[[Event], None]

@@ -1,0 +1,123 @@
+"""What is wrong with a manifest's line, in words for the person who wrote it."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from gemini_batch.policy.wording import choices, shown, unknown
+from gemini_batch.records import Job, JobPart
+
+# orjson writes 254 levels at the most; a row or a request adds a few of its own.
+MAX_DEPTH = 240
+TOO_DEEP = f"nested too deeply; allowed: {MAX_DEPTH} levels"
+
+_ONE_OBJECT = 'a line is one whole JSON object, such as {"prompt": "A cute robot mascot"}'
+_KINDS = {
+    "string_type": "a string",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+}
+_JOB_FIELDS = tuple(Job.model_fields)
+_PART_FIELDS = tuple(JobPart.model_fields)
+
+
+def explain(text: bytes, error: ValueError) -> Iterator[tuple[str, str]]:
+    """Yield (field, message) for each thing that is wrong with a line that could not be taken as a job."""
+    if not isinstance(error, ValidationError):
+        yield _not_json(text, error)
+        return
+    for detail in error.errors(include_url=False):
+        yield _path(detail["loc"]), _message(detail)
+
+
+def is_too_deep(data: Any) -> bool:
+    """Tell whether JSON is nested too deeply to be written down again."""
+    level = [data]
+    for _ in range(MAX_DEPTH):
+        level = [child for value in level for child in _children(value)]
+        if not level:
+            return False
+    return True
+
+
+def _children(value: Any) -> Iterator[Any]:
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return (child for child in values if isinstance(child, dict | list))
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """Return `parts[0].text`."""
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+    return path.removeprefix(".")
+
+
+def _message(detail: ErrorDetails) -> str:
+    found, context = detail["input"], detail.get("ctx", {})
+    match detail["type"]:
+        case "value_error":
+            return str(context["error"])
+        case "extra_forbidden":
+            return _unknown_field(detail["loc"])
+        case "literal_error":
+            allowed = "allowed: " + choices(re.findall("'([^']*)'", context["expected"]))
+        case "string_too_short" | "too_short":
+            allowed = "must not be empty: fill it in, or leave it out"
+        case "greater_than_equal":
+            allowed = f"must be {context['ge']:,} or more"
+        case "less_than_equal":
+            allowed = f"must be {context['le']:,} or less"
+        case "model_type" if not detail["loc"]:
+            allowed = _ONE_OBJECT
+        case kind:
+            allowed = f"must be {_KINDS[kind]}" if kind in _KINDS else detail["msg"]
+    return f"got {shown(found)}; {allowed}"
+
+
+def _unknown_field(location: tuple[int | str, ...]) -> str:
+    name = str(location[-1])
+    if location == ("key",):
+        return 'is the same as "id": leave one of them out'
+    return f"no such field; {unknown(name, _JOB_FIELDS if len(location) == 1 else _PART_FIELDS)}"
+
+
+def _not_json(text: bytes, error: ValueError) -> tuple[str, str]:
+    """Find out why the fast parser would not take a line; Python's own is more lenient, and tells what it met."""
+    field = ""
+    try:
+        data = json.loads(text.decode(), parse_constant=_refuse)
+    except UnicodeDecodeError as undecodable:
+        column = len(text[: undecodable.start].decode()) + 1
+        message = f"not UTF-8: byte 0x{text[undecodable.start]:02x} at column {column}; save the file as UTF-8"
+    except _NoNumberError as found:
+        message = f"got {found}, which JSON does not have; write null, or leave it out"
+    except json.JSONDecodeError as invalid:
+        message = f"not valid JSON at column {invalid.colno} ({invalid.msg}); {_ONE_OBJECT}"
+    except RecursionError:
+        message = TOO_DEEP
+    else:
+        field, message = _lone_surrogate(data) or ("", TOO_DEEP if is_too_deep(data) else f"not valid JSON: {error}")
+    return field, message
+
+
+def _lone_surrogate(data: Any) -> tuple[str, str] | None:
+    for field, value in data.items() if isinstance(data, dict) else [("", data)]:
+        if half := re.search("[\ud800-\udfff]", field + json.dumps(value, ensure_ascii=False)):
+            where = "" if half.start() < len(field) else field
+            escape = f"\\u{ord(half.group()):04x}"
+            return where, f"got {escape} alone, half of a character; write both halves, or the character itself"
+    return None
+
+
+class _NoNumberError(Exception):
+    """The line has NaN or Infinity."""
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise _NoNumberError(constant)

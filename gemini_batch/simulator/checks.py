@@ -1,0 +1,212 @@
+"""Is this request one that the API would answer? `check` says what it asks for, or with which 400 it is refused."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gemini_batch.simulator import bodies, schema
+from gemini_batch.simulator.bodies import ErrorBody
+from gemini_batch.simulator.models import DEFAULT_SIZE, Model
+
+MAX_REFERENCES = 14  # https://ai.google.dev/gemini-api/docs/image-generation, 2026-11-22
+MAX_TEMPERATURE = 2.0
+INPUT_TYPES = (
+    "image/png",
+    "image/jpeg",
+    "image/webp",
+    "image/heic",
+    "image/heif",
+    "image/gif",
+    "image/avif",
+)
+_BAD_IMAGE = "Unable to process input image. Please retry or report in https://developers.generativeai.google/guide/troubleshooting"
+_DATA_FIELDS = ("text", "inline_data", "file_data", "function_call", "function_response")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A reference image: its bytes, or the URI that it would be fetched from."""
+
+    data: bytes = b""
+    uri: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a good request asks for.
+
+    Attributes:
+        model: Who is asked.
+        prompt: All its texts, joined by line breaks.
+        references: Its images, in order.
+        modalities: `TEXT` and `IMAGE`, as asked for or by default.
+        aspect_ratio: As asked for; None leaves it to the model.
+        image_size: As asked for, or `1K`.
+        seed: As asked for.
+        text_tokens: A guess of what the texts count as: four characters a token.
+        sha256: Of the whole request and its model.
+    """
+
+    model: Model
+    prompt: str
+    references: tuple[Reference, ...]
+    modalities: tuple[str, ...]
+    aspect_ratio: str | None
+    image_size: str
+    seed: int | None
+    text_tokens: int
+    sha256: str
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the texts and the reference images."""
+        return self.text_tokens + len(self.references) * self.model.input_image_tokens
+
+    @property
+    def usd(self) -> float:
+        """What its picture costs at list price."""
+        return self.model.size(self.image_size).usd
+
+
+def check(body: bytes, model: Model) -> Ask | ErrorBody:
+    """Return what `body` asks of `model`, or the 400 that refuses it."""
+    try:
+        raw = json.loads(body.decode("utf-8"))
+    except UnicodeDecodeError:
+        return bodies.error(400, "Invalid JSON payload received. The payload is not valid UTF-8.")
+    except (ValueError, RecursionError) as problem:
+        return bodies.error(400, f"Invalid JSON payload received. {_json_problem(body, problem)}")
+    violations: schema.Violations = []
+    request = schema.read(schema.REQUEST, raw, "", violations)
+    if violations:
+        return bodies.bad_fields(violations)
+    config = request.get("generation_config", {})
+    refusal = _contents(request) or _config(config, model) or _images(request)
+    if refusal:
+        return refusal
+    return _ask(request, config, raw, model)
+
+
+def _json_problem(body: bytes, problem: Exception) -> str:
+    if not isinstance(problem, json.JSONDecodeError):
+        return "Message too deep."
+    text = body.decode("utf-8", "replace")
+    if problem.pos >= len(text.rstrip()):
+        return "Unexpected end of string. Expected a value.\n\n^"
+    line_start = text.rfind("\n", 0, problem.pos) + 1
+    start = max(line_start, problem.pos - 20)
+    around = text[start : problem.pos + 20].splitlines()[0]
+    return f"Expected a value.\n{around}\n{' ' * (problem.pos - start)}^"
+
+
+def _contents(request: dict[str, Any]) -> ErrorBody | None:
+    contents = request.get("contents")
+    if not contents:
+        return bodies.bad_argument("GenerateContentRequest.contents: contents is not specified")
+    for place, content in enumerate(contents):
+        where = f"GenerateContentRequest.contents[{place}]"
+        if content.get("role", "user") not in ("user", "model"):
+            return bodies.error(400, "Please use a valid role: user, model.")
+        if not content.get("parts"):
+            return bodies.bad_argument(f"{where}.parts: contents.parts must not be empty.")
+        for number, part in enumerate(content["parts"]):
+            if not any(name in part for name in _DATA_FIELDS):
+                words = f"{where}.parts[{number}].data: required oneof field 'data' must have one initialized field"
+                return bodies.bad_argument(words)
+    if not any(part.get("text") or "inline_data" in part or "file_data" in part for part in _parts(request)):
+        return bodies.error(400, "Unable to submit request because it must have a text parameter.")
+    return None
+
+
+def _config(config: dict[str, Any], model: Model) -> ErrorBody | None:  # noqa: PLR0911 - one return a rule
+    where = "GenerateContentRequest.generation_config"
+    if config.get("candidate_count", 1) != 1:
+        return bodies.error(400, "Multiple candidates is not enabled for this model")
+    temperature = config.get("temperature", 1.0)
+    if not 0 <= temperature <= MAX_TEMPERATURE:
+        return bodies.bad_argument(f"{where}.temperature: temperature must be in the range [0.0, 2.0].")
+    modalities = config.get("response_modalities", [])
+    if modalities and ("IMAGE" not in modalities or not set(modalities) <= {"TEXT", "IMAGE"}):
+        # Text alone is refused too: a picture is what these models are for.
+        return bodies.error(
+            400,
+            "The requested combination of response modalities is not supported by the model. "
+            f"models/{model.id} accepts the following combination of response modalities:\n* IMAGE\n* TEXT, IMAGE\n",
+        )
+    if config.get("response_mime_type", "text/plain") not in ("text/plain", ""):
+        return bodies.bad_argument(f"{where}.response_mime_type: allowed mimetypes are `text/plain`.")
+    image = config.get("image_config", {})
+    ratio, size = image.get("aspect_ratio"), image.get("image_size")
+    if ratio is not None and ratio not in model.pixels:
+        words = f"{where}.image_config.aspect_ratio: aspect_ratio must be one of {_listed(list(model.pixels))}"
+        return bodies.bad_argument(words)
+    if size is not None and size not in model.sizes and not model.ignores_size:
+        words = f"{where}.image_config.image_size: image_size must be one of {_listed(list(model.sizes))}"
+        return bodies.bad_argument(words)
+    return None
+
+
+def _images(request: dict[str, Any]) -> ErrorBody | None:
+    images = [part for part in _parts(request) if "inline_data" in part or "file_data" in part]
+    if len(images) > MAX_REFERENCES:
+        return bodies.error(
+            400, f"Too many images in the request: got {len(images)}, at most {MAX_REFERENCES} are allowed."
+        )
+    for part in images:
+        mime_type = part.get("inline_data", part.get("file_data", {})).get("mime_type")
+        if mime_type is None and "inline_data" in part:
+            return bodies.error(400, "Unable to submit request because it has an empty mimeType parameter.")
+        if mime_type is not None and mime_type not in INPUT_TYPES:
+            return bodies.error(400, f"Unsupported MIME type: {mime_type}")
+        if "file_data" in part:
+            uri = part["file_data"].get("file_uri", "")
+            if not uri.startswith(("https://", "gs://")):
+                return bodies.error(400, "Invalid or unsupported file uri: " + uri)
+        elif not _is_image(part["inline_data"].get("data", b"")):
+            return bodies.error(400, _BAD_IMAGE)
+    return None
+
+
+def _is_image(data: bytes) -> bool:
+    """Look at an image's header; HEIC and HEIF by their first bytes, since Pillow has no decoder for them."""
+    if data[4:8] == b"ftyp":
+        return data[8:12] in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
+    from gemini_batch.simulator.pictures import opens
+
+    return opens(data)
+
+
+def _ask(request: dict[str, Any], config: dict[str, Any], raw: Any, model: Model) -> Ask:
+    parts = _parts(request)
+    texts = [part["text"] for part in parts if part.get("text")]
+    system = [part.get("text", "") for part in request.get("system_instruction", {}).get("parts", [])]
+    references = tuple(
+        Reference(data=part["inline_data"]["data"])
+        if "inline_data" in part
+        else Reference(uri=part["file_data"]["file_uri"])
+        for part in parts
+        if "inline_data" in part or "file_data" in part
+    )
+    image = config.get("image_config", {})
+    canonical = json.dumps([model.id, raw], sort_keys=True, separators=(",", ":"))
+    return Ask(
+        model=model,
+        prompt="\n".join(texts),
+        references=references,
+        modalities=tuple(config.get("response_modalities") or ("TEXT", "IMAGE")),
+        aspect_ratio=image.get("aspect_ratio"),
+        image_size=image.get("image_size") or DEFAULT_SIZE,
+        seed=config.get("seed"),
+        text_tokens=max(1, sum(len(text) + 3 for text in [*texts, *system]) // 4),
+        sha256=hashlib.sha256(canonical.encode()).hexdigest(),
+    )
+
+
+def _parts(request: dict[str, Any]) -> list[dict[str, Any]]:
+    return [part for content in request.get("contents", []) for part in content.get("parts", [])]
+
+
+def _listed(values: Sequence[str]) -> str:
+    return ", ".join(f"'{value}'" for value in values)

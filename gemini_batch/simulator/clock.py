@@ -1,0 +1,41 @@
+"""A clock that can be set, so that a day's end can be tested at noon."""
+
+from datetime import datetime, timedelta
+
+from gemini_batch.clock import Clock
+
+
+class SettableClock:
+    """The time of a simulator: that of another clock, moved forward by `advance` and `set`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ahead_s = 0.0
+
+    def steady_s(self) -> float:
+        """Return seconds that never go back."""
+        return self._clock.steady_s() + self._ahead_s
+
+    def utc(self) -> datetime:
+        """Return the server's wall clock, UTC."""
+        return self._clock.utc() + timedelta(seconds=self._ahead_s)
+
+    def advance(self, seconds: float) -> None:
+        """Move the time forward.
+
+        Raises:
+            ValueError: `seconds` is negative: a server's time does not go back.
+        """
+        if seconds < 0:
+            raise ValueError(f"the clock can't go back: got {seconds} seconds")
+        self._ahead_s += seconds
+
+    def set(self, at: datetime) -> None:
+        """Move the time forward to `at`, an aware datetime.
+
+        Raises:
+            ValueError: `at` has no time zone, or is in the past.
+        """
+        if at.tzinfo is None:
+            raise ValueError(f"a time needs its zone, such as {at.isoformat()}+00:00")
+        self.advance((at - self.utc()).total_seconds())

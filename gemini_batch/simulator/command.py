@@ -1,0 +1,155 @@
+"""The command `simulate`: the simulator on a port, until it is interrupted."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gemini_batch.simulator.config import SimulatorConfig
+
+_DONE = 0
+_USAGE = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `simulate`."""
+    parser.add_argument("--port", type=int, default=8787, metavar="N", help="port to listen on; 0 takes a free one")
+    parser.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on; only this machine by default"
+    )
+    quotas = parser.add_argument_group("quota")
+    quotas.add_argument(
+        "--tier", default="free", choices=("free", "pay-as-you-go", "unlimited"), help="whose limits to enforce"
+    )
+    quotas.add_argument("--rpm", type=int, metavar="N", help="requests a minute, in place of the tier's")
+    quotas.add_argument("--rpd", type=int, metavar="N", help="requests a day, in place of the tier's")
+    quotas.add_argument("--tpm", type=int, metavar="N", help="input tokens a minute; no limit by default")
+    quotas.add_argument("--ipm", type=int, metavar="N", help="pictures a minute; no limit by default")
+    quotas.add_argument(
+        "--usd-per-10min", type=float, metavar="USD", help="dollars in ten minutes; no limit by default"
+    )
+    quotas.add_argument(
+        "--enforce", default="sliding", choices=("sliding", "fixed", "bucket"), help="what a minute is: the last 60 s, the clock's, or a bucket"
+    )  # fmt: skip
+    quotas.add_argument(
+        "--minute", type=float, default=60.0, metavar="SECONDS", help="length of a minute, shorter for tests"
+    )
+    quotas.add_argument(
+        "--now", metavar="TIME", help="begin at this time, such as 2026-11-22T23:59:00-08:00; not in the past"
+    )
+    faults = parser.add_argument_group("faults")
+    faults.add_argument("--faults", type=Path, metavar="FILE", help="TOML file of rates and rules")
+    faults.add_argument(
+        "--rate", action="append", default=[], metavar="NAME=SHARE", help="share of answers with a fault, such as 503=0.02; may be repeated"
+    )  # fmt: skip
+    faults.add_argument("--list-faults", action="store_true", help="print every fault and what it does, and end")
+    faults.add_argument("--seed", type=int, default=0, metavar="N", help="of faults and pictures")
+    answers = parser.add_argument_group("answers")
+    answers.add_argument("--key", metavar="K", help="the one valid key; every key is by default")
+    answers.add_argument(
+        "--latency", default="0.3", metavar="SECONDS", help="time to an answer, or `real` for the model's own (default: 0.3)"
+    )  # fmt: skip
+    answers.add_argument("--gzip", action="store_true", help="compress for clients that accept it")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the simulator until SIGINT or SIGTERM.
+
+    Returns:
+        0 when it was stopped; 2 when a flag is wrong or the port is taken, with one sentence on stderr.
+    """
+    from gemini_batch.errors import ConfigError
+    from gemini_batch.simulator.faults import FAULTS
+
+    if args.list_faults:
+        width = max(map(len, FAULTS))
+        sys.stdout.writelines(f"{name:<{width}}  {fault.says}\n" for name, fault in FAULTS.items())
+        return _DONE
+    try:
+        starts_at = None if args.now is None else datetime.fromisoformat(args.now)
+        return serve(config_from(args), starts_at=starts_at)
+    except (ConfigError, ValueError) as problem:
+        sys.stderr.write(f"simulate: {problem}\n")
+        return _USAGE
+
+
+def config_from(args: argparse.Namespace) -> "SimulatorConfig":
+    """Return the config that the flags ask for.
+
+    Raises:
+        ConfigError: A value is out of its range.
+    """
+    from gemini_batch.errors import ConfigError
+    from gemini_batch.simulator.config import SimulatorConfig
+
+    rates = {}
+    for pair in args.rate:
+        name, _, share = pair.partition("=")
+        try:
+            rates[name] = float(share)
+        except ValueError:
+            raise ConfigError(f"--rate: got {pair!r}; allowed: NAME=SHARE, such as 503=0.02") from None
+    real = args.latency == "real"
+    try:
+        latency_s = 0.0 if real else float(args.latency)
+    except ValueError:
+        raise ConfigError(f"--latency: got {args.latency!r}; allowed: seconds, or real") from None
+    return SimulatorConfig(
+        host=args.host,
+        port=args.port,
+        tier=args.tier,
+        requests_per_min=args.rpm,
+        requests_per_day=args.rpd,
+        tokens_per_min=args.tpm,
+        images_per_min=args.ipm,
+        usd_per_10min=args.usd_per_10min,
+        enforce=args.enforce,
+        minute_s=args.minute,
+        key=args.key,
+        latency_s=latency_s,
+        realistic_latency=real,
+        seed=args.seed,
+        rates=rates,
+        faults=args.faults,
+        gzip=args.gzip,
+    )
+
+
+def serve(config: "SimulatorConfig", *, starts_at: datetime | None = None) -> int:
+    """Serve until SIGINT or SIGTERM, and return 0.
+
+    Args:
+        config: How to behave.
+        starts_at: What time it is for the server at the start; None is now.
+
+    Raises:
+        ConfigError: The port is taken, or the faults are wrong.
+        ValueError: `starts_at` is in the past, or has no zone.
+    """
+    return asyncio.run(_serve(config, starts_at))
+
+
+async def _serve(config: "SimulatorConfig", starts_at: datetime | None) -> int:
+    from gemini_batch.simulator.server import Simulator
+
+    simulator = Simulator(config)
+    if starts_at is not None:
+        simulator.clock.set(starts_at)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    async with simulator:
+        url = simulator.base_url
+        key = "any" if config.key is None else "K"
+        sys.stdout.write(
+            f"Gemini simulator on {url} (what arrived: {url}/audit). Use it: "
+            f"GEMINI_BATCH_BASE_URL={url} GEMINI_API_KEY={key} python -m gemini_batch run jobs.jsonl\n"
+        )
+        sys.stdout.flush()
+        await stopped.wait()
+    return _DONE

@@ -1,0 +1,66 @@
+"""The models that the simulator serves, read from its own dated table `models.toml`."""
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+DEFAULT_SIZE = "1K"
+SCALE = {"512": 0.5, "1K": 1.0, "2K": 2.0, "4K": 4.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What one picture of a size costs: its output tokens, its list price in USD, and its median latency in seconds."""
+
+    output_tokens: int
+    usd: float
+    latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model of the API.
+
+    Attributes:
+        id: As in the URL.
+        mime_type: Of its pictures.
+        pixels: Width and height at 1K, by aspect ratio.
+        sizes: By `imageSize`.
+        input_image_tokens: Prompt tokens that one reference image counts as.
+        thinks: Whether its usage has thinking tokens.
+        ignores_size: Whether any `imageSize` is accepted and none changes the picture.
+    """
+
+    id: str
+    mime_type: str
+    pixels: dict[str, tuple[int, int]]
+    sizes: dict[str, Size]
+    input_image_tokens: int
+    thinks: bool = False
+    ignores_size: bool = False
+
+    def size(self, image_size: str) -> Size:
+        """Return the data of `image_size`, or of 1K where the model ignores it."""
+        return self.sizes[DEFAULT_SIZE if self.ignores_size else image_size]
+
+    def dimensions(self, aspect_ratio: str, image_size: str) -> tuple[int, int]:
+        """Return the documented width and height in pixels."""
+        width, height = self.pixels[aspect_ratio]
+        scale = 1.0 if self.ignores_size else SCALE[image_size]
+        return round(width * scale), round(height * scale)
+
+
+@cache
+def load_models() -> dict[str, Model]:
+    """Return every model by its id."""
+    data = tomllib.loads(files(__package__).joinpath("models.toml").read_text(encoding="utf-8"))
+    pixels = {
+        name: {ratio: (int(width), int(height)) for ratio, (width, height) in table.items()}
+        for name, table in data["pixels"].items()
+    }
+    models = {}
+    for name, row in data["models"].items():
+        sizes = {size: Size(**values) for size, values in row.pop("sizes").items()}
+        models[name] = Model(id=name, pixels=pixels[row.pop("pixels")], sizes=sizes, **row)
+    return models

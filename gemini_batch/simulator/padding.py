@@ -1,0 +1,29 @@
+"""Makes a picture file as large as a real one without drawing more: comments that every decoder skips."""
+
+import random
+import struct
+import zlib
+from functools import lru_cache
+
+_JPEG_SEGMENT = 65_533  # the most that one COM segment can carry
+
+
+@lru_cache(maxsize=4)
+def _noise(size: int) -> bytes:
+    return random.Random(size).randbytes(size)
+
+
+def padded(data: bytes, size_bytes: int | None) -> bytes:
+    """Return the JPEG or PNG file `data` filled up to about `size_bytes`; unchanged if it is that large already."""
+    missing = (size_bytes or 0) - len(data)
+    if missing < 16:
+        return data
+    noise = _noise(missing)
+    if data.startswith(b"\xff\xd8"):
+        segments = [noise[start : start + _JPEG_SEGMENT] for start in range(0, missing, _JPEG_SEGMENT)]
+        comments = b"".join(b"\xff\xfe" + struct.pack(">H", len(segment) + 2) + segment for segment in segments)
+        return data[:2] + comments + data[2:]
+    chunk = b"paDd" + noise
+    after_header = 33  # the signature and IHDR
+    extra = struct.pack(">I", missing) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return data[:after_header] + extra + data[after_header:]

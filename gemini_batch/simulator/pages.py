@@ -1,0 +1,69 @@
+"""What the server answers beside `generateContent`: the models, the audit, its clock, and the end of a redirect."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from aiohttp import web
+
+from gemini_batch.simulator import bodies
+from gemini_batch.simulator.audit import Audit, as_page
+from gemini_batch.simulator.clock import SettableClock
+from gemini_batch.simulator.models import load_models
+
+
+class Pages:
+    """The handlers of these pages; `report` makes what `GET /audit` answers with."""
+
+    def __init__(self, audit: Audit, clock: SettableClock, report: Callable[[], dict[str, Any]]) -> None:
+        self._audit = audit
+        self._clock = clock
+        self._report = report
+
+    def add_to(self, app: web.Application) -> None:
+        """Add the routes, the last of them for every other path."""
+        app.router.add_get("/{version:v1beta|v1}/models", self.list_models)
+        app.router.add_get("/audit", self.show_audit)
+        app.router.add_post("/clock", self.set_clock)
+        app.router.add_route("*", "/redirected", self.end_redirect)
+        app.router.add_route("*", "/{path:.*}", self.miss)
+
+    async def list_models(self, request: web.Request) -> web.StreamResponse:
+        """Answer with the models, in the API's form."""
+        listed = [
+            {"name": f"models/{name}", "displayName": name, "supportedGenerationMethods": ["generateContent"]}
+            for name in load_models()
+        ]
+        return web.json_response({"models": listed})
+
+    async def show_audit(self, request: web.Request) -> web.StreamResponse:
+        """Answer with what arrived: a page for a browser, JSON for everybody else."""
+        report = self._report()
+        if "text/html" in request.headers.get("Accept", ""):
+            return web.Response(text=as_page(report), content_type="text/html")
+        return web.json_response(report)
+
+    async def set_clock(self, request: web.Request) -> web.StreamResponse:
+        """Move the server's time forward, by seconds or to a time."""
+        try:
+            wanted = json.loads(await request.content.read())
+            if "advance_s" in wanted:
+                self._clock.advance(float(wanted["advance_s"]))
+            else:
+                self._clock.set(datetime.fromisoformat(wanted["now"]))
+        except (ValueError, TypeError, KeyError) as problem:
+            words = f'send {{"advance_s": 3600}} or {{"now": "2026-11-23T00:00:00-08:00"}}: {problem}'
+            return web.json_response({"error": words}, status=400)
+        return web.json_response({"now": self._clock.utc().isoformat()})
+
+    async def end_redirect(self, request: web.Request) -> web.StreamResponse:
+        """Count a client that followed the fault `redirect`."""
+        self._audit.followed_redirects += 1
+        return web.json_response({"error": "a client must not follow a redirect: it may carry the key with it"})
+
+    async def miss(self, request: web.Request) -> web.StreamResponse:
+        """Answer as Google's front end does to a path that it does not know."""
+        words = f"The requested URL <code>{request.path}</code> was not found on this server."
+        missing = bodies.page(404, "Not Found", words)
+        return web.Response(status=404, body=missing.body, headers={"Content-Type": missing.content_type})

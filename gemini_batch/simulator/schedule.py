@@ -1,0 +1,150 @@
+"""Which fault comes when: markers in the prompt first, then the rules of a file, then rates.
+
+A file of faults is TOML::
+
+    [rates]                # share of all requests, 0 to 1
+    503 = 0.02
+    trickle = 0.1
+
+    [[rules]]              # the first rule that applies is taken; all its fields but `fault` may be left out
+    fault = "429-day"
+    match = "robot"        # a regular expression, searched for in the prompt
+    model = "gemini-3-pro-image"
+    skip = 10              # not the first ten requests that match
+    times = 2              # then two of them
+    from_s = 30            # only from half a minute after the start …
+    until_s = 90           # … to a minute later
+
+Rates are drawn from the seed, the request and how often it was sent, never from the order of arrival: two runs with the same
+seed meet the same faults, however their requests overlap.
+"""
+
+import random
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from gemini_batch.errors import ConfigError
+from gemini_batch.simulator.checks import Ask
+from gemini_batch.simulator.faults import Chosen, choose
+from gemini_batch.simulator.markers import markers_in
+
+
+@dataclass(slots=True, kw_only=True)
+class Rule:
+    """One `[[rules]]` of a file; `seen` counts the requests that matched."""
+
+    fault: str
+    match: str = ""
+    model: str | None = None
+    skip: int = 0
+    times: int | None = None
+    from_s: float = 0.0
+    until_s: float | None = None
+    seen: int = 0
+
+    def applies(self, ask: Ask, offset_s: float) -> bool:
+        """Tell whether this request gets the fault, and count it if it matches."""
+        if self.model not in (None, ask.model.id) or not re.search(self.match, ask.prompt):
+            return False
+        if offset_s < self.from_s or (self.until_s is not None and offset_s >= self.until_s):
+            return False
+        self.seen += 1
+        return self.seen > self.skip and (self.times is None or self.seen <= self.skip + self.times)
+
+
+class Schedule:
+    """Says which faults a request gets."""
+
+    def __init__(self, seed: int, rates: Mapping[str, float], rules: list[Rule]) -> None:
+        """Check every name and number.
+
+        Raises:
+            ConfigError: A fault is unknown, or the rates are not between 0 and 1, or sum to more than 1.
+        """
+        for name, rate in rates.items():
+            choose(name)
+            if type(rate) not in (int, float) or not 0 <= rate <= 1:
+                raise ConfigError(f"rate of {name}: got {rate!r}; allowed: a share from 0 to 1")
+        if sum(rates.values()) > 1 + 1e-9:
+            raise ConfigError(f"rates: got {sum(rates.values()):g} in sum; allowed: at most 1")
+        for rule in rules:
+            choose(rule.fault)
+        self._seed = seed
+        self._rates = dict(rates)
+        self._rules = rules
+        self._sent: Counter[str] = Counter()
+        self._marked: Counter[tuple[str, int]] = Counter()
+
+    def draw(self, ask: Ask, offset_s: float) -> Chosen | None:
+        """Return the faults of a request that arrived `offset_s` seconds after the start.
+
+        Raises:
+            ConfigError: A marker in the prompt has an unknown name.
+        """
+        sent = self._sent[ask.sha256]
+        self._sent[ask.sha256] += 1
+        for place, marker in enumerate(markers_in(ask.prompt)):
+            used = ask.sha256, place
+            if marker.times is None or self._marked[used] < marker.times:
+                self._marked[used] += 1
+                return choose(marker.faults)
+        for rule in self._rules:
+            if rule.applies(ask, offset_s):
+                return choose(rule.fault)
+        point = random.Random(f"{self._seed}/{ask.sha256}/{sent}").random()
+        for name, rate in self._rates.items():
+            point -= rate
+            if point < 0:
+                return choose(name)
+        return None
+
+
+def read_schedule(seed: int, rates: Mapping[str, float], file: Path | None) -> Schedule:
+    """Join the rates of the config with a file's rates and rules.
+
+    Raises:
+        ConfigError: The file can't be read, or has a field, a fault or a value that does not exist.
+    """
+    if file is None:
+        return Schedule(seed, rates, [])
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
+        raise ConfigError(f"{file}: {problem}") from problem
+    try:
+        _only_known(data, {"rates", "rules"}, "the top level")
+        rules = [_rule(number, row) for number, row in enumerate(data.get("rules", []))]
+        return Schedule(seed, {**data.get("rates", {}), **rates}, rules)
+    except ConfigError as problem:
+        raise ConfigError(f"{file}: {problem}") from problem
+
+
+def _rule(number: int, row: Any) -> Rule:
+    known = {found.name for found in fields(Rule)} - {"seen"}
+    _only_known(row, known, f"rules[{number}]")
+    if "fault" not in row:
+        raise ConfigError(f"rules[{number}]: needs a fault")
+    wanted: dict[str, type | tuple[type, ...]] = {
+        "fault": str, "match": str, "model": str, "skip": int, "times": int, "from_s": (int, float), "until_s": (int, float)
+    }  # fmt: skip
+    for name, value in row.items():
+        if isinstance(value, bool) or not isinstance(value, wanted[name]):
+            raise ConfigError(f"rules[{number}].{name}: got {value!r}, which is of the wrong type")
+    try:
+        re.compile(row.get("match", ""))
+    except re.error as problem:
+        raise ConfigError(f"rules[{number}].match: {problem}") from problem
+    return Rule(**row)
+
+
+def _only_known(row: Any, known: set[str], where: str) -> None:
+    if not isinstance(row, dict):
+        raise ConfigError(f"{where}: got {row!r}; allowed: a table")
+    for name in row:
+        if name not in known:
+            raise ConfigError(f"{where}: unknown field {name!r}; known: {', '.join(sorted(known))}")

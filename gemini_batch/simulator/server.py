@@ -1,0 +1,214 @@
+"""The simulator itself: a Gemini API on loopback, over real HTTP, without a key and without a cent."""
+
+import asyncio
+import errno
+import random
+import re
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from gemini_batch.errors import ConfigError
+from gemini_batch.simulator import bodies, quota
+from gemini_batch.simulator.audit import Audit, Entry, fingerprint, shown_prompt
+from gemini_batch.simulator.bodies import ErrorBody
+from gemini_batch.simulator.checks import Ask, check
+from gemini_batch.simulator.clock import SettableClock
+from gemini_batch.simulator.config import SimulatorConfig
+from gemini_batch.simulator.faults import NO_FAULT
+from gemini_batch.simulator.models import Model, load_models
+from gemini_batch.simulator.pages import Pages
+from gemini_batch.simulator.quota import Moment, Quota
+from gemini_batch.simulator.reply import Replies
+from gemini_batch.simulator.schedule import read_schedule
+
+_INLINE_CHECK_BYTES = 128 * 1024  # larger bodies are checked in a thread
+_GOOD_KEY = re.compile(r"[\x21-\x7e]+")
+
+
+class Simulator:
+    """A Gemini API on loopback, in the running event loop.
+
+    ::
+
+        async with Simulator(SimulatorConfig(tier="free", minute_s=3)) as simulator:
+            await generate_images(simulator.base_url)
+            assert simulator.audit.worst_minute() <= 15
+
+    Attributes:
+        config: How it behaves.
+        audit: What arrived.
+        clock: The server's time; `clock.advance(3600)` lets an hour pass.
+    """
+
+    def __init__(self, config: SimulatorConfig | None = None) -> None:
+        """Check the config; nothing is listening yet.
+
+        Raises:
+            ConfigError: The faults of the config, or their file, are wrong.
+        """
+        self.config = config or SimulatorConfig()
+        self.clock = SettableClock(self.config.clock)
+        self.audit = Audit(
+            minute_s=self.config.minute_s,
+            limits={
+                quota.REQUESTS_PER_MIN: self.config.minute_limit,
+                quota.REQUESTS_PER_DAY: self.config.day_limit,
+                quota.TOKENS_PER_MIN: self.config.tokens_per_min,
+                quota.IMAGES_PER_MIN: self.config.images_per_min,
+                quota.USD_PER_10MIN: self.config.usd_per_10min,
+            },
+        )
+        self._schedule = read_schedule(self.config.seed, self.config.rates, self.config.faults)
+        self._models = load_models()
+        self._quota = Quota(self.config)
+        self._rng = random.Random(self.config.seed)
+        self._started_s = 0.0
+        self._replies: Replies | None = None
+        self._runner: web.AppRunner | None = None
+        self._port = 0
+
+    @property
+    def base_url(self) -> str:
+        """The URL to send to, without a path: `http://127.0.0.1:8787`."""
+        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+        return f"http://{host}:{self._port}"
+
+    async def __aenter__(self) -> Self:
+        """Start; see `start`."""
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop; see `stop`."""
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            ConfigError: The port is taken, or the address is not one of this machine.
+        """
+        app = web.Application()
+        app.router.add_post("/{version:v1beta|v1}/models/{model}:generateContent", self._generate)
+        Pages(self.audit, self.clock, self.report).add_to(app)
+        # Handlers end when their client goes away, and hanging ones when the server stops.
+        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+        self._replies = Replies(self.config, self.clock)
+        self._started_s = self.clock.steady_s()
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self.config.host, self.config.port).start()
+        except OSError as problem:
+            await self.stop()
+            where = f"{self.config.host}, port {self.config.port}"
+            if problem.errno == errno.EADDRINUSE:
+                raise ConfigError(
+                    f"{where}: taken by another program; choose another port, or 0 for a free one"
+                ) from problem
+            raise ConfigError(f"{where}: can't listen there: {problem.strerror}") from problem
+        self._port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Close every connection, hanging ones too, and end the threads."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        if self._replies is not None:
+            self._replies.close()
+            self._replies = None
+
+    def report(self) -> dict[str, Any]:
+        """Return what `GET /audit` answers with."""
+        now = Moment(self.clock.steady_s(), self.clock.utc())
+        projects = {(entry.project, entry.model) for entry in self.audit.entries}
+        return self.audit.report(now.utc, {pair: self._quota.used(*pair, now) for pair in projects})
+
+    # --- one request --------------------------------------------------------------------------------------------------
+
+    async def _generate(self, request: web.Request) -> web.StreamResponse:
+        """Answer one `generateContent`, and write down how that went."""
+        if self._replies is None:
+            raise web.HTTPServiceUnavailable
+        key = request.headers.get("x-goog-api-key") or request.query.get("key", "")
+        entry = self.audit.arrive(key, request.match_info["model"], self.clock.utc(), self._offset_s())
+        try:
+            return await self._answer(request, key, entry, self._replies)
+        except (asyncio.CancelledError, ConnectionError):
+            entry.abandoned = True
+            raise
+        finally:
+            self.audit.leave(entry, self._offset_s())
+
+    async def _answer(self, request: web.Request, key: str, entry: Entry, replies: Replies) -> web.StreamResponse:
+        """Look at the key, the model, the request, the quota and the faults, in this order."""
+        body = await _read(request, self.config.max_request_bytes)
+        entry.bytes_in = 0 if body is None else len(body)
+        refusal = self._key_problem(key, request)
+        if refusal is not None:
+            return await replies.refuse(request, entry, refusal)
+        model = self._models.get(entry.model)
+        if model is None:
+            return await replies.refuse(
+                request, entry, bodies.model_not_found(entry.model, request.match_info["version"])
+            )
+        found = bodies.too_large(self.config.max_request_bytes) if body is None else await _check(body, model)
+        if isinstance(found, Ask):
+            entry.prompt, entry.prompt_tokens = shown_prompt(found.prompt), found.prompt_tokens
+        too_many = self._charge(key, model, found)
+        if too_many is not None:
+            return await replies.refuse(request, entry, too_many)
+        if isinstance(found, ErrorBody):
+            return await replies.refuse(request, entry, found)
+        try:
+            chosen = self._schedule.draw(found, self._offset_s()) or NO_FAULT
+        except ConfigError as problem:
+            return await replies.refuse(request, entry, bodies.error(400, f"simulator: {problem}"))
+        return await replies.answer(request, entry, found, chosen)
+
+    def _key_problem(self, key: str, request: web.Request) -> ErrorBody | None:
+        if not key:
+            return bodies.unauthenticated() if "Authorization" in request.headers else bodies.key_missing()
+        if not _GOOD_KEY.fullmatch(key) or self.config.key not in (None, key):
+            return bodies.key_invalid()
+        return None
+
+    def _charge(self, key: str, model: Model, found: Ask | ErrorBody) -> ErrorBody | None:
+        """Count a request, also one that is wrong, and return the 429 if it is one too many."""
+        weights = {quota.REQUESTS_PER_MIN: 1.0, quota.REQUESTS_PER_DAY: 1.0}
+        if isinstance(found, Ask):
+            weights |= {
+                quota.TOKENS_PER_MIN: found.prompt_tokens,
+                quota.IMAGES_PER_MIN: 1.0,
+                quota.USD_PER_10MIN: found.usd,
+            }
+        now = Moment(self.clock.steady_s(), self.clock.utc())
+        violations = self._quota.charge(fingerprint(key), model.id, now, weights)
+        if not violations:
+            return None
+        # The API names a few seconds even when the day is over.
+        daily = any(violation.kind == quota.REQUESTS_PER_DAY for violation in violations)
+        retry_s = self._rng.uniform(8, 40) if daily else None
+        return bodies.quota_exceeded(violations, model.id, free=self.config.tier == "free", retry_s=retry_s)
+
+    def _offset_s(self) -> float:
+        return self.clock.steady_s() - self._started_s
+
+
+async def _read(request: web.Request, most_bytes: int) -> bytes | None:
+    """Return a request's body, or None if it is too large; what is too much is read and forgotten."""
+    pieces, size = [], 0
+    async for piece in request.content.iter_any():
+        size += len(piece)
+        if size <= most_bytes:
+            pieces.append(piece)
+    return b"".join(pieces) if size <= most_bytes else None
+
+
+async def _check(body: bytes, model: Model) -> Ask | ErrorBody:
+    if len(body) <= _INLINE_CHECK_BYTES:
+        return check(body, model)
+    return await asyncio.to_thread(check, body, model)
