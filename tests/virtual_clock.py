@@ -48,6 +48,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Return the virtual time in seconds."""
         return self._jumping.now_s
 
+    def jump(self, seconds: float) -> None:
+        """Let time pass in which nothing runs: a suspended machine, a blocked loop."""
+        self._jumping.now_s += seconds
+
 
 async def _inline(function: Callable[[], T], /) -> T:
     return function()

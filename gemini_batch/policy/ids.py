@@ -26,20 +26,8 @@ _DIGEST_BYTES = 5  # 10 hex digits: of a million prompts that begin alike, one p
 _plainly_right = re.compile(r"[A-Za-z0-9_-]{1,150}").fullmatch
 _forbidden = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\\<>:"|?*]').search
 _IMAGE_SUFFIXES = (*media.EXTENSIONS.values(), ".jpeg", media.UNKNOWN_EXTENSION)
-# What makes the request, and so the id of a job that has none: neither `metadata` nor `variants`.
-_ASKING_FIELDS = (
-    "prompt",
-    "images",
-    "parts",
-    "request",
-    "system",
-    "aspect_ratio",
-    "image_size",
-    "modalities",
-    "seed",
-    "temperature",
-    "model",
-)
+# Fields that do not change what is asked for; all others make the id of a job that has none.
+_NOT_ASKED = frozenset({"id", "variants", "metadata"})
 
 
 def normal(job_id: str) -> str:
@@ -95,8 +83,11 @@ def derived(job: Job) -> str:
 
     It does not depend on the line's number, on other lines, or on the content of files.
     """
-    fields = job.__dict__
-    asked = {name: fields[name] for name in _ASKING_FIELDS if fields[name] not in (None, [])}
+    asked = {
+        name: value
+        for name, value in job.__dict__.items()
+        if value is not None and name not in _NOT_ASKED and (value or name != "images")
+    }
     form = orjson.dumps(asked, default=_part, option=orjson.OPT_SORT_KEYS)
     digest = hashlib.blake2b(form, digest_size=_DIGEST_BYTES).hexdigest()
     return f"{_slug(_text(job)) or 'image'}-{digest}"

@@ -1,5 +1,6 @@
 """The image models that are known, and what each of them offers; the data is in `models.toml`."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,11 +8,14 @@ from functools import cache
 from importlib import resources
 from types import MappingProxyType
 
+from gemini_batch.policy.wording import shown
+
 DEFAULT_MODEL = "gemini-3-pro-image-preview"
 DEFAULT_IMAGE_SIZE = "1K"
 # Documented for the Pro and 3.1 Flash models: https://ai.google.dev/gemini-api/docs/image-generation (2026-11-22).
 MAX_INPUT_IMAGES = 14
 MODEL_PREFIX = "models/"
+_is_id = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,13 @@ def successor(model: str) -> str | None:
     """Return the model that Google names in place of this one, if it does."""
     found = find(model)
     return found.successor if found else None
+
+
+def fault(model: str) -> str | None:
+    """Return what is wrong with a model's id, which becomes a part of the URL; None when nothing is."""
+    if _is_id(model):
+        return None
+    return f"got {shown(model)}; a model's id has letters, digits, dots and hyphens, as {DEFAULT_MODEL} has"
 
 
 def bare(model: str) -> str:

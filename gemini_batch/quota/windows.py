@@ -68,8 +68,8 @@ class Window:
         own = slot // self._stride
         if self._used and self._used[-1][0] >= own:  # later by one after a shift
             self._used[-1][1] += weight
-        elif weight:
-            self._used.append([own, weight])
+        else:
+            self._used.append([own, weight])  # a weight of 0 too: it may be settled upwards
         self._total += weight
 
     def settle(self, change: int, slot: int) -> None:

@@ -27,7 +27,7 @@ class SettableClock:
             ValueError: `seconds` is negative: a server's time does not go back.
         """
         if seconds < 0:
-            raise ValueError(f"the clock can't go back: got {seconds} seconds")
+            raise ValueError(f"the server's time can't go back: got {seconds} seconds")
         self._ahead_s += seconds
 
     def set(self, at: datetime) -> None:
@@ -38,4 +38,7 @@ class SettableClock:
         """
         if at.tzinfo is None:
             raise ValueError(f"a time needs its zone, such as {at.isoformat()}+00:00")
-        self.advance((at - self.utc()).total_seconds())
+        now = self.utc()
+        if at < now:
+            raise ValueError(f"the server's time can't go back: got {at.isoformat()}, it is {now.isoformat()}")
+        self.advance((at - now).total_seconds())

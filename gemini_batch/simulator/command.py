@@ -145,7 +145,7 @@ async def _serve(config: "SimulatorConfig", starts_at: datetime | None) -> int:
         loop.add_signal_handler(number, stopped.set)
     async with simulator:
         url = simulator.base_url
-        key = "any" if config.key is None else "K"
+        key = "any" if config.key is None else "KEY"
         sys.stdout.write(
             f"Gemini simulator on {url} (what arrived: {url}/audit). Use it: "
             f"GEMINI_BATCH_BASE_URL={url} GEMINI_API_KEY={key} python -m gemini_batch run jobs.jsonl\n"

@@ -5,6 +5,7 @@ A fault works at one of four stages, and faults of different stages can be joine
 """
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from gemini_batch.errors import ConfigError
@@ -38,7 +39,9 @@ def choose(names: str) -> Chosen:
     for name in names.split("+"):
         plain, _, time_s = name.partition("=")
         if plain not in FAULTS:
-            raise ConfigError(f"unknown fault {plain!r}; known: {', '.join(FAULTS)}")
+            near = get_close_matches(plain, FAULTS, n=3, cutoff=0.5)
+            hint = f"; near it: {', '.join(near)}" if near else ""
+            raise ConfigError(f"unknown fault {plain!r}{hint}; `simulate --list-faults` names all {len(FAULTS)}")
         fault = FAULTS[plain]
         faults.append(fault)
         try:

@@ -47,7 +47,7 @@ class LedgerContract:
         """Nothing waits for a quota that is not used, and the grant holds in its slot and half the guard after it."""
         answer = granted(self.ask(self.make(Limits(requests_per_min=1)), 0.1))
 
-        assert (T0 + 0.1, T0 + 0.25 + 0.5) == (answer.grant.at_s, answer.grant.expires_at_s)
+        assert (answer.grant.at_s, answer.grant.expires_at_s) == (T0 + 0.1, T0 + 0.25 + 0.5)
         assert (answer.permits, answer.why) == (1, "")
 
     def test_full_minute_waits(self) -> None:
@@ -57,7 +57,7 @@ class LedgerContract:
 
         answer = granted(self.ask(ledger, 0.4))
 
-        assert T0 + CYCLE_S == answer.grant.at_s
+        assert answer.grant.at_s == T0 + CYCLE_S
         assert answer.why == "2 requests a minute"
 
     def test_reservations_never_go_back(self) -> None:
@@ -78,7 +78,7 @@ class LedgerContract:
         answer = granted(self.ask(ledger, weights=Weights(usd_micros=134_000)))
 
         assert answer.why == "$0.2 in ten minutes"
-        assert T0 + 605.0 == answer.grant.at_s  # slots of 2.5 s: 240, one of guard, and its own
+        assert answer.grant.at_s == T0 + 605.0  # slots of 2.5 s: 240, one of guard, and its own
 
     def test_several_permits_in_one_slot(self) -> None:
         """Permits are asked for together, and shrunk to what fits the slot of the first."""
@@ -87,8 +87,8 @@ class LedgerContract:
         first = granted(self.ask(ledger, weights=Weights(tokens=10), permits=5))
         second = granted(self.ask(ledger, weights=Weights(tokens=20), permits=5))
 
-        assert (5, T0) == (first.permits, first.grant.at_s)
-        assert (2, T0) == (second.permits, second.grant.at_s)
+        assert (first.permits, first.grant.at_s) == (5, T0)
+        assert (second.permits, second.grant.at_s) == (2, T0)
 
     def test_permits_shrink_to_the_day(self) -> None:
         """No more permits are granted than the day has left."""
@@ -179,7 +179,7 @@ class LedgerContract:
         grant = granted(self.ask(ledger, weights=weights)).grant
         ledger.settle(M, grant, tokens=40, usd_micros=400_000)
 
-        assert T0 + 1.0 == granted(self.ask(ledger, 1.0, weights=Weights(tokens=60, usd_micros=600_000))).grant.at_s
+        assert granted(self.ask(ledger, 1.0, weights=Weights(tokens=60, usd_micros=600_000))).grant.at_s == T0 + 1.0
 
     def test_settling_up_may_pass_the_limit(self) -> None:
         """What was used beyond the estimate counts, and the next call waits for it."""
@@ -187,7 +187,7 @@ class LedgerContract:
         grant = granted(self.ask(ledger, weights=Weights(tokens=10))).grant
         ledger.settle(M, grant, tokens=500)
 
-        assert T0 + CYCLE_S == granted(self.ask(ledger, 1.0, weights=Weights(tokens=1))).grant.at_s
+        assert granted(self.ask(ledger, 1.0, weights=Weights(tokens=1))).grant.at_s == T0 + CYCLE_S
 
     def test_expired_slot_is_left_alone(self) -> None:
         """A call that is settled when its minute has passed changes nothing of the minute."""
@@ -196,15 +196,15 @@ class LedgerContract:
         granted(self.ask(ledger, 100.0, weights=Weights(tokens=50)))
         ledger.settle(M, old, tokens=0)
 
-        assert T0 + 101.0 == granted(self.ask(ledger, 101.0, weights=Weights(tokens=50))).grant.at_s
-        assert T0 + 100.0 + CYCLE_S == granted(self.ask(ledger, 101.0, weights=Weights(tokens=1))).grant.at_s
+        assert granted(self.ask(ledger, 101.0, weights=Weights(tokens=50))).grant.at_s == T0 + 101.0
+        assert granted(self.ask(ledger, 101.0, weights=Weights(tokens=1))).grant.at_s == T0 + 100.0 + CYCLE_S
 
     def test_unsent_grant_goes_back_to_the_day(self) -> None:
         """A request whose bytes never left is no request of the day, but its slot stays spent."""
         ledger = self.make(Limits(requests_per_min=1, requests_per_day=1))
         ledger.give_back(M, granted(self.ask(ledger)).grant)
 
-        assert T0 + CYCLE_S == granted(self.ask(ledger)).grant.at_s
+        assert granted(self.ask(ledger)).grant.at_s == T0 + CYCLE_S
 
     def test_too_heavy_a_call_is_an_error(self) -> None:
         """A call that can never be sent is no wait without end."""
@@ -219,12 +219,12 @@ class LedgerContract:
         self.ask(ledger, weights=Weights(tokens=7, usd_micros=5), permits=2)
         used = {entry.bound.words: entry.used for entry in ledger.used(M, T0, NOON)}
 
-        assert {
+        assert used == {
             "60 requests a minute": 2,
             "any images a minute": 2,
             "any tokens a minute": 14,
             "any dollars in ten minutes": 10,
             "1,500 requests a day": 2,
             "any dollars a day": 10,
-        } == used
+        }
         assert ledger.day_left(M, PICTURE, NOON) == 1498

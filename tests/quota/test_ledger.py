@@ -1,4 +1,6 @@
 import json
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -8,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemini_batch.quota.bounds import GUARD_S, Bounds, Weights, check, duration
-from gemini_batch.quota.ledger import DayClosed, Granted, ModelQuota, Paused, Verdict
+from gemini_batch.quota.bounds import GUARD_S, Bounds, Duration, Weights, check, duration
+from gemini_batch.quota.ledger import DayClosed, Grant, Granted, ModelQuota, Paused, Verdict
 from gemini_batch.quota.windows import Days, Window
 from gemini_batch.records import Limits
 from tests.quota.contract import CYCLE_S, NOON, PICTURE, T0, granted
@@ -43,7 +45,8 @@ STEPS = st.lists(
             "permits": st.integers(1, 4),
             "late": st.floats(0, 1),
             "on_its_way": st.floats(0, 1),
-            "used": st.none() | st.floats(0, 1),
+            "used": st.floats(0, 1),
+            "settles": st.booleans(),
             "event": st.sampled_from(["", "", "", "pause", "overrun", "store", "give back"]),
         }
     ),
@@ -53,54 +56,66 @@ STEPS = st.lists(
 NEAR_MIDNIGHT = datetime(2026, 11, 23, 7, 58, 30, tzinfo=UTC)
 
 
+def play(quota: ModelQuota, limits: Limits, steps: list[dict[str, Any]]) -> list[tuple[float, Weights]]:
+    """Do what the steps say, and return when which weights arrived at the server."""
+    now_s, arrivals, unsettled = T0, list[tuple[float, Weights]](), list[tuple[Grant, Weights]]()
+    for step in steps:
+        now_s += step["pass_s"]
+        weights = Weights(tokens=step["tokens"], usd_micros=step["usd_micros"])
+        verdict = quota.reserve(weights, step["permits"], now_s, NEAR_MIDNIGHT + timedelta(seconds=now_s - T0))
+        if isinstance(verdict, Paused):
+            now_s = verdict.until_s
+        elif isinstance(verdict, Granted) and step["event"] == "give back":
+            quota.give_back(verdict.grant)
+            arrivals += arrive(verdict, weights, step)[1:]
+        elif isinstance(verdict, Granted):
+            used = replace(weights, tokens=int(weights.tokens * step["used"]), usd_micros=weights.usd_micros // 2)
+            arrivals += arrive(verdict, used, step)
+            unsettled += [(verdict.grant, used)] * verdict.permits
+        if step["settles"]:
+            for grant, used in unsettled:
+                quota.settle(grant, tokens=used.tokens, usd_micros=used.usd_micros)
+            unsettled.clear()
+        quota = disturb(quota, limits, step["event"], now_s)
+    return arrivals
+
+
+def arrive(granted: Granted, used: Weights, step: dict[str, Any]) -> list[tuple[float, Weights]]:
+    """Send all permits as late as the step says, and return when they arrive."""
+    grant = granted.grant
+    sent_s = grant.at_s + step["late"] * (grant.expires_at_s - grant.at_s)
+    return [(sent_s + step["on_its_way"] * GUARD_S / 2, used)] * granted.permits
+
+
+def disturb(quota: ModelQuota, limits: Limits, event: str, now_s: float) -> ModelQuota:
+    """Pause the quota, or store and load it."""
+    if event in {"pause", "overrun"}:
+        quota.pause(now_s + 5.0, "why", now_s, overrun=event == "overrun")
+    if event == "store":
+        state = json.loads(json.dumps(quota.dump()))
+        quota = ModelQuota(limits)
+        quota.load(state)
+    return quota
+
+
 @settings(max_examples=200, deadline=None)
 @given(limits=LIMITS, steps=STEPS)
 def test_no_interval_of_any_window_exceeds_its_limit(limits: Limits, steps: list[dict[str, Any]]) -> None:
     """Whatever is reserved, used late within its validity, delayed on its way and settled: no window is overrun."""
-    quota = ModelQuota(limits)
-    now_s, arrivals = T0, list[tuple[float, Weights]]()
-    for step in steps:
-        now_s += step["pass_s"]
-        utc = NEAR_MIDNIGHT + timedelta(seconds=now_s - T0)
-        weights = Weights(tokens=step["tokens"], usd_micros=step["usd_micros"])
-        verdict = quota.reserve(weights, step["permits"], now_s, utc)
-        match verdict:
-            case Paused():
-                now_s = verdict.until_s
-            case DayClosed():
-                assert verdict.until > utc
-            case Granted():
-                grant, used = verdict.grant, weights
-                assert grant.at_s >= now_s
-                for _ in range(verdict.permits):
-                    sent_s = grant.at_s + step["late"] * (grant.expires_at_s - grant.at_s)
-                    if step["used"] is not None:
-                        used = Weights(tokens=int(weights.tokens * step["used"]), usd_micros=weights.usd_micros // 2)
-                        quota.settle(grant, tokens=used.tokens, usd_micros=used.usd_micros)
-                    if step["event"] == "give back":
-                        quota.give_back(grant)
-                    else:
-                        arrivals.append((sent_s + step["on_its_way"] * GUARD_S / 2, used))
-        if step["event"] in {"pause", "overrun"}:
-            quota.pause(now_s + 5.0, "why", now_s, overrun=step["event"] == "overrun")
-        if step["event"] == "store":
-            state = json.loads(json.dumps(quota.dump()))
-            quota = ModelQuota(limits)
-            quota.load(state)
+    arrivals = play(ModelQuota(limits), limits, steps)
 
     bounds = Bounds.of(limits)
-    spans = [(bound, limits.minute_s) for bound in bounds.minute] + [
-        (bound, 10 * limits.minute_s) for bound in bounds.ten_minutes
-    ]
-    for bound, span_s in spans:
-        weighed = [(at_s, bound.weight(weights)) for at_s, weights in arrivals]
-        assert bound.limit is None or bound.limit >= fullest(weighed, span_s)
+    for bound, span_s in (
+        *((bound, limits.minute_s) for bound in bounds.minute),
+        *((bound, 10 * limits.minute_s) for bound in bounds.ten_minutes),
+    ):
+        most = fullest([(at_s, bound.weight(weights)) for at_s, weights in arrivals], span_s)
+        assert bound.limit is None or most <= bound.limit
     for bound in bounds.day:
-        on_date: dict[date, int] = {}
+        on_date = Counter[date]()
         for at_s, weights in arrivals:
-            day = (NEAR_MIDNIGHT + timedelta(seconds=at_s - T0)).astimezone(PACIFIC).date()
-            on_date[day] = on_date.get(day, 0) + bound.weight(weights)
-        assert bound.limit is None or bound.limit >= max(on_date.values(), default=0)
+            on_date[(NEAR_MIDNIGHT + timedelta(seconds=at_s - T0)).astimezone(PACIFIC).date()] += bound.weight(weights)
+        assert bound.limit is None or max(on_date.values(), default=0) <= bound.limit
 
 
 def fullest(arrivals: list[tuple[float, int]], span_s: float) -> int:
@@ -145,8 +160,8 @@ def test_window_is_used_up_to_its_limit() -> None:
     window = Window(10, span=240)
     window.add(10, 0, guard=4)
 
-    assert (10, 0) == (window.used(244, guard=4), window.used(245, guard=4))
-    assert (245, 250) == (window.earliest(1, 1, guard=4), window.earliest(1, 250, guard=4))
+    assert (window.used(244, guard=4), window.used(245, guard=4)) == (10, 0)
+    assert (window.earliest(1, 1, guard=4), window.earliest(1, 250, guard=4)) == (245, 250)
 
 
 def test_window_of_longer_slots() -> None:
@@ -154,7 +169,7 @@ def test_window_of_longer_slots() -> None:
     window = Window(1, span=240, stride=10)
     window.add(1, 17, guard=4)
 
-    assert (1 + 240 + 1 + 1) * 10 == window.earliest(1, 18, guard=4)
+    assert window.earliest(1, 18, guard=4) == (1 + 240 + 1 + 1) * 10
 
 
 def test_window_forgets_what_is_out_of_reach() -> None:
@@ -170,12 +185,11 @@ def test_window_forgets_what_is_out_of_reach() -> None:
 
 def test_a_clock_that_reads_earlier_is_not_believed() -> None:
     """Two processes may ask in another order than they read their clock: nothing is forgotten for the one that is behind."""
-    quota = ModelQuota(Limits(requests_per_min=1, requests_per_day=9))
-    granted(ask(quota))
-    quota.pause(T0 + CYCLE_S + 0.1, "why", T0)
-    assert isinstance(ask(quota, CYCLE_S), Paused)
+    quota = ModelQuota(Limits(requests_per_min=1, usd_per_day=1.0))
+    granted(ask(quota, weights=Weights(usd_micros=500_000)))
+    assert isinstance(ask(quota, CYCLE_S, Weights(usd_micros=500_001)), DayClosed)
 
-    assert T0 + CYCLE_S <= granted(quota.reserve(PICTURE, 1, T0 + CYCLE_S + 0.1, NOON)).grant.at_s
+    assert granted(ask(quota, CYCLE_S - 1.0)).grant.at_s == T0 + CYCLE_S
 
 
 def test_nothing_waits_for_a_limit_it_does_not_touch() -> None:
@@ -183,7 +197,7 @@ def test_nothing_waits_for_a_limit_it_does_not_touch() -> None:
     quota = ModelQuota(Limits(tokens_per_min=10))
     quota.settle(granted(ask(quota, weights=Weights(tokens=10))).grant, tokens=99)
 
-    assert T0 == granted(ask(quota)).grant.at_s
+    assert granted(ask(quota)).grant.at_s == T0
 
 
 # --- days -------------------------------------------------------------------------------------------------------------
@@ -244,7 +258,7 @@ def test_a_slot_after_midnight_counts_on_the_new_day() -> None:
     before = datetime(2026, 11, 23, 7, 59, 30, tzinfo=UTC)
     granted(quota.reserve(PICTURE, 1, T0, before))
 
-    assert T0 + CYCLE_S == granted(quota.reserve(PICTURE, 1, T0 + 1, before + timedelta(seconds=1))).grant.at_s
+    assert granted(quota.reserve(PICTURE, 1, T0 + 1, before + timedelta(seconds=1))).grant.at_s == T0 + CYCLE_S
 
 
 # --- the guard --------------------------------------------------------------------------------------------------------
@@ -263,14 +277,16 @@ def test_guard_widens_after_an_unforeseen_429_and_narrows_again() -> None:
     def overrun(after_s: float) -> None:
         quota.pause(0.0, "why", T0 + after_s, overrun=True)
 
-    overrun(0), overrun(1)
+    overrun(0)
+    overrun(1)
     once = cycle_s(quota, 10)
-    overrun(1000), overrun(1060), overrun(1120), overrun(1180)
+    for after_s in (1000, 1060, 1120, 1180):
+        overrun(after_s)
     thrice = cycle_s(quota, 1200)
     narrowed = [cycle_s(quota, after_s) for after_s in (1180 + 600, 1180 + 1200, 1180 + 1800)]
 
-    assert [62.25, 68.25] == [once, thrice]
-    assert [64.25, 62.25, 61.25] == narrowed
+    assert [once, thrice] == [62.25, 68.25]
+    assert narrowed == [64.25, 62.25, 61.25]
 
 
 def test_plain_pause_leaves_the_guard() -> None:
@@ -298,7 +314,7 @@ def test_other_limits_count_what_was_used_before() -> None:
     other.load(quota.dump())
 
     used = {entry.bound.words: entry.used for entry in other.used(T0, NOON)}
-    assert (450, 5) == (used["100 tokens a minute"], used["5 requests a day"])
+    assert (used["100 tokens a minute"], used["5 requests a day"]) == (450, 5)
     assert isinstance(ask(other, 100.0), DayClosed)
 
 
@@ -308,7 +324,7 @@ def test_minutes_of_another_length_start_anew() -> None:
     ask(hurried, permits=7)
     real.load(hurried.dump())
 
-    assert (T0, 1) == (granted(ask(real)).grant.at_s, real.day_left(PICTURE, NOON))
+    assert (granted(ask(real)).grant.at_s, real.day_left(PICTURE, NOON)) == (T0, 1)
 
 
 def test_restart_takes_all_as_used_just_now() -> None:
@@ -324,7 +340,7 @@ def test_restart_takes_all_as_used_just_now() -> None:
         return quota.reserve(Weights(usd_micros=usd_micros), 1, now_s, NOON)
 
     assert Paused(43.0, "why") == after(13.0)
-    assert 8.0 + CYCLE_S == granted(after(43.0)).grant.at_s
+    assert granted(after(43.0)).grant.at_s == 8.0 + CYCLE_S
     assert 603.0 <= granted(after(44.0, usd_micros=500_000)).grant.at_s <= 13.0 + 610.0
 
 
@@ -368,9 +384,13 @@ def test_duration_counts_days() -> None:
 
     estimates = [duration(calls, PICTURE, limits) for calls in (0, 15, 1500, 1501, 4500)]
 
-    assert [0, 1, 1, 2, 3] == [estimate.days for estimate in estimates]
-    assert ["", "", "15 requests a minute", "1,500 requests a day", "1,500 requests a day"] == [
-        estimate.bound_by for estimate in estimates
+    assert [estimate.days for estimate in estimates] == [0, 1, 1, 2, 3]
+    assert [estimate.bound_by for estimate in estimates] == [
+        "",
+        "",
+        "15 requests a minute",
+        "1,500 requests a day",
+        "1,500 requests a day",
     ]
     assert duration(100, PICTURE, limits, day_left=0).days == 2
     assert all(a.sending_s < b.sending_s for a, b in pairwise(estimates))
@@ -378,8 +398,4 @@ def test_duration_counts_days() -> None:
 
 def test_duration_without_limits_is_none() -> None:
     """Where there is no limit, nothing waits."""
-    assert (0.0, 1, "") == (
-        (free := duration(1_000_000, PICTURE, Limits())).sending_s,
-        free.days,
-        free.bound_by,
-    )
+    assert duration(1_000_000, PICTURE, Limits()) == Duration(0.0, 1, "")

@@ -5,4 +5,5 @@ from tests.quota.contract import LedgerContract
 
 class TestMemoryLedger(LedgerContract):
     def make(self, limits: Limits) -> MemoryLedger:
+        """Return an empty one."""
         return MemoryLedger(limits)

@@ -1,0 +1,149 @@
+"""All jobs of a manifest, gone over once and added up, with a byte remembered for each call."""
+
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+from gemini_batch.plan.jobs import Planner
+from gemini_batch.plan.requests import image_size, input_tokens, request_sha256
+from gemini_batch.policy import ids, prices
+from gemini_batch.records import Job, Request
+
+
+class Verdict(IntEnum):
+    """What an earlier run says of a call."""
+
+    NEW = 0
+    DONE = 1  # the newest row of its id is final, and of this very request
+    EDITED = 2  # finished once, but with another request: it will be paid for again
+    RETRY = 3  # not finished the last time, or asked for again
+
+
+Judge: TypeAlias = Callable[[str, str], Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Calls that are still to be made, added up.
+
+    Attributes:
+        calls: How many.
+        input_tokens: Of all of them.
+        output_tokens: Of all of them.
+        cost_usd: Of all of them; None when a price is unknown.
+        largest_input_tokens: Of the largest one; it has to fit into the quota of a minute.
+    """
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = 0.0
+    largest_input_tokens: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        known = self.cost_usd is not None and other.cost_usd is not None
+        return Tally(
+            calls=self.calls + other.calls,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cost_usd=(self.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None,
+            largest_input_tokens=max(self.largest_input_tokens, other.largest_input_tokens),
+        )
+
+
+@dataclass(slots=True)
+class _Group:
+    """Calls of one model and size: what has to be counted call by call."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    largest_input_tokens: int = 0
+
+
+class Plan:
+    """All calls of a manifest, at one byte a call and two a job.
+
+    Args:
+        planner: Makes the requests.
+        judge: Says of a call's id and `request_sha256` what an earlier run made of it; None when there was no earlier run,
+            which saves the hashing.
+    """
+
+    def __init__(self, planner: Planner, judge: Judge | None = None) -> None:
+        self._groups: dict[tuple[str, str], _Group] = {}
+        self._planner = planner
+        self._judge = judge
+        self._variants = array("H")
+        self._verdicts = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._verdicts)
+
+    def add(self, job: Job, line: int) -> None:
+        """Take in the next job; its index is that of `Manifest.scan`.
+
+        Raises:
+            JobError: The job can't be planned; it counts no calls.
+        """
+        self._variants.append(0)
+        request = self._planner.request(job, line)
+        self._variants[-1] = job.variants
+        verdicts = self._verdicts_on(job, request)
+        self._verdicts += verdicts
+        todo = len(verdicts) - verdicts.count(Verdict.DONE)
+        if todo:
+            key, tokens = (request.model, image_size(request)), input_tokens(request)
+            group = self._groups.get(key)
+            if group is None:
+                group = self._groups[key] = _Group()
+            group.calls += todo
+            group.input_tokens += todo * tokens
+            group.largest_input_tokens = max(group.largest_input_tokens, tokens)
+
+    def _verdicts_on(self, job: Job, request: Request) -> bytes:
+        if self._judge is None:
+            return bytes(job.variants)
+        digest, job_id = request_sha256(request), job.id or ""
+        return bytes(self._judge(ids.call_id(job_id, variant), digest) for variant in range(1, job.variants + 1))
+
+    def count(self, verdict: Verdict) -> int:
+        """Return how many calls have this verdict."""
+        return self._verdicts.count(verdict)
+
+    @property
+    def todo(self) -> int:
+        """How many calls are to be made: all that are not done."""
+        return len(self) - self.count(Verdict.DONE)
+
+    @property
+    def tallies(self) -> dict[tuple[str, str], Tally]:
+        """What is still to be made, by model and size."""
+        return {key: self._tally(*key, group) for key, group in self._groups.items()}
+
+    @property
+    def total(self) -> Tally:
+        """What is still to be made, all models together; its cost is None when one of the prices is unknown."""
+        return sum(self.tallies.values(), Tally())
+
+    def _tally(self, model: str, size: str, group: _Group) -> Tally:
+        expected = prices.estimate_all(
+            model, size, calls=group.calls, input_tokens=group.input_tokens, prices=self._planner.prices
+        )
+        return Tally(
+            calls=group.calls,
+            input_tokens=expected.input_tokens,
+            output_tokens=expected.output_tokens,
+            cost_usd=expected.cost_usd,
+            largest_input_tokens=group.largest_input_tokens,
+        )
+
+    def pending(self) -> Iterator[tuple[int, int]]:
+        """Yield (index of the job, variant from 1) of each call to be made, in the order of the manifest."""
+        position = 0
+        for index, variants in enumerate(self._variants):
+            for variant in range(1, variants + 1):
+                if self._verdicts[position] != Verdict.DONE:
+                    yield index, variant
+                position += 1
