@@ -25,6 +25,7 @@ KEY = "AIzaSy-a-key-that-must-never-be-seen-000"
 
 @pytest.fixture
 def server() -> Iterator[Simulator]:
+    """A simulator that answers at once."""
     with simulator() as running:
         yield running
 
@@ -38,16 +39,19 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def manifest(folder: Path, *jobs: dict[str, Any]) -> Path:
+    """Write a manifest of these jobs."""
     path = folder / "jobs.jsonl"
     path.write_bytes(b"".join(orjson.dumps(job) + b"\n" for job in jobs))
     return path
 
 
 def run(path: Path, server: Simulator, *flags: str) -> int:
+    """Run a manifest on the server, as fast as it goes."""
     return main(["run", str(path), "--base-url", server.base_url, "--rpm", "6000", "--rpd", "100000", *flags])
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
+    """Return all rows of an output folder."""
     return [orjson.loads(line) for line in (out / "results.jsonl").read_bytes().splitlines()]
 
 
@@ -343,6 +347,7 @@ def test_status_counts_the_newest_rows_and_names_missing_images(
 
 
 def started(path: Path, server: Simulator, *flags: str) -> subprocess.Popen[str]:
+    """Start a run as a process of its own."""
     command = [sys.executable, "-m", "gemini_batch", "run", str(path), "--base-url", server.base_url, *flags]
     return subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"GEMINI_API_KEY": KEY}
@@ -350,6 +355,7 @@ def started(path: Path, server: Simulator, *flags: str) -> subprocess.Popen[str]
 
 
 def first_line(process: subprocess.Popen[str]) -> str:
+    """Wait for the next line that the process says."""
     assert process.stderr is not None
     return process.stderr.readline()
 

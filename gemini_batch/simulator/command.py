@@ -70,8 +70,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.writelines(f"{name:<{width}}  {fault.says}\n" for name, fault in FAULTS.items())
         return _DONE
     try:
-        starts_at = None if args.now is None else datetime.fromisoformat(args.now)
-        return serve(config_from(args), starts_at=starts_at)
+        return serve(config_from(args), starts_at=_time(args.now))
     except (ConfigError, ValueError) as problem:
         sys.stderr.write(f"simulate: {problem}\n")
         return _USAGE
@@ -117,6 +116,13 @@ def config_from(args: argparse.Namespace) -> "SimulatorConfig":
         faults=args.faults,
         gzip=args.gzip,
     )
+
+
+def _time(given: str | None) -> datetime | None:
+    try:
+        return None if given is None else datetime.fromisoformat(given)
+    except ValueError:
+        raise ValueError(f"--now: got {given!r}; allowed: a time such as 2026-11-22T23:59:00-08:00") from None
 
 
 def serve(config: "SimulatorConfig", *, starts_at: datetime | None = None) -> int:

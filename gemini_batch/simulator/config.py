@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
+from zoneinfo import ZoneInfo
 
 from gemini_batch.clock import Clock
 from gemini_batch.errors import ConfigError
@@ -89,6 +90,11 @@ class SimulatorConfig:
             raise ConfigError(f"tier: got {self.tier!r}; allowed: {', '.join(TIERS)}")
         if self.enforce not in ENFORCE:
             raise ConfigError(f"enforce: got {self.enforce!r}; allowed: {', '.join(ENFORCE)}")
+        try:
+            ZoneInfo(self.day_zone)
+        except (OSError, ValueError, KeyError) as problem:
+            words = f"day_zone: got {self.day_zone!r}; allowed: a zone such as America/Los_Angeles"
+            raise ConfigError(words) from problem
         if self.minute_s <= 0:
             raise ConfigError(f"minute_s: got {self.minute_s}; allowed: more than 0 seconds")
         for name in ("requests_per_min", "requests_per_day", "tokens_per_min", "images_per_min", "usd_per_10min"):

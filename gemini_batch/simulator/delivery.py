@@ -66,8 +66,8 @@ async def trickle(parcel: Parcel) -> web.StreamResponse:
     pieces = max(1, min(200, int(parcel.seconds / 0.02), len(parcel.body)))
     size = -(-len(parcel.body) // pieces)
     for start in range(0, len(parcel.body), size):
-        await response.write(parcel.body[start : start + size])
         await asyncio.sleep(parcel.seconds / pieces)
+        await response.write(parcel.body[start : start + size])
     return response
 
 

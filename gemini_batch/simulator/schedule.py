@@ -117,11 +117,18 @@ def read_schedule(seed: int, rates: Mapping[str, float], file: Path | None) -> S
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
         raise ConfigError(f"{file}: {problem}") from problem
     try:
-        _only_known(data, {"rates", "rules"}, "the top level")
-        rules = [_rule(number, row) for number, row in enumerate(data.get("rules", []))]
-        return Schedule(seed, {**data.get("rates", {}), **rates}, rules)
+        return _from_table(seed, rates, data)
     except ConfigError as problem:
         raise ConfigError(f"{file}: {problem}") from problem
+
+
+def _from_table(seed: int, rates: Mapping[str, float], data: dict[str, Any]) -> Schedule:
+    _only_known(data, {"rates", "rules"}, "the top level")
+    read_rates, read_rules = data.get("rates", {}), data.get("rules", [])
+    if not isinstance(read_rates, dict) or not isinstance(read_rules, list):
+        raise ConfigError("rates is a table, written [rates], and rules are a list, written [[rules]]")
+    rules = [_rule(number, row) for number, row in enumerate(read_rules)]
+    return Schedule(seed, {**read_rates, **rates}, rules)
 
 
 def _rule(number: int, row: Any) -> Rule:

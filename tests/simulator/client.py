@@ -30,20 +30,25 @@ class Got:
 
     @property
     def json(self) -> Any:
+        """The body as JSON."""
         return json.loads(self.body)
 
     @property
     def message(self) -> str:
+        """The error's message."""
         return str(self.json["error"]["message"])
 
     def details(self, name: str) -> dict[str, Any]:
         """Return the error's detail of the type `google.rpc.<name>`."""
-        found = [item for item in self.json["error"]["details"] if item["@type"] == f"type.googleapis.com/google.rpc.{name}"]
+        found = [
+            item for item in self.json["error"]["details"] if item["@type"] == f"type.googleapis.com/google.rpc.{name}"
+        ]
         assert len(found) == 1
         return dict(found[0])
 
     @property
     def parts(self) -> list[dict[str, Any]]:
+        """The first candidate's parts."""
         return list(self.json["candidates"][0]["content"]["parts"])
 
     def pictures(self) -> list[Image.Image]:
@@ -63,6 +68,7 @@ class Caller:
     session: aiohttp.ClientSession
 
     def url(self, model: str = PRO, version: str = "v1beta") -> str:
+        """Return the URL of `generateContent`."""
         return f"{self.simulator.base_url}/{version}/models/{model}:generateContent"
 
     async def post(
@@ -78,7 +84,7 @@ class Caller:
         data = request if isinstance(request, bytes) else json.dumps(request).encode()
         sent = {"x-goog-api-key": "any"} if headers is None else dict(headers)
         async with self.session.post(
-            self.url(model, version) + query, data=data, headers=sent, allow_redirects=False
+            self.url(model, version) + query, data=io.BytesIO(data), headers=sent, allow_redirects=False
         ) as response:
             return Got(response.status, await response.read(), response.headers)
 

@@ -142,7 +142,10 @@ async def test_refused(case: str) -> None:
 ACCEPTED = {
     "snake_case": {
         "contents": [{"parts": [{"text": "x"}]}],
-        "generation_config": {"response_modalities": ["IMAGE"], "image_config": {"aspect_ratio": "16:9", "image_size": "2K"}},
+        "generation_config": {
+            "response_modalities": ["IMAGE"],
+            "image_config": {"aspect_ratio": "16:9", "image_size": "2K"},
+        },
         "system_instruction": {"parts": {"text": "be kind"}},
     },
     "both forms mixed": {
@@ -201,7 +204,8 @@ async def test_base64_in_every_form() -> None:
     forms = [data, data.rstrip(b"="), base64.urlsafe_b64encode(image("blue", (33, 31)))]
     async with calling() as caller:
         statuses = [
-            (await caller.post(_part(inlineData={"mimeType": "image/png", "data": form.decode()}))).status for form in forms
+            (await caller.post(_part(inlineData={"mimeType": "image/png", "data": form.decode()}))).status
+            for form in forms
         ]
     assert statuses == [200, 200, 200]
 

@@ -365,9 +365,7 @@ async def test_two_faults_together() -> None:
 async def test_broken_in_mid_body(fault: str) -> None:
     """Half of a body arrives, then the connection breaks."""
     async with calling() as caller:
-        post = caller.session.post(
-            caller.url(), json=text(f"x [[fault:{fault}]]"), headers={"x-goog-api-key": "any"}
-        )
+        post = caller.session.post(caller.url(), json=text(f"x [[fault:{fault}]]"), headers={"x-goog-api-key": "any"})
         async with post as response:
             assert response.status == 200
             with pytest.raises(aiohttp.ClientPayloadError):
@@ -418,9 +416,7 @@ async def test_hang_ends_when_the_client_gives_up() -> None:
 async def test_endless() -> None:
     """A body without end goes on until the client has had enough."""
     async with calling() as caller:
-        post = caller.session.post(
-            caller.url(), json=text("x [[fault:endless]]"), headers={"x-goog-api-key": "any"}
-        )
+        post = caller.session.post(caller.url(), json=text("x [[fault:endless]]"), headers={"x-goog-api-key": "any"})
         size = 0
         async with post as response:
             async for piece in response.content.iter_any():
@@ -457,7 +453,11 @@ def test_every_fault_is_named_by_a_test() -> None:
     """The table has no fault that no test of this file names."""
     source = Path(__file__).read_text(encoding="utf-8")
     families = ("finish-", "block-")
-    unnamed = [name for name in FAULTS if not name.startswith(families) and f'"{name}' not in source and f":{name}" not in source]
+    unnamed = [
+        name
+        for name in FAULTS
+        if not name.startswith(families) and f'"{name}' not in source and f":{name}" not in source
+    ]
     assert unnamed == []
 
 
@@ -472,7 +472,10 @@ async def test_marker_for_the_first_times() -> None:
 async def test_markers_in_a_row() -> None:
     """Of several markers the first that is not used up counts."""
     async with calling() as caller:
-        found = [(await caller.ask("a [[fault:503 x1]] [[fault:429-minute x2]] [[fault:no-image x1]]")).status for _ in range(5)]
+        found = [
+            (await caller.ask("a [[fault:503 x1]] [[fault:429-minute x2]] [[fault:no-image x1]]")).status
+            for _ in range(5)
+        ]
     assert found == [503, 429, 429, 200, 200]
 
 
@@ -538,7 +541,8 @@ async def test_rules_of_a_file(tmp_path: Path) -> None:
         ('[[rules]]\nmatch = "x"', "needs a fault"),
         ('[[rules]]\nfault = "503"\ntimes = "2"', "rules[0].times: got '2', which is of the wrong type"),
         ('[[rules]]\nfault = "503"\nmatch = "("', "rules[0].match"),
-        ("rates = 1", "the top level.rates"),
+        ("rates = 1", "rates is a table, written [rates]"),
+        ("[rules]\nfault = 1", "rules are a list, written [[rules]]"),
         ("[", "faults.toml: "),
     ],
 )

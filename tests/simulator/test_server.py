@@ -1,0 +1,179 @@
+import asyncio
+import re
+import socket
+from datetime import UTC, datetime
+
+import aiohttp
+import pytest
+
+from gemini_batch.errors import ConfigError
+from gemini_batch.simulator import Simulator, SimulatorConfig
+from tests.simulator.client import FLASH, PRO, Caller, SetTime, calling, text
+
+pytestmark = pytest.mark.loopback
+
+
+async def _audit(caller: Caller, accept: str = "application/json") -> tuple[str, str]:
+    async with caller.session.get(f"{caller.simulator.base_url}/audit", headers={"Accept": accept}) as response:
+        return response.content_type, await response.text()
+
+
+async def test_base_url() -> None:
+    """A simulator listens on loopback, on a free port."""
+    async with Simulator() as simulator:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d{4,5}", simulator.base_url)
+
+
+async def test_two_at_once() -> None:
+    """Several simulators run side by side and know nothing of each other."""
+    async with calling() as one, calling() as other:
+        await one.ask("x")
+        assert (len(one.simulator.audit.entries), len(other.simulator.audit.entries)) == (1, 0)
+
+
+async def test_busy_port() -> None:
+    """A port that is taken is one clear sentence."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError) as caught:
+            await Simulator(SimulatorConfig(port=port)).start()
+    assert str(caught.value) == (
+        f"127.0.0.1, port {port}: taken by another program; choose another port, or 0 for a free one"
+    )
+
+
+async def test_stop_while_handlers_hang() -> None:
+    """Stopping ends hanging answers too, at once."""
+    async with aiohttp.ClientSession() as session:
+        simulator = Simulator(SimulatorConfig(tier="unlimited", latency_s=0, pixels=32))
+        await simulator.start()
+        url = f"{simulator.base_url}/v1beta/models/{PRO}:generateContent"
+
+        async def hang(fault: str) -> None:
+            request = text(f"x [[fault:{fault}]]")
+            with pytest.raises(aiohttp.ClientError):
+                async with session.post(url, json=request, headers={"x-goog-api-key": "any"}) as response:
+                    await response.read()
+
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            for fault in ("hang", "stall", "trickle=60"):
+                group.create_task(hang(fault))
+            while len(simulator.audit.entries) < 3 or any(
+                entry.http_status is None for entry in simulator.audit.entries
+            ):
+                await asyncio.sleep(0.01)
+            began_s = loop.time()
+            await simulator.stop()
+        assert loop.time() - began_s < 2
+
+
+async def test_stop_twice() -> None:
+    """Stopping again, or before a start, does nothing."""
+    simulator = Simulator()
+    await simulator.stop()
+    await simulator.start()
+    await simulator.stop()
+    await simulator.stop()
+
+
+async def test_many_at_once() -> None:
+    """Requests are answered side by side: a hundred of 0.2 s take little more than one, and the audit saw them together."""
+    async with calling(latency_s=0.2) as caller:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        async with asyncio.TaskGroup() as group:
+            for number in range(100):
+                group.create_task(caller.ask(f"job {number}"))
+        assert loop.time() - began_s < 3
+        assert caller.simulator.report()["models"][0]["most_in_flight"] > 50
+
+
+async def test_audit_as_json() -> None:
+    """The audit counts by project and model, and lists what arrived in its order; no key is in it."""
+    async with calling(tier="free") as caller:
+        await caller.ask("A robot [[fault:503]]")
+        await caller.ask("A  cat\nin the sun")
+        await caller.post({}, model=FLASH)
+        kind, body = await _audit(caller)
+        report = caller.simulator.report()
+    assert kind == "application/json"
+    assert [entry["number"] for entry in report["entries"]] == [1, 2, 3]
+    assert [entry["http_status"] for entry in report["entries"]] == [503, 200, 400]
+    assert [entry["prompt"] for entry in report["entries"]] == ["A robot [[fault:503]]", "A cat in the sun", ""]
+    assert report["entries"][0]["faults"] == "503"
+    assert report["entries"][1]["bytes_out"] > 1000
+    assert all(entry["latency_s"] >= 0 for entry in report["entries"])
+    first = report["models"][0]
+    assert (first["model"], first["requests"], first["images"]) == (PRO, 2, 1)
+    assert first["by_status"] == {"503": 1, "200": 1}
+    assert first["worst_minute"]["requests"] == 2
+    assert first["worst_minute"]["limit"] == 15
+    assert first["used"]["requests_per_min"] == {"used": 2, "limit": 15}
+    assert report["faults"] == {"503": 1}
+    assert "any" not in re.findall(r'"project": "([^"]*)"', body)
+
+
+async def test_worst_minute() -> None:
+    """The worst minute is the most requests in any sixty seconds, not in the clock's minutes."""
+    time = SetTime()
+    async with calling(clock=time()) as caller:
+        for at_s, count in ((0, 3), (50, 4), (59, 2), (61, 2), (200, 5)):
+            time.passed_s = at_s
+            for number in range(count):
+                await caller.ask(f"{at_s} {number}")
+        worst = caller.simulator.report()["models"][0]["worst_minute"]
+        assert (
+            caller.simulator.audit.worst_minute() == caller.simulator.audit.worst_minute(PRO) == worst["requests"] == 9
+        )
+        assert caller.simulator.audit.worst_minute(FLASH) == 0
+    assert worst["began_s"] == 0
+
+
+async def test_audit_for_a_browser() -> None:
+    """A browser gets a page; what came from outside is escaped in it."""
+    async with calling(tier="free") as caller:
+        await caller.ask("<script>alert(1)</script> [[fault:404]]")
+        await caller.ask("x", model="<b>")
+        kind, body = await _audit(caller, "text/html,application/xhtml+xml,*/*;q=0.8")
+    assert kind == "text/html"
+    assert "<script>" not in body
+    assert "<b>" not in body
+    assert "&lt;script&gt;" in body
+    assert "1 of 15" in body
+
+
+async def test_list_of_models() -> None:
+    """The models can be listed, as a client does to check its key."""
+    async with calling() as caller, caller.session.get(f"{caller.simulator.base_url}/v1beta/models") as response:
+        names = [model["name"] for model in (await response.json())["models"]]
+    assert f"models/{PRO}" in names
+
+
+async def test_clock_over_http() -> None:
+    """Another process can move the server's time forward: by seconds, or to a time."""
+    time = SetTime(datetime(2026, 11, 22, 20, 0, 0, tzinfo=UTC))
+    async with calling(requests_per_min=1, clock=time()) as caller:
+        url = f"{caller.simulator.base_url}/clock"
+        first = [(await caller.ask("x")).status for _ in range(2)]
+        async with caller.session.post(url, json={"advance_s": 120}) as response:
+            assert await response.json() == {"now": "2026-11-22T20:02:00+00:00"}
+        second = (await caller.ask("x")).status
+        async with caller.session.post(url, json={"now": "2026-11-23T00:00:00-08:00"}) as response:
+            assert await response.json() == {"now": "2026-11-23T08:00:00+00:00"}
+        third = (await caller.ask("x")).status
+    assert (first, second, third) == ([200, 429], 200, 200)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, {"advance_s": -1}, {"advance_s": "x"}, {"now": "2020-01-01T00:00:00Z"}, {"now": "2030-01-01"}, []]
+)
+async def test_clock_refuses(wrong: object) -> None:
+    """A time that is none, or in the past, is refused."""
+    async with (
+        calling() as caller,
+        caller.session.post(f"{caller.simulator.base_url}/clock", json=wrong) as response,
+    ):
+        assert response.status == 400
