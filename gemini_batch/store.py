@@ -5,15 +5,16 @@
     OUT/images/…            the image of each call, named by its id
     OUT/drafts/…            interim images that came with an answer, paid for as well
     OUT/superseded/…        images whose job was edited and run again
-    OUT/.gemini_batch/      lock · incoming/ · in-flight log: nothing that a person needs
+    OUT/.gemini_batch/      lock · incoming/ · durable · in-flight log: nothing that a person needs
 """
 
 import fcntl
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
 
 from gemini_batch.errors import FolderBusyError, StorageError
@@ -21,7 +22,11 @@ from gemini_batch.policy import media
 from gemini_batch.records import ImageFile, IncomingImage
 
 PRIVATE = ".gemini_batch"
-HEAD_BYTES = 64
+# What is known by its bytes and so may be the name of an earlier image.
+_EXTENSIONS = (*media.EXTENSIONS.values(), media.UNKNOWN_EXTENSION)
+# Pillow's readers of what `media` knows; the others are not let near bytes that come from outside.
+_READABLE = ("PNG", "JPEG", "WEBP", "GIF", "AVIF")
+_MAX_KNOWN_FOLDERS = 10_000
 
 
 class Part:
@@ -45,8 +50,8 @@ class Part:
             view = view[os.write(self._descriptor, view) :]
         self._sha256.update(data)
         self._size_bytes += len(data)
-        if len(self._head) < HEAD_BYTES:
-            self._head += bytes(data[: HEAD_BYTES - len(self._head)])
+        if len(self._head) < media.HEAD_BYTES:
+            self._head += bytes(data[: media.HEAD_BYTES - len(self._head)])
 
     def close(self) -> None:
         """Close the file; more than once does no harm."""
@@ -79,11 +84,11 @@ class IncomingParts:
         return tuple(part.image() for part in self._parts)
 
     def discard(self) -> None:
-        """Remove every part that was not committed."""
+        """Remove every part that has not got its name."""
         for part in self._parts:
             part.close()
             with suppress(FileNotFoundError):
-                os.unlink(part.file)
+                Path(part.file).unlink()
 
 
 def part_name(call_id: str, attempt: int) -> str:
@@ -92,13 +97,17 @@ def part_name(call_id: str, attempt: int) -> str:
 
 
 class Store:
-    """The files of one output folder. All paths that it takes and gives are relative to the folder."""
+    """The files of one output folder. Paths that it takes and gives are relative to the folder."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
         self.private = out / PRIVATE
         self._incoming = self.private / "incoming"
-        self._known_folders: set[str] = set()
+        self._durable = self.private / "durable"
+        self._known_folders: set[Path] = set()
+        self._moved: set[str] = set()
+
+    # --- the folder as a whole ----------------------------------------------------------------------------------------
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -106,74 +115,119 @@ class Store:
 
         Raises:
             FolderBusyError: Another run holds it.
-            StorageError: It can't be made or written.
+            StorageError: It can't be made or written, or a symbolic link leads out of it.
         """
-        existed = self.out.exists()
+        made = [folder for folder in (self.out, *self.out.parents) if not folder.exists()]
         try:
-            self._incoming.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.private / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            lock = self._hold()
         except OSError as error:
+            _remove_empty(made)
             raise StorageError(
                 f"{self.out}: can't be written: {error.strerror}; choose another folder by --out"
             ) from error
         try:
-            self._hold(descriptor)
+            self._prepare(made)
             yield
         finally:
-            os.close(descriptor)
-            if not existed:
-                self._leave_no_trace()
+            if made:
+                self._leave_no_trace(made)
+            os.close(lock)
 
-    def _hold(self, descriptor: int) -> None:
+    def _hold(self) -> int:
+        """Return the open lock; the kernel lets go of it when this process ends, however it does."""
+        path = self.private / "lock"
+        while True:
+            self._incoming.mkdir(parents=True, exist_ok=True)
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_at(lock, path):
+                    os.ftruncate(lock, 0)
+                    os.pwrite(lock, f"process {os.getpid()}\n".encode(), 0)
+                    return lock
+                os.close(lock)  # the run that held it has just taken the folder away: once more
+            except BlockingIOError:
+                holder = os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"
+                os.close(lock)
+                raise FolderBusyError(
+                    f"{self.out}: held by another run ({holder}); wait for it, or give this one a folder of its own by --out"
+                ) from None
+            except BaseException:
+                os.close(lock)
+                raise
+
+    def _prepare(self, made: list[Path]) -> None:
+        """Find out before anything is sent whether what comes in could be placed, and make the new folders durable."""
+        for folder in (self._incoming, *(self.out / name for name in ("images", "drafts", "superseded"))):
+            self._check_inside(folder)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-            raise FolderBusyError(
-                f"{self.out}: held by another run ({holder}); wait for it, or give this one a folder of its own by --out"
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()}\n".encode(), 0)
+            for folder in made:
+                _fsync(folder.parent)
+        except OSError as error:
+            raise StorageError(f"{self.out}: can't be made durable: {error.strerror}") from error
 
-    def _leave_no_trace(self) -> None:
-        """Remove a folder of this run that holds nothing but the lock."""
-        if any(entry.name != PRIVATE for entry in self.out.iterdir()):
-            return
-        with suppress(OSError):  # something did come in: then it stays
-            self._incoming.rmdir()
-            (self.private / "lock").unlink()
-            self.private.rmdir()
-            self.out.rmdir()
+    def _leave_no_trace(self, made: list[Path]) -> None:
+        """Remove a folder that this run made, if nothing came into it; the lock is still held."""
+        lock = self.private / "lock"
+        own = {self._incoming, self._durable, lock}
+        with suppress(OSError):  # something is in it after all, or it is gone already
+            if set(self.out.iterdir()) == {self.private} and own.issuperset(self.private.iterdir()):
+                self._incoming.rmdir()
+                self._durable.unlink(missing_ok=True)
+                lock.unlink()
+                _remove_empty([self.private, *made])
 
-    def durable_bytes(self) -> int:
-        """Return up to where `results.jsonl` is known to be on the disk; 0 when nothing says so."""
+    def durable_bytes(self) -> int | None:
+        """Return up to where `results.jsonl` is known to be on the disk: 0 when the note is damaged, None when there is none."""
         try:
-            return int((self.private / "durable").read_bytes())
-        except (FileNotFoundError, ValueError):
+            return int(self._durable.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError:
             return 0
 
     def note_durable(self, end_bytes: int) -> None:
-        """Note that `results.jsonl` is durable up to `end_bytes`, after it is. A note that is lost only makes recovery look at more."""
-        descriptor = os.open(self.private / "durable", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        """Note that `results.jsonl` is durable up to `end_bytes`, after it is.
+
+        The file is made durable once; what it says later may be older after a power cut, which makes recovery look at more.
+
+        Raises:
+            OSError: The disk would not.
+        """
+        is_new = not self._durable.exists()
+        descriptor = os.open(self._durable, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             os.pwrite(descriptor, b"%020d" % end_bytes, 0)
+            if is_new:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        if is_new:
+            _fsync(self.private)
 
     def keep_beside(self, name: str, data: bytes) -> Path:
-        """Write what was cut off somewhere into a new file of its own, durably; return its path."""
-        number = 1
-        while (path := self.private / f"{name}.{number}").exists():
-            number += 1
+        """Write what was cut off somewhere into a new file of its own, durably; return its path.
+
+        Raises:
+            OSError: The disk would not.
+        """
+        path = next(path for number in count(1) if not (path := self.private / f"{name}.{number}").exists())
         with path.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        _fsync(self.private)
         return path
+
+    # --- parts --------------------------------------------------------------------------------------------------------
 
     def incoming(self, call_id: str, attempt: int) -> IncomingParts:
         """Return where the images of an attempt go while they arrive."""
         return IncomingParts(self._incoming, part_name(call_id, attempt))
+
+    def has_incoming(self) -> bool:
+        """Return whether a killed run left parts behind."""
+        return any(self._incoming.iterdir())
 
     def clear_incoming(self) -> int:
         """Remove the parts that a killed run left behind; return how many there were."""
@@ -185,6 +239,8 @@ class Store:
     def parts_of(self, call_id: str, attempt: int) -> list[Path]:
         """Return the parts of an attempt that are still incoming."""
         return sorted(self._incoming.glob(f"{part_name(call_id, attempt)}.*"))
+
+    # --- images -------------------------------------------------------------------------------------------------------
 
     def describe(self, image: IncomingImage, stem: str) -> ImageFile:
         """Return what a row says of an image that will be placed at `stem` and the extension that its bytes ask for."""
@@ -198,26 +254,21 @@ class Store:
 
         Raises:
             OSError: The disk would not.
+            StorageError: A symbolic link leads out of the folder.
         """
         for path in self._images_of(call_id):
-            self._move(self.out / path, self._free_name("superseded/" + path.removeprefix("images/")))
+            self._supersede(path)
 
     def _images_of(self, call_id: str) -> Iterator[str]:
-        for extension in media.EXTENSIONS:
-            if os.path.lexists(self.out / f"images/{call_id}{extension}"):
-                yield f"images/{call_id}{extension}"
-            number = 1
-            while os.path.lexists(self.out / f"drafts/{call_id}.{number}{extension}"):
-                yield f"drafts/{call_id}.{number}{extension}"
-                number += 1
+        yield from self._existing(f"images/{call_id}")
+        for number in count(1):
+            drafts = self._existing(f"drafts/{call_id}.{number}")
+            if not drafts:
+                return
+            yield from drafts
 
-    def _free_name(self, path: str) -> str:
-        stem, extension = os.path.splitext(path)
-        number, free = 1, path
-        while os.path.lexists(self.out / free):
-            number += 1
-            free = f"{stem}.{number}{extension}"
-        return free
+    def _existing(self, stem: str) -> list[str]:
+        return [path for extension in _EXTENSIONS if os.path.lexists(self.out / (path := stem + extension))]
 
     def place(self, part: str, path: str) -> None:
         """Give an incoming part its final place; what stands there already is never overwritten but moves to `superseded/`.
@@ -226,50 +277,73 @@ class Store:
             OSError: The disk would not.
             StorageError: A symbolic link leads out of the folder.
         """
-        target = self.out / path
-        if os.path.lexists(target):
-            self._move(target, self._free_name("superseded/" + path.removeprefix("images/")))
+        if os.path.lexists(self.out / path):
+            self._supersede(path)
         self._move(Path(part), path)
+
+    def _supersede(self, path: str) -> None:
+        wanted = Path("superseded", path.removeprefix("images/"))
+        others = (wanted.with_name(f"{wanted.stem}.{number}{wanted.suffix}") for number in count(2))
+        free = next(name for name in chain([wanted], others) if not os.path.lexists(self.out / name))
+        self._move(self.out / path, str(free))
 
     def _move(self, source: Path, path: str) -> None:
         target = self.out / path
-        self._ensure_folder(target.parent)
+        for folder in (source.parent, target.parent):
+            self._check_inside(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
         source.rename(target)
+        self._moved.update(os.path.relpath(folder, self.out) for folder in (source.parent, target.parent))
 
-    def _ensure_folder(self, folder: Path) -> None:
-        if str(folder) in self._known_folders:
+    def _check_inside(self, folder: Path) -> None:
+        """Make sure, before anything is made or moved, that a folder is below the output folder."""
+        if folder in self._known_folders:
             return
-        folder.mkdir(parents=True, exist_ok=True)
         if not folder.resolve().is_relative_to(self.out.resolve()):
             raise StorageError(f"{folder}: a symbolic link leads out of {self.out}; remove it, or choose another --out")
-        self._known_folders.add(str(folder))
+        if len(self._known_folders) >= _MAX_KNOWN_FOLDERS:
+            self._known_folders.clear()
+        self._known_folders.add(folder)
 
-    def sync(self, paths: list[str]) -> None:
-        """Make the files and the folders that name them durable.
+    # --- durability ---------------------------------------------------------------------------------------------------
+
+    def moved(self) -> list[str]:
+        """Return the folders in which files got or lost a name since this was asked last, and the folders above them."""
+        folders, self._moved = self._moved, set()
+        above = {str(parent) for folder in folders for parent in Path(folder).parents}
+        return sorted(folders | above, reverse=True)
+
+    def sync(self, paths: Iterable[str]) -> None:
+        """Make files, or the names in folders, durable.
 
         Raises:
             OSError: The disk would not.
         """
-        folders = {str((self.out / path).parent) for path in paths}
-        for name in [
-            *(str(self.out / path) for path in paths),
-            *sorted(self._with_parents(folders)),
-            str(self._incoming),
-        ]:
-            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        for path in paths:
+            _fsync(self.out / path)
 
-    def _with_parents(self, folders: set[str]) -> set[str]:
-        found = {str(self.out)}
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Return whether an open file still is the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, inner ones first, as long as they are empty."""
+    with suppress(OSError):
         for folder in folders:
-            path = Path(folder)
-            while path not in (self.out, path.parent):
-                found.add(str(path))
-                path = path.parent
-        return found
+            folder.rmdir()
 
 
 def _pixels(file: str) -> tuple[int | None, int | None]:
@@ -279,7 +353,7 @@ def _pixels(file: str) -> tuple[int | None, int | None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
+            with Image.open(file, formats=_READABLE) as image:
                 return image.size
     except Exception:  # noqa: BLE001 # the bytes come from outside, and Pillow's parsers raise of every kind; the image is kept as it is
         return None, None

@@ -175,12 +175,12 @@ def _whole(scene: Scene, candidates: Sequence[Json], counted: Json) -> Json:
 
 def pretty(answer: Json) -> bytes:
     """Return indented JSON, as the API sends it."""
-    return json.dumps(answer, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+    return json.dumps(answer, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def compact(answer: Json) -> bytes:
     """Return JSON without a space."""
-    return json.dumps(answer, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return json.dumps(answer, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def escaped(answer: Json) -> bytes:

@@ -57,7 +57,7 @@ def error(
     content: dict[str, Any] = {"code": http_status, "message": message, "status": status or STATUS_NAMES[http_status]}
     if details:
         content["details"] = list(details)
-    body = json.dumps({"error": content}, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+    body = json.dumps({"error": content}, indent=2, ensure_ascii=False).encode() + b"\n"
     return ErrorBody(http_status, message, body, headers=headers or {})
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from gemini_batch.simulator import bodies, schema
 from gemini_batch.simulator.bodies import ErrorBody
 from gemini_batch.simulator.models import DEFAULT_SIZE, Model
+from gemini_batch.simulator.references import Reference, is_image
 
 MAX_REFERENCES = 14  # https://ai.google.dev/gemini-api/docs/image-generation, 2026-11-22
 MAX_TEMPERATURE = 2.0
@@ -23,14 +24,6 @@ INPUT_TYPES = (
 )
 _BAD_IMAGE = "Unable to process input image. Please retry or report in https://developers.generativeai.google/guide/troubleshooting"
 _DATA_FIELDS = ("text", "inline_data", "file_data", "function_call", "function_response")
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A reference image: its bytes, or the URI that it would be fetched from."""
-
-    data: bytes = b""
-    uri: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +66,40 @@ class Ask:
 def check(body: bytes, model: Model) -> Ask | ErrorBody:
     """Return what `body` asks of `model`, or the 400 that refuses it."""
     try:
-        raw = json.loads(body.decode("utf-8"))
+        raw = _parsed(body)
+        violations: schema.Violations = []
+        request = schema.read(schema.REQUEST, raw, "", violations)
+        if violations:
+            return bodies.bad_fields(violations)
+        config = request.get("generation_config", {})
+        return _contents(request) or _config(config, model) or _images(request) or _ask(request, config, raw, model)
+    except RecursionError:
+        words = "Message too deep."
     except UnicodeDecodeError:
-        return bodies.error(400, "Invalid JSON payload received. The payload is not valid UTF-8.")
-    except (ValueError, RecursionError) as problem:
-        return bodies.error(400, f"Invalid JSON payload received. {_json_problem(body, problem)}")
-    violations: schema.Violations = []
-    request = schema.read(schema.REQUEST, raw, "", violations)
-    if violations:
-        return bodies.bad_fields(violations)
-    config = request.get("generation_config", {})
-    refusal = _contents(request) or _config(config, model) or _images(request)
-    if refusal:
-        return refusal
-    return _ask(request, config, raw, model)
+        words = "The payload is not valid UTF-8."
+    except UnicodeEncodeError:
+        words = "Illegal Unicode code point."  # derived
+    except ValueError as problem:
+        words = _json_problem(body, problem)
+    return bodies.error(400, f"Invalid JSON payload received. {words}")
 
 
-def _json_problem(body: bytes, problem: Exception) -> str:
+def _parsed(body: bytes) -> Any:
+    raw = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+    if b"\\ud" in body.lower():
+        # Halves of a surrogate pair are no text.
+        json.dumps(raw, ensure_ascii=False).encode()
+    return raw
+
+
+def _no_constant(name: str) -> float:
+    """Refuse NaN and Infinity, which Python's JSON takes and the API does not."""
+    raise ValueError(name)
+
+
+def _json_problem(body: bytes, problem: ValueError) -> str:
     if not isinstance(problem, json.JSONDecodeError):
-        return "Message too deep."
+        return f"Unexpected token.\n{problem}\n^"
     text = body.decode("utf-8", "replace")
     if problem.pos >= len(text.rstrip()):
         return "Unexpected end of string. Expected a value.\n\n^"
@@ -164,18 +172,9 @@ def _images(request: dict[str, Any]) -> ErrorBody | None:
             uri = part["file_data"].get("file_uri", "")
             if not uri.startswith(("https://", "gs://")):
                 return bodies.error(400, "Invalid or unsupported file uri: " + uri)
-        elif not _is_image(part["inline_data"].get("data", b"")):
+        elif not is_image(part["inline_data"].get("data", b"")):
             return bodies.error(400, _BAD_IMAGE)
     return None
-
-
-def _is_image(data: bytes) -> bool:
-    """Look at an image's header; HEIC and HEIF by their first bytes, since Pillow has no decoder for them."""
-    if data[4:8] == b"ftyp":
-        return data[8:12] in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
-    from gemini_batch.simulator.pictures import opens
-
-    return opens(data)
 
 
 def _ask(request: dict[str, Any], config: dict[str, Any], raw: Any, model: Model) -> Ask:

@@ -53,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     answers.add_argument(
         "--latency", default="0.3", metavar="SECONDS", help="time to an answer, or `real` for the model's own (default: 0.3)"
     )  # fmt: skip
+    answers.add_argument(
+        "--pixels",
+        type=int,
+        metavar="N",
+        help="longest side of a picture, for fast tests; the documented size by default",
+    )
     answers.add_argument("--gzip", action="store_true", help="compress for clients that accept it")
 
 
@@ -114,6 +120,7 @@ def config_from(args: argparse.Namespace) -> "SimulatorConfig":
         seed=args.seed,
         rates=rates,
         faults=args.faults,
+        pixels=args.pixels,
         gzip=args.gzip,
     )
 
@@ -152,9 +159,10 @@ async def _serve(config: "SimulatorConfig", starts_at: datetime | None) -> int:
     async with simulator:
         url = simulator.base_url
         key = "any" if config.key is None else "KEY"
+        tier = "" if config.tier == "unlimited" else f" --tier {config.tier}"
         sys.stdout.write(
             f"Gemini simulator on {url} (what arrived: {url}/audit). Use it: "
-            f"GEMINI_BATCH_BASE_URL={url} GEMINI_API_KEY={key} python -m gemini_batch run jobs.jsonl\n"
+            f"GEMINI_BATCH_BASE_URL={url} GEMINI_API_KEY={key} python -m gemini_batch run jobs.jsonl{tier}\n"
         )
         sys.stdout.flush()
         await stopped.wait()

@@ -12,14 +12,15 @@ from functools import lru_cache
 
 from PIL import Image, ImageChops, ImageDraw, ImageOps
 
-from gemini_batch.simulator.checks import Ask, Reference
+from gemini_batch.simulator.checks import Ask
 from gemini_batch.simulator.lettering import fitting, write
 from gemini_batch.simulator.markers import without_markers
 from gemini_batch.simulator.padding import padded
+from gemini_batch.simulator.references import BAD_IMAGE, Reference
 
 JPEG_QUALITY = 86
 _GRAIN = 5  # how far a pixel strays, of 255: real pictures don't compress like flat ones
-_MAX_REFERENCE_PIXELS = 400_000_000
+_DRAWN_PIXELS = 1280  # longest side of the landscape before it is scaled
 _GLOW_EDGE = 179  # what Pillow's radial gradient is at the middle of a side
 
 
@@ -29,15 +30,6 @@ class Picture:
 
     data: bytes
     mime_type: str
-
-
-def opens(data: bytes) -> bool:
-    """Tell whether `data` begins like an image that can be read."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.width * image.height <= _MAX_REFERENCE_PIXELS
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return False
 
 
 def draw(
@@ -78,20 +70,12 @@ def _encode(canvas: Image.Image, mime_type: str) -> bytes:
 def _own_ratio(ask: Ask) -> str:
     """Return the model's choice: the shape of the first reference image, or a square."""
     for reference in ask.references:
-        shape = _size(reference)
+        shape = reference.size()
         if shape:
             wanted = math.log(shape[0] / shape[1])
             pixels = ask.model.pixels
             return min(pixels, key=lambda name: abs(math.log(pixels[name][0] / pixels[name][1]) - wanted))
     return "1:1"
-
-
-def _size(reference: Reference) -> tuple[int, int] | None:
-    try:
-        with Image.open(io.BytesIO(reference.data)) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
 
 
 # --- the background ---------------------------------------------------------------------------------------------------
@@ -107,8 +91,8 @@ def _hsl(hue: float, saturation: float, lightness: float) -> tuple[int, int, int
 def _landscape(size: tuple[int, int], rng: random.Random) -> Image.Image:
     """Return a sky with a sun and rows of hills, in colours of one family."""
     width, height = size
-    # Drawn small and smoothed up: soft edges for little work.
-    scale = max(1.0, max(size) / 640)
+    # Drawn with jagged edges, halved and smoothed up: soft edges for little work.
+    scale = max(1.0, max(size) / _DRAWN_PIXELS)
     small = max(8, round(width / scale)), max(8, round(height / scale))
     hue = rng.random()
     canvas = _gradient(small, _hsl(hue, 0.62, 0.42), _hsl(hue + 0.09, 0.72, 0.80))
@@ -118,6 +102,8 @@ def _landscape(size: tuple[int, int], rng: random.Random) -> Image.Image:
         depth = (row + 1) / rows
         tone = _hsl(hue + 0.03 * row + 0.45 * (rng.random() < 0.15), 0.42, 0.66 - 0.46 * depth)
         _hills(canvas, rng, small[1] * (0.42 + 0.5 * depth * depth), small[1] * 0.10, tone)
+    if max(size) >= _DRAWN_PIXELS // 4:
+        canvas = canvas.reduce(2)
     return _grain(canvas.resize(size, Image.Resampling.BICUBIC), rng)
 
 
@@ -198,7 +184,7 @@ def _photo(reference: Reference, side: int) -> Image.Image:
         turned = ImageOps.contain(turned, (inside, inside), Image.Resampling.BICUBIC)
         photo = Image.new("RGB", turned.size, (236, 236, 236))
         photo.paste(turned, mask=turned)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except BAD_IMAGE:
         # A URI, HEIC, or a file whose end is missing: a card stands for it.
         photo = Image.new("RGB", (inside, inside), (222, 226, 230))
         label = reference.uri.rpartition("/")[2][:24] or "image"

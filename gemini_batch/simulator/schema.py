@@ -173,7 +173,7 @@ def _message(kind: Message, value: Any, path: str, violations: Violations) -> di
         below = f"{path}.{snake}" if path else snake
         if snake not in kind.fields:
             violations.append((path, f'Invalid JSON payload received. Unknown name "{name}"{at}: Cannot find field.'))
-        elif snake in kind.oneof and any(other in found for other in kind.oneof):
+        elif item is not None and snake in kind.oneof and any(other in found for other in kind.oneof):
             words = f"Invalid value{at} (oneof), oneof field 'data' is already set. Cannot set '{name}'"
             violations.append((path, words))
         elif item is not None:

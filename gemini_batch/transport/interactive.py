@@ -2,11 +2,15 @@
 
 import asyncio
 import email.utils
+import math
 import os
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import BinaryIO, Protocol
+from pathlib import Path
+from typing import BinaryIO, Protocol, Self
 
 import aiohttp
 import pybase64
@@ -22,6 +26,10 @@ from gemini_batch.transport.sieve import ImageSink, Sieve, SieveError
 MAX_ERROR_BODY_BYTES = 1 << 20
 # A multiple of three, so that every block but the last is base64 without padding.
 UPLOAD_BLOCK_BYTES = 3 << 16
+# Google's keys have 39 characters and more. A shorter one is no secret but a word for a test, and words stand in answers.
+MIN_SECRET_CHARS = 16
+# Longest Retry-After number that is one: past a century it is a mistake.
+_MAX_RETRY_AFTER_DIGITS = 9
 
 
 class Incoming(Protocol):
@@ -48,27 +56,34 @@ class _InputChangedError(Exception):
     """A reference image is not the file any more that was planned."""
 
 
+class _DiskError(Exception):
+    """The disk would not take the answer. Its own kind: a disk's `OSError` can look like one of the connection."""
+
+
 class Transport:
     """Sends calls over one pool of connections; use it as an async context manager.
 
-    The key goes into a header or into the query, and never into a log, an error or a row: what a server echoes of it is blacked out.
+    The key goes into a header or into the query, and never into a log, an error or a row: what a server echoes of it is blacked out,
+    also where it stands as JSON, a URL or HTML would write it.
     """
 
     def __init__(self, config: RunConfig, base_url: str, clock: Clock) -> None:
         self._config = config
         self._base_url = base_url
         self._clock = clock
+        self._secret = _spellings(config.api_key) if len(config.api_key) >= MIN_SECRET_CHARS else None
         self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> "Transport":
+    async def __aenter__(self) -> Self:
         """Open the pool; no connection is made yet."""
         # As many connections as calls in flight: nothing waits between a grant and its request.
         connector = aiohttp.TCPConnector(limit=self._config.concurrency, ttl_dns_cache=300, keepalive_timeout=60)
         self._session = aiohttp.ClientSession(
             connector=connector,
             headers=self._headers(),
+            # `connect` is all of the way to a connection, looking the name up included; `sock_connect` would leave that out.
             timeout=aiohttp.ClientTimeout(
-                total=self._config.timeouts.whole_s, sock_connect=self._config.timeouts.connect_s, connect=None
+                total=self._config.timeouts.whole_s, connect=self._config.timeouts.connect_s, sock_connect=None
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -112,14 +127,13 @@ class Transport:
             )
             return await self._receive(response, incoming)
         except SieveError as error:
-            return Failure(error.kind, str(error), may_be_billed=True)
-        except TimeoutError as error:
-            return self._timed_out(error, upload)
-        except aiohttp.ClientError as error:
+            return self._failure(error.kind, str(error), may_be_billed=True)
+        except _DiskError as error:
+            return self._failure(FailureKind.STORAGE, f"the answer can't be written: {error}", may_be_billed=True)
+        except TimeoutError:
+            return self._timed_out(upload)
+        except (aiohttp.ClientError, OSError) as error:
             return self._disconnected(error, upload)
-        except OSError as error:
-            # The connection's own errors come as ClientError: this one is the disk's.
-            return Failure(FailureKind.STORAGE, f"the answer can't be written: {error}", may_be_billed=True)
         finally:
             if response is not None:
                 response.release()
@@ -137,9 +151,11 @@ class Transport:
                 chunk = await response.content.readany()
                 if not chunk:
                     break
-                sieve.feed(chunk)
-        skeleton = sieve.finish()
-        return Answer(response.status, self._redacted(skeleton), incoming.arrived(), None, server_at)
+                with _disk_errors():
+                    sieve.feed(chunk)
+        skeleton = self._redacted(sieve.finish())
+        with _disk_errors():
+            return Answer(response.status, skeleton, incoming.arrived(), None, server_at)
 
     async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
@@ -158,72 +174,118 @@ class Transport:
             "Accept-Encoding": "identity",
             "User-Agent": f"gemini_batch/{gemini_batch.__version__}",
             # The server gives up, with a 504, when nobody would be there any more to take the answer.
-            "X-Server-Timeout": str(int(self._config.timeouts.whole_s)),
+            "X-Server-Timeout": str(math.ceil(self._config.timeouts.whole_s)),
         }
         if self._config.auth == "header":
             headers["x-goog-api-key"] = self._config.api_key
         return headers
 
     def _redacted(self, body: bytes) -> bytes:
-        key = self._config.api_key.encode()
-        return body.replace(key, b"[key]") if key and key in body else body
+        return self._secret.sub(b"[key]", body) if self._secret else body
 
-    def _timed_out(self, error: TimeoutError, upload: "_Upload") -> Failure:
-        if not upload.has_started:
-            return Failure(FailureKind.UNREACHABLE, f"no connection to {self._base_url} in time", may_be_billed=False)
+    def _failure(self, kind: FailureKind, message: str, *, may_be_billed: bool) -> Failure:
+        return Failure(kind, self._redacted(message.encode(errors="replace")).decode(), may_be_billed)
+
+    def _timed_out(self, upload: "_Upload") -> Failure:
         timeouts = self._config.timeouts
+        if not upload.has_started:
+            message = f"no connection to {self._base_url} within {timeouts.connect_s:g} s"
+            return self._failure(FailureKind.UNREACHABLE, message, may_be_billed=False)
         message = (
             f"no whole answer: nothing for {timeouts.between_bytes_s:g} s, or not done after {timeouts.whole_s:g} s"
         )
-        return Failure(FailureKind.TIMEOUT, message, may_be_billed=True)
+        return self._failure(FailureKind.TIMEOUT, message, may_be_billed=upload.may_be_whole)
 
-    def _disconnected(self, error: aiohttp.ClientError, upload: "_Upload") -> Failure:
+    def _disconnected(self, error: Exception, upload: "_Upload") -> Failure:
         if upload.changed:
-            return Failure(FailureKind.INPUT_CHANGED, upload.changed, may_be_billed=False)
-        detail = self._redacted(str(error).encode(errors="replace")).decode() or type(error).__name__
+            return self._failure(FailureKind.INPUT_CHANGED, upload.changed, may_be_billed=False)
+        detail = str(error) or type(error).__name__
         if not upload.has_started:
-            return Failure(FailureKind.UNREACHABLE, f"no connection to {self._base_url}: {detail}", may_be_billed=False)
-        return Failure(
-            FailureKind.DISCONNECTED, f"the connection broke before the answer was whole: {detail}", may_be_billed=True
-        )
+            message = f"no connection to {self._base_url}: {detail}"
+            return self._failure(FailureKind.UNREACHABLE, message, may_be_billed=False)
+        message = f"the connection broke before the answer was whole: {detail}"
+        return self._failure(FailureKind.DISCONNECTED, message, may_be_billed=upload.may_be_whole)
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Tell what the disk raises from what the connection raises."""
+    try:
+        yield
+    except OSError as error:
+        raise _DiskError(error) from error
+
+
+def _spellings(key: str) -> re.Pattern[bytes]:
+    """Return what finds the key as it is, and with any of its characters as JSON, a URL or HTML may write them."""
+    characters = (
+        rf"(?:{re.escape(character)}|\\+u00{ord(character):02x}|\\+{re.escape(character)}"
+        rf"|%(?:25)*{ord(character):02x}|&#0*{ord(character)};|&#x0*{ord(character):x};)"
+        for character in key
+    )
+    # Only the hex digits are the same in both cases: the key's own letters are not, but who echoes it may not care.
+    return re.compile("".join(characters).encode(), re.IGNORECASE)
 
 
 class _Upload:
-    """A request's body, read and encoded a block at a time while it is sent."""
+    """A request's body, read and encoded a block at a time while it is sent.
+
+    Attributes:
+        has_started: A first block was asked for: the connection stands, and bytes may have left.
+        may_be_whole: The last block was handed over. Before it was, the server has no request that it could bill.
+        changed: What is wrong with a reference image; "" while nothing is.
+    """
 
     def __init__(self, segments: tuple[wire.Segment, ...]) -> None:
         self._segments = segments
         self.has_started = False
+        self.may_be_whole = False
         self.changed = ""
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """Yield the body. It is asked for its first block when the connection stands: from then on bytes may have left."""
-        for segment in self._segments:
+        """Yield the body. It is asked for its first block when the connection stands."""
+        self.has_started = True
+        last = len(self._segments) - 1
+        for index, segment in enumerate(self._segments):
             if isinstance(segment, bytes):
-                self.has_started = True
+                self.may_be_whole = index == last
                 yield segment
                 continue
             with self._opened(segment) as file:
                 left = segment.size_bytes
                 while left:
-                    # Read on the loop: a block of 192 KiB, nearly always in the page cache; a thread would cost more.
-                    block = file.read(min(left, UPLOAD_BLOCK_BYTES))
-                    if not block:
-                        raise self._change(segment, "became shorter while it was sent")
+                    block = self._read(file, min(left, UPLOAD_BLOCK_BYTES), segment)
                     left -= len(block)
-                    self.has_started = True
+                    if not left:
+                        self._check(file, segment)
                     yield pybase64.b64encode(block)
 
     def _opened(self, image: InputImage) -> BinaryIO:
         try:
-            file = open(image.file, "rb")  # noqa: SIM115 # the caller closes it
+            file = Path(image.file).open("rb")
         except OSError as error:
             raise self._change(image, f"can't be opened any more: {error.strerror}") from error
+        try:
+            self._check(file, image)
+        except _InputChangedError:
+            file.close()
+            raise
+        return file
+
+    def _read(self, file: BinaryIO, size_bytes: int, image: InputImage) -> bytes:
+        # Read on the loop: a block of 192 KiB, nearly always in the page cache; a thread would cost more.
+        try:
+            block = file.read(size_bytes)
+        except OSError as error:
+            raise self._change(image, f"can't be read any more: {error.strerror}") from error
+        if len(block) < size_bytes:
+            raise self._change(image, "became shorter while it was sent; run again")
+        return block
+
+    def _check(self, file: BinaryIO, image: InputImage) -> None:
         seen = os.fstat(file.fileno())
         if (seen.st_size, seen.st_mtime_ns) != (image.size_bytes, image.mtime_ns):
-            file.close()
             raise self._change(image, "changed since the run began; run again")
-        return file
 
     def _change(self, image: InputImage, what: str) -> _InputChangedError:
         # aiohttp turns what a body raises into an error of the connection: this note says what it was.
@@ -232,20 +294,21 @@ class _Upload:
 
 
 def _http_date(value: str | None) -> datetime | None:
+    """Return the UTC moment of a header; None for one that is none, or that no calendar has."""
     if not value:
         return None
     try:
         parsed = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    except (ValueError, OverflowError, IndexError):  # the parser was written for mail, and raises of several kinds
         return None
-    return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 def _retry_after_s(value: str | None, now: datetime) -> float | None:
     """Return the seconds of a Retry-After header, which is a number or a date; None for anything else."""
     if value is None:
         return None
-    if value.strip().isdigit():
-        return float(value)
+    if re.fullmatch(r"[0-9]+", text := value.strip()):
+        return float(text) if len(text) <= _MAX_RETRY_AFTER_DIGITS else None
     at = _http_date(value)
     return max(0.0, (at - now).total_seconds()) if at else None

@@ -65,6 +65,8 @@ def test_enterprise_asks_for_numbers() -> None:
     with pytest.raises(ConfigError) as raised:
         limits_of("enterprise")
 
+    with pytest.raises(ConfigError, match="has no numbers"):
+        limits_of("hurried", {"hurried": {"minute_s": 2.0}})
     text = str(raised.value)
     assert all(flag in text for flag in ("--rpm", "--tpm", "--ipm", "--rpd", "--usd-per-10min", "--usd-per-day"))
     assert Limits(requests_per_min=300) == limits_of("enterprise", overrides={"requests_per_min": 300})

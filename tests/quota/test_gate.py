@@ -251,21 +251,49 @@ def test_cancelled_sleeper_hands_on_its_reservation() -> None:
     assert run(scenario) == CYCLE_S
 
 
+def test_a_reservation_serves_only_its_like() -> None:
+    """A heavy call does not go on what a light one had reserved, and nothing is reserved for calls that want another weight."""
+
+    async def scenario(clock: Clock) -> tuple[Weights, int]:
+        limits = Limits(requests_per_min=1000, tokens_per_min=100)
+        ledger = MemoryLedger(limits)
+        gate = Gate(ledger, limits, clock)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(granted(gate, Weights(tokens=tokens))) for tokens in (99, 2, 2, 3, 4, 5)]
+            await asyncio.sleep(30.0)
+            for light in tasks[1:3]:
+                light.cancel()
+        requests = ledger.used(M, clock.steady_s(), clock.utc())[-2].used
+        return tasks[3].result().weights, requests
+
+    # Two are spent: they were reserved for the two that were cancelled.
+    assert run(scenario) == (Weights(tokens=3), 4 + 2)
+
+
 # --- looking again ----------------------------------------------------------------------------------------------------
 
 
-def test_a_late_grant_is_spent() -> None:
-    """A process that slept through its slot asks anew: no grant is used when it has expired."""
+@pytest.mark.parametrize("rpm", [60, 1000])
+def test_a_late_grant_is_spent(rpm: int) -> None:
+    """A process that slept through its slot asks anew: no grant is used when it has expired, nor one of several in a slot."""
 
     async def scenario(clock: Clock) -> list[float]:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
-        dice, gate, late = random.Random(1), gate_of(clock, requests_per_min=60), list[float]()
-        for _ in range(200):
-            # A suspended machine, or a loop that something blocked.
-            loop.call_later(dice.random() * 2, loop.jump, dice.choice([0.3, 0.7, 5.0, 70.0]))
-            grant = await granted(gate)
-            late.append(clock.steady_s() - grant.expires_at_s)
+        dice, gate, late = random.Random(1), gate_of(clock, requests_per_min=rpm), list[float]()
+
+        async def caller() -> None:
+            for _ in range(20):
+                grant = await granted(gate)
+                late.append(clock.steady_s() - grant.expires_at_s)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(10):
+                group.create_task(caller())
+            while len(late) < 200:
+                # A suspended machine, or a loop that something blocked.
+                await asyncio.sleep(dice.random() * 60 / rpm)
+                loop.jump(dice.choice([0.3, 0.7, 5.0, 70.0]))
         return late
 
     assert max(run(scenario)) <= 0

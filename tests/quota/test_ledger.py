@@ -160,6 +160,7 @@ def test_window_is_used_up_to_its_limit() -> None:
     window = Window(10, span=240)
     window.add(10, 0, guard=4)
 
+    assert window.earliest(1, 244, guard=4) == 245
     assert (window.used(244, guard=4), window.used(245, guard=4)) == (10, 0)
     assert (window.earliest(1, 1, guard=4), window.earliest(1, 250, guard=4)) == (245, 250)
 
@@ -170,6 +171,17 @@ def test_window_of_longer_slots() -> None:
     window.add(1, 17, guard=4)
 
     assert window.earliest(1, 18, guard=4) == (1 + 240 + 1 + 1) * 10
+
+
+def test_shifted_window_stays_in_order() -> None:
+    """A shift that rounds to a later slot of the window leaves it in order, and nothing twice."""
+    window = Window(10, span=240, stride=10)
+    window.add(1, 5, guard=4)
+    window.shift(4)
+    window.add(2, 9, guard=4)
+    window.add(3, 10, guard=4)
+
+    assert window.dump() == [1, 6]
 
 
 def test_window_forgets_what_is_out_of_reach() -> None:
@@ -231,6 +243,26 @@ def test_near_midnight_a_grant_counts_on_both_days() -> None:
 
     assert [(today,), (today, today + 1)] == [dates(-2.0), dates(-1.4)]
     assert [(today, today + 1), (today + 1,)] == [dates(0.9), dates(1.0)]
+
+
+def test_both_days_of_midnight_are_filled_and_closed() -> None:
+    """What is granted at midnight fills both days, and when both are full the one after them is the next to open."""
+    quota = ModelQuota(Limits(requests_per_day=3))
+    midnight = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+    assert granted(quota.reserve(PICTURE, 4, T0, midnight)).permits == 3
+
+    assert quota.reserve(PICTURE, 1, T0, midnight) == DayClosed(
+        datetime(2026, 11, 24, 8, 0, 1, tzinfo=UTC), "3 requests a day"
+    )
+
+
+def test_closed_day_has_nothing_left() -> None:
+    """A day that the server closed takes no more calls, limited or not."""
+    quota = ModelQuota(Limits())
+    assert quota.day_left(PICTURE, NOON) is None
+    quota.close_day(NOON)
+
+    assert quota.day_left(PICTURE, NOON) == 0
 
 
 def test_zone_is_a_parameter() -> None:
@@ -318,6 +350,15 @@ def test_other_limits_count_what_was_used_before() -> None:
     assert isinstance(ask(other, 100.0), DayClosed)
 
 
+def test_wide_guard_is_stored() -> None:
+    """What one process learned of the minute, the next one knows."""
+    taught, heir = ModelQuota(Limits(requests_per_min=1)), ModelQuota(Limits(requests_per_min=1))
+    taught.pause(0.0, "why", T0, overrun=True)
+    heir.load(taught.dump())
+
+    assert cycle_s(heir, 10) == 62.25
+
+
 def test_minutes_of_another_length_start_anew() -> None:
     """A simulator's hurried minute says nothing about the real one, but a day is a day."""
     hurried, real = ModelQuota(Limits(minute_s=1.0)), ModelQuota(Limits(requests_per_min=1, requests_per_day=9))
@@ -355,6 +396,7 @@ def test_check_names_limit_and_size() -> None:
         check(Limits(usd_per_day=0.1), Weights(usd_micros=134_000))
 
 
+@pytest.mark.parametrize("calls", [140, 500])
 @pytest.mark.parametrize(
     ("limits", "bound_by"),
     [
@@ -365,14 +407,14 @@ def test_check_names_limit_and_size() -> None:
     ],
     ids=["rpm", "usd", "tpm", "ipm"],
 )
-def test_duration_is_what_the_ledger_takes(limits: Limits, bound_by: str) -> None:
+def test_duration_is_what_the_ledger_takes(limits: Limits, bound_by: str, calls: int) -> None:
     """The time that is announced is the time that the ledger takes, within two percent, and names the limit in the way."""
     weights = Weights(tokens=700, usd_micros=134_000)
     quota, gap_s, now_s = ModelQuota(limits), Bounds.of(limits).gap_s, T0
-    for _ in range(500):
+    for _ in range(calls):
         now_s = granted(quota.reserve(weights, 1, now_s + gap_s, NOON)).grant.at_s
 
-    estimate = duration(500, weights, limits)
+    estimate = duration(calls, weights, limits)
 
     assert now_s - T0 == pytest.approx(estimate.sending_s, rel=0.02)
     assert (1, bound_by) == (estimate.days, estimate.bound_by)

@@ -134,4 +134,5 @@ class SetTime:
         self.passed_s = 0.0
 
     def __call__(self) -> Clock:
+        """Return the clock for a config."""
         return Clock(steady_s=lambda: 1000.0 + self.passed_s, utc=lambda: self.began + timedelta(seconds=self.passed_s))

@@ -104,6 +104,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "not JSON": (b'{"contents": [}', 'Expected a value.\n{"contents": [}\n              ^'),
     "not UTF-8": (b'{"contents": "\xff"}', "not valid UTF-8"),
     "too deep": (b"[" * 100_000, "Message too deep."),
+    "NaN": (b'{"generationConfig": {"temperature": NaN}}', "Unexpected token."),
+    "a lone surrogate": (text("\ud800"), "Illegal Unicode code point."),
     "no contents": ({}, "* GenerateContentRequest.contents: contents is not specified\n"),
     "empty contents": ({"contents": []}, "contents is not specified"),
     "no parts": ({"contents": [{"role": "user"}]}, "contents[0].parts: contents.parts must not be empty."),
@@ -140,6 +142,10 @@ async def test_refused(case: str) -> None:
 
 
 ACCEPTED = {
+    "null for what is not meant": {
+        "contents": [{"parts": [{"text": "x", "inlineData": None}]}],
+        "generationConfig": None,
+    },
     "snake_case": {
         "contents": [{"parts": [{"text": "x"}]}],
         "generation_config": {

@@ -71,7 +71,7 @@ def test_serves_until_a_signal(number: signal.Signals) -> None:
     assert statuses == (200, 400)
     assert line == (
         f"Gemini simulator on {url} (what arrived: {url}/audit). Use it: "
-        f"GEMINI_BATCH_BASE_URL={url} GEMINI_API_KEY=KEY python -m gemini_batch run jobs.jsonl\n"
+        f"GEMINI_BATCH_BASE_URL={url} GEMINI_API_KEY=KEY python -m gemini_batch run jobs.jsonl --tier free\n"
     )
     assert (process.returncode, out, err) == (0, "", "")
 
@@ -114,13 +114,18 @@ def test_flags_reach_the_config() -> None:
         _parse(
             *("--port", "1", "--host", "::1", "--tier", "pay-as-you-go", "--rpm", "5", "--rpd", "6", "--tpm", "7"),
             *("--ipm", "8", "--usd-per-10min", "9.5", "--enforce", "bucket", "--minute", "3", "--rate", "503=0.02"),
-            *("--rate", "500=0.1", "--seed", "4", "--key", "K", "--latency", "real", "--gzip"),
+            *("--rate", "500=0.1", "--seed", "4", "--key", "K", "--latency", "real", "--gzip", "--pixels", "64"),
         )
     )
     assert (config.port, config.host, config.tier, config.enforce) == (1, "::1", "pay-as-you-go", "bucket")
     assert (config.minute_limit, config.day_limit, config.tokens_per_min, config.images_per_min) == (5, 6, 7, 8)
     assert (config.usd_per_10min, config.minute_s, config.seed, config.key) == (9.5, 3, 4, "K")
-    assert (config.rates, config.realistic_latency, config.gzip) == ({"503": 0.02, "500": 0.1}, True, True)
+    assert (config.rates, config.realistic_latency, config.gzip, config.pixels) == (
+        {"503": 0.02, "500": 0.1},
+        True,
+        True,
+        64,
+    )
 
 
 def test_list_of_faults(capsys: pytest.CaptureFixture[str]) -> None:

@@ -165,49 +165,50 @@ def write(node: Json, rng: random.Random, out: Written, path: tuple[str, ...] = 
     gap()
 
 
-KEYS = (*PATH, "text", "thoughtSignature", "dat", "data ", "inline_data", "", 'a"\\é\U0001f600')
+KEYS = ("text", *PATH, "thoughtSignature", "dat", "data ", "inline_data", "", 'a"\\é\U0001f600')
 SCALARS: tuple[Json, ...] = (None, True, False, 0, -1.5e300, 2**53, "", "#0", "data", "/é\U0001f600\n\0", "\\", '"')
 SCALARS += ("QUJD", "QUI=", "QQ==", "QUI", "=", '{"data":"QUJD"}', answer().decode())
 
 
-def any_json(rng: random.Random, depth: int) -> Json:
-    """Return any JSON, with the keys of the path at the wrong places too."""
-    match rng.randint(0, 3) if depth else 0:
-        case 1:
-            return [any_json(rng, depth - 1) for _ in range(rng.randint(0, 3))]
-        case 2:
-            return Object([(rng.choice(KEYS), any_json(rng, depth - 1)) for _ in range(rng.randint(0, 3))])
-        case _:
-            return rng.choice(SCALARS)
+class Dice:
+    """Makes choices from bytes: one draw of hypothesis for each example, as hundreds would be slow. No bytes left is 0."""
+
+    def __init__(self, entropy: bytes) -> None:
+        self.entropy = iter(entropy)
+
+    def roll(self, sides: int) -> int:
+        """Return a number below `sides`."""
+        return next(self.entropy, 0) % sides
+
+    def any_json(self, depth: int) -> Json:
+        """Return any JSON, with the keys of the path at the wrong places too."""
+        match self.roll(3) if depth else 0:
+            case 1:
+                return [self.any_json(depth - 1) for _ in range(self.roll(4))]
+            case 2:
+                return Object([(KEYS[self.roll(len(KEYS))], self.any_json(depth - 1)) for _ in range(self.roll(4))])
+            case _:
+                return SCALARS[self.roll(len(SCALARS))]
+
+    def down(self, path: tuple[str, ...] = PATH) -> Json:
+        """Return JSON that mostly holds to the path: one or two of each step, with others around them in any order."""
+        if path != PATH and self.roll(24) == 23:
+            return self.any_json(3)
+        if not path:
+            return b64(bytes(self.roll(256) for _ in range(self.roll(20)))).decode()
+        if path[0] == "*":
+            return [self.down(path[1:]) for _ in range(1 + self.roll(2))]
+        pairs = [(path[0], self.down(path[1:]))]
+        for _ in range(self.roll(3)):
+            key = KEYS[self.roll(len(KEYS))]
+            again = self.roll(2) == 1
+            pair = (path[0], self.down(path[1:])) if again else (key, self.any_json(2))
+            pairs.insert(self.roll(len(pairs) + 1), pair)
+        return Object(pairs)
 
 
+answers = st.binary(min_size=50, max_size=1500).map(lambda entropy: Dice(entropy).down())
 seeds = st.integers(0, 2**32)
-# From a seed, since a hundred draws for each example would be slow.
-noise = st.tuples(seeds, st.integers(0, 4)).map(lambda drawn: any_json(random.Random(drawn[0]), drawn[1]))
-images: st.SearchStrategy[Json] = st.binary(max_size=40).map(lambda data: b64(data).decode())
-
-
-@st.composite
-def mostly(draw: st.DrawFn, wanted: st.SearchStrategy[Json], other: st.SearchStrategy[Json]) -> Json:
-    """Return `wanted`, and `other` one time in eight; `|` would go by the number of branches."""
-    return draw(wanted if draw(st.integers(0, 7)) else other)
-
-
-@st.composite
-def around(draw: st.DrawFn, key: str, inner: st.SearchStrategy[Json]) -> Json:
-    """Return an object with `key` once or twice among others, in any order."""
-    wanted = draw(st.lists(st.tuples(st.just(key), inner), min_size=1, max_size=2))
-    others = draw(st.lists(st.tuples(st.sampled_from(KEYS), noise), max_size=1))
-    return Object(draw(st.permutations(wanted + others)))
-
-
-def listed(inner: st.SearchStrategy[Json]) -> st.SearchStrategy[Json]:
-    """Return arrays of these, and of other things."""
-    return st.lists(mostly(inner, noise), min_size=1, max_size=2).map(list[Json])
-
-
-parts = around("inlineData", around("data", mostly(images, noise)))
-answers = around("candidates", listed(around("content", around("parts", listed(parts)))))
 chunk_sizes = st.lists(st.integers(1, 9) | st.integers(1, 200), min_size=1, max_size=5)
 
 
@@ -227,7 +228,7 @@ def decoded(data: str) -> bytes | None:
 
 
 @given(answers, seeds, chunk_sizes)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_any_chunking_of_any_answer_gives_what_base64_gives_on_the_whole(
     node: Json, seed: int, sizes: list[int]
 ) -> None:
