@@ -4,7 +4,9 @@ Shapes: GenerateContentResponse of https://generativelanguage.googleapis.com/$di
 without an image that has been seen in the wild. An unknown value is data; only an answer that is no JSON object is malformed.
 """
 
+import html
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,7 +34,16 @@ MAX_MESSAGE_CHARS = 2_000
 _RETRY_IN = re.compile(r"retry in\s+((?:[\d.]+(?:ms|h|m|s))+)", re.IGNORECASE)
 _DURATION_PIECE = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)", re.IGNORECASE)
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_HTML_TAG = re.compile(r"<(?:style|script).*?</(?:style|script)>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+# What has no end takes the rest with it, so that no page makes this slow.
+_HTML_TAG = re.compile(
+    r"<(style|script)\b.*?(?:</\1>|\Z)|<!--.*?(?:-->|\Z)|<[a-z/!][^>]*(?:>|\Z)", re.IGNORECASE | re.DOTALL
+)
+# Control characters would move a terminal's cursor, or end a line of a log; whitespace is dealt with by `str.split`.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+# int32 in the discovery schema; what is larger is no count, and no database would take it.
+_MAX_COUNT = 2**31 - 1
+# 64 bits are all that orjson writes, and 4,300 all that Python reads.
+_MAX_INT_DIGITS = 18
 
 
 def judge(answer: Answer | Failure) -> Outcome:
@@ -49,7 +60,8 @@ def duration_s(text: str) -> float | None:
     pieces = _DURATION_PIECE.findall(text)
     if not pieces or "".join(number + unit for number, unit in pieces) != text.strip():
         return None
-    return float(sum(float(number) * _SECONDS[unit.lower()] for number, unit in pieces))
+    seconds = float(sum(float(number) * _SECONDS[unit.lower()] for number, unit in pieces))
+    return seconds if math.isfinite(seconds) else None
 
 
 # --- a 200 ------------------------------------------------------------------------------------------------------------
@@ -59,13 +71,18 @@ def _reply(answer: Answer) -> Reply | Failure:
     body = _load(answer.body)
     if not isinstance(body, dict):
         return Failure(FailureKind.MALFORMED, "the answer is not a JSON object", may_be_billed=True)
+    if isinstance(error := body.get("error"), dict) and "candidates" not in body:
+        message = _shortened(_text(error.get("message")) or "it does not say which")
+        return Failure(
+            FailureKind.MALFORMED, f"a {answer.http_status} that holds an error: {message}", may_be_billed=True
+        )
     candidates = [candidate for candidate in _list(body.get("candidates")) if isinstance(candidate, dict)]
     parts = [part for candidate in candidates for part in _list(_dict(candidate.get("content")).get("parts"))]
     parts = [part for part in parts if isinstance(part, dict)]
     image, drafts = _images(parts, answer.images)
     first = candidates[0] if candidates else {}
-    block_reason = _text(_dict(body.get("promptFeedback")).get("blockReason"))
-    finish_reason = _text(first.get("finishReason"))
+    block_reason = _name(_dict(body.get("promptFeedback")).get("blockReason"))
+    finish_reason = _name(first.get("finishReason"))
     if image is None and block_reason is None and finish_reason in {None, "STOP", "FINISH_REASON_UNSPECIFIED"}:
         block_reason = EMPTY
     texts = [part["text"] for part in parts if isinstance(part.get("text"), str) and part.get("thought") is not True]
@@ -88,11 +105,13 @@ def _images(
     parts: list[dict[str, Any]], arrived: tuple[IncomingImage, ...]
 ) -> tuple[IncomingImage | None, tuple[IncomingImage, ...]]:
     """Return the result, the last image that is not a thought, and the others; an image without bytes is none."""
+    # The sieve put "#i" in the place of each image's base64.
+    by_mark = {f"#{index}": image for index, image in enumerate(arrived) if image.size_bytes}
     result: IncomingImage | None = None
     all_images: list[IncomingImage] = []
     for part in parts:
         inline = _dict(part.get("inlineData"))
-        image = _arrived(inline.get("data"), arrived)
+        image = by_mark.get(_text(inline.get("data")) or "")
         if image is None:
             continue
         image = replace(image, mime_type=_text(inline.get("mimeType")) or "")
@@ -100,14 +119,6 @@ def _images(
         if part.get("thought") is not True:
             result = image
     return result, tuple(image for image in all_images if image is not result)
-
-
-def _arrived(mark: Any, arrived: tuple[IncomingImage, ...]) -> IncomingImage | None:
-    # The sieve put "#i" in the place of each image's base64, and nothing else can be a string there.
-    if not isinstance(mark, str) or not mark.startswith("#"):
-        return None
-    image = arrived[int(mark[1:])]
-    return image if image.size_bytes else None
 
 
 def _usage(value: Any) -> Usage | None:
@@ -140,6 +151,8 @@ def _by_modality(value: Any) -> dict[str, int]:
 
 def _api_error(answer: Answer) -> ApiError:
     body = _load(answer.body)
+    if isinstance(body, list) and body:  # as Google's streaming methods wrap it
+        body = body[0]
     error = body.get("error") if isinstance(body, dict) else None
     if not isinstance(error, dict):
         return ApiError(answer.http_status, "", None, _plain(answer.body), answer.retry_after_s)
@@ -149,7 +162,9 @@ def _api_error(answer: Answer) -> ApiError:
     return ApiError(
         http_status=answer.http_status,
         status=_text(error.get("status")) or "",
-        reason=next((reason for detail in details if (reason := _text(detail.get("reason")))), None),
+        reason=next(
+            filter(None, (_text(detail.get("reason")) for detail in details if _is(detail, "ErrorInfo"))), None
+        ),
         message=_shortened(message),
         retry_delay_s=max((delay for delay in delays if delay is not None), default=None),
         violations=tuple(_violations(details)),
@@ -173,7 +188,7 @@ def _violations(details: list[dict[str, Any]]) -> Iterator[QuotaViolation]:
                 yield QuotaViolation(
                     quota_id=_text(violation.get("quotaId")) or "",
                     quota_metric=_text(violation.get("quotaMetric")) or "",
-                    quota_value=None if value is None else str(value),
+                    quota_value=_name(value),
                 )
 
 
@@ -192,10 +207,12 @@ def _is(detail: dict[str, Any], kind: str) -> bool:
 def _plain(body: bytes) -> str:
     """Return the words of a front end's HTML or text."""
     text = body[: 16 * MAX_MESSAGE_CHARS].decode(errors="replace")
-    return _shortened(" ".join(_HTML_TAG.sub(" ", text).split())) or "the answer has no text"
+    return _shortened(html.unescape(_HTML_TAG.sub(" ", text))) or "the answer has no text"
 
 
 def _shortened(text: str) -> str:
+    """Return a message on one line, and not too long."""
+    text = " ".join(_CONTROL.sub(" ", text[: 2 * MAX_MESSAGE_CHARS]).split())
     return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
 
 
@@ -203,15 +220,19 @@ def _shortened(text: str) -> str:
 
 
 def _load(body: bytes) -> Any:
-    """Return the parsed JSON, or None; with lone surrogates, which orjson refuses, an answer is still an answer."""
+    """Return the parsed JSON, or None; with what orjson refuses, such as lone surrogates, an answer is still an answer."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         pass
     try:
-        return _writable(json.loads(body.decode("utf-8", errors="replace"), strict=False))
+        return _writable(json.loads(body.decode("utf-8", errors="replace"), strict=False, parse_int=_whole))
     except (ValueError, RecursionError):
         return None
+
+
+def _whole(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _MAX_INT_DIGITS else digits
 
 
 def _writable(value: Any) -> Any:
@@ -219,8 +240,6 @@ def _writable(value: Any) -> Any:
     match value:
         case str():
             return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        case int() if abs(value) >= 1 << 63:
-            return str(value)
         case list():
             return [_writable(item) for item in value]
         case dict():
@@ -241,5 +260,10 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def _name(value: Any) -> str | None:
+    """Return the name of an enum's value, or its number: that is how a server writes one that it does not know itself."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
+
+
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT else None

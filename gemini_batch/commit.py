@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from gemini_batch.answer import EMPTY
 from gemini_batch.clock import Clock
+from gemini_batch.errors import StorageError
 from gemini_batch.events import CallFinished, Observer
+from gemini_batch.plan import image_size
 from gemini_batch.policy import prices
 from gemini_batch.records import (
     ApiError,
@@ -27,7 +29,7 @@ from gemini_batch.records import (
     Status,
     Timing,
 )
-from gemini_batch.results import ResultsLog
+from gemini_batch.results import FILE_NAME, ResultsLog
 from gemini_batch.store import Store
 
 GROUP_S = 0.02
@@ -61,16 +63,18 @@ class Committer:
         self._endpoint = endpoint
         self._clock = clock
         self._observe = observe
-        # Rows that are written but not yet durable, and the news that there are some, or fewer.
+        # Rows that are written and not yet durable, where in the file they end that may be called durable, and the sync that goes on.
         self._pending: list[ResultRow] = []
         self._changed = asyncio.Event()
-        self._room = asyncio.Event()
+        self._misplaced_bytes: int | None = None
+        self._syncing: asyncio.Task[None] | None = None
+        store.mark_moved(FILE_NAME)  # it may be new
 
     def reply(self, attempted: Attempted, reply: Reply) -> ResultRow:
         """Write the row of an answer, then give its images their names. Never gives way to the event loop.
 
         Raises:
-            OSError, StorageError: The disk would not; with the row written, the next run gives the images their names.
+            StorageError: The disk would not; once the row is written, the next run gives the images their names.
         """
         call = attempted.call
         images = [self._store.describe(reply.image, f"images/{call.id}")] if reply.image else []
@@ -80,11 +84,19 @@ class Committer:
         ]
         status = Status.SUCCEEDED if reply.image else Status.BLOCKED
         row = self._row(attempted, status, reply=reply, images=images, drafts=drafts)
-        self._log.append(row)
-        self._store.retire(call.id)
-        arrived: Iterable[IncomingImage] = [*([reply.image] if reply.image else []), *reply.drafts]
-        for part, image in zip(arrived, [*images, *drafts], strict=True):
-            self._store.place(part.file, image.path)
+        start_bytes = self._log.end_bytes
+        self._append(row)
+        try:
+            self._store.retire(call.id)
+            arrived: Iterable[IncomingImage] = [*([reply.image] if reply.image else []), *reply.drafts]
+            for part, image in zip(arrived, [*images, *drafts], strict=True):
+                self._store.place(part.file, image.path)
+        except (OSError, StorageError) as error:
+            # Recovery must look at this row, and so at all behind it.
+            self._misplaced_bytes = start_bytes if self._misplaced_bytes is None else self._misplaced_bytes
+            raise StorageError(
+                f"{call.id}: its image can't be given its name, the next run tries again: {error}"
+            ) from error
         self._announce(row)
         return row
 
@@ -92,31 +104,33 @@ class Committer:
         """Write the row of a call that ended without an answer: `rejected` or `failed`.
 
         Raises:
-            OSError: The disk would not.
+            StorageError: The disk would not.
         """
         if isinstance(error, ApiError):
             row_error = RowError(error.http_status, error.status, error.reason, error.message)
         else:
             row_error = RowError(None, error.kind.value, None, error.message)
         row = self._row(attempted, status, error=row_error)
-        self._log.append(row)
+        self._append(row)
         self._announce(row)
         return row
 
-    async def durable(self) -> None:
-        """Wait until not too many rows are pending.
+    async def room(self) -> None:
+        """Return when not too many rows are pending: who finds them too many waits for the disk.
 
-        Cancellation: safe; what is pending stays so until `flush` or the end of `keep_durable`.
+        Cancellation: safe; what is pending stays so.
+
+        Raises:
+            StorageError: The disk would not.
         """
         while len(self._pending) >= MAX_PENDING:
-            self._room.clear()
-            await self._room.wait()
+            await self._one_group()
 
     async def keep_durable(self) -> None:
         """Make what is committed durable, group by group, until cancelled.
 
         Raises:
-            OSError: The disk would not; nothing of the group is reported as finished.
+            StorageError: The disk would not; nothing of the group is reported as finished, and nothing ever after it.
         """
         while True:
             await self._changed.wait()
@@ -126,31 +140,50 @@ class Committer:
     async def flush(self) -> None:
         """Make durable what is committed, and report it.
 
-        Cancellation: the disk goes on; the group stays pending, and another `flush` reports it.
+        Cancellation: safe; the disk goes on, and what it has made durable is reported.
 
         Raises:
-            OSError: The disk would not.
+            StorageError: The disk would not, now or earlier.
+        """
+        while self._pending:
+            await self._one_group()
+
+    async def _one_group(self) -> None:
+        if self._syncing is None:
+            self._syncing = asyncio.create_task(self._sync_group(), name="sync")
+        await asyncio.shield(self._syncing)
+
+    async def _sync_group(self) -> None:
+        """Make durable and report what is pending now. After a failure it is not tried again: a second fsync would find
+        the pages clean that the first one could not write, and say that all is well.
         """
         self._changed.clear()
-        group = tuple(self._pending)
-        if not group:
-            return
-        end_bytes = (
-            self._log.end_bytes
-        )  # of this group: rows that are appended meanwhile have images that are not synced
-        await self._clock.run_blocking(lambda: self._sync(group, end_bytes))
+        group, moved = tuple(self._pending), self._store.moved()
+        # Of this group, and no further: the images of rows that are appended from now on are not synced with it.
+        end_bytes = self._log.end_bytes if self._misplaced_bytes is None else self._misplaced_bytes
+        try:
+            await self._clock.run_blocking(lambda: self._sync(group, moved, end_bytes))
+        except OSError as error:
+            raise StorageError(f"what was written can't be made durable: {error}") from error
+        self._syncing = None
         del self._pending[: len(group)]
-        self._room.set()
         for row in group:
             self._observe(CallFinished(row))
+
+    def _append(self, row: ResultRow) -> None:
+        try:
+            self._log.append(row)
+        except OSError as error:
+            raise StorageError(f"{row.id}: its row can't be written: {error}") from error
 
     def _announce(self, row: ResultRow) -> None:
         self._pending.append(row)
         self._changed.set()
 
-    def _sync(self, group: tuple[ResultRow, ...], end_bytes: int) -> None:
-        self._store.sync([image.path for row in group for image in (*row.images, *row.drafts)])
+    def _sync(self, group: tuple[ResultRow, ...], moved: list[str], end_bytes: int) -> None:
+        self._store.sync(image.path for row in group for image in (*row.images, *row.drafts))
         self._log.sync()
+        self._store.sync(moved)
         self._store.note_durable(end_bytes)
 
     def _row(
@@ -196,9 +229,13 @@ class Committer:
         if reply is None:
             return 0.0
         images = len(reply.drafts) + (reply.image is not None)
-        request, blocked = call.request, reply.block_reason != EMPTY
         return prices.cost_usd(
-            request.model, reply.usage, images, request.image_size, blocked=blocked, prices=self._price_table
+            call.request.model,
+            reply.usage,
+            images,
+            image_size(call.request),
+            blocked=reply.block_reason != EMPTY,
+            prices=self._price_table,
         )
 
 

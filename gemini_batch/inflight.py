@@ -1,6 +1,8 @@
 """The in-flight log: what was sent and is not answered, so that a killed run can name what may have been billed."""
 
+import errno
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
@@ -11,10 +13,12 @@ FILE_NAME = "inflight.jsonl"
 class InFlightLog:
     """Notes each sending and each end of it, without fsync: it survives a kill of the process, not a power cut."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rows_bytes: int) -> None:
+        """Begin a new log; `rows_bytes` is the size of `results.jsonl` now: what has a row behind it was answered."""
         self._descriptor = os.open(
             folder / FILE_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666
         )
+        self._note(rows_bytes)
 
     def sent(self, call_id: str, request_sha256: str) -> None:
         """Note that a request is about to leave.
@@ -22,7 +26,7 @@ class InFlightLog:
         Raises:
             OSError: The disk would not take the note: then the request must not leave.
         """
-        os.write(self._descriptor, orjson.dumps([call_id, request_sha256]) + b"\n")
+        self._note([call_id, request_sha256])
 
     def ended(self, call_id: str) -> None:
         """Note that the attempt ended, answered or not.
@@ -30,30 +34,52 @@ class InFlightLog:
         Raises:
             OSError: The disk would not take the note.
         """
-        os.write(self._descriptor, orjson.dumps([call_id]) + b"\n")
+        self._note([call_id])
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
 
+    def _note(self, note: object) -> None:
+        # The line break comes first, so that a torn note spoils none but itself.
+        line = b"\n" + orjson.dumps(note)
+        if os.write(self._descriptor, line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-def unanswered(folder: Path) -> dict[str, str]:
-    """Return id and request_sha256 of the calls that an earlier run sent and never saw the end of, in the order of sending."""
-    open_calls: dict[str, str] = {}
+
+@dataclass(slots=True)
+class Unanswered:
+    """What an earlier run sent and never saw the end of.
+
+    Attributes:
+        calls: Id → request_sha256, in the order of sending.
+        rows_bytes: The size of `results.jsonl` when that run began.
+    """
+
+    calls: dict[str, str] = field(default_factory=dict)
+    rows_bytes: int = 0
+
+
+def unanswered(folder: Path) -> Unanswered:
+    """Return what the log of an earlier run left open."""
+    found = Unanswered()
     try:
-        lines = (folder / FILE_NAME).read_bytes().splitlines()
+        file = (folder / FILE_NAME).open("rb")
     except FileNotFoundError:
-        return {}
-    for line in lines:
-        try:
-            note = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            continue  # the last note was torn: its request had not left yet
-        match note:
-            case [str(call_id), str(request_sha256)]:
-                open_calls[call_id] = request_sha256
-            case [str(call_id)]:
-                open_calls.pop(call_id, None)
-            case _:
-                pass
-    return open_calls
+        return found
+    with file:
+        for line in file:
+            try:
+                note = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                continue  # a torn note: its request had not left yet
+            match note:
+                case int():
+                    found.rows_bytes = note
+                case [str(call_id), str(request_sha256)]:
+                    found.calls[call_id] = request_sha256
+                case [str(call_id)]:
+                    found.calls.pop(call_id, None)
+                case _:
+                    pass
+    return found

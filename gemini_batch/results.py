@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from gemini_batch.fingerprints import Fingerprints, fingerprint
 from gemini_batch.records import ResultRow, Status
 
 FILE_NAME = "results.jsonl"
+_KEYS = ("id", "status", "request_sha256", "endpoint")
 _STATUSES = list(Status)
 _STATUS_BITS = 4
 _STATUS_MASK = (1 << _STATUS_BITS) - 1
@@ -23,6 +25,8 @@ class ResultsLog:
 
     def __init__(self, out: Path) -> None:
         self._descriptor = os.open(out / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        self._is_torn = False
+        self._in_use = threading.Lock()  # a sync may still go on in its thread when a cancelled run closes the file
         self.end_bytes = os.fstat(self._descriptor).st_size
 
     def append(self, row: ResultRow | Mapping[str, Any]) -> None:
@@ -32,14 +36,17 @@ class ResultsLog:
             OSError: The disk would not take it; the file then ends where it did before.
         """
         line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
+        if self._is_torn:
+            self._cut_back()
+        is_whole = False
         try:
-            written = os.write(self._descriptor, line)
-            if written != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError:
-            os.ftruncate(self._descriptor, self.end_bytes)
-            raise
-        self.end_bytes += written
+            is_whole = os.write(self._descriptor, line) == len(line)
+        finally:
+            if not is_whole:
+                self._cut_back()
+        if not is_whole:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.end_bytes += len(line)
 
     def sync(self) -> None:
         """Make all rows durable.
@@ -47,12 +54,21 @@ class ResultsLog:
         Raises:
             OSError: The disk would not.
         """
-        # macOS has no fdatasync.
-        getattr(os, "fdatasync", os.fsync)(self._descriptor)
+        with self._in_use:
+            # macOS has no fdatasync.
+            getattr(os, "fdatasync", os.fsync)(self._descriptor)
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
+        """Close the file, after a sync that goes on."""
+        with self._in_use:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _cut_back(self) -> None:
+        """Remove what there is of a row that was not written whole; no row may follow it."""
+        self._is_torn = True
+        os.ftruncate(self._descriptor, self.end_bytes)
+        self._is_torn = False
 
 
 class History:
@@ -77,9 +93,10 @@ class History:
             return None
         return _STATUSES[verdict & _STATUS_MASK]
 
-    def knows(self, call_id: str) -> bool:
-        """Whether there is any row of this id."""
-        return self._verdicts.get(fingerprint(call_id)) is not None
+    def was_answered(self, call_id: str) -> bool:
+        """Return whether the newest row of this id is an answer, whatever was asked: one that was paid for."""
+        verdict = self._verdicts.get(fingerprint(call_id))
+        return verdict is not None and _STATUSES[verdict & _STATUS_MASK] in {Status.SUCCEEDED, Status.BLOCKED}
 
 
 def read_history(out: Path) -> History:
@@ -94,8 +111,13 @@ def read_history(out: Path) -> History:
     return history
 
 
-def read_rows(out: Path, start_bytes: int = 0) -> Iterator[dict[str, Any]]:
+def read_rows(out: Path, start_bytes: int = 0, end_bytes: int | None = None) -> Iterator[dict[str, Any]]:
     """Yield the rows in the order of finishing, without a last line that has no end: a run may be writing it.
+
+    Args:
+        out: The output folder.
+        start_bytes: Where to begin: the start of a line.
+        end_bytes: Where to end: behind a line; None is the end of the file.
 
     Raises:
         StorageError: A line in the file's middle is no row.
@@ -107,17 +129,20 @@ def read_rows(out: Path, start_bytes: int = 0) -> Iterator[dict[str, Any]]:
         return
     with file:
         file.seek(start_bytes)
+        place = start_bytes
         for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") or place == end_bytes:
                 return
+            place += len(line)
             row = parse_row(line)
-            if row is None:
+            if row is not None:
+                yield row
+            elif line.strip():
                 where = f"{path}:{number}" if start_bytes == 0 else f"{path}, after byte {start_bytes:,}"
                 raise StorageError(
                     f"{where}: is no row: {line[:60]!r}; the file was damaged or edited: "
                     "mend or remove that line (its call is then sent, and paid for, again), and run again"
                 )
-            yield row
 
 
 def parse_row(line: bytes) -> dict[str, Any] | None:
@@ -126,21 +151,29 @@ def parse_row(line: bytes) -> dict[str, Any] | None:
         row = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
-    needed = ("id", "status", "request_sha256", "endpoint")
-    if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in needed):
+    if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in _KEYS):
+        return None
+    if not (_are_files(row.get("images")) and _are_files(row.get("drafts"))):
         return None
     return row if row["status"] in _STATUSES else None
 
 
-def newest_rows(out: Path) -> Iterator[dict[str, Any]]:
-    """Yield the newest row of each id, in the order of finishing.
+def _are_files(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(file, dict) and isinstance(file.get("path"), str) and isinstance(file.get("sha256"), str)
+        for file in value
+    )
+
+
+def newest_rows(out: Path, start_bytes: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield the newest row of each id, in the order of finishing; with `start_bytes`, of the rows from there on.
 
     Raises:
         StorageError: A line in the file's middle is no row.
     """
-    last: dict[str, int] = {}
-    for place, row in enumerate(read_rows(out)):
-        last[row["id"]] = place
-    for place, row in enumerate(read_rows(out)):
-        if last[row["id"]] == place:
+    newest = Fingerprints()
+    for place, row in enumerate(read_rows(out, start_bytes)):
+        newest.put(fingerprint(row["id"]), place)
+    for place, row in enumerate(read_rows(out, start_bytes)):
+        if newest.get(fingerprint(row["id"])) == place:
             yield row

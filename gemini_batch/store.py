@@ -117,16 +117,18 @@ class Store:
             FolderBusyError: Another run holds it.
             StorageError: It can't be made or written, or a symbolic link leads out of it.
         """
-        made = [folder for folder in (self.out, *self.out.parents) if not folder.exists()]
+        made: list[Path] = []
         try:
+            # Found out before anything is sent: could what comes in be placed?
+            for folder in (self._incoming, *(self.out / name for name in ("images", "drafts", "superseded"))):
+                self._check_inside(folder)
+            made += (folder for folder in (self.out, *self.out.parents) if not folder.exists())
             lock = self._hold()
         except OSError as error:
             _remove_empty(made)
-            raise StorageError(
-                f"{self.out}: can't be written: {error.strerror}; choose another folder by --out"
-            ) from error
+            raise self._unusable(error) from error
         try:
-            self._prepare(made)
+            self._make_durable(made)
             yield
         finally:
             if made:
@@ -145,26 +147,26 @@ class Store:
                     os.ftruncate(lock, 0)
                     os.pwrite(lock, f"process {os.getpid()}\n".encode(), 0)
                     return lock
-                os.close(lock)  # the run that held it has just taken the folder away: once more
             except BlockingIOError:
                 holder = os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"
                 os.close(lock)
                 raise FolderBusyError(
                     f"{self.out}: held by another run ({holder}); wait for it, or give this one a folder of its own by --out"
                 ) from None
-            except BaseException:
+            except OSError:
                 os.close(lock)
                 raise
+            os.close(lock)  # the run that held it has just taken the folder away: once more
 
-    def _prepare(self, made: list[Path]) -> None:
-        """Find out before anything is sent whether what comes in could be placed, and make the new folders durable."""
-        for folder in (self._incoming, *(self.out / name for name in ("images", "drafts", "superseded"))):
-            self._check_inside(folder)
+    def _make_durable(self, made: list[Path]) -> None:
         try:
             for folder in made:
                 _fsync(folder.parent)
         except OSError as error:
-            raise StorageError(f"{self.out}: can't be made durable: {error.strerror}") from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> StorageError:
+        return StorageError(f"{self.out}: can't be written: {error.strerror}; choose another folder by --out")
 
     def _leave_no_trace(self, made: list[Path]) -> None:
         """Remove a folder that this run made, if nothing came into it; the lock is still held."""
@@ -293,7 +295,8 @@ class Store:
             self._check_inside(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         source.rename(target)
-        self._moved.update(os.path.relpath(folder, self.out) for folder in (source.parent, target.parent))
+        self.mark_moved(os.path.relpath(source, self.out))
+        self.mark_moved(path)
 
     def _check_inside(self, folder: Path) -> None:
         """Make sure, before anything is made or moved, that a folder is below the output folder."""
@@ -307,11 +310,15 @@ class Store:
 
     # --- durability ---------------------------------------------------------------------------------------------------
 
+    def mark_moved(self, path: str) -> None:
+        """Note that a file got or lost this name."""
+        self._moved.add(str(Path(path).parent))
+
     def moved(self) -> list[str]:
         """Return the folders in which files got or lost a name since this was asked last, and the folders above them."""
         folders, self._moved = self._moved, set()
         above = {str(parent) for folder in folders for parent in Path(folder).parents}
-        return sorted(folders | above, reverse=True)
+        return sorted(folders | above, reverse=True)  # inner folders first
 
     def sync(self, paths: Iterable[str]) -> None:
         """Make files, or the names in folders, durable.

@@ -206,6 +206,12 @@ def test_duplicate_id_names_both_lines(name: str) -> None:
     assert refusal(*lines) == [f"jobs.jsonl:{message}"]
 
 
+def test_duplicate_is_found_across_a_bad_line() -> None:
+    """A line that could not be read does not hide what stands before it."""
+    first, bad, again = {"id": "a", "prompt": "x"}, {"prompt": ""}, {"id": "a", "prompt": "y"}
+    assert refusal(first, bad, again)[1] == 'jobs.jsonl:3: id: got "a", which line 1 has; every id must be unique'
+
+
 def test_colliding_hashes_are_no_duplicates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two ids whose hashes are equal are told apart by what stands in the file."""
     monkeypatch.setattr(index, "fingerprint", lambda _: 1)

@@ -341,8 +341,8 @@ def test_plan_counts_verdicts() -> None:
 def test_plan_adds_up_by_model_and_size() -> None:
     """Tokens and cost are those of the calls to be made, apart for each model and size."""
     jobs = [
-        job(prompt="x" * 40, variants=3),
         job(prompt="x" * 80, image_size="1K"),
+        job(prompt="x" * 40, variants=3),
         job(prompt="x", image_size="4K"),
         job(id="done", prompt="x", model="gemini-3-pro-image"),
     ]

@@ -19,9 +19,13 @@ MAX_UNEXPLAINED_S = 300.0
 # On top of the wait that a server asks for: bodies round it down, and many clients wake at the same moment.
 MARGIN_S = 1.0
 JITTER_S = 1.0
+# No quota but a day's asks for more, and no server that a run can wait for.
+MAX_ASKED_S = 3600.0
 
-_ZERO_LIMIT = re.compile(r"\blimit:\s*0(?![\d.])")
+_ZERO_LIMIT = re.compile(r"\blimit:\s*0(?!\d|\.\d)")
 _ABOUT_A_FILE = re.compile(r"\bfiles/|\bthe file\b", re.IGNORECASE)
+# "API key not valid. Please pass a valid API key.", "API Key not found.", "API key expired."; not a prompt that mentions one.
+_ABOUT_THE_KEY = re.compile(r"\A\W*API key\b|\bvalid API key\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +74,27 @@ def decide(error: ApiError | Failure, attempt: int, random: Random) -> Decision:
         return _on_failure(error, attempt, random)
     match error.http_status:
         case 400:
-            return _on_bad_request(error)
+            return _on_bad_request(error, attempt, random)
         case 401:
             return _auth(error)
         case 402:
             return _billing(error)
         case 403:
             # A file that has expired, or is somebody else's, is a 403 too: "You do not have permission to access the File …".
-            return Reject() if _ABOUT_A_FILE.search(error.message) else _auth(error)
+            return Reject() if _is_about_a_file(error) else _auth(error)
         case 404:
-            return Reject() if _ABOUT_A_FILE.search(error.message) else _no_model(error)
+            return Reject() if _is_about_a_file(error) else _no_model(error)
         case 429:
             return _on_quota(error, attempt, random)
         case 408 | 499:
-            return RetryAfter(backoff_s(attempt, random))
-        case status if 400 <= status < 500:
+            return _transient(error, attempt, random)
+        case 413:
             return Reject()
+        case status if 400 <= status < 500:
+            # Without Google's own words it is something on the way that says no, and the job may well be right.
+            return Reject() if error.status else GiveUp()
         case _:
-            wait_s = backoff_s(attempt, random)
-            return RetryAfter(max(wait_s, error.retry_delay_s or 0.0))
+            return _transient(error, attempt, random)
 
 
 def backoff_s(attempt: int, random: Random) -> float:
@@ -111,12 +117,20 @@ def _on_failure(failure: Failure, attempt: int, random: Random) -> Decision:
             return RetryAfter(backoff_s(attempt, random))
 
 
-def _on_bad_request(error: ApiError) -> Decision:
-    if error.reason == "API_KEY_INVALID" or "API key" in error.message:
+def _transient(error: ApiError, attempt: int, random: Random) -> RetryAfter:
+    asked_s = min(error.retry_delay_s or 0.0, MAX_ASKED_S)
+    return RetryAfter(asked_s + backoff_s(attempt, random))
+
+
+def _on_bad_request(error: ApiError, attempt: int, random: Random) -> Decision:
+    if error.reason == "API_KEY_INVALID" or _ABOUT_THE_KEY.search(error.message):
         return _auth(error)
-    if error.status == "FAILED_PRECONDITION":
-        return StopRun(Stop(StopReason.PRECONDITION, f"the API does not serve this project or place: {error.message}"))
-    return Reject()
+    if error.status != "FAILED_PRECONDITION":
+        return Reject()
+    if _is_about_a_file(error):
+        # "The File … is not in an ACTIVE state and usage is not allowed.": it was just uploaded.
+        return _transient(error, attempt, random)
+    return StopRun(Stop(StopReason.PRECONDITION, f"the API does not serve this project or place: {error.message}"))
 
 
 def _on_quota(error: ApiError, attempt: int, random: Random) -> Decision:
@@ -129,11 +143,24 @@ def _on_quota(error: ApiError, attempt: int, random: Random) -> Decision:
         return StopRun(Stop(StopReason.NO_QUOTA, message))
     if any("PerDay" in violation.quota_id for violation in error.violations):
         return CloseDay()  # whatever its retryDelay says: real bodies say "8s"
-    margin_s = MARGIN_S + JITTER_S * random()
-    if error.retry_delay_s is not None:
-        return RetryAfter(error.retry_delay_s + margin_s, pauses_model=True)
-    wait_s = min(MAX_UNEXPLAINED_S, FIRST_UNEXPLAINED_S * 2.0 ** min(attempt - 1, 30))
-    return RetryAfter(wait_s + margin_s, pauses_model=True)
+    asked_s = error.retry_delay_s
+    if asked_s is not None and asked_s > MAX_ASKED_S:
+        return CloseDay()  # "Please retry in 10h17m5.72s.": that is when the day ends
+    wait_s = _unexplained_s(attempt) if asked_s is None else max(asked_s, _insisting_s(attempt))
+    return RetryAfter(wait_s + MARGIN_S + JITTER_S * random(), pauses_model=True)
+
+
+def _unexplained_s(attempt: int) -> float:
+    return min(MAX_UNEXPLAINED_S, FIRST_UNEXPLAINED_S * 2.0 ** min(attempt - 1, 30))
+
+
+def _insisting_s(attempt: int) -> float:
+    """Return the least wait when the server's own has been too short before: six attempts last for more than a minute."""
+    return 0.0 if attempt == 1 else min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(attempt - 1, 30))
+
+
+def _is_about_a_file(error: ApiError) -> bool:
+    return bool(error.status and _ABOUT_A_FILE.search(error.message))
 
 
 def _auth(error: ApiError) -> StopRun:

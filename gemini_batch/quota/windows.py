@@ -136,8 +136,7 @@ class Days:
         """
         first = self._date(start - self._guard)
         last = self._date(start + timedelta(seconds=length_s) + self._guard)
-        self._today = max(self._today, first)
-        return tuple(range(self._today, max(self._today, last) + 1))
+        return tuple(range(max(self._today, first), max(self._today, last) + 1))
 
     def full(self, weights: tuple[int, ...], dates: tuple[int, ...]) -> tuple[int, int | None] | None:
         """Return the latest of `dates` without room for `weights` and which limit is in the way, or None if all have room.
@@ -166,7 +165,11 @@ class Days:
         return day <= self._closed
 
     def add(self, weights: tuple[int, ...], dates: tuple[int, ...]) -> None:
-        """Count `weights`, which may be negative, on each of `dates`; a date that is long past is left alone."""
+        """Count `weights`, which may be negative, on each of `dates`; a date that is long past is left alone.
+
+        Only what is counted moves the date on: a slot after midnight that was looked at may not have been taken.
+        """
+        self._today = max(self._today, dates[0])
         for day in dates:
             if day < self._today - 1:
                 continue

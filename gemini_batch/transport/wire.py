@@ -3,6 +3,7 @@
 Field names: https://generativelanguage.googleapis.com/$discovery/rest?version=v1beta (schema of August 2026).
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 from urllib.parse import quote
@@ -12,7 +13,7 @@ import orjson
 from gemini_batch.records import InputImage, InputUri, Part, Request, Text
 
 API_VERSION = "v1beta"
-KNOWN_VERSIONS = ("/v1beta", "/v1")
+_NAMES_A_VERSION = re.compile(r"/v[0-9]+(?:(?:alpha|beta)[0-9]*)?\Z")
 Segment: TypeAlias = bytes | InputImage
 """A piece of a body: bytes as they are, or a file whose base64 stands in its place."""
 
@@ -24,7 +25,7 @@ def url(base_url: str, model: str) -> str:
         base_url: Without a slash at its end; may name the API's version itself (`https://…/v1`).
         model: The model's id.
     """
-    versioned = base_url if base_url.endswith(KNOWN_VERSIONS) else f"{base_url}/{API_VERSION}"
+    versioned = base_url if _NAMES_A_VERSION.search(base_url) else f"{base_url}/{API_VERSION}"
     return f"{versioned}/models/{quote(model, safe='')}:generateContent"
 
 

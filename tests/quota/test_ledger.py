@@ -293,6 +293,17 @@ def test_a_slot_after_midnight_counts_on_the_new_day() -> None:
     assert granted(quota.reserve(PICTURE, 1, T0 + 1, before + timedelta(seconds=1))).grant.at_s == T0 + CYCLE_S
 
 
+def test_a_slot_that_was_not_taken_begins_no_day() -> None:
+    """A call that would wait until after midnight, and is paused, does not begin the new day for the calls before it."""
+    quota = ModelQuota(Limits(requests_per_day=1, tokens_per_min=10))
+    before = datetime(2026, 11, 23, 7, 59, 30, tzinfo=UTC)
+    granted(quota.reserve(Weights(tokens=10), 1, T0, before))
+    quota.pause(T0 + 5.0, "why", T0)
+    assert isinstance(quota.reserve(Weights(tokens=10), 1, T0, before), Paused)
+
+    assert isinstance(quota.reserve(PICTURE, 1, T0 + 5.0, before + timedelta(seconds=5)), DayClosed)
+
+
 # --- the guard --------------------------------------------------------------------------------------------------------
 
 
