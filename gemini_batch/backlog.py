@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from gemini_batch.clock import Clock
 from gemini_batch.records import Call, Stop
 
+# While so many retries wait, no new call is taken in: a server that is down for an hour must not fill the memory.
+MAX_WAITING = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -60,7 +63,7 @@ class Backlog:
         self._wake()
 
     def ended(self) -> None:
-        """Note that one turn that was handed out has ended, if it comes back it is in the heap already."""
+        """Note that one turn that was handed out has ended; if it comes back, it is in the heap already."""
         self._outstanding -= 1
         self._wake()
 
@@ -75,6 +78,8 @@ class Backlog:
         return None
 
     def _fresh(self) -> Turn | Stop | None:
+        if len(self._retries) >= MAX_WAITING:
+            return None
         call = next(self._calls, None)
         return Turn(call, attempt=1) if isinstance(call, Call) else call
 

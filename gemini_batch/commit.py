@@ -54,6 +54,7 @@ class Committer:
         log: ResultsLog,
         price_table: prices.PriceTable,
         endpoint: str,
+        *,
         clock: Clock,
         observe: Observer,
     ) -> None:
@@ -63,11 +64,10 @@ class Committer:
         self._endpoint = endpoint
         self._clock = clock
         self._observe = observe
-        # Rows that are written and not yet durable, where in the file they end that may be called durable, and the sync that goes on.
-        self._pending: list[ResultRow] = []
+        self._pending: list[ResultRow] = []  # written, with their images in place, and not yet durable
         self._changed = asyncio.Event()
-        self._misplaced_bytes: int | None = None
-        self._syncing: asyncio.Task[None] | None = None
+        self._misplaced_bytes: int | None = None  # where the first row begins whose images are not in place
+        self._syncing: asyncio.Task[None] | None = None  # the sync that goes on, or the one that failed
         store.mark_moved(FILE_NAME)  # it may be new
 
     def reply(self, attempted: Attempted, reply: Reply) -> ResultRow:

@@ -2,12 +2,13 @@
 
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from gemini_batch.errors import ConfigError, NoKeyError
 from gemini_batch.records import Limits, Status
@@ -19,8 +20,13 @@ SIMULATOR_ENDPOINT = "simulator"
 KEY_VARIABLES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 BASE_URL_VARIABLE = "GEMINI_BATCH_BASE_URL"
 
-# An answer takes 20–140 s (see Timeouts), so a minute's quota needs this many minutes' worth of calls in flight.
+# An answer takes 20 to 140 s (see Timeouts), so a minute's quota needs this many minutes' worth of calls in flight.
 _MINUTES_IN_FLIGHT = 2.5
+# Printable ASCII without blanks, quotes and backslashes.
+_KEY = r"[!#-&(-[\]-~]+"
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+# What requests use when the address names no version; see transport/wire.py.
+_DEFAULT_VERSION = "/v1beta"
 _MIN_CONCURRENCY, _MAX_CONCURRENCY = 4, 128
 
 
@@ -28,7 +34,7 @@ _MIN_CONCURRENCY, _MAX_CONCURRENCY = 4, 128
 class Timeouts:
     """How long to wait for what, in seconds.
 
-    Medians that were measured: 19 s for 1K on the Pro model, 35 s for 4K, 35–142 s with several reference images; a dropped
+    Medians that were measured: 19 s for 1K on the Pro model, 35 s for 4K, 35 to 142 s with several reference images; a dropped
     connection is still billed, so the whole is generous (collected 2026-11-22).
     """
 
@@ -111,7 +117,7 @@ def api_key(environment: Mapping[str, str] = os.environ) -> str:
         key = environment.get(name, "").strip()
         if not key:
             continue
-        if not key.isascii() or not key.isprintable() or " " in key:
+        if not re.fullmatch(_KEY, key):
             raise ConfigError(f"{name}: has characters that no key has; copy the key again, without quotes")
         return key
     raise NoKeyError(
@@ -124,30 +130,44 @@ def base_url(flag: str | None, environment: Mapping[str, str] = os.environ, *, a
     """Return where requests go: the flag, else the environment, else Google.
 
     Raises:
-        ConfigError: It is no http(s) address, or a plain http one of another machine, which would show the key to the network
+        ConfigError: It is no http(s) address and nothing else, or a plain http one of another machine, which would show the key to the network
             and is not explicitly allowed.
     """
-    source, value = ("--base-url", flag) if flag else (BASE_URL_VARIABLE, environment.get(BASE_URL_VARIABLE, ""))
+    flag, variable = (flag or "").strip(), environment.get(BASE_URL_VARIABLE, "").strip()
+    source, value = ("--base-url", flag) if flag else (BASE_URL_VARIABLE, variable)
     if not value:
         return DEFAULT_BASE_URL
-    if not _is_plain_address(value):
+    if any(mark in value for mark in "@?#"):
+        # Not shown: what stands there is often a password or a key.
+        raise ConfigError(
+            f"{source}: has a user name, a query or a fragment; allowed: an address such as {DEFAULT_BASE_URL}"
+        )
+    parts = _plain_address(value)
+    if parts is None:
         raise ConfigError(f'{source}: got "{value}"; allowed: an address such as {DEFAULT_BASE_URL}')
-    parts = urlsplit(value)
     if parts.scheme == "http" and not allow_insecure and not _is_loopback(parts.hostname or ""):
         raise ConfigError(
             f'{source}: got "{value}"; plain http shows the key to the network: use https, or allow it by --allow-insecure'
         )
-    return value.rstrip("/")
+    return _in_one_spelling(parts)
 
 
-def _is_plain_address(value: str) -> bool:
+def _plain_address(value: str) -> SplitResult | None:
+    if re.search(r"[\s\x00-\x1f\x7f]", value):
+        return None
     try:
         parts = urlsplit(value)
         _ = parts.port  # raises for a port that is no number
     except ValueError:
-        return False
-    extras = parts.query or parts.fragment or parts.username
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not extras
+        return None
+    return parts if parts.scheme in _DEFAULT_PORTS and parts.hostname else None
+
+
+def _in_one_spelling(parts: SplitResult) -> str:
+    """Return the address as rows carry it: a second spelling would be another endpoint, and all jobs be paid for again."""
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname  # `hostname` is in lower case
+    port = "" if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/').removesuffix(_DEFAULT_VERSION)}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -6,22 +6,34 @@ closes the backlog; what is in flight drains and is written, because it is paid 
 
 import asyncio
 import random
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from gemini_batch.answer import judge
 from gemini_batch.backlog import Backlog, Turn
 from gemini_batch.clock import Clock
 from gemini_batch.commit import Attempted, Committer
 from gemini_batch.errors import StorageError
-from gemini_batch.events import CallAbandoned, CallRetrying, CallSent, Observer, Stopping
+from gemini_batch.events import CallAbandoned, CallRetrying, CallSent, CallUnanswered, Observer, Stopping
 from gemini_batch.inflight import InFlightLog
 from gemini_batch.policy import retry
-from gemini_batch.quota.gate import Gate
 from gemini_batch.quota.bounds import Weights
+from gemini_batch.quota.gate import Gate
 from gemini_batch.quota.ledger import DayClosed, Grant
-from gemini_batch.records import ApiError, Call, Failure, FailureKind, Outcome, Reply, Status, Stop, StopReason
+from gemini_batch.records import (
+    ApiError,
+    Call,
+    Estimate,
+    Failure,
+    FailureKind,
+    Reply,
+    ResultRow,
+    Status,
+    Stop,
+    StopReason,
+)
 from gemini_batch.store import Store
-from gemini_batch.transport.interactive import Sent, Transport
+from gemini_batch.transport.interactive import Transport
 
 # With no connection to be had for so long, the run ends; the next one goes on.
 OUTAGE_S = 120.0
@@ -31,18 +43,18 @@ class Dispatcher:
     """One run of calls through the stations.
 
     Attributes:
-        stops: Why the run takes in no more calls, in the order that it was found out; empty while it does.
+        stops: Why the run takes in no more calls, or none of a model, in the order that it was found out; empty while it does.
         in_flight: Requests that were sent and not yet answered.
     """
 
     def __init__(
         self,
+        *,
         gate: Gate,
         transport: Transport,
         store: Store,
         committer: Committer,
         in_flight_log: InFlightLog,
-        *,
         max_attempts: int,
         clock: Clock,
         observe: Observer,
@@ -58,8 +70,8 @@ class Dispatcher:
         self._backlog = Backlog(clock)
         self._closed = asyncio.Event()
         self._open_models: set[str] = set()
+        self._outage = _Outage()
         self._bug: Exception | None = None
-        self._unreachable_since_s: float | None = None
         self.stops: list[Stop] = []
         self.in_flight = 0
 
@@ -77,35 +89,40 @@ class Dispatcher:
         self._backlog.fill(calls)
         try:
             async with asyncio.TaskGroup() as background:
-                durability = background.create_task(
-                    self._make_durable(self._committer.keep_durable()), name="keep durable"
-                )
+                durability = background.create_task(self._guarded(self._committer.keep_durable), name="keep durable")
                 async with asyncio.TaskGroup() as workers:
                     for number in range(concurrency):
-                        workers.create_task(self._work(), name=f"worker {number}")
+                        workers.create_task(self._guarded(self._work), name=f"worker {number}")
                 durability.cancel()
         finally:
-            await self._make_durable(self._committer.flush())
+            await self._guarded(self._committer.flush)
         if self._bug is not None:
             raise self._bug
 
     def stop(self, stop: Stop) -> None:
         """Take in no more calls; what is in flight goes on."""
-        self._backlog.close()
-        self._closed.set()
-        self._note(stop)
-
-    def _note(self, stop: Stop) -> None:
-        is_news = not any(earlier.reason == stop.reason for earlier in self.stops)
-        self.stops.append(stop)
-        if is_news:
+        self._close()
+        if all(stop.reason != earlier.reason for earlier in self.stops):
+            self.stops.append(stop)
             self._observe(Stopping(stop, self.in_flight))
 
-    async def _make_durable(self, work: Coroutine[None, None, None]) -> None:
+    def _close(self) -> None:
+        self._backlog.close()
+        self._closed.set()
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Let a disk that fails, or a bug, end the run, but never what others have in flight: that is paid for."""
         try:
-            await work
-        except (OSError, StorageError) as error:
-            self.stop(Stop(StopReason.STORAGE, f"what was written can't be made durable: {error}"))
+            await work()
+        except StorageError as error:
+            self.stop(Stop(StopReason.STORAGE, str(error)))
+        except OSError as error:
+            self.stop(Stop(StopReason.STORAGE, f"the output folder can't be written: {error}"))
+        except Exception as bug:  # noqa: BLE001 # raised again when all is written
+            self._bug = self._bug or bug
+            self._close()
+
+    # --- the road of one call -----------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
         while (turn := await self._backlog.next()) is not None:
@@ -114,133 +131,165 @@ class Dispatcher:
                     self.stop(turn)
                 else:
                     await self._attempt(turn)
-            except (OSError, StorageError) as error:  # before the request left: its files could not be opened
-                self.stop(Stop(StopReason.STORAGE, f"the output folder can't be written: {error}"))
-            except Exception as bug:  # noqa: BLE001 # raised again when what the others have in flight is written
-                self._bug = self._bug or bug
-                self._backlog.close()
-                self._closed.set()
             finally:
                 self._backlog.ended()
 
     async def _attempt(self, turn: Turn) -> None:
-        call = turn.call
-        model = call.request.model
-        if model not in self._open_models:
-            return
-        grant = await self._gate.acquire(model, _weights(call), self._closed)
+        grant = await self._acquire(turn.call)  # the quota says: now
         if grant is None:
             return
+        attempted, outcome = await self._send(turn)  # an answer that arrived has its row
+        if isinstance(outcome, ResultRow):
+            await self._settle(grant, outcome)
+        else:
+            await self._follow(turn, grant, attempted, outcome)
+        await self._committer.room()  # and is durable soon
+
+    async def _acquire(self, call: Call) -> Grant | None:
+        """Return leave to send at once; None when the call is left for another run."""
+        model = call.request.model
+        if model not in self._open_models:
+            await asyncio.sleep(0)  # there may be a million of them: let the others have their turn
+            return None
+        grant = await self._gate.acquire(model, weights(call.estimate), self._closed)
         if isinstance(grant, DayClosed):
-            self._close_day(model, grant)
-            return
+            self._close_model(model, grant)
+            return None
+        return grant
+
+    async def _send(self, turn: Turn) -> tuple[Attempted, ResultRow | ApiError | Failure]:
+        """Send a call once; the row of a reply is written without an await after its last byte."""
+        call = turn.call
         incoming = self._store.incoming(call.id, turn.attempt)
         self._in_flight_log.sent(call.id, call.request_sha256)
         self._observe(CallSent(call.id, turn.attempt))
         self.in_flight += 1
         try:
             sent = await self._transport.send(call, incoming)
-            outcome = judge(sent.answer)
-            if isinstance(outcome, Reply):
-                self._commit(Attempted(call, turn.attempt, sent.timing), outcome)  # no await since the last byte
-            self._in_flight_log.ended(call.id)
-        except asyncio.CancelledError:
+        except BaseException:
+            incoming.discard()
             self._observe(CallAbandoned(call.id))
             raise
         finally:
             self.in_flight -= 1
-            incoming.discard()
-        if isinstance(outcome, Reply):
-            await self._settle(call, grant, outcome)
-        else:
-            await self._follow(turn, grant, sent, outcome)
-        await self._committer.durable()
+        attempted = Attempted(call, turn.attempt, sent.timing)
+        outcome: ResultRow | ApiError | Failure
+        match judge(sent.answer):
+            case Reply() as reply:
+                # Should the disk not take it, its parts and its note stay for the next run to see.
+                outcome = self._committer.reply(attempted, reply)
+            case outcome:
+                if isinstance(outcome, Failure) and outcome.may_be_billed:
+                    self._observe(CallUnanswered(call.id, turn.attempt, outcome.message))
+        self._in_flight_log.ended(call.id)
+        incoming.discard()
+        return attempted, outcome
 
-    def _commit(self, attempted: Attempted, outcome: Outcome, status: Status = Status.FAILED) -> None:
-        try:
-            if isinstance(outcome, Reply):
-                self._committer.reply(attempted, outcome)
-            else:
-                self._committer.error(attempted, status, outcome)
-        except (OSError, StorageError) as error:
-            self.stop(Stop(StopReason.STORAGE, f"an answer can't be written: {error}"))
+    async def _settle(self, grant: Grant, row: ResultRow) -> None:
+        """Put what a call really used in place of what was reserved for it."""
+        self._outage = _Outage()
+        tokens = row.usage.prompt_tokens if row.usage else None
+        usd_micros = None if row.cost_usd is None else _micros(row.cost_usd)
+        await self._gate.settle(row.model, grant, tokens=tokens, usd_micros=usd_micros)
 
-    async def _settle(self, call: Call, grant: Grant, reply: Reply) -> None:
-        self._unreachable_since_s = None
-        tokens = reply.usage.prompt_tokens if reply.usage else None
-        if tokens is not None:
-            await self._gate.settle(call.request.model, grant, tokens=tokens)
+    # --- without a reply ----------------------------------------------------------------------------------------------
 
-    async def _follow(self, turn: Turn, grant: Grant, sent: Sent, error: ApiError | Failure) -> None:
-        """Do what follows from an attempt without a reply."""
-        attempted = Attempted(turn.call, turn.attempt, sent.timing)
-        if not _never_left(error):
-            self._unreachable_since_s = None
+    async def _follow(self, turn: Turn, grant: Grant, attempted: Attempted, error: ApiError | Failure) -> None:
+        """Do what the policy says of an attempt that gave no reply."""
+        if _never_left(error):
+            await self._unreachable(turn, grant, error)
+            return
+        self._outage = _Outage()
         match retry.decide(error, turn.attempt, random.random):
             case retry.RetryAfter() as decision:
-                await self._retry(turn, grant, attempted, error, decision)
+                await self._retry(turn, attempted, error, decision)
             case retry.Reject():
-                self._commit(attempted, error, Status.REJECTED)
+                self._committer.error(attempted, Status.REJECTED, error)
             case retry.GiveUp():
-                self._commit(attempted, error, Status.FAILED)
+                self._committer.error(attempted, Status.FAILED, error)
             case retry.StopRun(stop):
                 self.stop(stop)
             case retry.CloseDay():
                 await self._gate.close_day(turn.call.request.model, grant)
-                # Back to the gate, which now says until when.
-                self._backlog.later(turn, self._clock.steady_s())
+                self._backlog.later(turn, self._clock.steady_s())  # back to the gate, which now says until when
 
     async def _retry(
-        self, turn: Turn, grant: Grant, attempted: Attempted, error: ApiError | Failure, decision: retry.RetryAfter
+        self, turn: Turn, attempted: Attempted, error: ApiError | Failure, decision: retry.RetryAfter
     ) -> None:
-        model = turn.call.request.model
         is_quota = isinstance(error, ApiError) and error.http_status == 429
         if decision.pauses_model:
-            why = "the server asked for a pause" if is_quota else "the server can't be reached"
-            await self._gate.pause(model, decision.wait_s, why, overrun=is_quota)
-        if _never_left(error):
-            await self._gate.give_back(model, grant)
-            if self._is_outage():
-                self.stop(Stop(StopReason.OUTAGE, f"{error.message}, for {OUTAGE_S:g} s"))
-                return
-        elif turn.attempt >= self._max_attempts:
-            if is_quota:  # not this job's fault, and the next job would fare no better
-                self.stop(Stop(StopReason.NO_QUOTA, f"the server keeps answering 429: {error.message}"))
-            else:
-                self._commit(attempted, error, Status.FAILED)
-            return
-        self._observe(
-            CallRetrying(
-                call_id=turn.call.id,
-                attempt=turn.attempt,
-                wait_s=decision.wait_s,
-                message=error.message,
-                may_be_billed=isinstance(error, Failure) and error.may_be_billed,
-            )
-        )
-        attempt = turn.attempt if _never_left(error) else turn.attempt + 1
-        self._backlog.later(Turn(turn.call, attempt), self._clock.steady_s() + decision.wait_s)
+            why = "the server asked for a pause"
+            await self._gate.pause(turn.call.request.model, decision.wait_s, why, overrun=is_quota)
+        if turn.attempt < self._max_attempts:
+            self._later(turn, turn.attempt + 1, decision.wait_s, error)
+        elif is_quota:  # not this job's fault, and the next job would fare no better
+            self.stop(Stop(StopReason.NO_QUOTA, f"the server keeps answering 429: {error.message}"))
+        else:
+            self._committer.error(attempted, Status.FAILED, error)
 
-    def _is_outage(self) -> bool:
-        now_s = self._clock.steady_s()
-        if self._unreachable_since_s is None:
-            self._unreachable_since_s = now_s
-        return now_s - self._unreachable_since_s >= OUTAGE_S
+    async def _unreachable(self, turn: Turn, grant: Grant, error: ApiError | Failure) -> None:
+        """Not a byte of the request left: it was no attempt. All wait, longer each time, and in the end the run gives up."""
+        now_s, model = self._clock.steady_s(), turn.call.request.model
+        decision = retry.decide(error, self._outage.round(now_s), random.random)
+        wait_s = decision.wait_s if isinstance(decision, retry.RetryAfter) else 0.0
+        self._outage.wait_until(now_s + wait_s)
+        await self._gate.give_back(model, grant)
+        await self._gate.pause(model, wait_s, "the server can't be reached")
+        if self._outage.length_s(now_s) >= OUTAGE_S:
+            self.stop(Stop(StopReason.OUTAGE, f"{error.message}, for {OUTAGE_S:g} s"))
+        else:
+            self._later(turn, turn.attempt, wait_s, error)
 
-    def _close_day(self, model: str, closed: DayClosed) -> None:
+    def _later(self, turn: Turn, attempt: int, wait_s: float, error: ApiError | Failure) -> None:
+        may_be_billed = isinstance(error, Failure) and error.may_be_billed
+        self._observe(CallRetrying(turn.call.id, turn.attempt, wait_s, error.message, may_be_billed))
+        self._backlog.later(Turn(turn.call, attempt), self._clock.steady_s() + wait_s)
+
+    def _close_model(self, model: str, closed: DayClosed) -> None:
         """Send nothing more of a model; other models of the manifest go on."""
+        if model not in self._open_models:
+            return  # another worker was told before
         self._open_models.discard(model)
         stop = Stop(StopReason.DAY_CLOSED, f"today's quota of {model} is used up ({closed.why})", closed.until)
-        if self._open_models:
-            self._note(stop)
-        else:
-            self.stop(stop)
+        self.stops.append(stop)
+        self._observe(Stopping(stop, self.in_flight, model if self._open_models else ""))
+        if not self._open_models:
+            self._close()
+
+
+@dataclass(slots=True)
+class _Outage:
+    """How long no connection was to be had; calls that fail in the same pause are one round."""
+
+    since_s: float | None = None
+    until_s: float = 0.0
+    rounds: int = 0
+
+    def round(self, now_s: float) -> int:
+        """Note that a connection failed; return in which round, from 1."""
+        if self.since_s is None:
+            self.since_s = now_s
+        if now_s >= self.until_s:
+            self.rounds += 1
+        return self.rounds
+
+    def wait_until(self, until_s: float) -> None:
+        """Note until when nobody is to try."""
+        self.until_s = max(self.until_s, until_s)
+
+    def length_s(self, now_s: float) -> float:
+        """Return how long it goes on."""
+        return 0.0 if self.since_s is None else now_s - self.since_s
 
 
 def _never_left(error: ApiError | Failure) -> bool:
     return isinstance(error, Failure) and error.kind is FailureKind.UNREACHABLE
 
 
-def _weights(call: Call) -> Weights:
-    usd = call.estimate.cost_usd or 0.0
-    return Weights(requests=1, images=1, tokens=call.estimate.input_tokens, usd_micros=round(usd * 1_000_000))
+def weights(estimate: Estimate) -> Weights:
+    """Return what a call is expected to take of the quota; an unknown price takes no dollars."""
+    return Weights(tokens=estimate.input_tokens, usd_micros=_micros(estimate.cost_usd or 0.0))
+
+
+def _micros(usd: float) -> int:
+    return round(usd * 1_000_000)

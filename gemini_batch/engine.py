@@ -16,9 +16,9 @@ from gemini_batch import inflight, recovery, results
 from gemini_batch.clock import Clock
 from gemini_batch.commit import Committer
 from gemini_batch.config import RunConfig
-from gemini_batch.dispatch import Dispatcher
+from gemini_batch.dispatch import Dispatcher, weights
 from gemini_batch.errors import ConfigError, StorageError
-from gemini_batch.events import Event, Observer, Repaired, RunStarted, Waiting
+from gemini_batch.events import CallFinished, Event, Observer, Repaired, RunStarted, Waiting
 from gemini_batch.inputs import Inputs
 from gemini_batch.manifest import Manifest
 from gemini_batch.plan import JobError, Plan, Planner, Verdict
@@ -26,7 +26,7 @@ from gemini_batch.policy import prices
 from gemini_batch.quota.bounds import Duration, Weights, check, duration
 from gemini_batch.quota.gate import Gate
 from gemini_batch.quota.memory import MemoryLedger
-from gemini_batch.records import Call, Limits, Status, Stop, StopReason
+from gemini_batch.records import Call, Limits, ResultRow, Status, Stop, StopReason
 from gemini_batch.store import Store
 from gemini_batch.summary import Meter, Summary
 from gemini_batch.transport.interactive import Transport
@@ -36,7 +36,12 @@ FINAL = frozenset({Status.SUCCEEDED, Status.BLOCKED, Status.REJECTED, Status.UNC
 
 
 class Past:
-    """What earlier runs made of each call of a manifest."""
+    """What earlier runs made of each call of a manifest.
+
+    Attributes:
+        statuses: The newest rows of these calls by status, but for those of another request; a row of this run takes its
+            predecessor out.
+    """
 
     def __init__(self, history: results.History, config: RunConfig) -> None:
         self._history = history
@@ -45,14 +50,18 @@ class Past:
         self.statuses: Counter[Status] = Counter()
 
     def __call__(self, call_id: str, request_sha256: str) -> Verdict:
-        """Return the verdict on a call, and count the status of one that is done."""
+        """Return the verdict on a call, and count its status."""
         status = self._history.status(call_id, request_sha256, self._endpoint)
         if status is None:
-            return Verdict.EDITED if self._history.knows(call_id) else Verdict.NEW
-        if status in FINAL and status not in self._again:
-            self.statuses[status] += 1
-            return Verdict.DONE
-        return Verdict.RETRY
+            return Verdict.EDITED if self._history.was_answered(call_id) else Verdict.NEW
+        self.statuses[status] += 1
+        return Verdict.DONE if status in FINAL and status not in self._again else Verdict.RETRY
+
+    def replace(self, row: ResultRow) -> None:
+        """Take out the status of the row that `row` stands in place of."""
+        status = self._history.status(row.id, row.request_sha256, row.endpoint)
+        if status is not None:
+            self.statuses[status] -= 1
 
 
 class Planned:
@@ -60,8 +69,8 @@ class Planned:
 
     def __init__(self, manifest: Manifest, planner: Planner, plan: Plan, past: Past, limits: Limits) -> None:
         self.plan = plan
-        self.done_statuses = past.statuses
-        self.duration = _duration(plan, limits)
+        self.past = past
+        self.duration = _duration(plan, limits, planner.prices)
         self._manifest = manifest
         self._planner = planner
 
@@ -86,9 +95,13 @@ def planned(path: Path, out: Path, config: RunConfig) -> Iterator[Planned]:
 
     Raises:
         ManifestError: Lines of the manifest are wrong.
-        StorageError: The results of earlier runs are damaged.
+        ConfigError: A call is larger than the quota, or a price is wrong.
+        StorageError: The results of earlier runs are damaged, or can't be read.
     """
-    past = Past(results.read_history(out), config)
+    try:
+        past = Past(results.read_history(out), config)
+    except OSError as error:
+        raise StorageError(f"{out}: can't be read: {error.strerror}") from error
     planner = Planner(config.model, Inputs(path.parent).resolve, price_table(config))
     with Manifest(path) as manifest:
         plan = Plan(planner, past)
@@ -102,8 +115,15 @@ def planned(path: Path, out: Path, config: RunConfig) -> Iterator[Planned]:
 
 
 def price_table(config: RunConfig) -> prices.PriceTable:
-    """Return the built-in prices with the config file's over them."""
-    return prices.built_in().merged(config.tables.get("prices", {}))
+    """Return the built-in prices with the config file's over them.
+
+    Raises:
+        ConfigError: The config file's are wrong.
+    """
+    try:
+        return prices.built_in().merged(config.tables.get("prices", {}))
+    except ValueError as error:
+        raise ConfigError(f"--config: {error}") from error
 
 
 @contextmanager
@@ -162,13 +182,13 @@ class Run:
         self._watcher = observe
         self._meter = Meter(possibly_billed)
         self._dispatcher: Dispatcher | None = None
-        self._early_stop: Stop | None = None
+        self._early_stops: list[Stop] = []
         self.summary: Summary | None = None
 
     def stop(self, stop: Stop) -> None:
         """Take in no more calls; `send` returns when what is in flight is written."""
         if self._dispatcher is None:
-            self._early_stop = stop
+            self._early_stops.append(stop)
         else:
             self._dispatcher.stop(stop)
 
@@ -191,10 +211,18 @@ class Run:
         try:
             if plan.todo:
                 await self._send(base_url, clock)
+            else:
+                inflight.forget(self._store.private)
         except asyncio.CancelledError:
+            if not self._stops:
+                self.stop(Stop(StopReason.INTERRUPTED, "cancelled"))
             self._conclude(started_at, clock.utc())
             raise
         return self._conclude(started_at, clock.utc())
+
+    @property
+    def _stops(self) -> list[Stop]:
+        return self._early_stops if self._dispatcher is None else self._dispatcher.stops
 
     def _started(self) -> RunStarted:
         plan, time = self.planned.plan, self.planned.duration
@@ -216,8 +244,8 @@ class Run:
             out=self._out,
             config=self._config,
             plan=self.planned.plan,
-            done=self.planned.done_statuses,
-            stops=self._dispatcher.stops if self._dispatcher else [],
+            before=self.planned.past.statuses,
+            stops=self._stops if self.planned.plan.todo else [],
             started_at=started_at,
             ended_at=ended_at,
         )
@@ -231,21 +259,23 @@ class Run:
     async def _send(self, base_url: str, clock: Clock) -> None:
         config = self._config
         with self._opened_logs() as (log, in_flight):
-            committer = Committer(self._store, log, price_table(config), config.endpoint, clock, self._observe)
+            committer = Committer(
+                self._store, log, price_table(config), config.endpoint, clock=clock, observe=self._observe
+            )
             gate = Gate(MemoryLedger(config.limits), config.limits, clock, partial(self._on_wait, clock))
             async with Transport(config, base_url, clock) as transport:
                 self._dispatcher = dispatcher = Dispatcher(
-                    gate,
-                    transport,
-                    self._store,
-                    committer,
-                    in_flight,
+                    gate=gate,
+                    transport=transport,
+                    store=self._store,
+                    committer=committer,
+                    in_flight_log=in_flight,
                     max_attempts=config.max_attempts,
                     clock=clock,
                     observe=self._observe,
                 )
-                if self._early_stop is not None:
-                    dispatcher.stop(self._early_stop)
+                for stop in self._early_stops:
+                    dispatcher.stop(stop)
                 with self._deadline(dispatcher):
                     plan = self.planned.plan
                     models = {model for model, _ in plan.tallies}
@@ -255,7 +285,7 @@ class Run:
     def _opened_logs(self) -> Iterator[tuple[results.ResultsLog, inflight.InFlightLog]]:
         try:
             log = results.ResultsLog(self._out)
-            in_flight = inflight.InFlightLog(self._store.private)
+            in_flight = inflight.InFlightLog(self._store.private, log.end_bytes)
         except OSError as error:
             raise StorageError(f"{self._out}: can't be written: {error.strerror}") from error
         try:
@@ -279,23 +309,38 @@ class Run:
 
     def _observe(self, event: Event) -> None:
         self._meter.observe(event)
-        self._watcher(event)
+        if isinstance(event, CallFinished):
+            self.planned.past.replace(event.row)
+        try:
+            self._watcher(event)
+        except OSError:  # whoever read our words has gone, or the disk with the log is full: no reason to stop
+            self._watcher = _nobody
 
     def _on_wait(self, clock: Clock, model: str, until_s: float, why: str) -> None:
         self._observe(Waiting(model, until_s - clock.steady_s(), why))
 
 
-def _duration(plan: Plan, limits: Limits) -> Duration:
-    """Return how long the quota takes for what is to be done; the models of a manifest have quotas of their own."""
+def _nobody(_event: Event) -> None:
+    """Tell nobody."""
+
+
+def _duration(plan: Plan, limits: Limits, price_table: prices.PriceTable) -> Duration:
+    """Return how long the quota takes for what is to be done; the models of a manifest have quotas of their own.
+
+    Raises:
+        ConfigError: A call is larger than a limit.
+    """
     longest = Duration(0.0, 0, "")
     for model in {model for model, _ in plan.tallies}:
-        tallies = [tally for (of, _), tally in plan.tallies.items() if of == model]
-        calls = sum(tally.calls for tally in tallies)
-        tokens = sum(tally.input_tokens for tally in tallies)
-        usd = sum(tally.cost_usd or 0.0 for tally in tallies)
-        largest = max(tally.largest_input_tokens for tally in tallies)
+        tallies = {size: tally for (of, size), tally in plan.tallies.items() if of == model}
+        calls = sum(tally.calls for tally in tallies.values())
+        tokens = sum(tally.input_tokens for tally in tallies.values())
+        usd = sum(tally.cost_usd or 0.0 for tally in tallies.values())
         try:
-            check(limits, Weights(tokens=largest))
+            for size, tally in tallies.items():
+                most = tally.largest_input_tokens
+                largest = prices.estimate_all(model, size, calls=1, input_tokens=most, prices=price_table)
+                check(limits, weights(largest))
             average = Weights(tokens=-(-tokens // calls), usd_micros=round(usd / calls * 1_000_000))
             longest = max(longest, duration(calls, average, limits), key=lambda each: (each.days, each.sending_s))
         except ValueError as error:

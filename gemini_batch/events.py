@@ -50,6 +50,15 @@ class CallSent:
 
 
 @dataclass(frozen=True, slots=True)
+class CallUnanswered:
+    """An attempt was sent and gave nothing that can be used: it may have been billed."""
+
+    call_id: str
+    attempt: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallRetrying:
     """An attempt gave nothing; the call is sent again after `wait_s` seconds."""
 
@@ -85,11 +94,20 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """No more calls are taken in; `in_flight` answers, already paid for, are waited for."""
+    """No more calls are taken in; `in_flight` answers, already paid for, are waited for.
+
+    Attributes:
+        stop: Why.
+        in_flight: Calls that are waited for, of all models.
+        model: The one model that it is about, while others go on; "" when it is about all.
+    """
 
     stop: Stop
     in_flight: int
+    model: str = ""
 
 
-Event: TypeAlias = Repaired | RunStarted | CallSent | CallRetrying | CallAbandoned | CallFinished | Waiting | Stopping
+Event: TypeAlias = (
+    Repaired | RunStarted | CallSent | CallUnanswered | CallRetrying | CallAbandoned | CallFinished | Waiting | Stopping
+)
 Observer: TypeAlias = Callable[[Event], None]

@@ -38,7 +38,18 @@ class Fingerprints:
         slot = self._slot(key)
         if self._keys[slot] == key:
             self._values[slot] = value
-            return
+        else:
+            self._insert(slot, key, value)
+
+    def claim(self, key: int, value: int) -> int | None:
+        """Set the value of `key` if it has none; return the one that it has already."""
+        slot = self._slot(key)
+        if self._keys[slot] == key:
+            return self._values[slot]
+        self._insert(slot, key, value)
+        return None
+
+    def _insert(self, slot: int, key: int, value: int) -> None:
         if 2 * (self._size + 1) > len(self._keys):
             self._grow()
             slot = self._slot(key)

@@ -47,6 +47,15 @@ class InFlightLog:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def forget(folder: Path) -> None:
+    """Remove what an earlier run left; it was told, and there is nothing to send.
+
+    Raises:
+        OSError: The disk would not.
+    """
+    (folder / FILE_NAME).unlink(missing_ok=True)
+
+
 @dataclass(slots=True)
 class Unanswered:
     """What an earlier run sent and never saw the end of.

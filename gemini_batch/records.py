@@ -89,6 +89,8 @@ class Job(BaseModel):
 
     @model_validator(mode="after")
     def _one_way_to_ask(self) -> Self:
+        if self.prompt is not None and self.parts is None and self.request is None:
+            return self  # nearly all jobs
         ways = [name for name in ("prompt", "parts", "request") if getattr(self, name) is not None]
         if len(ways) != 1:
             found = " and ".join(f'"{way}"' for way in ways) or "none of them"

@@ -1,5 +1,6 @@
 """What a run came to: counted while it goes on, written to `summary.json` at its end."""
 
+import os
 from array import array
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ import orjson
 
 from gemini_batch.config import RunConfig
 from gemini_batch.errors import ExitCode
-from gemini_batch.events import CallAbandoned, CallFinished, CallRetrying, CallSent, Event
+from gemini_batch.events import CallAbandoned, CallFinished, CallSent, CallUnanswered, Event
 from gemini_batch.plan import Plan
 from gemini_batch.records import Status, Stop, StopReason
 
@@ -103,7 +104,10 @@ class Summary:
             OSError: The disk would not.
         """
         incoming = out / ".gemini_batch" / FILE_NAME
-        incoming.write_bytes(self.json())
+        with incoming.open("wb") as file:
+            file.write(self.json())
+            file.flush()
+            os.fsync(file.fileno())
         incoming.replace(out / FILE_NAME)
 
     def json(self) -> bytes:
@@ -131,9 +135,7 @@ class Meter:
             case CallSent():
                 self._sent += 1
                 self._retries += event.attempt > 1
-            case CallRetrying():
-                self._possibly_billed += event.may_be_billed
-            case CallAbandoned():
+            case CallUnanswered() | CallAbandoned():
                 self._possibly_billed += 1
             case CallFinished(row):
                 self._by_status[row.status] += 1
@@ -156,7 +158,7 @@ class Meter:
         out: Path,
         config: RunConfig,
         plan: Plan,
-        done: Counter[Status],
+        before: Counter[Status],
         stops: list[Stop],
         started_at: datetime,
         ended_at: datetime,
@@ -168,13 +170,16 @@ class Meter:
             out: The output folder.
             config: The run's settings.
             plan: What was to be done.
-            done: What earlier runs had done, by status.
+            before: The newest rows of calls that were not finished in this run, by status.
             stops: Why the run ended early.
             started_at: UTC.
             ended_at: UTC.
         """
-        by_status = done + self._by_status
-        stops = sorted(stops, key=lambda stop: _EXIT_ORDER.index(stop.exit_code))
+        by_status = before + self._by_status
+        left = plan.todo - sum(self._by_status.values()) + self._by_status[Status.FAILED]
+        # A deadline that struck when all had been sent has stopped nothing.
+        stops = [stop for stop in stops if left or stop.reason is not StopReason.DEADLINE]
+        stops.sort(key=lambda stop: _EXIT_ORDER.index(stop.exit_code))
         times = [stop.run_again_at for stop in stops if stop.run_again_at is not None]
         return Summary(
             manifest=str(manifest),
@@ -182,10 +187,10 @@ class Meter:
             tier=config.tier,
             endpoint=config.endpoint,
             exit_code=_exit_code(stops, by_status),
-            stops=[{"reason": stop.reason.value, "message": stop.message} for stop in _distinct(stops)],
+            stops=[{"reason": stop.reason.value, "message": stop.message} for stop in stops],
             calls=len(plan),
             by_status=_named(by_status),
-            left=plan.todo - sum(self._by_status.values()) + self._by_status[Status.FAILED],
+            left=left,
             run_again_at=max(times, default=None),
             this_run=self._totals(plan),
             started_at=started_at,
@@ -218,13 +223,6 @@ def _exit_code(stops: list[Stop], by_status: Counter[Status]) -> ExitCode:
     if stops:
         return stops[0].exit_code
     return ExitCode.INCOMPLETE if any(by_status[status] for status in UNFINISHED) else ExitCode.DONE
-
-
-def _distinct(stops: list[Stop]) -> list[Stop]:
-    first: dict[StopReason, Stop] = {}
-    for stop in stops:
-        first.setdefault(stop.reason, stop)
-    return list(first.values())
 
 
 def _named(counts: Counter[Status]) -> dict[str, int]:

@@ -21,6 +21,17 @@ def test_map_holds_what_a_dict_would(pairs: list[tuple[int, int]], others: list[
     assert [actual.get(key) for key in [*expected, *others]] == [expected.get(key) for key in [*expected, *others]]
 
 
+@given(st.lists(st.tuples(keys, st.integers(0, MASK)), max_size=200))
+def test_claim_takes_only_what_is_free(pairs: list[tuple[int, int]]) -> None:
+    """The first to claim a key has it; whoever comes later is told what the first one put."""
+    expected: dict[int, int] = {}
+    actual = Fingerprints()
+    for key, value in pairs:
+        assert actual.claim(key, value) == expected.get(key)
+        expected.setdefault(key, value)
+    assert [actual.get(key) for key in expected] == list(expected.values())
+
+
 def test_map_grows_past_its_first_capacity() -> None:
     """Nothing is lost while the map doubles several times."""
     actual = Fingerprints()

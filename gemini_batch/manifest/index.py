@@ -206,11 +206,7 @@ class Manifest:
 
     def _claim(self, call_id: str, index: int) -> int | None:
         """Take an id for a job; return the index of the job that has it, if one does."""
-        key = fingerprint(ids.folded(call_id))
-        earlier = self._taken.get(key)
-        if earlier is None:
-            self._taken.put(key, index)
-        return earlier
+        return self._taken.claim(fingerprint(ids.folded(call_id)), index)
 
     def _holder(self, index: int, call_id: str) -> str | None:
         """Return the id of a job's call that is the same as this one; None when only their hashes are."""

@@ -22,6 +22,8 @@ JITTER_S = 1.0
 # No quota but a day's asks for more, and no server that a run can wait for.
 MAX_ASKED_S = 3600.0
 
+# Of the statuses that say the client is wrong, those that do not mean it: it, or the server, took too long.
+_TRANSIENT = (408, 499)
 _ZERO_LIMIT = re.compile(r"\blimit:\s*0(?!\d|\.\d)")
 _ABOUT_A_FILE = re.compile(r"\bfiles/|\bthe file\b", re.IGNORECASE)
 # "API key not valid. Please pass a valid API key.", "API Key not found.", "API key expired."; not a prompt that mentions one.
@@ -72,33 +74,32 @@ def decide(error: ApiError | Failure, attempt: int, random: Random) -> Decision:
     """
     if isinstance(error, Failure):
         return _on_failure(error, attempt, random)
+    decision: Decision
     match error.http_status:
         case 400:
-            return _on_bad_request(error, attempt, random)
+            decision = _on_bad_request(error, attempt, random)
         case 401:
-            return _auth(error)
+            decision = _auth(error)
         case 402:
-            return _billing(error)
-        case 403:
+            decision = _billing(error)
+        case 403 | 404 if _is_about_a_file(error):
             # A file that has expired, or is somebody else's, is a 403 too: "You do not have permission to access the File …".
-            return Reject() if _is_about_a_file(error) else _auth(error)
+            decision = Reject()
+        case 403:
+            decision = _auth(error)
         case 404:
-            return Reject() if _is_about_a_file(error) else _no_model(error)
+            decision = _no_model(error)
         case 429:
-            return _on_quota(error, attempt, random)
-        case 408 | 499:
-            return _transient(error, attempt, random)
-        case 413:
-            return Reject()
-        case status if 400 <= status < 500:
-            # Without Google's own words it is something on the way that says no, and the job may well be right.
-            return Reject() if error.status else GiveUp()
+            decision = _on_quota(error, attempt, random)
+        case status if status // 100 == 4 and status not in _TRANSIENT:
+            decision = _on_other_refusal(error)
         case _:
-            return _transient(error, attempt, random)
+            decision = _transient(error, attempt, random)
+    return decision
 
 
 def backoff_s(attempt: int, random: Random) -> float:
-    """Return a wait in seconds, evenly between 0 and 2 · 2^(attempt − 1), capped: "full jitter".
+    """Return a wait in seconds, evenly between 0 and 2 · 2^(attempt-1), capped: "full jitter".
 
     https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/ (2026-11-22)
     """
@@ -115,6 +116,11 @@ def _on_failure(failure: Failure, attempt: int, random: Random) -> Decision:
             return RetryAfter(backoff_s(attempt, random), pauses_model=True)
         case FailureKind.TIMEOUT | FailureKind.DISCONNECTED | FailureKind.MALFORMED:
             return RetryAfter(backoff_s(attempt, random))
+
+
+def _on_other_refusal(error: ApiError) -> Decision:
+    # Without Google's own words it is something on the way that says no, and the job may well be right.
+    return Reject() if error.status or error.http_status == 413 else GiveUp()
 
 
 def _transient(error: ApiError, attempt: int, random: Random) -> RetryAfter:

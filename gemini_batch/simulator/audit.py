@@ -5,7 +5,6 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from html import escape
 from typing import Any
 
 _KEPT_ENTRIES = 10_000
@@ -179,47 +178,3 @@ def shown_prompt(prompt: str) -> str:
     """Return the beginning of a prompt, on one line."""
     line = " ".join(prompt.split())
     return line if len(line) <= _SHOWN_PROMPT else line[: _SHOWN_PROMPT - 1] + "…"
-
-
-_STYLE = """
-:root { color-scheme: light dark }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem }
-h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
-table { border-collapse: collapse; width: 100% }
-th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8884; vertical-align: top }
-td.n { text-align: right; font-variant-numeric: tabular-nums } .over { color: #c22; font-weight: 600 } .faint { opacity: .65 }
-"""
-
-
-def as_page(report: Mapping[str, Any], shown: int = 200) -> str:
-    """Return a report as a page for a browser, with its newest `shown` entries."""
-    rows = []
-    for model in report["models"]:
-        worst = model["worst_minute"]
-        limit = worst["limit"]
-        over = ' class="n over"' if limit is not None and worst["requests"] > limit else ' class="n"'
-        statuses = ", ".join(f"{count} of {status}" for status, count in sorted(model["by_status"].items()))
-        used = ", ".join(f"{kind} {amount['used']:g} of {amount['limit']:g}" for kind, amount in model["used"].items())
-        rows.append(
-            f"<tr><td>{escape(model['model'])}<br><span class=faint>project {model['project']}</span></td>"
-            f"<td class=n>{model['requests']:,}</td><td class=n>{model['images']:,}</td>"
-            f"<td{over}>{worst['requests']} of {'∞' if limit is None else limit}</td>"
-            f"<td class=n>{model['most_in_flight']}</td><td>{escape(statuses)}</td><td class=faint>{escape(used)}</td></tr>"
-        )
-    entries = [
-        f"<tr><td class=n>{entry['number']}</td><td class=n>{entry['offset_s']:.2f} s</td><td>{escape(entry['model'])}</td>"
-        f"<td>{entry['http_status'] or ('gone' if entry['abandoned'] else '…')}</td>"
-        f"<td>{'' if entry['latency_s'] is None else format(entry['latency_s'], '.2f') + ' s'}</td>"
-        f"<td>{escape(entry['faults'])}</td><td>{escape(entry['prompt'])}"
-        f"{'<br><span class=faint>' + escape(shown_prompt(entry['error'])) + '</span>' if entry['error'] else ''}</td></tr>"
-        for entry in reversed(report["entries"][-shown:])
-    ]
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>Simulator: what arrived</title><style>{_STYLE}</style><h1>Simulator: what arrived</h1>"
-        f"<p>{report['requests']:,} requests until {escape(report['now'])}; a minute is {report['minute_s']:g} s.</p>"
-        "<h2>By model</h2><table><tr><th>model<th>requests<th>pictures<th>worst minute<th>most at once<th>answers<th>used</tr>"
-        f"{''.join(rows)}</table><h2>The newest {len(entries)}</h2>"
-        "<table><tr><th>#<th>at<th>model<th>answer<th>took<th>fault<th>prompt</tr>"
-        f"{''.join(entries)}</table></html>\n"
-    )

@@ -8,7 +8,8 @@ from typing import Any
 from aiohttp import web
 
 from gemini_batch.simulator import bodies
-from gemini_batch.simulator.audit import Audit, as_page
+from gemini_batch.simulator.audit import Audit
+from gemini_batch.simulator.audit_page import as_page
 from gemini_batch.simulator.clock import SettableClock
 from gemini_batch.simulator.models import load_models
 
