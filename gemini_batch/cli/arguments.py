@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     _run(commands)
     _plan(commands)
     _status(commands)
+    _verify(commands)
     _simulate(commands)
     return root
 
@@ -73,6 +74,11 @@ def _status(commands: "_Commands[argparse.ArgumentParser]") -> None:
     status = _command(commands, "status", "show what an output folder holds")
     status.add_argument("out", type=Path, metavar="OUT", help="the output folder of a run")
     status.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def _verify(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    verify = _command(commands, "verify", "hold every row against its image: size, sha256, orphans, sums; exit 0 or 4")
+    verify.add_argument("out", type=Path, metavar="OUT", help="the output folder of a run")
 
 
 def _simulate(commands: "_Commands[argparse.ArgumentParser]") -> None:
@@ -127,6 +133,7 @@ def _quota(command: argparse.ArgumentParser) -> None:
     quota.add_argument("--rpd", type=_positive, metavar="N", help="requests a day, Pacific time")
     quota.add_argument("--usd-per-10min", type=_seconds, metavar="USD", help="dollars at list price in any ten minutes")
     quota.add_argument("--usd-per-day", type=_seconds, metavar="USD", help="dollars at list price a day, Pacific time")
+    quota.add_argument("--minute", type=_seconds, metavar="SECONDS", help="what a simulator in a hurry calls a minute")
     quota.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with [tiers.NAME] and [prices]")
 
 

@@ -59,4 +59,5 @@ def _limit_flags(options: Namespace) -> dict[str, float | None]:
         "requests_per_day": options.rpd,
         "usd_per_10min": options.usd_per_10min,
         "usd_per_day": options.usd_per_day,
+        "minute_s": options.minute,
     }

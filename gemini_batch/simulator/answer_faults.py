@@ -108,7 +108,7 @@ def _wrong_type(parts: list[Json]) -> list[Json]:
 _DRAFT_TEXT: Json = {"parts": [{"text": "Here it comes."}], "role": "model"}
 _NOT_AN_IMAGE = base64.b64encode(b"This is no picture, though it says so." * 20).decode()
 
-SHAPES: dict[str, Fault] = {
+NO_PICTURE: dict[str, Fault] = {
     "safety": Fault(says="finishReason SAFETY", shape=_ends("SAFETY")),
     "image-safety": Fault(says="finishReason IMAGE_SAFETY with finishMessage", shape=_ends("IMAGE_SAFETY")),
     "prohibited": Fault(says="finishReason PROHIBITED_CONTENT", shape=_ends("PROHIBITED_CONTENT")),
@@ -125,12 +125,12 @@ SHAPES: dict[str, Fault] = {
     "parts-null": Fault(says="STOP with parts: null", shape=_ends("STOP", content={"parts": None, "role": "model"})),
     "candidates-absent": Fault(says="a 200 without candidates", shape=_set(candidates=None)),
     "candidates-empty": Fault(says="a 200 with candidates []", shape=_set(candidates=[])),
+    "thought-only": Fault(says="a draft and no picture", shape=_thought_only),
+}
+
+ODD_PICTURE: dict[str, Fault] = {
     "drafts": Fault(says="two drafts as thoughts before the picture", shape=_drafts(thought=True)),
     "drafts-plain": Fault(says="two drafts as plain parts before the picture", shape=_drafts(thought=False)),
-    "thought-only": Fault(
-        says="a draft and no picture",
-        shape=_thought_only,
-    ),
     "text-after": Fault(says="words after the picture", shape=_parts(lambda parts: [*parts, {"text": "Enjoy!"}])),
     "wrong-mime": Fault(says="a MIME type that is not the bytes'", shape=_parts(_wrong_type)),
     "not-an-image": Fault(says="bytes that are no picture", shape=_data(lambda _data: _NOT_AN_IMAGE)),
@@ -142,6 +142,9 @@ SHAPES: dict[str, Fault] = {
     "reordered": Fault(says="all keys in the other order", shape=lambda _scene, good: _reversed(good)),
     "future": Fault(says="fields that nobody knows yet", shape=_future),
     "array": Fault(says="the answer in a list", shape=lambda _scene, good: [good]),
+}
+
+REASONS: dict[str, Fault] = {
     **{
         "finish-" + reason.lower().replace("_", "-"): Fault(
             says=f"finishReason {reason}, no picture", shape=_ends(reason)
@@ -167,8 +170,8 @@ WRITES: dict[str, Fault] = {
 DELIVERIES: dict[str, Fault] = {
     "gzip": Fault(says="compressed, asked for or not", deliver=delivery.gzipped),
     "chunked": Fault(says="chunks of uneven lengths", deliver=delivery.chunked),
-    "trickle": Fault(says="slowly, over so many seconds", deliver=delivery.trickle, seconds=2.0),
-    "late": Fault(says="nothing for so many seconds, then all", deliver=delivery.late, seconds=2.0),
+    "trickle": Fault(says="slowly, over 2 s", deliver=delivery.trickle, seconds=2.0),
+    "late": Fault(says="nothing for 2 s, then all", deliver=delivery.late, seconds=2.0),
     "hang": Fault(says="nothing until the client gives up", deliver=delivery.hang, seconds=600.0),
     "stall": Fault(says="half, then nothing until the client gives up", deliver=delivery.stall, seconds=600.0),
     "reset": Fault(says="half, then a reset (RST)", deliver=delivery.reset),
@@ -182,4 +185,4 @@ DELIVERIES: dict[str, Fault] = {
     "redirect": Fault(says="a redirect to another host", deliver=delivery.redirect),
 }
 
-ANSWERS: dict[str, Fault] = SHAPES | WRITES | DELIVERIES
+ANSWERS: dict[str, Fault] = NO_PICTURE | ODD_PICTURE | REASONS | WRITES | DELIVERIES

@@ -6,12 +6,13 @@ from html import escape
 from typing import Any
 
 _LIMITS = {
-    "requests_per_min": "requests, now",
-    "requests_per_day": "requests, today",
-    "tokens_per_min": "input tokens, now",
-    "images_per_min": "pictures, now",
+    "requests_per_min": "this minute",
+    "requests_per_day": "today",
+    "tokens_per_min": "tokens a minute",
+    "images_per_min": "pictures a minute",
     "usd_per_10min": "dollars, 10 min",
 }
+_SHOWN_ERROR = 200
 _NEAR = 0.9  # share of a limit from which its bar warns
 
 _STYLE = """
@@ -25,13 +26,14 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 78rem; p
   background: var(--page); color: var(--ink) }
 h1 { font-size: 1.45rem; margin: 0 } h2 { font-size: 1.05rem; margin: 2rem 0 .6rem }
 p { margin: .2rem 0 0 } .faint { color: var(--faint) } .small { font-size: .85em } a { color: var(--bar) }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(24rem, 100%), 1fr)); gap: 1rem }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(24rem, 100%), 1fr)); gap: 1rem;
+  align-items: start }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: .7rem; padding: 1rem 1.1rem }
 .card h3 { font: 600 .95rem/1.4 ui-monospace, monospace; margin: 0; overflow-wrap: anywhere }
 .figures { display: flex; flex-wrap: wrap; gap: .2rem 1.6rem; margin: .7rem 0 }
 .figures strong { display: block; font-size: 1.35rem; line-height: 1.2; font-variant-numeric: tabular-nums }
-.limit { display: grid; grid-template-columns: 9rem 1fr auto; gap: .7rem; align-items: center; font-size: .88rem }
-.limit .n { min-width: 6.5rem } .track { height: .45rem; border-radius: 1rem; background: var(--line); overflow: hidden }
+.limit { display: grid; grid-template-columns: 8rem 1fr auto; gap: .6rem; align-items: center; font-size: .88rem }
+.limit .n { min-width: 8.4rem } .track { height: .45rem; border-radius: 1rem; background: var(--line); overflow: hidden }
 .fill { height: 100%; border-radius: 1rem; background: var(--bar) } .near .fill { background: var(--warn) }
 .over .fill { background: var(--bad) } .over { color: var(--bad); font-weight: 600 }
 .chips { display: flex; flex-wrap: wrap; gap: .35rem; margin-top: .8rem }
@@ -82,17 +84,17 @@ def _card(model: Mapping[str, Any]) -> str:
             ("images", "pictures"),
             ("prompt_tokens", "input tokens"),
             ("most_in_flight", "most at once"),
-            ("abandoned", "given up"),
         )
-        if name != "abandoned" or model[name]
     )
     bars = _bar("fullest minute", worst["requests"], worst["limit"], "")
     for kind, amount in model["used"].items():
         bars += _bar(_LIMITS.get(kind, kind), amount["used"], amount["limit"], "$" if kind.startswith("usd") else "")
     chips = "".join(
-        f"<span class='chip {_tone(status)}'>{escape(_status(status))} × {count:,}</span>"
+        f"<span class='chip {_tone(status)}'>{escape(_status(status))} &times; {count:,}</span>"
         for status, count in sorted(model["by_status"].items())
     )
+    if model["abandoned"]:
+        chips += f"<span class='chip warn'>gave up &times; {model['abandoned']:,}</span>"
     return (
         f"<div class=card><h3>{escape(model['model'])}</h3><span class='faint small'>project {escape(model['project'])}</span>"
         f"<div class=figures>{figures}</div>{bars}<div class=chips>{chips}</div></div>"
@@ -126,12 +128,18 @@ def _row(entry: Mapping[str, Any]) -> str:
     if entry["faults"]:
         below += f" · fault {escape(entry['faults'])}"
     if entry["error"]:
-        below += f" · {escape(entry['error'])}"
+        below += f" · {escape(_shortened(entry['error']))}"
     return (
         f"<tr><td class='n faint'>{entry['number']:,}<td class=n>{entry['offset_s']:,.2f} s<td>{chip}<td class=n>{took}"
         f"<td class=n>{_size(entry['bytes_out'])}<td>{escape(entry['prompt']) or '<span class=faint>no prompt</span>'}"
         f"<br><span class='faint small'>{below}</span></tr>"
     )
+
+
+def _shortened(error: str) -> str:
+    line = " ".join(error.split())
+    half = _SHOWN_ERROR // 2  # what is special about it stands at the end
+    return line if len(line) <= _SHOWN_ERROR else f"{line[:half]}… {line[-half:]}"
 
 
 def _status(status: str) -> str:

@@ -13,19 +13,63 @@ if TYPE_CHECKING:
 
 _DONE = 0
 _USAGE = 2
+# The flag of each field that a ConfigError can name.
+_FLAGS = {
+    "port": "--port",
+    "key": "--key",
+    "requests_per_min": "--rpm",
+    "requests_per_day": "--rpd",
+    "tokens_per_min": "--tpm",
+    "images_per_min": "--ipm",
+    "usd_per_10min": "--usd-per-10min",
+    "minute_s": "--minute",
+    "latency_s": "--latency",
+    "pixels": "--pixels",
+}
+_MORE = """\
+asking for faults:
+  in a prompt     "A robot [[fault:503 x2]]" is answered with 503 twice, then with a picture;
+                  [[fault:trickle=5]] takes 5 s; [[fault:escaped+chunked]] is both
+  in a FILE       [rates]                 # share of all requests
+                  503 = 0.02
+                  [[rules]]               # the first that applies is taken
+                  fault = "429-day"
+                  match = "robot"         # in the prompt; also: model, skip, times, from_s, until_s
+
+while it runs:
+  GET /audit      what arrived and the fullest minute: a page for a browser, JSON for others
+  POST /clock     {"advance_s": 3600} or {"now": "2026-11-23T00:00:00-08:00"} moves its time forward
+
+examples:
+  gemini-batch simulate --tier free --now 2030-01-31T23:58:00-08:00   two minutes before the day ends
+  gemini-batch simulate --tier unlimited --latency real --rate 503=0.02 --rate reset=0.01
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of `simulate`."""
-    parser.add_argument("--port", type=int, default=8787, metavar="N", help="port to listen on; 0 takes a free one")
+    """Add the flags of `simulate`, and what else there is to know at the end of its help."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _MORE
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=8787,
+        metavar="N",
+        help="port to listen on; 0 takes a free one (default: %(default)s)",
+    )
     parser.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on; only this machine by default"
     )
     quotas = parser.add_argument_group("quota")
     quotas.add_argument(
-        "--tier", default="free", choices=("free", "pay-as-you-go", "unlimited"), help="whose limits to enforce"
+        "--tier",
+        default="free",
+        choices=("free", "pay-as-you-go", "unlimited"),
+        help="whose limits to enforce (default: %(default)s)",
     )
-    quotas.add_argument("--rpm", type=int, metavar="N", help="requests a minute, in place of the tier's")
+    quotas.add_argument(
+        "--rpm", type=int, metavar="N", help="requests a minute, in place of the tier's; 0 is `limit: 0`"
+    )
     quotas.add_argument("--rpd", type=int, metavar="N", help="requests a day, in place of the tier's")
     quotas.add_argument("--tpm", type=int, metavar="N", help="input tokens a minute; no limit by default")
     quotas.add_argument("--ipm", type=int, metavar="N", help="pictures a minute; no limit by default")
@@ -33,21 +77,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--usd-per-10min", type=float, metavar="USD", help="dollars in ten minutes; no limit by default"
     )
     quotas.add_argument(
-        "--enforce", default="sliding", choices=("sliding", "fixed", "bucket"), help="what a minute is: the last 60 s, the clock's, or a bucket"
+        "--enforce", default="sliding", choices=("sliding", "fixed", "bucket"), help="what a minute is: the last 60 s, the clock's, or a bucket that starts full (default: %(default)s)"
     )  # fmt: skip
     quotas.add_argument(
-        "--minute", type=float, default=60.0, metavar="SECONDS", help="length of a minute, shorter for tests"
+        "--minute",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="length of a minute, shorter for tests (default: 60)",
     )
     quotas.add_argument(
         "--now", metavar="TIME", help="begin at this time, such as 2026-11-22T23:59:00-08:00; not in the past"
     )
     faults = parser.add_argument_group("faults")
-    faults.add_argument("--faults", type=Path, metavar="FILE", help="TOML file of rates and rules")
+    faults.add_argument("--faults", type=Path, metavar="FILE", help="TOML file of rates and rules, see below")
     faults.add_argument(
         "--rate", action="append", default=[], metavar="NAME=SHARE", help="share of answers with a fault, such as 503=0.02; may be repeated"
     )  # fmt: skip
     faults.add_argument("--list-faults", action="store_true", help="print every fault and what it does, and end")
-    faults.add_argument("--seed", type=int, default=0, metavar="N", help="of faults and pictures")
+    faults.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of faults and pictures (default: %(default)s)"
+    )
     answers = parser.add_argument_group("answers")
     answers.add_argument("--key", metavar="K", help="the one valid key; every key is by default")
     answers.add_argument(
@@ -69,17 +119,19 @@ def run(args: argparse.Namespace) -> int:
         0 when it was stopped; 2 when a flag is wrong or the port is taken, with one sentence on stderr.
     """
     from gemini_batch.errors import ConfigError
-    from gemini_batch.simulator.faults import FAULTS
+    from gemini_batch.simulator.faults import listing
 
     if args.list_faults:
-        width = max(map(len, FAULTS))
-        sys.stdout.writelines(f"{name:<{width}}  {fault.says}\n" for name, fault in FAULTS.items())
+        sys.stdout.write(listing())
         return _DONE
     try:
         return serve(config_from(args), starts_at=_time(args.now))
-    except (ConfigError, ValueError) as problem:
-        sys.stderr.write(f"simulate: {problem}\n")
-        return _USAGE
+    except ConfigError as problem:
+        field, colon, words = str(problem).partition(":")
+        sys.stderr.write(f"simulate: {_FLAGS.get(field, field)}{colon}{words}\n")
+    except ValueError as problem:
+        sys.stderr.write(f"simulate: --now: {problem}\n")
+    return _USAGE
 
 
 def config_from(args: argparse.Namespace) -> "SimulatorConfig":
@@ -94,10 +146,14 @@ def config_from(args: argparse.Namespace) -> "SimulatorConfig":
     rates = {}
     for pair in args.rate:
         name, _, share = pair.partition("=")
+        if name in rates:
+            raise ConfigError(f"--rate: got {name} twice; allowed: once a fault")
         try:
             rates[name] = float(share)
         except ValueError:
-            raise ConfigError(f"--rate: got {pair!r}; allowed: NAME=SHARE, such as 503=0.02") from None
+            name = ""
+        if not name:
+            raise ConfigError(f"--rate: got {pair!r}; allowed: NAME=SHARE, such as 503=0.02")
     real = args.latency == "real"
     try:
         latency_s = 0.0 if real else float(args.latency)
@@ -129,7 +185,7 @@ def _time(given: str | None) -> datetime | None:
     try:
         return None if given is None else datetime.fromisoformat(given)
     except ValueError:
-        raise ValueError(f"--now: got {given!r}; allowed: a time such as 2026-11-22T23:59:00-08:00") from None
+        raise ValueError(f"got {given!r}; allowed: a time such as 2026-11-22T23:59:00-08:00") from None
 
 
 def serve(config: "SimulatorConfig", *, starts_at: datetime | None = None) -> int:
@@ -146,6 +202,30 @@ def serve(config: "SimulatorConfig", *, starts_at: datetime | None = None) -> in
     return asyncio.run(_serve(config, starts_at))
 
 
+def _client_flags(config: "SimulatorConfig") -> str:
+    """Return what a run of this package has to be told to use these limits to the full, and not more."""
+    if config.tier == "unlimited":
+        flags = "" if config.requests_per_min else " --rpm 6000"
+        flags += "" if config.requests_per_day else " --rpd 100000"
+    else:
+        flags = f" --tier {config.tier}"
+    limits = {
+        "rpm": config.requests_per_min,
+        "rpd": config.requests_per_day,
+        "tpm": config.tokens_per_min,
+        "ipm": config.images_per_min,
+        "usd-per-10min": config.usd_per_10min,
+    }
+    flags += "".join(
+        f" --{name} {limit:g}" if name.startswith("usd") else f" --{name} {limit}"
+        for name, limit in limits.items()
+        if limit
+    )
+    if config.minute_s != 60 and config.minute_limit:
+        flags += f" --config FILE, with [tiers.{'free' if config.tier == 'unlimited' else config.tier}] minute_s = {config.minute_s:g} in it"
+    return flags
+
+
 async def _serve(config: "SimulatorConfig", starts_at: datetime | None) -> int:
     from gemini_batch.simulator.server import Simulator
 
@@ -159,10 +239,9 @@ async def _serve(config: "SimulatorConfig", starts_at: datetime | None) -> int:
     async with simulator:
         url = simulator.base_url
         key = "any" if config.key is None else "KEY"
-        tier = "" if config.tier == "unlimited" else f" --tier {config.tier}"
         sys.stdout.write(
             f"Gemini simulator on {url} (what arrived: {url}/audit). Use it: "
-            f"GEMINI_BATCH_BASE_URL={url} GEMINI_API_KEY={key} python -m gemini_batch run jobs.jsonl{tier}\n"
+            f"GEMINI_BATCH_BASE_URL={url} GEMINI_API_KEY={key} python -m gemini_batch run jobs.jsonl{_client_flags(config)}\n"
         )
         sys.stdout.flush()
         await stopped.wait()

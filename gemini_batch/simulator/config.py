@@ -1,5 +1,7 @@
 """One value that says how a simulator behaves."""
 
+import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -10,6 +12,18 @@ from gemini_batch.errors import ConfigError
 
 Enforce: TypeAlias = Literal["sliding", "fixed", "bucket"]
 ENFORCE: tuple[Enforce, ...] = ("sliding", "fixed", "bucket")
+
+GOOD_KEY = re.compile(r"[\x21-\x7e]+")  # what a header can carry
+# Least, most, and both in words.
+_RANGES = {
+    "port": (0, 65_535, "0 to 65535"),
+    "pixels": (8, 8192, "8 to 8192"),
+    **dict.fromkeys(
+        ("requests_per_min", "requests_per_day", "tokens_per_min", "images_per_min", "usd_per_10min"),
+        (0, math.inf, "0 or more"),
+    ),
+    **dict.fromkeys(("latency_s", "hang_s"), (0, math.inf, "0 or more seconds")),
+}
 
 # The project brief's table: https://ai.google.dev/gemini-api/docs/rate-limits no longer lists numbers (2026-11-22). Requests a
 # minute, requests a day; None is no limit.
@@ -95,17 +109,14 @@ class SimulatorConfig:
         except (OSError, ValueError, KeyError) as problem:
             words = f"day_zone: got {self.day_zone!r}; allowed: a zone such as America/Los_Angeles"
             raise ConfigError(words) from problem
-        if self.minute_s <= 0:
+        if self.key is not None and not GOOD_KEY.fullmatch(self.key):
+            raise ConfigError("key: can't be sent; allowed: at least one character, ASCII without spaces")
+        if not 0 < self.minute_s < math.inf:
             raise ConfigError(f"minute_s: got {self.minute_s}; allowed: more than 0 seconds")
-        for name in ("requests_per_min", "requests_per_day", "tokens_per_min", "images_per_min", "usd_per_10min"):
+        for name, (least, most, words) in _RANGES.items():
             value = getattr(self, name)
-            if value is not None and value < 0:
-                raise ConfigError(f"{name}: got {value}; allowed: 0 or more")
-        for name in ("latency_s", "hang_s"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name}: got {getattr(self, name)}; allowed: 0 or more seconds")
-        if self.pixels is not None and self.pixels < 8:
-            raise ConfigError(f"pixels: got {self.pixels}; allowed: 8 or more")
+            if value is not None and not (least <= value <= most and value < math.inf):
+                raise ConfigError(f"{name}: got {value}; allowed: {words}")
 
     @property
     def minute_limit(self) -> int | None:

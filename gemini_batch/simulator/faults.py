@@ -6,10 +6,11 @@ A fault works at one of four stages, and faults of different stages can be joine
 
 from dataclasses import dataclass
 from difflib import get_close_matches
+from textwrap import fill
 from typing import Any
 
 from gemini_batch.errors import ConfigError
-from gemini_batch.simulator.answer_faults import ANSWERS
+from gemini_batch.simulator.answer_faults import ANSWERS, DELIVERIES, NO_PICTURE, ODD_PICTURE, REASONS, WRITES
 from gemini_batch.simulator.error_faults import ERRORS
 from gemini_batch.simulator.fault import Fault
 
@@ -55,3 +56,27 @@ def choose(names: str) -> Chosen:
 
 
 NO_FAULT = Chosen("", ())
+
+_GROUPS: dict[str, dict[str, Fault]] = {
+    "Errors: the request, the key or the project": {
+        name: fault for name, fault in ERRORS.items() if name.startswith("4") and not name.startswith("429")
+    },
+    "Errors: too many requests": {name: fault for name, fault in ERRORS.items() if name.startswith("429")},
+    "Errors: the server": {name: fault for name, fault in ERRORS.items() if name.startswith("5")},
+    "A 200 without a picture": NO_PICTURE,
+    "A 200 whose picture, or what is around it, is odd": ODD_PICTURE,
+    "How its JSON is written": WRITES,
+    "How it is sent (other times as in trickle=5)": DELIVERIES,
+}
+
+
+def listing() -> str:
+    """Return every fault with what it does, under headings, for a person."""
+    width = max(len(name) for group in _GROUPS.values() for name in group) + 2
+    blocks = ["In a prompt: A robot [[fault:503 x2]] is answered with 503 twice; [[fault:escaped+chunked]] is both.\n"]
+    for title, group in _GROUPS.items():
+        lines = [f"  {name:<{width}}{fault.says}\n" for name, fault in group.items()]
+        blocks.append("".join([f"{title}\n", *lines]))
+    named = fill(" ".join(REASONS), 98, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    blocks.append(f"Any finishReason or blockReason by its name, without a picture\n{named}\n")
+    return "\n".join(blocks)

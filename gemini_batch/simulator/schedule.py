@@ -24,7 +24,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,15 @@ from gemini_batch.errors import ConfigError
 from gemini_batch.simulator.checks import Ask
 from gemini_batch.simulator.faults import Chosen, choose
 from gemini_batch.simulator.markers import markers_in
+
+_TEXT, _COUNT, _SECONDS = (
+    (str, "a text in quotes"),
+    (int, "a whole number, 0 or more"),
+    (int | float, "seconds, 0 or more"),
+)
+_FIELDS = {
+    "fault": _TEXT, "match": _TEXT, "model": _TEXT, "skip": _COUNT, "times": _COUNT, "from_s": _SECONDS, "until_s": _SECONDS
+}  # fmt: skip
 
 
 @dataclass(slots=True, kw_only=True)
@@ -114,8 +123,10 @@ def read_schedule(seed: int, rates: Mapping[str, float], file: Path | None) -> S
         return Schedule(seed, rates, [])
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
-        raise ConfigError(f"{file}: {problem}") from problem
+    except OSError as problem:
+        raise ConfigError(f"{file}: can't be read: {problem.strerror}") from problem
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
+        raise ConfigError(f"{file}: is not TOML: {problem}") from problem
     try:
         return _from_table(seed, rates, data)
     except ConfigError as problem:
@@ -127,25 +138,23 @@ def _from_table(seed: int, rates: Mapping[str, float], data: dict[str, Any]) -> 
     read_rates, read_rules = data.get("rates", {}), data.get("rules", [])
     if not isinstance(read_rates, dict) or not isinstance(read_rules, list):
         raise ConfigError("rates is a table, written [rates], and rules are a list, written [[rules]]")
-    rules = [_rule(number, row) for number, row in enumerate(read_rules)]
+    rules = [_rule(number, row) for number, row in enumerate(read_rules, 1)]
     return Schedule(seed, {**read_rates, **rates}, rules)
 
 
 def _rule(number: int, row: Any) -> Rule:
-    known = {found.name for found in fields(Rule)} - {"seen"}
-    _only_known(row, known, f"rules[{number}]")
+    _only_known(row, set(_FIELDS), f"rule {number}")
     if "fault" not in row:
-        raise ConfigError(f"rules[{number}]: needs a fault")
-    wanted: dict[str, type | tuple[type, ...]] = {
-        "fault": str, "match": str, "model": str, "skip": int, "times": int, "from_s": (int, float), "until_s": (int, float)
-    }  # fmt: skip
+        raise ConfigError(f'rule {number}: needs a fault, such as fault = "503"')
     for name, value in row.items():
-        if isinstance(value, bool) or not isinstance(value, wanted[name]):
-            raise ConfigError(f"rules[{number}].{name}: got {value!r}, which is of the wrong type")
+        kind, words = _FIELDS[name]
+        wrong = isinstance(value, bool) or not isinstance(value, kind)
+        if wrong or (kind is not str and not value >= 0):
+            raise ConfigError(f"rule {number}, {name}: got {value!r}; allowed: {words}")
     try:
         re.compile(row.get("match", ""))
     except re.error as problem:
-        raise ConfigError(f"rules[{number}].match: {problem}") from problem
+        raise ConfigError(f"rule {number}, match: is no regular expression: {problem}") from problem
     return Rule(**row)
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import random
-import re
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,7 +14,7 @@ from gemini_batch.simulator.audit import Audit, Entry, fingerprint, shown_prompt
 from gemini_batch.simulator.bodies import ErrorBody
 from gemini_batch.simulator.checks import Ask, check
 from gemini_batch.simulator.clock import SettableClock
-from gemini_batch.simulator.config import SimulatorConfig
+from gemini_batch.simulator.config import GOOD_KEY, SimulatorConfig
 from gemini_batch.simulator.faults import NO_FAULT
 from gemini_batch.simulator.models import Model, load_models
 from gemini_batch.simulator.pages import Pages
@@ -24,7 +23,6 @@ from gemini_batch.simulator.reply import Replies
 from gemini_batch.simulator.schedule import read_schedule
 
 _INLINE_CHECK_BYTES = 128 * 1024  # larger bodies are checked in a thread
-_GOOD_KEY = re.compile(r"[\x21-\x7e]+")
 
 
 class Simulator:
@@ -72,8 +70,9 @@ class Simulator:
     @property
     def base_url(self) -> str:
         """The URL to send to, without a path: `http://127.0.0.1:8787`."""
-        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
-        return f"http://{host}:{self._port}"
+        # `0.0.0.0` and `::` are every address to listen on, and none to send to.
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.config.host, self.config.host)  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
 
     async def __aenter__(self) -> Self:
         """Start; see `start`."""
@@ -172,7 +171,7 @@ class Simulator:
     def _key_problem(self, key: str, request: web.Request) -> ErrorBody | None:
         if not key:
             return bodies.unauthenticated() if "Authorization" in request.headers else bodies.key_missing()
-        if not _GOOD_KEY.fullmatch(key) or self.config.key not in (None, key):
+        if not GOOD_KEY.fullmatch(key) or self.config.key not in (None, key):
             return bodies.key_invalid()
         return None
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from gemini_batch.simulator import command
+from gemini_batch.simulator import Simulator, command
 from gemini_batch.simulator.faults import FAULTS
 from tests.simulator.client import PRO, text
 
@@ -94,14 +94,31 @@ def test_busy_port(capsys: pytest.CaptureFixture[str]) -> None:
         (["--rate", "503"], "--rate: got '503'; allowed: NAME=SHARE, such as 503=0.02"),
         (["--rate", "5003=0.1"], "unknown fault '5003'"),
         (["--latency", "slow"], "--latency: got 'slow'; allowed: seconds, or real"),
-        (["--minute", "0"], "minute_s: got 0.0; allowed: more than 0 seconds"),
-        (["--now", "2020-01-01T00:00:00+00:00"], "the server's time can't go back"),
+        (["--rate", "=0.1"], "--rate: got '=0.1'; allowed: NAME=SHARE, such as 503=0.02"),
+        (["--rate", "503=0.1", "--rate", "503=0.2"], "--rate: got 503 twice; allowed: once a fault"),
+        (["--latency", "inf"], "--latency: got inf; allowed: 0 or more seconds"),
+        (["--latency", "nan"], "--latency: got nan; allowed: 0 or more seconds"),
+        (["--minute", "0"], "--minute: got 0.0; allowed: more than 0 seconds"),
+        (["--minute", "inf"], "--minute: got inf; allowed: more than 0 seconds"),
+        (["--rpm", "-1"], "--rpm: got -1; allowed: 0 or more"),
+        (["--usd-per-10min", "nan"], "--usd-per-10min: got nan; allowed: 0 or more"),
+        (["--port", "99999"], "--port: got 99999; allowed: 0 to 65535"),
+        (["--pixels", "100000"], "--pixels: got 100000; allowed: 8 to 8192"),
+        (["--key", ""], "--key: can't be sent; allowed: at least one character"),
+        (["--now", "2020-01-01T00:00:00+00:00"], "--now: the server's time can't go back"),
         (["--now", "tomorrow"], "--now: got 'tomorrow'; allowed: a time such as 2026-11-22T23:59:00-08:00"),
-        (["--faults", "none.toml"], "No such file"),
+        (["--faults", "none.toml"], "none.toml: can't be read: No such file"),
     ],
 )
-def test_wrong_flags(flags: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A flag that is wrong is one sentence on stderr, and exit code 2."""
+def test_wrong_flags(
+    flags: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flag that is wrong is one sentence on stderr, and exit code 2, before anything listens."""
+
+    async def start(_simulator: Simulator) -> None:
+        raise AssertionError("it listens")
+
+    monkeypatch.setattr(Simulator, "start", start)
     assert command.run(_parse("--port", "0", *flags)) == 2
     err = capsys.readouterr().err
     assert words in err
@@ -131,8 +148,36 @@ def test_flags_reach_the_config() -> None:
 def test_list_of_faults(capsys: pytest.CaptureFixture[str]) -> None:
     """Every fault can be listed with what it does."""
     assert command.run(_parse("--list-faults")) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(FAULTS)
+    said = capsys.readouterr().out
+    words = [word for line in said.splitlines() if line.startswith("  ") for word in line.split()]
+    assert [words.count(name) > 0 for name in FAULTS] == [True] * len(FAULTS)
+    assert all(fault.says in said for name, fault in FAULTS.items() if not name.startswith(("finish-", "block-")))
+    assert max(map(len, said.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ([], "--tier free"),
+        (["--tier", "pay-as-you-go", "--rpd", "50"], "--tier pay-as-you-go --rpd 50"),
+        (["--tier", "unlimited"], "--rpm 6000 --rpd 100000"),
+        (["--tier", "unlimited", "--rpm", "9", "--usd-per-10min", "2.5"], "--rpd 100000 --rpm 9 --usd-per-10min 2.5"),
+        (["--minute", "2"], "--tier free --config FILE, with [tiers.free] minute_s = 2 in it"),
+    ],
+)
+def test_the_line_names_the_limits(flags: list[str], told: str) -> None:
+    """The command that it tells a person to use knows the very limits that it enforces."""
+    with _running(*flags) as (_process, _url, line):
+        assert line.partition("jobs.jsonl ")[2] == f"{told}\n"
+
+
+def test_help_tells_how_to_ask_for_a_fault() -> None:
+    """The help shows the marker, the file and the two pages, and breaks no line of them."""
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    said = parser.format_help()
+    for words in ("[[fault:503 x2]]", "[[rules]]               # ", "GET /audit ", "POST /clock "):
+        assert words in said
 
 
 def test_flags_cost_no_imports() -> None:

@@ -538,12 +538,17 @@ async def test_rules_of_a_file(tmp_path: Path) -> None:
         ("[rates]\n503 = 0.6\n500 = 0.6", "got 1.2 in sum"),
         ("[rate]\n503 = 0.1", "unknown field 'rate'; known: rates, rules"),
         ('[[rules]]\nfault = "503"\ntime = 1', "unknown field 'time'"),
-        ('[[rules]]\nmatch = "x"', "needs a fault"),
-        ('[[rules]]\nfault = "503"\ntimes = "2"', "rules[0].times: got '2', which is of the wrong type"),
-        ('[[rules]]\nfault = "503"\nmatch = "("', "rules[0].match"),
+        ('[[rules]]\nmatch = "x"', "rule 1: needs a fault"),
+        ('[[rules]]\nfault = "503"\ntimes = "2"', "rule 1, times: got '2'; allowed: a whole number, 0 or more"),
+        ('[[rules]]\nfault = "503"\nskip = -1', "rule 1, skip: got -1; allowed: a whole number, 0 or more"),
+        (
+            '[[rules]]\nfault = "503"\n[[rules]]\nfault = "500"\nfrom_s = nan',
+            "rule 2, from_s: got nan; allowed: seconds",
+        ),
+        ('[[rules]]\nfault = "503"\nmatch = "("', "rule 1, match: is no regular expression"),
         ("rates = 1", "rates is a table, written [rates]"),
         ("[rules]\nfault = 1", "rules are a list, written [[rules]]"),
-        ("[", "faults.toml: "),
+        ("[", "faults.toml: is not TOML: "),
     ],
 )
 def test_bad_file(tmp_path: Path, content: str, words: str) -> None:
@@ -557,7 +562,7 @@ def test_bad_file(tmp_path: Path, content: str, words: str) -> None:
 
 def test_missing_file(tmp_path: Path) -> None:
     """A file that is not there is one sentence."""
-    with pytest.raises(ConfigError, match="No such file"):
+    with pytest.raises(ConfigError, match="can't be read: No such file"):
         Simulator(SimulatorConfig(faults=tmp_path / "none.toml"))
 
 

@@ -200,7 +200,7 @@ def test_duration(seconds: float, written: str) -> None:
         ({"minute_s": 0}, "minute_s: got 0; allowed: more than 0 seconds"),
         ({"requests_per_min": -1}, "requests_per_min: got -1; allowed: 0 or more"),
         ({"latency_s": -1}, "latency_s: got -1; allowed: 0 or more seconds"),
-        ({"pixels": 2}, "pixels: got 2; allowed: 8 or more"),
+        ({"pixels": 2}, "pixels: got 2; allowed: 8 to 8192"),
         ({"day_zone": "Mars/Olympus"}, "day_zone: got 'Mars/Olympus'; allowed: a zone such as America/Los_Angeles"),
     ],
 )

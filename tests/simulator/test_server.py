@@ -1,6 +1,7 @@
 import asyncio
 import re
 import socket
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import aiohttp
@@ -18,10 +19,24 @@ async def _audit(caller: Caller, accept: str = "application/json") -> tuple[str,
         return response.content_type, await response.text()
 
 
+async def _until(true: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if true():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come true in five seconds")
+
+
 async def test_base_url() -> None:
     """A simulator listens on loopback, on a free port."""
     async with Simulator() as simulator:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d{4,5}", simulator.base_url)
+
+
+@pytest.mark.parametrize(("host", "shown"), [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1"), ("::", "[::1]")])
+def test_base_url_can_be_sent_to(host: str, shown: str) -> None:
+    """A simulator on every address names one that a client can send to."""
+    assert Simulator(SimulatorConfig(host=host)).base_url == f"http://{shown}:0"
 
 
 async def test_two_at_once() -> None:
@@ -143,6 +158,30 @@ async def test_audit_for_a_browser() -> None:
     assert "<b>" not in body
     assert "&lt;script&gt;" in body
     assert "1 of 15" in body
+
+
+async def test_audit_page_of_every_ending() -> None:
+    """The page shows limits that are passed, a client that gave up, a request on its way, and none at all."""
+    async with calling(tier="free", requests_per_min=1, tokens_per_min=500, usd_per_10min=10) as caller:
+        entries = caller.simulator.audit.entries
+        kind, empty = await _audit(caller, "text/html")
+        await caller.ask("first")
+        await caller.ask("x" * 500 + " [[fault:503]]")
+        leaving = asyncio.create_task(caller.ask("never [[fault:hang]]", headers={"x-goog-api-key": "other"}))
+        await _until(lambda: len(entries) == 3 and entries[2].prompt != "")
+        leaving.cancel()
+        waiting = asyncio.create_task(caller.ask("slow [[fault:late=30]]", headers={"x-goog-api-key": "third"}))
+        await _until(lambda: len(entries) == 4 and entries[2].abandoned)
+        _, body = await _audit(caller, "text/html")
+        waiting.cancel()
+    assert (kind, "Nothing yet" in empty, "Nothing yet" in body) == ("text/html", True, False)
+    assert "limit over'><span>fullest minute" in body
+    assert "2 of 1<" in body
+    assert "$0.134 of $10<" in body
+    assert "gave up &times; 1" in body
+    assert "gave up</span>" in body
+    assert "<span class=chip>…</span>" in body
+    assert "4 requests until" in body
 
 
 async def test_list_of_models() -> None:

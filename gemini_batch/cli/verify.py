@@ -1,0 +1,85 @@
+"""`verify`: holds every row of an output folder against what is on the disk."""
+
+import hashlib
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from gemini_batch.errors import ConfigError, ExitCode
+from gemini_batch.results import FILE_NAME, newest_rows, read_rows
+from gemini_batch.summary import FILE_NAME as SUMMARY
+
+IMAGE_FOLDERS = ("images", "drafts")
+# Costs are rounded to a millionth of a dollar, once a row and once in the sum.
+CENTS_OFF_USD = 1e-4
+
+
+def main(options: Namespace) -> int:
+    """Print what is wrong, one line each; return 0 if nothing is, else 4."""
+    out: Path = options.out
+    if not (out / FILE_NAME).exists():
+        raise ConfigError(f"{out}: has no {FILE_NAME}; name the output folder of a run, such as jobs.out")
+    rows, found = 0, 0
+    for row in newest_rows(out):
+        rows += 1
+        for problem in _wrong_images(out, row):
+            found += 1
+            _say(problem)
+    for problem in (*_orphans(out), *_wrong_sums(out)):
+        found += 1
+        _say(problem)
+    _say(f"{out}: {rows:,} calls, {found:,} problems" if found else f"{out}: {rows:,} calls, all as their rows say")
+    return ExitCode.INCOMPLETE if found else ExitCode.DONE
+
+
+def _wrong_images(out: Path, row: dict[str, Any]) -> Iterator[str]:
+    for image in (*row["images"], *row["drafts"]):
+        where = f"{row['id']}: {image['path']}"
+        try:
+            with (out / image["path"]).open("rb") as file:
+                size_bytes = os.fstat(file.fileno()).st_size
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            yield f"{where}: {(error.strerror or 'unreadable').lower()}"
+            continue
+        if size_bytes != image["size_bytes"]:
+            yield f"{where}: has {size_bytes:,} bytes, its row says {image['size_bytes']:,}"
+        elif sha256 != image["sha256"]:
+            yield f"{where}: other bytes than its row says (sha256 {sha256[:12]}…, not {image['sha256'][:12]}…)"
+
+
+def _orphans(out: Path) -> Iterator[str]:
+    """Name the images that no row, the older ones included, knows of."""
+    known = {image["path"] for row in read_rows(out) for image in (*row["images"], *row["drafts"])}
+    for folder in IMAGE_FOLDERS:
+        for path in sorted((out / folder).rglob("*")):
+            name = path.relative_to(out).as_posix()
+            if path.is_file() and name not in known:
+                yield f"{name}: no row knows of this file"
+
+
+def _wrong_sums(out: Path) -> Iterator[str]:
+    """Hold the last run's summary against the rows that it wrote."""
+    try:
+        summary = orjson.loads((out / SUMMARY).read_bytes())
+    except FileNotFoundError:
+        return  # killed before its end
+    except orjson.JSONDecodeError:
+        yield f"{SUMMARY}: is no JSON"
+        return
+    run, started_at, ended_at = summary["this_run"], summary["started_at"], summary["ended_at"]
+    costs = [row["cost_usd"] for row in read_rows(out) if started_at <= row["finished_at"] <= ended_at]
+    cost_usd = sum(cost for cost in costs if cost is not None)
+    if len(costs) != run["finished"]:
+        yield f"{SUMMARY}: says that the last run finished {run['finished']:,} calls; {len(costs):,} rows do"
+    elif abs(cost_usd - run["cost_usd"]) > CENTS_OFF_USD:
+        yield f"{SUMMARY}: says ${run['cost_usd']:.6f} for the last run; its rows add up to ${cost_usd:.6f}"
+
+
+def _say(words: str) -> None:
+    sys.stdout.write(words + "\n")
