@@ -72,7 +72,7 @@ def _reply(answer: Answer) -> Reply | Failure:
     if not isinstance(body, dict):
         return Failure(FailureKind.MALFORMED, "the answer is not a JSON object", may_be_billed=True)
     if isinstance(error := body.get("error"), dict) and "candidates" not in body:
-        message = _shortened(_text(error.get("message")) or "it does not say which")
+        message = _shortened(_text(error.get("message")) or "") or "it does not say which"
         return Failure(
             FailureKind.MALFORMED, f"a {answer.http_status} that holds an error: {message}", may_be_billed=True
         )
@@ -156,7 +156,7 @@ def _api_error(answer: Answer) -> ApiError:
     error = body.get("error") if isinstance(body, dict) else None
     if not isinstance(error, dict):
         return ApiError(answer.http_status, "", None, _plain(answer.body), answer.retry_after_s)
-    message = _text(error.get("message")) or f"HTTP {answer.http_status}"
+    message = _text(error.get("message")) or ""
     details = [detail for detail in _list(error.get("details")) if isinstance(detail, dict)]
     delays = [answer.retry_after_s, *_delays_s(message, details)]
     return ApiError(
@@ -165,7 +165,7 @@ def _api_error(answer: Answer) -> ApiError:
         reason=next(
             filter(None, (_text(detail.get("reason")) for detail in details if _is(detail, "ErrorInfo"))), None
         ),
-        message=_shortened(message),
+        message=_shortened(message) or f"HTTP {answer.http_status}",
         retry_delay_s=max((delay for delay in delays if delay is not None), default=None),
         violations=tuple(_violations(details)),
         fields=tuple(_fields(details)),

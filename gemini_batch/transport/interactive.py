@@ -24,6 +24,7 @@ from gemini_batch.transport import wire
 from gemini_batch.transport.sieve import ImageSink, Sieve, SieveError
 
 MAX_ERROR_BODY_BYTES = 1 << 20
+MAX_MESSAGE_CHARS = 500
 # A multiple of three, so that every block but the last is base64 without padding.
 UPLOAD_BLOCK_BYTES = 3 << 16
 # Google's keys have 39 characters and more. A shorter one is no secret but a word for a test, and words stand in answers.
@@ -188,7 +189,9 @@ class Transport:
         return self._secret.sub(b"[key]", body) if any(mark in body for mark in suspicious) else body
 
     def _failure(self, kind: FailureKind, message: str, *, may_be_billed: bool) -> Failure:
-        return Failure(kind, self._redacted(message.encode(errors="replace")).decode(), may_be_billed)
+        message = self._redacted(message.encode(errors="replace")).decode()
+        # The library's own texts can have many lines, and quote what the server sent.
+        return Failure(kind, " ".join(message.split())[:MAX_MESSAGE_CHARS], may_be_billed)
 
     def _timed_out(self, upload: "_Upload") -> Failure:
         timeouts = self._config.timeouts
