@@ -3,30 +3,26 @@
 import asyncio
 import email.utils
 import math
-import os
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import BinaryIO, Protocol, Self
+from typing import Protocol, Self
 
 import aiohttp
-import pybase64
 from yarl import URL
 
 import gemini_batch
 from gemini_batch.clock import Clock
 from gemini_batch.config import RunConfig
-from gemini_batch.records import Answer, Call, Failure, FailureKind, IncomingImage, InputImage, Timing
+from gemini_batch.records import Answer, Call, Failure, FailureKind, IncomingImage, Timing
 from gemini_batch.transport import wire
 from gemini_batch.transport.sieve import ImageSink, Sieve, SieveError
+from gemini_batch.transport.upload import Upload
 
 MAX_ERROR_BODY_BYTES = 1 << 20
 MAX_MESSAGE_CHARS = 500
-# A multiple of three, so that every block but the last is base64 without padding.
-UPLOAD_BLOCK_BYTES = 3 << 16
 # Google's keys have 39 characters and more. A shorter one is no secret but a word for a test, and words stand in answers.
 MIN_SECRET_CHARS = 16
 # Longest Retry-After number that is one: past a century it is a mistake.
@@ -51,10 +47,6 @@ class Sent:
 
     answer: Answer | Failure
     timing: Timing
-
-
-class _InputChangedError(Exception):
-    """A reference image is not the file any more that was planned."""
 
 
 class _DiskError(Exception):
@@ -104,14 +96,14 @@ class Transport:
         Cancellation: the request may have been billed; what arrived of the answer is lost.
         """
         segments = wire.body(call.request)
-        upload = _Upload(segments)
+        upload = Upload(segments)
         sent_at, started_s = self._clock.utc(), self._clock.steady_s()
         answer = await self._exchange(call, upload, segments, incoming)
         timing = Timing(sent_at, self._clock.utc(), self._clock.steady_s() - started_s)
         return Sent(answer, timing)
 
     async def _exchange(
-        self, call: Call, upload: "_Upload", segments: tuple[wire.Segment, ...], incoming: Incoming
+        self, call: Call, upload: Upload, segments: tuple[wire.Segment, ...], incoming: Incoming
     ) -> Answer | Failure:
         if self._session is None:
             raise RuntimeError("the transport is used outside its `async with`")
@@ -193,7 +185,7 @@ class Transport:
         # The library's own texts can have many lines, and quote what the server sent.
         return Failure(kind, " ".join(message.split())[:MAX_MESSAGE_CHARS], may_be_billed)
 
-    def _timed_out(self, upload: "_Upload") -> Failure:
+    def _timed_out(self, upload: Upload) -> Failure:
         timeouts = self._config.timeouts
         if not upload.has_started:
             message = f"no connection to {self._base_url} within {timeouts.connect_s:g} s"
@@ -203,7 +195,7 @@ class Transport:
         )
         return self._failure(FailureKind.TIMEOUT, message, may_be_billed=upload.may_be_whole)
 
-    def _disconnected(self, error: Exception, upload: "_Upload") -> Failure:
+    def _disconnected(self, error: Exception, upload: Upload) -> Failure:
         if upload.changed:
             return self._failure(FailureKind.INPUT_CHANGED, upload.changed, may_be_billed=False)
         detail = str(error) or type(error).__name__
@@ -237,72 +229,6 @@ def _spellings(key: str) -> re.Pattern[bytes]:
 def _hex(character: str) -> str:
     """Return a pattern for the character's two hex digits, in both cases."""
     return "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{ord(character):02x}")
-
-
-class _Upload:
-    """A request's body, read and encoded a block at a time while it is sent.
-
-    Attributes:
-        has_started: A first block was asked for: the connection stands, and bytes may have left.
-        may_be_whole: The last block was handed over. Before it was, the server has no request that it could bill.
-        changed: What is wrong with a reference image; "" while nothing is.
-    """
-
-    def __init__(self, segments: tuple[wire.Segment, ...]) -> None:
-        self._segments = segments
-        self.has_started = False
-        self.may_be_whole = False
-        self.changed = ""
-
-    async def stream(self) -> AsyncIterator[bytes]:
-        """Yield the body. It is asked for its first block when the connection stands."""
-        self.has_started = True
-        last = len(self._segments) - 1
-        for index, segment in enumerate(self._segments):
-            if isinstance(segment, bytes):
-                self.may_be_whole = index == last
-                yield segment
-                continue
-            with self._opened(segment) as file:
-                left = segment.size_bytes
-                while left:
-                    block = self._read(file, min(left, UPLOAD_BLOCK_BYTES), segment)
-                    left -= len(block)
-                    if not left:
-                        self._check(file, segment)
-                    yield pybase64.b64encode(block)
-
-    def _opened(self, image: InputImage) -> BinaryIO:
-        try:
-            file = Path(image.file).open("rb")  # noqa: SIM115  # the caller closes it
-        except OSError as error:
-            raise self._change(image, f"can't be opened any more: {error.strerror}") from error
-        try:
-            self._check(file, image)
-        except _InputChangedError:
-            file.close()
-            raise
-        return file
-
-    def _read(self, file: BinaryIO, size_bytes: int, image: InputImage) -> bytes:
-        # Read on the loop: a block of 192 KiB, nearly always in the page cache; a thread would cost more.
-        try:
-            block = file.read(size_bytes)
-        except OSError as error:
-            raise self._change(image, f"can't be read any more: {error.strerror}") from error
-        if len(block) < size_bytes:
-            raise self._change(image, "became shorter while it was sent; run again")
-        return block
-
-    def _check(self, file: BinaryIO, image: InputImage) -> None:
-        seen = os.fstat(file.fileno())
-        if (seen.st_size, seen.st_mtime_ns) != (image.size_bytes, image.mtime_ns):
-            raise self._change(image, "changed since the run began; run again")
-
-    def _change(self, image: InputImage, what: str) -> _InputChangedError:
-        # aiohttp turns what a body raises into an error of the connection: this note says what it was.
-        self.changed = f"{image.path}: {what}"
-        return _InputChangedError(self.changed)
 
 
 def _http_date(value: str | None) -> datetime | None:
