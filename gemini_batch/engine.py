@@ -152,7 +152,7 @@ def prepared(path: Path, out: Path, config: RunConfig, observe: Observer) -> Ite
                 )
             )
         with planned(path, out, config) as plan:
-            yield Run(path, out, config, store, plan, observe, possibly_billed=len(possibly_billed))
+            yield Run(path, out, config, store, plan, observe=observe, possibly_billed=len(possibly_billed))
 
 
 class Run:
@@ -170,8 +170,8 @@ class Run:
         config: RunConfig,
         store: Store,
         planned_: Planned,
-        observe: Observer,
         *,
+        observe: Observer,
         possibly_billed: int,
     ) -> None:
         self.planned = planned_

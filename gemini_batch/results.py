@@ -55,6 +55,8 @@ class ResultsLog:
             OSError: The disk would not.
         """
         with self._in_use:
+            if self._descriptor < 0:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             # macOS has no fdatasync.
             getattr(os, "fdatasync", os.fsync)(self._descriptor)
 

@@ -1,0 +1,248 @@
+"""Calls, replies, rows, and a transport that plays a script: what tests of storing and sending are made of."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+
+from gemini_batch.clock import Clock
+from gemini_batch.commit import Attempted
+from gemini_batch.records import (
+    Answer,
+    Call,
+    Estimate,
+    Failure,
+    FailureKind,
+    IncomingImage,
+    Reply,
+    Request,
+    ResultRow,
+    Status,
+    Text,
+    Timing,
+    Usage,
+)
+from gemini_batch.store import IncomingParts, Store
+from gemini_batch.transport.interactive import Sent
+from tests.virtual_clock import NOON_UTC
+
+MODEL = "gemini-3-pro-image-preview"
+ENDPOINT = "https://api.test"
+PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+JPEG_HEAD = b"\xff\xd8\xff\xe0"
+TIMING = Timing(NOON_UTC, NOON_UTC, 20.0)
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def png(words: str) -> bytes:
+    """Return bytes that begin as a PNG does and are different for different words."""
+    return PNG_HEAD + words.encode()
+
+
+def make_call(call_id: str = "robot", *, prompt: str = "A robot", model: str = MODEL, line: int = 1) -> Call:
+    """Return a call; another prompt gives another `request_sha256`."""
+    return Call(
+        id=call_id,
+        line=line,
+        request=Request(model, parts=(Text(prompt),)),
+        request_sha256=sha256(prompt.encode()),
+        prompt=prompt,
+        metadata=None,
+        estimate=Estimate(input_tokens=10, output_tokens=1120, cost_usd=0.134),
+    )
+
+
+def make_attempted(call: Call | None = None, attempts: int = 1) -> Attempted:
+    """Return a call that was sent so often."""
+    return Attempted(call or make_call(), attempts, TIMING)
+
+
+def arrive(store: Store, call_id: str, *images: bytes, attempt: int = 1) -> tuple[IncomingImage, ...]:
+    """Let images arrive as incoming parts."""
+    incoming = store.incoming(call_id, attempt)
+    for index, data in enumerate(images):
+        part = incoming.open_image(index)
+        part.write(data)
+        part.close()
+    return incoming.arrived()
+
+
+def make_reply(image: IncomingImage | None, *drafts: IncomingImage) -> Reply:
+    """Return a reply: with an image, or blocked without one."""
+    return Reply(
+        image=image,
+        drafts=drafts,
+        text=None,
+        finish_reason="STOP" if image else "IMAGE_SAFETY",
+        finish_message=None,
+        block_reason=None,
+        safety_ratings=[],
+        usage=Usage(prompt_tokens=10, candidates_tokens=1120, thoughts_tokens=0, total_tokens=1130),
+        model_version=MODEL,
+        response_id="r1",
+    )
+
+
+def make_row(call_id: str = "robot", status: Status = Status.SUCCEEDED, **changes: Any) -> ResultRow:
+    """Return a row without images; `changes` are its fields."""
+    row = ResultRow(
+        id=call_id,
+        line=1,
+        status=status,
+        images=[],
+        drafts=[],
+        text=None,
+        prompt="A robot",
+        inputs=[],
+        finish_reason=None,
+        finish_message=None,
+        block_reason=None,
+        safety_ratings=[],
+        usage=None,
+        cost_usd=0.134,
+        model=MODEL,
+        model_version=None,
+        response_id=None,
+        endpoint=ENDPOINT,
+        request_sha256=sha256(b"A robot"),
+        attempts=1,
+        latency_s=20.0,
+        sent_at=NOON_UTC,
+        finished_at=NOON_UTC,
+        error=None,
+        metadata=None,
+    )
+    return replace(row, **changes)
+
+
+def line_of(row: ResultRow) -> bytes:
+    """Return the row as a line of `results.jsonl`."""
+    return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
+
+
+def tree(out: Path) -> dict[str, bytes]:
+    """Return every file below a folder with what is in it; the lock is left out, for its text is a process id."""
+    files = (path for path in sorted(out.rglob("*")) if path.is_file() and path.name != "lock")
+    return {str(path.relative_to(out)): path.read_bytes() for path in files}
+
+
+# --- a transport that plays a script ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Step:
+    """What comes back of one sending, and after how many seconds."""
+
+    answer: Callable[[Call, IncomingParts], Answer | Failure]
+    latency_s: float = 20.0
+
+
+def picture(latency_s: float = 20.0, *, prompt_tokens: int = 10) -> Step:
+    """Answer with an image that is different for each call and prompt."""
+    usage = {"promptTokenCount": prompt_tokens, "totalTokenCount": prompt_tokens + 1120}
+    part = {"inlineData": {"mimeType": "image/png", "data": "#0"}}
+
+    def answer(call: Call, incoming: IncomingParts) -> Answer:
+        image = incoming.open_image(0)
+        image.write(png(f"{call.id} {call.prompt}"))
+        image.close()
+        candidates = [{"content": {"parts": [part]}, "finishReason": "STOP"}]
+        body = orjson.dumps({"candidates": candidates, "usageMetadata": usage})
+        return Answer(200, body, incoming.arrived())
+
+    return Step(answer, latency_s)
+
+
+def says(http_status: int, message: str = "no", latency_s: float = 1.0, details: list[Any] | None = None) -> Step:
+    """Answer with an error of Google's form."""
+    error = {"code": http_status, "message": message, "status": "SOME_STATUS", "details": details or []}
+    return Step(lambda _call, _incoming: Answer(http_status, orjson.dumps({"error": error})), latency_s)
+
+
+def quota_of_the_day(latency_s: float = 1.0) -> Step:
+    """Answer that today's requests are used up."""
+    violation = {"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}
+    detail = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [violation]}
+    return says(429, "quota exceeded", latency_s, [detail])
+
+
+def fails(kind: FailureKind, latency_s: float = 1.0) -> Step:
+    """End without an answer; when the request had left, half an image has arrived."""
+    failure = Failure(kind, f"it is {kind}", may_be_billed=kind is not FailureKind.UNREACHABLE)
+
+    def answer(_call: Call, incoming: IncomingParts) -> Failure:
+        if failure.may_be_billed:
+            incoming.open_image(0).write(png("half"))
+        return failure
+
+    return Step(answer, latency_s)
+
+
+class BugError(Exception):
+    """Something in our own code that nobody foresaw."""
+
+
+def breaks(latency_s: float = 1.0) -> Step:
+    """Raise what no station is allowed to raise, half way through an image."""
+
+    def answer(call: Call, incoming: IncomingParts) -> Answer:
+        incoming.open_image(0).write(png("half"))
+        raise BugError(call.id)
+
+    return Step(answer, latency_s)
+
+
+PICTURE = picture()
+
+
+@dataclass
+class ScriptedTransport:
+    """Stands in for the network: plays each call's steps in turn, the last one again and again.
+
+    Attributes:
+        script: The steps of a call, by its id; a call without any gets a picture.
+        sent: When which call was sent.
+        answered: When which call's answer was whole.
+        most: Most calls in flight at a time.
+    """
+
+    clock: Clock
+    script: dict[str, list[Step]] = field(default_factory=dict)
+    sent: list[tuple[float, str]] = field(default_factory=list)
+    answered: list[tuple[float, str]] = field(default_factory=list)
+    in_flight: int = 0
+    most: int = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        pass
+
+    async def send(self, call: Call, incoming: IncomingParts) -> Sent:
+        """Play the call's next step."""
+        steps = self.script.get(call.id, [PICTURE])
+        step = steps[min(self.sends(call.id), len(steps) - 1)]
+        sent_at = self.clock.utc()
+        self.sent.append((round(self.clock.steady_s(), 2), call.id))
+        self.in_flight += 1
+        self.most = max(self.most, self.in_flight)
+        try:
+            await asyncio.sleep(step.latency_s)
+            answer = step.answer(call, incoming)
+        finally:
+            self.in_flight -= 1
+        self.answered.append((round(self.clock.steady_s(), 2), call.id))
+        return Sent(answer, Timing(sent_at, self.clock.utc(), step.latency_s))
+
+    def sends(self, call_id: str) -> int:
+        """Return how often a call was sent."""
+        return sum(sent == call_id for _, sent in self.sent)

@@ -1,0 +1,194 @@
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from gemini_batch import backlog as module
+from gemini_batch.backlog import Backlog, Turn
+from gemini_batch.clock import Clock
+from gemini_batch.records import Call, Stop, StopReason
+from tests.builders import make_call
+from tests.virtual_clock import run
+
+
+def name(turn: Turn | Stop | None) -> str | None:
+    """Return a turn as text: the call's id and the attempt."""
+    if turn is None:
+        return None
+    return f"{turn.call.id} {turn.attempt}" if isinstance(turn, Turn) else turn.reason
+
+
+def filled(clock: Clock, *ids: str) -> Backlog:
+    """Return a backlog of calls."""
+    backlog = Backlog(clock)
+    backlog.fill(make_call(call_id) for call_id in ids)
+    return backlog
+
+
+def test_retries_that_are_due_come_first() -> None:
+    """A retry whose time has come goes before new calls, the one that is due the longest before the others."""
+
+    async def scenario(clock: Clock) -> list[str | None]:
+        backlog = filled(clock, "a", "b", "c")
+        turns = [await backlog.next() for _ in range(2)]
+        for turn, due_s in zip(turns, (2.0, 1.0), strict=True):
+            assert isinstance(turn, Turn)
+            backlog.later(Turn(turn.call, 2), due_s)
+            backlog.ended()
+        await asyncio.sleep(5)
+        return [name(await backlog.next()) for _ in range(3)]
+
+    assert run(scenario) == ["b 2", "a 2", "c 1"]
+
+
+def test_a_retry_that_is_not_due_holds_nobody_up() -> None:
+    """New calls go while a retry waits."""
+
+    async def scenario(clock: Clock) -> tuple[str | None, float]:
+        backlog = filled(clock, "a", "b")
+        first = await backlog.next()
+        assert isinstance(first, Turn)
+        backlog.later(Turn(first.call, 2), 100.0)
+        return name(await backlog.next()), clock.steady_s()
+
+    found, now_s = run(scenario)
+    assert (found, now_s < 1) == ("b 1", True)
+
+
+def test_waits_exactly_until_the_next_is_due() -> None:
+    """With nothing but retries the next one comes when it is due, and not a turn of the loop later; a sooner one that is added wakes."""
+
+    async def scenario(clock: Clock) -> list[tuple[str | None, float]]:
+        backlog, found = filled(clock, "a", "b"), []
+        turns = [await backlog.next(), await backlog.next()]
+
+        async def worker() -> None:
+            for _ in turns:
+                found.append((name(await backlog.next()), clock.steady_s()))  # noqa: PERF401 # it waits in between
+
+        async with asyncio.TaskGroup() as group:
+            assert isinstance(turns[0], Turn)
+            assert isinstance(turns[1], Turn)
+            backlog.later(turns[0], 60.0)
+            group.create_task(worker())
+            await asyncio.sleep(5)
+            backlog.later(turns[1], 30.0)
+        return found
+
+    (first, first_s), (second, second_s) = run(scenario)
+    assert (first, second) == ("b 1", "a 1")
+    assert pytest.approx((first_s, second_s), abs=1e-3) == (30.0, 60.0)
+
+
+def test_ends_by_counting() -> None:
+    """While a call is in flight it may come back: the end is only when each one that was handed out has ended."""
+
+    async def scenario(clock: Clock) -> list[str | None]:
+        backlog, found = filled(clock, "a"), []
+        turn = await backlog.next()
+        assert isinstance(turn, Turn)
+
+        async def worker() -> None:
+            while (again := await backlog.next()) is not None:
+                found.append(name(again))
+                backlog.ended()
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(worker())
+            await asyncio.sleep(10)
+            backlog.later(Turn(turn.call, 2), clock.steady_s() + 1)
+            backlog.ended()
+        return found
+
+    assert run(scenario) == ["a 2"]
+
+
+def test_closing_wakes_all() -> None:
+    """Who waits gets nothing more at once, neither retries nor new calls."""
+
+    async def scenario(clock: Clock) -> float:
+        backlog = filled(clock, "a")
+        turn = await backlog.next()
+        assert isinstance(turn, Turn)
+        backlog.later(turn, 1000.0)
+
+        async def worker() -> None:
+            assert await backlog.next() is None
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(5):
+                group.create_task(worker())
+            await asyncio.sleep(1)
+            backlog.close()
+        assert await backlog.next() is None
+        return clock.steady_s()
+
+    assert pytest.approx(run(scenario), abs=1e-3) == 1.0
+
+
+def test_a_cancelled_wait_takes_nothing() -> None:
+    """A worker that is cancelled while it waits leaves the turn to the others, and the count right."""
+
+    async def scenario(clock: Clock) -> list[str | None]:
+        backlog = filled(clock, "a")
+        turn = await backlog.next()
+        assert isinstance(turn, Turn)
+        backlog.later(turn, 10.0)
+        backlog.ended()
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(backlog.next())
+            await asyncio.sleep(1)
+            waiting.cancel()
+        found = [name(await backlog.next())]
+        backlog.ended()
+        return [*found, name(await backlog.next())]
+
+    assert run(scenario) == ["a 1", None]
+
+
+def test_a_stop_among_the_calls_is_handed_out() -> None:
+    """What ends the run comes in its place among the calls."""
+
+    async def scenario(clock: Clock) -> list[str | None]:
+        backlog = Backlog(clock)
+        backlog.fill(iter([make_call("a"), Stop(StopReason.MANIFEST_CHANGED, "edited"), make_call("b")]))
+        return [name(await backlog.next()) for _ in range(2)]
+
+    assert run(scenario) == ["a 1", "manifest_changed"]
+
+
+def test_calls_are_taken_one_by_one() -> None:
+    """No call is read before somebody is free to send it."""
+
+    async def scenario(clock: Clock) -> list[str]:
+        taken: list[str] = []
+
+        def calls() -> Iterator[Call]:
+            for call_id in "abc":
+                taken.append(call_id)
+                yield make_call(call_id)
+
+        backlog = Backlog(clock)
+        backlog.fill(calls())
+        await backlog.next()
+        return taken
+
+    assert run(scenario) == ["a"]
+
+
+def test_retries_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While very many retries wait, no new call is taken in."""
+    monkeypatch.setattr(module, "MAX_WAITING", 3)
+
+    async def scenario(clock: Clock) -> list[str | None]:
+        backlog, found = filled(clock, *"abcdef"), []
+        for _ in range(4):
+            turn = await backlog.next()
+            assert isinstance(turn, Turn)
+            found.append(name(turn))
+            backlog.later(Turn(turn.call, turn.attempt + 1), 3600.0)
+            backlog.ended()
+        return found
+
+    assert run(scenario) == ["a 1", "b 1", "c 1", "a 2"]

@@ -1,0 +1,758 @@
+import asyncio
+import errno
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gemini_batch import commit
+from gemini_batch.backlog import MAX_WAITING
+from gemini_batch.clock import Clock
+from gemini_batch.commit import Committer
+from gemini_batch.dispatch import OUTAGE_S, Dispatcher
+from gemini_batch.events import CallAbandoned, CallFinished, CallRetrying, CallUnanswered, Event, Stopping
+from gemini_batch.inflight import InFlightLog
+from gemini_batch.policy import prices
+from gemini_batch.quota.bounds import Weights
+from gemini_batch.quota.gate import Gate
+from gemini_batch.quota.memory import MemoryLedger
+from gemini_batch.records import Call, FailureKind, Limits, Status, Stop, StopReason
+from gemini_batch.recovery import possibly_billed, recover
+from gemini_batch.results import ResultsLog, newest_rows, read_rows
+from gemini_batch.store import Store
+from gemini_batch.transport.interactive import Transport
+from tests.builders import (
+    ENDPOINT,
+    MODEL,
+    PICTURE,
+    BugError,
+    ScriptedTransport,
+    Step,
+    breaks,
+    fails,
+    make_call,
+    picture,
+    png,
+    quota_of_the_day,
+    says,
+    tree,
+)
+from tests.virtual_clock import run
+
+T = TypeVar("T")
+OTHER = "gemini-2.5-flash-image"
+UNLIMITED = Limits()
+Script = dict[str, list[Step]]
+
+
+@pytest.fixture(autouse=True)
+def _no_real_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Durability is another module's matter here, and real syncs are slow."""
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+    monkeypatch.setattr(os, "fdatasync", lambda _descriptor: None)
+
+
+@dataclass
+class World:
+    """All stations around a dispatcher, and what came of a run."""
+
+    out: Path
+    clock: Clock
+    script: Script
+    limits: Limits = UNLIMITED
+    max_attempts: int = 3
+    events: list[Event] = field(default_factory=list)
+    also: Callable[[Event], None] = lambda _event: None
+    models: frozenset[str] = frozenset({MODEL, OTHER})
+    on_end: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.out)
+        (self.store.private / "incoming").mkdir(parents=True, exist_ok=True)
+        recover(self.store)
+        self.log = ResultsLog(self.out)
+        self.in_flight_log = InFlightLog(self.store.private, self.log.end_bytes)
+        self.ledger = MemoryLedger(self.limits)
+        self.transport = ScriptedTransport(self.clock, self.script)
+        table = prices.built_in()
+        self.committer = Committer(self.store, self.log, table, ENDPOINT, clock=self.clock, observe=self.observe)
+        self.dispatcher = Dispatcher(
+            gate=Gate(self.ledger, self.limits, self.clock),
+            transport=cast(Transport, self.transport),
+            store=self.store,
+            committer=self.committer,
+            in_flight_log=self.in_flight_log,
+            max_attempts=self.max_attempts,
+            clock=self.clock,
+            observe=self.observe,
+        )
+
+    def observe(self, event: Event) -> None:
+        """Keep what is told."""
+        self.events.append(event)
+        self.also(event)
+
+    async def send(self, calls: Iterable[Call | Stop], concurrency: int = 4) -> None:
+        """Send all calls."""
+        try:
+            await self.dispatcher.run(iter(calls), self.models, concurrency)
+        finally:
+            self.on_end = self.clock.steady_s()
+            self.log.close()
+            self.in_flight_log.close()
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        """The newest row of each call."""
+        return {row["id"]: row["status"] for row in newest_rows(self.out)}
+
+    @property
+    def reasons(self) -> list[StopReason]:
+        """Why it stopped."""
+        return [stop.reason for stop in self.dispatcher.stops]
+
+    def of(self, kind: type[T]) -> list[T]:
+        """Return the events of a kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def finished(self) -> list[str]:
+        """The calls that were reported as finished."""
+        return [event.row.id for event in self.of(CallFinished)]
+
+
+During = Callable[[World], Awaitable[None]]
+
+
+def play(
+    out: Path,
+    calls: Iterable[Call | Stop | str],
+    script: Script | None = None,
+    *,
+    concurrency: int = 4,
+    during: During | None = None,
+    prepare: Callable[[World], None] | None = None,
+    **settings: Any,
+) -> World:
+    """Run calls on a virtual clock, with something else going on meanwhile; return what came of it."""
+    worlds: list[World] = []
+
+    async def scenario(clock: Clock) -> None:
+        world = World(out, clock, script or {}, **settings)
+        worlds.append(world)
+        if prepare:
+            prepare(world)
+        made = (make_call(call) if isinstance(call, str) else call for call in calls)
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(world.send(made, concurrency))
+            if during:
+                meanwhile = group.create_task(cast(Any, during(world)))
+                await asyncio.wait([sending])
+                meanwhile.cancel()
+
+    run(scenario)
+    return worlds[0]
+
+
+# --- the good road ----------------------------------------------------------------------------------------------------
+
+
+def test_every_call_gets_its_row_and_its_image(tmp_path: Path) -> None:
+    """All calls are sent once, as many at a time as is allowed, and each is reported when its row and its image stand."""
+    ids = [f"icons/{number}" for number in range(10)]
+    world = play(tmp_path, ids, concurrency=3)
+
+    assert dict.fromkeys(ids, "succeeded") == world.statuses
+    assert sorted(ids) == sorted(world.finished)
+    assert (len(world.transport.sent), world.transport.most) == (10, 3)
+    images = {name: data for name, data in tree(tmp_path).items() if name.startswith("images/")}
+    assert {f"images/{call_id}.png": png(f"{call_id} A robot") for call_id in ids} == images
+    assert world.dispatcher.stops == []
+    assert possibly_billed(world.store) == {}
+
+
+def test_the_row_is_written_before_anything_else_can_happen(tmp_path: Path) -> None:
+    """Between the last byte of an answer and its row the event loop is not given way to."""
+    rows_seen: list[int] = []
+
+    def answer_and_look(call: Call, incoming: Any) -> Any:
+        # What is due at the very next turn of the loop sees the row.
+        asyncio.get_running_loop().call_soon(lambda: rows_seen.append(len(list(read_rows(tmp_path)))))
+        return PICTURE.answer(call, incoming)
+
+    play(tmp_path, ["robot"], {"robot": [Step(answer_and_look)]})
+
+    assert rows_seen == [1]
+
+
+def test_what_a_call_used_is_settled(tmp_path: Path) -> None:
+    """The server's count of tokens and the price of the answer stand in place of the estimates."""
+    used: list[tuple[int | None, int | None]] = []
+
+    def spy(world: World) -> None:
+        settle = world.ledger.settle
+
+        def note(*arguments: Any, tokens: int | None = None, usd_micros: int | None = None) -> None:
+            used.append((tokens, usd_micros))
+            settle(*arguments, tokens=tokens, usd_micros=usd_micros)
+
+        world.ledger.settle = note  # type: ignore[method-assign,assignment]
+
+    world = play(tmp_path, ["robot"], {"robot": [picture(prompt_tokens=500)]}, prepare=spy)
+
+    (row,) = read_rows(world.out)
+    assert [(500, round(row["cost_usd"] * 1e6))] == used
+
+
+# --- retries ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_retry_waits_and_takes_a_grant_of_its_own(tmp_path: Path) -> None:
+    """A 503 is sent again after a while, within the quota like any other request, and the row counts the attempts."""
+    limits = Limits(requests_per_min=1)
+    world = play(tmp_path, ["robot"], {"robot": [says(503), PICTURE]}, limits=limits)
+
+    (row,) = read_rows(tmp_path)
+    assert (row["status"], row["attempts"]) == ("succeeded", 2)
+    (first_s, _), (second_s, _) = world.transport.sent
+    assert second_s - first_s >= 60
+    assert world.ledger.used(MODEL, 0.0, world.clock.utc())[4].used == 2  # of the day
+    assert [event.attempt for event in world.of(CallRetrying)] == [1]
+
+
+def test_a_waiting_retry_holds_no_worker(tmp_path: Path) -> None:
+    """While one call waits for its next attempt, the only worker sends the others."""
+    script = {"slow": [says(500, details=[{"@type": "google.rpc.RetryInfo", "retryDelay": "300s"}]), PICTURE]}
+    world = play(tmp_path, ["slow", "a", "b", "c"], script, concurrency=1)
+
+    assert [call_id for _, call_id in world.transport.sent] == ["slow", "a", "b", "c", "slow"]
+    assert world.transport.sent[-1][0] >= 301
+
+
+def test_attempts_are_limited(tmp_path: Path) -> None:
+    """A call that gets no answer in all its attempts is `failed`, with the last error in its row; the others go on."""
+    world = play(tmp_path, ["bad", "good"], {"bad": [says(503), says(500, "again")]}, max_attempts=3)
+
+    assert world.statuses == {"bad": "failed", "good": "succeeded"}
+    assert world.transport.sends("bad") == 3
+    row = next(row for row in read_rows(tmp_path) if row["id"] == "bad")
+    assert (row["attempts"], row["error"]["http_status"], row["error"]["message"]) == (3, 500, "again")
+
+
+def test_a_wrong_job_is_rejected_at_once(tmp_path: Path) -> None:
+    """What the server says is wrong is not sent again, and stops nobody."""
+    world = play(tmp_path, ["bad", "good"], {"bad": [says(400, "no such size")]})
+
+    assert world.statuses == {"bad": "rejected", "good": "succeeded"}
+    assert world.transport.sends("bad") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected", "sends"),
+    [
+        (FailureKind.TIMEOUT, "failed", 3),
+        (FailureKind.DISCONNECTED, "failed", 3),
+        (FailureKind.MALFORMED, "failed", 3),
+        (FailureKind.TOO_LARGE, "failed", 1),
+    ],
+)
+def test_what_was_sent_and_gave_nothing_is_counted(
+    tmp_path: Path, kind: FailureKind, expected: str, sends: int
+) -> None:
+    """Each attempt that left and gave no answer may have been billed, the last one too: each is told."""
+    world = play(tmp_path, ["bad"], {"bad": [fails(kind)]})
+
+    assert {"bad": expected} == world.statuses
+    assert list(range(1, sends + 1)) == [event.attempt for event in world.of(CallUnanswered)]
+    assert sends == world.transport.sends("bad")
+
+
+# --- quota ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_429_of_the_minute_pauses_the_model(tmp_path: Path) -> None:
+    """When the server asks for a pause nothing of that model is sent before it is over, and other models are."""
+    calls = [make_call(str(number)) for number in range(3)]
+    calls += [make_call(f"other{number}", model=OTHER) for number in range(3)]
+    calls += [make_call(f"late{number}") for number in range(3)]
+    details = [{"@type": "google.rpc.RetryInfo", "retryDelay": "40s"}]
+    world = play(tmp_path, calls, {"0": [says(429, "slow down", 0.5, details), PICTURE]}, concurrency=6)
+
+    assert len(world.statuses) == 9
+    paused = [(at_s, call_id) for at_s, call_id in world.transport.sent if 0.5 < at_s < 40.5]
+    assert all(call_id.startswith("other") for _, call_id in paused)
+    assert {"succeeded"} == set(world.statuses.values())
+
+
+def test_a_server_that_keeps_saying_429_stops_the_run(tmp_path: Path) -> None:
+    """After all its attempts a 429 is not this job's fault: the run ends, nothing is `failed`."""
+    world = play(tmp_path, ["a", "b"], {"a": [says(429)], "b": [says(429)]}, max_attempts=2)
+
+    assert world.reasons == [StopReason.NO_QUOTA]
+    assert world.statuses == {}
+
+
+@pytest.mark.parametrize("limits", [Limits(requests_per_day=3), Limits()], ids=["ledger", "server"])
+def test_a_closed_day_stops_the_run(tmp_path: Path, limits: Limits) -> None:
+    """When today's quota of the only model is used up the run ends at once, and says from when on it may go on."""
+    an_hour = says(500, details=[{"@type": "google.rpc.RetryInfo", "retryDelay": "3600s"}])
+    script = {"0": [an_hour]} if limits.requests_per_day else {"0": [an_hour], "c": [quota_of_the_day()]}
+    world = play(tmp_path, "0abcdef", script, concurrency=1, limits=limits, models=frozenset({MODEL}))
+
+    assert world.statuses == {"a": "succeeded", "b": "succeeded"}
+    (stop,) = world.dispatcher.stops
+    assert (
+        stop.reason,
+        stop.run_again_at and stop.run_again_at.isoformat(),
+    ) == (StopReason.DAY_CLOSED, "2026-11-23T08:00:01+00:00")
+    assert [event.model for event in world.of(Stopping)] == [""]
+    assert len(world.transport.sent) <= 4
+    assert world.on_end < 100  # nobody waits for the retry
+
+
+def test_a_closed_day_is_told_once(tmp_path: Path) -> None:
+    """Many calls that wait for the same quota are told of its end, and the person only once."""
+    calls = [make_call("other", model=OTHER), *map(make_call, "abcdef")]
+    limits = Limits(requests_per_min=1, requests_per_day=1)
+    world = play(tmp_path, calls, {"other": [picture(300.0)]}, concurrency=6, limits=limits)
+
+    assert world.reasons == [StopReason.DAY_CLOSED]
+    assert len(world.of(Stopping)) == 1
+
+
+def test_a_closed_day_of_one_model_lets_the_others_go_on(tmp_path: Path) -> None:
+    """The calls of a model whose day is over are left; those of another one are sent; each model is told once."""
+    calls = [make_call(f"{number}", model=(MODEL, OTHER)[number % 2]) for number in range(20)]
+    world = play(tmp_path, calls, {"4": [quota_of_the_day()]}, concurrency=3)
+
+    done = {int(call_id) for call_id in world.statuses}
+    assert {number for number in range(20) if number % 2} <= done
+    assert 4 not in done
+    assert world.reasons == [StopReason.DAY_CLOSED]
+    assert [event.model for event in world.of(Stopping)] == [MODEL]
+
+
+def test_both_models_closed_are_both_told(tmp_path: Path) -> None:
+    """The last model to close ends the run, and is named as the first one was."""
+    calls = [make_call(f"{number}", model=(MODEL, OTHER)[number % 2]) for number in range(40)]
+    world = play(tmp_path, calls, limits=Limits(requests_per_day=3), concurrency=3)
+
+    assert len(world.statuses) == 6
+    assert world.reasons == [StopReason.DAY_CLOSED] * 2
+    assert {MODEL, ""} == {event.model for event in world.of(Stopping)} or {OTHER, ""} == {
+        event.model for event in world.of(Stopping)
+    }
+
+
+def test_skipping_a_closed_model_lets_others_have_their_turn(tmp_path: Path) -> None:
+    """To go past very many calls of a closed model does not hold up the answers of another one."""
+    calls = [make_call("first"), make_call("slow", model=OTHER)]
+    calls += [make_call(f"{number}") for number in range(3000)]
+    calls += [make_call("last", model=OTHER)]
+    turns: list[int] = []
+
+    async def count_turns(_world: World) -> None:
+        while True:
+            await asyncio.sleep(0)
+            turns.append(0)
+
+    script = {"first": [quota_of_the_day(0.0)], "slow": [picture(0.0001)], "last": [picture(0.0001)]}
+    world = play(tmp_path, calls, script, concurrency=2, during=count_turns)
+
+    assert {"slow", "last"} == set(world.statuses)
+    assert len(turns) >= 3000 / 2  # two workers go past them
+
+
+# --- what stops a run -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (says(401), StopReason.AUTH),
+        (says(403), StopReason.AUTH),
+        (says(404), StopReason.MODEL),
+        (says(402), StopReason.BILLING),
+        (fails(FailureKind.STORAGE), StopReason.STORAGE),
+    ],
+)
+def test_a_stop_drains_what_is_in_flight(tmp_path: Path, step: Step, reason: StopReason) -> None:
+    """Whatever stops the run, the answers that are on their way are waited for and written; nothing new is sent."""
+    world = play(tmp_path, ["a", "bad", "c", "d", "e", "f"], {"bad": [step]}, concurrency=3)
+
+    assert world.statuses == {"a": "succeeded", "c": "succeeded"}
+    assert sorted(world.finished) == ["a", "c"]
+    assert [reason] == world.reasons
+    (stopping,) = world.of(Stopping)
+    assert stopping.in_flight == 2
+
+
+def test_a_person_stops_it(tmp_path: Path) -> None:
+    """The first stop of a person drains, also while others wait for the quota or for a retry; it wakes them all."""
+    stop = Stop(StopReason.INTERRUPTED, "interrupted")
+
+    async def interrupt(world: World) -> None:
+        await asyncio.sleep(10)
+        world.dispatcher.stop(stop)
+        world.dispatcher.stop(stop)
+
+    script = {"b": [says(503, details=[{"@type": "google.rpc.RetryInfo", "retryDelay": "900s"}])]}
+    limits = Limits(requests_per_min=2)
+    world = play(tmp_path, "abcdef", script, concurrency=5, limits=limits, during=interrupt)
+
+    assert world.statuses == {"a": "succeeded"}
+    assert [stop] == world.dispatcher.stops
+    assert world.on_end < 21
+    assert possibly_billed(world.store) == {}
+
+
+def test_a_stop_before_the_run_sends_nothing(tmp_path: Path) -> None:
+    """Who interrupts before the first request is sent pays nothing."""
+    world = play(
+        tmp_path, "abc", prepare=lambda world: world.dispatcher.stop(Stop(StopReason.INTERRUPTED, "interrupted"))
+    )
+
+    assert world.transport.sent == []
+
+
+def test_a_stop_among_the_calls(tmp_path: Path) -> None:
+    """A line that was edited stops the run: what is before it is sent, what is behind it is not."""
+    calls: list[Call | Stop] = [make_call("a"), Stop(StopReason.MANIFEST_CHANGED, "edited"), make_call("b")]
+    world = play(tmp_path, calls, concurrency=1)
+
+    assert world.statuses == {"a": "succeeded"}
+    assert world.reasons == [StopReason.MANIFEST_CHANGED]
+
+
+@pytest.mark.parametrize("step", [breaks(), breaks(30.0)])
+def test_a_bug_is_raised_when_all_is_written(tmp_path: Path, step: Step) -> None:
+    """An exception that nobody foresaw ends the run, but first the others' answers, paid for, are waited for and written."""
+    with pytest.raises(ExceptionGroup) as caught:
+        play(tmp_path, ["a", "bad", "c", "d"], {"bad": [step]}, concurrency=3)
+
+    assert caught.group_contains(BugError, match="bad")
+    written = {row["id"] for row in read_rows(tmp_path)}
+    assert {"a", "c"} <= written
+    assert not list((tmp_path / ".gemini_batch/incoming").iterdir())
+
+
+def test_a_bug_among_the_calls_drains_too(tmp_path: Path) -> None:
+    """Planning the next call may break: what is in flight is written all the same."""
+
+    def calls() -> Iterator[Call]:
+        yield make_call("a")
+        yield make_call("b")
+        raise BugError("no more")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        play(tmp_path, calls(), concurrency=3)
+
+    assert caught.group_contains(BugError)
+    assert {"a", "b"} == {row["id"] for row in read_rows(tmp_path)}
+
+
+def test_a_bug_of_who_watches_drains_too(tmp_path: Path) -> None:
+    """When the report of the first finished call breaks, what is in flight is written all the same."""
+
+    def watch(event: Event) -> None:
+        if isinstance(event, CallFinished) and event.row.id == "a":
+            raise BugError("watching")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        play(tmp_path, ["a", "b", "c", "d"], {"a": [picture(1.0)]}, concurrency=3, also=watch)
+
+    assert caught.group_contains(BugError)
+    assert {"a", "b", "c"} <= {row["id"] for row in read_rows(tmp_path)}
+
+
+# --- no network -------------------------------------------------------------------------------------------------------
+
+
+def test_a_short_outage_costs_no_attempts(tmp_path: Path) -> None:
+    """Where no byte left there was no attempt: the call goes on when the server is there again, and the day's quota has it back."""
+    gone = fails(FailureKind.UNREACHABLE)
+    limits = Limits(requests_per_day=3)
+    world = play(tmp_path, ["a"], {"a": [gone] * 4 + [PICTURE]}, max_attempts=1, limits=limits)
+
+    (row,) = read_rows(tmp_path)
+    assert (row["status"], row["attempts"]) == ("succeeded", 1)
+    assert world.transport.sends("a") == 5
+    assert world.of(CallUnanswered) == []
+
+
+def test_a_long_outage_stops_the_run(tmp_path: Path) -> None:
+    """After two minutes without any connection the run ends; nothing is `failed`, and it did not knock at the door all the time."""
+    ids = [str(number) for number in range(20)]
+    world = play(tmp_path, ids, {call_id: [fails(FailureKind.UNREACHABLE)] for call_id in ids}, concurrency=5)
+
+    assert world.reasons == [StopReason.OUTAGE]
+    assert world.statuses == {}
+    assert OUTAGE_S <= world.on_end < 2 * OUTAGE_S
+    assert len(world.transport.sent) < 150
+
+
+def test_any_answer_ends_an_outage(tmp_path: Path) -> None:
+    """The two minutes count from the first failure since the server was last heard of."""
+    steps = [fails(FailureKind.UNREACHABLE), says(503, latency_s=100.0)] * 3 + [PICTURE]
+    world = play(tmp_path, ["a"], {"a": steps}, max_attempts=9)
+
+    assert world.statuses == {"a": "succeeded"}
+    assert world.reasons == []
+
+
+def test_an_answer_to_another_call_ends_an_outage(tmp_path: Path) -> None:
+    """Any call that is answered shows that the server is there."""
+    script = {call_id: [fails(FailureKind.UNREACHABLE), picture(90.0)] for call_id in "abc"}
+    world = play(tmp_path, "abc", script, concurrency=1)
+
+    assert dict.fromkeys("abc", "succeeded") == world.statuses
+    assert world.reasons == []
+
+
+# --- the disk fails ---------------------------------------------------------------------------------------------------
+
+
+def failing(*, on: str) -> Callable[[World], None]:
+    """Return what makes one kind of deed fail from now on."""
+
+    def refuse(*_arguments: Any, **_options: Any) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def prepare(world: World) -> None:
+        match on:
+            case "row":
+                world.log.append = refuse  # type: ignore[method-assign]
+            case "place":
+                world.store.place = refuse  # type: ignore[method-assign]
+            case "sync":
+                world.log.sync = refuse  # type: ignore[method-assign]
+            case "sent":
+                world.in_flight_log.sent = refuse  # type: ignore[method-assign]
+            case "ended":
+                world.in_flight_log.ended = refuse  # type: ignore[method-assign]
+
+    return prepare
+
+
+@pytest.mark.parametrize(("on", "sends"), [("row", 3), ("place", 3), ("sync", 6), ("sent", 0), ("ended", 3)])
+def test_a_disk_that_fails_stops_the_run(tmp_path: Path, on: str, sends: int) -> None:
+    """When the disk fails, sending stops with one sentence, what is in flight drains, and nothing is reported that is not durable."""
+    world = play(tmp_path, "abcdef", concurrency=3, prepare=failing(on=on))
+
+    assert world.reasons == [StopReason.STORAGE]
+    assert "No space left on device" in world.dispatcher.stops[0].message
+    assert sends == len(world.transport.sent)
+    assert ([] if on != "ended" else ["a", "b", "c"]) == world.finished
+
+
+def test_a_paid_image_survives_a_rename_that_fails(tmp_path: Path) -> None:
+    """An answer whose image could not be given its name is whole after the next start, and not sent again."""
+    world = play(tmp_path, "abc", concurrency=3, prepare=failing(on="place"))
+
+    assert len(recover(Store(tmp_path))) == 3
+    assert {f"images/{call_id}.png": png(f"{call_id} A robot") for call_id in "abc"} == {
+        name: data for name, data in tree(tmp_path).items() if name.startswith("images/")
+    }
+    assert dict.fromkeys("abc", "succeeded") == world.statuses
+    assert possibly_billed(world.store) == {}
+
+
+def test_a_lost_answer_is_named(tmp_path: Path) -> None:
+    """An answer whose row could not be written was paid for and is lost: the next start names its call."""
+    world = play(tmp_path, "abc", concurrency=3, prepare=failing(on="row"))
+
+    recover(world.store)
+    assert {"a", "b", "c"} == set(possibly_billed(world.store))
+
+
+def test_a_disk_that_fails_with_many_in_flight_hangs_nobody(tmp_path: Path) -> None:
+    """With more answers in flight than rows may be pending, a sync that fails ends the run all the same."""
+    ids = [str(number) for number in range(400)]
+    world = play(tmp_path, ids, concurrency=150, prepare=failing(on="sync"))
+
+    assert world.reasons == [StopReason.STORAGE]
+    assert 150 <= len(world.statuses) == len(world.transport.sent) < 400
+    assert world.finished == []
+
+
+def test_a_slow_disk_slows_the_sending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the disk takes its time no more answers are paid for than may wait for it."""
+    monkeypatch.setattr(commit, "MAX_PENDING", 3)
+
+    async def take_a_minute(function: Callable[[], Any], /) -> Any:
+        await asyncio.sleep(60)
+        return function()
+
+    def slow_down(world: World) -> None:
+        world.committer._clock = replace(world.clock, run_blocking=take_a_minute)
+
+    ids = [str(number) for number in range(20)]
+    script = {call_id: [picture(0.1)] for call_id in ids}
+    world = play(tmp_path, ids, script, concurrency=1, prepare=slow_down)
+
+    assert len([at_s for at_s, _ in world.transport.sent if at_s < 60]) == 3
+    assert len(world.finished) == 20
+
+
+# --- the second stop --------------------------------------------------------------------------------------------------
+
+
+def cancelled_at(out: Path, at_s: float, calls: Iterable[str], script: Script, **settings: Any) -> World:
+    """Run calls and cancel the run at a moment."""
+    worlds: list[World] = []
+
+    async def scenario(clock: Clock) -> None:
+        world = World(out, clock, script, **settings)
+        worlds.append(world)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(at_s):
+                await world.send(map(make_call, calls))
+
+    run(scenario)
+    return worlds[0]
+
+
+def test_cancelling_names_what_is_abandoned(tmp_path: Path) -> None:
+    """What was in flight when the run was cancelled is named, by this run and by the next; what was answered is written and reported."""
+    world = cancelled_at(tmp_path, 10.0, "abcdef", {"a": [picture(9.99)]})
+
+    assert world.finished == ["a"]
+    assert sorted(event.call_id for event in world.of(CallAbandoned)) == ["b", "c", "d", "e"]
+    assert sorted(possibly_billed(world.store)) == ["b", "c", "d", "e"]
+    assert recover(world.store) == []
+    assert world.statuses == {"a": "succeeded"}
+
+
+def test_a_cancellation_at_any_moment_loses_no_answer(tmp_path: Path) -> None:
+    """Cancelled at any of many moments: each answer that was whole has its row, and each call is finished, named, or was never sent."""
+    steps = {"a": [says(503), picture(2.0)], "b": [fails(FailureKind.TIMEOUT), PICTURE], "c": [picture(1.01)]}
+    for tenths in range(1, 120):
+        out = tmp_path / str(tenths)
+        world = cancelled_at(out, tenths / 10 + 0.005, "abcde", steps, max_attempts=2)
+
+        rows = {row["id"] for row in read_rows(out)}
+        assert {"c"} <= rows or tenths < 11
+        assert rows == set(world.finished)
+        sent, answered = ([call_id for _, call_id in log] for log in (world.transport.sent, world.transport.answered))
+        abandoned = {event.call_id for event in world.of(CallAbandoned)}
+        assert abandoned == {call_id for call_id in "abcde" if sent.count(call_id) > answered.count(call_id)}
+        assert abandoned == set(possibly_billed(world.store))
+
+
+# --- whatever happens -------------------------------------------------------------------------------------------------
+
+STEPS = st.sampled_from(
+    [
+        *[picture(latency_s) for latency_s in (0.01, 5.0, 100.0)],
+        *[says(status) for status in (400, 408, 429, 500, 503)],
+        says(429, details=[{"@type": "google.rpc.RetryInfo", "retryDelay": "20s"}]),
+        *[fails(kind) for kind in FailureKind],
+        quota_of_the_day(),
+        says(401),
+    ]
+)
+GOOD_STEPS = st.one_of(st.just(PICTURE), STEPS)
+
+
+@given(
+    script=st.dictionaries(st.sampled_from("abcdefgh"), st.lists(GOOD_STEPS, min_size=1, max_size=4)),
+    concurrency=st.integers(1, 5),
+    max_attempts=st.integers(1, 3),
+    requests_per_min=st.sampled_from([None, 2, 60]),
+    stop_at_s=st.one_of(st.none(), st.floats(0, 50)),
+)
+@settings(max_examples=120, deadline=None)
+def test_whatever_the_answers_each_call_ends_once(
+    script: Script, concurrency: int, max_attempts: int, requests_per_min: int | None, stop_at_s: float | None
+) -> None:
+    """Whatever the server does: each call has exactly one row or is left, no call is sent too often, and the run ends."""
+
+    async def interrupt(world: World) -> None:
+        if stop_at_s is not None:
+            await asyncio.sleep(stop_at_s)
+            world.dispatcher.stop(Stop(StopReason.INTERRUPTED, "interrupted"))
+
+    calls = [make_call(call_id, model=(MODEL, OTHER)[number % 2]) for number, call_id in enumerate("abcdefgh")]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        world = play(
+            out,
+            calls,
+            script,
+            concurrency=concurrency,
+            max_attempts=max_attempts,
+            limits=Limits(requests_per_min=requests_per_min),
+            during=interrupt,
+        )
+        ids = [row["id"] for row in read_rows(out)]
+        assert len(set(ids)) == len(ids)
+        assert sorted(ids) == sorted(world.finished)
+        assert world.dispatcher.stops or sorted(ids) == [call.id for call in calls]
+        assert possibly_billed(world.store) == {}
+        for row in read_rows(out):
+            assert all((out / image["path"]).exists() for image in row["images"])
+            assert row["attempts"] <= max_attempts
+        for call_id, steps in script.items():
+            played = [steps[min(number, len(steps) - 1)] for number in range(world.transport.sends(call_id))]
+            counted = [step for step in played if not _is_free(step)]
+            assert len(counted) <= max_attempts
+        assert world.transport.most <= concurrency
+        assert not list((out / ".gemini_batch/incoming").iterdir())
+
+
+def _is_free(step: Step) -> bool:
+    """Return whether a step uses up no attempt: no connection, or a day that is closed."""
+    answer = step.answer(make_call(), cast(Any, _Nowhere()))
+    return getattr(answer, "kind", None) is FailureKind.UNREACHABLE or b"PerDay" in getattr(answer, "body", b"")
+
+
+class _Nowhere:
+    """Takes images and keeps nothing."""
+
+    def open_image(self, index: int) -> "_Nowhere":
+        return self
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def arrived(self) -> tuple[()]:
+        return ()
+
+
+def test_a_call_larger_than_the_backlog_of_retries_is_no_deadlock(tmp_path: Path) -> None:
+    """With a server that is down for an hour, no more calls wait for it than fit, and all are sent in the end."""
+    ids = [str(number) for number in range(MAX_WAITING + 200)]
+    down = says(500, latency_s=0.1, details=[{"@type": "google.rpc.RetryInfo", "retryDelay": "3600s"}])
+    world = play(tmp_path, ids, {call_id: [down, picture(0.1)] for call_id in ids}, concurrency=50)
+
+    assert len(ids) == len(world.statuses)
+    first_hour = [call_id for at_s, call_id in world.transport.sent if at_s < 3600]
+    assert MAX_WAITING <= len(first_hour) <= MAX_WAITING + 50
+
+
+def test_weights_are_those_of_the_estimate(tmp_path: Path) -> None:
+    """A call reserves its tokens and dollars as planned, one request and one image."""
+    asked: list[Weights] = []
+
+    def spy(world: World) -> None:
+        reserve = world.ledger.reserve
+
+        def note(model: str, weights: Weights, *arguments: Any) -> Any:
+            asked.append(weights)
+            return reserve(model, weights, *arguments)
+
+        world.ledger.reserve = note  # type: ignore[method-assign,assignment]
+
+    play(tmp_path, ["a"], prepare=spy)
+
+    assert [Weights(requests=1, images=1, tokens=10, usd_micros=134_000)] == asked
+    assert next(iter(read_rows(tmp_path)))["status"] == Status.SUCCEEDED
