@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from gemini_batch.clock import Clock
+from gemini_batch.policy.flow import Flow
 from gemini_batch.records import Call, Stop
 
 # While so many retries wait, no new call is taken in: a server that is down for an hour must not fill the memory.
@@ -22,7 +23,7 @@ class Turn:
 
 
 class Backlog:
-    """Hands out turns, retries first. A waiting retry holds no worker and no quota.
+    """Hands out turns, retries first, and no more at once than the flow allows. A waiting retry holds no worker and no quota.
 
     The end is known by counting what was handed out and has not ended, never by an empty heap: a call that is in flight may come back as a
     retry.
@@ -30,6 +31,7 @@ class Backlog:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._flow = Flow(1)
         self._calls: Iterator[Call | Stop] = iter(())
         self._retries: list[tuple[float, int, Turn]] = []
         self._sequence = 0
@@ -37,9 +39,10 @@ class Backlog:
         self._is_closed = False
         self._changed = asyncio.Event()
 
-    def fill(self, calls: Iterator[Call | Stop]) -> None:
-        """Take the calls that are to be sent once, one by one as they are asked for."""
+    def fill(self, calls: Iterator[Call | Stop], flow: Flow) -> None:
+        """Take the calls that are to be sent once, one by one as they are asked for, and what says how many at once."""
         self._calls = calls
+        self._flow = flow
 
     async def next(self) -> Turn | Stop | None:
         """Return what is to be done next, as soon as there is something; None when all has ended or the backlog is closed.
@@ -47,13 +50,16 @@ class Backlog:
         Cancellation: safe; nothing was handed out.
         """
         while not self._is_closed:
+            if self._outstanding >= self._flow.allowed:
+                await self._change(within_s=None)  # somebody's end
+                continue
             turn = self._due() or self._fresh()
             if turn is not None:
                 self._outstanding += 1
                 return turn
             if not self._outstanding and not self._retries:
                 break
-            await self._change()
+            await self._change(within_s=self._retries[0][0] - self._clock.steady_s() if self._retries else None)
         return None
 
     def later(self, turn: Turn, due_s: float) -> None:
@@ -83,12 +89,11 @@ class Backlog:
         call = next(self._calls, None)
         return Turn(call, attempt=1) if isinstance(call, Call) else call
 
-    async def _change(self) -> None:
-        """Wait for the next retry to be due, or for any other news."""
+    async def _change(self, within_s: float | None) -> None:
+        """Wait for any news, or for so many seconds."""
         changed = self._changed
-        wait_s = self._retries[0][0] - self._clock.steady_s() if self._retries else None
         with suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
+            async with asyncio.timeout(within_s):
                 await changed.wait()
 
     def _wake(self) -> None:

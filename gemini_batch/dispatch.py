@@ -17,6 +17,7 @@ from gemini_batch.errors import StorageError
 from gemini_batch.events import CallAbandoned, CallRetrying, CallSent, CallUnanswered, Observer, Stopping
 from gemini_batch.inflight import InFlightLog
 from gemini_batch.policy import retry
+from gemini_batch.policy.flow import Flow
 from gemini_batch.quota.bounds import Weights
 from gemini_batch.quota.gate import Gate
 from gemini_batch.quota.ledger import DayClosed, Grant
@@ -68,6 +69,7 @@ class Dispatcher:
         self._clock = clock
         self._observe = observe
         self._backlog = Backlog(clock)
+        self._flow = Flow(1)
         self._closed = asyncio.Event()
         self._open_models: set[str] = set()
         self._outage = _Outage()
@@ -86,7 +88,8 @@ class Dispatcher:
         Cancellation: what is in flight may have been billed and is lost; all that was answered is written and made durable.
         """
         self._open_models = set(models)
-        self._backlog.fill(calls)
+        self._flow = Flow(concurrency)
+        self._backlog.fill(calls, self._flow)
         try:
             async with asyncio.TaskGroup() as background:
                 durability = background.create_task(self._guarded(self._committer.keep_durable), name="keep durable")
@@ -188,6 +191,7 @@ class Dispatcher:
     async def _settle(self, grant: Grant, row: ResultRow) -> None:
         """Put what a call really used in place of what was reserved for it."""
         self._outage = _Outage()
+        self._flow.succeeded()
         tokens = row.usage.prompt_tokens if row.usage else None
         usd_micros = None if row.cost_usd is None else _micros(row.cost_usd)
         await self._gate.settle(row.model, grant, tokens=tokens, usd_micros=usd_micros)
@@ -200,6 +204,9 @@ class Dispatcher:
             await self._unreachable(turn, grant, error)
             return
         self._outage = _Outage()
+        if isinstance(error, ApiError) and error.http_status in {429, 503}:
+            now_s = self._clock.steady_s()
+            self._flow.overloaded(now_s - attempted.timing.latency_s, now_s)
         match retry.decide(error, turn.attempt, random.random):
             case retry.RetryAfter() as decision:
                 await self._retry(turn, attempted, error, decision)

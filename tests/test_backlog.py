@@ -6,6 +6,7 @@ import pytest
 from gemini_batch import backlog as module
 from gemini_batch.backlog import Backlog, Turn
 from gemini_batch.clock import Clock
+from gemini_batch.policy.flow import Flow
 from gemini_batch.records import Call, Stop, StopReason
 from tests.builders import make_call
 from tests.virtual_clock import run
@@ -21,7 +22,7 @@ def name(turn: Turn | Stop | None) -> str | None:
 def filled(clock: Clock, *ids: str) -> Backlog:
     """Return a backlog of calls."""
     backlog = Backlog(clock)
-    backlog.fill(make_call(call_id) for call_id in ids)
+    backlog.fill((make_call(call_id) for call_id in ids), Flow(100))
     return backlog
 
 
@@ -152,7 +153,7 @@ def test_a_stop_among_the_calls_is_handed_out() -> None:
 
     async def scenario(clock: Clock) -> list[str | None]:
         backlog = Backlog(clock)
-        backlog.fill(iter([make_call("a"), Stop(StopReason.MANIFEST_CHANGED, "edited"), make_call("b")]))
+        backlog.fill(iter([make_call("a"), Stop(StopReason.MANIFEST_CHANGED, "edited"), make_call("b")]), Flow(100))
         return [name(await backlog.next()) for _ in range(2)]
 
     assert run(scenario) == ["a 1", "manifest_changed"]
@@ -170,7 +171,7 @@ def test_calls_are_taken_one_by_one() -> None:
                 yield make_call(call_id)
 
         backlog = Backlog(clock)
-        backlog.fill(calls())
+        backlog.fill(calls(), Flow(100))
         await backlog.next()
         return taken
 
@@ -192,3 +193,17 @@ def test_retries_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None
         return found
 
     assert run(scenario) == ["a 1", "b 1", "c 1", "a 2"]
+
+
+def test_no_more_is_handed_out_than_the_flow_allows() -> None:
+    """A worker waits until another's turn has ended, when the flow allows no more at once."""
+
+    async def scenario(clock: Clock) -> tuple[str | None, float]:
+        backlog = Backlog(clock)
+        backlog.fill((make_call(call_id) for call_id in ("a", "b")), Flow(1))
+        await backlog.next()
+        asyncio.get_running_loop().call_later(7, backlog.ended)
+        return name(await backlog.next()), clock.steady_s()
+
+    found, now_s = run(scenario)
+    assert (found, round(now_s)) == ("b 1", 7)

@@ -193,6 +193,7 @@ def test_the_row_is_written_before_anything_else_can_happen(tmp_path: Path) -> N
 
 def test_what_a_call_used_is_settled(tmp_path: Path) -> None:
     """The server's count of tokens and the price of the answer stand in place of the estimates."""
+    limits = Limits(tokens_per_min=1_000_000, usd_per_10min=100.0)
     used: list[tuple[int | None, int | None]] = []
 
     def spy(world: World) -> None:
@@ -204,7 +205,7 @@ def test_what_a_call_used_is_settled(tmp_path: Path) -> None:
 
         world.ledger.settle = note  # type: ignore[method-assign,assignment]
 
-    world = play(tmp_path, ["robot"], {"robot": [picture(prompt_tokens=500)]}, prepare=spy)
+    world = play(tmp_path, ["robot"], {"robot": [picture(prompt_tokens=500)]}, prepare=spy, limits=limits)
 
     (row,) = read_rows(world.out)
     assert [(500, round(row["cost_usd"] * 1e6))] == used

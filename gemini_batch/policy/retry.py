@@ -110,7 +110,7 @@ def _on_failure(failure: Failure, attempt: int, random: Random) -> Decision:
     match failure.kind:
         case FailureKind.STORAGE:
             return StopRun(Stop(StopReason.STORAGE, failure.message))
-        case FailureKind.INPUT_CHANGED | FailureKind.TOO_LARGE:
+        case FailureKind.INPUT_CHANGED | FailureKind.INPUT_UNREADABLE | FailureKind.TOO_LARGE:
             return GiveUp()
         case FailureKind.UNREACHABLE:
             return RetryAfter(backoff_s(attempt, random), pauses_model=True)

@@ -182,6 +182,7 @@ FAILURES: dict[FailureKind, Decision | StopReason] = {
     FailureKind.MALFORMED: BACKOFF,
     FailureKind.TOO_LARGE: GiveUp(),
     FailureKind.INPUT_CHANGED: GiveUp(),
+    FailureKind.INPUT_UNREADABLE: GiveUp(),
     FailureKind.STORAGE: StopReason.STORAGE,
 }
 
