@@ -7,7 +7,7 @@ closes the backlog; what is in flight drains and is written, because it is paid 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gemini_batch.answer import judge
 from gemini_batch.backlog import Backlog, Turn
@@ -16,7 +16,7 @@ from gemini_batch.commit import Attempted, Committer
 from gemini_batch.errors import StorageError
 from gemini_batch.events import CallAbandoned, CallRetrying, CallSent, CallUnanswered, Observer, Stopping
 from gemini_batch.inflight import InFlightLog
-from gemini_batch.policy import retry
+from gemini_batch.policy import models, retry
 from gemini_batch.policy.flow import Flow
 from gemini_batch.quota.bounds import Weights
 from gemini_batch.quota.gate import Gate
@@ -215,7 +215,7 @@ class Dispatcher:
             case retry.GiveUp():
                 self._committer.error(attempted, Status.FAILED, error)
             case retry.StopRun(stop):
-                self.stop(stop)
+                self.stop(_with_successor(stop, turn.call.request.model))
             case retry.CloseDay():
                 await self._gate.close_day(turn.call.request.model, grant)
                 self._backlog.later(turn, self._clock.steady_s())  # back to the gate, which now says until when
@@ -287,6 +287,12 @@ class _Outage:
     def length_s(self, now_s: float) -> float:
         """Return how long it goes on."""
         return 0.0 if self.since_s is None else now_s - self.since_s
+
+
+def _with_successor(stop: Stop, model: str) -> Stop:
+    """Add to "no such model" the one that Google announced in its place."""
+    named = models.successor(model) if stop.reason is StopReason.MODEL else None
+    return replace(stop, message=f"{stop.message} Its announced successor: --model {named}") if named else stop
 
 
 def _never_left(error: ApiError | Failure) -> bool:

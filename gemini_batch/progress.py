@@ -45,7 +45,8 @@ class Lines:
         match event:
             case RunStarted():
                 self._todo = event.todo
-                self._say(_start(self._name, event))
+                if event.todo:
+                    self._say(_start(self._name, event))
             case Repaired(message):
                 self._say(message, always=True)
             case CallFinished(row):
@@ -117,8 +118,6 @@ def at(moment: datetime) -> str:
 
 
 def _start(name: str, event: RunStarted) -> str:
-    if not event.todo:
-        return f"{name}: {event.done:,} calls, all done"
     parts = [f"{name}: {event.todo:,} calls to send"]
     if event.done:
         parts.append(f"{event.done:,} done before")
@@ -144,6 +143,8 @@ def _outcome(row: ResultRow) -> str:
 
 
 def _stopping(event: Stopping) -> str:
+    if event.model:
+        return f"{event.stop.message}; other models go on"
     words = f"stopping: {event.stop.message}"
     if event.in_flight:
         words += f"; finishing {event.in_flight:,} calls already paid for"

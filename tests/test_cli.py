@@ -212,6 +212,14 @@ def test_an_error_that_no_call_can_pass_stops_the_run(
     assert ("run_again_at" in summary and summary["run_again_at"] is not None) == (reason == "day_closed")
 
 
+def test_a_model_that_is_gone_names_its_successor(
+    tmp_path: Path, server: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The person is told which model to use in place of the one that was shut down."""
+    assert run(manifest(tmp_path, {"prompt": "A robot [[fault:404]]"}), server) == 6
+    assert "--model gemini-3-pro-image\n" in capsys.readouterr().err.replace("; finishing", "\n")
+
+
 def test_a_transient_error_is_tried_again(tmp_path: Path, server: Simulator) -> None:
     """A call that fails once and then succeeds has one row, which says how often it was sent."""
     path = manifest(tmp_path, {"id": "robot", "prompt": "A robot [[fault:503 x1]]"})

@@ -4,6 +4,7 @@ import sys
 from argparse import Namespace
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -42,7 +43,7 @@ def main(options: Namespace) -> int:
     return ExitCode.DONE
 
 
-def _last_run(out: Path) -> dict[str, object] | None:
+def _last_run(out: Path) -> dict[str, Any] | None:
     try:
         summary = orjson.loads((out / SUMMARY).read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):
@@ -51,12 +52,12 @@ def _last_run(out: Path) -> dict[str, object] | None:
     return {name: summary.get(name) for name in wanted}
 
 
-def _text(found: dict[str, object], missing: list[str]) -> str:
-    lines = [f"{found['out']}: {found['total_tokens']:,} tokens, {usd(found['cost_usd'])} at list price"]  # type: ignore[arg-type] # built above
-    lines += [f"  {count:>6,}  {status}" for status, count in found["by_status"].items()]  # type: ignore[attr-defined] # built above
+def _text(found: dict[str, Any], missing: list[str]) -> str:
+    lines = [f"{found['out']}: {found['total_tokens']:,} tokens, {usd(found['cost_usd'])} at list price"]
+    lines += [f"  {count:>6,}  {status}" for status, count in found["by_status"].items()]
     if last := found["last_run"]:
         lines.append(
             f"  last run of {last['manifest']}: exit {last['exit_code']}, {last['left']:,} of {last['calls']:,} left"
-        )  # type: ignore[index] # built above
+        )
     lines += [f"  missing: {path}" for path in missing]
     return "\n".join(lines) + "\n"
