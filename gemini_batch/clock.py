@@ -1,9 +1,13 @@
 """Where a run takes its time from: one clock to pace by, one to write down, and the thread that may block."""
 
 import asyncio
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -17,9 +21,29 @@ class Runner(Protocol):
         ...
 
 
-def loop_time_s() -> float:
-    """Return the running event loop's clock: seconds, steady, of no fixed origin."""
-    return asyncio.get_running_loop().time()
+# The time since boot, sleep included: nothing sets it, and all processes of the machine read the same. On macOS CLOCK_MONOTONIC
+# is the wall clock less the time of boot, and Python's own `monotonic` stands still while the machine sleeps: the raw one does
+# neither. Another Unix gets `monotonic`: sleep does not count as passed there, which waits longer and never shorter.
+if sys.platform == "darwin":
+    _BOOT_CLOCK = time.CLOCK_MONOTONIC_RAW
+else:
+    _BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def boot_time_s() -> float:
+    """Return seconds since boot, the same for all processes of the machine; no setting of the wall clock moves it."""
+    return time.clock_gettime(_BOOT_CLOCK)
+
+
+def boot_id() -> str:
+    """Return what names this boot of the machine, `""` where the system has no such name."""
+    if sys.platform == "darwin":
+        command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 # a constant
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def utc_now() -> datetime:
@@ -37,11 +61,12 @@ class Clock:
     """The times of a run; tests put a virtual clock here.
 
     Attributes:
-        steady_s: Seconds that never jump and never go back; for pacing and for durations.
+        steady_s: Seconds that never jump and never go back, of no fixed origin; for pacing and for durations. To sleep until a
+            moment of it, sleep for the difference to now.
         utc: The wall clock; for what is written down, and for the day of a quota.
         run_blocking: Runs file and database work off the event loop; tests run it inline.
     """
 
-    steady_s: Callable[[], float] = loop_time_s
+    steady_s: Callable[[], float] = boot_time_s
     utc: Callable[[], datetime] = utc_now
     run_blocking: Runner = in_thread

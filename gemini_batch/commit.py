@@ -25,7 +25,9 @@ from gemini_batch.records import (
     InputUri,
     Reply,
     ResultRow,
+    ReusedFrom,
     RowError,
+    SentFile,
     Status,
     Timing,
 )
@@ -70,8 +72,13 @@ class Committer:
         self._syncing: asyncio.Task[None] | None = None  # the sync that goes on, or the one that failed
         store.mark_moved(FILE_NAME)  # it may be new
 
-    def reply(self, attempted: Attempted, reply: Reply) -> ResultRow:
+    def reply(self, attempted: Attempted, reply: Reply, *, reused_from: ReusedFrom | None = None) -> ResultRow:
         """Write the row of an answer, then give its images their names. Never gives way to the event loop.
+
+        Args:
+            attempted: What was sent, how often and when.
+            reply: The answer.
+            reused_from: Where it was paid for, if not here.
 
         Raises:
             StorageError: The disk would not; once the row is written, the next run gives the images their names.
@@ -83,7 +90,7 @@ class Committer:
             for number, draft in enumerate(reply.drafts, start=1)
         ]
         status = Status.SUCCEEDED if reply.image else Status.BLOCKED
-        row = self._row(attempted, status, reply=reply, images=images, drafts=drafts)
+        row = self._row(attempted, status, reply=reply, images=images, drafts=drafts, reused_from=reused_from)
         start_bytes = self._log.end_bytes
         self._append(row)
         try:
@@ -195,6 +202,7 @@ class Committer:
         images: list[ImageFile] | None = None,
         drafts: list[ImageFile] | None = None,
         error: RowError | None = None,
+        reused_from: ReusedFrom | None = None,
     ) -> ResultRow:
         call, timing = attempted.call, attempted.timing
         return ResultRow(
@@ -211,7 +219,7 @@ class Committer:
             block_reason=reply.block_reason if reply else None,
             safety_ratings=reply.safety_ratings if reply else [],
             usage=reply.usage if reply else None,
-            cost_usd=self._cost_usd(call, reply),
+            cost_usd=0.0 if reused_from else self._cost_usd(call, reply),
             model=call.request.model,
             model_version=reply.model_version if reply else None,
             response_id=reply.response_id if reply else None,
@@ -223,6 +231,7 @@ class Committer:
             finished_at=timing.finished_at,
             error=error,
             metadata=call.metadata,
+            reused_from=reused_from,
         )
 
     def _cost_usd(self, call: Call, reply: Reply | None) -> float | None:
@@ -244,9 +253,16 @@ def _inputs(call: Call) -> list[InputRef]:
     for part in call.request.parts:
         match part:
             case InputImage():
-                refs.append(InputRef(part.path, part.sha256))
+                refs.append(InputRef(part.path, part.sha256, _sent_file(part)))
             case InputUri():
                 refs.append(InputRef(part.uri, None))
             case _:
                 pass
     return refs
+
+
+def _sent_file(image: InputImage) -> SentFile | None:
+    sent = image.smaller
+    if sent is None:
+        return None
+    return SentFile(sent.mime_type, sent.size_bytes, sent.width, sent.height, sent.sha256)

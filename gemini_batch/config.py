@@ -58,8 +58,14 @@ class RunConfig:
         concurrency: Most calls in flight.
         max_attempts: How often one call is sent in a run before it is `failed`.
         retry: Statuses that are sent again though they are final.
+        retry_missing: Whether a finished image that a person deleted is made, and paid for, again.
+        skip_uncertain: Whether a call that may have been billed and gave nothing is left `uncertain`, in place of sent again.
         timeouts: Of one attempt.
+        max_input_pixels: Reference images with more pixels are sent with at most so many; None is as they are.
+        reuse_from: Other output folders, whose answers are copied in place of asking for the same again.
         deadline_s: No call is taken in after so many seconds; None is never.
+        waits_for_reset: Whether a day that is used up is slept through, in place of ending the run.
+        quota_scope: Names the project whose quota is used; None goes by the key.
         tables: The config file's tables, for tiers and prices.
     """
 
@@ -73,8 +79,14 @@ class RunConfig:
     concurrency: int = _MAX_CONCURRENCY
     max_attempts: int = 6
     retry: frozenset[Status] = frozenset()
+    retry_missing: bool = False
+    skip_uncertain: bool = False
     timeouts: Timeouts = Timeouts()
+    max_input_pixels: int | None = None
+    reuse_from: tuple[Path, ...] = ()
     deadline_s: float | None = None
+    waits_for_reset: bool = False
+    quota_scope: str | None = None
     tables: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -7,21 +7,26 @@ closes the backlog; what is in flight drains and is written, because it is paid 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from gemini_batch.answer import judge
 from gemini_batch.backlog import Backlog, Turn
 from gemini_batch.clock import Clock
 from gemini_batch.commit import Attempted, Committer
 from gemini_batch.errors import StorageError
-from gemini_batch.events import CallAbandoned, CallRetrying, CallSent, CallUnanswered, Observer, Stopping
+from gemini_batch.events import CallAbandoned, CallRetrying, CallSent, CallUnanswered, Observer, Stopping, Waiting
+from gemini_batch.free_space import FreeSpace
 from gemini_batch.inflight import InFlightLog
+from gemini_batch.plan import image_size
 from gemini_batch.policy import models, retry
 from gemini_batch.policy.flow import Flow
 from gemini_batch.quota.bounds import Weights
 from gemini_batch.quota.gate import Gate
 from gemini_batch.quota.ledger import DayClosed, Grant
 from gemini_batch.records import (
+    Answer,
     ApiError,
     Call,
     Estimate,
@@ -38,6 +43,16 @@ from gemini_batch.transport.interactive import Transport
 
 # With no connection to be had for so long, the run ends; the next one goes on.
 OUTAGE_S = 120.0
+# A day that ends so soon is waited for: around midnight a call has to fit two dates.
+MIDNIGHT_S = 60.0
+
+
+Prepare: TypeAlias = Callable[[Call, int], Awaitable[Call | None]]
+"""Makes a call ready for its attempt; None when it is not to be sent, and its row is written."""
+
+
+async def _as_it_is(call: Call, _attempt: int) -> Call:
+    return call
 
 
 class Dispatcher:
@@ -57,8 +72,11 @@ class Dispatcher:
         committer: Committer,
         in_flight_log: InFlightLog,
         max_attempts: int,
+        waits_for_reset: bool = False,
         clock: Clock,
         observe: Observer,
+        prepare: Prepare = _as_it_is,
+        skip_uncertain: bool = False,
     ) -> None:
         self._gate = gate
         self._transport = transport
@@ -66,8 +84,12 @@ class Dispatcher:
         self._committer = committer
         self._in_flight_log = in_flight_log
         self._max_attempts = max_attempts
+        self._waits_for_reset = waits_for_reset
         self._clock = clock
         self._observe = observe
+        self._prepare = prepare
+        self._skip_uncertain = skip_uncertain
+        self._free_space = FreeSpace(store.out, clock.steady_s)
         self._backlog = Backlog(clock)
         self._flow = Flow(1)
         self._closed = asyncio.Event()
@@ -138,15 +160,37 @@ class Dispatcher:
                 self._backlog.ended()
 
     async def _attempt(self, turn: Turn) -> None:
+        ready = await self._ready(turn)  # its images can be sent
+        if ready is None:
+            return
+        turn = ready
         grant = await self._acquire(turn.call)  # the quota says: now
         if grant is None:
             return
-        attempted, outcome = await self._send(turn)  # an answer that arrived has its row
+        size = image_size(turn.call.request)
+        if no_room := self._free_space.reserve(size):
+            await self._gate.give_back(turn.call.request.model, grant)
+            self.stop(Stop(StopReason.STORAGE, no_room))
+            return
+        try:
+            attempted, outcome = await self._send(turn)  # an answer that arrived has its row
+        finally:
+            self._free_space.release(size)
         if isinstance(outcome, ResultRow):
             await self._settle(grant, outcome)
         else:
             await self._follow(turn, grant, attempted, outcome)
         await self._committer.room()  # and is durable soon
+
+    async def _ready(self, turn: Turn) -> Turn | None:
+        """Return the call as it is to be sent; None when its row is written without."""
+        if turn.call.request.model not in self._open_models:
+            return turn
+        call = await self._prepare(turn.call, turn.attempt)
+        if call is None:
+            await self._committer.room()
+            return None
+        return replace(turn, call=call)
 
     async def _acquire(self, call: Call) -> Grant | None:
         """Return leave to send at once; None when the call is left for another run."""
@@ -154,17 +198,28 @@ class Dispatcher:
         if model not in self._open_models:
             await asyncio.sleep(0)  # there may be a million of them: let the others have their turn
             return None
-        grant = await self._gate.acquire(model, weights(call.estimate), self._closed)
-        if isinstance(grant, DayClosed):
-            self._close_model(model, grant)
-            return None
-        return grant
+        while True:
+            grant = await self._gate.acquire(model, weights(call.estimate), self._closed)
+            if not isinstance(grant, DayClosed):
+                return grant
+            wait_s = (grant.until - self._clock.utc()).total_seconds()
+            if not self._waits_for_reset and wait_s > MIDNIGHT_S:
+                self._close_model(model, grant)
+                return None
+            self._observe(Waiting(model, wait_s, grant.why))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._closed.wait()
 
     async def _send(self, turn: Turn) -> tuple[Attempted, ResultRow | ApiError | Failure]:
         """Send a call once; the row of a reply is written without an await after its last byte."""
         call = turn.call
-        incoming = self._store.incoming(call.id, turn.attempt)
-        self._in_flight_log.sent(call.id, call.request_sha256)
+        incoming = self._store.incoming(call.id, turn.attempt, self._clock.utc())
+        try:
+            self._in_flight_log.sent(call.id, call.request_sha256)
+        except OSError:
+            incoming.discard()
+            raise
         self._observe(CallSent(call.id, turn.attempt))
         self.in_flight += 1
         try:
@@ -186,6 +241,8 @@ class Dispatcher:
                     self._observe(CallUnanswered(call.id, turn.attempt, outcome.message))
         self._in_flight_log.ended(call.id)
         incoming.discard()
+        if isinstance(sent.answer, Answer) and sent.answer.server_at is not None:
+            await self._gate.note_server_date(sent.answer.server_at)
         return attempted, outcome
 
     async def _settle(self, grant: Grant, row: ResultRow) -> None:
@@ -227,7 +284,9 @@ class Dispatcher:
         if decision.pauses_model:
             why = "the server asked for a pause"
             await self._gate.pause(turn.call.request.model, decision.wait_s, why, overrun=is_quota)
-        if turn.attempt < self._max_attempts:
+        if self._skip_uncertain and isinstance(error, Failure) and error.may_be_billed:
+            self._committer.error(attempted, Status.UNCERTAIN, error)
+        elif turn.attempt < self._max_attempts:
             self._later(turn, turn.attempt + 1, decision.wait_s, error)
         elif is_quota:  # not this job's fault, and the next job would fare no better
             self.stop(Stop(StopReason.NO_QUOTA, f"the server keeps answering 429: {error.message}"))

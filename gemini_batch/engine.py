@@ -6,8 +6,8 @@ asynchronous and does the rest.
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -19,17 +19,23 @@ from gemini_batch.config import RunConfig
 from gemini_batch.dispatch import Dispatcher, weights
 from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.events import CallFinished, Event, Observer, Repaired, RunStarted, Waiting
-from gemini_batch.inputs import Inputs
+from gemini_batch.fingerprints import fingerprint
+from gemini_batch.inputs import Inputs, Shrinker
 from gemini_batch.manifest import Manifest
 from gemini_batch.plan import JobError, Plan, Planner, Verdict
 from gemini_batch.policy import prices
+from gemini_batch.prepare import Preparation
 from gemini_batch.quota.bounds import Duration, Weights, check, duration
-from gemini_batch.quota.gate import Gate
+from gemini_batch.quota.gate import Gate, Ledger
 from gemini_batch.quota.memory import MemoryLedger
+from gemini_batch.quota.sqlite import SqliteLedger, project_of
+from gemini_batch.quota.statefile import state_path
 from gemini_batch.records import Call, Limits, ResultRow, Status, Stop, StopReason
-from gemini_batch.store import Store
+from gemini_batch.reuse import Reuse
+from gemini_batch.store import Store, load_image_readers
 from gemini_batch.summary import Meter, Summary
 from gemini_batch.transport.interactive import Transport
+from gemini_batch.unfinished import Unfinished
 
 FINAL = frozenset({Status.SUCCEEDED, Status.BLOCKED, Status.REJECTED, Status.UNCERTAIN})
 """A call whose newest row has one of these is done, unless it is asked for again by `RunConfig.retry`."""
@@ -39,23 +45,39 @@ class Past:
     """What earlier runs made of each call of a manifest.
 
     Attributes:
+        reuse: The answers of other folders, for calls that are not done; None without any.
         statuses: The newest rows of these calls by status, but for those of another request; a row of this run takes its
             predecessor out.
     """
 
-    def __init__(self, history: results.History, config: RunConfig) -> None:
+    def __init__(
+        self,
+        history: results.History,
+        config: RunConfig,
+        reuse: Reuse | None = None,
+        missing: Callable[[str], bool] = lambda _call_id: False,
+    ) -> None:
         self._history = history
         self._endpoint = config.endpoint
         self._again = config.retry
+        self._is_missing = missing
+        self.reuse = reuse
         self.statuses: Counter[Status] = Counter()
 
     def __call__(self, call_id: str, request_sha256: str) -> Verdict:
         """Return the verdict on a call, and count its status."""
+        verdict = self._own(call_id, request_sha256)
+        if verdict is not Verdict.DONE and self.reuse and self.reuse.reserve(call_id, request_sha256):
+            return Verdict.REUSED
+        return verdict
+
+    def _own(self, call_id: str, request_sha256: str) -> Verdict:
         status = self._history.status(call_id, request_sha256, self._endpoint)
         if status is None:
             return Verdict.EDITED if self._history.was_answered(call_id) else Verdict.NEW
         self.statuses[status] += 1
-        return Verdict.DONE if status in FINAL and status not in self._again else Verdict.RETRY
+        is_done = status in FINAL and status not in self._again and not self._is_missing(call_id)
+        return Verdict.DONE if is_done else Verdict.RETRY
 
     def replace(self, row: ResultRow) -> None:
         """Take out the status of the row that `row` stands in place of."""
@@ -95,14 +117,16 @@ def planned(path: Path, out: Path, config: RunConfig) -> Iterator[Planned]:
 
     Raises:
         ManifestError: Lines of the manifest are wrong.
-        ConfigError: A call is larger than the quota, or a price is wrong.
+        ConfigError: A call is larger than the quota, a price is wrong, or a folder of `--reuse-from` can't be used.
         StorageError: The results of earlier runs are damaged, or can't be read.
     """
     try:
-        past = Past(results.read_history(out), config)
+        reuse = Reuse(config.reuse_from, config.endpoint, out) if config.reuse_from else None
+        missing = results.without_images(out) if config.retry_missing else frozenset[int]()
+        past = Past(results.read_history(out), config, reuse, lambda call_id: fingerprint(call_id) in missing)
     except OSError as error:
         raise StorageError(f"{out}: can't be read: {error.strerror}") from error
-    planner = Planner(config.model, Inputs(path.parent).resolve, price_table(config))
+    planner = Planner(config.model, Inputs(path.parent, config.max_input_pixels).resolve, price_table(config))
     with Manifest(path) as manifest:
         plan = Plan(planner, past)
         for index, job in manifest.scan():
@@ -127,8 +151,17 @@ def price_table(config: RunConfig) -> prices.PriceTable:
 
 
 @contextmanager
-def prepared(path: Path, out: Path, config: RunConfig, observe: Observer) -> Iterator["Run"]:
+def prepared(
+    path: Path, out: Path, config: RunConfig, observe: Observer, ledger: Ledger | None = None
+) -> Iterator["Run"]:
     """Lock and repair the output folder, check the manifest, and plan; sends nothing.
+
+    Args:
+        path: The manifest.
+        out: The output folder.
+        config: The settings.
+        observe: Told what happens.
+        ledger: Of the quota; None is the one that all runs of this machine share, and one of its own for the embedded simulator.
 
     Raises:
         ManifestError: Lines of the manifest are wrong.
@@ -139,20 +172,38 @@ def prepared(path: Path, out: Path, config: RunConfig, observe: Observer) -> Ite
     with store.locked():
         try:
             repaired = recovery.recover(store)
-            possibly_billed = recovery.possibly_billed(store)
+            unanswered = recovery.possibly_billed(store)
+            possibly_billed = [call_id for call_id in unanswered if store.kept_answer(call_id) is None]
         except OSError as error:
             raise StorageError(f"{out}: can't be repaired: {error}") from error
         for message in repaired:
             observe(Repaired(message))
         if possibly_billed:
-            names = ", ".join(list(possibly_billed)[:10]) + (", …" if len(possibly_billed) > 10 else "")
+            names = ", ".join(possibly_billed[:10]) + (", …" if len(possibly_billed) > 10 else "")
             observe(
                 Repaired(
                     f"{len(possibly_billed)} calls were sent by a run that was killed, and may have been billed: {names}"
                 )
             )
-        with planned(path, out, config) as plan:
-            yield Run(path, out, config, store, plan, observe=observe, possibly_billed=len(possibly_billed))
+        with (
+            planned(path, out, config) as plan,
+            nullcontext(ledger) if ledger else _opened_ledger(config, observe) as of_quota,
+        ):
+            run = Run(path, out, config, store, plan, of_quota, observe=observe, possibly_billed=len(possibly_billed))
+            run.take_over(unanswered)
+            yield run
+
+
+@contextmanager
+def _opened_ledger(config: RunConfig, observe: Observer) -> Iterator[Ledger]:
+    if config.base_url is None:
+        yield MemoryLedger(config.limits)
+        return
+    project = project_of(config.api_key, config.quota_scope)
+    with SqliteLedger(state_path(), config.limits, endpoint=config.endpoint, project=project) as ledger:
+        for notice in ledger.notices:
+            observe(Repaired(notice))
+        yield ledger
 
 
 class Run:
@@ -170,6 +221,7 @@ class Run:
         config: RunConfig,
         store: Store,
         planned_: Planned,
+        ledger: Ledger,
         *,
         observe: Observer,
         possibly_billed: int,
@@ -179,11 +231,17 @@ class Run:
         self._out = out
         self._config = config
         self._store = store
+        self._ledger = ledger
         self._watcher = observe
         self._meter = Meter(possibly_billed)
         self._dispatcher: Dispatcher | None = None
         self._early_stops: list[Stop] = []
+        self._unanswered: dict[str, str] = {}
         self.summary: Summary | None = None
+
+    def take_over(self, unanswered: dict[str, str]) -> None:
+        """Take note of the calls (id → request_sha256) that a killed run had in flight."""
+        self._unanswered = unanswered
 
     def stop(self, stop: Stop) -> None:
         """Take in no more calls; `send` returns when what is in flight is written."""
@@ -227,8 +285,9 @@ class Run:
     def _started(self) -> RunStarted:
         plan, time = self.planned.plan, self.planned.duration
         return RunStarted(
-            todo=plan.todo,
+            todo=plan.to_send,
             done=plan.count(Verdict.DONE),
+            reused=plan.count(Verdict.REUSED),
             edited=plan.count(Verdict.EDITED),
             cost_usd=plan.total.cost_usd,
             duration_s=time.sending_s,
@@ -258,11 +317,12 @@ class Run:
 
     async def _send(self, base_url: str, clock: Clock) -> None:
         config = self._config
+        await clock.run_blocking(load_image_readers)
         with self._opened_logs() as (log, in_flight):
             committer = Committer(
                 self._store, log, price_table(config), config.endpoint, clock=clock, observe=self._observe
             )
-            gate = Gate(MemoryLedger(config.limits), config.limits, clock, partial(self._on_wait, clock))
+            gate = Gate(self._ledger, config.limits, clock, partial(self._on_wait, clock))
             async with Transport(config, base_url, clock) as transport:
                 self._dispatcher = dispatcher = Dispatcher(
                     gate=gate,
@@ -271,21 +331,52 @@ class Run:
                     committer=committer,
                     in_flight_log=in_flight,
                     max_attempts=config.max_attempts,
+                    waits_for_reset=config.waits_for_reset,
                     clock=clock,
                     observe=self._observe,
+                    prepare=Unfinished(
+                        self._store,
+                        committer,
+                        in_flight,
+                        clock,
+                        self._unanswered,
+                        skip=config.skip_uncertain,
+                        prepare=Preparation(
+                            self._store,
+                            committer,
+                            clock,
+                            self._observe,
+                            shrinker=Shrinker(self._store.private / "inputs") if config.max_input_pixels else None,
+                            reuse=self.planned.past.reuse,
+                        ),
+                    ),
+                    skip_uncertain=config.skip_uncertain,
                 )
+                # The wall clock jumped, or the machine was off: a day may have ended, or only seem to.
+                if await gate.doubts_time() and (server_at := await transport.server_date()) is not None:
+                    await gate.note_server_date(server_at)
                 for stop in self._early_stops:
                     dispatcher.stop(stop)
                 with self._deadline(dispatcher):
                     plan = self.planned.plan
                     models = {model for model, _ in plan.tallies}
                     await dispatcher.run(self.planned.calls(), models, min(config.concurrency, plan.todo))
+        if not dispatcher.stops:
+            # Each call has ended. What is left of answers belongs to calls that are in the manifest no more.
+            inflight.forget(self._store.private)
+            self._store.clear_incoming()
 
     @contextmanager
     def _opened_logs(self) -> Iterator[tuple[results.ResultsLog, inflight.InFlightLog]]:
         try:
             log = results.ResultsLog(self._out)
-            in_flight = inflight.InFlightLog(self._store.private, log.end_bytes)
+            # What was told and is sent again is told once; what still has an answer to come to, or is left alone, stays known.
+            still_open = {
+                call_id: request_sha256
+                for call_id, request_sha256 in self._unanswered.items()
+                if self._config.skip_uncertain or self._store.kept_answer(call_id)
+            }
+            in_flight = inflight.InFlightLog(self._store.private, log.end_bytes, still_open)
         except OSError as error:
             raise StorageError(f"{self._out}: can't be written: {error.strerror}") from error
         try:
@@ -333,7 +424,7 @@ def _duration(plan: Plan, limits: Limits, price_table: prices.PriceTable) -> Dur
     longest = Duration(0.0, 0, "")
     for model in {model for model, _ in plan.tallies}:
         tallies = {size: tally for (of, size), tally in plan.tallies.items() if of == model}
-        calls = sum(tally.calls for tally in tallies.values())
+        calls = sum(tally.calls for tally in tallies.values()) or 1  # none, when all of them are reused
         tokens = sum(tally.input_tokens for tally in tallies.values())
         usd = sum(tally.cost_usd or 0.0 for tally in tallies.values())
         try:

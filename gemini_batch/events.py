@@ -21,6 +21,7 @@ class RunStarted:
     Attributes:
         todo: Calls to send.
         done: Calls that were finished by earlier runs.
+        reused: Calls whose answer is copied from another folder, at no cost.
         edited: Calls of `todo` whose line was edited since: they are paid for again.
         cost_usd: What `todo` costs at list price; None when a model's price is unknown.
         duration_s: How long the quota takes for it, at the least, days of waiting left out.
@@ -32,6 +33,7 @@ class RunStarted:
 
     todo: int
     done: int
+    reused: int
     edited: int
     cost_usd: float | None
     duration_s: float
@@ -39,6 +41,14 @@ class RunStarted:
     bound_by: str
     out: str
     tier: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallNotReused:
+    """An answer of another folder was to be reused and can't be: the call is sent, and paid for, after all."""
+
+    call_id: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +118,15 @@ class Stopping:
 
 
 Event: TypeAlias = (
-    Repaired | RunStarted | CallSent | CallUnanswered | CallRetrying | CallAbandoned | CallFinished | Waiting | Stopping
+    Repaired
+    | RunStarted
+    | CallNotReused
+    | CallSent
+    | CallUnanswered
+    | CallRetrying
+    | CallAbandoned
+    | CallFinished
+    | Waiting
+    | Stopping
 )
 Observer: TypeAlias = Callable[[Event], None]

@@ -2,6 +2,8 @@
 
 import errno
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,12 +15,29 @@ FILE_NAME = "inflight.jsonl"
 class InFlightLog:
     """Notes each sending and each end of it, without fsync: it survives a kill of the process, not a power cut."""
 
-    def __init__(self, folder: Path, rows_bytes: int) -> None:
-        """Begin a new log; `rows_bytes` is the size of `results.jsonl` now: what has a row behind it was answered."""
-        self._descriptor = os.open(
-            folder / FILE_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666
-        )
-        self._note(rows_bytes)
+    def __init__(self, folder: Path, rows_bytes: int, still_open: Mapping[str, str] | None = None) -> None:
+        """Begin a new log, in place of an earlier one whole or not at all.
+
+        Args:
+            folder: Where it is.
+            rows_bytes: The size of `results.jsonl` now: what has a row behind it was answered.
+            still_open: Calls of the earlier log (id → request_sha256) that are still to be dealt with.
+
+        Raises:
+            OSError: The disk would not.
+        """
+        begun = folder / f"{FILE_NAME}.new"
+        self._descriptor = os.open(begun, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        try:
+            self._note(rows_bytes)
+            for call_id, request_sha256 in (still_open or {}).items():
+                self.sent(call_id, request_sha256)
+            begun.replace(folder / FILE_NAME)
+        except OSError:
+            self.close()
+            with suppress(OSError):
+                begun.unlink()
+            raise
 
     def sent(self, call_id: str, request_sha256: str) -> None:
         """Note that a request is about to leave.

@@ -7,7 +7,16 @@ from collections.abc import Callable
 from datetime import datetime
 
 from gemini_batch.errors import ExitCode
-from gemini_batch.events import CallFinished, CallRetrying, Event, Repaired, RunStarted, Stopping, Waiting
+from gemini_batch.events import (
+    CallFinished,
+    CallNotReused,
+    CallRetrying,
+    Event,
+    Repaired,
+    RunStarted,
+    Stopping,
+    Waiting,
+)
 from gemini_batch.records import ResultRow, Status, StopReason
 from gemini_batch.summary import Summary
 
@@ -44,13 +53,15 @@ class Lines:
         """Say what is worth saying of an event."""
         match event:
             case RunStarted():
-                self._todo = event.todo
-                if event.todo:
+                self._todo = event.todo + event.reused
+                if self._todo:
                     self._say(_start(self._name, event))
             case Repaired(message):
                 self._say(message, always=True)
             case CallFinished(row):
                 self._finished(row)
+            case CallNotReused():
+                self._say(f"{event.call_id}: can't be reused, and is sent: {event.message}", always=True)
             case CallRetrying() if self._is_terminal:
                 self._say(f"{event.call_id}: attempt {event.attempt}: {event.message}; again in {span(event.wait_s)}")
             case Waiting() if self._is_terminal and event.wait_s >= WORTH_SAYING_S:
@@ -119,6 +130,8 @@ def at(moment: datetime) -> str:
 
 def _start(name: str, event: RunStarted) -> str:
     parts = [f"{name}: {event.todo:,} calls to send"]
+    if event.reused:
+        parts.append(f"{event.reused:,} reused from another folder, $0")
     if event.done:
         parts.append(f"{event.done:,} done before")
     if event.edited:
@@ -136,7 +149,8 @@ def _start(name: str, event: RunStarted) -> str:
 
 def _outcome(row: ResultRow) -> str:
     if row.status is Status.SUCCEEDED:
-        return f"succeeded  {row.images[0].path}  {span(row.latency_s)}  {usd(row.cost_usd)}"
+        how = f"reused from {row.reused_from.out}" if row.reused_from else span(row.latency_s)
+        return f"succeeded  {row.images[0].path}  {how}  {usd(row.cost_usd)}"
     if row.error is not None:
         return f"{row.status}  {row.error.message}"
     return f"{row.status}  {row.block_reason or row.finish_reason}"

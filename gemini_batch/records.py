@@ -4,6 +4,7 @@
 `Reply` or `ApiError` what an answer means · `ResultRow` its line in `results.jsonl` · `Stop` why a whole run ends early.
 """
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -128,6 +129,10 @@ class InputImage:
         size_bytes: Size of the file.
         mtime_ns: Time of its last change; with the size it tells that the file is still the same.
         sha256: Of its content, in hex.
+        width: In pixels, as they are stored; None where nobody asked.
+        height: In pixels.
+        max_pixels: It has more pixels than this, and is to be sent with at most so many; None is to be sent as it is.
+        smaller: What is sent in its place, once it is made; `path` is the same.
     """
 
     path: str
@@ -136,6 +141,19 @@ class InputImage:
     size_bytes: int
     mtime_ns: int
     sha256: str
+    width: int | None = None
+    height: int | None = None
+    max_pixels: int | None = None
+    smaller: "InputImage | None" = None
+
+    @property
+    def upload_bytes(self) -> int:
+        """Bytes that are sent for it, before base64; of one that is still to be made smaller, about how many."""
+        if self.smaller:
+            return self.smaller.size_bytes
+        if not (self.max_pixels and self.width and self.height):
+            return self.size_bytes
+        return math.ceil(self.size_bytes * self.max_pixels / (self.width * self.height))
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +298,7 @@ class FailureKind(StrEnum):
     MALFORMED = "MALFORMED"  # a 200 that is not the JSON, or the base64, that was promised
     TOO_LARGE = "TOO_LARGE"  # past the cap of a body, a skeleton or the images of one answer
     INPUT_CHANGED = "INPUT_CHANGED"  # a reference image is not the file any more that was planned
+    INPUT_UNREADABLE = "INPUT_UNREADABLE"  # a reference image can't be decoded, and so not be made smaller
     STORAGE = "STORAGE"  # the answer could not be written here
 
 
@@ -394,11 +413,37 @@ class ImageFile:
 
 
 @dataclass(frozen=True, slots=True)
+class SentFile:
+    """The smaller copy that was sent in place of a reference image; width and height are pixels."""
+
+    mime_type: str
+    size_bytes: int
+    width: int | None
+    height: int | None
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class InputRef:
-    """A reference image of a call; `sha256` is None for a URI."""
+    """A reference image of a call.
+
+    Attributes:
+        path: The path or URI, as the manifest has it.
+        sha256: Of the file that it names, whatever was sent of it; None for a URI.
+        sent: What was sent in its place (`--max-input-pixels`); None when it was sent as it is.
+    """
 
     path: str
     sha256: str | None
+    sent: SentFile | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReusedFrom:
+    """Where an answer was paid for: another output folder, as the person named it, and the call's id there."""
+
+    out: str
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,10 +463,11 @@ class ResultRow:
     Attributes:
         cost_usd: At list price, all attempts that answered; None when the model's price is unknown.
         endpoint: The base URL that it was sent to.
-        attempts: How often it was sent in this run.
+        attempts: How often it was sent in this run; 0 when it was not, for its answer was reused or an input can't be read.
         latency_s: Of the last attempt, from sending to the last byte.
         sent_at: When the last attempt was sent, UTC.
         finished_at: When its answer was whole, UTC.
+        reused_from: Whose answer this is, copied at no cost; None for one of its own.
     """
 
     id: str
@@ -449,6 +495,7 @@ class ResultRow:
     finished_at: datetime
     error: RowError | None
     metadata: dict[str, Any] | None
+    reused_from: ReusedFrom | None = None
 
 
 # --- why a run ends ---------------------------------------------------------------------------------------------------

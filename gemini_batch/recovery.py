@@ -71,7 +71,8 @@ def _repair(store: Store, path: Path) -> Iterator[str]:
 
 
 def _clear_incoming(store: Store) -> Iterator[str]:
-    if parts := store.clear_incoming():
+    kept = {kept.name for call_id in possibly_billed(store) if (kept := store.kept_answer(call_id))}
+    if parts := store.clear_incoming(kept):
         yield f"{store.out}: {parts:,} incoming images that no row names were removed"
 
 

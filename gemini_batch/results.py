@@ -124,6 +124,15 @@ def read_rows(out: Path, start_bytes: int = 0, end_bytes: int | None = None) -> 
     Raises:
         StorageError: A line in the file's middle is no row.
     """
+    return (row for _, row in placed_rows(out, start_bytes, end_bytes))
+
+
+def placed_rows(out: Path, start_bytes: int = 0, end_bytes: int | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (where it begins in bytes, row) of what `read_rows` yields.
+
+    Raises:
+        StorageError: A line in the file's middle is no row.
+    """
     path = out / FILE_NAME
     try:
         file = path.open("rb")
@@ -135,16 +144,39 @@ def read_rows(out: Path, start_bytes: int = 0, end_bytes: int | None = None) -> 
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n") or place == end_bytes:
                 return
-            place += len(line)
+            row_place, place = place, place + len(line)
             row = parse_row(line)
             if row is not None:
-                yield row
+                yield row_place, row
             elif line.strip():
                 where = f"{path}:{number}" if start_bytes == 0 else f"{path}, after byte {start_bytes:,}"
                 raise StorageError(
                     f"{where}: is no row: {line[:60]!r}; the file was damaged or edited: "
                     "mend or remove that line (its call is then sent, and paid for, again), and run again"
                 )
+
+
+def without_images(out: Path) -> set[int]:
+    """Return the fingerprints of the ids whose newest row names an image that is not there any more.
+
+    Raises:
+        StorageError: A line in the file's middle is no row.
+    """
+    return {
+        fingerprint(row["id"])
+        for row in newest_rows(out)
+        if any(not (out / image["path"]).exists() for image in row["images"])
+    }
+
+
+def row_at(out: Path, place: int) -> dict[str, Any] | None:
+    """Return the row that begins at a place of `placed_rows`; None when it is not there any more."""
+    try:
+        with (out / FILE_NAME).open("rb") as file:
+            file.seek(place)
+            return parse_row(file.readline())
+    except OSError:
+        return None
 
 
 def parse_row(line: bytes) -> dict[str, Any] | None:
@@ -155,15 +187,35 @@ def parse_row(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in _KEYS):
         return None
-    if not (_are_files(row.get("images")) and _are_files(row.get("drafts"))):
+    if not (_are_files(row.get("images")) and _are_files(row.get("drafts")) and _can_be_counted(row)):
         return None
     return row if row["status"] in _STATUSES else None
 
 
 def _are_files(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(file, dict) and isinstance(file.get("path"), str) and isinstance(file.get("sha256"), str)
+        isinstance(file, dict)
+        and _is_inside(file.get("path"))
+        and isinstance(file.get("sha256"), str)
+        and isinstance(file.get("size_bytes"), int)
         for file in value
+    )
+
+
+def _is_inside(path: Any) -> bool:
+    """Return whether it can be the name of a file in the output folder."""
+    return isinstance(path, str) and "\0" not in path and not path.startswith("/") and ".." not in path.split("/")
+
+
+def _can_be_counted(row: dict[str, Any]) -> bool:
+    usage, cost_usd = row.get("usage"), row.get("cost_usd")
+    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return (
+        isinstance(usage, dict | None)
+        and isinstance(tokens, int | None)
+        and isinstance(cost_usd, int | float | None)
+        and isinstance(row.get("attempts"), int)
+        and isinstance(row.get("finished_at"), str)
     )
 
 

@@ -12,10 +12,14 @@ import fcntl
 import hashlib
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import Path
+
+import orjson
 
 from gemini_batch.errors import FolderBusyError, StorageError
 from gemini_batch.policy import media
@@ -27,6 +31,9 @@ _EXTENSIONS = (*media.EXTENSIONS.values(), media.UNKNOWN_EXTENSION)
 # Pillow's readers of what `media` knows; the others are not let near bytes that come from outside.
 _READABLE = ("PNG", "JPEG", "WEBP", "GIF", "AVIF")
 _MAX_KNOWN_FOLDERS = 10_000
+_ANSWER = ".answer"
+# Ends a kept answer; what has no such end was cut off.
+_WHOLE = b"\nwhole\n"
 
 
 class Part:
@@ -65,17 +72,36 @@ class Part:
 
 
 class IncomingParts:
-    """The images of one attempt, while they arrive."""
+    """The images of one attempt, while they arrive.
 
-    def __init__(self, folder: Path, name: str) -> None:
+    With `sent_at`, the rest of the answer is kept beside them the moment that it is whole: from there to its row it is a third of a
+    millisecond, and a kill that falls into it loses nothing.
+    """
+
+    def __init__(self, folder: Path, name: str, sent_at: datetime | None = None) -> None:
         self._stem = str(folder / name)
         self._parts: list[Part] = []
+        self._answer = -1
+        if sent_at is not None:
+            # Made now, so that later it takes no more than one write.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+            self._answer = os.open(self._stem + _ANSWER, flags, 0o666)
+            os.write(self._answer, sent_at.isoformat().encode() + b"\n")
 
     def open_image(self, index: int, /) -> Part:
         """Open the part of the `index`-th image to arrive."""
         part = Part(f"{self._stem}.{index}")
         self._parts.append(part)
         return part
+
+    def keep(self, skeleton: bytes) -> None:
+        """Keep what came beside the images, for a run that is killed before its row is written. Best effort: the row counts."""
+        if self._answer >= 0:
+            images = [(image.size_bytes, image.sha256) for image in (part.image() for part in self._parts)]
+            with suppress(OSError):
+                os.write(self._answer, orjson.dumps(images) + b"\n" + skeleton + _WHOLE)
+            os.close(self._answer)
+            self._answer = -1
 
     def arrived(self) -> tuple[IncomingImage, ...]:
         """Return the images, in the order they arrived."""
@@ -89,6 +115,45 @@ class IncomingParts:
             part.close()
             with suppress(FileNotFoundError):
                 Path(part.file).unlink()
+        self.close()
+        with suppress(FileNotFoundError):
+            Path(self._stem + _ANSWER).unlink()
+
+    def close(self) -> None:
+        """Close what is open and leave all files where they are, for the next run to see; more than once does no harm."""
+        for part in self._parts:
+            part.close()
+        if self._answer >= 0:
+            os.close(self._answer)
+            self._answer = -1
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """A whole answer without a row: the run that received it was killed in between, or its disk was full.
+
+    Attributes:
+        name: What its files begin with.
+        attempt: Of the call, from 1.
+        sent_at: UTC.
+        finished_at: When it was whole, UTC.
+        skeleton: What came beside the images.
+        images: In the order of arrival; their bytes are those that arrived.
+    """
+
+    name: str
+    attempt: int
+    sent_at: datetime
+    finished_at: datetime
+    skeleton: bytes
+    images: tuple[IncomingImage, ...]
+
+
+def load_image_readers() -> None:
+    """Load what reads an image's width and height: the first answer's row is not to wait for it."""
+    from PIL import Image
+
+    Image.init()
 
 
 def part_name(call_id: str, attempt: int) -> str:
@@ -223,24 +288,40 @@ class Store:
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
-    def incoming(self, call_id: str, attempt: int) -> IncomingParts:
-        """Return where the images of an attempt go while they arrive."""
-        return IncomingParts(self._incoming, part_name(call_id, attempt))
+    def incoming(self, call_id: str, attempt: int, sent_at: datetime | None = None) -> IncomingParts:
+        """Return where the images of an attempt go while they arrive; with `sent_at`, its answer is kept until it has a row.
+
+        Raises:
+            OSError: The disk would not take an answer.
+        """
+        return IncomingParts(self._incoming, part_name(call_id, attempt), sent_at)
+
+    def kept_answer(self, call_id: str) -> KeptAnswer | None:
+        """Return the newest answer of a call that arrived whole and got no row; None without one."""
+        found = sorted(self._incoming.glob(f"{part_name(call_id, 0).removesuffix('0')}*{_ANSWER}"), key=_attempt)
+        return next((answer for path in reversed(found) if (answer := _read_answer(path)) is not None), None)
+
+    def drop_answer(self, kept: KeptAnswer) -> None:
+        """Remove what is left of a kept answer that has its row."""
+        for path in self._incoming.glob(f"{kept.name}.*"):
+            path.unlink()
 
     def has_incoming(self) -> bool:
         """Return whether a killed run left parts behind."""
         return any(self._incoming.iterdir())
 
-    def clear_incoming(self) -> int:
-        """Remove the parts that a killed run left behind; return how many there were."""
-        parts = list(self._incoming.iterdir())
-        for part in parts:
-            part.unlink()
-        return len(parts)
+    def clear_incoming(self, kept: Collection[str] = ()) -> int:
+        """Remove the parts that a killed run left behind, but not those of kept answers, by name; return how many images there were."""
+        images = 0
+        for path in list(self._incoming.iterdir()):
+            if path.stem not in kept:
+                path.unlink()
+                images += path.suffix != _ANSWER
+        return images
 
     def parts_of(self, call_id: str, attempt: int) -> list[Path]:
         """Return the parts of an attempt that are still incoming."""
-        return sorted(self._incoming.glob(f"{part_name(call_id, attempt)}.*"))
+        return sorted(path for path in self._incoming.glob(f"{part_name(call_id, attempt)}.*") if path.suffix != _ANSWER)
 
     # --- images -------------------------------------------------------------------------------------------------------
 
@@ -328,6 +409,43 @@ class Store:
         """
         for path in paths:
             _fsync(self.out / path)
+
+
+def _attempt(path: Path) -> int:
+    """Return the attempt that a file's name ends with."""
+    number = path.stem.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0
+
+
+def _read_answer(path: Path) -> KeptAnswer | None:
+    """Return the answer that is kept in a file, if it is whole and each of its images is what arrived."""
+    try:
+        sent_at, images, skeleton = path.read_bytes().split(b"\n", 2)
+        if not skeleton.endswith(_WHOLE):
+            return None
+        expected = [(int(size_bytes), str(sha256)) for size_bytes, sha256 in orjson.loads(images)]
+        files = [path.with_suffix(f".{index}") for index in range(len(expected))]
+        arrived = tuple(_arrived(file) for file in files)
+        if expected != [(image.size_bytes, image.sha256) for image in arrived]:
+            return None
+        return KeptAnswer(
+            name=path.stem,
+            attempt=_attempt(path),
+            sent_at=datetime.fromisoformat(sent_at.decode()),
+            finished_at=datetime.fromtimestamp(path.stat().st_mtime, UTC),
+            skeleton=skeleton.removesuffix(_WHOLE),
+            images=arrived,
+        )
+    except (OSError, ValueError, TypeError):
+        return None  # a power cut leaves anything
+
+
+def _arrived(path: Path) -> IncomingImage:
+    with path.open("rb") as file:
+        head = file.read(media.HEAD_BYTES)
+        file.seek(0)
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return IncomingImage(str(path), file.tell(), sha256, head)
 
 
 def _fsync(path: Path) -> None:

@@ -35,6 +35,7 @@ class Totals:
     Attributes:
         finished: Rows written.
         by_status: These rows by status.
+        reused: Of these, those whose answer was copied from another folder, at no cost.
         sent: Requests sent, retries included.
         retries: Requests that were sent again.
         possibly_billed: Requests of this run, and of one that was killed before it, that were sent and gave nothing.
@@ -49,6 +50,7 @@ class Totals:
 
     finished: int
     by_status: dict[str, int]
+    reused: int
     sent: int
     retries: int
     possibly_billed: int
@@ -120,6 +122,7 @@ class Meter:
 
     def __init__(self, possibly_billed: int = 0) -> None:
         self._by_status: Counter[Status] = Counter()
+        self._reused = 0
         self._sent = 0
         self._retries = 0
         self._possibly_billed = possibly_billed
@@ -139,7 +142,9 @@ class Meter:
                 self._possibly_billed += 1
             case CallFinished(row):
                 self._by_status[row.status] += 1
-                self._latencies_s.append(row.latency_s)
+                self._reused += row.reused_from is not None
+                if row.attempts:
+                    self._latencies_s.append(row.latency_s)
                 if row.cost_usd is None:
                     self._unpriced += 1
                 else:
@@ -202,6 +207,7 @@ class Meter:
         return Totals(
             finished=sum(self._by_status.values()),
             by_status=_named(self._by_status),
+            reused=self._reused,
             sent=self._sent,
             retries=self._retries,
             possibly_billed=self._possibly_billed,

@@ -725,6 +725,9 @@ class _Nowhere:
     def close(self) -> None:
         pass
 
+    def keep(self, skeleton: bytes) -> None:
+        pass
+
     def arrived(self) -> tuple[()]:
         return ()
 

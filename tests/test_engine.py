@@ -14,6 +14,7 @@ from gemini_batch.clock import Clock
 from gemini_batch.config import RunConfig
 from gemini_batch.errors import ConfigError, ExitCode, FolderBusyError, ManifestError, StorageError
 from gemini_batch.events import CallFinished, Event, Repaired, RunStarted, Stopping
+from gemini_batch.quota.memory import MemoryLedger
 from gemini_batch.records import FailureKind, Limits, Status, Stop, StopReason
 from gemini_batch.results import newest_rows
 from gemini_batch.store import Store
@@ -78,7 +79,8 @@ class Desk:
                 if during:
                     group.create_task(during(going))
 
-        with engine.prepared(self.path, self.out, replace(CONFIG, **changes), observe) as going:
+        config = replace(CONFIG, **changes)
+        with engine.prepared(self.path, self.out, config, observe, MemoryLedger(config.limits)) as going:
             run(scenario)
         assert going.summary is not None
         assert going.summary.json() == (self.out / "summary.json").read_bytes()
@@ -228,7 +230,7 @@ def test_the_first_exit_code_that_applies(desk: Desk, reasons: list[str], expect
 
 def test_a_stop_that_comes_before_the_sending(desk: Desk) -> None:
     """A signal between the plan and the first request is heard."""
-    with engine.prepared(desk.path, desk.out, CONFIG, desk.events.append) as going:
+    with engine.prepared(desk.path, desk.out, CONFIG, desk.events.append, MemoryLedger(Limits())) as going:
         going.stop(Stop(StopReason.INTERRUPTED, "interrupted"))
 
         async def scenario(clock: Clock) -> Summary:
@@ -322,7 +324,7 @@ def test_a_bad_manifest_leaves_no_folder(desk: Desk) -> None:
 def test_two_runs_never_share_a_folder(desk: Desk) -> None:
     """The second run on a folder is refused while the first one is there."""
     with (
-        engine.prepared(desk.path, desk.out, CONFIG, desk.events.append),
+        engine.prepared(desk.path, desk.out, CONFIG, desk.events.append, MemoryLedger(Limits())),
         pytest.raises(FolderBusyError, match="held by another run"),
     ):
         desk.run()

@@ -5,13 +5,12 @@ from unittest.mock import Mock
 
 import pytest
 
-from gemini_batch import inputs
-from gemini_batch.inputs import InputImageError, Inputs
+from gemini_batch.inputs import InputImageError, Inputs, lookup
 from gemini_batch.policy import media
 from gemini_batch.records import InputImage, InputUri
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels" * 9
-FORMATS = "allowed: png, jpeg, webp, heic, heif, gif, avif"
+FORMATS = "allowed: png, jpeg, webp, heic, heif, gif, avif: save it as one of these"
 
 
 @pytest.fixture
@@ -83,7 +82,7 @@ def test_replaced_file_of_same_size_and_time_is_noticed(folder: Path) -> None:
 
 def test_memory_of_files_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest file is forgotten, not the newest, and nothing is lost but time."""
-    monkeypatch.setattr(inputs, "MAX_REMEMBERED", 2)
+    monkeypatch.setattr(lookup, "MAX_REMEMBERED", 2)
     known = Inputs(folder)
     for name in "abc":
         (folder / name).write_bytes(PNG)
@@ -130,19 +129,35 @@ def test_folder_and_device_are_no_images(folder: Path) -> None:
     """A folder and a pipe are refused, and nothing hangs."""
     os.mkfifo(folder / "pipe")
     assert refusal(folder, "in") == 'got "in"; is a folder: name the files in it'
-    assert refusal(folder, "pipe") == 'got "pipe"; is not a regular file'
+    assert refusal(folder, "pipe") == 'got "pipe"; is not a regular file: save it as one first'
 
 
 def test_file_that_is_no_image_is_refused(folder: Path) -> None:
-    """The name is never trusted."""
-    (folder / "a.png").write_bytes(b"%PDF-1.7 and so on")
-    assert refusal(folder, "a.png") == f'got "a.png"; not an image (it begins 25 50 44 46 2d 31 2e 37); {FORMATS}'
+    """The name is never trusted, and what the file really is, is said as well as its first bytes tell."""
+    for content, kind in {
+        b"%PDF-1.7 and so on": "a PDF",
+        b'\xef\xbb\xbf<svg xmlns="x">': "an SVG",
+        b'<?xml version="1.0"?>': "XML, an SVG perhaps",
+        b"\n  <!DOCTYPE html>": "a web page",
+        b"BM" + bytes(50): "a BMP",
+        b"II*\0" + bytes(50): "a TIFF",
+        b"MM\0*" + bytes(50): "a TIFF",
+        b"PK\3\4": "a ZIP file",
+        b"version https://git-lfs.github.com/spec/v1": (
+            "a pointer of Git LFS, which stands for a file that was not fetched (git lfs pull)"
+        ),
+        b"Dear reader": 'no image: it begins "Dear rea"',
+        b"\x89PN": "no image: it begins 89 50 4e",
+        b"a\nb": "no image: it begins 61 0a 62",
+    }.items():
+        (folder / "a.png").write_bytes(content)
+        assert refusal(folder, "a.png") == f'got "a.png"; is {kind}; {FORMATS}'
 
 
 def test_empty_image_is_refused(folder: Path) -> None:
     """An empty file is said to be empty."""
     (folder / "a.png").touch()
-    assert refusal(folder, "a.png") == 'got "a.png"; the file is empty'
+    assert refusal(folder, "a.png") == 'got "a.png"; the file is empty: save it again, or leave it out'
 
 
 def test_image_over_the_inline_limit_is_refused_unread(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +166,7 @@ def test_image_over_the_inline_limit_is_refused_unread(folder: Path, monkeypatch
     with open(folder / "big.png", "wb") as file:  # noqa: PTH123 - Path.open is gone here
         file.truncate(75_000_003)
     assert refusal(folder, "big.png") == (
-        'got "big.png" of 75.0 MB; allowed: 100 MB a request, of which base64 takes a quarter: '
+        'got "big.png" of 75.0 MB; allowed: 75 MB, which are 100 MB in the request: '
         "make it smaller, or upload it with the Files API and give its https:// URI"
     )
 
@@ -168,7 +183,7 @@ def test_unreadable_image_says_why(folder: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_path_with_nul_is_refused(folder: Path) -> None:
     """A NUL in a path is a message, not a crash."""
-    assert refusal(folder, "a\0b") == 'got "a\\u0000b"; a path has no NUL in it'
+    assert refusal(folder, "a\0b") == 'got "a\\u0000b"; a path can\'t have the character U+0000: leave it out'
 
 
 def test_file_that_changes_while_it_is_hashed_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

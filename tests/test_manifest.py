@@ -55,7 +55,22 @@ FIELDS = (
 ASK = 'needs exactly one of "prompt", "parts" and "request"'
 
 BAD_LINES: dict[str, tuple[dict[str, Any] | bytes, str]] = {
-    "cut off": (b'{"prompt": "x"', f"not valid JSON at column 15 (Expecting ',' delimiter); {ONE_OBJECT}"),
+    "cut off": (
+        b'{"prompt": "x"',
+        f"got the line's end at column 15, which is not valid JSON (Expecting ',' delimiter); {ONE_OBJECT}",
+    ),
+    "two objects": (
+        b'{"prompt": "x"} {"prompt": "y"}',
+        f'got "{{\\"prompt\\": \\"y\\"}}" at column 17, which is not valid JSON (Extra data); {ONE_OBJECT}',
+    ),
+    "a tab in a text": (
+        b'{"prompt": "a\tb"}',
+        f'got "\\tb\\"}}" at column 14, which is not valid JSON (Invalid control character); {ONE_OBJECT}',
+    ),
+    "Python's None": (
+        b'{"prompt": "x", "seed": None}',
+        f'got "None}}" at column 25, which is Python and not JSON; {ONE_OBJECT}',
+    ),
     "not UTF-8": (b'{"prompt": "caf\xe9"}', "not UTF-8: byte 0xe9 at column 16; save the file as UTF-8"),
     "array": (b'[{"prompt": "x"}]', f'got [{{"prompt":"x"}}]; {ONE_OBJECT}'),
     "number": (b"3", f"got 3; {ONE_OBJECT}"),
@@ -83,8 +98,8 @@ BAD_LINES: dict[str, tuple[dict[str, Any] | bytes, str]] = {
     "unknown field": ({"prompt": "x", "zzz": 1}, f"zzz: no such field; known: {FIELDS}"),
     "unknown field of a part": ({"parts": [{"txt": "x"}]}, 'parts[0].txt: no such field; did you mean "text"?'),
     "id and key": ({"id": "a", "key": "a", "prompt": "x"}, 'key: is the same as "id": leave one of them out'),
-    "no string": ({"prompt": 3}, "prompt: got 3; must be a string"),
-    "no list": ({"prompt": "x", "images": "a.png"}, 'images: got "a.png"; must be a list'),
+    "no string": ({"prompt": 3}, 'prompt: got 3; must be a string: write "3"'),
+    "no list": ({"prompt": "x", "images": "a.png"}, 'images: got "a.png"; must be a list: write ["a.png"]'),
     "no whole number": ({"prompt": "x", "seed": 7.0}, "seed: got 7.0; must be a whole number"),
     "no number": ({"prompt": "x", "temperature": "1"}, 'temperature: got "1"; must be a number'),
     "no object": ({"prompt": "x", "metadata": [1]}, "metadata: got [1]; must be an object"),
@@ -158,7 +173,7 @@ def test_id_that_cannot_name_a_file_is_refused(job_id: str) -> None:
 def test_long_id_is_refused() -> None:
     """An id is at most 200 bytes, 150 of them between two slashes, counted in UTF-8."""
     found = 'got "' + "é" * 39 + "… (302 characters)"
-    limits = "allowed: 200, and 150 in one part"
+    limits = "allowed: 200, and 150 in one part: choose a shorter one"
     expected = f"jobs.jsonl:1: id: {found}; it has 600 bytes, 600 of them in one part; {limits}"
     assert refusal({"id": "é" * 300, "prompt": "x"}) == [expected]
     assert ids.fault("x" * 151) is not None

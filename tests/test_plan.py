@@ -11,6 +11,7 @@ from gemini_batch.plan import (
     JobError,
     Plan,
     Planner,
+    Shrinking,
     Tally,
     Verdict,
     canonical,
@@ -24,6 +25,7 @@ from gemini_batch.policy.prices import ModelPrice, PriceTable
 from gemini_batch.records import Call, InputImage, InputUri, Job, Request, Text
 
 SMALL = InputImage("in/a.png", "/jobs/in/a.png", "image/png", 300, 7, "ab" * 32)
+LARGE = InputImage("big.jpg", "/jobs/big.jpg", "image/jpeg", 4_000_000, 7, "ef" * 32, 4000, 1000, max_pixels=1_000_000)
 
 
 def resolve(path: str) -> InputImage | InputUri:
@@ -32,6 +34,8 @@ def resolve(path: str) -> InputImage | InputUri:
         raise ValueError('got "?"; there is no such file')
     if path.startswith("https:"):
         return InputUri(path)
+    if path.startswith("large"):
+        return replace(LARGE, path=path)
     size = int(path) if path.isdecimal() else SMALL.size_bytes
     return replace(SMALL, path=path, size_bytes=size)
 
@@ -78,6 +82,15 @@ GOLDEN = {
         + b'"},{"text":"\xc3\xa9"},{"uri":"https://x/a"}],"seed":0,"system":"s","temperature":1.0}',
         "296d081638780e12fb4807d1453effab918cd3fa7f3120dd39aa1b3a45f7861e",
     ),
+    "smaller image": (
+        Request("m", (LARGE, SMALL)),
+        b'{"model":"m","parts":[{"max_pixels":1000000,"sha256":"'
+        + b"ef" * 32
+        + b'"},{"sha256":"'
+        + b"ab" * 32
+        + b'"}]}',
+        "5e097b28b46769d6f53dae89b83e1fb2c54debe9b11bc9761a32bf969004ac24",
+    ),
     "raw": (
         Request("m", raw={"generationConfig": {"b": 1, "a": [2, None]}, "contents": [{"parts": [{"text": "x"}]}]}),
         b'{"model":"m","raw":{"contents":[{"parts":[{"text":"x"}]}],"generationConfig":{"a":[2,null],"b":1}}}',
@@ -108,6 +121,14 @@ def test_content_counts_and_not_the_path() -> None:
     moved = replace(SMALL, path="b.png", file="/b.png", mtime_ns=9)
     assert canonical(Request("m", (moved,))) == canonical(Request("m", (SMALL,)))
     assert canonical(Request("m", (replace(SMALL, sha256="cd" * 32),))) != canonical(Request("m", (SMALL,)))
+
+
+def test_what_an_image_is_made_into_does_not_count() -> None:
+    """The original and the number of pixels do: what a newer Pillow makes of them is the same request."""
+    copy = replace(SMALL, sha256="cd" * 32)
+    assert canonical(Request("m", (replace(LARGE, smaller=copy),))) == canonical(Request("m", (LARGE,)))
+    assert canonical(Request("m", (replace(LARGE, max_pixels=999_999),))) != canonical(Request("m", (LARGE,)))
+    assert canonical(Request("m", (replace(LARGE, max_pixels=None),))) != canonical(Request("m", (LARGE,)))
 
 
 DIFFERENT: list[dict[str, Any]] = [
@@ -333,9 +354,51 @@ def test_plan_counts_verdicts() -> None:
     jobs = [job(id="a", prompt="x", variants=2), job(id="b", prompt="x", variants=2), job(id="c", prompt="x")]
     planned = plan_of(jobs, Plan(PLANNER, judge))
     assert list(planned.pending()) == [(0, 2), (1, 1), (2, 1)]
-    assert [planned.count(verdict) for verdict in Verdict] == [1, 2, 1, 1]
+    assert [planned.count(verdict) for verdict in Verdict] == [1, 2, 1, 1, 0]
     assert (len(planned), planned.todo, planned.total.calls) == (5, 3, 3)
     assert digests == {request_sha256(request(prompt="x"))}
+
+
+def test_what_is_reused_costs_nothing_and_comes_first() -> None:
+    """Reused calls are done without quota, so they wait for none; they are no part of tokens and cost."""
+    verdicts = {"a": Verdict.NEW, "b": Verdict.REUSED, "b.2": Verdict.RETRY, "c": Verdict.DONE, "d": Verdict.REUSED}
+    jobs = [job(id=name, prompt="x", variants=2 if name == "b" else 1) for name in "abcd"]
+    planned = plan_of(jobs, Plan(PLANNER, lambda call_id, _: verdicts[call_id]))
+    assert list(planned.pending()) == [(1, 1), (3, 1), (0, 1), (1, 2)]
+    assert (len(planned), planned.todo, planned.to_send, planned.total.calls) == (5, 4, 2, 2)
+    assert planned.total.cost_usd == about(2 * 0.1344 + 2 * 2 / 1e6)
+
+
+def test_a_plan_of_reused_calls_alone_is_free() -> None:
+    """Their model is known, in case that one must be sent after all, but nothing is to be paid, whatever its price."""
+    line = job(prompt="x" * 40, model="gemini-9-image")
+    planned = plan_of([line], Plan(PLANNER, lambda *_: Verdict.REUSED))
+    assert planned.tallies == {("gemini-9-image", "1K"): Tally(largest_input_tokens=10)}
+    assert (planned.todo, planned.to_send, planned.total.cost_usd) == (1, 0, 0.0)
+
+
+def test_plan_says_what_smaller_images_save() -> None:
+    """Each sending counts, of the calls that are to be sent."""
+    jobs = [
+        job(id="a", prompt="x", images=["large.jpg", "a.png", "large2.jpg"], variants=3),
+        job(id="b", prompt="x", images=["a.png"]),
+        job(id="done", prompt="x", images=["large.jpg"]),
+        job(id="reused", prompt="x", images=["large.jpg"]),
+    ]
+    verdicts = {"done": Verdict.DONE, "reused": Verdict.REUSED}
+    planned = plan_of(jobs, Plan(PLANNER, lambda call_id, _: verdicts.get(call_id, Verdict.NEW)))
+    assert planned.shrinking == Shrinking(images=6, size_bytes=24_000_000, upload_bytes=6_000_000)
+
+
+def test_the_inline_limit_counts_what_is_sent() -> None:
+    """Fourteen large photos are one request when they are made smaller."""
+    assert len(request(prompt="x", images=["large.jpg"] * 14).parts) == 15
+    assert LARGE.upload_bytes == 1_000_000
+    assert replace(LARGE, smaller=SMALL).upload_bytes == 300
+    with pytest.raises(JobError, match=r"got 186\.7 MB of images"):
+        Planner(DEFAULT_MODEL, lambda _: replace(LARGE, size_bytes=40_000_000)).request(
+            job(prompt="x", images=["large.jpg"] * 14), 1
+        )
 
 
 def test_plan_adds_up_by_model_and_size() -> None:

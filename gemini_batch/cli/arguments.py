@@ -34,6 +34,8 @@ def parser() -> argparse.ArgumentParser:
     _plan(commands)
     _status(commands)
     _verify(commands)
+    _gallery(commands)
+    _quota_command(commands)
     _simulate(commands)
     return root
 
@@ -50,7 +52,16 @@ def _run(commands: "_Commands[argparse.ArgumentParser]") -> None:
     run.add_argument(
         "--max-attempts", type=_positive, metavar="N", default=6, help="how often a call is sent (default: %(default)s)"
     )
+    run.add_argument(
+        "--on-uncertain",
+        choices=("retry", "skip"),
+        default="retry",
+        help="what to do with a call that may have been billed and gave nothing (default: %(default)s)",
+    )
     run.add_argument("--deadline", type=_seconds, metavar="SECONDS", help="take in no more calls after so long")
+    run.add_argument(
+        "--wait-for-reset", action="store_true", help="sleep until the day's quota resets, in place of ending with 5"
+    )
     run.add_argument("--base-url", metavar="URL", help="another server (env: GEMINI_BATCH_BASE_URL)")
     run.add_argument("--allow-insecure", action="store_true", help="allow plain http to another machine")
     run.add_argument(
@@ -74,6 +85,18 @@ def _status(commands: "_Commands[argparse.ArgumentParser]") -> None:
     status = _command(commands, "status", "show what an output folder holds")
     status.add_argument("out", type=Path, metavar="OUT", help="the output folder of a run")
     status.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def _gallery(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    gallery = _command(commands, "gallery", "write gallery.html beside the images: one page, no network")
+    gallery.add_argument("out", type=Path, metavar="OUT", help="the output folder of a run")
+    gallery.add_argument("--json", action="store_true", help="print what is on the page as JSON")
+
+
+def _quota_command(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    quota = _command(commands, "quota", "show what is used and left of each quota, and when it frees")
+    quota.add_argument("--reset", action="store_true", help="forget all that was used, for every project and model")
+    quota.add_argument("--json", action="store_true", help="print it as JSON")
 
 
 def _verify(commands: "_Commands[argparse.ArgumentParser]") -> None:
@@ -111,11 +134,25 @@ def _manifest(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--model", metavar="ID", help="for jobs that name none (default: gemini-3-pro-image-preview)")
     command.add_argument(
+        "--max-input-pixels",
+        type=_positive,
+        metavar="N",
+        help="send input images of more than N pixels made smaller, to N (JPEG, PNG, WebP and GIF)",
+    )
+    command.add_argument(
+        "--reuse-from",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="OUT",
+        help="copy what another output folder has an image for already, at no cost; can be given more than once",
+    )
+    command.add_argument(
         "--retry",
         action="append",
         default=[],
-        choices=("blocked", "rejected", "uncertain"),
-        help="send calls with this status again; can be given more than once",
+        choices=("blocked", "rejected", "uncertain", "missing"),
+        help="send calls with this status, or whose image is missing, again; can be given more than once",
     )
 
 
@@ -134,6 +171,9 @@ def _quota(command: argparse.ArgumentParser) -> None:
     quota.add_argument("--usd-per-10min", type=_seconds, metavar="USD", help="dollars at list price in any ten minutes")
     quota.add_argument("--usd-per-day", type=_seconds, metavar="USD", help="dollars at list price a day, Pacific time")
     quota.add_argument("--minute", type=_seconds, metavar="SECONDS", help="what a simulator in a hurry calls a minute")
+    quota.add_argument(
+        "--quota-scope", metavar="NAME", help="share the quota with runs of this name (default: of the same key)"
+    )
     quota.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with [tiers.NAME] and [prices]")
 
 

@@ -37,8 +37,14 @@ def run_config(options: Namespace, *, needs_key: bool) -> RunConfig:
         auth=getattr(options, "auth", "header"),
         concurrency=getattr(options, "concurrency", None) or config.concurrency_for(limits),
         max_attempts=getattr(options, "max_attempts", 1),
-        retry=frozenset(Status(status) for status in options.retry),
+        retry=frozenset(Status(status) for status in options.retry if status != "missing"),
+        retry_missing="missing" in options.retry,
+        skip_uncertain=getattr(options, "on_uncertain", "retry") == "skip",
+        max_input_pixels=options.max_input_pixels,
+        reuse_from=tuple(dict.fromkeys(options.reuse_from)),
         deadline_s=getattr(options, "deadline", None),
+        waits_for_reset=getattr(options, "wait_for_reset", False),
+        quota_scope=options.quota_scope,
         tables=tables,
     )
 

@@ -2,6 +2,8 @@
 
 import sys
 from argparse import Namespace
+from dataclasses import asdict
+from typing import Any
 
 import orjson
 
@@ -23,7 +25,9 @@ def main(options: Namespace) -> int:
             "tier": config.tier,
             "calls": len(plan),
             "done": plan.count(Verdict.DONE),
-            "to_send": plan.todo,
+            "to_send": plan.to_send,
+            "reused": plan.count(Verdict.REUSED),
+            "reused_from": dict(planned.past.reuse.reserved) if planned.past.reuse else {},
             "edited": plan.count(Verdict.EDITED),
             "input_tokens": total.input_tokens,
             "output_tokens": total.output_tokens,
@@ -31,29 +35,39 @@ def main(options: Namespace) -> int:
             "sending_s": round(time.sending_s, 1),
             "days": time.days,
             "bound_by": time.bound_by,
+            "made_smaller": asdict(plan.shrinking),
             "models": [
                 {"model": model, "image_size": size, "calls": tally.calls, "cost_usd": tally.cost_usd}
                 for (model, size), tally in sorted(plan.tallies.items())
+                if tally.calls
             ],
         }
     sys.stdout.write(orjson.dumps(found).decode() + "\n" if options.json else _text(found))
     return ExitCode.DONE
 
 
-def _text(found: dict[str, object]) -> str:
+def _text(found: dict[str, Any]) -> str:
     lines = [
         f"{found['manifest']}: valid; {found['calls']:,} calls, {found['done']:,} done, {found['to_send']:,} to send",
     ]
     if found["edited"]:
         lines.append(f"  edited  {found['edited']:,} were done and edited since: they will be paid for again")
-    for entry in found["models"]:  # type: ignore[attr-defined] # built above
-        lines.append(f"  {entry['calls']:>6,}  {entry['model']}  {entry['image_size']}  {usd(entry['cost_usd'])}")
+    lines += [f"  reused  {count:,} from {folder}, $0" for folder, count in found["reused_from"].items()]
+    lines += [
+        f"  {entry['calls']:>6,}  {entry['model']}  {entry['image_size']}  {usd(entry['cost_usd'])}"
+        for entry in found["models"]
+    ]
     if found["to_send"]:
         free = " ($0 if the project has no billing)" if found["tier"] == "free" else ""
         lines += [
             f"  tokens  about {found['input_tokens']:,} in, {found['output_tokens']:,} out",
-            f"  cost    {usd(found['cost_usd'])} at list price{free}",  # type: ignore[arg-type] # built above
-            f"  time    tier {found['tier']}: {least_time(found['sending_s'], found['days'], found['bound_by'])}",  # type: ignore[arg-type] # built above
+            f"  cost    {usd(found['cost_usd'])} at list price{free}",
+            f"  time    tier {found['tier']}: {least_time(found['sending_s'], found['days'], found['bound_by'])}",
         ]
+    if (smaller := found["made_smaller"])["images"]:
+        before, after = smaller["size_bytes"] / 1e6, smaller["upload_bytes"] / 1e6
+        lines.append(
+            f"  inputs  {smaller['images']:,} images made smaller: about {after:,.1f} MB to send in place of {before:,.1f} MB"
+        )
     lines.append(f"  into    {found['out']}")
     return "\n".join(lines) + "\n"

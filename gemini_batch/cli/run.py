@@ -1,12 +1,13 @@
 """`run`: send what is not done yet."""
 
 import asyncio
+import resource
 import shlex
 import signal
 import sys
 from argparse import Namespace
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from gemini_batch import engine
 from gemini_batch.cli.options import output_folder, run_config
@@ -18,17 +19,22 @@ from gemini_batch.summary import Summary
 _STOP_OF_SIGNAL = {
     signal.SIGINT: Stop(StopReason.INTERRUPTED, "interrupted"),
     signal.SIGTERM: Stop(StopReason.TERMINATED, "asked to end"),
+    signal.SIGHUP: Stop(StopReason.TERMINATED, "the terminal was closed"),
 }
+# A call in flight takes a connection and two files.
+_FILES_A_CALL, _OTHER_FILES = 3, 64
 
 
 def main(options: Namespace) -> int:
     """Run a manifest; return the exit code."""
     config, out = run_config(options, needs_key=True), output_folder(options)
     again = shlex.join(["python", "-m", "gemini_batch", *options.argv])
+    _allow_open_files(_FILES_A_CALL * config.concurrency + _OTHER_FILES)
     lines = Lines(str(options.manifest), is_terminal=sys.stderr.isatty(), is_quiet=options.quiet, again=again)
     with engine.prepared(options.manifest, out, config, lines.observe) as run:
         summary = asyncio.run(_send(run, config))
-    lines.end(summary)
+    with suppress(OSError):  # whoever read our words has gone: the exit code still says how it ended
+        lines.end(summary)
     if options.json:
         sys.stdout.buffer.write(summary.json())
         sys.stdout.flush()
@@ -47,7 +53,9 @@ async def _send(run: engine.Run, config: RunConfig) -> Summary:
         elif task is not None:
             task.cancel()
 
-    for each in _STOP_OF_SIGNAL:
+    # `nohup` has hang-ups ignored, and so they stay.
+    heard = [each for each in _STOP_OF_SIGNAL if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
+    for each in heard:
         loop.add_signal_handler(each, on_signal, each)
     try:
         async with _server(config) as base_url:
@@ -57,8 +65,18 @@ async def _send(run: engine.Run, config: RunConfig) -> Summary:
             raise
         return run.summary
     finally:
-        for each in _STOP_OF_SIGNAL:
+        for each in heard:
             loop.remove_signal_handler(each)
+
+
+def _allow_open_files(wanted: int) -> None:
+    """Raise this process's limit of open files as far as it may: macOS begins with 256."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # then what is open must do; a run that has too few says so
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @asynccontextmanager

@@ -48,6 +48,8 @@ def _last_run(out: Path) -> dict[str, Any] | None:
         summary = orjson.loads((out / SUMMARY).read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):
         return None
+    if not isinstance(summary, dict) or not all(isinstance(summary.get(name), int) for name in ("left", "calls")):
+        return None
     wanted = ("manifest", "exit_code", "calls", "left", "run_again_at", "ended_at")
     return {name: summary.get(name) for name in wanted}
 

@@ -72,13 +72,29 @@ def _wrong_sums(out: Path) -> Iterator[str]:
     except orjson.JSONDecodeError:
         yield f"{SUMMARY}: is no JSON"
         return
-    run, started_at, ended_at = summary["this_run"], summary["started_at"], summary["ended_at"]
+    if (said := _said(summary)) is None:
+        yield f"{SUMMARY}: is no summary of a run"
+        return
+    finished, said_usd, started_at, ended_at = said
     costs = [row["cost_usd"] for row in read_rows(out) if started_at <= row["finished_at"] <= ended_at]
     cost_usd = sum(cost for cost in costs if cost is not None)
-    if len(costs) != run["finished"]:
-        yield f"{SUMMARY}: says that the last run finished {run['finished']:,} calls; {len(costs):,} rows do"
-    elif abs(cost_usd - run["cost_usd"]) > CENTS_OFF_USD:
-        yield f"{SUMMARY}: says ${run['cost_usd']:.6f} for the last run; its rows add up to ${cost_usd:.6f}"
+    if len(costs) != finished:
+        yield f"{SUMMARY}: says that the last run finished {finished:,} calls; {len(costs):,} rows do"
+    elif abs(cost_usd - said_usd) > CENTS_OFF_USD:
+        yield f"{SUMMARY}: says ${said_usd:.6f} for the last run; its rows add up to ${cost_usd:.6f}"
+
+
+def _said(summary: Any) -> tuple[int, float, str, str] | None:
+    """Return how many calls the last run finished, for how much, from when and to when; None where it does not say so."""
+    match summary:
+        case {
+            "this_run": {"finished": int(finished), "cost_usd": int() | float() as cost_usd},
+            "started_at": str(started_at),
+            "ended_at": str(ended_at),
+        }:
+            return finished, float(cost_usd), started_at, ended_at
+        case _:
+            return None
 
 
 def _say(words: str) -> None:

@@ -16,6 +16,7 @@ MAX_DEPTH = 240
 TOO_DEEP = f"nested too deeply; allowed: {MAX_DEPTH} levels"
 
 _ONE_OBJECT = 'a line is one whole JSON object, such as {"prompt": "A cute robot mascot"}'
+_TOO_LARGE_NUMBER = "has a number that is too large; allowed: up to 1.7e308"
 _KINDS = {
     "string_type": "a string",
     "int_type": "a whole number",
@@ -66,18 +67,27 @@ def _message(detail: ErrorDetails) -> str:
         case "extra_forbidden":
             return _unknown_field(detail["loc"])
         case "literal_error":
-            allowed = "allowed: " + choices(re.findall("'([^']*)'", context["expected"]))
+            known = re.findall("'([^']*)'", context["expected"])
+            allowed = f'must be a string: write "{found}"' if str(found) in known else f"allowed: {choices(known)}"
         case "string_too_short" | "too_short":
             allowed = "must not be empty: fill it in, or leave it out"
         case "greater_than_equal":
-            allowed = f"must be {context['ge']:,} or more"
+            allowed = f"must be {_plain(context['ge'])} or more"
         case "less_than_equal":
-            allowed = f"must be {context['le']:,} or less"
+            allowed = f"must be {_plain(context['le'])} or less"
         case "model_type" if not detail["loc"]:
             allowed = _ONE_OBJECT
+        case "list_type" if isinstance(found, str):
+            allowed = f"must be a list: write [{shown(found)}]"
+        case "string_type" if isinstance(found, int | float) and not isinstance(found, bool):
+            allowed = f'must be a string: write "{found}"'
         case kind:
             allowed = f"must be {_KINDS[kind]}" if kind in _KINDS else detail["msg"]
     return f"got {shown(found)}; {allowed}"
+
+
+def _plain(number: float) -> str:
+    return f"{int(number):,}" if number == int(number) else f"{number:,}"
 
 
 def _unknown_field(location: tuple[int | str, ...]) -> str:
@@ -98,12 +108,29 @@ def _not_json(text: bytes, error: ValueError) -> tuple[str, str]:
     except _NoNumberError as found:
         message = f"got {found}, which JSON does not have; write null, or leave it out"
     except json.JSONDecodeError as invalid:
-        message = f"not valid JSON at column {invalid.colno} ({invalid.msg}); {_ONE_OBJECT}"
+        message = _broken(text.decode(), invalid)
     except RecursionError:
         message = TOO_DEEP
     else:
-        field, message = _lone_surrogate(data) or ("", TOO_DEEP if is_too_deep(data) else f"not valid JSON: {error}")
+        field, message = _lone_surrogate(data) or ("", _unwritable(data, error))
     return field, message
+
+
+def _broken(text: str, error: json.JSONDecodeError) -> str:
+    """Return what is wrong with a line's grammar; the commonest mistakes by name."""
+    rest = text[error.pos :]
+    if "\0" in text:
+        return "has NUL bytes, as UTF-16 has; save the file as UTF-8"
+    if text in ("[", "{", "]", "}", "],", "},"):
+        return f'got {shown(text)} alone; write each job on one line of its own, without "[" and "]" around them'
+    if rest == ",":
+        return "has a comma at its end: leave it out; every line stands for itself"
+    if rest.startswith(("'", "None", "True", "False")) or text.startswith("{'"):
+        return f"got {shown(rest)} at column {error.colno}, which is Python and not JSON; {_ONE_OBJECT}"
+    found = shown(rest) if rest else "the line's end"
+    return (
+        f"got {found} at column {error.colno}, which is not valid JSON ({error.msg.removesuffix(' at')}); {_ONE_OBJECT}"
+    )
 
 
 def _lone_surrogate(data: Any) -> tuple[str, str] | None:
@@ -113,6 +140,12 @@ def _lone_surrogate(data: Any) -> tuple[str, str] | None:
             escape = f"\\u{ord(half.group()):04x}"
             return where, f"got {escape} alone, half of a character; write both halves, or the character itself"
     return None
+
+
+def _unwritable(data: Any, error: ValueError) -> str:
+    if is_too_deep(data):
+        return TOO_DEEP
+    return _TOO_LARGE_NUMBER if "infinity" in str(error) else f"not valid JSON: {error}"
 
 
 class _NoNumberError(Exception):

@@ -2,7 +2,7 @@
 
 from gemini_batch.plan.jobs import JobError, Planner, Resolve
 from gemini_batch.plan.requests import CANONICAL_TAG, canonical, image_size, input_tokens, prompt_text, request_sha256
-from gemini_batch.plan.tally import Judge, Plan, Tally, Verdict
+from gemini_batch.plan.tally import Judge, Plan, Shrinking, Tally, Verdict
 
 __all__ = [
     "CANONICAL_TAG",
@@ -11,6 +11,7 @@ __all__ = [
     "Plan",
     "Planner",
     "Resolve",
+    "Shrinking",
     "Tally",
     "Verdict",
     "canonical",

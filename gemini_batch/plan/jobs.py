@@ -167,7 +167,7 @@ def _check_images(request: Request, where: str, problems: list[Problem], line: i
     images = [part for part in request.parts if not isinstance(part, Text)]
     if len(images) > models.MAX_INPUT_IMAGES:
         problems.append(Problem(line, where, f"got {len(images)} images; allowed: {models.MAX_INPUT_IMAGES} a request"))
-    inline_bytes = sum(media.base64_bytes(image.size_bytes) for image in images if isinstance(image, InputImage))
+    inline_bytes = sum(media.base64_bytes(image.upload_bytes) for image in images if isinstance(image, InputImage))
     if inline_bytes > media.MAX_INLINE_BYTES:
         problems.append(Problem(line, where, _too_large(inline_bytes)))
 

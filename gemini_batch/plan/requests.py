@@ -17,7 +17,8 @@ def canonical(request: Request) -> bytes:
     """Return the bytes that are equal for two requests that ask one model for the same.
 
     They do not depend on the endpoint, the path of an image (its content counts), the order of modalities, or on whether a
-    default is spelt out.
+    default is spelt out. An image that is made smaller counts by the content of the original and the number of pixels: what
+    Pillow makes of it may change with its version, and nobody is to pay again for that.
     """
     form: dict[str, Any] = {"model": request.model}
     if request.raw is not None:
@@ -36,12 +37,13 @@ def canonical(request: Request) -> bytes:
     return CANONICAL_TAG + orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
 
 
-def _canonical_part(part: Part) -> dict[str, str]:
+def _canonical_part(part: Part) -> dict[str, str | int]:
     match part:
         case Text(text):
             return {"text": text}
         case InputImage():
-            return {"sha256": part.sha256}
+            size = {} if part.max_pixels is None else {"max_pixels": part.max_pixels}
+            return {"sha256": part.sha256, **size}
         case InputUri():
             return {"uri": part.uri}
 

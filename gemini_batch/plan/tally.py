@@ -9,7 +9,7 @@ from typing import TypeAlias
 from gemini_batch.plan.jobs import Planner
 from gemini_batch.plan.requests import image_size, input_tokens, request_sha256
 from gemini_batch.policy import ids, prices
-from gemini_batch.records import Job, Request
+from gemini_batch.records import InputImage, Job, Request
 
 
 class Verdict(IntEnum):
@@ -19,6 +19,7 @@ class Verdict(IntEnum):
     DONE = 1  # the newest row of its id is final, and of this very request
     EDITED = 2  # finished once, but with another request: it will be paid for again
     RETRY = 3  # not finished the last time, or asked for again
+    REUSED = 4  # answered in another output folder: copied from there, at no cost
 
 
 Judge: TypeAlias = Callable[[str, str], Verdict]
@@ -26,7 +27,7 @@ Judge: TypeAlias = Callable[[str, str], Verdict]
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Calls that are still to be made, added up.
+    """Calls that are still to be sent, added up.
 
     Attributes:
         calls: How many.
@@ -53,6 +54,21 @@ class Tally:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Shrinking:
+    """Reference images of the calls to be sent that are made smaller; one that is sent twice counts twice.
+
+    Attributes:
+        images: How many.
+        size_bytes: As they are.
+        upload_bytes: About what is sent in their place, by their share of pixels.
+    """
+
+    images: int = 0
+    size_bytes: int = 0
+    upload_bytes: int = 0
+
+
 @dataclass(slots=True)
 class _Group:
     """Calls of one model and size: what has to be counted call by call."""
@@ -69,12 +85,16 @@ class Plan:
         planner: Makes the requests.
         judge: Says of a call's id and `request_sha256` what an earlier run made of it; None when there was no earlier run,
             which saves the hashing.
+
+    Attributes:
+        shrinking: What `--max-input-pixels` saves.
     """
 
     def __init__(self, planner: Planner, judge: Judge | None = None) -> None:
         self._groups: dict[tuple[str, str], _Group] = {}
         self._planner = planner
         self._judge = judge
+        self.shrinking = Shrinking()
         self._variants = array("H")
         self._verdicts = bytearray()
 
@@ -94,13 +114,25 @@ class Plan:
         self._verdicts += verdicts
         todo = len(verdicts) - verdicts.count(Verdict.DONE)
         if todo:
+            to_send = todo - verdicts.count(Verdict.REUSED)
+            self._count_shrinking(request, to_send)
             key, tokens = (request.model, image_size(request)), input_tokens(request)
             group = self._groups.get(key)
             if group is None:
                 group = self._groups[key] = _Group()
-            group.calls += todo
-            group.input_tokens += todo * tokens
+            group.calls += to_send
+            group.input_tokens += to_send * tokens
             group.largest_input_tokens = max(group.largest_input_tokens, tokens)
+
+    def _count_shrinking(self, request: Request, times: int) -> None:
+        images = [part for part in request.parts if isinstance(part, InputImage) and part.max_pixels]
+        if images and times:
+            total = self.shrinking
+            self.shrinking = Shrinking(
+                total.images + times * len(images),
+                total.size_bytes + times * sum(image.size_bytes for image in images),
+                total.upload_bytes + times * sum(image.upload_bytes for image in images),
+            )
 
     def _verdicts_on(self, job: Job, request: Request) -> bytes:
         if self._judge is None:
@@ -114,20 +146,27 @@ class Plan:
 
     @property
     def todo(self) -> int:
-        """How many calls are to be made: all that are not done."""
+        """How many calls are not done: to be sent, or reused."""
         return len(self) - self.count(Verdict.DONE)
 
     @property
+    def to_send(self) -> int:
+        """How many calls are to be sent, and paid for."""
+        return self.todo - self.count(Verdict.REUSED)
+
+    @property
     def tallies(self) -> dict[tuple[str, str], Tally]:
-        """What is still to be made, by model and size."""
+        """What is still to be sent, by model and size; with no calls where all of them are reused."""
         return {key: self._tally(*key, group) for key, group in self._groups.items()}
 
     @property
     def total(self) -> Tally:
-        """What is still to be made, all models together; its cost is None when one of the prices is unknown."""
+        """What is still to be sent, all models together; its cost is None when one of the prices is unknown."""
         return sum(self.tallies.values(), Tally())
 
     def _tally(self, model: str, size: str, group: _Group) -> Tally:
+        if not group.calls:
+            return Tally(largest_input_tokens=group.largest_input_tokens)
         expected = prices.estimate_all(
             model, size, calls=group.calls, input_tokens=group.input_tokens, prices=self._planner.prices
         )
@@ -140,10 +179,18 @@ class Plan:
         )
 
     def pending(self) -> Iterator[tuple[int, int]]:
-        """Yield (index of the job, variant from 1) of each call to be made, in the order of the manifest."""
-        position = 0
+        """Yield (index of the job, variant from 1) of each call that is not done, in the order of the manifest.
+
+        Those to be reused come first: they wait for no quota.
+        """
+        if self.count(Verdict.REUSED):
+            yield from self._with_verdict(Verdict.REUSED)
+        yield from self._with_verdict(Verdict.NEW, Verdict.EDITED, Verdict.RETRY)
+
+    def _with_verdict(self, *verdicts: Verdict) -> Iterator[tuple[int, int]]:
+        wanted, position = bytes(verdicts), 0
         for index, variants in enumerate(self._variants):
             for variant in range(1, variants + 1):
-                if self._verdicts[position] != Verdict.DONE:
+                if self._verdicts[position] in wanted:
                     yield index, variant
                 position += 1

@@ -67,7 +67,7 @@ def _faults(job_id: str, segments: list[str]) -> Iterator[str]:
     size, longest = len(job_id.encode()), max(len(segment.encode()) for segment in segments)
     if size > MAX_ID_BYTES or longest > MAX_SEGMENT_BYTES:
         limits = f"{MAX_ID_BYTES}, and {MAX_SEGMENT_BYTES} in one part"
-        yield f"it has {size} bytes, {longest} of them in one part; allowed: {limits}"
+        yield f"it has {size} bytes, {longest} of them in one part; allowed: {limits}: choose a shorter one"
     for folder in segments[:-1]:
         if folder.casefold().endswith(_IMAGE_SUFFIXES):
             stem = folder.rpartition(".")[0]

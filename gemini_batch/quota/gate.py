@@ -5,20 +5,64 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar, assert_never
+from datetime import datetime
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, assert_never
 
 from aiolimiter import AsyncLimiter
 
 from gemini_batch.clock import Clock
 from gemini_batch.quota.bounds import SLOTS_A_MINUTE, Bounds, Weights
-from gemini_batch.quota.ledger import DayClosed, Grant, Granted, Paused
-from gemini_batch.quota.memory import MemoryLedger
+from gemini_batch.quota.ledger import DayClosed, Grant, Granted, Paused, Verdict
 from gemini_batch.records import Limits
 
 T = TypeVar("T")
 
 OnWait: TypeAlias = Callable[[str, float, str], None]
 """Told of each sleep: the model, until when on the steady clock, and why ("60 requests a minute")."""
+
+
+class Ledger(Protocol):
+    """What the gate asks of a ledger; `now_s` is the steady clock, and `utc` the wall clock of the same moment."""
+
+    blocks: ClassVar[bool]
+    """Whether a call of a method may take long, and so belongs in a thread."""
+
+    def reserve(self, model: str, weights: Weights, permits: int, now_s: float, utc: datetime) -> Verdict:
+        """Reserve the earliest slot for up to `permits` equal requests, one at least."""
+        ...
+
+    def holds(self, model: str, grant: Grant, now_s: float) -> bool:
+        """Return whether a grant, once slept for, may still be used."""
+        ...
+
+    def settle(self, model: str, grant: Grant, *, tokens: int | None = None, usd_micros: int | None = None) -> None:
+        """Put what a call really used in place of its estimate."""
+        ...
+
+    def give_back(self, model: str, grant: Grant) -> None:
+        """Return a grant whose bytes never left to its day."""
+        ...
+
+    def pause(self, model: str, until_s: float, why: str, now_s: float, *, overrun: bool = False) -> None:
+        """Send nothing of a model before `until_s`."""
+        ...
+
+    def close_day(self, model: str, now_s: float, utc: datetime, grant: Grant | None = None) -> None:
+        """Close the date of `grant`, or else of now, for a model."""
+        ...
+
+    def doubts_time(self, now_s: float, utc: datetime) -> bool:
+        """Return whether only a server can say what time it is."""
+        ...
+
+    @property
+    def wants_server_date(self) -> bool:
+        """Whether the `Date` of an answer would make the time surer; never blocks."""
+        ...
+
+    def note_server_date(self, server_at: datetime, now_s: float, utc: datetime) -> None:
+        """Take the server's time as a witness of the time."""
+        ...
 
 
 def _nobody(_model: str, _until_s: float, _why: str) -> None:
@@ -66,7 +110,7 @@ class Gate:
     for each other. Where there is no limit, nothing waits.
     """
 
-    def __init__(self, ledger: MemoryLedger, limits: Limits, clock: Clock, on_wait: OnWait = _nobody) -> None:
+    def __init__(self, ledger: Ledger, limits: Limits, clock: Clock, on_wait: OnWait = _nobody) -> None:
         """Make a gate; it holds nothing that would need closing.
 
         Args:
@@ -83,6 +127,8 @@ class Gate:
         self._gap_s = bounds.gap_s
         # What comes in one slot at an even pace; a whole line of callers when nothing paces them.
         self._most_permits = None if calls_a_minute is None else -(-calls_a_minute // SLOTS_A_MINUTE)
+        counted = (limits.tokens_per_min, limits.usd_per_10min, limits.usd_per_day)
+        self._settles = any(limit is not None for limit in counted)
         self._lines: dict[str, _Line] = {}
 
     async def acquire(self, model: str, weights: Weights, stop: asyncio.Event) -> Grant | DayClosed | None:
@@ -136,17 +182,18 @@ class Gate:
         Cancellation: safe; the ledger is told all the same.
         """
         self._line(model).reserved = None
-        utc = self._clock.utc()
-        await self._ask(lambda: self._ledger.close_day(model, utc, grant))
+        now_s, utc = self._clock.steady_s(), self._clock.utc()
+        await self._ask(lambda: self._ledger.close_day(model, now_s, utc, grant))
 
     async def settle(
         self, model: str, grant: Grant, *, tokens: int | None = None, usd_micros: int | None = None
     ) -> None:
-        """Put what a call really used in place of its estimate; None leaves the estimate.
+        """Put what a call really used in place of its estimate; None leaves the estimate. Where nothing limits it, this is nothing.
 
         Cancellation: safe; the ledger is told all the same.
         """
-        await self._ask(lambda: self._ledger.settle(model, grant, tokens=tokens, usd_micros=usd_micros))
+        if self._settles:
+            await self._ask(lambda: self._ledger.settle(model, grant, tokens=tokens, usd_micros=usd_micros))
 
     async def give_back(self, model: str, grant: Grant) -> None:
         """Return a grant whose bytes never left to its day.
@@ -154,6 +201,23 @@ class Gate:
         Cancellation: safe; the ledger is told all the same.
         """
         await self._ask(lambda: self._ledger.give_back(model, grant))
+
+    async def doubts_time(self) -> bool:
+        """Return whether a server should be asked for the time before anything is sent.
+
+        Cancellation: safe; nothing changes.
+        """
+        now_s, utc = self._clock.steady_s(), self._clock.utc()
+        return await self._ask(lambda: self._ledger.doubts_time(now_s, utc))
+
+    async def note_server_date(self, server_at: datetime) -> None:
+        """Tell the ledger the server's time of this moment, if it wants to know; without waiting if it does not.
+
+        Cancellation: safe; the ledger is told all the same.
+        """
+        if self._ledger.wants_server_date:
+            now_s, utc = self._clock.steady_s(), self._clock.utc()
+            await self._ask(lambda: self._ledger.note_server_date(server_at, now_s, utc))
 
     # --- the first in line --------------------------------------------------------------------------------------------
 

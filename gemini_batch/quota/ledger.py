@@ -17,6 +17,9 @@ ZONE = "America/Los_Angeles"
 """Where a day of the quota begins: requests a day are counted from midnight Pacific time,
 https://ai.google.dev/gemini-api/docs/rate-limits (collected 2026-11-22)."""
 
+UNKNOWN = 10**15
+"""More than any limit: what counts as used when nobody knows."""
+
 _MAX_LEVEL = 3
 _LEVEL_SLOTS = 10 * SLOTS_A_MINUTE
 
@@ -70,10 +73,17 @@ Verdict: TypeAlias = Granted | Paused | DayClosed
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What counts against a limit at a moment; dollars in millionths."""
+    """What counts against a limit at a moment.
+
+    Attributes:
+        bound: The limit.
+        used: How much of it; dollars in millionths. More than it when nobody knows.
+        frees_in_s: In how many seconds nothing of this counts any more, or the day begins anew.
+    """
 
     bound: Bound
     used: int
+    frees_in_s: float = 0.0
 
 
 class ModelQuota:
@@ -107,7 +117,9 @@ class ModelQuota:
 
     # --- the decision -------------------------------------------------------------------------------------------------
 
-    def reserve(self, weights: Weights, permits: int, now_s: float, utc: datetime) -> Verdict:
+    def reserve(
+        self, weights: Weights, permits: int, now_s: float, utc: datetime, rival: datetime | None = None
+    ) -> Verdict:
         """Reserve the earliest slot for up to `permits` equal requests.
 
         Args:
@@ -115,6 +127,7 @@ class ModelQuota:
             permits: How many are wanted, from 1; one at least is granted, and no more than fit the slot of the first.
             now_s: The steady clock.
             utc: The wall clock, of the same moment.
+            rival: What else the time may be: then the request counts on the dates of both.
 
         Raises:
             ValueError: One request is larger than a limit.
@@ -124,7 +137,7 @@ class ModelQuota:
         self._narrow(self._last)
         slot, why = self._earliest(weights)
         at_s, end_s = max(now_s, slot * self._slot_s), (slot + 1) * self._slot_s + self._half_guard_s
-        days = self._days.dates(utc + timedelta(seconds=at_s - now_s), end_s - at_s)
+        days = self._dates(utc, rival, at_s - now_s, end_s - at_s)
         if (closed := self._closed(weights, days)) is not None:
             return closed
         if self.is_paused(now_s):
@@ -194,21 +207,44 @@ class ModelQuota:
         """
         self._days.close((grant.days if grant else self._days.dates(utc, 0.0))[0])
 
+    def assume_full(self, now_s: float, utc: datetime) -> None:
+        """Count every window, and the date, as used up at a moment: what was used is not known any more.
+
+        Whatever the limits are, and also those of a later run: none is so large.
+        """
+        self._last = self._slot(now_s)
+        for _, window in self._windows:
+            window.add(UNKNOWN, self._last, self._guard)
+        self._days.add((UNKNOWN,) * len(self.bounds.day), self._days.dates(utc, 0.0))
+
     # --- for people ---------------------------------------------------------------------------------------------------
 
     def used(self, now_s: float, utc: datetime) -> tuple[Used, ...]:
         """Return what counts against each limit now, those that are no limit included."""
         today = self._days.dates(utc, 0.0)[-1]
-        slot = max(self._slot(now_s), self._last)
-        windows = tuple(Used(bound, window.used(slot, self._guard)) for bound, window in self._windows)
-        return windows + tuple(Used(bound, self._days.used(i, today)) for i, bound in enumerate(self.bounds.day))
+        slot, guard = max(self._slot(now_s), self._last), self._guard
+        next_day_s = (self._days.opens_at(today + 1) - utc).total_seconds()
+        return (
+            *(
+                Used(bound, window.used(slot, guard), max(0.0, window.frees(guard) * self._slot_s - now_s))
+                for bound, window in self._windows
+            ),
+            *(Used(bound, self._days.used(i, today), next_day_s) for i, bound in enumerate(self.bounds.day)),
+        )
 
-    def day_left(self, weights: Weights, utc: datetime) -> int | None:
-        """Return how many calls of these weights today still takes, None if any number."""
-        days = self._days.dates(utc, 0.0)
-        if self._days.is_closed(days[-1]):
+    def pause_left(self, now_s: float) -> tuple[float, str]:
+        """Return for how many seconds nothing is sent, and why; 0 when there is no pause."""
+        return max(0.0, self._paused * self._slot_s - now_s), self._paused_why
+
+    def is_day_closed(self, utc: datetime) -> bool:
+        """Return whether the server said that today's quota is used up."""
+        return self._days.is_closed(self._days.dates(utc, 0.0)[-1])
+
+    def day_left(self, weights: Weights, utc: datetime, rival: datetime | None = None) -> int | None:
+        """Return how many calls of these weights today still takes, None if any number; `rival` as for `reserve`."""
+        if self.is_day_closed(utc):
             return 0
-        return min(self._fits_days(weights, days), default=None)
+        return min(self._fits_days(weights, self._dates(utc, rival)), default=None)
 
     # --- state --------------------------------------------------------------------------------------------------------
 
@@ -248,6 +284,12 @@ class ModelQuota:
     @property
     def _guard(self) -> int:
         return self._least_guard << self._level
+
+    def _dates(
+        self, utc: datetime, rival: datetime | None, after_s: float = 0.0, length_s: float = 0.0
+    ) -> tuple[int, ...]:
+        moments = [moment + timedelta(seconds=after_s) for moment in (utc, rival) if moment]
+        return tuple(sorted({day for moment in moments for day in self._days.dates(moment, length_s)}))
 
     def _slot(self, now_s: float) -> int:
         return math.floor(now_s / self._slot_s)

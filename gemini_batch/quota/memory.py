@@ -17,6 +17,9 @@ class MemoryLedger:
     blocks: ClassVar[bool] = False
     """Whether a call of a method may take long, and so belongs in a thread."""
 
+    wants_server_date: ClassVar[bool] = False
+    """It lives for one run only, and goes by the wall clock."""
+
     def __init__(self, limits: Limits, *, guard_s: float = GUARD_S, zone: str = ZONE) -> None:
         """Make a ledger of which nothing is used.
 
@@ -54,15 +57,22 @@ class MemoryLedger:
         """Send nothing of a model before `until_s`; `overrun` after a 429 of the minute widens the guard."""
         self._of(model).pause(until_s, why, now_s, overrun=overrun)
 
-    def close_day(self, model: str, utc: datetime, grant: Grant | None = None) -> None:
-        """Close the date of `grant`, or else of `utc`, for a model."""
+    def close_day(self, model: str, now_s: float, utc: datetime, grant: Grant | None = None) -> None:
+        """Close the date of `grant`, or else of now, for a model."""
         self._of(model).close_day(utc, grant)
+
+    def note_server_date(self, server_at: datetime, now_s: float, utc: datetime) -> None:
+        """Do nothing."""
+
+    def doubts_time(self, now_s: float, utc: datetime) -> bool:
+        """Return False: the clocks of one process are believed."""
+        return False
 
     def used(self, model: str, now_s: float, utc: datetime) -> tuple[Used, ...]:
         """Return what counts against each limit of a model now."""
         return self._of(model).used(now_s, utc)
 
-    def day_left(self, model: str, weights: Weights, utc: datetime) -> int | None:
+    def day_left(self, model: str, weights: Weights, now_s: float, utc: datetime) -> int | None:
         """Return how many calls of these weights today still takes, None if any number."""
         return self._of(model).day_left(weights, utc)
 

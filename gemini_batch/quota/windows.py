@@ -62,6 +62,11 @@ class Window:
             total -= used
         return total
 
+    def frees(self, guard: int) -> int:
+        """Return the first of the model's slots against which nothing counts that is counted now; 0 when nothing is."""
+        last = max((slot for slot, weight in self._used if weight), default=None)
+        return 0 if last is None else (last + self._reach(guard) + 1) * self._stride
+
     def add(self, weight: int, slot: int, guard: int) -> None:
         """Count `weight` in the model's slot `slot`, which is not before the last one."""
         self._forget(slot, guard)

@@ -2,12 +2,13 @@
 
 import asyncio
 import email.utils
+import errno
 import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol, Self
 
 import aiohttp
@@ -34,6 +35,10 @@ class Incoming(Protocol):
 
     def open_image(self, index: int, /) -> ImageSink:
         """Open the file of the image that arrives as the `index`-th."""
+        ...
+
+    def keep(self, skeleton: bytes, /) -> None:
+        """Take what came beside the images: the answer is whole, and is to survive a kill from here on. Raises nothing."""
         ...
 
     def arrived(self) -> tuple[IncomingImage, ...]:
@@ -102,17 +107,34 @@ class Transport:
         timing = Timing(sent_at, self._clock.utc(), self._clock.steady_s() - started_s)
         return Sent(answer, timing)
 
+    async def server_date(self) -> datetime | None:
+        """Ask the server what time it is, by a request that costs nothing; None if it does not say.
+
+        Cancellation: safe; nothing is billed.
+        """
+        try:
+            async with asyncio.timeout(self._config.timeouts.connect_s):
+                response = await self._pool.head(self._base_url, allow_redirects=False)
+                response.release()
+                return _http_date(response.headers.get("Date"))
+        except (TimeoutError, aiohttp.ClientError):
+            return None
+
+    @property
+    def _pool(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("the transport is used outside its `async with`")
+        return self._session
+
     async def _exchange(
         self, call: Call, upload: Upload, segments: tuple[wire.Segment, ...], incoming: Incoming
     ) -> Answer | Failure:
-        if self._session is None:
-            raise RuntimeError("the transport is used outside its `async with`")
         url = URL(wire.url(self._base_url, call.request.model), encoded=True)
         if self._config.auth == "query":
             url = url.update_query(key=self._config.api_key)
         response: aiohttp.ClientResponse | None = None
         try:
-            response = await self._session.post(
+            response = await self._pool.post(
                 url,
                 data=upload.stream(),
                 headers={"Content-Length": str(wire.content_length(segments))},
@@ -132,11 +154,11 @@ class Transport:
                 response.release()
 
     async def _receive(self, response: aiohttp.ClientResponse, incoming: Incoming) -> Answer | Failure:
-        server_at = _http_date(response.headers.get("Date"))
+        server_at, dated_s = _http_date(response.headers.get("Date")), self._clock.steady_s()
         if not 200 <= response.status < 300:
             body = await self._error_body(response)
             wait_s = _retry_after_s(response.headers.get("Retry-After"), self._clock.utc())
-            return Answer(response.status, self._redacted(body), (), wait_s, server_at)
+            return Answer(response.status, self._redacted(body), (), wait_s, self._later(server_at, dated_s))
         sieve = Sieve(incoming.open_image)
         async with asyncio.timeout(None) as patience:
             while not sieve.is_whole:
@@ -147,8 +169,13 @@ class Transport:
                 with _disk_errors():
                     sieve.feed(chunk)
         skeleton = self._redacted(sieve.finish())
+        incoming.keep(skeleton)
         with _disk_errors():
-            return Answer(response.status, skeleton, incoming.arrived(), None, server_at)
+            return Answer(response.status, skeleton, incoming.arrived(), None, self._later(server_at, dated_s))
+
+    def _later(self, server_at: datetime | None, dated_s: float) -> datetime | None:
+        """Return what the server's clock says by now: an answer streams for a while after it was dated."""
+        return None if server_at is None else server_at + timedelta(seconds=self._clock.steady_s() - dated_s)
 
     async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
@@ -198,6 +225,9 @@ class Transport:
     def _disconnected(self, error: Exception, upload: Upload) -> Failure:
         if upload.changed:
             return self._failure(FailureKind.INPUT_CHANGED, upload.changed, may_be_billed=False)
+        if getattr(error, "errno", None) in {errno.EMFILE, errno.ENFILE}:
+            message = "too many open files: raise the limit (ulimit -n), or have less in flight by --concurrency"
+            return self._failure(FailureKind.STORAGE, message, may_be_billed=False)
         detail = str(error) or type(error).__name__
         if not upload.has_started:
             message = f"no connection to {self._base_url}: {detail}"

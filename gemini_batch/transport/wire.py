@@ -66,8 +66,9 @@ def _part(part: Part) -> Iterator[Segment]:
             data = {"mimeType": part.mime_type, "fileUri": part.uri} if part.mime_type else {"fileUri": part.uri}
             yield orjson.dumps({"fileData": data})
         case InputImage():
-            yield b'{"inlineData":{"mimeType":' + orjson.dumps(part.mime_type) + b',"data":"'
-            yield part
+            sent = part.smaller or part
+            yield b'{"inlineData":{"mimeType":' + orjson.dumps(sent.mime_type) + b',"data":"'
+            yield sent
             yield b'"}}'
 
 

@@ -8,12 +8,13 @@
 """
 
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 import pytest
 
+from gemini_batch.quota import gate
 from gemini_batch.quota.bounds import Weights
-from gemini_batch.quota.ledger import DayClosed, Granted, Paused, Verdict
-from gemini_batch.quota.memory import MemoryLedger
+from gemini_batch.quota.ledger import DayClosed, Granted, Paused, Used, Verdict
 from gemini_batch.records import Limits
 
 NOON = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
@@ -22,6 +23,18 @@ CYCLE_S = 61.25  # 60 s, the guard of 1 s, and a slot of 0.25 s
 T0 = 1_000_000.0
 PICTURE = Weights()
 M = "gemini-3-pro-image-preview"
+
+
+class Ledger(gate.Ledger, Protocol):
+    """What the gate asks of a ledger, and what people do."""
+
+    def used(self, model: str, now_s: float, utc: datetime) -> tuple[Used, ...]:
+        """Return what counts against each limit of a model now."""
+        ...
+
+    def day_left(self, model: str, weights: Weights, now_s: float, utc: datetime) -> int | None:
+        """Return how many calls of these weights today still takes, None if any number."""
+        ...
 
 
 def granted(verdict: Verdict) -> Granted:
@@ -33,12 +46,12 @@ def granted(verdict: Verdict) -> Granted:
 class LedgerContract:
     """The promises of a ledger."""
 
-    def make(self, limits: Limits) -> MemoryLedger:
+    def make(self, limits: Limits) -> Ledger:
         """Return an empty ledger."""
         raise NotImplementedError
 
     def ask(
-        self, ledger: MemoryLedger, after_s: float = 0.0, weights: Weights = PICTURE, permits: int = 1, model: str = M
+        self, ledger: Ledger, after_s: float = 0.0, weights: Weights = PICTURE, permits: int = 1, model: str = M
     ) -> Verdict:
         """Reserve at a moment after the start."""
         return ledger.reserve(model, weights, permits, T0 + after_s, NOON + timedelta(seconds=after_s))
@@ -140,7 +153,7 @@ class LedgerContract:
     def test_server_closes_the_day(self) -> None:
         """A 429 of the day closes the day, whatever this ledger counted."""
         ledger = self.make(Limits())
-        ledger.close_day(M, NOON)
+        ledger.close_day(M, T0, NOON)
 
         assert DayClosed(NEXT_DAY, "the server closed the day") == self.ask(ledger)
 
@@ -149,7 +162,7 @@ class LedgerContract:
         ledger = self.make(Limits())
         grant = granted(self.ask(ledger)).grant
         hours_s = (NEXT_DAY - NOON).total_seconds() + 20
-        ledger.close_day(M, NOON + timedelta(seconds=hours_s), grant)
+        ledger.close_day(M, T0 + hours_s, NOON + timedelta(seconds=hours_s), grant)
 
         granted(self.ask(ledger, hours_s))
 
@@ -166,7 +179,7 @@ class LedgerContract:
         ledger = self.make(Limits())
         grant = granted(self.ask(ledger)).grant
         ledger.pause("paused", T0 + 1.0, "why", T0)
-        ledger.close_day("closed", NOON)
+        ledger.close_day("closed", T0, NOON)
 
         assert ledger.holds(M, grant, T0)
         assert not ledger.holds("paused", grant, T0)
@@ -227,4 +240,4 @@ class LedgerContract:
             "1,500 requests a day": 2,
             "any dollars a day": 10,
         }
-        assert ledger.day_left(M, PICTURE, NOON) == 1498
+        assert ledger.day_left(M, PICTURE, T0, NOON) == 1498

@@ -3,6 +3,7 @@ import random
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import pytest
@@ -12,6 +13,7 @@ from gemini_batch.quota.bounds import Weights
 from gemini_batch.quota.gate import Gate
 from gemini_batch.quota.ledger import DayClosed, Grant, Verdict
 from gemini_batch.quota.memory import MemoryLedger
+from gemini_batch.quota.sqlite import SqliteLedger
 from gemini_batch.records import Limits
 from tests.quota.contract import CYCLE_S, NEXT_DAY, PICTURE, M
 from tests.quota.servers import BucketServer, FixedMinuteServer, Server, SlidingServer
@@ -397,6 +399,44 @@ def test_settling_and_giving_back_reach_the_ledger() -> None:
 
     used = run(scenario)
     assert (used["100 tokens a minute"], used["9 requests a day"], used["any dollars in ten minutes"]) == (12, 1, 3)
+
+
+def test_settling_what_is_not_limited_is_nothing() -> None:
+    """Without a limit on tokens or dollars the ledger is not asked to settle, nor for a Date that it does not want."""
+
+    async def scenario(clock: Clock) -> int:
+        asked, ledger = 0, BlockingLedger(Limits(requests_per_min=60))
+
+        async def count(function: Callable[[], T], /) -> T:
+            nonlocal asked
+            asked += 1
+            return function()
+
+        gate = Gate(ledger, ledger.limits, replace(clock, run_blocking=count))
+        await gate.settle(M, await granted(gate), tokens=7, usd_micros=3)
+        await gate.note_server_date(clock.utc())
+        return asked
+
+    assert run(scenario) == 1
+
+
+def test_server_dates_reach_a_ledger_that_wants_them(tmp_path: Path) -> None:
+    """The server's time of an answer goes to the ledger until it is sure of the time."""
+
+    async def scenario(clock: Clock) -> list[bool]:
+        limits = Limits(requests_per_day=9)
+        path = tmp_path / "quota.sqlite"
+        with SqliteLedger(
+            path, limits, endpoint="server", project="test", boot="virtual", steady_s=clock.steady_s
+        ) as ledger:
+            gate, wanted = Gate(ledger, limits, clock), [ledger.wants_server_date]
+            for _ in range(2):
+                await granted(gate)
+                await gate.note_server_date(clock.utc())
+                wanted.append(ledger.wants_server_date)
+        return wanted
+
+    assert run(scenario) == [True, False, False]
 
 
 def test_too_heavy_a_call_leaves_the_line() -> None:

@@ -4,6 +4,7 @@ import errno
 import gzip
 import html
 import io
+import itertools
 import json
 import os
 import random
@@ -90,6 +91,9 @@ class Images:
         self.sinks.append(self._open_sink())
         return self.sinks[-1]
 
+    def keep(self, skeleton: bytes, /) -> None:
+        """Keep nothing."""
+
     def arrived(self) -> tuple[IncomingImage, ...]:
         """Return what came."""
         return tuple(IncomingImage(sink.getvalue().decode("latin-1"), 0, "", b"") for sink in self.sinks)
@@ -110,11 +114,11 @@ def image_of(file: Path) -> InputImage:
 
 
 @asynccontextmanager
-async def opened(base_url: str, **settings: Any) -> AsyncIterator[Transport]:
+async def opened(base_url: str, clock: Clock | None = None, **settings: Any) -> AsyncIterator[Transport]:
     """Open a transport with short timeouts."""
     defaults: dict[str, Any] = {"api_key": KEY, "timeouts": short(), "concurrency": 2}
     config = RunConfig("free", Limits(), base_url, base_url, MODEL, **(defaults | settings))
-    async with Transport(config, base_url, Clock()) as transport:
+    async with Transport(config, base_url, clock or Clock()) as transport:
         yield transport
 
 
@@ -503,7 +507,7 @@ async def test_a_no_is_an_answer(status: int) -> None:
     headers = {"Location": "https://elsewhere.test/", "Retry-After": "7", "Date": "Sun, 22 Nov 2026 12:00:00 GMT"}
     with aioresponses() as server:
         server.post(base_url + PATH, status=status, body=b'{"error":{}}', headers=headers)
-        answer = await send(base_url)
+        answer = await send(base_url, clock=Clock(steady_s=lambda: 0.0))
         assert len(server.requests) == 1
 
     if status == 204:
@@ -511,6 +515,31 @@ async def test_a_no_is_an_answer(status: int) -> None:
     else:
         expected = Answer(status, b'{"error":{}}', (), 7.0, NOON)
     assert expected == answer
+
+
+async def test_the_date_of_an_answer_is_told_as_of_its_end() -> None:
+    """An answer streams for a while after the server dated it: what is told is the server's time by now."""
+    base_url = "https://api.test"
+    ticks = itertools.count(step=20)
+    with aioresponses() as server:
+        server.post(base_url + PATH, status=503, headers={"Date": "Sun, 22 Nov 2026 12:00:00 GMT"})
+        answer = await send(base_url, clock=Clock(steady_s=lambda: float(next(ticks))))
+
+    assert isinstance(answer, Answer)
+    assert answer.server_at == NOON + timedelta(seconds=20)
+
+
+async def test_a_server_can_be_asked_for_the_time_alone() -> None:
+    """Whatever its status, its Date is the answer; a server that is not there, or says none, gives None."""
+    base_url = "https://api.test"
+    with aioresponses() as server:
+        server.head(base_url, status=404, headers={"Date": "Sun, 22 Nov 2026 12:00:00 GMT"})
+        server.head(base_url, status=200)
+        server.head(base_url, exception=aiohttp.ClientConnectionError())
+        async with opened(base_url) as transport:
+            told = [await transport.server_date() for _ in range(3)]
+
+    assert told == [NOON, None, None]
 
 
 @pytest.mark.parametrize("status", ["301 X", "302 X", "303 X", "307 X", "308 X"])

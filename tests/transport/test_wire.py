@@ -1,5 +1,6 @@
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,16 @@ def test_each_use_case_is_sent_as_documented(name: str) -> None:
     body = sent(request)
 
     assert expected == json.loads(body)
+    assert len(body) == wire.content_length(wire.body(request))
+
+
+def test_a_smaller_copy_is_sent_in_place_of_its_original() -> None:
+    """Type, content and length are the copy's."""
+    request = Request(MODEL, (replace(PERSON_1, max_pixels=1, smaller=PHOTO),))
+
+    body = sent(request)
+
+    assert json.loads(body)["contents"][0]["parts"] == [inline(PHOTO)]
     assert len(body) == wire.content_length(wire.body(request))
 
 

@@ -1,12 +1,15 @@
-"""Reference images: what a manifest names is looked up, recognised by its bytes and hashed, once a file."""
+"""What a manifest names is looked up, recognised by its bytes and hashed, once a file."""
 
 import hashlib
 import re
 from os import fstat, stat_result
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
+from gemini_batch.inputs import shrink
+from gemini_batch.inputs.faults import InputImageError
 from gemini_batch.policy import media
 from gemini_batch.policy.wording import choices, shown
 from gemini_batch.records import InputImage, InputUri
@@ -16,11 +19,20 @@ MAX_REMEMBERED = 40_000
 
 _ADVICE = "upload it with the Files API and give its https:// URI"
 _FORMATS = choices(mime_type.removeprefix("image/") for mime_type in media.EXTENSIONS)
+_OTHER_KINDS = (
+    (b"%pdf", "a PDF"),
+    (b"<svg", "an SVG"),
+    (b"<?xml", "XML, an SVG perhaps"),
+    (b"<!doctype", "a web page"),
+    (b"<html", "a web page"),
+    (b"bm", "a BMP"),
+    (b"ii*\0", "a TIFF"),
+    (b"mm\0*", "a TIFF"),
+    (b"8bps", "a Photoshop file"),
+    (b"pk\3\4", "a ZIP file"),
+    (b"version https://git-lfs", "a pointer of Git LFS, which stands for a file that was not fetched (git lfs pull)"),
+)
 _is_uri = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", re.ASCII).match
-
-
-class InputImageError(ValueError):
-    """A reference image can't be used; the text says what was found, and what to do."""
 
 
 class Inputs:
@@ -28,10 +40,12 @@ class Inputs:
 
     Args:
         base: The folder that relative paths start from: the manifest's.
+        max_pixels: Images with more pixels are to be sent with at most so many; None is never.
     """
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, max_pixels: int | None = None) -> None:
         self._base = base.absolute()
+        self._max_pixels = max_pixels
         self._known: dict[str, tuple[tuple[int, int, int], InputImage]] = {}
 
     def resolve(self, path: str) -> InputImage | InputUri:
@@ -49,13 +63,14 @@ class Inputs:
             known = self._known.get(path)
             if known and known[0] == identity:
                 return known[1]
-            image = _image(path, file, status)
+            image = _image(path, file, status, self._max_pixels)
         except ValueError as error:
             if isinstance(error, InputImageError):
                 raise
-            raise InputImageError(f"got {shown(path)}; a path has no NUL in it") from None
+            raise InputImageError(f"got {shown(path)}; a path can't have the character U+0000: leave it out") from None
         except FileNotFoundError:
-            raise InputImageError(f"got {shown(path)}; there is no such file: looked for {file}") from None
+            advice = '; "~" is not the home folder here: write the whole path' if path.startswith("~") else ""
+            raise InputImageError(f"got {shown(path)}; there is no such file: looked for {file}{advice}") from None
         except OSError as error:
             raise InputImageError(f"got {shown(path)}; can't be read: {error.strerror} ({file})") from None
         self._remember(path, identity, image)
@@ -86,35 +101,72 @@ def _uri(uri: str) -> InputUri:
     return InputUri(uri=uri, mime_type=media.guess_mime_type(parts.path))
 
 
-def _image(path: str, file: Path, status: stat_result) -> InputImage:
+def _image(path: str, file: Path, status: stat_result, max_pixels: int | None) -> InputImage:
     """Recognise and hash a file."""
     if S_ISDIR(status.st_mode):
         raise InputImageError(f"got {shown(path)}; is a folder: name the files in it")
     if not S_ISREG(status.st_mode):
-        raise InputImageError(f"got {shown(path)}; is not a regular file")
+        raise InputImageError(f"got {shown(path)}; is not a regular file: save it as one first")
     if status.st_size == 0:
-        raise InputImageError(f"got {shown(path)}; the file is empty")
-    if media.base64_bytes(status.st_size) > media.MAX_INLINE_BYTES:
-        raise InputImageError(
-            f"got {shown(path)} of {status.st_size / 1e6:,.1f} MB; allowed: {media.MAX_INLINE_BYTES // 1_000_000} MB a request, "
-            f"of which base64 takes a quarter: make it smaller, or {_ADVICE}"
-        )
+        raise InputImageError(f"got {shown(path)}; the file is empty: save it again, or leave it out")
+    if max_pixels is None:
+        _check_size(path, status.st_size)  # unread
     with file.open("rb") as stream:
         head = stream.read(media.HEAD_BYTES)
         mime_type = media.sniff(head)
         if mime_type is None:
-            begins = head[:8].hex(" ")
-            raise InputImageError(f"got {shown(path)}; not an image (it begins {begins}); allowed: {_FORMATS}")
+            raise InputImageError(
+                f"got {shown(path)}; is {_other_kind(head)}; allowed: {_FORMATS}: save it as one of these"
+            )
+        size = _too_many_pixels(path, stream, mime_type, max_pixels)
         stream.seek(0)
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         after = fstat(stream.fileno())
     if (after.st_size, after.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
         raise InputImageError(f"got {shown(path)}; changed while it was read: run again when it is complete")
-    return InputImage(
+    image = InputImage(
         path=path,
         file=str(file),
         mime_type=mime_type,
         size_bytes=status.st_size,
         mtime_ns=status.st_mtime_ns,
         sha256=sha256,
+        width=size and size[0],
+        height=size and size[1],
+        max_pixels=size and max_pixels,
     )
+    _check_size(path, image.upload_bytes)
+    return image
+
+
+def _too_many_pixels(path: str, stream: BinaryIO, mime_type: str, max_pixels: int | None) -> tuple[int, int] | None:
+    """Return width and height of an image that is to be made smaller; None when it is sent as it is."""
+    size = shrink.pixels(stream, mime_type) if max_pixels else None
+    if size is None or max_pixels is None or size[0] * size[1] <= max_pixels:
+        return None
+    if size[0] * size[1] > shrink.MAX_SOURCE_PIXELS:
+        raise InputImageError(
+            f"got {shown(path)} of {size[0]:,} by {size[1]:,} pixels; --max-input-pixels can make images of up to "
+            f"{shrink.MAX_SOURCE_PIXELS // 1_000_000} million pixels smaller: do it yourself, or {_ADVICE}"
+        )
+    return size
+
+
+def _check_size(path: str, size_bytes: int) -> None:
+    if media.base64_bytes(size_bytes) > media.MAX_INLINE_BYTES:
+        raise InputImageError(
+            f"got {shown(path)} of {size_bytes / 1e6:,.1f} MB; allowed: {media.MAX_INLINE_BYTES * 3 // 4_000_000} MB, which are "
+            f"{media.MAX_INLINE_BYTES // 1_000_000} MB in the request: make it smaller, or {_ADVICE}"
+        )
+
+
+def _other_kind(head: bytes) -> str:
+    """Return what a file is that is no image of ours, as well as its first bytes tell."""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for magic, kind in _OTHER_KINDS:
+        if text.startswith(magic):
+            return kind
+    begins = (
+        shown(head[:8].decode("ascii")) if head[:8].isascii() and head[:8].decode().isprintable() else head[:8].hex(" ")
+    )
+    return f"no image: it begins {begins}"

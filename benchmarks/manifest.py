@@ -1,0 +1,156 @@
+"""How long a long manifest takes until its first request is sent, and how much memory: new, and with 99 % of it done."""
+
+import asyncio
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import orjson
+from measure import FOLDER, Goal, Report, Round, arguments, median, peak_rss_bytes, server, workplace
+
+MODEL = "gemini-3-pro-image-preview"
+KEY = "no-key-is-needed"
+COLUMNS: dict[str, Callable[[Sequence[Round]], str]] = {
+    "s to the first request": lambda rounds: f"{median(rounds, 'first_request_s'):.2f}",
+    "CPU s": lambda rounds: f"{median(rounds, 'cpu_s'):.2f}",
+    "peak RSS MB": lambda rounds: f"{median(rounds, 'peak_rss_mb'):.0f}",
+    "manifest MB": lambda rounds: f"{median(rounds, 'manifest_mb'):.0f}",
+    "results MB": lambda rounds: f"{median(rounds, 'results_mb'):.0f}",
+}
+
+
+def write_manifest(path: Path, lines: int) -> None:
+    """Write jobs such as people have; every second one leaves its id to be derived."""
+    with path.open("wb") as file:
+        for number in range(lines):
+            job = {
+                "prompt": f"A cute robot mascot of the series {number % 1000}, number {number}, on a plain background",
+                "aspect_ratio": ("1:1", "16:9", "4:5")[number % 3],
+                "image_size": "2K",
+                "metadata": {"sku": f"SKU-{number:07}"},
+            }
+            if number % 2:
+                job["id"] = f"series-{number % 1000}/robot-{number}"
+            file.write(orjson.dumps(job, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def write_results(folder: Path, manifest: Path, out: Path, endpoint: str, share: float) -> None:
+    """Write the rows of a run that was stopped after this share, each as a real run wrote one."""
+    from gemini_batch.inputs import Inputs
+    from gemini_batch.manifest import Manifest
+    from gemini_batch.plan import Planner, request_sha256
+    from gemini_batch.results import FILE_NAME
+    from gemini_batch.store import Store
+
+    row = orjson.loads(_one_row(folder, endpoint))
+    planner = Planner(MODEL, Inputs(folder).resolve)
+    with Manifest(manifest) as jobs, (out / FILE_NAME).open("wb") as file:
+        every = round(1 / (1 - share))
+        for index, job in jobs.scan():
+            if index % every == every - 1:
+                continue
+            request = planner.request(job, index)
+            row |= {"id": job.id, "line": index + 1, "prompt": job.prompt, "metadata": job.metadata}
+            row["request_sha256"] = request_sha256(request)
+            row["images"][0] |= {"path": f"images/{job.id}.png", "sha256": row["request_sha256"]}
+            file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+        size_bytes = file.tell()
+    store = Store(out)
+    store.private.mkdir(exist_ok=True)
+    store.note_durable(size_bytes)
+
+
+def _one_row(folder: Path, endpoint: str) -> bytes:
+    """Return a row as the engine writes it."""
+    from gemini_batch.config import RunConfig
+    from gemini_batch.engine import prepared
+    from gemini_batch.records import Limits
+
+    config = RunConfig("benchmark", Limits(), endpoint, None, MODEL, KEY)
+
+    manifest = folder / "one.jsonl"
+    write_manifest(manifest, 1)
+    with server() as url, prepared(manifest, folder / "one.out", config, lambda _: None) as run:
+        asyncio.run(run.send(url))
+    return (folder / "one.out" / "results.jsonl").read_bytes()
+
+
+def first_request(manifest: Path, out: Path, listening: socket.socket) -> Round:
+    """Run the command, as people do, until its first request arrives."""
+    port = listening.getsockname()[1]
+    command = [sys.executable, "-m", "gemini_batch", "run", str(manifest), "--out", str(out), "--quiet"]
+    # One call at a time: no second connection waits for the next round.
+    command += ["--rpm", "100000", "--rpd", "100000000", "--concurrency", "1", "--base-url", f"http://127.0.0.1:{port}"]
+    state = out.with_suffix(".state")
+    environment = os.environ | {"GEMINI_API_KEY": KEY, "GEMINI_BATCH_STATE_DIR": str(state)}
+    started_s = time.perf_counter()
+    with (
+        subprocess.Popen(command, cwd=FOLDER.parent, env=environment) as process,
+        _accepted(listening, process) as connection,
+    ):
+        connection.recv(1)
+        figures = {
+            "first_request_s": time.perf_counter() - started_s,
+            "cpu_s": _cpu_s(process.pid),
+            "peak_rss_mb": peak_rss_bytes(process.pid) / 1e6,
+        }
+        process.kill()
+    shutil.rmtree(state, ignore_errors=True)
+    return figures
+
+
+def _accepted(listening: socket.socket, process: "subprocess.Popen[bytes]") -> socket.socket:
+    while not select.select([listening], [], [], 1)[0]:
+        if process.poll() is not None:
+            raise SystemExit(f"the command ended with {process.returncode}, and has sent nothing: see above")
+    return listening.accept()[0]
+
+
+def _cpu_s(pid: int) -> float:
+    try:
+        times = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        return float("nan")
+
+
+def main() -> None:
+    options = arguments(__doc__, repeats=2)
+    report = Report("Long manifests", options)
+    sys.path.insert(0, str(FOLDER.parent))
+    for lines in (10_000, 100_000) if options.quick else (100_000, 1_000_000):
+        rounds: dict[str, list[Round]] = {"new": [], "99 % done": []}
+        with workplace(options.folder) as folder, socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
+            manifest, out = folder / "jobs.jsonl", folder / "jobs.out"
+            write_manifest(manifest, lines)
+            for name, done in rounds.items():
+                if name != "new":
+                    endpoint = f"http://127.0.0.1:{listening.getsockname()[1]}"
+                    write_results(folder, manifest, out, endpoint, 0.99)
+                for _ in range(options.repeats):
+                    figures = first_request(manifest, out, listening)
+                    results = out / "results.jsonl"
+                    figures["manifest_mb"] = manifest.stat().st_size / 1e6
+                    figures["results_mb"] = results.stat().st_size / 1e6
+                    done.append(figures)
+        report.compared(f"{lines:,} lines", rounds, COLUMNS)
+        if lines == 1_000_000:
+            for name, seconds, words in (
+                ("new", 12, "10⁶ lines: all validated, planned, first request sent"),
+                ("99 % done", 20, "10⁶ lines, 99 % done: resumed, first request sent"),
+            ):
+                report.goals += [
+                    Goal(words, median(rounds[name], "first_request_s"), "s", most=seconds),
+                    Goal(f"{words}: peak RSS", median(rounds[name], "peak_rss_mb"), "MB", most=150),
+                ]
+    report.write()
+
+
+if __name__ == "__main__":
+    main()

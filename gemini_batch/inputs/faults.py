@@ -1,0 +1,9 @@
+"""What is wrong with a reference image."""
+
+
+class InputImageError(ValueError):
+    """A reference image can't be used; the text says what was found, and what to do."""
+
+
+class ImageChangedError(InputImageError):
+    """A reference image is not the file any more that was planned."""

@@ -1,0 +1,244 @@
+"""Damaged manifests, answers and results: for each an exit code and words for a person, never a traceback."""
+
+import asyncio
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+from hypothesis import strategies as st
+
+from tests.torture.commands import Ended, command, run
+
+Strategy = st.SearchStrategy[bytes]
+
+_SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from([10**400, -1, "../../x", "a/../b", "\ud800", "\x00", "NaN", "1e999", "images/n0.jpg"])
+)
+_VALUES = st.recursive(
+    _SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def _json(value: Any) -> bytes:
+    """Return JSON as Python writes it: with NaN, lone surrogates and numbers without end, as other programs do too."""
+    import json
+
+    return json.dumps(value).encode()
+
+
+def damaged(good: list[dict[str, Any]]) -> Strategy:
+    """Return a strategy of texts that were one of these objects: a field replaced, removed or added, a byte changed, the end cut."""
+
+    @st.composite
+    def texts(draw: st.DrawFn) -> bytes:
+        value = orjson.loads(orjson.dumps(draw(st.sampled_from(good))))
+        for _ in range(draw(st.integers(0, 3))):
+            _change(draw, value)
+        text = _json(value)
+        match draw(st.integers(0, 5)):
+            case 0:
+                place = draw(st.integers(0, len(text)))
+                text = text[:place] + draw(st.binary(max_size=6)) + text[place + draw(st.integers(0, 6)) :]
+            case 1:
+                text = text[: draw(st.integers(0, len(text)))]
+            case _:
+                pass
+        return text
+
+    return texts() | st.binary(max_size=60) | _VALUES.map(_json)
+
+
+def _change(draw: st.DrawFn, value: Any) -> None:
+    """Change one thing somewhere in it."""
+    while True:
+        places = list(value) if isinstance(value, dict) else list(range(len(value)))
+        if not places:
+            return
+        place = draw(st.sampled_from(places))
+        if isinstance(value[place], dict | list) and value[place] and draw(st.booleans()):
+            value = value[place]
+            continue
+        if isinstance(value, dict) and draw(st.integers(0, 3)) == 0:
+            del value[place]
+        else:
+            value[place] = draw(_VALUES)
+        return
+
+
+# --- manifests --------------------------------------------------------------------------------------------------------
+
+JOBS: list[dict[str, Any]] = [
+    {"id": "robot", "prompt": "A robot", "aspect_ratio": "16:9", "image_size": "2K", "seed": 7, "temperature": 1.0},
+    {"prompt": "A cat", "images": ["a.png", "https://x.test/b.png"], "variants": 3, "metadata": {"a": [1]}},
+    {"parts": [{"text": "A"}, {"image": "a.png"}], "system": "Be brief", "modalities": ["IMAGE"], "model": "m"},
+    {"key": "raw", "request": {"contents": [{"parts": [{"text": "A"}, {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}]}],
+                               "generationConfig": {"imageConfig": {"imageSize": "1K"}}}},
+]
+MANIFEST = st.lists(damaged(JOBS), min_size=1, max_size=4).map(b"\n".join)
+
+
+def check_manifest(manifest: bytes) -> None:
+    """A manifest is planned, or refused with 3 and its lines."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+        folder = Path(name)
+        (folder / "jobs.jsonl").write_bytes(manifest)
+        ended = command("plan", str(folder / "jobs.jsonl"))
+        assert ended.is_clean, (manifest, ended)
+        assert ended.code in {0, 3}, (manifest, ended)
+        assert ended.code == 0 or "jobs.jsonl" in ended.err, (manifest, ended)
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+ANSWERS: list[dict[str, Any]] = [
+    {
+        "candidates": [
+            {
+                "content": {"role": "model", "parts": [
+                    {"text": "Here", "thought": True, "thoughtSignature": "c2ln"},
+                    {"inlineData": {"mimeType": "image/png", "data": _PIXEL}, "thought": True},
+                    {"inlineData": {"mimeType": "image/png", "data": _PIXEL}},
+                ]},
+                "finishReason": "STOP", "index": 0, "safetyRatings": [{"category": "HARM", "probability": "LOW", "blocked": False}],
+            }
+        ],
+        "usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 1120, "totalTokenCount": 1125,
+                          "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1120}]},
+        "modelVersion": "m", "responseId": "r",
+    },
+    {"candidates": [{"finishReason": "IMAGE_SAFETY", "finishMessage": "no"}], "usageMetadata": {"totalTokenCount": 5}},
+    {"promptFeedback": {"blockReason": "SAFETY", "safetyRatings": []}},
+]
+ERRORS: list[dict[str, Any]] = [
+    {"error": {"code": 400, "message": "Bad", "status": "INVALID_ARGUMENT", "details": [
+        {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [{"field": "a", "description": "b"}]}]}},
+    {"error": {"code": 413, "message": "Large", "status": "X", "details": [
+        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "3s"}]}},
+]
+_REFUSED = damaged(ERRORS).map(lambda body: (b"413 Large", body))
+ANSWER = damaged(ANSWERS).map(lambda body: (b"200 OK", body)) | _REFUSED
+ANSWERS_OF_A_RUN = 25
+
+
+@contextmanager
+def saying(bodies: list[tuple[bytes, bytes]]) -> Iterator[str]:
+    """Serve answers on 127.0.0.1, the n-th one to the call `n<number>`; yield the address."""
+    loop, ready, address = asyncio.new_event_loop(), threading.Event(), [""]
+    ended = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+            request = orjson.loads(await reader.readexactly(length))
+            status, body = bodies[int(request["contents"][0]["parts"][0]["text"].split()[-1][1:])]
+            writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % (status, len(body)) + body)
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def serve() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        address[0] = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        ready.set()
+        await ended.wait()
+        server.close()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield address[0]
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join()
+        loop.close()
+
+
+def check_answers(bodies: list[tuple[bytes, bytes]]) -> None:
+    """Each call of a run ends with a row, whatever its answer was; nothing is written outside; `verify` agrees."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name, saying(bodies) as address:
+        folder = Path(name)
+        jobs = (orjson.dumps({"id": f"n{number}", "prompt": f"Number n{number}"}) for number in range(len(bodies)))
+        (folder / "jobs.jsonl").write_bytes(b"\n".join(jobs))
+        ended = run(folder, address, "--max-attempts", "1")
+        assert ended.is_clean, (bodies, ended)
+        assert ended.code in {0, 4}, (bodies, ended)
+        lines = (folder / "jobs.out/results.jsonl").read_bytes().splitlines()
+        assert sorted(orjson.loads(line)["id"] for line in lines) == sorted(f"n{number}" for number in range(len(bodies)))
+        assert {path.name for path in folder.iterdir()} == {"jobs.jsonl", "jobs.out"}, bodies
+        verified = command("verify", str(folder / "jobs.out"))
+        assert verified.code == 0, (bodies, verified)
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+_IMAGE = {"path": "images/n0.png", "mime_type": "image/png", "size_bytes": 3, "width": 1, "height": 1,
+          "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
+_ROW: dict[str, Any] = {
+    "id": "n0", "line": 1, "status": "succeeded", "images": [_IMAGE], "drafts": [], "text": None, "prompt": "Number n0",
+    "inputs": [{"path": "a.png", "sha256": "0", "sent": None}], "finish_reason": "STOP", "finish_message": None,
+    "block_reason": None, "safety_ratings": [], "usage": {"prompt_tokens": 1, "candidates_tokens": 2, "thoughts_tokens": 0,
+    "total_tokens": 3, "by_modality": {}}, "cost_usd": 0.134, "model": "m", "model_version": "m", "response_id": "r",
+    "endpoint": "https://generativelanguage.googleapis.com", "request_sha256": "0" * 64, "attempts": 1, "latency_s": 1.0,
+    "sent_at": "2026-11-22T20:00:00Z", "finished_at": "2026-11-22T20:00:01Z", "error": None, "metadata": None, "reused_from": None,
+}
+ROWS: list[dict[str, Any]] = [
+    _ROW,
+    _ROW | {"id": "n1", "status": "rejected", "images": [], "error": {"http_status": 400, "status": "X", "reason": None, "message": "no"}},
+    _ROW | {"id": "n2", "status": "blocked", "images": [], "block_reason": "SAFETY"},
+]
+_SUMMARY: dict[str, Any] = {
+    "manifest": "jobs.jsonl", "exit_code": 0, "calls": 3, "left": 0, "run_again_at": None, "started_at": "2026-11-22T19:00:00Z",
+    "ended_at": "2026-11-22T21:00:00Z", "this_run": {"finished": 3, "cost_usd": 0.402},
+}
+RESULTS = st.tuples(
+    st.lists(damaged(ROWS) | st.sampled_from([_json(row) for row in ROWS]), max_size=4).map(b"\n".join),
+    st.booleans(),
+    damaged([_SUMMARY]),
+    st.binary(max_size=8) | st.integers(0, 3000).map(lambda place: b"%020d" % place),
+    damaged([{"a": ["n0", "0"]}]) | st.just(b'\n0\n["n0","' + b"0" * 64 + b'"]'),
+)
+
+
+def check_results(results: tuple[bytes, bool, bytes, bytes, bytes]) -> None:
+    """Whatever is in an output folder, each command that reads it ends with a code and words; none sends anything."""
+    rows, has_end, summary, durable, in_flight = results
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+        folder = Path(name)
+        out = folder / "jobs.out"
+        (out / ".gemini_batch/incoming").mkdir(parents=True)
+        (out / "images").mkdir()
+        (out / "images/n0.png").write_bytes(b"abc")
+        (out / "results.jsonl").write_bytes(rows + b"\n" * has_end)
+        (out / "summary.json").write_bytes(summary)
+        (out / ".gemini_batch/durable").write_bytes(durable)
+        (out / ".gemini_batch/inflight.jsonl").write_bytes(in_flight)
+        # One that is wrong, so that `run` recovers all and sends nothing.
+        (folder / "jobs.jsonl").write_bytes(b'{"id": "n0", "prompt": "Number n0"}\n')
+        (folder / "wrong.jsonl").write_bytes(b"{}\n")
+        for ended, codes in _all_that_read(folder, out):
+            assert ended.is_clean, (results, ended)
+            assert ended.code in codes, (results, ended)
+
+
+def _all_that_read(folder: Path, out: Path) -> Iterator[tuple[Ended, set[int]]]:
+    yield command("status", str(out)), {0, 8}
+    yield command("verify", str(out)), {0, 4, 8}
+    yield command("plan", str(folder / "jobs.jsonl"), "--retry", "missing"), {0, 8}
+    yield command("run", str(folder / "wrong.jsonl"), "--out", str(out)), {3, 8}
+    yield command("status", str(out)), {0, 8}

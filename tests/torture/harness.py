@@ -1,0 +1,243 @@
+"""Kills runs and checks what they leave."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tests.torture.server import Sending, TorturedServer, tortured_server
+
+ROOT = Path(__file__).parent.parent.parent
+HOOK = Path(__file__).parent / "hook"
+CONCURRENCY = 8
+CALLS = 60
+KILLS_A_FOLDER = 20
+_STEP_S = 0.0005
+_PATIENCE_S = 60.0
+_IDS = [f"n{number}" for number in range(CALLS)]
+
+
+@dataclass
+class Measured:
+    """What was counted over all folders; each field's `label` is its line in the table, `most` what it may be.
+
+    Attributes:
+        faults: What went against a promise, in words.
+    """
+
+    kills: int = field(default=0, metadata={"label": "kills"})
+    while_receiving: int = field(default=0, metadata={"label": "  of them while answers were arriving"})
+    calls: int = field(default=0, metadata={"label": "calls, each with one newest row"})
+    requests: int = field(default=0, metadata={"label": "requests"})
+    finished_again: int = field(default=0, metadata={"label": "finished calls sent again", "most": 0})
+    consumed_again: int = field(default=0, metadata={"label": "answers consumed and sent again", "most": 0})
+    wrong_images: int = field(default=0, metadata={"label": "images that the server did not send", "most": 0})
+    torn_or_double: int = field(default=0, metadata={"label": "rows torn or doubled", "most": 0})
+    repeats: int = field(default=0, metadata={"label": "requests repeated, of those in flight"})
+    most_repeats: int = field(default=0, metadata={"label": "  at most, of one kill", "most": CONCURRENCY})
+    whole_lost: int = field(default=0, metadata={"label": "  of them answered whole, unread in the kernel"})
+    faults: list[str] = field(default_factory=list)
+
+    def blame(self, name: str, words: str) -> None:
+        """Count a fault, and say where."""
+        setattr(self, name, getattr(self, name) + 1)
+        self.faults.append(words)
+
+    def table(self, seed: int) -> str:
+        """Return the numbers, a line each."""
+        lines = [f"{'seed':<48}{seed:>8,}"]
+        for each in fields(self):
+            if "label" in each.metadata:
+                lines.append(f"{each.metadata['label']:<48}{getattr(self, each.name):>8,}")
+        if self.kills:
+            lines.append(f"{'repeats a kill':<48}{self.repeats / self.kills:>8.2f}")
+            lines.append(f"{'answers lost in the kernel a kill':<48}{self.whole_lost / self.kills:>8.2f}")
+        return "\n".join([*lines, *(f"FAULT: {fault}" for fault in self.faults)])
+
+
+@dataclass(frozen=True)
+class Desk:
+    """One manifest, its output folder, and the runs on it."""
+
+    folder: Path
+    server: TorturedServer
+
+    @property
+    def out(self) -> Path:
+        """The output folder."""
+        return self.folder / "jobs.out"
+
+    @property
+    def consumed(self) -> Path:
+        """Where the hook notes what the sieve consumed."""
+        return self.folder / "consumed"
+
+    def write_manifest(self) -> None:
+        """Write the jobs."""
+        jobs = ({"id": call_id, "prompt": f"Number {call_id}"} for call_id in _IDS)
+        (self.folder / "jobs.jsonl").write_bytes(b"".join(orjson.dumps(job) + b"\n" for job in jobs))
+
+    @contextmanager
+    def running(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Start a run; kill it at the end of the block, if it still goes on."""
+        self.server.process += 1
+        with (self.folder / "words").open("ab") as words:
+            process = subprocess.Popen(
+                self._command("run", "jobs.jsonl", "--base-url", self.server.base_url, *_PACE),
+                cwd=self.folder,
+                env=self._environment(),
+                stderr=words,
+            )
+            try:
+                yield process
+            finally:
+                process.kill()
+                process.wait()
+
+    def verify(self) -> tuple[int, str]:
+        """Return the exit code of `verify` and what it said."""
+        found = subprocess.run(
+            self._command("verify", str(self.out)),
+            cwd=self.folder,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return found.returncode, found.stdout + found.stderr
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return all rows; raises for a line that is none."""
+        data = (self.out / "results.jsonl").read_bytes()
+        return [orjson.loads(line) for line in data.removesuffix(b"\n").split(b"\n")]
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "gemini_batch", *arguments]
+
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {
+            "PYTHONPATH": os.pathsep.join([str(HOOK), str(ROOT)]),
+            "TORTURE_CONSUMED": str(self.consumed),
+            "GEMINI_API_KEY": "AIzaSy-a-key-of-the-torture-00000000000",
+            "GEMINI_BATCH_STATE_DIR": str(self.folder / "state"),
+        }
+
+
+_PACE = ("--rpm", "60000", "--rpd", "1000000", "--concurrency", str(CONCURRENCY), "--quiet")
+
+
+def torture(folder: Path, kills: int, seed: int, *, say: Callable[[str], None] = lambda _words: None) -> Measured:
+    """Kill so many runs, on one output folder after the other, and return what was measured."""
+    measured, source = Measured(), random.Random(seed)
+    number = 0
+    while measured.kills < kills:
+        number += 1
+        place = folder / str(number)
+        place.mkdir()
+        with tortured_server(source.randrange(1 << 30)) as server:
+            desk = Desk(place, server)
+            desk.write_manifest()
+            _kill_and_finish(desk, min(KILLS_A_FOLDER, kills - measured.kills), source, measured)
+            _check(desk, measured)
+        say(f"folder {number}: {measured.kills} of {kills} kills, {len(measured.faults)} faults")
+    return measured
+
+
+def _kill_and_finish(desk: Desk, kills: int, source: random.Random, measured: Measured) -> None:
+    for _ in range(kills):
+        with desk.running() as process:
+            _await_moment(desk.server, process, source)
+            if process.poll() is not None:
+                break  # all done before its moment came
+            measured.while_receiving += desk.server.receiving > 0
+            process.kill()
+            process.wait()
+        measured.kills += 1
+        _await(lambda: not desk.server.receiving)  # the server has seen that nobody is there any more
+    with desk.running() as process:
+        try:
+            code = process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            code = -1
+    if code != 0:
+        measured.faults.append(f"the last run ended with {code}: {(desk.folder / 'words').read_text()[-500:]}")
+
+
+def _await_moment(server: TorturedServer, process: subprocess.Popen[bytes], source: random.Random) -> None:
+    """Wait for a moment to kill: in three of five cases while answers arrive, in three of ten around a commit."""
+    aim = source.random()
+    if aim < 0.6:
+        wanted = source.randint(1, CONCURRENCY)
+        _await(lambda: server.receiving >= wanted or process.poll() is not None, give_up_s=5.0)
+        delay_s = source.uniform(0, 0.06)
+    elif aim < 0.9:
+        whole = server.whole + source.randint(1, 6)
+        _await(lambda: server.whole >= whole or process.poll() is not None, give_up_s=5.0)
+        delay_s = source.uniform(0, 0.04)
+    else:
+        delay_s = source.uniform(0, 2.0)
+    time.sleep(delay_s)
+
+
+def _await(condition: Callable[[], bool], give_up_s: float = _PATIENCE_S) -> None:
+    ends_s = time.monotonic() + give_up_s
+    while not condition() and time.monotonic() < ends_s:
+        time.sleep(_STEP_S)
+
+
+def _check(desk: Desk, measured: Measured) -> None:
+    """Hold the output folder against what the server says that it sent."""
+    rows = desk.rows()
+    sent: dict[str, list[Sending]] = defaultdict(list)
+    for sending in desk.server.sendings:
+        sent[sending.call_id].append(sending)
+    newest = {row["id"]: row for row in rows}
+    measured.requests += len(desk.server.sendings)
+    for call_id, count in Counter(row["id"] for row in rows if row["status"] != "lost").items():
+        if count > 1:
+            measured.blame("torn_or_double", f"{desk.out}: {call_id} has {count} rows")
+    for call_id in _IDS:
+        row = newest.get(call_id)
+        if row is None or row["status"] != "succeeded":
+            measured.faults.append(f"{desk.out}: {call_id} has not ended: {row}")
+            continue
+        measured.calls += 1
+        _check_call(desk, row, sent[call_id], measured)
+    _check_repeats(desk, {row["response_id"] for row in rows}, measured)
+    code, words = desk.verify()
+    if code != 0:
+        measured.faults.append(f"{desk.out}: verify: {words}")
+
+
+def _check_call(desk: Desk, row: dict[str, Any], sendings: list[Sending], measured: Measured) -> None:
+    answer = next((each for each in sendings if each.response_id == row["response_id"]), None)
+    if answer is None or not answer.is_whole or [answer.sha256] != [image["sha256"] for image in row["images"]]:
+        measured.blame("wrong_images", f"{desk.out}: {row['id']}: its row says {row['images']}, the server {answer}")
+    elif answer is not sendings[-1]:
+        measured.blame("finished_again", f"{desk.out}: {row['id']} was sent again after {answer.response_id}")
+
+
+def _check_repeats(desk: Desk, in_rows: set[str], measured: Measured) -> None:
+    consumed = set(desk.consumed.read_text().split())
+    of_process: Counter[int] = Counter()
+    for sending in desk.server.sendings:
+        if sending.response_id in in_rows:
+            continue
+        of_process[sending.process] += 1
+        if sending.response_id in consumed:
+            measured.blame("consumed_again", f"{desk.out}: {sending.call_id}: {sending.response_id} was consumed")
+        measured.whole_lost += sending.is_whole and sending.response_id not in consumed
+    measured.repeats += of_process.total()
+    measured.most_repeats = max([measured.most_repeats, *of_process.values()])
+    for process, count in of_process.items():
+        if count > CONCURRENCY:
+            measured.faults.append(f"{desk.out}: run {process} left {count} requests unanswered")

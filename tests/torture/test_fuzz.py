@@ -1,0 +1,36 @@
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.torture import fuzz
+
+pytestmark = pytest.mark.loopback
+# `python -m tests.torture --fuzz 10000` is the long form.
+SHORT = settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@SHORT
+@given(fuzz.MANIFEST)
+def test_any_manifest(manifest: bytes) -> None:
+    """A manifest is planned, or refused with its lines, whatever is in it."""
+    fuzz.check_manifest(manifest)
+
+
+@settings(SHORT, max_examples=4)
+@given(st.lists(fuzz.ANSWER, min_size=fuzz.ANSWERS_OF_A_RUN, max_size=fuzz.ANSWERS_OF_A_RUN))
+def test_any_answers(bodies: list[tuple[bytes, bytes]]) -> None:
+    """Each call of a run ends with a row, whatever the server answers."""
+    fuzz.check_answers(bodies)
+
+
+@SHORT
+@given(fuzz.RESULTS)
+def test_any_results(results: tuple[bytes, bool, bytes, bytes, bytes]) -> None:
+    """Each command that reads an output folder ends with a code and words, whatever is in it."""
+    fuzz.check_results(results)
