@@ -2,7 +2,19 @@
 
 from collections.abc import Callable, Sequence
 
-from measure import Goal, Report, Round, arguments, certificate, compare, median, ratio, server, workplace
+from measure import (
+    Goal,
+    Report,
+    Round,
+    arguments,
+    certificate,
+    compare,
+    file_creation_us,
+    median,
+    ratio,
+    server,
+    workplace,
+)
 
 CLIENTS = ("engine", "engine-light", "aiohttp-discard", "aiohttp-whole", "genai")
 # Megabytes an answer, calls a round, in flight.
@@ -50,6 +62,7 @@ def main() -> None:
     report = Report("Answers", options)
     scenarios = SCENARIOS[:1] if options.quick else SCENARIOS
     with workplace(options.folder) as folder:
+        report.conditions["a new file"] = f"{file_creation_us(folder):.0f} µs"
         for pem in (None, certificate(folder)):
             with server(pem) as url:
                 for megabytes, calls, in_flight in scenarios:

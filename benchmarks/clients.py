@@ -1,9 +1,8 @@
 """The clients that are compared, one a process: `python benchmarks/clients.py NAME`, a scenario a line on stdin, its figures on stdout.
 
-engine            this package, as people run it
+engine            this package as people run it: durable files, and the ledger that processes share
 engine-light      the same without sha256 and fsync
-engine-sqlite     this package with the ledger that processes share, and a generous quota
-engine-memory     with the ledger in memory, and without fsync
+engine-memory     without fsync, and with a ledger in memory
 aiohttp-discard   reads the answer and keeps nothing
 aiohttp-whole     the obvious way: reads all, parses it, decodes it, writes it
 aiohttp-bare      reads the answer into memory, for tiny ones
@@ -142,20 +141,21 @@ async def genai_bare(scenario: Scenario) -> None:
 
 
 class Engine:
-    """This package by its real road, from the manifest to the summary."""
+    """This package by its real road, from the manifest to the summary, with a quota that binds nothing and yet is asked."""
 
-    def __init__(self, *, ledger: str = "", fsync: bool = True, sha256: bool = True) -> None:
+    def __init__(self, *, in_memory: bool = False, fsync: bool = True, sha256: bool = True) -> None:
         from gemini_batch import engine, store
+        from gemini_batch.quota.memory import MemoryLedger
         from gemini_batch.records import Limits
 
-        self._ledger = ledger
-        # A quota that binds nothing here, and yet is asked.
-        self._limits = Limits(requests_per_min=120_000) if ledger == "sqlite" else Limits()
+        self._engine = engine
+        self._limits = Limits(requests_per_min=120_000)
+        self._ledger = MemoryLedger if in_memory else _no_ledger
         if not fsync:
             os.fsync = os.fdatasync = lambda _descriptor: None  # type: ignore[assignment]
         if not sha256:
-            store.hashlib = SimpleNamespace(sha256=_no_sha256)  # type: ignore[attr-defined]
-        self._engine = engine
+            real = {name: getattr(hashlib, name) for name in dir(hashlib)}
+            store.hashlib = SimpleNamespace(**real | {"sha256": _no_sha256})  # type: ignore[attr-defined]
 
     async def __call__(self, scenario: Scenario) -> None:
         from gemini_batch.config import RunConfig
@@ -163,14 +163,8 @@ class Engine:
 
         folder = Path(scenario["folder"])
         os.environ["GEMINI_BATCH_STATE_DIR"] = str(folder / "state")
-        self._use_ledger(folder, scenario["url"])
         manifest = folder / "jobs.jsonl"
-        inputs = scenario.get("inputs") or [None]
-        with manifest.open("w", encoding="utf-8") as file:
-            for number in range(scenario["calls"]):
-                image = inputs[number % len(inputs)]
-                job = {"id": f"image-{number}", "prompt": PROMPT.format(number), "images": [image] if image else []}
-                file.write(json.dumps(job) + "\n")
+        write_manifest(manifest, scenario)
         config = RunConfig(
             tier="benchmark",
             limits=self._limits,
@@ -180,20 +174,24 @@ class Engine:
             api_key="none",
             concurrency=scenario["in_flight"],
         )
-        lines = Lines("jobs.jsonl", is_terminal=False, is_quiet=True, again="")
-        with self._engine.prepared(manifest, folder / "out", config, lines.observe) as run:
+        say = Lines("jobs.jsonl", is_terminal=False, is_quiet=True, again="").observe
+        with self._engine.prepared(manifest, folder / "out", config, say, self._ledger(self._limits)) as run:
             summary = await run.send(scenario["url"])
         if summary.exit_code:
             raise SystemExit(f"the run ended with {summary.exit_code!r}: {summary.stops} {summary.by_status}")
 
-    def _use_ledger(self, folder: Path, url: str) -> None:
-        """Put the ledger that is asked for in place of the engine's own."""
-        if self._ledger == "sqlite":
-            from gemini_batch.quota.sqlite import SqliteLedger
 
-            (folder / "state").mkdir()
-            path = folder / "state" / "quota.sqlite"
-            self._engine.MemoryLedger = lambda limits: SqliteLedger(path, limits, endpoint=url, project="benchmark")
+def write_manifest(path: Path, scenario: Scenario) -> None:
+    inputs = scenario.get("inputs")
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(scenario["calls"]):
+            images = [inputs[number % len(inputs)]] if inputs else []
+            job = {"id": f"image-{number}", "prompt": PROMPT.format(number), "images": images}
+            file.write(json.dumps(job) + "\n")
+
+
+def _no_ledger(_limits: object) -> None:
+    """Leave it to the engine, which takes the one that all runs of this machine share."""
 
 
 def _no_sha256(data: bytes | None = None) -> Any:
@@ -206,8 +204,7 @@ def _no_sha256(data: bytes | None = None) -> Any:
 CLIENTS: dict[str, Callable[[], Callable[[Scenario], Awaitable[None]]]] = {
     "engine": Engine,
     "engine-light": lambda: Engine(fsync=False, sha256=False),
-    "engine-sqlite": lambda: Engine(ledger="sqlite"),
-    "engine-memory": lambda: Engine(ledger="memory", fsync=False),
+    "engine-memory": lambda: Engine(in_memory=True, fsync=False),
     "aiohttp-discard": lambda: aiohttp_discard,
     "aiohttp-whole": lambda: aiohttp_whole,
     "aiohttp-bare": lambda: aiohttp_bare,

@@ -128,6 +128,9 @@ class Connection(asyncio.Protocol):
         self._received = b""
         line, _, headers = head.decode("latin-1").partition("\r\n")
         self._settings = {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", line)}
+        if line.startswith("HEAD"):
+            self._transport.write(answer(0).partition(_HEAD_END)[0] + _HEAD_END)
+            return
         length = re.search(r"(?im)^content-length: *(\d+)", headers)
         if length is None:  # this server knows no chunked requests
             self._transport.close()

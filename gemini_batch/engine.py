@@ -5,8 +5,7 @@ asynchronous and does the rest.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from functools import partial
@@ -16,138 +15,22 @@ from gemini_batch import inflight, recovery, results
 from gemini_batch.clock import Clock
 from gemini_batch.commit import Committer
 from gemini_batch.config import RunConfig
-from gemini_batch.dispatch import Dispatcher, weights
-from gemini_batch.errors import ConfigError, StorageError
+from gemini_batch.dispatch import Dispatcher
+from gemini_batch.errors import StorageError
 from gemini_batch.events import CallFinished, Event, Observer, Repaired, RunStarted, Waiting
-from gemini_batch.fingerprints import fingerprint
-from gemini_batch.inputs import Inputs, Shrinker
-from gemini_batch.manifest import Manifest
-from gemini_batch.plan import JobError, Plan, Planner, Verdict
-from gemini_batch.policy import prices
+from gemini_batch.inputs import Shrinker
+from gemini_batch.plan import Verdict
+from gemini_batch.planning import Planned, planned, price_table
 from gemini_batch.prepare import Preparation
-from gemini_batch.quota.bounds import Duration, Weights, check, duration
 from gemini_batch.quota.gate import Gate, Ledger
 from gemini_batch.quota.memory import MemoryLedger
 from gemini_batch.quota.sqlite import SqliteLedger, project_of
 from gemini_batch.quota.statefile import state_path
-from gemini_batch.records import Call, Limits, ResultRow, Status, Stop, StopReason
-from gemini_batch.reuse import Reuse
+from gemini_batch.records import Stop, StopReason
 from gemini_batch.store import Store, load_image_readers
 from gemini_batch.summary import Meter, Summary
 from gemini_batch.transport.interactive import Transport
 from gemini_batch.unfinished import Unfinished
-
-FINAL = frozenset({Status.SUCCEEDED, Status.BLOCKED, Status.REJECTED, Status.UNCERTAIN})
-"""A call whose newest row has one of these is done, unless it is asked for again by `RunConfig.retry`."""
-
-
-class Past:
-    """What earlier runs made of each call of a manifest.
-
-    Attributes:
-        reuse: The answers of other folders, for calls that are not done; None without any.
-        statuses: The newest rows of these calls by status, but for those of another request; a row of this run takes its
-            predecessor out.
-    """
-
-    def __init__(
-        self,
-        history: results.History,
-        config: RunConfig,
-        reuse: Reuse | None = None,
-        missing: Callable[[str], bool] = lambda _call_id: False,
-    ) -> None:
-        self._history = history
-        self._endpoint = config.endpoint
-        self._again = config.retry
-        self._is_missing = missing
-        self.reuse = reuse
-        self.statuses: Counter[Status] = Counter()
-
-    def __call__(self, call_id: str, request_sha256: str) -> Verdict:
-        """Return the verdict on a call, and count its status."""
-        verdict = self._own(call_id, request_sha256)
-        if verdict is not Verdict.DONE and self.reuse and self.reuse.reserve(call_id, request_sha256):
-            return Verdict.REUSED
-        return verdict
-
-    def _own(self, call_id: str, request_sha256: str) -> Verdict:
-        status = self._history.status(call_id, request_sha256, self._endpoint)
-        if status is None:
-            return Verdict.EDITED if self._history.was_answered(call_id) else Verdict.NEW
-        self.statuses[status] += 1
-        is_done = status in FINAL and status not in self._again and not self._is_missing(call_id)
-        return Verdict.DONE if is_done else Verdict.RETRY
-
-    def replace(self, row: ResultRow) -> None:
-        """Take out the status of the row that `row` stands in place of."""
-        status = self._history.status(row.id, row.request_sha256, row.endpoint)
-        if status is not None:
-            self.statuses[status] -= 1
-
-
-class Planned:
-    """A manifest that is valid, and what of it is still to be done."""
-
-    def __init__(self, manifest: Manifest, planner: Planner, plan: Plan, past: Past, limits: Limits) -> None:
-        self.plan = plan
-        self.past = past
-        self.duration = _duration(plan, limits, planner.prices)
-        self._manifest = manifest
-        self._planner = planner
-
-    def calls(self) -> Iterator[Call | Stop]:
-        """Yield the calls to be made, each read again when its turn comes; a line that was edited since stops the run."""
-        for index, variant in self.plan.pending():
-            line = self._manifest.line(index)
-            job = self._manifest.read(index)
-            if job is None:
-                yield _changed(f"{self._manifest.path}:{line}: was edited while the run went on")
-                return
-            try:
-                yield self._planner.call(job, line, variant)
-            except JobError as error:
-                yield _changed(f"{self._manifest.path}:{line}: {error}")
-                return
-
-
-@contextmanager
-def planned(path: Path, out: Path, config: RunConfig) -> Iterator[Planned]:
-    """Check and plan a manifest against what earlier runs wrote into `out`; sends nothing, writes nothing.
-
-    Raises:
-        ManifestError: Lines of the manifest are wrong.
-        ConfigError: A call is larger than the quota, a price is wrong, or a folder of `--reuse-from` can't be used.
-        StorageError: The results of earlier runs are damaged, or can't be read.
-    """
-    try:
-        reuse = Reuse(config.reuse_from, config.endpoint, out) if config.reuse_from else None
-        missing = results.without_images(out) if config.retry_missing else frozenset[int]()
-        past = Past(results.read_history(out), config, reuse, lambda call_id: fingerprint(call_id) in missing)
-    except OSError as error:
-        raise StorageError(f"{out}: can't be read: {error.strerror}") from error
-    planner = Planner(config.model, Inputs(path.parent, config.max_input_pixels).resolve, price_table(config))
-    with Manifest(path) as manifest:
-        plan = Plan(planner, past)
-        for index, job in manifest.scan():
-            try:
-                plan.add(job, manifest.line(index))
-            except JobError as error:
-                for problem in error.problems:
-                    manifest.problem(problem.line, problem.field, problem.message)
-        yield Planned(manifest, planner, plan, past, config.limits)
-
-
-def price_table(config: RunConfig) -> prices.PriceTable:
-    """Return the built-in prices with the config file's over them.
-
-    Raises:
-        ConfigError: The config file's are wrong.
-    """
-    try:
-        return prices.built_in().merged(config.tables.get("prices", {}))
-    except ValueError as error:
-        raise ConfigError(f"--config: {error}") from error
 
 
 @contextmanager
@@ -189,7 +72,7 @@ def prepared(
             planned(path, out, config) as plan,
             nullcontext(ledger) if ledger else _opened_ledger(config, observe) as of_quota,
         ):
-            run = Run(path, out, config, store, plan, of_quota, observe=observe, possibly_billed=len(possibly_billed))
+            run = Run(path, out, config, store, plan, ledger=of_quota, observe=observe, possibly_billed=len(possibly_billed))
             run.take_over(unanswered)
             yield run
 
@@ -221,8 +104,8 @@ class Run:
         config: RunConfig,
         store: Store,
         planned_: Planned,
-        ledger: Ledger,
         *,
+        ledger: Ledger,
         observe: Observer,
         possibly_billed: int,
     ) -> None:
@@ -413,31 +296,3 @@ class Run:
 
 def _nobody(_event: Event) -> None:
     """Tell nobody."""
-
-
-def _duration(plan: Plan, limits: Limits, price_table: prices.PriceTable) -> Duration:
-    """Return how long the quota takes for what is to be done; the models of a manifest have quotas of their own.
-
-    Raises:
-        ConfigError: A call is larger than a limit.
-    """
-    longest = Duration(0.0, 0, "")
-    for model in {model for model, _ in plan.tallies}:
-        tallies = {size: tally for (of, size), tally in plan.tallies.items() if of == model}
-        calls = sum(tally.calls for tally in tallies.values()) or 1  # none, when all of them are reused
-        tokens = sum(tally.input_tokens for tally in tallies.values())
-        usd = sum(tally.cost_usd or 0.0 for tally in tallies.values())
-        try:
-            for size, tally in tallies.items():
-                most = tally.largest_input_tokens
-                largest = prices.estimate_all(model, size, calls=1, input_tokens=most, prices=price_table)
-                check(limits, weights(largest))
-            average = Weights(tokens=-(-tokens // calls), usd_micros=round(usd / calls * 1_000_000))
-            longest = max(longest, duration(calls, average, limits), key=lambda each: (each.days, each.sending_s))
-        except ValueError as error:
-            raise ConfigError(f"{model}: {error}; choose another tier, or smaller inputs") from error
-    return longest
-
-
-def _changed(message: str) -> Stop:
-    return Stop(StopReason.MANIFEST_CHANGED, f"{message}; run again to check and plan it anew")

@@ -208,7 +208,7 @@ def _is_inside(path: Any) -> bool:
 
 
 def _can_be_counted(row: dict[str, Any]) -> bool:
-    usage, cost_usd = row.get("usage"), row.get("cost_usd")
+    usage, cost_usd = row.get("usage", ""), row.get("cost_usd", "")  # null is a value, and no value is none
     tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
     return (
         isinstance(usage, dict | None)

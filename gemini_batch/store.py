@@ -321,7 +321,9 @@ class Store:
 
     def parts_of(self, call_id: str, attempt: int) -> list[Path]:
         """Return the parts of an attempt that are still incoming."""
-        return sorted(path for path in self._incoming.glob(f"{part_name(call_id, attempt)}.*") if path.suffix != _ANSWER)
+        return sorted(
+            path for path in self._incoming.glob(f"{part_name(call_id, attempt)}.*") if path.suffix != _ANSWER
+        )
 
     # --- images -------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gemini_batch import engine
+from gemini_batch import engine, planning
 from gemini_batch.clock import Clock
 from gemini_batch.config import RunConfig
 from gemini_batch.errors import ConfigError, ExitCode, FolderBusyError, ManifestError, StorageError
@@ -397,7 +397,7 @@ def test_results_that_cannot_be_read_are_a_sentence(desk: Desk, tmp_path: Path) 
     (tmp_path / "file").write_text("x")
     with (
         pytest.raises(StorageError, match="can't be read: Not a directory"),
-        engine.planned(desk.path, tmp_path / "file", CONFIG),
+        planning.planned(desk.path, tmp_path / "file", CONFIG),
     ):
         pass
 

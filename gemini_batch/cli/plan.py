@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from gemini_batch import engine
+from gemini_batch import planning
 from gemini_batch.cli.options import output_folder, run_config
 from gemini_batch.errors import ExitCode
 from gemini_batch.plan import Verdict
@@ -17,7 +17,7 @@ from gemini_batch.progress import least_time, usd
 def main(options: Namespace) -> int:
     """Print the plan of a manifest; return the exit code."""
     config, out = run_config(options, needs_key=False), output_folder(options)
-    with engine.planned(options.manifest, out, config) as planned:
+    with planning.planned(options.manifest, out, config) as planned:
         plan, total, time = planned.plan, planned.plan.total, planned.duration
         found = {
             "manifest": str(options.manifest),

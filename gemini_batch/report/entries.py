@@ -90,7 +90,7 @@ def manifest_folder(out: Path, summary: dict[str, Any]) -> Path | None:
         if Path(manifest).is_absolute():
             candidates.append(Path(manifest))
         return next((path.parent.resolve() for path in candidates if path.is_file()), None)
-    except (OSError, ValueError):  # a ValueError is a NUL in a path
+    except OSError:
         return None
 
 
@@ -148,7 +148,7 @@ def _inside(path: str, out: Path) -> Path | None:
 
 def _input_file(path: str, base: Path | None) -> Path | None:
     """Return the file that a manifest names, anywhere on this machine; None unless its first bytes are an image's."""
-    if base is None or "\0" in path:
+    if base is None:
         return None
     file = Path(os.path.normpath(base / path))
     try:

@@ -315,9 +315,9 @@
       const height = card.getBoundingClientRect().height;
       this.pages.forEach((page, number) => {
         const rows = Math.ceil(page.dataset.length / columns);
-        const size = `${rows * height + (rows - 1) * gap + padding}px`;
-        page.style.containIntrinsicBlockSize = size;
-        if (!this.isFilled[number]) page.style.minBlockSize = size;
+        const inner = rows * height + (rows - 1) * gap;
+        page.style.containIntrinsicBlockSize = `${inner}px`;
+        if (!this.isFilled[number]) page.style.minBlockSize = `${inner + padding}px`;
       });
     }
   }

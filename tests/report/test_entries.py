@@ -44,6 +44,7 @@ def test_a_link_can_not_be_anything_but_a_path(folders: Folders) -> None:
     [
         "../secret.png",
         "images/../../secret.png",
+        "images/../images/real.png",
         "/etc/hostname",
         "//host/x.png",
         "file:///etc/hostname",
@@ -62,7 +63,7 @@ def test_a_path_that_is_no_image_of_this_folder_is_missing(folders: Folders, pat
     place(folders.out.parent, "secret.png")
     place(folders.out, "gallery.html")
     place(folders.out, "results.jsonl")
-    (folders.out / "images").mkdir()
+    place(folders.out, "images/real.png")
     [shown] = show(folders, images=[{"path": path, "sha256": "0" * 64}])["images"]
     assert shown["is_missing"]
     assert "href" not in shown
@@ -183,7 +184,7 @@ def test_the_manifest_is_found_by_its_place_beside_the_folder(out: Path, manifes
     assert manifest_folder(out, {"manifest": manifest, "out": given_out}) == out.parent.resolve()
 
 
-@pytest.mark.parametrize("manifest", ["gone.jsonl", None, 3, "nul\0", "", "jobs.out"])
+@pytest.mark.parametrize("manifest", ["gone.jsonl", None, 3, "nul\0", "", "jobs.out", "x" * 5_000])
 def test_a_manifest_that_is_not_there_is_none(out: Path, manifest: object) -> None:
     """Without its manifest no input is looked for anywhere."""
     assert manifest_folder(out, {"manifest": manifest, "out": "jobs.out"}) is None

@@ -1,6 +1,9 @@
 """Small pictures, made once."""
 
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -59,12 +62,11 @@ def test_transparency_stays(out: Path) -> None:
     assert opened(thumbnails, thumbnails.of(out / "a.png", None)).getpixel((5, 5))[3] == 0  # type: ignore[index] # RGBA
 
 
-def test_a_thumbnail_is_made_once(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thumbnail_is_made_once(out: Path) -> None:
     """A second gallery opens no picture."""
     file = place(out, "a.png")
     first = Thumbnails(out).of(out / "a.png", file["sha256"])
-    monkeypatch.setattr(Image, "open", None)
-    (out / "a.png").chmod(0)
+    (out / "a.png").unlink()
     assert Thumbnails(out).of(out / "a.png", file["sha256"]) == first
 
 
@@ -93,15 +95,41 @@ def bomb(width: int, height: int) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.parametrize(
-    "data", [bomb(10_001, 10_000), bomb(60_000, 60_000), b"\x89PNG\r\n\x1a\nbroken", picture()[:60], b"%!PS-Adobe", b""]
-)
-def test_what_can_not_be_read_has_no_thumbnail(out: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A picture that claims to be huge, a broken one and a file that is none are left alone: they are never decoded."""
-    monkeypatch.setattr(module, "_small", lambda image: image.load() and b"decoded")
+@pytest.mark.filterwarnings("ignore")  # Pillow's on large images, which the gallery expects
+@pytest.mark.parametrize("data", [bomb(10_001, 10_000), bomb(60_000, 60_000)])
+def test_what_claims_to_be_huge_is_not_decoded(out: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of a few bytes can't make this program take gigabytes."""
+    monkeypatch.setattr(module, "_small", lambda _: b"decoded")
+    file = place(out, "a.png", data)
+    assert Thumbnails(out).of(out / "a.png", file["sha256"]) == Thumbnail(None, is_changed=False)
+
+
+@pytest.mark.parametrize("data", [b"\x89PNG\r\n\x1a\nbroken", picture()[:60], b"%!PS-Adobe", b""])
+def test_what_can_not_be_read_has_no_thumbnail(out: Path, data: bytes) -> None:
+    """A broken picture, and a file that is none, are linked and not shown small; the gallery goes on."""
     file = place(out, "a.png", data)
     assert Thumbnails(out).of(out / "a.png", file["sha256"]) == Thumbnail(None, is_changed=False)
     assert not list((out / FOLDER).iterdir())
+
+
+def test_large_pictures_are_decoded_one_at_a_time(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many cores there are, the memory is that of one large picture."""
+    monkeypatch.setattr(module, "LARGE_PIXELS", 10)
+    inside = threading.Barrier(2)
+
+    def small(_: Image.Image) -> bytes:
+        with suppress(threading.BrokenBarrierError):
+            inside.wait(0.2)
+            pytest.fail("two at a time")
+        return b"small"
+
+    monkeypatch.setattr(module, "_small", small)
+    thumbnails = Thumbnails(out)
+    for name in ("red", "blue"):
+        place(out, f"{name}.png", picture(name))
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda name: thumbnails.of(out / f"{name}.png", None), ("red", "blue")))
+    assert all(thumbnail.key for thumbnail in found)
 
 
 def test_a_folder_that_leads_elsewhere_is_refused(out: Path, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+# ruff: noqa: T201 # a command that prints its numbers
 """`python -m tests.torture --kills 300 --seed 1`: prints a table; exit 1 when a promise was broken."""
 
 import argparse
@@ -27,10 +28,13 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=300, metavar="N", help="how many runs to kill (default: 300)")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the moments and the pictures")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="a new folder to leave all files in")
-    parser.add_argument("--fuzz", type=int, metavar="N", help="in place of kills: N damaged manifests, answers and results")
+    parser.add_argument("--only", choices=("manifests", "answers", "results"), help="of --fuzz")
+    parser.add_argument(
+        "--fuzz", type=int, metavar="N", help="in place of kills: N damaged manifests, answers and results"
+    )
     options = parser.parse_args()
     if options.fuzz:
-        return fuzz_all(options.fuzz, options.seed)
+        return fuzz_all(options.fuzz, options.seed, options.only)
     started_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="torture-") as temporary:
         folder = options.keep or Path(temporary)
@@ -51,7 +55,7 @@ def _counting(check: Callable[[Any], None], tried: Counter[str]) -> Callable[[An
     return counted
 
 
-def fuzz_all(number: int, seed: int) -> int:
+def fuzz_all(number: int, seed: int, only: str | None) -> int:
     """Try so many of each, and say how many were tried, how long that took and what memory it came to."""
     os.environ["GEMINI_API_KEY"] = commands.KEY
     long = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -64,6 +68,8 @@ def fuzz_all(number: int, seed: int) -> int:
     ]
     print(f"{'seed':<48}{seed:>8,}")
     for name, strategy, check, examples, weight in kinds:
+        if only not in {None, name}:
+            continue
         started_s, tried = time.monotonic(), Counter[str]()
 
         with tempfile.TemporaryDirectory(prefix="torture-") as state:

@@ -35,7 +35,7 @@ def command(*arguments: str) -> Ended:
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     with redirect_stdout(out), redirect_stderr(err):
         code = main(arguments)
-    return Ended(code, *(each.buffer.getvalue().decode() for each in (out, err)))  # type: ignore[attr-defined] # a BytesIO
+    return Ended(code, *(each.buffer.getvalue().decode() for each in (out, err)))
 
 
 def run(folder: Path, base_url: str, *flags: str) -> Ended:

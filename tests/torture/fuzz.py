@@ -82,8 +82,13 @@ JOBS: list[dict[str, Any]] = [
     {"id": "robot", "prompt": "A robot", "aspect_ratio": "16:9", "image_size": "2K", "seed": 7, "temperature": 1.0},
     {"prompt": "A cat", "images": ["a.png", "https://x.test/b.png"], "variants": 3, "metadata": {"a": [1]}},
     {"parts": [{"text": "A"}, {"image": "a.png"}], "system": "Be brief", "modalities": ["IMAGE"], "model": "m"},
-    {"key": "raw", "request": {"contents": [{"parts": [{"text": "A"}, {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}]}],
-                               "generationConfig": {"imageConfig": {"imageSize": "1K"}}}},
+    {
+        "key": "raw",
+        "request": {
+            "contents": [{"parts": [{"text": "A"}, {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}]}],
+            "generationConfig": {"imageConfig": {"imageSize": "1K"}},
+        },
+    },
 ]
 MANIFEST = st.lists(damaged(JOBS), min_size=1, max_size=4).map(b"\n".join)
 
@@ -106,26 +111,53 @@ ANSWERS: list[dict[str, Any]] = [
     {
         "candidates": [
             {
-                "content": {"role": "model", "parts": [
-                    {"text": "Here", "thought": True, "thoughtSignature": "c2ln"},
-                    {"inlineData": {"mimeType": "image/png", "data": _PIXEL}, "thought": True},
-                    {"inlineData": {"mimeType": "image/png", "data": _PIXEL}},
-                ]},
-                "finishReason": "STOP", "index": 0, "safetyRatings": [{"category": "HARM", "probability": "LOW", "blocked": False}],
+                "content": {
+                    "role": "model",
+                    "parts": [
+                        {"text": "Here", "thought": True, "thoughtSignature": "c2ln"},
+                        {"inlineData": {"mimeType": "image/png", "data": _PIXEL}, "thought": True},
+                        {"inlineData": {"mimeType": "image/png", "data": _PIXEL}},
+                    ],
+                },
+                "finishReason": "STOP",
+                "index": 0,
+                "safetyRatings": [{"category": "HARM", "probability": "LOW", "blocked": False}],
             }
         ],
-        "usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 1120, "totalTokenCount": 1125,
-                          "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1120}]},
-        "modelVersion": "m", "responseId": "r",
+        "usageMetadata": {
+            "promptTokenCount": 5,
+            "candidatesTokenCount": 1120,
+            "totalTokenCount": 1125,
+            "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1120}],
+        },
+        "modelVersion": "m",
+        "responseId": "r",
     },
     {"candidates": [{"finishReason": "IMAGE_SAFETY", "finishMessage": "no"}], "usageMetadata": {"totalTokenCount": 5}},
     {"promptFeedback": {"blockReason": "SAFETY", "safetyRatings": []}},
 ]
 ERRORS: list[dict[str, Any]] = [
-    {"error": {"code": 400, "message": "Bad", "status": "INVALID_ARGUMENT", "details": [
-        {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [{"field": "a", "description": "b"}]}]}},
-    {"error": {"code": 413, "message": "Large", "status": "X", "details": [
-        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "3s"}]}},
+    {
+        "error": {
+            "code": 400,
+            "message": "Bad",
+            "status": "INVALID_ARGUMENT",
+            "details": [
+                {
+                    "@type": "type.googleapis.com/google.rpc.BadRequest",
+                    "fieldViolations": [{"field": "a", "description": "b"}],
+                }
+            ],
+        }
+    },
+    {
+        "error": {
+            "code": 413,
+            "message": "Large",
+            "status": "X",
+            "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "3s"}],
+        }
+    },
 ]
 _REFUSED = damaged(ERRORS).map(lambda body: (b"413 Large", body))
 ANSWER = damaged(ANSWERS).map(lambda body: (b"200 OK", body)) | _REFUSED
@@ -179,7 +211,9 @@ def check_answers(bodies: list[tuple[bytes, bytes]]) -> None:
         assert ended.is_clean, (bodies, ended)
         assert ended.code in {0, 4}, (bodies, ended)
         lines = (folder / "jobs.out/results.jsonl").read_bytes().splitlines()
-        assert sorted(orjson.loads(line)["id"] for line in lines) == sorted(f"n{number}" for number in range(len(bodies)))
+        assert sorted(orjson.loads(line)["id"] for line in lines) == sorted(
+            f"n{number}" for number in range(len(bodies))
+        )
         assert {path.name for path in folder.iterdir()} == {"jobs.jsonl", "jobs.out"}, bodies
         verified = command("verify", str(folder / "jobs.out"))
         assert verified.code == 0, (bodies, verified)
@@ -187,24 +221,62 @@ def check_answers(bodies: list[tuple[bytes, bytes]]) -> None:
 
 # --- results ----------------------------------------------------------------------------------------------------------
 
-_IMAGE = {"path": "images/n0.png", "mime_type": "image/png", "size_bytes": 3, "width": 1, "height": 1,
-          "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
+_IMAGE = {
+    "path": "images/n0.png",
+    "mime_type": "image/png",
+    "size_bytes": 3,
+    "width": 1,
+    "height": 1,
+    "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+}
 _ROW: dict[str, Any] = {
-    "id": "n0", "line": 1, "status": "succeeded", "images": [_IMAGE], "drafts": [], "text": None, "prompt": "Number n0",
-    "inputs": [{"path": "a.png", "sha256": "0", "sent": None}], "finish_reason": "STOP", "finish_message": None,
-    "block_reason": None, "safety_ratings": [], "usage": {"prompt_tokens": 1, "candidates_tokens": 2, "thoughts_tokens": 0,
-    "total_tokens": 3, "by_modality": {}}, "cost_usd": 0.134, "model": "m", "model_version": "m", "response_id": "r",
-    "endpoint": "https://generativelanguage.googleapis.com", "request_sha256": "0" * 64, "attempts": 1, "latency_s": 1.0,
-    "sent_at": "2026-11-22T20:00:00Z", "finished_at": "2026-11-22T20:00:01Z", "error": None, "metadata": None, "reused_from": None,
+    "id": "n0",
+    "line": 1,
+    "status": "succeeded",
+    "images": [_IMAGE],
+    "drafts": [],
+    "text": None,
+    "prompt": "Number n0",
+    "inputs": [{"path": "a.png", "sha256": "0", "sent": None}],
+    "finish_reason": "STOP",
+    "finish_message": None,
+    "block_reason": None,
+    "safety_ratings": [],
+    "usage": {"prompt_tokens": 1, "candidates_tokens": 2, "thoughts_tokens": 0, "total_tokens": 3, "by_modality": {}},
+    "cost_usd": 0.134,
+    "model": "m",
+    "model_version": "m",
+    "response_id": "r",
+    "endpoint": "https://generativelanguage.googleapis.com",
+    "request_sha256": "0" * 64,
+    "attempts": 1,
+    "latency_s": 1.0,
+    "sent_at": "2026-11-22T20:00:00Z",
+    "finished_at": "2026-11-22T20:00:01Z",
+    "error": None,
+    "metadata": None,
+    "reused_from": None,
 }
 ROWS: list[dict[str, Any]] = [
     _ROW,
-    _ROW | {"id": "n1", "status": "rejected", "images": [], "error": {"http_status": 400, "status": "X", "reason": None, "message": "no"}},
+    _ROW
+    | {
+        "id": "n1",
+        "status": "rejected",
+        "images": [],
+        "error": {"http_status": 400, "status": "X", "reason": None, "message": "no"},
+    },
     _ROW | {"id": "n2", "status": "blocked", "images": [], "block_reason": "SAFETY"},
 ]
 _SUMMARY: dict[str, Any] = {
-    "manifest": "jobs.jsonl", "exit_code": 0, "calls": 3, "left": 0, "run_again_at": None, "started_at": "2026-11-22T19:00:00Z",
-    "ended_at": "2026-11-22T21:00:00Z", "this_run": {"finished": 3, "cost_usd": 0.402},
+    "manifest": "jobs.jsonl",
+    "exit_code": 0,
+    "calls": 3,
+    "left": 0,
+    "run_again_at": None,
+    "started_at": "2026-11-22T19:00:00Z",
+    "ended_at": "2026-11-22T21:00:00Z",
+    "this_run": {"finished": 3, "cost_usd": 0.402},
 }
 RESULTS = st.tuples(
     st.lists(damaged(ROWS) | st.sampled_from([_json(row) for row in ROWS]), max_size=4).map(b"\n".join),

@@ -23,7 +23,6 @@ CALLS = 60
 KILLS_A_FOLDER = 20
 _STEP_S = 0.0005
 _PATIENCE_S = 60.0
-_IDS = [f"n{number}" for number in range(CALLS)]
 
 
 @dataclass
@@ -55,9 +54,8 @@ class Measured:
     def table(self, seed: int) -> str:
         """Return the numbers, a line each."""
         lines = [f"{'seed':<48}{seed:>8,}"]
-        for each in fields(self):
-            if "label" in each.metadata:
-                lines.append(f"{each.metadata['label']:<48}{getattr(self, each.name):>8,}")
+        counted = [each for each in fields(self) if "label" in each.metadata]
+        lines += [f"{each.metadata['label']:<48}{getattr(self, each.name):>8,}" for each in counted]
         if self.kills:
             lines.append(f"{'repeats a kill':<48}{self.repeats / self.kills:>8.2f}")
             lines.append(f"{'answers lost in the kernel a kill':<48}{self.whole_lost / self.kills:>8.2f}")
@@ -70,6 +68,7 @@ class Desk:
 
     folder: Path
     server: TorturedServer
+    ids: list[str]
 
     @property
     def out(self) -> Path:
@@ -83,7 +82,7 @@ class Desk:
 
     def write_manifest(self) -> None:
         """Write the jobs."""
-        jobs = ({"id": call_id, "prompt": f"Number {call_id}"} for call_id in _IDS)
+        jobs = ({"id": call_id, "prompt": f"Number {call_id}"} for call_id in self.ids)
         (self.folder / "jobs.jsonl").write_bytes(b"".join(orjson.dumps(job) + b"\n" for job in jobs))
 
     @contextmanager
@@ -135,7 +134,9 @@ class Desk:
 _PACE = ("--rpm", "60000", "--rpd", "1000000", "--concurrency", str(CONCURRENCY), "--quiet")
 
 
-def torture(folder: Path, kills: int, seed: int, *, say: Callable[[str], None] = lambda _words: None) -> Measured:
+def torture(
+    folder: Path, kills: int, seed: int, *, calls: int = CALLS, say: Callable[[str], None] = lambda _words: None
+) -> Measured:
     """Kill so many runs, on one output folder after the other, and return what was measured."""
     measured, source = Measured(), random.Random(seed)
     number = 0
@@ -144,7 +145,7 @@ def torture(folder: Path, kills: int, seed: int, *, say: Callable[[str], None] =
         place = folder / str(number)
         place.mkdir()
         with tortured_server(source.randrange(1 << 30)) as server:
-            desk = Desk(place, server)
+            desk = Desk(place, server, [f"n{index}" for index in range(calls)])
             desk.write_manifest()
             _kill_and_finish(desk, min(KILLS_A_FOLDER, kills - measured.kills), source, measured)
             _check(desk, measured)
@@ -205,7 +206,7 @@ def _check(desk: Desk, measured: Measured) -> None:
     for call_id, count in Counter(row["id"] for row in rows if row["status"] != "lost").items():
         if count > 1:
             measured.blame("torn_or_double", f"{desk.out}: {call_id} has {count} rows")
-    for call_id in _IDS:
+    for call_id in desk.ids:
         row = newest.get(call_id)
         if row is None or row["status"] != "succeeded":
             measured.faults.append(f"{desk.out}: {call_id} has not ended: {row}")

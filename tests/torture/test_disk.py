@@ -92,7 +92,15 @@ def check_goes_on(folder: Path, server: Server, ids: list[str], *, at_most_again
     ],
 )
 def test_a_disk_that_fails_stops_the_sending(
-    tmp_path: Path, server: Simulator, monkeypatch: pytest.MonkeyPatch, deed: str, place: str, error: int, passes: int, lost: int
+    tmp_path: Path,
+    server: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    deed: str,
+    place: str,
+    error: int,
+    passes: int,
+    lost: int,
 ) -> None:
     """Whatever the disk refuses, the run ends with 8 before the manifest does, and the next one goes on; an answer whose bytes are there is not
     sent again.
@@ -160,9 +168,7 @@ def free_bytes(monkeypatch: pytest.MonkeyPatch, size_bytes: Callable[[], int]) -
     return asked
 
 
-def test_a_disk_without_room_costs_nothing(
-    tmp_path: Path, server: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_without_room_costs_nothing(tmp_path: Path, server: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the next answer may not fit nothing is sent: exit 8, and the sentence says how much there is and is needed."""
     ids = write_jobs(tmp_path, 3, image_size="4K")
     with monkeypatch.context() as patch:

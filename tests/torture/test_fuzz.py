@@ -1,5 +1,6 @@
+import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.torture import fuzz
@@ -30,6 +31,8 @@ def test_any_answers(bodies: list[tuple[bytes, bytes]]) -> None:
 
 
 @SHORT
+@example((orjson.dumps(fuzz.ROWS[0] | {"cost_usd": "free"}), True, b"{}", b"0", b""))
+@example((orjson.dumps(fuzz.ROWS[0] | {"usage": [1]}), True, b"[]", b"", b"[1]"))
 @given(fuzz.RESULTS)
 def test_any_results(results: tuple[bytes, bool, bytes, bytes, bytes]) -> None:
     """Each command that reads an output folder ends with a code and words, whatever is in it."""

@@ -8,7 +8,6 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gemini_batch.records import IncomingImage
 from gemini_batch.simulator import Simulator, SimulatorConfig
 from gemini_batch.store import Store
 from tests.loopback import simulator, wait_for_requests
@@ -21,9 +20,9 @@ pytestmark = pytest.mark.loopback
 
 def test_runs_that_are_killed_lose_nothing(tmp_path: Path) -> None:
     """Killed at moments aimed at arriving answers and at commits, and run again: each call ends once, with an image that was sent for it."""
-    measured = torture(tmp_path, kills=3, seed=3)
+    measured = torture(tmp_path, kills=2, seed=3, calls=20)
     assert measured.faults == []
-    assert (measured.kills, measured.calls % 60, measured.consumed_again) == (3, 0, 0)
+    assert (measured.kills, measured.calls % 20, measured.consumed_again) == (2, 0, 0)
     assert measured.most_repeats <= CONCURRENCY
 
 
@@ -111,7 +110,9 @@ def test_an_image_that_was_deleted_is_made_again_only_when_asked(tmp_path: Path,
     (tmp_path / "jobs.out/images/n1.jpg").unlink()
     assert run(tmp_path, server.base_url).code == 0
     assert len(list(sent(server))) == 3
-    planned = command("plan", str(tmp_path / "jobs.jsonl"), "--base-url", server.base_url, "--retry", "missing", "--json")
+    planned = command(
+        "plan", str(tmp_path / "jobs.jsonl"), "--base-url", server.base_url, "--retry", "missing", "--json"
+    )
     assert orjson.loads(planned.out)["to_send"] == 1
     assert run(tmp_path, server.base_url, "--retry", "missing").code == 0
     assert list(sent(server))[3:] == ["n1"]
@@ -143,7 +144,7 @@ def test_an_answer_without_a_row_is_found_whole(tmp_path: Path) -> None:
     assert found is not None
     assert (found.attempt, found.sent_at, found.skeleton) == (2, NOON_UTC, b'{"a": "\n"}')
     assert [Path(image.file).read_bytes() for image in found.images] == [b"first", b"second"]
-    assert all(isinstance(image, IncomingImage) and image.head in {b"first", b"second"} for image in found.images)
+    assert [image.head for image in found.images] == [b"first", b"second"]
     assert store.kept_answer("cat") is None
     store.drop_answer(found)
     assert not store.has_incoming()

@@ -21,4 +21,4 @@ if _LOG:
         os.write(_descriptor, (found[1] if found else b"?") + b"\n")
         return skeleton
 
-    Sieve.finish = _noted  # type: ignore[method-assign] # what this file is for
+    Sieve.finish = _noted  # type: ignore[method-assign, assignment] # what this file is for
