@@ -18,7 +18,7 @@ from measure import (
 
 CLIENTS = ("engine", "engine-light", "aiohttp-discard", "aiohttp-whole", "genai")
 # Megabytes an answer, calls a round, in flight.
-SCENARIOS = ((1.5, 192, 32), (8.0, 48, 32), (20.0, 16, 16))
+SCENARIOS = ((1.5, 128, 32), (8.0, 40, 32), (20.0, 8, 8))
 TRICKLING = 128
 COLUMNS: dict[str, Callable[[Sequence[Round]], str]] = {
     "images/s": lambda rounds: f"{median(rounds, 'calls_a_s'):.0f}",
@@ -73,7 +73,7 @@ def main() -> None:
                     report.goals += [] if pem else goals(megabytes, rounds)
         if not options.quick:
             with server() as url:
-                settings = f"answer=20000000,together={TRICKLING},piece=65536,gap_ms=50"
+                settings = f"answer=20000000,together={TRICKLING},piece=65536,gap_ms=30"
                 scenario = {"url": f"{url}/{settings}", "calls": TRICKLING, "in_flight": TRICKLING, "cold": True}
                 rounds = compare(["engine", "aiohttp-discard"], folder, scenario, repeats=1)
             report.compared(f"20 MB, trickling, {TRICKLING} in flight", rounds, COLUMNS)

@@ -91,7 +91,7 @@ def first_request(manifest: Path, out: Path, listening: socket.socket) -> Round:
     environment = os.environ | {"GEMINI_API_KEY": KEY, "GEMINI_BATCH_STATE_DIR": str(state)}
     started_s = time.perf_counter()
     with (
-        subprocess.Popen(command, cwd=FOLDER.parent, env=environment) as process,
+        subprocess.Popen(command, cwd=FOLDER.parent, env=environment, stderr=subprocess.PIPE) as process,
         _accepted(listening, process) as connection,
     ):
         connection.recv(1)
@@ -108,7 +108,8 @@ def first_request(manifest: Path, out: Path, listening: socket.socket) -> Round:
 def _accepted(listening: socket.socket, process: "subprocess.Popen[bytes]") -> socket.socket:
     while not select.select([listening], [], [], 1)[0]:
         if process.poll() is not None:
-            raise SystemExit(f"the command ended with {process.returncode}, and has sent nothing: see above")
+            _, words = process.communicate()
+            raise SystemExit(f"the command ended with {process.returncode}, and has sent nothing: {words.decode()}")
     return listening.accept()[0]
 
 
@@ -121,7 +122,7 @@ def _cpu_s(pid: int) -> float:
 
 
 def main() -> None:
-    options = arguments(__doc__, repeats=2)
+    options = arguments(__doc__, repeats=1)
     report = Report("Long manifests", options)
     sys.path.insert(0, str(FOLDER.parent))
     for lines in (10_000, 100_000) if options.quick else (100_000, 1_000_000):

@@ -72,7 +72,9 @@ def prepared(
             planned(path, out, config) as plan,
             nullcontext(ledger) if ledger else _opened_ledger(config, observe) as of_quota,
         ):
-            run = Run(path, out, config, store, plan, ledger=of_quota, observe=observe, possibly_billed=len(possibly_billed))
+            run = Run(
+                path, out, config, store, plan, ledger=of_quota, observe=observe, possibly_billed=len(possibly_billed)
+            )
             run.take_over(unanswered)
             yield run
 

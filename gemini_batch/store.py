@@ -5,7 +5,7 @@
     OUT/images/…            the image of each call, named by its id
     OUT/drafts/…            interim images that came with an answer, paid for as well
     OUT/superseded/…        images whose job was edited and run again
-    OUT/.gemini_batch/      lock · incoming/ · durable · in-flight log: nothing that a person needs
+    OUT/.gemini_batch/      lock · incoming/ · durable · in-flight log · inputs/ · thumbnails/: nothing that a person needs
 """
 
 import fcntl

@@ -203,7 +203,8 @@ def test_a_row_cannot_lead_out_of_its_folder(tmp_path: Path, path: str) -> None:
     data = png("secret")
     (tmp_path / "secret.png").write_bytes(data)
     answered(tmp_path / "a", images=[{"path": path, "size_bytes": len(data), "sha256": sha256(data)}])
-    assert not reuse_of(tmp_path / "a").reserve("robot", ROBOT)
+    with pytest.raises(ConfigError, match="is no row"):
+        reuse_of(tmp_path / "a")
 
 
 def test_wrong_folders_are_a_sentence(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@
     }
 
     show() {
-      for (let start = 0; start < shown.length; start += PAGE) this.pages.push(this.emptyPage(Math.min(PAGE, shown.length - start)));
+      for (let start = 0; start < shown.length; start += PAGE) this.pages.push(this.emptyPage(Math.min(PAGE, shown.length - start), start));
       this.isFilled = this.pages.map(() => false);
       this.place(this.pages);
       this.pages.forEach((page, number) => {
@@ -261,8 +261,8 @@
       super.end();
     }
 
-    emptyPage(length) {
-      const page = make("ol", { class: "page", "aria-label": "Calls" });
+    emptyPage(length, start) {
+      const page = make("ol", { class: "page", "aria-label": `Calls ${start + 1} to ${start + length}` });
       page.dataset.length = length;
       return page;
     }

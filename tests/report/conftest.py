@@ -11,11 +11,6 @@ from PIL import Image
 from tests.builders import sha256
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker of the tests that need a browser."""
-    config.addinivalue_line("markers", "browser: in a real Chromium; skipped where there is none")
-
-
 def picture(colour: str = "teal", size: tuple[int, int] = (40, 20), format_name: str = "PNG") -> bytes:
     """Return an image's bytes."""
     file = BytesIO()

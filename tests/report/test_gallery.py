@@ -31,7 +31,7 @@ def test_the_totals_are_those_of_the_newest_rows(out: Path) -> None:
         row("a", cost_usd=9.0, status="failed", finished_at="2026-11-20T12:00:00Z"),
         row("a", images=[image]),
         row("b", status="blocked", cost_usd=None, usage=None, finished_at="2026-11-21T12:00:00Z"),
-        row("c", images=[{"path": "images/c.png", "sha256": ""}], endpoint="simulator"),
+        row("c", images=[{"path": "images/c.png", "sha256": "", "size_bytes": 1}], endpoint="simulator"),
     )
     written = write_gallery(out)
     totals = block(out, "about")["totals"]
@@ -91,7 +91,14 @@ def test_hostile_text_stays_inside_its_block(out: Path) -> None:
     evil = "</script><script>alert(1)</script>\u2028<!--<script>"
     write_rows(
         out,
-        row(evil, prompt=evil, text=evil, model=evil, images=[{"path": evil, "sha256": evil}], metadata={evil: evil}),
+        row(
+            evil,
+            prompt=evil,
+            text=evil,
+            model=evil,
+            images=[{"path": evil, "sha256": evil, "size_bytes": 1}],
+            metadata={evil: evil},
+        ),
     )
     write_gallery(out)
     page = (out / "gallery.html").read_text(encoding="utf-8")
@@ -139,7 +146,11 @@ def test_a_summary_that_is_none_costs_only_the_inputs(out: Path, summary: bytes)
 
 def test_the_command_says_where_the_page_is(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line for a person, one object for a program."""
-    write_rows(out, row(images=[place(out, "images/a.png")]), row("b", images=[{"path": "gone.png", "sha256": ""}]))
+    write_rows(
+        out,
+        row(images=[place(out, "images/a.png")]),
+        row("b", images=[{"path": "gone.png", "sha256": "", "size_bytes": 1}]),
+    )
     assert command.main(Namespace(out=out, json=False)) == 0
     assert re.fullmatch(
         rf"{out}/gallery\.html: 2 calls · 2 pictures · 1 of them missing · 0\.\d MB\n", capsys.readouterr().out

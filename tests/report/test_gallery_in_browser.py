@@ -459,7 +459,7 @@ def test_hostile_rows_run_nothing_and_link_nothing(opened: Opened, tmp_path: Pat
     """Ids, paths, models, reasons and a damaged sha256 are letters too, even where no run would have written them."""
     rows = []
     for number, evil in enumerate(HOSTILE):
-        file = {"path": evil, "sha256": evil, "width": evil, "height": 3, "size_bytes": evil}
+        file = {"path": evil.replace("\0", ""), "sha256": evil, "width": evil, "height": 3, "size_bytes": 1}
         error = {"http_status": evil, "status": evil, "reason": evil, "message": evil}
         rows.append(
             row(
