@@ -13,7 +13,7 @@ from unittest.mock import Mock
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
@@ -159,6 +159,11 @@ def test_a_file_over_the_inline_limit_passes_when_its_copy_will_fit(tmp_path: Pa
 
 
 @given(st.integers(1, 20_000), st.integers(1, 20_000), st.integers(1, 200_000_000))
+@example(50, 50, 49)
+@example(25, 50, 392)
+@example(4, 1, 1)
+@example(1, 4, 1)
+@example(20_000, 1, 100)
 def test_the_copy_fits_and_keeps_its_shape(width: int, height: int, max_pixels: int) -> None:
     """Whatever the size, the copy has at most so many pixels, and is as large as that allows in whole pixels."""
     if width * height <= max_pixels:
@@ -216,8 +221,9 @@ def test_a_copy_has_no_place_and_time(tmp_path: Path) -> None:
 
 def test_broken_exif_turns_nothing(tmp_path: Path) -> None:
     """EXIF that nobody can read is no reason not to send the image."""
-    corners().save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    assert seen(copy_of(tmp_path / "a.jpg").file) == [RED, GREEN, BLUE, WHITE]
+    for name, exif in (("a.jpg", b"II*\0\xff\xff\xff\xff"), ("b.jpg", b"garbage garbage")):
+        corners().save(tmp_path / name, exif=b"Exif\0\0" + exif)
+        assert seen(copy_of(tmp_path / name).file) == [RED, GREEN, BLUE, WHITE]
 
 
 def translucent(mode: str) -> Image.Image:

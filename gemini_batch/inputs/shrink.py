@@ -239,10 +239,8 @@ def _resized(picture: "ImageFile", max_pixels: int) -> "Image.Image":
 
 def fitting(width: int, height: int, max_pixels: int) -> tuple[int, int]:
     """Return the largest size of this shape, in whole pixels, of at most `max_pixels`."""
-    scale = math.sqrt(max_pixels / (width * height))
-    across, down = max(1, int(width * scale)), max(1, int(height * scale))
-    across = max(1, min(across, max_pixels // down))  # one side of a thread can't get shorter than a pixel
-    return across, min(down, max_pixels // across)
+    across, down = max(1, math.isqrt(max_pixels * width // height)), max(1, math.isqrt(max_pixels * height // width))
+    return min(across, max_pixels), min(down, max_pixels)  # one side of a thread can't get shorter than a pixel
 
 
 def _in_full_colour(picture: "Image.Image") -> "Image.Image":

@@ -125,7 +125,7 @@ def _broken(text: str, error: json.JSONDecodeError) -> str:
         return f'got {shown(text)} alone; write each job on one line of its own, without "[" and "]" around them'
     if rest == ",":
         return "has a comma at its end: leave it out; every line stands for itself"
-    if rest.startswith(("'", "None", "True", "False")) or text.startswith("{'"):
+    if rest.startswith(("'", "None", "True", "False")):
         return f"got {shown(rest)} at column {error.colno}, which is Python and not JSON; {_ONE_OBJECT}"
     found = shown(rest) if rest else "the line's end"
     return (

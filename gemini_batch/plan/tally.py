@@ -126,7 +126,7 @@ class Plan:
 
     def _count_shrinking(self, request: Request, times: int) -> None:
         images = [part for part in request.parts if isinstance(part, InputImage) and part.max_pixels]
-        if images and times:
+        if images:
             total = self.shrinking
             self.shrinking = Shrinking(
                 total.images + times * len(images),
