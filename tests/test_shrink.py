@@ -1,5 +1,6 @@
 """Smaller copies of large reference images."""
 
+import asyncio
 import io
 import os
 import threading
@@ -18,11 +19,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from gemini_batch.cli import main
+from gemini_batch.clock import Clock
 from gemini_batch.errors import StorageError
 from gemini_batch.inputs import ImageChangedError, InputImageError, Inputs, Shrinker, shrink
 from gemini_batch.policy import media
+from gemini_batch.prepare import SHRINKS_AT_ONCE, Preparation
 from gemini_batch.records import InputImage, InputUri, Request, Text
-from tests.builders import sha256, tree
+from tests.builders import make_call, sha256, tree
 from tests.loopback import simulator
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -491,6 +494,35 @@ def test_a_disk_that_takes_no_copy_is_a_matter_of_the_folder(tmp_path: Path) -> 
     (tmp_path / "inputs").write_bytes(b"in the way")
     with pytest.raises(StorageError, match=r"inputs/[0-9a-f]{64}-800.png: can't be written: "):
         Shrinker(tmp_path / "inputs").image(looked_up(tmp_path / "a.png", 800))
+
+
+async def test_the_event_loop_never_decodes_and_few_threads_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many calls at once: copies are made in threads, at most so many at a time, and calls without large images wait for none."""
+    corners().save(tmp_path / "large.png")
+    image = looked_up(tmp_path / "large.png", 800)
+    at_work: list[threading.Thread] = []
+    most = 0
+
+    def slow(_shrinker: Shrinker, request: Request) -> Request:
+        nonlocal most
+        at_work.append(threading.current_thread())
+        most = max(most, len(at_work))
+        assert at_work[-1] is not threading.main_thread()
+        time.sleep(0.02)
+        at_work.pop()
+        return request
+
+    monkeypatch.setattr(Shrinker, "request", slow)
+    unused: Any = None
+    prepare = Preparation(unused, unused, Clock(), unused, shrinker=Shrinker(tmp_path / "inputs"))
+    large = replace(make_call(), request=Request("m", (image, Text("x"))))
+    plain = make_call("plain")
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(prepare(large, 1)) for _ in range(4 * SHRINKS_AT_ONCE)]
+        await asyncio.sleep(0.005)
+        assert await prepare(plain, 1) is plain
+        assert not any(task.done() for task in tasks)
+    assert most == SHRINKS_AT_ONCE
 
 
 # --- from end to end --------------------------------------------------------------------------------------------------

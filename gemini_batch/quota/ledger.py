@@ -133,6 +133,14 @@ class ModelQuota:
             ValueError: One request is larger than a limit.
         """
         self.bounds.check(weights)
+        # What is not granted does not narrow the guard: a ledger in a file does not write it down.
+        level = (self._level, self._level_at)
+        verdict = self._decide(weights, permits, now_s, utc, rival)
+        if not isinstance(verdict, Granted):
+            self._level, self._level_at = level
+        return verdict
+
+    def _decide(self, weights: Weights, permits: int, now_s: float, utc: datetime, rival: datetime | None) -> Verdict:
         self._last = max(self._last, self._slot(now_s))
         self._narrow(self._last)
         slot, why = self._earliest(weights)

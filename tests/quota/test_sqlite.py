@@ -120,6 +120,24 @@ def test_decides_as_the_memory_ledger_does(limits: Limits, steps: list[dict[str,
             assert verdicts[0] == verdicts[1]
 
 
+def test_a_pause_in_the_way_narrows_no_guard(path: Path) -> None:
+    """What is not granted changes nothing: a ledger in memory, and one that does not write it down, decide alike ever after."""
+    limits = Limits(requests_per_min=1, usd_per_10min=0.2)
+    dear, soon = Weights(usd_micros=134_000), T0 + 6.0
+    memory = MemoryLedger(limits)
+    with opened(path, limits) as ledger:
+        verdicts: list[list[Verdict]] = [[], []]
+        for found, each in zip(verdicts, (memory, ledger), strict=True):
+            granted(each.reserve(M, dear, 1, T0, NOON))
+            each.pause(M, T0, "too many", T0, overrun=True)
+            granted(each.reserve(M, dear, 1, soon, NOON))  # ten minutes ahead, where the guard is to be narrower
+            each.pause(M, soon + 5.0, "wait", soon)
+            assert isinstance(each.reserve(M, PICTURE, 1, soon, NOON), Paused)
+            each.pause(M, soon + 5.0, "too many", soon, overrun=True)
+            found.append(each.reserve(M, PICTURE, 1, soon + 6.0, NOON))
+    assert verdicts[0] == verdicts[1]
+
+
 def test_threads_share_a_ledger(path: Path) -> None:
     """Many threads may use one ledger at a time: each grant is counted once."""
     limits = Limits(requests_per_day=120, tokens_per_min=1000)
