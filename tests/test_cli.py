@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+import time_machine
 
 from gemini_batch.cli import main
 from gemini_batch.simulator import Simulator, SimulatorConfig
@@ -256,6 +258,24 @@ def test_a_free_tier_is_used_without_one_429(tmp_path: Path) -> None:
         assert [entry.http_status for entry in server.audit.entries] == [200] * 45
         assert [entry.prompt for entry in server.audit.entries] == [f"Number {number}" for number in range(45)]
         assert server.audit.worst_minute() <= 15
+
+
+def test_a_day_that_is_over_is_finished_on_the_next_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A 429 of the day in mid-run ends it with 5 and the moment of the reset; until then nothing is sent, and then the rest is."""
+    path = manifest(
+        tmp_path,
+        *({"id": f"n{number}", "prompt": f"Number {number}"} for number in range(3)),
+        {"id": "last", "prompt": "Last [[fault:429-day x1]]"},
+    )
+    with time_machine.travel(datetime(2026, 11, 22, 20, 0, tzinfo=UTC)) as wall, simulator() as server:
+        assert run(path, server, "--concurrency", "1", "--json") == 5
+        summary = orjson.loads(capsys.readouterr().out)
+        assert (summary["left"], summary["run_again_at"][:16]) == (1, "2026-11-23T08:00")
+        assert run(path, server) == 5
+        assert len(server.audit.entries) == 4
+        wall.shift(timedelta(hours=13))
+        assert run(path, server) == 0
+        assert [entry.http_status for entry in server.audit.entries] == [200, 200, 200, 429, 200]
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

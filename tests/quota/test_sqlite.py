@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gemini_batch.clock import boot_time_s, utc_now
 from gemini_batch.quota.bounds import Weights
+from gemini_batch.quota.gate import Ledger
 from gemini_batch.quota.ledger import DayClosed, Granted, Paused, Verdict
 from gemini_batch.quota.memory import MemoryLedger
 from gemini_batch.quota.sqlite import SqliteLedger, project_of
@@ -127,7 +128,8 @@ def test_a_pause_in_the_way_narrows_no_guard(path: Path) -> None:
     memory = MemoryLedger(limits)
     with opened(path, limits) as ledger:
         verdicts: list[list[Verdict]] = [[], []]
-        for found, each in zip(verdicts, (memory, ledger), strict=True):
+        both: tuple[Ledger, Ledger] = (memory, ledger)
+        for found, each in zip(verdicts, both, strict=True):
             granted(each.reserve(M, dear, 1, T0, NOON))
             each.pause(M, T0, "too many", T0, overrun=True)
             granted(each.reserve(M, dear, 1, soon, NOON))  # ten minutes ahead, where the guard is to be narrower
