@@ -14,9 +14,8 @@ Whatever goes wrong with one call is a value and never raised: `gemini_batch.rec
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class ExitCode(IntEnum):
@@ -57,8 +56,7 @@ class NoKeyError(ConfigError):
     exit_code = ExitCode.REFUSED
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing that is wrong in one line of a manifest.
 
     Attributes:

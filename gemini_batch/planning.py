@@ -104,12 +104,13 @@ def planned(path: Path, out: Path, config: RunConfig) -> Iterator[Planned]:
     try:
         reuse = Reuse(config.reuse_from, config.endpoint, out) if config.reuse_from else None
         missing = results.without_images(out) if config.retry_missing else frozenset[int]()
-        past = Past(results.read_history(out), config, reuse, lambda call_id: fingerprint(call_id) in missing)
+        history = results.read_history(out)
+        past = Past(history, config, reuse, lambda call_id: fingerprint(call_id) in missing)
     except OSError as error:
         raise StorageError(f"{out}: can't be read: {error.strerror}") from error
     planner = Planner(config.model, Inputs(path.parent, config.max_input_pixels).resolve, price_table(config))
     with Manifest(path) as manifest:
-        plan = Plan(planner, past)
+        plan = Plan(planner, past if len(history) or reuse else None)
         for index, job in manifest.scan():
             try:
                 plan.add(job, manifest.line(index))

@@ -2,8 +2,6 @@
 
 import os
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
 
 from gemini_batch.cli.arguments import parser
@@ -43,6 +41,9 @@ def _fail(code: ExitCode, message: str) -> int:
 
 
 def _kept_traceback() -> str:
+    import tempfile
+    import traceback
+
     with tempfile.NamedTemporaryFile(
         "w", prefix="gemini_batch-bug-", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:

@@ -158,7 +158,7 @@ class Manifest:
             for field, message in messages.explain(text, error):
                 self.problem(number, field, message)
             return None
-        if (job.metadata or job.request) and messages.is_too_deep([job.metadata, job.request]):
+        if messages.may_be_too_deep(text) and messages.is_too_deep([job.metadata, job.request]):
             self.problem(number, "", messages.TOO_DEEP)
         return job
 

@@ -38,6 +38,11 @@ def explain(text: bytes, error: ValueError) -> Iterator[tuple[str, str]]:
         yield _path(detail["loc"]), _message(detail)
 
 
+def may_be_too_deep(text: bytes) -> bool:
+    """Tell, at a glance, whether a line has brackets enough to be nested too deeply."""
+    return text.count(b"{") + text.count(b"[") >= MAX_DEPTH
+
+
 def is_too_deep(data: Any) -> bool:
     """Tell whether JSON is nested too deeply to be written down again."""
     level = [data]

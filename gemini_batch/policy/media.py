@@ -17,8 +17,9 @@ HEAD_BYTES = 64
 MAX_INLINE_BYTES = 100_000_000
 
 _MIME_OF_EXTENSION = {extension: mime_type for mime_type, extension in EXTENSIONS.items()} | {".jpeg": "image/jpeg"}
+_PNG = b"\x89PNG\r\n\x1a\n"
 _MAGIC = (
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (_PNG, "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
     (b"GIF87a", "image/gif"),
     (b"GIF89a", "image/gif"),
@@ -41,6 +42,13 @@ def sniff(head: bytes) -> str | None:
     if head[4:8] == b"ftyp":
         return _sniff_brands(head[: int.from_bytes(head[:4], "big")])
     return None
+
+
+def png_pixels(head: bytes) -> tuple[int, int] | None:
+    """Return width and height of a PNG, whose first bytes tell; None for any other image."""
+    if not head.startswith(_PNG) or head[12:16] != b"IHDR":
+        return None
+    return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
 
 
 def _sniff_brands(box: bytes) -> str | None:

@@ -1,14 +1,13 @@
 """The command `simulate`: the simulator on a port, until it is interrupted."""
 
 import argparse
-import asyncio
-import signal
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from gemini_batch.simulator.config import SimulatorConfig
 
 _DONE = 0
@@ -181,14 +180,16 @@ def config_from(args: argparse.Namespace) -> "SimulatorConfig":
     )
 
 
-def _time(given: str | None) -> datetime | None:
+def _time(given: str | None) -> "datetime | None":
+    from datetime import datetime
+
     try:
         return None if given is None else datetime.fromisoformat(given)
     except ValueError:
         raise ValueError(f"got {given!r}; allowed: a time such as 2026-11-22T23:59:00-08:00") from None
 
 
-def serve(config: "SimulatorConfig", *, starts_at: datetime | None = None) -> int:
+def serve(config: "SimulatorConfig", *, starts_at: "datetime | None" = None) -> int:
     """Serve until SIGINT or SIGTERM, and return 0.
 
     Args:
@@ -199,6 +200,8 @@ def serve(config: "SimulatorConfig", *, starts_at: datetime | None = None) -> in
         ConfigError: The port is taken, or the faults are wrong.
         ValueError: `starts_at` is in the past, or has no zone.
     """
+    import asyncio
+
     return asyncio.run(_serve(config, starts_at))
 
 
@@ -226,7 +229,10 @@ def _client_flags(config: "SimulatorConfig") -> str:
     return flags
 
 
-async def _serve(config: "SimulatorConfig", starts_at: datetime | None) -> int:
+async def _serve(config: "SimulatorConfig", starts_at: "datetime | None") -> int:
+    import asyncio
+    import signal
+
     from gemini_batch.simulator.server import Simulator
 
     simulator = Simulator(config)

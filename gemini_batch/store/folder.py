@@ -33,10 +33,11 @@ class Store:
 
     def __init__(self, out: Path) -> None:
         self.out = out
+        self._prefix = f"{out}/"  # joining paths with pathlib would cost a tiny answer as much as sending it
         self.private = out / PRIVATE
         self._incoming = self.private / "incoming"
         self._durable = self.private / "durable"
-        self._known_folders: set[Path] = set()
+        self._known_folders: set[str] = set()
         self._moved: set[str] = set()
 
     # --- the folder as a whole ----------------------------------------------------------------------------------------
@@ -52,7 +53,7 @@ class Store:
         made: list[Path] = []
         try:
             # Found out before anything is sent: could what comes in be placed?
-            for folder in (self._incoming, *(self.out / name for name in ("images", "drafts", "superseded"))):
+            for folder in (f"{PRIVATE}/incoming", "images", "drafts", "superseded"):
                 self._check_inside(folder)
             made += (folder for folder in (self.out, *self.out.parents) if not folder.exists())
             lock = self._hold()
@@ -195,7 +196,7 @@ class Store:
     def describe(self, image: IncomingImage, stem: str) -> ImageFile:
         """Return what a row says of an image that will be placed at `stem` and the extension that its bytes ask for."""
         mime_type = media.sniff(image.head) or image.mime_type or "application/octet-stream"
-        width, height = pixels(image.file)
+        width, height = media.png_pixels(image.head) or pixels(image.file)
         path = stem + media.extension(mime_type)
         return ImageFile(path, mime_type, image.size_bytes, width, height, image.sha256)
 
@@ -211,6 +212,8 @@ class Store:
 
     def _images_of(self, call_id: str) -> Iterator[str]:
         yield from self._existing(f"images/{call_id}")
+        if not self._is_there("drafts"):
+            return
         for number in count(1):
             drafts = self._existing(f"drafts/{call_id}.{number}")
             if not drafts:
@@ -218,7 +221,10 @@ class Store:
             yield from drafts
 
     def _existing(self, stem: str) -> list[str]:
-        return [path for extension in _EXTENSIONS if os.path.lexists(self.out / (path := stem + extension))]
+        return [path for extension in _EXTENSIONS if self._is_there(path := stem + extension)]
+
+    def _is_there(self, path: str) -> bool:
+        return os.path.lexists(self._prefix + path)
 
     def place(self, part: str, path: str) -> None:
         """Give an incoming part its final place; what stands there already is never overwritten but moves to `superseded/`.
@@ -227,31 +233,36 @@ class Store:
             OSError: The disk would not.
             StorageError: A symbolic link leads out of the folder.
         """
-        if os.path.lexists(self.out / path):
+        if self._is_there(path):
             self._supersede(path)
-        self._move(Path(part), path)
+        self._move(part.removeprefix(self._prefix), path)
 
     def _supersede(self, path: str) -> None:
         wanted = Path("superseded", path.removeprefix("images/"))
         others = (wanted.with_name(f"{wanted.stem}.{number}{wanted.suffix}") for number in count(2))
-        free = next(name for name in chain([wanted], others) if not os.path.lexists(self.out / name))
-        self._move(self.out / path, str(free))
+        free = next(name for name in chain([wanted], others) if not self._is_there(str(name)))
+        self._move(path, str(free))
 
-    def _move(self, source: Path, path: str) -> None:
-        target = self.out / path
-        for folder in (source.parent, target.parent):
-            self._check_inside(folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source.rename(target)
-        self.mark_moved(os.path.relpath(source, self.out))
+    def _move(self, source: str, path: str) -> None:
+        for name in (source, path):
+            self._check_inside(name.rpartition("/")[0])
+        file, target = Path(self._prefix + source), self._prefix + path
+        try:
+            file.rename(target)
+        except FileNotFoundError:
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            file.rename(target)
+        self.mark_moved(source)
         self.mark_moved(path)
 
-    def _check_inside(self, folder: Path) -> None:
+    def _check_inside(self, folder: str) -> None:
         """Make sure, before anything is made or moved, that a folder is below the output folder."""
         if folder in self._known_folders:
             return
-        if not folder.resolve().is_relative_to(self.out.resolve()):
-            raise StorageError(f"{folder}: a symbolic link leads out of {self.out}; remove it, or choose another --out")
+        if not (self.out / folder).resolve().is_relative_to(self.out.resolve()):
+            raise StorageError(
+                f"{self.out / folder}: a symbolic link leads out of {self.out}; remove it, or choose another --out"
+            )
         if len(self._known_folders) >= _MAX_KNOWN_FOLDERS:
             self._known_folders.clear()
         self._known_folders.add(folder)
@@ -260,7 +271,7 @@ class Store:
 
     def mark_moved(self, path: str) -> None:
         """Note that a file got or lost this name."""
-        self._moved.add(str(Path(path).parent))
+        self._moved.add(path.rpartition("/")[0] or ".")
 
     def moved(self) -> list[str]:
         """Return the folders in which files got or lost a name since this was asked last, and the folders above them."""

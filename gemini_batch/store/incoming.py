@@ -94,7 +94,7 @@ class IncomingParts:
         """Remove every part that has not got its name."""
         for part in self._parts:
             part.close()
-            with suppress(FileNotFoundError):
+            if os.path.lexists(part.file):  # cheaper than an exception, which every image that got its name would cost
                 Path(part.file).unlink()
         self.close()
         with suppress(FileNotFoundError):

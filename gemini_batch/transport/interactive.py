@@ -24,6 +24,8 @@ from gemini_batch.transport.upload import Upload
 
 MAX_ERROR_BODY_BYTES = 1 << 20
 MAX_MESSAGE_CHARS = 500
+# With 32 answers that arrive at once a turn of the event loop would be 32 chunks long.
+TURN_S = 0.004
 # Google's keys have 39 characters and more. A shorter one is no secret but a word for a test, and words stand in answers.
 MIN_SECRET_CHARS = 16
 # Longest Retry-After number that is one: past a century it is a mistake.
@@ -58,6 +60,25 @@ class _DiskError(Exception):
     """The disk would not take the answer. Its own kind: a disk's `OSError` can look like one of the connection."""
 
 
+class _Turn:
+    """Bounds how long one turn of the event loop works on answers; whoever finds it used up waits for the next."""
+
+    def __init__(self) -> None:
+        self._ends_s: float | None = None
+
+    async def mine(self) -> None:
+        """Return within a turn that has time left."""
+        loop = asyncio.get_running_loop()
+        while self._ends_s is not None and loop.time() >= self._ends_s:  # noqa: ASYNC110 # it waits for a turn, not for an event
+            await asyncio.sleep(0)
+        if self._ends_s is None:
+            self._ends_s = loop.time() + TURN_S
+            loop.call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self._ends_s = None
+
+
 class Transport:
     """Sends calls over one pool of connections; use it as an async context manager.
 
@@ -70,6 +91,7 @@ class Transport:
         self._base_url = base_url
         self._clock = clock
         self._secret = _spellings(config.api_key) if len(config.api_key) >= MIN_SECRET_CHARS else None
+        self._turn = _Turn()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -166,6 +188,7 @@ class Transport:
                 chunk = await response.content.readany()
                 if not chunk:
                     break
+                await self._turn.mine()
                 with _disk_errors():
                     sieve.feed(chunk)
         skeleton = self._redacted(sieve.finish())

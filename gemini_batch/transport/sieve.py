@@ -24,7 +24,8 @@ _PATH = (b"candidates", None, b"content", b"parts", None, b"inlineData", b"data"
 _CLOSER_OF = {b"{": b"}", b"[": b"]"}
 _WHITESPACE = b" \t\n\r"
 _BOM = b"\xef\xbb\xbf"
-_MARK = re.compile(rb'["{}\[\],:]')
+# A mark of structure, or a string that is short, plain and whole: nearly all but the images. `{}+`: it never goes back.
+_MARK = re.compile(rb'"[^"\\]{0,64}+"|["{}\[\],:]')
 # Text up to its closing quote, an escape that is not whole, or the chunk's end. `++` and `*+`: it never goes back.
 _TEXT = re.compile(rb'(?:[^"\\]++|\\(?:u[0-9a-fA-F]{4}|[^u]))*+')
 _ESCAPE_BYTES = 6  # the longest one, "\u003d"
@@ -174,18 +175,23 @@ class Sieve:
     def _in_structure(self, chunk: bytes, pos: int) -> int:
         """Brackets, commas, colons, and the numbers, words and whitespace between them."""
         start = pos
-        while not self.is_whole and (found := _MARK.search(chunk, pos)):
+        while found := _MARK.search(chunk, pos):
             pos = found.end()
             match found[0]:
-                case b'"':
-                    self._begin_string(chunk[start : pos - 1])
-                    return pos
                 case b"," | b":" as mark:
                     self._at_key = mark == b","
                 case b"{" | b"[" as mark:
                     self._open(_CLOSER_OF[mark])
-                case mark:
+                case b"}" | b"]" as mark:
                     self._close(mark)
+                    if self.is_whole:
+                        break
+                case string if string == b'"' or self._is_at_image:
+                    self._begin_string(chunk[start : found.start()])
+                    return found.start() + 1
+                case string:
+                    if self._is_at_key:
+                        self._key_matches = string[1:-1] == _PATH[self._on_path - 1]
         stop = pos if self.is_whole else len(chunk)
         self._keep(chunk[start:stop])
         return stop
@@ -225,8 +231,7 @@ class Sieve:
 
     def _begin_string(self, before: bytes) -> None:
         """Decide what the string is that begins here; `before` is the structure in front of it."""
-        is_on_path = self._on_path == len(self._closers)  # the innermost container is
-        if is_on_path and self._on_path == len(_PATH) and self._key_matches and not self._at_key:
+        if self._is_at_image:
             index = len(self._images)
             _check(index + 1, self._limits.images, "images")
             self._keep(before + b'"#%d"' % index)
@@ -234,9 +239,18 @@ class Sieve:
             self._state = Sieve._in_image
         else:
             self._keep(before + b'"')
-            is_key = is_on_path and self._at_key and _PATH[self._on_path - 1] is not None
-            self._key_start = len(self._skeleton) if is_key else 0
+            self._key_start = len(self._skeleton) if self._is_at_key else 0
             self._state = Sieve._in_string
+
+    @property
+    def _is_at_image(self) -> bool:
+        """Whether a string that begins here is one of base64."""
+        return self._on_path == len(_PATH) == len(self._closers) and self._key_matches and not self._at_key
+
+    @property
+    def _is_at_key(self) -> bool:
+        """Whether a string that begins here is a key that _PATH may ask for."""
+        return self._at_key and self._on_path == len(self._closers) and _PATH[self._on_path - 1] is not None
 
     def _open(self, closer: bytes) -> None:
         depth = len(self._closers)

@@ -1,6 +1,9 @@
-import pytest
+from io import BytesIO
 
-from gemini_batch.policy.media import EXTENSIONS, HEAD_BYTES, extension, guess_mime_type, sniff
+import pytest
+from PIL import Image
+
+from gemini_batch.policy.media import EXTENSIONS, HEAD_BYTES, extension, guess_mime_type, png_pixels, sniff
 
 
 def box(*brands: bytes) -> bytes:
@@ -48,3 +51,12 @@ def test_every_format_has_an_extension_that_leads_back() -> None:
     assert guess_mime_type("a.JPEG") == "image/jpeg"
     assert guess_mime_type("a.b/c") is None
     assert guess_mime_type("jpg") is None
+
+
+def test_a_png_tells_its_size_in_its_first_bytes() -> None:
+    """Width and height stand in the header; another image, or a header that is cut off, tells none."""
+    file = BytesIO()
+    Image.new("RGB", (300, 7)).save(file, "PNG")
+    assert png_pixels(file.getvalue()[:64]) == (300, 7)
+    assert png_pixels(b"\xff\xd8\xff" + bytes(61)) is None
+    assert png_pixels(file.getvalue()[:12]) is None

@@ -1087,3 +1087,16 @@ def test_any_date_is_read_or_left_alone(value: str) -> None:
     at = interactive._http_date(value)
 
     assert at is None or timedelta(0) == at.utcoffset()
+
+
+@pytest.mark.parametrize(("turn_s", "between"), [(-1.0, ["another"]), (100.0, [])])
+async def test_one_turn_of_the_loop_works_on_answers_for_so_long(
+    monkeypatch: pytest.MonkeyPatch, turn_s: float, between: list[str]
+) -> None:
+    """With its time used up, the next answer lets others have their turn first; with time left it goes on at once."""
+    monkeypatch.setattr(interactive, "TURN_S", turn_s)
+    turn, others = interactive._Turn(), list[str]()
+    await turn.mine()
+    asyncio.get_running_loop().call_soon(others.append, "another")
+    await turn.mine()
+    assert others == between
