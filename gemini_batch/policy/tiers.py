@@ -58,11 +58,6 @@ def limits_of(
     return Limits(**numbers)
 
 
-def tier_names(table: Table | None = None) -> tuple[str, ...]:
-    """Return the names of all tiers, the built-in ones first; `table` is the config file's table `tiers`."""
-    return tuple({**_built_in(), **(table or {})})
-
-
 @cache
 def _built_in() -> dict[str, dict[str, Any]]:
     text = files("gemini_batch.policy").joinpath("tiers.toml").read_text(encoding="utf-8")
