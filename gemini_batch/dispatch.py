@@ -45,6 +45,7 @@ from gemini_batch.transport.interactive import Transport
 OUTAGE_S = 120.0
 # A day that ends so soon is waited for: around midnight a call has to fit two dates.
 MIDNIGHT_S = 60.0
+LEAST_WAIT_S = 1.0
 
 
 Prepare: TypeAlias = Callable[[Call, int], Awaitable[Call | None]]
@@ -203,12 +204,13 @@ class Dispatcher:
             if not isinstance(grant, DayClosed):
                 return grant
             wait_s = (grant.until - self._clock.utc()).total_seconds()
-            if not self._waits_for_reset and wait_s > MIDNIGHT_S:
+            # Far in the past: the ledger does not believe this wall clock. Waiting for it would be no wait at all.
+            if not self._waits_for_reset and abs(wait_s) > MIDNIGHT_S:
                 self._close_model(model, grant)
                 return None
             self._observe(Waiting(model, wait_s, grant.why))
             with suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
+                async with asyncio.timeout(max(wait_s, LEAST_WAIT_S)):
                     await self._closed.wait()
 
     async def _send(self, turn: Turn) -> tuple[Attempted, ResultRow | ApiError | Failure]:

@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -21,6 +22,7 @@ from gemini_batch.inflight import InFlightLog
 from gemini_batch.policy import prices
 from gemini_batch.quota.bounds import Weights
 from gemini_batch.quota.gate import Gate
+from gemini_batch.quota.ledger import DayClosed
 from gemini_batch.quota.memory import MemoryLedger
 from gemini_batch.records import Call, FailureKind, Limits, Status, Stop, StopReason
 from gemini_batch.recovery import possibly_billed, recover
@@ -337,6 +339,19 @@ def test_a_closed_day_of_one_model_lets_the_others_go_on(tmp_path: Path) -> None
     assert 4 not in done
     assert world.reasons == [StopReason.DAY_CLOSED]
     assert [event.model for event in world.of(Stopping)] == [MODEL]
+
+
+def test_a_reset_in_the_past_ends_the_run(tmp_path: Path) -> None:
+    """A ledger that does not believe a wall clock ahead of it names a reset that has passed by it: the run ends, and does not spin."""
+
+    def ahead(world: World) -> None:
+        closed = DayClosed(world.clock.utc() - timedelta(hours=5), "1 request a day")
+        world.ledger.reserve = lambda *_: closed  # type: ignore[method-assign]
+
+    world = play(tmp_path, "ab", prepare=ahead)
+
+    assert world.statuses == {}
+    assert world.reasons == [StopReason.DAY_CLOSED]
 
 
 def test_both_models_closed_are_both_told(tmp_path: Path) -> None:
