@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import orjson
 
+from gemini_batch.policy import media
 from gemini_batch.records import InputImage, InputUri, Part, Request, Text
 
 API_VERSION = "v1beta"
@@ -38,12 +39,7 @@ def body(request: Request) -> tuple[Segment, ...]:
 
 def content_length(segments: tuple[Segment, ...]) -> int:
     """Return the exact size of the body in bytes, each image as base64."""
-    return sum(len(piece) if isinstance(piece, bytes) else base64_bytes(piece.size_bytes) for piece in segments)
-
-
-def base64_bytes(size_bytes: int) -> int:
-    """Return how many bytes of base64, padding included, stand for `size_bytes`."""
-    return 4 * ((size_bytes + 2) // 3)
+    return sum(len(piece) if isinstance(piece, bytes) else media.base64_bytes(piece.size_bytes) for piece in segments)
 
 
 def _segments(request: Request) -> Iterator[Segment]:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gemini_batch.policy import media
 from gemini_batch.records import InputImage, InputUri, Part, Request, Text
 from gemini_batch.transport import wire
 
@@ -161,7 +162,7 @@ def test_a_request_of_texts_is_one_piece() -> None:
 @given(st.integers(0, 10_000))
 def test_the_length_of_base64_is_known_before(size_bytes: int) -> None:
     """The length of an image's base64 is exact for every size, whatever it is modulo 3."""
-    assert len(base64.b64encode(bytes(size_bytes))) == wire.base64_bytes(size_bytes)
+    assert len(base64.b64encode(bytes(size_bytes))) == media.base64_bytes(size_bytes)
 
 
 PARTS = st.one_of(
