@@ -157,14 +157,14 @@ class Engine:
             hashlib.sha256 = _no_sha256  # type: ignore[assignment]
 
     async def __call__(self, scenario: Scenario) -> None:
-        from gemini_batch.config import RunConfig
+        from gemini_batch.config import Settings
         from gemini_batch.progress import Lines
 
         folder = Path(scenario["folder"])
         os.environ["GEMINI_BATCH_STATE_DIR"] = str(folder / "state")
         manifest = folder / "jobs.jsonl"
         write_manifest(manifest, scenario)
-        config = RunConfig(
+        config = Settings(
             tier="benchmark",
             limits=self._limits,
             endpoint=scenario["url"],

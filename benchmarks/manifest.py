@@ -68,11 +68,11 @@ def write_results(folder: Path, manifest: Path, out: Path, endpoint: str, share:
 
 def _one_row(folder: Path, endpoint: str) -> bytes:
     """Return a row as the engine writes it."""
-    from gemini_batch.config import RunConfig
+    from gemini_batch.config import Settings
     from gemini_batch.engine import prepared
     from gemini_batch.records import Limits
 
-    config = RunConfig("benchmark", Limits(), endpoint, None, MODEL, KEY)
+    config = Settings("benchmark", Limits(), endpoint, None, MODEL, KEY)
 
     manifest = folder / "one.jsonl"
     write_manifest(manifest, 1)

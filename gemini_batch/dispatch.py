@@ -21,6 +21,7 @@ from gemini_batch.free_space import FreeSpace
 from gemini_batch.inflight import InFlightLog
 from gemini_batch.plan import image_size
 from gemini_batch.policy import models, retry
+from gemini_batch.policy.budget import Budget, Held
 from gemini_batch.policy.flow import Flow
 from gemini_batch.quota.bounds import Weights
 from gemini_batch.quota.gate import Gate
@@ -78,6 +79,7 @@ class Dispatcher:
         observe: Observer,
         prepare: Prepare = _as_it_is,
         skip_uncertain: bool = False,
+        max_cost_usd: float | None = None,
     ) -> None:
         self._gate = gate
         self._transport = transport
@@ -93,6 +95,8 @@ class Dispatcher:
         self._free_space = FreeSpace(store.out, clock.steady_s)
         self._backlog = Backlog(clock)
         self._flow = Flow(1)
+        self._budget = Budget(max_cost_usd)
+        self._money_back = asyncio.Event()
         self._closed = asyncio.Event()
         self._open_models: set[str] = set()
         self._outage = _Outage()
@@ -135,6 +139,7 @@ class Dispatcher:
     def _close(self) -> None:
         self._backlog.close()
         self._closed.set()
+        self._money_back.set()
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         """Let a disk that fails, or a bug, end the run, but never what others have in flight: that is paid for."""
@@ -164,15 +169,27 @@ class Dispatcher:
         ready = await self._ready(turn)  # its images can be sent
         if ready is None:
             return
-        turn = ready
+        held = await self._afford(ready.call)  # the run can pay for it
+        if held is None:
+            return
+        spent_usd = 0.0
+        try:
+            spent_usd = await self._exchange(ready)
+        finally:
+            self._budget.settle(held, spent_usd)
+            self._money_back.set()
+        await self._committer.room()  # and is durable soon
+
+    async def _exchange(self, turn: Turn) -> float:
+        """Send a call and write down what came of it; return what it cost, or may have cost, in USD."""
         grant = await self._acquire(turn.call)  # the quota says: now
         if grant is None:
-            return
+            return 0.0
         size = image_size(turn.call.request)
         if no_room := self._free_space.reserve(size):
             await self._gate.give_back(turn.call.request.model, grant)
             self.stop(Stop(StopReason.STORAGE, no_room))
-            return
+            return 0.0
         try:
             attempted, outcome = await self._send(turn)  # an answer that arrived has its row
         finally:
@@ -181,7 +198,7 @@ class Dispatcher:
             await self._settle(grant, outcome)
         else:
             await self._follow(turn, grant, attempted, outcome)
-        await self._committer.room()  # and is durable soon
+        return _spent_usd(turn.call.estimate, outcome)
 
     async def _ready(self, turn: Turn) -> Turn | None:
         """Return the call as it is to be sent; None when its row is written without."""
@@ -192,6 +209,21 @@ class Dispatcher:
             await self._committer.room()
             return None
         return replace(turn, call=call)
+
+    async def _afford(self, call: Call) -> Held | None:
+        """Return the money that is set aside for a call; None when the budget is used up, or the run has stopped.
+
+        While others are in flight some of theirs may come back.
+        """
+        while not self._closed.is_set():
+            if (held := self._budget.hold(call.estimate)) is not None:
+                return held
+            if not self._budget.is_held:
+                self.stop(_used_up(self._budget, call.estimate))
+                return None
+            self._money_back.clear()
+            await self._money_back.wait()
+        return None
 
     async def _acquire(self, call: Call) -> Grant | None:
         """Return leave to send at once; None when the call is left for another run."""
@@ -354,6 +386,23 @@ def _with_successor(stop: Stop, model: str) -> Stop:
     """Add to "no such model" the one that Google announced in its place."""
     named = models.successor(model) if stop.reason is StopReason.MODEL else None
     return replace(stop, message=f"{stop.message} Its announced successor: --model {named}") if named else stop
+
+
+def _used_up(budget: Budget, estimate: Estimate) -> Stop:
+    most, left = budget.max_usd or 0.0, (budget.max_usd or 0.0) - budget.spent_usd
+    message = (
+        f"the budget of ${most:,.2f} has ${left:,.3f} left, and the next call may cost up to ${budget.most_usd(estimate):,.3f}: "
+        "--max-cost sets what a run may cost"
+    )
+    return Stop(StopReason.BUDGET, message)
+
+
+def _spent_usd(estimate: Estimate, outcome: ResultRow | ApiError | Failure) -> float:
+    """Return what an attempt cost; where nobody knows, what it was expected to."""
+    if isinstance(outcome, ApiError) or (isinstance(outcome, Failure) and not outcome.may_be_billed):
+        return 0.0
+    cost_usd = outcome.cost_usd if isinstance(outcome, ResultRow) else None
+    return (estimate.cost_usd or 0.0) if cost_usd is None else cost_usd
 
 
 def _never_left(error: ApiError | Failure) -> bool:

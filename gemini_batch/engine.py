@@ -14,7 +14,7 @@ from pathlib import Path
 from gemini_batch import inflight, recovery, results
 from gemini_batch.clock import Clock
 from gemini_batch.commit import Committer
-from gemini_batch.config import RunConfig
+from gemini_batch.config import Settings
 from gemini_batch.dispatch import Dispatcher
 from gemini_batch.errors import StorageError
 from gemini_batch.events import CallFinished, Event, Observer, Repaired, RunStarted, Waiting
@@ -35,7 +35,7 @@ from gemini_batch.unfinished import Unfinished
 
 @contextmanager
 def prepared(
-    path: Path, out: Path, config: RunConfig, observe: Observer, ledger: Ledger | None = None
+    path: Path, out: Path, config: Settings, observe: Observer, ledger: Ledger | None = None
 ) -> Iterator["Run"]:
     """Lock and repair the output folder, check the manifest, and plan; sends nothing.
 
@@ -80,7 +80,7 @@ def prepared(
 
 
 @contextmanager
-def _opened_ledger(config: RunConfig, observe: Observer) -> Iterator[Ledger]:
+def _opened_ledger(config: Settings, observe: Observer) -> Iterator[Ledger]:
     if config.base_url is None:
         yield MemoryLedger(config.limits)
         return
@@ -103,7 +103,7 @@ class Run:
         self,
         path: Path,
         out: Path,
-        config: RunConfig,
+        config: Settings,
         store: Store,
         planned_: Planned,
         *,
@@ -236,6 +236,7 @@ class Run:
                         ),
                     ),
                     skip_uncertain=config.skip_uncertain,
+                    max_cost_usd=config.max_cost_usd,
                 )
                 # The wall clock jumped, or the machine was off: a day may have ended, or only seem to.
                 if await gate.doubts_time() and (server_at := await transport.server_date()) is not None:

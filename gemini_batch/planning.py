@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gemini_batch import results
-from gemini_batch.config import RunConfig
+from gemini_batch.config import Settings
 from gemini_batch.dispatch import weights
 from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.fingerprints import fingerprint
@@ -19,7 +19,7 @@ from gemini_batch.records import Call, Limits, ResultRow, Status, Stop, StopReas
 from gemini_batch.reuse import Reuse
 
 FINAL = frozenset({Status.SUCCEEDED, Status.BLOCKED, Status.REJECTED, Status.UNCERTAIN})
-"""A call whose newest row has one of these is done, unless it is asked for again by `RunConfig.retry`."""
+"""A call whose newest row has one of these is done, unless it is asked for again by `Settings.retry`."""
 
 
 class Past:
@@ -34,7 +34,7 @@ class Past:
     def __init__(
         self,
         history: results.History,
-        config: RunConfig,
+        config: Settings,
         reuse: Reuse | None = None,
         missing: Callable[[str], bool] = lambda _call_id: False,
     ) -> None:
@@ -93,7 +93,7 @@ class Planned:
 
 
 @contextmanager
-def planned(path: Path, out: Path, config: RunConfig) -> Iterator[Planned]:
+def planned(path: Path, out: Path, config: Settings) -> Iterator[Planned]:
     """Check and plan a manifest against what earlier runs wrote into `out`; sends nothing, writes nothing.
 
     Raises:
@@ -117,10 +117,12 @@ def planned(path: Path, out: Path, config: RunConfig) -> Iterator[Planned]:
             except JobError as error:
                 for problem in error.problems:
                     manifest.problem(problem.line, problem.field, problem.message)
+        if config.max_cost_usd is not None:
+            _check_prices(plan)
         yield Planned(manifest, planner, plan, past, config.limits)
 
 
-def price_table(config: RunConfig) -> prices.PriceTable:
+def price_table(config: Settings) -> prices.PriceTable:
     """Return the built-in prices with the config file's over them.
 
     Raises:
@@ -154,6 +156,20 @@ def _duration(plan: Plan, limits: Limits, price_table: prices.PriceTable) -> Dur
         except ValueError as error:
             raise ConfigError(f"{model}: {error}; choose another tier, or smaller inputs") from error
     return longest
+
+
+def _check_prices(plan: Plan) -> None:
+    """Make sure that a budget can be held.
+
+    Raises:
+        ConfigError: The price of a model is not known.
+    """
+    for (model, size), tally in plan.tallies.items():
+        if tally.calls and tally.cost_usd is None:
+            raise ConfigError(
+                f'--max-cost: what {model} costs at {size} is not known: give its price in [prices."{model}"] of a --config file, '
+                "or run without --max-cost"
+            )
 
 
 def _changed(message: str) -> Stop:

@@ -184,11 +184,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a call is expected to use; `cost_usd` is None when the model's price is unknown."""
+    """What a call is expected to use.
+
+    Attributes:
+        input_tokens: Text and reference images.
+        output_tokens: The image alone.
+        cost_usd: Of these, at list price; None when the model's price is unknown.
+        unforeseen_usd: What thinking and text, which no plan can count, may cost on top.
+    """
 
     input_tokens: int
     output_tokens: int
     cost_usd: float | None
+    unforeseen_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

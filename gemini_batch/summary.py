@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from gemini_batch.config import RunConfig
+from gemini_batch.config import Settings
 from gemini_batch.errors import ExitCode
 from gemini_batch.events import CallAbandoned, CallFinished, CallSent, CallUnanswered, Event
 from gemini_batch.plan import Plan
@@ -161,7 +161,7 @@ class Meter:
         *,
         manifest: Path,
         out: Path,
-        config: RunConfig,
+        config: Settings,
         plan: Plan,
         before: Counter[Status],
         stops: list[Stop],

@@ -56,7 +56,7 @@ def make_call(call_id: str = "robot", *, prompt: str = "A robot", model: str = M
         request_sha256=sha256(prompt.encode()),
         prompt=prompt,
         metadata=None,
-        estimate=Estimate(input_tokens=10, output_tokens=1120, cost_usd=0.134),
+        estimate=Estimate(input_tokens=10, output_tokens=1120, cost_usd=0.134, unforeseen_usd=0.0076),
     )
 
 
@@ -145,9 +145,9 @@ class Step:
     latency_s: float = 20.0
 
 
-def picture(latency_s: float = 20.0, *, prompt_tokens: int = 10) -> Step:
+def picture(latency_s: float = 20.0, *, prompt_tokens: int = 10, thoughts_tokens: int = 0) -> Step:
     """Answer with an image that is different for each call and prompt."""
-    usage = {"promptTokenCount": prompt_tokens, "totalTokenCount": prompt_tokens + 1120}
+    usage = {"promptTokenCount": prompt_tokens, "totalTokenCount": prompt_tokens + 1120 + thoughts_tokens}
     part = {"inlineData": {"mimeType": "image/png", "data": "#0"}}
 
     def answer(call: Call, incoming: IncomingParts) -> Answer:

@@ -1,10 +1,14 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from gemini_batch import config
+from gemini_batch.cli.arguments import parser
+from gemini_batch.cli.options import run_config
 from gemini_batch.errors import ConfigError, ExitCode, NoKeyError
-from gemini_batch.records import Limits
+from gemini_batch.records import Limits, Status
 
 GOOGLE = "https://generativelanguage.googleapis.com"
 
@@ -53,7 +57,7 @@ def test_without_a_key_it_says_where_to_get_one(environment: dict[str, str]) -> 
 
 def test_the_key_is_not_printed() -> None:
     """A config's text does not hold the key."""
-    settings = config.RunConfig("free", Limits(), GOOGLE, GOOGLE, "m", api_key="AIzaSecret")
+    settings = config.Settings("free", Limits(), GOOGLE, GOOGLE, "m", api_key="AIzaSecret")
 
     assert "AIzaSecret" not in repr(settings)
 
@@ -185,3 +189,64 @@ def test_a_config_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 def test_as_many_in_flight_as_the_quota_can_use(requests_per_min: int | None, expected: int) -> None:
     """Calls in flight cover two and a half minutes of the quota, within 4 and 128."""
     assert expected == config.concurrency_for(Limits(requests_per_min=requests_per_min))
+
+
+# --- what is asked, and what follows ----------------------------------------------------------------------------------
+
+
+def test_the_command_line_asks_for_what_python_does() -> None:
+    """A flag that is not given and a field that is not given mean the same."""
+    options = parser().parse_args(["run", "jobs.jsonl"])
+
+    assert config.RunConfig() == run_config(options)
+
+
+def test_every_setting_has_a_flag_but_the_key() -> None:
+    """What can be asked from Python can be asked by a flag; a key on the command line would show in the process list."""
+    options = parser().parse_args(["run", "jobs.jsonl"])
+
+    assert {"api_key"} == {name for name in config.RunConfig.model_fields if not hasattr(options, name)}
+
+
+def test_what_is_asked_becomes_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tier gives the limits, a field of its own wins over it, and the rest follows."""
+    monkeypatch.setenv("GEMINI_API_KEY", "AIza-of-the-environment")
+
+    settings = config.RunConfig(rpm=4, model="models/m", retry=frozenset({"blocked", "missing"})).settings()
+
+    assert Limits(requests_per_min=4, requests_per_day=1500) == settings.limits
+    assert (settings.endpoint, settings.base_url, settings.api_key) == (GOOGLE, GOOGLE, "AIza-of-the-environment")
+    assert (settings.model, settings.concurrency) == ("m", 10)
+    assert (settings.retry, settings.retry_missing) == (frozenset({Status.BLOCKED}), True)
+
+
+def test_a_key_of_ones_own_wins_and_is_not_shown() -> None:
+    """A key that is given in Python is used, is not printed, and is not in the error of a wrong one."""
+    asked = config.RunConfig(api_key="AIza-mine")
+    assert asked.settings().api_key == "AIza-mine"
+    assert "AIza-mine" not in repr(asked)
+
+    with pytest.raises(ConfigError) as caught:
+        config.RunConfig(api_key="AIza mine").settings()
+    assert str(caught.value) == "api_key: has characters that no key has; copy the key again, without quotes"
+
+    with pytest.raises(ValidationError) as wrong_type:
+        config.RunConfig(api_key=b"\xffAIza-mine")
+    assert "AIza-mine" not in str(wrong_type.value)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"rpm": 0},
+        {"concurrency": 0},
+        {"deadline_s": -1},
+        {"auth": "bearer"},
+        {"retry": {"succeeded"}},
+        {"tyer": "free"},
+    ],
+)
+def test_what_cannot_be_asked_is_refused(field: dict[str, Any]) -> None:
+    """A value or a name that makes no sense is refused at once, with the name of its field."""
+    with pytest.raises(ValidationError, match=next(iter(field))):
+        config.RunConfig(**field)

@@ -11,7 +11,7 @@ import pytest
 
 from gemini_batch import engine, planning
 from gemini_batch.clock import Clock
-from gemini_batch.config import RunConfig
+from gemini_batch.config import Settings
 from gemini_batch.errors import ConfigError, ExitCode, FolderBusyError, ManifestError, StorageError
 from gemini_batch.events import CallFinished, Event, Repaired, RunStarted, Stopping
 from gemini_batch.quota.memory import MemoryLedger
@@ -22,7 +22,7 @@ from gemini_batch.summary import Summary
 from tests.builders import ENDPOINT, MODEL, BugError, ScriptedTransport, Step, breaks, fails, picture, says, tree
 from tests.virtual_clock import run
 
-CONFIG = RunConfig(
+CONFIG = Settings(
     tier="test", limits=Limits(), endpoint=ENDPOINT, base_url=ENDPOINT, model=MODEL, concurrency=4, max_attempts=2
 )
 REFUSED, GONE = [says(401)], [fails(FailureKind.UNREACHABLE)]

@@ -53,12 +53,29 @@ def _run(commands: "_Commands[argparse.ArgumentParser]") -> None:
         "--max-attempts", type=_positive, metavar="N", default=6, help="how often a call is sent (default: %(default)s)"
     )
     run.add_argument(
+        "--max-cost",
+        dest="max_cost_usd",
+        type=_seconds,
+        metavar="USD",
+        help="most that this run may cost, at list price; then it ends with 5",
+    )
+    run.add_argument(
+        "--confirm-above",
+        type=_seconds,
+        default=25.0,
+        metavar="USD",
+        help="on a terminal, ask before a run that costs more (default: 25)",
+    )
+    run.add_argument("--yes", action="store_true", help="do not ask")
+    run.add_argument(
         "--on-uncertain",
         choices=("retry", "skip"),
         default="retry",
         help="what to do with a call that may have been billed and gave nothing (default: %(default)s)",
     )
-    run.add_argument("--deadline", type=_seconds, metavar="SECONDS", help="take in no more calls after so long")
+    run.add_argument(
+        "--deadline", dest="deadline_s", type=_seconds, metavar="SECONDS", help="take in no more calls after so long"
+    )
     run.add_argument(
         "--wait-for-reset", action="store_true", help="sleep until the day's quota resets, in place of ending with 5"
     )
@@ -170,11 +187,15 @@ def _quota(command: argparse.ArgumentParser) -> None:
     quota.add_argument("--rpd", type=_positive, metavar="N", help="requests a day, Pacific time")
     quota.add_argument("--usd-per-10min", type=_seconds, metavar="USD", help="dollars at list price in any ten minutes")
     quota.add_argument("--usd-per-day", type=_seconds, metavar="USD", help="dollars at list price a day, Pacific time")
-    quota.add_argument("--minute", type=_seconds, metavar="SECONDS", help="what a simulator in a hurry calls a minute")
+    quota.add_argument(
+        "--minute", dest="minute_s", type=_seconds, metavar="SECONDS", help="what a simulator in a hurry calls a minute"
+    )
     quota.add_argument(
         "--quota-scope", metavar="NAME", help="share the quota with runs of this name (default: of the same key)"
     )
-    quota.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with [tiers.NAME] and [prices]")
+    quota.add_argument(
+        "--config", dest="config_file", type=Path, metavar="FILE", help="a TOML file with [tiers.NAME] and [prices]"
+    )
 
 
 def _positive(text: str) -> int:

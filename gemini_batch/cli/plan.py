@@ -16,7 +16,7 @@ from gemini_batch.progress import least_time, usd
 
 def main(options: Namespace) -> int:
     """Print the plan of a manifest; return the exit code."""
-    config, out = run_config(options, needs_key=False), output_folder(options)
+    config, out = run_config(options).settings(needs_key=False), output_folder(options)
     with planning.planned(options.manifest, out, config) as planned:
         plan, total, time = planned.plan, planned.plan.total, planned.duration
         found = {

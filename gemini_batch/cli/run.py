@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from gemini_batch import engine
+from gemini_batch.cli.confirm import is_agreed
 from gemini_batch.cli.options import output_folder, run_config
-from gemini_batch.config import RunConfig
+from gemini_batch.config import Settings
+from gemini_batch.errors import ExitCode
 from gemini_batch.progress import Lines
 from gemini_batch.records import Stop, StopReason
 from gemini_batch.summary import Summary
@@ -27,11 +29,14 @@ _FILES_A_CALL, _OTHER_FILES = 3, 64
 
 def main(options: Namespace) -> int:
     """Run a manifest; return the exit code."""
-    config, out = run_config(options, needs_key=True), output_folder(options)
+    config, out = run_config(options).settings(), output_folder(options)
     again = shlex.join(["python", "-m", "gemini_batch", *options.argv])
     _allow_open_files(_FILES_A_CALL * config.concurrency + _OTHER_FILES)
     lines = Lines(str(options.manifest), is_terminal=sys.stderr.isatty(), is_quiet=options.quiet, again=again)
     with engine.prepared(options.manifest, out, config, lines.observe) as run:
+        if not is_agreed(options, config, run.planned.plan):
+            print(f"nothing was sent; to send it: {again} --yes", file=sys.stderr)  # noqa: T201 # words for the person
+            return ExitCode.STOPPED
         summary = asyncio.run(_send(run, config))
     with suppress(OSError):  # whoever read our words has gone: the exit code still says how it ended
         lines.end(summary)
@@ -41,7 +46,7 @@ def main(options: Namespace) -> int:
     return summary.exit_code
 
 
-async def _send(run: engine.Run, config: RunConfig) -> Summary:
+async def _send(run: engine.Run, config: Settings) -> Summary:
     """Send with the signals at work: the first one drains, the second abandons what is in flight."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     seen: list[signal.Signals] = []
@@ -80,7 +85,7 @@ def _allow_open_files(wanted: int) -> None:
 
 
 @asynccontextmanager
-async def _server(config: RunConfig) -> AsyncIterator[str]:
+async def _server(config: Settings) -> AsyncIterator[str]:
     """Give the address to send to; for `--simulate`, of a simulator that lives as long as the run."""
     if config.base_url is not None:
         yield config.base_url

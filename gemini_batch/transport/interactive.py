@@ -16,7 +16,7 @@ from yarl import URL
 
 import gemini_batch
 from gemini_batch.clock import Clock
-from gemini_batch.config import RunConfig
+from gemini_batch.config import Settings
 from gemini_batch.records import Answer, Call, Failure, FailureKind, IncomingImage, Timing
 from gemini_batch.transport import wire
 from gemini_batch.transport.sieve import ImageSink, Sieve, SieveError
@@ -86,7 +86,7 @@ class Transport:
     also where it stands as JSON, a URL or HTML would write it.
     """
 
-    def __init__(self, config: RunConfig, base_url: str, clock: Clock) -> None:
+    def __init__(self, config: Settings, base_url: str, clock: Clock) -> None:
         self._config = config
         self._base_url = base_url
         self._clock = clock

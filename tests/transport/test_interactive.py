@@ -28,7 +28,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gemini_batch.clock import Clock
-from gemini_batch.config import RunConfig, Timeouts
+from gemini_batch.config import Settings, Timeouts
 from gemini_batch.records import (
     Answer,
     Call,
@@ -117,7 +117,7 @@ def image_of(file: Path) -> InputImage:
 async def opened(base_url: str, clock: Clock | None = None, **settings: Any) -> AsyncIterator[Transport]:
     """Open a transport with short timeouts."""
     defaults: dict[str, Any] = {"api_key": KEY, "timeouts": short(), "concurrency": 2}
-    config = RunConfig("free", Limits(), base_url, base_url, MODEL, **(defaults | settings))
+    config = Settings("free", Limits(), base_url, base_url, MODEL, **(defaults | settings))
     async with Transport(config, base_url, clock or Clock()) as transport:
         yield transport
 
@@ -1046,7 +1046,7 @@ async def test_a_bug_of_a_sink_is_not_hidden() -> None:
 
 async def test_a_transport_that_is_not_open_says_so() -> None:
     """Sending outside the `async with` is a bug of the caller."""
-    config = RunConfig("free", Limits(), "http://x.test", "http://x.test", MODEL)
+    config = Settings("free", Limits(), "http://x.test", "http://x.test", MODEL)
 
     with pytest.raises(RuntimeError, match="outside its `async with`"):
         await Transport(config, "http://x.test", Clock()).send(call(), Images())

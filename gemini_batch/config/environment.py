@@ -1,101 +1,26 @@
-"""All settings of a run as one value, checked once: flags win over the config file, the file over the built-in tables."""
+"""What the surroundings of a run say: the config file's tables, the key, and the address."""
 
 import ipaddress
 import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from gemini_batch.errors import ConfigError, NoKeyError
-from gemini_batch.records import Limits, Status
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
-SIMULATOR_ENDPOINT = "simulator"
-"""The endpoint's name in rows of a run with the embedded simulator: its port is another one each time."""
 
 KEY_VARIABLES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 BASE_URL_VARIABLE = "GEMINI_BATCH_BASE_URL"
 
-# An answer takes 20 to 140 s (see Timeouts), so a minute's quota needs this many minutes' worth of calls in flight.
-_MINUTES_IN_FLIGHT = 2.5
 # Printable ASCII without blanks, quotes and backslashes.
 _KEY = r"[!#-&(-[\]-~]+"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # What requests use when the address names no version; see transport/wire.py.
 _DEFAULT_VERSION = "/v1beta"
-_MIN_CONCURRENCY, _MAX_CONCURRENCY = 4, 128
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long to wait for what, in seconds.
-
-    Medians that were measured: 19 s for 1K on the Pro model, 35 s for 4K, 35 to 142 s with several reference images; a dropped
-    connection is still billed, so the whole is generous (collected 2026-11-22).
-    """
-
-    connect_s: float = 10.0
-    between_bytes_s: float = 60.0
-    whole_s: float = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class RunConfig:
-    """The settings of one run.
-
-    Attributes:
-        tier: A tier's name, for the summary and for messages.
-        limits: What may be used of each model.
-        endpoint: What rows carry as `endpoint`: the base URL, or `simulator`.
-        base_url: Where requests go; None starts the embedded simulator.
-        api_key: Never printed, never written.
-        auth: `header` sends `x-goog-api-key`, `query` sends `?key=`.
-        model: For jobs that name none.
-        concurrency: Most calls in flight.
-        max_attempts: How often one call is sent in a run before it is `failed`.
-        retry: Statuses that are sent again though they are final.
-        retry_missing: Whether a finished image that a person deleted is made, and paid for, again.
-        skip_uncertain: Whether a call that may have been billed and gave nothing is left `uncertain`, in place of sent again.
-        timeouts: Of one attempt.
-        max_input_pixels: Reference images with more pixels are sent with at most so many; None is as they are.
-        reuse_from: Other output folders, whose answers are copied in place of asking for the same again.
-        deadline_s: No call is taken in after so many seconds; None is never.
-        waits_for_reset: Whether a day that is used up is slept through, in place of ending the run.
-        quota_scope: Names the project whose quota is used; None goes by the key.
-        tables: The config file's tables, for tiers and prices.
-    """
-
-    tier: str
-    limits: Limits
-    endpoint: str
-    base_url: str | None
-    model: str
-    api_key: str = field(default="", repr=False)
-    auth: str = "header"
-    concurrency: int = _MAX_CONCURRENCY
-    max_attempts: int = 6
-    retry: frozenset[Status] = frozenset()
-    retry_missing: bool = False
-    skip_uncertain: bool = False
-    timeouts: Timeouts = Timeouts()
-    max_input_pixels: int | None = None
-    reuse_from: tuple[Path, ...] = ()
-    deadline_s: float | None = None
-    waits_for_reset: bool = False
-    quota_scope: str | None = None
-    tables: Mapping[str, Any] = field(default_factory=dict)
-
-
-def concurrency_for(limits: Limits) -> int:
-    """Return how many calls in flight let slow answers still use up the minute's quota."""
-    if limits.requests_per_min is None:
-        return _MAX_CONCURRENCY
-    wanted = round(limits.requests_per_min * _MINUTES_IN_FLIGHT)
-    return max(_MIN_CONCURRENCY, min(_MAX_CONCURRENCY, wanted))
 
 
 def read_tables(path: Path | None) -> dict[str, Any]:
@@ -126,16 +51,23 @@ def api_key(environment: Mapping[str, str] = os.environ) -> str:
         ConfigError: It could not be sent as a header.
     """
     for name in KEY_VARIABLES:
-        key = environment.get(name, "").strip()
-        if not key:
-            continue
-        if not re.fullmatch(_KEY, key):
-            raise ConfigError(f"{name}: has characters that no key has; copy the key again, without quotes")
-        return key
+        if key := environment.get(name, "").strip():
+            return checked_key(name, key)
     raise NoKeyError(
         f"no key: set {KEY_VARIABLES[0]} (a key comes from https://aistudio.google.com/apikey), "
         "or try it without one: --simulate"
     )
+
+
+def checked_key(source: str, key: str) -> str:
+    """Return the key.
+
+    Raises:
+        ConfigError: It could not be sent as a header; the text names `source`, and does not show the key.
+    """
+    if not re.fullmatch(_KEY, key):
+        raise ConfigError(f"{source}: has characters that no key has; copy the key again, without quotes")
+    return key
 
 
 def base_url(flag: str | None, environment: Mapping[str, str] = os.environ, *, allow_insecure: bool = False) -> str:
