@@ -1,3 +1,64 @@
-"""An asyncio batch engine for the Gemini image API: a manifest of prompts in, images and a results manifest out."""
+"""An asyncio batch engine for the Gemini image API: a manifest of prompts in, images and a results manifest out.
 
-__version__ = "0.1.0"
+`run` and `stream` are coroutines on any event loop, a notebook's included; all else that this module names is a value or an error of
+theirs.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from gemini_batch.version import __version__
+
+if TYPE_CHECKING:
+    from gemini_batch.api import run, stream
+    from gemini_batch.config import RunConfig
+    from gemini_batch.errors import (
+        ConfigError,
+        FolderBusyError,
+        GeminiBatchError,
+        InputError,
+        ManifestError,
+        NoKeyError,
+        StorageError,
+    )
+    from gemini_batch.records import Job, ResultRow, Status
+    from gemini_batch.summary import Summary
+
+__all__ = [
+    "ConfigError",
+    "FolderBusyError",
+    "GeminiBatchError",
+    "InputError",
+    "Job",
+    "ManifestError",
+    "NoKeyError",
+    "ResultRow",
+    "RunConfig",
+    "Status",
+    "StorageError",
+    "Summary",
+    "__version__",
+    "run",
+    "stream",
+]
+
+# Imported when they are asked for: `--help` needs none of them.
+_HOME = {
+    "run": "api",
+    "stream": "api",
+    "RunConfig": "config",
+    "Job": "records",
+    "ResultRow": "records",
+    "Status": "records",
+    "Summary": "summary",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -66,7 +66,7 @@ class Committer:
         self._endpoint = endpoint
         self._clock = clock
         self._observe = observe
-        self._pending: list[ResultRow] = []  # written, with their images in place, and not yet durable
+        self._pending: list[CallFinished] = []  # written, with their images in place, and not yet durable
         self._changed = asyncio.Event()
         self._misplaced_bytes: int | None = None  # where the first row begins whose images are not in place
         self._syncing: asyncio.Task[None] | None = None  # the sync that goes on, or the one that failed
@@ -91,8 +91,7 @@ class Committer:
         ]
         status = Status.SUCCEEDED if reply.image else Status.BLOCKED
         row = self._row(attempted, status, reply=reply, images=images, drafts=drafts, reused_from=reused_from)
-        start_bytes = self._log.end_bytes
-        self._append(row)
+        place = self._append(row)
         try:
             self._store.retire(call.id)
             arrived: Iterable[IncomingImage] = [*([reply.image] if reply.image else []), *reply.drafts]
@@ -100,11 +99,11 @@ class Committer:
                 self._store.place(part.file, image.path)
         except (OSError, StorageError) as error:
             # Recovery must look at this row, and so at all behind it.
-            self._misplaced_bytes = start_bytes if self._misplaced_bytes is None else self._misplaced_bytes
+            self._misplaced_bytes = place if self._misplaced_bytes is None else self._misplaced_bytes
             raise StorageError(
                 f"{call.id}: its image can't be given its name, the next run tries again: {error}"
             ) from error
-        self._announce(row)
+        self._announce(row, place)
         return row
 
     def error(self, attempted: Attempted, status: Status, error: ApiError | Failure) -> ResultRow:
@@ -118,8 +117,7 @@ class Committer:
         else:
             row_error = RowError(None, error.kind.value, None, error.message)
         row = self._row(attempted, status, error=row_error)
-        self._append(row)
-        self._announce(row)
+        self._announce(row, self._append(row))
         return row
 
     async def room(self) -> None:
@@ -174,21 +172,24 @@ class Committer:
             raise StorageError(f"what was written can't be made durable: {error}") from error
         self._syncing = None
         del self._pending[: len(group)]
-        for row in group:
-            self._observe(CallFinished(row))
+        for finished in group:
+            self._observe(finished)
 
-    def _append(self, row: ResultRow) -> None:
+    def _append(self, row: ResultRow) -> int:
+        """Write a row; return where it begins."""
+        place = self._log.end_bytes
         try:
             self._log.append(row)
         except OSError as error:
             raise StorageError(f"{row.id}: its row can't be written: {error}") from error
+        return place
 
-    def _announce(self, row: ResultRow) -> None:
-        self._pending.append(row)
+    def _announce(self, row: ResultRow, place: int) -> None:
+        self._pending.append(CallFinished(row, place))
         self._changed.set()
 
-    def _sync(self, group: tuple[ResultRow, ...], moved: list[str], end_bytes: int) -> None:
-        self._store.sync(image.path for row in group for image in (*row.images, *row.drafts))
+    def _sync(self, group: tuple[CallFinished, ...], moved: list[str], end_bytes: int) -> None:
+        self._store.sync(image.path for each in group for image in (*each.row.images, *each.row.drafts))
         self._log.sync()
         self._store.sync(moved)
         self._store.note_durable(end_bytes)

@@ -35,7 +35,14 @@ from gemini_batch.unfinished import Unfinished
 
 @contextmanager
 def prepared(
-    path: Path, out: Path, config: Settings, observe: Observer, ledger: Ledger | None = None
+    path: Path,
+    out: Path,
+    config: Settings,
+    observe: Observer,
+    ledger: Ledger | None = None,
+    *,
+    name: str | None = None,
+    base: Path | None = None,
 ) -> Iterator["Run"]:
     """Lock and repair the output folder, check the manifest, and plan; sends nothing.
 
@@ -45,6 +52,8 @@ def prepared(
         config: The settings.
         observe: Told what happens.
         ledger: Of the quota; None is the one that all runs of this machine share, and one of its own for the embedded simulator.
+        name: How messages and the summary name the manifest, if not by its path.
+        base: Where relative paths of images start, if not beside the manifest.
 
     Raises:
         ManifestError: Lines of the manifest are wrong.
@@ -69,11 +78,18 @@ def prepared(
                 )
             )
         with (
-            planned(path, out, config) as plan,
+            planned(path, out, config, name=name, base=base) as plan,
             nullcontext(ledger) if ledger else _opened_ledger(config, observe) as of_quota,
         ):
             run = Run(
-                path, out, config, store, plan, ledger=of_quota, observe=observe, possibly_billed=len(possibly_billed)
+                name or str(path),
+                out,
+                config,
+                store,
+                plan,
+                ledger=of_quota,
+                observe=observe,
+                possibly_billed=len(possibly_billed),
             )
             run.take_over(unanswered)
             yield run
@@ -101,7 +117,7 @@ class Run:
 
     def __init__(
         self,
-        path: Path,
+        name: str,
         out: Path,
         config: Settings,
         store: Store,
@@ -112,7 +128,7 @@ class Run:
         possibly_billed: int,
     ) -> None:
         self.planned = planned_
-        self._path = path
+        self._name = name
         self._out = out
         self._config = config
         self._store = store
@@ -184,7 +200,7 @@ class Run:
 
     def _conclude(self, started_at: datetime, ended_at: datetime) -> Summary:
         summary = self._meter.summary(
-            manifest=self._path,
+            manifest=self._name,
             out=self._out,
             config=self._config,
             plan=self.planned.plan,

@@ -88,9 +88,10 @@ class CallAbandoned:
 
 @dataclass(frozen=True, slots=True)
 class CallFinished:
-    """A call ended, and its row and its image are durable."""
+    """A call ended, and its row and its image are durable; `place` is where the row begins in `results.jsonl`, in bytes."""
 
     row: ResultRow
+    place: int
 
 
 @dataclass(frozen=True, slots=True)

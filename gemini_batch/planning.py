@@ -83,18 +83,32 @@ class Planned:
             line = self._manifest.line(index)
             job = self._manifest.read(index)
             if job is None:
-                yield _changed(f"{self._manifest.path}:{line}: was edited while the run went on")
+                yield _changed(f"{self._manifest.name}:{line}: was edited while the run went on")
                 return
             try:
                 yield self._planner.call(job, line, variant)
             except JobError as error:
-                yield _changed(f"{self._manifest.path}:{line}: {error}")
+                yield _changed(f"{self._manifest.name}:{line}: {error}")
                 return
 
 
+def output_folder(manifest: Path, *, is_simulated: bool) -> Path:
+    """Return where a run writes unless it is told: beside the manifest, never the current folder."""
+    return manifest.with_name(f"{manifest.stem}.{'simulated' if is_simulated else 'out'}")
+
+
 @contextmanager
-def planned(path: Path, out: Path, config: Settings) -> Iterator[Planned]:
+def planned(
+    path: Path, out: Path, config: Settings, *, name: str | None = None, base: Path | None = None
+) -> Iterator[Planned]:
     """Check and plan a manifest against what earlier runs wrote into `out`; sends nothing, writes nothing.
+
+    Args:
+        path: The manifest.
+        out: The output folder.
+        config: The settings.
+        name: How messages name the manifest, if not by its path.
+        base: Where relative paths of images start, if not beside the manifest.
 
     Raises:
         ManifestError: Lines of the manifest are wrong.
@@ -108,8 +122,8 @@ def planned(path: Path, out: Path, config: Settings) -> Iterator[Planned]:
         past = Past(history, config, reuse, lambda call_id: fingerprint(call_id) in missing)
     except OSError as error:
         raise StorageError(f"{out}: can't be read: {error.strerror}") from error
-    planner = Planner(config.model, Inputs(path.parent, config.max_input_pixels).resolve, price_table(config))
-    with Manifest(path) as manifest:
+    planner = Planner(config.model, Inputs(base or path.parent, config.max_input_pixels).resolve, price_table(config))
+    with Manifest(path, name) as manifest:
         plan = Plan(planner, past if len(history) or reuse else None)
         for index, job in manifest.scan():
             try:

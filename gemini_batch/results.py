@@ -4,10 +4,12 @@ import errno
 import os
 import threading
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import TypeAdapter
 
 from gemini_batch.errors import StorageError
 from gemini_batch.fingerprints import Fingerprints, fingerprint
@@ -177,6 +179,20 @@ def row_at(out: Path, place: int) -> dict[str, Any] | None:
             return parse_row(file.readline())
     except OSError:
         return None
+
+
+@cache
+def _row_reader() -> TypeAdapter[ResultRow]:
+    return TypeAdapter(ResultRow)
+
+
+def row_of(row: Mapping[str, Any]) -> ResultRow:
+    """Return the value of a row that was read.
+
+    Raises:
+        ValueError: A field is missing or is of another kind.
+    """
+    return _row_reader().validate_python(row)
 
 
 def parse_row(line: bytes) -> dict[str, Any] | None:

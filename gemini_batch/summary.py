@@ -68,7 +68,7 @@ class Summary:
     """The end of a run, for a person and for a monitor.
 
     Attributes:
-        manifest: Its path, as it was given.
+        manifest: Its path, as it was given; `jobs` for jobs from Python.
         out: The output folder.
         tier: The tier's name.
         endpoint: Where requests went.
@@ -159,7 +159,7 @@ class Meter:
     def summary(
         self,
         *,
-        manifest: Path,
+        manifest: str,
         out: Path,
         config: Settings,
         plan: Plan,
@@ -171,7 +171,7 @@ class Meter:
         """Return what the run came to.
 
         Args:
-            manifest: Its path.
+            manifest: Its path, or what names it.
             out: The output folder.
             config: The run's settings.
             plan: What was to be done.
@@ -187,7 +187,7 @@ class Meter:
         stops.sort(key=lambda stop: _EXIT_ORDER.index(stop.exit_code))
         times = [stop.run_again_at for stop in stops if stop.run_again_at is not None]
         return Summary(
-            manifest=str(manifest),
+            manifest=manifest,
             out=str(out),
             tier=config.tier,
             endpoint=config.endpoint,

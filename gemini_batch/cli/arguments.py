@@ -5,7 +5,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-import gemini_batch
+from gemini_batch.version import __version__
 
 EXAMPLES = """\
 examples:
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    root.add_argument("--version", action="version", version=f"gemini_batch {gemini_batch.__version__}")
+    root.add_argument("--version", action="version", version=f"gemini_batch {__version__}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _run(commands)
     _plan(commands)

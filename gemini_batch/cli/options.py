@@ -3,6 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
+from gemini_batch import planning
 from gemini_batch.config import RunConfig
 
 
@@ -14,7 +15,4 @@ def run_config(options: Namespace) -> RunConfig:
 
 def output_folder(options: Namespace) -> Path:
     """Return where a run writes: `--out`, else beside the manifest, never the current folder."""
-    if options.out is not None:
-        return Path(options.out)
-    manifest: Path = options.manifest
-    return manifest.with_name(f"{manifest.stem}.{'simulated' if options.simulate else 'out'}")
+    return options.out or planning.output_folder(options.manifest, is_simulated=options.simulate)

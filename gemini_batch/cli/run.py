@@ -6,10 +6,10 @@ import shlex
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 from gemini_batch import engine
+from gemini_batch.api import served
 from gemini_batch.cli.confirm import is_agreed
 from gemini_batch.cli.options import output_folder, run_config
 from gemini_batch.config import Settings
@@ -63,7 +63,7 @@ async def _send(run: engine.Run, config: Settings) -> Summary:
     for each in heard:
         loop.add_signal_handler(each, on_signal, each)
     try:
-        async with _server(config) as base_url:
+        async with served(config) as base_url:
             return await run.send(base_url)
     except asyncio.CancelledError:
         if run.summary is None:
@@ -82,25 +82,3 @@ def _allow_open_files(wanted: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(OSError, ValueError):  # then what is open must do; a run that has too few says so
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-@asynccontextmanager
-async def _server(config: Settings) -> AsyncIterator[str]:
-    """Give the address to send to; for `--simulate`, of a simulator that lives as long as the run."""
-    if config.base_url is not None:
-        yield config.base_url
-        return
-    from gemini_batch.simulator import Simulator, SimulatorConfig
-
-    limits = config.limits
-    settings = SimulatorConfig(
-        tier="unlimited",
-        requests_per_min=limits.requests_per_min,
-        requests_per_day=limits.requests_per_day,
-        tokens_per_min=limits.tokens_per_min,
-        images_per_min=limits.images_per_min,
-        usd_per_10min=limits.usd_per_10min,
-        minute_s=limits.minute_s,
-    )
-    async with Simulator(settings) as simulator:
-        yield simulator.base_url

@@ -35,14 +35,15 @@ class Manifest:
 
     Args:
         path: The file; a relative one is named in messages as it is here.
+        name: How messages name it, if not so.
 
     Raises:
         ManifestError: It is missing, unreadable, or not a regular file.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._source = str(path)
+    def __init__(self, path: Path, name: str | None = None) -> None:
+        self._path = path
+        self.name = name or str(path)
         self._fd = self._open()
         # One entry a good line: where it starts, a hash of it, its number, and which of several equal jobs without id it is.
         self._offsets = array("Q")
@@ -99,7 +100,7 @@ class Manifest:
             self.problem(0, "", 'has no jobs; write one a line, such as {"prompt": "A cute robot mascot"}')
         self._taken = self._repeated = Fingerprints()
         if self._problem_count:
-            raise ManifestError(self._source, self._problems, self._problem_count)
+            raise ManifestError(self.name, self._problems, self._problem_count)
 
     def problem(self, line: int, field: str, message: str) -> None:
         """Add a problem that was found with the job just yielded; `scan` raises it with its own."""
@@ -109,7 +110,7 @@ class Manifest:
 
     def _open(self) -> int:
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             raise self._refused("there is no such file") from None
         except OSError as error:
@@ -123,7 +124,7 @@ class Manifest:
         raise self._refused("is not a regular file; it is read more than once, so save it as a file first")
 
     def _refused(self, message: str) -> ManifestError:
-        return ManifestError(self._source, [Problem(0, "", message)])
+        return ManifestError(self.name, [Problem(0, "", message)])
 
     def _texts(self) -> Iterator[tuple[int, int, bytes]]:
         """Yield (number, offset, text without blanks around it) of each line that is not blank."""

@@ -14,13 +14,13 @@ from typing import Protocol, Self
 import aiohttp
 from yarl import URL
 
-import gemini_batch
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.records import Answer, Call, Failure, FailureKind, IncomingImage, Timing
 from gemini_batch.transport import wire
 from gemini_batch.transport.sieve import ImageSink, Sieve, SieveError
 from gemini_batch.transport.upload import Upload
+from gemini_batch.version import __version__
 
 MAX_ERROR_BODY_BYTES = 1 << 20
 MAX_MESSAGE_CHARS = 500
@@ -215,7 +215,7 @@ class Transport:
             "Content-Type": "application/json",
             # gzip would cost three times the CPU and save nothing: images do not compress.
             "Accept-Encoding": "identity",
-            "User-Agent": f"gemini_batch/{gemini_batch.__version__}",
+            "User-Agent": f"gemini_batch/{__version__}",
             # The server gives up, with a 504, when nobody would be there any more to take the answer.
             "X-Server-Timeout": str(math.ceil(self._config.timeouts.whole_s)),
         }

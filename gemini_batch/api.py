@@ -1,0 +1,247 @@
+"""The Python API: jobs in, a summary or rows out, on the same road as the command line.
+
+::
+
+    summary = await run([Job(prompt="A cute robot mascot")], RunConfig(out="robots.out"))
+
+    async for row in stream("jobs.jsonl", RunConfig(tier="pay-as-you-go")):
+        print(row.id, row.status, [image.path for image in row.images])
+"""
+
+import asyncio
+import logging
+import tempfile
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from contextlib import ExitStack, asynccontextmanager
+from os import PathLike
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+from gemini_batch import engine, planning, results
+from gemini_batch.config import RunConfig, Settings
+from gemini_batch.errors import ConfigError, ManifestError, Problem, StorageError
+from gemini_batch.events import CallFinished, CallNotReused, Event, Observer, Repaired, Stopping
+from gemini_batch.records import Job, ResultRow, Stop, StopReason
+from gemini_batch.summary import Summary
+
+T = TypeVar("T")
+
+Jobs: TypeAlias = Iterable[Job] | AsyncIterable[Job] | str | PathLike[str]
+"""Jobs, or the path of a manifest. All of them are taken in before the first one is sent: nothing is paid for until all is right."""
+
+NAME = "jobs"
+"""Stands in messages and in the summary where a manifest's path would: `jobs:17: id: …` is the 17th job."""
+
+_log = logging.getLogger("gemini_batch")
+_YIELD_EVERY = 1_000
+_ROWS_AT_ONCE = 100
+
+
+async def run(jobs: Jobs, config: RunConfig | None = None) -> Summary:
+    """Send what is not done yet, and return what it came to; running it again is always right.
+
+    Args:
+        jobs: The jobs, or the path of a manifest. Relative paths of images start at the current folder, or beside the manifest.
+        config: What is asked of the run; the defaults of the command line if None. Jobs that are no manifest need its `out`.
+
+    Returns:
+        The summary, also of a run that ended early: `exit_code` and `stops` say so, and failed jobs are rows.
+
+    Raises:
+        ManifestError: Jobs are wrong; nothing was sent.
+        ConfigError: The config, or the environment, is wrong; nothing was sent.
+        FolderBusyError: Another run holds the output folder.
+        StorageError: The output folder can't be written, or what is in it is damaged.
+
+    Cancellation: safe. No more calls are taken in, and what is in flight is waited for and written, since it is paid for; a second
+    cancellation abandons it.
+    """
+    async with _sending(jobs, config or RunConfig(), _tell) as (sending, _out):
+        return await asyncio.shield(sending)
+
+
+def stream(jobs: Jobs, config: RunConfig | None = None) -> "Rows":
+    """Send what is not done yet, and yield each row as soon as it and its images are durable.
+
+    Arguments, errors and cancellation are those of `run`; nothing begins before the first row is asked for.
+    """
+    return Rows(jobs, config or RunConfig())
+
+
+class Rows(AsyncIterator[ResultRow]):
+    """The rows of one run, in the order of finishing. Those that nobody takes wait on the disk, not in memory.
+
+    To leave the loop early, close it: `async with contextlib.aclosing(stream(jobs, config)) as rows`. That ends the run as cancelling does.
+
+    Attributes:
+        summary: What the run came to; None until the last row was taken.
+    """
+
+    def __init__(self, jobs: Jobs, config: RunConfig) -> None:
+        self.summary: Summary | None = None
+        self._rows = self._run(jobs, config)
+
+    async def __anext__(self) -> ResultRow:
+        """Return the next row."""
+        return await anext(self._rows)
+
+    async def aclose(self) -> None:
+        """Take in no more calls, and return when what is in flight is written; more than once does no harm."""
+        await self._rows.aclose()
+
+    async def _run(self, jobs: Jobs, config: RunConfig) -> AsyncGenerator[ResultRow, None]:
+        finished = _Finished()
+        async with _sending(jobs, config, finished.observe) as (sending, out):
+            sending.add_done_callback(finished.end)
+            async for places in finished.places():
+                for row in await asyncio.to_thread(_rows_at, out, places):
+                    yield row
+            self.summary = await sending
+
+
+@asynccontextmanager
+async def _sending(
+    jobs: Jobs, config: RunConfig, observe: Observer
+) -> AsyncIterator[tuple[asyncio.Task[Summary], Path]]:
+    """Give a run that is under way, and its output folder; one that is left early is drained, and abandoned when cancelled once more."""
+    settings = config.settings()
+    with ExitStack() as stack:
+        if isinstance(jobs, str | PathLike):
+            path, name, base = Path(jobs), None, None
+            out = Path(config.out) if config.out else planning.output_folder(path, is_simulated=config.simulate)
+        else:
+            if not config.out:
+                raise ConfigError("out: jobs that are no manifest need a folder of their own: RunConfig(out=…)")
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gemini_batch-"))
+            path, name, base, out = Path(folder, "jobs.jsonl"), NAME, Path.cwd(), Path(config.out)
+            await _write(jobs, path)
+        prepared = engine.prepared(path, out, settings, observe, name=name, base=base)
+        going = await _to_its_end(lambda: stack.enter_context(prepared))
+        async with served(settings) as base_url:
+            sending = asyncio.create_task(going.send(base_url), name="send")
+            try:
+                yield sending, out
+            finally:
+                await _drain(going, sending)
+
+
+async def _drain(going: engine.Run, sending: asyncio.Task[Summary]) -> None:
+    if not sending.done():
+        going.stop(Stop(StopReason.INTERRUPTED, "cancelled"))
+    try:
+        await asyncio.wait([sending])
+    except asyncio.CancelledError:
+        sending.cancel()
+        await asyncio.wait([sending])
+        raise
+
+
+def _tell(event: Event) -> None:
+    """Log what a person has to know; all else is in the rows and the summary."""
+    match event:
+        case Repaired(message) | CallNotReused(message=message) | Stopping(stop=Stop(message=message)):
+            _log.warning("%s", message)
+        case _:
+            pass
+
+
+async def _write(jobs: Iterable[Job] | AsyncIterable[Job], path: Path) -> None:
+    """Write jobs as a manifest."""
+    number = 0
+    with path.open("wb") as file:
+        async for job in _each(jobs):
+            number += 1
+            file.write(_line(job, number))
+
+
+async def _each(jobs: Iterable[Job] | AsyncIterable[Job]) -> AsyncIterator[Job]:
+    if isinstance(jobs, AsyncIterable):
+        async for job in jobs:
+            yield job
+        return
+    for number, job in enumerate(jobs, start=1):
+        yield job
+        if number % _YIELD_EVERY == 0:
+            await asyncio.sleep(0)
+
+
+def _line(job: Job, number: int) -> bytes:
+    if not isinstance(job, Job):
+        raise TypeError(f"{NAME}:{number}: got {type(job).__name__}; must be a gemini_batch.Job")
+    try:
+        return job.model_dump_json(exclude_defaults=True).encode() + b"\n"
+    except ValueError as error:
+        raise ManifestError(NAME, [Problem(number, "", f"can't be written as JSON: {error}")]) from error
+
+
+async def _to_its_end(function: Callable[[], T]) -> T:
+    """Run blocking work in a thread; when cancelled meanwhile, wait for it first: what it opened is to be closed."""
+    working = asyncio.create_task(asyncio.to_thread(function))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait([working])
+        raise
+
+
+@asynccontextmanager
+async def served(settings: Settings) -> AsyncIterator[str]:
+    """Give the address to send to; for `simulate`, of a simulator that lives as long as the run."""
+    if settings.base_url is not None:
+        yield settings.base_url
+        return
+    from gemini_batch.simulator import Simulator, SimulatorConfig
+
+    limits = settings.limits
+    simulated = SimulatorConfig(
+        tier="unlimited",
+        requests_per_min=limits.requests_per_min,
+        requests_per_day=limits.requests_per_day,
+        tokens_per_min=limits.tokens_per_min,
+        images_per_min=limits.images_per_min,
+        usd_per_10min=limits.usd_per_10min,
+        minute_s=limits.minute_s,
+    )
+    async with Simulator(simulated) as simulator:
+        yield simulator.base_url
+
+
+class _Finished:
+    """Where the rows of finished calls are; in memory they take one number each."""
+
+    def __init__(self) -> None:
+        self._places: deque[int] = deque()
+        self._is_over = False
+        self._news = asyncio.Event()
+
+    def observe(self, event: Event) -> None:
+        _tell(event)
+        if isinstance(event, CallFinished):
+            self._places.append(event.place)
+            self._news.set()
+
+    def end(self, _sending: object) -> None:
+        self._is_over = True
+        self._news.set()
+
+    async def places(self) -> AsyncIterator[list[int]]:
+        """Yield some at a time, until the run is over and none is left."""
+        while self._places or not self._is_over:
+            self._news.clear()
+            if self._places:
+                yield [self._places.popleft() for _ in range(min(len(self._places), _ROWS_AT_ONCE))]
+            else:
+                await self._news.wait()
+
+
+def _rows_at(out: Path, places: list[int]) -> list[ResultRow]:
+    rows: list[ResultRow] = []
+    for place in places:
+        found = results.row_at(out, place)
+        if found is None:
+            raise StorageError(
+                f"{out / results.FILE_NAME}: the row at byte {place:,} is gone: somebody changed the file"
+            )
+        rows.append(results.row_of(found))
+    return rows
