@@ -2,7 +2,7 @@
 
 import sys
 
-from gemini_batch.cli import main
+from gemini_batch.cli import process as main
 
 if __name__ == "__main__":
     sys.exit(main())

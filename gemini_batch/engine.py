@@ -5,6 +5,7 @@ asynchronous and does the rest.
 """
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
@@ -16,8 +17,8 @@ from gemini_batch.clock import Clock
 from gemini_batch.commit import Committer
 from gemini_batch.config import Settings
 from gemini_batch.dispatch import Dispatcher
-from gemini_batch.errors import StorageError
-from gemini_batch.events import CallFinished, Event, Observer, Repaired, RunStarted, Waiting
+from gemini_batch.errors import ConfigError, StorageError
+from gemini_batch.events import CallFinished, Event, Observer, Repaired, RunStarted, Waiting, Watcher
 from gemini_batch.inputs import Shrinker
 from gemini_batch.plan import Verdict
 from gemini_batch.planning import Planned, planned, price_table
@@ -59,8 +60,11 @@ def prepared(
         ManifestError: Lines of the manifest are wrong.
         FolderBusyError: Another run holds the folder.
         StorageError: The folder can't be written, or what is in it is damaged.
+        ConfigError: This Python can't name files as a manifest may.
     """
-    store = Store(out)
+    if (encoding := sys.getfilesystemencoding()) not in {"utf-8", "utf8"}:
+        raise ConfigError(f"Python names files in {encoding} here, and so some ids could name none: set PYTHONUTF8=1")
+    store, observe = Store(out), Watcher(observe)
     with store.locked():
         try:
             repaired = recovery.recover(store)
@@ -304,14 +308,7 @@ class Run:
         self._meter.observe(event)
         if isinstance(event, CallFinished):
             self.planned.past.replace(event.row)
-        try:
-            self._watcher(event)
-        except OSError:  # whoever read our words has gone, or the disk with the log is full: no reason to stop
-            self._watcher = _nobody
+        self._watcher(event)
 
     def _on_wait(self, clock: Clock, model: str, until_s: float, why: str) -> None:
         self._observe(Waiting(model, until_s - clock.steady_s(), why))
-
-
-def _nobody(_event: Event) -> None:
-    """Tell nobody."""

@@ -131,3 +131,18 @@ Event: TypeAlias = (
     | Stopping
 )
 Observer: TypeAlias = Callable[[Event], None]
+
+
+class Watcher:
+    """An observer that may go away: when it can't write any more, it is told nothing more, and the run goes on."""
+
+    def __init__(self, observe: Observer) -> None:
+        self._observe: Observer | None = observe
+
+    def __call__(self, event: Event) -> None:
+        """Tell it what happened."""
+        if self._observe is not None:
+            try:
+                self._observe(event)
+            except OSError:  # whoever read our words has gone, or the disk with the log is full
+                self._observe = None

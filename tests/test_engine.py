@@ -1,6 +1,7 @@
 import asyncio
 import errno
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -341,6 +342,15 @@ def test_a_killed_run_is_repaired_and_told(desk: Desk) -> None:
     (repaired,) = [event.message for event in desk.events if isinstance(event, Repaired)]
     assert "its end was damaged and is mended" in repaired
     assert desk.sent() == []
+
+
+def test_files_that_could_have_no_name_refuse_the_run(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Python writes file names in ASCII nothing is sent: an answer that was paid for could have no place."""
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    with pytest.raises(ConfigError, match=r"names files in ascii here, .*: set PYTHONUTF8=1"):
+        desk.run()
+
+    assert not desk.out.exists()
 
 
 def test_a_damaged_row_refuses_the_run(desk: Desk) -> None:

@@ -3,9 +3,27 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
+from gemini_batch.cli import streams
 from gemini_batch.cli.arguments import parser
 from gemini_batch.errors import ExitCode, GeminiBatchError
+
+
+def process() -> int:
+    """Run the command of this process, whatever its locale and its standard streams are; return its exit code."""
+    streams.speak_utf8()
+    streams.settle()
+    if strange := [argument for argument in sys.argv[1:] if not _is_text(argument)]:
+        return _fail(ExitCode.USAGE, f"{strange[0]!a}: is not UTF-8; rename the file")
+    try:
+        code = main()
+    except SystemExit as end:  # argparse: --help, or wrong usage
+        code = end.code if isinstance(end.code, int) else ExitCode.USAGE
+    if problem := streams.flush():
+        code = _unwritten(problem)
+        streams.flush()  # these words may have no room either
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(arguments)
     options.argv = arguments
+    if getattr(options, "json", False):
+        streams.print_utf8()
     try:
         return int(options.command(options))
     except GeminiBatchError as error:
@@ -26,18 +46,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(ExitCode.INTERRUPTED, "interrupted; nothing was sent")
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # whoever read our output has gone: nobody to tell
-        return ExitCode.DONE
-    except Exception:  # noqa: BLE001 # the last resort: a bug becomes a sentence, and its traceback a file
-        return _fail(ExitCode.BUG, f"a bug in gemini_batch; please report it with the file {_kept_traceback()}")
+        return ExitCode.DONE  # whoever read our output has gone: nobody to tell
+    except Exception as error:  # noqa: BLE001 # the last resort: a bug becomes a sentence, and its traceback a file
+        problem = streams.flush() if isinstance(error, OSError) else None
+        return _unwritten(problem) if problem else _bug()
 
 
 def _fail(code: ExitCode, message: str) -> int:
-    for line in message.splitlines():
-        print(f"gemini_batch: {line}", file=sys.stderr)  # noqa: T201 # words for the person
+    with suppress(OSError):  # nobody hears it: the exit code still says how it ended
+        for line in message.splitlines():
+            print(f"gemini_batch: {line}", file=sys.stderr, flush=True)  # noqa: T201 # words for the person
     return code
+
+
+def _bug() -> int:
+    return _fail(ExitCode.BUG, f"a bug in gemini_batch; please report it with the file {_kept_traceback()}")
+
+
+def _unwritten(problem: OSError) -> int:
+    return _fail(ExitCode.STORAGE, f"stdout: can't be written: {problem.strerror}")
+
+
+def _is_text(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:  # its bytes are another encoding's: they could be written into no JSON
+        return False
+    return True
 
 
 def _kept_traceback() -> str:

@@ -41,8 +41,8 @@ def main(options: Namespace) -> int:
     with suppress(OSError):  # whoever read our words has gone: the exit code still says how it ended
         lines.end(summary)
     if options.json:
-        sys.stdout.buffer.write(summary.json())
-        sys.stdout.flush()
+        with suppress(BrokenPipeError):
+            sys.stdout.write(summary.json().decode())
     return summary.exit_code
 
 
