@@ -103,7 +103,7 @@ class Committer:
             raise StorageError(
                 f"{call.id}: its image can't be given its name, the next run tries again: {error}"
             ) from error
-        self._announce(row, place)
+        self._announce(row, place, 0.0 if reused_from else call.estimate.cost_usd)
         return row
 
     def error(self, attempted: Attempted, status: Status, error: ApiError | Failure) -> ResultRow:
@@ -117,7 +117,7 @@ class Committer:
         else:
             row_error = RowError(None, error.kind.value, None, error.message)
         row = self._row(attempted, status, error=row_error)
-        self._announce(row, self._append(row))
+        self._announce(row, self._append(row), attempted.call.estimate.cost_usd)
         return row
 
     async def room(self) -> None:
@@ -184,8 +184,8 @@ class Committer:
             raise StorageError(f"{row.id}: its row can't be written: {error}") from error
         return place
 
-    def _announce(self, row: ResultRow, place: int) -> None:
-        self._pending.append(CallFinished(row, place))
+    def _announce(self, row: ResultRow, place: int, estimated_usd: float | None) -> None:
+        self._pending.append(CallFinished(row, place, estimated_usd))
         self._changed.set()
 
     def _sync(self, group: tuple[CallFinished, ...], moved: list[str], end_bytes: int) -> None:

@@ -254,7 +254,7 @@ class Dispatcher:
         except OSError:
             incoming.discard()
             raise
-        self._observe(CallSent(call.id, turn.attempt))
+        self._observe(CallSent(call.id, turn.attempt, call.request.model))
         self.in_flight += 1
         try:
             sent = await self._transport.send(call, incoming)
@@ -342,7 +342,7 @@ class Dispatcher:
 
     def _later(self, turn: Turn, attempt: int, wait_s: float, error: ApiError | Failure) -> None:
         may_be_billed = isinstance(error, Failure) and error.may_be_billed
-        self._observe(CallRetrying(turn.call.id, turn.attempt, wait_s, error.message, may_be_billed))
+        self._observe(CallRetrying(turn.call.id, turn.attempt, wait_s, error.message, may_be_billed, error.name))
         self._backlog.later(Turn(turn.call, attempt), self._clock.steady_s() + wait_s)
 
     def _close_model(self, model: str, closed: DayClosed) -> None:

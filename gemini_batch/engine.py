@@ -20,16 +20,18 @@ from gemini_batch.dispatch import Dispatcher
 from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.events import CallFinished, Event, Observer, Repaired, RunStarted, Waiting, Watcher
 from gemini_batch.inputs import Shrinker
+from gemini_batch.meter import Meter
 from gemini_batch.plan import Verdict
 from gemini_batch.planning import Planned, planned, price_table
 from gemini_batch.prepare import Preparation
 from gemini_batch.quota.gate import Gate, Ledger
+from gemini_batch.quota.ledger import Used
 from gemini_batch.quota.memory import MemoryLedger
 from gemini_batch.quota.sqlite import SqliteLedger, project_of
 from gemini_batch.quota.statefile import state_path
 from gemini_batch.records import Stop, StopReason
 from gemini_batch.store import Store, load_image_readers
-from gemini_batch.summary import Meter, Summary
+from gemini_batch.summary import Summary
 from gemini_batch.transport.interactive import Transport
 from gemini_batch.unfinished import Unfinished
 
@@ -138,7 +140,9 @@ class Run:
         self._store = store
         self._ledger = ledger
         self._watcher = observe
-        self._meter = Meter(possibly_billed)
+        self._possibly_billed = possibly_billed
+        self._clock: Clock
+        self._meter: Meter
         self._dispatcher: Dispatcher | None = None
         self._early_stops: list[Stop] = []
         self._unanswered: dict[str, str] = {}
@@ -167,9 +171,12 @@ class Run:
         Raises:
             StorageError: The output folder can't be opened.
         """
-        clock = clock or Clock()
+        self._clock = clock = clock or Clock()
+        self._meter = Meter(self._config.limits, clock, self._possibly_billed)
         started_at = clock.utc()
         plan = self.planned.plan
+        if plan.todo:
+            self._write(self._summary(started_at), is_over=False)
         self._observe(self._started())
         try:
             if plan.todo:
@@ -179,9 +186,9 @@ class Run:
         except asyncio.CancelledError:
             if not self._stops:
                 self.stop(Stop(StopReason.INTERRUPTED, "cancelled"))
-            self._conclude(started_at, clock.utc())
+            self._conclude(started_at)
             raise
-        return self._conclude(started_at, clock.utc())
+        return self._conclude(started_at)
 
     @property
     def _stops(self) -> list[Stop]:
@@ -202,23 +209,36 @@ class Run:
             tier=self._config.tier,
         )
 
-    def _conclude(self, started_at: datetime, ended_at: datetime) -> Summary:
-        summary = self._meter.summary(
+    def _conclude(self, started_at: datetime) -> Summary:
+        summary = self._summary(started_at)
+        self._write(summary)
+        self.summary = summary
+        return summary
+
+    def _summary(self, started_at: datetime) -> Summary:
+        return self._meter.summary(
             manifest=self._name,
             out=self._out,
             config=self._config,
             plan=self.planned.plan,
             before=self.planned.past.statuses,
             stops=self._stops if self.planned.plan.todo else [],
+            standing=self._standing,
             started_at=started_at,
-            ended_at=ended_at,
+            ended_at=self._clock.utc(),
         )
+
+    def _standing(self, model: str) -> tuple[Used, ...] | None:
         try:
-            summary.write(self._out)
+            return self._ledger.used(model, self._clock.steady_s(), self._clock.utc())
+        except StorageError:  # the disk that ended the run, maybe; all else is known
+            return None
+
+    def _write(self, summary: Summary, *, is_over: bool = True) -> None:
+        try:
+            summary.write(self._out, is_over=is_over)
         except OSError as error:
             raise StorageError(f"{self._out}: summary.json can't be written: {error.strerror}") from error
-        self.summary = summary
-        return summary
 
     async def _send(self, base_url: str, clock: Clock) -> None:
         config = self._config

@@ -57,6 +57,7 @@ class CallSent:
 
     call_id: str
     attempt: int
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +71,14 @@ class CallUnanswered:
 
 @dataclass(frozen=True, slots=True)
 class CallRetrying:
-    """An attempt gave nothing; the call is sent again after `wait_s` seconds."""
+    """An attempt gave nothing; the call is sent again after `wait_s` seconds. `reason` is short: `503 UNAVAILABLE`, `TIMEOUT`."""
 
     call_id: str
     attempt: int
     wait_s: float
     message: str
     may_be_billed: bool
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +90,17 @@ class CallAbandoned:
 
 @dataclass(frozen=True, slots=True)
 class CallFinished:
-    """A call ended, and its row and its image are durable; `place` is where the row begins in `results.jsonl`, in bytes."""
+    """A call ended, and its row and its image are durable.
+
+    Attributes:
+        row: Its row.
+        place: Where the row begins in `results.jsonl`, in bytes.
+        estimated_usd: What the plan said that the call would cost; None when the price is unknown.
+    """
 
     row: ResultRow
     place: int
+    estimated_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

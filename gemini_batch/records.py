@@ -318,6 +318,11 @@ class Failure:
     message: str
     may_be_billed: bool
 
+    @property
+    def name(self) -> str:
+        """What it is counted under: `TIMEOUT`."""
+        return self.kind.value
+
 
 @dataclass(frozen=True, slots=True)
 class QuotaViolation:
@@ -349,6 +354,11 @@ class ApiError:
     retry_delay_s: float | None = None
     violations: tuple[QuotaViolation, ...] = ()
     fields: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What it is counted under: `503 UNAVAILABLE`."""
+        return f"{self.http_status} {self.status}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -462,6 +472,11 @@ class RowError:
     status: str
     reason: str | None
     message: str
+
+    @property
+    def name(self) -> str:
+        """What it is counted under: `503 UNAVAILABLE`, or `TIMEOUT` when there was no answer."""
+        return f"{self.http_status or ''} {self.status}".strip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,6 +167,13 @@ def says(http_status: int, message: str = "no", latency_s: float = 1.0, details:
     return Step(lambda _call, _incoming: Answer(http_status, orjson.dumps({"error": error})), latency_s)
 
 
+def blocked_for(reason: str, latency_s: float = 1.0) -> Step:
+    """Answer without an image, for a reason."""
+    return Step(
+        lambda _call, _incoming: Answer(200, orjson.dumps({"candidates": [{"finishReason": reason}]})), latency_s
+    )
+
+
 def quota_of_the_day(latency_s: float = 1.0) -> Step:
     """Answer that today's requests are used up."""
     violation = {"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}

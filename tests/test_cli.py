@@ -371,6 +371,20 @@ def test_status_counts_the_newest_rows_and_names_missing_images(
     assert len(server.audit.entries) == 2
 
 
+def test_a_run_that_was_killed_is_told_as_such(
+    tmp_path: Path, server: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`status` says that the last run has no end, and `verify` does not hold it against rows that it never counted."""
+    path = manifest(tmp_path, {"id": "robot", "prompt": "A robot"}, {"id": "cat", "prompt": "A cat [[fault:late=30]]"})
+    process = started(path, server, "--concurrency", "1", "--rpm", "6000")
+    wait_for_requests(server, 2)
+    process.kill()
+    process.communicate(timeout=20)
+    assert main(["status", str(tmp_path / "jobs.out")]) == 0
+    assert f"last run of {path}: goes on, or was killed, 2 of 2 left" in capsys.readouterr().out
+    assert main(["verify", str(tmp_path / "jobs.out")]) == 0
+
+
 # --- as a process -----------------------------------------------------------------------------------------------------
 
 

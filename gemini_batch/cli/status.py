@@ -58,8 +58,7 @@ def _text(found: dict[str, Any], missing: list[str]) -> str:
     lines = [f"{found['out']}: {found['total_tokens']:,} tokens, {usd(found['cost_usd'])} at list price"]
     lines += [f"  {count:>6,}  {status}" for status, count in found["by_status"].items()]
     if last := found["last_run"]:
-        lines.append(
-            f"  last run of {last['manifest']}: exit {last['exit_code']}, {last['left']:,} of {last['calls']:,} left"
-        )
+        end = "goes on, or was killed" if last["exit_code"] is None else f"exit {last['exit_code']}"
+        lines.append(f"  last run of {last['manifest']}: {end}, {last['left']:,} of {last['calls']:,} left")
     lines += [f"  missing: {path}" for path in missing]
     return "\n".join(lines) + "\n"

@@ -68,10 +68,12 @@ def _wrong_sums(out: Path) -> Iterator[str]:
     try:
         summary = orjson.loads((out / SUMMARY).read_bytes())
     except FileNotFoundError:
-        return  # killed before its end
+        return  # no run has begun to send
     except orjson.JSONDecodeError:
         yield f"{SUMMARY}: is no JSON"
         return
+    if isinstance(summary, dict) and summary.get("ended_at", "") is None:
+        return  # a run that goes on, or was killed
     if (said := _said(summary)) is None:
         yield f"{SUMMARY}: is no summary of a run"
         return

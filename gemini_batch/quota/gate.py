@@ -12,7 +12,7 @@ from aiolimiter import AsyncLimiter
 
 from gemini_batch.clock import Clock
 from gemini_batch.quota.bounds import SLOTS_A_MINUTE, Bounds, Weights
-from gemini_batch.quota.ledger import DayClosed, Grant, Granted, Paused, Verdict
+from gemini_batch.quota.ledger import DayClosed, Grant, Granted, Paused, Used, Verdict
 from gemini_batch.records import Limits
 
 T = TypeVar("T")
@@ -49,6 +49,10 @@ class Ledger(Protocol):
 
     def close_day(self, model: str, now_s: float, utc: datetime, grant: Grant | None = None) -> None:
         """Close the date of `grant`, or else of now, for a model."""
+        ...
+
+    def used(self, model: str, now_s: float, utc: datetime) -> tuple[Used, ...]:
+        """Return what counts against each limit of a model now."""
         ...
 
     def doubts_time(self, now_s: float, utc: datetime) -> bool:
