@@ -60,7 +60,10 @@ def _fail(code: ExitCode, message: str) -> int:
 
 
 def _bug() -> int:
-    return _fail(ExitCode.BUG, f"a bug in gemini_batch; please report it with the file {_kept_traceback()}")
+    try:
+        return _fail(ExitCode.BUG, f"a bug in gemini_batch; please report it with the file {_kept_traceback()}")
+    except OSError as error:
+        return _fail(ExitCode.BUG, f"a bug in gemini_batch, whose traceback can't be kept: {error.strerror}")
 
 
 def _unwritten(problem: OSError) -> int:
