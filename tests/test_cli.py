@@ -337,6 +337,21 @@ def test_the_key_is_seen_nowhere(
     assert KEY.encode() not in written
 
 
+@pytest.mark.parametrize("can_be_kept", [True, False])
+def test_a_bug_is_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, can_be_kept: bool
+) -> None:
+    """Exit 1, no traceback; it is kept in a file, if there is room for one."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path if can_be_kept else tmp_path / "nowhere"))
+    monkeypatch.setattr("gemini_batch.cli.plan.main", lambda _options: 1 // 0)
+    assert main(["plan", "jobs.jsonl"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    if can_be_kept:
+        assert "ZeroDivisionError" in Path(line.rpartition(" ")[2]).read_text()
+    else:
+        assert line == "gemini_batch: a bug in gemini_batch, whose traceback can't be kept: No such file or directory"
+
+
 # --- plan and status --------------------------------------------------------------------------------------------------
 
 
