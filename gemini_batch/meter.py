@@ -24,6 +24,7 @@ _MENDED_BY_TIME = frozenset(
     }
 )
 _MOST_REASONS, _REASON_CHARS, _OTHER = 50, 80, "other"
+_MOST_NAMED = 10
 _EXIT_ORDER = (
     ExitCode.INTERRUPTED,
     ExitCode.TERMINATED,
@@ -41,6 +42,7 @@ class Meter:
         self._utilisation = Utilisation(limits)
         self._by_status: Counter[Status] = Counter()
         self._by_reason: dict[str, Counter[str]] = {}
+        self._unfinished: list[dict[str, str | int]] = []
         self._retried: Counter[str] = Counter()
         self._reused = 0
         self._sent = 0
@@ -74,6 +76,9 @@ class Meter:
         if row.status is not Status.SUCCEEDED:
             reason = row.error.name if row.error else row.block_reason or row.finish_reason
             _count(self._by_reason.setdefault(row.status.value, Counter()), reason or _OTHER)
+        if row.status in UNFINISHED and len(self._unfinished) < _MOST_NAMED:
+            message = row.error.message if row.error else ""
+            self._unfinished.append({"id": row.id, "line": row.line, "status": row.status.value, "message": message})
         self._reused += row.reused_from is not None
         if row.attempts:
             self._latencies_ms[round(row.latency_s * 1000)] += 1
@@ -147,6 +152,7 @@ class Meter:
         return Totals(
             finished=sum(self._by_status.values()),
             by_status=_named(self._by_status),
+            unfinished=list(self._unfinished),
             by_reason={status: dict(reasons.most_common()) for status, reasons in self._by_reason.items()},
             reused=self._reused,
             sent=self._sent,

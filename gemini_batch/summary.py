@@ -25,6 +25,7 @@ class Totals:
         by_status: These rows by status.
         by_reason: Of the rows without an image, by status, how many for which reason: `{"blocked": {"IMAGE_SAFETY": 2}, "failed":
             {"503 UNAVAILABLE": 1, "TIMEOUT": 1}}`. What is past fifty different reasons is counted as `other`.
+        unfinished: The first ten of the rows that are `failed`, `rejected` or `uncertain`: `id`, `line`, `status` and `message`.
         reused: Of these rows, those whose answer was copied from another folder, at no cost.
         sent: Requests sent, retries included.
         retries: Requests that were sent again.
@@ -44,6 +45,7 @@ class Totals:
     finished: int
     by_status: dict[str, int]
     by_reason: dict[str, dict[str, int]]
+    unfinished: list[dict[str, str | int]]
     reused: int
     sent: int
     retries: int

@@ -452,6 +452,10 @@ def test_the_summary_is_whole(desk: Desk) -> None:
         "cost_usd": round(row["cost_usd"], 6),
         "unpriced": 0,
         "by_reason": {"rejected": {"400 SOME_STATUS": 1}, "failed": {"TIMEOUT": 1}},
+        "unfinished": [
+            {"id": "c", "line": 3, "status": "rejected", "message": "no"},
+            {"id": "b", "line": 2, "status": "failed", "message": "it is TIMEOUT"},
+        ],
         "retries_by_reason": {"503 SOME_STATUS": 1, "TIMEOUT": 1},
         "estimated_answered_usd": pytest.approx(row["cost_usd"], rel=0.05),
         "latency_p50_s": 1.0,
@@ -510,6 +514,15 @@ def test_a_person_is_needed_for_what_waiting_does_not_mend(desk: Desk, reason: s
         going.stop(Stop(StopReason(reason), "because"))
 
     assert desk.run(during=stop).needs_person is expected
+
+
+def test_the_summary_names_no_more_calls_than_a_person_reads(desk: Desk) -> None:
+    """Ten of those that failed are named, however many there are."""
+    ids = [f"n{number}" for number in range(30)]
+    desk.write(**dict.fromkeys(ids, "A robot"))
+    this_run = desk.run({name: [says(400)] for name in ids}).this_run
+
+    assert (len(this_run.unfinished), this_run.by_status) == (10, {"rejected": 30})
 
 
 def test_a_person_is_needed_for_what_failed_in_this_run(desk: Desk) -> None:
