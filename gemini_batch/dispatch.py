@@ -8,7 +8,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 from gemini_batch.answer import judge
@@ -16,9 +16,19 @@ from gemini_batch.backlog import Backlog, Turn
 from gemini_batch.clock import Clock
 from gemini_batch.commit import Attempted, Committer
 from gemini_batch.errors import StorageError
-from gemini_batch.events import CallAbandoned, CallRetrying, CallSent, CallUnanswered, Observer, Stopping, Waiting
+from gemini_batch.events import (
+    CallAbandoned,
+    CallRetrying,
+    CallSent,
+    CallUnanswered,
+    LittleRoom,
+    Observer,
+    Stopping,
+    Waiting,
+)
 from gemini_batch.free_space import FreeSpace
 from gemini_batch.inflight import InFlightLog
+from gemini_batch.outage import Outage
 from gemini_batch.plan import image_size
 from gemini_batch.policy import models, retry
 from gemini_batch.policy.budget import Budget, Held
@@ -99,7 +109,8 @@ class Dispatcher:
         self._money_back = asyncio.Event()
         self._closed = asyncio.Event()
         self._open_models: set[str] = set()
-        self._outage = _Outage()
+        self._outage = Outage()
+        self._has_little_room = False
         self._bug: Exception | None = None
         self.stops: list[Stop] = []
         self.in_flight = 0
@@ -140,6 +151,7 @@ class Dispatcher:
         self._backlog.close()
         self._closed.set()
         self._money_back.set()
+        self._outage.over()  # who waits for it to end has nothing to wait for
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         """Let a disk that fails, or a bug, end the run, but never what others have in flight: that is paid for."""
@@ -164,6 +176,8 @@ class Dispatcher:
                     await self._attempt(turn)
             finally:
                 self._backlog.ended()
+                if isinstance(turn, Turn):
+                    self._outage.left(turn.call.id)
 
     async def _attempt(self, turn: Turn) -> None:
         ready = await self._ready(turn)  # its images can be sent
@@ -182,18 +196,10 @@ class Dispatcher:
 
     async def _exchange(self, turn: Turn) -> float:
         """Send a call and write down what came of it; return what it cost, or may have cost, in USD."""
-        grant = await self._acquire(turn.call)  # the quota says: now
-        if grant is None:
+        sent = await self._sent(turn)  # an answer that arrived has its row
+        if sent is None:
             return 0.0
-        size = image_size(turn.call.request)
-        if no_room := self._free_space.reserve(size):
-            await self._gate.give_back(turn.call.request.model, grant)
-            self.stop(Stop(StopReason.STORAGE, no_room))
-            return 0.0
-        try:
-            attempted, outcome = await self._send(turn)  # an answer that arrived has its row
-        finally:
-            self._free_space.release(size)
+        grant, attempted, outcome = sent
         if isinstance(outcome, ResultRow):
             await self._settle(grant, outcome)
         else:
@@ -225,6 +231,35 @@ class Dispatcher:
             await self._money_back.wait()
         return None
 
+    async def _sent(self, turn: Turn) -> tuple[Grant, Attempted, ResultRow | ApiError | Failure] | None:
+        """Send a call when the disk has room for its answer and the quota says "now"; None when it is left for another run."""
+        size = image_size(turn.call.request)
+        while await self._room(size):
+            try:
+                grant = await self._acquire(turn.call)
+                if grant is None:
+                    return None
+                if not self._free_space.has_shrunk():
+                    return grant, *await self._send(turn)
+                await self._gate.give_back(turn.call.request.model, grant)
+            finally:
+                self._free_space.release(size)
+        return None
+
+    async def _room(self, size: str) -> bool:
+        """Set room aside for an answer; where there is little, fewer are in flight. False when the call is left for another run."""
+        while no_room := self._free_space.reserve(size):
+            if not self._free_space.is_promised:
+                self.stop(Stop(StopReason.STORAGE, no_room))
+                return False
+            if not self._has_little_room:
+                self._has_little_room = True
+                self._observe(LittleRoom(str(self._store.out)))
+            await self._free_space.freed()
+            if self._closed.is_set():
+                return False
+        return True
+
     async def _acquire(self, call: Call) -> Grant | None:
         """Return leave to send at once; None when the call is left for another run."""
         model = call.request.model
@@ -232,7 +267,11 @@ class Dispatcher:
             await asyncio.sleep(0)  # there may be a million of them: let the others have their turn
             return None
         while True:
+            await self._outage.turn(call.id, self._closed)
             grant = await self._gate.acquire(model, weights(call.estimate), self._closed)
+            if isinstance(grant, Grant) and not self._outage.lets(call.id):  # it began while this one waited
+                await self._gate.give_back(model, grant)
+                continue
             if not isinstance(grant, DayClosed):
                 return grant
             wait_s = (grant.until - self._clock.utc()).total_seconds()
@@ -257,7 +296,7 @@ class Dispatcher:
         self._observe(CallSent(call.id, turn.attempt, call.request.model))
         self.in_flight += 1
         try:
-            sent = await self._transport.send(call, incoming)
+            sent = await self._transport.send(call, incoming, self._outage.over)
         except BaseException:
             incoming.discard()
             self._observe(CallAbandoned(call.id))
@@ -281,7 +320,7 @@ class Dispatcher:
 
     async def _settle(self, grant: Grant, row: ResultRow) -> None:
         """Put what a call really used in place of what was reserved for it."""
-        self._outage = _Outage()
+        self._outage.over()
         self._flow.succeeded()
         tokens = row.usage.prompt_tokens if row.usage else None
         usd_micros = None if row.cost_usd is None else _micros(row.cost_usd)
@@ -294,7 +333,7 @@ class Dispatcher:
         if _never_left(error):
             await self._unreachable(turn, grant, error)
             return
-        self._outage = _Outage()
+        self._outage.over()
         if isinstance(error, ApiError) and error.http_status in {429, 503}:
             now_s = self._clock.steady_s()
             self._flow.overloaded(now_s - attempted.timing.latency_s, now_s)
@@ -330,7 +369,7 @@ class Dispatcher:
     async def _unreachable(self, turn: Turn, grant: Grant, error: ApiError | Failure) -> None:
         """Not a byte of the request left: it was no attempt. All wait, longer each time, and in the end the run gives up."""
         now_s, model = self._clock.steady_s(), turn.call.request.model
-        decision = retry.decide(error, self._outage.round(now_s), random.random)
+        decision = retry.decide(error, self._outage.failed(now_s), random.random)
         wait_s = decision.wait_s if isinstance(decision, retry.RetryAfter) else 0.0
         self._outage.wait_until(now_s + wait_s)
         await self._gate.give_back(model, grant)
@@ -355,31 +394,6 @@ class Dispatcher:
         self._observe(Stopping(stop, self.in_flight, model if self._open_models else ""))
         if not self._open_models:
             self._close()
-
-
-@dataclass(slots=True)
-class _Outage:
-    """How long no connection was to be had; calls that fail in the same pause are one round."""
-
-    since_s: float | None = None
-    until_s: float = 0.0
-    rounds: int = 0
-
-    def round(self, now_s: float) -> int:
-        """Note that a connection failed; return in which round, from 1."""
-        if self.since_s is None:
-            self.since_s = now_s
-        if now_s >= self.until_s:
-            self.rounds += 1
-        return self.rounds
-
-    def wait_until(self, until_s: float) -> None:
-        """Note until when nobody is to try."""
-        self.until_s = max(self.until_s, until_s)
-
-    def length_s(self, now_s: float) -> float:
-        """Return how long it goes on."""
-        return 0.0 if self.since_s is None else now_s - self.since_s
 
 
 def _with_successor(stop: Stop, model: str) -> Stop:

@@ -113,6 +113,13 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class LittleRoom:
+    """The disk has no room for the answers of as many calls as could be in flight: fewer are; `out` is the folder. Told once a run."""
+
+    out: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping:
     """No more calls are taken in; `in_flight` answers, already paid for, are waited for.
 
@@ -137,6 +144,7 @@ Event: TypeAlias = (
     | CallAbandoned
     | CallFinished
     | Waiting
+    | LittleRoom
     | Stopping
 )
 Observer: TypeAlias = Callable[[Event], None]

@@ -1,5 +1,6 @@
 """Whether the disk has room for the answers that are in flight: a full disk is to stop the sending before it costs anything."""
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,12 @@ class FreeSpace:
         self._free_bytes = 0
         self._since_look_bytes = 0  # of answers that ended after the look: they may be on the disk by now
         self._looked_s: float | None = None
+        self._freed = asyncio.Event()
+
+    @property
+    def is_promised(self) -> bool:
+        """Whether room is set aside for anything: when that has ended, there may be more."""
+        return self._reserved_bytes > 0
 
     def reserve(self, image_size: str) -> str:
         """Set room aside for an answer; return `""`, or one sentence when there is not enough: then none is set aside.
@@ -44,10 +51,29 @@ class FreeSpace:
         self._reserved_bytes += needed_bytes
         return ""
 
+    def has_shrunk(self) -> bool:
+        """Return whether the disk has less by now than what is set aside: others write to it too.
+
+        Raises:
+            OSError: The folder is gone.
+        """
+        if not self._is_fresh() or not self._fits(0):
+            self._look()
+        return not self._fits(0)
+
     def release(self, image_size: str) -> None:
         """Note that an answer ended, on the disk or not."""
         self._reserved_bytes -= answer_bytes(image_size)
         self._since_look_bytes += answer_bytes(image_size)
+        self._freed.set()
+        self._freed = asyncio.Event()
+
+    async def freed(self) -> None:
+        """Return when an answer has ended.
+
+        Cancellation: safe; nothing was set aside.
+        """
+        await self._freed.wait()
 
     def _is_fresh(self) -> bool:
         return self._looked_s is not None and self._steady_s() - self._looked_s < LOOK_EVERY_S

@@ -12,6 +12,7 @@ from gemini_batch.events import (
     CallNotReused,
     CallRetrying,
     Event,
+    LittleRoom,
     Repaired,
     RunStarted,
     Stopping,
@@ -66,6 +67,8 @@ class Lines:
                 self._say(f"{event.call_id}: attempt {event.attempt}: {event.message}; again in {span(event.wait_s)}")
             case Waiting() if self._is_terminal and event.wait_s >= WORTH_SAYING_S:
                 self._say(f"waiting {span(event.wait_s)}: {event.why}")
+            case LittleRoom(out):
+                self._say(f"{out}: the disk has little room: fewer calls are in flight, so that each answer fits")
             case Stopping():
                 self._say(_stopping(event), always=True)
             case _:

@@ -139,10 +139,11 @@ def tree(out: Path) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Step:
-    """What comes back of one sending, and after how many seconds."""
+    """What comes back of one sending, and after how many seconds; `connects` is whether a connection was to be had."""
 
     answer: Callable[[Call, IncomingParts], Answer | Failure]
     latency_s: float = 20.0
+    connects: bool = True
 
 
 def picture(latency_s: float = 20.0, *, prompt_tokens: int = 10, thoughts_tokens: int = 0) -> Step:
@@ -190,7 +191,7 @@ def fails(kind: FailureKind, latency_s: float = 1.0) -> Step:
             incoming.open_image(0).write(png("half"))
         return failure
 
-    return Step(answer, latency_s)
+    return Step(answer, latency_s, connects=kind is not FailureKind.UNREACHABLE)
 
 
 class BugError(Exception):
@@ -234,7 +235,7 @@ class ScriptedTransport:
     async def __aexit__(self, *exc_info: object) -> None:
         pass
 
-    async def send(self, call: Call, incoming: IncomingParts) -> Sent:
+    async def send(self, call: Call, incoming: IncomingParts, on_connected: Callable[[], object]) -> Sent:
         """Play the call's next step."""
         steps = self.script.get(call.id, [PICTURE])
         step = steps[min(self.sends(call.id), len(steps) - 1)]
@@ -242,6 +243,8 @@ class ScriptedTransport:
         self.sent.append((round(self.clock.steady_s(), 2), call.id))
         self.in_flight += 1
         self.most = max(self.most, self.in_flight)
+        if step.connects:
+            on_connected()
         try:
             await asyncio.sleep(step.latency_s)
             answer = step.answer(call, incoming)

@@ -1,5 +1,6 @@
 import asyncio
 import errno
+import itertools
 import os
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -513,6 +514,40 @@ def test_a_long_outage_stops_the_run(tmp_path: Path) -> None:
     assert world.statuses == {}
     assert OUTAGE_S <= world.on_end < 2 * OUTAGE_S
     assert len(world.transport.sent) < 150
+
+
+def test_one_call_at_a_time_finds_out_whether_the_server_is_there_again(tmp_path: Path) -> None:
+    """What was on its way fails together; then one call probes after each pause, and the moment that one connects all others go."""
+
+    async def there_again(world: World) -> None:
+        await asyncio.sleep(20)
+        world.transport.script.clear()
+
+    script = {call_id: [fails(FailureKind.UNREACHABLE)] for call_id in "abcdefgh"}
+    world = play(tmp_path, "abcdefgh", script, concurrency=5, during=there_again)
+
+    assert dict.fromkeys("abcdefgh", "succeeded") == world.statuses
+    moments = [at_s for at_s, _ in world.transport.sent]
+    probes, others = [at_s for at_s in moments[5:] if at_s < 20], [at_s for at_s in moments if at_s >= 20]
+    assert moments[:5] == [0.0] * 5
+    assert len(probes) >= 2
+    assert all(later_s - earlier_s >= 1.0 for earlier_s, later_s in itertools.pairwise([0.0, *probes, others[0]]))
+    assert others.count(others[0]) >= 4  # not when its answer comes, 20 s later
+
+
+def test_an_outage_that_begins_while_others_wait_for_their_grants(tmp_path: Path) -> None:
+    """A grant that comes while another call probes goes back to its day, and its call waits."""
+    script = {
+        "a": [fails(FailureKind.UNREACHABLE, 0.5), PICTURE],
+        "b": [fails(FailureKind.UNREACHABLE, 30.0), PICTURE],
+    }
+    world = play(tmp_path, "abcdef", script, concurrency=6, limits=Limits(requests_per_min=12, requests_per_day=99))
+
+    assert dict.fromkeys("abcdef", "succeeded") == world.statuses
+    (a_s, _), (b_s, b), (after_s, _), *_ = world.transport.sent
+    assert (a_s, b) == (0.0, "b")
+    assert after_s - b_s >= 30.0
+    assert world.ledger.used(MODEL, 0.0, world.clock.utc())[4].used == 6  # of the day
 
 
 def test_any_answer_ends_an_outage(tmp_path: Path) -> None:

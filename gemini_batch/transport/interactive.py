@@ -5,7 +5,7 @@ import email.utils
 import errno
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +18,7 @@ from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.records import Answer, Call, Failure, FailureKind, IncomingImage, Timing
 from gemini_batch.transport import wire
+from gemini_batch.transport.pool import Pool
 from gemini_batch.transport.sieve import ImageSink, Sieve, SieveError
 from gemini_batch.transport.upload import Upload
 from gemini_batch.version import __version__
@@ -54,6 +55,10 @@ class Sent:
 
     answer: Answer | Failure
     timing: Timing
+
+
+def _nothing() -> None:
+    """Tell nobody."""
 
 
 class _DiskError(Exception):
@@ -97,7 +102,7 @@ class Transport:
     async def __aenter__(self) -> Self:
         """Open the pool; no connection is made yet."""
         # As many connections as calls in flight: nothing waits between a grant and its request.
-        connector = aiohttp.TCPConnector(limit=self._config.concurrency, ttl_dns_cache=300, keepalive_timeout=60)
+        connector = Pool(limit=self._config.concurrency, ttl_dns_cache=300, keepalive_timeout=60)
         self._session = aiohttp.ClientSession(
             connector=connector,
             headers=self._headers(),
@@ -114,8 +119,8 @@ class Transport:
         if self._session is not None:
             await self._session.close()
 
-    async def send(self, call: Call, incoming: Incoming) -> Sent:
-        """Send the call once and stream the answer's images into `incoming`.
+    async def send(self, call: Call, incoming: Incoming, on_connected: Callable[[], object] = _nothing) -> Sent:
+        """Send the call once and stream the answer's images into `incoming`; `on_connected` is told when the request begins to leave.
 
         Whatever happens on the way is a value: an `Answer` of any status, or a `Failure`. When the answer's JSON closes, this returns
         without giving way to the event loop, so that nothing can come between the last byte and its row.
@@ -123,7 +128,7 @@ class Transport:
         Cancellation: the request may have been billed; what arrived of the answer is lost.
         """
         segments = wire.body(call.request)
-        upload = Upload(segments)
+        upload = Upload(segments, on_connected)
         sent_at, started_s = self._clock.utc(), self._clock.steady_s()
         answer = await self._exchange(call, upload, segments, incoming)
         timing = Timing(sent_at, self._clock.utc(), self._clock.steady_s() - started_s)

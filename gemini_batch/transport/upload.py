@@ -1,7 +1,7 @@
 """A request's body on its way out: images are read and encoded a block at a time, and never whole in memory."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,8 +27,9 @@ class Upload:
         changed: What is wrong with a reference image; "" while nothing is.
     """
 
-    def __init__(self, segments: tuple[wire.Segment, ...]) -> None:
+    def __init__(self, segments: tuple[wire.Segment, ...], on_start: Callable[[], object]) -> None:
         self._segments = segments
+        self._on_start = on_start
         self.has_started = False
         self.may_be_whole = False
         self.changed = ""
@@ -36,6 +37,7 @@ class Upload:
     async def stream(self) -> AsyncIterator[bytes]:
         """Yield the body. It is asked for its first block when the connection stands."""
         self.has_started = True
+        self._on_start()
         last = len(self._segments) - 1
         for index, segment in enumerate(self._segments):
             if isinstance(segment, bytes):

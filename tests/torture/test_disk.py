@@ -187,10 +187,51 @@ def test_a_disk_that_fills_up_stops_the_sending(
     ids = write_jobs(tmp_path, CALLS)
     with monkeypatch.context() as patch:
         patch.setattr(free_space, "LOOK_EVERY_S", 0.0)
-        free_bytes(patch, lambda: 100_000_000 if len(server.audit.entries) < 8 else 20_000_000)
+        free_bytes(patch, lambda: 100_000_000 if len(server.audit.entries) < 8 else 12_000_000)
         check_stopped(run(tmp_path, server.base_url))
     assert 8 <= len(rows(tmp_path)) == len(list(sent(server))) < CALLS
     check_goes_on(tmp_path, server, ids, at_most_again=0)
+
+
+def test_a_disk_with_little_room_has_less_in_flight(
+    tmp_path: Path, server: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all answers do not fit at a time, but some do, fewer calls are in flight: the run ends, and says so once."""
+    write_jobs(tmp_path, CALLS)
+    most = [0]
+    with monkeypatch.context() as patch:
+        patch.setattr(free_space, "LOOK_EVERY_S", 0.0)
+        free_bytes(patch, lambda: free_space.SPARE_BYTES + 2 * free_space.answer_bytes("1K"))
+        reserve = FreeSpace.reserve
+
+        def spy(space: FreeSpace, size: str) -> str:
+            no_room = reserve(space, size)
+            most[0] = max(most[0], space._reserved_bytes // free_space.answer_bytes("1K"))
+            return no_room
+
+        patch.setattr(FreeSpace, "reserve", spy)
+        ended = run(tmp_path, server.base_url)
+    assert ended.code == 0, ended.err
+    assert len(list(sent(server))) == CALLS
+    assert ended.err.count("the disk has little room: fewer calls are in flight") == 1
+    assert most == [2]
+
+
+def test_room_that_others_took_while_a_call_waited_is_missed_before_it_is_sent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What was set aside is held against the disk again when the moment to send has come."""
+    now_s, free = [0.0], [free_space.SPARE_BYTES + free_space.answer_bytes("1K")]
+    space = FreeSpace(tmp_path, lambda: now_s[0])
+    free_bytes(monkeypatch, lambda: free[0])
+    assert space.reserve("1K") == ""
+    free[0] -= 1
+    assert not space.has_shrunk()  # looked at a moment ago
+    now_s[0] = 1.0
+    assert space.has_shrunk()
+    space.release("1K")
+    assert not space.is_promised
+    assert "make room" in space.reserve("1K")
 
 
 def test_answers_in_flight_count_against_what_is_free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
