@@ -150,6 +150,9 @@ def _by_modality(value: Any) -> dict[str, int]:
 
 
 def _api_error(answer: Answer) -> ApiError:
+    if answer.redirects_to:
+        message = f"redirects to {answer.redirects_to}, and no redirect is followed, for it would take the key along; check --base-url"
+        return ApiError(answer.http_status, "", None, _shortened(message), answer.retry_after_s)
     body = _load(answer.body)
     if isinstance(body, list) and body:  # as Google's streaming methods wrap it
         body = body[0]

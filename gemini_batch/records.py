@@ -288,6 +288,7 @@ class Answer:
         images: The images of a 200, in the order they arrived.
         retry_after_s: The Retry-After header in seconds, if there was one.
         server_at: The Date header, if there was a valid one.
+        redirects_to: The host that a redirect points to; "" without one.
     """
 
     http_status: int
@@ -295,6 +296,7 @@ class Answer:
     images: tuple[IncomingImage, ...] = ()
     retry_after_s: float | None = None
     server_at: datetime | None = None
+    redirects_to: str = ""
 
 
 class FailureKind(StrEnum):

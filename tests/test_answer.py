@@ -280,6 +280,17 @@ def test_a_200_that_holds_an_error_is_no_result() -> None:
     assert expected == judge(Answer(200, body))
 
 
+def test_a_redirect_says_where_to_and_what_to_look_at() -> None:
+    """Whatever its page says: it leads elsewhere, is not followed, and the address that was given is likely wrong."""
+    outcome = judge(Answer(302, b"<html>moved</html>", redirects_to="sso.test:8443"))
+
+    message = (
+        "redirects to sso.test:8443, and no redirect is followed, for it would take the key along; check --base-url"
+    )
+    assert outcome == ApiError(302, "", None, message)
+    assert judge(Answer(304, b"")) == ApiError(304, "", None, "the answer has no text")
+
+
 def test_a_failure_stays_what_it_is() -> None:
     """What is a failure already is passed on."""
     failure = Failure(FailureKind.TIMEOUT, "late", may_be_billed=True)

@@ -91,7 +91,7 @@ def decide(error: ApiError | Failure, attempt: int, random: Random) -> Decision:
             decision = _no_model(error)
         case 429:
             decision = _on_quota(error, attempt, random)
-        case status if status // 100 == 4 and status not in _TRANSIENT:
+        case status if status < 500 and status not in _TRANSIENT:
             decision = _on_other_refusal(error)
         case _:
             decision = _transient(error, attempt, random)
@@ -119,6 +119,8 @@ def _on_failure(failure: Failure, attempt: int, random: Random) -> Decision:
 
 
 def _on_other_refusal(error: ApiError) -> Decision:
+    if error.http_status < 400:
+        return GiveUp()  # a redirect leads to the same place each time, and is never followed
     # Without Google's own words it is something on the way that says no, and the job may well be right.
     return Reject() if error.status or error.http_status == 413 else GiveUp()
 

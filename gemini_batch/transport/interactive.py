@@ -27,8 +27,10 @@ MAX_ERROR_BODY_BYTES = 1 << 20
 MAX_MESSAGE_CHARS = 500
 # With 32 answers that arrive at once a turn of the event loop would be 32 chunks long.
 TURN_S = 0.004
-# Google's keys have 39 characters and more. A shorter one is no secret but a word for a test, and words stand in answers.
-MIN_SECRET_CHARS = 16
+# Google's keys have 39 characters and more, those of proxies may be short. What is shorter than this, or nothing but letters and not long,
+# is a word that stands in for a key in a test; and words stand in answers.
+MIN_SECRET_CHARS, MIN_SECRET_LETTERS = 8, 16
+_MAX_HOST_CHARS = 253
 # Longest Retry-After number that is one: past a century it is a mistake.
 _MAX_RETRY_AFTER_DIGITS = 9
 
@@ -95,7 +97,7 @@ class Transport:
         self._config = config
         self._base_url = base_url
         self._clock = clock
-        self._secret = _spellings(config.api_key) if len(config.api_key) >= MIN_SECRET_CHARS else None
+        self._secret = _spellings(config.api_key) if _is_secret(config.api_key) else None
         self._turn = _Turn()
         self._session: aiohttp.ClientSession | None = None
 
@@ -185,7 +187,8 @@ class Transport:
         if not 200 <= response.status < 300:
             body = await self._error_body(response)
             wait_s = _retry_after_s(response.headers.get("Retry-After"), self._clock.utc())
-            return Answer(response.status, self._redacted(body), (), wait_s, self._later(server_at, dated_s))
+            host = self._redacted(_location_host(response).encode()).decode()
+            return Answer(response.status, self._redacted(body), (), wait_s, self._later(server_at, dated_s), host)
         sieve = Sieve(incoming.open_image)
         async with asyncio.timeout(None) as patience:
             while not sieve.is_whole:
@@ -273,6 +276,10 @@ def _disk_errors() -> Iterator[None]:
         raise _DiskError(error) from error
 
 
+def _is_secret(key: str) -> bool:
+    return len(key) >= (MIN_SECRET_LETTERS if key.isalpha() else MIN_SECRET_CHARS)
+
+
 def _spellings(key: str) -> re.Pattern[bytes]:
     """Return what finds the key as it is, and with any of its characters as JSON, a URL or HTML may write them, twice over too."""
     # Every count has a bound, so that no text makes this slow.
@@ -287,6 +294,17 @@ def _spellings(key: str) -> re.Pattern[bytes]:
 def _hex(character: str) -> str:
     """Return a pattern for the character's two hex digits, in both cases."""
     return "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{ord(character):02x}")
+
+
+def _location_host(response: aiohttp.ClientResponse) -> str:
+    """Return the host and port that a redirect points to, and no more of it: path and query may hold what is nobody's business."""
+    location = response.headers.get("Location")
+    if location is None or response.status // 100 != 3:
+        return ""
+    try:
+        return (response.url.join(URL(location)).host_port_subcomponent or "")[:_MAX_HOST_CHARS]
+    except ValueError:
+        return "no valid address"
 
 
 def _http_date(value: str | None) -> datetime | None:

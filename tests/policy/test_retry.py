@@ -123,7 +123,8 @@ TABLE = {
     "503 HTML": Case(503, BACKOFF, raw=b"<title>503</title>"),
     "503 with Retry-After": Case(503, RetryAfter(31.0), "UNAVAILABLE", "overloaded", retry_after_s=30.0),
     "503 with a Retry-After of days": Case(503, RetryAfter(3601.0), "UNAVAILABLE", "x", retry_after_s=1e6),
-    **{f"{status}": Case(status, BACKOFF, raw=b"") for status in (301, 302, 307)},
+    # a redirect, and what no client asked for
+    **{f"{status}": Case(status, GiveUp(), raw=b"") for status in (101, 301, 302, 303, 304, 307, 308)},
     # 429
     "minute": exhausted(RetryAfter(35.5, pauses_model=True), (MINUTE, "500"), delay="34s"),
     "minute, tiny": exhausted(RetryAfter(2.239, pauses_model=True), (MINUTE, "500"), delay="0.739s"),

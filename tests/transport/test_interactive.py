@@ -513,7 +513,8 @@ async def test_a_no_is_an_answer(status: int) -> None:
     if status == 204:
         expected = Answer(204, b'{"error":{}}', (), None, NOON)
     else:
-        expected = Answer(status, b'{"error":{}}', (), 7.0, NOON)
+        host = "elsewhere.test" if 300 <= status < 400 else ""
+        expected = Answer(status, b'{"error":{}}', (), 7.0, NOON, host)
     assert expected == answer
 
 
@@ -550,8 +551,33 @@ async def test_a_redirect_is_never_followed(status: str) -> None:
         async with serving(saying(redirect)) as server:
             answer = await send(server.base_url)
 
-    assert Answer(int(status[:3]), b"moved") == answer
+    expected = Answer(int(status[:3]), b"moved", redirects_to=elsewhere.base_url.removeprefix("http://"))
+    assert expected == answer
     assert elsewhere.peers == []
+
+
+@pytest.mark.parametrize(
+    ("location", "expected"),
+    [
+        (f"https://user:{urllib.parse.quote(KEY, safe='')}@sso.test:8443/{KEY}?key={KEY}#{KEY}", "sso.test:8443"),
+        ("//[::1]:9/x", "[::1]:9"),
+        (f"/login?key={KEY}", "here"),
+        (f"https://{KEY.replace('/', '.').replace('+', '-').replace('~', '-')}.test/", None),
+        ("https://sso.test:99999/", "no valid address"),
+        ("javascript:alert(1)", ""),
+        (f"https://{'a' * 5000}.test/", "a" * 253),
+    ],
+)
+async def test_of_a_redirect_only_the_host_is_told(location: str, expected: str | None) -> None:
+    """What else an address holds may be a secret; one that is none is no reason to break."""
+    async with serving(saying(whole(b"moved", f"Location: {location}", status="302 X"))) as server:
+        answer = await send(server.base_url)
+
+    assert isinstance(answer, Answer)
+    if expected == "here":
+        expected = server.base_url.removeprefix("http://")
+    assert expected in {answer.redirects_to, None}
+    assert KEY not in repr(answer)
 
 
 @pytest.mark.parametrize(
@@ -929,7 +955,17 @@ async def test_the_key_in_an_error_s_text_is_blacked_out() -> None:
     assert Failure(FailureKind.DISCONNECTED, expected, may_be_billed=True) == failure
 
 
-@pytest.mark.parametrize("key", ["", "a", "data", "candidates"])
+@pytest.mark.parametrize("key", ["proxy-k3y", "SECRET-0", "lettersandlettersonly"])
+async def test_a_short_key_is_blacked_out_as_well(key: str) -> None:
+    """A proxy's own key can be short; one that could not be a word of an answer is searched for."""
+    refusal = whole(f'{{"error":{{"message":"{key} is not known"}}}}'.encode(), status="400 X")
+    async with serving(saying(refusal)) as server:
+        answer = await send(server.base_url, api_key=key)
+
+    assert Answer(400, b'{"error":{"message":"[key] is not known"}}') == answer
+
+
+@pytest.mark.parametrize("key", ["", "a", "data", "candidates", "image/"])
 async def test_a_word_that_stands_in_for_a_key_spoils_no_answer(key: str) -> None:
     """A short key, as for a simulator, is not searched for in answers: it could be any word of them."""
     async with serving(always) as server:
@@ -949,6 +985,28 @@ async def test_a_connection_is_used_again(answer: bytes) -> None:
             await transport.send(call(), Images())
 
     assert [len(peer.requests) for peer in server.peers] == [3]
+
+
+def closes(peer: Peer) -> None:
+    """Close the connection, before the client has had a turn to see it."""
+    peer.writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+
+def says_unasked(peer: Peer) -> None:
+    """Say something that nobody asked for, as servers do that lose patience."""
+    os.write(peer.writer.get_extra_info("socket").fileno(), whole(b"bored", "Connection: close", status="408 X"))
+
+
+@pytest.mark.parametrize("end", [closes, says_unasked])
+async def test_a_connection_that_the_server_gave_up_is_not_used_again(end: Callable[[Peer], None]) -> None:
+    """One that ended before the first byte of a request is never written to: that request is sent once, over another one."""
+    async with serving(always) as server, opened(server.base_url) as transport:
+        await transport.send(call(), Images())
+        end(server.peers[0])
+        sent = await transport.send(call(), Images())
+
+    assert Answer(200, SKELETON, ARRIVED) == sent.answer
+    assert [len(peer.requests) for peer in server.peers] == [1, 1]
 
 
 async def test_a_connection_with_a_rest_is_not_used_again() -> None:
