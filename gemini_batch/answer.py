@@ -30,6 +30,12 @@ EMPTY = "EMPTY"
 """The block reason of a 200 that has no image and does not say why."""
 
 MAX_MESSAGE_CHARS = 2_000
+# What goes into a row is bounded, whatever a server sends: 64 rows may wait for the disk. No model writes so much beside an image: 32,768
+# tokens are the most of any (Google's model pages, 2026-11-22).
+MAX_TEXT_CHARS = 1_000_000
+MAX_NAME_CHARS = 500
+MAX_RATINGS_BYTES = 65_536
+MAX_MODALITIES = 100
 # "Please retry in 34.286670503s.", "10h17m5.72s", "739.5ms".
 _RETRY_IN = re.compile(r"retry in\s+((?:[\d.]+(?:ms|h|m|s))+)", re.IGNORECASE)
 _DURATION_PIECE = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)", re.IGNORECASE)
@@ -89,15 +95,15 @@ def _reply(answer: Answer) -> Reply | Failure:
     return Reply(
         image=image,
         drafts=drafts,
-        text="".join(texts) or None,
+        text=_cut("".join(texts), MAX_TEXT_CHARS) or None,
         finish_reason=finish_reason,
-        finish_message=_text(first.get("finishMessage")),
+        finish_message=_cut(_text(first.get("finishMessage")), MAX_MESSAGE_CHARS),
         block_reason=block_reason,
-        safety_ratings=_list(first.get("safetyRatings"))
-        or _list(_dict(body.get("promptFeedback")).get("safetyRatings")),
+        safety_ratings=_ratings(first.get("safetyRatings"))
+        or _ratings(_dict(body.get("promptFeedback")).get("safetyRatings")),
         usage=_usage(body.get("usageMetadata")),
-        model_version=_text(body.get("modelVersion")),
-        response_id=_text(body.get("responseId")),
+        model_version=_cut(_text(body.get("modelVersion")), MAX_NAME_CHARS),
+        response_id=_cut(_text(body.get("responseId")), MAX_NAME_CHARS),
     )
 
 
@@ -121,6 +127,11 @@ def _images(
     return result, tuple(image for image in all_images if image is not result)
 
 
+def _ratings(value: Any) -> list[Any]:
+    ratings = _list(value)
+    return ratings if len(orjson.dumps(ratings)) <= MAX_RATINGS_BYTES else []
+
+
 def _usage(value: Any) -> Usage | None:
     if not isinstance(value, dict):
         return None
@@ -139,9 +150,9 @@ def _usage(value: Any) -> Usage | None:
 
 def _by_modality(value: Any) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for entry in _list(value):
-        name, count = _dict(entry).get("modality"), _count(_dict(entry).get("tokenCount"))
-        if isinstance(name, str) and count is not None:
+    for entry in _list(value)[:MAX_MODALITIES]:
+        name, count = _cut(_text(_dict(entry).get("modality")), MAX_NAME_CHARS), _count(_dict(entry).get("tokenCount"))
+        if name is not None and count is not None:
             counts[name] = counts.get(name, 0) + count
     return counts
 
@@ -164,9 +175,13 @@ def _api_error(answer: Answer) -> ApiError:
     delays = [answer.retry_after_s, *_delays_s(message, details)]
     return ApiError(
         http_status=answer.http_status,
-        status=_text(error.get("status")) or "",
+        status=_cut(_text(error.get("status")), MAX_NAME_CHARS) or "",
         reason=next(
-            filter(None, (_text(detail.get("reason")) for detail in details if _is(detail, "ErrorInfo"))), None
+            filter(
+                None,
+                (_cut(_text(detail.get("reason")), MAX_NAME_CHARS) for detail in details if _is(detail, "ErrorInfo")),
+            ),
+            None,
         ),
         message=_shortened(message) or f"HTTP {answer.http_status}",
         retry_delay_s=max((delay for delay in delays if delay is not None), default=None),
@@ -265,7 +280,11 @@ def _text(value: Any) -> str | None:
 
 def _name(value: Any) -> str | None:
     """Return the name of an enum's value, or its number: that is how a server writes one that it does not know itself."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _cut(_text(value), MAX_NAME_CHARS)
+
+
+def _cut(text: str | None, most: int) -> str | None:
+    return text if text is None or len(text) <= most else text[: most - 1] + "…"
 
 
 def _count(value: Any) -> int | None:

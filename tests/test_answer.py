@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -278,6 +279,28 @@ def test_a_200_that_holds_an_error_is_no_result() -> None:
 
     expected = Failure(FailureKind.MALFORMED, "a 200 that holds an error: The model is overloaded.", may_be_billed=True)
     assert expected == judge(Answer(200, body))
+
+
+def test_a_row_is_bounded_whatever_is_sent() -> None:
+    """Words that no model writes are cut, and ratings that none gives are left out; the image stays."""
+    long = "x" * 8_000_000
+    many: list[Any] = [[]] * 1_000_000
+    candidate = {
+        "content": {"parts": [{"text": long}, {"inlineData": {"data": "#0"}}]},
+        "finishReason": long,
+        "finishMessage": long,
+        "safetyRatings": many,
+    }
+    usage = {"promptTokensDetails": [{"modality": f"{number}{long[:9000]}", "tokenCount": 1} for number in range(500)]}
+    body = {"candidates": [candidate], "usageMetadata": usage, "modelVersion": long, "responseId": long}
+    reply = judge(Answer(200, orjson.dumps(body), (IncomingImage("part", 7, "", b""),)))
+    refusal = judge(Answer(400, orjson.dumps({"error": {"message": long, "status": long, "details": many}})))
+
+    assert isinstance(reply, Reply)
+    assert reply.image
+    assert reply.text == "x" * 999_999 + "…"
+    assert len(repr(replace(reply, text=None))) < 100_000
+    assert len(repr(refusal)) < 10_000
 
 
 def test_a_redirect_says_where_to_and_what_to_look_at() -> None:

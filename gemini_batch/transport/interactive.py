@@ -193,7 +193,7 @@ class Transport:
         async with asyncio.timeout(None) as patience:
             while not sieve.is_whole:
                 patience.reschedule(asyncio.get_running_loop().time() + self._config.timeouts.between_bytes_s)
-                chunk = await response.content.readany()
+                chunk = await _next_chunk(response.content)
                 if not chunk:
                     break
                 await self._turn.mine()
@@ -259,12 +259,47 @@ class Transport:
         if getattr(error, "errno", None) in {errno.EMFILE, errno.ENFILE}:
             message = "too many open files: raise the limit (ulimit -n), or have less in flight by --concurrency"
             return self._failure(FailureKind.STORAGE, message, may_be_billed=False)
-        detail = str(error) or type(error).__name__
+        detail = _words(error)
         if not upload.has_started:
             message = f"no connection to {self._base_url}: {detail}"
             return self._failure(FailureKind.UNREACHABLE, message, may_be_billed=False)
+        if isinstance(error.__cause__, aiohttp.http_exceptions.DecompressSizeError):
+            return self._failure(FailureKind.TOO_LARGE, f"the answer can't be unpacked: {detail}", may_be_billed=True)
         message = f"the connection broke before the answer was whole: {detail}"
         return self._failure(FailureKind.DISCONNECTED, message, may_be_billed=upload.may_be_whole)
+
+
+async def _next_chunk(content: aiohttp.StreamReader) -> bytes:
+    """Return what arrived of a body, b"" at its end; also what arrived just before the connection broke, for an answer may be whole in it.
+
+    Cancellation: safe.
+
+    Raises:
+        aiohttp.ClientError: The connection broke, and nothing is left to be read.
+    """
+    try:
+        return await content.readany()
+    except aiohttp.ClientError as error:
+        # The library hands nothing out any more once it has an error to tell.
+        content.set_exception(None)  # type: ignore[arg-type]
+        left = content.read_nowait()
+        content.set_exception(error)
+        if not left:
+            raise
+        return left
+
+
+def _words(error: Exception) -> str:
+    """Return an error's own words: in front of some the library puts a status of its own making."""
+    for each in (error.__cause__, error):
+        message = getattr(each, "message", None)
+        if isinstance(message, str) and message:
+            return message
+    return (
+        "Server disconnected"
+        if isinstance(error, aiohttp.ServerDisconnectedError)
+        else str(error) or type(error).__name__
+    )
 
 
 @contextmanager

@@ -468,6 +468,38 @@ async def test_a_whole_answer_is_taken(name: str, end: Callable[[Peer], Any] | N
     assert (201 if name == "created" else 200) == answer.http_status
 
 
+@pytest.mark.parametrize("end", [Peer.reset, lambda peer: peer.writer.close()])
+@pytest.mark.parametrize("head", [CHUNKED, b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"])
+async def test_an_answer_that_waits_its_turn_is_taken_though_the_connection_broke(
+    monkeypatch: pytest.MonkeyPatch, end: Callable[[Peer], object], head: bytes
+) -> None:
+    """What has arrived and is not looked at yet, because others have their turn, is not lost when the connection breaks meanwhile."""
+    gone = asyncio.Event()
+
+    async def mine(_turn: object) -> None:
+        await gone.wait()
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        framed = chunk if head == CHUNKED else bytes
+        await peer.say(head, framed(ANSWER[:40]))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        await peer.say(framed(ANSWER[40:]))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        end(peer)
+        gone.set()
+
+    monkeypatch.setattr(interactive._Turn, "mine", mine)
+    async with serving(script) as server, asyncio.timeout(3):
+        answer = await send(server.base_url)
+
+    assert Answer(200, SKELETON, ARRIVED) == answer
+
+
 async def test_a_large_answer_is_taken_though_the_connection_breaks() -> None:
     """A megabyte that is whole is taken, also when more was announced and the connection closes right behind it."""
     pixels = random.Random(7).randbytes(1_000_000)
