@@ -97,13 +97,15 @@ class Committer:
             arrived: Iterable[IncomingImage] = [*([reply.image] if reply.image else []), *reply.drafts]
             for part, image in zip(arrived, [*images, *drafts], strict=True):
                 self._store.place(part.file, image.path)
-        except (OSError, StorageError) as error:
-            # Recovery must look at this row, and so at all behind it.
+            self._announce(row, place, 0.0 if reused_from else call.estimate.cost_usd)
+        except BaseException as error:
+            # Recovery must look at this row, and so at all behind it, whatever went wrong.
             self._misplaced_bytes = place if self._misplaced_bytes is None else self._misplaced_bytes
+            if not isinstance(error, OSError | StorageError):
+                raise
             raise StorageError(
                 f"{call.id}: its image can't be given its name, the next run tries again: {error}"
             ) from error
-        self._announce(row, place, 0.0 if reused_from else call.estimate.cost_usd)
         return row
 
     def error(self, attempted: Attempted, status: Status, error: ApiError | Failure) -> ResultRow:

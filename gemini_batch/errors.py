@@ -109,3 +109,16 @@ class StorageError(GeminiBatchError):
     """The disk, or a file of the output folder, failed or can't be trusted."""
 
     exit_code = ExitCode.STORAGE
+
+
+OUT_OF_MEMORY = (
+    "this machine has no memory, or no thread, left: have less in flight by --concurrency, or end other programs"
+)
+"""What is said when `is_out_of_memory`: it is no bug, and no fault of a call."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether Python says, alone or among other errors, that it got no memory; it has no class of its own for threads."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(is_out_of_memory(each) for each in error.exceptions)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error))

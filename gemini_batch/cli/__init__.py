@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from gemini_batch.cli import streams
 from gemini_batch.cli.arguments import parser
-from gemini_batch.errors import ExitCode, GeminiBatchError
+from gemini_batch.errors import OUT_OF_MEMORY, ExitCode, GeminiBatchError, is_out_of_memory
 
 
 def process() -> int:
@@ -48,8 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return ExitCode.DONE  # whoever read our output has gone: nobody to tell
     except Exception as error:  # noqa: BLE001 # the last resort: a bug becomes a sentence, and its traceback a file
-        problem = streams.flush() if isinstance(error, OSError) else None
-        return _unwritten(problem) if problem else _bug()
+        return _unforeseen(error)
 
 
 def _fail(code: ExitCode, message: str) -> int:
@@ -57,6 +56,13 @@ def _fail(code: ExitCode, message: str) -> int:
         for line in message.splitlines():
             print(f"gemini_batch: {line}", file=sys.stderr, flush=True)  # noqa: T201 # words for the person
     return code
+
+
+def _unforeseen(error: Exception) -> int:
+    if is_out_of_memory(error):
+        return _fail(ExitCode.STORAGE, OUT_OF_MEMORY)
+    problem = streams.flush() if isinstance(error, OSError) else None
+    return _unwritten(problem) if problem else _bug()
 
 
 def _bug() -> int:

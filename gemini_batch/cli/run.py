@@ -7,13 +7,14 @@ import signal
 import sys
 from argparse import Namespace
 from contextlib import suppress
+from typing import Any
 
 from gemini_batch import engine
 from gemini_batch.api import served
 from gemini_batch.cli.confirm import is_agreed
 from gemini_batch.cli.options import output_folder, run_config
 from gemini_batch.config import Settings
-from gemini_batch.errors import ExitCode
+from gemini_batch.errors import OUT_OF_MEMORY, ExitCode, is_out_of_memory
 from gemini_batch.progress import Lines
 from gemini_batch.records import Stop, StopReason
 from gemini_batch.summary import Summary
@@ -37,13 +38,23 @@ def main(options: Namespace) -> int:
         if not is_agreed(options, config, run.planned.plan):
             print(f"nothing was sent; to send it: {again} --yes", file=sys.stderr)  # noqa: T201 # words for the person
             return ExitCode.STOPPED
-        summary = asyncio.run(_send(run, config))
+        summary = _sent(run, config)
     with suppress(OSError):  # whoever read our words has gone: the exit code still says how it ended
         lines.end(summary)
     if options.json:
         with suppress(BrokenPipeError):
             sys.stdout.write(summary.json().decode())
     return summary.exit_code
+
+
+def _sent(run: engine.Run, config: Settings) -> Summary:
+    try:
+        return asyncio.run(_send(run, config))
+    except RuntimeError as error:
+        # To close a loop takes one thread more; all that was to be done is done by then.
+        if run.summary is None or not is_out_of_memory(error):
+            raise
+        return run.summary
 
 
 async def _send(run: engine.Run, config: Settings) -> Summary:
@@ -58,6 +69,15 @@ async def _send(run: engine.Run, config: Settings) -> Summary:
         elif task is not None:
             task.cancel()
 
+    def on_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Say in a line what the loop would print with a traceback, which may hold the key; whoever waits for it learns of it too."""
+        error = context.get("exception")
+        if isinstance(error, MemoryError):
+            run.stop(Stop(StopReason.STORAGE, OUT_OF_MEMORY))
+        else:
+            print(f"gemini_batch: {context['message']}: {type(error).__name__}", file=sys.stderr)  # noqa: T201
+
+    loop.set_exception_handler(on_error)
     # `nohup` has hang-ups ignored, and so they stay.
     heard = [each for each in _STOP_OF_SIGNAL if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
     for each in heard:
