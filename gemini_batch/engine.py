@@ -182,7 +182,7 @@ class Run:
             if plan.todo:
                 await self._send(base_url, clock)
             else:
-                inflight.forget(self._store.private)
+                self._forget()
         except asyncio.CancelledError:
             if not self._stops:
                 self.stop(Stop(StopReason.INTERRUPTED, "cancelled"))
@@ -271,7 +271,7 @@ class Run:
                             committer,
                             clock,
                             self._observe,
-                            shrinker=Shrinker(self._store.private / "inputs") if config.max_input_pixels else None,
+                            shrinker=Shrinker(self._store.inputs) if config.max_input_pixels else None,
                             reuse=self.planned.past.reuse,
                         ),
                     ),
@@ -289,8 +289,13 @@ class Run:
                     await dispatcher.run(self.planned.calls(), models, min(config.concurrency, plan.todo))
         if not dispatcher.stops:
             # Each call has ended. What is left of answers belongs to calls that are in the manifest no more.
-            inflight.forget(self._store.private)
+            self._forget()
             self._store.clear_incoming()
+
+    def _forget(self) -> None:
+        """Remove what only calls that are to be sent would need."""
+        inflight.forget(self._store.private)
+        self._store.clear_inputs()
 
     @contextmanager
     def _opened_logs(self) -> Iterator[tuple[results.ResultsLog, inflight.InFlightLog]]:

@@ -25,6 +25,7 @@ from gemini_batch.inputs import ImageChangedError, InputImageError, Inputs, Shri
 from gemini_batch.policy import media
 from gemini_batch.prepare import SHRINKS_AT_ONCE, Preparation
 from gemini_batch.records import InputImage, InputUri, Request, Text
+from gemini_batch.store import Store
 from tests.builders import make_call, sha256, tree
 from tests.loopback import simulator
 
@@ -546,8 +547,9 @@ FLAGS = ["--max-input-pixels", "800", "--rpm", "6000"]
 
 
 @pytest.mark.loopback
-def test_the_smaller_copy_is_sent_and_the_row_says_so(job: Path) -> None:
+def test_the_smaller_copy_is_sent_and_the_row_says_so(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server gets the copy, the row names both, and a second run, and one without copies, has nothing to do."""
+    monkeypatch.setattr(Store, "clear_inputs", lambda _store: None)
     with simulator() as server:
         command = ["run", str(job), "--base-url", server.base_url, *FLAGS]
         assert main(command) == 0
@@ -576,6 +578,18 @@ def test_the_smaller_copy_is_sent_and_the_row_says_so(job: Path) -> None:
 
 
 @pytest.mark.loopback
+def test_copies_stay_for_as_long_as_a_call_may_need_them(job: Path) -> None:
+    """A run that is stopped leaves them to the next one; when all calls have ended they are gone."""
+    with simulator() as server:
+        command = ["run", str(job), "--base-url", server.base_url, *FLAGS]
+        job.write_bytes(job.read_bytes().replace(b"A robot", b"A robot [[fault:429-day x1]]"))
+        assert main(command) == 5
+        assert len(list((job.parent / "jobs.out/.gemini_batch/inputs").iterdir())) == 1
+        assert main([*command, "--quota-scope", "another"]) == 0
+        assert not (job.parent / "jobs.out/.gemini_batch/inputs").exists()
+
+
+@pytest.mark.loopback
 def test_what_is_sent_is_the_copy(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The body has the copy's base64 and not the original's."""
     from gemini_batch.transport import upload
@@ -599,8 +613,6 @@ def test_another_pillow_pays_for_nothing_again(job: Path, monkeypatch: pytest.Mo
     with simulator() as server:
         command = ["run", str(job), "--base-url", server.base_url, *FLAGS]
         assert main(command) == 0
-        for copy in (job.parent / "jobs.out/.gemini_batch/inputs").iterdir():
-            copy.unlink()
         monkeypatch.setattr(shrink, "_copy", lambda *_: pytest.fail("nothing is to be sent"))
         monkeypatch.setitem(shrink._SAVED_AS, "image/jpeg", {"format": "JPEG", "quality": 10})
         assert main(command) == 0

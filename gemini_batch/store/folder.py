@@ -10,6 +10,7 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -35,6 +36,7 @@ class Store:
         self.out = out
         self._prefix = f"{out}/"  # joining paths with pathlib would cost a tiny answer as much as sending it
         self.private = out / PRIVATE
+        self.inputs = self.private / "inputs"
         self._incoming = self.private / "incoming"
         self._durable = self.private / "durable"
         self._known_folders: set[str] = set()
@@ -186,6 +188,15 @@ class Store:
                 path.unlink()
                 images += path.suffix != ANSWER
         return images
+
+    def clear_inputs(self) -> None:
+        """Remove the smaller copies of input images: no call is left that would send them.
+
+        Raises:
+            OSError: The disk would not.
+        """
+        if self.inputs.exists():
+            shutil.rmtree(self.inputs)
 
     def parts_of(self, call_id: str, attempt: int) -> list[Path]:
         """Return the parts of an attempt that are still incoming."""
