@@ -13,7 +13,7 @@ import orjson
 from gemini_batch.clock import boot_id
 from gemini_batch.quota.faults import sentences
 from gemini_batch.quota.ledger import ModelQuota, Used
-from gemini_batch.quota.statefile import check, connect, packed, parse
+from gemini_batch.quota.statefile import check, connect, packed, parse, parse_limits
 from gemini_batch.quota.wall import Belief
 from gemini_batch.records import Limits
 
@@ -37,13 +37,14 @@ class Rows:
     """The rows, within one transaction.
 
     Attributes:
+        path: Of the file, for messages.
         belief: What was believed of the time; None before anybody looked.
         rebuilt_at: When this file took the place of a damaged one, UTC, or None.
     """
 
     def __init__(self, connection: Connection, path: Path) -> None:
         self._connection = connection
-        self._path = path
+        self.path = path
         state, crc32 = connection.execute("SELECT state, crc32 FROM clock").fetchone()
         clock = parse(state, crc32, path)
         self.belief = None if clock["belief"] is None else Belief(**clock["belief"])
@@ -63,7 +64,7 @@ class Rows:
                 quota.assume_full(now_s - max(0.0, ago_s), self.rebuilt_at)
             return known.era if known else 0, True
         era, state, crc32 = row
-        quota.load(parse(state, crc32, self._path))
+        quota.load(parse(state, crc32, self.path))
         if belief is None or era == belief.era:
             return int(era), False
         quota.restart(now_s)
@@ -147,7 +148,7 @@ def _standings(
 ) -> Iterator[Standing]:
     found = connection.execute("SELECT endpoint, project, model, limits FROM quotas ORDER BY 1, 2, 3").fetchall()
     for endpoint, project, model, limits in found:
-        quota = ModelQuota(Limits(**orjson.loads(limits)))
+        quota = ModelQuota(parse_limits(limits, rows.path))
         rows.load((endpoint, project, model), quota, belief, now_s)
         used, paused = quota.used(now_s, utc), quota.pause_left(now_s)
         yield Standing(endpoint, project, model, used, *paused, quota.is_day_closed(utc), utc)

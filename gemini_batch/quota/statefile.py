@@ -22,6 +22,7 @@ import platformdirs
 from gemini_batch.errors import ConfigError
 from gemini_batch.quota.faults import ELSEWHERE, FOLDER_VARIABLE, LOCKED_S, DamagedError, sentences
 from gemini_batch.quota.turnstile import Turnstile
+from gemini_batch.records import Limits
 
 _VERSION = 1
 _APPLICATION_ID = 0x67656D69  # "gemi": tells our file from another program's
@@ -187,22 +188,43 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
     ((health,),) = connection.execute("PRAGMA quick_check(1)")
     if health != "ok":
         raise DamagedError(f"{path}: is damaged: {health}")
-    rows = connection.execute("SELECT state, crc32 FROM clock UNION ALL SELECT state, crc32 FROM quotas").fetchall()
-    if not rows:
-        raise DamagedError(f"{path}: is damaged: it holds nothing")
-    for state, crc32 in rows:
+    clocks = connection.execute("SELECT state, crc32 FROM clock").fetchall()
+    if len(clocks) != 1:
+        raise DamagedError(f"{path}: is damaged: it does not say what time it was")
+    quotas = connection.execute("SELECT state, crc32, limits, endpoint, project, model, era, used_at FROM quotas")
+    for state, crc32, limits, *key, era, used_at in quotas:
         parse(state, crc32, path)
+        parse_limits(limits, path)
+        if not (all(isinstance(each, str) for each in key) and isinstance(era, int) and isinstance(used_at, float)):
+            raise DamagedError(f"{path}: is damaged: a row has values that nobody wrote")
+    state, crc32 = clocks[0]
+    parse(state, crc32, path)
 
 
-def parse(state: str, crc32: int, path: Path) -> dict[str, Any]:
+def parse(state: Any, crc32: Any, path: Path) -> dict[str, Any]:
     """Return what `packed` was given.
 
     Raises:
         DamagedError: It is not that: SQLite itself does not notice a flipped bit.
     """
-    if zlib.crc32(state.encode()) != crc32:
+    if not isinstance(state, str) or zlib.crc32(state.encode()) != crc32:
         raise DamagedError(f"{path}: is damaged: its checksum is wrong")
     return dict(orjson.loads(state))
+
+
+def parse_limits(text: Any, path: Path) -> Limits:
+    """Return the limits that a quota was used by.
+
+    Raises:
+        DamagedError: They are none.
+    """
+    try:
+        values = orjson.loads(text)
+        if all(value is None or (isinstance(value, int | float) and value > 0) for value in values.values()):
+            return Limits(**values)
+    except (TypeError, ValueError, AttributeError):
+        pass
+    raise DamagedError(f"{path}: is damaged: it holds limits that nobody set")
 
 
 def packed(values: dict[str, Any]) -> tuple[str, int]:

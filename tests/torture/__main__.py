@@ -2,13 +2,14 @@
 """`python -m tests.torture --kills 300 --seed 1`: prints a table; exit 1 when a promise was broken."""
 
 import argparse
+import gc
 import os
 import resource
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
-from tests.torture import commands, fuzz
+from tests.torture import commands, fuzz, fuzz_ledger
 from tests.torture.harness import torture
 
 
@@ -28,10 +29,8 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=300, metavar="N", help="how many runs to kill (default: 300)")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the moments and the pictures")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="a new folder to leave all files in")
-    parser.add_argument("--only", choices=("manifests", "answers", "results"), help="of --fuzz")
-    parser.add_argument(
-        "--fuzz", type=int, metavar="N", help="in place of kills: N damaged manifests, answers and results"
-    )
+    parser.add_argument("--only", choices=KINDS, help="of --fuzz")
+    parser.add_argument("--fuzz", type=int, metavar="N", help="in place of kills: N damaged ones of each kind")
     options = parser.parse_args()
     if options.fuzz:
         return fuzz_all(options.fuzz, options.seed, options.only)
@@ -45,40 +44,76 @@ def main() -> int:
     return 1 if measured.faults else 0
 
 
-def _counting(check: Callable[[Any], None], tried: Counter[str]) -> Callable[[Any], None]:
-    """Return a check that counts what it is given."""
+@dataclass
+class Tried:
+    """How many were tried, and what memory this process took after each batch, in MB."""
 
-    def counted(value: Any) -> None:
-        tried["all"] += 1
-        check(value)
+    number: int = 0
+    memory_mb: list[float] = field(default_factory=list)
 
-    return counted
+    def words(self, seconds: float) -> str:
+        """Return a line for a person; memory from the second batch on, for the first one loads and fills what is filled once."""
+        start, end = self.memory_mb[min(1, len(self.memory_mb) - 1)], self.memory_mb[-1]
+        return f"{self.number:,} tried, 0 crashes, {seconds:,.0f} s, {start:,.0f} MB after a tenth, {end:,.0f} MB at the end"
 
 
 def fuzz_all(number: int, seed: int, only: str | None) -> int:
-    """Try so many of each, and say how many were tried, how long that took and what memory it came to."""
+    """Try so many of each, and say how many were tried, how long that took and what memory it came to; 1 when that grew."""
     os.environ["GEMINI_API_KEY"] = commands.KEY
-    long = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    runs = -(-number // fuzz.ANSWERS_OF_A_RUN)
-    many = st.lists(fuzz.ANSWER, min_size=fuzz.ANSWERS_OF_A_RUN, max_size=fuzz.ANSWERS_OF_A_RUN)
-    kinds: list[tuple[str, st.SearchStrategy[Any], Callable[[Any], None], int, int]] = [
-        ("manifests", fuzz.MANIFEST, fuzz.check_manifest, number, 1),
-        ("answers", many, fuzz.check_answers, runs, fuzz.ANSWERS_OF_A_RUN),
-        ("results", fuzz.RESULTS, fuzz.check_results, number, 1),
-    ]
-    print(f"{'seed':<48}{seed:>8,}")
-    for name, strategy, check, examples, weight in kinds:
-        if only not in {None, name}:
-            continue
-        started_s, tried = time.monotonic(), Counter[str]()
-
+    print(f"{'seed':<20}{seed:,}")
+    grew = False
+    for name in [only] if only else KINDS:
+        started_s = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="torture-") as state:
             os.environ["GEMINI_BATCH_STATE_DIR"] = state
-            seeded(seed)(settings(long, max_examples=examples)(given(strategy)(_counting(check, tried))))()
-        most_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        words = f"{tried['all'] * weight:,} tried, 0 crashes, {time.monotonic() - started_s:,.0f} s, {most_mb:,.0f} MB at most"
-        print(f"{name:<20}{words}", flush=True)
-    return 0
+            tried = _tried(KINDS[name], number, seed)
+        print(f"{name:<20}{tried.words(time.monotonic() - started_s)}", flush=True)
+        grew = grew or tried.memory_mb[-1] > tried.memory_mb[min(1, len(tried.memory_mb) - 1)] + MOST_GROWTH_MB
+    return int(grew)
+
+
+def _tried(kind: "Kind", number: int, seed: int) -> Tried:
+    """Try so many in batches, each with a memory of its own for what hypothesis has tried: that grows, and is not ours."""
+    tried = Tried()
+
+    def check(value: Any) -> None:
+        tried.number += kind.weight
+        kind.check(value)
+
+    runs = max(1, -(-number // kind.weight // BATCHES))
+    long = settings(deadline=None, database=None, max_examples=runs, suppress_health_check=list(HealthCheck))
+    for batch in range(BATCHES):
+        seeded(seed * BATCHES + batch)(long(given(kind.strategy)(check)))()
+        gc.collect()
+        tried.memory_mb.append(_memory_mb())
+    return tried
+
+
+def _memory_mb() -> float:
+    """Return what this process holds now; where the system does not say, the most that it held."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().partition("VmRSS:")[2].split()[0]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of damaged file: how it is made, and what has to hold; `weight` is how many there are in one."""
+
+    strategy: st.SearchStrategy[Any]
+    check: Callable[[Any], None]
+    weight: int = 1
+
+
+BATCHES = 10
+MOST_GROWTH_MB = 15.0
+KINDS = {
+    "manifests": Kind(fuzz.MANIFEST, fuzz.check_manifest),
+    "answers": Kind(fuzz.RUN_OF_ANSWERS, fuzz.check_answers, fuzz.ANSWERS_OF_A_RUN),
+    "results": Kind(fuzz.RESULTS, fuzz.check_results),
+    "ledgers": Kind(fuzz_ledger.LEDGER, fuzz_ledger.check_ledger),
+}
 
 
 if __name__ == "__main__":

@@ -162,6 +162,7 @@ ERRORS: list[dict[str, Any]] = [
 _REFUSED = damaged(ERRORS).map(lambda body: (b"413 Large", body))
 ANSWER = damaged(ANSWERS).map(lambda body: (b"200 OK", body)) | _REFUSED
 ANSWERS_OF_A_RUN = 25
+RUN_OF_ANSWERS = st.lists(ANSWER, min_size=ANSWERS_OF_A_RUN, max_size=ANSWERS_OF_A_RUN)
 
 
 @contextmanager

@@ -1,9 +1,8 @@
 import orjson
 import pytest
 from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
-from tests.torture import fuzz
+from tests.torture import fuzz, fuzz_ledger
 
 pytestmark = pytest.mark.loopback
 # `python -m tests.torture --fuzz 10000` is the long form.
@@ -24,7 +23,7 @@ def test_any_manifest(manifest: bytes) -> None:
 
 
 @settings(SHORT, max_examples=4)
-@given(st.lists(fuzz.ANSWER, min_size=fuzz.ANSWERS_OF_A_RUN, max_size=fuzz.ANSWERS_OF_A_RUN))
+@given(fuzz.RUN_OF_ANSWERS)
 def test_any_answers(bodies: list[tuple[bytes, bytes]]) -> None:
     """Each call of a run ends with a row, whatever the server answers."""
     fuzz.check_answers(bodies)
@@ -37,3 +36,10 @@ def test_any_answers(bodies: list[tuple[bytes, bytes]]) -> None:
 def test_any_results(results: tuple[bytes, bool, bytes, bytes, bytes]) -> None:
     """Each command that reads an output folder ends with a code and words, whatever is in it."""
     fuzz.check_results(results)
+
+
+@SHORT
+@given(fuzz_ledger.LEDGER)
+def test_any_ledger(damage: fuzz_ledger.Damage) -> None:
+    """Each command that reads the ledger ends with a code and words, whatever became of its file."""
+    fuzz_ledger.check_ledger(damage)
