@@ -18,10 +18,10 @@ pytestmark = pytest.mark.loopback
 IN_A_HURRY = """
 import pathlib, re, sys
 from dataclasses import replace
-from gemini_batch.cli import main, run
-from gemini_batch.config import Timeouts
-config = run.run_config
-run.run_config = lambda *a, **k: replace(config(*a, **k), timeouts=Timeouts(5.0, {between_s}, {whole_s}))
+from gemini_batch.cli import main
+from gemini_batch.config import RunConfig, Timeouts
+settings = RunConfig.settings
+RunConfig.settings = lambda asked: replace(settings(asked), timeouts=Timeouts(5.0, {between_s}, {whole_s}))
 code = main()
 seen = pathlib.Path("/proc/self/status")
 print(re.search("VmHWM:\\s*(\\d+)", seen.read_text())[1] if seen.exists() else 0, file=sys.stderr)
