@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +23,9 @@ from gemini_batch.transport.interactive import Sent
 from tests.builders import PICTURE, TIMING
 
 pytestmark = pytest.mark.loopback
+
+# A test that fails is not to hang.
+PATIENCE_S = 60
 
 
 @pytest.fixture(autouse=True)
@@ -62,14 +65,19 @@ class Network:
         self.arrived = asyncio.Event()
         self.answers = asyncio.Event()
 
+    async def is_reached(self) -> None:
+        """Return when the first request has arrived."""
+        await asyncio.wait_for(self.arrived.wait(), PATIENCE_S)
+
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         pass
 
-    async def send(self, call: Call, incoming: IncomingParts) -> Sent:
+    async def send(self, call: Call, incoming: IncomingParts, connected: Callable[[], None]) -> Sent:
         """Answer with a picture, once answers are let through."""
+        connected()
         self.sent.append(call.id)
         self.arrived.set()
         if len(self.sent) == self.expected:
@@ -198,7 +206,7 @@ async def test_rows_wait_for_a_slow_consumer(tmp_path: Path, network: Network) -
     network.answers.set()
     rows = stream(robots(300), simulated(tmp_path / "out"))
     first = await anext(rows)
-    await network.all_sent.wait()
+    await asyncio.wait_for(network.all_sent.wait(), PATIENCE_S)
     assert {first.id, *[row.id async for row in rows]} == {job.id for job in robots(300)}
 
 
@@ -219,7 +227,7 @@ async def test_leaving_the_stream_keeps_what_is_in_flight(tmp_path: Path, networ
 async def test_the_first_cancellation_drains(tmp_path: Path, network: Network) -> None:
     """A cancelled run waits for the answers that are paid for, writes them, and only then is cancelled."""
     running = asyncio.create_task(run(robots(5), simulated(tmp_path / "out", concurrency=2)))
-    await network.arrived.wait()
+    await network.is_reached()
     running.cancel()
     await asyncio.sleep(0)
     assert not running.done()
@@ -236,7 +244,7 @@ async def test_the_second_cancellation_abandons(tmp_path: Path, network: Network
     """Who cancels again does not wait; the folder is free afterwards, and the next run names what may have been billed."""
     config = simulated(tmp_path / "out", concurrency=1)
     running = asyncio.create_task(run(robots(2), config))
-    await network.arrived.wait()
+    await network.is_reached()
     running.cancel()
     await asyncio.sleep(0)
     running.cancel()
@@ -263,7 +271,7 @@ async def test_cancelled_while_it_is_checked_lets_go_of_the_folder(
 
     monkeypatch.setattr(engine, "prepared", slow)
     running = asyncio.create_task(run(robots(1), simulated(tmp_path / "out")))
-    await begun.wait()
+    await asyncio.wait_for(begun.wait(), PATIENCE_S)
     running.cancel()
     await asyncio.sleep(0)
     go_on.set()
@@ -275,7 +283,7 @@ async def test_cancelled_while_it_is_checked_lets_go_of_the_folder(
 async def test_a_folder_is_for_one_run_at_a_time(tmp_path: Path, network: Network) -> None:
     """A second run on the folder is refused at once, and the first one goes on."""
     running = asyncio.create_task(run(robots(1), simulated(tmp_path / "out")))
-    await network.arrived.wait()
+    await network.is_reached()
     with pytest.raises(FolderBusyError):
         await run(robots(1), simulated(tmp_path / "out"))
     network.answers.set()
