@@ -85,11 +85,19 @@ def _is_text(argument: str) -> bool:
 
 
 def _kept_traceback() -> str:
+    """Write the traceback into a file of its own, without the key: an error may quote an address that has it."""
     import tempfile
     import traceback
+    from urllib.parse import quote
 
+    from gemini_batch.config import KEY_VARIABLES
+
+    text = traceback.format_exc()
+    for key in filter(None, (os.environ.get(name, "").strip() for name in KEY_VARIABLES)):
+        for spelling in (key, quote(key, safe=""), quote(key)):
+            text = text.replace(spelling, "[key]")
     with tempfile.NamedTemporaryFile(
         "w", prefix="gemini_batch-bug-", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:
-        traceback.print_exc(file=file)
+        file.write(text)
         return file.name

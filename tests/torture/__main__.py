@@ -28,6 +28,7 @@ def main() -> int:
     )
     parser.add_argument("--kills", type=int, default=300, metavar="N", help="how many runs to kill (default: 300)")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the moments and the pictures")
+    parser.add_argument("--syscalls", action="store_true", help="kill at calls of the system, in place of moments")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="a new folder to leave all files in")
     parser.add_argument("--only", choices=KINDS, help="of --fuzz")
     parser.add_argument("--fuzz", type=int, metavar="N", help="in place of kills: N damaged ones of each kind")
@@ -38,7 +39,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="torture-") as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(exist_ok=True, parents=True)
-        measured = torture(folder, options.kills, options.seed, say=lambda words: print(words, file=sys.stderr))
+        measured = torture(
+            folder,
+            options.kills,
+            options.seed,
+            at_syscalls=options.syscalls,
+            say=lambda words: print(words, file=sys.stderr),
+        )
     print(measured.table(options.seed))
     print(f"{'seconds':<48}{time.monotonic() - started_s:>8,.0f}")
     return 1 if measured.faults else 0

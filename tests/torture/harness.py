@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +87,12 @@ class Desk:
         (self.folder / "jobs.jsonl").write_bytes(b"".join(orjson.dumps(job) + b"\n" for job in jobs))
 
     @contextmanager
-    def running(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Start a run; kill it at the end of the block, if it still goes on."""
+    def running(self, *before: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Start a run, by the command `before` it; kill it at the end of the block, if it still goes on."""
         self.server.process += 1
         with (self.folder / "words").open("ab") as words:
             process = subprocess.Popen(
-                self._command("run", "jobs.jsonl", "--base-url", self.server.base_url, *_PACE),
+                [*before, *self._command("run", "jobs.jsonl", "--base-url", self.server.base_url, *_PACE)],
                 cwd=self.folder,
                 env=self._environment(),
                 stderr=words,
@@ -134,10 +135,42 @@ class Desk:
 _PACE = ("--rpm", "60000", "--rpd", "1000000", "--concurrency", str(CONCURRENCY), "--quiet")
 
 
+# What changes a disk, or what others see of it: how many of these a run has done before it opens its folder, and about how many it does
+# then. It is killed before one of them, which does not happen any more.
+SYSCALLS = {
+    "write": (0, 160),
+    "pwrite64": (0, 40),
+    "rename": (0, 30),
+    "unlink": (0, 30),
+    "fsync": (0, 40),
+    "fdatasync": (0, 30),
+    "openat": (850, 120),
+    "close": (680, 120),
+    "flock": (0, 40),
+    "mkdir": (0, 4),
+    "ftruncate": (0, 2),
+}
+
+
 def torture(
-    folder: Path, kills: int, seed: int, *, calls: int = CALLS, say: Callable[[str], None] = lambda _words: None
+    folder: Path,
+    kills: int,
+    seed: int,
+    *,
+    calls: int = CALLS,
+    at_syscalls: bool = False,
+    say: Callable[[str], None] = lambda _words: None,
 ) -> Measured:
-    """Kill so many runs, on one output folder after the other, and return what was measured."""
+    """Kill so many runs, on one output folder after the other, and return what was measured.
+
+    Args:
+        folder: Where all that is written goes.
+        kills: How many runs to kill.
+        seed: Of the moments and the pictures.
+        calls: How many a manifest has.
+        at_syscalls: Kill before the n-th call of the system of a kind, by `strace`, in place of at a moment.
+        say: Told how far it is.
+    """
     measured, source = Measured(), random.Random(seed)
     number = 0
     while measured.kills < kills:
@@ -147,21 +180,17 @@ def torture(
         with tortured_server(source.randrange(1 << 30)) as server:
             desk = Desk(place, server, [f"n{index}" for index in range(calls)])
             desk.write_manifest()
-            _kill_and_finish(desk, min(KILLS_A_FOLDER, kills - measured.kills), source, measured)
+            kill = partial(_kill_at_syscall if at_syscalls else _kill_at_moment, desk, source, measured)
+            _kill_and_finish(desk, min(KILLS_A_FOLDER, kills - measured.kills), kill, measured)
             _check(desk, measured)
         say(f"folder {number}: {measured.kills} of {kills} kills, {len(measured.faults)} faults")
     return measured
 
 
-def _kill_and_finish(desk: Desk, kills: int, source: random.Random, measured: Measured) -> None:
+def _kill_and_finish(desk: Desk, kills: int, kill: Callable[[], bool], measured: Measured) -> None:
     for _ in range(kills):
-        with desk.running() as process:
-            _await_moment(desk.server, process, source)
-            if process.poll() is not None:
-                break  # all done before its moment came
-            measured.while_receiving += desk.server.receiving > 0
-            process.kill()
-            process.wait()
+        if not kill():
+            break
         measured.kills += 1
         _await(lambda: not desk.server.receiving)  # the server has seen that nobody is there any more
     with desk.running() as process:
@@ -171,6 +200,29 @@ def _kill_and_finish(desk: Desk, kills: int, source: random.Random, measured: Me
             code = -1
     if code != 0:
         measured.faults.append(f"the last run ended with {code}: {(desk.folder / 'words').read_text()[-500:]}")
+
+
+def _kill_at_moment(desk: Desk, source: random.Random, measured: Measured) -> bool:
+    """Kill a run; return False when all was done before its moment came."""
+    with desk.running() as process:
+        _await_moment(desk.server, process, source)
+        if process.poll() is not None:
+            return False
+        measured.while_receiving += desk.server.receiving > 0
+        process.kill()
+        process.wait()
+    return True
+
+
+def _kill_at_syscall(desk: Desk, source: random.Random, _measured: Measured) -> bool:
+    """Have a run killed before a call of the system, rather an early one: these are those of recovery."""
+    name = source.choice(list(SYSCALLS))
+    before, about = SYSCALLS[name]
+    number = 1 + before + int(about * source.random() ** 2)
+    with desk.running(
+        "strace", "-f", "-qq", "-o", os.devnull, "-e", f"inject={name}:signal=KILL:when={number}"
+    ) as process:
+        return process.wait(_PATIENCE_S) != 0
 
 
 def _await_moment(server: TorturedServer, process: subprocess.Popen[bytes], source: random.Random) -> None:

@@ -1,5 +1,6 @@
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,20 @@ def test_runs_that_are_killed_lose_nothing(tmp_path: Path) -> None:
     assert measured.faults == []
     assert (measured.kills, measured.calls % 20, measured.consumed_again) == (2, 0, 0)
     assert measured.most_repeats <= CONCURRENCY
+
+
+def can_trace() -> bool:
+    """Return whether `strace` is here, and may do what it does."""
+    strace = shutil.which("strace")
+    return strace is not None and subprocess.run([strace, "-o", os.devnull, "true"], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not can_trace(), reason="no strace on this machine, or none that is allowed")
+def test_runs_that_are_killed_before_a_call_of_the_system_lose_nothing(tmp_path: Path) -> None:
+    """Killed before a write, a rename, a sync, also of a recovery that ends what another kill left, and run again: each call ends once."""
+    measured = torture(tmp_path, kills=2, seed=4, calls=12, at_syscalls=True)
+    assert measured.faults == []
+    assert (measured.kills, measured.calls % 12, measured.consumed_again) == (2, 0, 0)
 
 
 # --- signals ----------------------------------------------------------------------------------------------------------
