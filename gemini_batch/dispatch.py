@@ -15,7 +15,7 @@ from gemini_batch.answer import judge
 from gemini_batch.backlog import Backlog, Turn
 from gemini_batch.clock import Clock
 from gemini_batch.commit import Attempted, Committer
-from gemini_batch.errors import OUT_OF_MEMORY, StorageError, is_out_of_memory
+from gemini_batch.errors import StorageError, shortage
 from gemini_batch.events import (
     CallAbandoned,
     CallRetrying,
@@ -162,8 +162,8 @@ class Dispatcher:
         except OSError as error:
             self.stop(Stop(StopReason.STORAGE, f"the output folder can't be written: {error}"))
         except Exception as bug:  # noqa: BLE001 # raised again when all is written
-            if is_out_of_memory(bug):
-                self.stop(Stop(StopReason.STORAGE, OUT_OF_MEMORY))
+            if words := shortage(bug):
+                self.stop(Stop(StopReason.STORAGE, words))
                 return
             self._bug = self._bug or bug
             self._close()

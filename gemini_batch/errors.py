@@ -13,6 +13,7 @@
 Whatever goes wrong with one call is a value and never raised: `gemini_batch.records.Failure`, and the `Stop` of a whole run.
 """
 
+import errno
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import ClassVar, NamedTuple
@@ -114,11 +115,14 @@ class StorageError(GeminiBatchError):
 OUT_OF_MEMORY = (
     "this machine has no memory, or no thread, left: have less in flight by --concurrency, or end other programs"
 )
-"""What is said when `is_out_of_memory`: it is no bug, and no fault of a call."""
+TOO_MANY_FILES = "too many open files: raise the limit (ulimit -n), or have less in flight by --concurrency"
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether Python says, alone or among other errors, that it got no memory; it has no class of its own for threads."""
+def shortage(error: BaseException) -> str:
+    """Return in a sentence what this machine has too little of; "" for an error, alone or among others, that says something else."""
     if isinstance(error, BaseExceptionGroup):
-        return any(is_out_of_memory(each) for each in error.exceptions)
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error))
+        return next(filter(None, map(shortage, error.exceptions)), "")
+    # Python has no class of its own for "no thread".
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error)):
+        return OUT_OF_MEMORY
+    return TOO_MANY_FILES if getattr(error, "errno", None) in {errno.EMFILE, errno.ENFILE} else ""

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from gemini_batch.cli import streams
 from gemini_batch.cli.arguments import parser
-from gemini_batch.errors import OUT_OF_MEMORY, ExitCode, GeminiBatchError, is_out_of_memory
+from gemini_batch.errors import ExitCode, GeminiBatchError, shortage
 
 
 def process() -> int:
@@ -59,8 +59,8 @@ def _fail(code: ExitCode, message: str) -> int:
 
 
 def _unforeseen(error: Exception) -> int:
-    if is_out_of_memory(error):
-        return _fail(ExitCode.STORAGE, OUT_OF_MEMORY)
+    if words := shortage(error):
+        return _fail(ExitCode.STORAGE, words)
     problem = streams.flush() if isinstance(error, OSError) else None
     return _unwritten(problem) if problem else _bug()
 

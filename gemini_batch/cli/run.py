@@ -7,6 +7,7 @@ import signal
 import sys
 from argparse import Namespace
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from gemini_batch import engine
@@ -14,7 +15,7 @@ from gemini_batch.api import served
 from gemini_batch.cli.confirm import is_agreed
 from gemini_batch.cli.options import output_folder, run_config
 from gemini_batch.config import Settings
-from gemini_batch.errors import OUT_OF_MEMORY, ExitCode, is_out_of_memory
+from gemini_batch.errors import ExitCode, shortage
 from gemini_batch.progress import Lines
 from gemini_batch.records import Stop, StopReason
 from gemini_batch.summary import Summary
@@ -32,7 +33,7 @@ def main(options: Namespace) -> int:
     """Run a manifest; return the exit code."""
     config, out = run_config(options).settings(), output_folder(options)
     again = shlex.join(["python", "-m", "gemini_batch", *options.argv])
-    _allow_open_files(_FILES_A_CALL * config.concurrency + _OTHER_FILES)
+    config = _within_open_files(config, is_quiet=options.quiet)
     lines = Lines(str(options.manifest), is_terminal=sys.stderr.isatty(), is_quiet=options.quiet, again=again)
     with engine.prepared(options.manifest, out, config, lines.observe) as run:
         if not is_agreed(options, config, run.planned.plan):
@@ -52,7 +53,7 @@ def _sent(run: engine.Run, config: Settings) -> Summary:
         return asyncio.run(_send(run, config))
     except RuntimeError as error:
         # To close a loop takes one thread more; all that was to be done is done by then.
-        if run.summary is None or not is_out_of_memory(error):
+        if run.summary is None or not shortage(error):
             raise
         return run.summary
 
@@ -72,8 +73,8 @@ async def _send(run: engine.Run, config: Settings) -> Summary:
     def on_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Say in a line what the loop would print with a traceback, which may hold the key; whoever waits for it learns of it too."""
         error = context.get("exception")
-        if isinstance(error, MemoryError):
-            run.stop(Stop(StopReason.STORAGE, OUT_OF_MEMORY))
+        if words := shortage(error) if error else "":
+            run.stop(Stop(StopReason.STORAGE, words))
         else:
             print(f"gemini_batch: {context['message']}: {type(error).__name__}", file=sys.stderr)  # noqa: T201
 
@@ -94,11 +95,22 @@ async def _send(run: engine.Run, config: Settings) -> Summary:
             loop.remove_signal_handler(each)
 
 
-def _allow_open_files(wanted: int) -> None:
-    """Raise this process's limit of open files as far as it may: macOS begins with 256."""
+def _within_open_files(config: Settings, *, is_quiet: bool) -> Settings:
+    """Raise this process's limit of open files as far as it may (macOS begins with 256), and have no more in flight than it then allows."""
+    wanted = _FILES_A_CALL * config.concurrency + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):  # then what is open must do; a run that has too few says so
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return config
+    with suppress(OSError, ValueError):  # then what may be open now must do
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+        )
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if allowed >= wanted:
+        return config
+    concurrency = max(1, (allowed - _OTHER_FILES) // _FILES_A_CALL)
+    if not is_quiet:
+        sys.stderr.write(
+            f"{allowed:,} files may be open (ulimit -n): no more than {concurrency:,} calls are in flight\n"
+        )
+    return replace(config, concurrency=concurrency)

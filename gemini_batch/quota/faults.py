@@ -33,6 +33,8 @@ def sentences(path: Path, locked_s: float = LOCKED_S) -> Iterator[None]:
         raise StorageError(f"{path}: {error.strerror}; mend the folder, {ELSEWHERE}") from error
     except sqlite3.Error as error:
         raise _told(path, locked_s, error) from error
+    except UnicodeDecodeError as error:
+        raise DamagedError(f"{path}: is damaged: {error}") from error
 
 
 def _told(path: Path, locked_s: float, error: sqlite3.Error) -> StorageError:

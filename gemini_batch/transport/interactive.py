@@ -1,14 +1,11 @@
 """One request to `generateContent`, and its answer as it streams in."""
 
 import asyncio
-import email.utils
-import errno
 import math
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Protocol, Self
 
 import aiohttp
@@ -16,8 +13,11 @@ from yarl import URL
 
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
+from gemini_batch.errors import shortage
 from gemini_batch.records import Answer, Call, Failure, FailureKind, IncomingImage, Timing
 from gemini_batch.transport import wire
+from gemini_batch.transport.blackout import Blackout
+from gemini_batch.transport.headers import http_date, location_host, retry_after_s
 from gemini_batch.transport.pool import Pool
 from gemini_batch.transport.sieve import ImageSink, Sieve, SieveError
 from gemini_batch.transport.upload import Upload
@@ -27,12 +27,6 @@ MAX_ERROR_BODY_BYTES = 1 << 20
 MAX_MESSAGE_CHARS = 500
 # With 32 answers that arrive at once a turn of the event loop would be 32 chunks long.
 TURN_S = 0.004
-# Google's keys have 39 characters and more, those of proxies may be short. What is shorter than this, or nothing but letters and not long,
-# is a word that stands in for a key in a test; and words stand in answers.
-MIN_SECRET_CHARS, MIN_SECRET_LETTERS = 8, 16
-_MAX_HOST_CHARS = 253
-# Longest Retry-After number that is one: past a century it is a mistake.
-_MAX_RETRY_AFTER_DIGITS = 9
 
 
 class Incoming(Protocol):
@@ -97,7 +91,7 @@ class Transport:
         self._config = config
         self._base_url = base_url
         self._clock = clock
-        self._secret = _spellings(config.api_key) if _is_secret(config.api_key) else None
+        self._redacted = Blackout(config.api_key).redacted
         self._turn = _Turn()
         self._session: aiohttp.ClientSession | None = None
 
@@ -145,7 +139,7 @@ class Transport:
             async with asyncio.timeout(self._config.timeouts.connect_s):
                 response = await self._pool.head(self._base_url, allow_redirects=False)
                 response.release()
-                return _http_date(response.headers.get("Date"))
+                return http_date(response.headers.get("Date"))
         except (TimeoutError, aiohttp.ClientError):
             return None
 
@@ -183,11 +177,11 @@ class Transport:
                 response.release()
 
     async def _receive(self, response: aiohttp.ClientResponse, incoming: Incoming) -> Answer | Failure:
-        server_at, dated_s = _http_date(response.headers.get("Date")), self._clock.steady_s()
+        server_at, dated_s = http_date(response.headers.get("Date")), self._clock.steady_s()
         if not 200 <= response.status < 300:
             body = await self._error_body(response)
-            wait_s = _retry_after_s(response.headers.get("Retry-After"), self._clock.utc())
-            host = self._redacted(_location_host(response).encode()).decode()
+            wait_s = retry_after_s(response.headers.get("Retry-After"), self._clock.utc())
+            host = self._redacted(location_host(response).encode()).decode()
             return Answer(response.status, self._redacted(body), (), wait_s, self._later(server_at, dated_s), host)
         sieve = Sieve(incoming.open_image)
         async with asyncio.timeout(None) as patience:
@@ -231,13 +225,6 @@ class Transport:
             headers["x-goog-api-key"] = self._config.api_key
         return headers
 
-    def _redacted(self, body: bytes) -> bytes:
-        if self._secret is None:
-            return body
-        # The pattern takes 20 ms a megabyte, and most answers hold none of these.
-        suspicious = (self._config.api_key.encode(), b"\\", b"%", b"&")
-        return self._secret.sub(b"[key]", body) if any(mark in body for mark in suspicious) else body
-
     def _failure(self, kind: FailureKind, message: str, *, may_be_billed: bool) -> Failure:
         message = self._redacted(message.encode(errors="replace")).decode()
         # The library's own texts can have many lines, and quote what the server sent.
@@ -256,9 +243,8 @@ class Transport:
     def _disconnected(self, error: Exception, upload: Upload) -> Failure:
         if upload.changed:
             return self._failure(FailureKind.INPUT_CHANGED, upload.changed, may_be_billed=False)
-        if getattr(error, "errno", None) in {errno.EMFILE, errno.ENFILE}:
-            message = "too many open files: raise the limit (ulimit -n), or have less in flight by --concurrency"
-            return self._failure(FailureKind.STORAGE, message, may_be_billed=False)
+        if words := shortage(error):
+            return self._failure(FailureKind.STORAGE, words, may_be_billed=False)
         detail = _words(error)
         if not upload.has_started:
             message = f"no connection to {self._base_url}: {detail}"
@@ -309,55 +295,3 @@ def _disk_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise _DiskError(error) from error
-
-
-def _is_secret(key: str) -> bool:
-    return len(key) >= (MIN_SECRET_LETTERS if key.isalpha() else MIN_SECRET_CHARS)
-
-
-def _spellings(key: str) -> re.Pattern[bytes]:
-    """Return what finds the key as it is, and with any of its characters as JSON, a URL or HTML may write them, twice over too."""
-    # Every count has a bound, so that no text makes this slow.
-    characters = (
-        rf"(?:{re.escape(character)}|\\{{1,4}}(?:u00{_hex(character)}|{re.escape(character)})"
-        rf"|%(?:25){{0,2}}{_hex(character)}|&#(?:0{{0,4}}{ord(character)}|[xX]0{{0,4}}{_hex(character)});)"
-        for character in key
-    )
-    return re.compile("".join(characters).encode())
-
-
-def _hex(character: str) -> str:
-    """Return a pattern for the character's two hex digits, in both cases."""
-    return "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{ord(character):02x}")
-
-
-def _location_host(response: aiohttp.ClientResponse) -> str:
-    """Return the host and port that a redirect points to, and no more of it: path and query may hold what is nobody's business."""
-    location = response.headers.get("Location")
-    if location is None or response.status // 100 != 3:
-        return ""
-    try:
-        return (response.url.join(URL(location)).host_port_subcomponent or "")[:_MAX_HOST_CHARS]
-    except ValueError:
-        return "no valid address"
-
-
-def _http_date(value: str | None) -> datetime | None:
-    """Return the UTC moment of a header; None for one that is none, or that no calendar has."""
-    if not value:
-        return None
-    try:
-        parsed = email.utils.parsedate_to_datetime(value)
-        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-    except (ValueError, OverflowError, IndexError):  # the parser was written for mail, and raises of several kinds
-        return None
-
-
-def _retry_after_s(value: str | None, now: datetime) -> float | None:
-    """Return the seconds of a Retry-After header, which is a number or a date; None for anything else."""
-    if value is None:
-        return None
-    if re.fullmatch(r"[0-9]+", text := value.strip()):
-        return float(text) if len(text) <= _MAX_RETRY_AFTER_DIGITS else None
-    at = _http_date(value)
-    return max(0.0, (at - now).total_seconds()) if at else None

@@ -70,6 +70,7 @@ class Desk:
     folder: Path
     server: TorturedServer
     ids: list[str]
+    notes: str = "TORTURE_CONSUMED"
 
     @property
     def out(self) -> Path:
@@ -78,7 +79,7 @@ class Desk:
 
     @property
     def consumed(self) -> Path:
-        """Where the hook notes what the sieve consumed."""
+        """Where the hook notes what the sieve consumed, or what was kept."""
         return self.folder / "consumed"
 
     def write_manifest(self) -> None:
@@ -126,7 +127,7 @@ class Desk:
     def _environment(self) -> dict[str, str]:
         return os.environ | {
             "PYTHONPATH": os.pathsep.join([str(HOOK), str(ROOT)]),
-            "TORTURE_CONSUMED": str(self.consumed),
+            self.notes: str(self.consumed),
             "GEMINI_API_KEY": "AIzaSy-a-key-of-the-torture-00000000000",
             "GEMINI_BATCH_STATE_DIR": str(self.folder / "state"),
         }
@@ -178,7 +179,8 @@ def torture(
         place = folder / str(number)
         place.mkdir()
         with tortured_server(source.randrange(1 << 30)) as server:
-            desk = Desk(place, server, [f"n{index}" for index in range(calls)])
+            notes = "TORTURE_KEPT" if at_syscalls else "TORTURE_CONSUMED"
+            desk = Desk(place, server, [f"n{index}" for index in range(calls)], notes)
             desk.write_manifest()
             kill = partial(_kill_at_syscall if at_syscalls else _kill_at_moment, desk, source, measured)
             _kill_and_finish(desk, min(KILLS_A_FOLDER, kills - measured.kills), kill, measured)

@@ -42,7 +42,7 @@ from gemini_batch.records import (
     Request,
     Text,
 )
-from gemini_batch.transport import interactive, sieve
+from gemini_batch.transport import headers, interactive, sieve
 from gemini_batch.transport.interactive import Transport
 
 KEY = "AIzaSyD-9_key.of/a+person~0123456789abc"
@@ -1164,7 +1164,7 @@ async def test_a_transport_that_is_not_open_says_so() -> None:
 )
 def test_retry_after_is_a_number_or_a_date(value: str | None, expected: float | None) -> None:
     """Retry-After is read in both of its forms; whatever else stands there is left alone."""
-    assert expected == interactive._retry_after_s(value, NOON)
+    assert expected == headers.retry_after_s(value, NOON)
 
 
 @given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d+ \d+:\d+:\d+ ([+-]\d+|GMT)"))
@@ -1174,7 +1174,7 @@ def test_retry_after_is_a_number_or_a_date(value: str | None, expected: float | 
 @example("Sun, 22 Nov 2026 12:00:00 +9999999999")
 def test_any_date_is_read_or_left_alone(value: str) -> None:
     """A Date header never raises, and what is read is UTC."""
-    at = interactive._http_date(value)
+    at = headers.http_date(value)
 
     assert at is None or timedelta(0) == at.utcoffset()
 

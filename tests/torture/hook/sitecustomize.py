@@ -1,24 +1,46 @@
-"""Runs inside each process that the torture starts, before its own code: notes each answer whose last byte the sieve consumed.
+"""Runs inside each process that the torture starts, before its own code: notes each answer that is consumed, or that is written down.
 
-One unbuffered `write` a note, so that a kill loses none. The product knows nothing of it.
+`TORTURE_CONSUMED` names the file for answers whose last byte the sieve took, `TORTURE_KEPT` the one for answers that are kept on the disk:
+a kill before just the write that keeps one loses it, and nobody can help that. One unbuffered `write` a note, so that a kill loses none. The
+product knows nothing of it.
 """
 
 import os
 import re
+from typing import Any
 
-_LOG = os.environ.get("TORTURE_CONSUMED")
 _RESPONSE_ID = re.compile(rb'"responseId": ?"([^"]+)"')
 
-if _LOG:
+
+def _noting(path: str) -> Any:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+
+    def note(skeleton: bytes) -> None:
+        found = _RESPONSE_ID.search(skeleton)
+        os.write(descriptor, (found[1] if found else b"?") + b"\n")
+
+    return note
+
+
+if path := os.environ.get("TORTURE_CONSUMED"):
     from gemini_batch.transport.sieve import Sieve
 
-    _descriptor = os.open(_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-    _finish = Sieve.finish
+    _note, _finish = _noting(path), Sieve.finish
 
-    def _noted(sieve: Sieve) -> bytes:
+    def _finished(sieve: Sieve) -> bytes:
         skeleton = _finish(sieve)
-        found = _RESPONSE_ID.search(skeleton)
-        os.write(_descriptor, (found[1] if found else b"?") + b"\n")
+        _note(skeleton)
         return skeleton
 
-    Sieve.finish = _noted  # type: ignore[method-assign, assignment] # what this file is for
+    Sieve.finish = _finished  # type: ignore[method-assign, assignment] # what this file is for
+
+if path := os.environ.get("TORTURE_KEPT"):
+    from gemini_batch.store.incoming import IncomingParts
+
+    _note, _keep = _noting(path), IncomingParts.keep
+
+    def _kept(parts: IncomingParts, skeleton: bytes) -> None:
+        _keep(parts, skeleton)
+        _note(skeleton)
+
+    IncomingParts.keep = _kept  # type: ignore[method-assign, assignment] # what this file is for
