@@ -125,4 +125,7 @@ def shortage(error: BaseException) -> str:
     # Python has no class of its own for "no thread".
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error)):
         return OUT_OF_MEMORY
-    return TOO_MANY_FILES if getattr(error, "errno", None) in {errno.EMFILE, errno.ENFILE} else ""
+    return _SHORTAGES.get(getattr(error, "errno", None) or 0, "")
+
+
+_SHORTAGES = {errno.ENOMEM: OUT_OF_MEMORY, errno.EMFILE: TOO_MANY_FILES, errno.ENFILE: TOO_MANY_FILES}

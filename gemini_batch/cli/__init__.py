@@ -90,7 +90,7 @@ def _kept_traceback() -> str:
     import traceback
     from urllib.parse import quote
 
-    from gemini_batch.config import KEY_VARIABLES
+    from gemini_batch.config.environment import KEY_VARIABLES
 
     text = traceback.format_exc()
     for key in filter(None, (os.environ.get(name, "").strip() for name in KEY_VARIABLES)):
