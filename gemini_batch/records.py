@@ -61,7 +61,7 @@ class Job(BaseModel):
     )
     prompt: NonEmpty | None = Field(default=None, description="What to draw, or what to do with the images.")
     images: list[NonEmpty] = Field(
-        default=[],
+        default_factory=list,  # a default would be copied, deeply, for each line
         description="Input images, sent before the prompt: paths relative to the manifest, or https:// URIs.",
     )
     parts: Annotated[list[JobPart], Field(min_length=1)] | None = Field(

@@ -40,7 +40,7 @@ def explain(text: bytes, error: ValueError) -> Iterator[tuple[str, str]]:
 
 def may_be_too_deep(text: bytes) -> bool:
     """Tell, at a glance, whether a line has brackets enough to be nested too deeply."""
-    return text.count(b"{") + text.count(b"[") >= MAX_DEPTH
+    return len(text) >= 2 * MAX_DEPTH and text.count(b"{") + text.count(b"[") >= MAX_DEPTH
 
 
 def is_too_deep(data: Any) -> bool:

@@ -138,6 +138,8 @@ class Plan:
         if self._judge is None:
             return bytes(job.variants)
         digest, job_id = request_sha256(request), job.id or ""
+        if job.variants == 1:
+            return bytes((self._judge(job_id, digest),))
         return bytes(self._judge(ids.call_id(job_id, variant), digest) for variant in range(1, job.variants + 1))
 
     def count(self, verdict: Verdict) -> int:

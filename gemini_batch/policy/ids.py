@@ -23,7 +23,7 @@ _SLUG_CHARS = 40
 _SLUG_OF_ASCII = "".join(chr(code).lower() if chr(code).isalnum() else " " for code in range(128))
 _DIGEST_BYTES = 5  # 10 hex digits: of a million prompts that begin alike, one pair in two manifests collides
 
-_plainly_right = re.compile(r"[A-Za-z0-9_-]{1,150}").fullmatch
+_plainly_right = re.compile(r"(?=.{1,150}\Z)[A-Za-z0-9_-]++(?:/[A-Za-z0-9_-]++)*+").fullmatch
 _forbidden = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\\<>:"|?*]').search
 _IMAGE_SUFFIXES = (*media.EXTENSIONS.values(), ".jpeg", media.UNKNOWN_EXTENSION)
 # Fields that do not change what is asked for; all others make the id of a job that has none.
