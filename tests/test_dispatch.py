@@ -106,7 +106,8 @@ class World:
     async def send(self, calls: Iterable[Call | Stop], concurrency: int = 4) -> None:
         """Send all calls."""
         try:
-            await self.dispatcher.run(iter(calls), self.models, concurrency)
+            with self.store.locked():
+                await self.dispatcher.run(iter(calls), self.models, concurrency)
         finally:
             self.on_end = self.clock.steady_s()
             self.log.close()

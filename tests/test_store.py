@@ -9,7 +9,9 @@ from PIL import Image
 
 from gemini_batch.errors import FolderBusyError, StorageError
 from gemini_batch.store import Store
+from gemini_batch.store.incoming import part_name
 from tests.builders import JPEG_HEAD, arrive, png, sha256, tree
+from tests.virtual_clock import NOON_UTC
 
 
 @pytest.fixture
@@ -163,6 +165,59 @@ def test_discard_removes_what_has_no_name(store: Store) -> None:
 
     assert {"images/robot.png": png("0")} == tree(store.out)
     assert before == len(list(Path("/dev/fd").iterdir()))
+
+
+def test_the_first_image_has_its_file_before_anything_is_sent(store: Store) -> None:
+    """A disk that would not take an answer is found out while it still costs nothing; what does not come leaves nothing."""
+    incoming = store.incoming("robot", 1, NOON_UTC)
+    assert [part.name for part in store.parts_of("robot", 1)] == [f"{part_name('robot', 1)}.0"]
+    incoming.discard()
+    assert store.parts_of("robot", 1) == []
+    store.incoming("robot", 2, NOON_UTC)  # killed while it waits: no image is lost that could be told of
+    assert store.clear_incoming() == 0
+
+
+def test_an_answer_is_kept_until_it_has_its_row(store: Store) -> None:
+    """One file is written over and over, and removed in the end; an answer without a row is never written over, and stays."""
+    for number in range(3):
+        incoming = store.incoming(f"robot-{number}", 1, NOON_UTC)
+        incoming.keep(b"{" + b" " * (30 - 10 * number) + b"}")
+        found = store.kept_answer(f"robot-{number}")
+        assert found is not None
+        assert found.skeleton == b"{" + b" " * (30 - 10 * number) + b"}"
+        incoming.discard()
+    rowless, later = store.incoming("cat", 1, NOON_UTC), store.incoming("dog", 1, NOON_UTC)
+    with store.locked():
+        rowless.keep(b'{"a": 1}')
+        later.keep(b'{"b": 2}')
+        assert store.kept_answer("dog") is not None
+        later.discard()
+    cat = store.kept_answer("cat")
+    assert cat is not None
+    assert cat.skeleton == b'{"a": 1}'
+    assert store.kept_answer("dog") is None
+    store.drop_answer(cat)
+    assert not store.has_incoming()
+
+
+def test_an_answer_that_is_cut_off_is_none(store: Store) -> None:
+    """Whatever a kill left of a write over an earlier answer, the two are never taken for one."""
+    before, after = b'{"first": "%b"}' % (b"x" * 40), b'{"second": "%b"}' % (b"y" * 30)
+    incoming = store.incoming("robot", 1, NOON_UTC)
+    incoming.keep(before)
+    file = next((store.private / "incoming").glob("*.answer"))
+    first = file.read_bytes()
+    incoming.discard()
+    incoming = store.incoming("robot", 1, NOON_UTC)
+    incoming.keep(after)
+    second = file.read_bytes()
+    assert len(first) == len(second)  # written over, and the end of the first is still there
+    whole = second.index(after) + len(after)
+    for size in range(len(second)):
+        mixed = second[:size] + first[size:]
+        file.write_bytes(mixed)
+        found = store.kept_answer("robot")
+        assert (found and found.skeleton) == (before if mixed == first else after if size >= whole else None)
 
 
 def test_parts_are_found_by_call_and_attempt(store: Store) -> None:

@@ -20,7 +20,15 @@ from pathlib import Path
 from gemini_batch.errors import FolderBusyError, StorageError
 from gemini_batch.policy import media
 from gemini_batch.records import ImageFile, IncomingImage
-from gemini_batch.store.incoming import ANSWER, IncomingParts, KeptAnswer, attempt_of, part_name, read_answer
+from gemini_batch.store.incoming import (
+    ANSWER,
+    IncomingParts,
+    Keeper,
+    KeptAnswer,
+    kept_name,
+    part_name,
+    read_answer,
+)
 from gemini_batch.store.pixels import pixels
 
 PRIVATE = ".gemini_batch"
@@ -38,6 +46,7 @@ class Store:
         self.private = out / PRIVATE
         self.inputs = self.private / "inputs"
         self._incoming = self.private / "incoming"
+        self._keeper = Keeper(self._incoming)
         self._durable = self.private / "durable"
         self._known_folders: set[str] = set()
         self._moved: set[str] = set()
@@ -66,6 +75,7 @@ class Store:
             self._make_durable(made)
             yield
         finally:
+            self._keeper.close()
             if made:
                 self._leave_no_trace(made)
             os.close(lock)
@@ -164,16 +174,19 @@ class Store:
         Raises:
             OSError: The disk would not take an answer.
         """
-        return IncomingParts(self._incoming, part_name(call_id, attempt), sent_at)
+        keeper = None if sent_at is None else self._keeper
+        return IncomingParts(self._incoming, part_name(call_id, attempt), sent_at, keeper)
 
     def kept_answer(self, call_id: str) -> KeptAnswer | None:
         """Return the newest answer of a call that arrived whole and got no row; None without one."""
-        found = sorted(self._incoming.glob(f"{part_name(call_id, 0).removesuffix('0')}*{ANSWER}"), key=attempt_of)
-        return next((answer for path in reversed(found) if (answer := read_answer(path)) is not None), None)
+        of_call = part_name(call_id, 0).removesuffix("0")
+        files = (file for file in self._incoming.glob(f"*{ANSWER}") if kept_name(file).startswith(of_call))
+        found = [answer for file in files if (answer := read_answer(file)) is not None]
+        return max(found, key=lambda answer: answer.finished_at, default=None)
 
     def drop_answer(self, kept: KeptAnswer) -> None:
         """Remove what is left of a kept answer that has its row."""
-        for path in self._incoming.glob(f"{kept.name}.*"):
+        for path in (*self._incoming.glob(f"{kept.name}.*"), kept.file):
             path.unlink()
 
     def has_incoming(self) -> bool:
@@ -184,9 +197,10 @@ class Store:
         """Remove the parts that a killed run left behind, but not those of kept answers, by name; return how many images there were."""
         images = 0
         for path in list(self._incoming.iterdir()):
-            if path.stem not in kept:
+            is_answer = path.suffix == ANSWER
+            if (kept_name(path) if is_answer else path.stem) not in kept:
+                images += not is_answer and path.stat().st_size > 0
                 path.unlink()
-                images += path.suffix != ANSWER
         return images
 
     def clear_inputs(self) -> None:
@@ -200,7 +214,7 @@ class Store:
 
     def parts_of(self, call_id: str, attempt: int) -> list[Path]:
         """Return the parts of an attempt that are still incoming."""
-        return sorted(path for path in self._incoming.glob(f"{part_name(call_id, attempt)}.*") if path.suffix != ANSWER)
+        return sorted(path for path in self._incoming.glob(f"{part_name(call_id, attempt)}.*"))
 
     # --- images -------------------------------------------------------------------------------------------------------
 
@@ -261,6 +275,10 @@ class Store:
         try:
             file.rename(target)
         except FileNotFoundError:
+            if not self._is_there(
+                source
+            ):  # the whole folder has gone, perhaps: nothing is to come into being where it was
+                raise
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             file.rename(target)
         self.mark_moved(source)

@@ -5,7 +5,9 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
+from zlib import crc32
 
 import orjson
 
@@ -13,8 +15,7 @@ from gemini_batch.policy import media
 from gemini_batch.records import IncomingImage
 
 ANSWER = ".answer"
-# Ends a kept answer; what has no such end was cut off.
-_WHOLE = b"\nwhole\n"
+_OPEN = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
 class Part:
@@ -22,7 +23,7 @@ class Part:
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self._descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        self._descriptor = os.open(file, _OPEN, 0o666)
         self._sha256 = hashlib.sha256()
         self._head = b""
         self._size_bytes = 0
@@ -52,37 +53,86 @@ class Part:
         return IncomingImage(self.file, self._size_bytes, self._sha256.hexdigest(), self._head)
 
 
+class Keeper:
+    """Keeps the answer that is whole and has no row yet: from there to its row it is a third of a millisecond, and a kill that falls into it
+    loses nothing.
+
+    There is one such answer at a time, so one file is written over and over: a file for each would cost a tiny answer more than its
+    image does. An answer whose row the disk would not take keeps the file, and the next one gets another.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: Path | None = None
+        self._descriptor = -1
+        self._holder: object = None  # whose answer has no row yet
+
+    def open(self) -> None:
+        """Make the file, if it is not there: later it takes no more than one write.
+
+        Raises:
+            OSError: The disk would not.
+        """
+        if self._descriptor < 0:
+            path = next(path for number in count(1) if not (path := self._folder / f"{number}{ANSWER}").exists())
+            self._descriptor, self._file = os.open(path, _OPEN, 0o666), path
+
+    def keep(self, holder: object, answer: bytes) -> None:
+        """Write down an answer, over an earlier one that has its row. Best effort: the row counts."""
+        with suppress(OSError):
+            if self._holder is not None:
+                self.close()
+            self.open()
+            self._holder = holder
+            # What is cut off, or has the end of an earlier one, does not agree with this.
+            os.pwrite(self._descriptor, b"%d %d\n%b" % (len(answer), crc32(answer), answer), 0)
+
+    def release(self, holder: object) -> None:
+        """Let go of the answer, if it is this one's: it has its row, or is none."""
+        if self._holder is holder:
+            self._holder = None
+
+    def close(self) -> None:
+        """Close the file, and remove it unless it holds an answer; more than once does no harm."""
+        if self._descriptor < 0:
+            return
+        os.close(self._descriptor)
+        self._descriptor = -1
+        if self._file is not None and self._holder is None:
+            with suppress(OSError):
+                self._file.unlink()
+        self._holder = None
+
+
 class IncomingParts:
     """The images of one attempt, while they arrive.
 
-    With `sent_at`, the rest of the answer is kept beside them the moment that it is whole: from there to its row it is a third of a
-    millisecond, and a kill that falls into it loses nothing.
+    With a keeper, the rest of the answer is kept beside them the moment that it is whole, and the first image has its file before anything
+    is sent: a disk that would not take it is found out in time.
     """
 
-    def __init__(self, folder: Path, name: str, sent_at: datetime | None = None) -> None:
+    def __init__(self, folder: Path, name: str, sent_at: datetime | None = None, keeper: Keeper | None = None) -> None:
+        self._name = name
         self._stem = str(folder / name)
+        self._sent_at = sent_at
+        self._keeper = keeper
         self._parts: list[Part] = []
-        self._answer = -1
-        if sent_at is not None:
-            # Made now, so that later it takes no more than one write.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
-            self._answer = os.open(self._stem + ANSWER, flags, 0o666)
-            os.write(self._answer, sent_at.isoformat().encode() + b"\n")
+        self._ahead: Part | None = None
+        if keeper is not None:
+            keeper.open()
+            self._ahead = Part(f"{self._stem}.0")
 
     def open_image(self, index: int, /) -> Part:
-        """Open the part of the `index`-th image to arrive."""
-        part = Part(f"{self._stem}.{index}")
+        """Open the part of the `index`-th image to arrive, from 0."""
+        part, self._ahead = self._ahead or Part(f"{self._stem}.{index}"), None
         self._parts.append(part)
         return part
 
     def keep(self, skeleton: bytes) -> None:
-        """Keep what came beside the images, for a run that is killed before its row is written. Best effort: the row counts."""
-        if self._answer >= 0:
+        """Keep what came beside the images, for a run that is killed before its row is written."""
+        if self._keeper is not None:
             images = [(image.size_bytes, image.sha256) for image in (part.image() for part in self._parts)]
-            with suppress(OSError):
-                os.write(self._answer, orjson.dumps(images) + b"\n" + skeleton + _WHOLE)
-            os.close(self._answer)
-            self._answer = -1
+            self._keeper.keep(self, orjson.dumps([self._name, self._sent_at, images]) + b"\n" + skeleton)
 
     def arrived(self) -> tuple[IncomingImage, ...]:
         """Return the images, in the order they arrived."""
@@ -91,22 +141,13 @@ class IncomingParts:
         return tuple(part.image() for part in self._parts)
 
     def discard(self) -> None:
-        """Remove every part that has not got its name."""
-        for part in self._parts:
+        """Remove every part that has not got its name; what was kept is needed no more."""
+        for part in (*self._parts, *([self._ahead] if self._ahead else [])):
             part.close()
             if os.path.lexists(part.file):  # cheaper than an exception, which every image that got its name would cost
                 Path(part.file).unlink()
-        self.close()
-        with suppress(FileNotFoundError):
-            Path(self._stem + ANSWER).unlink()
-
-    def close(self) -> None:
-        """Close what is open and leave all files where they are, for the next run to see; more than once does no harm."""
-        for part in self._parts:
-            part.close()
-        if self._answer >= 0:
-            os.close(self._answer)
-            self._answer = -1
+        if self._keeper is not None:
+            self._keeper.release(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +155,8 @@ class KeptAnswer:
     """A whole answer without a row: the run that received it was killed in between, or its disk was full.
 
     Attributes:
-        name: What its files begin with.
+        file: Where it is kept.
+        name: What the files of its images begin with.
         attempt: Of the call, from 1.
         sent_at: UTC.
         finished_at: When it was whole, UTC.
@@ -122,6 +164,7 @@ class KeptAnswer:
         images: In the order of arrival; their bytes are those that arrived.
     """
 
+    file: Path
     name: str
     attempt: int
     sent_at: datetime
@@ -135,33 +178,41 @@ def part_name(call_id: str, attempt: int) -> str:
     return f"{hashlib.sha256(call_id.encode()).hexdigest()[:32]}-{attempt}"
 
 
-def attempt_of(path: Path) -> int:
-    """Return the attempt that a file's name ends with."""
-    number = path.stem.rpartition("-")[2]
-    return int(number) if number.isdecimal() else 0
+def kept_name(file: Path) -> str:
+    """Return what the images of a kept answer are named after; "" when it is not whole."""
+    answer = _kept(file)
+    return answer[0] if answer else ""
 
 
-def read_answer(path: Path) -> KeptAnswer | None:
+def read_answer(file: Path) -> KeptAnswer | None:
     """Return the answer that is kept in a file, if it is whole and each of its images is what arrived."""
+    answer = _kept(file)
+    if answer is None:
+        return None
+    name, sent_at, expected, skeleton = answer
     try:
-        sent_at, images, skeleton = path.read_bytes().split(b"\n", 2)
-        if not skeleton.endswith(_WHOLE):
+        arrived = tuple(_arrived(file.with_name(f"{name}.{index}")) for index in range(len(expected)))
+        if expected != [[image.size_bytes, image.sha256] for image in arrived]:
             return None
-        expected = [(int(size_bytes), str(sha256)) for size_bytes, sha256 in orjson.loads(images)]
-        files = [path.with_suffix(f".{index}") for index in range(len(expected))]
-        arrived = tuple(_arrived(file) for file in files)
-        if expected != [(image.size_bytes, image.sha256) for image in arrived]:
+        finished_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    except OSError:
+        return None
+    attempt = int(name.rpartition("-")[2])
+    return KeptAnswer(file, name, attempt, datetime.fromisoformat(sent_at), finished_at, skeleton, arrived)
+
+
+def _kept(file: Path) -> tuple[str, str, list[list[int | str]], bytes] | None:
+    """Return (name, sent_at, size and sha256 of each image, skeleton); None when not all of it is there: a kill or a power cut leaves anything."""
+    try:
+        sizes, rest = file.read_bytes().split(b"\n", 1)
+        length, checksum = map(int, sizes.split())
+        if crc32(answer := rest[:length]) != checksum or len(answer) != length:
             return None
-        return KeptAnswer(
-            name=path.stem,
-            attempt=attempt_of(path),
-            sent_at=datetime.fromisoformat(sent_at.decode()),
-            finished_at=datetime.fromtimestamp(path.stat().st_mtime, UTC),
-            skeleton=skeleton.removesuffix(_WHOLE),
-            images=arrived,
-        )
-    except (OSError, ValueError, TypeError):
-        return None  # a power cut leaves anything
+        about, skeleton = answer.split(b"\n", 1)
+        name, sent_at, images = orjson.loads(about)
+    except (OSError, ValueError):
+        return None
+    return name, sent_at, images, skeleton
 
 
 def _arrived(path: Path) -> IncomingImage:
