@@ -48,6 +48,7 @@ class Store:
         self._incoming = self.private / "incoming"
         self._keeper = Keeper(self._incoming)
         self._durable = self.private / "durable"
+        self._was_empty = False  # when it was locked: then there is nothing to retire
         self._known_folders: set[str] = set()
         self._moved: set[str] = set()
 
@@ -67,6 +68,7 @@ class Store:
             for folder in (f"{PRIVATE}/incoming", "images", "drafts", "superseded"):
                 self._check_inside(folder)
             made += (folder for folder in (self.out, *self.out.parents) if not folder.exists())
+            self._was_empty = not self._is_there("images") and not self._is_there("drafts")
             lock = self._hold()
         except OSError as error:
             _remove_empty(made)
@@ -232,6 +234,8 @@ class Store:
             OSError: The disk would not.
             StorageError: A symbolic link leads out of the folder.
         """
+        if self._was_empty:
+            return  # no call is answered twice in one run
         for path in self._images_of(call_id):
             self._supersede(path)
 
@@ -271,16 +275,14 @@ class Store:
     def _move(self, source: str, path: str) -> None:
         for name in (source, path):
             self._check_inside(name.rpartition("/")[0])
-        file, target = Path(self._prefix + source), self._prefix + path
+        file, target = self._prefix + source, self._prefix + path
         try:
-            file.rename(target)
+            os.rename(file, target)  # noqa: PTH104  # making a `Path` takes as long as the renaming
         except FileNotFoundError:
-            if not self._is_there(
-                source
-            ):  # the whole folder has gone, perhaps: nothing is to come into being where it was
+            if not self._is_there(source):  # the whole folder has gone, perhaps: nothing comes into being where it was
                 raise
             Path(target).parent.mkdir(parents=True, exist_ok=True)
-            file.rename(target)
+            os.rename(file, target)  # noqa: PTH104  # as above
         self.mark_moved(source)
         self.mark_moved(path)
 
@@ -315,10 +317,10 @@ class Store:
             OSError: The disk would not.
         """
         for path in paths:
-            _fsync(self.out / path)
+            _fsync(self._prefix + path)
 
 
-def _fsync(path: Path) -> None:
+def _fsync(path: str | Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

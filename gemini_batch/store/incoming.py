@@ -113,7 +113,7 @@ class IncomingParts:
 
     def __init__(self, folder: Path, name: str, sent_at: datetime | None = None, keeper: Keeper | None = None) -> None:
         self._name = name
-        self._stem = str(folder / name)
+        self._stem = f"{folder}/{name}"
         self._sent_at = sent_at
         self._keeper = keeper
         self._parts: list[Part] = []
@@ -144,7 +144,9 @@ class IncomingParts:
         """Remove every part that has not got its name; what was kept is needed no more."""
         for part in (*self._parts, *([self._ahead] if self._ahead else [])):
             part.close()
-            if os.path.lexists(part.file):  # cheaper than an exception, which every image that got its name would cost
+            if os.access(
+                part.file, os.F_OK
+            ):  # cheaper than an exception, which every image that got its name would cost
                 Path(part.file).unlink()
         if self._keeper is not None:
             self._keeper.release(self)

@@ -3,6 +3,7 @@
 import email.utils
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import aiohttp
 from yarl import URL
@@ -23,6 +24,7 @@ def location_host(response: aiohttp.ClientResponse) -> str:
         return "no valid address"
 
 
+@lru_cache(maxsize=8)  # it changes once a second
 def http_date(value: str | None) -> datetime | None:
     """Return the UTC moment of a header; None for one that is none, or that no calendar has."""
     if not value:

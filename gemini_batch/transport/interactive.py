@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,22 +63,40 @@ class _DiskError(Exception):
 
 
 class _Turn:
-    """Bounds how long one turn of the event loop works on answers; whoever finds it used up waits for the next."""
+    """Bounds how long one turn of the event loop works on answers; whoever finds it used up waits for another one, in the order of coming."""
 
     def __init__(self) -> None:
         self._ends_s: float | None = None
+        self._taken = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._next: asyncio.Handle | None = None
 
     async def mine(self) -> None:
-        """Return within a turn that has time left."""
+        """Return within a turn that has time left.
+
+        Cancellation: safe; whoever waits behind is woken all the same.
+        """
         loop = asyncio.get_running_loop()
-        while self._ends_s is not None and loop.time() >= self._ends_s:  # noqa: ASYNC110 # it waits for a turn, not for an event
-            await asyncio.sleep(0)
+        while self._ends_s is not None and loop.time() >= self._ends_s:
+            place = loop.create_future()
+            self._waiting.append(place)
+            await place
+        self._taken += 1
         if self._ends_s is None:
             self._ends_s = loop.time() + TURN_S
-            loop.call_soon(self._begin)
+            self._next = self._next or loop.call_soon(self._begin)
 
     def _begin(self) -> None:
-        self._ends_s = None
+        """Begin a turn, and wake as many as the last one had time for, and one: to wake all would cost each of them a turn for nothing."""
+        self._ends_s, self._next = None, None
+        places, self._taken = self._taken + 1, 0
+        while self._waiting and places:
+            place = self._waiting.popleft()
+            if not place.done():  # else its caller was cancelled
+                place.set_result(None)
+                places -= 1
+        if self._waiting:
+            self._next = asyncio.get_running_loop().call_soon(self._begin)
 
 
 class Transport:
