@@ -217,7 +217,7 @@ class Dispatcher:
         if call is None:
             await self._committer.room()
             return None
-        return replace(turn, call=call)
+        return turn if call is turn.call else replace(turn, call=call)
 
     async def _afford(self, call: Call) -> Held | None:
         """Return the money that is set aside for a call; None when the budget is used up, or the run has stopped.

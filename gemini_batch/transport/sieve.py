@@ -24,8 +24,9 @@ _PATH = (b"candidates", None, b"content", b"parts", None, b"inlineData", b"data"
 _CLOSER_OF = {b"{": b"}", b"[": b"]"}
 _WHITESPACE = b" \t\n\r"
 _BOM = b"\xef\xbb\xbf"
-# A mark of structure, or a string that is short, plain and whole: nearly all but the images. `{}+`: it never goes back.
-_MARK = re.compile(rb'"[^"\\]{0,64}+"|["{}\[\],:]')
+# A string that is short, plain and whole, nearly all but the images, with the comma before and the colon after it; or a single mark of
+# structure. `{}+` and `*+`: it never goes back.
+_MARK = re.compile(rb'(?:(,)[ \t\n\r]*+)?"([^"\\]{0,64}+)"(?:[ \t\n\r]*+(:))?|["{}\[\],:]')
 # Text up to its closing quote, an escape that is not whole, or the chunk's end. `++` and `*+`: it never goes back.
 _TEXT = re.compile(rb'(?:[^"\\]++|\\(?:u[0-9a-fA-F]{4}|[^u]))*+')
 _ESCAPE_BYTES = 6  # the longest one, "\u003d"
@@ -177,6 +178,16 @@ class Sieve:
         start = pos
         while found := _MARK.search(chunk, pos):
             pos = found.end()
+            comma, string, colon = found.groups()
+            if string is not None:
+                self._at_key = self._at_key or comma is not None
+                if self._is_at_image:
+                    self._begin_string(chunk[start : found.start(2) - 1])
+                    return found.start(2)
+                if self._is_at_key:
+                    self._key_matches = string == _PATH[self._on_path - 1]
+                self._at_key = self._at_key and colon is None
+                continue
             match found[0]:
                 case b"," | b":" as mark:
                     self._at_key = mark == b","
@@ -186,12 +197,9 @@ class Sieve:
                     self._close(mark)
                     if self.is_whole:
                         break
-                case string if string == b'"' or self._is_at_image:
-                    self._begin_string(chunk[start : found.start()])
-                    return found.start() + 1
-                case string:
-                    if self._is_at_key:
-                        self._key_matches = string[1:-1] == _PATH[self._on_path - 1]
+                case _:
+                    self._begin_string(chunk[start : pos - 1])
+                    return pos
         stop = pos if self.is_whole else len(chunk)
         self._keep(chunk[start:stop])
         return stop
@@ -245,7 +253,7 @@ class Sieve:
     @property
     def _is_at_image(self) -> bool:
         """Whether a string that begins here is one of base64."""
-        return self._on_path == len(_PATH) == len(self._closers) and self._key_matches and not self._at_key
+        return self._key_matches and not self._at_key and self._on_path == len(_PATH) == len(self._closers)
 
     @property
     def _is_at_key(self) -> bool:
