@@ -99,13 +99,14 @@ class Job(BaseModel):
         if self.images and self.prompt is None:
             raise ValueError(f'"images" goes with "prompt"; with "{ways[0]}", put the images in there')
         if self.request is not None:
-            mixed = [name for name in _ASKED_BY_FIELD if getattr(self, name) is not None]
+            mixed = [name for name in ASKED_BY_FIELD if getattr(self, name) is not None]
             if mixed:
                 raise ValueError(f'"request" is sent as it stands: put "{mixed[0]}" into it, or leave it out')
         return self
 
 
-_ASKED_BY_FIELD = ("system", "aspect_ratio", "image_size", "modalities", "seed", "temperature")
+ASKED_BY_FIELD = ("system", "aspect_ratio", "image_size", "modalities", "seed", "temperature")
+"""Fields that say in a word what a raw `request` says itself."""
 
 
 # --- what is planned from it ------------------------------------------------------------------------------------------
@@ -486,12 +487,34 @@ class ResultRow:
     """One line of `results.jsonl`: a finished call. The newest row of an id counts.
 
     Attributes:
+        id: The call's, which names its image: `robot`, or `robot.2` for the second of its variants.
+        line: The manifest's line, from 1.
+        status: `succeeded`; `blocked`: an answer without an image, a result and no error; `rejected`: the server says that
+            this job is wrong; `failed`: the attempts are used up, the next run tries again; `uncertain`: it may have been
+            billed and gave nothing, and `--on-uncertain skip` leaves it so; `lost`: its image did not survive a power cut,
+            it runs again.
+        images: The image; empty unless `succeeded`. Its path is relative to the output folder.
+        drafts: Interim images of the answer, paid for as well.
+        text: What the answer says beside the image; None if nothing.
+        prompt: The prompt's texts; None for a raw request without text.
+        inputs: The reference images, and what was sent of them.
+        finish_reason: The answer's own word for how it ended: `STOP`, `IMAGE_SAFETY`, or any other.
+        finish_message: The answer's sentence on that.
+        block_reason: Why there is no image, where the answer says so; `EMPTY` where it says nothing.
+        safety_ratings: As served.
+        usage: Tokens as the server counts them; None without an answer.
         cost_usd: At list price, all attempts that answered; None when the model's price is unknown.
-        endpoint: The base URL that it was sent to.
+        model: The model that was asked.
+        model_version: The model that answered, as served.
+        response_id: The answer's own id, as served.
+        endpoint: The base URL that it was sent to; `simulator` for `--simulate`.
+        request_sha256: Of the request, inputs by content; a line that is edited has another one, and is sent again.
         attempts: How often it was sent in this run; 0 when it was not, for its answer was reused or an input can't be read.
         latency_s: Of the last attempt, from sending to the last byte.
         sent_at: When the last attempt was sent, UTC.
         finished_at: When its answer was whole, UTC.
+        error: What went wrong at the last attempt of one that is `rejected`, `failed` or `uncertain`; else None.
+        metadata: The job's, untouched.
         reused_from: Whose answer this is, copied at no cost; None for one of its own.
     """
 

@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     _verify(commands)
     _gallery(commands)
     _quota_command(commands)
+    _schema(commands)
     _simulate(commands)
     return root
 
@@ -119,6 +120,11 @@ def _quota_command(commands: "_Commands[argparse.ArgumentParser]") -> None:
 def _verify(commands: "_Commands[argparse.ArgumentParser]") -> None:
     verify = _command(commands, "verify", "hold every row against its image: size, sha256, orphans, sums; exit 0 or 4")
     verify.add_argument("out", type=Path, metavar="OUT", help="the output folder of a run")
+
+
+def _schema(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    schema = _command(commands, "schema", "print the JSON Schema of a manifest's line or of a result's row")
+    schema.add_argument("of", choices=("job", "row"), help="job: a line of the manifest; row: a line of results.jsonl")
 
 
 def _simulate(commands: "_Commands[argparse.ArgumentParser]") -> None:
