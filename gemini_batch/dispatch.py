@@ -33,6 +33,7 @@ from gemini_batch.plan import image_size
 from gemini_batch.policy import models, retry
 from gemini_batch.policy.budget import Budget, Held
 from gemini_batch.policy.flow import Flow
+from gemini_batch.policy.wording import unknown
 from gemini_batch.quota.bounds import Weights
 from gemini_batch.quota.gate import Gate
 from gemini_batch.quota.ledger import DayClosed, Grant
@@ -365,7 +366,8 @@ class Dispatcher:
         elif turn.attempt < self._max_attempts:
             self._later(turn, turn.attempt + 1, decision.wait_s, error)
         elif is_quota:  # not this job's fault, and the next job would fare no better
-            self.stop(Stop(StopReason.NO_QUOTA, f"the server keeps answering 429: {error.message}"))
+            words = retry.advised(f"the server keeps answering 429: {error.message}", retry.LOWER_LIMITS)
+            self.stop(Stop(StopReason.NO_QUOTA, words))
         else:
             self._committer.error(attempted, Status.FAILED, error)
 
@@ -400,9 +402,12 @@ class Dispatcher:
 
 
 def _with_successor(stop: Stop, model: str) -> Stop:
-    """Add to "no such model" the one that Google announced in its place."""
-    named = models.successor(model) if stop.reason is StopReason.MODEL else None
-    return replace(stop, message=f"{stop.message} Its announced successor: --model {named}") if named else stop
+    """Add to "no such model" the one that Google announced in its place, or those that are known."""
+    if stop.reason is not StopReason.MODEL:
+        return stop
+    named = models.successor(model)
+    advice = f"its announced successor: --model {named}" if named else unknown(model, models.known())
+    return replace(stop, message=retry.advised(stop.message, advice))
 
 
 def _used_up(budget: Budget, estimate: Estimate) -> Stop:

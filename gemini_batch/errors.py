@@ -16,23 +16,36 @@ Whatever goes wrong with one call is a value and never raised: `gemini_batch.rec
 import errno
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 
 class ExitCode(IntEnum):
-    """What the process says at its end. Of several that apply, the first in DESIGN's order is used."""
+    """What the process says at its end. Of several that apply to a run, the first of 130, 143, 8, 6, 5, 4 is used.
 
-    DONE = 0  # all done, or nothing to do
-    BUG = 1
-    USAGE = 2
-    BAD_INPUT = 3  # the manifest or the config
-    INCOMPLETE = 4  # ended, and some newest row is failed, rejected or uncertain
-    STOPPED = 5  # by quota, billing, budget, deadline or outage: run again later
-    REFUSED = 6  # key or permission
-    BUSY = 7  # another run holds the folder
-    STORAGE = 8  # disk or store
-    INTERRUPTED = 130
-    TERMINATED = 143
+    Attributes:
+        words: What it means, for help and README.
+    """
+
+    words: str
+
+    def __new__(cls, code: int, words: str) -> Self:
+        """Make a code with its meaning."""
+        made = int.__new__(cls, code)
+        made._value_ = code
+        made.words = words
+        return made
+
+    DONE = 0, "all done, or nothing to do"
+    BUG = 1, "a bug of gemini_batch; its traceback is in the file that is named"
+    USAGE = 2, "wrong command or flag; nothing was sent"
+    BAD_INPUT = 3, "wrong manifest, tier, config or environment; nothing was sent"
+    INCOMPLETE = 4, "ended, but some calls are failed, rejected or uncertain; for verify: found something wrong"
+    STOPPED = 5, "stopped by quota, billing, budget, deadline or outage: run again later; the last line says when"
+    REFUSED = 6, "no key, or the API refuses the key, the model or the place"
+    BUSY = 7, "another run holds the output folder"
+    STORAGE = 8, "the disk failed, is full, or a file of the output folder is damaged"
+    INTERRUPTED = 130, "interrupted by Ctrl-C: run again to go on"
+    TERMINATED = 143, "asked to end by SIGTERM, or the terminal was closed: run again to go on"
 
 
 class GeminiBatchError(Exception):

@@ -26,6 +26,15 @@ REPORT_EVERY_S = 60.0
 # Shorter waits are the pace of every run.
 WORTH_SAYING_S = 5.0
 
+# What no later run gets past by itself.
+_FOR_A_PERSON = {
+    StopReason.AUTH,
+    StopReason.PRECONDITION,
+    StopReason.MODEL,
+    StopReason.BILLING,
+    StopReason.NO_QUOTA,
+}
+
 
 class Lines:
     """Says what happens, a line at a time: each call on a terminal, a count a minute elsewhere, nothing when quiet."""
@@ -126,9 +135,9 @@ def least_time(duration_s: float, days: int, bound_by: str) -> str:
 
 
 def at(moment: datetime) -> str:
-    """Return a moment in UTC and in local time."""
-    local = moment.astimezone()
-    return f"{moment:%Y-%m-%d %H:%M} UTC ({local:%Y-%m-%d %H:%M} {local:%Z})"
+    """Return a moment in UTC and, where that is another one, in local time."""
+    utc, local = f"{moment:%Y-%m-%d %H:%M} UTC", moment.astimezone()
+    return utc if local.tzname() == "UTC" else f"{utc} ({local:%Y-%m-%d %H:%M} {local:%Z})"
 
 
 def _start(name: str, event: RunStarted) -> str:
@@ -188,6 +197,11 @@ def _end(summary: Summary) -> str:
     return " · ".join(parts)
 
 
+def _needs_a_person(summary: Summary) -> bool:
+    """Tell whether time alone mends nothing."""
+    return any(stop["reason"] in _FOR_A_PERSON for stop in summary.stops[:1])
+
+
 def _advice(summary: Summary, again: str) -> str:
     match summary.exit_code:
         case ExitCode.INCOMPLETE:
@@ -195,7 +209,7 @@ def _advice(summary: Summary, again: str) -> str:
             if by_status.get(Status.FAILED):
                 return f"run again to send what failed: {again}"
             return f"edit the rejected lines and run again: {again}"
-        case ExitCode.REFUSED:
+        case ExitCode.REFUSED | ExitCode.STOPPED if _needs_a_person(summary):
             return f"mend that, then run: {again}"
         case _ if summary.run_again_at is not None:
             return f"run again after {at(summary.run_again_at)}: {again}"

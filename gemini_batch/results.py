@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from gemini_batch.errors import StorageError
 from gemini_batch.fingerprints import Fingerprints, fingerprint
+from gemini_batch.policy.wording import shown
 from gemini_batch.records import ResultRow, Status
 
 FILE_NAME = "results.jsonl"
@@ -167,7 +168,7 @@ def placed_rows(out: Path, start_bytes: int = 0, end_bytes: int | None = None) -
             elif line.strip():
                 where = f"{path}:{number}" if start_bytes == 0 else f"{path}, after byte {start_bytes:,}"
                 raise StorageError(
-                    f"{where}: is no row: {line[:60]!r}; the file was damaged or edited: "
+                    f"{where}: is no row: {shown(line.decode(errors='replace').strip())}; the file was damaged or edited: "
                     "mend or remove that line (its call is then sent, and paid for, again), and run again"
                 )
 

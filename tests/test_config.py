@@ -40,7 +40,10 @@ def test_a_key_that_is_none_is_refused(key: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config.api_key({"GOOGLE_API_KEY": key})
 
-    assert str(caught.value) == "GOOGLE_API_KEY: has characters that no key has; copy the key again, without quotes"
+    assert (
+        str(caught.value)
+        == "GOOGLE_API_KEY: has a blank, a quote or another character that no key has; copy the key again, and nothing else"
+    )
     assert caught.value.exit_code == ExitCode.BAD_INPUT
 
 
@@ -228,7 +231,10 @@ def test_a_key_of_ones_own_wins_and_is_not_shown() -> None:
 
     with pytest.raises(ConfigError) as caught:
         config.RunConfig(api_key="AIza mine").settings()
-    assert str(caught.value) == "api_key: has characters that no key has; copy the key again, without quotes"
+    assert (
+        str(caught.value)
+        == "api_key: has a blank, a quote or another character that no key has; copy the key again, and nothing else"
+    )
 
     with pytest.raises(ValidationError) as wrong_type:
         config.RunConfig(api_key=b"\xffAIza-mine")

@@ -219,7 +219,7 @@ def test_wrong_folders_are_a_sentence(tmp_path: Path) -> None:
         reuse_of(tmp_path / "a", out=tmp_path / "a/../a")
     assert str(refused.value) == f"--reuse-from: {tmp_path}/a: is the output folder itself, whose answers count anyway"
     (tmp_path / "a/results.jsonl").write_bytes(b"no row\n")
-    with pytest.raises(ConfigError, match=r"^--reuse-from: .*/a/results.jsonl:1: is no row: b'no row\\n'"):
+    with pytest.raises(ConfigError, match=r'^--reuse-from: .*/a/results.jsonl:1: is no row: "no row"'):
         reuse_of(tmp_path / "a")
     (tmp_path / "a/results.jsonl").unlink()
     (tmp_path / "a/results.jsonl").mkdir()

@@ -35,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.name != "posix":
         return _fail(ExitCode.USAGE, "gemini_batch runs on Linux and macOS; on Windows, use it inside WSL")
     arguments = list(sys.argv[1:] if argv is None else argv)
-    options = parser().parse_args(arguments)
+    options, unknown = parser().parse_known_args(arguments)
+    if unknown:
+        options.parser.refuse(unknown)
     options.argv = arguments
     if getattr(options, "json", False):
         streams.print_utf8()

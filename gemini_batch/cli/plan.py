@@ -46,6 +46,15 @@ def main(options: Namespace) -> int:
     return ExitCode.DONE
 
 
+def _cost(found: dict[str, Any]) -> str:
+    if found["cost_usd"] is not None:
+        free = " ($0 if the project has no billing)" if found["tier"] == "free" else ""
+        return f"{usd(found['cost_usd'])} at list price{free}"
+    unpriced = dict.fromkeys(entry["model"] for entry in found["models"] if entry["cost_usd"] is None)
+    tables = ", ".join(f'[prices."{model}"]' for model in unpriced)
+    return f"unknown: there is no price; give one in a table {tables} of a --config file"
+
+
 def _text(found: dict[str, Any]) -> str:
     lines = [
         f"{found['manifest']}: valid; {found['calls']:,} calls, {found['done']:,} done, {found['to_send']:,} to send",
@@ -58,10 +67,9 @@ def _text(found: dict[str, Any]) -> str:
         for entry in found["models"]
     ]
     if found["to_send"]:
-        free = " ($0 if the project has no billing)" if found["tier"] == "free" else ""
         lines += [
             f"  tokens  about {found['input_tokens']:,} in, {found['output_tokens']:,} out",
-            f"  cost    {usd(found['cost_usd'])} at list price{free}",
+            f"  cost    {_cost(found)}",
             f"  time    tier {found['tier']}: {least_time(found['sending_s'], found['days'], found['bound_by'])}",
         ]
     if (smaller := found["made_smaller"])["images"]:

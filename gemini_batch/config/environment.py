@@ -66,7 +66,9 @@ def checked_key(source: str, key: str) -> str:
         ConfigError: It could not be sent as a header; the text names `source`, and does not show the key.
     """
     if not re.fullmatch(_KEY, key):
-        raise ConfigError(f"{source}: has characters that no key has; copy the key again, without quotes")
+        raise ConfigError(
+            f"{source}: has a blank, a quote or another character that no key has; copy the key again, and nothing else"
+        )
     return key
 
 

@@ -22,6 +22,11 @@ JITTER_S = 1.0
 # No quota but a day's asks for more, and no server that a run can wait for.
 MAX_ASKED_S = 3600.0
 
+# Where a person goes: pages of Google's own documentation (collected 2026-11-22, not opened).
+KEYS = "https://aistudio.google.com/apikey"
+REGIONS = "https://ai.google.dev/gemini-api/docs/available-regions"
+LOWER_LIMITS = "where the project's limits are lower than the tier's, say so by --rpm, --rpd or --tpm"
+
 # Of the statuses that say the client is wrong, those that do not mean it: it, or the server, took too long.
 _TRANSIENT = (408, 499)
 _ZERO_LIMIT = re.compile(r"\blimit:\s*0(?!\d|\.\d)")
@@ -138,17 +143,15 @@ def _on_bad_request(error: ApiError, attempt: int, random: Random) -> Decision:
     if _is_about_a_file(error):
         # "The File … is not in an ACTIVE state and usage is not allowed.": it was just uploaded.
         return _transient(error, attempt, random)
-    return StopRun(Stop(StopReason.PRECONDITION, f"the API does not serve this project or place: {error.message}"))
+    message = f"the API does not serve this project or place: {error.message}"
+    return StopRun(Stop(StopReason.PRECONDITION, advised(message, f"where it does: {REGIONS}")))
 
 
 def _on_quota(error: ApiError, attempt: int, random: Random) -> Decision:
     if "credits are depleted" in error.message:
         return _billing(error)
     if _ZERO_LIMIT.search(error.message) or any(violation.quota_value == "0" for violation in error.violations):
-        message = (
-            f"this project's tier has no quota for the model; choose another model, or set up billing: {error.message}"
-        )
-        return StopRun(Stop(StopReason.NO_QUOTA, message))
+        return StopRun(Stop(StopReason.NO_QUOTA, _no_quota(error)))
     if any("PerDay" in violation.quota_id for violation in error.violations):
         return CloseDay()  # whatever its retryDelay says: real bodies say "8s"
     asked_s = error.retry_delay_s
@@ -173,12 +176,24 @@ def _is_about_a_file(error: ApiError) -> bool:
 
 def _auth(error: ApiError) -> StopRun:
     message = f"the API refused the key ({error.http_status}): {error.message}"
-    return StopRun(Stop(StopReason.AUTH, message))
+    return StopRun(Stop(StopReason.AUTH, advised(message, f"a key that may use the model comes from {KEYS}")))
 
 
 def _billing(error: ApiError) -> StopRun:
     return StopRun(Stop(StopReason.BILLING, f"the project can't pay: {error.message}"))
 
 
+def _no_quota(error: ApiError) -> str:
+    """Say in a sentence what the server says in a page, and twice; its "retry in 34 s" would not help either."""
+    metrics = dict.fromkeys(violation.quota_metric.rpartition("/")[2] for violation in error.violations)
+    named = f" ({', '.join(metrics)})" if metrics else ""
+    return f"this project's tier has no quota at all for the model, limit: 0{named}; set up billing at {KEYS}, or choose another by --model"
+
+
 def _no_model(error: ApiError) -> StopRun:
     return StopRun(Stop(StopReason.MODEL, f"the API has no such model: {error.message}"))
+
+
+def advised(message: str, advice: str) -> str:
+    """Put what to do behind what a server says, whose words stay whole: they end with a full stop, or do not."""
+    return f"{message} {advice[:1].upper()}{advice[1:]}" if message.endswith(".") else f"{message}; {advice}"

@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any, TypeAlias
 
 from gemini_batch.errors import ConfigError
+from gemini_batch.policy.wording import choices, meant
 from gemini_batch.records import Limits
 
 Table: TypeAlias = Mapping[str, Any]
@@ -45,7 +46,9 @@ def limits_of(
     own = _checked_tiers(table or {}, source)
     built_in = _built_in()
     if name not in own and name not in built_in:
-        raise ConfigError(f'--tier: got "{name}"; allowed: {", ".join({**built_in, **own})}')
+        known = {**built_in, **own}
+        near = meant(name, known)
+        raise ConfigError(f'--tier: got "{name}"; {near}{near and " "}allowed: {choices(known)}')
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
     for key, value in given.items():
         _check(FLAGS.get(key, key), key, value)

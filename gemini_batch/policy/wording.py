@@ -23,5 +23,10 @@ def choices(values: Iterable[object]) -> str:
 def unknown(name: str, known: Iterable[str]) -> str:
     """Return what to say of a name that does not exist: the nearest one that does, or all of them."""
     known = list(known)
-    near = get_close_matches(name.lower(), known, n=1)
-    return f'did you mean "{near[0]}"?' if near else f"known: {choices(known)}"
+    return meant(name, known) or f"known: {choices(known)}"
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return `did you mean "free"?`, or nothing when no known name is near."""
+    near = get_close_matches(name.lower(), list(known), n=1)
+    return f'did you mean "{near[0]}"?' if near else ""

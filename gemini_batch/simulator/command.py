@@ -38,10 +38,6 @@ asking for faults:
 while it runs:
   GET /audit      what arrived and the fullest minute: a page for a browser, JSON for others
   POST /clock     {"advance_s": 3600} or {"now": "2026-11-23T00:00:00-08:00"} moves its time forward
-
-examples:
-  gemini-batch simulate --tier free --now 2030-01-31T23:58:00-08:00   two minutes before the day ends
-  gemini-batch simulate --tier unlimited --latency real --rate 503=0.02 --rate reset=0.01
 """
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -266,7 +267,7 @@ class Transport:
             return self._failure(FailureKind.STORAGE, words, may_be_billed=False)
         detail = _words(error)
         if not upload.has_started:
-            message = f"no connection to {self._base_url}: {detail}"
+            message = f"no connection to {self._base_url}: {_in_short(error) or detail}"
             return self._failure(FailureKind.UNREACHABLE, message, may_be_billed=False)
         if isinstance(error.__cause__, aiohttp.http_exceptions.DecompressSizeError):
             return self._failure(FailureKind.TOO_LARGE, f"the answer can't be unpacked: {detail}", may_be_billed=True)
@@ -305,6 +306,14 @@ def _words(error: Exception) -> str:
         if isinstance(error, aiohttp.ServerDisconnectedError)
         else str(error) or type(error).__name__
     )
+
+
+def _in_short(error: Exception) -> str:
+    """Return the system's own words for why there is no connection; the library's name sockets and event loops."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"the name {error.host} is not known here, or there is no network"
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number is not None and number > 0 else ""
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def test_unknown_tier_names_the_known_ones() -> None:
         limits_of("fre", {"mine": {"requests_per_min": 1}})
 
     assert str(raised.value) == (
-        '--tier: got "fre"; allowed: free, pay-as-you-go, enterprise, tier-1, tier-2, tier-3, mine'
+        '--tier: got "fre"; did you mean "free"? allowed: free, pay-as-you-go, enterprise, tier-1, tier-2, tier-3, mine'
     )
 
 
