@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from gemini_batch.errors import ExitCode
@@ -23,9 +23,12 @@ from gemini_batch.summary import Summary
 
 # Without a terminal: cron mails what is said, so one line a minute at the most.
 REPORT_EVERY_S = 60.0
+# Of calls that failed or were rejected, so many are named at the end, where nobody saw them come by.
+SHOWN_REASONS = 5
 # Shorter waits are the pace of every run.
 WORTH_SAYING_S = 5.0
 
+_WRONG = (Status.REJECTED, Status.FAILED)
 # What no later run gets past by itself.
 _FOR_A_PERSON = {
     StopReason.AUTH,
@@ -58,6 +61,7 @@ class Lines:
         self._todo = 0
         self._by_status: Counter[Status] = Counter()
         self._cost_usd = 0.0
+        self._wrong: list[ResultRow] = []
 
     def observe(self, event: Event) -> None:
         """Say what is worth saying of an event."""
@@ -91,12 +95,24 @@ class Lines:
             return
         self._say(_end(summary), always=is_worry)
         if is_worry:
+            for words in self._reasons():
+                self._say(words, always=True)
             self._say(_advice(summary, self._again), always=True)
+
+    def _reasons(self) -> Iterator[str]:
+        """Yield why calls failed or were rejected: a mail from cron is to say what is wrong, and not only how often."""
+        for row in self._wrong:
+            yield f"  {row.id} (line {row.line:,}): {_outcome(row)}"
+        wrong = sum(self._by_status[status] for status in _WRONG)
+        if self._wrong and wrong > len(self._wrong):
+            yield f"  and {wrong - len(self._wrong):,} more, see error in results.jsonl"
 
     def _finished(self, row: ResultRow) -> None:
         self._by_status[row.status] += 1
         self._cost_usd += row.cost_usd or 0.0
         done = sum(self._by_status.values())
+        if row.status in _WRONG and not self._is_terminal and len(self._wrong) < SHOWN_REASONS:
+            self._wrong.append(row)
         if self._is_terminal:
             self._say(f"{done:,} of {self._todo:,}  {row.id}  {_outcome(row)}")
         elif self._steady_s() - self._said_s >= REPORT_EVERY_S:
@@ -164,7 +180,8 @@ def _outcome(row: ResultRow) -> str:
         how = f"reused from {row.reused_from.out}" if row.reused_from else span(row.latency_s)
         return f"succeeded  {row.images[0].path}  {how}  {usd(row.cost_usd)}"
     if row.error is not None:
-        return f"{row.status}  {row.error.message}"
+        code = f" ({row.error.http_status})" if row.error.http_status else ""
+        return f"{row.status}{code}: {row.error.message}"
     return f"{row.status}  {row.block_reason or row.finish_reason}"
 
 

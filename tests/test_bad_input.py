@@ -185,6 +185,7 @@ LINES: dict[str, tuple[bytes, str]] = {
     ),
     "an unknown field, near one": (b'{"promt": "x"}', 'promt: no such field; did you mean "prompt"?'),
     "an unknown field of Google's": (b'{"prompt": "x", "aspectRatio": "1:1"}', 'aspectRatio: no such field; did you mean "aspect_ratio"?'),
+    "an unknown field with a hyphen": (b'{"prompt": "x", "aspect-ratio": "1:1"}', 'aspect-ratio: no such field; did you mean "aspect_ratio"?'),
     "an unknown field": (b'{"prompt": "x", "zzz": 1}', f"zzz: no such field; known: {FIELDS}"),
     "a number for a string": (b'{"prompt": 7}', 'prompt: got 7; must be a string: write "7"'),
     "a number for a choice": (b'{"prompt": "x", "image_size": 512}', 'image_size: got 512; must be a string: write "512"'),
@@ -194,6 +195,26 @@ LINES: dict[str, tuple[bytes, str]] = {
     ),
     "a string for a number": (b'{"prompt": "x", "seed": "7"}', 'seed: got "7"; must be a whole number'),
     "no choice": (b'{"prompt": "x", "image_size": "2k"}', 'image_size: got "2k"; allowed: 512, 1K, 2K, 4K'),
+    "no shape": (
+        b'{"prompt": "x", "aspect_ratio": "16x9"}',
+        'aspect_ratio: got "16x9"; allowed: 1:1, 16:9, 9:16, 4:3, 3:4, 5:4, 4:5, 2:3, 3:2, 21:9, 1:4, 4:1, 1:8, 8:1',
+    ),
+    "a shape of another model": (
+        b'{"prompt": "x", "aspect_ratio": "8:1"}',
+        (
+            'aspect_ratio: got "8:1"; gemini-3-pro-image-preview offers 1:1, 16:9, 9:16, 4:3, 3:4, 5:4, 4:5, 2:3, 3:2, 21:9: take one of '
+            'these, or write a raw "request"'
+        ),
+    ),
+    "no variant": (b'{"prompt": "x", "variants": 0}', "variants: got 0; must be 1 or more"),
+    "a request without contents": (b'{"request": {"generationConfig": {}}}', 'request: has no "contents": it must be a whole GenerateContentRequest'),
+    "too many images": (
+        orjson.dumps({"prompt": "x", "images": ["https://example.org/a.png"] * 15}),
+        "images: got 15 images; allowed: 14 a request",
+    ),
+    "text alone": (b'{"prompt": "x", "modalities": ["TEXT"]}', 'modalities: got ["TEXT"]; must have "IMAGE" in it'),
+    "an empty prompt": (b'{"prompt": ""}', 'prompt: got ""; must not be empty: fill it in, or leave it out'),
+    "both id and key": (b'{"id": "a", "key": "b", "prompt": "x"}', 'key: is the same as "id": leave one of them out'),
     "too large a number": (b'{"prompt": "x", "temperature": 2.5}', "temperature: got 2.5; must be 2 or less"),
     "prompt and parts": (
         b'{"prompt": "x", "parts": [{"text": "y"}]}',
@@ -346,7 +367,7 @@ def test_all_errors_are_shown_up_to_fifty_and_the_rest_counted(
 def test_an_image_is_looked_at_once(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reference image of a thousand jobs is opened once, and a blank line or a BOM are no mistakes."""
+    """A reference image of a thousand jobs is opened once; a blank line, a BOM, or the line ends of Windows are no mistakes."""
     Path("in/a.png").write_bytes(png("x"))
     opened, open_ = [], Path.open
 
@@ -356,7 +377,7 @@ def test_an_image_is_looked_at_once(
 
     monkeypatch.setattr(Path, "open", noted)
     jobs = [orjson.dumps({"id": f"{number}", "prompt": "x", "images": ["in/a.png"]}) for number in range(1000)]
-    Path("jobs.jsonl").write_bytes(b"\xef\xbb\xbf\n" + lines(*jobs) + b"\n\n")
+    Path("jobs.jsonl").write_bytes(b"\xef\xbb\xbf\n" + lines(*jobs).replace(b"\n", b"\r\n") + b"\n\n")
     assert main(["plan", "jobs.jsonl", "--simulate"]) == 0
     assert "1,000 calls" in capsys.readouterr().out
     assert opened.count("a.png") == 1

@@ -265,9 +265,9 @@ class Transport:
             return self._failure(FailureKind.INPUT_CHANGED, upload.changed, may_be_billed=False)
         if words := shortage(error):
             return self._failure(FailureKind.STORAGE, words, may_be_billed=False)
-        detail = _words(error)
+        detail = _in_short(error)
         if not upload.has_started:
-            message = f"no connection to {self._base_url}: {_in_short(error) or detail}"
+            message = f"no connection to {self._base_url}: {detail}"
             return self._failure(FailureKind.UNREACHABLE, message, may_be_billed=False)
         if isinstance(error.__cause__, aiohttp.http_exceptions.DecompressSizeError):
             return self._failure(FailureKind.TOO_LARGE, f"the answer can't be unpacked: {detail}", may_be_billed=True)
@@ -309,11 +309,20 @@ def _words(error: Exception) -> str:
 
 
 def _in_short(error: Exception) -> str:
-    """Return the system's own words for why there is no connection; the library's name sockets and event loops."""
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return f"the name {error.host} is not known here, or there is no network"
-    number = error.errno if isinstance(error, OSError) else None
-    return os.strerror(number) if number is not None and number > 0 else ""
+    """Return the system's own words for what went wrong; the library's have sockets, event loops and classes of Python in them."""
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return f"the name {error.host} is not known here, or there is no network"
+        case aiohttp.ClientConnectorCertificateError():
+            return f"its certificate is not trusted here ({error.certificate_error})"
+        case aiohttp.ClientSSLError():
+            return "what answers there does not speak https"
+        case aiohttp.ClientPayloadError():
+            return re.sub(r": <\w+Error: .*>|\w+Error\(\d+, '(.*?)'\)", r"\1", _words(error))
+        case OSError(errno=int(number)) if number > 0:
+            return os.strerror(number)
+        case _:
+            return _words(error)
 
 
 @contextmanager

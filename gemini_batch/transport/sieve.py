@@ -22,6 +22,7 @@ from gemini_batch.records import FailureKind
 # Where an image's base64 stands: the keys of the nested objects, None for any item of an array.
 _PATH = (b"candidates", None, b"content", b"parts", None, b"inlineData", b"data")
 _CLOSER_OF = {b"{": b"}", b"[": b"]"}
+_WEB_PAGE = "the answer is a web page and no JSON: is a login or a proxy in the way, or is the address wrong?"
 _WHITESPACE = b" \t\n\r"
 _BOM = b"\xef\xbb\xbf"
 # A string that is short, plain and whole, nearly all but the images, with the comma before and the colon after it; or a single mark of
@@ -169,6 +170,8 @@ class Sieve:
         self._keep(chunk[pos:stop])
         if rest:
             if rest[:1] not in _CLOSER_OF:
+                if rest.startswith(b"<"):
+                    raise SieveError(_WEB_PAGE)
                 raise SieveError(f"the answer is neither a JSON object nor an array: it begins with {rest[:1]!r}")
             self._state = Sieve._in_structure
         return stop

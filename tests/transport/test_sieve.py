@@ -576,7 +576,7 @@ def test_bad_base64_is_malformed(data: bytes, size: int) -> None:
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (b"<html>busy</html>", "begins with b'<'"),
+        (b"<html>busy</html>", "is a web page and no JSON"),
         (b" 12", "begins with b'1'"),
         (b'"text"', "neither a JSON object nor an array"),
         (b"null", "neither a JSON object nor an array"),
