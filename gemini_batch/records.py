@@ -62,24 +62,32 @@ class Job(BaseModel):
     prompt: NonEmpty | None = Field(default=None, description="What to draw, or what to do with the images.")
     images: list[NonEmpty] = Field(
         default_factory=list,  # a default would be copied, deeply, for each line
-        description="Input images, sent before the prompt: paths relative to the manifest, or https:// URIs.",
+        description="Input images, sent before the prompt, at most 14: paths relative to the manifest, or https:// URIs.",
     )
     parts: Annotated[list[JobPart], Field(min_length=1)] | None = Field(
         default=None, description="In place of prompt and images: texts and images in any order."
     )
     request: dict[str, Any] | None = Field(
-        default=None, description="In place of all that: a GenerateContentRequest, sent as it stands."
+        default=None,
+        description="In place of all that: a GenerateContentRequest, sent as it stands, as in Google's Batch API.",
     )
     system: NonEmpty | None = Field(default=None, description="The system instruction.")
     aspect_ratio: AspectRatio | None = Field(
-        default=None, description="The picture's shape; the model's choice if absent."
+        default=None,
+        description="The picture's shape; the model's choice if absent. The last four are offered by some models.",
     )
-    image_size: ImageSize | None = Field(default=None, description="The picture's size; 1K if absent.")
+    image_size: ImageSize | None = Field(
+        default=None, description="The picture's size; 1K if absent. Each model offers some of these."
+    )
     modalities: Annotated[list[Modality], Field(min_length=1)] | None = Field(
         default=None, description='What to answer with; `["IMAGE"]` if absent.'
     )
-    seed: Annotated[int, Field(ge=SEED_MIN, le=SEED_MAX)] | None = Field(default=None, description="The model's seed.")
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(default=None, description="From 0 to 2.")
+    seed: Annotated[int, Field(ge=SEED_MIN, le=SEED_MAX)] | None = Field(
+        default=None, description="Passed on; the same seed need not give the same picture."
+    )
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
+        default=None, description="How freely the model draws; its own default if absent."
+    )
     model: NonEmpty | None = Field(default=None, description="The model's id; that of the run if absent.")
     variants: Annotated[int, Field(ge=1, le=MAX_VARIANTS)] = Field(
         default=1, description="How many calls to make of this job: `robot`, `robot.2`, `robot.3`."

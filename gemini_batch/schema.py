@@ -42,16 +42,22 @@ def job_schema() -> dict[str, Any]:
 
 def row_schema() -> dict[str, Any]:
     """Return the schema of one line of `results.jsonl`; a later version may add fields, so others are let through."""
-    schema = TypeAdapter(ResultRow).json_schema(mode="serialization")
+    return _headed("row", "A line of gemini_batch's results.jsonl", described(ResultRow))
+
+
+def described(kind: type) -> dict[str, Any]:
+    """Return the schema of a dataclass as it is written down, with what its docstring says of each field."""
+    schema = TypeAdapter(kind).json_schema(mode="serialization")
     for part in (schema, *schema["$defs"].values()):
-        summary, texts = documented(part["description"])
+        summary, texts = _documented(part.get("description"))
         part["description"] = _as_json(summary)
-        for name, text in texts.items():
-            part["properties"][name]["description"] = _as_json(text)
-    return _headed("row", "A line of gemini_batch's results.jsonl", schema)
+        for name, field in part.get("properties", {}).items():
+            if name in texts:
+                field["description"] = _as_json(texts[name])
+    return schema
 
 
-def documented(docstring: str | None) -> tuple[str, dict[str, str]]:
+def _documented(docstring: str | None) -> tuple[str, dict[str, str]]:
     """Return what a docstring says of a class, and of each field in its section "Attributes"."""
     summary, _, rest = inspect.cleandoc(docstring or "").partition("Attributes:")
     entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}\S.*)*)", rest, re.MULTILINE)

@@ -62,10 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("free", "pay-as-you-go", "unlimited"),
         help="whose limits to enforce (default: %(default)s)",
     )
-    quotas.add_argument(
-        "--rpm", type=int, metavar="N", help="requests a minute, in place of the tier's; 0 is `limit: 0`"
-    )
-    quotas.add_argument("--rpd", type=int, metavar="N", help="requests a day, in place of the tier's")
+    quotas.add_argument("--rpm", type=int, metavar="N", help="requests a minute; 0 is `limit: 0` (default: the tier's)")
+    quotas.add_argument("--rpd", type=int, metavar="N", help="requests a day (default: the tier's)")
     quotas.add_argument("--tpm", type=int, metavar="N", help="input tokens a minute; no limit by default")
     quotas.add_argument("--ipm", type=int, metavar="N", help="pictures a minute; no limit by default")
     quotas.add_argument(
@@ -96,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     answers = parser.add_argument_group("answers")
     answers.add_argument("--key", metavar="K", help="the one valid key; every key is by default")
     answers.add_argument(
-        "--latency", default="0.3", metavar="SECONDS", help="time to an answer, or `real` for the model's own (default: 0.3)"
+        "--latency", default="0.3", metavar="SECONDS", help="seconds to an answer, or `real` for the model's own (default: 0.3)"
     )  # fmt: skip
     answers.add_argument(
         "--pixels",

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

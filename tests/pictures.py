@@ -1,0 +1,93 @@
+"""`python -m tests.pictures jobs/pictures`: takes the README's pictures of a gallery, light and dark, of a run against the simulator.
+
+It needs Chromium on the PATH. The manifest is below; nothing else is made up.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from unittest.mock import patch
+
+import orjson
+from playwright.sync_api import sync_playwright
+
+from gemini_batch.cli import main as gemini_batch
+from gemini_batch.simulator import SimulatorConfig
+from tests.loopback import simulator
+
+JOBS = Path(__file__).parent.parent / "jobs"
+SIZE = {"width": 1280, "height": 860}
+MOST_BYTES = 150_000
+MANIFEST = (
+    {"id": "banner/mountains", "prompt": "A serene mountain landscape at sunset", "aspect_ratio": "16:9"},
+    {"id": "mascot/robot", "prompt": "A cute robot mascot waving, flat colours", "aspect_ratio": "1:1", "variants": 2},
+    {"id": "story/coffee", "prompt": "A cup of coffee on a windowsill, rain on the glass", "aspect_ratio": "9:16"},
+    {"id": "edit/rainbow", "prompt": "Add a rainbow in the sky", "images": ["inputs/lake.jpg"], "aspect_ratio": "4:3"},
+    {"id": "style/village", "prompt": "Transform this into Van Gogh's Starry Night style", "images": ["inputs/village.jpg"],
+     "modalities": ["TEXT", "IMAGE"]},
+    {"id": "group", "parts": [{"text": "A group photo of these people"}, {"image": "inputs/ada.png"}, {"image": "inputs/ben.png"},
+                              {"image": "inputs/cleo.png"}], "aspect_ratio": "16:9"},
+    {"id": "poster/jazz", "prompt": "A poster for a jazz night: a double bass, Friday 9 pm", "aspect_ratio": "3:4"},
+    {"id": "recipe/shakshuka", "prompt": "Shakshuka in an iron pan, seen from above", "aspect_ratio": "4:5"},
+    {"id": "product/chair", "prompt": "The armchair in a bright room", "images": ["inputs/armchair.png"]},
+    {"id": "scene/duel", "prompt": "A duel at dawn", "aspect_ratio": "3:2"},
+    {"id": "icons/leaf", "prompt": "A leaf as an app icon, soft shadow", "aspect_ratio": "1:1"},
+)  # fmt: skip
+FAULTS = """\
+[[rules]]
+fault = "image-safety"
+match = "duel"
+
+[[rules]]
+fault = "503"
+match = "app icon"
+"""
+
+
+def main() -> int:
+    """Run, write the gallery, and take its pictures; return the exit code."""
+    given = argparse.ArgumentParser(prog="python -m tests.pictures", description="Take pictures of a gallery.")
+    given.add_argument("into", type=Path, metavar="DIR", help="where gallery-light.jpg and gallery-dark.jpg go")
+    into: Path = given.parse_args().into
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        sys.exit("no Chromium on the PATH")
+    into.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        page = _gallery(Path(folder))
+        for scheme in ("light", "dark"):
+            _take(browser, page, scheme, into / f"gallery-{scheme}.jpg")
+    return 0
+
+
+def _gallery(folder: Path) -> str:
+    """Run the manifest, and return the address of its gallery."""
+    shutil.copytree(JOBS / "inputs", folder / "inputs")
+    manifest, faults = folder / "spring.jsonl", folder / "faults.toml"
+    manifest.write_bytes(b"".join(orjson.dumps(job) + b"\n" for job in MANIFEST))
+    faults.write_text(FAULTS)
+    environment = {"GEMINI_API_KEY": "any", "GEMINI_BATCH_STATE_DIR": str(folder / "state")}
+    with patch.dict(os.environ, environment), simulator(SimulatorConfig(tier="unlimited", faults=faults)) as server:
+        gemini_batch(["run", str(manifest), "--base-url", server.base_url, "--rpm", "6000", "--max-attempts", "1"])
+    gemini_batch(["gallery", str(folder / "spring.out")])
+    return (folder / "spring.out/gallery.html").as_uri()
+
+
+def _take(browser: str, page: str, scheme: str, into: Path) -> None:
+    with sync_playwright() as engine:
+        chromium = engine.chromium.launch(executable_path=browser, args=["--no-sandbox", "--headless"])
+        opened = chromium.new_context(viewport=SIZE, color_scheme=scheme).new_page()  # type: ignore[arg-type]  # it wants literals
+        opened.goto(page)
+        opened.wait_for_load_state("networkidle")
+        opened.screenshot(path=into, type="jpeg", quality=82)
+        chromium.close()
+    size_bytes = into.stat().st_size
+    if size_bytes > MOST_BYTES:
+        sys.exit(f"{into}: has {size_bytes:,} bytes; allowed: {MOST_BYTES:,}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

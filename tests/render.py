@@ -1,0 +1,175 @@
+"""`python -m tests.render README.md [--check]`: writes into the README what the code knows, so that it can't drift from it.
+
+What stands between `<!-- NAME: begin … -->` and `<!-- NAME: end -->` is made here: the help of every command, and a table for each of the
+manifest's fields, the rows', the summary's, and the exit codes.
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout, suppress
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from gemini_batch.cli.arguments import parser
+from gemini_batch.errors import ExitCode
+from gemini_batch.schema import described, job_schema, row_schema
+from gemini_batch.summary import Summary
+
+COLUMNS = "100"
+_KINDS = {"string": "text", "object": "an object", "boolean": "true or false"}
+
+
+def manifest() -> str:
+    """Return the table of a manifest line's fields."""
+    schema = job_schema()
+    fields = {name: field for name, field in schema["properties"].items() if name != "key"}
+    rows = [
+        (f"`{name}`" + (" or `key`" if name == "id" else ""), _kind(field, schema["$defs"]), field["description"])
+        for name, field in fields.items()
+    ]
+    return _table(("field", "is", ""), rows)
+
+
+def rows() -> str:
+    """Return the table of a row's fields."""
+    return _fields(row_schema())
+
+
+def summary() -> str:
+    """Return the tables of what `summary.json` has, one for each object in it."""
+    schema = described(Summary)
+    tables = [_fields(schema)]
+    for name, field in schema["properties"].items():
+        if nested := schema["$defs"].get(_of(field), {}).get("properties"):
+            tables.append(f"`{name}` has:\n\n" + _fields({"properties": nested, "$defs": schema["$defs"]}))
+    return "\n".join(tables)
+
+
+def exit_codes() -> str:
+    """Return the table of exit codes."""
+    return _table(("exit code", ""), [(str(code.value), code.words) for code in ExitCode])
+
+
+def help_texts() -> str:
+    """Return the help of every command, as a terminal of 100 columns shows it."""
+    texts = "\n\n".join(f"$ gemini-batch {' '.join(words)}\n{help_of(words)}" for words in _asked())
+    return f"<details>\n<summary>The help of every command</summary>\n\n```text\n{texts}\n```\n\n</details>\n"
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "manifest": manifest,
+    "rows": rows,
+    "summary": summary,
+    "exit codes": exit_codes,
+    "help": help_texts,
+}
+
+
+def rendered(text: str, names: tuple[str, ...] = tuple(BLOCKS)) -> str:
+    """Return the README with these blocks made anew.
+
+    Raises:
+        ValueError: A block has no place in it.
+    """
+    for name in names:
+        begin = f"<!-- {name}: begin; made by `python -m tests.render README.md` -->\n"
+        end = f"<!-- {name}: end -->\n"
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not (found and closed):
+            raise ValueError(f"has no place for {name!r}: {begin}{end}")
+        text = f"{before}{begin}\n{BLOCKS[name]()}\n{end}{after}"
+    return text
+
+
+def _asked() -> Iterator[list[str]]:
+    yield ["--help"]
+    for command in commands():
+        yield [command, "--help"]
+
+
+def commands() -> list[str]:
+    """Return the names of all commands, in the order of the help."""
+    return re.findall(r"^    ([a-z]+)", help_of(["--help"]).partition("\ncommands:\n")[2], re.MULTILINE)
+
+
+def help_of(words: list[str]) -> str:
+    """Return what a command line that asks for help prints, at a fixed width."""
+    with patch.dict(os.environ, {"COLUMNS": COLUMNS}), redirect_stdout(StringIO()) as shown, suppress(SystemExit):
+        parser().parse_args(words)
+    return shown.getvalue().rstrip()
+
+
+def _fields(schema: dict[str, Any]) -> str:
+    found = schema["properties"].items()
+    return _table(
+        ("field", "is", ""),
+        [(f"`{name}`", _kind(field, schema["$defs"]), field["description"]) for name, field in found],
+    )
+
+
+def _table(head: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *body]
+    return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in lines)
+
+
+def _kind(field: dict[str, Any], defs: dict[str, Any]) -> str:
+    """Return in words what a field may be; null, which counts as left out, is not named."""
+    ways = [_one(way, defs) for way in field.get("anyOf", [field]) if way.get("type") != "null"]
+    return " or ".join(ways)
+
+
+def _one(way: dict[str, Any], defs: dict[str, Any]) -> str:
+    match way:
+        case {"$ref": str(name)}:
+            return _one(defs[name.rpartition("/")[2]], defs)
+        case {"enum": list(values)}:
+            words = " ".join(f"`{value}`" for value in values)
+        case {"type": "array"}:
+            words = f"a list of {_one(way['items'], defs)}" if way.get("items") else "a list"
+        case {"type": "object", "properties": dict(names)}:
+            words = "{" + ", ".join(f"`{name}`" for name in names) + "}"
+        case {"type": "integer" | "number" as kind}:
+            words = ("a whole number" if kind == "integer" else "a number") + _range(way)
+        case _:
+            words = "a time" if way.get("format") == "date-time" else _KINDS.get(way.get("type", ""), "anything")
+    return words
+
+
+def _of(field: dict[str, Any]) -> str:
+    """Return the name of the object that a field is, or is a list of."""
+    ways = field.get("anyOf", [field])
+    return next(
+        (way.get("items", way).get("$ref", "").rpartition("/")[2] for way in ways if "$ref" in way.get("items", way)),
+        "",
+    )
+
+
+def _range(way: dict[str, Any]) -> str:
+    least, most = way.get("minimum"), way.get("maximum")
+    return "" if least is None or most is None else f" from {least:,} to {most:,}"
+
+
+def main() -> int:
+    """Render, or check; return the exit code."""
+    options = argparse.ArgumentParser(
+        prog="python -m tests.render", description="Write into a README what the code knows."
+    )
+    options.add_argument("readme", type=Path)
+    options.add_argument("--check", action="store_true", help="write nothing; exit 1 when it has drifted")
+    given = options.parse_args()
+    text = given.readme.read_text("utf-8")
+    made = rendered(text)
+    if given.check:
+        return int(made != text)
+    given.readme.write_text(made, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
