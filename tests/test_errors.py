@@ -211,7 +211,7 @@ ERRORS: dict[str, Met] = {
     "a tier without quota": stopped(
         "429-zero",
         5,
-        "this project's tier has no quota at all for the model, limit: 0 (generate_content_free_tier_requests); set up billing at "
+        "this project's tier has no quota for the model, limit: 0 (generate_content_free_tier_requests); set up billing at "
         "https://aistudio.google.com/apikey, or choose another by --model",
     ),
     "no money": stopped(

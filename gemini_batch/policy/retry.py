@@ -187,7 +187,7 @@ def _no_quota(error: ApiError) -> str:
     """Say in a sentence what the server says in a page, and twice; its "retry in 34 s" would not help either."""
     metrics = dict.fromkeys(violation.quota_metric.rpartition("/")[2] for violation in error.violations)
     named = f" ({', '.join(metrics)})" if metrics else ""
-    return f"this project's tier has no quota at all for the model, limit: 0{named}; set up billing at {KEYS}, or choose another by --model"
+    return f"this project's tier has no quota for the model, limit: 0{named}; set up billing at {KEYS}, or choose another by --model"
 
 
 def _no_model(error: ApiError) -> StopRun:
