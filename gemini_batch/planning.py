@@ -73,7 +73,7 @@ class Planned:
     def __init__(self, manifest: Manifest, planner: Planner, plan: Plan, past: Past, limits: Limits) -> None:
         self.plan = plan
         self.past = past
-        self.duration = _duration(plan, limits, planner.prices)
+        self.duration = _duration(plan, limits, planner.prices, manifest.name)
         self._manifest = manifest
         self._planner = planner
 
@@ -148,11 +148,11 @@ def price_table(config: Settings) -> prices.PriceTable:
         raise ConfigError(f"--config: {error}") from error
 
 
-def _duration(plan: Plan, limits: Limits, price_table: prices.PriceTable) -> Duration:
+def _duration(plan: Plan, limits: Limits, price_table: prices.PriceTable, source: str) -> Duration:
     """Return how long the quota takes for what is to be done; the models of a manifest have quotas of their own.
 
     Raises:
-        ConfigError: A call is larger than a limit.
+        ConfigError: A call is larger than a limit; the text names its line in `source`.
     """
     longest = Duration(0.0, 0, "")
     for model in {model for model, _ in plan.tallies}:
@@ -160,15 +160,17 @@ def _duration(plan: Plan, limits: Limits, price_table: prices.PriceTable) -> Dur
         calls = sum(tally.calls for tally in tallies.values()) or 1  # none, when all of them are reused
         tokens = sum(tally.input_tokens for tally in tallies.values())
         usd = sum(tally.cost_usd or 0.0 for tally in tallies.values())
+        where = source
         try:
             for size, tally in tallies.items():
+                where = f"{source}:{tally.largest_line}"
                 most = tally.largest_input_tokens
                 largest = prices.estimate_all(model, size, calls=1, input_tokens=most, prices=price_table)
                 check(limits, weights(largest))
             average = Weights(tokens=-(-tokens // calls), usd_micros=round(usd / calls * 1_000_000))
             longest = max(longest, duration(calls, average, limits), key=lambda each: (each.days, each.sending_s))
         except ValueError as error:
-            raise ConfigError(f"{model}: {error}; choose another tier, or smaller inputs") from error
+            raise ConfigError(f"{where}: {model}: {error}; choose another tier, or smaller inputs") from error
     return longest
 
 

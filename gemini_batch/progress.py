@@ -105,7 +105,7 @@ class Lines:
             yield f"  {row.id} (line {row.line:,}): {_outcome(row)}"
         wrong = sum(self._by_status[status] for status in _WRONG)
         if self._wrong and wrong > len(self._wrong):
-            yield f"  and {wrong - len(self._wrong):,} more, see error in results.jsonl"
+            yield f"  and {wrong - len(self._wrong):,} more: why is in their rows, in results.jsonl"
 
     def _finished(self, row: ResultRow) -> None:
         self._by_status[row.status] += 1

@@ -243,7 +243,7 @@ ERRORS: dict[str, Met] = {
     ),
     "a call above the tier's tokens": Met(
         3,
-        "gemini_batch: gemini-3-pro-image-preview: one call takes 2 tokens, and the limit is 1 token a minute: it can never be sent; "
+        "gemini_batch: jobs.jsonl:1: gemini-3-pro-image-preview: one call takes 2 tokens, and the limit is 1 token a minute: it can never be sent; "
         "choose another tier, or smaller inputs",
         f"{RUN} --tpm 1",
     ),
@@ -345,7 +345,7 @@ ERRORS: dict[str, Met] = {
     ),
     "https where there is none": Met(
         5,
-        "stopping: no connection to https://{address}: what answers there does not speak https, for 0 s\n"
+        "stopping: no connection to https://{address}: what answers there does not speak https as it should ({reason}), for 0 s\n"
         "run again to go on: python -m gemini_batch run jobs.jsonl --base-url https://{address} --quiet",
         "run jobs.jsonl --base-url https://{address} --quiet",
         around=no_patience,
@@ -426,6 +426,7 @@ def masked(said: str, address: str) -> str:
         (re.escape(address), "{address}"),
         (rf"process {os.getpid()}\b", "process {pid}"),
         (r"\d{4}-\d\d-\d\d \d\d:\d\d UTC( \(.*?\))?", "{time}"),
+        (r"as it should \([A-Z_]+\)", "as it should ({reason})"),
         (r"retry in [\d.]+s", "retry in {seconds}s"),
         (r"/\S*gemini_batch-bug-\w+\.txt", "{file}"),
     ):

@@ -373,7 +373,7 @@ def test_a_plan_of_reused_calls_alone_is_free() -> None:
     """Their model is known, in case that one must be sent after all, but nothing is to be paid, whatever its price."""
     line = job(prompt="x" * 40, model="gemini-9-image")
     planned = plan_of([line], Plan(PLANNER, lambda *_: Verdict.REUSED))
-    assert planned.tallies == {("gemini-9-image", "1K"): Tally(largest_input_tokens=10)}
+    assert planned.tallies == {("gemini-9-image", "1K"): Tally(largest_input_tokens=10, largest_line=1)}
     assert (planned.todo, planned.to_send, planned.total.cost_usd) == (1, 0, 0.0)
 
 
@@ -411,10 +411,10 @@ def test_plan_adds_up_by_model_and_size() -> None:
     ]
     planned = plan_of(jobs, Plan(PLANNER, lambda call_id, _: Verdict.DONE if call_id == "done" else Verdict.NEW))
     assert planned.tallies == {
-        (DEFAULT_MODEL, "1K"): Tally(4, 50, 4480, about(4 * 0.1344 + 50 * 2 / 1e6), 20),
-        (DEFAULT_MODEL, "4K"): Tally(1, 1, 2000, about(0.24 + 2 / 1e6), 1),
+        (DEFAULT_MODEL, "1K"): Tally(4, 50, 4480, about(4 * 0.1344 + 50 * 2 / 1e6), 20, 1),
+        (DEFAULT_MODEL, "4K"): Tally(1, 1, 2000, about(0.24 + 2 / 1e6), 1, 3),
     }
-    assert planned.total == Tally(5, 51, 6480, about(5 * 0.1344 + 0.1056 + 51 * 2 / 1e6), 20)
+    assert planned.total == Tally(5, 51, 6480, about(5 * 0.1344 + 0.1056 + 51 * 2 / 1e6), 20, 1)
 
 
 def test_one_unknown_price_makes_the_total_unknown() -> None:

@@ -35,6 +35,7 @@ class Tally:
         output_tokens: Of all of them.
         cost_usd: Of all of them; None when a price is unknown.
         largest_input_tokens: Of the largest one; it has to fit into the quota of a minute.
+        largest_line: The line of the manifest that has it.
     """
 
     calls: int = 0
@@ -42,15 +43,18 @@ class Tally:
     output_tokens: int = 0
     cost_usd: float | None = 0.0
     largest_input_tokens: int = 0
+    largest_line: int = 0
 
     def __add__(self, other: "Tally") -> "Tally":
+        largest = max(self, other, key=lambda tally: tally.largest_input_tokens)
         known = self.cost_usd is not None and other.cost_usd is not None
         return Tally(
             calls=self.calls + other.calls,
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             cost_usd=(self.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None,
-            largest_input_tokens=max(self.largest_input_tokens, other.largest_input_tokens),
+            largest_input_tokens=largest.largest_input_tokens,
+            largest_line=largest.largest_line,
         )
 
 
@@ -76,6 +80,7 @@ class _Group:
     calls: int = 0
     input_tokens: int = 0
     largest_input_tokens: int = 0
+    largest_line: int = 0
 
 
 class Plan:
@@ -122,7 +127,8 @@ class Plan:
                 group = self._groups[key] = _Group()
             group.calls += to_send
             group.input_tokens += to_send * tokens
-            group.largest_input_tokens = max(group.largest_input_tokens, tokens)
+            if tokens > group.largest_input_tokens:
+                group.largest_input_tokens, group.largest_line = tokens, line
 
     def _count_shrinking(self, request: Request, times: int) -> None:
         images = [part for part in request.parts if isinstance(part, InputImage) and part.max_pixels]
@@ -168,7 +174,7 @@ class Plan:
 
     def _tally(self, model: str, size: str, group: _Group) -> Tally:
         if not group.calls:
-            return Tally(largest_input_tokens=group.largest_input_tokens)
+            return Tally(largest_input_tokens=group.largest_input_tokens, largest_line=group.largest_line)
         expected = prices.estimate_all(
             model, size, calls=group.calls, input_tokens=group.input_tokens, prices=self._planner.prices
         )
@@ -178,6 +184,7 @@ class Plan:
             output_tokens=expected.output_tokens,
             cost_usd=expected.cost_usd,
             largest_input_tokens=group.largest_input_tokens,
+            largest_line=group.largest_line,
         )
 
     def pending(self) -> Iterator[tuple[int, int]]:

@@ -317,7 +317,8 @@ def _in_short(error: Exception) -> str:
         case aiohttp.ClientConnectorCertificateError():
             return f"its certificate is not trusted here ({error.certificate_error})"
         case aiohttp.ClientSSLError():
-            return "what answers there does not speak https"
+            reason = getattr(error.os_error, "reason", None)
+            return "what answers there does not speak https as it should" + (f" ({reason})" if reason else "")
         case aiohttp.ClientPayloadError():
             return re.sub(r": <\w+Error: .*>|\w+Error\(\d+, '(.*?)'\)", r"\1", _words(error))
         case OSError(errno=int(number)) if number > 0:
