@@ -2,7 +2,9 @@
 
 import ast
 import json
+import os
 import re
+import subprocess
 import sys
 import tomllib
 from importlib import resources
@@ -92,6 +94,26 @@ def test_every_example_of_a_config_file_is_one() -> None:
     first, second = (tomllib.loads(block) for block in blocks("toml"))
     assert tiers.limits_of("ours", first["tiers"]).requests_per_min == 150
     assert prices.built_in().merged(second["prices"]) != prices.built_in()
+
+
+@pytest.mark.loopback
+def test_the_example_in_python_runs(tmp_path: Path) -> None:
+    """The Python of the README runs as it stands: a run, and then the rows of what is not done yet."""
+    (code,) = blocks("python")
+    environment = os.environ | {"GEMINI_BATCH_STATE_DIR": str(tmp_path / "state")}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    first, *rows = done.stdout.splitlines()
+    assert (done.returncode, first) == (0, "{'succeeded': 1}"), done.stderr
+    assert [row.split()[1] for row in rows] == ["succeeded"] * 2
+    assert len(list((tmp_path / "robots.out/images").iterdir())) == 3
 
 
 def test_each_promise_names_a_test_that_exists() -> None:
