@@ -14,7 +14,7 @@ from gemini_batch.records import Limits, ResultRow, Status, Stop, StopReason
 from gemini_batch.summary import UNFINISHED, Summary, Totals
 
 # A run that was stopped so goes on by itself, the next time that it is started.
-_MENDED_BY_TIME = frozenset(
+MENDED_BY_TIME = frozenset(
     {
         StopReason.INTERRUPTED,
         StopReason.TERMINATED,
@@ -135,7 +135,7 @@ class Meter:
             tier=config.tier,
             endpoint=config.endpoint,
             exit_code=_exit_code(stops, by_status),
-            needs_person=_is_unfinished(self._by_status) or any(stop.reason not in _MENDED_BY_TIME for stop in stops),
+            needs_person=_is_unfinished(self._by_status) or any(stop.reason not in MENDED_BY_TIME for stop in stops),
             stops=[{"reason": stop.reason.value, "message": stop.message} for stop in stops],
             calls=len(plan),
             by_status=_named(by_status),

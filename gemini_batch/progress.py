@@ -18,8 +18,9 @@ from gemini_batch.events import (
     Stopping,
     Waiting,
 )
+from gemini_batch.meter import MENDED_BY_TIME
 from gemini_batch.records import ResultRow, Status, StopReason
-from gemini_batch.summary import Summary
+from gemini_batch.summary import UNFINISHED, Summary
 
 # Without a terminal: cron mails what is said, so one line a minute at the most.
 REPORT_EVERY_S = 60.0
@@ -27,16 +28,6 @@ REPORT_EVERY_S = 60.0
 SHOWN_REASONS = 5
 # Shorter waits are the pace of every run.
 WORTH_SAYING_S = 5.0
-
-_WRONG = (Status.REJECTED, Status.FAILED)
-# What no later run gets past by itself.
-_FOR_A_PERSON = {
-    StopReason.AUTH,
-    StopReason.PRECONDITION,
-    StopReason.MODEL,
-    StopReason.BILLING,
-    StopReason.NO_QUOTA,
-}
 
 
 class Lines:
@@ -61,7 +52,6 @@ class Lines:
         self._todo = 0
         self._by_status: Counter[Status] = Counter()
         self._cost_usd = 0.0
-        self._wrong: list[ResultRow] = []
 
     def observe(self, event: Event) -> None:
         """Say what is worth saying of an event."""
@@ -95,24 +85,15 @@ class Lines:
             return
         self._say(_end(summary), always=is_worry)
         if is_worry:
-            for words in self._reasons():
-                self._say(words, always=True)
+            if not self._is_terminal:
+                for words in _reasons(summary):
+                    self._say(words, always=True)
             self._say(_advice(summary, self._again), always=True)
-
-    def _reasons(self) -> Iterator[str]:
-        """Yield why calls failed or were rejected: a mail from cron is to say what is wrong, and not only how often."""
-        for row in self._wrong:
-            yield f"  {row.id} (line {row.line:,}): {_outcome(row)}"
-        wrong = sum(self._by_status[status] for status in _WRONG)
-        if self._wrong and wrong > len(self._wrong):
-            yield f"  and {wrong - len(self._wrong):,} more: why is in their rows, in results.jsonl"
 
     def _finished(self, row: ResultRow) -> None:
         self._by_status[row.status] += 1
         self._cost_usd += row.cost_usd or 0.0
         done = sum(self._by_status.values())
-        if row.status in _WRONG and not self._is_terminal and len(self._wrong) < SHOWN_REASONS:
-            self._wrong.append(row)
         if self._is_terminal:
             self._say(f"{done:,} of {self._todo:,}  {row.id}  {_outcome(row)}")
         elif self._steady_s() - self._said_s >= REPORT_EVERY_S:
@@ -180,8 +161,7 @@ def _outcome(row: ResultRow) -> str:
         how = f"reused from {row.reused_from.out}" if row.reused_from else span(row.latency_s)
         return f"succeeded  {row.images[0].path}  {how}  {usd(row.cost_usd)}"
     if row.error is not None:
-        code = f" ({row.error.http_status})" if row.error.http_status else ""
-        return f"{row.status}{code}: {row.error.message}"
+        return f"{row.status}  {row.error.message}"
     return f"{row.status}  {row.block_reason or row.finish_reason}"
 
 
@@ -214,9 +194,20 @@ def _end(summary: Summary) -> str:
     return " · ".join(parts)
 
 
-def _needs_a_person(summary: Summary) -> bool:
-    """Tell whether time alone mends nothing."""
-    return any(stop["reason"] in _FOR_A_PERSON for stop in summary.stops[:1])
+def _reasons(summary: Summary) -> Iterator[str]:
+    """Yield why calls failed or were rejected: a mail from cron is to say what is wrong, and not only how often."""
+    run = summary.this_run
+    for row in run.unfinished[:SHOWN_REASONS]:
+        yield f"  {row['id']} (line {row['line']:,}): {row['status']}: {row['message']}"
+    more = sum(run.by_status.get(status, 0) for status in UNFINISHED) - SHOWN_REASONS
+    if more > 0:
+        yield f"  and {more:,} more: why is in their rows, in results.jsonl"
+
+
+def _needs_mending(summary: Summary) -> bool:
+    """Tell whether running it again is in vain as things are; after an outage nobody knows."""
+    again = MENDED_BY_TIME | {StopReason.OUTAGE, StopReason.MANIFEST_CHANGED}
+    return any(stop["reason"] not in again for stop in summary.stops[:1])
 
 
 def _advice(summary: Summary, again: str) -> str:
@@ -226,7 +217,7 @@ def _advice(summary: Summary, again: str) -> str:
             if by_status.get(Status.FAILED):
                 return f"run again to send what failed: {again}"
             return f"edit the rejected lines and run again: {again}"
-        case ExitCode.REFUSED | ExitCode.STOPPED if _needs_a_person(summary):
+        case ExitCode.REFUSED | ExitCode.STOPPED if _needs_mending(summary):
             return f"mend that, then run: {again}"
         case _ if summary.run_again_at is not None:
             return f"run again after {at(summary.run_again_at)}: {again}"

@@ -359,19 +359,19 @@ ERRORS: dict[str, Met] = {
     ),
     "a redirect": Met(
         4,
-        "  robot (line 1): failed (307): the server sends on to another address, which is not followed, for the key would go there: the "
+        "  robot (line 1): failed: the server sends on to another address, which is not followed, for the key would go there: the "
         f"answer has no text\nrun again to send what failed: {AGAIN}",
         jobs=fault("redirect"),
     ),
     "a server that is overloaded": Met(
         4,
-        "  robot (line 1): failed (503): The model is overloaded. Please try again later.\n"
+        "  robot (line 1): failed: The model is overloaded. Please try again later.\n"
         f"run again to send what failed: {AGAIN}",
         jobs=fault("503"),
     ),
     "a job that the server refuses": Met(
         4,
-        "  robot (line 1): rejected (400): Unable to process input image. Please retry or report in "
+        "  robot (line 1): rejected: Unable to process input image. Please retry or report in "
         "https://developers.generativeai.google/guide/troubleshooting\n"
         f"edit the rejected lines and run again: {AGAIN}",
         jobs=fault("400-image"),
