@@ -169,12 +169,7 @@ def _api_error(answer: Answer) -> ApiError:
         body = body[0]
     error = body.get("error") if isinstance(body, dict) else None
     if not isinstance(error, dict):
-        message = _plain(answer.body)
-        if 300 <= answer.http_status < 400:
-            message = (
-                f"the server sends on to another address, which is not followed, for the key would go there: {message}"
-            )
-        return ApiError(answer.http_status, "", None, message, answer.retry_after_s)
+        return ApiError(answer.http_status, "", None, _plain(answer.body), answer.retry_after_s)
     message = _text(error.get("message")) or ""
     details = [detail for detail in _list(error.get("details")) if isinstance(detail, dict)]
     delays = [answer.retry_after_s, *_delays_s(message, details)]

@@ -359,8 +359,8 @@ ERRORS: dict[str, Met] = {
     ),
     "a redirect": Met(
         4,
-        "  robot (line 1): failed: the server sends on to another address, which is not followed, for the key would go there: the "
-        f"answer has no text\nrun again to send what failed: {AGAIN}",
+        "  robot (line 1): failed: redirects to localhost:{port}, and no redirect is followed, for it would take the key along; check "
+        f"--base-url\nrun again to send what failed: {AGAIN}",
         jobs=fault("redirect"),
     ),
     "a server that is overloaded": Met(
@@ -424,6 +424,7 @@ def masked(said: str, address: str) -> str:
     for found, name in (
         (re.escape(f"http://{address}"), "{server}"),
         (re.escape(address), "{address}"),
+        (rf"localhost:{address.rpartition(':')[2]}", "localhost:{port}"),
         (rf"process {os.getpid()}\b", "process {pid}"),
         (r"\d{4}-\d\d-\d\d \d\d:\d\d UTC( \(.*?\))?", "{time}"),
         (r"as it should \([A-Z_]+\)", "as it should ({reason})"),
