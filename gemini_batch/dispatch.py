@@ -7,12 +7,12 @@ closes the backlog; what is in flight drains and is written, because it is paid 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from typing import TypeAlias
 
 from gemini_batch.answer import judge
 from gemini_batch.backlog import Backlog, Turn
+from gemini_batch.clearance import Clearance, micros
 from gemini_batch.clock import Clock
 from gemini_batch.commit import Attempted, Committer
 from gemini_batch.errors import StorageError, shortage
@@ -21,22 +21,15 @@ from gemini_batch.events import (
     CallRetrying,
     CallSent,
     CallUnanswered,
-    LittleRoom,
     Observer,
     Stopping,
-    Waiting,
 )
-from gemini_batch.free_space import FreeSpace
 from gemini_batch.inflight import InFlightLog
-from gemini_batch.outage import Outage
-from gemini_batch.plan import image_size
 from gemini_batch.policy import models, retry
-from gemini_batch.policy.budget import Budget, Held
 from gemini_batch.policy.flow import Flow
 from gemini_batch.policy.wording import unknown
-from gemini_batch.quota.bounds import Weights
 from gemini_batch.quota.gate import Gate
-from gemini_batch.quota.ledger import DayClosed, Grant
+from gemini_batch.quota.ledger import Grant
 from gemini_batch.records import (
     Answer,
     ApiError,
@@ -55,9 +48,6 @@ from gemini_batch.transport.interactive import Transport
 
 # With no connection to be had for so long, the run ends; the next one goes on.
 OUTAGE_S = 120.0
-# A day that ends so soon is waited for: around midnight a call has to fit two dates.
-MIDNIGHT_S = 60.0
-LEAST_WAIT_S = 1.0
 
 
 Prepare: TypeAlias = Callable[[Call, int], Awaitable[Call | None]]
@@ -98,20 +88,23 @@ class Dispatcher:
         self._committer = committer
         self._in_flight_log = in_flight_log
         self._max_attempts = max_attempts
-        self._waits_for_reset = waits_for_reset
         self._clock = clock
         self._observe = observe
         self._prepare = prepare
         self._skip_uncertain = skip_uncertain
-        self._free_space = FreeSpace(store.out, clock.steady_s)
         self._backlog = Backlog(clock)
         self._flow = Flow(1)
-        self._budget = Budget(max_cost_usd)
-        self._money_back = asyncio.Event()
-        self._closed = asyncio.Event()
-        self._open_models: set[str] = set()
-        self._outage = Outage()
-        self._has_little_room = False
+        self._clearance = Clearance(
+            gate,
+            store,
+            clock,
+            observe,
+            stop=self.stop,
+            day_closed=self._day_closed,
+            max_cost_usd=max_cost_usd,
+            waits_for_reset=waits_for_reset,
+        )
+        self._outage = self._clearance.outage
         self._bug: Exception | None = None
         self.stops: list[Stop] = []
         self.in_flight = 0
@@ -126,7 +119,7 @@ class Dispatcher:
 
         Cancellation: what is in flight may have been billed and is lost; all that was answered is written and made durable.
         """
-        self._open_models = set(models)
+        self._clearance.open(models)
         self._flow = Flow(concurrency)
         self._backlog.fill(calls, self._flow)
         try:
@@ -148,11 +141,16 @@ class Dispatcher:
             self.stops.append(stop)
             self._observe(Stopping(stop, self.in_flight))
 
+    def _day_closed(self, stop: Stop, model: str) -> None:
+        """Send nothing more of a model; with `""`, of any."""
+        self.stops.append(stop)
+        self._observe(Stopping(stop, self.in_flight, model))
+        if not model:
+            self._close()
+
     def _close(self) -> None:
         self._backlog.close()
-        self._closed.set()
-        self._money_back.set()
-        self._outage.over()  # who waits for it to end has nothing to wait for
+        self._clearance.close()
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         """Let a disk that fails, or a bug, end the run, but never what others have in flight: that is paid for."""
@@ -187,106 +185,28 @@ class Dispatcher:
         ready = await self._ready(turn)  # its images can be sent
         if ready is None:
             return
-        held = await self._afford(ready.call)  # the run can pay for it
-        if held is None:
-            return
-        spent_usd = 0.0
-        try:
-            spent_usd = await self._exchange(ready)
-        finally:
-            self._budget.settle(held, spent_usd)
-            self._money_back.set()
+        async with self._clearance.leave(
+            ready.call
+        ) as leave:  # there is money, room, a server, and the quota says: now
+            if leave is None:
+                return
+            attempted, outcome = await self._send(ready)  # an answer that arrived has its row
+            leave.spent_usd = _spent_usd(ready.call.estimate, outcome)
+            if isinstance(outcome, ResultRow):
+                await self._settle(leave.grant, outcome)
+            else:
+                await self._follow(ready, leave.grant, attempted, outcome)
         await self._committer.room()  # and is durable soon
-
-    async def _exchange(self, turn: Turn) -> float:
-        """Send a call and write down what came of it; return what it cost, or may have cost, in USD."""
-        sent = await self._sent(turn)  # an answer that arrived has its row
-        if sent is None:
-            return 0.0
-        grant, attempted, outcome = sent
-        if isinstance(outcome, ResultRow):
-            await self._settle(grant, outcome)
-        else:
-            await self._follow(turn, grant, attempted, outcome)
-        return _spent_usd(turn.call.estimate, outcome)
 
     async def _ready(self, turn: Turn) -> Turn | None:
         """Return the call as it is to be sent; None when its row is written without."""
-        if turn.call.request.model not in self._open_models:
+        if not self._clearance.is_open(turn.call.request.model):
             return turn
         call = await self._prepare(turn.call, turn.attempt)
         if call is None:
             await self._committer.room()
             return None
         return turn if call is turn.call else replace(turn, call=call)
-
-    async def _afford(self, call: Call) -> Held | None:
-        """Return the money that is set aside for a call; None when the budget is used up, or the run has stopped.
-
-        While others are in flight some of theirs may come back.
-        """
-        while not self._closed.is_set():
-            if (held := self._budget.hold(call.estimate)) is not None:
-                return held
-            if not self._budget.is_held:
-                self.stop(_used_up(self._budget, call.estimate))
-                return None
-            self._money_back.clear()
-            await self._money_back.wait()
-        return None
-
-    async def _sent(self, turn: Turn) -> tuple[Grant, Attempted, ResultRow | ApiError | Failure] | None:
-        """Send a call when the disk has room for its answer and the quota says "now"; None when it is left for another run."""
-        size = image_size(turn.call.request)
-        while await self._room(size):
-            try:
-                grant = await self._acquire(turn.call)
-                if grant is None:
-                    return None
-                if not self._free_space.has_shrunk():
-                    return grant, *await self._send(turn)
-                await self._gate.give_back(turn.call.request.model, grant)
-            finally:
-                self._free_space.release(size)
-        return None
-
-    async def _room(self, size: str) -> bool:
-        """Set room aside for an answer; where there is little, fewer are in flight. False when the call is left for another run."""
-        while no_room := self._free_space.reserve(size):
-            if not self._free_space.is_promised:
-                self.stop(Stop(StopReason.STORAGE, no_room))
-                return False
-            if not self._has_little_room:
-                self._has_little_room = True
-                self._observe(LittleRoom(str(self._store.out)))
-            await self._free_space.freed()
-            if self._closed.is_set():
-                return False
-        return True
-
-    async def _acquire(self, call: Call) -> Grant | None:
-        """Return leave to send at once; None when the call is left for another run."""
-        model = call.request.model
-        if model not in self._open_models:
-            await asyncio.sleep(0)  # there may be a million of them: let the others have their turn
-            return None
-        while True:
-            await self._outage.turn(call.id, self._closed)
-            grant = await self._gate.acquire(model, weights(call.estimate), self._closed)
-            if isinstance(grant, Grant) and not self._outage.lets(call.id):  # it began while this one waited
-                await self._gate.give_back(model, grant)
-                continue
-            if not isinstance(grant, DayClosed):
-                return grant
-            wait_s = (grant.until - self._clock.utc()).total_seconds()
-            # Far in the past: the ledger does not believe this wall clock. Waiting for it would be no wait at all.
-            if not self._waits_for_reset and abs(wait_s) > MIDNIGHT_S:
-                self._close_model(model, grant)
-                return None
-            self._observe(Waiting(model, wait_s, grant.why))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(wait_s, LEAST_WAIT_S)):
-                    await self._closed.wait()
 
     async def _send(self, turn: Turn) -> tuple[Attempted, ResultRow | ApiError | Failure]:
         """Send a call once; the row of a reply is written without an await after its last byte."""
@@ -327,7 +247,7 @@ class Dispatcher:
         self._outage.over()
         self._flow.succeeded()
         tokens = row.usage.prompt_tokens if row.usage else None
-        usd_micros = None if row.cost_usd is None else _micros(row.cost_usd)
+        usd_micros = None if row.cost_usd is None else micros(row.cost_usd)
         await self._gate.settle(row.model, grant, tokens=tokens, usd_micros=usd_micros)
 
     # --- without a reply ----------------------------------------------------------------------------------------------
@@ -389,17 +309,6 @@ class Dispatcher:
         self._observe(CallRetrying(turn.call.id, turn.attempt, wait_s, error.message, may_be_billed, error.name))
         self._backlog.later(Turn(turn.call, attempt), self._clock.steady_s() + wait_s)
 
-    def _close_model(self, model: str, closed: DayClosed) -> None:
-        """Send nothing more of a model; other models of the manifest go on."""
-        if model not in self._open_models:
-            return  # another worker was told before
-        self._open_models.discard(model)
-        stop = Stop(StopReason.DAY_CLOSED, f"today's quota of {model} is used up ({closed.why})", closed.until)
-        self.stops.append(stop)
-        self._observe(Stopping(stop, self.in_flight, model if self._open_models else ""))
-        if not self._open_models:
-            self._close()
-
 
 def _with_successor(stop: Stop, model: str) -> Stop:
     """Add to "no such model" the one that Google announced in its place, or those that are known."""
@@ -408,15 +317,6 @@ def _with_successor(stop: Stop, model: str) -> Stop:
     named = models.successor(model)
     advice = f"its announced successor: --model {named}" if named else unknown(model, models.known())
     return replace(stop, message=retry.advised(stop.message, advice))
-
-
-def _used_up(budget: Budget, estimate: Estimate) -> Stop:
-    most, left = budget.max_usd or 0.0, (budget.max_usd or 0.0) - budget.spent_usd
-    message = (
-        f"the budget of ${most:,.2f} has ${left:,.3f} left, and the next call may cost up to ${budget.most_usd(estimate):,.3f}: "
-        "--max-cost sets what a run may cost"
-    )
-    return Stop(StopReason.BUDGET, message)
 
 
 def _spent_usd(estimate: Estimate, outcome: ResultRow | ApiError | Failure) -> float:
@@ -429,12 +329,3 @@ def _spent_usd(estimate: Estimate, outcome: ResultRow | ApiError | Failure) -> f
 
 def _never_left(error: ApiError | Failure) -> bool:
     return isinstance(error, Failure) and error.kind is FailureKind.UNREACHABLE
-
-
-def weights(estimate: Estimate) -> Weights:
-    """Return what a call is expected to take of the quota; an unknown price takes no dollars."""
-    return Weights(tokens=estimate.input_tokens, usd_micros=_micros(estimate.cost_usd or 0.0))
-
-
-def _micros(usd: float) -> int:
-    return round(usd * 1_000_000)

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gemini_batch import results
+from gemini_batch.clearance import weights
 from gemini_batch.config import Settings
-from gemini_batch.dispatch import weights
 from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.fingerprints import fingerprint
 from gemini_batch.inputs import Inputs

@@ -103,7 +103,7 @@ class Network:
         """Return the server's time."""
         return self.clock.utc()
 
-    async def send(self, call: Call, incoming: IncomingParts) -> Sent:
+    async def send(self, call: Call, incoming: IncomingParts, _on_connected: Callable[[], object]) -> Sent:
         """Send a call and wait for its answer."""
         sent_at, sent_s = self.clock.utc(), self.clock.steady_s()
         answer = (await self.google.answer(call, self.clock)).answer(call, incoming)

@@ -1,0 +1,221 @@
+"""What a call waits for before it is sent: money for it, room for its answer, a server that is there, and the quota's "now"."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from gemini_batch.clock import Clock
+from gemini_batch.events import LittleRoom, Observer, Waiting
+from gemini_batch.free_space import FreeSpace
+from gemini_batch.outage import Outage
+from gemini_batch.plan import image_size
+from gemini_batch.policy.budget import Budget, Held
+from gemini_batch.quota.bounds import Weights
+from gemini_batch.quota.gate import Gate
+from gemini_batch.quota.ledger import DayClosed, Grant
+from gemini_batch.records import Call, Estimate, Stop, StopReason
+from gemini_batch.store import Store
+
+# A day that ends so soon is waited for: around midnight a call has to fit two dates.
+MIDNIGHT_S = 60.0
+LEAST_WAIT_S = 1.0
+
+
+@dataclass(slots=True)
+class Leave:
+    """Leave to send one call at once; whoever sends it notes what it cost, or may have cost."""
+
+    grant: Grant
+    spent_usd: float = 0.0
+
+
+class Clearance:
+    """Gives calls leave to be sent; the order is that of what costs least to hold while waiting for the next.
+
+    Attributes:
+        outage: Whether the server can't be reached; whoever sends says what it met.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        store: Store,
+        clock: Clock,
+        observe: Observer,
+        *,
+        stop: Callable[[Stop], None],
+        day_closed: Callable[[Stop, str], None],
+        max_cost_usd: float | None = None,
+        waits_for_reset: bool = False,
+    ) -> None:
+        """Make it for one run.
+
+        Args:
+            gate: Of the quota.
+            store: The answers' disk.
+            clock: For waiting.
+            observe: Told what is waited for.
+            stop: Told what ends the run.
+            day_closed: Told whose day is over: a model's id, or "" when nothing is left that could be sent.
+            max_cost_usd: Most that the run may cost; None is no limit.
+            waits_for_reset: Whether a day that is used up is waited through.
+        """
+        self.outage = Outage()
+        self._gate = gate
+        self._out = str(store.out)
+        self._clock = clock
+        self._observe = observe
+        self._stop = stop
+        self._day_closed = day_closed
+        self._waits_for_reset = waits_for_reset
+        self._budget = Budget(max_cost_usd)
+        self._money_back = asyncio.Event()
+        self._free_space = FreeSpace(store.out, clock.steady_s)
+        self._has_little_room = False
+        self._closed = asyncio.Event()
+        self._open_models: set[str] = set()
+
+    def open(self, models: Iterable[str]) -> None:
+        """Let calls of these models be sent."""
+        self._open_models = set(models)
+
+    def close(self) -> None:
+        """Give no more leave; who waits for it goes without."""
+        self._closed.set()
+        self._money_back.set()
+        self.outage.over()  # who waits for it to end has nothing to wait for
+
+    def is_open(self, model: str) -> bool:
+        """Return whether calls of a model may still be sent in this run."""
+        return model in self._open_models
+
+    @asynccontextmanager
+    async def leave(self, call: Call) -> AsyncIterator[Leave | None]:
+        """Wait for leave to send a call; None when it is left for another run. What was held for it is given back at the end of the block.
+
+        Cancellation: safe; nothing stays held.
+
+        Raises:
+            OSError: The output folder is gone.
+            StorageError: The ledger can't be used.
+        """
+        if not self.is_open(call.request.model):
+            await asyncio.sleep(0)  # there may be a million of them: let the others have their turn
+            yield None
+            return
+        held = await self._afford(call.estimate)
+        if held is None:
+            yield None
+            return
+        spent_usd = 0.0
+        try:
+            size = image_size(call.request)
+            grant = await self._granted(call, size)
+            if grant is None:
+                yield None
+                return
+            leave = Leave(grant)
+            try:
+                yield leave
+            finally:
+                spent_usd = leave.spent_usd
+                self._free_space.release(size)
+        finally:
+            self._budget.settle(held, spent_usd)
+            self._money_back.set()
+
+    # --- money --------------------------------------------------------------------------------------------------------
+
+    async def _afford(self, estimate: Estimate) -> Held | None:
+        """Return the money that is set aside for a call; while others are in flight some of theirs may come back."""
+        while not self._closed.is_set():
+            if (held := self._budget.hold(estimate)) is not None:
+                return held
+            if not self._budget.is_held:
+                self._stop(_used_up(self._budget, estimate))
+                return None
+            self._money_back.clear()
+            await self._money_back.wait()
+        return None
+
+    # --- room ---------------------------------------------------------------------------------------------------------
+
+    async def _granted(self, call: Call, size: str) -> Grant | None:
+        """Return a grant that holds now, with room set aside for the answer; None, and no room, when the call is left for another run."""
+        while await self._room(size):
+            is_set_aside = False
+            try:
+                grant = await self._acquire(call)
+                is_set_aside = grant is not None and not self._free_space.has_shrunk()
+            finally:
+                if not is_set_aside:
+                    self._free_space.release(size)
+            if grant is None or is_set_aside:
+                return grant
+            await self._gate.give_back(call.request.model, grant)
+        return None
+
+    async def _room(self, size: str) -> bool:
+        """Set room aside for an answer; where there is little, fewer are in flight. False when the call is left for another run."""
+        while no_room := self._free_space.reserve(size):
+            if not self._free_space.is_promised:
+                self._stop(Stop(StopReason.STORAGE, no_room))
+                return False
+            if not self._has_little_room:
+                self._has_little_room = True
+                self._observe(LittleRoom(self._out))
+            await self._free_space.freed()
+            if self._closed.is_set():
+                return False
+        return True
+
+    # --- quota --------------------------------------------------------------------------------------------------------
+
+    async def _acquire(self, call: Call) -> Grant | None:
+        """Return leave of the quota to send at once; None when the call is left for another run."""
+        model = call.request.model
+        while True:
+            await self.outage.turn(call.id, self._closed)
+            grant = await self._gate.acquire(model, weights(call.estimate), self._closed)
+            if isinstance(grant, Grant) and not self.outage.lets(call.id):  # it began while this one waited
+                await self._gate.give_back(model, grant)
+                continue
+            if not isinstance(grant, DayClosed):
+                return grant
+            wait_s = (grant.until - self._clock.utc()).total_seconds()
+            # Far in the past: the ledger does not believe this wall clock. Waiting for it would be no wait at all.
+            if not self._waits_for_reset and abs(wait_s) > MIDNIGHT_S:
+                self._close_model(model, grant)
+                return None
+            self._observe(Waiting(model, wait_s, grant.why))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(wait_s, LEAST_WAIT_S)):
+                    await self._closed.wait()
+
+    def _close_model(self, model: str, closed: DayClosed) -> None:
+        """Send nothing more of a model; other models of the manifest go on."""
+        if model not in self._open_models:
+            return  # another call was told before
+        self._open_models.discard(model)
+        stop = Stop(StopReason.DAY_CLOSED, f"today's quota of {model} is used up ({closed.why})", closed.until)
+        self._day_closed(stop, model if self._open_models else "")
+
+
+def weights(estimate: Estimate) -> Weights:
+    """Return what a call is expected to take of the quota; an unknown price takes no dollars."""
+    return Weights(tokens=estimate.input_tokens, usd_micros=micros(estimate.cost_usd or 0.0))
+
+
+def micros(usd: float) -> int:
+    """Return dollars in millionths."""
+    return round(usd * 1_000_000)
+
+
+def _used_up(budget: Budget, estimate: Estimate) -> Stop:
+    most, left = budget.max_usd or 0.0, (budget.max_usd or 0.0) - budget.spent_usd
+    message = (
+        f"the budget of ${most:,.2f} has ${left:,.3f} left, and the next call may cost up to ${budget.most_usd(estimate):,.3f}: "
+        "--max-cost sets what a run may cost"
+    )
+    return Stop(StopReason.BUDGET, message)
