@@ -251,7 +251,7 @@ def _contents() -> dict[str, Case]:
     return {
         # Not an answer.
         "html": bad(
-            b"<html><script>alert(1)</script>Sign in</html>", "neither a JSON object nor", "Content-Type: text/html"
+            b"<html><script>alert(1)</script>Sign in</html>", "is a web page and no JSON", "Content-Type: text/html"
         ),
         "empty": bad(b"", "breaks off after 0 bytes"),
         "null": bad(b"null", "neither a JSON object nor an array"),
