@@ -158,7 +158,10 @@ class Engine:
 
     async def __call__(self, scenario: Scenario) -> None:
         from gemini_batch.config import Settings
-        from gemini_batch.progress import Lines
+        from gemini_batch.progress.lines import Lines
+        from gemini_batch.progress.outlet import Outlet
+        from gemini_batch.progress.tally import Tally
+        from gemini_batch.progress.view import About
 
         folder = Path(scenario["folder"])
         os.environ["GEMINI_BATCH_STATE_DIR"] = str(folder / "state")
@@ -173,7 +176,8 @@ class Engine:
             api_key="none",
             concurrency=scenario["in_flight"],
         )
-        say = Lines("jobs.jsonl", is_terminal=False, is_quiet=True, again="").observe
+        out = Outlet[str](lambda _lines: None, left_out=str)
+        say = Lines(About("jobs.jsonl", "", is_quiet=True), Tally(self._limits), out).observe
         with self._engine.prepared(manifest, folder / "out", config, say, self._ledger(self._limits)) as run:
             summary = await run.send(scenario["url"])
         if summary.exit_code:

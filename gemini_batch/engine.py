@@ -22,7 +22,7 @@ from gemini_batch.events import CallFinished, Event, Observer, Repaired, RunStar
 from gemini_batch.inputs import Shrinker
 from gemini_batch.meter import Meter
 from gemini_batch.plan import Verdict
-from gemini_batch.planning import Planned, planned, price_table
+from gemini_batch.planning import Planned, loads, planned, price_table
 from gemini_batch.prepare import Preparation
 from gemini_batch.quota.gate import Gate, Ledger
 from gemini_batch.quota.ledger import Used
@@ -159,6 +159,28 @@ class Run:
         else:
             self._dispatcher.stop(stop)
 
+    @property
+    def in_flight(self) -> int:
+        """Requests that were sent and not yet answered."""
+        return self._dispatcher.in_flight if self._dispatcher else 0
+
+    async def used(self, clock: Clock | None = None) -> dict[str, tuple[Used, ...]]:
+        """Return what counts against each limit of each model now, by all runs that share the quota; for whoever looks on.
+
+        Cancellation: safe; nothing changes.
+
+        Raises:
+            StorageError: The ledger can't be read.
+        """
+        clock = clock or Clock()
+        models = {model for model, _ in self.planned.plan.tallies}
+
+        def ask() -> dict[str, tuple[Used, ...]]:
+            now_s, utc = clock.steady_s(), clock.utc()
+            return {model: self._ledger.used(model, now_s, utc) for model in sorted(models)}
+
+        return await clock.run_blocking(ask) if self._ledger.blocks else ask()
+
     async def send(self, base_url: str, clock: Clock | None = None) -> Summary:
         """Send what is left to be done, and write `summary.json`.
 
@@ -207,6 +229,7 @@ class Run:
             bound_by=time.bound_by,
             out=str(self._out),
             tier=self._config.tier,
+            loads=loads(plan),
         )
 
     def _conclude(self, started_at: datetime) -> Summary:

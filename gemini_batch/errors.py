@@ -135,10 +135,14 @@ def shortage(error: BaseException) -> str:
     """Return in a sentence what this machine has too little of; "" for an error, alone or among others, that says something else."""
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(shortage, error.exceptions)), "")
-    # Python has no class of its own for "no thread".
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error)):
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _SHORT_OF.get(type(error), ())):
         return OUT_OF_MEMORY
     return _SHORTAGES.get(getattr(error, "errno", None) or 0, "")
 
 
+# Python has no class of its own for "no thread", nor for a library that finds no room.
+_SHORT_OF: dict[type[BaseException], tuple[str, ...]] = {
+    RuntimeError: ("start new thread",),
+    ImportError: ("failed to map segment", "annot allocate memory"),
+}
 _SHORTAGES = {errno.ENOMEM: OUT_OF_MEMORY, errno.EMFILE: TOO_MANY_FILES, errno.ENFILE: TOO_MANY_FILES}

@@ -1,6 +1,6 @@
 """What a run tells while it goes on; the engine emits, whoever watches decides what to show."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -12,6 +12,21 @@ class Repaired:
     """Something that an earlier, killed run left behind was put right."""
 
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Calls of one model that are to be sent, as the plan has them.
+
+    Attributes:
+        calls: How many.
+        input_tokens: Of all of them.
+        cost_usd: Of all of them, at list price; None when the price is unknown.
+    """
+
+    calls: int
+    input_tokens: int
+    cost_usd: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +44,7 @@ class RunStarted:
         bound_by: The limit that takes the longest; "" when there is none.
         out: The output folder.
         tier: The tier's name.
+        loads: What is to be sent of each model.
     """
 
     todo: int
@@ -41,6 +57,7 @@ class RunStarted:
     bound_by: str
     out: str
     tier: str
+    loads: Mapping[str, Load]
 
 
 @dataclass(frozen=True, slots=True)

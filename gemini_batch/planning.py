@@ -9,10 +9,11 @@ from gemini_batch import results
 from gemini_batch.clearance import weights
 from gemini_batch.config import Settings
 from gemini_batch.errors import ConfigError, StorageError
+from gemini_batch.events import Load
 from gemini_batch.fingerprints import fingerprint
 from gemini_batch.inputs import Inputs
 from gemini_batch.manifest import Manifest
-from gemini_batch.plan import JobError, Plan, Planner, Verdict
+from gemini_batch.plan import JobError, Plan, Planner, Tally, Verdict
 from gemini_batch.policy import prices
 from gemini_batch.quota.bounds import Duration, Weights, check, duration
 from gemini_batch.records import Call, Limits, ResultRow, Status, Stop, StopReason
@@ -148,6 +149,20 @@ def price_table(config: Settings) -> prices.PriceTable:
         raise ConfigError(f"--config: {error}") from error
 
 
+def loads(plan: Plan) -> dict[str, Load]:
+    """Return what is to be sent of each model, all sizes together."""
+    totals: dict[str, Tally] = {}
+    for (model, _), tally in plan.tallies.items():
+        totals[model] = totals.get(model, Tally()) + tally
+    return {model: Load(total.calls, total.input_tokens, total.cost_usd) for model, total in totals.items()}
+
+
+def average(load: Load) -> Weights:
+    """Return what an average call of a load takes of the quota; an unknown price takes no dollars."""
+    calls = load.calls or 1
+    return Weights(tokens=-(-load.input_tokens // calls), usd_micros=round((load.cost_usd or 0.0) / calls * 1_000_000))
+
+
 def _duration(plan: Plan, limits: Limits, price_table: prices.PriceTable, source: str) -> Duration:
     """Return how long the quota takes for what is to be done; the models of a manifest have quotas of their own.
 
@@ -155,20 +170,16 @@ def _duration(plan: Plan, limits: Limits, price_table: prices.PriceTable, source
         ConfigError: A call is larger than a limit; the text names its line in `source`.
     """
     longest = Duration(0.0, 0, "")
-    for model in {model for model, _ in plan.tallies}:
-        tallies = {size: tally for (of, size), tally in plan.tallies.items() if of == model}
-        calls = sum(tally.calls for tally in tallies.values()) or 1  # none, when all of them are reused
-        tokens = sum(tally.input_tokens for tally in tallies.values())
-        usd = sum(tally.cost_usd or 0.0 for tally in tallies.values())
+    for model, load in loads(plan).items():
         where = source
         try:
-            for size, tally in tallies.items():
+            for size, tally in ((size, tally) for (of, size), tally in plan.tallies.items() if of == model):
                 where = f"{source}:{tally.largest_line}"
                 most = tally.largest_input_tokens
                 largest = prices.estimate_all(model, size, calls=1, input_tokens=most, prices=price_table)
                 check(limits, weights(largest))
-            average = Weights(tokens=-(-tokens // calls), usd_micros=round(usd / calls * 1_000_000))
-            longest = max(longest, duration(calls, average, limits), key=lambda each: (each.days, each.sending_s))
+            time = duration(load.calls or 1, average(load), limits)  # no calls, when all of them are reused
+            longest = max(longest, time, key=lambda each: (each.days, each.sending_s))
         except ValueError as error:
             raise ConfigError(f"{where}: {model}: {error}; choose another tier, or smaller inputs") from error
     return longest

@@ -444,11 +444,11 @@ def test_the_second_signal_abandons_and_the_next_run_names_what_may_be_billed(tm
         first_line(process)
         wait_for_requests(server, 1)
         process.send_signal(signal.SIGINT)
-        assert "finishing 1 calls" in first_line(process)
+        assert first_line(process) == "finishing 1 call already paid for; press again to abandon it\n"
         process.send_signal(signal.SIGINT)
         words = process.communicate(timeout=20)[1]
         assert process.returncode == 130
-        assert "1 more requests gave nothing and may have been billed" in words
+        assert "1 more request gave nothing and may have been billed" in words
 
 
 def test_a_second_run_on_one_folder_is_told_so(tmp_path: Path) -> None:

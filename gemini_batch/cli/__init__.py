@@ -41,37 +41,56 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.argv = arguments
     if getattr(options, "json", False):
         streams.print_utf8()
+    is_json = getattr(options, "log_format", "text") == "json"
     try:
         return int(options.command(options))
     except GeminiBatchError as error:
-        return _fail(error.exit_code, str(error))
+        return _fail(error.exit_code, str(error), is_json=is_json)
     except KeyboardInterrupt:
-        return _fail(ExitCode.INTERRUPTED, "interrupted; nothing was sent")
+        return _fail(ExitCode.INTERRUPTED, "interrupted; nothing was sent", is_json=is_json)
     except BrokenPipeError:
         return ExitCode.DONE  # whoever read our output has gone: nobody to tell
     except Exception as error:  # noqa: BLE001 # the last resort: a bug becomes a sentence, and its traceback a file
-        return _unforeseen(error)
+        return _unforeseen(error, is_json=is_json)
 
 
-def _fail(code: ExitCode, message: str) -> int:
-    with suppress(OSError):  # nobody hears it: the exit code still says how it ended
-        for line in message.splitlines():
-            print(f"gemini_batch: {line}", file=sys.stderr, flush=True)  # noqa: T201 # words for the person
+def _fail(code: ExitCode, message: str, *, is_json: bool = False) -> int:
+    with suppress(OSError, MemoryError):  # nobody hears it: the exit code still says how it ended
+        for line in message.split("\n"):
+            words = _as_json(code, line) if is_json else f"gemini_batch: {_plain(line)}"
+            print(words, file=sys.stderr, flush=True)  # noqa: T201 # words for the person
     return code
 
 
-def _unforeseen(error: Exception) -> int:
+def _unforeseen(error: Exception, *, is_json: bool) -> int:
     if words := shortage(error):
-        return _fail(ExitCode.STORAGE, words)
+        return _fail(ExitCode.STORAGE, words, is_json=is_json)
     problem = streams.flush() if isinstance(error, OSError) else None
-    return _unwritten(problem) if problem else _bug()
+    return _unwritten(problem) if problem else _bug(is_json=is_json)
 
 
-def _bug() -> int:
+def _plain(line: str) -> str:
+    if line.isprintable():  # the rest is not imported for nothing: there may be no memory for it
+        return line
+    from gemini_batch.progress import plain
+
+    return plain(line)
+
+
+def _as_json(code: ExitCode, line: str) -> str:
+    from gemini_batch.progress.json_log import error_line
+
+    return error_line(code, line)
+
+
+def _bug(*, is_json: bool) -> int:
     try:
-        return _fail(ExitCode.BUG, f"a bug in gemini_batch; please report it with the file {_kept_traceback()}")
-    except OSError as error:
-        return _fail(ExitCode.BUG, f"a bug in gemini_batch, whose traceback can't be kept: {error.strerror}")
+        words = f"a bug in gemini_batch; please report it with the file {_kept_traceback()}"
+    except (OSError, MemoryError) as error:
+        words = (
+            f"a bug in gemini_batch, whose traceback can't be kept: {getattr(error, 'strerror', 'no memory is left')}"
+        )
+    return _fail(ExitCode.BUG, words, is_json=is_json)
 
 
 def _unwritten(problem: OSError) -> int:

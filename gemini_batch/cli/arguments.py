@@ -173,6 +173,12 @@ def _run(run: Parser) -> None:
     )
     words = run.add_argument_group("words")
     words.add_argument("--quiet", action="store_true", help="say nothing unless something needs a person")
+    words.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="what to write to stderr: words, or one JSON object a line (default: %(default)s)",
+    )
     words.add_argument("--json", action="store_true", help="print the summary as JSON to stdout, as in summary.json")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 
 from gemini_batch.errors import ConfigError, ExitCode
+from gemini_batch.progress import plain
 from gemini_batch.report import Gallery, write_gallery
 from gemini_batch.results import FILE_NAME
 
@@ -60,4 +61,4 @@ def _text(gallery: Gallery) -> str:
     if gallery.missing:
         parts.append(f"{gallery.missing:,} of them missing")
     parts.append(f"{gallery.size_bytes / 1_000_000:.1f} MB")
-    return f"{gallery.path}: {' · '.join(parts)}\n"
+    return plain(f"{gallery.path}: {' · '.join(parts)}") + "\n"

@@ -11,7 +11,7 @@ from gemini_batch import planning
 from gemini_batch.cli.options import output_folder, run_config
 from gemini_batch.errors import ExitCode
 from gemini_batch.plan import Verdict
-from gemini_batch.progress import least_time, usd
+from gemini_batch.progress import least_time, plain, usd
 
 
 def main(options: Namespace) -> int:
@@ -78,4 +78,4 @@ def _text(found: dict[str, Any]) -> str:
             f"  inputs  {smaller['images']:,} images made smaller: about {after:,.1f} MB to send in place of {before:,.1f} MB"
         )
     lines.append(f"  into    {found['out']}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(plain, lines)) + "\n"

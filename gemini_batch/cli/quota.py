@@ -11,6 +11,7 @@ import orjson
 
 from gemini_batch.clock import boot_time_s, utc_now
 from gemini_batch.errors import ExitCode, GeminiBatchError
+from gemini_batch.progress import plain
 from gemini_batch.quota.ledger import UNKNOWN, Used
 from gemini_batch.quota.rows import Standing, standings
 from gemini_batch.quota.statefile import delete, state_path
@@ -46,7 +47,7 @@ def _nothing(path: Path) -> str:
 
 
 def _name(standing: Standing) -> str:
-    return f"{standing.model} · {standing.endpoint} · {standing.project}"
+    return plain(f"{standing.model} · {standing.endpoint} · {standing.project}")
 
 
 def _lines(standing: Standing) -> Iterator[str]:

@@ -16,7 +16,9 @@ from gemini_batch.cli.confirm import is_agreed
 from gemini_batch.cli.options import output_folder, run_config
 from gemini_batch.config import Settings
 from gemini_batch.errors import ExitCode, shortage
-from gemini_batch.progress import Lines
+from gemini_batch.progress import plain
+from gemini_batch.progress.view import About, View
+from gemini_batch.progress.watch import sampled, watching
 from gemini_batch.records import Stop, StopReason
 from gemini_batch.summary import Summary
 
@@ -33,24 +35,25 @@ def main(options: Namespace) -> int:
     """Run a manifest; return the exit code."""
     config, out = run_config(options).settings(), output_folder(options)
     again = shlex.join(["python", "-m", "gemini_batch", *options.argv])
-    config = _within_open_files(config, is_quiet=options.quiet)
-    lines = Lines(str(options.manifest), is_terminal=sys.stderr.isatty(), is_quiet=options.quiet, again=again)
-    with engine.prepared(options.manifest, out, config, lines.observe) as run:
-        if not is_agreed(options, config, run.planned.plan):
-            print(f"nothing was sent; to send it: {again} --yes", file=sys.stderr)  # noqa: T201 # words for the person
-            return ExitCode.STOPPED
-        summary = _sent(run, config)
-    with suppress(OSError):  # whoever read our words has gone: the exit code still says how it ended
-        lines.end(summary)
+    about = About(str(options.manifest), again, is_quiet=options.quiet)
+    with watching(about, config, log_format=options.log_format) as view:
+        config = _within_open_files(config, view)
+        with engine.prepared(options.manifest, out, config, view.observe) as run:
+            view.flush()
+            if not is_agreed(options, config, run.planned.plan):
+                print(plain(f"nothing was sent; to send it: {again} --yes"), file=sys.stderr)  # noqa: T201 # words for the person
+                return ExitCode.STOPPED
+            summary = _sent(run, config, view)
+        view.end(summary)
     if options.json:
         with suppress(BrokenPipeError):
             sys.stdout.write(summary.json().decode())
     return summary.exit_code
 
 
-def _sent(run: engine.Run, config: Settings) -> Summary:
+def _sent(run: engine.Run, config: Settings, view: View) -> Summary:
     try:
-        return asyncio.run(_send(run, config))
+        return asyncio.run(_send(run, config, view))
     except RuntimeError as error:
         # To close a loop takes one thread more; all that was to be done is done by then.
         if run.summary is None or not shortage(error):
@@ -58,7 +61,7 @@ def _sent(run: engine.Run, config: Settings) -> Summary:
         return run.summary
 
 
-async def _send(run: engine.Run, config: Settings) -> Summary:
+async def _send(run: engine.Run, config: Settings, view: View) -> Summary:
     """Send with the signals at work: the first one drains, the second abandons what is in flight."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     seen: list[signal.Signals] = []
@@ -76,7 +79,7 @@ async def _send(run: engine.Run, config: Settings) -> Summary:
         if words := shortage(error) if error else "":
             run.stop(Stop(StopReason.STORAGE, words))
         else:
-            print(f"gemini_batch: {context['message']}: {type(error).__name__}", file=sys.stderr)  # noqa: T201
+            view.tell(f"{context['message']}: {type(error).__name__}")
 
     loop.set_exception_handler(on_error)
     # `nohup` has hang-ups ignored, and so they stay.
@@ -84,7 +87,7 @@ async def _send(run: engine.Run, config: Settings) -> Summary:
     for each in heard:
         loop.add_signal_handler(each, on_signal, each)
     try:
-        async with served(config) as base_url:
+        async with served(config) as base_url, sampled(run, view):
             return await run.send(base_url)
     except asyncio.CancelledError:
         if run.summary is None:
@@ -95,7 +98,7 @@ async def _send(run: engine.Run, config: Settings) -> Summary:
             loop.remove_signal_handler(each)
 
 
-def _within_open_files(config: Settings, *, is_quiet: bool) -> Settings:
+def _within_open_files(config: Settings, view: View) -> Settings:
     """Raise this process's limit of open files as far as it may (macOS begins with 256), and have no more in flight than it then allows."""
     wanted = _FILES_A_CALL * config.concurrency + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -109,8 +112,5 @@ def _within_open_files(config: Settings, *, is_quiet: bool) -> Settings:
     if allowed >= wanted:
         return config
     concurrency = max(1, (allowed - _OTHER_FILES) // _FILES_A_CALL)
-    if not is_quiet:
-        sys.stderr.write(
-            f"{allowed:,} files may be open (ulimit -n): no more than {concurrency:,} calls are in flight\n"
-        )
+    view.tell(f"{allowed:,} files may be open (ulimit -n): no more than {concurrency:,} calls are in flight")
     return replace(config, concurrency=concurrency)

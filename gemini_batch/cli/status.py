@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from gemini_batch.errors import ConfigError, ExitCode
-from gemini_batch.progress import usd
+from gemini_batch.progress import plain, usd
 from gemini_batch.results import FILE_NAME, newest_rows
 from gemini_batch.summary import FILE_NAME as SUMMARY
 
@@ -61,4 +61,4 @@ def _text(found: dict[str, Any], missing: list[str]) -> str:
         end = "goes on, or was killed" if last["exit_code"] is None else f"exit {last['exit_code']}"
         lines.append(f"  last run of {last['manifest']}: {end}, {last['left']:,} of {last['calls']:,} left")
     lines += [f"  missing: {path}" for path in missing]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(plain, lines)) + "\n"

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from gemini_batch.errors import ConfigError, ExitCode
+from gemini_batch.progress import plain
 from gemini_batch.results import FILE_NAME, newest_rows, read_rows
 from gemini_batch.summary import FILE_NAME as SUMMARY
 
@@ -100,4 +101,4 @@ def _said(summary: Any) -> tuple[int, float, str, str] | None:
 
 
 def _say(words: str) -> None:
-    sys.stdout.write(words + "\n")
+    sys.stdout.write(plain(words) + "\n")

@@ -14,7 +14,7 @@ import pytest
 
 from gemini_batch.quota import gate
 from gemini_batch.quota.bounds import Weights
-from gemini_batch.quota.ledger import DayClosed, Granted, Paused, Used, Verdict
+from gemini_batch.quota.ledger import DayClosed, Granted, Paused, Verdict
 from gemini_batch.records import Limits
 
 NOON = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
@@ -27,10 +27,6 @@ M = "gemini-3-pro-image-preview"
 
 class Ledger(gate.Ledger, Protocol):
     """What the gate asks of a ledger, and what people do."""
-
-    def used(self, model: str, now_s: float, utc: datetime) -> tuple[Used, ...]:
-        """Return what counts against each limit of a model now."""
-        ...
 
     def day_left(self, model: str, weights: Weights, now_s: float, utc: datetime) -> int | None:
         """Return how many calls of these weights today still takes, None if any number."""

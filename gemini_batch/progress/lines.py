@@ -1,0 +1,95 @@
+"""A run without a terminal, as cron mails it: a line at the start, one a minute at the most, one at the end, then what to do next."""
+
+from typing import ClassVar
+
+from gemini_batch.errors import ExitCode
+from gemini_batch.events import CallNotReused, Event, LittleRoom, Repaired, RunStarted, Stopping
+from gemini_batch.progress import sentences
+from gemini_batch.progress.tally import Sample, State, Tally
+from gemini_batch.progress.view import About, Held, Out, is_asked_for
+from gemini_batch.progress.words import plain, usd, whole_span
+from gemini_batch.summary import Summary
+
+# Shorter waits are the pace of every run.
+_WORTH_SAYING_S = 5.0
+
+
+class Lines:
+    """Says what happens, a line at a time; when quiet, only what needs a person.
+
+    Args:
+        about: What is known beforehand.
+        tally: Counts; not shared.
+        out: Takes lines without their ends.
+    """
+
+    every_s: ClassVar[float | None] = 60.0
+
+    def __init__(self, about: About, tally: Tally, out: Out[str]) -> None:
+        self._about = about
+        self._tally = tally
+        self.flush = out.flush
+        self._words = Held[str](lambda words: out.say(plain(words)), is_quiet=about.is_quiet)
+        self._said: tuple[int, str] = (0, "")
+
+    def observe(self, event: Event) -> None:
+        """Say what is worth saying of an event."""
+        self._tally.observe(event, self._about.clock.steady_s())
+        match event:
+            case RunStarted() if event.todo + event.reused:
+                self._words.say(" · ".join(sentences.started(self._about.name, event)))
+            case Repaired(message):
+                self._words.hold(message)
+            case CallNotReused():
+                self._words.hold(sentences.not_reused(event))
+            case LittleRoom():
+                self._words.hold(sentences.little_room(event))
+            case Stopping():
+                say = self._words.say_now if is_asked_for(event) else self._words.hold
+                say(sentences.stopping(event))
+            case _:
+                pass
+
+    def take(self, sample: Sample) -> None:
+        """Say how far the run is, unless nothing has changed since it was said."""
+        self._tally.take(sample)
+        state = self._tally.state(self._about.clock.steady_s(), self._about.clock.utc())
+        waits = state.waits if state.waits and state.waits[0] >= _WORTH_SAYING_S else None
+        standing = (state.todo - state.left, waits[2] if waits else "")
+        if standing != self._said and not state.is_stopping:
+            self._said = standing
+            self._words.say(_progress(state))
+
+    def tell(self, message: str) -> None:
+        """Say what no event tells."""
+        self._words.hold(message)
+
+    def end(self, summary: Summary) -> None:
+        """Say what the run came to, and last what to run next and when, if anything."""
+        if words := sentences.nothing_to_do(self._about.name, summary):
+            self._words.say(words)
+            return
+        say = self._words.say
+        if summary.exit_code != ExitCode.DONE:
+            self._words.release()
+            say = self._words.say_now
+        say(sentences.ended(summary))
+        if summary.exit_code != ExitCode.DONE:
+            for words in sentences.reasons(summary):
+                say(f"  {words}")
+        if advice := sentences.advice(summary):
+            say(f"{advice}: {self._about.again}")
+
+
+def _progress(state: State) -> str:
+    parts = [
+        f"{state.todo - state.left:,} of {state.todo:,}: {sentences.counts(state.by_status)}",
+        usd(state.cost_usd),
+        sentences.eta(state.forecast, state.left, state.now),
+    ]
+    if state.again:
+        parts.append(f"{state.again:,} to be sent again")
+    if state.waits and state.waits[0] >= _WORTH_SAYING_S:
+        wait_s, _, why = state.waits
+        parts.append(f"waiting {whole_span(wait_s)}: {why}")
+    return " · ".join(parts)
