@@ -65,7 +65,7 @@ class _DiskError(Exception):
 
 
 class _Turn:
-    """Bounds how long one turn of the event loop works on answers; whoever finds it used up waits for another one, in the order of coming."""
+    """Bounds how long one turn of the event loop works on answers; whoever finds it used up waits for another one."""
 
     def __init__(self) -> None:
         self._ends_s: float | None = None
@@ -78,11 +78,12 @@ class _Turn:
 
         Cancellation: safe; whoever waits behind is woken all the same.
         """
-        loop = asyncio.get_running_loop()
+        loop, take_place = asyncio.get_running_loop(), self._waiting.append
         while self._ends_s is not None and loop.time() >= self._ends_s:
             place = loop.create_future()
-            self._waiting.append(place)
+            take_place(place)
             await place
+            take_place = self._waiting.appendleft  # woken for nothing: it is still the first
         self._taken += 1
         if self._ends_s is None:
             self._ends_s = loop.time() + TURN_S

@@ -13,6 +13,7 @@ import socket
 import ssl
 import tracemalloc
 import urllib.parse
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -1190,3 +1191,52 @@ async def test_one_turn_of_the_loop_works_on_answers_for_so_long(
     asyncio.get_running_loop().call_soon(others.append, "another")
     await turn.mine()
     assert others == between
+
+
+# --- turns of the event loop ------------------------------------------------------------------------------------------
+
+
+async def test_a_turn_takes_as_many_answers_as_it_has_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What finds the turn used up goes on in later ones; all come through, also behind one that was cancelled while it waited."""
+    monkeypatch.setattr(interactive, "TURN_S", 0.0)
+    turn, loop = interactive._Turn(), asyncio.get_running_loop()
+    turns, passed = itertools.count(), list[tuple[int, int]]()
+    current = 0
+
+    def tick() -> None:
+        nonlocal current
+        current = next(turns)
+        if len(passed) < 3 * 9:
+            loop.call_soon(tick)
+
+    async def answer(number: int) -> None:
+        for _ in range(3):
+            await turn.mine()
+            passed.append((number, current))
+
+    tick()
+    tasks = [asyncio.create_task(answer(number)) for number in range(10)]
+    await asyncio.sleep(0)
+    tasks[7].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert Counter(number for number, _ in passed) == {number: 3 for number in range(10) if number != 7}
+    assert max(Counter(at for _, at in passed).values()) == 1
+    assert current < 3 * len(passed)
+
+
+async def test_who_waits_for_a_turn_is_woken_though_those_before_it_were_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those whose turn it was are cancelled before they could take it, and nobody else comes: the rest go on all the same."""
+    monkeypatch.setattr(interactive, "TURN_S", 0.0)
+    turn = interactive._Turn()
+    tasks = [asyncio.create_task(turn.mine()) for _ in range(5)]
+    await asyncio.sleep(0)  # the first has its turn
+    await asyncio.sleep(0)  # the next two are woken
+    assert [task.done() for task in tasks] == [True, False, False, False, False]
+    tasks[1].cancel()
+    tasks[2].cancel()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert [task.cancelled() for task in tasks] == [False, True, True, False, False]
