@@ -186,6 +186,7 @@ def test_an_answer_is_kept_until_it_has_its_row(store: Store) -> None:
         assert found is not None
         assert found.skeleton == b"{" + b" " * (30 - 10 * number) + b"}"
         incoming.discard()
+        assert store.kept_answer(f"robot-{number}") is None
     rowless, later = store.incoming("cat", 1, NOON_UTC), store.incoming("dog", 1, NOON_UTC)
     with store.locked():
         rowless.keep(b'{"a": 1}')

@@ -88,9 +88,11 @@ class Keeper:
             os.pwrite(self._descriptor, b"%d %d\n%b" % (len(answer), crc32(answer), answer), 0)
 
     def release(self, holder: object) -> None:
-        """Let go of the answer, if it is this one's: it has its row, or is none."""
+        """Let go of the answer, if it is this one's: it has its row, or is none, and is not to be taken for that of a later attempt."""
         if self._holder is holder:
             self._holder = None
+            with suppress(OSError):
+                os.pwrite(self._descriptor, b"-", 0)
 
     def close(self) -> None:
         """Close the file, and remove it unless it holds an answer; more than once does no harm."""
@@ -144,9 +146,8 @@ class IncomingParts:
         """Remove every part that has not got its name; what was kept is needed no more."""
         for part in (*self._parts, *([self._ahead] if self._ahead else [])):
             part.close()
-            if os.access(
-                part.file, os.F_OK
-            ):  # cheaper than an exception, which every image that got its name would cost
+            # Cheaper than an exception, which every image that got its name would cost.
+            if os.access(part.file, os.F_OK):
                 Path(part.file).unlink()
         if self._keeper is not None:
             self._keeper.release(self)
