@@ -42,6 +42,7 @@ def write_manifest(path: Path, lines: int) -> None:
 
 def write_results(folder: Path, manifest: Path, out: Path, endpoint: str, share: float) -> None:
     """Write the rows of a run that was stopped after this share, each as a real run wrote one."""
+    from gemini_batch import inflight
     from gemini_batch.inputs import Inputs
     from gemini_batch.manifest import Manifest
     from gemini_batch.plan import Planner, request_sha256
@@ -64,6 +65,7 @@ def write_results(folder: Path, manifest: Path, out: Path, endpoint: str, share:
     store = Store(out)
     store.private.mkdir(exist_ok=True)
     store.note_durable(size_bytes)
+    inflight.forget(store.private)  # it is of the run before, which was new
 
 
 def _one_row(folder: Path, endpoint: str) -> bytes:

@@ -72,6 +72,11 @@ class Committer:
         self._syncing: asyncio.Task[None] | None = None  # the sync that goes on, or the one that failed
         store.mark_moved(FILE_NAME)  # it may be new
 
+    @property
+    def rows_bytes(self) -> int:
+        """The size of `results.jsonl`: the next row begins there."""
+        return self._log.end_bytes
+
     def reply(self, attempted: Attempted, reply: Reply, *, reused_from: ReusedFrom | None = None) -> ResultRow:
         """Write the row of an answer, then give its images their names. Never gives way to the event loop.
 

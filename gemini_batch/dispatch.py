@@ -213,7 +213,7 @@ class Dispatcher:
         call = turn.call
         incoming = self._store.incoming(call.id, turn.attempt, self._clock.utc())
         try:
-            self._in_flight_log.sent(call.id, call.request_sha256)
+            self._in_flight_log.sent(call.id, call.request_sha256, self._committer.rows_bytes)
         except OSError:
             incoming.discard()
             raise

@@ -20,7 +20,7 @@ class InFlightLog:
 
         Args:
             folder: Where it is.
-            rows_bytes: The size of `results.jsonl` now: what has a row behind it was answered.
+            rows_bytes: The size of `results.jsonl` now.
             still_open: Calls of the earlier log (id → request_sha256) that are still to be dealt with.
 
         Raises:
@@ -29,9 +29,8 @@ class InFlightLog:
         begun = folder / f"{FILE_NAME}.new"
         self._descriptor = os.open(begun, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
-            self._note(rows_bytes)
             for call_id, request_sha256 in (still_open or {}).items():
-                self.sent(call_id, request_sha256)
+                self.sent(call_id, request_sha256, rows_bytes)
             begun.replace(folder / FILE_NAME)
         except OSError:
             self.close()
@@ -39,13 +38,18 @@ class InFlightLog:
                 begun.unlink()
             raise
 
-    def sent(self, call_id: str, request_sha256: str) -> None:
+    def sent(self, call_id: str, request_sha256: str, rows_bytes: int) -> None:
         """Note that a request is about to leave.
+
+        Args:
+            call_id: Of the call.
+            request_sha256: What is asked for.
+            rows_bytes: The size of `results.jsonl` now: if the call is answered, its row stands behind it.
 
         Raises:
             OSError: The disk would not take the note: then the request must not leave.
         """
-        self._note([call_id, request_sha256])
+        self._note([call_id, request_sha256, rows_bytes])
 
     def ended(self, call_id: str) -> None:
         """Note that the attempt ended, answered or not.
@@ -81,7 +85,7 @@ class Unanswered:
 
     Attributes:
         calls: Id → request_sha256, in the order of sending.
-        rows_bytes: The size of `results.jsonl` when that run began.
+        rows_bytes: The size of `results.jsonl` when the first of them was sent.
     """
 
     calls: dict[str, str] = field(default_factory=dict)
@@ -90,7 +94,7 @@ class Unanswered:
 
 def unanswered(folder: Path) -> Unanswered:
     """Return what the log of an earlier run left open."""
-    found = Unanswered()
+    found, places = Unanswered(), dict[str, int]()
     try:
         file = (folder / FILE_NAME).open("rb")
     except FileNotFoundError:
@@ -102,12 +106,12 @@ def unanswered(folder: Path) -> Unanswered:
             except orjson.JSONDecodeError:
                 continue  # a torn note: its request had not left yet
             match note:
-                case int():
-                    found.rows_bytes = note
-                case [str(call_id), str(request_sha256)]:
+                case [str(call_id), str(request_sha256), int(rows_bytes)]:
                     found.calls[call_id] = request_sha256
+                    places[call_id] = max(0, rows_bytes)
                 case [str(call_id)]:
                     found.calls.pop(call_id, None)
                 case _:
                     pass
+    found.rows_bytes = min((places[call_id] for call_id in found.calls), default=0)
     return found

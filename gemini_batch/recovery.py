@@ -54,7 +54,9 @@ def _repair(store: Store, path: Path) -> Iterator[str]:
     noted, size = store.durable_bytes(), path.stat().st_size
     # Without a note somebody removed it, and with it what was half done: the rows are believed as they stand.
     durable_bytes = _line_start(path, size if noted is None else noted)
-    if durable_bytes == noted == size and not store.has_incoming():
+    if durable_bytes == noted == size:
+        if store.has_incoming():
+            yield from _clear_incoming(store)  # of which no row knows: all rows were seen with their images
         return
     for _ in read_rows(store.out, 0, durable_bytes):
         pass  # before anything is changed: a damaged row among those that were durable is refused here
@@ -71,7 +73,8 @@ def _repair(store: Store, path: Path) -> Iterator[str]:
 
 
 def _clear_incoming(store: Store) -> Iterator[str]:
-    kept = {kept.name for call_id in possibly_billed(store) if (kept := store.kept_answer(call_id))}
+    unanswered = possibly_billed(store) if store.keeps_answers() else {}
+    kept = {kept.name for call_id in unanswered if (kept := store.kept_answer(call_id))}
     if parts := store.clear_incoming(kept):
         yield f"{store.out}: {parts:,} incoming images that no row names were removed"
 

@@ -1,11 +1,13 @@
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
+from gemini_batch import recovery
 from gemini_batch.clock import Clock
 from gemini_batch.commit import Committer
 from gemini_batch.errors import StorageError
@@ -330,7 +332,7 @@ def test_calls_in_flight_are_named(store: Store) -> None:
     old = written(store, ROBOT, line_of(make_row("lost")), durable=0)
     log = InFlightLog(store.private, old)
     for call_id in ("robot", "cat", "dog", "bird", "lost"):
-        log.sent(call_id, "a" * 64)
+        log.sent(call_id, "a" * 64, old)
     log.ended("dog")
     log.close()
     with (store.out / "results.jsonl").open("ab") as file:
@@ -339,12 +341,35 @@ def test_calls_in_flight_are_named(store: Store) -> None:
     assert possibly_billed(store) == {"robot": "a" * 64, "bird": "a" * 64, "lost": "a" * 64}
 
 
+def test_rows_from_before_a_call_was_sent_are_not_read_for_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a million rows only those are read again behind which the first unanswered call was sent."""
+    log, places = InFlightLog(store.private, 0), [0]
+    for row in (ROBOT, CAT, line_of(make_row("dog"))):
+        call_id = orjson.loads(row)["id"]
+        log.sent(call_id, "a" * 64, places[-1])
+        places.append(places[-1] + len(row))
+        if call_id == "robot":
+            log.ended(call_id)
+    log.close()
+    written(store, ROBOT, CAT, line_of(make_row("dog")), durable=places[-1])
+    seen: list[int] = []
+
+    def spy(out: Path, start: int) -> Iterator[dict[str, Any]]:
+        seen.append(start)
+        return read_rows(out, start)
+
+    monkeypatch.setattr(recovery, "read_rows", spy)
+
+    assert possibly_billed(store) == {}
+    assert seen == [places[1]]
+
+
 def test_a_call_that_is_sent_again_is_in_flight_again(store: Store) -> None:
     """The last note of a call counts."""
     log = InFlightLog(store.private, 0)
-    log.sent("robot", "a")
+    log.sent("robot", "a", 0)
     log.ended("robot")
-    log.sent("robot", "a")
+    log.sent("robot", "a", 0)
     log.close()
 
     assert possibly_billed(store) == {"robot": "a"}
@@ -353,13 +378,13 @@ def test_a_call_that_is_sent_again_is_in_flight_again(store: Store) -> None:
 def test_a_torn_note_spoils_no_other(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the disk takes half a note, the request must not leave, and the notes around it still count."""
     log = InFlightLog(store.private, 0)
-    log.sent("robot", "a")
+    log.sent("robot", "a", 0)
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:5]))
     with pytest.raises(OSError, match="No space left"):
-        log.sent("cat", "b")
+        log.sent("cat", "b", 0)
     monkeypatch.setattr(os, "write", write)
-    log.sent("dog", "c")
+    log.sent("dog", "c", 0)
     log.ended("robot")
     log.close()
 

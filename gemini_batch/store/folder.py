@@ -180,6 +180,10 @@ class Store:
         keeper = None if sent_at is None else self._keeper
         return IncomingParts(self._incoming, part_name(call_id, attempt), sent_at, keeper)
 
+    def keeps_answers(self) -> bool:
+        """Return whether a killed run left any answer that is whole."""
+        return any(map(kept_name, self._incoming.glob(f"*{ANSWER}")))
+
     def kept_answer(self, call_id: str) -> KeptAnswer | None:
         """Return the newest answer of a call that arrived whole and got no row; None without one."""
         of_call = part_name(call_id, 0).removesuffix("0")

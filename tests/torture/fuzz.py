@@ -284,7 +284,7 @@ RESULTS = st.tuples(
     st.booleans(),
     damaged([_SUMMARY]),
     st.binary(max_size=8) | st.integers(0, 3000).map(lambda place: b"%020d" % place),
-    damaged([{"a": ["n0", "0"]}]) | st.just(b'\n0\n["n0","' + b"0" * 64 + b'"]'),
+    damaged([{"a": ["n0", "0", 0]}]) | st.just(b'\n["n0","' + b"0" * 64 + b'",0]'),
 )
 
 
