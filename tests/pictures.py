@@ -1,18 +1,25 @@
-"""`python -m tests.pictures jobs/pictures`: takes the README's pictures of a gallery, light and dark, of a run against the simulator.
+"""`python -m tests.pictures jobs/pictures`: takes the README's pictures of a run against the simulator: its terminal, and its gallery.
 
-It needs Chromium on the PATH. The manifest is below; nothing else is made up.
+It needs Chromium and tmux on the PATH. The manifests are below; nothing else is made up.
 """
 
 import argparse
+import io
 import os
+import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from unittest.mock import patch
 
 import orjson
+from PIL import Image
 from playwright.sync_api import sync_playwright
+from rich.console import Console
+from rich.text import Text
 
 from gemini_batch.cli import main as gemini_batch
 from gemini_batch.simulator import SimulatorConfig
@@ -21,6 +28,7 @@ from tests.loopback import simulator
 JOBS = Path(__file__).parent.parent / "jobs"
 SIZE = {"width": 1280, "height": 860}
 MOST_BYTES = 150_000
+TERMINAL_JOBS, TERMINAL_S, MINUTE_S = 150, 25.0, 20.0
 MANIFEST = (
     {"id": "banner/mountains", "prompt": "A serene mountain landscape at sunset", "aspect_ratio": "16:9"},
     {"id": "mascot/robot", "prompt": "A cute robot mascot waving, flat colours", "aspect_ratio": "1:1", "variants": 2},
@@ -49,8 +57,8 @@ match = "app icon"
 
 def main() -> int:
     """Run, write the gallery, and take its pictures; return the exit code."""
-    given = argparse.ArgumentParser(prog="python -m tests.pictures", description="Take pictures of a gallery.")
-    given.add_argument("into", type=Path, metavar="DIR", help="where gallery-light.jpg and gallery-dark.jpg go")
+    given = argparse.ArgumentParser(prog="python -m tests.pictures", description="Take the README's pictures.")
+    given.add_argument("into", type=Path, metavar="DIR", help="where they go")
     into: Path = given.parse_args().into
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
@@ -60,6 +68,7 @@ def main() -> int:
         page = _gallery(Path(folder))
         for scheme in ("light", "dark"):
             _take(browser, page, scheme, into / f"gallery-{scheme}.jpg")
+        _take_terminal(browser, Path(folder), into / "terminal.png")
     return 0
 
 
@@ -74,6 +83,40 @@ def _gallery(folder: Path) -> str:
         gemini_batch(["run", str(manifest), "--base-url", server.base_url, "--rpm", "6000", "--max-attempts", "1"])
     gemini_batch(["gallery", str(folder / "spring.out")])
     return (folder / "spring.out/gallery.html").as_uri()
+
+
+def _take_terminal(browser: str, folder: Path, into: Path) -> None:
+    """Let a run go on in a terminal of its own for a while, and take a picture of what it shows."""
+    manifest, faults = folder / "nightly.jsonl", folder / "terminal.toml"
+    jobs = (
+        {"id": f"icons/{number:03}", "prompt": f"An icon of the number {number}"} for number in range(TERMINAL_JOBS)
+    )
+    manifest.write_bytes(b"".join(orjson.dumps(job) + b"\n" for job in jobs))
+    faults.write_text('[rates]\n"503" = 0.03\n"image-safety" = 0.02\n')
+    settings = SimulatorConfig(
+        tier="unlimited", requests_per_min=60, minute_s=MINUTE_S, latency_s=1.5, pixels=64, faults=faults
+    )
+    limits = ["--rpm", "60", "--rpd", "1500", "--minute", f"{MINUTE_S:g}"]
+    terminal = ["tmux", "-L", f"pictures-{os.getpid()}", "-f", "/dev/null"]
+    with simulator(settings) as server:
+        run = [sys.executable, "-m", "gemini_batch", "run", manifest.name, "--base-url", server.base_url, *limits]
+        command = f"cd {shlex.quote(str(folder))}; GEMINI_API_KEY=any GEMINI_BATCH_STATE_DIR=terminal {shlex.join(run)}"
+        subprocess.run([*terminal, "new-session", "-d", "-x", "100", "-y", "22", command], check=True)
+        try:
+            time.sleep(TERMINAL_S)
+            shown = subprocess.run([*terminal, "capture-pane", "-p", "-e"], check=True, capture_output=True).stdout
+        finally:
+            subprocess.run([*terminal, "kill-server"], check=True)
+    console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True)
+    console.print(Text.from_ansi(shown.decode().strip("\n")))
+    with sync_playwright() as engine:
+        chromium = engine.chromium.launch(executable_path=browser, args=["--no-sandbox", "--headless"])
+        opened = chromium.new_page()
+        opened.set_content(console.export_svg(title="gemini-batch run nightly.jsonl"))
+        opened.locator("svg").first.screenshot(path=into, omit_background=True)
+        chromium.close()
+    with Image.open(into) as picture:
+        picture.quantize(64).save(into, optimize=True)
 
 
 def _take(browser: str, page: str, scheme: str, into: Path) -> None:

@@ -1,7 +1,7 @@
 """`python -m tests.render README.md [--check]`: writes into the README what the code knows, so that it can't drift from it.
 
 What stands between `<!-- NAME: begin … -->` and `<!-- NAME: end -->` is made here: the help of every command, and a table for each of the
-manifest's fields, the rows', the summary's, and the exit codes.
+manifest's fields, the rows', the summary's, the log's events, and the exit codes.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 from gemini_batch.cli.arguments import parser
 from gemini_batch.errors import ExitCode
+from gemini_batch.progress import json_log
 from gemini_batch.schema import described, job_schema, row_schema
 from gemini_batch.summary import Summary
 
@@ -50,6 +51,12 @@ def summary() -> str:
     return "\n".join(tables)
 
 
+def log() -> str:
+    """Return the table of what `--log-format json` writes: it stands in the docstring of the module that does."""
+    text = json_log.__doc__ or ""
+    return "\n".join(line for line in text.splitlines() if line.startswith("|")) + "\n"
+
+
 def exit_codes() -> str:
     """Return the table of exit codes."""
     return _table(("exit code", ""), [(str(code.value), code.words) for code in ExitCode])
@@ -65,6 +72,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "manifest": manifest,
     "rows": rows,
     "summary": summary,
+    "log": log,
     "exit codes": exit_codes,
     "help": help_texts,
 }
