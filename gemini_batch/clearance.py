@@ -104,7 +104,7 @@ class Clearance:
             await asyncio.sleep(0)  # there may be a million of them: let the others have their turn
             yield None
             return
-        held = await self._afford(call.estimate)
+        held = await self._afford(call)
         if held is None:
             yield None
             return
@@ -127,13 +127,13 @@ class Clearance:
 
     # --- money --------------------------------------------------------------------------------------------------------
 
-    async def _afford(self, estimate: Estimate) -> Held | None:
+    async def _afford(self, call: Call) -> Held | None:
         """Return the money that is set aside for a call; while others are in flight some of theirs may come back."""
         while not self._closed.is_set():
-            if (held := self._budget.hold(estimate)) is not None:
+            if (held := self._budget.hold(call.request.model, call.estimate)) is not None:
                 return held
             if not self._budget.is_held:
-                self._stop(_used_up(self._budget, estimate))
+                self._stop(_used_up(self._budget, call))
                 return None
             self._money_back.clear()
             await self._money_back.wait()
@@ -212,10 +212,11 @@ def micros(usd: float) -> int:
     return round(usd * 1_000_000)
 
 
-def _used_up(budget: Budget, estimate: Estimate) -> Stop:
+def _used_up(budget: Budget, call: Call) -> Stop:
     most, left = budget.max_usd or 0.0, (budget.max_usd or 0.0) - budget.spent_usd
-    message = (
-        f"the budget of ${most:,.2f} has ${left:,.3f} left, and the next call may cost up to ${budget.most_usd(estimate):,.3f}: "
-        "--max-cost sets what a run may cost"
-    )
-    return Stop(StopReason.BUDGET, message)
+    next_usd = budget.most_usd(call.request.model, call.estimate)
+    if left < 0:
+        words = f"the budget of ${most:,.2f} is passed by ${-left:,.3f}, for answers cost more than ever was foreseen"
+    else:
+        words = f"the budget of ${most:,.2f} has ${left:,.3f} left, and the next call may cost up to ${next_usd:,.3f}"
+    return Stop(StopReason.BUDGET, f"{words}: --max-cost sets what a run may cost")

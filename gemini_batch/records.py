@@ -200,12 +200,14 @@ class Estimate:
         output_tokens: The image alone.
         cost_usd: Of these, at list price; None when the model's price is unknown.
         unforeseen_usd: What thinking and text, which no plan can count, may cost on top.
+        at_worst_usd: What they cost on top of an answer as long as the API allows.
     """
 
     input_tokens: int
     output_tokens: int
     cost_usd: float | None
     unforeseen_usd: float = 0.0
+    at_worst_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,9 @@ def test_estimate_counts_text_and_reference_images() -> None:
     actual = estimate(PRO, "4K", input_images=2, prompt_bytes=41)
     assert (actual.input_tokens, actual.output_tokens) == (11 + 2 * 560, 2000)
     assert actual.cost_usd == pytest.approx(0.24 + 1131 * 2 / 1e6)
-    assert estimate(PRO) == Estimate(0, 1120, 1120 * 120 / 1e6, unforeseen_usd=630 * 12 / 1e6)
+    assert estimate(PRO) == Estimate(
+        0, 1120, 1120 * 120 / 1e6, unforeseen_usd=630 * 12 / 1e6, at_worst_usd=32768 * 12 / 1e6
+    )
 
 
 def test_estimate_of_many_is_the_sum_of_each() -> None:
