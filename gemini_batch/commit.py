@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from gemini_batch.answer import EMPTY
 from gemini_batch.clock import Clock
-from gemini_batch.errors import StorageError
+from gemini_batch.errors import StorageError, of_disk
 from gemini_batch.events import CallFinished, Observer
 from gemini_batch.plan import image_size
 from gemini_batch.policy import prices
@@ -108,8 +108,9 @@ class Committer:
             self._misplaced_bytes = place if self._misplaced_bytes is None else self._misplaced_bytes
             if not isinstance(error, OSError | StorageError):
                 raise
+            words = of_disk(error) if isinstance(error, OSError) else str(error)
             raise StorageError(
-                f"{call.id}: its image can't be given its name, the next run tries again: {error}"
+                f"{call.id}: its image can't be given its name, the next run tries again: {words}"
             ) from error
         return row
 
@@ -176,7 +177,7 @@ class Committer:
         try:
             await self._clock.run_blocking(lambda: self._sync(group, moved, end_bytes))
         except OSError as error:
-            raise StorageError(f"what was written can't be made durable: {error}") from error
+            raise StorageError(f"what was written can't be made durable: {of_disk(error)}") from error
         self._syncing = None
         del self._pending[: len(group)]
         for finished in group:
@@ -188,7 +189,7 @@ class Committer:
         try:
             self._log.append(row)
         except OSError as error:
-            raise StorageError(f"{row.id}: its row can't be written: {error}") from error
+            raise StorageError(f"{row.id}: its row can't be written: {of_disk(error)}") from error
         return place
 
     def _announce(self, row: ResultRow, place: int, estimated_usd: float | None) -> None:

@@ -15,7 +15,7 @@ from gemini_batch.backlog import Backlog, Turn
 from gemini_batch.clearance import Clearance, micros
 from gemini_batch.clock import Clock
 from gemini_batch.commit import Attempted, Committer
-from gemini_batch.errors import StorageError, shortage
+from gemini_batch.errors import StorageError, of_disk, shortage
 from gemini_batch.events import (
     CallAbandoned,
     CallRetrying,
@@ -159,7 +159,7 @@ class Dispatcher:
         except StorageError as error:
             self.stop(Stop(StopReason.STORAGE, str(error)))
         except OSError as error:
-            self.stop(Stop(StopReason.STORAGE, f"the output folder can't be written: {error}"))
+            self.stop(Stop(StopReason.STORAGE, f"the output folder can't be written: {of_disk(error)}"))
         except Exception as bug:  # noqa: BLE001 # raised again when all is written
             if words := shortage(bug):
                 self.stop(Stop(StopReason.STORAGE, words))

@@ -17,7 +17,7 @@ from gemini_batch.clock import Clock
 from gemini_batch.commit import Committer
 from gemini_batch.config import Settings
 from gemini_batch.dispatch import Dispatcher
-from gemini_batch.errors import ConfigError, StorageError
+from gemini_batch.errors import ConfigError, StorageError, of_disk
 from gemini_batch.events import CallFinished, Event, Observer, Repaired, RunStarted, Waiting, Watcher
 from gemini_batch.inputs import Shrinker
 from gemini_batch.meter import Meter
@@ -73,7 +73,7 @@ def prepared(
             unanswered = recovery.possibly_billed(store)
             possibly_billed = [call_id for call_id in unanswered if store.kept_answer(call_id) is None]
         except OSError as error:
-            raise StorageError(f"{out}: can't be repaired: {error}") from error
+            raise StorageError(f"{out}: can't be repaired: {of_disk(error)}") from error
         for message in repaired:
             observe(Repaired(message))
         if possibly_billed:
@@ -234,7 +234,14 @@ class Run:
 
     def _conclude(self, started_at: datetime) -> Summary:
         summary = self._summary(started_at)
-        self._write(summary)
+        try:
+            self._write(summary)
+        except StorageError as error:
+            if not self.planned.plan.todo:
+                raise
+            # What the run came to is to be told all the same, and what to do next.
+            self.stop(Stop(StopReason.STORAGE, str(error)))
+            summary = self._summary(started_at)
         self.summary = summary
         return summary
 

@@ -131,6 +131,12 @@ OUT_OF_MEMORY = (
 TOO_MANY_FILES = "too many open files: raise the limit (ulimit -n), or have less in flight by --concurrency"
 
 
+def of_disk(error: OSError) -> str:
+    """Return in words what the system says of a file, and of which; not the error's own text, which is Python's: `[Errno 2] … -> …`."""
+    what = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {what}" if isinstance(error.filename, str) and error.filename else what
+
+
 def shortage(error: BaseException) -> str:
     """Return in a sentence what this machine has too little of; "" for an error, alone or among others, that says something else."""
     if isinstance(error, BaseExceptionGroup):

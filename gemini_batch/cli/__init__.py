@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from gemini_batch.cli import streams
 from gemini_batch.cli.arguments import parser
-from gemini_batch.errors import ExitCode, GeminiBatchError, shortage
+from gemini_batch.errors import ExitCode, GeminiBatchError, of_disk, shortage
 
 
 def process() -> int:
@@ -65,8 +65,11 @@ def _fail(code: ExitCode, message: str, *, is_json: bool = False) -> int:
 def _unforeseen(error: Exception, *, is_json: bool) -> int:
     if words := shortage(error):
         return _fail(ExitCode.STORAGE, words, is_json=is_json)
-    problem = streams.flush() if isinstance(error, OSError) else None
-    return _unwritten(problem) if problem else _bug(is_json=is_json)
+    if not isinstance(error, OSError):
+        return _bug(is_json=is_json)
+    if problem := streams.flush():
+        return _unwritten(problem)
+    return _fail(ExitCode.STORAGE, of_disk(error), is_json=is_json) if error.filename else _bug(is_json=is_json)
 
 
 def _plain(line: str) -> str:

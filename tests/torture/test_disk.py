@@ -114,7 +114,9 @@ def test_a_disk_that_fails_stops_the_sending(
 
 
 def test_a_folder_that_vanishes_stops_the_sending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that is moved away while a run goes on ends it with 8; moved back, the next run goes on."""
+    """A folder that is moved away while a run goes on ends it with 8, and what it came to and what to run next is said all the same; moved
+    back, the next run goes on.
+    """
     ids, out = write_jobs(tmp_path, CALLS), tmp_path / "jobs.out"
     with simulator(SimulatorConfig(tier="unlimited", pixels=16, latency_s=0.02)) as server:
         rename, left = os.rename, [5]
@@ -130,9 +132,22 @@ def test_a_folder_that_vanishes_stops_the_sending(tmp_path: Path, monkeypatch: p
             ended = run(tmp_path, server.base_url)
         assert ended.code == 8, ended.err
         assert ended.is_clean
+        assert "Errno" not in ended.err
+        *_, came_to, advice = ended.err.splitlines()
+        assert f" of {CALLS} left" in came_to, ended.err
+        assert advice.startswith("run again to go on: "), ended.err
         assert not out.exists(), "something was written where the folder had been"
         (tmp_path / "elsewhere").rename(out)
         check_goes_on(tmp_path, server, ids, at_most_again=8)
+
+
+@pytest.mark.parametrize("name", ["status", "verify", "gallery"])
+def test_a_file_that_cannot_be_read_is_no_bug(tmp_path: Path, name: str) -> None:
+    """What the system says of a file is told with its name, and ends the command with 8."""
+    (tmp_path / "jobs.out/results.jsonl").mkdir(parents=True)
+    ended = command(name, str(tmp_path / "jobs.out"))
+    assert (ended.code, ended.is_clean) == (8, True), ended.err
+    assert ended.err.endswith(": Is a directory\n")
 
 
 @pytest.mark.parametrize(("most", "codes"), [(10, {8}), (13, {0, 8}), (28, {0})])
