@@ -106,7 +106,7 @@ class Sieve:
     (`\u0064ata`, `\/`, `\u003d`). All else stays as it came, also what only looks like an image.
 
     The answer must be one JSON object or array. A UTF-8 byte order mark in front of it is dropped, as RFC 8259 §8.1 allows
-    (orjson does not), and so is whitespace behind it. Work is linear in the bytes fed, for any chunking; memory is one chunk
+    (orjson does not), and so is all that stands behind it. Work is linear in the bytes fed, for any chunking; memory is one chunk
     and the skeleton. After any exception the sieve is done for: it takes no more chunks and gives no skeleton.
 
     Args:
@@ -131,7 +131,7 @@ class Sieve:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the JSON has closed; nothing but whitespace may follow."""
+        """Whether the JSON has closed; what follows is no part of the answer."""
         return self._state is Sieve._after
 
     def feed(self, chunk: bytes) -> None:
@@ -231,9 +231,7 @@ class Sieve:
         return stop + 1
 
     def _after(self, chunk: bytes, pos: int) -> int:
-        """Whitespace behind the last bracket."""
-        if chunk[pos:].strip(_WHITESPACE):
-            raise SieveError("the answer is not valid JSON: more follows after it has closed")
+        """What stands behind the last bracket is dropped, in whichever chunk it comes: the answer is whole, and was paid for."""
         return len(chunk)
 
     def _broken(self, chunk: bytes, pos: int) -> int:

@@ -655,7 +655,6 @@ FAULTS: dict[str, tuple[list[bytes], Callable[[Peer], Any] | None, FailureKind]]
     "an empty 200": ([whole(b"")], None, FailureKind.MALFORMED),
     "a 204": ([b"HTTP/1.1 204 No Content\r\n\r\n"], None, FailureKind.MALFORMED),
     "a page": ([whole(b"<html>Sign in</html>", "Content-Type: text/html")], None, FailureKind.MALFORMED),
-    "two answers": ([whole(ANSWER + ANSWER)], None, FailureKind.MALFORMED),
     "an image that is none": ([whole(ANSWER.replace(b"/9j", b"/9!"))], None, FailureKind.MALFORMED),
     "headers without end": (
         [HEADERS, *[b"X-%d: y\r\n" % number for number in range(300)]],
