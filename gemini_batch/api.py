@@ -12,8 +12,9 @@ import asyncio
 import logging
 import tempfile
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import ExitStack, asynccontextmanager, suppress
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -73,31 +74,75 @@ class Rows(AsyncIterator[ResultRow]):
     """The rows of one run, in the order of finishing. Those that nobody takes wait on the disk, not in memory.
 
     To leave the loop early, close it: `async with contextlib.aclosing(stream(jobs, config)) as rows`. That ends the run as cancelling does.
+    A bare `break` ends it too, as soon as nobody holds the rows any more, but does not wait: what is in flight is finished behind your
+    back, and is lost when the event loop ends before.
 
     Attributes:
         summary: What the run came to; None until the last row was taken.
     """
 
+    # The run is a task of its own, which does not hold these rows, and no suspended generator: only so can it end when they are dropped.
+
     def __init__(self, jobs: Jobs, config: RunConfig) -> None:
         self.summary: Summary | None = None
-        self._rows = self._run(jobs, config)
+        self._begin = partial(_sent, jobs, config)
+        self._finished = _Finished()
+        self._rows: deque[ResultRow] = deque()
+        self._going: asyncio.Task[Summary] | None = None
+        self._is_over = False
 
     async def __anext__(self) -> ResultRow:
         """Return the next row."""
-        return await anext(self._rows)
+        if self._is_over:
+            raise StopAsyncIteration
+        going = self._going = self._going or _kept(self._begin(self._finished))
+        try:
+            while not self._rows and (places := await self._finished.places(going)):
+                self._rows += await asyncio.to_thread(_rows_at, self._finished.out, places)
+        except BaseException:
+            await self.aclose()
+            raise
+        if self._rows:
+            return self._rows.popleft()
+        self._is_over = True
+        self.summary = await going
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """Take in no more calls, and return when what is in flight is written; more than once does no harm."""
-        await self._rows.aclose()
+        self._is_over = True
+        if self._going is None or self._going.done():
+            return
+        self._going.cancel()
+        try:
+            await asyncio.wait([self._going])
+        except asyncio.CancelledError:
+            self._going.cancel()
+            await asyncio.wait([self._going])
+            raise
 
-    async def _run(self, jobs: Jobs, config: RunConfig) -> AsyncGenerator[ResultRow, None]:
-        finished = _Finished()
-        async with _sending(jobs, config, finished.observe) as (sending, out):
-            sending.add_done_callback(finished.end)
-            async for places in finished.places():
-                for row in await asyncio.to_thread(_rows_at, out, places):
-                    yield row
-            self.summary = await sending
+    def __del__(self) -> None:
+        """Take in no more calls when nobody can take a row any more."""
+        if self._going is not None and not self._going.done():
+            with suppress(RuntimeError):  # the event loop is closed
+                self._going.get_loop().call_soon_threadsafe(self._going.cancel)
+
+
+_under_way: set[asyncio.Task[Summary]] = set()
+"""Nobody else holds a run whose rows were dropped, and the event loop holds tasks weakly."""
+
+
+def _kept(sending: Coroutine[None, None, Summary]) -> asyncio.Task[Summary]:
+    going = asyncio.create_task(sending, name="rows")
+    _under_way.add(going)
+    going.add_done_callback(_under_way.discard)
+    return going
+
+
+async def _sent(jobs: Jobs, config: RunConfig, finished: "_Finished") -> Summary:
+    async with _sending(jobs, config, finished.observe) as (sending, out):
+        finished.out = out
+        return await asyncio.shield(sending)
 
 
 @asynccontextmanager
@@ -208,11 +253,16 @@ async def served(settings: Settings) -> AsyncIterator[str]:
 
 
 class _Finished:
-    """Where the rows of finished calls are; in memory they take one number each."""
+    """Where the rows of finished calls are; in memory they take one number each.
+
+    Attributes:
+        out: The output folder, once the run is under way.
+    """
+
+    out = Path()
 
     def __init__(self) -> None:
         self._places: deque[int] = deque()
-        self._is_over = False
         self._news = asyncio.Event()
 
     def observe(self, event: Event) -> None:
@@ -221,18 +271,19 @@ class _Finished:
             self._places.append(event.place)
             self._news.set()
 
-    def end(self, _sending: object) -> None:
-        self._is_over = True
-        self._news.set()
-
-    async def places(self) -> AsyncIterator[list[int]]:
-        """Yield some at a time, until the run is over and none is left."""
-        while self._places or not self._is_over:
-            self._news.clear()
-            if self._places:
-                yield [self._places.popleft() for _ in range(min(len(self._places), _ROWS_AT_ONCE))]
-            else:
+    async def places(self, going: "asyncio.Task[Summary]") -> list[int]:
+        """Return some, at least one, as soon as there are; none when the run is over and all were returned."""
+        going.add_done_callback(self._tell_end)
+        try:
+            while not self._places and not going.done():
+                self._news.clear()
                 await self._news.wait()
+        finally:
+            going.remove_done_callback(self._tell_end)
+        return [self._places.popleft() for _ in range(min(len(self._places), _ROWS_AT_ONCE))]
+
+    def _tell_end(self, _going: object) -> None:
+        self._news.set()
 
 
 def _rows_at(out: Path, places: list[int]) -> list[ResultRow]:

@@ -61,6 +61,7 @@ class Network:
     def __init__(self) -> None:
         self.sent: list[str] = []
         self.expected = 0
+        self.answers_left = 1_000
         self.all_sent = asyncio.Event()
         self.arrived = asyncio.Event()
         self.answers = asyncio.Event()
@@ -83,6 +84,9 @@ class Network:
         if len(self.sent) == self.expected:
             self.all_sent.set()
         await self.answers.wait()
+        if not self.answers_left:
+            await asyncio.Event().wait()
+        self.answers_left -= 1
         answer = PICTURE.answer(call, incoming)
         assert isinstance(answer, Answer)
         return Sent(answer, TIMING)
@@ -219,6 +223,42 @@ async def test_leaving_the_stream_keeps_what_is_in_flight(tmp_path: Path, networ
     done = [orjson.loads(line)["id"] for line in (tmp_path / "out/results.jsonl").read_bytes().splitlines()]
     assert sorted(done) == sorted(network.sent)
     assert len(done) < 50
+
+
+async def test_rows_that_are_dropped_end_their_run(tmp_path: Path, network: Network) -> None:
+    """A bare `break` takes in no more calls either; what was sent is written, and then the folder is free."""
+    config = simulated(tmp_path / "out", concurrency=2)
+    network.answers.set()
+    async for _row in stream(robots(50), config):
+        break
+    (going,) = (task for task in asyncio.all_tasks() if task.get_name() == "rows")
+    await asyncio.wait([going], timeout=PATIENCE_S)
+    done = [orjson.loads(line)["id"] for line in (tmp_path / "out/results.jsonl").read_bytes().splitlines()]
+    assert sorted(done) == sorted(network.sent)
+    assert len(done) < 50
+    assert (await run(robots(50), config)).by_status == {"succeeded": 50}
+
+
+def test_a_loop_that_ends_with_a_run_under_way_says_nothing(
+    tmp_path: Path, network: Network, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Dropped rows and an event loop that ends at once are no traceback; the next run names what may have been billed."""
+    config = simulated(tmp_path / "out", concurrency=2)
+
+    async def left_early() -> None:
+        network.answers_left = 1
+        network.expected = 3
+        async for _row in stream(robots(5), config):
+            break
+        await asyncio.wait_for(network.all_sent.wait(), PATIENCE_S)
+
+    network.answers.set()
+    asyncio.run(left_early())
+    network.answers_left = 5
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
+    summary = asyncio.run(run(robots(5), config))
+    assert summary.by_status == {"succeeded": 5}
+    assert summary.this_run.possibly_billed > 0
 
 
 # --- cancellation -----------------------------------------------------------------------------------------------------
