@@ -30,9 +30,13 @@ def recover(store: Store) -> list[str]:
     path = store.out / FILE_NAME
     if path.exists():
         return list(_repair(store, path))
-    if store.durable_bytes() != 0:
+    noted = store.durable_bytes()
+    gone = (
+        [f"{path}: is gone, and had {noted:,} bytes: all of its calls are sent, and paid for, again"] if noted else []
+    )
+    if noted != 0:
         store.note_durable(0)  # from here on a missing note means that somebody removed it
-    return list(_clear_incoming(store))
+    return gone + list(_clear_incoming(store))
 
 
 def possibly_billed(store: Store) -> dict[str, str]:
@@ -60,6 +64,11 @@ def _repair(store: Store, path: Path) -> Iterator[str]:
         return
     for _ in read_rows(store.out, 0, durable_bytes):
         pass  # before anything is changed: a damaged row among those that were durable is refused here
+    if noted is not None and size < noted:
+        # It may be meant, as when a damaged row was taken out; but nobody is to pay again for a mishap without a word.
+        yield (
+            f"{path}: has {size:,} bytes, and had {noted:,} when the last run wrote it: calls whose rows are gone are sent, and paid for, again"
+        )
     yield from _mend_tail(store, path, durable_bytes)
     log = ResultsLog(store.out)
     try:

@@ -172,6 +172,20 @@ def test_an_edited_file_loses_no_row(store: Store, off: int) -> None:
     assert (store.out / "results.jsonl").read_bytes() == ROBOT + CAT
 
 
+@pytest.mark.parametrize("left", [0, 1, None])
+def test_rows_that_are_gone_are_missed(store: Store, left: int | None) -> None:
+    """A file that was cut off, emptied or removed is named before its calls are paid for again, once, and goes on to be used."""
+    lines = [line_of(make_row(name)) for name in "ab"]
+    written(store, *lines[: left or 0], durable=len(b"".join(lines)))
+    if left is None:
+        (store.out / "results.jsonl").unlink()
+    (message,) = recover(store)
+    assert str(store.out / "results.jsonl") in message
+    assert f"had {len(b''.join(lines)):,} " in message
+    assert "paid for, again" in message
+    assert recover(store) == []
+
+
 def test_a_removed_note_voids_nothing(store: Store) -> None:
     """Who removes .gemini_batch, and has moved the images away, does not pay for them again; a torn end is mended all the same."""
     written(store, image_row("robot", png("1")), b"torn", durable=None)
