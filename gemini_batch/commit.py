@@ -247,7 +247,7 @@ class Committer:
         if reply is None:
             return 0.0
         images = len(reply.drafts) + (reply.image is not None)
-        return prices.cost_usd(
+        cost_usd = prices.cost_usd(
             call.request.model,
             reply.usage,
             images,
@@ -255,6 +255,7 @@ class Committer:
             blocked=reply.block_reason != EMPTY,
             prices=self._price_table,
         )
+        return None if cost_usd is None else round(cost_usd, 6)
 
 
 def _inputs(call: Call) -> list[InputRef]:

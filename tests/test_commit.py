@@ -15,7 +15,7 @@ from gemini_batch.commit import Committer
 from gemini_batch.errors import StorageError
 from gemini_batch.events import CallFinished, Event
 from gemini_batch.policy import prices
-from gemini_batch.records import ApiError, Status
+from gemini_batch.records import ApiError, Status, Usage
 from gemini_batch.results import ResultsLog, read_rows
 from gemini_batch.store import Store
 from tests.builders import ENDPOINT, arrive, make_attempted, make_call, make_reply, png, tree
@@ -350,7 +350,7 @@ def test_cancellation_loses_nothing(disk: Disk, patience: int) -> None:
 
 
 def test_the_row_says_what_was_paid(disk: Disk) -> None:
-    """A raw request's size counts in its price, and a safety answer is free."""
+    """A raw request's size counts in its price, a safety answer is free, and no row has more digits than a millionth of a dollar."""
 
     async def scenario(clock: Clock) -> None:
         committer = disk.committer(clock)
@@ -360,7 +360,12 @@ def test_the_row_says_what_was_paid(disk: Disk) -> None:
         reply = replace(make_reply(image), usage=None)
         committer.reply(make_attempted(replace(call, request=replace(call.request, raw=raw))), reply)
         committer.reply(make_attempted(make_call("blocked")), make_reply(None))
+        (image,) = arrive(disk.store, "thinks", png(""))
+        usage = Usage(
+            prompt_tokens=10, candidates_tokens=1290, total_tokens=1300
+        )  # 0.13645999999999997 as floats add up
+        committer.reply(make_attempted(make_call("thinks")), replace(make_reply(image), usage=usage))
 
     run(scenario)
 
-    assert [row["cost_usd"] for row in read_rows(disk.store.out)] == [0.24, 0.0]
+    assert [row["cost_usd"] for row in read_rows(disk.store.out)] == [0.24, 0.0, 0.13646]
