@@ -45,7 +45,7 @@ class Clearance:
         observe: Observer,
         *,
         stop: Callable[[Stop], None],
-        day_closed: Callable[[Stop, str], None],
+        model_closed: Callable[[Stop, str], None],
         max_cost_usd: float | None = None,
         waits_for_reset: bool = False,
     ) -> None:
@@ -57,7 +57,7 @@ class Clearance:
             clock: For waiting.
             observe: Told what is waited for.
             stop: Told what ends the run.
-            day_closed: Told whose day is over: a model's id, or "" when nothing is left that could be sent.
+            model_closed: Told why no more of a model is sent: with its id, or with "" when nothing is left that could be sent.
             max_cost_usd: Most that the run may cost; None is no limit.
             waits_for_reset: Whether a day that is used up is waited through.
         """
@@ -67,7 +67,7 @@ class Clearance:
         self._clock = clock
         self._observe = observe
         self._stop = stop
-        self._day_closed = day_closed
+        self._model_closed = model_closed
         self._waits_for_reset = waits_for_reset
         self._budget = Budget(max_cost_usd)
         self._money_back = asyncio.Event()
@@ -89,6 +89,13 @@ class Clearance:
     def is_open(self, model: str) -> bool:
         """Return whether calls of a model may still be sent in this run."""
         return model in self._open_models
+
+    def close_model(self, model: str, stop: Stop) -> None:
+        """Send nothing more of a model; other models of the manifest go on."""
+        if model not in self._open_models:
+            return  # another call was told before
+        self._open_models.discard(model)
+        self._model_closed(stop, model if self._open_models else "")
 
     @asynccontextmanager
     async def leave(self, call: Call) -> AsyncIterator[Leave | None]:
@@ -178,6 +185,9 @@ class Clearance:
         while True:
             await self.outage.turn(call.id, self._closed)
             grant = await self._gate.acquire(model, weights(call.estimate), self._closed)
+            if isinstance(grant, Grant) and not self.is_open(model):  # the server said no to another one meanwhile
+                await self._gate.give_back(model, grant)
+                return None
             if isinstance(grant, Grant) and not self.outage.lets(call.id):  # it began while this one waited
                 await self._gate.give_back(model, grant)
                 continue
@@ -186,20 +196,13 @@ class Clearance:
             wait_s = (grant.until - self._clock.utc()).total_seconds()
             # Far in the past: the ledger does not believe this wall clock. Waiting for it would be no wait at all.
             if not self._waits_for_reset and abs(wait_s) > MIDNIGHT_S:
-                self._close_model(model, grant)
+                stop = Stop(StopReason.DAY_CLOSED, f"today's quota of {model} is used up ({grant.why})", grant.until)
+                self.close_model(model, stop)
                 return None
             self._observe(Waiting(model, wait_s, grant.why))
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(wait_s, LEAST_WAIT_S)):
                     await self._closed.wait()
-
-    def _close_model(self, model: str, closed: DayClosed) -> None:
-        """Send nothing more of a model; other models of the manifest go on."""
-        if model not in self._open_models:
-            return  # another call was told before
-        self._open_models.discard(model)
-        stop = Stop(StopReason.DAY_CLOSED, f"today's quota of {model} is used up ({closed.why})", closed.until)
-        self._day_closed(stop, model if self._open_models else "")
 
 
 def weights(estimate: Estimate) -> Weights:

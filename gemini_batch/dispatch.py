@@ -50,6 +50,8 @@ from gemini_batch.transport.interactive import Transport
 OUTAGE_S = 120.0
 
 
+_OF_ONE_MODEL = {StopReason.NO_QUOTA, StopReason.MODEL}
+
 Prepare: TypeAlias = Callable[[Call, int], Awaitable[Call | None]]
 """Makes a call ready for its attempt; None when it is not to be sent, and its row is written."""
 
@@ -100,7 +102,7 @@ class Dispatcher:
             clock,
             observe,
             stop=self.stop,
-            day_closed=self._day_closed,
+            model_closed=self._model_closed,
             max_cost_usd=max_cost_usd,
             waits_for_reset=waits_for_reset,
         )
@@ -141,7 +143,7 @@ class Dispatcher:
             self.stops.append(stop)
             self._observe(Stopping(stop, self.in_flight))
 
-    def _day_closed(self, stop: Stop, model: str) -> None:
+    def _model_closed(self, stop: Stop, model: str) -> None:
         """Send nothing more of a model; with `""`, of any."""
         self.stops.append(stop)
         self._observe(Stopping(stop, self.in_flight, model))
@@ -269,10 +271,17 @@ class Dispatcher:
             case retry.GiveUp():
                 self._committer.error(attempted, Status.FAILED, error)
             case retry.StopRun(stop):
-                self.stop(_with_successor(stop, turn.call.request.model))
+                self._stop_of(turn.call, stop)
             case retry.CloseDay():
                 await self._gate.close_day(turn.call.request.model, grant)
                 self._backlog.later(turn, self._clock.steady_s())  # back to the gate, which now says until when
+
+    def _stop_of(self, call: Call, stop: Stop) -> None:
+        """End the run, or its calls of one model, where only that is refused."""
+        if stop.reason in _OF_ONE_MODEL:
+            self._clearance.close_model(call.request.model, _with_successor(stop, call.request.model))
+        else:
+            self.stop(stop)
 
     async def _retry(
         self, turn: Turn, attempted: Attempted, error: ApiError | Failure, decision: retry.RetryAfter
@@ -287,7 +296,7 @@ class Dispatcher:
             self._later(turn, turn.attempt + 1, decision.wait_s, error)
         elif is_quota:  # not this job's fault, and the next job would fare no better
             words = retry.advised(f"the server keeps answering 429: {error.message}", retry.LOWER_LIMITS)
-            self.stop(Stop(StopReason.NO_QUOTA, words))
+            self._stop_of(turn.call, Stop(StopReason.NO_QUOTA, words))
         else:
             self._committer.error(attempted, Status.FAILED, error)
 

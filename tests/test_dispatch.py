@@ -345,6 +345,22 @@ def test_a_closed_day_of_one_model_lets_the_others_go_on(tmp_path: Path) -> None
     assert [event.model for event in world.of(Stopping)] == [MODEL]
 
 
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [(says(404), StopReason.MODEL), (says(429, "Quota exceeded for metric: x, limit: 0"), StopReason.NO_QUOTA)],
+)
+def test_a_model_that_is_refused_lets_the_others_go_on(tmp_path: Path, refusal: Step, reason: StopReason) -> None:
+    """One model that does not exist, or that the tier has no quota for, is told once, and nothing more of it is sent; all others end."""
+    calls = [make_call(f"{number}", model=(MODEL, OTHER)[number % 2]) for number in range(40)]
+    script = {call.id: [refusal] for call in calls if call.request.model == MODEL}
+    world = play(tmp_path, calls, script, concurrency=6)
+
+    assert world.statuses == {f"{number}": "succeeded" for number in range(1, 40, 2)}
+    assert world.reasons == [reason]
+    assert [event.model for event in world.of(Stopping)] == [MODEL]
+    assert len(world.transport.sent) <= 20 + 6
+
+
 def test_a_reset_in_the_past_ends_the_run(tmp_path: Path) -> None:
     """A ledger that does not believe a wall clock ahead of it names a reset that has passed by it: the run ends, and does not spin."""
 

@@ -55,7 +55,7 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class StopRun:
-    """No call can succeed until a person, or time, mends it."""
+    """No call can succeed until a person, or time, mends it; with `MODEL` and `NO_QUOTA`, none of this model."""
 
     stop: Stop
 
