@@ -216,7 +216,7 @@ def micros(usd: float) -> int:
 
 
 def _used_up(budget: Budget, call: Call) -> Stop:
-    most, left = budget.max_usd or 0.0, (budget.max_usd or 0.0) - budget.spent_usd
+    most, left = budget.max_usd or 0.0, round((budget.max_usd or 0.0) - budget.spent_usd, 6)
     next_usd = budget.most_usd(call.request.model, call.estimate)
     if left < 0:
         words = f"the budget of ${most:,.2f} is passed by ${-left:,.3f}, for answers cost more than ever was foreseen"

@@ -48,8 +48,7 @@ from gemini_batch.transport.interactive import Transport
 
 # With no connection to be had for so long, the run ends; the next one goes on.
 OUTAGE_S = 120.0
-
-
+# What a server says of one model; others of the manifest may do.
 _OF_ONE_MODEL = {StopReason.NO_QUOTA, StopReason.MODEL}
 
 Prepare: TypeAlias = Callable[[Call, int], Awaitable[Call | None]]
