@@ -240,7 +240,7 @@ def about_machine() -> dict[str, str]:
     return {
         "cores": str(os.cpu_count()),
         "CPU": _cpu(),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "Python": platform.python_version(),
         **{name: version(name) for name in LIBRARIES},
     }

@@ -16,8 +16,8 @@ def block() -> str:
     rows = [_row(goal) for report in reports for goal in report["goals"]]
     machine = reports[0]["machine"]
     about = f"{machine['cores']} cores ({machine['CPU']}), {machine['system']}, Python {machine['Python']}, aiohttp {machine['aiohttp']}"
-    commands = ", ".join(f"`{report['command']}`" for report in reports)
-    return f"\n| figure | goal | measured |\n| --- | --- | --- |\n{''.join(rows)}\nOn {about}: {commands}.\n\n"
+    scripts = ", ".join(f"`{name}.py`" for name in BENCHMARKS)
+    return f"\n| figure | goal | measured |\n| --- | --- | --- |\n{''.join(rows)}\nOn {about}, by {scripts}.\n\n"
 
 
 def _row(goal: dict[str, Any]) -> str:
