@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from gemini_batch.clock import Clock
 from gemini_batch.events import LittleRoom, Observer, Waiting
@@ -20,6 +21,8 @@ from gemini_batch.store import Store
 # A day that ends so soon is waited for: around midnight a call has to fit two dates.
 MIDNIGHT_S = 60.0
 LEAST_WAIT_S = 1.0
+# A day is waited for by the wall clock: the event loop's stands still while the machine is suspended.
+LOOK_AGAIN_S = 600.0
 
 
 @dataclass(slots=True)
@@ -160,6 +163,7 @@ class Clearance:
                     self._free_space.release(size)
             if grant is None or is_set_aside:
                 return grant
+            self.outage.left(call.id)  # those whose room it waits for may be waiting to probe
             await self._gate.give_back(call.request.model, grant)
         return None
 
@@ -193,6 +197,7 @@ class Clearance:
                 continue
             if not isinstance(grant, DayClosed):
                 return grant
+            self.outage.left(call.id)  # calls of other models may probe meanwhile
             wait_s = (grant.until - self._clock.utc()).total_seconds()
             # Far in the past: the ledger does not believe this wall clock. Waiting for it would be no wait at all.
             if not self._waits_for_reset and abs(wait_s) > MIDNIGHT_S:
@@ -200,9 +205,19 @@ class Clearance:
                 self.close_model(model, stop)
                 return None
             self._observe(Waiting(model, wait_s, grant.why))
+            await self._until(grant.until, model)
+            if not self.is_open(model):
+                return None
+
+    async def _until(self, moment: datetime, model: str) -> None:
+        """Wait for a moment of the wall clock, or for the end of the run or of the model."""
+        is_due = False
+        while not is_due and not self._closed.is_set() and self.is_open(model):
+            wait_s = (moment - self._clock.utc()).total_seconds()
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(wait_s, LEAST_WAIT_S)):
+                async with asyncio.timeout(min(max(wait_s, LEAST_WAIT_S), LOOK_AGAIN_S)):
                     await self._closed.wait()
+            is_due = self._clock.utc() >= moment
 
 
 def weights(estimate: Estimate) -> Weights:
