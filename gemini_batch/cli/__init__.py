@@ -90,9 +90,9 @@ def _bug(*, is_json: bool) -> int:
     try:
         words = f"a bug in gemini_batch; please report it with the file {_kept_traceback()}"
     except (OSError, MemoryError) as error:
-        words = (
-            f"a bug in gemini_batch, whose traceback can't be kept: {getattr(error, 'strerror', 'no memory is left')}"
-        )
+        if short := shortage(error):  # and so was the error itself, whatever the library that met it made of it
+            return _fail(ExitCode.STORAGE, short, is_json=is_json)
+        words = f"a bug in gemini_batch, whose traceback can't be kept: {getattr(error, 'strerror', error)}"
     return _fail(ExitCode.BUG, words, is_json=is_json)
 
 
