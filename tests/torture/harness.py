@@ -39,7 +39,8 @@ class Measured:
     calls: int = field(default=0, metadata={"label": "calls, each with one newest row"})
     requests: int = field(default=0, metadata={"label": "requests"})
     finished_again: int = field(default=0, metadata={"label": "finished calls sent again", "most": 0})
-    consumed_again: int = field(default=0, metadata={"label": "answers consumed and sent again", "most": 0})
+    kept_again: int = field(default=0, metadata={"label": "answers read and kept, and sent again", "most": 0})
+    consumed_again: int = field(default=0, metadata={"label": "  read, killed before the write that keeps them"})
     wrong_images: int = field(default=0, metadata={"label": "images that the server did not send", "most": 0})
     torn_or_double: int = field(default=0, metadata={"label": "rows torn or doubled", "most": 0})
     repeats: int = field(default=0, metadata={"label": "requests repeated, of those in flight"})
@@ -70,17 +71,15 @@ class Desk:
     folder: Path
     server: TorturedServer
     ids: list[str]
-    notes: str = "TORTURE_CONSUMED"
 
     @property
     def out(self) -> Path:
         """The output folder."""
         return self.folder / "jobs.out"
 
-    @property
-    def consumed(self) -> Path:
-        """Where the hook notes what the sieve consumed, or what was kept."""
-        return self.folder / "consumed"
+    def noted(self, what: str) -> set[str]:
+        """Return which answers the hook noted as `consumed` by the sieve, or as `kept`."""
+        return set((self.folder / what).read_text().split())
 
     def write_manifest(self) -> None:
         """Write the jobs."""
@@ -127,7 +126,8 @@ class Desk:
     def _environment(self) -> dict[str, str]:
         return os.environ | {
             "PYTHONPATH": os.pathsep.join([str(HOOK), str(ROOT)]),
-            self.notes: str(self.consumed),
+            "TORTURE_CONSUMED": str(self.folder / "consumed"),
+            "TORTURE_KEPT": str(self.folder / "kept"),
             "GEMINI_API_KEY": "AIzaSy-a-key-of-the-torture-00000000000",
             "GEMINI_BATCH_STATE_DIR": str(self.folder / "state"),
         }
@@ -179,8 +179,7 @@ def torture(
         place = folder / str(number)
         place.mkdir()
         with tortured_server(source.randrange(1 << 30)) as server:
-            notes = "TORTURE_KEPT" if at_syscalls else "TORTURE_CONSUMED"
-            desk = Desk(place, server, [f"n{index}" for index in range(calls)], notes)
+            desk = Desk(place, server, [f"n{index}" for index in range(calls)])
             desk.write_manifest()
             kill = partial(_kill_at_syscall if at_syscalls else _kill_at_moment, desk, source, measured)
             _kill_and_finish(desk, min(KILLS_A_FOLDER, kills - measured.kills), kill, measured)
@@ -282,14 +281,16 @@ def _check_call(desk: Desk, row: dict[str, Any], sendings: list[Sending], measur
 
 
 def _check_repeats(desk: Desk, in_rows: set[str], measured: Measured) -> None:
-    consumed = set(desk.consumed.read_text().split())
+    consumed, kept = desk.noted("consumed"), desk.noted("kept")
     of_process: Counter[int] = Counter()
     for sending in desk.server.sendings:
         if sending.response_id in in_rows:
             continue
         of_process[sending.process] += 1
-        if sending.response_id in consumed:
-            measured.blame("consumed_again", f"{desk.out}: {sending.call_id}: {sending.response_id} was consumed")
+        if sending.response_id in kept:
+            measured.blame("kept_again", f"{desk.out}: {sending.call_id}: {sending.response_id} was kept")
+        elif sending.response_id in consumed:
+            measured.consumed_again += 1
         measured.whole_lost += sending.is_whole and sending.response_id not in consumed
     measured.repeats += of_process.total()
     measured.most_repeats = max([measured.most_repeats, *of_process.values()])

@@ -23,7 +23,7 @@ def test_runs_that_are_killed_lose_nothing(tmp_path: Path) -> None:
     """Killed at moments aimed at arriving answers and at commits, and run again: each call ends once, with an image that was sent for it."""
     measured = torture(tmp_path, kills=2, seed=3, calls=20)
     assert measured.faults == []
-    assert (measured.kills, measured.calls % 20, measured.consumed_again) == (2, 0, 0)
+    assert (measured.kills, measured.calls % 20, measured.kept_again) == (2, 0, 0)
     assert measured.most_repeats <= CONCURRENCY
 
 
@@ -38,7 +38,7 @@ def test_runs_that_are_killed_before_a_call_of_the_system_lose_nothing(tmp_path:
     """Killed before a write, a rename, a sync, also of a recovery that ends what another kill left, and run again: each call ends once."""
     measured = torture(tmp_path, kills=2, seed=4, calls=12, at_syscalls=True)
     assert measured.faults == []
-    assert (measured.kills, measured.calls % 12, measured.consumed_again) == (2, 0, 0)
+    assert (measured.kills, measured.calls % 12, measured.kept_again) == (2, 0, 0)
 
 
 # --- signals ----------------------------------------------------------------------------------------------------------
