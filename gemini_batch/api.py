@@ -95,9 +95,11 @@ class Rows(AsyncIterator[ResultRow]):
         """Return the next row."""
         if self._is_over:
             raise StopAsyncIteration
-        going = self._going = self._going or _kept(self._begin(self._finished))
+        if self._going is None:
+            self._going = _kept(self._begin(self._finished))
+            self._going.add_done_callback(self._finished.end)
         try:
-            while not self._rows and (places := await self._finished.places(going)):
+            while not self._rows and (places := await self._finished.places()):
                 self._rows += await asyncio.to_thread(_rows_at, self._finished.out, places)
         except BaseException:
             await self.aclose()
@@ -105,7 +107,7 @@ class Rows(AsyncIterator[ResultRow]):
         if self._rows:
             return self._rows.popleft()
         self._is_over = True
-        self.summary = await going
+        self.summary = await self._going
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
@@ -120,6 +122,8 @@ class Rows(AsyncIterator[ResultRow]):
             self._going.cancel()
             await asyncio.wait([self._going])
             raise
+        if not self._going.cancelled():
+            self._going.result()  # raises what went wrong: it is not to be lost
 
     def __del__(self) -> None:
         """Take in no more calls when nobody can take a row any more."""
@@ -162,7 +166,9 @@ async def _sending(
             path, name, base, out = Path(folder, "jobs.jsonl"), NAME, Path.cwd(), Path(config.out)
             await _write(jobs, path)
         prepared = engine.prepared(path, out, settings, observe, name=name, base=base)
-        going = await _to_its_end(lambda: stack.enter_context(prepared))
+        # No task, which the end of the event loop would cancel, and not the thread.
+        checking = asyncio.get_running_loop().run_in_executor(None, stack.enter_context, prepared)
+        going = await _to_its_end(checking, lambda: None)
         async with served(settings) as base_url:
             sending = asyncio.create_task(going.send(base_url), name="send")
             try:
@@ -174,12 +180,7 @@ async def _sending(
 async def _drain(going: engine.Run, sending: asyncio.Task[Summary]) -> None:
     if not sending.done():
         going.stop(Stop(StopReason.INTERRUPTED, "cancelled"))
-    try:
-        await asyncio.wait([sending])
-    except asyncio.CancelledError:
-        sending.cancel()
-        await asyncio.wait([sending])
-        raise
+        await _to_its_end(sending, sending.cancel)
 
 
 def _tell(event: Event) -> None:
@@ -220,14 +221,19 @@ def _line(job: Job, number: int) -> bytes:
         raise ManifestError(NAME, [Problem(number, "", f"can't be written as JSON: {error}")]) from error
 
 
-async def _to_its_end(function: Callable[[], T]) -> T:
-    """Run blocking work in a thread; when cancelled meanwhile, wait for it first: what it opened is to be closed."""
-    working = asyncio.create_task(asyncio.to_thread(function))
-    try:
-        return await asyncio.shield(working)
-    except asyncio.CancelledError:
-        await asyncio.wait([working])
-        raise
+async def _to_its_end(work: "asyncio.Future[T]", when_cancelled: Callable[[], object]) -> T:
+    """Return what some work comes to, but not before its end, however often this is cancelled: what it holds is to be let go of after it."""
+    is_cancelled = False
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError:
+            is_cancelled = True
+            when_cancelled()
+    result = work.result()  # raises what went wrong: it is not to be lost
+    if is_cancelled:
+        raise asyncio.CancelledError
+    return result
 
 
 @asynccontextmanager
@@ -263,6 +269,7 @@ class _Finished:
 
     def __init__(self) -> None:
         self._places: deque[int] = deque()
+        self._is_over = False
         self._news = asyncio.Event()
 
     def observe(self, event: Event) -> None:
@@ -271,19 +278,16 @@ class _Finished:
             self._places.append(event.place)
             self._news.set()
 
-    async def places(self, going: "asyncio.Task[Summary]") -> list[int]:
-        """Return some, at least one, as soon as there are; none when the run is over and all were returned."""
-        going.add_done_callback(self._tell_end)
-        try:
-            while not self._places and not going.done():
-                self._news.clear()
-                await self._news.wait()
-        finally:
-            going.remove_done_callback(self._tell_end)
-        return [self._places.popleft() for _ in range(min(len(self._places), _ROWS_AT_ONCE))]
-
-    def _tell_end(self, _going: object) -> None:
+    def end(self, _going: object) -> None:
+        self._is_over = True
         self._news.set()
+
+    async def places(self) -> list[int]:
+        """Return some, at least one, as soon as there are; none when the run is over and all were returned."""
+        while not self._places and not self._is_over:
+            self._news.clear()
+            await self._news.wait()
+        return [self._places.popleft() for _ in range(min(len(self._places), _ROWS_AT_ONCE))]
 
 
 def _rows_at(out: Path, places: list[int]) -> list[ResultRow]:

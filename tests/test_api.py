@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ from PIL import Image
 
 import gemini_batch
 from gemini_batch import ConfigError, FolderBusyError, Job, ManifestError, RunConfig, Status, engine, run, stream
-from gemini_batch.errors import ExitCode
+from gemini_batch.errors import ExitCode, StorageError
 from gemini_batch.records import Answer, Call
 from gemini_batch.store import IncomingParts
 from gemini_batch.transport.interactive import Sent
@@ -295,10 +295,11 @@ async def test_the_second_cancellation_abandons(tmp_path: Path, network: Network
     assert (summary.by_status, summary.this_run.possibly_billed) == ({"succeeded": 2}, 1)
 
 
+@pytest.mark.parametrize("times", [1, 3])
 async def test_cancelled_while_it_is_checked_lets_go_of_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    """A run that is cancelled before it sends has closed all it opened."""
+    """A run that is cancelled before it sends, however often, has closed all it opened."""
     loop, begun, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
     real = engine.prepared
 
@@ -312,12 +313,65 @@ async def test_cancelled_while_it_is_checked_lets_go_of_the_folder(
     monkeypatch.setattr(engine, "prepared", slow)
     running = asyncio.create_task(run(robots(1), simulated(tmp_path / "out")))
     await asyncio.wait_for(begun.wait(), PATIENCE_S)
-    running.cancel()
-    await asyncio.sleep(0)
+    for _ in range(times):
+        running.cancel()
+        await asyncio.sleep(0)
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await running
     assert not (tmp_path / "out").exists()
+
+
+async def test_the_folder_is_held_until_the_run_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often a run is cancelled, nothing that it holds is closed under it."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def stubborn(*_: object) -> None:
+        begun.set()
+        while not go_on.is_set():
+            with suppress(asyncio.CancelledError):
+                await go_on.wait()
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(engine.Run, "send", stubborn)
+    running = asyncio.create_task(run(robots(1), simulated(tmp_path / "out")))
+    await asyncio.wait_for(begun.wait(), PATIENCE_S)
+    for _ in range(5):
+        running.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(FolderBusyError):
+        await run(robots(1), simulated(tmp_path / "out"))
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("by", ["run", "stream"])
+async def test_what_goes_wrong_while_it_drains_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """An error that comes after the cancellation is not lost in it."""
+    begun = asyncio.Event()
+
+    async def breaks(going: engine.Run, *_: object) -> None:
+        stopped = asyncio.Event()
+        monkeypatch.setattr(going, "stop", lambda _stop: stopped.set())
+        begun.set()
+        await stopped.wait()
+        raise StorageError("the disk failed")
+
+    monkeypatch.setattr(engine.Run, "send", breaks)
+    config = simulated(tmp_path / "out")
+    running = asyncio.create_task(run(robots(1), config) if by == "run" else _first(stream(robots(1), config)))
+    await asyncio.wait_for(begun.wait(), PATIENCE_S)
+    running.cancel()
+    with pytest.raises(StorageError):
+        await running
+
+
+async def _first(rows: AsyncIterator[object]) -> object:
+    return await anext(rows)
 
 
 async def test_a_folder_is_for_one_run_at_a_time(tmp_path: Path, network: Network) -> None:
