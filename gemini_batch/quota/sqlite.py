@@ -240,6 +240,9 @@ class SqliteLedger:
                 wall = utc + timedelta(seconds=late_s)
                 belief = self._look(rows, now_s, wall)
                 utc, rival = belief.utc(now_s), wall if belief.doubts(now_s, wall) else None
+            elif rows.belief is not None:
+                # Not the wall clock alone: one that is weeks ahead would forget all other quotas.
+                utc = rows.belief.utc(max(now_s, rows.belief.seen_s))
             quota = ModelQuota(self.limits, guard_s=self._guard_s, zone=self._zone)
             key = (*self._owner, model)
             era, is_new = rows.load(key, quota, belief, now_s)

@@ -251,6 +251,22 @@ def test_wall_jump_moves_no_day(path: Path, hours: int) -> None:
         assert ledger.doubts_time(T0 + 1, jumped)
 
 
+def test_wall_jump_forgets_no_quota(path: Path) -> None:
+    """A wall clock that is weeks ahead for a moment, while an answer is settled, lets no other model's day begin anew."""
+    limits = Limits(requests_per_day=1, tokens_per_min=9_000)
+    with (
+        time_machine.travel(NOON, tick=False) as wall,
+        opened(path, limits, steady_s=lambda: T0) as ledger,
+    ):
+        granted(ask(ledger))
+        grant = granted(ledger.reserve("another", PICTURE, 1, T0, NOON)).grant
+        wall.move_to(NOON + timedelta(days=20))
+
+        ledger.settle("another", grant, tokens=1)
+
+        assert isinstance(ask(ledger), DayClosed)
+
+
 def test_wall_jump_counts_on_both_dates(path: Path) -> None:
     """While nobody knows which clock is right, a request takes from the days of both, and a server decides for the rest."""
     limits = Limits(requests_per_day=10)
