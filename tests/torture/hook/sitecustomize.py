@@ -25,11 +25,11 @@ def _noting(path: str) -> Any:
 if path := os.environ.get("TORTURE_CONSUMED"):
     from gemini_batch.transport.sieve import Sieve
 
-    _note, _finish = _noting(path), Sieve.finish
+    _note_consumed, _finish = _noting(path), Sieve.finish
 
     def _finished(sieve: Sieve) -> bytes:
         skeleton = _finish(sieve)
-        _note(skeleton)
+        _note_consumed(skeleton)
         return skeleton
 
     Sieve.finish = _finished  # type: ignore[method-assign, assignment] # what this file is for
@@ -37,10 +37,10 @@ if path := os.environ.get("TORTURE_CONSUMED"):
 if path := os.environ.get("TORTURE_KEPT"):
     from gemini_batch.store.incoming import IncomingParts
 
-    _note, _keep = _noting(path), IncomingParts.keep
+    _note_kept, _keep = _noting(path), IncomingParts.keep
 
     def _kept(parts: IncomingParts, skeleton: bytes) -> None:
         _keep(parts, skeleton)
-        _note(skeleton)
+        _note_kept(skeleton)
 
     IncomingParts.keep = _kept  # type: ignore[method-assign, assignment] # what this file is for
