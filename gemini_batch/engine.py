@@ -6,7 +6,7 @@ asynchronous and does the rest.
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from functools import partial
@@ -198,19 +198,20 @@ class Run:
         started_at = clock.utc()
         plan = self.planned.plan
         if plan.todo:
-            self._write(self._summary(started_at), is_over=False)
+            self._write(self._summary(started_at, {}), is_over=False)
         self._observe(self._started())
         try:
             if plan.todo:
                 await self._send(base_url, clock)
             else:
                 self._forget()
+            used = await self._used_at_end()
         except asyncio.CancelledError:
             if not self._stops:
                 self.stop(Stop(StopReason.INTERRUPTED, "cancelled"))
-            self._conclude(started_at)
+            self._conclude(started_at, {})  # whoever is in such a hurry does not wait for the ledger
             raise
-        return self._conclude(started_at)
+        return self._conclude(started_at, used)
 
     @property
     def _stops(self) -> list[Stop]:
@@ -232,8 +233,8 @@ class Run:
             loads=loads(plan),
         )
 
-    def _conclude(self, started_at: datetime) -> Summary:
-        summary = self._summary(started_at)
+    def _conclude(self, started_at: datetime, used: Mapping[str, tuple[Used, ...]]) -> Summary:
+        summary = self._summary(started_at, used)
         try:
             self._write(summary)
         except StorageError as error:
@@ -241,11 +242,11 @@ class Run:
                 raise
             # What the run came to is to be told all the same, and what to do next.
             self.stop(Stop(StopReason.STORAGE, str(error)))
-            summary = self._summary(started_at)
+            summary = self._summary(started_at, used)
         self.summary = summary
         return summary
 
-    def _summary(self, started_at: datetime) -> Summary:
+    def _summary(self, started_at: datetime, used: Mapping[str, tuple[Used, ...]]) -> Summary:
         return self._meter.summary(
             manifest=self._name,
             out=self._out,
@@ -253,16 +254,16 @@ class Run:
             plan=self.planned.plan,
             before=self.planned.past.statuses,
             stops=self._stops if self.planned.plan.todo else [],
-            standing=self._standing,
+            standing=used.get,
             started_at=started_at,
             ended_at=self._clock.utc(),
         )
 
-    def _standing(self, model: str) -> tuple[Used, ...] | None:
+    async def _used_at_end(self) -> dict[str, tuple[Used, ...]]:
         try:
-            return self._ledger.used(model, self._clock.steady_s(), self._clock.utc())
+            return await self.used(self._clock)
         except StorageError:  # the disk that ended the run, maybe; all else is known
-            return None
+            return {}
 
     def _write(self, summary: Summary, *, is_over: bool = True) -> None:
         try:
@@ -318,14 +319,19 @@ class Run:
                     models = {model for model, _ in plan.tallies}
                     await dispatcher.run(self.planned.calls(), models, min(config.concurrency, plan.todo))
         if not dispatcher.stops:
-            # Each call has ended. What is left of answers belongs to calls that are in the manifest no more.
-            self._forget()
-            self._store.clear_incoming()
+            try:
+                self._forget()
+            except StorageError as error:
+                self.stop(Stop(StopReason.STORAGE, str(error)))
 
     def _forget(self) -> None:
-        """Remove what only calls that are to be sent would need."""
-        inflight.forget(self._store.private)
-        self._store.clear_inputs()
+        """Each call has ended: remove what only calls that are to be sent would need, and answers of calls that are in the manifest no more."""
+        try:
+            inflight.forget(self._store.private)
+            self._store.clear_inputs()
+            self._store.clear_incoming()
+        except OSError as error:
+            raise StorageError(f"{self._out}: what is needed no more can't be removed: {of_disk(error)}") from error
 
     @contextmanager
     def _opened_logs(self) -> Iterator[tuple[results.ResultsLog, inflight.InFlightLog]]:

@@ -20,6 +20,7 @@ from gemini_batch.records import FailureKind, Limits, Status, Stop, StopReason
 from gemini_batch.results import newest_rows
 from gemini_batch.store import Store
 from gemini_batch.summary import Summary
+from tests import virtual_clock
 from tests.builders import (
     ENDPOINT,
     MODEL,
@@ -475,6 +476,41 @@ def test_the_summary_says_what_was_used_of_each_limit(desk: Desk) -> None:
     assert windows["tokens", "a minute"].used_by_run == 30
     cost_usd = sum(row["cost_usd"] for row in newest_rows(desk.out))
     assert windows["usd", "in ten minutes"].used_by_run == pytest.approx(cost_usd, abs=1e-5)
+
+
+def test_the_ledger_never_holds_up_the_event_loop(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program may hold a shared ledger for long: it is asked off the loop, for the summary too, and not at all in a hurry."""
+    on_loop, asked_on_loop = [True], list[bool]()
+
+    async def off_loop(function: Callable[[], Any]) -> Any:
+        on_loop[0] = False
+        try:
+            return function()
+        finally:
+            on_loop[0] = True
+
+    def used(*_: Any) -> tuple[()]:
+        asked_on_loop.append(on_loop[0])
+        return ()
+
+    monkeypatch.setattr(virtual_clock, "_inline", off_loop)
+    monkeypatch.setattr(MemoryLedger, "blocks", True)
+    monkeypatch.setattr(MemoryLedger, "used", used)
+    desk.run({"a": [picture(9.0)]}, cancel_at_s=5.0)
+    assert asked_on_loop == []
+    desk.run()
+    assert asked_on_loop == [False]
+
+
+def test_what_cannot_be_tidied_is_told_and_the_summary_is_there(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When all is done and the disk fails at last, the run ends with 8, and says what it came to."""
+
+    def fail(*_: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Store, "clear_inputs", fail)
+    summary = desk.run()
+    assert (summary.exit_code, summary.by_status) == (ExitCode.STORAGE, {"succeeded": 3})
 
 
 def test_a_ledger_that_fails_leaves_the_summary_whole(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

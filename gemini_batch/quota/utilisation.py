@@ -64,7 +64,8 @@ class _Sent:
     @property
     def dates(self) -> int:
         zone = ZoneInfo(ZONE)
-        return (self.last_at.astimezone(zone).date() - self.first_at.astimezone(zone).date()).days + 1
+        # The wall clock may have been set back over midnight.
+        return max(0, (self.last_at.astimezone(zone).date() - self.first_at.astimezone(zone).date()).days) + 1
 
 
 class Utilisation:

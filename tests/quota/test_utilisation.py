@@ -56,6 +56,15 @@ def test_a_run_past_midnight_may_use_two_days() -> None:
     assert (day.used_by_run, day.allowed, day.utilisation, day.left) == (5, 20, 0.25, None)
 
 
+def test_a_clock_that_is_set_back_over_midnight_allows_no_less_than_a_day() -> None:
+    """A run sends on one date at the least, whatever the wall clock says."""
+    found = Utilisation(Limits(requests_per_day=10))
+    for days in (0, 3, -2):
+        found.sent(MODEL, 0.0, NOON_UTC + timedelta(days=days))
+    (day,) = found.windows(lambda _: None)
+    assert (day.used_by_run, day.allowed, day.utilisation) == (3, 10, 0.3)
+
+
 def test_what_the_ledger_lost_is_not_known() -> None:
     """After a ledger that was damaged a limit counts as used up; how much was used is null, and not that number."""
     limits = Limits(requests_per_day=10)
