@@ -10,6 +10,7 @@ from tests.quota.test_ledger import fullest
 
 RACERS, PER_MIN, MINUTE_S = 8, 64, 1.0
 RACE_S = 4.0
+VICTIMS = (1, 4, 6)
 
 
 def start(folder: Path, racer: int, stack: ExitStack) -> subprocess.Popen[bytes]:
@@ -36,7 +37,7 @@ def test_eight_processes_share_a_quota_and_overrun_nothing(tmp_path: Path) -> No
             assert all(racer.poll() is None for racer in racers)
             time.sleep(0.02)
         started_s = boot_time_s()
-        for victim in (1, 4, 6):
+        for victim in VICTIMS:
             time.sleep(RACE_S / 4)
             racers[victim].kill()
             racers[victim].wait()
@@ -47,6 +48,9 @@ def test_eight_processes_share_a_quota_and_overrun_nothing(tmp_path: Path) -> No
     everyone = [at_s for racer in range(RACERS) for at_s in sent(tmp_path, racer)]
     assert fullest([(at_s, 1) for at_s in everyone], MINUTE_S) <= PER_MIN
     shares = [sum(started_s <= at_s < ended_s for at_s in sent(tmp_path, racer)) for racer in range(RACERS)]
-    assert 2 * min(shares) >= max(shares), shares
+    # Those that were away for a while, and started anew for as long as a busy machine takes for it, can't have had theirs of the whole time.
+    unhurt = [share for racer, share in enumerate(shares) if racer not in VICTIMS]
+    assert 2 * min(unhurt) >= max(shares), shares
+    assert min(shares) > 0, shares
     # The processes compete for the processor too: what is used late is spent.
     assert sum(shares) >= 0.7 * PER_MIN * (ended_s - started_s) / (MINUTE_S + GUARD_S), shares
