@@ -451,6 +451,23 @@ def test_the_second_signal_abandons_and_the_next_run_names_what_may_be_billed(tm
         assert "1 more request gave nothing and may have been billed" in words
 
 
+@pytest.mark.parametrize(
+    "sent", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGTERM), (signal.SIGHUP, signal.SIGTERM)]
+)
+def test_a_signal_that_comes_twice_at_once_is_one(tmp_path: Path, sent: tuple[signal.Signals, signal.Signals]) -> None:
+    """A group is signalled, and a wrapper in it passes the signal on: what is paid for is finished all the same."""
+    path = manifest(tmp_path, {"id": "late", "prompt": "Late [[fault:late=2 x1]]"})
+    with simulator() as server:
+        process = started(path, server)
+        first_line(process)
+        wait_for_requests(server, 1)
+        process.send_signal(sent[0])
+        first_line(process)
+        process.send_signal(sent[1])
+        process.communicate(timeout=20)
+        assert [row["status"] for row in rows(tmp_path / "jobs.out")] == ["succeeded"]
+
+
 def test_a_second_run_on_one_folder_is_told_so(tmp_path: Path) -> None:
     """Exit 7 at once, and the first run is named and undisturbed."""
     path = manifest(tmp_path, {"id": "slow", "prompt": "Slow [[fault:late=2]]"})

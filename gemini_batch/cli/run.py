@@ -27,6 +27,8 @@ _STOP_OF_SIGNAL = {
     signal.SIGTERM: Stop(StopReason.TERMINATED, "asked to end"),
     signal.SIGHUP: Stop(StopReason.TERMINATED, "the terminal was closed"),
 }
+# `timeout`, and a terminal that is closed, signal a whole group: whoever passes the signal on in it makes two of one.
+_ONE_SIGNAL_S = 1.0
 # A call in flight takes a connection and two files.
 _FILES_A_CALL, _OTHER_FILES = 3, 64
 
@@ -65,12 +67,16 @@ async def _send(run: engine.Run, config: Settings, view: View) -> Summary:
     """Send with the signals at work: the first one drains, the second abandons what is in flight."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     seen: list[signal.Signals] = []
+    first_s = 0.0
 
     def on_signal(received: signal.Signals) -> None:
+        nonlocal first_s
+        is_pressed_again = received == signal.SIGINT and received in seen
         seen.append(received)
         if len(seen) == 1:
+            first_s = loop.time()
             run.stop(_STOP_OF_SIGNAL[received])
-        elif task is not None:
+        elif task is not None and (is_pressed_again or loop.time() - first_s > _ONE_SIGNAL_S):
             task.cancel()
 
     def on_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

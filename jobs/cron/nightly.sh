@@ -35,7 +35,7 @@ read_key() {
     if [ -n "${GEMINI_API_KEY:-}${GOOGLE_API_KEY:-}" ] || [ ! -e "$key_file" ]; then
         return 0
     fi
-    if [ -n "$(find "$key_file" -prune \( -perm -040 -o -perm -004 \) 2>>"$words")" ]; then
+    if [ -n "$(find -H "$key_file" -prune \( -perm -040 -o -perm -004 \) 2>>"$words")" ]; then
         echo "$key_file: others may read it; make it yours alone: chmod 600 $key_file" >>"$words"
         return 6
     fi
