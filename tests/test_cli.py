@@ -15,6 +15,7 @@ import pytest
 import time_machine
 
 from gemini_batch.cli import main
+from gemini_batch.cli.options import program
 from gemini_batch.simulator import Simulator, SimulatorConfig
 from gemini_batch.simulator.faults import FAULTS
 from tests.loopback import simulator, wait_for_requests
@@ -85,6 +86,29 @@ def test_a_real_run_is_not_fooled_by_a_simulated_one(tmp_path: Path, server: Sim
     assert main(["run", str(path), "--simulate", "--out", str(tmp_path / "out")]) == 0
     assert run(path, server, "--out", str(tmp_path / "out")) == 0
     assert [row["endpoint"] for row in rows(tmp_path / "out")] == ["simulator", server.base_url]
+
+
+@pytest.mark.parametrize(
+    ("called", "python", "said"),
+    [
+        ("{bin}/gemini-batch", "{bin}/python", "gemini-batch"),
+        (".venv/bin/gemini-batch", "{bin}/python", ".venv/bin/gemini-batch"),
+        ("my env/bin/gemini-batch", "{bin}/python", "'my env/bin/gemini-batch'"),
+        ("/lib/gemini_batch/__main__.py", ".venv/bin/python", ".venv/bin/python -m gemini_batch"),
+        ("/lib/gemini_batch/__main__.py", "python3", "python3 -m gemini_batch"),
+        ("/lib/pytest/__main__.py", "/usr/bin/python3", "python -m gemini_batch"),
+    ],
+)
+def test_a_command_to_copy_calls_the_program_as_it_was_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, called: str, python: str, said: str
+) -> None:
+    """It works where the person copies it: with the environment on the PATH, without it, and by a path with spaces."""
+    script = tmp_path / "gemini-batch"
+    script.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.argv", [called.format(bin=tmp_path), "run", "jobs.jsonl"])
+    monkeypatch.setattr("sys.orig_argv", [python.format(bin=tmp_path)])
+    assert program() == said
 
 
 def test_the_output_folder_is_beside_the_manifest_never_where_the_person_stands(

@@ -84,7 +84,7 @@ def test_a_person_is_asked_before_a_dear_run(command: list[str], server: Simulat
     code, shown = on_terminal([*command, "--confirm-above", "1"], "n\n")
     assert (code, len(server.audit.entries)) == (5, 0)
     assert "10 calls to send, up to about $1.34 at list price. Go on? [y/N]" in shown
-    assert "nothing was sent; to send it: python -m gemini_batch run" in shown
+    assert f"nothing was sent; to send it: {sys.executable} -m gemini_batch run" in shown
     assert "--yes" in shown
 
     code, _ = on_terminal([*command, "--confirm-above", "1"], "y\n")

@@ -13,7 +13,7 @@ from typing import Any
 from gemini_batch import engine
 from gemini_batch.api import served
 from gemini_batch.cli.confirm import is_agreed
-from gemini_batch.cli.options import output_folder, run_config
+from gemini_batch.cli.options import output_folder, program, run_config
 from gemini_batch.config import Settings
 from gemini_batch.errors import ExitCode, shortage
 from gemini_batch.progress import plain
@@ -36,8 +36,8 @@ _FILES_A_CALL, _OTHER_FILES = 3, 64
 def main(options: Namespace) -> int:
     """Run a manifest; return the exit code."""
     config, out = run_config(options).settings(), output_folder(options)
-    again = shlex.join(["python", "-m", "gemini_batch", *options.argv])
-    about = About(str(options.manifest), again, is_quiet=options.quiet)
+    again = f"{program()} {shlex.join(options.argv)}"
+    about = About(str(options.manifest), again, program(), is_quiet=options.quiet)
     with watching(about, config, log_format=options.log_format) as view:
         config = _within_open_files(config, view)
         with engine.prepared(options.manifest, out, config, view.observe) as run:

@@ -26,7 +26,7 @@ def ending(summary: Summary, about: About) -> Iterator[Text]:
         yield _labelled("", Text(billed, "yellow"))
     if summary.by_status.get(Status.SUCCEEDED):
         yield _labelled("images", _to_copy(f"{summary.out}/images"))
-        yield _labelled("look", _to_copy(f"gemini-batch gallery {shlex.quote(summary.out)}"))
+        yield _labelled("look", _to_copy(f"{about.program} gallery {shlex.quote(summary.out)}"))
     if advice := sentences.advice(summary):
         yield _labelled("next", Text(f"{advice}:", "bold"))
         yield _to_copy(about.again)

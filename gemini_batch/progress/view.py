@@ -24,12 +24,14 @@ class About:
     Attributes:
         name: The manifest, as it was given.
         again: The command that goes on with the run.
+        program: How this program is called, for other commands.
         is_quiet: Say nothing unless something needs a person.
         clock: The times of the run.
     """
 
     name: str
     again: str
+    program: str = "gemini-batch"
     is_quiet: bool = False
     clock: Clock = field(default_factory=Clock)
 
