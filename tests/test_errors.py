@@ -296,6 +296,11 @@ ERRORS: dict[str, Met] = {
     ),
     "no manifest": usage("run", "the following arguments are required: JOBS.jsonl"),
     "a flag, misspelt": usage("run jobs.jsonl --teir free", '--teir: no such flag; did you mean "--tier"?'),
+    "a flag, where there are none": usage(
+        "verify jobs.out --json",
+        "--json: no such flag; there is none but --help",
+        "gemini_batch: how it is used: gemini-batch verify --help",
+    ),
     "a flag, cut short": usage("run jobs.jsonl --sim", '--sim: no such flag; did you mean "--simulate"?'),
     "one argument too many": usage("run a.jsonl b.jsonl", 'got "b.jsonl", one argument too many'),
     "a word for a number": usage("run jobs.jsonl --rpm ten", "--rpm: got ten; allowed: a whole number from 1"),

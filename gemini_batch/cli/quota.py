@@ -81,9 +81,10 @@ def _frees(standing: Standing, used: Used) -> str:
 
 
 def _moment(standing: Standing, after_s: float) -> str:
-    """Return a moment by the clock of UTC and of the person."""
+    """Return a moment by the clock of UTC, and of the person where that is another."""
     at = standing.at + timedelta(seconds=after_s)
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC ({at.astimezone():%H:%M:%S %Z})"
+    local, words = at.astimezone(), f"{at:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{words} ({local:%H:%M:%S %Z})" if local.utcoffset() else words
 
 
 def _as_json(standing: Standing) -> dict[str, Any]:

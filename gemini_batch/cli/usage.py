@@ -24,6 +24,8 @@ class Parser(argparse.ArgumentParser):
         if not name.startswith("-"):
             self.error(f"got {shown(name)}, one argument too many")
         flags = re.findall("--[a-z][a-z0-9-]+", self.format_usage())
+        if not flags:
+            self.error(f"{name}: no such flag; there is none but --help")
         begun = [flag for flag in flags if flag.startswith(name)]
         self.error(f"{name}: no such flag; {unknown(name, begun or flags)}")
 

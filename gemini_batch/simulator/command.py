@@ -219,7 +219,7 @@ def _client_flags(config: "SimulatorConfig") -> str:
         if limit
     )
     if config.minute_s != 60 and config.minute_limit:
-        flags += f" --config FILE, with [tiers.{'free' if config.tier == 'unlimited' else config.tier}] minute_s = {config.minute_s:g} in it"
+        flags += f" --minute {config.minute_s:g}"
     return flags
 
 

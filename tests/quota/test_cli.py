@@ -71,6 +71,17 @@ def test_shows_what_is_used_and_left(capsys: pytest.CaptureFixture[str]) -> None
     assert state_path().read_bytes() == before
 
 
+def test_a_moment_is_told_once_where_the_clock_is_utc(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person in UTC does not read the same time twice."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    with ledger() as used:
+        used.reserve(M, Weights(), 3, T0, utc_now())
+    assert quota(capsys).endswith("resets 2026-11-23 08:00:01 UTC\n")
+
+
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     """The same for programs: dollars as dollars, moments in UTC, null for no limit."""
     with ledger() as used:

@@ -162,7 +162,7 @@ def test_list_of_faults(capsys: pytest.CaptureFixture[str]) -> None:
         (["--tier", "pay-as-you-go", "--rpd", "50"], "--tier pay-as-you-go --rpd 50"),
         (["--tier", "unlimited"], "--rpm 6000 --rpd 100000"),
         (["--tier", "unlimited", "--rpm", "9", "--usd-per-10min", "2.5"], "--rpd 100000 --rpm 9 --usd-per-10min 2.5"),
-        (["--minute", "2"], "--tier free --config FILE, with [tiers.free] minute_s = 2 in it"),
+        (["--minute", "2"], "--tier free --minute 2"),
     ],
 )
 def test_the_line_names_the_limits(flags: list[str], told: str) -> None:
