@@ -95,7 +95,7 @@ class Planned:
 
 def output_folder(manifest: Path, *, is_simulated: bool) -> Path:
     """Return where a run writes unless it is told: beside the manifest, never the current folder."""
-    return manifest.with_name(f"{manifest.stem}.{'simulated' if is_simulated else 'out'}")
+    return manifest.parent / f"{manifest.stem}.{'simulated' if is_simulated else 'out'}"
 
 
 @contextmanager

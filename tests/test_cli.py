@@ -80,11 +80,14 @@ def test_the_quickstart_writes_all_images_and_a_second_run_has_nothing_to_do(
     assert len(rows(out)) == 6
 
 
-def test_a_real_run_is_not_fooled_by_a_simulated_one(tmp_path: Path, server: Simulator) -> None:
-    """What the simulator answered does not count for another endpoint, not even in the same folder."""
+def test_a_real_run_is_not_fooled_by_a_simulated_one(
+    tmp_path: Path, server: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the simulator answered does not count for another endpoint, not even in the same folder; and it is said beforehand."""
     path = manifest(tmp_path, {"id": "robot", "prompt": "A robot"})
     assert main(["run", str(path), "--simulate", "--out", str(tmp_path / "out")]) == 0
     assert run(path, server, "--out", str(tmp_path / "out")) == 0
+    assert "1 edited since done, or done at another endpoint: paid for again" in capsys.readouterr().err
     assert [row["endpoint"] for row in rows(tmp_path / "out")] == ["simulator", server.base_url]
 
 

@@ -238,7 +238,7 @@ ERRORS: dict[str, Met] = {
     "a budget that is too small": Met(
         5,
         "stopping: the budget of $0.10 has $0.100 left, and the next call may cost up to $0.142: --max-cost sets what a run may cost\n"
-        f"run again to go on: {AGAIN} --max-cost 0.1",
+        f"mend that, then run: {AGAIN} --max-cost 0.1",
         f"{RUN} --max-cost 0.1",
     ),
     "a call above the tier's tokens": Met(
@@ -249,7 +249,7 @@ ERRORS: dict[str, Met] = {
     ),
     "a price that is not known": Met(
         0,
-        "jobs.jsonl: valid; 1 calls, 0 done, 1 to send\n"
+        "jobs.jsonl: valid; 1 call, 0 done, 1 to send\n"
         "       1  gemini-9  1K  cost unknown\n"
         "  tokens  about 2 in, 1,120 out\n"
         '  cost    unknown: there is no price; give one in a table [prices."gemini-9"] of a --config file\n'
@@ -296,6 +296,10 @@ ERRORS: dict[str, Met] = {
     ),
     "no manifest": usage("run", "the following arguments are required: JOBS.jsonl"),
     "a flag, misspelt": usage("run jobs.jsonl --teir free", '--teir: no such flag; did you mean "--tier"?'),
+    "a folder that a variable was to name": usage(
+        "run jobs.jsonl --out=", "--out: got nothing; allowed: a folder, such as jobs.out"
+    ),
+    "the folder in place of the manifest": Met(3, "gemini_batch: .: is a folder; name a JSONL file in it", "plan ."),
     "a flag, where there are none": usage(
         "verify jobs.out --json",
         "--json: no such flag; there is none but --help",

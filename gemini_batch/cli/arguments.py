@@ -5,7 +5,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from gemini_batch.cli.usage import Parser, amount, whole
+from gemini_batch.cli.usage import Parser, amount, folder, whole
 from gemini_batch.errors import ExitCode
 from gemini_batch.version import __version__
 
@@ -246,7 +246,7 @@ def _manifest(command: Parser) -> None:
     command.add_argument("manifest", type=Path, metavar="JOBS.jsonl", help="one job a line, as JSON; see `schema job`")
     command.add_argument(
         "--out",
-        type=Path,
+        type=folder,
         metavar="DIR",
         help="the output folder (default: JOBS.out beside the manifest, JOBS.simulated with --simulate)",
     )

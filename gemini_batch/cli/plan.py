@@ -11,7 +11,8 @@ from gemini_batch import planning
 from gemini_batch.cli.options import output_folder, run_config
 from gemini_batch.errors import ExitCode
 from gemini_batch.plan import Verdict
-from gemini_batch.progress import least_time, plain, usd
+from gemini_batch.progress import count, least_time, plain, usd
+from gemini_batch.progress.sentences import edited
 
 
 def main(options: Namespace) -> int:
@@ -57,10 +58,10 @@ def _cost(found: dict[str, Any]) -> str:
 
 def _text(found: dict[str, Any]) -> str:
     lines = [
-        f"{found['manifest']}: valid; {found['calls']:,} calls, {found['done']:,} done, {found['to_send']:,} to send",
+        f"{found['manifest']}: valid; {count(found['calls'], 'call')}, {found['done']:,} done, {found['to_send']:,} to send",
     ]
     if found["edited"]:
-        lines.append(f"  edited  {found['edited']:,} were done and edited since: they will be paid for again")
+        lines.append(f"  edited  {edited(found['edited'])}")
     lines += [f"  reused  {count:,} from {folder}, $0" for folder, count in found["reused_from"].items()]
     lines += [
         f"  {entry['calls']:>6,}  {entry['model']}  {entry['image_size']}  {usd(entry['cost_usd'])}"

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from pathlib import Path
 from typing import NoReturn
 
 _CHOICE = re.compile(r"(?P<where>.+?): invalid choice: '(?P<found>.*)'.*\(choose from (?P<known>.*)\)")
@@ -35,6 +36,13 @@ def whole(text: str) -> int:
     if not re.fullmatch("[0-9]+", text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text}; allowed: a whole number from 1")
     return int(text)
+
+
+def folder(text: str) -> Path:
+    """Return a folder; an empty one is a variable that nobody set, and not the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("got nothing; allowed: a folder, such as jobs.out")
+    return Path(text)
 
 
 def amount(text: str) -> float:

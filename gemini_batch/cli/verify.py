@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from gemini_batch.errors import ConfigError, ExitCode
-from gemini_batch.progress import plain
+from gemini_batch.progress import count, plain
 from gemini_batch.results import FILE_NAME, newest_rows, read_rows
 from gemini_batch.summary import FILE_NAME as SUMMARY
 
@@ -25,17 +25,20 @@ def main(options: Namespace) -> int:
     out: Path = options.out
     if not (out / FILE_NAME).exists():
         raise ConfigError(f"{out}: has no {FILE_NAME}; name the output folder of a run, such as jobs.out")
-    rows, found = 0, 0
+    rows, images, others = 0, 0, 0
     for row in newest_rows(out):
         rows += 1
         for problem in _wrong_images(out, row):
-            found += 1
+            images += 1
             _say(problem)
     for problem in (*_orphans(out), *_wrong_sums(out)):
-        found += 1
+        others += 1
         _say(problem)
-    _say(f"{out}: {rows:,} calls, {found:,} problems" if found else f"{out}: {rows:,} calls, all as their rows say")
-    return ExitCode.INCOMPLETE if found else ExitCode.DONE
+    found = count(images + others, "problem") if images or others else "all as their rows say"
+    _say(f"{out}: {count(rows, 'call')}, {found}")
+    if images:
+        _say("to have images made again, and pay for them again: delete the damaged ones, and run with --retry missing")
+    return ExitCode.INCOMPLETE if images or others else ExitCode.DONE
 
 
 def _wrong_images(out: Path, row: dict[str, Any]) -> Iterator[str]:

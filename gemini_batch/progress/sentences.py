@@ -28,12 +28,17 @@ def started(name: str, event: RunStarted) -> tuple[str, str]:
     if event.done:
         parts.append(f"{event.done:,} done before")
     if event.edited:
-        parts.append(f"{event.edited:,} edited since they were done: they are paid for again")
+        parts.append(edited(event.edited))
     cost = usd(event.cost_usd) + (" at list price" if event.cost_usd is not None else "")
     if event.tier == "free":
         cost += " ($0 if the project has no billing)"
     time = least_time(event.duration_s, event.days, event.bound_by)
     return " · ".join([*parts, cost]), f"tier {event.tier}: {time} · into {event.out}"
+
+
+def edited(number: int) -> str:
+    """Return how many calls were answered once, but not as they are asked for now: their request was another, or their endpoint."""
+    return f"{number:,} edited since done, or done at another endpoint: paid for again"
 
 
 def reason(row: ResultRow) -> str:
@@ -166,4 +171,6 @@ def reasons(summary: Summary) -> Iterator[str]:
 def _needs_mending(summary: Summary) -> bool:
     """Tell whether running it again is in vain as things are; after an outage nobody knows."""
     again = MENDED_BY_TIME | {StopReason.OUTAGE, StopReason.MANIFEST_CHANGED}
+    if not summary.this_run.sent:
+        again -= {StopReason.BUDGET}  # less than one call: the same budget anew is no more
     return any(stop["reason"] not in again for stop in summary.stops[:1])

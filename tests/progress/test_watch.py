@@ -135,7 +135,10 @@ def test_a_run_on_a_terminal_is_one_view_and_a_short_end(tmp_path: Path, server:
     assert end[1] == " calls   8 succeeded"
     assert end[2].startswith(" cost    $1.")
     assert ", estimated $1.08" in end[2]
-    assert end[3:] == [f" images  {tmp_path}/jobs.out/images", f" look    python -m gemini_batch gallery {tmp_path}/jobs.out"]
+    assert end[3:] == [
+        f" images  {tmp_path}/jobs.out/images",
+        f" look    python -m gemini_batch gallery {tmp_path}/jobs.out",
+    ]
 
 
 def test_ctrl_c_on_a_terminal_is_answered_and_a_second_one_abandons(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,8 +93,25 @@ def test_each_damage_is_named(tmp_path: Path, server: Simulator, name: str) -> N
     assert ended.code == 4, ended
     assert ended.is_clean
     assert words in ended.out
-    assert ended.out.splitlines()[-1].endswith(" problems")
+    assert re.search(r"^.*: \d calls?, \d problems?$", ended.out, re.MULTILINE)
+    assert ("--retry missing" in ended.out) == ("n1: " in ended.out)
     assert tree(out) == before
+
+
+def test_what_it_advises_makes_the_folder_whole(tmp_path: Path, server: Simulator) -> None:
+    """A damaged image that was deleted, and one that was gone, are made again by --retry missing, and all is well."""
+    write_jobs(tmp_path, 3)
+    out = tmp_path / "jobs.out"
+    assert run(tmp_path, server.base_url).code == 0
+    longer(out)
+    (out / "images/n2.jpg").unlink()
+    assert command("verify", str(out)).out.splitlines()[-2:] == [
+        f"{out}: 3 calls, 2 problems",
+        "to have images made again, and pay for them again: delete the damaged ones, and run with --retry missing",
+    ]
+    gone(out)
+    assert run(tmp_path, server.base_url, "--retry", "missing").code == 0
+    assert command("verify", str(out)).code == 0
 
 
 def test_what_was_superseded_is_no_orphan(tmp_path: Path, server: Simulator) -> None:
