@@ -231,6 +231,7 @@ class Run:
             out=str(self._out),
             tier=self._config.tier,
             loads=loads(plan),
+            is_simulated=self._config.base_url is None,
         )
 
     def _conclude(self, started_at: datetime, used: Mapping[str, tuple[Used, ...]]) -> Summary:

@@ -45,6 +45,7 @@ class RunStarted:
         out: The output folder.
         tier: The tier's name.
         loads: What is to be sent of each model.
+        is_simulated: Nothing is paid, for the answers are the embedded simulator's.
     """
 
     todo: int
@@ -58,6 +59,7 @@ class RunStarted:
     out: str
     tier: str
     loads: Mapping[str, Load]
+    is_simulated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

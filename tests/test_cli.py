@@ -73,7 +73,7 @@ def test_the_quickstart_writes_all_images_and_a_second_run_has_nothing_to_do(
     assert len(done) == 6
     assert [row["status"] for row in done] == ["succeeded"] * 6
     assert all((out / image["path"]).stat().st_size == image["size_bytes"] for row in done for image in row["images"])
-    capsys.readouterr()
+    assert " at list price (simulated: nothing is paid) " in capsys.readouterr().err
 
     assert main(command) == 0
     assert "nothing to do" in capsys.readouterr().err

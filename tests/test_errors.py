@@ -253,7 +253,7 @@ ERRORS: dict[str, Met] = {
         "       1  gemini-9  1K  cost unknown\n"
         "  tokens  about 2 in, 1,120 out\n"
         '  cost    unknown: there is no price; give one in a table [prices."gemini-9"] of a --config file\n'
-        "  time    tier free: at least 0.0 s of sending\n"
+        "  time    tier free: no wait for the quota\n"
         "  into    jobs.out",
         "plan jobs.jsonl --model gemini-9",
     ),

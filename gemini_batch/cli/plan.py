@@ -11,7 +11,7 @@ from gemini_batch import planning
 from gemini_batch.cli.options import output_folder, run_config
 from gemini_batch.errors import ExitCode
 from gemini_batch.plan import Verdict
-from gemini_batch.progress import count, least_time, plain, usd
+from gemini_batch.progress import count, least_time, list_price, plain, usd
 from gemini_batch.progress.sentences import edited
 
 
@@ -43,20 +43,21 @@ def main(options: Namespace) -> int:
                 if tally.calls
             ],
         }
-    sys.stdout.write(orjson.dumps(found).decode() + "\n" if options.json else _text(found))
+    sys.stdout.write(
+        orjson.dumps(found).decode() + "\n" if options.json else _text(found, is_simulated=options.simulate)
+    )
     return ExitCode.DONE
 
 
-def _cost(found: dict[str, Any]) -> str:
+def _cost(found: dict[str, Any], *, is_simulated: bool) -> str:
     if found["cost_usd"] is not None:
-        free = " ($0 if the project has no billing)" if found["tier"] == "free" else ""
-        return f"{usd(found['cost_usd'])} at list price{free}"
+        return list_price(found["cost_usd"], found["tier"], is_simulated=is_simulated)
     unpriced = dict.fromkeys(entry["model"] for entry in found["models"] if entry["cost_usd"] is None)
     tables = ", ".join(f'[prices."{model}"]' for model in unpriced)
     return f"unknown: there is no price; give one in a table {tables} of a --config file"
 
 
-def _text(found: dict[str, Any]) -> str:
+def _text(found: dict[str, Any], *, is_simulated: bool) -> str:
     lines = [
         f"{found['manifest']}: valid; {count(found['calls'], 'call')}, {found['done']:,} done, {found['to_send']:,} to send",
     ]
@@ -70,7 +71,7 @@ def _text(found: dict[str, Any]) -> str:
     if found["to_send"]:
         lines += [
             f"  tokens  about {found['input_tokens']:,} in, {found['output_tokens']:,} out",
-            f"  cost    {_cost(found)}",
+            f"  cost    {_cost(found, is_simulated=is_simulated)}",
             f"  time    tier {found['tier']}: {least_time(found['sending_s'], found['days'], found['bound_by'])}",
         ]
     if (smaller := found["made_smaller"])["images"]:

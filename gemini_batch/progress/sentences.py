@@ -7,7 +7,7 @@ from gemini_batch.errors import ExitCode
 from gemini_batch.events import CallNotReused, CallRetrying, LittleRoom, RunStarted, Stopping
 from gemini_batch.meter import MENDED_BY_TIME
 from gemini_batch.progress.forecast import Forecast
-from gemini_batch.progress.words import about, at, clock, count, least_time, span, usd
+from gemini_batch.progress.words import about, at, clock, count, least_time, list_price, span, usd
 from gemini_batch.records import ResultRow, Status, StopReason
 from gemini_batch.summary import UNFINISHED, Summary
 
@@ -29,9 +29,7 @@ def started(name: str, event: RunStarted) -> tuple[str, str]:
         parts.append(f"{event.done:,} done before")
     if event.edited:
         parts.append(edited(event.edited))
-    cost = usd(event.cost_usd) + (" at list price" if event.cost_usd is not None else "")
-    if event.tier == "free":
-        cost += " ($0 if the project has no billing)"
+    cost = list_price(event.cost_usd, event.tier, is_simulated=event.is_simulated)
     time = least_time(event.duration_s, event.days, event.bound_by)
     return " · ".join([*parts, cost]), f"tier {event.tier}: {time} · into {event.out}"
 

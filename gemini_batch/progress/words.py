@@ -67,8 +67,18 @@ def usd(amount: float | None) -> str:
     return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
 
 
+def list_price(amount: float | None, tier: str, *, is_simulated: bool) -> str:
+    """Return what a run costs, and when that is not paid."""
+    if amount is None:
+        return usd(amount)
+    free = " ($0 if the project has no billing)" if tier == "free" else ""
+    return f"{usd(amount)} at list price{' (simulated: nothing is paid)' if is_simulated else free}"
+
+
 def least_time(duration_s: float, days: int, bound_by: str) -> str:
     """Return how long the quota takes at the least, and which limit is the reason."""
+    if duration_s < 0.05 and days <= 1:
+        return "no wait for the quota"
     words = f"at least {span(duration_s)} of sending" + (f" over {days} days" if days > 1 else "")
     return f"{words}, by {bound_by}" if bound_by else words
 
