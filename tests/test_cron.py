@@ -319,10 +319,11 @@ def test_a_key_that_is_badly_kept_is_mailed_and_not_shown(crond: Crond, text: st
 
 
 def test_without_a_key_the_run_says_so(crond: Crond) -> None:
-    """No file and no variable: exit 6 with the sentence that says where keys come from."""
+    """No file and no variable: exit 6, where keys come from, and which file is not there."""
     crond.key_file.unlink()
     assert crond.night(ROBOT) == 6
     assert "set GEMINI_API_KEY" in crond.mail
+    assert f"  {crond.key_file}: there is no such file, and the environment has no key\n" in crond.mail
 
 
 def test_the_wrapper_needs_a_manifest(crond: Crond) -> None:

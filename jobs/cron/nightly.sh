@@ -77,6 +77,9 @@ report() {
     echo "ended with $code on $(uname -n). What it said last:"
     echo
     tail -n 30 "$words" | sed 's/^/  /'
+    if [ "$code" -eq 6 ] && [ -z "${GEMINI_API_KEY:-}${GOOGLE_API_KEY:-}" ] && [ ! -e "$key_file" ]; then
+        echo "  $key_file: there is no such file, and the environment has no key"
+    fi
     if [ -s "$summary" ]; then
         echo
         sed 's/^/  /' "$summary"
