@@ -85,7 +85,11 @@ def browser(out: Path) -> Iterator[Browser]:  # noqa: ARG001 # the run comes fir
             pytest.fail("no Chromium on the PATH, and GEMINI_BATCH_NEEDS_BROWSER asks for one")
         pytest.skip("no Chromium on the PATH")
     with sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=executable, args=["--no-sandbox", "--headless"])
+        browser = engine.chromium.launch(
+            executable_path=executable,
+            args=["--no-sandbox", "--headless"],
+            ignore_default_args=["--hide-scrollbars"],  # a mouse's scroll bar takes room, as most people have it
+        )
         yield browser
         browser.close()
 
@@ -534,6 +538,7 @@ def test_no_width_scrolls_sideways(page: Page, width: int) -> None:
     """On a phone, a tablet and a large screen everything is within the window."""
     page.set_viewport_size({"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("document.documentElement.clientHeight") == 800, "a scroll bar at the bottom"
     card(page, "edits/two").click()
     assert page.evaluate("document.querySelector('.viewer').scrollWidth") <= width
 
