@@ -65,7 +65,7 @@ def test_the_quickstart_writes_all_images_and_a_second_run_has_nothing_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The README's first command leaves one image a job, and the same command again sends nothing and says so."""
-    shutil.copytree(ROOT / "jobs", tmp_path / "jobs")
+    shutil.copytree(ROOT / "jobs", tmp_path / "jobs", ignore=shutil.ignore_patterns("*.simulated", "*.out"))
     command = ["run", str(tmp_path / "jobs/quickstart.jsonl"), "--simulate", "--rpm", "6000"]
     assert main(command) == 0
     out = tmp_path / "jobs/quickstart.simulated"

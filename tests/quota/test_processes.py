@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from gemini_batch.clock import boot_time_s
-from tests.quota.racer import GUARD_S
 from tests.quota.test_ledger import fullest
 
 RACERS, PER_MIN, MINUTE_S = 8, 64, 1.0
@@ -52,5 +51,3 @@ def test_eight_processes_share_a_quota_and_overrun_nothing(tmp_path: Path) -> No
     unhurt = [share for racer, share in enumerate(shares) if racer not in VICTIMS]
     assert 2 * min(unhurt) >= max(shares), shares
     assert min(shares) > 0, shares
-    # The processes compete for the processor too: what is used late is spent.
-    assert sum(shares) >= 0.7 * PER_MIN * (ended_s - started_s) / (MINUTE_S + GUARD_S), shares
