@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar, cast
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +21,7 @@ from gemini_batch.clock import Clock
 from gemini_batch.commit import Committer
 from gemini_batch.dispatch import OUTAGE_S, Dispatcher
 from gemini_batch.events import CallAbandoned, CallFinished, CallRetrying, CallUnanswered, Event, Stopping
+from gemini_batch.free_space import ANSWER_BYTES, SPARE_BYTES
 from gemini_batch.inflight import InFlightLog
 from gemini_batch.policy import prices
 from gemini_batch.quota.bounds import Weights
@@ -71,6 +74,7 @@ class World:
     limits: Limits = UNLIMITED
     max_attempts: int = 3
     max_cost_usd: float | None = None
+    waits_for_reset: bool = False
     events: list[Event] = field(default_factory=list)
     also: Callable[[Event], None] = lambda _event: None
     models: frozenset[str] = frozenset({MODEL, OTHER})
@@ -94,6 +98,7 @@ class World:
             in_flight_log=self.in_flight_log,
             max_attempts=self.max_attempts,
             max_cost_usd=self.max_cost_usd,
+            waits_for_reset=self.waits_for_reset,
             clock=self.clock,
             observe=self.observe,
         )
@@ -734,22 +739,45 @@ GOOD_STEPS = st.one_of(st.just(PICTURE), STEPS)
     script=st.dictionaries(st.sampled_from("abcdefgh"), st.lists(GOOD_STEPS, min_size=1, max_size=4)),
     concurrency=st.integers(1, 5),
     max_attempts=st.integers(1, 3),
-    requests_per_min=st.sampled_from([None, 2, 60]),
+    limits=st.builds(
+        Limits, requests_per_min=st.sampled_from([None, 2, 60]), requests_per_day=st.sampled_from([None, 3])
+    ),
+    max_cost_usd=st.sampled_from([None, 0.2, 0.6]),
+    waits_for_reset=st.booleans(),
+    room_at=st.lists(st.tuples(st.floats(0, 60), st.integers(1, 6)), max_size=4),
     stop_at_s=st.one_of(st.none(), st.floats(0, 50)),
 )
-@settings(max_examples=120, deadline=None)
-def test_whatever_the_answers_each_call_ends_once(
-    script: Script, concurrency: int, max_attempts: int, requests_per_min: int | None, stop_at_s: float | None
+@settings(max_examples=200, deadline=None)
+def test_whatever_is_answered_and_waited_for_each_call_ends_once(  # noqa: PLR0917 # drawn
+    script: Script,
+    concurrency: int,
+    max_attempts: int,
+    limits: Limits,
+    max_cost_usd: float | None,
+    waits_for_reset: bool,  # noqa: FBT001
+    room_at: list[tuple[float, int]],
+    stop_at_s: float | None,
 ) -> None:
-    """Whatever the server does: each call has exactly one row or is left, no call is sent too often, and the run ends."""
+    """Whatever server, quota, budget and disk do: each call has one row or is left, no call is sent too often, and the run ends."""
+    answers, ends_well = 100, {call_id: [*steps, PICTURE] for call_id, steps in script.items()}
+    script = ends_well if waits_for_reset else script  # a server that closes each day is waited for without end
+
+    def change(to: int) -> None:
+        nonlocal answers
+        answers = to
+
+    def statvfs(_path: object) -> SimpleNamespace:
+        return SimpleNamespace(f_bavail=answers * ANSWER_BYTES["1K"] + SPARE_BYTES, f_frsize=1)
 
     async def interrupt(world: World) -> None:
+        for at_s, room in room_at:
+            asyncio.get_running_loop().call_later(at_s, change, room)
         if stop_at_s is not None:
             await asyncio.sleep(stop_at_s)
             world.dispatcher.stop(Stop(StopReason.INTERRUPTED, "interrupted"))
 
     calls = [make_call(call_id, model=(MODEL, OTHER)[number % 2]) for number, call_id in enumerate("abcdefgh")]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(os, "statvfs", statvfs):
         out = Path(folder)
         world = play(
             out,
@@ -757,7 +785,9 @@ def test_whatever_the_answers_each_call_ends_once(
             script,
             concurrency=concurrency,
             max_attempts=max_attempts,
-            limits=Limits(requests_per_min=requests_per_min),
+            limits=limits,
+            max_cost_usd=max_cost_usd,
+            waits_for_reset=waits_for_reset,
             during=interrupt,
         )
         ids = [row["id"] for row in read_rows(out)]
