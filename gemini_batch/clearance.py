@@ -2,9 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 
 from gemini_batch.clock import Clock
 from gemini_batch.events import LittleRoom, Observer, Waiting
@@ -21,7 +20,7 @@ from gemini_batch.store import Store
 # A day that ends so soon is waited for: around midnight a call has to fit two dates.
 MIDNIGHT_S = 60.0
 LEAST_WAIT_S = 1.0
-# A day is waited for by the wall clock: the event loop's stands still while the machine is suspended.
+# A day that is waited for is looked at again so often: the event loop's clock stands still while the machine is suspended.
 LOOK_AGAIN_S = 600.0
 
 
@@ -31,6 +30,13 @@ class Leave:
 
     grant: Grant
     spent_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """The call is to ask again at `due_s` of the steady clock; until then it holds nothing."""
+
+    due_s: float
 
 
 class Clearance:
@@ -78,6 +84,7 @@ class Clearance:
         self._has_little_room = False
         self._closed = asyncio.Event()
         self._open_models: set[str] = set()
+        self._again_s: dict[str, float] = {}  # of models whose day is over: when to ask again
 
     def open(self, models: Iterable[str]) -> None:
         """Let calls of these models be sent."""
@@ -101,8 +108,10 @@ class Clearance:
         self._model_closed(stop, model if self._open_models else "")
 
     @asynccontextmanager
-    async def leave(self, call: Call) -> AsyncIterator[Leave | None]:
-        """Wait for leave to send a call; None when it is left for another run. What was held for it is given back at the end of the block.
+    async def leave(self, call: Call) -> AsyncIterator[Leave | Later | None]:
+        """Wait for leave to send a call; `Later` when its model's day is over and waited for, None when it is left for another run.
+
+        What was held for it is given back at the end of the block.
 
         Cancellation: safe; nothing stays held.
 
@@ -110,9 +119,10 @@ class Clearance:
             OSError: The output folder is gone.
             StorageError: The ledger can't be used.
         """
-        if not self.is_open(call.request.model):
+        again_s = self._again_s.get(call.request.model, 0.0)
+        if not self.is_open(call.request.model) or again_s > self._clock.steady_s():
             await asyncio.sleep(0)  # there may be a million of them: let the others have their turn
-            yield None
+            yield Later(again_s) if self.is_open(call.request.model) else None
             return
         held = await self._afford(call)
         if held is None:
@@ -122,8 +132,8 @@ class Clearance:
         try:
             size = image_size(call.request)
             grant = await self._granted(call, size)
-            if grant is None:
-                yield None
+            if not isinstance(grant, Grant):
+                yield grant
                 return
             leave = Leave(grant)
             try:
@@ -151,17 +161,17 @@ class Clearance:
 
     # --- room ---------------------------------------------------------------------------------------------------------
 
-    async def _granted(self, call: Call, size: str) -> Grant | None:
-        """Return a grant that holds now, with room set aside for the answer; None, and no room, when the call is left for another run."""
+    async def _granted(self, call: Call, size: str) -> Grant | Later | None:
+        """Return a grant that holds now, with room set aside for the answer; anything else without."""
         while await self._room(size):
             is_set_aside = False
             try:
                 grant = await self._acquire(call)
-                is_set_aside = grant is not None and not self._free_space.has_shrunk()
+                is_set_aside = isinstance(grant, Grant) and not self._free_space.has_shrunk()
             finally:
                 if not is_set_aside:
                     self._free_space.release(size)
-            if grant is None or is_set_aside:
+            if not isinstance(grant, Grant) or is_set_aside:
                 return grant
             self.outage.left(call.id)  # those whose room it waits for may be waiting to probe
             await self._gate.give_back(call.request.model, grant)
@@ -183,41 +193,35 @@ class Clearance:
 
     # --- quota --------------------------------------------------------------------------------------------------------
 
-    async def _acquire(self, call: Call) -> Grant | None:
-        """Return leave of the quota to send at once; None when the call is left for another run."""
+    async def _acquire(self, call: Call) -> Grant | Later | None:
+        """Return leave of the quota to send at once, or when to ask again; None when the call is left for another run."""
         model = call.request.model
         while True:
             await self.outage.turn(call.id, self._closed)
             grant = await self._gate.acquire(model, weights(call.estimate), self._closed)
-            if isinstance(grant, Grant) and not self.is_open(model):  # the server said no to another one meanwhile
-                await self._gate.give_back(model, grant)
+            if isinstance(grant, DayClosed):
+                return self._another_day(model, grant)
+            if grant is None:
                 return None
-            if isinstance(grant, Grant) and not self.outage.lets(call.id):  # it began while this one waited
-                await self._gate.give_back(model, grant)
-                continue
-            if not isinstance(grant, DayClosed):
+            if self.is_open(model) and self.outage.lets(call.id):
                 return grant
-            self.outage.left(call.id)  # calls of other models may probe meanwhile
-            wait_s = (grant.until - self._clock.utc()).total_seconds()
-            # Far in the past: the ledger does not believe this wall clock. Waiting for it would be no wait at all.
-            if not self._waits_for_reset and abs(wait_s) > MIDNIGHT_S:
-                stop = Stop(StopReason.DAY_CLOSED, f"today's quota of {model} is used up ({grant.why})", grant.until)
-                self.close_model(model, stop)
-                return None
-            self._observe(Waiting(model, wait_s, grant.why))
-            await self._until(grant.until, model)
-            if not self.is_open(model):
+            await self._gate.give_back(model, grant)
+            if not self.is_open(model):  # the server said no to another one meanwhile
                 return None
 
-    async def _until(self, moment: datetime, model: str) -> None:
-        """Wait for a moment of the wall clock, or for the end of the run or of the model."""
-        is_due = False
-        while not is_due and not self._closed.is_set() and self.is_open(model):
-            wait_s = (moment - self._clock.utc()).total_seconds()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(min(max(wait_s, LEAST_WAIT_S), LOOK_AGAIN_S)):
-                    await self._closed.wait()
-            is_due = self._clock.utc() >= moment
+    def _another_day(self, model: str, closed: DayClosed) -> Later | None:
+        """Return when to ask again; None when the run does not wait, and sends nothing more of the model."""
+        if not self.is_open(model):
+            return None
+        wait_s = (closed.until - self._clock.utc()).total_seconds()
+        # Far in the past: the ledger does not believe this wall clock. Waiting for it would be no wait at all.
+        if not self._waits_for_reset and abs(wait_s) > MIDNIGHT_S:
+            stop = Stop(StopReason.DAY_CLOSED, f"today's quota of {model} is used up ({closed.why})", closed.until)
+            self.close_model(model, stop)
+            return None
+        self._observe(Waiting(model, wait_s, closed.why))
+        self._again_s[model] = self._clock.steady_s() + min(max(wait_s, LEAST_WAIT_S), LOOK_AGAIN_S)
+        return Later(self._again_s[model])
 
 
 def weights(estimate: Estimate) -> Weights:

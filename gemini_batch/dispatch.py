@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from gemini_batch.answer import judge
 from gemini_batch.backlog import Backlog, Turn
-from gemini_batch.clearance import Clearance, micros
+from gemini_batch.clearance import Clearance, Later, Leave, micros
 from gemini_batch.clock import Clock
 from gemini_batch.commit import Attempted, Committer
 from gemini_batch.errors import StorageError, of_disk, shortage
@@ -186,10 +186,11 @@ class Dispatcher:
         ready = await self._ready(turn)  # its images can be sent
         if ready is None:
             return
-        async with self._clearance.leave(
-            ready.call
-        ) as leave:  # there is money, room, a server, and the quota says: now
-            if leave is None:
+        # There is money, room, a server, and the quota says: now.
+        async with self._clearance.leave(ready.call) as leave:
+            if isinstance(leave, Later):
+                self._backlog.later(ready, leave.due_s)
+            if not isinstance(leave, Leave):
                 return
             attempted, outcome = await self._send(ready)  # an answer that arrived has its row
             leave.spent_usd = _spent_usd(ready.call.estimate, outcome)

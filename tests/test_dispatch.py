@@ -49,7 +49,7 @@ from tests.builders import (
     says,
     tree,
 )
-from tests.virtual_clock import run
+from tests.virtual_clock import NOON_UTC, run
 
 T = TypeVar("T")
 OTHER = "gemini-2.5-flash-image"
@@ -542,7 +542,7 @@ def test_one_call_at_a_time_finds_out_whether_the_server_is_there_again(tmp_path
     """What was on its way fails together; then one call probes after each pause, and the moment that one connects all others go."""
 
     async def there_again(world: World) -> None:
-        await asyncio.sleep(20)
+        await asyncio.sleep(20.1)  # a pause ends at a quarter of a second
         world.transport.script.clear()
 
     script = {call_id: [fails(FailureKind.UNREACHABLE)] for call_id in "abcdefgh"}
@@ -550,7 +550,7 @@ def test_one_call_at_a_time_finds_out_whether_the_server_is_there_again(tmp_path
 
     assert dict.fromkeys("abcdefgh", "succeeded") == world.statuses
     moments = [at_s for at_s, _ in world.transport.sent]
-    probes, others = [at_s for at_s in moments[5:] if at_s < 20], [at_s for at_s in moments if at_s >= 20]
+    probes, others = [at_s for at_s in moments[5:] if at_s < 20.1], [at_s for at_s in moments if at_s > 20.1]
     assert moments[:5] == [0.0] * 5
     assert len(probes) >= 2
     assert all(later_s - earlier_s >= 1.0 for earlier_s, later_s in itertools.pairwise([0.0, *probes, others[0]]))
@@ -718,6 +718,61 @@ def test_a_cancellation_at_any_moment_loses_no_answer(tmp_path: Path) -> None:
         abandoned = {event.call_id for event in world.of(CallAbandoned)}
         assert abandoned == {call_id for call_id in "abcde" if sent.count(call_id) > answered.count(call_id)}
         assert abandoned == set(possibly_billed(world.store))
+
+
+# --- the next day -----------------------------------------------------------------------------------------------------
+
+
+def close_day(world: World) -> None:
+    """Have the day of the usual model used up."""
+    world.ledger.close_day(MODEL, 0.0, NOON_UTC)
+
+
+def test_who_waits_for_the_next_day_keeps_nobody_back(tmp_path: Path) -> None:
+    """With `--wait-for-reset` calls of a model whose day is over take no worker, no money and no room from those of another one."""
+    calls = [make_call(f"x{number}") for number in range(5)] + [make_call("y", model=OTHER)]
+    world = play(tmp_path, calls, concurrency=2, prepare=close_day, waits_for_reset=True, max_cost_usd=2.0)
+    (at_s, first), *others = world.transport.sent
+    assert (first, at_s < 60) == ("y", True)
+    assert [call_id for _, call_id in others] == [f"x{number}" for number in range(5)]
+    assert all(12 * 3600 < at_s < 12 * 3600 + 60 for at_s, _ in others)
+
+
+def test_in_an_outage_who_waits_for_the_next_day_lets_another_one_probe(tmp_path: Path) -> None:
+    """A call of a model whose day is over does not keep those of another one from finding out that the network is back."""
+    script = {"y": [fails(FailureKind.UNREACHABLE), PICTURE]}
+    calls = [make_call("x"), make_call("y", model=OTHER)]
+    world = play(tmp_path, calls, script, prepare=close_day, waits_for_reset=True)
+    assert [call_id for _, call_id in world.transport.sent] == ["y", "y", "x"]
+    assert world.transport.sent[1][0] < OUTAGE_S
+
+
+def test_a_machine_that_slept_does_not_sleep_through_the_reset(tmp_path: Path) -> None:
+    """The loop's clock stands still while the machine is suspended; the quota's day goes on, and so does the run, minutes after it."""
+    suspended_s = [0.0]
+
+    async def scenario(clock: Clock) -> None:
+        moved = replace(
+            clock,
+            steady_s=lambda: clock.steady_s() + suspended_s[0],
+            utc=lambda: clock.utc() + timedelta(seconds=suspended_s[0]),
+        )
+        world = World(tmp_path, moved, {}, waits_for_reset=True)
+        close_day(world)
+        asyncio.get_running_loop().call_later(3600, suspended_s.__setitem__, 0, 10 * 3600.0)
+        await world.send([make_call("x")])
+        (sent_s, _), *_ = world.transport.sent
+        assert 12 * 3600 < sent_s < 12 * 3600 + 900
+
+    run(scenario)
+
+
+def test_a_model_that_was_refused_is_not_waited_for(tmp_path: Path) -> None:
+    """When a model turns out not to exist, the run does not last until its reset."""
+    script = {"a": [says(404, latency_s=100.0)], "b": [quota_of_the_day()]}
+    world = play(tmp_path, [make_call("a"), make_call("b")], script, waits_for_reset=True)
+    assert world.reasons == [StopReason.MODEL]
+    assert world.on_end < 3600
 
 
 # --- whatever happens -------------------------------------------------------------------------------------------------
