@@ -24,6 +24,7 @@ from gemini_batch.config import RunConfig, Settings
 from gemini_batch.errors import ConfigError, ManifestError, Problem, StorageError
 from gemini_batch.events import CallFinished, CallNotReused, Event, Observer, Repaired, Stopping
 from gemini_batch.records import Job, ResultRow, Stop, StopReason
+from gemini_batch.sending import Run
 from gemini_batch.summary import Summary
 
 T = TypeVar("T")
@@ -177,7 +178,7 @@ async def _sending(
                 await _drain(going, sending)
 
 
-async def _drain(going: engine.Run, sending: asyncio.Task[Summary]) -> None:
+async def _drain(going: Run, sending: asyncio.Task[Summary]) -> None:
     if not sending.done():
         going.stop(Stop(StopReason.INTERRUPTED, "cancelled"))
         await _to_its_end(sending, sending.cancel)

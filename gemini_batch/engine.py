@@ -1,39 +1,21 @@
-"""Puts the parts of a run together: manifest and config become a plan, the plan becomes calls, their rows become a summary.
+"""Gets a run ready: what blocks, and sends nothing. `Run.send` is asynchronous and does the rest."""
 
-A run has two steps. `prepared` blocks and sends nothing: it locks the folder, repairs it, checks the whole manifest and plans. `Run.send` is
-asynchronous and does the rest.
-"""
-
-import asyncio
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import datetime
-from functools import partial
 from pathlib import Path
 
-from gemini_batch import inflight, recovery, results
-from gemini_batch.clock import Clock
-from gemini_batch.commit import Committer
+from gemini_batch import recovery
 from gemini_batch.config import Settings
-from gemini_batch.dispatch import Dispatcher
 from gemini_batch.errors import ConfigError, StorageError, of_disk
-from gemini_batch.events import CallFinished, Event, Observer, Repaired, RunStarted, Waiting, Watcher
-from gemini_batch.inputs import Shrinker
-from gemini_batch.meter import Meter
-from gemini_batch.plan import Verdict
-from gemini_batch.planning import Planned, loads, planned, price_table
-from gemini_batch.prepare import Preparation
-from gemini_batch.quota.gate import Gate, Ledger
-from gemini_batch.quota.ledger import Used
+from gemini_batch.events import Observer, Repaired, Watcher
+from gemini_batch.planning import planned
+from gemini_batch.quota.gate import Ledger
 from gemini_batch.quota.memory import MemoryLedger
 from gemini_batch.quota.sqlite import SqliteLedger, project_of
 from gemini_batch.quota.statefile import state_path
-from gemini_batch.records import Stop, StopReason
-from gemini_batch.store import Store, load_image_readers
-from gemini_batch.summary import Summary
-from gemini_batch.transport.interactive import Transport
-from gemini_batch.unfinished import Unfinished
+from gemini_batch.sending import Left, Run
+from gemini_batch.store import Store
 
 
 @contextmanager
@@ -46,7 +28,7 @@ def prepared(
     *,
     name: str | None = None,
     base: Path | None = None,
-) -> Iterator["Run"]:
+) -> Iterator[Run]:
     """Lock and repair the output folder, check the manifest, and plan; sends nothing.
 
     Args:
@@ -68,37 +50,28 @@ def prepared(
         raise ConfigError(f"Python names files in {encoding} here, and so some ids could name none: set PYTHONUTF8=1")
     store, observe = Store(out), Watcher(observe)
     with store.locked():
-        try:
-            repaired = recovery.recover(store)
-            unanswered = recovery.possibly_billed(store)
-            possibly_billed = [call_id for call_id in unanswered if store.kept_answer(call_id) is None]
-        except OSError as error:
-            raise StorageError(f"{out}: can't be repaired: {of_disk(error)}") from error
-        for message in repaired:
-            observe(Repaired(message))
-        if possibly_billed:
-            names = ", ".join(possibly_billed[:10]) + (", …" if len(possibly_billed) > 10 else "")
-            observe(
-                Repaired(
-                    f"{len(possibly_billed)} calls were sent by a run that was killed, and may have been billed: {names}"
-                )
-            )
+        left = _repaired(store, observe)
         with (
             planned(path, out, config, name=name, base=base) as plan,
             nullcontext(ledger) if ledger else _opened_ledger(config, observe) as of_quota,
         ):
-            run = Run(
-                name or str(path),
-                out,
-                config,
-                store,
-                plan,
-                ledger=of_quota,
-                observe=observe,
-                possibly_billed=len(possibly_billed),
-            )
-            run.take_over(unanswered)
-            yield run
+            yield Run(name or str(path), config, store, plan, ledger=of_quota, observe=observe, left=left)
+
+
+def _repaired(store: Store, observe: Observer) -> Left:
+    """Bring to its end what a killed run left, and tell it; return what it had in flight."""
+    try:
+        repaired = recovery.recover(store)
+        unanswered = recovery.possibly_billed(store)
+        kept = frozenset(call_id for call_id in unanswered if store.kept_answer(call_id))
+    except OSError as error:
+        raise StorageError(f"{store.out}: can't be repaired: {of_disk(error)}") from error
+    for message in repaired:
+        observe(Repaired(message))
+    if billed := [call_id for call_id in unanswered if call_id not in kept]:
+        names = ", ".join(billed[:10]) + (", …" if len(billed) > 10 else "")
+        observe(Repaired(f"{len(billed)} calls were sent by a run that was killed, and may have been billed: {names}"))
+    return Left(unanswered, kept)
 
 
 @contextmanager
@@ -111,266 +84,3 @@ def _opened_ledger(config: Settings, observe: Observer) -> Iterator[Ledger]:
         for notice in ledger.notices:
             observe(Repaired(notice))
         yield ledger
-
-
-class Run:
-    """One run that is ready to send.
-
-    Attributes:
-        planned: What is to be done.
-        summary: What it came to, also when `send` was cancelled; None before its end.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        out: Path,
-        config: Settings,
-        store: Store,
-        planned_: Planned,
-        *,
-        ledger: Ledger,
-        observe: Observer,
-        possibly_billed: int,
-    ) -> None:
-        self.planned = planned_
-        self._name = name
-        self._out = out
-        self._config = config
-        self._store = store
-        self._ledger = ledger
-        self._watcher = observe
-        self._possibly_billed = possibly_billed
-        self._clock: Clock
-        self._meter: Meter
-        self._dispatcher: Dispatcher | None = None
-        self._early_stops: list[Stop] = []
-        self._unanswered: dict[str, str] = {}
-        self.summary: Summary | None = None
-
-    def take_over(self, unanswered: dict[str, str]) -> None:
-        """Take note of the calls (id → request_sha256) that a killed run had in flight."""
-        self._unanswered = unanswered
-
-    def stop(self, stop: Stop) -> None:
-        """Take in no more calls; `send` returns when what is in flight is written."""
-        if self._dispatcher is None:
-            self._early_stops.append(stop)
-        else:
-            self._dispatcher.stop(stop)
-
-    @property
-    def in_flight(self) -> int:
-        """Requests that were sent and not yet answered."""
-        return self._dispatcher.in_flight if self._dispatcher else 0
-
-    async def used(self, clock: Clock | None = None) -> dict[str, tuple[Used, ...]]:
-        """Return what counts against each limit of each model now, by all runs that share the quota; for whoever looks on.
-
-        Cancellation: safe; nothing changes.
-
-        Raises:
-            StorageError: The ledger can't be read.
-        """
-        clock = clock or Clock()
-        models = {model for model, _ in self.planned.plan.tallies}
-
-        def ask() -> dict[str, tuple[Used, ...]]:
-            now_s, utc = clock.steady_s(), clock.utc()
-            return {model: self._ledger.used(model, now_s, utc) for model in sorted(models)}
-
-        return await clock.run_blocking(ask) if self._ledger.blocks else ask()
-
-    async def send(self, base_url: str, clock: Clock | None = None) -> Summary:
-        """Send what is left to be done, and write `summary.json`.
-
-        Args:
-            base_url: Where requests go.
-            clock: Where time comes from.
-
-        Cancellation: what is in flight may have been billed and is lost; all that was answered is written.
-
-        Raises:
-            StorageError: The output folder can't be opened.
-        """
-        self._clock = clock = clock or Clock()
-        self._meter = Meter(self._config.limits, clock, self._possibly_billed)
-        started_at = clock.utc()
-        plan = self.planned.plan
-        if plan.todo:
-            self._write(self._summary(started_at, {}), is_over=False)
-        self._observe(self._started())
-        try:
-            if plan.todo:
-                await self._send(base_url, clock)
-            else:
-                self._forget()
-            used = await self._used_at_end()
-        except asyncio.CancelledError:
-            if not self._stops:
-                self.stop(Stop(StopReason.INTERRUPTED, "cancelled"))
-            self._conclude(started_at, {})  # whoever is in such a hurry does not wait for the ledger
-            raise
-        return self._conclude(started_at, used)
-
-    @property
-    def _stops(self) -> list[Stop]:
-        return self._early_stops if self._dispatcher is None else self._dispatcher.stops
-
-    def _started(self) -> RunStarted:
-        plan, time = self.planned.plan, self.planned.duration
-        return RunStarted(
-            todo=plan.to_send,
-            done=plan.count(Verdict.DONE),
-            reused=plan.count(Verdict.REUSED),
-            edited=plan.count(Verdict.EDITED),
-            cost_usd=plan.total.cost_usd,
-            duration_s=time.sending_s,
-            days=time.days,
-            bound_by=time.bound_by,
-            out=str(self._out),
-            tier=self._config.tier,
-            loads=loads(plan),
-            is_simulated=self._config.base_url is None,
-        )
-
-    def _conclude(self, started_at: datetime, used: Mapping[str, tuple[Used, ...]]) -> Summary:
-        summary = self._summary(started_at, used)
-        try:
-            self._write(summary)
-        except StorageError as error:
-            if not self.planned.plan.todo:
-                raise
-            # What the run came to is to be told all the same, and what to do next.
-            self.stop(Stop(StopReason.STORAGE, str(error)))
-            summary = self._summary(started_at, used)
-        self.summary = summary
-        return summary
-
-    def _summary(self, started_at: datetime, used: Mapping[str, tuple[Used, ...]]) -> Summary:
-        return self._meter.summary(
-            manifest=self._name,
-            out=self._out,
-            config=self._config,
-            plan=self.planned.plan,
-            before=self.planned.past.statuses,
-            stops=self._stops if self.planned.plan.todo else [],
-            standing=used.get,
-            started_at=started_at,
-            ended_at=self._clock.utc(),
-        )
-
-    async def _used_at_end(self) -> dict[str, tuple[Used, ...]]:
-        try:
-            return await self.used(self._clock)
-        except StorageError:  # the disk that ended the run, maybe; all else is known
-            return {}
-
-    def _write(self, summary: Summary, *, is_over: bool = True) -> None:
-        try:
-            summary.write(self._out, is_over=is_over)
-        except OSError as error:
-            raise StorageError(f"{self._out}: summary.json can't be written: {error.strerror}") from error
-
-    async def _send(self, base_url: str, clock: Clock) -> None:
-        config = self._config
-        await clock.run_blocking(load_image_readers)
-        with self._opened_logs() as (log, in_flight):
-            committer = Committer(
-                self._store, log, price_table(config), config.endpoint, clock=clock, observe=self._observe
-            )
-            gate = Gate(self._ledger, config.limits, clock, partial(self._on_wait, clock))
-            async with Transport(config, base_url, clock) as transport:
-                self._dispatcher = dispatcher = Dispatcher(
-                    gate=gate,
-                    transport=transport,
-                    store=self._store,
-                    committer=committer,
-                    in_flight_log=in_flight,
-                    max_attempts=config.max_attempts,
-                    waits_for_reset=config.waits_for_reset,
-                    clock=clock,
-                    observe=self._observe,
-                    prepare=Unfinished(
-                        self._store,
-                        committer,
-                        in_flight,
-                        clock,
-                        self._unanswered,
-                        skip=config.skip_uncertain,
-                        prepare=Preparation(
-                            self._store,
-                            committer,
-                            clock,
-                            self._observe,
-                            shrinker=Shrinker(self._store.inputs) if config.max_input_pixels else None,
-                            reuse=self.planned.past.reuse,
-                        ),
-                    ),
-                    skip_uncertain=config.skip_uncertain,
-                    max_cost_usd=config.max_cost_usd,
-                )
-                # The wall clock jumped, or the machine was off: a day may have ended, or only seem to.
-                if await gate.doubts_time() and (server_at := await transport.server_date()) is not None:
-                    await gate.note_server_date(server_at)
-                for stop in self._early_stops:
-                    dispatcher.stop(stop)
-                with self._deadline(dispatcher):
-                    plan = self.planned.plan
-                    models = {model for model, _ in plan.tallies}
-                    await dispatcher.run(self.planned.calls(), models, min(config.concurrency, plan.todo))
-        if not dispatcher.stops:
-            try:
-                self._forget()
-            except StorageError as error:
-                self.stop(Stop(StopReason.STORAGE, str(error)))
-
-    def _forget(self) -> None:
-        """Each call has ended: remove what only calls that are to be sent would need, and answers of calls that are in the manifest no more."""
-        try:
-            inflight.forget(self._store.private)
-            self._store.clear_inputs()
-            self._store.clear_incoming()
-        except OSError as error:
-            raise StorageError(f"{self._out}: what is needed no more can't be removed: {of_disk(error)}") from error
-
-    @contextmanager
-    def _opened_logs(self) -> Iterator[tuple[results.ResultsLog, inflight.InFlightLog]]:
-        try:
-            log = results.ResultsLog(self._out)
-            # What was told and is sent again is told once; what still has an answer to come to, or is left alone, stays known.
-            still_open = {
-                call_id: request_sha256
-                for call_id, request_sha256 in self._unanswered.items()
-                if self._config.skip_uncertain or self._store.kept_answer(call_id)
-            }
-            in_flight = inflight.InFlightLog(self._store.private, log.end_bytes, still_open)
-        except OSError as error:
-            raise StorageError(f"{self._out}: can't be written: {error.strerror}") from error
-        try:
-            yield log, in_flight
-        finally:
-            log.close()
-            in_flight.close()
-
-    @contextmanager
-    def _deadline(self, dispatcher: Dispatcher) -> Iterator[None]:
-        seconds = self._config.deadline_s
-        if seconds is None:
-            yield
-            return
-        stop = Stop(StopReason.DEADLINE, f"the deadline of {seconds:g} s is over")
-        timer = asyncio.get_running_loop().call_later(seconds, dispatcher.stop, stop)
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-    def _observe(self, event: Event) -> None:
-        self._meter.observe(event)
-        if isinstance(event, CallFinished):
-            self.planned.past.replace(event.row)
-        self._watcher(event)
-
-    def _on_wait(self, clock: Clock, model: str, until_s: float, why: str) -> None:
-        self._observe(Waiting(model, until_s - clock.steady_s(), why))

@@ -15,7 +15,18 @@ import pytest
 from PIL import Image
 
 import gemini_batch
-from gemini_batch import ConfigError, FolderBusyError, Job, ManifestError, RunConfig, Status, engine, run, stream
+from gemini_batch import (
+    ConfigError,
+    FolderBusyError,
+    Job,
+    ManifestError,
+    RunConfig,
+    Status,
+    engine,
+    run,
+    sending,
+    stream,
+)
 from gemini_batch.errors import ExitCode, StorageError
 from gemini_batch.records import Answer, Call
 from gemini_batch.store import IncomingParts
@@ -96,7 +107,7 @@ class Network:
 def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     """The network of the next runs."""
     network = Network()
-    monkeypatch.setattr(engine, "Transport", lambda *_: network)
+    monkeypatch.setattr(sending, "Transport", lambda *_: network)
     return network
 
 
@@ -304,7 +315,7 @@ async def test_cancelled_while_it_is_checked_lets_go_of_the_folder(
     real = engine.prepared
 
     @contextmanager
-    def slow(*arguments: Any, **named: Any) -> Iterator[engine.Run]:
+    def slow(*arguments: Any, **named: Any) -> Iterator[sending.Run]:
         with real(*arguments, **named) as going:
             loop.call_soon_threadsafe(begun.set)
             go_on.wait(30)
@@ -333,7 +344,7 @@ async def test_the_folder_is_held_until_the_run_has_ended(tmp_path: Path, monkey
                 await go_on.wait()
         raise asyncio.CancelledError
 
-    monkeypatch.setattr(engine.Run, "send", stubborn)
+    monkeypatch.setattr(sending.Run, "send", stubborn)
     running = asyncio.create_task(run(robots(1), simulated(tmp_path / "out")))
     await asyncio.wait_for(begun.wait(), PATIENCE_S)
     for _ in range(5):
@@ -354,14 +365,14 @@ async def test_what_goes_wrong_while_it_drains_is_raised(
     """An error that comes after the cancellation is not lost in it."""
     begun = asyncio.Event()
 
-    async def breaks(going: engine.Run, *_: object) -> None:
+    async def breaks(going: sending.Run, *_: object) -> None:
         stopped = asyncio.Event()
         monkeypatch.setattr(going, "stop", lambda _stop: stopped.set())
         begun.set()
         await stopped.wait()
         raise StorageError("the disk failed")
 
-    monkeypatch.setattr(engine.Run, "send", breaks)
+    monkeypatch.setattr(sending.Run, "send", breaks)
     config = simulated(tmp_path / "out")
     running = asyncio.create_task(run(robots(1), config) if by == "run" else _first(stream(robots(1), config)))
     await asyncio.wait_for(begun.wait(), PATIENCE_S)

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gemini_batch import engine, planning
+from gemini_batch import engine, planning, sending
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.errors import ConfigError, ExitCode, FolderBusyError, ManifestError, StorageError
@@ -71,7 +71,7 @@ class Desk:
         self,
         script: dict[str, list[Step]] | None = None,
         *,
-        during: Callable[[engine.Run], Any] | None = None,
+        during: Callable[[sending.Run], Any] | None = None,
         cancel_at_s: float | None = None,
         watch: Callable[[Event], None] = lambda _event: None,
         **changes: Any,
@@ -85,11 +85,11 @@ class Desk:
 
         async def scenario(clock: Clock) -> None:
             self.transport = ScriptedTransport(clock, script or {})
-            self._monkeypatch.setattr(engine, "Transport", lambda *_: self.transport)
+            self._monkeypatch.setattr(sending, "Transport", lambda *_: self.transport)
             async with asyncio.TaskGroup() as group:
-                sending = group.create_task(going.send(ENDPOINT, clock))
+                running = group.create_task(going.send(ENDPOINT, clock))
                 if cancel_at_s is not None:
-                    asyncio.get_running_loop().call_later(cancel_at_s, sending.cancel)
+                    asyncio.get_running_loop().call_later(cancel_at_s, running.cancel)
                 if during:
                     group.create_task(during(going))
 
@@ -230,7 +230,7 @@ def test_exit_codes(desk: Desk, step: list[Step], expected: ExitCode) -> None:
 def test_the_first_exit_code_that_applies(desk: Desk, reasons: list[str], expected: ExitCode) -> None:
     """Of several reasons the gravest gives the exit code and comes first, whichever was found out first."""
 
-    async def stop(going: engine.Run) -> None:
+    async def stop(going: sending.Run) -> None:
         for reason in reasons:
             going.stop(Stop(StopReason(reason), f"because of {reason}"))
 
@@ -299,7 +299,7 @@ def test_a_cancelled_run_has_a_summary(desk: Desk) -> None:
 def test_a_line_edited_meanwhile_stops_the_run(desk: Desk) -> None:
     """What was checked is what is sent: a line that was changed since ends the run, which says which one."""
 
-    async def edit(_going: engine.Run) -> None:
+    async def edit(_going: sending.Run) -> None:
         await asyncio.sleep(10)
         desk.path.write_bytes(desk.path.read_bytes().replace(b"A cat", b"A cow"))
 
@@ -316,7 +316,7 @@ def test_a_reference_image_that_vanishes_stops_the_run(desk: Desk) -> None:
     image.write_bytes(b"\x89PNG\r\n\x1a\n....")
     desk.write_jobs({"id": "a", "prompt": "x"}, {"id": "b", "prompt": "x", "images": ["in.png"]})
 
-    async def remove(_going: engine.Run) -> None:
+    async def remove(_going: sending.Run) -> None:
         await asyncio.sleep(10)
         image.unlink()
 
@@ -546,7 +546,7 @@ def test_reasons_without_end_are_counted_in_the_end_as_others(desk: Desk) -> Non
 def test_a_person_is_needed_for_what_waiting_does_not_mend(desk: Desk, reason: str, *, expected: bool) -> None:
     """A job of several nights ends with 5 each night, and nobody has to look; a key that is refused is another matter."""
 
-    async def stop(going: engine.Run) -> None:
+    async def stop(going: sending.Run) -> None:
         going.stop(Stop(StopReason(reason), "because"))
 
     assert desk.run(during=stop).needs_person is expected

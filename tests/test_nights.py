@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from gemini_batch import engine
+from gemini_batch import engine, sending
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings, concurrency_for
 from gemini_batch.policy.tiers import limits_of
@@ -147,7 +147,7 @@ class Machine:
                 return up_s[0]
 
             machine = replace(clock, steady_s=now_s)
-            self._monkeypatch.setattr(engine, "Transport", lambda *_: Network(self.google, machine))
+            self._monkeypatch.setattr(sending, "Transport", lambda *_: Network(self.google, machine))
             return await going.send(ENDPOINT, machine)
 
         ledger = SqliteLedger(

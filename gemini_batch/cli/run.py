@@ -20,6 +20,7 @@ from gemini_batch.progress import plain
 from gemini_batch.progress.view import About, View
 from gemini_batch.progress.watch import sampled, watching
 from gemini_batch.records import Stop, StopReason
+from gemini_batch.sending import Run
 from gemini_batch.summary import Summary
 
 _STOP_OF_SIGNAL = {
@@ -53,7 +54,7 @@ def main(options: Namespace) -> int:
     return summary.exit_code
 
 
-def _sent(run: engine.Run, config: Settings, view: View) -> Summary:
+def _sent(run: Run, config: Settings, view: View) -> Summary:
     try:
         return asyncio.run(_send(run, config, view))
     except RuntimeError as error:
@@ -63,7 +64,7 @@ def _sent(run: engine.Run, config: Settings, view: View) -> Summary:
         return run.summary
 
 
-async def _send(run: engine.Run, config: Settings, view: View) -> Summary:
+async def _send(run: Run, config: Settings, view: View) -> Summary:
     """Send with the signals at work: the first one drains, the second abandons what is in flight."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     seen: list[signal.Signals] = []

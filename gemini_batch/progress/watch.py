@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TextIO
 
 from gemini_batch.config import Settings
-from gemini_batch.engine import Run
 from gemini_batch.errors import StorageError
 from gemini_batch.progress.json_log import JsonLog, log_line
 from gemini_batch.progress.lines import Lines
 from gemini_batch.progress.outlet import Outlet, writer
 from gemini_batch.progress.tally import Sample, Tally
 from gemini_batch.progress.view import About, View
+from gemini_batch.sending import Run
 
 
 @contextmanager
