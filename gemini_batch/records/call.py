@@ -1,0 +1,144 @@
+"""What is planned from a job: `Call`, one API request, and what it may use."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from gemini_batch.records.job import AspectRatio, ImageSize, Modality
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of the prompt."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class InputImage:
+    """A reference image on disk, as it was when the manifest was checked.
+
+    Attributes:
+        path: As the manifest has it.
+        file: The absolute path.
+        mime_type: From the file's first bytes, never from its name.
+        size_bytes: Size of the file.
+        mtime_ns: Time of its last change; with the size it tells that the file is still the same.
+        sha256: Of its content, in hex.
+        width: In pixels, as they are stored; None where nobody asked.
+        height: In pixels.
+        max_pixels: It has more pixels than this, and is to be sent with at most so many; None is to be sent as it is.
+        smaller: What is sent in its place, once it is made; `path` is the same.
+    """
+
+    path: str
+    file: str
+    mime_type: str
+    size_bytes: int
+    mtime_ns: int
+    sha256: str
+    width: int | None = None
+    height: int | None = None
+    max_pixels: int | None = None
+    smaller: "InputImage | None" = None
+
+    @property
+    def upload_bytes(self) -> int:
+        """Bytes that are sent for it, before base64; of one that is still to be made smaller, about how many."""
+        if self.smaller:
+            return self.smaller.size_bytes
+        if not (self.max_pixels and self.width and self.height):
+            return self.size_bytes
+        return math.ceil(self.size_bytes * self.max_pixels / (self.width * self.height))
+
+
+@dataclass(frozen=True, slots=True)
+class InputUri:
+    """A reference image that the API fetches itself: an https:// URI, or one of the Files API."""
+
+    uri: str
+    mime_type: str | None = None
+
+
+Part: TypeAlias = Text | InputImage | InputUri
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to ask of which model, before it is JSON; `raw` stands in place of all fields but `model`."""
+
+    model: str
+    parts: tuple[Part, ...] = ()
+    system: str | None = None
+    modalities: tuple[Modality, ...] = ("IMAGE",)
+    aspect_ratio: AspectRatio | None = None
+    image_size: ImageSize | None = None
+    seed: int | None = None
+    temperature: float | None = None
+    raw: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a call is expected to use.
+
+    Attributes:
+        input_tokens: Text and reference images.
+        output_tokens: The image alone.
+        cost_usd: Of these, at list price; None when the model's price is unknown.
+        unforeseen_usd: What thinking and text, which no plan can count, may cost on top.
+        at_worst_usd: What they cost on top of an answer as long as the API allows.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+    unforeseen_usd: float = 0.0
+    at_worst_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One API request, planned from a job: variant 2 of the job `robot` is the call `robot.2`.
+
+    Attributes:
+        id: Unique in the manifest after Unicode NFC and case folding; names the image's file.
+        line: The manifest's line, from 1.
+        request: What to send.
+        request_sha256: Of the canonical request, in hex; equal for all variants of a job.
+        prompt: The texts of the prompt, for the row; None for a raw request without text.
+        metadata: The job's, untouched.
+        estimate: What it is expected to use.
+    """
+
+    id: str
+    line: int
+    request: Request
+    request_sha256: str
+    prompt: str | None
+    metadata: dict[str, Any] | None
+    estimate: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a project may use of one model; None is no limit.
+
+    Attributes:
+        requests_per_min: RPM.
+        tokens_per_min: Input tokens a minute, TPM.
+        images_per_min: IPM.
+        requests_per_day: RPD, a day of America/Los_Angeles.
+        usd_per_10min: Dollars at list price in any ten minutes.
+        usd_per_day: Dollars at list price, a day of America/Los_Angeles.
+        minute_s: Seconds that the server calls a minute: 60, but for a simulator that is in a hurry. The ten minutes of
+            `usd_per_10min` are ten of these.
+    """
+
+    requests_per_min: int | None = None
+    tokens_per_min: int | None = None
+    images_per_min: int | None = None
+    requests_per_day: int | None = None
+    usd_per_10min: float | None = None
+    usd_per_day: float | None = None
+    minute_s: float = 60.0

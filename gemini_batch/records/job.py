@@ -1,0 +1,104 @@
+"""What a person writes: `Job`, one manifest line."""
+
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+# What the image models know, https://ai.google.dev/gemini-api/docs/image-generation (collected 2026-11-22). The values of one
+# model are in policy/models.toml; a newer value goes through a raw `request`.
+AspectRatio: TypeAlias = Literal[
+    "1:1", "16:9", "9:16", "4:3", "3:4", "5:4", "4:5", "2:3", "3:2", "21:9", "1:4", "4:1", "1:8", "8:1"
+]
+ImageSize: TypeAlias = Literal["512", "1K", "2K", "4K"]
+Modality: TypeAlias = Literal["TEXT", "IMAGE"]
+NonEmpty: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
+
+MAX_VARIANTS = 1000
+# int32 in Google's discovery schema, https://generativelanguage.googleapis.com/$discovery/rest?version=v1beta (2026-08).
+SEED_MIN, SEED_MAX = -(2**31), 2**31 - 1
+
+
+class JobPart(BaseModel):
+    """One piece of a prompt whose order matters: a text or an image, never both."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    text: NonEmpty | None = Field(default=None, description="A piece of the prompt.")
+    image: NonEmpty | None = Field(default=None, description="A path relative to the manifest, or an https:// URI.")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.text is None) == (self.image is None):
+            raise ValueError('needs exactly one of "text" and "image"')
+        return self
+
+
+class Job(BaseModel):
+    """One manifest line: what to ask for, and how often.
+
+    Exactly one of `prompt` (with `images`), `parts` and `request` says what to ask for; the other fields are optional.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    id: NonEmpty | None = Field(
+        default=None,
+        validation_alias=AliasChoices("id", "key"),
+        description="Names the job and its file (`icons/robot` → `images/icons/robot.jpg`); derived from the line if absent.",
+    )
+    prompt: NonEmpty | None = Field(default=None, description="What to draw, or what to do with the images.")
+    images: list[NonEmpty] = Field(
+        default_factory=list,  # a default would be copied, deeply, for each line
+        description="Input images, sent before the prompt, at most 14: paths relative to the manifest, or https:// URIs.",
+    )
+    parts: Annotated[list[JobPart], Field(min_length=1)] | None = Field(
+        default=None, description="In place of prompt and images: texts and images in any order."
+    )
+    request: dict[str, Any] | None = Field(
+        default=None,
+        description="In place of all that: a GenerateContentRequest, sent as it stands, as in Google's Batch API.",
+    )
+    system: NonEmpty | None = Field(default=None, description="The system instruction.")
+    aspect_ratio: AspectRatio | None = Field(
+        default=None,
+        description="The picture's shape; the model's choice if absent. The last four are offered by some models.",
+    )
+    image_size: ImageSize | None = Field(
+        default=None, description="The picture's size; 1K if absent. Each model offers some of these."
+    )
+    modalities: Annotated[list[Modality], Field(min_length=1)] | None = Field(
+        default=None, description='What to answer with; `["IMAGE"]` if absent.'
+    )
+    seed: Annotated[int, Field(ge=SEED_MIN, le=SEED_MAX)] | None = Field(
+        default=None, description="Passed on; the same seed need not give the same picture."
+    )
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
+        default=None, description="How freely the model draws; its own default if absent."
+    )
+    model: NonEmpty | None = Field(default=None, description="The model's id; that of the run if absent.")
+    variants: Annotated[int, Field(ge=1, le=MAX_VARIANTS)] = Field(
+        default=1, description="How many calls to make of this job: `robot`, `robot.2`, `robot.3`."
+    )
+    metadata: dict[str, Any] | None = Field(
+        default=None, description="Anything; copied to the result's row, never sent."
+    )
+
+    @model_validator(mode="after")
+    def _one_way_to_ask(self) -> Self:
+        if self.prompt is not None and self.parts is None and self.request is None:
+            return self  # nearly all jobs
+        ways = [name for name in ("prompt", "parts", "request") if getattr(self, name) is not None]
+        if len(ways) != 1:
+            found = " and ".join(f'"{way}"' for way in ways) or "none of them"
+            raise ValueError(f'needs exactly one of "prompt", "parts" and "request"; got {found}')
+        if self.images and self.prompt is None:
+            raise ValueError(f'"images" goes with "prompt"; with "{ways[0]}", put the images in there')
+        if self.request is not None:
+            mixed = [name for name in ASKED_BY_FIELD if getattr(self, name) is not None]
+            if mixed:
+                raise ValueError(f'"request" is sent as it stands: put "{mixed[0]}" into it, or leave it out')
+        return self
+
+
+ASKED_BY_FIELD = ("system", "aspect_ratio", "image_size", "modalities", "seed", "temperature")
+"""Fields that say in a word what a raw `request` says itself."""
