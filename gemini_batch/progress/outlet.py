@@ -43,7 +43,7 @@ class Outlet(Generic[T]):
         self._every_s = every_s
         self._left_out = left_out
         self._leave_after_s = leave_after_s
-        self._lines: queue.Queue[T | _Mark] = queue.Queue(MOST_LINES)
+        self._lines: queue.Queue[T | threading.Event] = queue.Queue(MOST_LINES)
         self._dropped, self._told = 0, 0
         self._is_deaf = False
         self._is_closed = False
@@ -75,37 +75,34 @@ class Outlet(Generic[T]):
 
     def flush(self) -> None:
         """Wait until what was said is shown, unless nobody reads."""
-        if (mark := self._mark()) is not None:
-            mark.passed.wait(self._leave_after_s)
+        self._mark().wait(self._leave_after_s)
 
-    def _mark(self) -> "_Mark | None":
-        mark = _Mark()
-        self._hurry.set()
+    def _mark(self) -> threading.Event:
+        """Leave a mark behind the last line; it is set when that is shown, or never will be."""
+        mark = threading.Event()
         try:
             self._lines.put_nowait(mark)
-        except queue.Full:  # there is something to wake up for
-            return None
+        except queue.Full:
+            mark.set()
+        self._hurry.set()
+        if self._is_deaf:  # asked only now: the thread is deaf before it looks for marks a last time
+            mark.set()
         return mark
 
     def _run(self) -> None:
-        marks: list[_Mark] = []
-        try:
+        marks: list[threading.Event] = []
+        with suppress(Exception):  # whoever read our words has gone, the disk with the log is full: no reason to stop
             while not self._is_closed:
                 lines, marks = self._next()
                 self._show(lines)
                 for mark in marks:
-                    mark.passed.set()
+                    mark.set()
             self._show(self._waiting()[0])
-        except (
-            OSError,
-            MemoryError,
-        ):  # whoever read our words has gone, the disk with the log is full: no reason to stop
-            self._is_deaf = True
-        finally:
-            for mark in [*marks, *self._waiting()[1]]:
-                mark.passed.set()
+        self._is_deaf = True
+        for mark in [*marks, *self._waiting()[1]]:
+            mark.set()
 
-    def _next(self) -> tuple[list[T], "list[_Mark]"]:
+    def _next(self) -> tuple[list[T], list[threading.Event]]:
         """Wait for lines, or for the next moment, and return what there is."""
         if self._every_s is None:
             return self._waiting(self._lines.get())
@@ -113,23 +110,16 @@ class Outlet(Generic[T]):
         self._hurry.clear()
         return self._waiting()
 
-    def _waiting(self, *first: "T | _Mark") -> tuple[list[T], "list[_Mark]"]:
+    def _waiting(self, *first: T | threading.Event) -> tuple[list[T], list[threading.Event]]:
         there = [*first]
         with suppress(queue.Empty):
             while True:
                 there.append(self._lines.get_nowait())
-        lines = [each for each in there if not isinstance(each, _Mark)]
+        lines = [each for each in there if not isinstance(each, threading.Event)]
         if dropped := self._dropped - self._told:
             lines.append(self._left_out(dropped))
             self._told += dropped
-        return lines, [each for each in there if isinstance(each, _Mark)]
-
-
-class _Mark:
-    """A place in the line: whoever put it there waits until it is passed."""
-
-    def __init__(self) -> None:
-        self.passed = threading.Event()
+        return lines, [each for each in there if isinstance(each, threading.Event)]
 
 
 def writer(stream: TextIO | None) -> Callable[[str], None]:

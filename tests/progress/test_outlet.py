@@ -69,6 +69,20 @@ def test_whoever_has_gone_is_not_written_to() -> None:
         assert out._lines.qsize() == 0
 
 
+@pytest.mark.parametrize("error", [BrokenPipeError(), ValueError("I/O operation on closed file"), MemoryError()])
+def test_nobody_waits_for_words_that_can_not_be_shown(error: Exception, capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever went wrong with the reader, what is to be waited for is over at once, and no traceback is shown."""
+
+    def show(_lines: list[str]) -> None:
+        raise error
+
+    with opened(show) as out:
+        out.say("a")
+        out._thread.join()
+        assert out._mark().is_set()
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_process_whose_words_are_stuck_ends() -> None:
     """A thread that waits for a full pipe does not keep Python from ending, nor make it abort."""
     code = (
