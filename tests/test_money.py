@@ -87,6 +87,10 @@ def test_a_person_is_asked_before_a_dear_run(command: list[str], server: Simulat
     assert f"nothing was sent; to send it: {sys.executable} -m gemini_batch run" in shown
     assert "--yes" in shown
 
+    code, shown = on_terminal([*command, "--confirm-above", "1"], "\4")
+    assert (code, len(server.audit.entries)) == (5, 0)
+    assert "\nnothing was sent" in shown
+
     code, _ = on_terminal([*command, "--confirm-above", "1"], "y\n")
     assert (code, len(server.audit.entries)) == (0, 10)
 

@@ -5,7 +5,7 @@ from argparse import Namespace
 
 from gemini_batch.config import Settings
 from gemini_batch.plan import Plan
-from gemini_batch.progress import usd
+from gemini_batch.progress import count, usd
 
 
 def is_agreed(options: Namespace, config: Settings, plan: Plan) -> bool:
@@ -24,12 +24,18 @@ def is_agreed(options: Namespace, config: Settings, plan: Plan) -> bool:
         return True
     sys.stderr.write(f"{_words(plan, cost_usd)}. Go on? [y/N] ")
     sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    answer = ""
+    try:
+        answer = sys.stdin.readline()
+    finally:
+        if not answer.endswith("\n"):  # Ctrl-D or Ctrl-C: what is said next has a line of its own
+            sys.stderr.write("\n")
+    return answer.strip().lower() in {"y", "yes"}
 
 
 def _words(plan: Plan, cost_usd: float | None) -> str:
     how_much = "cost unknown" if cost_usd is None else f"up to about {usd(cost_usd)} at list price"
-    return f"{plan.to_send:,} calls to send, {how_much}"
+    return f"{count(plan.to_send, 'call')} to send, {how_much}"
 
 
 def _is_somebody_there() -> bool:
