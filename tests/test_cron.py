@@ -318,6 +318,16 @@ def test_a_key_that_is_badly_kept_is_mailed_and_not_shown(crond: Crond, text: st
     assert not crond.server.audit.entries
 
 
+def test_the_key_may_be_a_link(crond: Crond) -> None:
+    """Links can be read by all, and say nothing of what they lead to."""
+    kept = crond.key_file.rename(crond.folder / "key")
+    crond.key_file.symlink_to(kept)
+    crond.pretend(0)
+    assert [crond.night(ROBOT), crond.said, crond.mail] == [0, "", ""]
+    kept.chmod(0o644)
+    assert crond.night(ROBOT) == 6
+
+
 def test_without_a_key_the_run_says_so(crond: Crond) -> None:
     """No file and no variable: exit 6, where keys come from, and which file is not there."""
     crond.key_file.unlink()
