@@ -495,6 +495,55 @@ def test_a_signal_that_comes_twice_at_once_is_one(tmp_path: Path, sent: tuple[si
         assert [row["status"] for row in rows(tmp_path / "jobs.out")] == ["succeeded"]
 
 
+HANGS = """\
+import asyncio
+import socket
+import threading
+
+def hang(*_):
+    print("asked", flush=True)
+    threading.Event().wait()
+
+async def close(loop, *_):
+    print("closing", flush=True)
+    await closed(loop)
+
+socket.getaddrinfo = hang
+closed = asyncio.BaseEventLoop.shutdown_default_executor
+asyncio.BaseEventLoop.shutdown_default_executor = close
+"""
+
+
+def test_ctrl_c_again_and_again_ends_a_run_that_hangs(tmp_path: Path) -> None:
+    """A name that nobody resolves holds a thread: who presses three times gets out, with the run's last words and no traceback."""
+    path = manifest(tmp_path, {"id": "robot", "prompt": "A robot"})
+    (tmp_path / "sitecustomize.py").write_text(HANGS)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gemini_batch", "run", str(path), "--base-url", "https://example.invalid"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"GEMINI_API_KEY": KEY, "PYTHONPATH": str(tmp_path)},
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "asked\n"
+        first_line(process)
+        process.send_signal(signal.SIGINT)
+        assert "press again to abandon it" in first_line(process)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "closing\n"
+        process.send_signal(signal.SIGINT)
+        words = process.communicate(timeout=20)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in words
+    assert "nothing was sent" not in words
+    assert words.splitlines()[-1].startswith("run again to go on: ")
+
+
 def test_a_second_run_on_one_folder_is_told_so(tmp_path: Path) -> None:
     """Exit 7 at once, and the first run is named and undisturbed."""
     path = manifest(tmp_path, {"id": "slow", "prompt": "Slow [[fault:late=2]]"})

@@ -97,6 +97,7 @@ class Crond:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            process_group=0,
         )
 
     def night(self, *jobs: dict[str, Any], flags: tuple[str, ...] = ()) -> int:
@@ -219,8 +220,11 @@ def test_a_run_that_still_goes_on_is_no_mail(crond: Crond) -> None:
     assert not crond.server.audit.entries
 
 
-def test_a_signal_drains_the_run(tmp_path: Path) -> None:
-    """`timeout 5h nightly.sh …` ends the night as a Ctrl-C does: what is paid for is finished, and nobody is bothered."""
+@pytest.mark.parametrize("is_group", [False, True])
+def test_a_signal_drains_the_run(tmp_path: Path, *, is_group: bool) -> None:
+    """`timeout 5h nightly.sh …`, which signals the wrapper and then its group, ends the night as a Ctrl-C does: what is paid for is
+    finished, and nobody is bothered.
+    """
     with simulator(SimulatorConfig(tier="unlimited", pixels=16, latency_s=1.0)) as server:
         crond = Crond(tmp_path, server)
         crond.install("mail")
@@ -228,6 +232,8 @@ def test_a_signal_drains_the_run(tmp_path: Path) -> None:
         process = crond.start("--concurrency", "2")
         wait_for_requests(server, 2)
         process.send_signal(signal.SIGTERM)
+        if is_group:
+            os.killpg(process.pid, signal.SIGTERM)
         assert process.communicate(timeout=60)[0] == ""
         assert (process.returncode, crond.mail, crond.left_behind()) == (143, "", [])
         assert len((tmp_path / "jobs.out/results.jsonl").read_bytes().splitlines()) == 2

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -11,7 +12,10 @@ from gemini_batch.errors import ExitCode, GeminiBatchError, of_disk, shortage
 
 
 def process() -> int:
-    """Run the command of this process, whatever its locale and its standard streams are; return its exit code."""
+    """Run the command of this process, whatever its locale and its standard streams are; return its exit code.
+
+    A thread that hangs, over a name that nobody resolves, is not waited for: whoever pressed Ctrl-C again and again did not want to.
+    """
     streams.speak_utf8()
     streams.settle()
     if strange := [argument for argument in sys.argv[1:] if not _is_text(argument)]:
@@ -23,6 +27,8 @@ def process() -> int:
     if problem := streams.flush():
         code = _unwritten(problem)
         streams.flush()  # these words may have no room either
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        os._exit(code)
     return code
 
 

@@ -57,27 +57,29 @@ def main(options: Namespace) -> int:
 def _sent(run: Run, config: Settings, view: View) -> Summary:
     try:
         return asyncio.run(_send(run, config, view))
-    except RuntimeError as error:
-        # To close a loop takes one thread more; all that was to be done is done by then.
-        if run.summary is None or not shortage(error):
+    except (KeyboardInterrupt, RuntimeError) as error:
+        # To close a loop takes one thread more, and waits for those that hang; all that was to be done is done by then.
+        if run.summary is None or not (isinstance(error, KeyboardInterrupt) or shortage(error)):
             raise
         return run.summary
 
 
 async def _send(run: Run, config: Settings, view: View) -> Summary:
-    """Send with the signals at work: the first one drains, the second abandons what is in flight."""
+    """Send with the signals at work: the first one drains, the second abandons what is in flight.
+
+    Of two signals within a second the later one is the first once more, unless somebody pressed Ctrl-C twice.
+    """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    seen: list[signal.Signals] = []
-    first_s = 0.0
+    first_s: float | None = None
+    pressed = 0
 
     def on_signal(received: signal.Signals) -> None:
-        nonlocal first_s
-        is_pressed_again = received == signal.SIGINT and received in seen
-        seen.append(received)
-        if len(seen) == 1:
+        nonlocal first_s, pressed
+        pressed += received == signal.SIGINT
+        if first_s is None:
             first_s = loop.time()
             run.stop(_STOP_OF_SIGNAL[received])
-        elif task is not None and (is_pressed_again or loop.time() - first_s > _ONE_SIGNAL_S):
+        elif task is not None and (pressed > 1 or loop.time() - first_s > _ONE_SIGNAL_S):
             task.cancel()
 
     def on_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
