@@ -46,7 +46,7 @@ from gemini_batch.events import (
 )
 from gemini_batch.progress import sentences
 from gemini_batch.progress.tally import Sample, Tally
-from gemini_batch.progress.view import About, Held, Out, is_asked_for
+from gemini_batch.progress.view import WORTH_SAYING_S, About, Held, Out, is_asked_for
 from gemini_batch.records import ResultRow
 from gemini_batch.summary import Summary
 
@@ -61,9 +61,6 @@ _AS_THEY_ARE: dict[type[Event], str] = {
 }
 """Events whose fields are logged under their own names; `call_id` is `id`."""
 
-# Shorter waits are the pace of every run.
-_WORTH_SAYING_S = 5.0
-
 
 class JsonLog:
     """Says what happens as JSON; when quiet, only what needs a person.
@@ -74,7 +71,7 @@ class JsonLog:
         out: Takes lines without their ends.
     """
 
-    every_s: ClassVar[float | None] = 60.0
+    every_s: ClassVar[float] = 60.0
 
     def __init__(self, about: About, tally: Tally, out: Out[str]) -> None:
         self._about = about
@@ -130,10 +127,10 @@ class JsonLog:
 
     def _is_news(self, event: Waiting, now_s: float) -> bool:
         """Return whether a wait is long, and not the one that was told of: every caller in line meets it."""
-        if event.wait_s < _WORTH_SAYING_S:
+        if event.wait_s < WORTH_SAYING_S:
             return False
         told, until_s = self._waited_for, now_s + event.wait_s
-        if told is not None and told[:2] == (event.model, event.why) and until_s < told[2] + _WORTH_SAYING_S:
+        if told is not None and told[:2] == (event.model, event.why) and until_s < told[2] + WORTH_SAYING_S:
             return False
         self._waited_for = (event.model, event.why, until_s)
         return True

@@ -3,15 +3,12 @@
 from typing import ClassVar
 
 from gemini_batch.errors import ExitCode
-from gemini_batch.events import CallNotReused, Event, LittleRoom, Repaired, RunStarted, Stopping
+from gemini_batch.events import CallNotReused, Event, LittleRoom, Repaired, RunStarted, Stopping, Waiting
 from gemini_batch.progress import sentences
 from gemini_batch.progress.tally import Sample, State, Tally
-from gemini_batch.progress.view import About, Held, Out, is_asked_for
+from gemini_batch.progress.view import WORTH_SAYING_S, About, Held, Out, is_asked_for
 from gemini_batch.progress.words import plain, usd, whole_span
 from gemini_batch.summary import Summary
-
-# Shorter waits are the pace of every run.
-_WORTH_SAYING_S = 5.0
 
 
 class Lines:
@@ -23,7 +20,7 @@ class Lines:
         out: Takes lines without their ends.
     """
 
-    every_s: ClassVar[float | None] = 60.0
+    every_s: ClassVar[float] = 60.0
 
     def __init__(self, about: About, tally: Tally, out: Out[str]) -> None:
         self._about = about
@@ -54,8 +51,7 @@ class Lines:
         """Say how far the run is, unless nothing has changed since it was said."""
         self._tally.take(sample)
         state = self._tally.state(self._about.clock.steady_s(), self._about.clock.utc())
-        waits = state.waits if state.waits and state.waits[0] >= _WORTH_SAYING_S else None
-        standing = (state.todo - state.left, waits[2] if waits else "")
+        standing = (state.todo - state.left, waiting.why if (waiting := _long_wait(state)) else "")
         if standing != self._said and not state.is_stopping:
             self._said = standing
             self._words.say(_progress(state))
@@ -89,7 +85,10 @@ def _progress(state: State) -> str:
     ]
     if state.again:
         parts.append(f"{state.again:,} to be sent again")
-    if state.waits and state.waits[0] >= _WORTH_SAYING_S:
-        wait_s, _, why = state.waits
-        parts.append(f"waiting {whole_span(wait_s)}: {why}")
+    if waiting := _long_wait(state):
+        parts.append(f"waiting {whole_span(waiting.wait_s)}: {waiting.why}")
     return " · ".join(parts)
+
+
+def _long_wait(state: State) -> Waiting | None:
+    return state.waiting if state.waiting and state.waiting.wait_s >= WORTH_SAYING_S else None

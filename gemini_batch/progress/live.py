@@ -44,7 +44,7 @@ class Live:
         is_in_front: Returns whether the terminal is this process's to paint on, and not that of a shell it was sent behind.
     """
 
-    every_s: ClassVar[float | None] = 1.0
+    every_s: ClassVar[float] = 1.0
 
     def __init__(
         self,

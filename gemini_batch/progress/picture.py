@@ -163,11 +163,10 @@ def _now(state: State, cells: int) -> list[Text]:
     """Return what is being waited for, and why."""
     if state.stopping is not None:
         return _flowing([_ending(state.stopping, state.in_flight)], cells, "yellow")
-    if state.waits and state.waits[0] >= _WORTH_SHOWING_S:
-        wait_s, model, why = state.waits
-        parts = [f"waiting {whole_span(wait_s)}: {plain(why)}"]
+    if (waiting := state.waiting) and waiting.wait_s >= _WORTH_SHOWING_S:
+        parts = [f"waiting {whole_span(waiting.wait_s)}: {plain(waiting.why)}"]
         if state.models > 1:
-            parts.append(plain(model))
+            parts.append(plain(waiting.model))
         return _flowing(parts, cells)
     if not state.in_flight:
         return [Text("all have ended" if not state.left else "about to send")]
@@ -183,7 +182,7 @@ def _ending(stopping: Stopping, in_flight: int) -> str:
 
 
 def _pace(state: State) -> Iterator[str]:
-    per_min = state.images_per_min or 0.0
+    per_min = state.images_per_min
     yield f"{per_min:,.0f} images a minute" if per_min >= 9.5 or not per_min else f"{per_min:.1f} images a minute"
     yield f"{state.in_flight:,} in flight"
     if state.again:

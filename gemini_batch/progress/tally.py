@@ -19,8 +19,7 @@ from gemini_batch.events import (
 )
 from gemini_batch.planning import average
 from gemini_batch.progress import sentences
-from gemini_batch.progress.forecast import Course, Forecast, forecast, horizon_s
-from gemini_batch.progress.pace import Pace
+from gemini_batch.progress.forecast import Course, Forecast, Pace, forecast, horizon_s
 from gemini_batch.quota.bounds import Bounds
 from gemini_batch.quota.ledger import Used
 from gemini_batch.records import Limits, ResultRow, Status
@@ -55,14 +54,6 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
-    """Nothing of a model is sent until `until_s` on the steady clock."""
-
-    until_s: float
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
 class State:
     """A run at a moment, to be shown.
 
@@ -71,11 +62,11 @@ class State:
         by_status: Those that ended.
         left: Those that have not.
         elapsed_s: Since the run began to send.
-        images_per_min: Of late; None while nothing is known.
+        images_per_min: Of late; 0 while nothing is known.
         forecast: When it will be done.
         in_flight: Requests that were sent and not answered.
         again: Calls that are sent again later.
-        waits: The longest wait of more than a moment, in seconds, its model and why; None when nothing waits.
+        waiting: The longest wait from now on; None when nothing waits.
         models: How many models the run uses.
         cost_usd: So far, at list price.
         unpriced: Calls of unknown cost that ended.
@@ -91,11 +82,11 @@ class State:
     by_status: Mapping[Status, int]
     left: int
     elapsed_s: float
-    images_per_min: float | None
+    images_per_min: float
     forecast: Forecast
     in_flight: int
     again: int
-    waits: tuple[float, str, str] | None
+    waiting: Waiting | None
     models: int
     cost_usd: float
     unpriced: int
@@ -150,7 +141,7 @@ class Tally:
         self._images, self._sent = Pace(lately_s), Pace(lately_s)
         self._cost_usd, self._unpriced, self._reused = 0.0, 0, 0
         self._again = 0
-        self._waits: dict[str, Wait] = {}
+        self._waits: dict[str, tuple[Waiting, float]] = {}  # of each model the last one, and until when
         self._troubles: OrderedDict[str, Trouble] = OrderedDict()
         self._stopping: Stopping | None = None
         self._sample = Sample()
@@ -182,7 +173,7 @@ class Tally:
             case CallNotReused():
                 self._trouble(event.message, event.call_id, now_s)
             case Waiting():
-                self._waits[event.model] = Wait(now_s + event.wait_s, event.why)
+                self._waits[event.model] = (event, now_s + event.wait_s)
             case Stopping():
                 self._sample = replace(self._sample, in_flight=event.in_flight)
                 # That one model's day is over is no news when all of them are stopping.
@@ -225,7 +216,7 @@ class Tally:
             forecast=self.forecast(now_s),
             in_flight=self._sample.in_flight,
             again=self._again,
-            waits=self._longest_wait(now_s),
+            waiting=self._longest_wait(now_s),
             models=len(self._models),
             cost_usd=self._cost_usd,
             unpriced=self._unpriced,
@@ -257,16 +248,16 @@ class Tally:
             used=self._sample.used.get(name, ()),
         )
 
-    def _images_per_min(self, now_s: float) -> float | None:
+    def _images_per_min(self, now_s: float) -> float:
         number, since_s = self._images.recent(now_s)[0], self._sent.recent(now_s)[1]
-        if not number or not since_s:
-            return None
+        if not since_s:
+            return 0.0
         # What a quota lets by in its first seconds is no pace to be kept.
         return min(number * 60 / since_s, self._cap_per_min * max(1, len(self._models)))
 
-    def _longest_wait(self, now_s: float) -> tuple[float, str, str] | None:
-        waits = [(wait.until_s - now_s, model, wait.why) for model, wait in self._waits.items() if wait.until_s > now_s]
-        return max(waits, default=None)
+    def _longest_wait(self, now_s: float) -> Waiting | None:
+        told, until_s = max(self._waits.values(), key=lambda wait: wait[1], default=(None, 0.0))
+        return replace(told, wait_s=until_s - now_s) if told and until_s > now_s else None
 
     def _projected_usd(self) -> float | None:
         if self._started is None or self._started.cost_usd is None:

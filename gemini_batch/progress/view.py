@@ -15,6 +15,8 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 # What is kept for the end of a quiet run; a run that goes wrong a thousand times says so once.
 _MOST_KEPT = 100
+# Shorter waits are the pace of every run.
+WORTH_SAYING_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,8 @@ class About:
 class View(Protocol):
     """Shows a run. Only `flush` blocks: the others are called on the event loop."""
 
-    every_s: ClassVar[float | None]
-    """How often it wants a `Sample`; None is never."""
+    every_s: ClassVar[float]
+    """How often it wants a `Sample`."""
 
     def observe(self, event: Event) -> None:
         """Take in what happened."""

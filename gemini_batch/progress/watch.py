@@ -66,12 +66,9 @@ async def sampled(run: Run, view: View) -> AsyncIterator[None]:
 
     Cancellation: safe; no more is told.
     """
-    if view.every_s is None:
-        yield
-        return
     error: Exception | None = None
     async with asyncio.TaskGroup() as group:
-        asking = group.create_task(_ask(run, view, view.every_s), name="ask for what is used")
+        asking = group.create_task(_ask(run, view), name="ask for what is used")
         try:
             yield
         except Exception as raised:  # noqa: BLE001 # raised again below: as it is, and not in a group
@@ -82,10 +79,10 @@ async def sampled(run: Run, view: View) -> AsyncIterator[None]:
         raise error
 
 
-async def _ask(run: Run, view: View, every_s: float) -> None:
+async def _ask(run: Run, view: View) -> None:
     with suppress(Exception):  # a gauge is no reason to lose what is in flight, and paid for
         while True:
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(view.every_s)
             try:
                 used = await run.used()
             except StorageError:  # the gate meets it as well, and says so

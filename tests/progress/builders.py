@@ -107,7 +107,7 @@ def state(**changes: Any) -> State:
             forecast=Forecast(160.0),
             in_flight=8,
             again=2,
-            waits=None,
+            waiting=None,
             models=1,
             cost_usd=19.83,
             unpriced=0,

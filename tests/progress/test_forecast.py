@@ -1,8 +1,7 @@
 import pytest
 
 from gemini_batch.progress import sentences
-from gemini_batch.progress.forecast import Course, Forecast, forecast, horizon_s
-from gemini_batch.progress.pace import Pace
+from gemini_batch.progress.forecast import Course, Forecast, Pace, forecast, horizon_s
 from gemini_batch.quota.bounds import Weights, duration
 from gemini_batch.records import Limits
 from tests.progress.builders import NOON, used

@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from gemini_batch.events import Stopping
+from gemini_batch.events import Stopping, Waiting
 from gemini_batch.progress.forecast import Forecast
 from gemini_batch.progress.picture import picture
 from gemini_batch.progress.tally import State, Trouble
@@ -12,7 +12,7 @@ from tests.builders import MODEL
 from tests.progress.builders import state, used
 
 FULL = state(
-    waits=(23.4, MODEL, "60 requests a minute"),
+    waiting=Waiting(MODEL, 23.4, "60 requests a minute"),
     troubles=(
         Trouble("HTTP 500: internal", 1, "set/n1", 940.0),
         Trouble("HTTP 503: the model is overloaded, please try again later", 12, "set/n17", 997.0),
@@ -118,8 +118,8 @@ def test_what_is_waited_for_is_said_also_when_it_is_no_limit() -> None:
     assert row("now", state()) == "waiting for 8 answers"
     assert row("now", state(in_flight=0)) == "about to send"
     assert row("now", state(in_flight=0, left=0)) == "all have ended"
-    assert row("now", state(waits=(0.3, MODEL, "why"))) == "waiting for 8 answers"
-    assert row("now", state(models=2, waits=(23.0, "m", "why"))) == "waiting 23 s: why · m"
+    assert row("now", state(waiting=Waiting(MODEL, 0.3, "why"))) == "waiting for 8 answers"
+    assert row("now", state(models=2, waiting=Waiting("m", 23.0, "why"))) == "waiting 23 s: why · m"
 
 
 def test_each_limit_that_is_set_has_a_gauge() -> None:
@@ -154,7 +154,7 @@ def test_what_strangers_wrote_is_text() -> None:
     hostile = "\x1b[2J[red]x[/red]\x9b1m\n"
     of = state(
         troubles=(Trouble(hostile, 1, hostile, 999.0),),
-        waits=(9.0, hostile, hostile),
+        waiting=Waiting(hostile, 9.0, hostile),
         models=2,
         used={hostile: used(Limits(requests_per_min=1), 1), "b": ()},
     )
