@@ -4,23 +4,20 @@ import sys
 import time
 from argparse import Namespace
 from dataclasses import asdict
-from pathlib import Path
 
 import orjson
 
-from gemini_batch.errors import ConfigError, ExitCode
+from gemini_batch.cli.options import folder_of_rows
+from gemini_batch.errors import ExitCode
 from gemini_batch.progress import plain
 from gemini_batch.report import Gallery, write_gallery
-from gemini_batch.results import FILE_NAME
 
 _SAY_EVERY_S = 0.2
 
 
 def main(options: Namespace) -> int:
     """Write `gallery.html` into the folder, and print where it is and what is on it; return the exit code."""
-    out: Path = options.out
-    if not (out / FILE_NAME).exists():
-        raise ConfigError(f"{out}: has no {FILE_NAME}; name the output folder of a run, such as jobs.out")
+    out = folder_of_rows(options)
     said = _Said(is_terminal=sys.stderr.isatty())
     try:
         gallery = write_gallery(out, observe=said.progress)

@@ -8,17 +8,16 @@ from typing import Any
 
 import orjson
 
-from gemini_batch.errors import ConfigError, ExitCode
+from gemini_batch.cli.options import folder_of_rows
+from gemini_batch.errors import ExitCode
 from gemini_batch.progress import plain, usd
-from gemini_batch.results import FILE_NAME, newest_rows
+from gemini_batch.results import newest_rows
 from gemini_batch.summary import FILE_NAME as SUMMARY
 
 
 def main(options: Namespace) -> int:
     """Print counts, tokens and cost of the newest rows, and the images that are not there any more; return the exit code."""
-    out: Path = options.out
-    if not (out / FILE_NAME).exists():
-        raise ConfigError(f"{out}: has no {FILE_NAME}; name the output folder of a run, such as jobs.out")
+    out = folder_of_rows(options)
     by_status: Counter[str] = Counter()
     missing: list[str] = []
     cost_usd, unpriced, tokens = 0.0, 0, 0

@@ -10,9 +10,10 @@ from typing import Any
 
 import orjson
 
-from gemini_batch.errors import ConfigError, ExitCode
+from gemini_batch.cli.options import folder_of_rows
+from gemini_batch.errors import ExitCode
 from gemini_batch.progress import count, plain
-from gemini_batch.results import FILE_NAME, newest_rows, read_rows
+from gemini_batch.results import newest_rows, read_rows
 from gemini_batch.summary import FILE_NAME as SUMMARY
 
 IMAGE_FOLDERS = ("images", "drafts")
@@ -22,9 +23,7 @@ CENTS_OFF_USD = 1e-4
 
 def main(options: Namespace) -> int:
     """Print what is wrong, one line each; return 0 if nothing is, else 4."""
-    out: Path = options.out
-    if not (out / FILE_NAME).exists():
-        raise ConfigError(f"{out}: has no {FILE_NAME}; name the output folder of a run, such as jobs.out")
+    out = folder_of_rows(options)
     rows, images, others = 0, 0, 0
     for row in newest_rows(out):
         rows += 1
