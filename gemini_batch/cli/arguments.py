@@ -100,7 +100,8 @@ def parser() -> Parser:
     return root
 
 
-_Commands = argparse._SubParsersAction  # noqa: SLF001 # argparse gives its type no public name
+_Commands = argparse._SubParsersAction  # noqa: SLF001 # argparse gives its types no public names
+_Group = argparse._ArgumentGroup  # noqa: SLF001
 
 
 def _command(commands: "_Commands[Parser]", name: str, words: str, description: str) -> Parser:
@@ -127,7 +128,9 @@ def _later(name: str) -> Callable[[argparse.Namespace], int]:
 def _run(run: Parser) -> None:
     _manifest(run)
     _money(run)
-    _quota(run)
+    _quota(run).add_argument(
+        "--quota-scope", metavar="NAME", help="share the quota with runs of this name (default: of the same key)"
+    )
     sending = run.add_argument_group("sending")
     sending.add_argument(
         "--simulate", action="store_true", help="run against a simulator in this process: no key, no cost"
@@ -160,10 +163,7 @@ def _run(run: Parser) -> None:
         action="store_true",
         help="when the day's quota is used up, sleep until it resets, in place of ending with 5",
     )
-    sending.add_argument("--base-url", metavar="URL", help="another server than Google's (env: GEMINI_BATCH_BASE_URL)")
-    sending.add_argument(
-        "--allow-insecure", action="store_true", help="allow plain http to another machine, which shows it the key"
-    )
+    _server(sending)
     sending.add_argument(
         "--auth",
         choices=("header", "query"),
@@ -207,8 +207,7 @@ def _plan(plan: Parser) -> None:
     _manifest(plan)
     _quota(plan)
     plan.add_argument("--simulate", action="store_true", help="plan for the simulator's output folder")
-    plan.add_argument("--base-url", metavar="URL", help="another server than Google's (env: GEMINI_BATCH_BASE_URL)")
-    plan.add_argument("--allow-insecure", action="store_true", help=argparse.SUPPRESS)
+    _server(plan)
     plan.add_argument("--json", action="store_true", help="print the plan as JSON to stdout")
 
 
@@ -276,7 +275,14 @@ def _manifest(command: Parser) -> None:
     )
 
 
-def _quota(command: Parser) -> None:
+def _server(command: Parser | _Group) -> None:
+    command.add_argument("--base-url", metavar="URL", help="another server than Google's (env: GEMINI_BATCH_BASE_URL)")
+    command.add_argument(
+        "--allow-insecure", action="store_true", help="allow plain http to another machine, which shows it the key"
+    )
+
+
+def _quota(command: Parser) -> _Group:
     quota = command.add_argument_group("quota", "limits of the project, for each model; each one wins over the tier's")
     quota.add_argument(
         "--tier",
@@ -308,12 +314,10 @@ def _quota(command: Parser) -> None:
         help="what a simulator in a hurry calls a minute (default: 60)",
     )
     quota.add_argument(
-        "--quota-scope", metavar="NAME", help="share the quota with runs of this name (default: of the same key)"
-    )
-    quota.add_argument(
         "--config",
         dest="config_file",
         type=Path,
         metavar="FILE",
         help='a TOML file with tables [tiers.NAME] and [prices."MODEL"]',
     )
+    return quota
