@@ -657,7 +657,7 @@ def test_plan_says_what_it_saves_and_writes_nothing(job: Path, capsys: pytest.Ca
     found = orjson.loads(capsys.readouterr().out)
     assert found["made_smaller"] == {"images": 1, "size_bytes": size_bytes, "upload_bytes": -(-size_bytes // 100)}
     assert main(["plan", str(job), *FLAGS]) == 0
-    assert "  inputs  1 images made smaller: about 0.0 MB to send in place of 0.0 MB\n" in capsys.readouterr().out
+    assert "  inputs  1 image made smaller: about 0.0 MB to send in place of 0.0 MB\n" in capsys.readouterr().out
     assert main(["plan", str(job), "--rpm", "6000"]) == 0
     assert "made smaller" not in capsys.readouterr().out
     assert sorted(path.name for path in job.parent.iterdir()) == ["jobs.jsonl", "large.jpg", "small.png"]

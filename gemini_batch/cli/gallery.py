@@ -9,7 +9,7 @@ import orjson
 
 from gemini_batch.cli.options import folder_of_rows
 from gemini_batch.errors import ExitCode
-from gemini_batch.progress import plain
+from gemini_batch.progress import count, plain
 from gemini_batch.report import Gallery, write_gallery
 
 _SAY_EVERY_S = 0.2
@@ -51,10 +51,10 @@ class _Said:
 
 
 def _text(gallery: Gallery) -> str:
-    calls = f"{gallery.calls:,} calls"
+    calls = count(gallery.calls, "call")
     if gallery.shown < gallery.calls:
         calls = f"the newest {gallery.shown:,} of {calls}"
-    parts = [calls, f"{gallery.pictures:,} pictures"]
+    parts = [calls, count(gallery.pictures, "picture")]
     if gallery.missing:
         parts.append(f"{gallery.missing:,} of them missing")
     parts.append(f"{gallery.size_bytes / 1_000_000:.1f} MB")

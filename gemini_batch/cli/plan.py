@@ -63,7 +63,7 @@ def _text(found: dict[str, Any], *, is_simulated: bool) -> str:
     ]
     if found["edited"]:
         lines.append(f"  edited  {edited(found['edited'])}")
-    lines += [f"  reused  {count:,} from {folder}, $0" for folder, count in found["reused_from"].items()]
+    lines += [f"  reused  {number:,} from {folder}, $0" for folder, number in found["reused_from"].items()]
     lines += [
         f"  {entry['calls']:>6,}  {entry['model']}  {entry['image_size']}  {usd(entry['cost_usd'])}"
         for entry in found["models"]
@@ -77,7 +77,7 @@ def _text(found: dict[str, Any], *, is_simulated: bool) -> str:
     if (smaller := found["made_smaller"])["images"]:
         before, after = smaller["size_bytes"] / 1e6, smaller["upload_bytes"] / 1e6
         lines.append(
-            f"  inputs  {smaller['images']:,} images made smaller: about {after:,.1f} MB to send in place of {before:,.1f} MB"
+            f"  inputs  {count(smaller['images'], 'image')} made smaller: about {after:,.1f} MB to send in place of {before:,.1f} MB"
         )
     lines.append(f"  into    {found['out']}")
     return "\n".join(map(plain, lines)) + "\n"

@@ -11,7 +11,7 @@ import orjson
 
 from gemini_batch.clock import boot_time_s, utc_now
 from gemini_batch.errors import ExitCode, GeminiBatchError
-from gemini_batch.progress import plain
+from gemini_batch.progress import plain, quantity
 from gemini_batch.quota.ledger import UNKNOWN, Used
 from gemini_batch.quota.rows import Standing, standings
 from gemini_batch.quota.statefile import delete, state_path
@@ -63,15 +63,11 @@ def _lines(standing: Standing) -> Iterator[str]:
 
 
 def _used(used: Used) -> str:
-    return "unknown" if used.used >= UNKNOWN else _number(used, used.used)
+    return "unknown" if used.used >= UNKNOWN else quantity(used.bound, used.used)
 
 
 def _left(used: Used) -> str:
-    return _number(used, max(0, (used.bound.limit or 0) - used.used))
-
-
-def _number(used: Used, number: int) -> str:
-    return f"${number / _MICROS:,.2f}" if used.bound.of == "usd_micros" else f"{number:,}"
+    return quantity(used.bound, max(0, (used.bound.limit or 0) - used.used))
 
 
 def _frees(standing: Standing, used: Used) -> str:

@@ -16,7 +16,7 @@ from gemini_batch.cli.confirm import is_agreed
 from gemini_batch.cli.options import output_folder, program, run_config
 from gemini_batch.config import Settings
 from gemini_batch.errors import ExitCode, shortage
-from gemini_batch.progress import plain
+from gemini_batch.progress import count, plain
 from gemini_batch.progress.view import About, View
 from gemini_batch.progress.watch import sampled, watching
 from gemini_batch.records import Stop, StopReason
@@ -121,5 +121,5 @@ def _within_open_files(config: Settings, view: View) -> Settings:
     if allowed >= wanted:
         return config
     concurrency = max(1, (allowed - _OTHER_FILES) // _FILES_A_CALL)
-    view.tell(f"{allowed:,} files may be open (ulimit -n): no more than {concurrency:,} calls are in flight")
+    view.tell(f"{allowed:,} files may be open (ulimit -n): no more than {count(concurrency, 'call')} in flight")
     return replace(config, concurrency=concurrency)

@@ -55,7 +55,7 @@ def _last_run(out: Path) -> dict[str, Any] | None:
 
 def _text(found: dict[str, Any], missing: list[str]) -> str:
     lines = [f"{found['out']}: {found['total_tokens']:,} tokens, {usd(found['cost_usd'])} at list price"]
-    lines += [f"  {count:>6,}  {status}" for status, count in found["by_status"].items()]
+    lines += [f"  {number:>6,}  {status}" for status, number in found["by_status"].items()]
     if last := found["last_run"]:
         end = "goes on, or was killed" if last["exit_code"] is None else f"exit {last['exit_code']}"
         lines.append(f"  last run of {last['manifest']}: {end}, {last['left']:,} of {last['calls']:,} left")

@@ -9,7 +9,7 @@ from rich.text import Text
 from gemini_batch.events import Stopping
 from gemini_batch.progress.sentences import eta, finishing
 from gemini_batch.progress.tally import State
-from gemini_batch.progress.words import clock, count, plain, whole_span
+from gemini_batch.progress.words import clock, count, plain, quantity, whole_span
 from gemini_batch.quota.bounds import Bound
 from gemini_batch.quota.ledger import UNKNOWN, Used
 from gemini_batch.records import Status, StopReason
@@ -211,7 +211,7 @@ def _gauges(state: State, cells: int) -> Iterator[Text]:
         if len(state.used) > 1 and shown:
             yield Text(plain(model), "dim")
         wide = max((len(_what(used.bound)) for used in shown), default=0)
-        numbers = max((len(_amount(used.bound, used.bound.limit or 0)) for used in shown), default=0)
+        numbers = max((len(quantity(used.bound, used.bound.limit or 0)) for used in shown), default=0)
         for used in shown:
             row = _gauge(used, wide, numbers, _GAUGE_CELLS if cells >= _NARROW_CELLS else _GAUGE_CELLS // 2)
             if used.bound.span == "a day" and cells >= _NARROW_CELLS:
@@ -227,17 +227,13 @@ def _gauge(used: Used, wide: int, numbers: int, cells: int) -> Text:
     row = Text(f"{_what(used.bound):<{wide}}  ")
     row.append(_FULL * filled, "yellow" if is_over else "")
     row.append(_EMPTY * (cells - filled), "dim")
-    row.append(f"  {_amount(used.bound, used.used) if is_known else 'unknown':>{numbers}}")
-    row.append(f" of {_amount(used.bound, limit):>{numbers}}")
+    row.append(f"  {quantity(used.bound, used.used) if is_known else 'unknown':>{numbers}}")
+    row.append(f" of {quantity(used.bound, limit):>{numbers}}")
     return row
 
 
 def _what(bound: Bound) -> str:
     return f"{bound.thing}s {bound.span}"
-
-
-def _amount(bound: Bound, number: int) -> str:
-    return f"${number / 1e6:,.2f}" if bound.of == "usd_micros" else f"{number:,}"
 
 
 def _troubles(state: State) -> Iterator[Text]:

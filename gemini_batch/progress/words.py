@@ -3,6 +3,10 @@
 import re
 import unicodedata
 from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gemini_batch.quota.bounds import Bound
 
 _JOINERS = "\u200c\u200d"  # they hold the parts of an emoji together, and hide nothing
 _LINE_ENDS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
@@ -65,6 +69,11 @@ def usd(amount: float | None) -> str:
     if amount is None:
         return "cost unknown"
     return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
+
+
+def quantity(bound: "Bound", number: int) -> str:
+    """Return a number of what a limit counts, dollars in cents, without the word for it: `$13.40`, `1,500`."""
+    return f"${number / 1e6:,.2f}" if bound.of == "usd_micros" else f"{number:,}"
 
 
 def list_price(amount: float | None, tier: str, *, is_simulated: bool) -> str:
