@@ -1,0 +1,105 @@
+// What the page is given, and how it is put: elements, words, totals. Nothing here, or in the other parts, makes markup of a string;
+// the page's Content-Security-Policy would not let it. The parts are one script, in the order that page.py has.
+
+const byId = (id) => document.getElementById(id);
+const data = (id) => JSON.parse(byId(id).textContent);
+const calls = data("calls");
+const embedded = data("thumbnails");
+const about = data("about");
+
+const numbers = new Intl.NumberFormat("en-US");
+const moments = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+
+// --- making elements ------------------------------------------------------------------------------------------------
+
+/** Make an element. `properties` are set as attributes, but for `text`; children that are null are left out. */
+function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name === "text") element.textContent = value;
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/** Return a link of the data if it is a relative path and nothing else; the data has been checked, this is the second lock. */
+function link(href) {
+  return typeof href === "string" && /^[\w.~%-][\w.~%/-]*$/.test(href) ? href : null;
+}
+
+function thumbnail(file) {
+  const key = file && file.thumbnail;
+  if (typeof key !== "string" || !/^[0-9a-f]{64}$/.test(key)) return null;
+  const own = embedded[key];
+  return own || about.thumbnails.folder + key + about.thumbnails.suffix;
+}
+
+// --- words ----------------------------------------------------------------------------------------------------------
+
+const count = (number, one, many) => `${numbers.format(number)} ${number === 1 ? one : many}`;
+
+function usd(amount) {
+  if (amount === null) return "cost unknown";
+  if (amount === 0) return "$0";
+  return amount >= 1 ? `$${amount.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 })}` : `$${amount.toFixed(4)}`;
+}
+
+function span(seconds) {
+  if (seconds === null) return "–";
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
+}
+
+function bytes(size) {
+  if (size === null || size === undefined) return null;
+  return size < 1e6 ? `${Math.ceil(size / 1e3)} kB` : `${(size / 1e6).toFixed(1)} MB`;
+}
+
+function moment(iso) {
+  const date = new Date(iso);
+  return iso && !Number.isNaN(date.getTime()) ? moments.format(date) : iso || "–";
+}
+
+const capital = (word) => word.charAt(0).toUpperCase() + word.slice(1);
+const tokens = (call) => (call.tokens.total === null ? "–" : numbers.format(call.tokens.total));
+const why = (call) => [call.reason, call.message].filter(Boolean).join(": ");
+
+function status(call) {
+  return make("span", { class: "status", "data-status": call.status, text: capital(call.status) });
+}
+
+// --- totals ---------------------------------------------------------------------------------------------------------
+
+function showTotals() {
+  const { totals } = about;
+  const tiles = [
+    ["Calls", numbers.format(totals.calls), null],
+    ["Pictures", numbers.format(totals.pictures), totals.missing ? `${numbers.format(totals.missing)} missing` : null],
+    ["Tokens", numbers.format(totals.tokens), null],
+    ["List price", usd(totals.cost_usd), totals.unpriced ? `and ${count(totals.unpriced, "call", "calls")} of unknown cost` : null],
+  ];
+  byId("totals").append(
+    ...tiles.map(([name, value, note]) =>
+      make("div", {}, make("dt", { text: name }), make("dd", {}, make("b", { text: value }), note && make("small", { text: note }))),
+    ),
+  );
+  const when = totals.first_at && totals.last_at ? period(totals.first_at, totals.last_at) : null;
+  const isSimulated = totals.calls > 0 && totals.simulated === totals.calls;
+  const manifest = about.manifest && `of ${about.manifest.split("/").pop()}`;
+  const words = [manifest, when].filter(Boolean).map((text) => make("span", { dir: "auto", text }));
+  byId("origin").append(...words, ...(isSimulated ? [make("span", { class: "tag", text: "Simulated: nothing was paid" })] : []));
+  if (totals.shown < totals.calls) {
+    byId("notice").textContent = `These are the ${numbers.format(totals.shown)} calls that finished last, of ${numbers.format(totals.calls)}. The totals are of all; the rows are in results.jsonl.`;
+    byId("notice").hidden = false;
+  }
+  byId("end").textContent = `${about.out} · made by gemini_batch · pictures and rows stand beside this page`;
+}
+
+function period(first, last) {
+  const [from, to] = [new Date(first), new Date(last)];
+  if (Number.isNaN(from.getTime()) || Number.isNaN(to.getTime())) return null;
+  return moments.formatRange(from, to);
+}

@@ -1,0 +1,140 @@
+// Which calls are shown, in which order, and a page of them at a time.
+
+const PAGE = 60; // cards filled in at a time; a multiple of every number of columns, 1 to 6
+const NEAR = "1400px 0px"; // how far ahead of the window
+const FILL_AHEAD = 3000; // so many calls are filled in while nothing else is to be done, for the browser's own search
+
+const RANK = ["succeeded", "blocked", "rejected", "failed", "uncertain", "lost"];
+const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
+const KEYS = {
+  line: (call) => call.line,
+  finished_at: (call) => call.finished_at,
+  id: (call) => call.id,
+  status: (call) => RANK.indexOf(call.status),
+  prompt: (call) => call.prompt,
+  model: (call) => call.model,
+  tokens: (call) => call.tokens.total,
+  cost_usd: (call) => call.cost_usd,
+  latency_s: (call) => call.latency_s,
+};
+const wanted = { words: [], statuses: new Set(), sort: "line", isDescending: false, view: "grid" };
+const searchable = new Array(calls.length);
+let shown = []; // places in `calls`, in the order of the page
+
+function haystack(place) {
+  if (searchable[place] === undefined) {
+    const call = calls[place];
+    const files = [...call.images, ...call.inputs].map((file) => file.path);
+    searchable[place] = [call.id, call.prompt, call.text, call.status, call.reason, call.message, call.model, call.metadata, ...files]
+      .filter(Boolean)
+      .join("\n")
+      .toLowerCase();
+  }
+  return searchable[place];
+}
+
+function matches(place) {
+  if (wanted.statuses.size && !wanted.statuses.has(calls[place].status)) return false;
+  return wanted.words.length === 0 || wanted.words.every((word) => haystack(place).includes(word));
+}
+
+/** Sort places; calls without the value come last, whichever the direction. */
+function sorted(places) {
+  const key = KEYS[wanted.sort];
+  const turn = wanted.isDescending ? -1 : 1;
+  const values = new Map(places.map((place) => [place, key(calls[place])]));
+  const compare = (a, b) => (typeof a === "string" && typeof b === "string" ? collator.compare(a, b) : a - b);
+  const byTime = (a, b) => (a < b ? -1 : Number(a > b));
+  const order = wanted.sort === "finished_at" ? byTime : compare;
+  return places.sort((one, other) => {
+    const [a, b] = [values.get(one), values.get(other)];
+    if (a === null || b === null) return Number(a === null) - Number(b === null) || one - other;
+    return turn * order(a, b) || one - other;
+  });
+}
+
+function update() {
+  shown = sorted([...calls.keys()].filter(matches));
+  byId("count").textContent =
+    shown.length === calls.length ? count(calls.length, "call", "calls") : `${numbers.format(shown.length)} of ${count(calls.length, "call", "calls")}`;
+  byId("empty").hidden = shown.length > 0;
+  const isTable = wanted.view === "table";
+  byId("grid").hidden = isTable;
+  byId("table").hidden = !isTable || shown.length === 0;
+  byId("as-grid").setAttribute("aria-pressed", String(!isTable));
+  byId("as-table").setAttribute("aria-pressed", String(isTable));
+  byId("sort").value = wanted.sort;
+  byId("direction").setAttribute("aria-pressed", String(wanted.isDescending));
+  if (current) current.end();
+  current = isTable ? new TableView(byId("table")) : new GridView(byId("grid"));
+  current.show();
+}
+
+// --- pages of calls -------------------------------------------------------------------------------------------------
+// A page of calls is an empty box of the right height until one comes near it, and stays filled in from then on.
+
+class PagedView {
+  constructor(root) {
+    this.root = root;
+    this.pages = [];
+    this.isFilled = [];
+    this.observer = new IntersectionObserver((entries) => this.#cameNear(entries), { rootMargin: NEAR });
+  }
+
+  show() {
+    for (let start = 0; start < shown.length; start += PAGE) this.pages.push(this.emptyPage(Math.min(PAGE, shown.length - start), start));
+    this.isFilled = this.pages.map(() => false);
+    this.place(this.pages);
+    this.pages.forEach((page, number) => {
+      page.dataset.page = number;
+      this.observer.observe(page);
+    });
+    if (this.pages.length) this.fill(0);
+    whenIdle((deadline) => this.#fillAhead(deadline, 1));
+  }
+
+  end() {
+    this.observer.disconnect();
+    this.root.replaceChildren();
+    this.pages = [];
+  }
+
+  /** Fill in a page, if it is not. */
+  fill(number) {
+    if (this.isFilled[number] !== false) return;
+    this.isFilled[number] = true;
+    this.observer.unobserve(this.pages[number]);
+    const start = number * PAGE;
+    const items = shown.slice(start, start + PAGE).map((place, offset) => this.item(calls[place], start + offset));
+    this.filled(this.pages[number], items);
+  }
+
+  fillAll(most) {
+    for (let number = 0; number < this.pages.length && number * PAGE < most; number += 1) this.fill(number);
+  }
+
+  /** Return the element that opens the call at an index of `shown`. */
+  opener(index) {
+    this.fill(Math.floor(index / PAGE));
+    return this.root.querySelector(`[data-index="${index}"]`);
+  }
+
+  #cameNear(entries) {
+    for (const seen of entries) if (seen.isIntersecting) this.fill(Number(seen.target.dataset.page));
+  }
+
+  #fillAhead(deadline, from) {
+    if (current !== this) return;
+    let number = from;
+    while (number < this.pages.length && this.isFilled[number]) number += 1;
+    if (number >= this.pages.length || number * PAGE >= FILL_AHEAD) return;
+    if (deadline.timeRemaining() > 8) this.fill(number);
+    whenIdle((next) => this.#fillAhead(next, number));
+  }
+}
+
+let current = null; // the view that is shown
+
+const whenIdle = window.requestIdleCallback
+  ? (work) => window.requestIdleCallback(work)
+  : (work) => setTimeout(() => work({ timeRemaining: () => 10 }), 50);

@@ -1,0 +1,155 @@
+// One call, large.
+
+const viewer = byId("viewer");
+let open = -1; // index in `shown`
+
+function show(index) {
+  if (index < 0 || index >= shown.length) return;
+  open = index;
+  const call = calls[shown[index]];
+  byId("viewer-id").textContent = call.id;
+  byId("place").textContent = `${numbers.format(index + 1)} of ${numbers.format(shown.length)}`;
+  byId("viewer-said").textContent = `${call.id}, ${call.status}, ${index + 1} of ${shown.length}`;
+  byId("previous").setAttribute("aria-disabled", String(index === 0));
+  byId("next").setAttribute("aria-disabled", String(index === shown.length - 1));
+  byId("stage").replaceChildren(...stage(call));
+  byId("facts").replaceChildren(...facts(call));
+  byId("side").scrollTop = 0;
+  if (!viewer.open) {
+    viewer.showModal();
+    byId("next").focus({ preventScroll: true });
+  }
+}
+
+function stage(call) {
+  const parts = [];
+  if (call.inputs.length) {
+    const single = call.inputs.length === 1;
+    parts.push(
+      make(
+        "div",
+        { class: single ? "inputs one" : "inputs", role: "group", "aria-label": "Inputs" },
+        ...call.inputs.map((file, number) => figure(file, single ? "Input" : `Input ${number + 1}`, call)),
+      ),
+    );
+  }
+  const alone = call.images.length === 1 && !call.inputs.length;
+  const outputs = call.images.map((file, number) => figure(file, call.images.length > 1 ? `Result ${number + 1}` : "Result", call, true, alone));
+  parts.push(make("div", { class: "outputs" }, ...(outputs.length ? outputs : [reason(call)])));
+  return parts;
+}
+
+function reason(call) {
+  return make(
+    "div",
+    { class: "reason", "data-status": call.status },
+    make("strong", { text: call.status === "succeeded" ? "No picture" : capital(call.status) }),
+    call.reason && make("p", { class: "code", dir: "auto", text: call.reason }),
+    call.message && make("p", { dir: "auto", text: call.message }),
+  );
+}
+
+/** A picture as large as there is room, linked to its file; the thumbnail stands there until it is loaded. */
+function figure(file, name, call, isResult = false, isAlone = false) {
+  const href = link(file.href);
+  const changed = file.is_changed ? `${name}, changed since` : name;
+  if (!href) {
+    const words = file.is_remote ? "at an address" : isResult ? "missing" : "not there any more";
+    return make("figure", { class: "absent" }, make("p", { dir: "auto", text: file.path }), make("figcaption", { text: `${name}: ${words}` }));
+  }
+  const alt = isResult ? `Result of: ${call.prompt || call.id}` : `${name} of ${call.id}`;
+  const image = make("img", { alt, decoding: "async", src: thumbnail(file) || href });
+  const words = make("p", { class: "broken", text: "This browser can't show the file: open it" });
+  words.hidden = true;
+  const whole = new Image();
+  whole.addEventListener("load", () => {
+    image.style.maxWidth = `${whole.naturalWidth}px`;
+    image.style.maxHeight = `${whole.naturalHeight}px`;
+    image.setAttribute("src", href);
+  });
+  whole.addEventListener("error", () => {
+    words.hidden = false;
+    image.hidden = !thumbnail(file);
+  });
+  whole.src = href;
+  return make(
+    "figure",
+    {},
+    make("a", { href, target: "_blank", rel: "noopener noreferrer", title: "Open the file" }, image, words),
+    isAlone && !file.is_changed ? null : make("figcaption", { text: changed }),
+  );
+}
+
+function facts(call) {
+  const image = call.images[0] || null;
+  const { prompt, candidates, thoughts, total } = call.tokens;
+  const detail = [
+    ["prompt", prompt],
+    ["answer", candidates],
+    ["of it thinking", thoughts],
+  ].filter(([, value]) => value !== null);
+  const rows = [
+    ["Cost", usd(call.cost_usd) + (call.cost_usd ? " at list price" : "")],
+    ["Tokens", total === null ? null : tokens(call) + (detail.length ? ` (${detail.map(([name, value]) => `${numbers.format(value)} ${name}`).join(", ")})` : "")],
+    ["Duration", call.latency_s === null ? null : span(call.latency_s) + (call.attempts > 1 ? `, attempt ${call.attempts}` : "")],
+    ["Finished", call.finished_at && moment(call.finished_at)],
+    ["Picture", image && [image.width && image.height && `${image.width} × ${image.height}`, bytes(image.size_bytes)].filter(Boolean).join(", ")],
+    ["Model", call.model_version && call.model_version !== call.model ? `${call.model} (${call.model_version})` : call.model],
+    ["Response", call.response_id],
+    ["Manifest", call.line === null ? null : `line ${numbers.format(call.line)}`],
+  ].filter(([, value]) => value);
+  const list = make("dl", {}, ...rows.map(([name, value]) => make("div", {}, make("dt", { text: name }), make("dd", { dir: "auto", text: value }))));
+  const files = [...call.images, ...call.drafts].filter((file) => link(file.href));
+  const links = files.map((file) => make("li", {}, make("a", { href: link(file.href), target: "_blank", rel: "noopener noreferrer", dir: "auto", text: file.path })));
+  return [
+    make("p", { class: "state" }, status(call), why(call) ? make("span", { dir: "auto", text: why(call) }) : null),
+    section("Prompt", call.prompt),
+    section("Text of the answer", call.text),
+    call.drafts.length ? make("section", {}, make("h3", { text: "Drafts" }), drafts(call)) : null,
+    list,
+    section("Metadata", call.metadata, "code"),
+    links.length ? make("section", {}, make("h3", { text: "Files" }), make("ul", { class: "files" }, ...links)) : null,
+  ].filter(Boolean);
+}
+
+function drafts(call) {
+  const items = call.drafts.map((file, number) => {
+    const name = `Draft ${number + 1}`;
+    const href = link(file.href);
+    const small = picture(file, name);
+    return make("li", {}, href ? make("a", { href, target: "_blank", rel: "noopener noreferrer" }, small || name) : make("span", { text: `${name}: missing` }));
+  });
+  return make("ul", { class: "drafts" }, ...items);
+}
+
+function section(name, text, kind = "prose") {
+  return text ? make("section", {}, make("h3", { text: name }), make("p", { class: kind, dir: "auto", text })) : null;
+}
+
+/** Close, and go back to the call that was looked at: at once, so that the next key finds the focus there. */
+function leave() {
+  if (open < 0) return;
+  const index = open;
+  open = -1;
+  viewer.close();
+  byId("stage").replaceChildren();
+  focusCall(index);
+}
+
+function step(event) {
+  const at = { ArrowLeft: open - 1, ArrowRight: open + 1, Home: 0, End: shown.length - 1 }[event.key];
+  if (at === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
+  event.preventDefault();
+  show(at);
+}
+
+/** Keep Tab inside: from the last element to the first and back. */
+function keepFocus(event) {
+  if (event.key !== "Tab") return;
+  const inside = [...viewer.querySelectorAll("button, a[href], [tabindex='0']")].filter((element) => element.getClientRects().length);
+  const [first, last] = [inside[0], inside[inside.length - 1]];
+  const leaving = event.shiftKey ? first : last;
+  if (document.activeElement !== leaving) return;
+  event.preventDefault();
+  (event.shiftKey ? last : first).focus();
+}
