@@ -1,6 +1,7 @@
 import asyncio
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.errors import ConfigError, ExitCode, FolderBusyError, ManifestError, StorageError
 from gemini_batch.events import CallFinished, Event, Repaired, RunStarted, Stopping
+from gemini_batch.inflight import InFlightLog
 from gemini_batch.quota.memory import MemoryLedger
 from gemini_batch.records import FailureKind, Limits, Status, Stop, StopReason
 from gemini_batch.results import newest_rows
@@ -31,10 +33,11 @@ from tests.builders import (
     breaks,
     fails,
     picture,
+    png,
     says,
     tree,
 )
-from tests.virtual_clock import run
+from tests.virtual_clock import NOON_UTC, run
 
 CONFIG = Settings(
     tier="test", limits=Limits(), endpoint=ENDPOINT, base_url=ENDPOINT, model=MODEL, concurrency=4, max_attempts=2
@@ -136,6 +139,28 @@ def test_failed_calls_are_tried_again(desk: Desk) -> None:
 
     assert desk.sent() == ["b"]
     assert (second.exit_code, second.left, second.by_status) == (ExitCode.DONE, 0, {"succeeded": 3})
+
+
+def test_an_answer_that_a_killed_run_had_kept_is_not_paid_for_again(desk: Desk) -> None:
+    """A run that was killed between an answer's last byte and its row: the next one gives the call its row and its image, and sends the others."""
+    desk.run()
+    (asked,) = (row["request_sha256"] for row in newest_rows(desk.out) if row["id"] == "a")
+    shutil.rmtree(desk.out)
+    store = Store(desk.out)
+    (store.private / "incoming").mkdir(parents=True)
+    InFlightLog(store.private, 0).sent("a", asked, 0)
+    incoming = store.incoming("a", 1, NOON_UTC)
+    image = incoming.open_image(0)
+    image.write(png("kept"))
+    image.close()
+    part = {"inlineData": {"mimeType": "image/png", "data": "#0"}}
+    incoming.keep(orjson.dumps({"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}]}))
+
+    summary = desk.run()
+
+    assert sorted(desk.sent()) == ["b", "c"]
+    assert (summary.by_status, summary.this_run.possibly_billed) == ({"succeeded": 3}, 0)
+    assert tree(desk.out)["images/a.png"] == png("kept")
 
 
 def test_an_edited_call_is_sent_and_its_image_kept(desk: Desk) -> None:

@@ -1,6 +1,7 @@
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import orjson
 import pytest
 
 from gemini_batch.errors import StorageError
-from gemini_batch.records import Status
+from gemini_batch.records import ImageFile, Status
 from gemini_batch.results import ResultsLog, newest_rows, parse_row, read_history, read_rows
 from tests.builders import ENDPOINT, line_of, make_row, sha256
 
@@ -204,3 +205,13 @@ def test_a_row_is_read_as_it_was_written() -> None:
 
     assert row is not None
     assert (row["id"], row["metadata"]) == ("icons/röbot", {"a": [1, None]})
+
+
+@pytest.mark.parametrize("path", ["../robot.png", "images/../../robot.png", "/etc/passwd", "images/a\0.png"])
+def test_a_row_that_leads_out_of_the_folder_is_none(path: str) -> None:
+    """Whoever edits the rows can't have a file elsewhere read, moved or shown: such a line is damage."""
+    file = ImageFile(path, "image/png", 1, 1, 1, "0" * 64)
+
+    assert parse_row(line_of(make_row(images=[replace(file, path="images/a..b.png")]))) is not None
+    assert parse_row(line_of(make_row(images=[file]))) is None
+    assert parse_row(line_of(make_row(drafts=[file]))) is None

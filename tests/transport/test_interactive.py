@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings, Timeouts
+from gemini_batch.errors import TOO_MANY_FILES
 from gemini_batch.records import (
     Answer,
     Call,
@@ -857,6 +858,20 @@ async def test_tls_to_a_plain_port_is_not_billed() -> None:
     async with serving(script) as server:
         base_url = server.base_url.replace("http:", "https:")
         unreachable(await send(base_url), base_url)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+async def test_too_many_open_files_are_no_outage(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no socket can be opened it is this machine that is short, not the server that is away: waiting would not help."""
+
+    async def getaddrinfo(*_: object, **__: object) -> list[Any]:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+
+    failure = await send("https://api.test")
+
+    assert Failure(FailureKind.STORAGE, TOO_MANY_FILES, may_be_billed=False) == failure
 
 
 async def test_a_tls_handshake_that_hangs_counts_as_connecting() -> None:
