@@ -145,10 +145,9 @@ class Transport:
 
         Cancellation: the request may have been billed; what arrived of the answer is lost.
         """
-        segments = wire.body(call.request)
-        upload = Upload(segments, on_connected)
+        upload = Upload(wire.body(call.request), on_connected)
         sent_at, started_s = self._clock.utc(), self._clock.steady_s()
-        answer = await self._exchange(call, upload, segments, incoming)
+        answer = await self._exchange(call, upload, incoming)
         timing = Timing(sent_at, self._clock.utc(), self._clock.steady_s() - started_s)
         return Sent(answer, timing)
 
@@ -171,20 +170,13 @@ class Transport:
             raise RuntimeError("the transport is used outside its `async with`")
         return self._session
 
-    async def _exchange(
-        self, call: Call, upload: Upload, segments: tuple[wire.Segment, ...], incoming: Incoming
-    ) -> Answer | Failure:
+    async def _exchange(self, call: Call, upload: Upload, incoming: Incoming) -> Answer | Failure:
         url = URL(wire.url(self._base_url, call.request.model), encoded=True)
         if self._config.auth == "query":
             url = url.update_query(key=self._config.api_key)
         response: aiohttp.ClientResponse | None = None
         try:
-            response = await self._pool.post(
-                url,
-                data=upload.stream(),
-                headers={"Content-Length": str(wire.content_length(segments))},
-                allow_redirects=False,
-            )
+            response = await self._pool.post(url, data=upload, allow_redirects=False)
             return await self._receive(response, incoming)
         except SieveError as error:
             return self._failure(error.kind, str(error), may_be_billed=True)
@@ -236,7 +228,6 @@ class Transport:
 
     def _headers(self) -> dict[str, str]:
         headers = {
-            "Content-Type": "application/json",
             # gzip would cost three times the CPU and save nothing: images do not compress.
             "Accept-Encoding": "identity",
             "User-Agent": f"gemini_batch/{__version__}",

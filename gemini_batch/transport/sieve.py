@@ -25,9 +25,15 @@ _CLOSER_OF = {b"{": b"}", b"[": b"]"}
 _WEB_PAGE = "the answer is a web page and no JSON: is a login or a proxy in the way, or is the address wrong?"
 _WHITESPACE = b" \t\n\r"
 _BOM = b"\xef\xbb\xbf"
-# A string that is short, plain and whole, nearly all but the images, with the comma before and the colon after it; or a single mark of
-# structure. `{}+` and `*+`: it never goes back.
-_MARK = re.compile(rb'(?:(,)[ \t\n\r]*+)?"([^"\\]{0,64}+)"(?:[ \t\n\r]*+(:))?|["{}\[\],:]')
+# The next mark of structure, behind all that is none: a string that is plain and short, nearly all but the images, with the comma before and
+# the colon after it; a member that is off the path by its key, with its plain string; else a single byte. `{}+` and `*+`: it never goes back.
+# The run in front is part of the pattern: a search would try each of its bytes, and take three times as long.
+_WS = rb"[ \t\n\r]*+"
+_OTHER_KEY = rb'(?!(?:%b)")[^"\\]{0,64}+' % b"|".join(key for key in _PATH if key is not None)
+_MARK = rb'[^"{}\[\],:]*+(?:(,)?%b"(?:%b"%b:%b"[^"\\]*+"|([^"\\]{0,64}+)"(?:%b(:))?)|(["{}\[\],:]))'
+_ON_PATH = re.compile(_MARK % (_WS, _OTHER_KEY, _WS, _WS, _WS))
+# Off the path, plain strings are jumped over.
+_ASIDE = re.compile(rb'(?:[^"\\{}\[\]]++|"[^"\\]*+")*+' + _ON_PATH.pattern)
 # Text up to its closing quote, an escape that is not whole, or the chunk's end. `++` and `*+`: it never goes back.
 _TEXT = re.compile(rb'(?:[^"\\]++|\\(?:u[0-9a-fA-F]{4}|[^u]))*+')
 _ESCAPE_BYTES = 6  # the longest one, "\u003d"
@@ -179,9 +185,9 @@ class Sieve:
     def _in_structure(self, chunk: bytes, pos: int) -> int:
         """Brackets, commas, colons, and the numbers, words and whitespace between them."""
         start = pos
-        while found := _MARK.search(chunk, pos):
+        while found := (_ON_PATH if self._on_path == len(self._closers) else _ASIDE).match(chunk, pos):
             pos = found.end()
-            comma, string, colon = found.groups()
+            comma, string, colon, mark = found.groups()
             if string is not None:
                 self._at_key = self._at_key or comma is not None
                 if self._is_at_image:
@@ -190,19 +196,17 @@ class Sieve:
                 if self._is_at_key:
                     self._key_matches = string == _PATH[self._on_path - 1]
                 self._at_key = self._at_key and colon is None
-                continue
-            match found[0]:
-                case b"," | b":" as mark:
-                    self._at_key = mark == b","
-                case b"{" | b"[" as mark:
-                    self._open(_CLOSER_OF[mark])
-                case b"}" | b"]" as mark:
-                    self._close(mark)
-                    if self.is_whole:
-                        break
-                case _:
-                    self._begin_string(chunk[start : pos - 1])
-                    return pos
+            elif mark == b'"':
+                self._begin_string(chunk[start : pos - 1])
+                return pos
+            elif mark in _CLOSER_OF:
+                self._open(_CLOSER_OF[mark])
+            elif mark in {b"}", b"]"}:
+                self._close(mark)
+                if self.is_whole:
+                    break
+            elif mark is not None:  # else it is a member, which changes nothing
+                self._at_key = mark == b","
         stop = pos if self.is_whole else len(chunk)
         self._keep(chunk[start:stop])
         return stop

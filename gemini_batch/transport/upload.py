@@ -3,9 +3,11 @@
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import pybase64
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload
 
 from gemini_batch.records import InputImage
 from gemini_batch.transport import wire
@@ -18,23 +20,44 @@ class InputChangedError(Exception):
     """A reference image is not the file any more that was planned."""
 
 
-class Upload:
-    """A request's body, read and encoded a block at a time while it is sent.
+class Upload(Payload):
+    """A request's body, read and encoded a block at a time while it is sent; it knows its exact size.
 
     Attributes:
-        has_started: A first block was asked for: the connection stands, and bytes may have left.
+        has_started: It is being written: the connection stands, and bytes may have left.
         may_be_whole: The last block was handed over. Before it was, the server has no request that it could bill.
         changed: What is wrong with a reference image; "" while nothing is.
     """
 
     def __init__(self, segments: tuple[wire.Segment, ...], on_start: Callable[[], object]) -> None:
+        super().__init__(segments, content_type="application/json")
+        self._size = wire.content_length(segments)
         self._segments = segments
         self._on_start = on_start
         self.has_started = False
         self.may_be_whole = False
         self.changed = ""
 
-    async def stream(self) -> AsyncIterator[bytes]:
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> NoReturn:
+        """Never be whole in memory.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("an upload is read only while it is sent")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send the body; the library calls this when the connection stands.
+
+        Cancellation: what has left has left, and the connection is not used again.
+
+        Raises:
+            InputChangedError: A reference image is not the one that was planned.
+        """
+        async for block in self:
+            await writer.write(block)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the body. It is asked for its first block when the connection stands."""
         self.has_started = True
         self._on_start()

@@ -124,7 +124,7 @@ def write_string(text: str, chance: float, rng: random.Random) -> bytes:
         if char in '"\\' or char < " " or rng.random() < chance:
             units = char.encode("utf-16-be").hex(" ", 2).split()
             escape = "".join(f"\\u{rng.choice([unit, unit.upper()])}" for unit in units)
-            out += b"\\/" if char == "/" and rng.random() < 0.5 else escape.encode()
+            out += b"\\" + char.encode() if char in '/"\\' and rng.random() < 0.5 else escape.encode()
         else:
             out += char.encode()
     return bytes(out + b'"')
@@ -167,7 +167,7 @@ def write(node: Json, rng: random.Random, out: Written, path: tuple[str, ...] = 
 
 KEYS = ("text", *PATH, "thoughtSignature", "dat", "data ", "inline_data", "", 'a"\\é\U0001f600')
 SCALARS: tuple[Json, ...] = (None, True, False, 0, -1.5e300, 2**53, "", "#0", "data", "/é\U0001f600\n\0", "\\", '"')
-SCALARS += ("QUJD", "QUI=", "QQ==", "QUI", "=", '{"data":"QUJD"}', answer().decode())
+SCALARS += ("}", "]", "{[", "x" * 65, "QUJD", "QUI=", "QQ==", "QUI", "=", '{"data":"QUJD"}', answer().decode())
 
 
 class Dice:
@@ -202,7 +202,7 @@ class Dice:
         for _ in range(self.roll(3)):
             key = KEYS[self.roll(len(KEYS))]
             again = self.roll(2) == 1
-            pair = (path[0], self.down(path[1:])) if again else (key, self.any_json(2))
+            pair = (path[0], self.down(path[1:])) if again else (key, self.any_json(4))
             pairs.insert(self.roll(len(pairs) + 1), pair)
         return Object(pairs)
 
@@ -481,6 +481,8 @@ def test_nothing_is_searched_again(monkeypatch: pytest.MonkeyPatch, size: int, e
         b'{"candidates":[{"content":{"parts":[{"x":{"inlineData":{"data":"QUJD"}}}],"role":{"data":"QUJD"}}}],"data":"QUJD"}',
         b'{"candidates":[{"content":{"parts":[{"text":"{\\"inlineData\\":{\\"data\\":\\"QUJD\\"}}"},{"text":"inlineData"}]}}]}',
         b'[{"candidates":[{"content":{"parts":[{"inlineData":{"data":"QUJD"}}]}}]}]',
+        b'{"x":{"y":[["}",{"z":"]"}]],"a":"{"},"candidates":[{"x":["]"],"content":{"x":{"y":"}"},"parts":[]}}]}',
+        b'{"x":{"a":{"y":"}"},"b":["]"]},"candidates":[{"x":[{"y":"}"},["]"]]}]}',
         b'{"promptFeedback":{"blockReason":"SAFETY"}}',
         b'{"candidates":[{"content":{"parts":null}},{"content":{}},{},null,[]],"x":[]}',
         b"{}",
