@@ -36,6 +36,7 @@ _ON_PATH = re.compile(_MARK % (_WS, _OTHER_KEY, _WS, _WS, _WS))
 _ASIDE = re.compile(rb'(?:[^"\\{}\[\]]++|"[^"\\]*+")*+' + _ON_PATH.pattern)
 # Text up to its closing quote, an escape that is not whole, or the chunk's end. `++` and `*+`: it never goes back.
 _TEXT = re.compile(rb'(?:[^"\\]++|\\(?:u[0-9a-fA-F]{4}|[^u]))*+')
+_FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _ESCAPE_BYTES = 6  # the longest one, "\u003d"
 
 
@@ -68,7 +69,12 @@ class ImageSink(Protocol):
 
 
 class _Image:
-    """One image on its way from base64 to its sink."""
+    """One image on its way from base64 to its sink.
+
+    Bytes in JSON may be base64 of the standard or of the URL-safe alphabet (https://protobuf.dev/programming-guides/json/, 2026-11-29).
+    They may also lack their padding, but that is how an image looks that lacks more: Google's API always sends it, and without it the
+    answer is refused.
+    """
 
     def __init__(self, index: int, sink: ImageSink) -> None:
         self._index = index
@@ -87,17 +93,23 @@ class _Image:
         if self._is_padded:  # the decoder sees one piece, and each may end in padding
             raise self._invalid("it goes on after its padding")
         self._is_padded = view[whole - 1] == ord("=")
-        try:
-            data = pybase64.b64decode(view[:whole], validate=True)
-        except binascii.Error as error:
-            raise self._invalid(str(error)) from error
-        self._sink.write(data)
+        self._sink.write(self._decoded(view[:whole]))
 
     def end(self) -> None:
         """Close the sink: the string has ended."""
         if self._carry:
             raise self._invalid("its length is no multiple of four")
         self._sink.close()
+
+    def _decoded(self, groups: memoryview) -> bytes:
+        try:
+            return pybase64.b64decode(groups, validate=True)
+        except binascii.Error:
+            pass  # the other alphabet, perhaps
+        try:
+            return pybase64.b64decode(bytes(groups).translate(_FROM_URL_SAFE), validate=True)
+        except binascii.Error as error:
+            raise self._invalid(str(error)) from error
 
     def _invalid(self, why: str) -> SieveError:
         return SieveError(f"image {self._index} of the answer is not valid base64: {why}")
