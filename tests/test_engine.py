@@ -563,7 +563,7 @@ def test_reasons_without_end_are_counted_in_the_end_as_others(desk: Desk) -> Non
 @pytest.mark.parametrize(
     ("reason", "expected"),
     [
-        *((reason, False) for reason in ("interrupted", "terminated", "day_closed", "budget", "deadline")),
+        *((reason, False) for reason in ("interrupted", "terminated", "day_closed", "deadline")),
         *((reason, True) for reason in ("storage", "auth", "precondition", "model", "billing", "no_quota", "outage")),
         ("manifest_changed", True),
     ],
@@ -575,6 +575,18 @@ def test_a_person_is_needed_for_what_waiting_does_not_mend(desk: Desk, reason: s
         going.stop(Stop(StopReason(reason), "because"))
 
     assert desk.run(during=stop).needs_person is expected
+
+
+def test_a_person_is_needed_for_a_budget_that_pays_for_nothing(desk: Desk) -> None:
+    """A budget of some calls goes on each night; one below a single call would send nothing every night, unless it copies what is free."""
+    some, none = desk.run(max_cost_usd=0.15), desk.run(max_cost_usd=0.01)
+    assert (some.this_run.sent, some.needs_person) == (1, False)
+    assert (none.this_run.sent, none.needs_person) == (0, True)
+    assert [stop["reason"] for stop in (*some.stops, *none.stops)] == ["budget"] * 2
+
+    paid, desk.out = desk.out, desk.out.with_name("other.out")
+    copied = desk.run(max_cost_usd=0.01, concurrency=1, reuse_from=(paid,))
+    assert (copied.this_run.sent, copied.this_run.reused, copied.needs_person) == (0, 1, False)
 
 
 def test_the_summary_names_no_more_calls_than_a_person_reads(desk: Desk) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from gemini_batch.errors import ExitCode
 from gemini_batch.events import CallNotReused, CallRetrying, LittleRoom, RunStarted, Stopping
-from gemini_batch.meter import MENDED_BY_TIME
+from gemini_batch.meter import mended_by_time
 from gemini_batch.progress.forecast import Forecast
 from gemini_batch.progress.words import about, at, clock, count, least_time, list_price, span, usd
 from gemini_batch.records import ResultRow, Status, StopReason
@@ -168,7 +168,6 @@ def reasons(summary: Summary) -> Iterator[str]:
 
 def _needs_mending(summary: Summary) -> bool:
     """Tell whether running it again is in vain as things are; after an outage nobody knows."""
-    again = MENDED_BY_TIME | {StopReason.OUTAGE, StopReason.MANIFEST_CHANGED}
-    if not summary.this_run.sent:
-        again -= {StopReason.BUDGET}  # less than one call: the same budget anew is no more
+    mended = mended_by_time(got_on=summary.this_run.sent > 0)
+    again = mended | {StopReason.OUTAGE, StopReason.MANIFEST_CHANGED}
     return any(stop["reason"] not in again for stop in summary.stops[:1])
