@@ -303,6 +303,36 @@ def test_a_deadline_that_stopped_nothing_is_none(desk: Desk) -> None:
     assert (summary.exit_code, summary.left, summary.stops) == (ExitCode.DONE, 0, [])
 
 
+@pytest.mark.parametrize("reason", ["deadline", "terminated", "interrupted", "cancelled"])
+def test_an_end_during_an_outage_names_it(desk: Desk, reason: str) -> None:
+    """Whatever ends a run while the server can't be reached: its words and its summary say so, and why; nobody is called for it."""
+    words = {"deadline": "the deadline of 30 s is over"}.get(reason, reason)
+
+    async def stop(going: sending.Run) -> None:
+        await asyncio.sleep(30.0)
+        if reason in {"terminated", "interrupted"}:
+            going.stop(Stop(StopReason(reason), words))
+
+    summary = desk.run(
+        dict.fromkeys("abc", GONE),
+        during=stop,
+        cancel_at_s=30.0 if reason == "cancelled" else None,
+        deadline_s=30.0 if reason == "deadline" else None,
+    )
+
+    message = f"{words}; the server can't be reached: it is UNREACHABLE"
+    assert summary.stops == [{"reason": reason.replace("cancelled", "interrupted"), "message": message}]
+    assert (summary.left, summary.needs_person) == (3, False)
+    told = [event.stop.message for event in desk.events if isinstance(event, Stopping)]
+    assert told == [message]
+
+
+def test_an_outage_that_is_over_is_not_named(desk: Desk) -> None:
+    """Who was reached again is not to blame."""
+    summary = desk.run({"a": [*GONE, picture(100.0)]}, concurrency=1, deadline_s=30.0)
+    assert summary.stops == [{"reason": "deadline", "message": "the deadline of 30 s is over"}]
+
+
 def test_a_cancelled_run_has_a_summary(desk: Desk) -> None:
     """Who cancels finds what was answered, what is left, and how much may have been billed."""
     summary = desk.run({"a": [picture(1.0)]}, cancel_at_s=5.0)

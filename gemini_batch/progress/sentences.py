@@ -72,11 +72,10 @@ def stopping(event: Stopping) -> str:
     """Return why no more calls are taken in, and what is still waited for."""
     if event.model:
         return f"{event.stop.message}; other models go on"
-    by_key = event.stop.reason is StopReason.INTERRUPTED
-    if not event.in_flight:
-        return f"stopping: {event.stop.message}"
-    words = finishing(event.in_flight, by_key=by_key)
-    return words if by_key else f"stopping: {event.stop.message}; {words}"
+    words = f"stopping: {event.stop.message}"
+    if event.in_flight:
+        words += f"; {finishing(event.in_flight, by_key=event.stop.reason is StopReason.INTERRUPTED)}"
+    return words
 
 
 def eta(expected: Forecast, left: int, now: datetime) -> str:
