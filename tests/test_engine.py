@@ -348,6 +348,14 @@ def test_a_cancelled_run_has_a_summary(desk: Desk) -> None:
     assert after.exit_code == ExitCode.DONE
 
 
+def test_one_call_that_a_killed_run_had_sent_is_one(desk: Desk) -> None:
+    """It is told of in the singular."""
+    desk.run(concurrency=1, cancel_at_s=5.0)
+    desk.run()
+    (repaired,) = [event.message for event in desk.events if isinstance(event, Repaired)]
+    assert repaired == "1 call was sent by a run that was killed, and may have been billed: a"
+
+
 # --- the manifest and the folder --------------------------------------------------------------------------------------
 
 
