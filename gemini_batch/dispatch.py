@@ -136,7 +136,12 @@ class Dispatcher:
             raise self._bug
 
     def stop(self, stop: Stop) -> None:
-        """Take in no more calls; what is in flight goes on."""
+        """Take in no more calls; what is in flight goes on.
+
+        In an outage the stop says so as well: whoever reads only the last words would not know why so little was done.
+        """
+        if self._outage.why and stop.reason is not StopReason.OUTAGE:
+            stop = replace(stop, message=f"{stop.message}; the server can't be reached: {self._outage.why}")
         self._close()
         if all(stop.reason != earlier.reason for earlier in self.stops):
             self.stops.append(stop)
@@ -303,7 +308,7 @@ class Dispatcher:
     async def _unreachable(self, turn: Turn, grant: Grant, error: ApiError | Failure) -> None:
         """Not a byte of the request left: it was no attempt. All wait, longer each time, and in the end the run gives up."""
         now_s, model = self._clock.steady_s(), turn.call.request.model
-        decision = retry.decide(error, self._outage.failed(now_s), random.random)
+        decision = retry.decide(error, self._outage.failed(now_s, error.message), random.random)
         wait_s = decision.wait_s if isinstance(decision, retry.RetryAfter) else 0.0
         self._outage.wait_until(now_s + wait_s)
         await self._gate.give_back(model, grant)

@@ -70,7 +70,8 @@ def _repaired(store: Store, observe: Observer) -> Left:
         observe(Repaired(message))
     if billed := [call_id for call_id in unanswered if call_id not in kept]:
         names = ", ".join(billed[:10]) + (", …" if len(billed) > 10 else "")
-        observe(Repaired(f"{len(billed)} calls were sent by a run that was killed, and may have been billed: {names}"))
+        calls = "1 call was" if len(billed) == 1 else f"{len(billed):,} calls were"
+        observe(Repaired(f"{calls} sent by a run that was killed, and may have been billed: {names}"))
     return Left(unanswered, kept)
 
 

@@ -13,8 +13,7 @@ from gemini_batch.quota.utilisation import Standing, Utilisation
 from gemini_batch.records import Limits, ResultRow, Status, Stop, StopReason
 from gemini_batch.summary import UNFINISHED, Summary, Totals
 
-# A run that was stopped so goes on by itself, the next time that it is started.
-MENDED_BY_TIME = frozenset(
+_MENDED_BY_TIME = frozenset(
     {
         StopReason.INTERRUPTED,
         StopReason.TERMINATED,
@@ -129,13 +128,14 @@ class Meter:
         stops = [stop for stop in stops if left or stop.reason is not StopReason.DEADLINE]
         stops.sort(key=lambda stop: _EXIT_ORDER.index(stop.exit_code))
         times = [stop.run_again_at for stop in stops if stop.run_again_at is not None]
+        mended = mended_by_time(got_on=bool(self._sent or self._reused))
         return Summary(
             manifest=manifest,
             out=str(out),
             tier=config.tier,
             endpoint=config.endpoint,
             exit_code=_exit_code(stops, by_status),
-            needs_person=_is_unfinished(self._by_status) or any(stop.reason not in MENDED_BY_TIME for stop in stops),
+            needs_person=_is_unfinished(self._by_status) or any(stop.reason not in mended for stop in stops),
             stops=[{"reason": stop.reason.value, "message": stop.message} for stop in stops],
             calls=len(plan),
             by_status=_named(by_status),
@@ -177,6 +177,14 @@ class Meter:
             if rank < 0:
                 return latency_ms / 1000
         return None
+
+
+def mended_by_time(*, got_on: bool) -> frozenset[StopReason]:
+    """Return how a run may be stopped that goes on by itself, the next time that it is started.
+
+    A budget is one of these if the run got on with it: one below a single call is no more when it is given anew.
+    """
+    return _MENDED_BY_TIME if got_on else _MENDED_BY_TIME - {StopReason.BUDGET}
 
 
 def _count(counts: Counter[str], reason: str) -> None:

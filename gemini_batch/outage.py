@@ -9,8 +9,12 @@ class Outage:
     """For how long no connection has been to be had, and which call probes; calls that fail in the same pause are one round.
 
     Before the first failure, and after `over`, there is none: then every call may be sent.
+
+    Attributes:
+        why: Why the last one could not be had; empty without an outage.
     """
 
+    why: str = ""
     _since_s: float | None = None
     _until_s: float = 0.0
     _rounds: int = 0
@@ -46,12 +50,13 @@ class Outage:
     def over(self) -> None:
         """Note that the server is there."""
         if self._since_s is not None:
-            self._since_s, self._until_s, self._rounds = None, 0.0, 0
+            self.why, self._since_s, self._until_s, self._rounds = "", None, 0.0, 0
             self._next = self._probe = None
             self._wake()
 
-    def failed(self, now_s: float) -> int:
-        """Note that a connection could not be had; return in which round, from 1."""
+    def failed(self, now_s: float, why: str) -> int:
+        """Note that a connection could not be had, and why; return in which round, from 1."""
+        self.why = why
         if self._since_s is None:
             self._since_s = now_s
         if now_s >= self._until_s:

@@ -4,6 +4,7 @@ import errno
 import os
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
@@ -88,6 +89,26 @@ class ResultsLog:
         self._is_torn = True
         os.ftruncate(self._descriptor, self.end_bytes)
         self._is_torn = False
+
+
+@dataclass(slots=True)
+class Cost:
+    """What rows came to.
+
+    Attributes:
+        cost_usd: At list price.
+        unpriced: Rows whose cost is unknown, and is not in that.
+    """
+
+    cost_usd: float = 0.0
+    unpriced: int = 0
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count a row that was read."""
+        if row["cost_usd"] is None:
+            self.unpriced += 1
+        else:
+            self.cost_usd = round(self.cost_usd + row["cost_usd"], 6)
 
 
 class History:
@@ -269,9 +290,17 @@ def newest_rows(out: Path, start_bytes: int = 0) -> Iterator[dict[str, Any]]:
     Raises:
         StorageError: A line in the file's middle is no row.
     """
+    return (row for is_newest, row in marked_rows(out, start_bytes) if is_newest)
+
+
+def marked_rows(out: Path, start_bytes: int = 0) -> Iterator[tuple[bool, dict[str, Any]]]:
+    """Yield (whether it is the newest of its id, row) of what `read_rows` yields.
+
+    Raises:
+        StorageError: A line in the file's middle is no row.
+    """
     newest = Fingerprints()
     for place, row in enumerate(read_rows(out, start_bytes)):
         newest.put(fingerprint(row["id"]), place)
     for place, row in enumerate(read_rows(out, start_bytes)):
-        if newest.get(fingerprint(row["id"])) == place:
-            yield row
+        yield newest.get(fingerprint(row["id"])) == place, row

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from gemini_batch.policy import ids
 from gemini_batch.records import ASKED_BY_FIELD, Job, JobPart, ResultRow
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -28,6 +29,7 @@ def job_schema() -> dict[str, Any]:
     schema = Job.model_json_schema()
     schema["$defs"]["JobPart"]["oneOf"] = [_given(name) for name in JobPart.model_fields]
     fields = schema["properties"]
+    fields["id"]["anyOf"][0] |= {"maxLength": ids.MAX_ID_BYTES, "pattern": ids.PATTERN}
     fields["key"] = fields["id"] | {"description": 'The same as "id", as Google\'s Batch API calls it.'}
     rules = {
         "oneOf": [_given(way) for way in ("prompt", "parts", "request")],

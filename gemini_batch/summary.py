@@ -76,7 +76,8 @@ class Summary:
         endpoint: Where requests went.
         exit_code: What the process says.
         needs_person: Whether somebody should look: some call of this run is `failed`, `rejected` or `uncertain`, or the run was stopped
-            by what waiting does not mend. A day's quota that is used up, a budget, a deadline and a signal are no reason.
+            by what waiting does not mend. A day's quota that is used up, a budget, a deadline and a signal are no reason, but for a
+            budget that did not pay for a single call.
         stops: Why the run ended early, `reason` and `message`, the gravest first; empty when it did not.
         calls: All calls of the manifest.
         by_status: Their newest rows by status, earlier runs included.

@@ -99,7 +99,7 @@ FILES: dict[str, tuple[bytes, list[str]]] = {
     ),
     "an id that a variant has": (
         lines({"id": "robot", "prompt": "x", "variants": 2}, {"id": "robot.2", "prompt": "x"}),
-        ['jobs.jsonl:2: id: got "robot.2", which line 1 has; every id must be unique'],
+        ['jobs.jsonl:2: id: got "robot.2", which variant 2 of line 1 has; every id must be unique'],
     ),
     "a variant that an id has": (
         lines({"id": "robot.2", "prompt": "x"}, {"id": "robot", "prompt": "x", "variants": 2}),

@@ -38,7 +38,7 @@ def test_who_probes_and_finds_no_room_lets_another_one_probe(tmp_path: Path, mon
                 went.append(call_id)
             clearance.outage.left(call_id)
 
-        clearance.outage.failed(0.0)
+        clearance.outage.failed(0.0, "refused")
         await gate.pause(MODEL, 5, "the server can't be reached")
         async with asyncio.TaskGroup() as group:
             group.create_task(send("a"))

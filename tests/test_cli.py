@@ -471,7 +471,8 @@ def test_the_second_signal_abandons_and_the_next_run_names_what_may_be_billed(tm
         first_line(process)
         wait_for_requests(server, 1)
         process.send_signal(signal.SIGINT)
-        assert first_line(process) == "finishing 1 call already paid for; press again to abandon it\n"
+        words = "stopping: interrupted; finishing 1 call already paid for; press again to abandon it\n"
+        assert first_line(process) == words
         process.send_signal(signal.SIGINT)
         words = process.communicate(timeout=20)[1]
         assert process.returncode == 130

@@ -303,6 +303,36 @@ def test_a_deadline_that_stopped_nothing_is_none(desk: Desk) -> None:
     assert (summary.exit_code, summary.left, summary.stops) == (ExitCode.DONE, 0, [])
 
 
+@pytest.mark.parametrize("reason", ["deadline", "terminated", "interrupted", "cancelled"])
+def test_an_end_during_an_outage_names_it(desk: Desk, reason: str) -> None:
+    """Whatever ends a run while the server can't be reached: its words and its summary say so, and why; nobody is called for it."""
+    words = {"deadline": "the deadline of 30 s is over"}.get(reason, reason)
+
+    async def stop(going: sending.Run) -> None:
+        await asyncio.sleep(30.0)
+        if reason in {"terminated", "interrupted"}:
+            going.stop(Stop(StopReason(reason), words))
+
+    summary = desk.run(
+        dict.fromkeys("abc", GONE),
+        during=stop,
+        cancel_at_s=30.0 if reason == "cancelled" else None,
+        deadline_s=30.0 if reason == "deadline" else None,
+    )
+
+    message = f"{words}; the server can't be reached: it is UNREACHABLE"
+    assert summary.stops == [{"reason": reason.replace("cancelled", "interrupted"), "message": message}]
+    assert (summary.left, summary.needs_person) == (3, False)
+    told = [event.stop.message for event in desk.events if isinstance(event, Stopping)]
+    assert told == [message]
+
+
+def test_an_outage_that_is_over_is_not_named(desk: Desk) -> None:
+    """Who was reached again is not to blame."""
+    summary = desk.run({"a": [*GONE, picture(100.0)]}, concurrency=1, deadline_s=30.0)
+    assert summary.stops == [{"reason": "deadline", "message": "the deadline of 30 s is over"}]
+
+
 def test_a_cancelled_run_has_a_summary(desk: Desk) -> None:
     """Who cancels finds what was answered, what is left, and how much may have been billed."""
     summary = desk.run({"a": [picture(1.0)]}, cancel_at_s=5.0)
@@ -316,6 +346,14 @@ def test_a_cancelled_run_has_a_summary(desk: Desk) -> None:
     assert repaired == "2 calls were sent by a run that was killed, and may have been billed: b, c"
     assert (sorted(desk.sent()), after.this_run.possibly_billed) == (["b", "c"], 2)
     assert after.exit_code == ExitCode.DONE
+
+
+def test_one_call_that_a_killed_run_had_sent_is_one(desk: Desk) -> None:
+    """It is told of in the singular."""
+    desk.run(concurrency=1, cancel_at_s=5.0)
+    desk.run()
+    (repaired,) = [event.message for event in desk.events if isinstance(event, Repaired)]
+    assert repaired == "1 call was sent by a run that was killed, and may have been billed: a"
 
 
 # --- the manifest and the folder --------------------------------------------------------------------------------------
@@ -563,7 +601,7 @@ def test_reasons_without_end_are_counted_in_the_end_as_others(desk: Desk) -> Non
 @pytest.mark.parametrize(
     ("reason", "expected"),
     [
-        *((reason, False) for reason in ("interrupted", "terminated", "day_closed", "budget", "deadline")),
+        *((reason, False) for reason in ("interrupted", "terminated", "day_closed", "deadline")),
         *((reason, True) for reason in ("storage", "auth", "precondition", "model", "billing", "no_quota", "outage")),
         ("manifest_changed", True),
     ],
@@ -575,6 +613,18 @@ def test_a_person_is_needed_for_what_waiting_does_not_mend(desk: Desk, reason: s
         going.stop(Stop(StopReason(reason), "because"))
 
     assert desk.run(during=stop).needs_person is expected
+
+
+def test_a_person_is_needed_for_a_budget_that_pays_for_nothing(desk: Desk) -> None:
+    """A budget of some calls goes on each night; one below a single call would send nothing every night, unless it copies what is free."""
+    some, none = desk.run(max_cost_usd=0.15), desk.run(max_cost_usd=0.01)
+    assert (some.this_run.sent, some.needs_person) == (1, False)
+    assert (none.this_run.sent, none.needs_person) == (0, True)
+    assert [stop["reason"] for stop in (*some.stops, *none.stops)] == ["budget"] * 2
+
+    paid, desk.out = desk.out, desk.out.with_name("other.out")
+    copied = desk.run(max_cost_usd=0.01, concurrency=1, reuse_from=(paid,))
+    assert (copied.this_run.sent, copied.this_run.reused, copied.needs_person) == (0, 1, False)
 
 
 def test_the_summary_names_no_more_calls_than_a_person_reads(desk: Desk) -> None:

@@ -352,6 +352,12 @@ ERRORS: dict[str, Met] = {
         "run jobs.jsonl --base-url http://127.0.0.1:1 --quiet",
         around=no_patience,
     ),
+    "nobody there until the deadline": Met(
+        5,
+        "stopping: the deadline of 1 s is over; the server can't be reached: no connection to http://127.0.0.1:1: Connection refused\n"
+        "run again to go on: python -m gemini_batch run jobs.jsonl --base-url http://127.0.0.1:1 --quiet --deadline 1",
+        "run jobs.jsonl --base-url http://127.0.0.1:1 --quiet --deadline 1",
+    ),
     "https where there is none": Met(
         5,
         "stopping: no connection to https://{address}: what answers there does not speak https as it should ({reason}), for 0 s\n"

@@ -201,7 +201,7 @@ DUPLICATES: dict[str, tuple[list[dict[str, Any]], str]] = {
     ),
     "id that is a variant before": (
         [{"id": "robot", "prompt": "x", "variants": 2}, {"id": "Robot.2", "prompt": "y"}],
-        '2: id: got "Robot.2", which line 1 has as "robot.2"; every id must be unique',
+        '2: id: got "Robot.2", which variant 2 of line 1 has as "robot.2"; every id must be unique',
     ),
     "variant that is an id before": (
         [{"id": "robot.3", "prompt": "x"}, {"id": "robot", "prompt": "y", "variants": 9}],

@@ -9,7 +9,7 @@ def test_one_call_probes_and_hands_over() -> None:
     outage = Outage()
     assert outage.lets("a")
     assert outage.lets("b")
-    outage.failed(0.0)
+    outage.failed(0.0, "refused")
     assert [outage.lets(call_id) for call_id in "abab"] == [True, False, True, False]
     outage.left("b")
     assert not outage.lets("b")
@@ -17,7 +17,7 @@ def test_one_call_probes_and_hands_over() -> None:
     assert [outage.lets(call_id) for call_id in "bab"] == [True, False, True]
     outage.over()
     assert outage.lets("a")
-    assert outage.length_s(9.0) == 0.0
+    assert (outage.length_s(9.0), outage.why) == (0.0, "")
 
 
 def test_who_waits_goes_on_when_it_is_over_or_the_run_stops() -> None:
@@ -33,7 +33,7 @@ def test_who_waits_goes_on_when_it_is_over_or_the_run_stops() -> None:
         async with asyncio.TaskGroup() as group:
             for by_stop in (False, True):
                 gone.clear()
-                outage.failed(0.0)
+                outage.failed(0.0, "refused")
                 for call_id in "abcdef":
                     group.create_task(wait(call_id))
                 await asyncio.sleep(1)
@@ -51,7 +51,7 @@ def test_who_waits_goes_on_when_it_is_over_or_the_run_stops() -> None:
                 if by_stop:
                     stop.set()
                 outage.over()
-                outage.failed(1.0)  # of a call that was on its way: it must keep nobody back
+                outage.failed(1.0, "refused")  # of a call that was on its way: it must keep nobody back
                 await asyncio.sleep(1)
                 assert by_stop == (sorted(gone) == list("abcdef"))
                 outage.over()
@@ -64,8 +64,8 @@ def test_who_waits_goes_on_when_it_is_over_or_the_run_stops() -> None:
 def test_calls_that_fail_in_the_same_pause_are_one_round() -> None:
     """Rounds count pauses, and the length counts from the first failure."""
     outage = Outage()
-    assert [outage.failed(10.0), outage.failed(10.0)] == [1, 2]
+    assert [outage.failed(10.0, "refused"), outage.failed(10.0, "refused")] == [1, 2]
     outage.wait_until(15.0)
     outage.wait_until(12.0)
-    assert [outage.failed(14.0), outage.failed(15.0)] == [2, 3]
+    assert [outage.failed(14.0, "refused"), outage.failed(15.0, "refused")] == [2, 3]
     assert outage.length_s(25.0) == 15.0

@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # i
 from pydantic import ValidationError
 
 from gemini_batch.cli import main
+from gemini_batch.policy import ids
 from gemini_batch.records import Job, ResultRow
 from gemini_batch.schema import EXAMPLES, job_schema, row_schema
 
@@ -21,7 +22,8 @@ JOB, ROW = Draft202012Validator(job_schema()), Draft202012Validator(row_schema()
 
 # For each field: null, what is right, and what is wrong.
 VALUES: dict[str, list[Any]] = {
-    "id": [None, "robot", "", 7],
+    "id": [None, "robot", "icons/robot.png", "", 7, "a.png/robot", "../robot", "robot ", "robot\n", "x" * 151,
+           f"{'x' * 150}/{'x' * 49}", f"{'x' * 150}/{'x' * 50}"],
     "key": [None, "robot", ""],
     "prompt": [None, "A robot", "", ["A robot"]],
     "images": [[], ["a.png"], [""], "a.png", None, [7]],
@@ -44,10 +46,10 @@ VALUES: dict[str, list[Any]] = {
 def is_job(line: dict[str, Any]) -> bool:
     """Tell whether a run would take this line."""
     try:
-        Job.model_validate(line)
+        job_id = Job.model_validate(line).id
     except ValidationError:
         return False
-    return True
+    return job_id is None or ids.fault(ids.normal(job_id)) is None
 
 
 def lines_of(name: str) -> list[dict[str, Any]]:
@@ -109,6 +111,26 @@ def test_the_schema_takes_what_the_model_takes(base: dict[str, Any], fields: lis
     """Any combination of fields: exactly one way to ask, images only beside a prompt, a raw request alone, one of id and key."""
     line = base | dict(fields)
     assert JOB.is_valid(line) == is_job(line)
+
+
+NAMES = ["a", "B.2", "a.png", "B.JPeG", ".gif", "png", " a", "a ", "a.", ".", "..", "", "a\n"]
+LONG = ["x" * 49, "x" * 150, "x" * 151]
+# Where a letter may take several bytes, no id is so long that they count: a schema can't count them.
+SEGMENTS = st.lists(st.sampled_from(NAMES + LONG)) | st.lists(st.sampled_from(NAMES) | st.text(max_size=4), max_size=4)
+
+
+@given(SEGMENTS.map("/".join).map(ids.normal))
+def test_the_schema_takes_the_ids_that_a_run_takes(job_id: str) -> None:
+    """Letters, parts, lengths, and the names of folders: an id that a run would refuse is red in the editor, and no other."""
+    line = {"prompt": "x", "id": job_id}
+    assert JOB.is_valid(line) == is_job(line)
+
+
+@given(st.lists(st.text(st.sampled_from("aaaaaaaaaé"), min_size=60, max_size=66), min_size=2, max_size=3).map("/".join))
+def test_the_schema_refuses_no_long_id_that_a_run_takes(job_id: str) -> None:
+    """Its limits are in characters, those of a run in bytes of UTF-8: where they differ the run is the stricter one."""
+    line = {"prompt": "x", "id": job_id}
+    assert JOB.is_valid(line) or not is_job(line)
 
 
 @pytest.mark.loopback

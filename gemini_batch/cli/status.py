@@ -3,6 +3,7 @@
 import sys
 from argparse import Namespace
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +12,34 @@ import orjson
 from gemini_batch.cli.options import folder_of_rows
 from gemini_batch.errors import ExitCode
 from gemini_batch.progress import plain, usd
-from gemini_batch.results import newest_rows
+from gemini_batch.results import Cost, marked_rows
 from gemini_batch.summary import FILE_NAME as SUMMARY
 
 
 def main(options: Namespace) -> int:
-    """Print counts, tokens and cost of the newest rows, and the images that are not there any more; return the exit code."""
+    """Print counts, tokens and cost of the newest rows, what all rows cost, and the images that are gone; return the exit code."""
     out = folder_of_rows(options)
     by_status: Counter[str] = Counter()
     missing: list[str] = []
-    cost_usd, unpriced, tokens = 0.0, 0, 0
-    for row in newest_rows(out):
+    cost, of_all, tokens = Cost(), Cost(), 0
+    for is_newest, row in marked_rows(out):
+        of_all.add(row)
+        if not is_newest:
+            continue
+        cost.add(row)
         by_status[row["status"]] += 1
         missing += [image["path"] for image in row["images"] if not (out / image["path"]).exists()]
         tokens += (row["usage"] or {}).get("total_tokens") or 0
-        if row["cost_usd"] is None:
-            unpriced += 1
-        else:
-            cost_usd += row["cost_usd"]
     found = {
         "out": str(out),
         "by_status": dict(by_status),
         "total_tokens": tokens,
-        "cost_usd": round(cost_usd, 6),
-        "unpriced": unpriced,
+        **asdict(cost),
+        "all_rows": asdict(of_all),
         "missing_images": missing,
         "last_run": _last_run(out),
     }
-    sys.stdout.write(orjson.dumps(found).decode() + "\n" if options.json else _text(found, missing))
+    sys.stdout.write(orjson.dumps(found).decode() + "\n" if options.json else _text(found, cost, of_all))
     return ExitCode.DONE
 
 
@@ -53,11 +54,17 @@ def _last_run(out: Path) -> dict[str, Any] | None:
     return {name: summary.get(name) for name in wanted}
 
 
-def _text(found: dict[str, Any], missing: list[str]) -> str:
-    lines = [f"{found['out']}: {found['total_tokens']:,} tokens, {usd(found['cost_usd'])} at list price"]
+def _text(found: dict[str, Any], cost: Cost, of_all: Cost) -> str:
+    lines = [f"{found['out']}: {found['total_tokens']:,} tokens, {usd(cost.cost_usd)} at list price{_unpriced(cost)}"]
+    if of_all != cost:
+        lines.append(f"  in all, with what was superseded: {usd(of_all.cost_usd)}{_unpriced(of_all)}")
     lines += [f"  {number:>6,}  {status}" for status, number in found["by_status"].items()]
     if last := found["last_run"]:
         end = "goes on, or was killed" if last["exit_code"] is None else f"exit {last['exit_code']}"
         lines.append(f"  last run of {last['manifest']}: {end}, {last['left']:,} of {last['calls']:,} left")
-    lines += [f"  missing: {path}" for path in missing]
+    lines += [f"  missing: {path}" for path in found["missing_images"]]
     return "\n".join(map(plain, lines)) + "\n"
+
+
+def _unpriced(cost: Cost) -> str:
+    return f", and {cost.unpriced:,} of unknown cost" if cost.unpriced else ""

@@ -199,21 +199,22 @@ class Manifest:
             return True
         mine = f"got {shown(call_id)}" if variant == 1 else f"variant {variant} would be {shown(call_id)}"
         field = _id_field(text) if variant == 1 else "variants"
-        theirs = "" if holder == call_id else f" as {shown(holder)}"
-        self.problem(
-            self._lines[index], field, f"{mine}, which line {self._lines[earlier]} has{theirs}; every id must be unique"
-        )
+        number, other = holder
+        of, theirs = "" if number == 1 else f"variant {number} of ", "" if other == call_id else f" as {shown(other)}"
+        words = f"{mine}, which {of}line {self._lines[earlier]} has{theirs}; every id must be unique"
+        self.problem(self._lines[index], field, words)
         return False
 
     def _claim(self, call_id: str, index: int) -> int | None:
         """Take an id for a job; return the index of the job that has it, if one does."""
         return self._taken.claim(fingerprint(ids.folded(call_id)), index)
 
-    def _holder(self, index: int, call_id: str) -> str | None:
-        """Return the id of a job's call that is the same as this one; None when only their hashes are."""
-        job = self.read(index)
-        own = () if job is None else (ids.call_id(job.id or "", number) for number in range(1, job.variants + 1))
-        return next((other for other in own if ids.folded(other) == ids.folded(call_id)), None)
+    def _holder(self, index: int, call_id: str) -> tuple[int, str] | None:
+        """Return (variant, id) of a job's call whose id is the same as this one; None when only their hashes are."""
+        if (job := self.read(index)) is None:
+            return None
+        own = ((number, ids.call_id(job.id or "", number)) for number in range(1, job.variants + 1))
+        return next(((number, other) for number, other in own if ids.folded(other) == ids.folded(call_id)), None)
 
     # --- any time later ---
 

@@ -23,11 +23,23 @@ _SLUG_CHARS = 40
 _SLUG_OF_ASCII = "".join(chr(code).lower() if chr(code).isalnum() else " " for code in range(128))
 _DIGEST_BYTES = 5  # 10 hex digits: of a million prompts that begin alike, one pair in two manifests collides
 
+_FORBIDDEN = r'\x00-\x1f\x7f-\x9f\u2028\u2029\\<>:"|?*'
 _plainly_right = re.compile(r"(?=.{1,150}\Z)[A-Za-z0-9_-]++(?:/[A-Za-z0-9_-]++)*+").fullmatch
-_forbidden = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\\<>:"|?*]').search
+_forbidden = re.compile(f"[{_FORBIDDEN}]").search
 _IMAGE_SUFFIXES = (*media.EXTENSIONS.values(), ".jpeg", media.UNKNOWN_EXTENSION)
 # Fields that do not change what is asked for; all others make the id of a job that has none.
 _NOT_ASKED = frozenset({"id", "variants", "metadata"})
+
+
+def _pattern() -> str:
+    suffixes = "|".join("".join(f"[{letter}{letter.upper()}]" for letter in name[1:]) for name in _IMAGE_SUFFIXES)
+    segment = f"(?! )[^/{_FORBIDDEN}]{{0,{MAX_SEGMENT_BYTES - 1}}}[^/{_FORBIDDEN} .]"
+    # To Python a "$" is also what stands before a line's end.
+    return rf"^(?:(?![^/]*\.(?:{suffixes})/){segment}/)*{segment}$(?!\n)"
+
+
+PATTERN = _pattern()
+"""What `fault` says, as a regular expression of JavaScript and Python: for an id in NFC, and with characters in place of bytes."""
 
 
 def normal(job_id: str) -> str:

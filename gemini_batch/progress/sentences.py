@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from gemini_batch.errors import ExitCode
 from gemini_batch.events import CallNotReused, CallRetrying, LittleRoom, RunStarted, Stopping
-from gemini_batch.meter import MENDED_BY_TIME
+from gemini_batch.meter import mended_by_time
 from gemini_batch.progress.forecast import Forecast
 from gemini_batch.progress.words import about, at, clock, count, least_time, list_price, span, usd
 from gemini_batch.records import ResultRow, Status, StopReason
@@ -72,11 +72,10 @@ def stopping(event: Stopping) -> str:
     """Return why no more calls are taken in, and what is still waited for."""
     if event.model:
         return f"{event.stop.message}; other models go on"
-    by_key = event.stop.reason is StopReason.INTERRUPTED
-    if not event.in_flight:
-        return f"stopping: {event.stop.message}"
-    words = finishing(event.in_flight, by_key=by_key)
-    return words if by_key else f"stopping: {event.stop.message}; {words}"
+    words = f"stopping: {event.stop.message}"
+    if event.in_flight:
+        words += f"; {finishing(event.in_flight, by_key=event.stop.reason is StopReason.INTERRUPTED)}"
+    return words
 
 
 def eta(expected: Forecast, left: int, now: datetime) -> str:
@@ -168,7 +167,6 @@ def reasons(summary: Summary) -> Iterator[str]:
 
 def _needs_mending(summary: Summary) -> bool:
     """Tell whether running it again is in vain as things are; after an outage nobody knows."""
-    again = MENDED_BY_TIME | {StopReason.OUTAGE, StopReason.MANIFEST_CHANGED}
-    if not summary.this_run.sent:
-        again -= {StopReason.BUDGET}  # less than one call: the same budget anew is no more
+    mended = mended_by_time(got_on=summary.this_run.sent > 0)
+    again = mended | {StopReason.OUTAGE, StopReason.MANIFEST_CHANGED}
     return any(stop["reason"] not in again for stop in summary.stops[:1])

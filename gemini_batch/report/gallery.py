@@ -10,7 +10,7 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,7 +22,7 @@ from gemini_batch.records import Status
 from gemini_batch.report.entries import Folders, entry, manifest_folder, number_of_files
 from gemini_batch.report.page import frame, safe_json
 from gemini_batch.report.thumbnails import FOLDER, SUFFIX, Thumbnails
-from gemini_batch.results import newest_rows
+from gemini_batch.results import Cost, marked_rows, newest_rows
 from gemini_batch.summary import FILE_NAME as SUMMARY
 
 FILE_NAME = "gallery.html"
@@ -63,8 +63,7 @@ class _Totals:
     calls: int = 0
     pictures: int = 0
     tokens: int = 0
-    cost_usd: float = 0.0
-    unpriced: int = 0
+    cost: Cost = field(default_factory=Cost)
     simulated: int = 0
     first_at: str | None = None
     last_at: str | None = None
@@ -74,14 +73,11 @@ class _Totals:
         self.calls += 1
         self.by_status[row["status"]] += 1
         self.pictures += len(row["images"])
-        usage, cost_usd, finished_at = row.get("usage"), row.get("cost_usd"), row.get("finished_at")
+        usage, finished_at = row.get("usage"), row.get("finished_at")
         tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
         self.tokens += tokens if isinstance(tokens, int) else 0
         self.simulated += row["endpoint"] == "simulator"
-        if isinstance(cost_usd, int | float):
-            self.cost_usd += cost_usd
-        else:
-            self.unpriced += 1
+        self.cost.add(row)
         if isinstance(finished_at, str) and len(finished_at) <= 40:  # ISO 8601, UTC: in the order of text
             self.first_at = min(self.first_at or finished_at, finished_at)
             self.last_at = max(self.last_at or finished_at, finished_at)
@@ -115,7 +111,7 @@ def write_gallery(
             before, after = frame(folders.out.name)
             page.write(before)
             page.write(b'<script type="application/json" id="calls">[')
-            for done, line in enumerate(writer.lines(newest_rows(out)), start=1):
+            for done, line in enumerate(writer.lines(marked_rows(out)), start=1):
                 page.write(b",\n" if done > 1 else b"\n")
                 page.write(line)
                 if observe is not None:
@@ -156,12 +152,13 @@ class _Writer:
         self._thumbnails = thumbnails
         self._hidden = hidden
         self.totals = _Totals()
+        self._of_all = Cost()  # superseded rows were paid for too
         self.shown = 0
         self.pictures = 0
         self.missing = 0
         self.keys: dict[str, None] = {}
 
-    def lines(self, rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    def lines(self, rows: Iterable[tuple[bool, dict[str, Any]]]) -> Iterator[bytes]:
         for shown in _in_order(self._entry, self._counted(rows)):
             self.shown += 1
             self.pictures += len(shown["images"])
@@ -183,8 +180,8 @@ class _Writer:
                 "pictures": totals.pictures,
                 "missing": self.missing,
                 "tokens": totals.tokens,
-                "cost_usd": round(totals.cost_usd, 6),
-                "unpriced": totals.unpriced,
+                **asdict(totals.cost),
+                "all_rows": asdict(self._of_all),
                 "simulated": totals.simulated,
                 "first_at": totals.first_at,
                 "last_at": totals.last_at,
@@ -192,10 +189,13 @@ class _Writer:
             },
         }
 
-    def _counted(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        for place, row in enumerate(rows):
+    def _counted(self, rows: Iterable[tuple[bool, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+        for is_newest, row in rows:
+            self._of_all.add(row)
+            if not is_newest:
+                continue
             self.totals.add(row)
-            if place >= self._hidden:
+            if self.totals.calls > self._hidden:
                 yield row
 
     def _entry(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -148,7 +148,9 @@ def test_quiet_says_all_that_explains_an_end_that_needs_a_person() -> None:
 def test_whoever_interrupts_a_quiet_run_is_answered_at_once() -> None:
     """Ctrl-C is answered before the end, in these words."""
     desk = Desk(is_quiet=True)
-    assert desk.tell(Stopping(INTERRUPTED, 12)) == ["finishing 12 calls already paid for; press again to abandon them"]
+    assert desk.tell(Stopping(INTERRUPTED, 12)) == [
+        "stopping: interrupted; finishing 12 calls already paid for; press again to abandon them"
+    ]
 
 
 def test_words_for_a_signal_do_not_ask_cron_to_press_a_key() -> None:

@@ -24,7 +24,7 @@ def block(out: Path, name: str) -> Any:
 
 
 def test_the_totals_are_those_of_the_newest_rows(out: Path) -> None:
-    """Counts, tokens and cost are of the newest row of each call, and a cost that is unknown is never 0."""
+    """Counts, tokens and cost are of the newest row of each call, beside the cost of all rows; one that is unknown is never 0."""
     image = place(out, "images/a.png")
     write_rows(
         out,
@@ -43,6 +43,7 @@ def test_the_totals_are_those_of_the_newest_rows(out: Path) -> None:
         "tokens": 2600,
         "cost_usd": 0.5,
         "unpriced": 1,
+        "all_rows": {"cost_usd": 9.5, "unpriced": 1},
         "simulated": 1,
         "first_at": "2026-11-21T12:00:00Z",
         "last_at": "2026-11-22T12:00:00Z",

@@ -180,6 +180,22 @@ def test_the_totals_stand_on_top(page: Page) -> None:
     expect(page.locator("#origin")).to_contain_text("of jobs.jsonl")
 
 
+def test_what_was_superseded_stands_beside_the_price(opened: Opened, tmp_path: Path) -> None:
+    """An answer whose job was edited was paid for too; without one nothing is said of it."""
+    write_rows(tmp_path, row("robot", cost_usd=0.25), row("cat", cost_usd=None))
+    (tmp_path / ".gemini_batch").mkdir()
+    for more, note in (
+        ([], "and 1 call of unknown cost"),
+        (
+            [row("robot", cost_usd=0.5), row("cat", cost_usd=None)],
+            "and 1 call of unknown cost; in all, with what was superseded: $0.7500 and 2 calls of unknown cost",
+        ),
+    ):
+        write_rows(tmp_path, *more)
+        write_gallery(tmp_path)
+        expect(opened.go(tmp_path).locator("#totals small")).to_have_text(note)
+
+
 def test_every_card_says_what_a_person_asks_of_it(page: Page) -> None:
     """A card has picture, id, prompt, cost, duration and tokens, and leads to the full file."""
     one = page.locator(".card", has=card(page, "edits/lake"))

@@ -79,7 +79,7 @@ function showTotals() {
     ["Calls", numbers.format(totals.calls), null],
     ["Pictures", numbers.format(totals.pictures), totals.missing ? `${numbers.format(totals.missing)} missing` : null],
     ["Tokens", numbers.format(totals.tokens), null],
-    ["List price", usd(totals.cost_usd), totals.unpriced ? `and ${count(totals.unpriced, "call", "calls")} of unknown cost` : null],
+    ["List price", usd(totals.cost_usd), beyondPrice(totals)],
   ];
   byId("totals").append(
     ...tiles.map(([name, value, note]) =>
@@ -96,6 +96,14 @@ function showTotals() {
     byId("notice").hidden = false;
   }
   byId("end").textContent = `${about.out} · made by gemini_batch · pictures and rows stand beside this page`;
+}
+
+/** Return what the price leaves out: calls of unknown cost, and what was paid for answers that were superseded. */
+function beyondPrice({ cost_usd, unpriced, all_rows }) {
+  const unknown = (number) => (number ? `and ${count(number, "call", "calls")} of unknown cost` : null);
+  const isMore = all_rows.cost_usd > cost_usd || all_rows.unpriced > unpriced;
+  const inAll = isMore ? ["in all, with what was superseded:", usd(all_rows.cost_usd), unknown(all_rows.unpriced)] : [];
+  return [unknown(unpriced), inAll.filter(Boolean).join(" ")].filter(Boolean).join("; ") || null;
 }
 
 function period(first, last) {
