@@ -84,7 +84,6 @@ class Clearance:
         self._has_little_room = False
         self._closed = asyncio.Event()
         self._open_models: set[str] = set()
-        self._again_s: dict[str, float] = {}  # of models whose day is over: when to ask again
 
     def open(self, models: Iterable[str]) -> None:
         """Let calls of these models be sent."""
@@ -119,12 +118,7 @@ class Clearance:
             OSError: The output folder is gone.
             StorageError: The ledger can't be used.
         """
-        again_s = self._again_s.get(call.request.model, 0.0)
-        if not self.is_open(call.request.model) or again_s > self._clock.steady_s():
-            await asyncio.sleep(0)  # there may be a million of them: let the others have their turn
-            yield Later(again_s) if self.is_open(call.request.model) else None
-            return
-        held = await self._afford(call)
+        held = await self._afford(call) if self.is_open(call.request.model) else None
         if held is None:
             yield None
             return
@@ -220,8 +214,7 @@ class Clearance:
             self.close_model(model, stop)
             return None
         self._observe(Waiting(model, wait_s, closed.why))
-        self._again_s[model] = self._clock.steady_s() + min(max(wait_s, LEAST_WAIT_S), LOOK_AGAIN_S)
-        return Later(self._again_s[model])
+        return Later(self._clock.steady_s() + min(max(wait_s, LEAST_WAIT_S), LOOK_AGAIN_S))
 
 
 def weights(estimate: Estimate) -> Weights:

@@ -6,7 +6,7 @@ closes the backlog; what is in flight drains and is written, because it is paid 
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -110,17 +110,16 @@ class Dispatcher:
         self.stops: list[Stop] = []
         self.in_flight = 0
 
-    async def run(self, calls: Iterator[Call | Stop], models: Iterable[str], concurrency: int) -> None:
+    async def run(self, calls: Mapping[str, Iterator[Call | Stop]], concurrency: int) -> None:
         """Send all calls, or as many as can be before something stops the run; returns when all that was sent is written.
 
         Args:
-            calls: In the order of sending; taken one by one, when a worker is free. A `Stop` among them ends the run.
-            models: The models that these calls use.
+            calls: Of each model, in the order of sending; taken one by one, when a worker is free. A `Stop` among them ends the run.
             concurrency: Most calls in flight.
 
         Cancellation: what is in flight may have been billed and is lost; all that was answered is written and made durable.
         """
-        self._clearance.open(models)
+        self._clearance.open(calls)
         self._flow = Flow(concurrency)
         self._backlog.fill(calls, self._flow)
         try:
@@ -151,7 +150,9 @@ class Dispatcher:
         """Send nothing more of a model; with `""`, of any."""
         self.stops.append(stop)
         self._observe(Stopping(stop, self.in_flight, model))
-        if not model:
+        if model:
+            self._backlog.drop(model)
+        else:
             self._close()
 
     def _close(self) -> None:
@@ -177,15 +178,14 @@ class Dispatcher:
 
     async def _work(self) -> None:
         while (turn := await self._backlog.next()) is not None:
+            if isinstance(turn, Stop):
+                self.stop(turn)
+                return
             try:
-                if isinstance(turn, Stop):
-                    self.stop(turn)
-                else:
-                    await self._attempt(turn)
+                await self._attempt(turn)
             finally:
-                self._backlog.ended()
-                if isinstance(turn, Turn):
-                    self._outage.left(turn.call.id)
+                self._backlog.ended(turn)
+                self._outage.left(turn.call.id)
 
     async def _attempt(self, turn: Turn) -> None:
         ready = await self._ready(turn)  # its images can be sent
@@ -194,6 +194,7 @@ class Dispatcher:
         # There is money, room, a server, and the quota says: now.
         async with self._clearance.leave(ready.call) as leave:
             if isinstance(leave, Later):
+                self._backlog.hold(ready.call.request.model, leave.due_s)
                 self._backlog.later(ready, leave.due_s)
             if not isinstance(leave, Leave):
                 return
@@ -225,6 +226,7 @@ class Dispatcher:
             incoming.discard()
             raise
         self._observe(CallSent(call.id, turn.attempt, call.request.model))
+        self._backlog.sent(turn)
         self.in_flight += 1
         try:
             sent = await self._transport.send(call, incoming, self._outage.over)

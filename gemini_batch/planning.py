@@ -78,9 +78,12 @@ class Planned:
         self._manifest = manifest
         self._planner = planner
 
-    def calls(self) -> Iterator[Call | Stop]:
-        """Yield the calls to be made, each read again when its turn comes; a line that was edited since stops the run."""
-        for index, variant in self.plan.pending():
+    def calls(self) -> dict[str, Iterator[Call | Stop]]:
+        """Return the calls to be made of each model, each read again when its turn comes; a line that was edited since stops the run."""
+        return {model: self._calls(model) for model in self.plan.models}
+
+    def _calls(self, model: str) -> Iterator[Call | Stop]:
+        for index, variant in self.plan.pending(model):
             line = self._manifest.line(index)
             job = self._manifest.read(index)
             if job is None:

@@ -95,7 +95,7 @@ class Run:
             StorageError: The ledger can't be read.
         """
         clock = clock or Clock()
-        models = {model for model, _ in self.planned.plan.tallies}
+        models = self.planned.plan.models
 
         def ask() -> dict[str, tuple[Used, ...]]:
             now_s, utc = clock.steady_s(), clock.utc()
@@ -240,9 +240,7 @@ class Run:
                 for stop in self._early_stops:
                     dispatcher.stop(stop)
                 with self._deadline(dispatcher):
-                    plan = self.planned.plan
-                    models = {model for model, _ in plan.tallies}
-                    await dispatcher.run(self.planned.calls(), models, min(config.concurrency, plan.todo))
+                    await dispatcher.run(self.planned.calls(), min(config.concurrency, self.planned.plan.todo))
         if not dispatcher.stops:
             try:
                 self._forget()

@@ -2,8 +2,9 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import tee
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ from gemini_batch.records import (
     Request,
     ResultRow,
     Status,
+    Stop,
     Text,
     Timing,
     Usage,
@@ -58,6 +60,17 @@ def make_call(call_id: str = "robot", *, prompt: str = "A robot", model: str = M
         metadata=None,
         estimate=Estimate(input_tokens=10, output_tokens=1120, cost_usd=0.134, unforeseen_usd=0.0076),
     )
+
+
+def by_model(calls: Iterable[Call | Stop], *models: str) -> dict[str, Iterator[Call | Stop]]:
+    """Return the calls of each model; a `Stop` comes in the place that it has among those of the first."""
+
+    def of(model: str, calls: Iterator[Call | Stop]) -> Iterator[Call | Stop]:
+        for call in calls:
+            if call.request.model == model if isinstance(call, Call) else model == models[0]:
+                yield call
+
+    return {model: of(model, copy) for model, copy in zip(models, tee(calls, len(models)), strict=True)}
 
 
 def make_attempted(call: Call | None = None, attempts: int = 1) -> Attempted:

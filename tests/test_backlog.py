@@ -8,7 +8,7 @@ from gemini_batch.backlog import Backlog, Turn
 from gemini_batch.clock import Clock
 from gemini_batch.policy.flow import Flow
 from gemini_batch.records import Call, Stop, StopReason
-from tests.builders import make_call
+from tests.builders import MODEL, make_call
 from tests.virtual_clock import run
 
 
@@ -19,10 +19,18 @@ def name(turn: Turn | Stop | None) -> str | None:
     return f"{turn.call.id} {turn.attempt}" if isinstance(turn, Turn) else turn.reason
 
 
+async def turn_of(backlog: Backlog) -> Turn:
+    """Return the next turn, which is there at once."""
+    async with asyncio.timeout(0):
+        turn = await backlog.next()
+    assert isinstance(turn, Turn)
+    return turn
+
+
 def filled(clock: Clock, *ids: str) -> Backlog:
     """Return a backlog of calls."""
     backlog = Backlog(clock)
-    backlog.fill((make_call(call_id) for call_id in ids), Flow(100))
+    backlog.fill({MODEL: (make_call(call_id) for call_id in ids)}, Flow(100))
     return backlog
 
 
@@ -31,11 +39,10 @@ def test_retries_that_are_due_come_first() -> None:
 
     async def scenario(clock: Clock) -> list[str | None]:
         backlog = filled(clock, "a", "b", "c")
-        turns = [await backlog.next() for _ in range(2)]
+        turns = [await turn_of(backlog) for _ in range(2)]
         for turn, due_s in zip(turns, (2.0, 1.0), strict=True):
-            assert isinstance(turn, Turn)
             backlog.later(Turn(turn.call, 2), due_s)
-            backlog.ended()
+            backlog.ended(turn)
         await asyncio.sleep(5)
         return [name(await backlog.next()) for _ in range(3)]
 
@@ -47,8 +54,7 @@ def test_a_retry_that_is_not_due_holds_nobody_up() -> None:
 
     async def scenario(clock: Clock) -> tuple[str | None, float]:
         backlog = filled(clock, "a", "b")
-        first = await backlog.next()
-        assert isinstance(first, Turn)
+        first = await turn_of(backlog)
         backlog.later(Turn(first.call, 2), 100.0)
         return name(await backlog.next()), clock.steady_s()
 
@@ -61,15 +67,13 @@ def test_waits_exactly_until_the_next_is_due() -> None:
 
     async def scenario(clock: Clock) -> list[tuple[str | None, float]]:
         backlog, found = filled(clock, "a", "b"), []
-        turns = [await backlog.next(), await backlog.next()]
+        turns = [await turn_of(backlog), await turn_of(backlog)]
 
         async def worker() -> None:
             for _ in turns:
                 found.append((name(await backlog.next()), clock.steady_s()))  # noqa: PERF401 # it waits in between
 
         async with asyncio.TaskGroup() as group:
-            assert isinstance(turns[0], Turn)
-            assert isinstance(turns[1], Turn)
             backlog.later(turns[0], 60.0)
             group.create_task(worker())
             await asyncio.sleep(5)
@@ -86,20 +90,19 @@ def test_ends_by_counting() -> None:
 
     async def scenario(clock: Clock) -> list[str | None]:
         backlog, found = filled(clock, "a"), []
-        turn = await backlog.next()
-        assert isinstance(turn, Turn)
+        turn = await turn_of(backlog)
 
         async def worker() -> None:
-            while (again := await backlog.next()) is not None:
+            while isinstance(again := await backlog.next(), Turn):
                 found.append(name(again))
-                backlog.ended()
+                backlog.ended(again)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(3):
                 group.create_task(worker())
             await asyncio.sleep(10)
             backlog.later(Turn(turn.call, 2), clock.steady_s() + 1)
-            backlog.ended()
+            backlog.ended(turn)
         return found
 
     assert run(scenario) == ["a 2"]
@@ -110,8 +113,7 @@ def test_closing_wakes_all() -> None:
 
     async def scenario(clock: Clock) -> float:
         backlog = filled(clock, "a")
-        turn = await backlog.next()
-        assert isinstance(turn, Turn)
+        turn = await turn_of(backlog)
         backlog.later(turn, 1000.0)
 
         async def worker() -> None:
@@ -133,17 +135,17 @@ def test_a_cancelled_wait_takes_nothing() -> None:
 
     async def scenario(clock: Clock) -> list[str | None]:
         backlog = filled(clock, "a")
-        turn = await backlog.next()
-        assert isinstance(turn, Turn)
+        turn = await turn_of(backlog)
         backlog.later(turn, 10.0)
-        backlog.ended()
+        backlog.ended(turn)
         async with asyncio.TaskGroup() as group:
             waiting = group.create_task(backlog.next())
             await asyncio.sleep(1)
             waiting.cancel()
-        found = [name(await backlog.next())]
-        backlog.ended()
-        return [*found, name(await backlog.next())]
+        last = await backlog.next()
+        assert isinstance(last, Turn)
+        backlog.ended(last)
+        return [name(last), name(await backlog.next())]
 
     assert run(scenario) == ["a 1", None]
 
@@ -153,7 +155,8 @@ def test_a_stop_among_the_calls_is_handed_out() -> None:
 
     async def scenario(clock: Clock) -> list[str | None]:
         backlog = Backlog(clock)
-        backlog.fill(iter([make_call("a"), Stop(StopReason.MANIFEST_CHANGED, "edited"), make_call("b")]), Flow(100))
+        calls: list[Call | Stop] = [make_call("a"), Stop(StopReason.MANIFEST_CHANGED, "edited"), make_call("b")]
+        backlog.fill({MODEL: iter(calls)}, Flow(100))
         return [name(await backlog.next()) for _ in range(2)]
 
     assert run(scenario) == ["a 1", "manifest_changed"]
@@ -171,7 +174,7 @@ def test_calls_are_taken_one_by_one() -> None:
                 yield make_call(call_id)
 
         backlog = Backlog(clock)
-        backlog.fill(calls(), Flow(100))
+        backlog.fill({MODEL: calls()}, Flow(100))
         await backlog.next()
         return taken
 
@@ -189,7 +192,7 @@ def test_retries_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None
             assert isinstance(turn, Turn)
             found.append(name(turn))
             backlog.later(Turn(turn.call, turn.attempt + 1), 3600.0)
-            backlog.ended()
+            backlog.ended(turn)
         return found
 
     assert run(scenario) == ["a 1", "b 1", "c 1", "a 2"]
@@ -200,10 +203,85 @@ def test_no_more_is_handed_out_than_the_flow_allows() -> None:
 
     async def scenario(clock: Clock) -> tuple[str | None, float]:
         backlog = Backlog(clock)
-        backlog.fill((make_call(call_id) for call_id in ("a", "b")), Flow(1))
-        await backlog.next()
-        asyncio.get_running_loop().call_later(7, backlog.ended)
+        backlog.fill({MODEL: (make_call(call_id) for call_id in ("a", "b"))}, Flow(1))
+        asyncio.get_running_loop().call_later(7, backlog.ended, await turn_of(backlog))
         return name(await backlog.next()), clock.steady_s()
 
     found, now_s = run(scenario)
     assert (found, round(now_s)) == ("b 1", 7)
+
+
+# --- several models ---------------------------------------------------------------------------------------------------
+
+
+def of_two_models(clock: Clock, *, calls: int = 3) -> Backlog:
+    """Return a backlog of the calls a0, a1 … of one model and b0, b1 … of another."""
+    backlog = Backlog(clock)
+    lanes = {model: iter([make_call(f"{model}{number}", model=model) for number in range(calls)]) for model in "ab"}
+    backlog.fill(lanes, Flow(100))
+    return backlog
+
+
+def test_a_model_that_waits_for_its_quota_is_in_nobody_s_way() -> None:
+    """The next call is of the model of which the fewest wait for leave, and of these of the one that has the fewest in flight."""
+
+    async def scenario(clock: Clock) -> list[str]:
+        backlog, found = of_two_models(clock), []
+        for _ in range(6):
+            turn = await turn_of(backlog)
+            found.append(turn.call.id)
+            if turn.call.request.model == "b":
+                backlog.sent(turn)
+        return found
+
+    assert run(scenario) == ["a0", "b0", "b1", "b2", "a1", "a2"]
+
+
+def test_models_take_turns_while_none_waits() -> None:
+    """With few in flight the first model of a manifest does not take them all."""
+
+    async def scenario(clock: Clock) -> list[str]:
+        backlog, found = of_two_models(clock), []
+        for _ in range(6):
+            turn = await turn_of(backlog)
+            found.append(turn.call.id)
+            backlog.sent(turn)
+        return found
+
+    assert run(scenario) == ["a0", "b0", "a1", "b1", "a2", "b2"]
+
+
+def test_a_model_is_held_until_its_time() -> None:
+    """Nothing new of it is taken in before, others go on, and whoever waits for it gets it then."""
+
+    async def scenario(clock: Clock) -> list[tuple[str | None, float]]:
+        backlog, found = of_two_models(clock, calls=1), []
+        backlog.hold("a", 600.0)
+        for _ in range(2):
+            turn = await backlog.next()
+            found.append((name(turn), round(clock.steady_s())))
+            assert isinstance(turn, Turn)
+            backlog.ended(turn)
+        return [*found, (name(await backlog.next()), round(clock.steady_s()))]
+
+    assert run(scenario) == [("b0 1", 0), ("a0 1", 600), (None, 600)]
+
+
+def test_a_model_that_is_dropped_leaves_nothing_to_wait_for() -> None:
+    """Neither its new calls nor its retries are handed out any more."""
+
+    async def scenario(clock: Clock) -> tuple[list[str | None], float]:
+        backlog = of_two_models(clock, calls=2)
+        turns = [await turn_of(backlog), await turn_of(backlog)]
+        for turn in turns:
+            backlog.later(Turn(turn.call, 2), 1.0 if turn.call.request.model == "b" else 3600.0)
+            backlog.ended(turn)
+        backlog.drop("a")
+        found = []
+        while isinstance(again := await backlog.next(), Turn):
+            found.append(name(again))
+            backlog.ended(again)
+        return found, clock.steady_s()
+
+    found, now_s = run(scenario)
+    assert (found, round(now_s)) == (["b1 1", "b0 2"], 1)

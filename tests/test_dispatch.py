@@ -3,7 +3,7 @@ import errno
 import itertools
 import os
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -41,6 +41,7 @@ from tests.builders import (
     ScriptedTransport,
     Step,
     breaks,
+    by_model,
     fails,
     make_call,
     picture,
@@ -53,6 +54,7 @@ from tests.virtual_clock import NOON_UTC, run
 
 T = TypeVar("T")
 OTHER = "gemini-2.5-flash-image"
+RETRY_IN_AN_HOUR = {"@type": "google.rpc.RetryInfo", "retryDelay": "3600s"}
 UNLIMITED = Limits()
 Script = dict[str, list[Step]]
 
@@ -77,7 +79,7 @@ class World:
     waits_for_reset: bool = False
     events: list[Event] = field(default_factory=list)
     also: Callable[[Event], None] = lambda _event: None
-    models: frozenset[str] = frozenset({MODEL, OTHER})
+    models: tuple[str, ...] = (MODEL, OTHER)
     on_end: float = 0.0
 
     def __post_init__(self) -> None:
@@ -108,11 +110,14 @@ class World:
         self.events.append(event)
         self.also(event)
 
-    async def send(self, calls: Iterable[Call | Stop], concurrency: int = 4) -> None:
+    async def send(
+        self, calls: Iterable[Call | Stop] | Mapping[str, Iterator[Call | Stop]], concurrency: int = 4
+    ) -> None:
         """Send all calls."""
         try:
             with self.store.locked():
-                await self.dispatcher.run(iter(calls), self.models, concurrency)
+                lanes = calls if isinstance(calls, Mapping) else by_model(calls, *self.models)
+                await self.dispatcher.run(lanes, concurrency)
         finally:
             self.on_end = self.clock.steady_s()
             self.log.close()
@@ -315,7 +320,7 @@ def test_a_closed_day_stops_the_run(tmp_path: Path, limits: Limits) -> None:
     """When today's quota of the only model is used up the run ends at once, and says from when on it may go on."""
     an_hour = says(500, details=[{"@type": "google.rpc.RetryInfo", "retryDelay": "3600s"}])
     script = {"0": [an_hour]} if limits.requests_per_day else {"0": [an_hour], "c": [quota_of_the_day()]}
-    world = play(tmp_path, "0abcdef", script, concurrency=1, limits=limits, models=frozenset({MODEL}))
+    world = play(tmp_path, "0abcdef", script, concurrency=1, limits=limits, models=(MODEL,))
 
     assert world.statuses == {"a": "succeeded", "b": "succeeded"}
     (stop,) = world.dispatcher.stops
@@ -391,23 +396,46 @@ def test_both_models_closed_are_both_told(tmp_path: Path) -> None:
     }
 
 
-def test_skipping_a_closed_model_lets_others_have_their_turn(tmp_path: Path) -> None:
-    """To go past very many calls of a closed model does not hold up the answers of another one."""
-    calls = [make_call("first"), make_call("slow", model=OTHER)]
-    calls += [make_call(f"{number}") for number in range(3000)]
-    calls += [make_call("last", model=OTHER)]
-    turns: list[int] = []
+def test_retries_of_a_closed_model_are_not_waited_for(tmp_path: Path) -> None:
+    """When a model is refused while one of its calls waits for an hour, the run ends with the calls of the other one."""
+    script = {"a": [says(503, details=[RETRY_IN_AN_HOUR])], "b": [says(404, latency_s=100.0)]}
+    world = play(tmp_path, [make_call("a"), make_call("b"), make_call("c", model=OTHER)], script)
 
-    async def count_turns(_world: World) -> None:
-        while True:
-            await asyncio.sleep(0)
-            turns.append(0)
+    assert (world.statuses, world.reasons) == ({"c": "succeeded"}, [StopReason.MODEL])
+    assert world.on_end < 3600
 
-    script = {"first": [quota_of_the_day(0.0)], "slow": [picture(0.0001)], "last": [picture(0.0001)]}
-    world = play(tmp_path, calls, script, concurrency=2, during=count_turns)
 
-    assert {"slow", "last"} == set(world.statuses)
-    assert len(turns) >= 3000 / 2  # two workers go past them
+def test_models_one_after_the_other_use_their_minutes_at_once(tmp_path: Path) -> None:
+    """Each model has a quota of its own: a manifest that is sorted by model takes no longer than its longest part."""
+    calls = [make_call(f"{model}-{number}", model=model) for model in (MODEL, OTHER) for number in range(100)]
+    limits = Limits(requests_per_min=10)
+    world = play(tmp_path, calls, concurrency=30, limits=limits)
+    alone = play(tmp_path / "alone", calls[:100], concurrency=30, limits=limits)
+
+    assert len(world.statuses) == 200
+    assert world.on_end < alone.on_end + 1
+
+
+def test_a_model_that_waits_leaves_the_workers_to_others(tmp_path: Path) -> None:
+    """While the server wants nothing of one model for an hour, all that may be in flight is another one's."""
+    calls = [make_call(f"{model}-{number}", model=model) for model in (MODEL, OTHER) for number in range(100)]
+    script = {call.id: [picture(10.0)] for call in calls} | {
+        f"{MODEL}-0": [says(429, details=[RETRY_IN_AN_HOUR], latency_s=0.0)]
+    }
+    world = play(tmp_path, calls, script, concurrency=11)
+
+    others = [at_s for at_s, call_id in world.transport.sent if call_id.startswith(OTHER)]
+    assert len(others) == 100
+    assert max(others) <= 120  # ten or eleven at a time, ten seconds each
+
+
+def test_few_in_flight_are_shared_by_the_models(tmp_path: Path) -> None:
+    """Where the quota is not in the way, no model waits for the end of another one."""
+    calls = [make_call(f"{model}-{number}", model=model) for model in (MODEL, OTHER) for number in range(10)]
+    world = play(tmp_path, calls, {call.id: [picture(10.0)] for call in calls}, concurrency=2)
+
+    half = [call_id for _, call_id in world.transport.sent[:10]]
+    assert sum(call_id.startswith(OTHER) for call_id in half) == 5
 
 
 # --- what stops a run -------------------------------------------------------------------------------------------------
@@ -492,7 +520,7 @@ def test_a_bug_among_the_calls_drains_too(tmp_path: Path) -> None:
         raise BugError("no more")
 
     with pytest.raises(ExceptionGroup) as caught:
-        play(tmp_path, calls(), concurrency=3)
+        play(tmp_path, calls(), concurrency=3, models=(MODEL,))
 
     assert caught.group_contains(BugError)
     assert {"a", "b"} == {row["id"] for row in read_rows(tmp_path)}
@@ -738,6 +766,28 @@ def test_who_waits_for_the_next_day_keeps_nobody_back(tmp_path: Path) -> None:
     assert all(12 * 3600 < at_s < 12 * 3600 + 60 for at_s, _ in others)
 
 
+def test_very_many_who_wait_for_the_next_day_keep_nobody_back(tmp_path: Path) -> None:
+    """Of a model whose day is over no more calls are taken in than workers ask for it, however often it is looked at again."""
+    taken_s: list[float] = []
+
+    def of_the_closed(clock: Clock) -> Iterator[Call]:
+        for number in range(MAX_WAITING + 10):
+            taken_s.append(clock.steady_s())
+            yield make_call(f"x{number}")
+
+    async def scenario(clock: Clock) -> World:
+        world = World(tmp_path, clock, {}, limits=Limits(requests_per_min=60), waits_for_reset=True)
+        close_day(world)
+        calls = (make_call(f"y{number}", model=OTHER) for number in range(200))
+        await world.send({MODEL: of_the_closed(clock), OTHER: calls}, concurrency=8)
+        return world
+
+    world = run(scenario)
+    assert [call_id for at_s, call_id in world.transport.sent if at_s < 3600] == [f"y{number}" for number in range(200)]
+    assert len([at_s for at_s in taken_s if at_s < 12 * 3600]) <= 2 * 8
+    assert len(world.statuses) == MAX_WAITING + 210
+
+
 def test_in_an_outage_who_waits_for_the_next_day_lets_another_one_probe(tmp_path: Path) -> None:
     """A call of a model whose day is over does not keep those of another one from finding out that the network is back."""
     script = {"y": [fails(FailureKind.UNREACHABLE), PICTURE]}
@@ -889,7 +939,7 @@ class _Nowhere:
 def test_a_call_larger_than_the_backlog_of_retries_is_no_deadlock(tmp_path: Path) -> None:
     """With a server that is down for an hour, no more calls wait for it than fit, and all are sent in the end."""
     ids = [str(number) for number in range(MAX_WAITING + 200)]
-    down = says(500, latency_s=0.1, details=[{"@type": "google.rpc.RetryInfo", "retryDelay": "3600s"}])
+    down = says(500, latency_s=0.1, details=[RETRY_IN_AN_HOUR])
     world = play(tmp_path, ids, {call_id: [down, picture(0.1)] for call_id in ids}, concurrency=50)
 
     assert len(ids) == len(world.statuses)

@@ -338,8 +338,36 @@ def plan_of(jobs: list[Job], planned: Plan) -> Plan:
 def test_plan_without_a_past_has_all_calls_to_make() -> None:
     """On a first run, every call of every job is pending, in the order of the manifest."""
     planned = plan_of([job(prompt="x", variants=2), job(prompt="y")], Plan(PLANNER))
-    assert list(planned.pending()) == [(0, 1), (0, 2), (1, 1)]
+    assert list(planned.pending(DEFAULT_MODEL)) == [(0, 1), (0, 2), (1, 1)]
     assert (len(planned), planned.todo, planned.count(Verdict.NEW)) == (3, 3, 3)
+
+
+def test_a_model_s_calls_are_pending_by_themselves() -> None:
+    """Each model has its own calls in the order of the manifest, whatever stands between them, one that can't be planned included."""
+    other = "gemini-2.5-flash-image"
+    jobs = [
+        job(prompt="x", variants=2),
+        job(prompt="y", model=other, variants=3),
+        job(prompt="z"),
+        job(prompt="w", model=other),
+    ]
+    planned = plan_of(jobs, Plan(PLANNER))
+    with pytest.raises(JobError):
+        planned.add(job(prompt="x", images=["?"]), 5)
+    planned.add(job(prompt="v"), 6)
+
+    assert planned.models == (DEFAULT_MODEL, other)
+    assert list(planned.pending(DEFAULT_MODEL)) == [(0, 1), (0, 2), (2, 1), (5, 1)]
+    assert list(planned.pending(other)) == [(1, 1), (1, 2), (1, 3), (3, 1)]
+
+
+def test_no_number_of_models_is_too_large() -> None:
+    """A job may name any model, each another one."""
+    planned = plan_of([job(prompt="x", model=f"m{number}") for number in range((1 << 16) + 2)], Plan(PLANNER))
+
+    assert len(planned.models) == (1 << 16) + 2
+    for number in (0, 1, (1 << 16) - 1, 1 << 16, (1 << 16) + 1):
+        assert list(planned.pending(f"m{number}")) == [(number, 1)]
 
 
 def test_plan_counts_verdicts() -> None:
@@ -353,7 +381,7 @@ def test_plan_counts_verdicts() -> None:
 
     jobs = [job(id="a", prompt="x", variants=2), job(id="b", prompt="x", variants=2), job(id="c", prompt="x")]
     planned = plan_of(jobs, Plan(PLANNER, judge))
-    assert list(planned.pending()) == [(0, 2), (1, 1), (2, 1)]
+    assert list(planned.pending(DEFAULT_MODEL)) == [(0, 2), (1, 1), (2, 1)]
     assert [planned.count(verdict) for verdict in Verdict] == [1, 2, 1, 1, 0]
     assert (len(planned), planned.todo, planned.total.calls) == (5, 3, 3)
     assert digests == {request_sha256(request(prompt="x"))}
@@ -364,7 +392,7 @@ def test_what_is_reused_costs_nothing_and_comes_first() -> None:
     verdicts = {"a": Verdict.NEW, "b": Verdict.REUSED, "b.2": Verdict.RETRY, "c": Verdict.DONE, "d": Verdict.REUSED}
     jobs = [job(id=name, prompt="x", variants=2 if name == "b" else 1) for name in "abcd"]
     planned = plan_of(jobs, Plan(PLANNER, lambda call_id, _: verdicts[call_id]))
-    assert list(planned.pending()) == [(1, 1), (3, 1), (0, 1), (1, 2)]
+    assert list(planned.pending(DEFAULT_MODEL)) == [(1, 1), (3, 1), (0, 1), (1, 2)]
     assert (len(planned), planned.todo, planned.to_send, planned.total.calls) == (5, 4, 2, 2)
     assert planned.total.cost_usd == about(2 * 0.1344 + 2 * 2 / 1e6)
 
@@ -438,7 +466,7 @@ def test_job_that_cannot_be_planned_keeps_its_place() -> None:
     with pytest.raises(JobError):
         planned.add(job(prompt="x", images=["?"]), 1)
     planned.add(job(prompt="x"), 2)
-    assert list(planned.pending()) == [(1, 1)]
+    assert list(planned.pending(DEFAULT_MODEL)) == [(1, 1)]
 
 
 @given(st.lists(st.integers(1, 5), max_size=20), st.randoms(use_true_random=False))
@@ -447,7 +475,11 @@ def test_pending_is_what_is_not_done(variants: list[int], chance: random.Random)
     jobs = [job(id=str(number), prompt="x", variants=count) for number, count in enumerate(variants)]
     done = {call.id for each in jobs for call in PLANNER.expand(each, 1) if chance.random() < 0.5}
     planned = plan_of(jobs, Plan(PLANNER, lambda call_id, _: Verdict.DONE if call_id in done else Verdict.NEW))
-    pending = [PLANNER.call(jobs[index], index + 1, variant).id for index, variant in planned.pending()]
+    pending = [
+        PLANNER.call(jobs[index], index + 1, variant).id
+        for model in planned.models
+        for index, variant in planned.pending(model)
+    ]
     assert pending == [call.id for each in jobs for call in PLANNER.expand(each, 1) if call.id not in done]
     assert planned.todo == planned.total.calls == len(pending)
 

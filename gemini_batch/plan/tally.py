@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
@@ -84,7 +85,7 @@ class _Group:
 
 
 class Plan:
-    """All calls of a manifest, at one byte a call and two a job.
+    """All calls of a manifest, at one byte a call and four a job.
 
     Args:
         planner: Makes the requests.
@@ -102,6 +103,8 @@ class Plan:
         self.shrinking = Shrinking()
         self._variants = array("H")
         self._verdicts = bytearray()
+        self._models: dict[str, int] = {}  # each with its number
+        self._model_of = array("H")  # the number of each job's model
 
     def __len__(self) -> int:
         return len(self._verdicts)
@@ -113,8 +116,10 @@ class Plan:
             JobError: The job can't be planned; it counts no calls.
         """
         self._variants.append(0)
+        self._model_of.append(0)
         request = self._planner.request(job, line)
         self._variants[-1] = job.variants
+        self._note_model(request.model)
         verdicts = self._verdicts_on(job, request)
         self._verdicts += verdicts
         todo = len(verdicts) - verdicts.count(Verdict.DONE)
@@ -129,6 +134,12 @@ class Plan:
             group.input_tokens += to_send * tokens
             if tokens > group.largest_input_tokens:
                 group.largest_input_tokens, group.largest_line = tokens, line
+
+    def _note_model(self, model: str) -> None:
+        number = self._models.setdefault(model, len(self._models))
+        if number == 1 << 16:
+            self._model_of = array("L", self._model_of)
+        self._model_of[-1] = number
 
     def _count_shrinking(self, request: Request, times: int) -> None:
         images = [part for part in request.parts if isinstance(part, InputImage) and part.max_pixels]
@@ -187,19 +198,34 @@ class Plan:
             largest_line=group.largest_line,
         )
 
-    def pending(self) -> Iterator[tuple[int, int]]:
-        """Yield (index of the job, variant from 1) of each call that is not done, in the order of the manifest.
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that have calls which are not done, in the order of the manifest."""
+        left = {model for model, _ in self._groups}
+        return tuple(model for model in self._models if model in left)
+
+    def pending(self, model: str) -> Iterator[tuple[int, int]]:
+        """Yield (index of the job, variant from 1) of each call of a model that is not done, in the order of the manifest.
 
         Those to be reused come first: they wait for no quota.
         """
         if self.count(Verdict.REUSED):
-            yield from self._with_verdict(Verdict.REUSED)
-        yield from self._with_verdict(Verdict.NEW, Verdict.EDITED, Verdict.RETRY)
+            yield from self._with_verdict(model, Verdict.REUSED)
+        yield from self._with_verdict(model, Verdict.NEW, Verdict.EDITED, Verdict.RETRY)
 
-    def _with_verdict(self, *verdicts: Verdict) -> Iterator[tuple[int, int]]:
-        wanted, position = bytes(verdicts), 0
-        for index, variants in enumerate(self._variants):
-            for variant in range(1, variants + 1):
+    def _with_verdict(self, model: str, *verdicts: Verdict) -> Iterator[tuple[int, int]]:
+        wanted, position, seen = bytes(verdicts), 0, 0
+        for index in self._jobs_of(model):
+            position += sum(self._variants[seen:index])  # of the jobs of other models in between
+            seen = index + 1
+            for variant in range(1, self._variants[index] + 1):
                 if self._verdicts[position] in wanted:
                     yield index, variant
                 position += 1
+
+    def _jobs_of(self, model: str) -> Iterator[int]:
+        number, index = self._models[model], -1
+        with suppress(ValueError):  # no more of it
+            while True:
+                index = self._model_of.index(number, index + 1)
+                yield index
