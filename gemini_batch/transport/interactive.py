@@ -203,7 +203,7 @@ class Transport:
             return Answer(response.status, self._redacted(body), (), wait_s, self._later(server_at, dated_s), host)
         sieve = Sieve(incoming.open_image)
         between_s, loop = self._config.timeouts.between_bytes_s, asyncio.get_running_loop()
-        async with asyncio.timeout(between_s) as patience:
+        async with asyncio.timeout(None) as patience:
             while not sieve.is_whole:
                 if (patience.when() or 0) < loop.time() + between_s:
                     patience.reschedule(loop.time() + between_s * (1 + TIMER_SLACK))
