@@ -85,7 +85,12 @@ def _clear_incoming(store: Store) -> Iterator[str]:
     unanswered = possibly_billed(store) if store.keeps_answers() else {}
     kept = {kept.name for call_id in unanswered if (kept := store.kept_answer(call_id))}
     if parts := store.clear_incoming(kept):
-        yield f"{store.out}: {parts:,} incoming images that no row names were removed"
+        were = (
+            "1 incoming image that no row names was"
+            if parts == 1
+            else f"{parts:,} incoming images that no row names were"
+        )
+        yield f"{store.out}: {were} removed"
 
 
 def _line_start(path: Path, place: int) -> int:

@@ -338,7 +338,7 @@ def test_half_received_images_are_removed_and_counted(store: Store) -> None:
     store.note_durable(written(store, ROBOT, durable=None))
     arrive(store, "robot", png("1"))
     (message,) = recover_twice(store)
-    assert "1 incoming images that no row names were removed" in message
+    assert "1 incoming image that no row names was removed" in message
 
 
 def test_calls_in_flight_are_named(store: Store) -> None:

@@ -84,7 +84,7 @@ def _wrong_sums(out: Path) -> Iterator[str]:
     costs = [row["cost_usd"] for row in read_rows(out) if started_at <= row["finished_at"] <= ended_at]
     cost_usd = sum(cost for cost in costs if cost is not None)
     if len(costs) != finished:
-        yield f"{SUMMARY}: says that the last run finished {finished:,} calls; {len(costs):,} rows do"
+        yield f"{SUMMARY}: says that the last run finished {count(finished, 'call')}; {count(len(costs), 'row')} of its time"
     elif abs(cost_usd - said_usd) > CENTS_OFF_USD:
         yield f"{SUMMARY}: says ${said_usd:.6f} for the last run; its rows add up to ${cost_usd:.6f}"
 

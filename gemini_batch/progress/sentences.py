@@ -112,7 +112,8 @@ def nothing_to_do(name: str, summary: Summary) -> str | None:
     """Return that all was done before, if it was."""
     if summary.this_run.finished or summary.left or summary.exit_code != ExitCode.DONE:
         return None
-    return f"{name}: nothing to do: all {summary.calls:,} calls are done, in {summary.out}"
+    done = "its one call is done" if summary.calls == 1 else f"all {summary.calls:,} calls are done"
+    return f"{name}: nothing to do: {done}, in {summary.out}"
 
 
 def cost(summary: Summary) -> str:

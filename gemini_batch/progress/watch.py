@@ -14,6 +14,7 @@ from gemini_batch.progress.lines import Lines
 from gemini_batch.progress.outlet import Outlet, writer
 from gemini_batch.progress.tally import Sample, Tally
 from gemini_batch.progress.view import About, View
+from gemini_batch.progress.words import count
 from gemini_batch.sending import Run
 
 
@@ -91,4 +92,4 @@ async def _ask(run: Run, view: View) -> None:
 
 
 def _left_out(number: int) -> str:
-    return f"({number:,} lines were left out: nobody read them)"
+    return f"({count(number, 'line')} left out: nobody read on)"

@@ -71,7 +71,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a cost that was changed": (lambda out: rewrite(out, dearer), "summary.json: says $"),
     "a row that was removed": (
         lambda out: rewrite(out, lambda lines: lines.clear()),
-        "summary.json: says that the last run finished 3 calls; 0 rows do",
+        "summary.json: says that the last run finished 3 calls; 0 rows of its time",
     ),
     "a summary that is no JSON": (write("summary.json", b"{"), "summary.json: is no JSON"),
     "a summary of something else": (write("summary.json", b"[]"), "summary.json: is no summary of a run"),
