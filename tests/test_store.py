@@ -10,8 +10,11 @@ from PIL import Image
 from gemini_batch.errors import FolderBusyError, StorageError
 from gemini_batch.store import Store
 from gemini_batch.store.incoming import part_name
+from gemini_batch.store.lock import hold
 from tests.builders import JPEG_HEAD, arrive, png, sha256, tree
 from tests.virtual_clock import NOON_UTC
+
+HOLD = "gemini_batch.store.folder.hold"
 
 
 @pytest.fixture
@@ -41,19 +44,20 @@ def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path) -> None:
         pass  # the first one is gone
 
 
-def test_a_refused_holder_leaves_the_first_one_alone(tmp_path: Path) -> None:
+def test_a_refused_holder_leaves_the_first_one_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second run that began at the same moment, when there was no folder yet, takes nothing of the first one away."""
     out = tmp_path / "out"
     first, second = Store(out), Store(out)
-    hold, holders = second._hold, []
+    holders: list[Any] = []
 
-    def hold_late() -> int:
+    def hold_late(*arguments: Path) -> int:
         # Between its look at the folder that is not there and its lock, the first one comes.
+        monkeypatch.setattr(HOLD, hold)
         holders.append(first.locked())
         holders[0].__enter__()
-        return hold()
+        return hold(*arguments)
 
-    second._hold = hold_late  # type: ignore[method-assign]
+    monkeypatch.setattr(HOLD, hold_late)
     with pytest.raises(FolderBusyError):
         second.locked().__enter__()
 

@@ -8,18 +8,18 @@
     OUT/.gemini_batch/      lock · incoming/ · durable · in-flight log · inputs/ · thumbnails/: nothing that a person needs
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from itertools import chain, count, islice
+from itertools import chain, count
 from pathlib import Path
 
-from gemini_batch.errors import FolderBusyError, StorageError
+from gemini_batch.errors import StorageError
 from gemini_batch.policy import media
 from gemini_batch.records import ImageFile, IncomingImage
+from gemini_batch.store.durable import sync
 from gemini_batch.store.incoming import (
     ANSWER,
     IncomingParts,
@@ -29,13 +29,14 @@ from gemini_batch.store.incoming import (
     part_name,
     read_answer,
 )
+from gemini_batch.store.lock import hold
 from gemini_batch.store.pixels import pixels
 
 PRIVATE = ".gemini_batch"
+LOCK = "lock"
 # What is known by its bytes and so may be the name of an earlier image.
 _EXTENSIONS = (*media.EXTENSIONS.values(), media.UNKNOWN_EXTENSION)
 _MAX_KNOWN_FOLDERS = 10_000
-_SYNCED_AT_ONCE = 16  # each is an open file
 
 
 class Store:
@@ -70,12 +71,12 @@ class Store:
                 self._check_inside(folder)
             made += (folder for folder in (self.out, *self.out.parents) if not folder.exists())
             self._was_empty = not self._is_there("images") and not self._is_there("drafts")
-            lock = self._hold()
+            lock = hold(self.private / LOCK, self.out)
         except OSError as error:
             _remove_empty(made)
             raise self._unusable(error) from error
         try:
-            self._make_durable(made)
+            self._complete(made)
             yield
         finally:
             self._keeper.close()
@@ -83,33 +84,10 @@ class Store:
                 self._leave_no_trace(made)
             os.close(lock)
 
-    def _hold(self) -> int:
-        """Return the open lock; the kernel lets go of it when this process ends, however it does."""
-        path = self.private / "lock"
-        while True:
-            self._incoming.mkdir(parents=True, exist_ok=True)
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is_at(lock, path):
-                    os.ftruncate(lock, 0)
-                    os.pwrite(lock, f"process {os.getpid()}\n".encode(), 0)
-                    return lock
-            except BlockingIOError:
-                holder = os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"
-                os.close(lock)
-                raise FolderBusyError(
-                    f"{self.out}: held by another run ({holder}); wait for it, or give this one a folder of its own by --out"
-                ) from None
-            except OSError:
-                os.close(lock)
-                raise
-            os.close(lock)  # the run that held it has just taken the folder away: once more
-
-    def _make_durable(self, made: list[Path]) -> None:
+    def _complete(self, made: list[Path]) -> None:
         try:
-            for folder in made:
-                _fsync(folder.parent)
+            self._incoming.mkdir(exist_ok=True)
+            sync(folder.parent for folder in made)
         except OSError as error:
             raise self._unusable(error) from error
 
@@ -118,7 +96,7 @@ class Store:
 
     def _leave_no_trace(self, made: list[Path]) -> None:
         """Remove a folder that this run made, if nothing came into it; the lock is still held."""
-        lock = self.private / "lock"
+        lock = self.private / LOCK
         own = {self._incoming, self._durable, lock}
         with suppress(OSError):  # something is in it after all, or it is gone already
             if set(self.out.iterdir()) == {self.private} and own.issuperset(self.private.iterdir()):
@@ -153,7 +131,7 @@ class Store:
         finally:
             os.close(descriptor)
         if is_new:
-            _fsync(self.private)
+            sync([self.private])
 
     def keep_beside(self, name: str, data: bytes) -> Path:
         """Write what was cut off somewhere into a new file of its own, durably; return its path.
@@ -166,7 +144,7 @@ class Store:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        _fsync(self.private)
+        sync([self.private])
         return path
 
     # --- parts --------------------------------------------------------------------------------------------------------
@@ -321,37 +299,7 @@ class Store:
         Raises:
             OSError: The disk would not.
         """
-        names = (self._prefix + path for path in paths)
-        while block := list(islice(names, _SYNCED_AT_ONCE)):
-            _fsync(*block)
-
-
-def _fsync(*paths: str | Path) -> None:
-    opened: list[int] = []
-    try:
-        for path in paths:
-            opened.append(descriptor := os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-            _begin_to_write(descriptor)
-        for descriptor in opened:
-            os.fsync(descriptor)
-    finally:
-        for descriptor in opened:
-            os.close(descriptor)
-
-
-def _begin_to_write(descriptor: int) -> None:
-    """Have the system write what it holds of a file, without waiting: files that are written together cost one commit of the journal, not one each."""
-    if hasattr(os, "posix_fadvise"):  # macOS has none
-        with suppress(OSError):  # a hint
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Return whether an open file still is the one of that name."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
+        sync(self._prefix + path for path in paths)
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:
