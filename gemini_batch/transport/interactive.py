@@ -20,6 +20,7 @@ from gemini_batch.records import Answer, Call, Failure, FailureKind, IncomingIma
 from gemini_batch.transport import wire
 from gemini_batch.transport.blackout import Blackout
 from gemini_batch.transport.headers import http_date, location_host, retry_after_s
+from gemini_batch.transport.patience import Patience
 from gemini_batch.transport.pool import Pool
 from gemini_batch.transport.sieve import ImageSink, Sieve, SieveError
 from gemini_batch.transport.upload import Upload
@@ -31,8 +32,11 @@ MAX_MESSAGE_CHARS = 500
 TURN_S = 0.004
 # Half of what asyncio reads at once: with the library's own 64 KiB a connection pauses after each read, which costs a tenth of an answer.
 READ_BUFFER_BYTES = 1 << 17
-# A timer that is set anew for every chunk costs as much as writing one; it may ring so much later, as a share of its time, and never earlier.
-TIMER_SLACK = 1 / 64
+# An answer that goes on to come is not cut off when its time is over, for it is paid for: it has to bring so much in each such time, which on a
+# line that is shared by 128 answers is next to nothing.
+LEAST_BYTES = 1 << 16
+# Servers of gateways put more into a header than the library's 8 KiB.
+MAX_HEADER_BYTES = 1 << 16
 
 
 class Incoming(Protocol):
@@ -128,11 +132,11 @@ class Transport:
             connector=connector,
             headers=self._headers(),
             # `connect` is all of the way to a connection, looking the name up included; `sock_connect` would leave that out.
-            timeout=aiohttp.ClientTimeout(
-                total=self._config.timeouts.whole_s, connect=self._config.timeouts.connect_s, sock_connect=None
-            ),
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._config.timeouts.connect_s, sock_connect=None),
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=READ_BUFFER_BYTES,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
         )
         return self
 
@@ -180,8 +184,9 @@ class Transport:
             url = url.update_query(key=self._config.api_key)
         response: aiohttp.ClientResponse | None = None
         try:
-            response = await self._pool.post(url, data=upload, allow_redirects=False)
-            return await self._receive(response, incoming)
+            async with Patience(self._config.timeouts.whole_s, enough_bytes=LEAST_BYTES) as patience:
+                response = await self._pool.post(url, data=upload, allow_redirects=False)
+                return await self._receive(response, incoming, patience)
         except SieveError as error:
             return self._failure(error.kind, str(error), may_be_billed=True)
         except _DiskError as error:
@@ -194,7 +199,7 @@ class Transport:
             if response is not None:
                 response.release()
 
-    async def _receive(self, response: aiohttp.ClientResponse, incoming: Incoming) -> Answer | Failure:
+    async def _receive(self, response: aiohttp.ClientResponse, incoming: Incoming, whole: Patience) -> Answer | Failure:
         server_at, dated_s = http_date(response.headers.get("Date")), self._clock.steady_s()
         if not 200 <= response.status < 300:
             body = await self._error_body(response)
@@ -202,14 +207,13 @@ class Transport:
             host = self._redacted(location_host(response).encode()).decode()
             return Answer(response.status, self._redacted(body), (), wait_s, self._later(server_at, dated_s), host)
         sieve = Sieve(incoming.open_image)
-        between_s, loop = self._config.timeouts.between_bytes_s, asyncio.get_running_loop()
-        async with asyncio.timeout(None) as patience:
+        async with Patience(self._config.timeouts.between_bytes_s) as between:
             while not sieve.is_whole:
-                if (patience.when() or 0) < loop.time() + between_s:
-                    patience.reschedule(loop.time() + between_s * (1 + TIMER_SLACK))
+                between.renew()
                 chunk = await _next_chunk(response.content)
                 if not chunk:
                     break
+                whole.took(len(chunk))
                 await self._turn.mine()
                 with _disk_errors:
                     sieve.feed(chunk)
@@ -225,7 +229,7 @@ class Transport:
     async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
         try:
-            async with asyncio.timeout(self._config.timeouts.between_bytes_s):
+            async with Patience(self._config.timeouts.between_bytes_s):
                 while len(body) < MAX_ERROR_BODY_BYTES and (chunk := await response.content.readany()):
                     body += chunk
         except (TimeoutError, aiohttp.ClientError):

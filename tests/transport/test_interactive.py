@@ -152,6 +152,20 @@ async def jump(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return jump
 
 
+@pytest.fixture
+def fed(monkeypatch: pytest.MonkeyPatch) -> asyncio.Semaphore:
+    """Is released for each piece of an answer that was taken in."""
+    pieces = asyncio.Semaphore(0)
+
+    class Watched(sieve.Sieve):
+        def feed(self, chunk: bytes) -> None:
+            super().feed(chunk)
+            pieces.release()
+
+    monkeypatch.setattr(interactive, "Sieve", Watched)
+    return pieces
+
+
 # --- servers ----------------------------------------------------------------------------------------------------------
 
 
@@ -704,7 +718,7 @@ async def test_silence_ends_with_the_whole_time(name: str, jump: Callable[[float
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.say(*SILENT[name])
-        jump(301)
+        jump(300.5)
         await peer.hang()
 
     async with serving(script) as server:
@@ -724,14 +738,8 @@ async def test_silence_within_the_body_is_not_waited_out(name: str) -> None:
     assert Failure(FailureKind.TIMEOUT, expected, may_be_billed=True) == failure
 
 
-async def test_the_model_may_think_for_long(monkeypatch: pytest.MonkeyPatch, jump: Callable[[float], None]) -> None:
+async def test_the_model_may_think_for_long(fed: asyncio.Semaphore, jump: Callable[[float], None]) -> None:
     """`between_bytes_s` does not count before the headers, and starts anew with each piece."""
-    fed = asyncio.Semaphore(0)
-
-    class Watched(sieve.Sieve):
-        def feed(self, chunk: bytes) -> None:
-            super().feed(chunk)
-            fed.release()
 
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -741,9 +749,48 @@ async def test_the_model_may_think_for_long(monkeypatch: pytest.MonkeyPatch, jum
             await fed.acquire()
             jump(45)
 
-    monkeypatch.setattr(interactive, "Sieve", Watched)
     async with serving(script) as server, asyncio.timeout(1000):
         answer = await send(server.base_url, timeouts=Timeouts(between_bytes_s=60, whole_s=300))
+
+    assert Answer(200, SKELETON, ARRIVED) == answer
+
+
+@pytest.mark.parametrize("still_s", [61, 3600])
+async def test_what_came_while_the_process_stood_still_is_taken(
+    still_s: float, fed: asyncio.Semaphore, jump: Callable[[float], None]
+) -> None:
+    """After ^Z, or a call that blocked the event loop, the answer lies there, paid for: its time is not over."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(whole()[:-60])
+        await fed.acquire()
+        jump(still_s)
+        await asyncio.sleep(0)  # the timers ring first
+        await peer.say(whole()[-60:])
+
+    async with serving(script) as server:
+        answer = await send(server.base_url, timeouts=Timeouts(between_bytes_s=20, whole_s=30))
+
+    assert Answer(200, SKELETON, ARRIVED) == answer
+
+
+async def test_an_answer_that_goes_on_to_come_is_not_cut_off(
+    fed: asyncio.Semaphore, jump: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow line is no reason to throw away what is paid for."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(whole().removesuffix(ANSWER))
+        for start in range(0, len(ANSWER), 20):
+            await peer.say(ANSWER[start : start + 20])
+            await fed.acquire()
+            jump(0.9)
+
+    monkeypatch.setattr(interactive, "LEAST_BYTES", 20)
+    async with serving(script) as server:
+        answer = await send(server.base_url, timeouts=Timeouts(whole_s=2))
 
     assert Answer(200, SKELETON, ARRIVED) == answer
 
