@@ -14,6 +14,7 @@ from gemini_batch.cli.options import folder_of_rows
 from gemini_batch.errors import ExitCode
 from gemini_batch.progress import count, plain
 from gemini_batch.results import newest_rows, read_rows
+from gemini_batch.store import Store
 from gemini_batch.summary import FILE_NAME as SUMMARY
 
 IMAGE_FOLDERS = ("images", "drafts")
@@ -35,7 +36,9 @@ def main(options: Namespace) -> int:
         _say(problem)
     found = count(images + others, "problem") if images or others else "all as their rows say"
     _say(f"{out}: {count(rows, 'call')}, {found}")
-    if images:
+    if images and Store(out).has_incoming():
+        _say("a run was killed: run again first, which gives what had arrived its name and costs nothing")
+    elif images:
         _say("to have images made again, and pay for them again: delete the damaged ones, and run with --retry missing")
     return ExitCode.INCOMPLETE if images or others else ExitCode.DONE
 

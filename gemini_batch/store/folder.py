@@ -176,7 +176,7 @@ class Store:
 
     def has_incoming(self) -> bool:
         """Return whether a killed run left parts behind."""
-        return any(self._incoming.iterdir())
+        return self._incoming.exists() and any(self._incoming.iterdir())
 
     def clear_incoming(self, kept: Collection[str] = ()) -> int:
         """Remove the parts that a killed run left behind, but not those of kept answers, by name; return how many images there were."""

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from gemini_batch.simulator import Simulator
+from gemini_batch.store.incoming import part_name
 from tests.builders import tree
 from tests.torture.commands import command, run, write_jobs
 
@@ -111,6 +112,19 @@ def test_what_it_advises_makes_the_folder_whole(tmp_path: Path, server: Simulato
     ]
     gone(out)
     assert run(tmp_path, server.base_url, "--retry", "missing").code == 0
+    assert command("verify", str(out)).code == 0
+
+
+def test_what_a_killed_run_left_is_not_to_be_paid_for_again(tmp_path: Path, server: Simulator) -> None:
+    """An image that has its row and waits for its name gets it from the next run: nobody is told to pay for it."""
+    write_jobs(tmp_path, 3)
+    out = tmp_path / "jobs.out"
+    assert run(tmp_path, server.base_url).code == 0
+    (out / "images/n1.jpg").rename(out / f".gemini_batch/incoming/{part_name('n1', 1)}.0")
+    (out / ".gemini_batch/durable").write_bytes(b"0")  # as after a kill in between
+    last = command("verify", str(out)).out.splitlines()[-1]
+    assert last == "a run was killed: run again first, which gives what had arrived its name and costs nothing"
+    assert run(tmp_path, server.base_url).code == 0
     assert command("verify", str(out)).code == 0
 
 
