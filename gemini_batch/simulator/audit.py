@@ -171,7 +171,7 @@ class Audit:
 
 def fingerprint(key: str) -> str:
     """Return what stands for a key where people can read it."""
-    return hashlib.sha256(key.encode()).hexdigest()[:8] if key else "no key"
+    return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:8] if key else "no key"
 
 
 def shown_prompt(prompt: str) -> str:

@@ -15,7 +15,9 @@ from gemini_batch.simulator.bodies import ErrorBody
 from gemini_batch.simulator.checks import Ask, check
 from gemini_batch.simulator.clock import SettableClock
 from gemini_batch.simulator.config import GOOD_KEY, SimulatorConfig
+from gemini_batch.simulator.failures import SILENT, tell_the_client
 from gemini_batch.simulator.faults import NO_FAULT
+from gemini_batch.simulator.incoming import body_of
 from gemini_batch.simulator.models import Model, load_models
 from gemini_batch.simulator.pages import Pages
 from gemini_batch.simulator.quota import Moment, Quota
@@ -91,11 +93,18 @@ class Simulator:
         Raises:
             ConfigError: The port is taken, or the address is not one of this machine.
         """
-        app = web.Application()
+        app = web.Application(middlewares=[tell_the_client])
         app.router.add_post("/{version:v1beta|v1}/models/{model}:generateContent", self._generate)
         Pages(self.audit, self.clock, self.report).add_to(app)
         # Handlers end when their client goes away, and hanging ones when the server stops.
-        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(
+            app,
+            handler_cancellation=True,
+            access_log=None,
+            logger=SILENT,
+            auto_decompress=False,
+            shutdown_timeout=0.1,
+        )
         self._replies = Replies(self.config, self.clock)
         self._started_s = self.clock.steady_s()
         await self._runner.setup()
@@ -144,8 +153,8 @@ class Simulator:
 
     async def _answer(self, request: web.Request, key: str, entry: Entry, replies: Replies) -> web.StreamResponse:
         """Look at the key, the model, the request, the quota and the faults, in this order."""
-        body = await _read(request, self.config.max_request_bytes)
-        entry.bytes_in = 0 if body is None else len(body)
+        body = await body_of(request, self.config.max_request_bytes)
+        entry.bytes_in = len(body) if isinstance(body, bytes) else 0
         refusal = self._key_problem(key, request)
         if refusal is not None:
             return await replies.refuse(request, entry, refusal)
@@ -154,7 +163,7 @@ class Simulator:
             return await replies.refuse(
                 request, entry, bodies.model_not_found(entry.model, request.match_info["version"])
             )
-        found = bodies.too_large(self.config.max_request_bytes) if body is None else await _check(body, model)
+        found = body if isinstance(body, ErrorBody) else await _check(body, model)
         if isinstance(found, Ask):
             entry.prompt, entry.prompt_tokens = shown_prompt(found.prompt), found.prompt_tokens
         too_many = self._charge(key, model, found)
@@ -195,16 +204,6 @@ class Simulator:
 
     def _offset_s(self) -> float:
         return self.clock.steady_s() - self._started_s
-
-
-async def _read(request: web.Request, most_bytes: int) -> bytes | None:
-    """Return a request's body, or None if it is too large; what is too much is read and forgotten."""
-    pieces, size = [], 0
-    async for piece in request.content.iter_any():
-        size += len(piece)
-        if size <= most_bytes:
-            pieces.append(piece)
-    return b"".join(pieces) if size <= most_bytes else None
 
 
 async def _check(body: bytes, model: Model) -> Ask | ErrorBody:

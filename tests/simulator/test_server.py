@@ -147,6 +147,22 @@ async def test_worst_minute() -> None:
     assert worst["began_s"] == 0
 
 
+async def test_a_failure_of_the_simulator_is_told_to_the_client(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug of the simulator is a 500 that says so and what it was; its traceback is for those who set up logging."""
+
+    def fail(*_: object) -> None:
+        raise LookupError("nothing here")
+
+    async with calling() as caller:
+        monkeypatch.setattr(caller.simulator.audit, "arrive", fail)
+        got = await caller.ask("x")
+    assert (got.status, got.json["error"]["status"]) == (500, "INTERNAL")
+    assert got.message == "simulator: failed, which is a bug of its own: LookupError: nothing here"
+    assert [record.name for record in caplog.records] == ["gemini_batch.simulator"]
+
+
 async def test_audit_for_a_browser() -> None:
     """A browser gets a page; what came from outside is escaped in it."""
     async with calling(tier="free") as caller:
