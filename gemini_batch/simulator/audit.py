@@ -61,9 +61,9 @@ class WorstWindow:
 
     def add(self, offset_s: float) -> None:
         """Count one arrival; `offset_s` never decreases."""
-        self._recent.append(offset_s)
-        while self._recent[0] <= offset_s - self._span_s:
+        while self._recent and self._recent[0] <= offset_s - self._span_s:
             self._recent.popleft()
+        self._recent.append(offset_s)  # counts itself, however short the span
         if len(self._recent) > self.count:
             self.count, self.began_s = len(self._recent), self._recent[0]
 

@@ -163,6 +163,15 @@ async def test_a_failure_of_the_simulator_is_told_to_the_client(
     assert [record.name for record in caplog.records] == ["gemini_batch.simulator"]
 
 
+@pytest.mark.parametrize("enforce", ["sliding", "fixed", "bucket"])
+async def test_a_minute_of_almost_nothing(enforce: str) -> None:
+    """A minute that is shorter than any clock's step is one that ends at once: everything is answered."""
+    async with calling(tier="free", requests_per_min=5, minute_s=1e-300, enforce=enforce) as caller:
+        statuses = [(await caller.ask("x")).status for _ in range(3)]
+        assert caller.simulator.audit.worst_minute() == 1
+    assert statuses == [200, 200, 200]
+
+
 async def test_audit_for_a_browser() -> None:
     """A browser gets a page; what came from outside is escaped in it."""
     async with calling(tier="free") as caller:
