@@ -3,15 +3,21 @@
 import json
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
 from gemini_batch.simulator import bodies
 from gemini_batch.simulator.audit import Audit
 from gemini_batch.simulator.audit_page import as_page
+from gemini_batch.simulator.bodies import ErrorBody
 from gemini_batch.simulator.clock import SettableClock
+from gemini_batch.simulator.incoming import body_of
 from gemini_batch.simulator.models import load_models
+
+T = TypeVar("T")
+
+_MOST_CLOCK_BYTES = 4096
 
 
 class Pages:
@@ -47,16 +53,23 @@ class Pages:
 
     async def set_clock(self, request: web.Request) -> web.StreamResponse:
         """Move the server's time forward, by seconds or to a time."""
+        body = await body_of(request, _MOST_CLOCK_BYTES)
+        if isinstance(body, ErrorBody):
+            return web.json_response({"error": body.message}, status=400)
         try:
-            wanted = json.loads(await request.content.read())
-            if "advance_s" in wanted:
-                self._clock.advance(float(wanted["advance_s"]))
-            else:
-                self._clock.set(datetime.fromisoformat(wanted["now"]))
-        except (ValueError, TypeError, KeyError) as problem:
+            self._move_clock(json.loads(body))
+        except (ValueError, RecursionError) as problem:
             words = f'send {{"advance_s": 3600}} or {{"now": "2026-11-23T00:00:00-08:00"}}: {problem}'
             return web.json_response({"error": words}, status=400)
         return web.json_response({"now": self._clock.utc().isoformat()})
+
+    def _move_clock(self, wanted: Any) -> None:
+        if isinstance(wanted, dict) and "advance_s" in wanted:
+            self._clock.advance(_read(float, wanted["advance_s"], "advance_s", "seconds, 0 or more"))
+        elif isinstance(wanted, dict) and "now" in wanted:
+            self._clock.set(_read(datetime.fromisoformat, wanted["now"], "now", "a time with its zone"))
+        else:
+            raise ValueError("got neither")
 
     async def end_redirect(self, request: web.Request) -> web.StreamResponse:
         """Count a client that followed the fault `redirect`."""
@@ -68,3 +81,10 @@ class Pages:
         words = f"The requested URL <code>{request.path}</code> was not found on this server."
         missing = bodies.page(404, "Not Found", words)
         return web.Response(status=404, body=missing.body, headers={"Content-Type": missing.content_type})
+
+
+def _read(read: Callable[[Any], T], value: Any, name: str, allowed: str) -> T:
+    try:
+        return read(value)
+    except (ValueError, TypeError, OverflowError):
+        raise ValueError(f"{name}: got {str(value)[:50]!r}; allowed: {allowed}") from None

@@ -232,12 +232,42 @@ async def test_clock_over_http() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{}, {"advance_s": -1}, {"advance_s": "x"}, {"now": "2020-01-01T00:00:00Z"}, {"now": "2030-01-01"}, []]
+    ("wrong", "words"),
+    [
+        ("{}", "got neither"),
+        ("[]", "got neither"),
+        ('{"advance_s": -1}', "can't go back: got -1 seconds; allowed: 0 or more"),
+        ('{"advance_s": NaN}', "can't go back: got nan seconds; allowed: 0 or more"),
+        ('{"advance_s": Infinity}', "ends at 9999-01-01T00:00:00+00:00: inf seconds lead past it"),
+        ('{"advance_s": 1e300}', "ends at 9999-01-01T00:00:00+00:00: 1e+300 seconds lead past it"),
+        (f'{{"advance_s": 1{"0" * 400}}}', "; allowed: seconds, 0 or more"),
+        ('{"advance_s": "x"}', "advance_s: got 'x'; allowed: seconds, 0 or more"),
+        ('{"advance_s": null}', "advance_s: got 'None'; allowed: seconds, 0 or more"),
+        ('{"now": "2020-01-01T00:00:00Z"}', "can't go back: got 2020-01-01T00:00:00+00:00"),
+        ('{"now": "2030-01-01"}', "a time needs its zone"),
+        ('{"now": "9999-12-31T23:59:59-12:00"}', "ends at 9999-01-01T00:00:00+00:00: got 9999-12-31T23:59:59-12:00"),
+        ('{"now": 5}', "now: got '5'; allowed: a time with its zone"),
+        ("[" * 4000, 'send {"advance_s": 3600} or {"now": '),
+        (" " * 5000, "Request payload size exceeds the limit: 4096 bytes."),
+    ],
+    ids=lambda given: given[:30],
 )
-async def test_clock_refuses(wrong: object) -> None:
-    """A time that is none, or in the past, is refused."""
-    async with (
-        calling() as caller,
-        caller.session.post(f"{caller.simulator.base_url}/clock", json=wrong) as response,
-    ):
-        assert response.status == 400
+async def test_clock_refuses(wrong: str, words: str) -> None:
+    """A time that is none, in the past, or past what a clock can show is refused in a sentence, and changes nothing."""
+    time = SetTime()
+    async with calling(tier="free", clock=time()) as caller:
+        async with caller.session.post(f"{caller.simulator.base_url}/clock", data=wrong) as response:
+            assert (response.status, words in (await response.json())["error"]) == (400, True)
+        assert caller.simulator.clock.utc() == time.began
+        assert (await caller.ask("x")).status == 200
+
+
+async def test_the_last_moment() -> None:
+    """At the last time that the clock can be set to, requests are still answered and counted by minute and day."""
+    async with calling(tier="free", requests_per_day=1, day_zone="Pacific/Kiritimati", clock=SetTime()()) as caller:
+        url = f"{caller.simulator.base_url}/clock"
+        async with caller.session.post(url, json={"now": "9999-01-01T00:00:00Z"}) as response:
+            assert await response.json() == {"now": "9999-01-01T00:00:00+00:00"}
+        statuses = [(await caller.ask("x")).status for _ in range(2)]
+        assert (await _audit(caller))[0] == "application/json"
+    assert statuses == [200, 429]
