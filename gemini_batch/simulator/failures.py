@@ -6,6 +6,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gemini_batch.simulator import bodies
+from gemini_batch.simulator.bodies import ErrorBody
 
 # A bug of the simulator, for those who set up logging; silent for all others.
 _log = logging.getLogger("gemini_batch.simulator")
@@ -30,4 +31,9 @@ async def tell_the_client(request: web.Request, handler: Handler) -> web.StreamR
         told = bodies.error(500, f"simulator: failed, which is a bug of its own: {type(problem).__name__}: {problem}")
     if request.writer.output_size:
         raise ConnectionResetError("a part of another answer is sent already")
+    return refusal(told)
+
+
+def refusal(told: ErrorBody) -> web.Response:
+    """Return an error as it is sent."""
     return web.Response(status=told.http_status, body=told.body, headers={"Content-Type": told.content_type})

@@ -1,13 +1,33 @@
 """What a request carries beside its path: its key and its body."""
 
+import asyncio
 import zlib
 
 from aiohttp import web
 
 from gemini_batch.simulator import bodies
 from gemini_batch.simulator.bodies import ErrorBody
+from gemini_batch.simulator.checks import Ask, check
+from gemini_batch.simulator.config import GOOD_KEY, SimulatorConfig
+from gemini_batch.simulator.models import Model
 
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32  # zlib's word for: whichever of them the first bytes are
+_INLINE_CHECK_BYTES = 128 * 1024  # larger bodies are checked in a thread
+
+
+def key_of(request: web.Request) -> str:
+    """Return the key that a request brings, or nothing."""
+    return request.headers.get("x-goog-api-key") or request.query.get("key", "")
+
+
+def key_problem(request: web.Request, config: SimulatorConfig) -> ErrorBody | None:
+    """Return what the API says of a request's key, or None if it is good."""
+    key = key_of(request)
+    if not key:
+        return bodies.unauthenticated() if "Authorization" in request.headers else bodies.key_missing()
+    if not GOOD_KEY.fullmatch(key) or config.key not in (None, key):
+        return bodies.key_invalid()
+    return None
 
 
 async def body_of(request: web.Request, most_bytes: int) -> bytes | ErrorBody:
@@ -41,6 +61,13 @@ async def body_of(request: web.Request, most_bytes: int) -> bytes | ErrorBody:
     if inflater is not None and (not inflater.eof or inflater.unused_data):
         return _not(coding)
     return b"".join(pieces)
+
+
+async def ask_of(body: bytes, model: Model) -> Ask | ErrorBody:
+    """Return what `check` says of a body; a large one holds up nobody else meanwhile."""
+    if len(body) <= _INLINE_CHECK_BYTES:
+        return check(body, model)
+    return await asyncio.to_thread(check, body, model)
 
 
 def _not(coding: str) -> ErrorBody:

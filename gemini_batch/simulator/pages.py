@@ -1,4 +1,4 @@
-"""What the server answers beside `generateContent`: the models, the audit, its clock, and the end of a redirect."""
+"""What the server answers that is no part of the API: the audit, its clock, the end of a redirect, and every other path."""
 
 import json
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from gemini_batch.simulator.audit import Audit
 from gemini_batch.simulator.audit_page import as_page
 from gemini_batch.simulator.bodies import ErrorBody
 from gemini_batch.simulator.clock import SettableClock
+from gemini_batch.simulator.failures import refusal
 from gemini_batch.simulator.incoming import body_of
-from gemini_batch.simulator.models import load_models
 
 T = TypeVar("T")
 
@@ -30,19 +30,10 @@ class Pages:
 
     def add_to(self, app: web.Application) -> None:
         """Add the routes, the last of them for every other path."""
-        app.router.add_get("/{version:v1beta|v1}/models", self.list_models)
         app.router.add_get("/audit", self.show_audit)
         app.router.add_post("/clock", self.set_clock)
         app.router.add_route("*", "/redirected", self.end_redirect)
         app.router.add_route("*", "/{path:.*}", self.miss)
-
-    async def list_models(self, request: web.Request) -> web.StreamResponse:
-        """Answer with the models, in the API's form."""
-        listed = [
-            {"name": f"models/{name}", "displayName": name, "supportedGenerationMethods": ["generateContent"]}
-            for name in load_models()
-        ]
-        return web.json_response({"models": listed})
 
     async def show_audit(self, request: web.Request) -> web.StreamResponse:
         """Answer with what arrived: a page for a browser, JSON for everybody else."""
@@ -79,8 +70,7 @@ class Pages:
     async def miss(self, request: web.Request) -> web.StreamResponse:
         """Answer as Google's front end does to a path that it does not know."""
         words = f"The requested URL <code>{request.path}</code> was not found on this server."
-        missing = bodies.page(404, "Not Found", words)
-        return web.Response(status=404, body=missing.body, headers={"Content-Type": missing.content_type})
+        return refusal(bodies.page(404, "Not Found", words))
 
 
 def _read(read: Callable[[Any], T], value: Any, name: str, allowed: str) -> T:

@@ -12,19 +12,18 @@ from gemini_batch.errors import ConfigError
 from gemini_batch.simulator import bodies, quota
 from gemini_batch.simulator.audit import Audit, Entry, fingerprint, shown_prompt
 from gemini_batch.simulator.bodies import ErrorBody
-from gemini_batch.simulator.checks import Ask, check
+from gemini_batch.simulator.catalogue import Catalogue
+from gemini_batch.simulator.checks import Ask
 from gemini_batch.simulator.clock import SettableClock
-from gemini_batch.simulator.config import GOOD_KEY, SimulatorConfig
+from gemini_batch.simulator.config import SimulatorConfig
 from gemini_batch.simulator.failures import SILENT, tell_the_client
 from gemini_batch.simulator.faults import NO_FAULT
-from gemini_batch.simulator.incoming import body_of
+from gemini_batch.simulator.incoming import ask_of, body_of, key_of, key_problem
 from gemini_batch.simulator.models import Model, load_models
 from gemini_batch.simulator.pages import Pages
 from gemini_batch.simulator.quota import Moment, Quota
 from gemini_batch.simulator.reply import Replies
 from gemini_batch.simulator.schedule import read_schedule
-
-_INLINE_CHECK_BYTES = 128 * 1024  # larger bodies are checked in a thread
 
 
 class Simulator:
@@ -95,6 +94,7 @@ class Simulator:
         """
         app = web.Application(middlewares=[tell_the_client])
         app.router.add_post("/{version:v1beta|v1}/models/{model}:generateContent", self._generate)
+        Catalogue(self.config).add_to(app)
         Pages(self.audit, self.clock, self.report).add_to(app)
         # Handlers end when their client goes away, and hanging ones when the server stops.
         self._runner = web.AppRunner(
@@ -141,7 +141,7 @@ class Simulator:
         """Answer one `generateContent`, and write down how that went."""
         if self._replies is None:
             raise web.HTTPServiceUnavailable
-        key = request.headers.get("x-goog-api-key") or request.query.get("key", "")
+        key = key_of(request)
         entry = self.audit.arrive(key, request.match_info["model"], self.clock.utc(), self._offset_s())
         try:
             return await self._answer(request, key, entry, self._replies)
@@ -155,7 +155,7 @@ class Simulator:
         """Look at the key, the model, the request, the quota and the faults, in this order."""
         body = await body_of(request, self.config.max_request_bytes)
         entry.bytes_in = len(body) if isinstance(body, bytes) else 0
-        refusal = self._key_problem(key, request)
+        refusal = key_problem(request, self.config)
         if refusal is not None:
             return await replies.refuse(request, entry, refusal)
         model = self._models.get(entry.model)
@@ -163,7 +163,7 @@ class Simulator:
             return await replies.refuse(
                 request, entry, bodies.model_not_found(entry.model, request.match_info["version"])
             )
-        found = body if isinstance(body, ErrorBody) else await _check(body, model)
+        found = body if isinstance(body, ErrorBody) else await ask_of(body, model)
         if isinstance(found, Ask):
             entry.prompt, entry.prompt_tokens = shown_prompt(found.prompt), found.prompt_tokens
         too_many = self._charge(key, model, found)
@@ -176,13 +176,6 @@ class Simulator:
         except ConfigError as problem:
             return await replies.refuse(request, entry, bodies.error(400, f"simulator: {problem}"))
         return await replies.answer(request, entry, found, chosen)
-
-    def _key_problem(self, key: str, request: web.Request) -> ErrorBody | None:
-        if not key:
-            return bodies.unauthenticated() if "Authorization" in request.headers else bodies.key_missing()
-        if not GOOD_KEY.fullmatch(key) or self.config.key not in (None, key):
-            return bodies.key_invalid()
-        return None
 
     def _charge(self, key: str, model: Model, found: Ask | ErrorBody) -> ErrorBody | None:
         """Count a request, also one that is wrong, and return the 429 if it is one too many."""
@@ -204,9 +197,3 @@ class Simulator:
 
     def _offset_s(self) -> float:
         return self.clock.steady_s() - self._started_s
-
-
-async def _check(body: bytes, model: Model) -> Ask | ErrorBody:
-    if len(body) <= _INLINE_CHECK_BYTES:
-        return check(body, model)
-    return await asyncio.to_thread(check, body, model)

@@ -1,6 +1,7 @@
 """Google's own SDK works against the simulator: what it sends is accepted, what it gets it understands."""
 
 import asyncio
+import inspect
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from gemini_batch.simulator.models import load_models
 from tests.simulator.client import PRO, calling, image
 
 genai = pytest.importorskip("google.genai")
@@ -27,28 +29,53 @@ pytestmark = [
 ]
 
 Generate = Callable[..., Awaitable[Any]]
+# What to call of the SDK, given its surface: sync or async.
+Ask = Callable[[Any], Any]
+
+
+@asynccontextmanager
+async def _client(version: str, *, sent_key: str = "any", **config: Any) -> AsyncIterator[Any]:
+    """Yield the SDK's client of a simulator."""
+    async with calling(**config) as caller:
+        options = types.HttpOptions(
+            base_url=caller.simulator.base_url, api_version=version, retry_options=types.HttpRetryOptions(attempts=1)
+        )
+        client = genai.Client(api_key=sent_key, http_options=options)
+        try:
+            yield client
+        finally:
+            await client.aio.aclose()
+            client.close()
 
 
 @asynccontextmanager
 async def _sdk(style: str, version: str, **config: Any) -> AsyncIterator[Generate]:
     """Yield `generate_content` of a client, in one style."""
-    async with calling(**config) as caller:
-        options = types.HttpOptions(
-            base_url=caller.simulator.base_url, api_version=version, retry_options=types.HttpRetryOptions(attempts=1)
-        )
-        client = genai.Client(api_key="any", http_options=options)
+    async with _client(version, **config) as client:
 
         async def generate(contents: Any, **fields: Any) -> Any:
             config = types.GenerateContentConfig(**fields)
-            if style == "async":
-                return await client.aio.models.generate_content(model=PRO, contents=contents, config=config)
-            return await asyncio.to_thread(client.models.generate_content, model=PRO, contents=contents, config=config)
+            return await _call(
+                style,
+                client,
+                lambda sdk: sdk.models.generate_content(model=PRO, contents=contents, config=config),
+            )
 
-        try:
-            yield generate
-        finally:
-            await client.aio.aclose()
-            client.close()
+        yield generate
+
+
+async def _call(style: str, client: Any, ask: Ask) -> Any:
+    """Return what a call of the SDK comes to; a list or a stream is read to its end."""
+
+    def wait() -> Any:
+        got = ask(client)
+        return list(got) if hasattr(got, "__next__") else got
+
+    if style == "sync":
+        return await asyncio.to_thread(wait)
+    got = ask(client.aio)
+    got = await got if inspect.isawaitable(got) else got
+    return [item async for item in got] if hasattr(got, "__aiter__") else got
 
 
 async def test_text_to_image(style: str, version: str) -> None:
@@ -131,3 +158,33 @@ async def test_answers_without_a_picture(style: str, version: str, fault: str) -
         got = await generate([f"x [[fault:{fault}]]"])
     assert not got.parts
     assert got.usage_metadata.total_token_count
+
+
+async def test_models(style: str, version: str) -> None:
+    """The models are listed page by page, each can be asked for, and an unknown one is not found."""
+    async with _client(version) as client:
+        listed = await _call(style, client, lambda sdk: sdk.models.list(config={"page_size": 2}))
+        one = await _call(style, client, lambda sdk: sdk.models.get(model=PRO))
+        with pytest.raises(errors.ClientError) as caught:
+            await _call(style, client, lambda sdk: sdk.models.get(model="gemini-9"))
+    assert [model.name for model in listed] == [f"models/{name}" for name in load_models()]
+    assert one == next(model for model in listed if model.name == f"models/{PRO}")
+    assert (one.display_name, one.supported_actions) == (PRO, ["generateContent"])
+    assert (caught.value.code, caught.value.status) == (404, "NOT_FOUND")
+    assert caught.value.message == f"Model is not found: models/gemini-9 for api version {version}"
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda sdk: sdk.models.list(),
+        lambda sdk: sdk.models.get(model=PRO),
+    ],
+    ids=["list", "get"],
+)
+async def test_wrong_key_everywhere(style: str, version: str, ask: Ask) -> None:
+    """A wrong key is refused by every method alike."""
+    async with _client(version, key="the-one", sent_key="other") as client:
+        with pytest.raises(errors.ClientError) as caught:
+            await _call(style, client, ask)
+    assert (caught.value.code, caught.value.details["error"]["details"][0]["reason"]) == (400, "API_KEY_INVALID")

@@ -9,7 +9,8 @@ import pytest
 
 from gemini_batch.errors import ConfigError
 from gemini_batch.simulator import Simulator, SimulatorConfig
-from tests.simulator.client import FLASH, PRO, Caller, SetTime, calling, text
+from gemini_batch.simulator.models import load_models
+from tests.simulator.client import FLASH, PRO, Caller, Got, SetTime, calling, text
 
 pytestmark = pytest.mark.loopback
 
@@ -209,11 +210,51 @@ async def test_audit_page_of_every_ending() -> None:
     assert "4 requests until" in body
 
 
+async def _get(caller: Caller, path: str, key: str = "any") -> Got:
+    headers = {"x-goog-api-key": key} if key else {}
+    async with caller.session.get(caller.simulator.base_url + path, headers=headers) as response:
+        return Got(response.status, await response.read(), response.headers)
+
+
 async def test_list_of_models() -> None:
-    """The models can be listed, as a client does to check its key."""
-    async with calling() as caller, caller.session.get(f"{caller.simulator.base_url}/v1beta/models") as response:
-        names = [model["name"] for model in (await response.json())["models"]]
-    assert f"models/{PRO}" in names
+    """The models can be listed, as a client does to check its key: a wrong one is refused, and so is none."""
+    async with calling(key="the-one") as caller:
+        good, wrong, none = [await _get(caller, "/v1beta/models", key) for key in ("the-one", "other", "")]
+    assert f"models/{PRO}" in [model["name"] for model in good.json["models"]]
+    assert "nextPageToken" not in good.json
+    assert (wrong.status, wrong.details("ErrorInfo")["reason"]) == (400, "API_KEY_INVALID")
+    assert (none.status, none.json["error"]["status"]) == (403, "PERMISSION_DENIED")
+
+
+async def test_pages_of_models() -> None:
+    """`pageSize` is the most models of a page, and `nextPageToken` leads to the next one until there is none."""
+    names, token = [], ""
+    async with calling() as caller:
+        for _ in range(10):
+            page = (await _get(caller, f"/v1beta/models?pageSize=4&pageToken={token}")).json
+            names.append([model["name"].removeprefix("models/") for model in page["models"]])
+            token = page.get("nextPageToken", "")
+            if not token:
+                break
+        large = (await _get(caller, "/v1beta/models?pageSize=5000")).json
+    known = list(load_models())
+    assert names == [known[:4], known[4:]]
+    assert len(large["models"]) == len(known)
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("pageSize=x", "Invalid value at 'page_size' (TYPE_INT32), \"x\""),
+        ("pageSize=-1", "* ListModelsRequest.page_size: must not be negative\n"),
+        ("pageToken=x", "* ListModelsRequest.page_token: is none of this method's\n"),
+    ],
+)
+async def test_page_that_is_none(query: str, words: str) -> None:
+    """A page's size or token that is none is a 400."""
+    async with calling() as caller:
+        got = await _get(caller, f"/v1beta/models?{query}")
+    assert (got.status, got.message) == (400, words)
 
 
 async def test_clock_over_http() -> None:

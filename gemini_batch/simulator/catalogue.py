@@ -1,0 +1,67 @@
+"""What is answered of the API beside `generateContent`: its models."""
+
+import base64
+
+from aiohttp import web
+
+from gemini_batch.simulator import bodies, schema
+from gemini_batch.simulator.answers import Json
+from gemini_batch.simulator.config import SimulatorConfig
+from gemini_batch.simulator.failures import refusal
+from gemini_batch.simulator.incoming import key_problem
+from gemini_batch.simulator.models import load_models
+
+# https://ai.google.dev/api/models#method:-models.list, 2026-11-29: 50 models a page unless asked otherwise, at most 1000.
+_PAGE, _MOST_A_PAGE = 50, 1000
+
+
+class Catalogue:
+    """The handlers of these paths."""
+
+    def __init__(self, config: SimulatorConfig) -> None:
+        self._config = config
+
+    def add_to(self, app: web.Application) -> None:
+        """Add the routes."""
+        app.router.add_get("/{version:v1beta|v1}/models", self.list_models)
+        app.router.add_get("/{version:v1beta|v1}/models/{model:[^/:]+}", self.get_model)
+
+    async def list_models(self, request: web.Request) -> web.StreamResponse:
+        """Answer with the models, a page at a time."""
+        problem = key_problem(request, self._config)
+        if problem is not None:
+            return refusal(problem)
+        violations: schema.Violations = []
+        size = schema.read(schema.INT32, request.query.get("pageSize") or "0", "page_size", violations)
+        if violations:
+            return refusal(bodies.bad_fields(violations))
+        if size < 0:
+            return refusal(bodies.bad_argument("ListModelsRequest.page_size: must not be negative"))  # derived
+        names = list(load_models())
+        starts = {_token(name): place for place, name in enumerate(names)} | {"": 0}
+        start = starts.get(request.query.get("pageToken", ""))
+        if start is None:
+            return refusal(bodies.bad_argument("ListModelsRequest.page_token: is none of this method's"))  # derived
+        end = start + min(size or _PAGE, _MOST_A_PAGE)
+        more = {"nextPageToken": _token(names[end])} if end < len(names) else {}
+        return web.json_response({"models": [_described(name) for name in names[start:end]], **more})
+
+    async def get_model(self, request: web.Request) -> web.StreamResponse:
+        """Answer with one model."""
+        model, version = request.match_info["model"], request.match_info["version"]
+        problem = key_problem(request, self._config)
+        if problem is None and model not in load_models():
+            problem = bodies.error(404, f"Model is not found: models/{model} for api version {version}")
+        return web.json_response(_described(model)) if problem is None else refusal(problem)
+
+
+def _described(name: str) -> Json:
+    return {
+        "name": f"models/{name}",
+        "displayName": name,
+        "supportedGenerationMethods": ["generateContent"],
+    }
+
+
+def _token(name: str) -> str:
+    return base64.urlsafe_b64encode(name.encode()).decode().rstrip("=")
