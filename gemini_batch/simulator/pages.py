@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import datetime
+from html import escape
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -69,7 +70,7 @@ class Pages:
 
     async def miss(self, request: web.Request) -> web.StreamResponse:
         """Answer as Google's front end does to a path that it does not know."""
-        words = f"The requested URL <code>{request.path}</code> was not found on this server."
+        words = f"The requested URL <code>{escape(request.path)}</code> was not found on this server."
         return refusal(bodies.page(404, "Not Found", words))
 
 

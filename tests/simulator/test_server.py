@@ -257,6 +257,13 @@ async def test_page_that_is_none(query: str, words: str) -> None:
     assert (got.status, got.message) == (400, words)
 
 
+async def test_path_is_shown_as_text() -> None:
+    """On the page of an unknown path, the path is text, whatever is in it."""
+    async with calling() as caller:
+        got = await _get(caller, "/%3Cscript%3Ealert(1)%3C/script%3E")
+    assert (b"<script>" in got.body, b"&lt;script&gt;alert(1)" in got.body) == (False, True)
+
+
 async def test_clock_over_http() -> None:
     """Another process can move the server's time forward: by seconds, or to a time."""
     time = SetTime(datetime(2026, 11, 22, 20, 0, 0, tzinfo=UTC))
