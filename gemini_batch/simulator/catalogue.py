@@ -1,14 +1,16 @@
-"""What is answered of the API beside `generateContent`: its models."""
+"""What is answered of the API beside `generateContent`: its models, and how many tokens a request has."""
 
 import base64
 
 from aiohttp import web
 
-from gemini_batch.simulator import bodies, schema
+from gemini_batch.simulator import answers, bodies, schema
 from gemini_batch.simulator.answers import Json
+from gemini_batch.simulator.bodies import ErrorBody
+from gemini_batch.simulator.checks import Ask
 from gemini_batch.simulator.config import SimulatorConfig
 from gemini_batch.simulator.failures import refusal
-from gemini_batch.simulator.incoming import key_problem
+from gemini_batch.simulator.incoming import ask_of, body_of, key_problem
 from gemini_batch.simulator.models import load_models
 
 # https://ai.google.dev/api/models#method:-models.list, 2026-11-29: 50 models a page unless asked otherwise, at most 1000.
@@ -25,6 +27,7 @@ class Catalogue:
         """Add the routes."""
         app.router.add_get("/{version:v1beta|v1}/models", self.list_models)
         app.router.add_get("/{version:v1beta|v1}/models/{model:[^/:]+}", self.get_model)
+        app.router.add_post("/{version:v1beta|v1}/models/{model}:countTokens", self.count_tokens)
 
     async def list_models(self, request: web.Request) -> web.StreamResponse:
         """Answer with the models, a page at a time."""
@@ -54,12 +57,30 @@ class Catalogue:
             problem = bodies.error(404, f"Model is not found: models/{model} for api version {version}")
         return web.json_response(_described(model)) if problem is None else refusal(problem)
 
+    async def count_tokens(self, request: web.Request) -> web.StreamResponse:
+        """Answer with the tokens of a request, as its answer's usage would count them."""
+        counted = await self._count(request)
+        return refusal(counted) if isinstance(counted, ErrorBody) else web.json_response(counted)
+
+    async def _count(self, request: web.Request) -> Json | ErrorBody:
+        body = await body_of(request, self._config.max_request_bytes)
+        problem = key_problem(request, self._config)
+        if problem is not None:
+            return problem
+        name = request.match_info["model"]
+        if name not in load_models():
+            return bodies.model_not_found(name, request.match_info["version"], "countTokens")
+        found = body if isinstance(body, ErrorBody) else await ask_of(body, load_models()[name], counting=True)
+        if isinstance(found, Ask):
+            return {"totalTokens": found.prompt_tokens, "promptTokensDetails": answers.prompt_details(found)}
+        return found
+
 
 def _described(name: str) -> Json:
     return {
         "name": f"models/{name}",
         "displayName": name,
-        "supportedGenerationMethods": ["generateContent"],
+        "supportedGenerationMethods": ["generateContent", "countTokens"],
     }
 
 

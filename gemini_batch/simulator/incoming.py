@@ -63,11 +63,11 @@ async def body_of(request: web.Request, most_bytes: int) -> bytes | ErrorBody:
     return b"".join(pieces)
 
 
-async def ask_of(body: bytes, model: Model) -> Ask | ErrorBody:
+async def ask_of(body: bytes, model: Model, *, counting: bool = False) -> Ask | ErrorBody:
     """Return what `check` says of a body; a large one holds up nobody else meanwhile."""
     if len(body) <= _INLINE_CHECK_BYTES:
-        return check(body, model)
-    return await asyncio.to_thread(check, body, model)
+        return check(body, model, counting=counting)
+    return await asyncio.to_thread(check, body, model, counting=counting)
 
 
 def _not(coding: str) -> ErrorBody:

@@ -169,9 +169,18 @@ async def test_models(style: str, version: str) -> None:
             await _call(style, client, lambda sdk: sdk.models.get(model="gemini-9"))
     assert [model.name for model in listed] == [f"models/{name}" for name in load_models()]
     assert one == next(model for model in listed if model.name == f"models/{PRO}")
-    assert (one.display_name, one.supported_actions) == (PRO, ["generateContent"])
+    assert (one.display_name, one.supported_actions) == (PRO, ["generateContent", "countTokens"])
     assert (caught.value.code, caught.value.status) == (404, "NOT_FOUND")
     assert caught.value.message == f"Model is not found: models/gemini-9 for api version {version}"
+
+
+async def test_count_tokens(style: str, version: str) -> None:
+    """Tokens are counted as the usage of an answer counts them, without using up the quota."""
+    contents = [types.Part.from_bytes(data=image(), mime_type="image/png"), "Add a rainbow"]
+    async with _client(version, tier="free", requests_per_min=1) as client:
+        counted = await _call(style, client, lambda sdk: sdk.models.count_tokens(model=PRO, contents=contents))
+        got = await _call(style, client, lambda sdk: sdk.models.generate_content(model=PRO, contents=contents))
+    assert counted.total_tokens == got.usage_metadata.prompt_token_count == 564
 
 
 @pytest.mark.parametrize(
@@ -179,8 +188,9 @@ async def test_models(style: str, version: str) -> None:
     [
         lambda sdk: sdk.models.list(),
         lambda sdk: sdk.models.get(model=PRO),
+        lambda sdk: sdk.models.count_tokens(model=PRO, contents="x"),
     ],
-    ids=["list", "get"],
+    ids=["list", "get", "count"],
 )
 async def test_wrong_key_everywhere(style: str, version: str, ask: Ask) -> None:
     """A wrong key is refused by every method alike."""

@@ -264,6 +264,30 @@ async def test_path_is_shown_as_text() -> None:
     assert (b"<script>" in got.body, b"&lt;script&gt;alert(1)" in got.body) == (False, True)
 
 
+@pytest.mark.parametrize(
+    ("body", "model", "status", "said"),
+    [
+        (text("four"), PRO, 200, {"totalTokens": 1, "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 1}]}),
+        ({"generateContentRequest": text("four")}, PRO, 200, None),
+        ({"generateContentRequest": text("x", foo=1)}, PRO, 400, None),
+        ({}, PRO, 400, None),
+        (text("x", seed=1), PRO, 400, None),
+        (text("x"), "gemini-9", 404, None),
+        (text("x" * 3000), PRO, 400, None),
+    ],
+)
+async def test_count_of_tokens(body: object, model: str, status: int, said: object) -> None:
+    """`countTokens` counts contents or a whole request, is as strict as the rest, and is no request of the quota."""
+    async with calling(tier="free", requests_per_min=0, max_request_bytes=2000) as caller:
+        url = f"{caller.simulator.base_url}/v1beta/models/{model}:countTokens"
+        async with caller.session.post(url, json=body, headers={"x-goog-api-key": "any"}) as response:
+            got = await response.json()
+        async with caller.session.post(url, json=body) as keyless:
+            assert keyless.status == 403
+    assert response.status == status
+    assert said in (None, got)
+
+
 async def test_clock_over_http() -> None:
     """Another process can move the server's time forward: by seconds, or to a time."""
     time = SetTime(datetime(2026, 11, 22, 20, 0, 0, tzinfo=UTC))
