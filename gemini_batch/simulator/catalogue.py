@@ -1,6 +1,7 @@
-"""What is answered of the API beside `generateContent`: its models, and how many tokens a request has."""
+"""What is answered of the API beside `generateContent`: its models, and how many tokens a request has. And what is not."""
 
 import base64
+import re
 
 from aiohttp import web
 
@@ -13,8 +14,54 @@ from gemini_batch.simulator.failures import refusal
 from gemini_batch.simulator.incoming import ask_of, body_of, key_problem
 from gemini_batch.simulator.models import load_models
 
+SIMULATED = ("generateContent", "countTokens", "models.get", "models.list")
 # https://ai.google.dev/api/models#method:-models.list, 2026-11-29: 50 models a page unless asked otherwise, at most 1000.
 _PAGE, _MOST_A_PAGE = 50, 1000
+
+# The API's methods and collections: Google's discovery document (v1beta, 2026-08), and paths of google-genai 3.6.1.
+_METHODS = (
+    "asyncBatchEmbedContent",
+    "batchEmbedContents",
+    "batchGenerateContent",
+    "computeTokens",
+    "embedContent",
+    "generateAnswer",
+    "predict",
+    "predictLongRunning",
+    "streamGenerateContent",
+)
+_COLLECTIONS = (
+    "agents",
+    "auth_tokens",
+    "batches",
+    "cachedContents",
+    "corpora",
+    "credentials",
+    "decisions",
+    "dynamic",
+    "environments",
+    "fileSearchStores",
+    "files",
+    "generatedFiles",
+    "interactions",
+    "operations",
+    "ragStores",
+    "triggers",
+    "tunedModels",
+    "voices",
+    "webhooks",
+)
+_UNSIMULATED = re.compile(
+    r"/(?:(?:upload|download)/)?v1(?:beta|alpha)?/"
+    rf"(?:[^/:]+/[^/:]+:(?P<method>{'|'.join(_METHODS)})|(?P<collection>{'|'.join(_COLLECTIONS)})(?![^/:]).*)"
+)
+_LIVE = re.compile(r"/ws/google\.ai\.generativelanguage\..*\.(?P<method>\w+)")
+
+
+def unsimulated(path: str) -> str | None:
+    """Return the name of what a path asks for if it is a part of the API that is not simulated, else None."""
+    found = _UNSIMULATED.fullmatch(path) or _LIVE.fullmatch(path)
+    return next(filter(None, found.groups())) if found else None
 
 
 class Catalogue:

@@ -12,9 +12,11 @@ from gemini_batch.simulator import bodies
 from gemini_batch.simulator.audit import Audit
 from gemini_batch.simulator.audit_page import as_page
 from gemini_batch.simulator.bodies import ErrorBody
+from gemini_batch.simulator.catalogue import SIMULATED, unsimulated
 from gemini_batch.simulator.clock import SettableClock
+from gemini_batch.simulator.config import SimulatorConfig
 from gemini_batch.simulator.failures import refusal
-from gemini_batch.simulator.incoming import body_of
+from gemini_batch.simulator.incoming import body_of, key_problem
 
 T = TypeVar("T")
 
@@ -24,7 +26,10 @@ _MOST_CLOCK_BYTES = 4096
 class Pages:
     """The handlers of these pages; `report` makes what `GET /audit` answers with."""
 
-    def __init__(self, audit: Audit, clock: SettableClock, report: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self, config: SimulatorConfig, audit: Audit, clock: SettableClock, report: Callable[[], dict[str, Any]]
+    ) -> None:
+        self._config = config
         self._audit = audit
         self._clock = clock
         self._report = report
@@ -69,7 +74,10 @@ class Pages:
         return web.json_response({"error": "a client must not follow a redirect: it may carry the key with it"})
 
     async def miss(self, request: web.Request) -> web.StreamResponse:
-        """Answer as Google's front end does to a path that it does not know."""
+        """Answer to a part of the API that is not simulated with a 501, to any other path as Google's front end does."""
+        name = unsimulated(request.path)
+        if name is not None:
+            return refusal(key_problem(request, self._config) or bodies.unimplemented(name, SIMULATED))
         words = f"The requested URL <code>{escape(request.path)}</code> was not found on this server."
         return refusal(bodies.page(404, "Not Found", words))
 

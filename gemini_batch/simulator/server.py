@@ -95,7 +95,7 @@ class Simulator:
         app = web.Application(middlewares=[tell_the_client])
         app.router.add_post("/{version:v1beta|v1}/models/{model}:generateContent", self._generate)
         Catalogue(self.config).add_to(app)
-        Pages(self.audit, self.clock, self.report).add_to(app)
+        Pages(self.config, self.audit, self.clock, self.report).add_to(app)
         # Handlers end when their client goes away, and hanging ones when the server stops.
         self._runner = web.AppRunner(
             app,

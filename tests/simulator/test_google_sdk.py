@@ -183,14 +183,48 @@ async def test_count_tokens(style: str, version: str) -> None:
     assert counted.total_tokens == got.usage_metadata.prompt_token_count == 564
 
 
+UNSIMULATED: dict[str, tuple[Ask, str]] = {
+    "stream": (
+        lambda sdk: sdk.models.generate_content_stream(model=PRO, contents="x"),
+        "streamGenerateContent",
+    ),
+    "chat": (lambda sdk: sdk.chats.create(model=PRO).send_message_stream("x"), "streamGenerateContent"),
+    "embed": (lambda sdk: sdk.models.embed_content(model=PRO, contents="x"), "batchEmbedContents"),
+    "batch": (lambda sdk: sdk.batches.create(model=PRO, src=[{"contents": "x"}]), "batchGenerateContent"),
+    "batches": (lambda sdk: sdk.batches.list(), "batches"),
+    "a batch": (lambda sdk: sdk.batches.get(name="batches/x"), "batches"),
+    "batch cancel": (lambda sdk: sdk.batches.cancel(name="batches/x"), "batches"),
+    "upload": (lambda sdk: sdk.files.upload(file=io.BytesIO(image()), config={"mime_type": "image/png"}), "files"),
+    "files": (lambda sdk: sdk.files.list(), "files"),
+    "a file": (lambda sdk: sdk.files.delete(name="files/x"), "files"),
+    "download": (lambda sdk: sdk.files.download(file="files/x"), "files"),
+    "cache": (lambda sdk: sdk.caches.create(model=PRO, config={"contents": "x"}), "cachedContents"),
+    "a cache": (lambda sdk: sdk.caches.get(name="cachedContents/x"), "cachedContents"),
+    "tuned": (lambda sdk: sdk.models.list(config={"query_base": False}), "tunedModels"),
+}
+
+
+@pytest.mark.parametrize(("ask", "name"), UNSIMULATED.values(), ids=UNSIMULATED)
+async def test_what_is_not_simulated(style: str, version: str, ask: Ask, name: str) -> None:
+    """What the API has and the simulator has not is an error of the SDK's own that says so."""
+    async with _client(version) as client:
+        with pytest.raises(errors.ServerError) as caught:
+            await _call(style, client, ask)
+    assert (caught.value.code, caught.value.status) == (501, "UNIMPLEMENTED")
+    assert caught.value.message == (
+        f"simulator: {name} is not simulated; simulated are generateContent, countTokens, models.get and models.list"
+    )
+
+
 @pytest.mark.parametrize(
     "ask",
     [
         lambda sdk: sdk.models.list(),
         lambda sdk: sdk.models.get(model=PRO),
         lambda sdk: sdk.models.count_tokens(model=PRO, contents="x"),
+        lambda sdk: sdk.files.list(),
     ],
-    ids=["list", "get", "count"],
+    ids=["list", "get", "count", "files"],
 )
 async def test_wrong_key_everywhere(style: str, version: str, ask: Ask) -> None:
     """A wrong key is refused by every method alike."""

@@ -257,6 +257,41 @@ async def test_page_that_is_none(query: str, words: str) -> None:
     assert (got.status, got.message) == (400, words)
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (f"/v1beta/models/{PRO}:streamGenerateContent?alt=sse", "streamGenerateContent"),
+        ("/v1alpha/auth_tokens", "auth_tokens"),
+        ("/v1beta/cachedContents/x", "cachedContents"),
+        ("/v1beta/files/x:download?alt=media", "files"),
+        ("/upload/v1beta/files", "files"),
+        ("/upload/v1beta/fileSearchStores/x:uploadToFileSearchStore", "fileSearchStores"),
+        ("/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent", "BidiGenerateContent"),
+    ],
+)
+async def test_what_is_not_simulated(path: str, name: str) -> None:
+    """A part of the API that is not simulated is a 501 in Google's form, whatever the HTTP method; the key is looked at first."""
+    async with calling(key="the-one") as caller:
+        got, keyless = await _get(caller, path, "the-one"), await _get(caller, path, "")
+        async with caller.session.post(
+            f"{caller.simulator.base_url}{path}", headers={"x-goog-api-key": "the-one"}
+        ) as post:
+            assert post.status == 501
+    assert (got.status, got.json["error"]["status"], keyless.status) == (501, "UNIMPLEMENTED", 403)
+    assert got.message.startswith(f"simulator: {name} is not simulated; simulated are generateContent, ")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1beta/filesystem", "/v1beta/models/x:foo", "/v1gamma/files", "/v1beta/models/x/y", "/favicon.ico", "/files"],
+)
+async def test_what_does_not_exist(path: str) -> None:
+    """A path that the API does not have is Google's page."""
+    async with calling() as caller:
+        got = await _get(caller, path)
+    assert (got.status, got.headers["Content-Type"]) == (404, "text/html; charset=UTF-8")
+
+
 async def test_path_is_shown_as_text() -> None:
     """On the page of an unknown path, the path is text, whatever is in it."""
     async with calling() as caller:
