@@ -1,5 +1,6 @@
 """What becomes of a request that nothing was written for: an answer to its client, and no traceback on a person's terminal."""
 
+import asyncio
 import logging
 
 from aiohttp import web
@@ -37,3 +38,34 @@ async def tell_the_client(request: web.Request, handler: Handler) -> web.StreamR
 def refusal(told: ErrorBody) -> web.Response:
     """Return an error as it is sent."""
     return web.Response(status=told.http_status, body=told.body, headers={"Content-Type": told.content_type})
+
+
+class Connection(asyncio.Protocol):
+    """A connection of aiohttp's server, closed with a 400 where aiohttp's parser raises what asyncio would print.
+
+    Such a request is `GET http://[:: HTTP/1.1` (aiohttp 3.13).
+    """
+
+    def __init__(self, server: asyncio.Protocol) -> None:
+        self._server = server
+        self._transport: asyncio.BaseTransport | None = None
+        self.connection_lost = server.connection_lost  # type: ignore[method-assign]
+        self.eof_received = server.eof_received  # type: ignore[method-assign]
+        self.pause_writing = server.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = server.resume_writing  # type: ignore[method-assign]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = transport
+        self._server.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on what arrived."""
+        try:
+            self._server.data_received(data)
+        except ValueError as problem:
+            told = bodies.error(400, f"The request can't be read: {problem}")
+            head = f"HTTP/1.1 400 Bad Request\r\nContent-Type: {told.content_type}\r\nConnection: close\r\n"
+            if isinstance(self._transport, asyncio.WriteTransport):
+                self._transport.write(f"{head}Content-Length: {len(told.body)}\r\n\r\n".encode() + told.body)
+                self._transport.close()

@@ -16,7 +16,7 @@ from gemini_batch.simulator.catalogue import Catalogue
 from gemini_batch.simulator.checks import Ask
 from gemini_batch.simulator.clock import SettableClock
 from gemini_batch.simulator.config import SimulatorConfig
-from gemini_batch.simulator.failures import SILENT, tell_the_client
+from gemini_batch.simulator.failures import SILENT, Connection, tell_the_client
 from gemini_batch.simulator.faults import NO_FAULT
 from gemini_batch.simulator.incoming import ask_of, body_of, key_of, key_problem
 from gemini_batch.simulator.models import Model, load_models
@@ -66,6 +66,7 @@ class Simulator:
         self._started_s = 0.0
         self._replies: Replies | None = None
         self._runner: web.AppRunner | None = None
+        self._listening: asyncio.Server | None = None
         self._port = 0
 
     @property
@@ -108,8 +109,12 @@ class Simulator:
         self._replies = Replies(self.config, self.clock)
         self._started_s = self.clock.steady_s()
         await self._runner.setup()
+        server = self._runner.server
+        assert server is not None, "a runner that is set up has its server"  # noqa: S101 - for the types
         try:
-            await web.TCPSite(self._runner, self.config.host, self.config.port).start()
+            self._listening = await asyncio.get_running_loop().create_server(
+                lambda: Connection(server()), self.config.host, self.config.port, backlog=128
+            )
         except OSError as problem:
             await self.stop()
             where = f"{self.config.host}, port {self.config.port}"
@@ -118,10 +123,13 @@ class Simulator:
                     f"{where}: taken by another program; choose another port, or 0 for a free one"
                 ) from problem
             raise ConfigError(f"{where}: can't listen there: {problem.strerror}") from problem
-        self._port = self._runner.addresses[0][1]
+        self._port = self._listening.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Close every connection, hanging ones too, and end the threads."""
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

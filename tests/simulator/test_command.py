@@ -83,10 +83,11 @@ def test_serves_until_a_signal(number: signal.Signals) -> None:
         (f"GET /{'a' * 20_000} HTTP/1.1", b""),
         (f"GET /audit HTTP/1.1\r\nX-Long: {'a' * 20_000}", b""),
         ("GET / HTTP/9.9", b""),
+        ("GET http://[:: HTTP/1.1", b""),
         (f"POST /v1beta/models/{PRO}:generateContent HTTP/1.1\r\nx-goog-api-key: \xff", b"{}"),
         (f"POST /v1beta/models/{PRO}:generateContent HTTP/1.1\r\nx-goog-api-key: any\r\nContent-Encoding: gzip", b"{}"),
     ],
-    ids=["no colon", "long URL", "long header", "version", "key of other letters", "no gzip"],
+    ids=["no colon", "long URL", "long header", "version", "URL", "key of other letters", "no gzip"],
 )
 def test_a_malformed_request_is_its_clients_business(head: str, body: bytes) -> None:
     """What is no proper HTTP gets a 400, and nothing of it reaches the terminal of the person who runs the simulator."""
