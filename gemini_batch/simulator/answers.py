@@ -105,17 +105,22 @@ def usage(scene: Scene, *, images: int) -> Json:
         "promptTokenCount": ask.prompt_tokens,
         "candidatesTokenCount": candidates,
         "totalTokenCount": ask.prompt_tokens + candidates,
-        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": ask.text_tokens}],
+        "promptTokensDetails": prompt_details(ask),
     }
-    if ask.references:
-        tokens = len(ask.references) * ask.model.input_image_tokens
-        counted["promptTokensDetails"].append({"modality": "IMAGE", "tokenCount": tokens})
     if images:
         counted["candidatesTokensDetails"] = [{"modality": "IMAGE", "tokenCount": image_tokens}]
     if thoughts:
         counted["thoughtsTokenCount"] = thoughts
     counted["serviceTier"] = "standard"
     return counted
+
+
+def prompt_details(ask: Ask) -> list[Json]:
+    """Return the prompt's tokens by modality."""
+    details: list[Json] = [{"modality": "TEXT", "tokenCount": ask.text_tokens}]
+    if ask.references:
+        details.append({"modality": "IMAGE", "tokenCount": len(ask.references) * ask.model.input_image_tokens})
+    return details
 
 
 def finished(scene: Scene, reason: str, *, content: Json | None = None, message: str | None = None) -> Json:

@@ -61,9 +61,9 @@ class WorstWindow:
 
     def add(self, offset_s: float) -> None:
         """Count one arrival; `offset_s` never decreases."""
-        self._recent.append(offset_s)
-        while self._recent[0] <= offset_s - self._span_s:
+        while self._recent and self._recent[0] <= offset_s - self._span_s:
             self._recent.popleft()
+        self._recent.append(offset_s)  # counts itself, however short the span
         if len(self._recent) > self.count:
             self.count, self.began_s = len(self._recent), self._recent[0]
 
@@ -171,7 +171,7 @@ class Audit:
 
 def fingerprint(key: str) -> str:
     """Return what stands for a key where people can read it."""
-    return hashlib.sha256(key.encode()).hexdigest()[:8] if key else "no key"
+    return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:8] if key else "no key"
 
 
 def shown_prompt(prompt: str) -> str:

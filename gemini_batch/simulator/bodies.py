@@ -136,11 +136,17 @@ def permission_denied(message: str, reason: str | None = None) -> ErrorBody:
     return error(403, message, details=details)
 
 
-def model_not_found(model: str, version: str) -> ErrorBody:
+def unimplemented(name: str, simulated: Sequence[str]) -> ErrorBody:
+    """Return the 501 for a part of the API that the simulator does not have."""
+    *others, last = simulated
+    return error(501, f"simulator: {name} is not simulated; simulated are {', '.join(others)} and {last}")
+
+
+def model_not_found(model: str, version: str, method: str = "generateContent") -> ErrorBody:
     """Return the 404 for a model that is unknown or retired."""
     return error(
         404,
-        f"models/{model} is not found for API version {version}, or is not supported for generateContent. "
+        f"models/{model} is not found for API version {version}, or is not supported for {method}. "
         "Call ListModels to see the list of available models and their supported methods.",
     )
 

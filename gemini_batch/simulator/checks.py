@@ -63,14 +63,15 @@ class Ask:
         return self.model.size(self.image_size).usd
 
 
-def check(body: bytes, model: Model) -> Ask | ErrorBody:
-    """Return what `body` asks of `model`, or the 400 that refuses it."""
+def check(body: bytes, model: Model, *, counting: bool = False) -> Ask | ErrorBody:
+    """Return what `body` asks of `model`, or the 400 that refuses it; `counting`, it is a request of `countTokens`."""
     try:
         raw = _parsed(body)
         violations: schema.Violations = []
-        request = schema.read(schema.REQUEST, raw, "", violations)
+        request = schema.read(schema.COUNT_REQUEST if counting else schema.REQUEST, raw, "", violations)
         if violations:
             return bodies.bad_fields(violations)
+        request = request.get("generate_content_request", request)
         config = request.get("generation_config", {})
         return _contents(request) or _config(config, model) or _images(request) or _ask(request, config, raw, model)
     except RecursionError:

@@ -4,6 +4,7 @@ A fault works at one of four stages, and faults of different stages can be joine
 `error` answers with an error, `shape` changes the JSON of a good answer, `write` its bytes, `deliver` how they are sent.
 """
 
+import math
 from dataclasses import dataclass
 from difflib import get_close_matches
 from textwrap import fill
@@ -34,7 +35,7 @@ def choose(names: str) -> Chosen:
     """Return the faults that `names` asks for: one, or several joined by `+`, a time in seconds after `=`.
 
     Raises:
-        ConfigError: A name is unknown, or its time is no number.
+        ConfigError: A name is unknown, or its time is no number of seconds.
     """
     faults, seconds = [], None
     for name in names.split("+"):
@@ -45,12 +46,14 @@ def choose(names: str) -> Chosen:
             raise ConfigError(f"unknown fault {plain!r}{hint}; `simulate --list-faults` names all {len(FAULTS)}")
         fault = FAULTS[plain]
         faults.append(fault)
-        try:
-            wanted = float(time_s) if time_s else fault.seconds
-        except ValueError:
-            raise ConfigError(
-                f"fault {name!r}: got {time_s!r} for a time; allowed: seconds, such as {plain}=5"
-            ) from None
+        wanted = fault.seconds
+        if time_s:
+            try:
+                wanted = float(time_s)
+            except ValueError:
+                wanted = math.nan
+            if not 0 <= wanted < math.inf:
+                raise ConfigError(f"fault {name!r}: got {time_s!r} for a time; allowed: seconds, such as {plain}=5")
         seconds = wanted if wanted is not None else seconds
     return Chosen(names, tuple(faults), seconds)
 

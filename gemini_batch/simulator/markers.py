@@ -8,6 +8,9 @@ used up counts: `[[fault:429-minute]]` never ends, `[[fault:503 x2]] [[fault:res
 import re
 from dataclasses import dataclass
 
+from gemini_batch.errors import ConfigError
+
+_MOST_DIGITS = 9
 _MARKER = re.compile(r"\s*\[\[fault:\s*(?P<faults>[^\s\]]+?)\s*(?:x(?P<times>\d+))?\s*\]\]")
 
 
@@ -20,10 +23,20 @@ class Marker:
 
 
 def markers_in(prompt: str) -> list[Marker]:
-    """Return the markers of a prompt, in order."""
-    return [
-        Marker(found["faults"], int(found["times"]) if found["times"] else None) for found in _MARKER.finditer(prompt)
-    ]
+    """Return the markers of a prompt, in order.
+
+    Raises:
+        ConfigError: A count is beyond all reason, such as one that Python does not even read.
+    """
+    found = []
+    for match in _MARKER.finditer(prompt):
+        faults, times = match["faults"], match["times"]
+        if times and len(times) > _MOST_DIGITS:
+            raise ConfigError(
+                f"fault {faults!r}: got x{times[:20]}… for its count; allowed: x0 to x{'9' * _MOST_DIGITS}"
+            )
+        found.append(Marker(faults, int(times) if times else None))
+    return found
 
 
 def without_markers(prompt: str) -> str:

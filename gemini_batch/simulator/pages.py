@@ -1,42 +1,45 @@
-"""What the server answers beside `generateContent`: the models, the audit, its clock, and the end of a redirect."""
+"""What the server answers that is no part of the API: the audit, its clock, the end of a redirect, and every other path."""
 
 import json
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from html import escape
+from typing import Any, TypeVar
 
 from aiohttp import web
 
 from gemini_batch.simulator import bodies
 from gemini_batch.simulator.audit import Audit
 from gemini_batch.simulator.audit_page import as_page
+from gemini_batch.simulator.bodies import ErrorBody
+from gemini_batch.simulator.catalogue import SIMULATED, unsimulated
 from gemini_batch.simulator.clock import SettableClock
-from gemini_batch.simulator.models import load_models
+from gemini_batch.simulator.config import SimulatorConfig
+from gemini_batch.simulator.failures import refusal
+from gemini_batch.simulator.incoming import body_of, key_problem
+
+T = TypeVar("T")
+
+_MOST_CLOCK_BYTES = 4096
 
 
 class Pages:
     """The handlers of these pages; `report` makes what `GET /audit` answers with."""
 
-    def __init__(self, audit: Audit, clock: SettableClock, report: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self, config: SimulatorConfig, audit: Audit, clock: SettableClock, report: Callable[[], dict[str, Any]]
+    ) -> None:
+        self._config = config
         self._audit = audit
         self._clock = clock
         self._report = report
 
     def add_to(self, app: web.Application) -> None:
         """Add the routes, the last of them for every other path."""
-        app.router.add_get("/{version:v1beta|v1}/models", self.list_models)
         app.router.add_get("/audit", self.show_audit)
         app.router.add_post("/clock", self.set_clock)
         app.router.add_route("*", "/redirected", self.end_redirect)
         app.router.add_route("*", "/{path:.*}", self.miss)
-
-    async def list_models(self, request: web.Request) -> web.StreamResponse:
-        """Answer with the models, in the API's form."""
-        listed = [
-            {"name": f"models/{name}", "displayName": name, "supportedGenerationMethods": ["generateContent"]}
-            for name in load_models()
-        ]
-        return web.json_response({"models": listed})
 
     async def show_audit(self, request: web.Request) -> web.StreamResponse:
         """Answer with what arrived: a page for a browser, JSON for everybody else."""
@@ -47,16 +50,23 @@ class Pages:
 
     async def set_clock(self, request: web.Request) -> web.StreamResponse:
         """Move the server's time forward, by seconds or to a time."""
+        body = await body_of(request, _MOST_CLOCK_BYTES)
+        if isinstance(body, ErrorBody):
+            return web.json_response({"error": body.message}, status=400)
         try:
-            wanted = json.loads(await request.content.read())
-            if "advance_s" in wanted:
-                self._clock.advance(float(wanted["advance_s"]))
-            else:
-                self._clock.set(datetime.fromisoformat(wanted["now"]))
-        except (ValueError, TypeError, KeyError) as problem:
+            self._move_clock(json.loads(body))
+        except (ValueError, RecursionError) as problem:
             words = f'send {{"advance_s": 3600}} or {{"now": "2026-11-23T00:00:00-08:00"}}: {problem}'
             return web.json_response({"error": words}, status=400)
         return web.json_response({"now": self._clock.utc().isoformat()})
+
+    def _move_clock(self, wanted: Any) -> None:
+        if isinstance(wanted, dict) and "advance_s" in wanted:
+            self._clock.advance(_read(float, wanted["advance_s"], "advance_s", "seconds, 0 or more"))
+        elif isinstance(wanted, dict) and "now" in wanted:
+            self._clock.set(_read(datetime.fromisoformat, wanted["now"], "now", "a time with its zone"))
+        else:
+            raise ValueError("got neither")
 
     async def end_redirect(self, request: web.Request) -> web.StreamResponse:
         """Count a client that followed the fault `redirect`."""
@@ -64,7 +74,16 @@ class Pages:
         return web.json_response({"error": "a client must not follow a redirect: it may carry the key with it"})
 
     async def miss(self, request: web.Request) -> web.StreamResponse:
-        """Answer as Google's front end does to a path that it does not know."""
-        words = f"The requested URL <code>{request.path}</code> was not found on this server."
-        missing = bodies.page(404, "Not Found", words)
-        return web.Response(status=404, body=missing.body, headers={"Content-Type": missing.content_type})
+        """Answer to a part of the API that is not simulated with a 501, to any other path as Google's front end does."""
+        name = unsimulated(request.path)
+        if name is not None:
+            return refusal(key_problem(request, self._config) or bodies.unimplemented(name, SIMULATED))
+        words = f"The requested URL <code>{escape(request.path)}</code> was not found on this server."
+        return refusal(bodies.page(404, "Not Found", words))
+
+
+def _read(read: Callable[[Any], T], value: Any, name: str, allowed: str) -> T:
+    try:
+        return read(value)
+    except (ValueError, TypeError, OverflowError):
+        raise ValueError(f"{name}: got {str(value)[:50]!r}; allowed: {allowed}") from None

@@ -96,12 +96,12 @@ class FixedWindow:
     def __init__(self, limit: float, span_s: float) -> None:
         self.limit = limit
         self._span_s = span_s
-        self._index = -1
+        self._index = -1.0
         self._sum = 0.0
 
     def used(self, now: Moment) -> float:
         """Return the weight of the span that `now` is in."""
-        index = int(now.utc.timestamp() // self._span_s)
+        index = now.utc.timestamp() // self._span_s  # infinite for a span of almost nothing
         if index != self._index:
             self._index, self._sum = index, 0.0
         return self._sum

@@ -93,7 +93,7 @@ class Schedule:
         """Return the faults of a request that arrived `offset_s` seconds after the start.
 
         Raises:
-            ConfigError: A marker in the prompt has an unknown name.
+            ConfigError: A marker in the prompt has an unknown name, or a time or a count that can't be.
         """
         sent = self._sent[ask.sha256]
         self._sent[ask.sha256] += 1

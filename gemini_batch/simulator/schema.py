@@ -133,6 +133,8 @@ REQUEST = Message(
     }
 )
 
+COUNT_REQUEST = Message({"model": STRING, "contents": Repeated(_CONTENT), "generate_content_request": REQUEST})
+
 Violations: TypeAlias = list[tuple[str, str]]
 
 

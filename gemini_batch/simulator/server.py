@@ -12,17 +12,18 @@ from gemini_batch.errors import ConfigError
 from gemini_batch.simulator import bodies, quota
 from gemini_batch.simulator.audit import Audit, Entry, fingerprint, shown_prompt
 from gemini_batch.simulator.bodies import ErrorBody
-from gemini_batch.simulator.checks import Ask, check
+from gemini_batch.simulator.catalogue import Catalogue
+from gemini_batch.simulator.checks import Ask
 from gemini_batch.simulator.clock import SettableClock
-from gemini_batch.simulator.config import GOOD_KEY, SimulatorConfig
+from gemini_batch.simulator.config import SimulatorConfig
+from gemini_batch.simulator.failures import SILENT, Connection, tell_the_client
 from gemini_batch.simulator.faults import NO_FAULT
+from gemini_batch.simulator.incoming import ask_of, body_of, key_of, key_problem
 from gemini_batch.simulator.models import Model, load_models
 from gemini_batch.simulator.pages import Pages
 from gemini_batch.simulator.quota import Moment, Quota
 from gemini_batch.simulator.reply import Replies
 from gemini_batch.simulator.schedule import read_schedule
-
-_INLINE_CHECK_BYTES = 128 * 1024  # larger bodies are checked in a thread
 
 
 class Simulator:
@@ -65,6 +66,7 @@ class Simulator:
         self._started_s = 0.0
         self._replies: Replies | None = None
         self._runner: web.AppRunner | None = None
+        self._listening: asyncio.Server | None = None
         self._port = 0
 
     @property
@@ -91,16 +93,28 @@ class Simulator:
         Raises:
             ConfigError: The port is taken, or the address is not one of this machine.
         """
-        app = web.Application()
+        app = web.Application(middlewares=[tell_the_client])
         app.router.add_post("/{version:v1beta|v1}/models/{model}:generateContent", self._generate)
-        Pages(self.audit, self.clock, self.report).add_to(app)
+        Catalogue(self.config).add_to(app)
+        Pages(self.config, self.audit, self.clock, self.report).add_to(app)
         # Handlers end when their client goes away, and hanging ones when the server stops.
-        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(
+            app,
+            handler_cancellation=True,
+            access_log=None,
+            logger=SILENT,
+            auto_decompress=False,
+            shutdown_timeout=0.1,
+        )
         self._replies = Replies(self.config, self.clock)
         self._started_s = self.clock.steady_s()
         await self._runner.setup()
+        server = self._runner.server
+        assert server is not None, "a runner that is set up has its server"  # noqa: S101 - for the types
         try:
-            await web.TCPSite(self._runner, self.config.host, self.config.port).start()
+            self._listening = await asyncio.get_running_loop().create_server(
+                lambda: Connection(server()), self.config.host, self.config.port, backlog=128
+            )
         except OSError as problem:
             await self.stop()
             where = f"{self.config.host}, port {self.config.port}"
@@ -109,10 +123,13 @@ class Simulator:
                     f"{where}: taken by another program; choose another port, or 0 for a free one"
                 ) from problem
             raise ConfigError(f"{where}: can't listen there: {problem.strerror}") from problem
-        self._port = self._runner.addresses[0][1]
+        self._port = self._listening.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Close every connection, hanging ones too, and end the threads."""
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -132,7 +149,7 @@ class Simulator:
         """Answer one `generateContent`, and write down how that went."""
         if self._replies is None:
             raise web.HTTPServiceUnavailable
-        key = request.headers.get("x-goog-api-key") or request.query.get("key", "")
+        key = key_of(request)
         entry = self.audit.arrive(key, request.match_info["model"], self.clock.utc(), self._offset_s())
         try:
             return await self._answer(request, key, entry, self._replies)
@@ -144,9 +161,9 @@ class Simulator:
 
     async def _answer(self, request: web.Request, key: str, entry: Entry, replies: Replies) -> web.StreamResponse:
         """Look at the key, the model, the request, the quota and the faults, in this order."""
-        body = await _read(request, self.config.max_request_bytes)
-        entry.bytes_in = 0 if body is None else len(body)
-        refusal = self._key_problem(key, request)
+        body = await body_of(request, self.config.max_request_bytes)
+        entry.bytes_in = len(body) if isinstance(body, bytes) else 0
+        refusal = key_problem(request, self.config)
         if refusal is not None:
             return await replies.refuse(request, entry, refusal)
         model = self._models.get(entry.model)
@@ -154,7 +171,7 @@ class Simulator:
             return await replies.refuse(
                 request, entry, bodies.model_not_found(entry.model, request.match_info["version"])
             )
-        found = bodies.too_large(self.config.max_request_bytes) if body is None else await _check(body, model)
+        found = body if isinstance(body, ErrorBody) else await ask_of(body, model)
         if isinstance(found, Ask):
             entry.prompt, entry.prompt_tokens = shown_prompt(found.prompt), found.prompt_tokens
         too_many = self._charge(key, model, found)
@@ -167,13 +184,6 @@ class Simulator:
         except ConfigError as problem:
             return await replies.refuse(request, entry, bodies.error(400, f"simulator: {problem}"))
         return await replies.answer(request, entry, found, chosen)
-
-    def _key_problem(self, key: str, request: web.Request) -> ErrorBody | None:
-        if not key:
-            return bodies.unauthenticated() if "Authorization" in request.headers else bodies.key_missing()
-        if not GOOD_KEY.fullmatch(key) or self.config.key not in (None, key):
-            return bodies.key_invalid()
-        return None
 
     def _charge(self, key: str, model: Model, found: Ask | ErrorBody) -> ErrorBody | None:
         """Count a request, also one that is wrong, and return the 429 if it is one too many."""
@@ -195,19 +205,3 @@ class Simulator:
 
     def _offset_s(self) -> float:
         return self.clock.steady_s() - self._started_s
-
-
-async def _read(request: web.Request, most_bytes: int) -> bytes | None:
-    """Return a request's body, or None if it is too large; what is too much is read and forgotten."""
-    pieces, size = [], 0
-    async for piece in request.content.iter_any():
-        size += len(piece)
-        if size <= most_bytes:
-            pieces.append(piece)
-    return b"".join(pieces) if size <= most_bytes else None
-
-
-async def _check(body: bytes, model: Model) -> Ask | ErrorBody:
-    if len(body) <= _INLINE_CHECK_BYTES:
-        return check(body, model)
-    return await asyncio.to_thread(check, body, model)

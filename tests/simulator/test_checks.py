@@ -1,5 +1,7 @@
 import base64
+import gzip
 import json
+import zlib
 from typing import Any
 
 import pytest
@@ -275,6 +277,38 @@ async def test_key_in_the_url() -> None:
         good = await caller.post(text("x"), headers={}, query="?key=the-one")
         bad = await caller.post(text("x"), headers={}, query="?key=other")
     assert (good.status, bad.status) == (200, 400)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+async def test_compressed_request(coding: str) -> None:
+    """A request may be compressed; its size is that of what it grows to, and counts while it grows."""
+    pack = gzip.compress if coding == "gzip" else zlib.compress
+    good, bomb = pack(json.dumps(text("x")).encode()), pack(bytes(50_000_000))
+    headers = {"x-goog-api-key": "any", "Content-Encoding": coding}
+    async with calling(max_request_bytes=1000) as caller:
+        got, large = await caller.post(good, headers=headers), await caller.post(bomb, headers=headers)
+    assert (got.status, large.status, large.message) == (
+        200,
+        400,
+        "Request payload size exceeds the limit: 1000 bytes.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "words"),
+    [
+        ("gzip", b"x" * 1_000_000, "The request's body is not gzip, as its Content-Encoding says."),
+        ("gzip", gzip.compress(b"{}")[:-4], "The request's body is not gzip, as its Content-Encoding says."),
+        ("gzip", gzip.compress(b"{}") + b"{}", "The request's body is not gzip, as its Content-Encoding says."),
+        ("br", b"x", "Content-Encoding 'br' is not supported; allowed: gzip, deflate"),
+    ],
+    ids=["not at all", "cut", "and more", "unknown"],
+)
+async def test_falsely_marked_body(coding: str, body: bytes, words: str) -> None:
+    """A body that is not what its headers say is a 400 on a connection that goes on."""
+    async with calling() as caller:
+        got = await caller.post(body, headers={"x-goog-api-key": "any", "Content-Encoding": coding})
+    assert (got.status, got.message, got.headers.get("Connection")) == (400, words, None)
 
 
 @pytest.mark.parametrize("version", ["v1beta", "v1"])

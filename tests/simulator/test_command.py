@@ -76,6 +76,32 @@ def test_serves_until_a_signal(number: signal.Signals) -> None:
     assert (process.returncode, out, err) == (0, "", "")
 
 
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        ("GET /audit HTTP/1.1\r\nno colon", b""),
+        (f"GET /{'a' * 20_000} HTTP/1.1", b""),
+        (f"GET /audit HTTP/1.1\r\nX-Long: {'a' * 20_000}", b""),
+        ("GET / HTTP/9.9", b""),
+        ("GET http://[:: HTTP/1.1", b""),
+        (f"POST /v1beta/models/{PRO}:generateContent HTTP/1.1\r\nx-goog-api-key: \xff", b"{}"),
+        (f"POST /v1beta/models/{PRO}:generateContent HTTP/1.1\r\nx-goog-api-key: any\r\nContent-Encoding: gzip", b"{}"),
+    ],
+    ids=["no colon", "long URL", "long header", "version", "URL", "key of other letters", "no gzip"],
+)
+def test_a_malformed_request_is_its_clients_business(head: str, body: bytes) -> None:
+    """What is no proper HTTP gets a 400, and nothing of it reaches the terminal of the person who runs the simulator."""
+    sent = f"{head}\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
+    with _running() as (process, url, _):
+        host, _, port = url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connection, connection.makefile("rb") as answer:
+            connection.sendall(sent)
+            status = answer.readline().split()[1]
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=10)
+    assert (status, process.returncode, out, err) == (b"400", 0, "", "")
+
+
 def test_busy_port(capsys: pytest.CaptureFixture[str]) -> None:
     """A port that is taken is one sentence on stderr, and exit code 2."""
     with socket.socket() as taken:

@@ -493,6 +493,24 @@ async def test_unknown_marker() -> None:
     assert (got.status, "near it: trickle" in got.message) == (400, True)
 
 
+@pytest.mark.parametrize(
+    ("marker", "words"),
+    [
+        (f"503 x{'9' * 10}", "fault '503': got x9999999999… for its count; allowed: x0 to x999999999"),
+        (f"503 x{'9' * 5000}", f"fault '503': got x{'9' * 20}… for its count; allowed: x0 to x999999999"),
+        ("trickle=nan", "fault 'trickle=nan': got 'nan' for a time; allowed: seconds, such as trickle=5"),
+        ("late=-1", "fault 'late=-1': got '-1' for a time; allowed: seconds, such as late=5"),
+        ("hang=inf", "fault 'hang=inf': got 'inf' for a time; allowed: seconds, such as hang=5"),
+    ],
+    ids=lambda given: given[:20],
+)
+async def test_number_that_cannot_be(marker: str, words: str) -> None:
+    """A count or a time that can't be is a 400 that says what is allowed."""
+    async with calling() as caller:
+        got = await caller.ask(f"x [[fault:{marker}]]")
+    assert (got.status, got.message) == (400, f"simulator: {words}")
+
+
 async def test_rates_follow_the_seed() -> None:
     """Rates hit the same requests again with the same seed, in whatever order they come, and about as many as asked."""
 

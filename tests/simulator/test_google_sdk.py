@@ -1,6 +1,7 @@
 """Google's own SDK works against the simulator: what it sends is accepted, what it gets it understands."""
 
 import asyncio
+import inspect
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from gemini_batch.simulator.models import load_models
 from tests.simulator.client import PRO, calling, image
 
 genai = pytest.importorskip("google.genai")
@@ -27,28 +29,53 @@ pytestmark = [
 ]
 
 Generate = Callable[..., Awaitable[Any]]
+# What to call of the SDK, given its surface: sync or async.
+Ask = Callable[[Any], Any]
+
+
+@asynccontextmanager
+async def _client(version: str, *, sent_key: str = "any", **config: Any) -> AsyncIterator[Any]:
+    """Yield the SDK's client of a simulator."""
+    async with calling(**config) as caller:
+        options = types.HttpOptions(
+            base_url=caller.simulator.base_url, api_version=version, retry_options=types.HttpRetryOptions(attempts=1)
+        )
+        client = genai.Client(api_key=sent_key, http_options=options)
+        try:
+            yield client
+        finally:
+            await client.aio.aclose()
+            client.close()
 
 
 @asynccontextmanager
 async def _sdk(style: str, version: str, **config: Any) -> AsyncIterator[Generate]:
     """Yield `generate_content` of a client, in one style."""
-    async with calling(**config) as caller:
-        options = types.HttpOptions(
-            base_url=caller.simulator.base_url, api_version=version, retry_options=types.HttpRetryOptions(attempts=1)
-        )
-        client = genai.Client(api_key="any", http_options=options)
+    async with _client(version, **config) as client:
 
         async def generate(contents: Any, **fields: Any) -> Any:
             config = types.GenerateContentConfig(**fields)
-            if style == "async":
-                return await client.aio.models.generate_content(model=PRO, contents=contents, config=config)
-            return await asyncio.to_thread(client.models.generate_content, model=PRO, contents=contents, config=config)
+            return await _call(
+                style,
+                client,
+                lambda sdk: sdk.models.generate_content(model=PRO, contents=contents, config=config),
+            )
 
-        try:
-            yield generate
-        finally:
-            await client.aio.aclose()
-            client.close()
+        yield generate
+
+
+async def _call(style: str, client: Any, ask: Ask) -> Any:
+    """Return what a call of the SDK comes to; a list or a stream is read to its end."""
+
+    def wait() -> Any:
+        got = ask(client)
+        return list(got) if hasattr(got, "__next__") else got
+
+    if style == "sync":
+        return await asyncio.to_thread(wait)
+    got = ask(client.aio)
+    got = await got if inspect.isawaitable(got) else got
+    return [item async for item in got] if hasattr(got, "__aiter__") else got
 
 
 async def test_text_to_image(style: str, version: str) -> None:
@@ -131,3 +158,77 @@ async def test_answers_without_a_picture(style: str, version: str, fault: str) -
         got = await generate([f"x [[fault:{fault}]]"])
     assert not got.parts
     assert got.usage_metadata.total_token_count
+
+
+async def test_models(style: str, version: str) -> None:
+    """The models are listed page by page, each can be asked for, and an unknown one is not found."""
+    async with _client(version) as client:
+        listed = await _call(style, client, lambda sdk: sdk.models.list(config={"page_size": 2}))
+        one = await _call(style, client, lambda sdk: sdk.models.get(model=PRO))
+        with pytest.raises(errors.ClientError) as caught:
+            await _call(style, client, lambda sdk: sdk.models.get(model="gemini-9"))
+    assert [model.name for model in listed] == [f"models/{name}" for name in load_models()]
+    assert one == next(model for model in listed if model.name == f"models/{PRO}")
+    assert (one.display_name, one.supported_actions) == (PRO, ["generateContent", "countTokens"])
+    assert (caught.value.code, caught.value.status) == (404, "NOT_FOUND")
+    assert caught.value.message == f"Model is not found: models/gemini-9 for api version {version}"
+
+
+async def test_count_tokens(style: str, version: str) -> None:
+    """Tokens are counted as the usage of an answer counts them, without using up the quota."""
+    contents = [types.Part.from_bytes(data=image(), mime_type="image/png"), "Add a rainbow"]
+    async with _client(version, tier="free", requests_per_min=1) as client:
+        counted = await _call(style, client, lambda sdk: sdk.models.count_tokens(model=PRO, contents=contents))
+        got = await _call(style, client, lambda sdk: sdk.models.generate_content(model=PRO, contents=contents))
+    assert counted.total_tokens == got.usage_metadata.prompt_token_count == 564
+
+
+UNSIMULATED: dict[str, tuple[Ask, str]] = {
+    "stream": (
+        lambda sdk: sdk.models.generate_content_stream(model=PRO, contents="x"),
+        "streamGenerateContent",
+    ),
+    "chat": (lambda sdk: sdk.chats.create(model=PRO).send_message_stream("x"), "streamGenerateContent"),
+    "embed": (lambda sdk: sdk.models.embed_content(model=PRO, contents="x"), "batchEmbedContents"),
+    "batch": (lambda sdk: sdk.batches.create(model=PRO, src=[{"contents": "x"}]), "batchGenerateContent"),
+    "batches": (lambda sdk: sdk.batches.list(), "batches"),
+    "a batch": (lambda sdk: sdk.batches.get(name="batches/x"), "batches"),
+    "batch cancel": (lambda sdk: sdk.batches.cancel(name="batches/x"), "batches"),
+    "upload": (lambda sdk: sdk.files.upload(file=io.BytesIO(image()), config={"mime_type": "image/png"}), "files"),
+    "files": (lambda sdk: sdk.files.list(), "files"),
+    "a file": (lambda sdk: sdk.files.delete(name="files/x"), "files"),
+    "download": (lambda sdk: sdk.files.download(file="files/x"), "files"),
+    "cache": (lambda sdk: sdk.caches.create(model=PRO, config={"contents": "x"}), "cachedContents"),
+    "a cache": (lambda sdk: sdk.caches.get(name="cachedContents/x"), "cachedContents"),
+    "tuned": (lambda sdk: sdk.models.list(config={"query_base": False}), "tunedModels"),
+}
+
+
+@pytest.mark.parametrize(("ask", "name"), UNSIMULATED.values(), ids=UNSIMULATED)
+async def test_what_is_not_simulated(style: str, version: str, ask: Ask, name: str) -> None:
+    """What the API has and the simulator has not is an error of the SDK's own that says so."""
+    async with _client(version) as client:
+        with pytest.raises(errors.ServerError) as caught:
+            await _call(style, client, ask)
+    assert (caught.value.code, caught.value.status) == (501, "UNIMPLEMENTED")
+    assert caught.value.message == (
+        f"simulator: {name} is not simulated; simulated are generateContent, countTokens, models.get and models.list"
+    )
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda sdk: sdk.models.list(),
+        lambda sdk: sdk.models.get(model=PRO),
+        lambda sdk: sdk.models.count_tokens(model=PRO, contents="x"),
+        lambda sdk: sdk.files.list(),
+    ],
+    ids=["list", "get", "count", "files"],
+)
+async def test_wrong_key_everywhere(style: str, version: str, ask: Ask) -> None:
+    """A wrong key is refused by every method alike."""
+    async with _client(version, key="the-one", sent_key="other") as client:
+        with pytest.raises(errors.ClientError) as caught:
+            await _call(style, client, ask)
+    assert (caught.value.code, caught.value.details["error"]["details"][0]["reason"]) == (400, "API_KEY_INVALID")
