@@ -72,9 +72,8 @@ def test_the_key_is_not_printed() -> None:
     ("flag", "variable", "expected"),
     [
         (None, None, GOOGLE),
-        (None, "", GOOGLE),
-        ("", " \n", GOOGLE),
         ("https://a.test", "https://b.test", "https://a.test"),
+        ("https://a.test", "", "https://a.test"),
         (None, " https://b.test\n", "https://b.test"),
         ("https://a.test/", None, "https://a.test"),
         ("https://a.test/gateway//", None, "https://a.test/gateway"),
@@ -94,6 +93,19 @@ def test_the_address_in_one_spelling(flag: str | None, variable: str | None, exp
     environment = {} if variable is None else {"GEMINI_BATCH_BASE_URL": variable}
 
     assert expected == config.base_url(flag, environment)
+
+
+@pytest.mark.parametrize("value", ["", " \n"])
+def test_an_address_that_a_variable_was_to_give_is_not_google(value: str) -> None:
+    """Where a flag or the environment names nothing, the key is shown to nobody, and the message says which of them it is."""
+    with pytest.raises(ConfigError) as flag:
+        config.base_url(value, {"GEMINI_BATCH_BASE_URL": "https://b.test"})
+    with pytest.raises(ConfigError) as variable:
+        config.base_url(None, {"GEMINI_BATCH_BASE_URL": value})
+
+    expected = f"is empty; allowed: an address such as {GOOGLE}, or leave it out for that one"
+    assert str(flag.value) == f"--base-url: {expected}"
+    assert str(variable.value) == f"GEMINI_BATCH_BASE_URL: {expected}"
 
 
 @pytest.mark.parametrize(

@@ -289,6 +289,17 @@ ERRORS: dict[str, Met] = {
     "a minute that no clock has": Met(
         3, "gemini_batch: --minute: got 1e+300; allowed: seconds, from 0.001 to 86,400", f"{RUN} --minute 1e300"
     ),
+    "an address that a variable was to name": Met(
+        3,
+        "gemini_batch: --base-url: is empty; allowed: an address such as https://generativelanguage.googleapis.com, or leave it out for "
+        "that one",
+        "run jobs.jsonl --base-url=",
+    ),
+    "a simulator and another server": Met(
+        3,
+        "gemini_batch: --simulate: sends to a simulator, and --base-url to another server: leave one of them out",
+        f"{RUN} --simulate",
+    ),
     "plain http to another machine": Met(
         3,
         'gemini_batch: --base-url: got "http://example.com"; plain http shows the key to the network: use https, or allow it by '

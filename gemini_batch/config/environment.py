@@ -77,12 +77,18 @@ def base_url(flag: str | None, environment: Mapping[str, str] = os.environ, *, a
 
     Raises:
         ConfigError: It is no http(s) address and nothing else, or a plain http one of another machine, which would show the key to the network
-            and is not explicitly allowed.
+            and is not explicitly allowed; or it is empty, as a variable that nobody set: Google is not what was meant.
     """
-    flag, variable = (flag or "").strip(), environment.get(BASE_URL_VARIABLE, "").strip()
-    source, value = ("--base-url", flag) if flag else (BASE_URL_VARIABLE, variable)
-    if not value:
+    source, value = (
+        ("--base-url", flag) if flag is not None else (BASE_URL_VARIABLE, environment.get(BASE_URL_VARIABLE))
+    )
+    if value is None:
         return DEFAULT_BASE_URL
+    value = value.strip()
+    if not value:
+        raise ConfigError(
+            f"{source}: is empty; allowed: an address such as {DEFAULT_BASE_URL}, or leave it out for that one"
+        )
     if any(mark in value for mark in "@?#"):
         # Not shown: what stands there is often a password or a key.
         raise ConfigError(
