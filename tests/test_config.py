@@ -159,9 +159,9 @@ def test_plain_http_stays_on_this_machine(value: str) -> None:
 def test_tables_are_read(tmp_path: Path) -> None:
     """A config file's tables come as they stand; without a file there are none."""
     file = tmp_path / "config.toml"
-    file.write_text('[tiers.mine]\nrequests_per_min = 7\n[prices]\nnote = "ü"\n', encoding="utf-8")
-
-    assert config.read_tables(file) == {"tiers": {"mine": {"requests_per_min": 7}}, "prices": {"note": "ü"}}
+    for encoding in ("utf-8", "utf-8-sig"):  # the latter with a byte order mark, as manifests may have one
+        file.write_text('[tiers.mine]\nrequests_per_min = 7\n[prices]\nnote = "ü"\n', encoding=encoding)
+        assert config.read_tables(file) == {"tiers": {"mine": {"requests_per_min": 7}}, "prices": {"note": "ü"}}
     assert config.read_tables(None) == {}
 
 
@@ -169,6 +169,7 @@ def test_tables_are_read(tmp_path: Path) -> None:
     ("content", "expected"),
     [
         (b"tiers = ", "is not TOML: Invalid value (at end of document)"),
+        (b"note = " + b"9" * 5000, "has a number that is too long"),
         (b'note = "\xff"', "is not TOML: 'utf-8' codec can't decode byte 0xff in position 8: invalid start byte"),
         (b"[tier]\n[prices]", 'unknown table "tier"; allowed: tiers, prices'),
     ],

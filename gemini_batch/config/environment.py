@@ -32,11 +32,15 @@ def read_tables(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(
+            path.read_text(encoding="utf-8-sig")
+        )  # with the mark that some editors of Windows begin files with
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from error
+    except ValueError as error:  # past 4,300 digits
+        raise ConfigError(f"{path}: has a number that is too long") from error
     known = ("tiers", "prices")
     if unknown := [name for name in tables if name not in known]:
         raise ConfigError(f'{path}: unknown table "{unknown[0]}"; allowed: {", ".join(known)}')
