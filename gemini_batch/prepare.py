@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from gemini_batch.clock import Clock
 from gemini_batch.commit import Attempted, Committer
-from gemini_batch.errors import StorageError
+from gemini_batch.errors import StorageError, of_disk
 from gemini_batch.events import CallNotReused, Observer
 from gemini_batch.inputs import ImageChangedError, InputImageError, Shrinker
 from gemini_batch.policy import media
@@ -60,7 +60,7 @@ class Preparation:
         try:
             found = await self._clock.run_blocking(lambda: reuse.copy(call.id, call.request_sha256, incoming))
         except OSError as error:
-            raise StorageError(f"{call.id}: its reused image can't be written: {error}") from error
+            raise StorageError(f"{call.id}: its reused image can't be written: {of_disk(error)}") from error
         reuse.release(call.id, call.request_sha256)
         if isinstance(found, Gone):
             self._observe(CallNotReused(call.id, found.message))

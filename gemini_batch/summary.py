@@ -81,7 +81,7 @@ class Summary:
         stops: Why the run ended early, `reason` and `message`, the gravest first; empty when it did not.
         calls: All calls of the manifest.
         by_status: Their newest rows by status, earlier runs included.
-        left: Calls that are not done; running again sends them.
+        left: Calls that are not done; running again sends them. Of a run without an end, those that it began with.
         run_again_at: When running again makes sense, UTC; null for at once.
         this_run: What this run itself did.
         windows: What it used of each limit of each model.

@@ -423,7 +423,7 @@ def test_a_run_that_was_killed_is_told_as_such(
     process.kill()
     process.communicate(timeout=20)
     assert main(["status", str(tmp_path / "jobs.out")]) == 0
-    assert f"last run of {path}: goes on, or was killed, 2 of 2 left" in capsys.readouterr().out
+    assert f"last run of {path}: goes on, or was killed; began with 2 of 2 left" in capsys.readouterr().out
     assert main(["verify", str(tmp_path / "jobs.out")]) == 0
 
 

@@ -72,9 +72,8 @@ def test_the_key_is_not_printed() -> None:
     ("flag", "variable", "expected"),
     [
         (None, None, GOOGLE),
-        (None, "", GOOGLE),
-        ("", " \n", GOOGLE),
         ("https://a.test", "https://b.test", "https://a.test"),
+        ("https://a.test", "", "https://a.test"),
         (None, " https://b.test\n", "https://b.test"),
         ("https://a.test/", None, "https://a.test"),
         ("https://a.test/gateway//", None, "https://a.test/gateway"),
@@ -94,6 +93,19 @@ def test_the_address_in_one_spelling(flag: str | None, variable: str | None, exp
     environment = {} if variable is None else {"GEMINI_BATCH_BASE_URL": variable}
 
     assert expected == config.base_url(flag, environment)
+
+
+@pytest.mark.parametrize("value", ["", " \n"])
+def test_an_address_that_a_variable_was_to_give_is_not_google(value: str) -> None:
+    """Where a flag or the environment names nothing, the key is shown to nobody, and the message says which of them it is."""
+    with pytest.raises(ConfigError) as flag:
+        config.base_url(value, {"GEMINI_BATCH_BASE_URL": "https://b.test"})
+    with pytest.raises(ConfigError) as variable:
+        config.base_url(None, {"GEMINI_BATCH_BASE_URL": value})
+
+    expected = f"is empty; allowed: an address such as {GOOGLE}, or leave it out for that one"
+    assert str(flag.value) == f"--base-url: {expected}"
+    assert str(variable.value) == f"GEMINI_BATCH_BASE_URL: {expected}"
 
 
 @pytest.mark.parametrize(
@@ -147,9 +159,9 @@ def test_plain_http_stays_on_this_machine(value: str) -> None:
 def test_tables_are_read(tmp_path: Path) -> None:
     """A config file's tables come as they stand; without a file there are none."""
     file = tmp_path / "config.toml"
-    file.write_text('[tiers.mine]\nrequests_per_min = 7\n[prices]\nnote = "ü"\n', encoding="utf-8")
-
-    assert config.read_tables(file) == {"tiers": {"mine": {"requests_per_min": 7}}, "prices": {"note": "ü"}}
+    for encoding in ("utf-8", "utf-8-sig"):  # the latter with a byte order mark, as manifests may have one
+        file.write_text('[tiers.mine]\nrequests_per_min = 7\n[prices]\nnote = "ü"\n', encoding=encoding)
+        assert config.read_tables(file) == {"tiers": {"mine": {"requests_per_min": 7}}, "prices": {"note": "ü"}}
     assert config.read_tables(None) == {}
 
 
@@ -157,6 +169,7 @@ def test_tables_are_read(tmp_path: Path) -> None:
     ("content", "expected"),
     [
         (b"tiers = ", "is not TOML: Invalid value (at end of document)"),
+        (b"note = " + b"9" * 5000, "has a number that is too long"),
         (b'note = "\xff"', "is not TOML: 'utf-8' codec can't decode byte 0xff in position 8: invalid start byte"),
         (b"[tier]\n[prices]", 'unknown table "tier"; allowed: tiers, prices'),
     ],

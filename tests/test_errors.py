@@ -279,7 +279,26 @@ ERRORS: dict[str, Met] = {
     "a table that is none": config("[tier.free]", 'c.toml: unknown table "tier"; allowed: tiers, prices'),
     "a tier's number that is none": config(
         "[tiers.free]\nrequests_per_min = 0",
-        "c.toml: tiers.free.requests_per_min: got 0; allowed: a whole number from 1",
+        "c.toml: tiers.free.requests_per_min: got 0; allowed: a whole number from 1 to 1,000,000,000,000",
+    ),
+    "a number that no quota has": Met(
+        3,
+        "gemini_batch: --rpd: got 18446744073709551616; allowed: a whole number from 1 to 1,000,000,000,000",
+        f"{RUN} --rpd 18446744073709551616",
+    ),
+    "a minute that no clock has": Met(
+        3, "gemini_batch: --minute: got 1e+300; allowed: seconds, from 0.001 to 86,400", f"{RUN} --minute 1e300"
+    ),
+    "an address that a variable was to name": Met(
+        3,
+        "gemini_batch: --base-url: is empty; allowed: an address such as https://generativelanguage.googleapis.com, or leave it out for "
+        "that one",
+        "run jobs.jsonl --base-url=",
+    ),
+    "a simulator and another server": Met(
+        3,
+        "gemini_batch: --simulate: sends to a simulator, and --base-url to another server: leave one of them out",
+        f"{RUN} --simulate",
     ),
     "plain http to another machine": Met(
         3,

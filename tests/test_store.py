@@ -138,6 +138,22 @@ def test_a_link_out_of_the_folder_is_found_before_the_run(tmp_path: Path, name: 
     assert list(elsewhere.iterdir()) == []
 
 
+@pytest.mark.parametrize("loop", ["out", "out/images", "out/.gemini_batch"])
+def test_links_in_a_circle_are_a_sentence(tmp_path: Path, loop: str) -> None:
+    """A symbolic link that leads to itself can be no folder, and is found before anything is sent."""
+    (tmp_path / loop).parent.mkdir(exist_ok=True)
+    (tmp_path / loop).symlink_to(tmp_path / loop)
+
+    for out in (tmp_path / "out", tmp_path / loop / "out"):
+        with pytest.raises(StorageError) as caught:
+            Store(out).locked().__enter__()
+        assert (
+            str(caught.value)
+            == f"{out}: can't be written: Too many levels of symbolic links; choose another folder by --out"
+        )
+    assert (tmp_path / loop).is_symlink()
+
+
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 

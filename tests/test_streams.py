@@ -85,13 +85,24 @@ def test_a_run_needs_no_standard_streams(folder: Path, redirect: str) -> None:
     assert command(folder, "verify jöbs.simulated", redirect=redirect).returncode == 0
 
 
+NO_ROOM = b"gemini_batch: stdout: can't be written: No space left on device"
+
+
 @pytest.mark.parametrize("words", [RUN, "simulate --list-faults"])
 def test_results_that_find_no_room_are_an_error(folder: Path, words: str) -> None:
     """What was to be printed and could not be ends with 8 and a sentence, not with a traceback."""
     found = command(folder, words, redirect=">/dev/full")
-    assert found.returncode == 8
-    assert found.stderr.splitlines()[-1] == b"gemini_batch: stdout: can't be written: No space left on device"
+    assert (found.returncode, found.stderr.splitlines()[-1]) == (8, NO_ROOM)
     assert b"Traceback" not in found.stderr
+
+
+def test_results_find_no_room_while_they_are_written(folder: Path) -> None:
+    """Where the very writing fails, for `PYTHONUNBUFFERED` or more text than a buffer takes, all commands end in the same way."""
+    assert command(folder, RUN).returncode == 4
+    commands = [(words, {"PYTHONUNBUFFERED": "1"}) for words in (f"{RUN} --quiet", *COMMANDS, "simulate --port 0")]
+    for words, environment in (*commands, ("schema job", {})):
+        found = command(folder, words, redirect=">/dev/full", **environment)
+        assert (words, found.returncode, found.stderr.splitlines()[-1:]) == (words, 8, [NO_ROOM])
 
 
 def test_nobody_hears_anything(folder: Path) -> None:

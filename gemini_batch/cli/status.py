@@ -60,8 +60,10 @@ def _text(found: dict[str, Any], cost: Cost, of_all: Cost) -> str:
         lines.append(f"  in all, with what was superseded: {usd(of_all.cost_usd)}{_unpriced(of_all)}")
     lines += [f"  {number:>6,}  {status}" for status, number in found["by_status"].items()]
     if last := found["last_run"]:
-        end = "goes on, or was killed" if last["exit_code"] is None else f"exit {last['exit_code']}"
-        lines.append(f"  last run of {last['manifest']}: {end}, {last['left']:,} of {last['calls']:,} left")
+        left = f"{last['left']:,} of {last['calls']:,} left"
+        is_over = last["exit_code"] is not None
+        end = f"exit {last['exit_code']}, {left}" if is_over else f"goes on, or was killed; began with {left}"
+        lines.append(f"  last run of {last['manifest']}: {end}")
     lines += [f"  missing: {path}" for path in found["missing_images"]]
     return "\n".join(map(plain, lines)) + "\n"
 

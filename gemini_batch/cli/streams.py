@@ -4,7 +4,10 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 # What is printed is shown whatever the terminal, or the mail, can show of it.
 _SHOW = "backslashreplace"
@@ -24,7 +27,8 @@ def speak_utf8() -> None:
 def settle() -> None:
     """Open the standard streams that nobody opened, on nothing, and let no character be too strange to print.
 
-    Else the first file of a run would get the number of a closed stream, and what is meant for a person be written into it.
+    Else the first file of a run would get the number of a closed stream, and what is meant for a person be written into it. What stdout
+    would not take is noted for `flush`.
     """
     for number in range(3):
         try:
@@ -37,9 +41,34 @@ def settle() -> None:
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout = _noted(sys.stdout)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_SHOW)
+
+
+class _Noting(io.FileIO):
+    """A file that notes why it could not be written: whoever catches that error can't tell of which file it speaks."""
+
+    problem: OSError | None = None
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        """Write, as any file does."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.problem = error
+            raise
+
+
+def _noted(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """Return a stream in place of this one that notes its errors, with a buffer also where there is none (`PYTHONUNBUFFERED`)."""
+    raw = _Noting(stream.fileno(), "w", closefd=False)
+    is_at_once = stream.line_buffering or stream.write_through
+    return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, line_buffering=is_at_once)
 
 
 def print_utf8() -> None:
@@ -62,6 +91,9 @@ def flush() -> OSError | None:
     except OSError as error:
         problem = error
         _to_nothing(sys.stdout)
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if isinstance(raw, _Noting):
+        problem, raw.problem = problem or raw.problem, None
     try:
         sys.stderr.flush()
     except OSError:

@@ -32,11 +32,15 @@ def read_tables(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(
+            path.read_text(encoding="utf-8-sig")
+        )  # with the mark that some editors of Windows begin files with
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from error
+    except ValueError as error:  # past 4,300 digits
+        raise ConfigError(f"{path}: has a number that is too long") from error
     known = ("tiers", "prices")
     if unknown := [name for name in tables if name not in known]:
         raise ConfigError(f'{path}: unknown table "{unknown[0]}"; allowed: {", ".join(known)}')
@@ -77,12 +81,18 @@ def base_url(flag: str | None, environment: Mapping[str, str] = os.environ, *, a
 
     Raises:
         ConfigError: It is no http(s) address and nothing else, or a plain http one of another machine, which would show the key to the network
-            and is not explicitly allowed.
+            and is not explicitly allowed; or it is empty, as a variable that nobody set: Google is not what was meant.
     """
-    flag, variable = (flag or "").strip(), environment.get(BASE_URL_VARIABLE, "").strip()
-    source, value = ("--base-url", flag) if flag else (BASE_URL_VARIABLE, variable)
-    if not value:
+    source, value = (
+        ("--base-url", flag) if flag is not None else (BASE_URL_VARIABLE, environment.get(BASE_URL_VARIABLE))
+    )
+    if value is None:
         return DEFAULT_BASE_URL
+    value = value.strip()
+    if not value:
+        raise ConfigError(
+            f"{source}: is empty; allowed: an address such as {DEFAULT_BASE_URL}, or leave it out for that one"
+        )
     if any(mark in value for mark in "@?#"):
         # Not shown: what stands there is often a password or a key.
         raise ConfigError(

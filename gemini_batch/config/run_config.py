@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gemini_batch.config import environment
 from gemini_batch.config.settings import SIMULATOR_ENDPOINT, Settings, concurrency_for
+from gemini_batch.errors import ConfigError
 from gemini_batch.policy import models, tiers
 from gemini_batch.records import Status
 
@@ -69,12 +70,16 @@ class RunConfig(BaseModel):
             needs_key: Whether a request may be sent.
 
         Raises:
-            ConfigError: The tier, the config file, the address or the key is wrong.
+            ConfigError: The tier, the config file, the address or the key is wrong, or there are an address and `simulate`.
             NoKeyError: A key is needed, and there is none.
         """
         tables = environment.read_tables(Path(self.config_file) if self.config_file is not None else None)
         own = {name: getattr(self, short) for name, short in _OWN_LIMITS.items()}
         limits = tiers.limits_of(self.tier, tables.get("tiers", {}), own, source=str(self.config_file))
+        if self.simulate and self.base_url is not None:
+            raise ConfigError(
+                "--simulate: sends to a simulator, and --base-url to another server: leave one of them out"
+            )
         if self.simulate:
             address, endpoint, key = None, SIMULATOR_ENDPOINT, "simulated"
         else:

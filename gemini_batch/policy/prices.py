@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Any
 
 from gemini_batch.policy import models
-from gemini_batch.policy.wording import shown, unknown
+from gemini_batch.policy.wording import choices, shown, unknown
 from gemini_batch.records import Estimate, Usage
 
 # "A token is equivalent to about 4 characters": https://ai.google.dev/gemini-api/docs/tokens (2026-11-22). Bytes of UTF-8
@@ -226,11 +226,19 @@ def _priced(model: str, price: ModelPrice, entry: Any) -> ModelPrice:
         if key != "image_usd":
             changes[key] = _amount(where, value)
         elif isinstance(value, Mapping):
+            _check_sizes(where, model, value)
             sizes = {size: _amount(f"{where}.{size}", usd) for size, usd in value.items()}
             changes[key] = {**price.image_usd, **sizes}
         else:
             raise ValueError(f"{where}: got {shown(value)}; must be a table of sizes such as {{ 1K = 0.05 }}")
     return replace(price, **changes)
+
+
+def _check_sizes(where: str, model: str, sizes: Mapping[str, Any]) -> None:
+    """Make sure that a known model has these sizes: the price of another one would stand for nothing."""
+    known = models.find(model)
+    if known and (wrong := [size for size in sizes if size not in known.image_sizes]):
+        raise ValueError(f"{where}: got {shown(wrong[0])}; {model} offers {choices(known.image_sizes)}")
 
 
 def _amount(where: str, value: Any) -> float:

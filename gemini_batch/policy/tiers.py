@@ -1,6 +1,5 @@
 """Named tiers: from a table's numbers, a person's own and the flags to the `Limits` of a run. Pure."""
 
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
@@ -26,7 +25,15 @@ FLAGS = {
 
 _KEYS = tuple(item.name for item in fields(Limits))
 _WORDS = ("source",)  # where a tier's numbers come from; for people
-_WHOLE = ("requests_per_min", "tokens_per_min", "images_per_min", "requests_per_day")
+# More than any project has. Sums of these numbers, and of millionths of these dollars, fit 64 bits, and each is less than what the ledger
+# takes for "unknown, so all of it is used".
+_COUNT = ((int,), 1, 10**12, "a whole number from 1 to 1,000,000,000,000")
+_USD = ((int, float), 1e-6, 10**8, "dollars, from 0.000001 to 100,000,000")
+_RANGES: dict[str, tuple[tuple[type, ...], float, float, str]] = {
+    **dict.fromkeys(("requests_per_min", "tokens_per_min", "images_per_min", "requests_per_day"), _COUNT),
+    **dict.fromkeys(("usd_per_10min", "usd_per_day"), _USD),
+    "minute_s": ((int, float), 0.001, 86_400, "seconds, from 0.001 to 86,400"),
+}
 
 
 def limits_of(
@@ -51,7 +58,7 @@ def limits_of(
         raise ConfigError(f'--tier: got "{name}"; {near}{near and " "}allowed: {choices(known)}')
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
     for key, value in given.items():
-        _check(FLAGS.get(key, key), key, value)
+        _check(FLAGS.get(key, "--minute"), key, value)
     numbers = {**built_in.get(name, {}), **own.get(name, {}), **given}
     if not numbers.keys() & FLAGS.keys():
         raise ConfigError(
@@ -86,10 +93,7 @@ def _checked_tier(tier: Any, where: str) -> dict[str, Any]:
 
 
 def _check(where: str, key: str, value: Any) -> None:
-    # TOML's true is an int for Python, and inf is a float.
-    if key in _WHOLE:
-        if type(value) is not int or value < 1:
-            raise ConfigError(f"{where}: got {value!r}; allowed: a whole number from 1")
-    elif type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
-        what = "seconds" if key == "minute_s" else "dollars"
-        raise ConfigError(f"{where}: got {value!r}; allowed: {what}, more than 0")
+    types, least, most, words = _RANGES[key]
+    # TOML's true is an int for Python, and its inf and nan are floats.
+    if type(value) not in types or not least <= value <= most:
+        raise ConfigError(f"{where}: got {value!r}; allowed: {words}")

@@ -273,7 +273,7 @@ class Store:
         """Make sure, before anything is made or moved, that a folder is below the output folder."""
         if folder in self._known_folders:
             return
-        if not (self.out / folder).resolve().is_relative_to(self.out.resolve()):
+        if not _led_to(self.out / folder).is_relative_to(_led_to(self.out)):
             raise StorageError(
                 f"{self.out / folder}: a symbolic link leads out of {self.out}; remove it, or choose another --out"
             )
@@ -300,6 +300,17 @@ class Store:
             OSError: The disk would not.
         """
         sync(self._prefix + path for path in paths)
+
+
+def _led_to(folder: Path) -> Path:
+    """Return where a folder is, or would be, in the end.
+
+    Raises:
+        OSError: Nowhere: its links lead in a circle. `Path.resolve` has an error of its own for that, or none, by Python's version.
+    """
+    with suppress(FileNotFoundError):
+        folder.stat()
+    return Path(os.path.realpath(folder))
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:

@@ -130,6 +130,11 @@ def test_users_prices_win_key_by_key() -> None:
     assert built_in().image_usd(PRO) == pytest.approx(0.1344)
 
 
+def test_a_new_model_may_have_any_size() -> None:
+    """Nothing is checked of a model that is not known: a raw request may ask it for a size that is new as well."""
+    assert built_in().merged({"gemini-9": {"image_usd": {"8K": 0.5}}}).image_usd("gemini-9", "8K") == 0.5
+
+
 def test_flat_price_stands_in_place_of_the_image_rate() -> None:
     """With a price an image, the tokens of the image are not billed again, those of text are."""
     table = PriceTable({"mine": ModelPrice(1.0, 10.0, None, {"1K": 0.05})})
@@ -156,6 +161,10 @@ BAD_TABLES: dict[str, tuple[dict[str, Any], str]] = {
     "yes": (
         {"m": {"input_usd_per_mtok": True}},
         'prices."m".input_usd_per_mtok: got true; must be an amount of USD, 0 or more',
+    ),
+    "a size that the model does not have": (
+        {PRO: {"image_usd": {"1K": 0.1, "7K": 0.1}}},
+        f'prices."{PRO}".image_usd: got "7K"; {PRO} offers 1K, 2K, 4K',
     ),
     "one price for all": (
         {"m": {"image_usd": 0.1}},

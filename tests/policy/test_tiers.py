@@ -81,9 +81,17 @@ def test_enterprise_asks_for_numbers() -> None:
         ({"mine": {"requests_per_min": True}}, "tiers.mine.requests_per_min: got True; allowed: a whole number from 1"),
         ({"mine": {"requests_per_day": 0}}, "tiers.mine.requests_per_day: got 0; allowed: a whole number from 1"),
         ({"mine": {"tokens_per_min": 1.5}}, "tiers.mine.tokens_per_min: got 1.5; allowed: a whole number from 1"),
-        ({"mine": {"usd_per_day": "5"}}, "tiers.mine.usd_per_day: got '5'; allowed: dollars, more than 0"),
-        ({"mine": {"usd_per_10min": float("inf")}}, "tiers.mine.usd_per_10min: got inf; allowed: dollars, more than 0"),
-        ({"mine": {"minute_s": 0}}, "tiers.mine.minute_s: got 0; allowed: seconds, more than 0"),
+        ({"mine": {"tokens_per_min": 2**64}}, f"got {2**64}; allowed: a whole number from 1 to 1,000,000,000,000"),
+        (
+            {"mine": {"usd_per_day": "5"}},
+            "tiers.mine.usd_per_day: got '5'; allowed: dollars, from 0.000001 to 100,000,000",
+        ),
+        ({"mine": {"usd_per_10min": float("inf")}}, "tiers.mine.usd_per_10min: got inf; allowed: dollars, from "),
+        ({"mine": {"usd_per_10min": float("nan")}}, "tiers.mine.usd_per_10min: got nan; allowed: dollars, from "),
+        ({"mine": {"usd_per_day": 10**9}}, "tiers.mine.usd_per_day: got 1000000000; allowed: dollars, from "),
+        ({"mine": {"minute_s": 0}}, "tiers.mine.minute_s: got 0; allowed: seconds, from 0.001 to 86,400"),
+        ({"mine": {"minute_s": 1e300}}, "tiers.mine.minute_s: got 1e+300; allowed: seconds, from 0.001 to 86,400"),
+        ({"mine": {"minute_s": 1e-300}}, "tiers.mine.minute_s: got 1e-300; allowed: seconds, from 0.001 to 86,400"),
     ],
 )
 def test_wrong_table_says_where_what_and_what_is_allowed(table: Any, expected: str) -> None:
