@@ -15,12 +15,13 @@ ENFORCE: tuple[Enforce, ...] = ("sliding", "fixed", "bucket")
 
 GOOD_KEY = re.compile(r"[\x21-\x7e]+")  # what a header can carry
 # Least, most, and both in words.
+_MAX_MINUTE_S = 86_400
 _RANGES = {
     "port": (0, 65_535, "0 to 65535"),
     "pixels": (8, 8192, "8 to 8192"),
     **dict.fromkeys(
         ("requests_per_min", "requests_per_day", "tokens_per_min", "images_per_min", "usd_per_10min"),
-        (0, math.inf, "0 or more"),
+        (0, 10**12, "0 to 1,000,000,000,000"),
     ),
     **dict.fromkeys(("latency_s", "hang_s"), (0, math.inf, "0 or more seconds")),
 }
@@ -111,8 +112,10 @@ class SimulatorConfig:
             raise ConfigError(words) from problem
         if self.key is not None and not GOOD_KEY.fullmatch(self.key):
             raise ConfigError("key: can't be sent; allowed: at least one character, ASCII without spaces")
-        if not 0 < self.minute_s < math.inf:
-            raise ConfigError(f"minute_s: got {self.minute_s}; allowed: more than 0 seconds")
+        if not 0 < self.minute_s <= _MAX_MINUTE_S:
+            raise ConfigError(
+                f"minute_s: got {self.minute_s}; allowed: more than 0 and up to {_MAX_MINUTE_S:,} seconds"
+            )
         for name, (least, most, words) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not (least <= value <= most and value < math.inf):

@@ -15,7 +15,7 @@ from yarl import URL
 
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
-from gemini_batch.errors import shortage
+from gemini_batch.errors import of_disk, shortage
 from gemini_batch.records import Answer, Call, Failure, FailureKind, IncomingImage, Timing
 from gemini_batch.transport import wire
 from gemini_batch.transport.blackout import Blackout
@@ -338,7 +338,7 @@ class _DiskErrors:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Raise `_DiskError` in place of an `OSError`."""
         if isinstance(error, OSError):
-            raise _DiskError(error) from error
+            raise _DiskError(of_disk(error)) from error
 
 
 _disk_errors = _DiskErrors()

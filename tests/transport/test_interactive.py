@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings, Timeouts
-from gemini_batch.errors import TOO_MANY_FILES
+from gemini_batch.errors import TOO_MANY_FILES, of_disk
 from gemini_batch.records import (
     Answer,
     Call,
@@ -982,11 +982,11 @@ class FullDisk(Images):
 @pytest.mark.parametrize("place", ["open", "write", "close", "arrived"])
 @pytest.mark.parametrize("error", DISK_ERRORS)
 async def test_a_disk_that_fails_is_no_fault_of_the_network(place: str, error: OSError) -> None:
-    """An error of the disk stays one, also when it looks like one of the network: the answer was paid for."""
+    """An error of the disk stays one, in words, also when it looks like one of the network: the answer was paid for."""
     async with serving(always) as server:
         failure = await send(server.base_url, images=FullDisk(place, error))
 
-    expected = f"the answer can't be written: {error}"
+    expected = f"the answer can't be written: {of_disk(error)}"
     assert Failure(FailureKind.STORAGE, expected, may_be_billed=True) == failure
 
 
