@@ -129,17 +129,25 @@ def test_reset(capsys: pytest.CaptureFixture[str]) -> None:
     assert "a file that could not be read" in quota(capsys, reset=True)
 
 
-def test_a_file_of_the_end_of_the_calendar(capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that believes in the year 9999 is shown, and can be got rid of."""
+@pytest.mark.parametrize("rival_s", [None, T0])
+def test_a_file_of_the_end_of_the_calendar(capsys: pytest.CaptureFixture[str], rival_s: float | None) -> None:
+    """A file that believes in the year 9999 is shown as of today, or of no later than can be, and can be got rid of."""
     with ledger() as used:
         used.reserve(M, Weights(), 1, T0, utc_now())
         with used._file.transaction(writes=True) as connection:
-            rows, model, end = Rows(connection, state_path()), ModelQuota(LIMITS), datetime(9999, 12, 31, tzinfo=UTC)
+            rows, model, end = (
+                Rows(connection, state_path()),
+                ModelQuota(LIMITS),
+                datetime(9999, 12, 31, 12, tzinfo=UTC),
+            )
             assert rows.belief
-            model.reserve(Weights(), 1, T0, end)
+            model.reserve(Weights(), 7, T0, end)
             rows.save(("https://server", "studio", M), model, 0, LIMITS, end)
-            rows.note_belief(replace(rows.belief, offset_s=end.timestamp(), is_sure=True))
+            rows.note_belief(replace(rows.belief, offset_s=end.timestamp(), is_sure=True, rival_s=rival_s))
 
-    assert "1,500 requests a day" in quota(capsys)
+    shown = quota(capsys)
+
+    assert "7 used" in shown
+    assert ("resets 2026-11-23 08:00:01 UTC" in shown) == (rival_s is None)
     assert "deleted" in quota(capsys, reset=True)
     assert not state_path().exists()
