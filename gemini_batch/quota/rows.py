@@ -71,9 +71,12 @@ class Rows:
         return belief.era, False
 
     def save(self, key: Key, quota: ModelQuota, era: int, limits: Limits, utc: datetime) -> None:
-        """Write a quota, with the limits that it was used by, and forget those that nobody used for long."""
+        """Write a quota, with the limits that it was used by."""
         text, moment = orjson.dumps(asdict(limits)).decode(), utc.timestamp()
         self._connection.execute(_UPSERT, (*key, era, moment, text, *packed(quota.dump())))
+
+    def forget(self, utc: datetime) -> None:
+        """Forget the quotas that nobody used for long."""
         horizon = (utc - timedelta(days=_KEPT_DAYS)).timestamp()
         self._connection.execute("DELETE FROM quotas WHERE used_at < ?", (horizon,))
 
@@ -140,15 +143,20 @@ def standings(path: Path, now_s: float, utc: datetime, *, boot: str | None = Non
         check(connection, path)
         rows = Rows(connection, path)
         belief = rows.belief and rows.belief.at(boot_id() if boot is None else boot, now_s, utc)
-        return list(_standings(connection, rows, belief, now_s, belief.utc(now_s) if belief else utc))
+        is_certain = belief is not None and not belief.rivals(now_s, utc)
+        return list(
+            _standings(connection, rows, belief, now_s, belief.utc(now_s) if belief else utc, is_certain=is_certain)
+        )
 
 
 def _standings(
-    connection: Connection, rows: Rows, belief: Belief | None, now_s: float, utc: datetime
+    connection: Connection, rows: Rows, belief: Belief | None, now_s: float, utc: datetime, *, is_certain: bool
 ) -> Iterator[Standing]:
     found = connection.execute("SELECT endpoint, project, model, limits FROM quotas ORDER BY 1, 2, 3").fetchall()
     for endpoint, project, model, limits in found:
         quota = ModelQuota(parse_limits(limits, rows.path))
         rows.load((endpoint, project, model), quota, belief, now_s)
+        if is_certain:
+            quota.rewind(now_s, utc)
         used, paused = quota.used(now_s, utc), quota.pause_left(now_s)
         yield Standing(endpoint, project, model, used, *paused, quota.is_day_closed(utc), utc)

@@ -47,17 +47,21 @@ class _Turn:
     Attributes:
         quota: To be asked and changed.
         is_new: Nothing was known of it.
+        is_rewound: A wrong clock had moved its date; what it is now is to be written down, for tomorrow it would be another.
         now_s: The steady clock.
         utc: What is believed of the time.
-        rival: What the wall clock says, if that may be right as well.
+        rivals: What the time may be as well, by the wall clock or by a server.
+        earliest: The earliest that the time may be, by any clock.
         keep: Whether to write the quota.
     """
 
     quota: ModelQuota
     is_new: bool
+    is_rewound: bool
     now_s: float
     utc: datetime
-    rival: datetime | None
+    rivals: tuple[datetime, ...]
+    earliest: datetime
     keep: bool = True
 
 
@@ -143,9 +147,9 @@ class SqliteLedger:
         with self._turn(model, now_s, utc) as turn:
             decided_s = self._steady_s()
             lead = timedelta(seconds=lead_s)
-            rival = turn.rival and turn.rival + lead
-            verdict = turn.quota.reserve(weights, permits, turn.now_s + lead_s, turn.utc + lead, rival)
-            turn.keep = turn.is_new or isinstance(verdict, Granted)
+            rivals = tuple(rival + lead for rival in turn.rivals)
+            verdict = turn.quota.reserve(weights, permits, turn.now_s + lead_s, turn.utc + lead, rivals)
+            turn.keep = turn.is_new or turn.is_rewound or isinstance(verdict, Granted)
         self._commit_s = max(self._steady_s() - decided_s, self._commit_s / 2)
         return verdict
 
@@ -190,18 +194,18 @@ class SqliteLedger:
     def day_left(self, model: str, weights: Weights, now_s: float, utc: datetime) -> int | None:
         """Return how many calls of these weights today still takes, None if any number."""
         with self._turn(model, now_s, utc, writes=False) as turn:
-            return turn.quota.day_left(weights, turn.utc, turn.rival)
+            return turn.quota.day_left(weights, turn.utc, turn.rivals)
 
     # --- the wall clock -----------------------------------------------------------------------------------------------
 
     def doubts_time(self, now_s: float, utc: datetime) -> bool:
-        """Return whether the wall clock jumped, or the machine was off, and no server has said yet what time it is.
+        """Return whether clocks differ: the wall clock jumped, the machine was off, or a server said what no clock says.
 
-        A run asks the server then, before it sends: the `Date` of any answer settles it, `note_server_date`. Until then a request
-        has to fit the dates of both clocks. In a new file there is nothing to doubt the wall clock by.
+        A run asks the server then, before it sends: a `Date` that agrees with a clock settles it, `note_server_date`. Until then a
+        request has to fit the dates of all. In a new file there is nothing to doubt the wall clock by, if it says what can be.
         """
         with self._file.transaction(writes=False) as connection:
-            return self._look(Rows(connection, self._path), now_s, utc).doubts(now_s, utc)
+            return not self._look(Rows(connection, self._path), now_s, utc).is_settled(now_s, utc)
 
     @property
     def wants_server_date(self) -> bool:
@@ -223,7 +227,7 @@ class SqliteLedger:
             rows = Rows(connection, self._path)
             agreed = self._look(rows, now_s, utc).agreed(server_at, now_s, utc)
             rows.note_belief(agreed)
-            self._has_witnesses = agreed.is_sure and not agreed.doubts(now_s, utc)
+            self._has_witnesses = agreed.is_sure and agreed.is_settled(now_s, utc)
 
     # --- one transaction ----------------------------------------------------------------------------------------------
 
@@ -233,23 +237,31 @@ class SqliteLedger:
     ) -> Iterator[_Turn]:
         """Load a model's quota, and write what became of it; without a time, it is left as it is when the clock began anew."""
         with self._file.transaction(writes=writes) as connection:
-            rows, belief, rival = Rows(connection, self._path), None, None
+            rows, belief = Rows(connection, self._path), None
+            rivals: tuple[datetime, ...] = ()
             late_s = 0.0 if now_s is None else max(0.0, self._steady_s() - now_s)
             now_s = self._steady_s() if now_s is None else now_s + late_s
             if utc is not None:
                 wall = utc + timedelta(seconds=late_s)
                 belief = self._look(rows, now_s, wall)
-                utc, rival = belief.utc(now_s), wall if belief.doubts(now_s, wall) else None
+                utc, rivals = belief.utc(now_s), belief.rivals(now_s, wall)
             elif rows.belief is not None:
                 # Not the wall clock alone: one that is weeks ahead would forget all other quotas.
                 utc = rows.belief.utc(max(now_s, rows.belief.seen_s))
             quota = ModelQuota(self.limits, guard_s=self._guard_s, zone=self._zone)
             key = (*self._owner, model)
             era, is_new = rows.load(key, quota, belief, now_s)
-            turn = _Turn(quota, is_new, now_s, utc or datetime.now(UTC), rival)
+            utc = utc or datetime.now(UTC)
+            known = belief or rows.belief
+            earliest = min(utc, *rivals, known.earliest(now_s)) if known else utc
+            if belief is not None and rivals:
+                quota.doubt(utc, rivals, belief.heard())
+            is_rewound = belief is not None and not rivals and quota.rewind(now_s, utc)
+            turn = _Turn(quota, is_new, is_rewound, now_s, utc, rivals, earliest)
             yield turn
             if writes and turn.keep:
                 rows.save(key, quota, era, self.limits, turn.utc)
+                rows.forget(turn.earliest)
                 if belief is not None:
                     rows.note_belief(belief)
 
@@ -257,5 +269,5 @@ class SqliteLedger:
         """Return what to believe of the time now."""
         before = rows.belief
         belief = before.at(self._boot, now_s, utc) if before else Belief.first(self._boot, now_s, utc)
-        self._has_witnesses = belief.is_sure and not belief.doubts(now_s, utc)
+        self._has_witnesses = belief.is_sure and belief.is_settled(now_s, utc)
         return belief

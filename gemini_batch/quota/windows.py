@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+# A date that is later is a mistake; this one has a midnight in every zone.
+_LAST_DAY = date(9000, 1, 1).toordinal()
+
 
 class Window:
     """How much weight each slot of the last span holds, and from which slot on there is room for more.
@@ -149,7 +152,7 @@ class Days:
         The limit is its place in `limits`, or None when the server closed the date.
         """
         for day in reversed(dates):
-            if day <= self._closed:
+            if self.is_closed(day):
                 return self._closed, None
             for place, (limit, weight) in enumerate(zip(self.limits, weights, strict=True)):
                 if limit is not None and self._of(day)[place] + weight > limit:
@@ -166,8 +169,8 @@ class Days:
         return self._of(day)[place]
 
     def is_closed(self, day: int) -> bool:
-        """Return whether the server closed the date."""
-        return day <= self._closed
+        """Return whether the server closed the date; one that it closed by another clock, days ahead, says nothing of it."""
+        return day <= self._closed <= day + 1
 
     def add(self, weights: tuple[int, ...], dates: tuple[int, ...]) -> None:
         """Count `weights`, which may be negative, on each of `dates`; a date that is long past is left alone.
@@ -184,13 +187,45 @@ class Days:
         for day in [day for day in self._used if day < self._today - 1]:
             del self._used[day]
 
+    def doubt(self, utc: datetime, rivals: tuple[datetime, ...], heard: tuple[datetime, datetime] | None) -> None:
+        """Let requests count on the dates of all clocks, also where one lies behind the date that is kept.
+
+        Args:
+            utc: What is believed.
+            rivals: What the time may be as well.
+            heard: When the rival that is a server was first heard: by what is believed, and by its own clock. What was used until
+                then, on the date that is believed, may have been used on its date.
+        """
+        self._today = min(self._today, *(self._date(moment) for moment in (utc, *rivals)))
+        if heard is not None:
+            believed, rival = map(self._date, heard)
+            self._used[rival] = [max(each) for each in zip(self._of(rival), self._of(believed), strict=True)]
+
+    def rewind(self, utc: datetime, used_at: datetime) -> bool:
+        """Go back to the date of `utc` if the one that is kept lies days ahead of it; return whether it does.
+
+        What that one used was used on the date of `used_at`. A date that is ahead by one day may be that of a grant that waits
+        until after midnight.
+        """
+        day, used_on = self._date(utc), self._date(used_at)
+        if max(self._today, self._closed) <= day + 1:
+            return False
+        if self._today > day + 1:
+            ahead = self._of(self._today)
+            self._used = {each: used for each, used in self._used.items() if each <= day + 1}
+            self._used[used_on] = [max(each) for each in zip(self._of(used_on), ahead, strict=True)]
+            self._today = day
+        if self._closed > day + 1:
+            self._closed = used_on
+        return True
+
     def close(self, day: int) -> None:
-        """Close a date and all before it."""
+        """Close a date and the one before it."""
         self._closed = max(self._closed, day)
 
     def opens_at(self, day: int) -> datetime:
         """Return when the first grant of a date is possible that counts on it alone, UTC."""
-        midnight = datetime.combine(date.fromordinal(day), datetime.min.time(), self._zone)
+        midnight = datetime.combine(date.fromordinal(min(day, _LAST_DAY)), datetime.min.time(), self._zone)
         return midnight.astimezone(UTC) + self._guard
 
     def dump(self) -> list[list[int]]:

@@ -11,6 +11,8 @@ from yarl import URL
 # Longest Retry-After number that is one: past a century it is a mistake.
 _MAX_RETRY_AFTER_DIGITS = 9
 _MAX_HOST_CHARS = 253
+# A date in a later year is a mistake, and the end of the calendar is too near to count on from it.
+_MAX_YEAR = 9000
 
 
 def location_host(response: aiohttp.ClientResponse) -> str:
@@ -31,9 +33,10 @@ def http_date(value: str | None) -> datetime | None:
         return None
     try:
         parsed = email.utils.parsedate_to_datetime(value)
-        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+        at = parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
     except (ValueError, OverflowError, IndexError):  # the parser was written for mail, and raises of several kinds
         return None
+    return at if at.year <= _MAX_YEAR else None
 
 
 def retry_after_s(value: str | None, now: datetime) -> float | None:

@@ -2,6 +2,8 @@ import json
 import time
 from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from gemini_batch.cli.quota import main
 from gemini_batch.clock import utc_now
 from gemini_batch.errors import StorageError
 from gemini_batch.quota.bounds import Weights
+from gemini_batch.quota.ledger import ModelQuota
+from gemini_batch.quota.rows import Rows
 from gemini_batch.quota.sqlite import SqliteLedger
 from gemini_batch.quota.statefile import state_path
 from gemini_batch.records import Limits
@@ -123,3 +127,27 @@ def test_reset(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(StorageError, match="is damaged"):
         quota(capsys)
     assert "a file that could not be read" in quota(capsys, reset=True)
+
+
+@pytest.mark.parametrize("rival_s", [None, T0])
+def test_a_file_of_the_end_of_the_calendar(capsys: pytest.CaptureFixture[str], rival_s: float | None) -> None:
+    """A file that believes in the year 9999 is shown as of today, or of no later than can be, and can be got rid of."""
+    with ledger() as used:
+        used.reserve(M, Weights(), 1, T0, utc_now())
+        with used._file.transaction(writes=True) as connection:
+            rows, model, end = (
+                Rows(connection, state_path()),
+                ModelQuota(LIMITS),
+                datetime(9999, 12, 31, 12, tzinfo=UTC),
+            )
+            assert rows.belief
+            model.reserve(Weights(), 7, T0, end)
+            rows.save(("https://server", "studio", M), model, 0, LIMITS, end)
+            rows.note_belief(replace(rows.belief, offset_s=end.timestamp(), is_sure=True, rival_s=rival_s))
+
+    shown = quota(capsys)
+
+    assert "7 used" in shown
+    assert ("resets 2026-11-23 08:00:01 UTC" in shown) == (rival_s is None)
+    assert "deleted" in quota(capsys, reset=True)
+    assert not state_path().exists()

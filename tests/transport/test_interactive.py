@@ -1241,6 +1241,12 @@ def test_any_date_is_read_or_left_alone(value: str) -> None:
     assert at is None or timedelta(0) == at.utcoffset()
 
 
+@pytest.mark.parametrize("value", ["Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 01 Jan 9001 00:00:00 GMT"])
+def test_a_date_at_the_end_of_the_calendar_is_none(value: str) -> None:
+    """Nothing can be counted on from a date that has no tomorrow."""
+    assert headers.http_date(value) is None
+
+
 @pytest.mark.parametrize(("turn_s", "between"), [(-1.0, ["another"]), (100.0, [])])
 async def test_one_turn_of_the_loop_works_on_answers_for_so_long(
     monkeypatch: pytest.MonkeyPatch, turn_s: float, between: list[str]
