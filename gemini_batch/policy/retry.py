@@ -27,8 +27,10 @@ KEYS = "https://aistudio.google.com/apikey"
 REGIONS = "https://ai.google.dev/gemini-api/docs/available-regions"
 LOWER_LIMITS = "where the project's limits are lower than the tier's, say so by --rpm, --rpd or --tpm"
 
-# Of the statuses that say the client is wrong, those that do not mean it: it, or the server, took too long.
-_TRANSIENT = (408, 499)
+# Of the statuses that say the client is wrong, those that do not mean it: it, or the server, took too long, or it came too early (RFC 8470).
+_TRANSIENT = (408, 425, 499)
+# Of a 409 this one: two met, and neither is wrong. Google's clients send it again: https://cloud.google.com/apis/design/errors (2026-11-22).
+_MET_ANOTHER = "ABORTED"
 _ZERO_LIMIT = re.compile(r"\blimit:\s*0(?!\d|\.\d)")
 _ABOUT_A_FILE = re.compile(r"\bfiles/|\bthe file\b", re.IGNORECASE)
 # "API key not valid. Please pass a valid API key.", "API Key not found.", "API key expired."; not a prompt that mentions one.
@@ -97,7 +99,7 @@ def decide(error: ApiError | Failure, attempt: int, random: Random) -> Decision:
         case 429:
             decision = _on_quota(error, attempt, random)
         case status if status < 500 and status not in _TRANSIENT:
-            decision = _on_other_refusal(error)
+            decision = _on_other_refusal(error, attempt, random)
         case _:
             decision = _transient(error, attempt, random)
     return decision
@@ -123,9 +125,11 @@ def _on_failure(failure: Failure, attempt: int, random: Random) -> Decision:
             return RetryAfter(backoff_s(attempt, random))
 
 
-def _on_other_refusal(error: ApiError) -> Decision:
+def _on_other_refusal(error: ApiError, attempt: int, random: Random) -> Decision:
     if error.http_status < 400:
         return GiveUp()  # a redirect leads to the same place each time, and is never followed
+    if error.http_status == 409 and error.status == _MET_ANOTHER:
+        return _transient(error, attempt, random)
     # Without Google's own words it is something on the way that says no, and the job may well be right.
     return Reject() if error.status or error.http_status == 413 else GiveUp()
 
