@@ -49,7 +49,7 @@ from gemini_batch.transport.interactive import Transport
 # With no connection to be had for so long, the run ends; the next one goes on.
 OUTAGE_S = 120.0
 # What a server says of one model; others of the manifest may do.
-_OF_ONE_MODEL = {StopReason.NO_QUOTA, StopReason.MODEL}
+_OF_ONE_MODEL = {StopReason.NO_QUOTA, StopReason.MODEL, StopReason.NO_ACCESS}
 
 Prepare: TypeAlias = Callable[[Call, int], Awaitable[Call | None]]
 """Makes a call ready for its attempt; None when it is not to be sent, and its row is written."""
@@ -286,7 +286,7 @@ class Dispatcher:
     def _stop_of(self, call: Call, stop: Stop) -> None:
         """End the run, or its calls of one model, where only that is refused."""
         if stop.reason in _OF_ONE_MODEL:
-            self._clearance.close_model(call.request.model, _with_successor(stop, call.request.model))
+            self._clearance.close_model(call.request.model, _advised(stop, call.request.model))
         else:
             self.stop(stop)
 
@@ -326,12 +326,17 @@ class Dispatcher:
         self._backlog.later(Turn(turn.call, attempt), self._clock.steady_s() + wait_s)
 
 
-def _with_successor(stop: Stop, model: str) -> Stop:
-    """Add to "no such model" the one that Google announced in its place, or those that are known."""
-    if stop.reason is not StopReason.MODEL:
-        return stop
-    named = models.successor(model)
-    advice = f"its announced successor: --model {named}" if named else unknown(model, models.known())
+def _advised(stop: Stop, model: str) -> Stop:
+    """Add to what is refused of a model where there is a key for it, which one was announced in its place, or which are known."""
+    match stop.reason:
+        case StopReason.NO_ACCESS:
+            advice = f"a key that may use {model} comes from {retry.KEYS}"
+        case StopReason.MODEL if named := models.successor(model):
+            advice = f"its announced successor: --model {named}"
+        case StopReason.MODEL:
+            advice = unknown(model, models.known())
+        case _:
+            return stop
     return replace(stop, message=retry.advised(stop.message, advice))
 
 

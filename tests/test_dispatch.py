@@ -357,10 +357,14 @@ def test_a_closed_day_of_one_model_lets_the_others_go_on(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("refusal", "reason"),
-    [(says(404), StopReason.MODEL), (says(429, "Quota exceeded for metric: x, limit: 0"), StopReason.NO_QUOTA)],
+    [
+        (says(403), StopReason.NO_ACCESS),
+        (says(404), StopReason.MODEL),
+        (says(429, "Quota exceeded for metric: x, limit: 0"), StopReason.NO_QUOTA),
+    ],
 )
 def test_a_model_that_is_refused_lets_the_others_go_on(tmp_path: Path, refusal: Step, reason: StopReason) -> None:
-    """One model that does not exist, or that the tier has no quota for, is told once, and nothing more of it is sent; all others end."""
+    """One model that is not there, or not for this key or tier, is told once, and nothing more of it is sent; all others end."""
     calls = [make_call(f"{number}", model=(MODEL, OTHER)[number % 2]) for number in range(40)]
     script = {call.id: [refusal] for call in calls if call.request.model == MODEL}
     world = play(tmp_path, calls, script, concurrency=6)
@@ -369,6 +373,18 @@ def test_a_model_that_is_refused_lets_the_others_go_on(tmp_path: Path, refusal: 
     assert world.reasons == [reason]
     assert [event.model for event in world.of(Stopping)] == [MODEL]
     assert len(world.transport.sent) <= 20 + 6
+
+
+def test_a_bad_key_costs_one_request_a_model_at_most(tmp_path: Path) -> None:
+    """A 403 that does not say what it refuses is of its model; when all models are refused the run ends, and no job is blamed."""
+    calls = [make_call(f"{number}", model=(MODEL, OTHER)[number % 2]) for number in range(40)]
+    world = play(tmp_path, calls, {call.id: [says(403)] for call in calls}, concurrency=1)
+
+    assert (world.statuses, world.reasons) == ({}, [StopReason.NO_ACCESS] * 2)
+    assert len(world.transport.sent) == 2
+    assert [model in stop.message for model, stop in zip((MODEL, OTHER), world.dispatcher.stops, strict=True)] == [
+        True
+    ] * 2
 
 
 def test_a_reset_in_the_past_ends_the_run(tmp_path: Path) -> None:
@@ -445,7 +461,8 @@ def test_few_in_flight_are_shared_by_the_models(tmp_path: Path) -> None:
     ("step", "reason"),
     [
         (says(401), StopReason.AUTH),
-        (says(403), StopReason.AUTH),
+        (says(403), StopReason.NO_ACCESS),
+        (says(403, "Your API key was reported as leaked. Please use another API key."), StopReason.AUTH),
         (says(404), StopReason.MODEL),
         (says(402), StopReason.BILLING),
         (fails(FailureKind.STORAGE), StopReason.STORAGE),

@@ -177,7 +177,10 @@ ERRORS: dict[str, Met] = {
         f"A {GET_A_KEY}",
     ),
     "a key without leave": stopped(
-        "403", 6, f"the API refused the key (403): The caller does not have permission; a {GET_A_KEY}"
+        "403",
+        6,
+        "the API refused the key (403): The caller does not have permission; "
+        "a key that may use gemini-3-pro-image-preview comes from https://aistudio.google.com/apikey",
     ),
     "a place that is not served": stopped(
         "400-location",

@@ -35,6 +35,15 @@ _ZERO_LIMIT = re.compile(r"\blimit:\s*0(?!\d|\.\d)")
 _ABOUT_A_FILE = re.compile(r"\bfiles/|\bthe file\b", re.IGNORECASE)
 # "API key not valid. Please pass a valid API key.", "API Key not found.", "API key expired."; not a prompt that mentions one.
 _ABOUT_THE_KEY = re.compile(r"\A\W*API key\b|\bvalid API key\b", re.IGNORECASE)
+# A 403 that is for all models: by its reason (https://cloud.google.com/apis/design/errors, the enum google.api.ErrorReason), or by what
+# it speaks of, if that is no model: "Your API key was reported as leaked.", "Your project has been denied access." (2026-11-22).
+_OF_ALL_MODELS = re.compile(
+    r"API_KEY|SERVICE_DISABLED|BILLING_DISABLED|CONSUMER|USER_PROJECT|CREDENTIALS|ACCESS_TOKEN|ACCOUNT"
+)
+_ABOUT_WHO_ASKS = re.compile(
+    r"\bAPI[ _]key\b|\bunregistered callers\b|\bproject\b|\bconsumer\b|\bbilling\b", re.IGNORECASE
+)
+_ABOUT_A_MODEL = re.compile(r"\bmodels?\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,7 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class StopRun:
-    """No call can succeed until a person, or time, mends it; with `MODEL` and `NO_QUOTA`, none of this model."""
+    """No call can succeed until a person, or time, mends it; with `MODEL`, `NO_ACCESS` and `NO_QUOTA`, none of this model."""
 
     stop: Stop
 
@@ -93,7 +102,7 @@ def decide(error: ApiError | Failure, attempt: int, random: Random) -> Decision:
             # A file that has expired, or is somebody else's, is a 403 too: "You do not have permission to access the File …".
             decision = Reject()
         case 403:
-            decision = _auth(error)
+            decision = _on_forbidden(error)
         case 404:
             decision = _no_model(error)
         case 429:
@@ -178,9 +187,21 @@ def _is_about_a_file(error: ApiError) -> bool:
     return bool(error.status and _ABOUT_A_FILE.search(error.message))
 
 
+def _on_forbidden(error: ApiError) -> StopRun:
+    """Stop all models where the key or the project is refused; else, as a key that is bad after all costs one request a model, only this."""
+    if _OF_ALL_MODELS.match(error.reason or "") or not error.status:
+        return _auth(error)
+    if _ABOUT_WHO_ASKS.search(error.message) and not _ABOUT_A_MODEL.search(error.message):
+        return _auth(error)
+    return StopRun(Stop(StopReason.NO_ACCESS, _refused(error)))
+
+
 def _auth(error: ApiError) -> StopRun:
-    message = f"the API refused the key ({error.http_status}): {error.message}"
-    return StopRun(Stop(StopReason.AUTH, advised(message, f"a key that may use the model comes from {KEYS}")))
+    return StopRun(Stop(StopReason.AUTH, advised(_refused(error), f"a key that may use the model comes from {KEYS}")))
+
+
+def _refused(error: ApiError) -> str:
+    return f"the API refused the key ({error.http_status}): {error.message}"
 
 
 def _billing(error: ApiError) -> StopRun:

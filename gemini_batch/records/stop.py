@@ -16,6 +16,7 @@ class StopReason(StrEnum):
     AUTH = "auth"
     PRECONDITION = "precondition"  # region or project: not a matter of the key alone
     MODEL = "model"
+    NO_ACCESS = "no_access"  # of one model: the key may use another
     BILLING = "billing"
     NO_QUOTA = "no_quota"
     DAY_CLOSED = "day_closed"
@@ -32,6 +33,7 @@ EXIT_OF_STOP = {
     StopReason.AUTH: ExitCode.REFUSED,
     StopReason.PRECONDITION: ExitCode.REFUSED,
     StopReason.MODEL: ExitCode.REFUSED,
+    StopReason.NO_ACCESS: ExitCode.REFUSED,
 }
 
 

@@ -101,7 +101,40 @@ TABLE = {
     "the brief's 401": Case(401, StopReason.AUTH, "UNAUTHENTICATED", "API key not valid"),
     "401 without a word": Case(401, StopReason.AUTH, raw=b""),
     "402": Case(402, StopReason.BILLING, "RESOURCE_EXHAUSTED", "Your prepayment credits are depleted"),
-    "403": Case(403, StopReason.AUTH, "PERMISSION_DENIED", "Permission denied"),
+    "403": Case(403, StopReason.NO_ACCESS, "PERMISSION_DENIED", "Permission denied"),
+    **{
+        f"403, {message}": Case(403, StopReason.NO_ACCESS, "PERMISSION_DENIED", message)
+        for message in (
+            "The caller does not have permission",
+            "Your API key may not use the model x.",
+            "Your project does not have access to model x.",
+        )
+    },
+    **{
+        f"403, {message}": Case(403, StopReason.AUTH, "PERMISSION_DENIED", message)
+        for message in (
+            "Your API key was reported as leaked. Please use another API key.",
+            "Method doesn't allow unregistered callers (callers without established identity).",
+            "Your project has been denied access. Please contact support.",
+            "Permission denied: Consumer 'projects/1' has been suspended.",
+        )
+    },
+    **{
+        f"403 {reason}": Case(403, StopReason.AUTH, "PERMISSION_DENIED", "of the model x", [info(reason)])
+        for reason in (
+            "API_KEY_SERVICE_BLOCKED",
+            "API_KEY_IP_ADDRESS_BLOCKED",
+            "SERVICE_DISABLED",
+            "BILLING_DISABLED",
+            "CONSUMER_SUSPENDED",
+            "CREDENTIALS_MISSING",
+            "ACCESS_TOKEN_SCOPE_INSUFFICIENT",
+            "USER_PROJECT_DENIED",
+        )
+    },
+    "403 IAM_PERMISSION_DENIED": Case(
+        403, StopReason.NO_ACCESS, "PERMISSION_DENIED", "Permission denied", [info("IAM_PERMISSION_DENIED")]
+    ),
     "403 HTML": Case(403, StopReason.AUTH, raw=HTML),
     "403 HTML of a proxy": Case(403, StopReason.AUTH, raw=b"<p>You may not see the file you asked for"),
     "403 of a file": Case(
