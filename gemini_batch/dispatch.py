@@ -49,7 +49,7 @@ from gemini_batch.transport.interactive import Transport
 # With no connection to be had for so long, the run ends; the next one goes on.
 OUTAGE_S = 120.0
 # What a server says of one model; others of the manifest may do.
-_OF_ONE_MODEL = {StopReason.NO_QUOTA, StopReason.MODEL, StopReason.NO_ACCESS}
+_OF_ONE_MODEL = {StopReason.NO_QUOTA, StopReason.ADDRESS, StopReason.MODEL, StopReason.NO_ACCESS}
 
 Prepare: TypeAlias = Callable[[Call, int], Awaitable[Call | None]]
 """Makes a call ready for its attempt; None when it is not to be sent, and its row is written."""

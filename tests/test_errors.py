@@ -203,6 +203,14 @@ ERRORS: dict[str, Met] = {
         f"mend that, then run: {AGAIN} --model gemini-3-pro-imag",
         f"{RUN} --model gemini-3-pro-imag",
     ),
+    "an address with a path too many": Met(
+        6,
+        "stopping: the address may be wrong, what answers 404 is not the Gemini API: Error 404 (Not Found)!!1 404. "
+        "That\u2019s an error. The requested URL /api/v1beta/models/gemini-3-pro-image-preview:generateContent was not found on this server. "
+        "That\u2019s all we know. Check --base-url\n"
+        f"mend that, then run: {AGAIN.replace('{server}', '{server}/api')}",
+        RUN.replace("{server}", "{server}/api"),
+    ),
     "a model's name with a blank": Met(
         3,
         'gemini_batch: jobs.jsonl:1: model: got "nano banana"; a model\'s id has letters, digits, dots and hyphens, as '

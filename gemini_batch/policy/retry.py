@@ -66,7 +66,7 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class StopRun:
-    """No call can succeed until a person, or time, mends it; with `MODEL`, `NO_ACCESS` and `NO_QUOTA`, none of this model."""
+    """No call can succeed until a person, or time, mends it; with `ADDRESS`, `MODEL`, `NO_ACCESS` and `NO_QUOTA`, none of this model."""
 
     stop: Stop
 
@@ -216,6 +216,9 @@ def _no_quota(error: ApiError) -> str:
 
 
 def _no_model(error: ApiError) -> StopRun:
+    if not error.status:  # no word of the API's: a web server, or a gateway that does not know this path
+        message = f"the address may be wrong, what answers 404 is not the Gemini API: {error.message}"
+        return StopRun(Stop(StopReason.ADDRESS, advised(message, "check --base-url")))
     return StopRun(Stop(StopReason.MODEL, f"the API has no such model: {error.message}"))
 
 

@@ -147,7 +147,9 @@ TABLE = {
         404, StopReason.MODEL, "NOT_FOUND", "models/x is not found for API version v1beta, or is not supported."
     ),
     "404 of a file": Case(404, Reject(), "NOT_FOUND", "Requested entity files/abc-123 was not found."),
-    "404 HTML": Case(404, StopReason.MODEL, raw=b"<p>The file /v1beta/models was not found on this server."),
+    "404 of a gateway": Case(404, StopReason.ADDRESS, raw=b'{"error": {"message": "no route"}}'),
+    "404 without a word": Case(404, StopReason.ADDRESS, raw=b""),
+    "404 HTML": Case(404, StopReason.ADDRESS, raw=b"<p>The file /v1beta/models was not found on this server."),
     "409 of two who write at once": Case(409, BACKOFF, "ABORTED", "The operation was aborted."),
     "409 of what is there already": Case(409, Reject(), "ALREADY_EXISTS", "Entity already exists."),
     "409 of something else": Case(409, GiveUp(), raw=b"Conflict"),
