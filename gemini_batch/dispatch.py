@@ -270,7 +270,11 @@ class Dispatcher:
         if isinstance(error, ApiError) and error.http_status in {429, 503}:
             now_s = self._clock.steady_s()
             self._flow.overloaded(now_s - attempted.timing.latency_s, now_s)
-        match retry.decide(error, turn.attempt, random.random):
+        count = turn.attempt
+        if isinstance(error, Failure) and error.kind is FailureKind.MALFORMED:
+            turn = replace(turn, unusable=turn.unusable + 1)
+            count = turn.unusable
+        match retry.decide(error, count, random.random):
             case retry.RetryAfter() as decision:
                 await self._retry(turn, attempted, error, decision)
             case retry.Reject():
@@ -323,7 +327,7 @@ class Dispatcher:
     def _later(self, turn: Turn, attempt: int, wait_s: float, error: ApiError | Failure) -> None:
         may_be_billed = isinstance(error, Failure) and error.may_be_billed
         self._observe(CallRetrying(turn.call.id, turn.attempt, wait_s, error.message, may_be_billed, error.name))
-        self._backlog.later(Turn(turn.call, attempt), self._clock.steady_s() + wait_s)
+        self._backlog.later(replace(turn, attempt=attempt), self._clock.steady_s() + wait_s)
 
 
 def _advised(stop: Stop, model: str) -> Stop:

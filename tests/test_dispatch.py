@@ -275,7 +275,7 @@ def test_a_wrong_job_is_rejected_at_once(tmp_path: Path) -> None:
     [
         (FailureKind.TIMEOUT, "failed", 3),
         (FailureKind.DISCONNECTED, "failed", 3),
-        (FailureKind.MALFORMED, "failed", 3),
+        (FailureKind.MALFORMED, "failed", 2),
         (FailureKind.TOO_LARGE, "failed", 1),
     ],
 )
@@ -288,6 +288,19 @@ def test_what_was_sent_and_gave_nothing_is_counted(
     assert {"bad": expected} == world.statuses
     assert list(range(1, sends + 1)) == [event.attempt for event in world.of(CallUnanswered)]
     assert sends == world.transport.sends("bad")
+
+
+def test_an_answer_that_cant_be_used_is_paid_for_once_more(tmp_path: Path) -> None:
+    """Only answers that can't be used count, whatever else went wrong between: the second one is the last."""
+    wrong = fails(FailureKind.MALFORMED)
+    script = {
+        "a": [says(503), fails(FailureKind.TIMEOUT), wrong, fails(FailureKind.UNREACHABLE), says(503), wrong, PICTURE],
+        "b": [says(503), says(503), wrong, PICTURE],
+    }
+    world = play(tmp_path, "ab", script, max_attempts=9)
+
+    assert world.statuses == {"a": "failed", "b": "succeeded"}
+    assert world.transport.sends("a") == 6
 
 
 # --- quota ------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ MAX_BACKOFF_S = 60.0
 # A 429 without details may mean the minute or the day: the first wait is past a quarter of a minute, the later ones past all of it.
 FIRST_UNEXPLAINED_S = 15.0
 MAX_UNEXPLAINED_S = 300.0
+# A 200 that can't be used is paid for, and nearly always comes again the same: one more is all the money it is worth. The next run may try.
+MAX_UNUSABLE = 2
 # On top of the wait that a server asks for: bodies round it down, and many clients wake at the same moment.
 MARGIN_S = 1.0
 JITTER_S = 1.0
@@ -85,7 +87,7 @@ def decide(error: ApiError | Failure, attempt: int, random: Random) -> Decision:
 
     Args:
         error: What came back.
-        attempt: Which attempt of the call this was, from 1.
+        attempt: Which attempt of the call this was, from 1; of answers that can't be used (`MALFORMED`) only these are counted.
         random: A number in [0, 1), for the jitter.
     """
     if isinstance(error, Failure):
@@ -130,6 +132,8 @@ def _on_failure(failure: Failure, attempt: int, random: Random) -> Decision:
             return GiveUp()
         case FailureKind.UNREACHABLE:
             return RetryAfter(backoff_s(attempt, random), pauses_model=True)
+        case FailureKind.MALFORMED if attempt >= MAX_UNUSABLE:
+            return GiveUp()
         case FailureKind.TIMEOUT | FailureKind.DISCONNECTED | FailureKind.MALFORMED:
             return RetryAfter(backoff_s(attempt, random))
 

@@ -242,6 +242,13 @@ def test_every_kind_of_failure_is_in_the_table(kind: FailureKind) -> None:
         assert expected == decision
 
 
+def test_a_second_answer_that_cant_be_used_is_the_last() -> None:
+    """A 200 is paid for; what can't be used of it comes again the same."""
+    failure = Failure(FailureKind.MALFORMED, "bad base64", may_be_billed=True)
+
+    assert [decide(failure, count, half) for count in (1, 2, 3)] == [BACKOFF, GiveUp(), GiveUp()]
+
+
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
 def test_the_backoff_has_full_jitter_and_a_cap(attempt: int, chance: float) -> None:
     """The wait lies evenly between nothing and twice the last one's bound, and a minute is the most."""
