@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from gemini_batch.answer import judge
 from gemini_batch.backlog import Backlog, Turn
-from gemini_batch.clearance import Clearance, Later, Leave, micros
+from gemini_batch.clearance import Clearance, Later, Leave, micros, weights
 from gemini_batch.clock import Clock
 from gemini_batch.commit import Attempted, Committer
 from gemini_batch.errors import StorageError, of_disk, shortage
@@ -201,7 +201,7 @@ class Dispatcher:
             attempted, outcome = await self._send(ready)  # an answer that arrived has its row
             leave.spent_usd = _spent_usd(ready.call.estimate, outcome)
             if isinstance(outcome, ResultRow):
-                await self._settle(leave.grant, outcome)
+                await self._settle(ready.call, leave.grant, outcome)
             else:
                 await self._follow(ready, leave.grant, attempted, outcome)
         await self._committer.room()  # and is durable soon
@@ -251,13 +251,14 @@ class Dispatcher:
             await self._gate.note_server_date(sent.answer.server_at)
         return attempted, outcome
 
-    async def _settle(self, grant: Grant, row: ResultRow) -> None:
+    async def _settle(self, call: Call, grant: Grant, row: ResultRow) -> None:
         """Put what a call really used in place of what was reserved for it."""
         self._outage.over()
         self._flow.succeeded()
         tokens = row.usage.prompt_tokens if row.usage else None
         usd_micros = None if row.cost_usd is None else micros(row.cost_usd)
-        await self._gate.settle(row.model, grant, tokens=tokens, usd_micros=usd_micros)
+        estimated = weights(call.estimate)
+        await self._gate.settle(row.model, grant, tokens=tokens, usd_micros=usd_micros, estimated=estimated)
 
     # --- without a reply ----------------------------------------------------------------------------------------------
 

@@ -320,6 +320,34 @@ def test_a_429_of_the_minute_pauses_the_model(tmp_path: Path) -> None:
     assert {"succeeded"} == set(world.statuses.values())
 
 
+@pytest.mark.parametrize(
+    ("limits", "step"),
+    [
+        (Limits(tokens_per_min=600), picture(prompt_tokens=31)),
+        (Limits(usd_per_10min=5.36), picture(thoughts_tokens=24_000)),  # $0.42 and not $0.134
+    ],
+    ids=["tokens", "dollars"],
+)
+def test_what_takes_more_than_was_estimated_overruns_the_first_window_only(
+    tmp_path: Path, limits: Limits, step: Step
+) -> None:
+    """Answers tell what calls of their model take, also of those that wait for leave already; every later window keeps its limit."""
+    ids = [str(number) for number in range(200)]
+    world = play(tmp_path, ids, {call_id: [step] for call_id in ids}, concurrency=40, limits=limits)
+
+    rows = {row["id"]: row for row in read_rows(tmp_path)}
+    assert len(rows) == 200
+    span_s, limit = (60, 600) if limits.tokens_per_min else (600, 5.36)
+    took = [
+        (at_s, rows[call_id]["usage"]["prompt_tokens"] if limits.tokens_per_min else rows[call_id]["cost_usd"])
+        for at_s, call_id in world.transport.sent
+    ]
+    windows = [sum(weight for at_s, weight in took if end_s - span_s < at_s <= end_s) for end_s, _ in took]
+    assert max(windows) > limit
+    later = [used for used, (end_s, _) in zip(windows, took, strict=True) if end_s > 2 * span_s]
+    assert 0.8 * limit < max(later) <= limit
+
+
 def test_a_server_that_keeps_saying_429_stops_the_run(tmp_path: Path) -> None:
     """After all its attempts a 429 is not this job's fault: the run ends, nothing is `failed`."""
     world = play(tmp_path, ["a", "b"], {"a": [says(429)], "b": [says(429)]}, max_attempts=2)
