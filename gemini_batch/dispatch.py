@@ -27,6 +27,7 @@ from gemini_batch.events import (
 from gemini_batch.inflight import InFlightLog
 from gemini_batch.policy import models, retry
 from gemini_batch.policy.flow import Flow
+from gemini_batch.policy.storm import MAX_STORM_S
 from gemini_batch.policy.wording import unknown
 from gemini_batch.quota.gate import Gate
 from gemini_batch.quota.ledger import Grant
@@ -194,7 +195,7 @@ class Dispatcher:
         # There is money, room, a server, and the quota says: now.
         async with self._clearance.leave(ready.call) as leave:
             if isinstance(leave, Later):
-                self._backlog.hold(ready.call.request.model, leave.due_s)
+                self._backlog.hold(ready.call.request.model, leave.fresh_s)
                 self._backlog.later(ready, leave.due_s)
             if not isinstance(leave, Leave):
                 return
@@ -255,6 +256,7 @@ class Dispatcher:
         """Put what a call really used in place of what was reserved for it."""
         self._outage.over()
         self._flow.succeeded()
+        self._heard(row.model, 200)
         tokens = row.usage.prompt_tokens if row.usage else None
         usd_micros = None if row.cost_usd is None else micros(row.cost_usd)
         estimated = weights(call.estimate)
@@ -268,9 +270,11 @@ class Dispatcher:
             await self._unreachable(turn, grant, error)
             return
         self._outage.over()
-        if isinstance(error, ApiError) and error.http_status in {429, 503}:
-            now_s = self._clock.steady_s()
-            self._flow.overloaded(now_s - attempted.timing.latency_s, now_s)
+        if isinstance(error, ApiError):
+            self._heard(turn.call.request.model, error.http_status)
+            if error.http_status in {429, 503}:
+                now_s = self._clock.steady_s()
+                self._flow.overloaded(now_s - attempted.timing.latency_s, now_s)
         count = turn.attempt
         if isinstance(error, Failure) and error.kind is FailureKind.MALFORMED:
             turn = replace(turn, unusable=turn.unusable + 1)
@@ -287,6 +291,18 @@ class Dispatcher:
             case retry.CloseDay():
                 await self._gate.close_day(turn.call.request.model, grant)
                 self._backlog.later(turn, self._clock.steady_s())  # back to the gate, which now says until when
+
+    def _heard(self, model: str, http_status: int) -> None:
+        """Take in whether a model answers at all: in a storm it is left in peace, and one without end is left for another run."""
+        storm, now_s = self._clearance.storms[model], self._clock.steady_s()
+        if http_status < 500:
+            if storm.over():
+                self._backlog.hold(model, now_s)
+            return
+        storm.failed(http_status, now_s)
+        if storm.is_endless(now_s):
+            words = f"the server answers nothing but {http_status} for {model}, for {MAX_STORM_S / 60:g} minutes"
+            self._clearance.close_model(model, Stop(StopReason.OUTAGE, words))
 
     def _stop_of(self, call: Call, stop: Stop) -> None:
         """End the run, or its calls of one model, where only that is refused."""

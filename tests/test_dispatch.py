@@ -20,10 +20,11 @@ from gemini_batch.backlog import MAX_WAITING
 from gemini_batch.clock import Clock
 from gemini_batch.commit import Committer
 from gemini_batch.dispatch import OUTAGE_S, Dispatcher
-from gemini_batch.events import CallAbandoned, CallFinished, CallRetrying, CallUnanswered, Event, Stopping
+from gemini_batch.events import CallAbandoned, CallFinished, CallRetrying, CallUnanswered, Event, Stopping, Waiting
 from gemini_batch.free_space import ANSWER_BYTES, SPARE_BYTES
 from gemini_batch.inflight import InFlightLog
 from gemini_batch.policy import prices
+from gemini_batch.policy.storm import MAX_STORM_S
 from gemini_batch.quota.bounds import Weights
 from gemini_batch.quota.gate import Gate
 from gemini_batch.quota.ledger import DayClosed
@@ -301,6 +302,53 @@ def test_an_answer_that_cant_be_used_is_paid_for_once_more(tmp_path: Path) -> No
 
     assert world.statuses == {"a": "failed", "b": "succeeded"}
     assert world.transport.sends("a") == 6
+
+
+# --- a server that is there, and answers nothing but 503 --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "concurrency"), [(40, 20), (40, 2), (5, 1)])
+def test_the_calls_outlive_a_storm(tmp_path: Path, number: int, concurrency: int) -> None:
+    """Through a quarter of an hour of 503 few requests are burnt and no call is failed; soon after it all are answered."""
+
+    async def calm(world: World) -> None:
+        await asyncio.sleep(900)
+        world.transport.script.clear()
+
+    ids = [str(index) for index in range(number)]
+    script = {call_id: [says(503)] for call_id in ids}
+    world = play(tmp_path, ids, script, concurrency=concurrency, during=calm, max_attempts=6)
+
+    assert dict.fromkeys(ids, "succeeded") == world.statuses
+    assert len([at_s for at_s, _ in world.transport.sent if at_s < 900]) <= 20 + concurrency
+    assert world.on_end < 900 + 300 + 20 * number / concurrency
+
+
+@pytest.mark.parametrize(("limits", "most_s"), [(UNLIMITED, 200), (Limits(requests_per_min=15), 500)])
+def test_a_storm_of_one_model_keeps_nobody_back(tmp_path: Path, limits: Limits, most_s: float) -> None:
+    """While one model answers nothing but 503, another one's calls are sent as ever, and whoever waits knows why."""
+    calls = [make_call(f"{model}-{number}", model=model) for model in (MODEL, OTHER) for number in range(100)]
+    script = {call.id: [says(503)] if call.request.model == MODEL else [picture(10.0)] for call in calls}
+    world = play(tmp_path, calls, script, concurrency=11, max_attempts=6, limits=limits)
+
+    others = [at_s for at_s, call_id in world.transport.sent if call_id.startswith(OTHER)]
+    assert len(others) == 100
+    assert max(others) <= most_s
+    assert {(event.model, event.why) for event in world.of(Waiting)} == {(MODEL, "the server answers nothing but 503")}
+    assert len([at_s for at_s, call_id in world.transport.sent if call_id.startswith(MODEL)]) <= 11 + 11 + 22
+
+
+def test_a_storm_without_end_is_left_for_the_next_run(tmp_path: Path) -> None:
+    """After half an hour nothing more of the model is sent, and none of its calls is failed; what another model needs goes on."""
+    calls = [make_call(f"{number}", model=(MODEL, OTHER)[number % 2]) for number in range(40)]
+    script = {call.id: [says(503)] for call in calls if call.request.model == MODEL}
+    world = play(tmp_path, calls, script, concurrency=10, max_attempts=6)
+
+    assert world.statuses == {f"{number}": "succeeded" for number in range(1, 40, 2)}
+    (stop,) = world.dispatcher.stops
+    assert (stop.reason, MODEL in stop.message) == (StopReason.OUTAGE, True)
+    assert MAX_STORM_S < world.on_end < MAX_STORM_S + 300
+    assert len(world.transport.sent) < 20 + 10 + 10 + 20
 
 
 # --- quota ------------------------------------------------------------------------------------------------------------
@@ -995,9 +1043,9 @@ class _Nowhere:
 
 
 def test_a_call_larger_than_the_backlog_of_retries_is_no_deadlock(tmp_path: Path) -> None:
-    """With a server that is down for an hour, no more calls wait for it than fit, and all are sent in the end."""
+    """With a server that has no time for an hour, no more calls wait for it than fit, and all are sent in the end."""
     ids = [str(number) for number in range(MAX_WAITING + 200)]
-    down = says(500, latency_s=0.1, details=[RETRY_IN_AN_HOUR])
+    down = says(408, latency_s=0.1, details=[RETRY_IN_AN_HOUR])
     world = play(tmp_path, ids, {call_id: [down, picture(0.1)] for call_id in ids}, concurrency=50)
 
     assert len(ids) == len(world.statuses)
