@@ -17,10 +17,11 @@ MAX_WAITING = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One sending of a call that is due; `attempt` counts from 1."""
+    """One sending of a call that is due; `attempt` counts from 1, `unusable` its answers so far that could not be used."""
 
     call: Call
     attempt: int
+    unusable: int = 0
 
 
 @dataclass(slots=True)

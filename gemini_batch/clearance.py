@@ -1,6 +1,7 @@
 """What a call waits for before it is sent: money for it, room for its answer, a server that is there, and the quota's "now"."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from gemini_batch.free_space import FreeSpace
 from gemini_batch.outage import Outage
 from gemini_batch.plan import image_size
 from gemini_batch.policy.budget import Budget, Held
+from gemini_batch.policy.storm import Storm
 from gemini_batch.quota.bounds import Weights
 from gemini_batch.quota.gate import Gate
 from gemini_batch.quota.ledger import DayClosed, Grant
@@ -34,9 +36,10 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """The call is to ask again at `due_s` of the steady clock; until then it holds nothing."""
+    """The call is to ask again at `due_s` of the steady clock, and new ones of its model from `fresh_s` on; until then it holds nothing."""
 
     due_s: float
+    fresh_s: float
 
 
 class Clearance:
@@ -44,6 +47,7 @@ class Clearance:
 
     Attributes:
         outage: Whether the server can't be reached; whoever sends says what it met.
+        storms: Of each model, whether the server answers nothing but errors of its own; likewise.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Clearance:
             waits_for_reset: Whether a day that is used up is waited through.
         """
         self.outage = Outage()
+        self.storms: defaultdict[str, Storm] = defaultdict(Storm)
         self._gate = gate
         self._out = str(store.out)
         self._clock = clock
@@ -108,7 +113,9 @@ class Clearance:
 
     @asynccontextmanager
     async def leave(self, call: Call) -> AsyncIterator[Leave | Later | None]:
-        """Wait for leave to send a call; `Later` when its model's day is over and waited for, None when it is left for another run.
+        """Wait for leave to send a call; None when it is left for another run.
+
+        `Later` when its model's day is over and waited for, or when the server answers nothing but errors for the model.
 
         What was held for it is given back at the end of the block.
 
@@ -189,15 +196,23 @@ class Clearance:
 
     async def _acquire(self, call: Call) -> Grant | Later | None:
         """Return leave of the quota to send at once, or when to ask again; None when the call is left for another run."""
-        model = call.request.model
+        model, storm = call.request.model, self.storms[call.request.model]
         while True:
+            now_s = self._clock.steady_s()
+            if now_s < (until_s := storm.until_s):
+                self._observe(Waiting(model, until_s - now_s, f"the server answers nothing but {storm.http_status}"))
+                return Later(
+                    until_s + LEAST_WAIT_S, until_s
+                )  # new calls probe first, then all in turn: so their attempts last
+            probes = storm.probes(now_s)
             await self.outage.turn(call.id, self._closed)
             grant = await self._gate.acquire(model, weights(call.estimate), self._closed)
             if isinstance(grant, DayClosed):
                 return self._another_day(model, grant)
             if grant is None:
                 return None
-            if self.is_open(model) and self.outage.lets(call.id):
+            is_held = not probes and self._clock.steady_s() < storm.until_s
+            if self.is_open(model) and not is_held and self.outage.lets(call.id):
                 return grant
             await self._gate.give_back(model, grant)
             if not self.is_open(model):  # the server said no to another one meanwhile
@@ -214,7 +229,8 @@ class Clearance:
             self.close_model(model, stop)
             return None
         self._observe(Waiting(model, wait_s, closed.why))
-        return Later(self._clock.steady_s() + min(max(wait_s, LEAST_WAIT_S), LOOK_AGAIN_S))
+        due_s = self._clock.steady_s() + min(max(wait_s, LEAST_WAIT_S), LOOK_AGAIN_S)
+        return Later(due_s, due_s)
 
 
 def weights(estimate: Estimate) -> Weights:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from gemini_batch.answer import judge
 from gemini_batch.backlog import Backlog, Turn
-from gemini_batch.clearance import Clearance, Later, Leave, micros
+from gemini_batch.clearance import Clearance, Later, Leave, micros, weights
 from gemini_batch.clock import Clock
 from gemini_batch.commit import Attempted, Committer
 from gemini_batch.errors import StorageError, of_disk, shortage
@@ -27,6 +27,7 @@ from gemini_batch.events import (
 from gemini_batch.inflight import InFlightLog
 from gemini_batch.policy import models, retry
 from gemini_batch.policy.flow import Flow
+from gemini_batch.policy.storm import MAX_STORM_S
 from gemini_batch.policy.wording import unknown
 from gemini_batch.quota.gate import Gate
 from gemini_batch.quota.ledger import Grant
@@ -49,7 +50,7 @@ from gemini_batch.transport.interactive import Transport
 # With no connection to be had for so long, the run ends; the next one goes on.
 OUTAGE_S = 120.0
 # What a server says of one model; others of the manifest may do.
-_OF_ONE_MODEL = {StopReason.NO_QUOTA, StopReason.MODEL}
+_OF_ONE_MODEL = {StopReason.NO_QUOTA, StopReason.ADDRESS, StopReason.MODEL, StopReason.NO_ACCESS}
 
 Prepare: TypeAlias = Callable[[Call, int], Awaitable[Call | None]]
 """Makes a call ready for its attempt; None when it is not to be sent, and its row is written."""
@@ -194,14 +195,14 @@ class Dispatcher:
         # There is money, room, a server, and the quota says: now.
         async with self._clearance.leave(ready.call) as leave:
             if isinstance(leave, Later):
-                self._backlog.hold(ready.call.request.model, leave.due_s)
+                self._backlog.hold(ready.call.request.model, leave.fresh_s)
                 self._backlog.later(ready, leave.due_s)
             if not isinstance(leave, Leave):
                 return
             attempted, outcome = await self._send(ready)  # an answer that arrived has its row
             leave.spent_usd = _spent_usd(ready.call.estimate, outcome)
             if isinstance(outcome, ResultRow):
-                await self._settle(leave.grant, outcome)
+                await self._settle(ready.call, leave.grant, outcome)
             else:
                 await self._follow(ready, leave.grant, attempted, outcome)
         await self._committer.room()  # and is durable soon
@@ -251,13 +252,15 @@ class Dispatcher:
             await self._gate.note_server_date(sent.answer.server_at)
         return attempted, outcome
 
-    async def _settle(self, grant: Grant, row: ResultRow) -> None:
+    async def _settle(self, call: Call, grant: Grant, row: ResultRow) -> None:
         """Put what a call really used in place of what was reserved for it."""
         self._outage.over()
         self._flow.succeeded()
+        self._heard(row.model, 200)
         tokens = row.usage.prompt_tokens if row.usage else None
         usd_micros = None if row.cost_usd is None else micros(row.cost_usd)
-        await self._gate.settle(row.model, grant, tokens=tokens, usd_micros=usd_micros)
+        estimated = weights(call.estimate)
+        await self._gate.settle(row.model, grant, tokens=tokens, usd_micros=usd_micros, estimated=estimated)
 
     # --- without a reply ----------------------------------------------------------------------------------------------
 
@@ -267,10 +270,16 @@ class Dispatcher:
             await self._unreachable(turn, grant, error)
             return
         self._outage.over()
-        if isinstance(error, ApiError) and error.http_status in {429, 503}:
-            now_s = self._clock.steady_s()
-            self._flow.overloaded(now_s - attempted.timing.latency_s, now_s)
-        match retry.decide(error, turn.attempt, random.random):
+        if isinstance(error, ApiError):
+            self._heard(turn.call.request.model, error.http_status)
+            if error.http_status in {429, 503}:
+                now_s = self._clock.steady_s()
+                self._flow.overloaded(now_s - attempted.timing.latency_s, now_s)
+        count = turn.attempt
+        if isinstance(error, Failure) and error.kind is FailureKind.MALFORMED:
+            turn = replace(turn, unusable=turn.unusable + 1)
+            count = turn.unusable
+        match retry.decide(error, count, random.random):
             case retry.RetryAfter() as decision:
                 await self._retry(turn, attempted, error, decision)
             case retry.Reject():
@@ -283,10 +292,22 @@ class Dispatcher:
                 await self._gate.close_day(turn.call.request.model, grant)
                 self._backlog.later(turn, self._clock.steady_s())  # back to the gate, which now says until when
 
+    def _heard(self, model: str, http_status: int) -> None:
+        """Take in whether a model answers at all: in a storm it is left in peace, and one without end is left for another run."""
+        storm, now_s = self._clearance.storms[model], self._clock.steady_s()
+        if http_status < 500:
+            if storm.over():
+                self._backlog.hold(model, now_s)
+            return
+        storm.failed(http_status, now_s)
+        if storm.is_endless(now_s):
+            words = f"the server answers nothing but {http_status} for {model}, for {MAX_STORM_S / 60:g} minutes"
+            self._clearance.close_model(model, Stop(StopReason.OUTAGE, words))
+
     def _stop_of(self, call: Call, stop: Stop) -> None:
         """End the run, or its calls of one model, where only that is refused."""
         if stop.reason in _OF_ONE_MODEL:
-            self._clearance.close_model(call.request.model, _with_successor(stop, call.request.model))
+            self._clearance.close_model(call.request.model, _advised(stop, call.request.model))
         else:
             self.stop(stop)
 
@@ -323,15 +344,20 @@ class Dispatcher:
     def _later(self, turn: Turn, attempt: int, wait_s: float, error: ApiError | Failure) -> None:
         may_be_billed = isinstance(error, Failure) and error.may_be_billed
         self._observe(CallRetrying(turn.call.id, turn.attempt, wait_s, error.message, may_be_billed, error.name))
-        self._backlog.later(Turn(turn.call, attempt), self._clock.steady_s() + wait_s)
+        self._backlog.later(replace(turn, attempt=attempt), self._clock.steady_s() + wait_s)
 
 
-def _with_successor(stop: Stop, model: str) -> Stop:
-    """Add to "no such model" the one that Google announced in its place, or those that are known."""
-    if stop.reason is not StopReason.MODEL:
-        return stop
-    named = models.successor(model)
-    advice = f"its announced successor: --model {named}" if named else unknown(model, models.known())
+def _advised(stop: Stop, model: str) -> Stop:
+    """Add to what is refused of a model where there is a key for it, which one was announced in its place, or which are known."""
+    match stop.reason:
+        case StopReason.NO_ACCESS:
+            advice = f"a key that may use {model} comes from {retry.KEYS}"
+        case StopReason.MODEL if named := models.successor(model):
+            advice = f"its announced successor: --model {named}"
+        case StopReason.MODEL:
+            advice = unknown(model, models.known())
+        case _:
+            return stop
     return replace(stop, message=retry.advised(stop.message, advice))
 
 

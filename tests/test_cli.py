@@ -176,7 +176,7 @@ STOPPING = {
     "400-billing": (6, "precondition"),
     "401": (6, "auth"),
     "402": (5, "billing"),
-    "403": (6, "auth"),
+    "403": (6, "no_access"),
     "403-leaked": (6, "auth"),
     "403-blocked": (6, "auth"),
     "403-html": (6, "auth"),

@@ -20,10 +20,11 @@ from gemini_batch.backlog import MAX_WAITING
 from gemini_batch.clock import Clock
 from gemini_batch.commit import Committer
 from gemini_batch.dispatch import OUTAGE_S, Dispatcher
-from gemini_batch.events import CallAbandoned, CallFinished, CallRetrying, CallUnanswered, Event, Stopping
+from gemini_batch.events import CallAbandoned, CallFinished, CallRetrying, CallUnanswered, Event, Stopping, Waiting
 from gemini_batch.free_space import ANSWER_BYTES, SPARE_BYTES
 from gemini_batch.inflight import InFlightLog
 from gemini_batch.policy import prices
+from gemini_batch.policy.storm import MAX_STORM_S
 from gemini_batch.quota.bounds import Weights
 from gemini_batch.quota.gate import Gate
 from gemini_batch.quota.ledger import DayClosed
@@ -275,7 +276,7 @@ def test_a_wrong_job_is_rejected_at_once(tmp_path: Path) -> None:
     [
         (FailureKind.TIMEOUT, "failed", 3),
         (FailureKind.DISCONNECTED, "failed", 3),
-        (FailureKind.MALFORMED, "failed", 3),
+        (FailureKind.MALFORMED, "failed", 2),
         (FailureKind.TOO_LARGE, "failed", 1),
     ],
 )
@@ -288,6 +289,66 @@ def test_what_was_sent_and_gave_nothing_is_counted(
     assert {"bad": expected} == world.statuses
     assert list(range(1, sends + 1)) == [event.attempt for event in world.of(CallUnanswered)]
     assert sends == world.transport.sends("bad")
+
+
+def test_an_answer_that_cant_be_used_is_paid_for_once_more(tmp_path: Path) -> None:
+    """Only answers that can't be used count, whatever else went wrong between: the second one is the last."""
+    wrong = fails(FailureKind.MALFORMED)
+    script = {
+        "a": [says(503), fails(FailureKind.TIMEOUT), wrong, fails(FailureKind.UNREACHABLE), says(503), wrong, PICTURE],
+        "b": [says(503), says(503), wrong, PICTURE],
+    }
+    world = play(tmp_path, "ab", script, max_attempts=9)
+
+    assert world.statuses == {"a": "failed", "b": "succeeded"}
+    assert world.transport.sends("a") == 6
+
+
+# --- a server that is there, and answers nothing but 503 --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "concurrency"), [(40, 20), (40, 2), (5, 1)])
+def test_the_calls_outlive_a_storm(tmp_path: Path, number: int, concurrency: int) -> None:
+    """Through a quarter of an hour of 503 few requests are burnt and no call is failed; soon after it all are answered."""
+
+    async def calm(world: World) -> None:
+        await asyncio.sleep(900)
+        world.transport.script.clear()
+
+    ids = [str(index) for index in range(number)]
+    script = {call_id: [says(503)] for call_id in ids}
+    world = play(tmp_path, ids, script, concurrency=concurrency, during=calm, max_attempts=6)
+
+    assert dict.fromkeys(ids, "succeeded") == world.statuses
+    assert len([at_s for at_s, _ in world.transport.sent if at_s < 900]) <= 20 + concurrency
+    assert world.on_end < 900 + 300 + 20 * number / concurrency
+
+
+@pytest.mark.parametrize(("limits", "most_s"), [(UNLIMITED, 200), (Limits(requests_per_min=15), 500)])
+def test_a_storm_of_one_model_keeps_nobody_back(tmp_path: Path, limits: Limits, most_s: float) -> None:
+    """While one model answers nothing but 503, another one's calls are sent as ever, and whoever waits knows why."""
+    calls = [make_call(f"{model}-{number}", model=model) for model in (MODEL, OTHER) for number in range(100)]
+    script = {call.id: [says(503)] if call.request.model == MODEL else [picture(10.0)] for call in calls}
+    world = play(tmp_path, calls, script, concurrency=11, max_attempts=6, limits=limits)
+
+    others = [at_s for at_s, call_id in world.transport.sent if call_id.startswith(OTHER)]
+    assert len(others) == 100
+    assert max(others) <= most_s
+    assert {(event.model, event.why) for event in world.of(Waiting)} == {(MODEL, "the server answers nothing but 503")}
+    assert len([at_s for at_s, call_id in world.transport.sent if call_id.startswith(MODEL)]) <= 11 + 11 + 22
+
+
+def test_a_storm_without_end_is_left_for_the_next_run(tmp_path: Path) -> None:
+    """After half an hour nothing more of the model is sent, and none of its calls is failed; what another model needs goes on."""
+    calls = [make_call(f"{number}", model=(MODEL, OTHER)[number % 2]) for number in range(40)]
+    script = {call.id: [says(503)] for call in calls if call.request.model == MODEL}
+    world = play(tmp_path, calls, script, concurrency=10, max_attempts=6)
+
+    assert world.statuses == {f"{number}": "succeeded" for number in range(1, 40, 2)}
+    (stop,) = world.dispatcher.stops
+    assert (stop.reason, MODEL in stop.message) == (StopReason.OUTAGE, True)
+    assert MAX_STORM_S < world.on_end < MAX_STORM_S + 300
+    assert len(world.transport.sent) < 20 + 10 + 10 + 20
 
 
 # --- quota ------------------------------------------------------------------------------------------------------------
@@ -305,6 +366,34 @@ def test_a_429_of_the_minute_pauses_the_model(tmp_path: Path) -> None:
     paused = [(at_s, call_id) for at_s, call_id in world.transport.sent if 0.5 < at_s < 40.5]
     assert all(call_id.startswith("other") for _, call_id in paused)
     assert {"succeeded"} == set(world.statuses.values())
+
+
+@pytest.mark.parametrize(
+    ("limits", "step"),
+    [
+        (Limits(tokens_per_min=600), picture(prompt_tokens=31)),
+        (Limits(usd_per_10min=5.36), picture(thoughts_tokens=24_000)),  # $0.42 and not $0.134
+    ],
+    ids=["tokens", "dollars"],
+)
+def test_what_takes_more_than_was_estimated_overruns_the_first_window_only(
+    tmp_path: Path, limits: Limits, step: Step
+) -> None:
+    """Answers tell what calls of their model take, also of those that wait for leave already; every later window keeps its limit."""
+    ids = [str(number) for number in range(200)]
+    world = play(tmp_path, ids, {call_id: [step] for call_id in ids}, concurrency=40, limits=limits)
+
+    rows = {row["id"]: row for row in read_rows(tmp_path)}
+    assert len(rows) == 200
+    span_s, limit = (60, 600) if limits.tokens_per_min else (600, 5.36)
+    took = [
+        (at_s, rows[call_id]["usage"]["prompt_tokens"] if limits.tokens_per_min else rows[call_id]["cost_usd"])
+        for at_s, call_id in world.transport.sent
+    ]
+    windows = [sum(weight for at_s, weight in took if end_s - span_s < at_s <= end_s) for end_s, _ in took]
+    assert max(windows) > limit
+    later = [used for used, (end_s, _) in zip(windows, took, strict=True) if end_s > 2 * span_s]
+    assert 0.8 * limit < max(later) <= limit
 
 
 def test_a_server_that_keeps_saying_429_stops_the_run(tmp_path: Path) -> None:
@@ -357,10 +446,14 @@ def test_a_closed_day_of_one_model_lets_the_others_go_on(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("refusal", "reason"),
-    [(says(404), StopReason.MODEL), (says(429, "Quota exceeded for metric: x, limit: 0"), StopReason.NO_QUOTA)],
+    [
+        (says(403), StopReason.NO_ACCESS),
+        (says(404), StopReason.MODEL),
+        (says(429, "Quota exceeded for metric: x, limit: 0"), StopReason.NO_QUOTA),
+    ],
 )
 def test_a_model_that_is_refused_lets_the_others_go_on(tmp_path: Path, refusal: Step, reason: StopReason) -> None:
-    """One model that does not exist, or that the tier has no quota for, is told once, and nothing more of it is sent; all others end."""
+    """One model that is not there, or not for this key or tier, is told once, and nothing more of it is sent; all others end."""
     calls = [make_call(f"{number}", model=(MODEL, OTHER)[number % 2]) for number in range(40)]
     script = {call.id: [refusal] for call in calls if call.request.model == MODEL}
     world = play(tmp_path, calls, script, concurrency=6)
@@ -369,6 +462,18 @@ def test_a_model_that_is_refused_lets_the_others_go_on(tmp_path: Path, refusal: 
     assert world.reasons == [reason]
     assert [event.model for event in world.of(Stopping)] == [MODEL]
     assert len(world.transport.sent) <= 20 + 6
+
+
+def test_a_bad_key_costs_one_request_a_model_at_most(tmp_path: Path) -> None:
+    """A 403 that does not say what it refuses is of its model; when all models are refused the run ends, and no job is blamed."""
+    calls = [make_call(f"{number}", model=(MODEL, OTHER)[number % 2]) for number in range(40)]
+    world = play(tmp_path, calls, {call.id: [says(403)] for call in calls}, concurrency=1)
+
+    assert (world.statuses, world.reasons) == ({}, [StopReason.NO_ACCESS] * 2)
+    assert len(world.transport.sent) == 2
+    assert [model in stop.message for model, stop in zip((MODEL, OTHER), world.dispatcher.stops, strict=True)] == [
+        True
+    ] * 2
 
 
 def test_a_reset_in_the_past_ends_the_run(tmp_path: Path) -> None:
@@ -445,7 +550,8 @@ def test_few_in_flight_are_shared_by_the_models(tmp_path: Path) -> None:
     ("step", "reason"),
     [
         (says(401), StopReason.AUTH),
-        (says(403), StopReason.AUTH),
+        (says(403), StopReason.NO_ACCESS),
+        (says(403, "Your API key was reported as leaked. Please use another API key."), StopReason.AUTH),
         (says(404), StopReason.MODEL),
         (says(402), StopReason.BILLING),
         (fails(FailureKind.STORAGE), StopReason.STORAGE),
@@ -937,9 +1043,9 @@ class _Nowhere:
 
 
 def test_a_call_larger_than_the_backlog_of_retries_is_no_deadlock(tmp_path: Path) -> None:
-    """With a server that is down for an hour, no more calls wait for it than fit, and all are sent in the end."""
+    """With a server that has no time for an hour, no more calls wait for it than fit, and all are sent in the end."""
     ids = [str(number) for number in range(MAX_WAITING + 200)]
-    down = says(500, latency_s=0.1, details=[RETRY_IN_AN_HOUR])
+    down = says(408, latency_s=0.1, details=[RETRY_IN_AN_HOUR])
     world = play(tmp_path, ids, {call_id: [down, picture(0.1)] for call_id in ids}, concurrency=50)
 
     assert len(ids) == len(world.statuses)

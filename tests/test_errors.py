@@ -177,7 +177,10 @@ ERRORS: dict[str, Met] = {
         f"A {GET_A_KEY}",
     ),
     "a key without leave": stopped(
-        "403", 6, f"the API refused the key (403): The caller does not have permission; a {GET_A_KEY}"
+        "403",
+        6,
+        "the API refused the key (403): The caller does not have permission; "
+        "a key that may use gemini-3-pro-image-preview comes from https://aistudio.google.com/apikey",
     ),
     "a place that is not served": stopped(
         "400-location",
@@ -199,6 +202,14 @@ ERRORS: dict[str, Met] = {
         'Did you mean "gemini-3-pro-image"?\n'
         f"mend that, then run: {AGAIN} --model gemini-3-pro-imag",
         f"{RUN} --model gemini-3-pro-imag",
+    ),
+    "an address with a path too many": Met(
+        6,
+        "stopping: the address may be wrong, what answers 404 is not the Gemini API: Error 404 (Not Found)!!1 404. "
+        "That\u2019s an error. The requested URL /api/v1beta/models/gemini-3-pro-image-preview:generateContent was not found on this server. "
+        "That\u2019s all we know. Check --base-url\n"
+        f"mend that, then run: {AGAIN.replace('{server}', '{server}/api')}",
+        RUN.replace("{server}", "{server}/api"),
     ),
     "a model's name with a blank": Met(
         3,

@@ -16,6 +16,8 @@ MAX_BACKOFF_S = 60.0
 # A 429 without details may mean the minute or the day: the first wait is past a quarter of a minute, the later ones past all of it.
 FIRST_UNEXPLAINED_S = 15.0
 MAX_UNEXPLAINED_S = 300.0
+# A 200 that can't be used is paid for, and nearly always comes again the same: one more is all the money it is worth. The next run may try.
+MAX_UNUSABLE = 2
 # On top of the wait that a server asks for: bodies round it down, and many clients wake at the same moment.
 MARGIN_S = 1.0
 JITTER_S = 1.0
@@ -27,12 +29,23 @@ KEYS = "https://aistudio.google.com/apikey"
 REGIONS = "https://ai.google.dev/gemini-api/docs/available-regions"
 LOWER_LIMITS = "where the project's limits are lower than the tier's, say so by --rpm, --rpd or --tpm"
 
-# Of the statuses that say the client is wrong, those that do not mean it: it, or the server, took too long.
-_TRANSIENT = (408, 499)
+# Of the statuses that say the client is wrong, those that do not mean it: it, or the server, took too long, or it came too early (RFC 8470).
+_TRANSIENT = (408, 425, 499)
+# Of a 409 this one: two met, and neither is wrong. Google's clients send it again: https://cloud.google.com/apis/design/errors (2026-11-22).
+_MET_ANOTHER = "ABORTED"
 _ZERO_LIMIT = re.compile(r"\blimit:\s*0(?!\d|\.\d)")
 _ABOUT_A_FILE = re.compile(r"\bfiles/|\bthe file\b", re.IGNORECASE)
 # "API key not valid. Please pass a valid API key.", "API Key not found.", "API key expired."; not a prompt that mentions one.
 _ABOUT_THE_KEY = re.compile(r"\A\W*API key\b|\bvalid API key\b", re.IGNORECASE)
+# A 403 that is for all models: by its reason (https://cloud.google.com/apis/design/errors, the enum google.api.ErrorReason), or by what
+# it speaks of, if that is no model: "Your API key was reported as leaked.", "Your project has been denied access." (2026-11-22).
+_OF_ALL_MODELS = re.compile(
+    r"API_KEY|SERVICE_DISABLED|BILLING_DISABLED|CONSUMER|USER_PROJECT|CREDENTIALS|ACCESS_TOKEN|ACCOUNT"
+)
+_ABOUT_WHO_ASKS = re.compile(
+    r"\bAPI[ _]key\b|\bunregistered callers\b|\bproject\b|\bconsumer\b|\bbilling\b", re.IGNORECASE
+)
+_ABOUT_A_MODEL = re.compile(r"\bmodels?\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +68,7 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class StopRun:
-    """No call can succeed until a person, or time, mends it; with `MODEL` and `NO_QUOTA`, none of this model."""
+    """No call can succeed until a person, or time, mends it; with `ADDRESS`, `MODEL`, `NO_ACCESS` and `NO_QUOTA`, none of this model."""
 
     stop: Stop
 
@@ -74,7 +87,7 @@ def decide(error: ApiError | Failure, attempt: int, random: Random) -> Decision:
 
     Args:
         error: What came back.
-        attempt: Which attempt of the call this was, from 1.
+        attempt: Which attempt of the call this was, from 1; of answers that can't be used (`MALFORMED`) only these are counted.
         random: A number in [0, 1), for the jitter.
     """
     if isinstance(error, Failure):
@@ -91,13 +104,13 @@ def decide(error: ApiError | Failure, attempt: int, random: Random) -> Decision:
             # A file that has expired, or is somebody else's, is a 403 too: "You do not have permission to access the File …".
             decision = Reject()
         case 403:
-            decision = _auth(error)
+            decision = _on_forbidden(error)
         case 404:
             decision = _no_model(error)
         case 429:
             decision = _on_quota(error, attempt, random)
         case status if status < 500 and status not in _TRANSIENT:
-            decision = _on_other_refusal(error)
+            decision = _on_other_refusal(error, attempt, random)
         case _:
             decision = _transient(error, attempt, random)
     return decision
@@ -119,13 +132,17 @@ def _on_failure(failure: Failure, attempt: int, random: Random) -> Decision:
             return GiveUp()
         case FailureKind.UNREACHABLE:
             return RetryAfter(backoff_s(attempt, random), pauses_model=True)
+        case FailureKind.MALFORMED if attempt >= MAX_UNUSABLE:
+            return GiveUp()
         case FailureKind.TIMEOUT | FailureKind.DISCONNECTED | FailureKind.MALFORMED:
             return RetryAfter(backoff_s(attempt, random))
 
 
-def _on_other_refusal(error: ApiError) -> Decision:
+def _on_other_refusal(error: ApiError, attempt: int, random: Random) -> Decision:
     if error.http_status < 400:
         return GiveUp()  # a redirect leads to the same place each time, and is never followed
+    if error.http_status == 409 and error.status == _MET_ANOTHER:
+        return _transient(error, attempt, random)
     # Without Google's own words it is something on the way that says no, and the job may well be right.
     return Reject() if error.status or error.http_status == 413 else GiveUp()
 
@@ -174,9 +191,21 @@ def _is_about_a_file(error: ApiError) -> bool:
     return bool(error.status and _ABOUT_A_FILE.search(error.message))
 
 
+def _on_forbidden(error: ApiError) -> StopRun:
+    """Stop all models where the key or the project is refused; else, as a key that is bad after all costs one request a model, only this."""
+    if _OF_ALL_MODELS.match(error.reason or "") or not error.status:
+        return _auth(error)
+    if _ABOUT_WHO_ASKS.search(error.message) and not _ABOUT_A_MODEL.search(error.message):
+        return _auth(error)
+    return StopRun(Stop(StopReason.NO_ACCESS, _refused(error)))
+
+
 def _auth(error: ApiError) -> StopRun:
-    message = f"the API refused the key ({error.http_status}): {error.message}"
-    return StopRun(Stop(StopReason.AUTH, advised(message, f"a key that may use the model comes from {KEYS}")))
+    return StopRun(Stop(StopReason.AUTH, advised(_refused(error), f"a key that may use the model comes from {KEYS}")))
+
+
+def _refused(error: ApiError) -> str:
+    return f"the API refused the key ({error.http_status}): {error.message}"
 
 
 def _billing(error: ApiError) -> StopRun:
@@ -191,6 +220,9 @@ def _no_quota(error: ApiError) -> str:
 
 
 def _no_model(error: ApiError) -> StopRun:
+    if not error.status:  # no word of the API's: a web server, or a gateway that does not know this path
+        message = f"the address may be wrong, what answers 404 is not the Gemini API: {error.message}"
+        return StopRun(Stop(StopReason.ADDRESS, advised(message, "check --base-url")))
     return StopRun(Stop(StopReason.MODEL, f"the API has no such model: {error.message}"))
 
 

@@ -111,6 +111,11 @@ class Bounds:
         """Return a guard as whole slots, 1 at least."""
         return max(1, math.ceil(guard_s / self.slot_s))
 
+    def clamped(self, of: str, weight: int) -> int:
+        """Return a weight, or the least of the limits of this attribute of `Weights` where that is less."""
+        bounds = (*self.minute, *self.ten_minutes, *self.day)
+        return min([weight, *(bound.limit for bound in bounds if bound.of == of and bound.limit is not None)])
+
     def check(self, weights: Weights) -> None:
         """Make sure that one call fits every limit.
 

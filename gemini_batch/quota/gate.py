@@ -4,13 +4,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, assert_never
 
 from aiolimiter import AsyncLimiter
 
 from gemini_batch.clock import Clock
+from gemini_batch.policy.excess import Excess
 from gemini_batch.quota.bounds import SLOTS_A_MINUTE, Bounds, Weights
 from gemini_batch.quota.ledger import DayClosed, Grant, Granted, Paused, Used, Verdict
 from gemini_batch.records import Limits
@@ -111,7 +112,8 @@ class Gate:
     """Lets requests go one by one, when and only when the ledger grants it.
 
     The ledger guarantees, `aiolimiter` only smooths: it spreads a minute's quota over a sixth of a minute. Models do not wait
-    for each other. Where there is no limit, nothing waits.
+    for each other. Where there is no limit, nothing waits. Where answers take more tokens, or dollars, than was estimated, the
+    calls after them are counted with so much more.
     """
 
     def __init__(self, ledger: Ledger, limits: Limits, clock: Clock, on_wait: OnWait = _nobody) -> None:
@@ -133,6 +135,8 @@ class Gate:
         self._most_permits = None if calls_a_minute is None else -(-calls_a_minute // SLOTS_A_MINUTE)
         counted = (limits.tokens_per_min, limits.usd_per_10min, limits.usd_per_day)
         self._settles = any(limit is not None for limit in counted)
+        self._tokens, self._usd_micros = Excess(), Excess()
+        self._bounds = bounds
         self._lines: dict[str, _Line] = {}
 
     async def acquire(self, model: str, weights: Weights, stop: asyncio.Event) -> Grant | DayClosed | None:
@@ -142,7 +146,7 @@ class Gate:
 
         Args:
             model: Whose quota.
-            weights: What the request takes.
+            weights: What the request is estimated to take.
             stop: When set, all who wait return at once.
 
         Returns:
@@ -151,7 +155,7 @@ class Gate:
         Raises:
             ValueError: The request is larger than a limit.
 
-        Cancellation: safe. A reservation that was made goes to the next in line if it wants the same; else it is spent.
+        Cancellation: safe. A reservation that was made goes to the next in line if it wants the same; else only its slot is spent.
         """
         line = self._line(model)
         ticket = _Ticket(weights)
@@ -190,13 +194,25 @@ class Gate:
         await self._ask(lambda: self._ledger.close_day(model, now_s, utc, grant))
 
     async def settle(
-        self, model: str, grant: Grant, *, tokens: int | None = None, usd_micros: int | None = None
+        self,
+        model: str,
+        grant: Grant,
+        *,
+        tokens: int | None = None,
+        usd_micros: int | None = None,
+        estimated: Weights | None = None,
     ) -> None:
-        """Put what a call really used in place of its estimate; None leaves the estimate. Where nothing limits it, this is nothing.
+        """Put what a call really used in place of what was reserved; None leaves that. Where nothing limits it, this is nothing.
+
+        With what was `estimated`, calls of the model that come after it are counted as this one turned out.
 
         Cancellation: safe; the ledger is told all the same.
         """
         if self._settles:
+            if estimated and tokens is not None:
+                self._tokens.note(model, estimated.tokens, tokens)
+            if estimated and usd_micros is not None:
+                self._usd_micros.note(model, estimated.usd_micros, usd_micros)
             await self._ask(lambda: self._ledger.settle(model, grant, tokens=tokens, usd_micros=usd_micros))
 
     async def give_back(self, model: str, grant: Grant) -> None:
@@ -232,8 +248,12 @@ class Gate:
         """
         while not stop.is_set():
             reserved, now_s = line.reserved, self._clock.steady_s()
-            if reserved is None or reserved.grant.weights != weights or now_s > reserved.grant.expires_at_s:
-                closed = await self._reserve(model, line, weights, stop)
+            expected = self._expected(model, weights)
+            if reserved and reserved.grant.weights != expected:  # answers told more, or it is another one's
+                await self._unreserve(model, line, reserved)
+                continue
+            if reserved is None or now_s > reserved.grant.expires_at_s:
+                closed = await self._reserve(model, line, expected, stop)
                 if closed is not None:
                     return closed
             elif now_s < reserved.grant.at_s:
@@ -262,6 +282,25 @@ class Gate:
             case _:
                 assert_never(verdict)
         return None
+
+    async def _unreserve(self, model: str, line: _Line, reserved: Granted) -> None:
+        """Return a reservation that nobody started to its day; its slot stays spent."""
+        line.reserved = None
+
+        def give_back() -> None:
+            for _ in range(reserved.permits):
+                self._ledger.give_back(model, reserved.grant)
+
+        await self._ask(give_back)
+
+    def _expected(self, model: str, weights: Weights) -> Weights:
+        """Return what a call will take, as answers told; never more than a limit: it was planned to fit, and waits for all of it then."""
+        if not self._settles:
+            return weights
+        tokens = self._bounds.clamped("tokens", self._tokens.expected(model, weights.tokens))
+        usd_micros = self._bounds.clamped("usd_micros", self._usd_micros.expected(model, weights.usd_micros))
+        more = max(tokens, weights.tokens), max(usd_micros, weights.usd_micros)
+        return replace(weights, tokens=more[0], usd_micros=more[1])
 
     async def _look_again(self, model: str, line: _Line, reserved: Granted) -> None:
         """After a sleep, drop a reservation that came too late, or was paused meanwhile, perhaps by another process."""

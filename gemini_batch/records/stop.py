@@ -15,7 +15,9 @@ class StopReason(StrEnum):
     STORAGE = "storage"
     AUTH = "auth"
     PRECONDITION = "precondition"  # region or project: not a matter of the key alone
+    ADDRESS = "address"  # what answers there is not the API
     MODEL = "model"
+    NO_ACCESS = "no_access"  # of one model: the key may use another
     BILLING = "billing"
     NO_QUOTA = "no_quota"
     DAY_CLOSED = "day_closed"
@@ -31,7 +33,9 @@ EXIT_OF_STOP = {
     StopReason.STORAGE: ExitCode.STORAGE,
     StopReason.AUTH: ExitCode.REFUSED,
     StopReason.PRECONDITION: ExitCode.REFUSED,
+    StopReason.ADDRESS: ExitCode.REFUSED,
     StopReason.MODEL: ExitCode.REFUSED,
+    StopReason.NO_ACCESS: ExitCode.REFUSED,
 }
 
 

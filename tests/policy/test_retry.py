@@ -101,7 +101,40 @@ TABLE = {
     "the brief's 401": Case(401, StopReason.AUTH, "UNAUTHENTICATED", "API key not valid"),
     "401 without a word": Case(401, StopReason.AUTH, raw=b""),
     "402": Case(402, StopReason.BILLING, "RESOURCE_EXHAUSTED", "Your prepayment credits are depleted"),
-    "403": Case(403, StopReason.AUTH, "PERMISSION_DENIED", "Permission denied"),
+    "403": Case(403, StopReason.NO_ACCESS, "PERMISSION_DENIED", "Permission denied"),
+    **{
+        f"403, {message}": Case(403, StopReason.NO_ACCESS, "PERMISSION_DENIED", message)
+        for message in (
+            "The caller does not have permission",
+            "Your API key may not use the model x.",
+            "Your project does not have access to model x.",
+        )
+    },
+    **{
+        f"403, {message}": Case(403, StopReason.AUTH, "PERMISSION_DENIED", message)
+        for message in (
+            "Your API key was reported as leaked. Please use another API key.",
+            "Method doesn't allow unregistered callers (callers without established identity).",
+            "Your project has been denied access. Please contact support.",
+            "Permission denied: Consumer 'projects/1' has been suspended.",
+        )
+    },
+    **{
+        f"403 {reason}": Case(403, StopReason.AUTH, "PERMISSION_DENIED", "of the model x", [info(reason)])
+        for reason in (
+            "API_KEY_SERVICE_BLOCKED",
+            "API_KEY_IP_ADDRESS_BLOCKED",
+            "SERVICE_DISABLED",
+            "BILLING_DISABLED",
+            "CONSUMER_SUSPENDED",
+            "CREDENTIALS_MISSING",
+            "ACCESS_TOKEN_SCOPE_INSUFFICIENT",
+            "USER_PROJECT_DENIED",
+        )
+    },
+    "403 IAM_PERMISSION_DENIED": Case(
+        403, StopReason.NO_ACCESS, "PERMISSION_DENIED", "Permission denied", [info("IAM_PERMISSION_DENIED")]
+    ),
     "403 HTML": Case(403, StopReason.AUTH, raw=HTML),
     "403 HTML of a proxy": Case(403, StopReason.AUTH, raw=b"<p>You may not see the file you asked for"),
     "403 of a file": Case(
@@ -114,12 +147,18 @@ TABLE = {
         404, StopReason.MODEL, "NOT_FOUND", "models/x is not found for API version v1beta, or is not supported."
     ),
     "404 of a file": Case(404, Reject(), "NOT_FOUND", "Requested entity files/abc-123 was not found."),
-    "404 HTML": Case(404, StopReason.MODEL, raw=b"<p>The file /v1beta/models was not found on this server."),
+    "404 of a gateway": Case(404, StopReason.ADDRESS, raw=b'{"error": {"message": "no route"}}'),
+    "404 without a word": Case(404, StopReason.ADDRESS, raw=b""),
+    "404 HTML": Case(404, StopReason.ADDRESS, raw=b"<p>The file /v1beta/models was not found on this server."),
+    "409 of two who write at once": Case(409, BACKOFF, "ABORTED", "The operation was aborted."),
+    "409 of what is there already": Case(409, Reject(), "ALREADY_EXISTS", "Entity already exists."),
+    "409 of something else": Case(409, GiveUp(), raw=b"Conflict"),
     "413": Case(413, Reject(), raw=b"<html>413 Request Entity Too Large</html>"),
     "another 4xx of the API": Case(422, Reject(), "INVALID_ARGUMENT", "no"),
     "another 4xx of something else": Case(405, GiveUp(), raw=b"Method Not Allowed"),
     # transient
-    **{f"{status}": Case(status, BACKOFF, "X", "x") for status in (408, 499, 500, 502, 503, 504, 529)},
+    **{f"{status}": Case(status, BACKOFF, "X", "x") for status in (408, 425, 499, 500, 502, 503, 504, 529)},
+    "425 HTML": Case(425, BACKOFF, raw=b"<title>Too Early</title>"),
     "503 HTML": Case(503, BACKOFF, raw=b"<title>503</title>"),
     "503 with Retry-After": Case(503, RetryAfter(31.0), "UNAVAILABLE", "overloaded", retry_after_s=30.0),
     "503 with a Retry-After of days": Case(503, RetryAfter(3601.0), "UNAVAILABLE", "x", retry_after_s=1e6),
@@ -201,6 +240,13 @@ def test_every_kind_of_failure_is_in_the_table(kind: FailureKind) -> None:
         assert (expected, "no space left") == (decision.stop.reason, decision.stop.message)
     else:
         assert expected == decision
+
+
+def test_a_second_answer_that_cant_be_used_is_the_last() -> None:
+    """A 200 is paid for; what can't be used of it comes again the same."""
+    failure = Failure(FailureKind.MALFORMED, "bad base64", may_be_billed=True)
+
+    assert [decide(failure, count, half) for count in (1, 2, 3)] == [BACKOFF, GiveUp(), GiveUp()]
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))

@@ -268,8 +268,8 @@ def test_a_reservation_serves_only_its_like() -> None:
         requests = ledger.used(M, clock.steady_s(), clock.utc())[-2].used
         return tasks[3].result().weights, requests
 
-    # Two are spent: they were reserved for the two that were cancelled.
-    assert run(scenario) == (Weights(tokens=3), 4 + 2)
+    # What was reserved for the two that were cancelled went back to the day.
+    assert run(scenario) == (Weights(tokens=3), 4)
 
 
 # --- looking again ----------------------------------------------------------------------------------------------------
@@ -470,3 +470,20 @@ def test_waits_are_told() -> None:
         (M, 161.25, ASKED),
         (M, 161.25 + 62.25, "1 request a minute"),
     ]
+
+
+def test_a_call_that_is_expected_to_take_more_than_a_limit_waits_for_all_of_it() -> None:
+    """What was planned to fit never fails in mid-run, however much answers took: it is counted with the whole limit."""
+
+    async def scenario(clock: Clock) -> None:
+        gate = gate_of(clock, tokens_per_min=1000)
+        estimated = Weights(tokens=100)
+        first = await granted(gate, estimated)
+        await gate.settle(M, first, tokens=5000, estimated=estimated)
+        second, third = await granted(gate, estimated), await granted(gate, estimated)
+        assert [grant.weights.tokens for grant in (first, second, third)] == [100, 1000, 1000]
+        assert third.at_s - second.at_s >= 60
+        other = await granted(gate, estimated, "another model")
+        assert other.weights.tokens == 100
+
+    run(scenario)
