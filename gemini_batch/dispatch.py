@@ -103,6 +103,7 @@ class Dispatcher:
             observe,
             stop=self.stop,
             model_closed=self._model_closed,
+            hear_time=self.hear_time,
             max_cost_usd=max_cost_usd,
             waits_for_reset=waits_for_reset,
         )
@@ -134,6 +135,17 @@ class Dispatcher:
             await self._guarded(self._committer.flush)
         if self._bug is not None:
             raise self._bug
+
+    async def hear_time(self) -> bool:
+        """Ask the server what time it is, at no cost, where clocks differ; return whether they do.
+
+        Cancellation: safe; nothing is billed.
+        """
+        if not await self._gate.doubts_time():
+            return False
+        if (server_at := await self._transport.server_date()) is not None:
+            await self._gate.note_server_date(server_at)
+        return True
 
     def stop(self, stop: Stop) -> None:
         """Take in no more calls; what is in flight goes on.
@@ -272,9 +284,9 @@ class Dispatcher:
         self._outage.over()
         if isinstance(error, ApiError):
             self._heard(turn.call.request.model, error.http_status)
-            if error.http_status in {429, 503}:
-                now_s = self._clock.steady_s()
-                self._flow.overloaded(now_s - attempted.timing.latency_s, now_s)
+        if _is_overload(error):
+            now_s = self._clock.steady_s()
+            self._flow.overloaded(now_s - attempted.timing.latency_s, now_s)
         count = turn.attempt
         if isinstance(error, Failure) and error.kind is FailureKind.MALFORMED:
             turn = replace(turn, unusable=turn.unusable + 1)
@@ -367,6 +379,13 @@ def _spent_usd(estimate: Estimate, outcome: ResultRow | ApiError | Failure) -> f
         return 0.0
     cost_usd = outcome.cost_usd if isinstance(outcome, ResultRow) else None
     return (estimate.cost_usd or 0.0) if cost_usd is None else cost_usd
+
+
+def _is_overload(error: ApiError | Failure) -> bool:
+    """Tell whether fewer in flight would do better: at the server, or on a line that so many answers share."""
+    if isinstance(error, ApiError):
+        return error.http_status in {429, 503}
+    return error.kind is FailureKind.TIMEOUT
 
 
 def _never_left(error: ApiError | Failure) -> bool:

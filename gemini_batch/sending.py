@@ -234,9 +234,7 @@ class Run:
                     skip_uncertain=config.skip_uncertain,
                     max_cost_usd=config.max_cost_usd,
                 )
-                # The wall clock jumped, or the machine was off: a day may have ended, or only seem to.
-                if await gate.doubts_time() and (server_at := await transport.server_date()) is not None:
-                    await gate.note_server_date(server_at)
+                await dispatcher.hear_time()  # a day may have ended, or only seem to
                 for stop in self._early_stops:
                     dispatcher.stop(stop)
                 with self._deadline(dispatcher):

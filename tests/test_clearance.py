@@ -22,6 +22,10 @@ def _nothing(*_: object) -> None:
     """Tell nobody."""
 
 
+async def _no_doubt() -> bool:
+    return False
+
+
 def test_who_probes_and_finds_no_room_lets_another_one_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk shrinks while a call waits to probe in an outage: the calls whose room it waits for do not wait for it."""
     room = [10]
@@ -29,7 +33,9 @@ def test_who_probes_and_finds_no_room_lets_another_one_probe(tmp_path: Path, mon
 
     async def scenario(clock: Clock) -> None:
         gate, went = Gate(MemoryLedger(Limits()), Limits(), clock), list[str]()
-        clearance = Clearance(gate, Store(tmp_path), clock, _nothing, stop=_nothing, model_closed=_nothing)
+        clearance = Clearance(
+            gate, Store(tmp_path), clock, _nothing, stop=_nothing, model_closed=_nothing, hear_time=_no_doubt
+        )
         clearance.open({MODEL})
 
         async def send(call_id: str) -> None:

@@ -4,7 +4,7 @@ The answers: `Granted` leave to send at a moment · `Paused` nothing before a mo
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
@@ -62,10 +62,13 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class DayClosed:
-    """This date has no room; the next one opens at `until`, UTC. `why` is a phrase for a person."""
+    """This date has no room; the next one opens at `until`, UTC, in `wait_s` seconds. `why` is a phrase for a person."""
 
     until: datetime
     why: str
+    wait_s: float = field(
+        default=0.0, compare=False
+    )  # not what a wall clock that is not believed would make of `until`
 
 
 Verdict: TypeAlias = Granted | Paused | DayClosed
@@ -352,7 +355,7 @@ class ModelQuota:
             return None
         wait, place = max(waits, key=lambda each: each[0])
         why = "the server closed the day" if place is None else self.bounds.day[place].words
-        return DayClosed(utc + wait, why)
+        return DayClosed(utc + wait, why, wait.total_seconds())
 
     def _fits(self, weights: Weights, slot: int) -> list[int]:
         return [

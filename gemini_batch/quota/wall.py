@@ -3,10 +3,9 @@
 Two witnesses are needed that agree: the wall clock, the steady clock that goes on from what was believed, and the `Date` of a
 server's answer. A wall clock that goes along with the steady one, or is slewed, is believed. What stands alone is a *rival*, be
 it a wall clock that jumped or a server that nobody agrees with: a request then counts on the dates of all of them, which
-overruns no day of any. It ends when two agree. A server that says the same for an hour is believed in the end, for the wall
-clock may be wrong from the start; should a server agree with the wall clock later, that stands again. A clock that says what
-can't be is no witness at all. After a reboot the steady clock only knows how long the machine is up again, and cannot say how
-long it was off.
+overruns no day of any. It ends when two agree, or when the server's clock was seen to go: then it is believed, until a server
+agrees with the wall clock. A clock that says what can't be is no witness at all. After a reboot the steady clock only knows how
+long the machine is up again, and cannot say how long it was off.
 """
 
 from dataclasses import dataclass, replace
@@ -20,8 +19,9 @@ FOLLOWED_S = 5.0
 _AGREED_S = 60.0
 # Two processes read their clocks in another order than they come to the file. More than this is another clock.
 _BACK_S = 60.0
-# A server that nobody agrees with is believed when it said the same for so long.
-_INSISTED_S = 3600.0
+# A server that nobody agrees with is believed when its clock went on for so long as clocks do: it may be a simulator's, or the wall clock may
+# be wrong from the start. One that stands still, or says something once, is not.
+_INSISTED_S = 15.0
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Nobody ran this before, a year before its first release, and nobody will after: who says so has no clock, or a broken one.
@@ -143,7 +143,7 @@ class Belief:
             offset_s = self.offset_s if wall_s is None or self.offset_s >= min(wall_s, server_s) else wall_s
             return replace(self, offset_s=offset_s, rival_s=server_s, rival_since_s=now_s)
         # A clock that stands still, or began again, would be at the same date for ever: the first that was heard goes on.
-        goes_on = abs(self.rival_s - server_s) <= _AGREED_S
+        goes_on = abs(self.rival_s - server_s) <= FOLLOWED_S
         return self._sure_of(server_s, wall_s) if goes_on and now_s >= self.rival_since_s + _INSISTED_S else self
 
     def _sure_of(self, offset_s: float, refuted_s: float | None = None) -> "Belief":

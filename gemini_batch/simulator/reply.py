@@ -5,7 +5,6 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from email.utils import format_datetime
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -101,7 +100,6 @@ class Replies:
     ) -> web.StreamResponse:
         all_headers = {
             "Content-Type": content_type,
-            "Date": format_datetime(self._clock.utc(), usegmt=True),
             "Server": "scaffolding on HTTPServer2",
             "Vary": "Origin, X-Origin, Referer",
             **(headers or {}),

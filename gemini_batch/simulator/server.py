@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import random
+from email.utils import format_datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -95,6 +96,7 @@ class Simulator:
         """
         app = web.Application(middlewares=[tell_the_client])
         app.router.add_post("/{version:v1beta|v1}/models/{model}:generateContent", self._generate)
+        app.on_response_prepare.append(self._date)
         Catalogue(self.config).add_to(app)
         Pages(self.config, self.audit, self.clock, self.report).add_to(app)
         # Handlers end when their client goes away, and hanging ones when the server stops.
@@ -124,6 +126,10 @@ class Simulator:
                 ) from problem
             raise ConfigError(f"{where}: can't listen there: {problem.strerror}") from problem
         self._port = self._listening.sockets[0].getsockname()[1]
+
+    async def _date(self, _request: web.Request, response: web.StreamResponse) -> None:
+        """Tell the time of this server, whatever is answered: a client asks by any request."""
+        response.headers["Date"] = format_datetime(self.clock.utc(), usegmt=True)
 
     async def stop(self) -> None:
         """Close every connection, hanging ones too, and end the threads."""

@@ -68,12 +68,10 @@ def test_a_server_that_nobody_agrees_with_is_a_rival() -> None:
 
 
 def test_a_server_that_insists_is_believed() -> None:
-    """A wall clock that was wrong from the start yields to a server that says the same for an hour, and is asked about again."""
+    """A wall clock that was wrong from the start yields to a server whose clock was seen to go, and is asked about again."""
     belief, hour = FIRST, timedelta(hours=1)
-    for minutes in (0, 30, 59):
-        belief = belief.agreed(
-            STRANGE + timedelta(minutes=minutes), T0 + 60 * minutes, NOON + timedelta(minutes=minutes)
-        )
+    for seconds in (0, 5, 14):
+        belief = belief.agreed(STRANGE + timedelta(seconds=seconds), T0 + seconds, NOON + timedelta(seconds=seconds))
         assert not belief.is_sure
 
     belief = belief.agreed(STRANGE + hour, T0 + 3600, NOON + hour)
@@ -82,6 +80,15 @@ def test_a_server_that_insists_is_believed() -> None:
     assert belief.rivals(T0 + 3600, NOON + hour) == ()
     assert not belief.is_settled(T0 + 3600, NOON + hour)
     assert belief.agreed(NOON + hour, T0 + 3600, NOON + hour).utc(T0 + 3600) == NOON + hour
+
+
+def test_a_server_whose_clock_stands_still_does_not_insist() -> None:
+    """However often it says the same."""
+    belief = FIRST
+    for seconds in range(0, 7200, 10):
+        belief = belief.agreed(STRANGE, T0 + seconds, NOON + timedelta(seconds=seconds))
+
+    assert (belief.utc(T0), belief.is_sure) == (NOON, False)
 
 
 def test_a_server_that_says_something_else_each_time_does_not_insist() -> None:

@@ -59,11 +59,13 @@ async def test_usage() -> None:
 
 
 async def test_date_is_the_servers() -> None:
-    """The Date header tells the server's time, also when that was set."""
+    """The Date header tells the server's time, also when that was set, whatever was asked."""
     time = SetTime(datetime(2026, 12, 24, 18, 0, 0, tzinfo=UTC))
     async with calling(clock=time()) as caller:
         got = await caller.ask("x")
+        nothing = await caller.session.head(caller.simulator.base_url)
     assert parsedate_to_datetime(got.headers["Date"]) == time.began
+    assert parsedate_to_datetime(nothing.headers["Date"]) == time.began
 
 
 async def test_latency() -> None:
