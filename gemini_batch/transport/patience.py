@@ -8,6 +8,8 @@ from typing import Self
 SLACK = 1 / 64
 # A timer that rings so late was not listened for: the process was stopped (^Z), or its event loop blocked. What came meanwhile is still to be read.
 LATE_S = 1.0
+# What comes without end has one: half an hour, with the 300 s of an answer.
+MOST_TIMES = 6
 
 
 class Patience:
@@ -21,11 +23,12 @@ class Patience:
 
         Args:
             wait_s: How long, in seconds.
-            enough_bytes: It begins anew as well when so much was taken since it began; None never.
+            enough_bytes: It begins anew as well, up to `MOST_TIMES`, when so much was taken since it began; None never.
         """
         self._wait_s = wait_s
         self._enough_bytes = enough_bytes
         self._taken_bytes = 0
+        self._times = 1
         self._timeout = asyncio.timeout(None)
         self._due_s = 0.0
         self._bell: asyncio.TimerHandle | None = None
@@ -63,8 +66,10 @@ class Patience:
     def _ring(self) -> None:
         now_s = asyncio.get_running_loop().time()
         has_come = self._enough_bytes is not None and self._taken_bytes >= self._enough_bytes
-        self._taken_bytes = 0
-        if has_come or now_s - self._due_s > LATE_S:
+        if now_s - self._due_s > LATE_S:
+            self.renew()
+        elif has_come and self._times < MOST_TIMES:
+            self._times, self._taken_bytes = self._times + 1, 0
             self.renew()
         else:
             self._timeout.reschedule(now_s)
