@@ -19,7 +19,9 @@ import re
 import ssl
 import struct
 import sys
+import time
 import zlib
+from email.utils import formatdate
 from functools import lru_cache
 
 _HEAD_END = b"\r\n\r\n"
@@ -47,7 +49,7 @@ def png(size_bytes: int) -> bytes:
 
 @lru_cache
 def answer(size_bytes: int) -> bytes:
-    """Return a whole HTTP answer whose body has about this size."""
+    """Return the body of an answer, of about this size."""
     inline = {"mimeType": "image/png", "data": base64.b64encode(png(size_bytes * 3 // 4)).decode()}
     body = {
         "candidates": [
@@ -67,12 +69,21 @@ def answer(size_bytes: int) -> bytes:
         "modelVersion": "gemini-3-pro-image-preview",
         "responseId": "c2FtZS1hcy1ldmVy",
     }
-    text = json.dumps(body, indent=2).encode()
-    head = (
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=UTF-8\r\n"
-        f"Date: Sun, 22 Nov 2026 12:00:00 GMT\r\nContent-Length: {len(text)}\r\n\r\n"
+    return json.dumps(body, indent=2).encode()
+
+
+@lru_cache(maxsize=8)
+def head(size_bytes: int, second: int) -> bytes:
+    """Return what stands in front of a body at a second since 1970: a client that holds a day's quota goes by the date."""
+    lines = (
+        "HTTP/1.1 200 OK",
+        "Content-Type: application/json; charset=UTF-8",
+        f"Date: {formatdate(second, usegmt=True)}",
+        f"Content-Length: {size_bytes}",
+        "",
+        "",
     )
-    return head.encode() + text
+    return "\r\n".join(lines).encode()
 
 
 class Together:
@@ -124,12 +135,12 @@ class Connection(asyncio.Protocol):
         self._received += data
         if _HEAD_END not in self._received:
             return
-        head, _, body = self._received.partition(_HEAD_END)
+        request, _, body = self._received.partition(_HEAD_END)
         self._received = b""
-        line, _, headers = head.decode("latin-1").partition("\r\n")
+        line, _, headers = request.decode("latin-1").partition("\r\n")
         self._settings = {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", line)}
         if line.startswith("HEAD"):
-            self._transport.write(answer(0).partition(_HEAD_END)[0] + _HEAD_END)
+            self._transport.write(head(0, int(time.time())))
             return
         length = re.search(r"(?im)^content-length: *(\d+)", headers)
         if length is None:  # this server knows no chunked requests
@@ -160,12 +171,14 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     async def _send(self) -> None:
-        whole = memoryview(answer(self._settings.get("answer", 0)))
+        body = memoryview(answer(self._settings.get("answer", 0)))
+        before = head(len(body), int(time.time()))
         piece_bytes = self._settings.get("piece", _WRITE_BYTES)
         gap_s = self._settings.get("gap_ms", 0) / 1000
-        for start in range(0, len(whole), piece_bytes):
+        for start in range(0, len(body), piece_bytes):
             await self._writable.wait()
-            self._transport.write(whole[start : start + piece_bytes])
+            self._transport.write(before + body[start : start + piece_bytes])
+            before = b""
             if gap_s:
                 await asyncio.sleep(gap_s)
 
