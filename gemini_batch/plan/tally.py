@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
 
-from gemini_batch.plan.jobs import Planner
+from gemini_batch.plan.jobs import JobError, Planner
 from gemini_batch.plan.requests import image_size, input_tokens, request_sha256
 from gemini_batch.policy import ids, prices
 from gemini_batch.records import InputImage, Job, Request
@@ -115,11 +115,17 @@ class Plan:
         Raises:
             JobError: The job can't be planned; it counts no calls.
         """
-        self._variants.append(0)
-        self._model_of.append(0)
-        request = self._planner.request(job, line)
-        self._variants[-1] = job.variants
-        self._note_model(request.model)
+        try:
+            request = self._planner.request(job, line)
+        except JobError:
+            self._variants.append(0)
+            self._model_of.append(0)
+            raise
+        self._variants.append(job.variants)
+        number = self._models.get(request.model)
+        if number is None:
+            number = self._number(request.model)
+        self._model_of.append(number)
         verdicts = self._verdicts_on(job, request)
         self._verdicts += verdicts
         todo = len(verdicts) - verdicts.count(Verdict.DONE)
@@ -135,11 +141,12 @@ class Plan:
             if tokens > group.largest_input_tokens:
                 group.largest_input_tokens, group.largest_line = tokens, line
 
-    def _note_model(self, model: str) -> None:
-        number = self._models.setdefault(model, len(self._models))
+    def _number(self, model: str) -> int:
+        """Return the number of a model that has none yet."""
+        number = self._models[model] = len(self._models)
         if number == 1 << 16:
             self._model_of = array("L", self._model_of)
-        self._model_of[-1] = number
+        return number
 
     def _count_shrinking(self, request: Request, times: int) -> None:
         images = [part for part in request.parts if isinstance(part, InputImage) and part.max_pixels]
@@ -216,7 +223,8 @@ class Plan:
     def _with_verdict(self, model: str, *verdicts: Verdict) -> Iterator[tuple[int, int]]:
         wanted, position, seen = bytes(verdicts), 0, 0
         for index in self._jobs_of(model):
-            position += sum(self._variants[seen:index])  # of the jobs of other models in between
+            if index > seen:
+                position += sum(self._variants[seen:index])  # of the jobs of other models in between
             seen = index + 1
             for variant in range(1, self._variants[index] + 1):
                 if self._verdicts[position] in wanted:
@@ -225,6 +233,9 @@ class Plan:
 
     def _jobs_of(self, model: str) -> Iterator[int]:
         number, index = self._models[model], -1
+        if len(self._models) == 1:
+            yield from range(len(self._variants))
+            return
         with suppress(ValueError):  # no more of it
             while True:
                 index = self._model_of.index(number, index + 1)
