@@ -307,7 +307,7 @@ def test_an_answer_that_cant_be_used_is_paid_for_once_more(tmp_path: Path) -> No
 # --- a server that is there, and answers nothing but 503 --------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "concurrency"), [(40, 20), (40, 2), (5, 1)])
+@pytest.mark.parametrize(("number", "concurrency"), [(40, 20), (40, 2), (10, 1)])
 def test_the_calls_outlive_a_storm(tmp_path: Path, number: int, concurrency: int) -> None:
     """Through a quarter of an hour of 503 few requests are burnt and no call is failed; soon after it all are answered."""
 
