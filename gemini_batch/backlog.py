@@ -49,9 +49,7 @@ class Backlog:
         self._retries: list[tuple[float, int, Turn]] = []
         self._sequence = 0
         self._outstanding: Counter[str] = Counter()  # by model
-        self._waiting: defaultdict[str, set[str]] = defaultdict(
-            set
-        )  # of these, by model, the ids of those that were not sent yet
+        self._waiting: defaultdict[str, set[str]] = defaultdict(set)  # ids of those of these that were not sent yet
         self._is_closed = False
         self._changed = asyncio.Event()
 

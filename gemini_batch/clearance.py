@@ -208,9 +208,8 @@ class Clearance:
             now_s = self._clock.steady_s()
             if now_s < (until_s := storm.until_s):
                 self._observe(Waiting(model, until_s - now_s, f"the server answers nothing but {storm.http_status}"))
-                return Later(
-                    until_s + LEAST_WAIT_S, until_s
-                )  # new calls probe first, then all in turn: so their attempts last
+                # New calls probe first, then all in turn: so their attempts last.
+                return Later(until_s + LEAST_WAIT_S, until_s)
             probes = storm.probes(now_s)
             await self.outage.turn(call.id, self._closed)
             grant = await self._gate.acquire(model, weights(call.estimate), self._closed)

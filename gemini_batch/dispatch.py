@@ -25,10 +25,9 @@ from gemini_batch.events import (
     Stopping,
 )
 from gemini_batch.inflight import InFlightLog
-from gemini_batch.policy import models, retry
+from gemini_batch.policy import retry
 from gemini_batch.policy.flow import Flow
 from gemini_batch.policy.storm import MAX_STORM_S
-from gemini_batch.policy.wording import unknown
 from gemini_batch.quota.gate import Gate
 from gemini_batch.quota.ledger import Grant
 from gemini_batch.records import (
@@ -268,7 +267,7 @@ class Dispatcher:
         """Put what a call really used in place of what was reserved for it."""
         self._outage.over()
         self._flow.succeeded()
-        self._heard(row.model, 200)
+        self._note_answer(row.model, 200)
         tokens = row.usage.prompt_tokens if row.usage else None
         usd_micros = None if row.cost_usd is None else micros(row.cost_usd)
         estimated = weights(call.estimate)
@@ -283,7 +282,7 @@ class Dispatcher:
             return
         self._outage.over()
         if isinstance(error, ApiError):
-            self._heard(turn.call.request.model, error.http_status)
+            self._note_answer(turn.call.request.model, error.http_status)
         if _is_overload(error):
             now_s = self._clock.steady_s()
             self._flow.overloaded(now_s - attempted.timing.latency_s, now_s)
@@ -304,7 +303,7 @@ class Dispatcher:
                 await self._gate.close_day(turn.call.request.model, grant)
                 self._backlog.later(turn, self._clock.steady_s())  # back to the gate, which now says until when
 
-    def _heard(self, model: str, http_status: int) -> None:
+    def _note_answer(self, model: str, http_status: int) -> None:
         """Take in whether a model answers at all: in a storm it is left in peace, and one without end is left for another run."""
         storm, now_s = self._clearance.storms[model], self._clock.steady_s()
         if http_status < 500:
@@ -319,7 +318,7 @@ class Dispatcher:
     def _stop_of(self, call: Call, stop: Stop) -> None:
         """End the run, or its calls of one model, where only that is refused."""
         if stop.reason in _OF_ONE_MODEL:
-            self._clearance.close_model(call.request.model, _advised(stop, call.request.model))
+            self._clearance.close_model(call.request.model, retry.advised_of(stop, call.request.model))
         else:
             self.stop(stop)
 
@@ -357,20 +356,6 @@ class Dispatcher:
         may_be_billed = isinstance(error, Failure) and error.may_be_billed
         self._observe(CallRetrying(turn.call.id, turn.attempt, wait_s, error.message, may_be_billed, error.name))
         self._backlog.later(replace(turn, attempt=attempt), self._clock.steady_s() + wait_s)
-
-
-def _advised(stop: Stop, model: str) -> Stop:
-    """Add to what is refused of a model where there is a key for it, which one was announced in its place, or which are known."""
-    match stop.reason:
-        case StopReason.NO_ACCESS:
-            advice = f"a key that may use {model} comes from {retry.KEYS}"
-        case StopReason.MODEL if named := models.successor(model):
-            advice = f"its announced successor: --model {named}"
-        case StopReason.MODEL:
-            advice = unknown(model, models.known())
-        case _:
-            return stop
-    return replace(stop, message=retry.advised(stop.message, advice))
 
 
 def _spent_usd(estimate: Estimate, outcome: ResultRow | ApiError | Failure) -> float:

@@ -32,9 +32,8 @@ def read_tables(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        tables = tomllib.loads(
-            path.read_text(encoding="utf-8-sig")
-        )  # with the mark that some editors of Windows begin files with
+        # Some editors of Windows begin a file with a byte order mark.
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

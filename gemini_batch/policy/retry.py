@@ -6,9 +6,11 @@ The table is that of Google's error codes, https://ai.google.dev/gemini-api/docs
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from gemini_batch.policy import models
+from gemini_batch.policy.wording import unknown
 from gemini_batch.records import ApiError, Failure, FailureKind, Stop, StopReason
 
 FIRST_BACKOFF_S = 2.0
@@ -229,3 +231,17 @@ def _no_model(error: ApiError) -> StopRun:
 def advised(message: str, advice: str) -> str:
     """Put what to do behind what a server says, whose words stay whole: they end with a full stop, or do not."""
     return f"{message} {advice[:1].upper()}{advice[1:]}" if message.endswith(".") else f"{message}; {advice}"
+
+
+def advised_of(stop: Stop, model: str) -> Stop:
+    """Add to what is refused of a model where there is a key for it, which one was announced in its place, or which are known."""
+    match stop.reason:
+        case StopReason.NO_ACCESS:
+            advice = f"a key that may use {model} comes from {KEYS}"
+        case StopReason.MODEL if named := models.successor(model):
+            advice = f"its announced successor: --model {named}"
+        case StopReason.MODEL:
+            advice = unknown(model, models.known())
+        case _:
+            return stop
+    return replace(stop, message=advised(stop.message, advice))
