@@ -39,7 +39,9 @@ def goals(megabytes: float, rounds: dict[str, list[Round]]) -> list[Goal]:
                 most=0.70,
             ),
             Goal(
-                "the same without sha256 and fsync", ratio(rounds, "cpu_ms_a_call", "engine-light", "genai"), most=0.45
+                "the same without sha256 and fsync",
+                ratio(rounds, "cpu_ms_a_call", "engine-light", "genai"),
+                most=0.45,
             ),
             Goal(
                 "images/s, 1.5 MB, without sha256 and fsync, against read-and-discard",
@@ -50,9 +52,22 @@ def goals(megabytes: float, rounds: dict[str, list[Round]]) -> list[Goal]:
     if megabytes == 8:
         whole = "aiohttp-whole"
         return [
-            Goal("CPU an image, 8 MB, against reading all", ratio(rounds, "cpu_ms_a_call", "engine", whole), most=0.40),
-            Goal("the same without sha256 and fsync", ratio(rounds, "cpu_ms_a_call", "engine-light", whole), most=0.25),
-            Goal("stalls, 8 MB, 32 in flight, p99", median(rounds["engine"], "stall_p99_ms"), "ms", most=25),
+            Goal(
+                "CPU an image, 8 MB, against reading all",
+                ratio(rounds, "cpu_ms_a_call", "engine", whole),
+                most=0.40,
+            ),
+            Goal(
+                "the same without sha256 and fsync",
+                ratio(rounds, "cpu_ms_a_call", "engine-light", whole),
+                most=0.25,
+            ),
+            Goal(
+                "stalls, 8 MB, 32 in flight, p99",
+                median(rounds["engine"], "stall_p99_ms"),
+                "ms",
+                most=25,
+            ),
         ]
     return []
 
@@ -66,19 +81,32 @@ def main() -> None:
         for pem in (None, certificate(folder)):
             with server(pem) as url:
                 for megabytes, calls, in_flight in scenarios:
-                    scenario = {"url": f"{url}/answer={megabytes * 1e6:.0f}", "calls": calls, "in_flight": in_flight}
+                    scenario = {
+                        "url": f"{url}/answer={megabytes * 1e6:.0f}",
+                        "calls": calls,
+                        "in_flight": in_flight,
+                    }
                     rounds = compare(CLIENTS, folder, scenario, repeats=options.repeats, pem=pem)
                     how = "TLS" if pem else "plain"
-                    report.compared(f"{megabytes:g} MB, {how}, {in_flight} in flight", rounds, COLUMNS)
+                    report.compared(
+                        f"{megabytes:g} MB, {how}, {in_flight} in flight", rounds, COLUMNS
+                    )
                     report.goals += [] if pem else goals(megabytes, rounds)
         if not options.quick:
             with server() as url:
                 settings = f"answer=20000000,together={TRICKLING},piece=65536,gap_ms=30"
-                scenario = {"url": f"{url}/{settings}", "calls": TRICKLING, "in_flight": TRICKLING, "cold": True}
+                scenario = {
+                    "url": f"{url}/{settings}",
+                    "calls": TRICKLING,
+                    "in_flight": TRICKLING,
+                    "cold": True,
+                }
                 rounds = compare(["engine", "aiohttp-discard"], folder, scenario, repeats=1)
             report.compared(f"20 MB, trickling, {TRICKLING} in flight", rounds, COLUMNS)
             peak = median(rounds["engine"], "peak_rss_mb")
-            report.goals.append(Goal("peak RSS, 128 answers of 20 MB in flight, trickling", peak, "MB", most=140))
+            report.goals.append(
+                Goal("peak RSS, 128 answers of 20 MB in flight, trickling", peak, "MB", most=140)
+            )
     report.write()
 
 

@@ -71,7 +71,9 @@ async def over_aiohttp(scenario: Scenario, keep: Callable[[Any, Path], Awaitable
     url = f"{scenario['url']}/v1beta/models/{MODEL}:generateContent"
     connector = aiohttp.TCPConnector(limit=scenario["in_flight"])
     folder = Path(scenario["folder"])
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=600)) as session:
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=aiohttp.ClientTimeout(total=600)
+    ) as session:
 
         async def call(number: int) -> None:
             async with session.post(
@@ -121,7 +123,9 @@ async def over_genai(scenario: Scenario, keep: Callable[[Path, bytes], object]) 
             if inputs := scenario.get("inputs"):
                 data = read(inputs[number % len(inputs)])
                 contents.insert(0, types.Part.from_bytes(data=data, mime_type="image/png"))
-            answer = await client.models.generate_content(model=MODEL, contents=contents, config=config)
+            answer = await client.models.generate_content(
+                model=MODEL, contents=contents, config=config
+            )
             for part in answer.candidates[0].content.parts:
                 if part.inline_data:
                     keep(folder / f"{number}.png", part.inline_data.data)
@@ -144,11 +148,11 @@ class Engine:
     """This package by its real road, from the manifest to the summary, with a quota that binds nothing and yet is asked."""
 
     def __init__(self, *, in_memory: bool = False, fsync: bool = True, sha256: bool = True) -> None:
-        from gemini_batch import engine
-        from gemini_batch.quota.memory import MemoryLedger
+        from gemini_batch.engine import setup
+        from gemini_batch.quota.storage.memory import MemoryLedger
         from gemini_batch.records import Limits
 
-        self._engine = engine
+        self._setup = setup
         self._limits = Limits(requests_per_min=120_000)
         self._ledger = MemoryLedger if in_memory else _no_ledger
         if not fsync:
@@ -158,10 +162,10 @@ class Engine:
 
     async def __call__(self, scenario: Scenario) -> None:
         from gemini_batch.config import Settings
-        from gemini_batch.progress.lines import Lines
-        from gemini_batch.progress.outlet import Outlet
-        from gemini_batch.progress.tally import Tally
-        from gemini_batch.progress.view import About
+        from gemini_batch.progress.run_state import RunState
+        from gemini_batch.progress.text_log import Lines
+        from gemini_batch.progress.view import RunInfo
+        from gemini_batch.progress.writer_thread import WriterThread
 
         folder = Path(scenario["folder"])
         os.environ["GEMINI_BATCH_STATE_DIR"] = str(folder / "state")
@@ -176,12 +180,16 @@ class Engine:
             api_key="none",
             concurrency=scenario["in_flight"],
         )
-        out = Outlet[str](lambda _lines: None, left_out=str)
-        say = Lines(About("jobs.jsonl", "", is_quiet=True), Tally(self._limits), out).observe
-        with self._engine.prepared(manifest, folder / "out", config, say, self._ledger(self._limits)) as run:
+        out = WriterThread[str](lambda _lines: None, left_out=str)
+        say = Lines(RunInfo("jobs.jsonl", "", is_quiet=True), RunState(self._limits), out).observe
+        with self._setup.prepared(
+            manifest, folder / "out", config, say, self._ledger(self._limits)
+        ) as run:
             summary = await run.send(scenario["url"])
         if summary.exit_code:
-            raise SystemExit(f"the run ended with {summary.exit_code!r}: {summary.stops} {summary.by_status}")
+            raise SystemExit(
+                f"the run ended with {summary.exit_code!r}: {summary.stops} {summary.by_status}"
+            )
 
 
 def write_manifest(path: Path, scenario: Scenario) -> None:

@@ -12,7 +12,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import orjson
-from measure import FOLDER, Goal, Report, Round, arguments, median, peak_rss_bytes, server, workplace
+from measure import (
+    FOLDER,
+    Goal,
+    Report,
+    Round,
+    arguments,
+    median,
+    peak_rss_bytes,
+    server,
+    workplace,
+)
 
 MODEL = "gemini-3-pro-image-preview"
 KEY = "no-key-is-needed"
@@ -42,12 +52,11 @@ def write_manifest(path: Path, lines: int) -> None:
 
 def write_results(folder: Path, manifest: Path, out: Path, endpoint: str, share: float) -> None:
     """Write the rows of a run that was stopped after this share, each as a real run wrote one."""
-    from gemini_batch import inflight
     from gemini_batch.inputs import Inputs
     from gemini_batch.manifest import Manifest
+    from gemini_batch.output import OutputFolder, inflight
+    from gemini_batch.output.rows import FILE_NAME
     from gemini_batch.plan import Planner, request_sha256
-    from gemini_batch.results import FILE_NAME
-    from gemini_batch.store import Store
 
     row = orjson.loads(_one_row(folder, endpoint))
     planner = Planner(MODEL, Inputs(folder).resolve)
@@ -62,7 +71,7 @@ def write_results(folder: Path, manifest: Path, out: Path, endpoint: str, share:
             row["images"][0] |= {"path": f"images/{job.id}.png", "sha256": row["request_sha256"]}
             file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
         size_bytes = file.tell()
-    store = Store(out)
+    store = OutputFolder(out)
     store.private.mkdir(exist_ok=True)
     store.note_durable(size_bytes)
     inflight.forget(store.private)  # it is of the run before, which was new
@@ -71,7 +80,7 @@ def write_results(folder: Path, manifest: Path, out: Path, endpoint: str, share:
 def _one_row(folder: Path, endpoint: str) -> bytes:
     """Return a row as the engine writes it."""
     from gemini_batch.config import Settings
-    from gemini_batch.engine import prepared
+    from gemini_batch.engine.setup import prepared
     from gemini_batch.records import Limits
 
     config = Settings("benchmark", Limits(), endpoint, None, MODEL, KEY)
@@ -86,14 +95,34 @@ def _one_row(folder: Path, endpoint: str) -> bytes:
 def first_request(manifest: Path, out: Path, listening: socket.socket) -> Round:
     """Run the command, as people do, until its first request arrives."""
     port = listening.getsockname()[1]
-    command = [sys.executable, "-m", "gemini_batch", "run", str(manifest), "--out", str(out), "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "gemini_batch",
+        "run",
+        str(manifest),
+        "--out",
+        str(out),
+        "--quiet",
+    ]
     # One call at a time: no second connection waits for the next round.
-    command += ["--rpm", "100000", "--rpd", "100000000", "--concurrency", "1", "--base-url", f"http://127.0.0.1:{port}"]
+    command += [
+        "--rpm",
+        "100000",
+        "--rpd",
+        "100000000",
+        "--concurrency",
+        "1",
+        "--base-url",
+        f"http://127.0.0.1:{port}",
+    ]
     state = out.with_suffix(".state")
     environment = os.environ | {"GEMINI_API_KEY": KEY, "GEMINI_BATCH_STATE_DIR": str(state)}
     started_s = time.perf_counter()
     with (
-        subprocess.Popen(command, cwd=FOLDER.parent, env=environment, stderr=subprocess.PIPE) as process,
+        subprocess.Popen(
+            command, cwd=FOLDER.parent, env=environment, stderr=subprocess.PIPE
+        ) as process,
         _accepted(listening, process) as connection,
     ):
         connection.recv(1)
@@ -111,7 +140,9 @@ def _accepted(listening: socket.socket, process: "subprocess.Popen[bytes]") -> s
     while not select.select([listening], [], [], 1)[0]:
         if process.poll() is not None:
             _, words = process.communicate()
-            raise SystemExit(f"the command ended with {process.returncode}, and has sent nothing: {words.decode()}")
+            raise SystemExit(
+                f"the command ended with {process.returncode}, and has sent nothing: {words.decode()}"
+            )
     return listening.accept()[0]
 
 
@@ -129,7 +160,10 @@ def main() -> None:
     sys.path.insert(0, str(FOLDER.parent))
     for lines in (10_000, 100_000) if options.quick else (100_000, 1_000_000):
         rounds: dict[str, list[Round]] = {"new": [], "99 % done": []}
-        with workplace(options.folder) as folder, socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
+        with (
+            workplace(options.folder) as folder,
+            socket.create_server(("127.0.0.1", 0), backlog=1024) as listening,
+        ):
             manifest, out = folder / "jobs.jsonl", folder / "jobs.out"
             write_manifest(manifest, lines)
             for name, done in rounds.items():

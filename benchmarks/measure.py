@@ -29,11 +29,19 @@ Round = dict[str, float]
 
 def arguments(description: str, *, repeats: int, quick: int = 1) -> argparse.Namespace:
     """Return the options that all benchmarks have: `json`, `quick`, `repeats`, `folder`."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    parser.add_argument("--quick", action="store_true", help="a first look in seconds, with less of everything")
-    parser.add_argument("--repeats", type=int, metavar="N", help=f"rounds of each scenario (default: {repeats})")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="where images go (default: the temporary folder)")
+    parser.add_argument(
+        "--quick", action="store_true", help="a first look in seconds, with less of everything"
+    )
+    parser.add_argument(
+        "--repeats", type=int, metavar="N", help=f"rounds of each scenario (default: {repeats})"
+    )
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="where images go (default: the temporary folder)"
+    )
     options = parser.parse_args()
     options.repeats = options.repeats or (quick if options.quick else repeats)
     return options
@@ -73,8 +81,26 @@ def file_creation_us(folder: Path) -> float:
 def certificate(folder: Path) -> Path:
     """Return a new self-signed certificate for 127.0.0.1, and its key, in one PEM file."""
     pem = folder / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(pem), "-out", str(folder / "public.pem")]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=127.0.0.1",
+    ]
+    command += [
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-keyout",
+        str(pem),
+        "-out",
+        str(folder / "public.pem"),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     pem.write_bytes(pem.read_bytes() + (folder / "public.pem").read_bytes())
     return pem
@@ -83,7 +109,11 @@ def certificate(folder: Path) -> Path:
 @contextmanager
 def server(pem: Path | None = None) -> Iterator[str]:
     """Start the server and give its address."""
-    command = [sys.executable, str(FOLDER / "server.py"), *(["--certificate", str(pem)] if pem else [])]
+    command = [
+        sys.executable,
+        str(FOLDER / "server.py"),
+        *(["--certificate", str(pem)] if pem else []),
+    ]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin
         assert process.stdout
@@ -128,7 +158,12 @@ class Client:
 
 
 def compare(
-    names: Sequence[str], folder: Path, scenario: Mapping[str, Any], *, repeats: int, pem: Path | None = None
+    names: Sequence[str],
+    folder: Path,
+    scenario: Mapping[str, Any],
+    *,
+    repeats: int,
+    pem: Path | None = None,
 ) -> dict[str, list[Round]]:
     """Return what each client took in each round, after a smaller one that does not count."""
     rounds: dict[str, list[Round]] = {name: [] for name in names}
@@ -156,7 +191,9 @@ def median(rounds: Sequence[Round], figure: str) -> float:
 
 def ratio(rounds: Mapping[str, Sequence[Round]], figure: str, of: str, to: str) -> float:
     """Return the median of the ratios within each round."""
-    return statistics.median(a[figure] / b[figure] for a, b in zip(rounds[of], rounds[to], strict=True))
+    return statistics.median(
+        a[figure] / b[figure] for a, b in zip(rounds[of], rounds[to], strict=True)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +208,19 @@ class Goal:
 
     @property
     def is_met(self) -> bool:
-        return (self.most is None or self.measured <= self.most) and (self.least is None or self.measured >= self.least)
+        return (self.most is None or self.measured <= self.most) and (
+            self.least is None or self.measured >= self.least
+        )
 
     def cells(self) -> list[str]:
         unit = f" {self.unit}" if self.unit else ""
         bound = f"≤ {self.most:g}{unit}" if self.least is None else f"≥ {self.least:g}{unit}"
-        return [self.figure, bound, f"{self.measured:.3g}{unit}", "yes" if self.is_met else "**no**"]
+        return [
+            self.figure,
+            bound,
+            f"{self.measured:.3g}{unit}",
+            "yes" if self.is_met else "**no**",
+        ]
 
 
 @dataclass(slots=True)
@@ -207,11 +251,18 @@ class Report:
     def write(self) -> None:
         machine, command = about_machine() | self.conditions, shlex.join(["python", *sys.argv])
         print(f"## {self.title}\n")
-        print(f"`{command}` · " + " · ".join(f"{name} {value}" for name, value in machine.items()), end="\n\n")
+        print(
+            f"`{command}` · " + " · ".join(f"{name} {value}" for name, value in machine.items()),
+            end="\n\n",
+        )
         print(*self._tables, sep="\n")
         if self.goals:
             print("### Goals\n")
-            print(markdown(["figure", "goal", "measured", "met"], [goal.cells() for goal in self.goals]))
+            print(
+                markdown(
+                    ["figure", "goal", "measured", "met"], [goal.cells() for goal in self.goals]
+                )
+            )
         if self.options.json:
             goals = [
                 {
@@ -225,7 +276,9 @@ class Report:
                 for goal in self.goals
             ]
             about = {"title": self.title, "command": command, "machine": machine}
-            text = json.dumps(about | {"goals": goals, "scenarios": self.scenarios}, indent=1, ensure_ascii=False)
+            text = json.dumps(
+                about | {"goals": goals, "scenarios": self.scenarios}, indent=1, ensure_ascii=False
+            )
             self.options.json.write_text(text + "\n", encoding="utf-8")
 
 
@@ -249,6 +302,9 @@ def about_machine() -> dict[str, str]:
 def _cpu() -> str:
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="ascii")
-        return text.partition("model name")[2].partition(":")[2].partition("\n")[0].strip() or platform.machine()
+        return (
+            text.partition("model name")[2].partition(":")[2].partition("\n")[0].strip()
+            or platform.machine()
+        )
     except OSError:
         return platform.processor() or platform.machine()

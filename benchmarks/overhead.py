@@ -2,7 +2,18 @@
 
 from collections.abc import Callable, Sequence
 
-from measure import Goal, Report, Round, arguments, compare, file_creation_us, median, ratio, server, workplace
+from measure import (
+    Goal,
+    Report,
+    Round,
+    arguments,
+    compare,
+    file_creation_us,
+    median,
+    ratio,
+    server,
+    workplace,
+)
 
 CLIENTS = ("engine", "engine-memory", "genai-bare", "aiohttp-bare")
 COLUMNS: dict[str, Callable[[Sequence[Round]], str]] = {
@@ -18,7 +29,12 @@ def main() -> None:
     calls, in_flight = (300 if options.quick else 2000), 64
     with workplace(options.folder) as folder, server() as url:
         report.conditions["a new file"] = f"{file_creation_us(folder):.0f} µs"
-        scenario = {"url": f"{url}/answer=0", "calls": calls, "in_flight": in_flight, "stalls": False}
+        scenario = {
+            "url": f"{url}/answer=0",
+            "calls": calls,
+            "in_flight": in_flight,
+            "stalls": False,
+        }
         rounds = compare(CLIENTS, folder, scenario, repeats=options.repeats)
     report.compared(f"{calls:,} tiny answers, {in_flight} in flight", rounds, COLUMNS)
     cpu = "cpu_ms_a_call"

@@ -10,16 +10,18 @@ import time
 from datetime import UTC, datetime
 
 from gemini_batch.clock import Clock
+from gemini_batch.engine.stats import RunStats
 from gemini_batch.events import CallFinished, CallSent, Event, Load, RunStarted, Waiting
-from gemini_batch.meter import Meter
 from gemini_batch.progress.live import FRAME_S, Live
-from gemini_batch.progress.tally import Sample, Tally
-from gemini_batch.progress.view import About
-from gemini_batch.quota.memory import MemoryLedger
+from gemini_batch.progress.run_state import RunState, Sample
+from gemini_batch.progress.view import RunInfo
+from gemini_batch.quota.storage.memory import MemoryLedger
 from gemini_batch.records import Limits, ResultRow, Status
 
 MODEL = "gemini-3-pro-image-preview"
-LIMITS = Limits(requests_per_min=6_000, tokens_per_min=1_000_000, requests_per_day=100_000, usd_per_10min=200.0)
+LIMITS = Limits(
+    requests_per_min=6_000, tokens_per_min=1_000_000, requests_per_day=100_000, usd_per_10min=200.0
+)
 CALLS, FRAMES = 10_000, 400
 
 
@@ -38,18 +40,24 @@ def events() -> list[Event]:
     """Return what a run of so many calls tells."""
     found: list[Event] = []
     for number in range(CALLS):
-        found += [CallSent(f"n{number}", 1, MODEL), CallFinished(row(number), 0), Waiting(MODEL, 0.2, "a limit")]
+        found += [
+            CallSent(f"n{number}", 1, MODEL),
+            CallFinished(row(number), 0),
+            Waiting(MODEL, 0.2, "a limit"),
+        ]
     return found
 
 
 def main() -> None:
     """Print the numbers."""
     clock = Clock()
-    live = Live(About("jobs.jsonl", "again"), Tally(LIMITS), io.StringIO().write, lambda: (100, 30))
+    live = Live(
+        RunInfo("jobs.jsonl", "again"), RunState(LIMITS), io.StringIO().write, lambda: (100, 30)
+    )
     live.observe(
         RunStarted(2 * CALLS, 0, 0, 0, 2_688.0, 3_600.0, 1, "6,000 requests a minute", "jobs.out", "tier", {MODEL: Load(2 * CALLS, 9_999, 2_688.0)})
     )  # fmt: skip
-    told, meter = events(), Meter(LIMITS, clock)
+    told, meter = events(), RunStats(LIMITS, clock)
     began_s = time.perf_counter()
     for event in told:
         meter.observe(event)
@@ -68,8 +76,12 @@ def main() -> None:
             live.take(Sample(number, {MODEL: ledger.used(MODEL, clock.steady_s(), clock.utc())}))
         live.show([])
     frame_s = (time.process_time() - began_s) / FRAMES
-    print(f"a frame: {frame_s * 1e3:.2f} ms, at {1 / FRAME_S:g} a second {frame_s / FRAME_S:.2%} of a core")
-    print(f"an event: {watched_s / len(told) * 1e6:.2f} µs, {watched_s / metered_s:.1f} times the meter's")
+    print(
+        f"a frame: {frame_s * 1e3:.2f} ms, at {1 / FRAME_S:g} a second {frame_s / FRAME_S:.2%} of a core"
+    )
+    print(
+        f"an event: {watched_s / len(told) * 1e6:.2f} µs, {watched_s / metered_s:.1f} times the meter's"
+    )
 
 
 if __name__ == "__main__":

@@ -23,17 +23,19 @@ from typing import Any
 from aiolimiter import AsyncLimiter
 
 from gemini_batch.clock import Clock, boot_time_s, utc_now
-from gemini_batch.quota.bounds import Weights
-from gemini_batch.quota.gate import Gate
-from gemini_batch.quota.ledger import Grant, Granted
-from gemini_batch.quota.sqlite import SqliteLedger
+from gemini_batch.quota.limiter import RateLimiter
+from gemini_batch.quota.limits import Weights
+from gemini_batch.quota.model_quota import Grant, Granted
+from gemini_batch.quota.storage.sqlite import SqliteLedger
 from gemini_batch.records import Limits
-from tests.quota.servers import BucketServer, FixedMinuteServer, Server, SlidingServer
-from tests.virtual_clock import run
+from tests.virtual.clock import run
+from tests.virtual.servers import BucketServer, FixedMinuteServer, Server, SlidingServer
 
 MODEL = "model"
 SERVERS: dict[str, Callable[[int], list[Server]]] = {
-    "fixed minute": lambda rpm: [FixedMinuteServer(rpm, phase_s=phase_s) for phase_s in range(0, 60, 5)],
+    "fixed minute": lambda rpm: [
+        FixedMinuteServer(rpm, phase_s=phase_s) for phase_s in range(0, 60, 5)
+    ],
     "sliding minute": lambda rpm: [SlidingServer(rpm)],
     "bucket": lambda rpm: [BucketServer(rpm)],
 }
@@ -49,9 +51,14 @@ def ours(rpm: int, clock: Clock, folder: str) -> Iterator[Wait]:
     """The gate and the ledger on disk, of this package."""
     limits = Limits(requests_per_min=rpm)
     path = Path(folder) / f"{rpm}.sqlite"
-    options = {"endpoint": "benchmark", "project": "benchmark", "steady_s": clock.steady_s, "boot": "virtual"}
+    options = {
+        "endpoint": "benchmark",
+        "project": "benchmark",
+        "steady_s": clock.steady_s,
+        "boot": "virtual",
+    }
     with SqliteLedger(path, limits, **options) as ledger:  # type: ignore[arg-type]
-        gate, never = Gate(ledger, limits, clock), asyncio.Event()
+        gate, never = RateLimiter(ledger, limits, clock), asyncio.Event()
         yield partial(gate.acquire, MODEL, Weights(), never)
 
 
@@ -118,7 +125,9 @@ def paced(rpms: list[int], hours: float, seed: int) -> list[dict[str, Any]]:
     for rpm in rpms:
         for name, way in WAYS.items():
             random.seed(seed)
-            with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+            with tempfile.TemporaryDirectory(
+                dir="/dev/shm" if Path("/dev/shm").is_dir() else None
+            ) as folder:
                 sent = run(partial(send, way, rpm, length_s, folder))
             dice = random.Random(seed)
             arrivals = sorted(at_s + dice.random() for at_s in sent)
@@ -130,7 +139,10 @@ def paced(rpms: list[int], hours: float, seed: int) -> list[dict[str, Any]]:
                     "utilisation": round(steady / (rpm * (length_s - 2 * MARGIN_S) / 60), 4),
                     "worst_window_ratio": round(fullest(arrivals) / rpm, 4),
                     "refused": {
-                        kind: max(sum(not server.accepts(at_s) for at_s in arrivals) for server in servers(rpm))
+                        kind: max(
+                            sum(not server.accepts(at_s) for at_s in arrivals)
+                            for server in servers(rpm)
+                        )
                         for kind, servers in SERVERS.items()
                     },
                     "sent": len(sent),
@@ -176,7 +188,7 @@ def reservations(folder: Path, length_s: float) -> list[dict[str, Any]]:
 async def live(ledger: SqliteLedger, limits: Limits, length_s: float) -> tuple[int, int]:
     """Send at the pace of the quota, each call taking a second, and return how many went and how many late."""
     clock, stop, late, sent = Clock(), asyncio.Event(), 0, 0
-    gate = Gate(ledger, limits, clock)
+    gate = RateLimiter(ledger, limits, clock)
 
     async def caller() -> None:
         nonlocal sent, late
@@ -195,7 +207,9 @@ async def live(ledger: SqliteLedger, limits: Limits, length_s: float) -> tuple[i
 
 def gate_cost(folder: Path, rpm: int, length_s: float) -> dict[str, Any]:
     limits = Limits(requests_per_min=rpm)
-    with SqliteLedger(folder / "gate.sqlite", limits, endpoint="benchmark", project="benchmark") as ledger:
+    with SqliteLedger(
+        folder / "gate.sqlite", limits, endpoint="benchmark", project="benchmark"
+    ) as ledger:
         before, before_s = resource.getrusage(resource.RUSAGE_SELF), boot_time_s()
         sent, late = asyncio.run(live(ledger, limits, length_s))
         after, took_s = resource.getrusage(resource.RUSAGE_SELF), boot_time_s() - before_s
@@ -226,7 +240,11 @@ def markdown(found: dict[str, Any]) -> str:
         lines.append(
             f"| {row['rpm']:,} | {row['way']} | {row['utilisation']:.1%} | {row['worst_window_ratio']:.2f} | {refused} |"
         )
-    lines += ["", "| processes on one file | reservations/s | least | most |", "| ---: | ---: | ---: | ---: |"]
+    lines += [
+        "",
+        "| processes on one file | reservations/s | least | most |",
+        "| ---: | ---: | ---: | ---: |",
+    ]
     lines += [
         f"| {row['processes']} | {row['reservations_per_s']:,} | {row['least_per_s']:,} | {row['most_per_s']:,} |"
         for row in found["reservations"]
@@ -242,12 +260,20 @@ def markdown(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rpm", type=int, nargs="+", default=[15, 60, 1000])
     parser.add_argument("--hours", type=float, default=6.0, help="virtual hours of each scenario")
-    parser.add_argument("--seconds", type=float, default=5.0, help="real seconds of each measurement on a file")
-    parser.add_argument("--gate-seconds", type=float, default=30.0, help="real seconds at 6,000 RPM")
-    parser.add_argument("--folder", type=Path, help="where the file is (default: a temporary folder)")
+    parser.add_argument(
+        "--seconds", type=float, default=5.0, help="real seconds of each measurement on a file"
+    )
+    parser.add_argument(
+        "--gate-seconds", type=float, default=30.0, help="real seconds at 6,000 RPM"
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="where the file is (default: a temporary folder)"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")

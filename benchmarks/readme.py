@@ -7,12 +7,18 @@ from typing import Any
 FOLDER = Path(__file__).parent
 README = FOLDER.parent / "README.md"
 BENCHMARKS = ("answers", "uploads", "overhead", "manifest", "startup")
-BEGIN, END = "<!-- numbers: begin; made by `python benchmarks/readme.py` -->\n", "<!-- numbers: end -->\n"
+BEGIN, END = (
+    "<!-- numbers: begin; made by `python benchmarks/readme.py` -->\n",
+    "<!-- numbers: end -->\n",
+)
 
 
 def block() -> str:
     """Return what stands between the marks."""
-    reports = [json.loads((FOLDER / f"figures/{name}.json").read_text(encoding="utf-8")) for name in BENCHMARKS]
+    reports = [
+        json.loads((FOLDER / f"figures/{name}.json").read_text(encoding="utf-8"))
+        for name in BENCHMARKS
+    ]
     rows = [_row(goal) for report in reports for goal in report["goals"]]
     machine = reports[0]["machine"]
     about = f"{machine['cores']} cores ({machine['CPU']}), {machine['system']}, Python {machine['Python']}, aiohttp {machine['aiohttp']}"
@@ -32,7 +38,9 @@ def with_block(text: str) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise SystemExit(f"{README}: has not both of {BEGIN.strip()} and {END.strip()}, each on a line of its own")
+        raise SystemExit(
+            f"{README}: has not both of {BEGIN.strip()} and {END.strip()}, each on a line of its own"
+        )
     return before + BEGIN + block() + END + after
 
 

@@ -42,7 +42,8 @@ def png(size_bytes: int) -> bytes:
         (b"IEND", b""),
     )
     body = (
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
     )
     return b"\x89PNG\r\n\x1a\n" + b"".join(body)
 
@@ -54,7 +55,10 @@ def answer(size_bytes: int) -> bytes:
     body = {
         "candidates": [
             {
-                "content": {"parts": [{"text": "Here it is."}, {"inlineData": inline}], "role": "model"},
+                "content": {
+                    "parts": [{"text": "Here it is."}, {"inlineData": inline}],
+                    "role": "model",
+                },
                 "finishReason": "STOP",
                 "index": 0,
             }
@@ -190,12 +194,18 @@ async def serve(certificate: str | None) -> None:
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
-    listening = await loop.create_server(lambda: Connection(together), "127.0.0.1", 0, ssl=context, backlog=1024)
+    listening = await loop.create_server(
+        lambda: Connection(together), "127.0.0.1", 0, ssl=context, backlog=1024
+    )
     print(listening.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--certificate", metavar="PEM", help="serve TLS with this certificate and key")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--certificate", metavar="PEM", help="serve TLS with this certificate and key"
+    )
     asyncio.run(serve(parser.parse_args().certificate))

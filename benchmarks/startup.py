@@ -20,10 +20,14 @@ def main() -> None:
     for number in range(options.repeats + 1):
         for name, command in COMMANDS.items():
             started_s = time.perf_counter()
-            subprocess.run([sys.executable, *command], cwd=FOLDER.parent, stdout=subprocess.DEVNULL, check=True)
+            subprocess.run(
+                [sys.executable, *command], cwd=FOLDER.parent, stdout=subprocess.DEVNULL, check=True
+            )
             if number:  # the first time the files are not in memory
                 rounds[name].append({"wall_ms": 1000 * (time.perf_counter() - started_s)})
-    report.compared(f"{options.repeats} starts", rounds, {"wall ms": lambda of: f"{median(of, 'wall_ms'):.1f}"})
+    report.compared(
+        f"{options.repeats} starts", rounds, {"wall ms": lambda of: f"{median(of, 'wall_ms'):.1f}"}
+    )
     against_nothing = ratio(rounds, "wall_ms", "python -m gemini_batch --help", "python -c pass")
     report.goals.append(Goal("`--help` against `python -c pass`, wall", against_nothing, most=4))
     report.write()

@@ -44,7 +44,12 @@ def main() -> None:
     report.compared(f"{count} uploads of 5 MB in flight", rounds, COLUMNS)
     if not options.quick:
         report.goals.append(
-            Goal("RSS, 64 uploads of 5 MB in flight", median(rounds["engine"], "peak_rss_mb"), "MB", most=120)
+            Goal(
+                "RSS, 64 uploads of 5 MB in flight",
+                median(rounds["engine"], "peak_rss_mb"),
+                "MB",
+                most=120,
+            )
         )
     report.write()
 

@@ -12,6 +12,7 @@ from gemini_batch.version import __version__
 if TYPE_CHECKING:
     from gemini_batch.api import run, stream
     from gemini_batch.config import RunConfig
+    from gemini_batch.engine.summary import Summary
     from gemini_batch.errors import (
         ConfigError,
         FolderBusyError,
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
         StorageError,
     )
     from gemini_batch.records import Job, ResultRow, Status
-    from gemini_batch.summary import Summary
 
 __all__ = [
     "ConfigError",
@@ -50,7 +50,7 @@ _HOME = {
     "Job": "records",
     "ResultRow": "records",
     "Status": "records",
-    "Summary": "summary",
+    "Summary": "engine.summary",
 }
 
 

@@ -19,13 +19,15 @@ from os import PathLike
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from gemini_batch import engine, planning, results
 from gemini_batch.config import RunConfig, Settings
+from gemini_batch.engine import setup
+from gemini_batch.engine.session import Run
+from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ConfigError, ManifestError, Problem, StorageError
 from gemini_batch.events import CallFinished, CallNotReused, Event, Observer, Repaired, Stopping
+from gemini_batch.output.rows import FILE_NAME, row_at, row_of
+from gemini_batch.plan import build
 from gemini_batch.records import Job, ResultRow, Stop, StopReason
-from gemini_batch.sending import Run
-from gemini_batch.summary import Summary
 
 T = TypeVar("T")
 
@@ -159,14 +161,20 @@ async def _sending(
     with ExitStack() as stack:
         if isinstance(jobs, str | PathLike):
             path, name, base = Path(jobs), None, None
-            out = Path(config.out) if config.out else planning.output_folder(path, is_simulated=config.simulate)
+            out = (
+                Path(config.out)
+                if config.out
+                else build.output_folder(path, is_simulated=config.simulate)
+            )
         else:
             if not config.out:
-                raise ConfigError("out: jobs that are no manifest need a folder of their own: RunConfig(out=…)")
+                raise ConfigError(
+                    "out: jobs that are no manifest need a folder of their own: RunConfig(out=…)"
+                )
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gemini_batch-"))
             path, name, base, out = Path(folder, "jobs.jsonl"), NAME, Path.cwd(), Path(config.out)
             await _write(jobs, path)
-        prepared = engine.prepared(path, out, settings, observe, name=name, base=base)
+        prepared = setup.prepared(path, out, settings, observe, name=name, base=base)
         # No task, which the end of the event loop would cancel, and not the thread.
         checking = asyncio.get_running_loop().run_in_executor(None, stack.enter_context, prepared)
         going = await _to_its_end(checking, lambda: None)
@@ -187,7 +195,11 @@ async def _drain(going: Run, sending: asyncio.Task[Summary]) -> None:
 def _tell(event: Event) -> None:
     """Log what a person has to know; all else is in the rows and the summary."""
     match event:
-        case Repaired(message) | CallNotReused(message=message) | Stopping(stop=Stop(message=message)):
+        case (
+            Repaired(message)
+            | CallNotReused(message=message)
+            | Stopping(stop=Stop(message=message))
+        ):
             _log.warning("%s", message)
         case _:
             pass
@@ -219,7 +231,9 @@ def _line(job: Job, number: int) -> bytes:
     try:
         return job.model_dump_json(exclude_defaults=True).encode() + b"\n"
     except ValueError as error:
-        raise ManifestError(NAME, [Problem(number, "", f"can't be written as JSON: {error}")]) from error
+        raise ManifestError(
+            NAME, [Problem(number, "", f"can't be written as JSON: {error}")]
+        ) from error
 
 
 async def _to_its_end(work: "asyncio.Future[T]", when_cancelled: Callable[[], object]) -> T:
@@ -294,10 +308,10 @@ class _Finished:
 def _rows_at(out: Path, places: list[int]) -> list[ResultRow]:
     rows: list[ResultRow] = []
     for place in places:
-        found = results.row_at(out, place)
+        found = row_at(out, place)
         if found is None:
             raise StorageError(
-                f"{out / results.FILE_NAME}: the row at byte {place:,} is gone: somebody changed the file"
+                f"{out / FILE_NAME}: the row at byte {place:,} is gone: somebody changed the file"
             )
-        rows.append(results.row_of(found))
+        rows.append(row_of(found))
     return rows

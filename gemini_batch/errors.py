@@ -39,8 +39,14 @@ class ExitCode(IntEnum):
     BUG = 1, "a bug of gemini_batch; its traceback is in the file that is named"
     USAGE = 2, "wrong command or flag; nothing was sent"
     BAD_INPUT = 3, "wrong manifest, tier, config or environment; nothing was sent"
-    INCOMPLETE = 4, "ended, but some calls are failed, rejected or uncertain; for verify: found something wrong"
-    STOPPED = 5, "stopped by quota, billing, budget, deadline or outage: run again later; the last line says when"
+    INCOMPLETE = (
+        4,
+        "ended, but some calls are failed, rejected or uncertain; for verify: found something wrong",
+    )
+    STOPPED = (
+        5,
+        "stopped by quota, billing, budget, deadline or outage: run again later; the last line says when",
+    )
     REFUSED = 6, "no key, or the API refuses the key, the model or the place"
     BUSY = 7, "another run holds the output folder"
     STORAGE = 8, "the disk failed, is full, or a file of the output folder is damaged"
@@ -86,7 +92,9 @@ class Problem(NamedTuple):
     def text(self, source: str) -> str:
         """Return `source:line: field: message`, without the parts that do not apply."""
         where = f"{source}:{self.line}" if self.line else source
-        return f"{where}: {self.field}: {self.message}" if self.field else f"{where}: {self.message}"
+        return (
+            f"{where}: {self.field}: {self.message}" if self.field else f"{where}: {self.message}"
+        )
 
 
 class ManifestError(InputError):
@@ -125,23 +133,27 @@ class StorageError(GeminiBatchError):
     exit_code = ExitCode.STORAGE
 
 
-OUT_OF_MEMORY = (
-    "this machine has no memory, or no thread, left: have less in flight by --concurrency, or end other programs"
+OUT_OF_MEMORY = "this machine has no memory, or no thread, left: have less in flight by --concurrency, or end other programs"
+TOO_MANY_FILES = (
+    "too many open files: raise the limit (ulimit -n), or have less in flight by --concurrency"
 )
-TOO_MANY_FILES = "too many open files: raise the limit (ulimit -n), or have less in flight by --concurrency"
 
 
-def of_disk(error: OSError) -> str:
+def describe_os_error(error: OSError) -> str:
     """Return in words what the system says of a file, and of which; not the error's own text, which is Python's: `[Errno 2] … -> …`."""
     what = error.strerror or str(error) or type(error).__name__
-    return f"{error.filename}: {what}" if isinstance(error.filename, str) and error.filename else what
+    return (
+        f"{error.filename}: {what}" if isinstance(error.filename, str) and error.filename else what
+    )
 
 
-def shortage(error: BaseException) -> str:
+def out_of_resources(error: BaseException) -> str:
     """Return in a sentence what this machine has too little of; "" for an error, alone or among others, that says something else."""
     if isinstance(error, BaseExceptionGroup):
-        return next(filter(None, map(shortage, error.exceptions)), "")
-    if isinstance(error, MemoryError) or any(words in str(error) for words in _SHORT_OF.get(type(error), ())):
+        return next(filter(None, map(out_of_resources, error.exceptions)), "")
+    if isinstance(error, MemoryError) or any(
+        words in str(error) for words in _SHORT_OF.get(type(error), ())
+    ):
         return OUT_OF_MEMORY
     return _SHORTAGES.get(getattr(error, "errno", None) or 0, "")
 
@@ -151,4 +163,8 @@ _SHORT_OF: dict[type[BaseException], tuple[str, ...]] = {
     RuntimeError: ("start new thread",),
     ImportError: ("failed to map segment", "annot allocate memory"),
 }
-_SHORTAGES = {errno.ENOMEM: OUT_OF_MEMORY, errno.EMFILE: TOO_MANY_FILES, errno.ENFILE: TOO_MANY_FILES}
+_SHORTAGES = {
+    errno.ENOMEM: OUT_OF_MEMORY,
+    errno.EMFILE: TOO_MANY_FILES,
+    errno.ENFILE: TOO_MANY_FILES,
+}

@@ -169,7 +169,7 @@ Event: TypeAlias = (
 Observer: TypeAlias = Callable[[Event], None]
 
 
-class Watcher:
+class SafeObserver:
     """An observer that may go away: when it can't write any more, it is told nothing more, and the run goes on."""
 
     def __init__(self, observe: Observer) -> None:

@@ -10,8 +10,10 @@ from typing import Any, Self
 
 import orjson
 
+from gemini_batch.client.interactive import Sent
 from gemini_batch.clock import Clock
-from gemini_batch.commit import Attempted
+from gemini_batch.engine.commit import Attempted
+from gemini_batch.output import OutputFolder, StagedAnswer
 from gemini_batch.records import (
     Answer,
     Call,
@@ -28,9 +30,7 @@ from gemini_batch.records import (
     Timing,
     Usage,
 )
-from gemini_batch.store import IncomingParts, Store
-from gemini_batch.transport.interactive import Sent
-from tests.virtual_clock import NOON_UTC
+from tests.virtual.clock import NOON_UTC
 
 MODEL = "gemini-3-pro-image-preview"
 ENDPOINT = "https://api.test"
@@ -49,7 +49,9 @@ def png(words: str) -> bytes:
     return PNG_HEAD + words.encode()
 
 
-def make_call(call_id: str = "robot", *, prompt: str = "A robot", model: str = MODEL, line: int = 1) -> Call:
+def make_call(
+    call_id: str = "robot", *, prompt: str = "A robot", model: str = MODEL, line: int = 1
+) -> Call:
     """Return a call; another prompt gives another `request_sha256`."""
     return Call(
         id=call_id,
@@ -58,7 +60,9 @@ def make_call(call_id: str = "robot", *, prompt: str = "A robot", model: str = M
         request_sha256=sha256(prompt.encode()),
         prompt=prompt,
         metadata=None,
-        estimate=Estimate(input_tokens=10, output_tokens=1120, cost_usd=0.134, unforeseen_usd=0.0076),
+        estimate=Estimate(
+            input_tokens=10, output_tokens=1120, cost_usd=0.134, unforeseen_usd=0.0076
+        ),
     )
 
 
@@ -70,7 +74,9 @@ def by_model(calls: Iterable[Call | Stop], *models: str) -> dict[str, Iterator[C
             if call.request.model == model if isinstance(call, Call) else model == models[0]:
                 yield call
 
-    return {model: of(model, copy) for model, copy in zip(models, tee(calls, len(models)), strict=True)}
+    return {
+        model: of(model, copy) for model, copy in zip(models, tee(calls, len(models)), strict=True)
+    }
 
 
 def make_attempted(call: Call | None = None, attempts: int = 1) -> Attempted:
@@ -78,7 +84,9 @@ def make_attempted(call: Call | None = None, attempts: int = 1) -> Attempted:
     return Attempted(call or make_call(), attempts, TIMING)
 
 
-def arrive(store: Store, call_id: str, *images: bytes, attempt: int = 1) -> tuple[IncomingImage, ...]:
+def arrive(
+    store: OutputFolder, call_id: str, *images: bytes, attempt: int = 1
+) -> tuple[IncomingImage, ...]:
     """Let images arrive as incoming parts."""
     incoming = store.incoming(call_id, attempt)
     for index, data in enumerate(images):
@@ -104,7 +112,9 @@ def make_reply(image: IncomingImage | None, *drafts: IncomingImage) -> Reply:
     )
 
 
-def make_row(call_id: str = "robot", status: Status = Status.SUCCEEDED, **changes: Any) -> ResultRow:
+def make_row(
+    call_id: str = "robot", status: Status = Status.SUCCEEDED, **changes: Any
+) -> ResultRow:
     """Return a row without images; `changes` are its fields."""
     row = ResultRow(
         id=call_id,
@@ -154,17 +164,20 @@ def tree(out: Path) -> dict[str, bytes]:
 class Step:
     """What comes back of one sending, and after how many seconds; `connects` is whether a connection was to be had."""
 
-    answer: Callable[[Call, IncomingParts], Answer | Failure]
+    answer: Callable[[Call, StagedAnswer], Answer | Failure]
     latency_s: float = 20.0
     connects: bool = True
 
 
 def picture(latency_s: float = 20.0, *, prompt_tokens: int = 10, thoughts_tokens: int = 0) -> Step:
     """Answer with an image that is different for each call and prompt."""
-    usage = {"promptTokenCount": prompt_tokens, "totalTokenCount": prompt_tokens + 1120 + thoughts_tokens}
+    usage = {
+        "promptTokenCount": prompt_tokens,
+        "totalTokenCount": prompt_tokens + 1120 + thoughts_tokens,
+    }
     part = {"inlineData": {"mimeType": "image/png", "data": "#0"}}
 
-    def answer(call: Call, incoming: IncomingParts) -> Answer:
+    def answer(call: Call, incoming: StagedAnswer) -> Answer:
         image = incoming.open_image(0)
         image.write(png(f"{call.id} {call.prompt}"))
         image.close()
@@ -175,16 +188,28 @@ def picture(latency_s: float = 20.0, *, prompt_tokens: int = 10, thoughts_tokens
     return Step(answer, latency_s)
 
 
-def says(http_status: int, message: str = "no", latency_s: float = 1.0, details: list[Any] | None = None) -> Step:
+def says(
+    http_status: int, message: str = "no", latency_s: float = 1.0, details: list[Any] | None = None
+) -> Step:
     """Answer with an error of Google's form."""
-    error = {"code": http_status, "message": message, "status": "SOME_STATUS", "details": details or []}
-    return Step(lambda _call, _incoming: Answer(http_status, orjson.dumps({"error": error})), latency_s)
+    error = {
+        "code": http_status,
+        "message": message,
+        "status": "SOME_STATUS",
+        "details": details or [],
+    }
+    return Step(
+        lambda _call, _incoming: Answer(http_status, orjson.dumps({"error": error})), latency_s
+    )
 
 
 def blocked_for(reason: str, latency_s: float = 1.0) -> Step:
     """Answer without an image, for a reason."""
     return Step(
-        lambda _call, _incoming: Answer(200, orjson.dumps({"candidates": [{"finishReason": reason}]})), latency_s
+        lambda _call, _incoming: Answer(
+            200, orjson.dumps({"candidates": [{"finishReason": reason}]})
+        ),
+        latency_s,
     )
 
 
@@ -199,7 +224,7 @@ def fails(kind: FailureKind, latency_s: float = 1.0) -> Step:
     """End without an answer; when the request had left, half an image has arrived."""
     failure = Failure(kind, f"it is {kind}", may_be_billed=kind is not FailureKind.UNREACHABLE)
 
-    def answer(_call: Call, incoming: IncomingParts) -> Failure:
+    def answer(_call: Call, incoming: StagedAnswer) -> Failure:
         if failure.may_be_billed:
             incoming.open_image(0).write(png("half"))
         return failure
@@ -214,7 +239,7 @@ class BugError(Exception):
 def breaks(latency_s: float = 1.0) -> Step:
     """Raise what no station is allowed to raise, half way through an image."""
 
-    def answer(call: Call, incoming: IncomingParts) -> Answer:
+    def answer(call: Call, incoming: StagedAnswer) -> Answer:
         incoming.open_image(0).write(png("half"))
         raise BugError(call.id)
 
@@ -248,7 +273,9 @@ class ScriptedTransport:
     async def __aexit__(self, *exc_info: object) -> None:
         pass
 
-    async def send(self, call: Call, incoming: IncomingParts, on_connected: Callable[[], object]) -> Sent:
+    async def send(
+        self, call: Call, incoming: StagedAnswer, on_connected: Callable[[], object]
+    ) -> Sent:
         """Play the call's next step."""
         steps = self.script.get(call.id, [PICTURE])
         step = steps[min(self.sends(call.id), len(steps) - 1)]

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from gemini_batch.cli import main as gemini_batch
 from gemini_batch.simulator import SimulatorConfig
-from tests.loopback import simulator
+from tests.simulated import simulator
 
 JOBS = Path(__file__).parent.parent / "jobs"
 SIZE = {"width": 1280, "height": 860}
@@ -57,10 +57,16 @@ match = "app icon"
 
 def main() -> int:
     """Run, write the gallery, and take its pictures; return the exit code."""
-    given = argparse.ArgumentParser(prog="python -m tests.pictures", description="Take the README's pictures.")
+    given = argparse.ArgumentParser(
+        prog="python -m tests.pictures", description="Take the README's pictures."
+    )
     given.add_argument("into", type=Path, metavar="DIR", help="where they go")
     into: Path = given.parse_args().into
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    browser = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if browser is None:
         sys.exit("no Chromium on the PATH")
     into.mkdir(parents=True, exist_ok=True)
@@ -79,8 +85,22 @@ def _gallery(folder: Path) -> str:
     manifest.write_bytes(b"".join(orjson.dumps(job) + b"\n" for job in MANIFEST))
     faults.write_text(FAULTS)
     environment = {"GEMINI_API_KEY": "any", "GEMINI_BATCH_STATE_DIR": str(folder / "state")}
-    with patch.dict(os.environ, environment), simulator(SimulatorConfig(tier="unlimited", faults=faults)) as server:
-        gemini_batch(["run", str(manifest), "--base-url", server.base_url, "--rpm", "6000", "--max-attempts", "1"])
+    with (
+        patch.dict(os.environ, environment),
+        simulator(SimulatorConfig(tier="unlimited", faults=faults)) as server,
+    ):
+        gemini_batch(
+            [
+                "run",
+                str(manifest),
+                "--base-url",
+                server.base_url,
+                "--rpm",
+                "6000",
+                "--max-attempts",
+                "1",
+            ]
+        )
     gemini_batch(["gallery", str(folder / "spring.out")])
     return (folder / "spring.out/gallery.html").as_uri()
 
@@ -89,28 +109,49 @@ def _take_terminal(browser: str, folder: Path, into: Path) -> None:
     """Let a run go on in a terminal of its own for a while, and take a picture of what it shows."""
     manifest, faults = folder / "nightly.jsonl", folder / "terminal.toml"
     jobs = (
-        {"id": f"icons/{number:03}", "prompt": f"An icon of the number {number}"} for number in range(TERMINAL_JOBS)
+        {"id": f"icons/{number:03}", "prompt": f"An icon of the number {number}"}
+        for number in range(TERMINAL_JOBS)
     )
     manifest.write_bytes(b"".join(orjson.dumps(job) + b"\n" for job in jobs))
     faults.write_text('[rates]\n"503" = 0.03\n"image-safety" = 0.02\n')
     settings = SimulatorConfig(
-        tier="unlimited", requests_per_min=60, minute_s=MINUTE_S, latency_s=1.5, pixels=64, faults=faults
+        tier="unlimited",
+        requests_per_min=60,
+        minute_s=MINUTE_S,
+        latency_s=1.5,
+        pixels=64,
+        faults=faults,
     )
     limits = ["--rpm", "60", "--rpd", "1500", "--minute", f"{MINUTE_S:g}"]
     terminal = ["tmux", "-L", f"pictures-{os.getpid()}", "-f", "/dev/null"]
     with simulator(settings) as server:
-        run = [sys.executable, "-m", "gemini_batch", "run", manifest.name, "--base-url", server.base_url, *limits]
+        run = [
+            sys.executable,
+            "-m",
+            "gemini_batch",
+            "run",
+            manifest.name,
+            "--base-url",
+            server.base_url,
+            *limits,
+        ]
         command = f"cd {shlex.quote(str(folder))}; GEMINI_API_KEY=any GEMINI_BATCH_STATE_DIR=terminal {shlex.join(run)}"
-        subprocess.run([*terminal, "new-session", "-d", "-x", "100", "-y", "22", command], check=True)
+        subprocess.run(
+            [*terminal, "new-session", "-d", "-x", "100", "-y", "22", command], check=True
+        )
         try:
             time.sleep(TERMINAL_S)
-            shown = subprocess.run([*terminal, "capture-pane", "-p", "-e"], check=True, capture_output=True).stdout
+            shown = subprocess.run(
+                [*terminal, "capture-pane", "-p", "-e"], check=True, capture_output=True
+            ).stdout
         finally:
             subprocess.run([*terminal, "kill-server"], check=True)
     console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(shown.decode().strip("\n")))
     with sync_playwright() as engine:
-        chromium = engine.chromium.launch(executable_path=browser, args=["--no-sandbox", "--headless"])
+        chromium = engine.chromium.launch(
+            executable_path=browser, args=["--no-sandbox", "--headless"]
+        )
         opened = chromium.new_page()
         opened.set_content(console.export_svg(title="gemini-batch run nightly.jsonl"))
         opened.locator("svg").first.screenshot(path=into, omit_background=True)
@@ -121,7 +162,9 @@ def _take_terminal(browser: str, folder: Path, into: Path) -> None:
 
 def _take(browser: str, page: str, scheme: str, into: Path) -> None:
     with sync_playwright() as engine:
-        chromium = engine.chromium.launch(executable_path=browser, args=["--no-sandbox", "--headless"])
+        chromium = engine.chromium.launch(
+            executable_path=browser, args=["--no-sandbox", "--headless"]
+        )
         opened = chromium.new_context(viewport=SIZE, color_scheme=scheme).new_page()  # type: ignore[arg-type]  # it wants literals
         opened.goto(page)
         opened.wait_for_load_state("networkidle")

@@ -16,10 +16,10 @@ from typing import Any
 from unittest.mock import patch
 
 from gemini_batch.cli.arguments import parser
+from gemini_batch.cli.json_schema import described, job_schema, row_schema
+from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode
 from gemini_batch.progress import json_log
-from gemini_batch.schema import described, job_schema, row_schema
-from gemini_batch.summary import Summary
 
 COLUMNS = "100"
 _KINDS = {"string": "text", "object": "an object", "boolean": "true or false"}
@@ -30,7 +30,11 @@ def manifest() -> str:
     schema = job_schema()
     fields = {name: field for name, field in schema["properties"].items() if name != "key"}
     rows = [
-        (f"`{name}`" + (" or `key`" if name == "id" else ""), _kind(field, schema["$defs"]), field["description"])
+        (
+            f"`{name}`" + (" or `key`" if name == "id" else ""),
+            _kind(field, schema["$defs"]),
+            field["description"],
+        )
         for name, field in fields.items()
     ]
     return _table(("field", "is", ""), rows)
@@ -47,7 +51,9 @@ def summary() -> str:
     tables = [_fields(schema)]
     for name, field in schema["properties"].items():
         if nested := schema["$defs"].get(_of(field), {}).get("properties"):
-            tables.append(f"`{name}` has:\n\n" + _fields({"properties": nested, "$defs": schema["$defs"]}))
+            tables.append(
+                f"`{name}` has:\n\n" + _fields({"properties": nested, "$defs": schema["$defs"]})
+            )
     return "\n".join(tables)
 
 
@@ -103,12 +109,18 @@ def _asked() -> Iterator[list[str]]:
 
 def commands() -> list[str]:
     """Return the names of all commands, in the order of the help."""
-    return re.findall(r"^    ([a-z]+)", help_of(["--help"]).partition("\ncommands:\n")[2], re.MULTILINE)
+    return re.findall(
+        r"^    ([a-z]+)", help_of(["--help"]).partition("\ncommands:\n")[2], re.MULTILINE
+    )
 
 
 def help_of(words: list[str]) -> str:
     """Return what a command line that asks for help prints, at a fixed width."""
-    with patch.dict(os.environ, {"COLUMNS": COLUMNS}), redirect_stdout(StringIO()) as shown, suppress(SystemExit):
+    with (
+        patch.dict(os.environ, {"COLUMNS": COLUMNS}),
+        redirect_stdout(StringIO()) as shown,
+        suppress(SystemExit),
+    ):
         parser().parse_args(words)
     return shown.getvalue().rstrip()
 
@@ -117,13 +129,18 @@ def _fields(schema: dict[str, Any]) -> str:
     found = schema["properties"].items()
     return _table(
         ("field", "is", ""),
-        [(f"`{name}`", _kind(field, schema["$defs"]), field["description"]) for name, field in found],
+        [
+            (f"`{name}`", _kind(field, schema["$defs"]), field["description"])
+            for name, field in found
+        ],
     )
 
 
 def _table(head: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *body]
-    return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in lines)
+    return "".join(
+        f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in lines
+    )
 
 
 def _kind(field: dict[str, Any], defs: dict[str, Any]) -> str:
@@ -145,7 +162,11 @@ def _one(way: dict[str, Any], defs: dict[str, Any]) -> str:
         case {"type": "integer" | "number" as kind}:
             words = ("a whole number" if kind == "integer" else "a number") + _range(way)
         case _:
-            words = "a time" if way.get("format") == "date-time" else _KINDS.get(way.get("type", ""), "anything")
+            words = (
+                "a time"
+                if way.get("format") == "date-time"
+                else _KINDS.get(way.get("type", ""), "anything")
+            )
     return words
 
 
@@ -153,7 +174,11 @@ def _of(field: dict[str, Any]) -> str:
     """Return the name of the object that a field is, or is a list of."""
     ways = field.get("anyOf", [field])
     return next(
-        (way.get("items", way).get("$ref", "").rpartition("/")[2] for way in ways if "$ref" in way.get("items", way)),
+        (
+            way.get("items", way).get("$ref", "").rpartition("/")[2]
+            for way in ways
+            if "$ref" in way.get("items", way)
+        ),
         "",
     )
 
@@ -169,7 +194,9 @@ def main() -> int:
         prog="python -m tests.render", description="Write into a README what the code knows."
     )
     options.add_argument("readme", type=Path)
-    options.add_argument("--check", action="store_true", help="write nothing; exit 1 when it has drifted")
+    options.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 when it has drifted"
+    )
     given = options.parse_args()
     text = given.readme.read_text("utf-8")
     made = rendered(text)

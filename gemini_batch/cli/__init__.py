@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from gemini_batch.cli import streams
 from gemini_batch.cli.arguments import parser
-from gemini_batch.errors import ExitCode, GeminiBatchError, of_disk, shortage
+from gemini_batch.errors import ExitCode, GeminiBatchError, describe_os_error, out_of_resources
 
 
 def process() -> int:
@@ -27,7 +27,11 @@ def process() -> int:
     if problem := streams.flush():
         code = _unwritten(problem)
         streams.flush()  # these words may have no room either
-    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+    if any(
+        not thread.daemon
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread()
+    ):
         os._exit(code)
     return code
 
@@ -39,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments without the program's name; those of the process if None.
     """
     if os.name != "posix":
-        return _fail(ExitCode.USAGE, "gemini_batch runs on Linux and macOS; on Windows, use it inside WSL")
+        return _fail(
+            ExitCode.USAGE, "gemini_batch runs on Linux and macOS; on Windows, use it inside WSL"
+        )
     arguments = list(sys.argv[1:] if argv is None else argv)
     options, unknown = parser().parse_known_args(arguments)
     if unknown:
@@ -69,13 +75,17 @@ def _fail(code: ExitCode, message: str, *, is_json: bool = False) -> int:
 
 
 def _unforeseen(error: Exception, *, is_json: bool) -> int:
-    if words := shortage(error):
+    if words := out_of_resources(error):
         return _fail(ExitCode.STORAGE, words, is_json=is_json)
     if not isinstance(error, OSError):
         return _bug(is_json=is_json)
     if problem := streams.flush():
         return _unwritten(problem)
-    return _fail(ExitCode.STORAGE, of_disk(error), is_json=is_json) if error.filename else _bug(is_json=is_json)
+    return (
+        _fail(ExitCode.STORAGE, describe_os_error(error), is_json=is_json)
+        if error.filename
+        else _bug(is_json=is_json)
+    )
 
 
 def _plain(line: str) -> str:
@@ -96,7 +106,9 @@ def _bug(*, is_json: bool) -> int:
     try:
         words = f"a bug in gemini_batch; please report it with the file {_kept_traceback()}"
     except (OSError, MemoryError) as error:
-        if short := shortage(error):  # and so was the error itself, whatever the library that met it made of it
+        if short := out_of_resources(
+            error
+        ):  # and so was the error itself, whatever the library that met it made of it
             return _fail(ExitCode.STORAGE, short, is_json=is_json)
         words = f"a bug in gemini_batch, whose traceback can't be kept: {getattr(error, 'strerror', error)}"
     return _fail(ExitCode.BUG, words, is_json=is_json)
@@ -109,7 +121,9 @@ def _unwritten(problem: OSError) -> int:
 def _is_text(argument: str) -> bool:
     try:
         argument.encode()
-    except UnicodeEncodeError:  # its bytes are another encoding's: they could be written into no JSON
+    except (
+        UnicodeEncodeError
+    ):  # its bytes are another encoding's: they could be written into no JSON
         return False
     return True
 

@@ -90,13 +90,26 @@ def parser() -> Parser:
     root.add_argument("--version", action="version", version=f"gemini_batch {__version__}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _run(_command(commands, "run", "send what is not done yet", _RUN))
-    _plan(_command(commands, "plan", "check the manifest; show calls, cost and time; sends nothing", _PLAN))
+    _plan(
+        _command(
+            commands, "plan", "check the manifest; show calls, cost and time; sends nothing", _PLAN
+        )
+    )
     _folder(_command(commands, "status", "show what an output folder holds", _STATUS), "it")
-    _verify(_command(commands, "verify", "hold every row against its image; ends with 0 or 4", _VERIFY))
-    _folder(_command(commands, "gallery", "write gallery.html beside the images", _GALLERY), "what is on the page")
+    _verify(
+        _command(commands, "verify", "hold every row against its image; ends with 0 or 4", _VERIFY)
+    )
+    _folder(
+        _command(commands, "gallery", "write gallery.html beside the images", _GALLERY),
+        "what is on the page",
+    )
     _quota_command(_command(commands, "quota", "show what is used and left of each quota", _QUOTA))
     _schema(_command(commands, "schema", "print the JSON Schema of a line or a row", _SCHEMA))
-    _simulate(_command(commands, "simulate", "a Gemini image API on this machine: no key, no cost", _SIMULATE))
+    _simulate(
+        _command(
+            commands, "simulate", "a Gemini image API on this machine: no key, no cost", _SIMULATE
+        )
+    )
     return root
 
 
@@ -129,14 +142,21 @@ def _run(run: Parser) -> None:
     _manifest(run)
     _money(run)
     _quota(run).add_argument(
-        "--quota-scope", metavar="NAME", help="share the quota with runs of this name (default: of the same key)"
+        "--quota-scope",
+        metavar="NAME",
+        help="share the quota with runs of this name (default: of the same key)",
     )
     sending = run.add_argument_group("sending")
     sending.add_argument(
-        "--simulate", action="store_true", help="run against a simulator in this process: no key, no cost"
+        "--simulate",
+        action="store_true",
+        help="run against a simulator in this process: no key, no cost",
     )
     sending.add_argument(
-        "--concurrency", type=whole, metavar="N", help="most calls in flight (default: by the quota, from 4 to 128)"
+        "--concurrency",
+        type=whole,
+        metavar="N",
+        help="most calls in flight (default: by the quota, from 4 to 128)",
     )
     sending.add_argument(
         "--max-attempts",
@@ -172,14 +192,20 @@ def _run(run: Parser) -> None:
         "else GOOGLE_API_KEY)",
     )
     words = run.add_argument_group("words")
-    words.add_argument("--quiet", action="store_true", help="say nothing unless something needs a person")
+    words.add_argument(
+        "--quiet", action="store_true", help="say nothing unless something needs a person"
+    )
     words.add_argument(
         "--log-format",
         choices=("text", "json"),
         default="text",
         help="what to write to stderr: words, or one JSON object a line (default: %(default)s)",
     )
-    words.add_argument("--json", action="store_true", help="print the summary as JSON to stdout, as in summary.json")
+    words.add_argument(
+        "--json",
+        action="store_true",
+        help="print the summary as JSON to stdout, as in summary.json",
+    )
 
 
 def _money(run: Parser) -> None:
@@ -206,7 +232,9 @@ def _money(run: Parser) -> None:
 def _plan(plan: Parser) -> None:
     _manifest(plan)
     _quota(plan)
-    plan.add_argument("--simulate", action="store_true", help="plan for the simulator's output folder")
+    plan.add_argument(
+        "--simulate", action="store_true", help="plan for the simulator's output folder"
+    )
     _server(plan)
     plan.add_argument("--json", action="store_true", help="print the plan as JSON to stdout")
 
@@ -221,16 +249,19 @@ def _verify(verify: Parser) -> None:
 
 
 def _quota_command(quota: Parser) -> None:
-    quota.add_argument("--reset", action="store_true", help="forget all that was used, for every project and model")
-    quota.add_argument("--json", action="store_true", help="print it as JSON to stdout")
-    quota.epilog = (
-        "All runs of this machine share one file; the folder it is in can be named (env: GEMINI_BATCH_STATE_DIR)."
+    quota.add_argument(
+        "--reset", action="store_true", help="forget all that was used, for every project and model"
     )
+    quota.add_argument("--json", action="store_true", help="print it as JSON to stdout")
+    quota.epilog = "All runs of this machine share one file; the folder it is in can be named (env: GEMINI_BATCH_STATE_DIR)."
 
 
 def _schema(schema: Parser) -> None:
     schema.add_argument(
-        "of", choices=("job", "row"), metavar="job|row", help="a line of the manifest, or a line of results.jsonl"
+        "of",
+        choices=("job", "row"),
+        metavar="job|row",
+        help="a line of the manifest, or a line of results.jsonl",
     )
 
 
@@ -242,7 +273,12 @@ def _simulate(simulate: Parser) -> None:
 
 
 def _manifest(command: Parser) -> None:
-    command.add_argument("manifest", type=Path, metavar="JOBS.jsonl", help="one job a line, as JSON; see `schema job`")
+    command.add_argument(
+        "manifest",
+        type=Path,
+        metavar="JOBS.jsonl",
+        help="one job a line, as JSON; see `schema job`",
+    )
     command.add_argument(
         "--out",
         type=folder,
@@ -250,7 +286,9 @@ def _manifest(command: Parser) -> None:
         help="the output folder (default: JOBS.out beside the manifest, JOBS.simulated with --simulate)",
     )
     command.add_argument(
-        "--model", metavar="ID", help="the model of jobs that name none (default: gemini-3-pro-image-preview)"
+        "--model",
+        metavar="ID",
+        help="the model of jobs that name none (default: gemini-3-pro-image-preview)",
     )
     command.add_argument(
         "--max-input-pixels",
@@ -276,24 +314,40 @@ def _manifest(command: Parser) -> None:
 
 
 def _server(command: Parser | _Group) -> None:
-    command.add_argument("--base-url", metavar="URL", help="another server than Google's (env: GEMINI_BATCH_BASE_URL)")
     command.add_argument(
-        "--allow-insecure", action="store_true", help="allow plain http to another machine, which shows it the key"
+        "--base-url",
+        metavar="URL",
+        help="another server than Google's (env: GEMINI_BATCH_BASE_URL)",
+    )
+    command.add_argument(
+        "--allow-insecure",
+        action="store_true",
+        help="allow plain http to another machine, which shows it the key",
     )
 
 
 def _quota(command: Parser) -> _Group:
-    quota = command.add_argument_group("quota", "limits of the project, for each model; each one wins over the tier's")
+    quota = command.add_argument_group(
+        "quota", "limits of the project, for each model; each one wins over the tier's"
+    )
     quota.add_argument(
         "--tier",
         default="free",
         metavar="NAME",
         help="free, pay-as-you-go, enterprise, tier-1, tier-2, tier-3, or one of --config (default: free)",
     )
-    quota.add_argument("--rpm", type=whole, metavar="N", help="requests a minute (default: the tier's)")
-    quota.add_argument("--tpm", type=whole, metavar="N", help="input tokens a minute (default: the tier's)")
-    quota.add_argument("--ipm", type=whole, metavar="N", help="images a minute (default: the tier's)")
-    quota.add_argument("--rpd", type=whole, metavar="N", help="requests a day, Pacific time (default: the tier's)")
+    quota.add_argument(
+        "--rpm", type=whole, metavar="N", help="requests a minute (default: the tier's)"
+    )
+    quota.add_argument(
+        "--tpm", type=whole, metavar="N", help="input tokens a minute (default: the tier's)"
+    )
+    quota.add_argument(
+        "--ipm", type=whole, metavar="N", help="images a minute (default: the tier's)"
+    )
+    quota.add_argument(
+        "--rpd", type=whole, metavar="N", help="requests a day, Pacific time (default: the tier's)"
+    )
     quota.add_argument(
         "--usd-per-10min",
         type=amount,

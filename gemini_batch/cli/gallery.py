@@ -9,8 +9,8 @@ import orjson
 
 from gemini_batch.cli.options import folder_of_rows
 from gemini_batch.errors import ExitCode
+from gemini_batch.gallery import Gallery, write_gallery
 from gemini_batch.progress import count, plain
-from gemini_batch.report import Gallery, write_gallery
 
 _SAY_EVERY_S = 0.2
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemini_batch.errors import ConfigError
-from gemini_batch.results import FILE_NAME
+from gemini_batch.output.rows import FILE_NAME
 
 if TYPE_CHECKING:  # `status`, `verify` and `gallery` need neither settings nor a plan
     from gemini_batch.config import RunConfig
@@ -24,9 +24,9 @@ def run_config(options: Namespace) -> "RunConfig":
 
 def output_folder(options: Namespace) -> Path:
     """Return where a run writes: `--out`, else beside the manifest, never the current folder."""
-    from gemini_batch import planning
+    from gemini_batch.plan import build
 
-    return options.out or planning.output_folder(options.manifest, is_simulated=options.simulate)
+    return options.out or build.output_folder(options.manifest, is_simulated=options.simulate)
 
 
 def folder_of_rows(options: Namespace) -> Path:
@@ -37,7 +37,9 @@ def folder_of_rows(options: Namespace) -> Path:
     """
     out: Path = options.out
     if not (out / FILE_NAME).exists():
-        raise ConfigError(f"{out}: has no {FILE_NAME}; name the output folder of a run, such as jobs.out")
+        raise ConfigError(
+            f"{out}: has no {FILE_NAME}; name the output folder of a run, such as jobs.out"
+        )
     return out
 
 

@@ -7,29 +7,28 @@ from typing import Any
 
 import orjson
 
-from gemini_batch import planning
 from gemini_batch.cli.options import output_folder, run_config
 from gemini_batch.errors import ExitCode
-from gemini_batch.plan import Verdict
+from gemini_batch.plan import CallState, build
 from gemini_batch.progress import count, least_time, list_price, plain, usd
-from gemini_batch.progress.sentences import edited
+from gemini_batch.progress.messages import edited
 
 
 def main(options: Namespace) -> int:
     """Print the plan of a manifest; return the exit code."""
     config, out = run_config(options).settings(needs_key=False), output_folder(options)
-    with planning.planned(options.manifest, out, config) as planned:
+    with build.build_plan(options.manifest, out, config) as planned:
         plan, total, time = planned.plan, planned.plan.total, planned.duration
         found = {
             "manifest": str(options.manifest),
             "out": str(out),
             "tier": config.tier,
             "calls": len(plan),
-            "done": plan.count(Verdict.DONE),
+            "done": plan.count(CallState.DONE),
             "to_send": plan.to_send,
-            "reused": plan.count(Verdict.REUSED),
+            "reused": plan.count(CallState.REUSED),
             "reused_from": dict(planned.past.reuse.reserved) if planned.past.reuse else {},
-            "edited": plan.count(Verdict.EDITED),
+            "edited": plan.count(CallState.EDITED),
             "input_tokens": total.input_tokens,
             "output_tokens": total.output_tokens,
             "cost_usd": total.cost_usd,
@@ -38,13 +37,20 @@ def main(options: Namespace) -> int:
             "bound_by": time.bound_by,
             "made_smaller": asdict(plan.shrinking),
             "models": [
-                {"model": model, "image_size": size, "calls": tally.calls, "cost_usd": tally.cost_usd}
+                {
+                    "model": model,
+                    "image_size": size,
+                    "calls": tally.calls,
+                    "cost_usd": tally.cost_usd,
+                }
                 for (model, size), tally in sorted(plan.tallies.items())
                 if tally.calls
             ],
         }
     sys.stdout.write(
-        orjson.dumps(found).decode() + "\n" if options.json else _text(found, is_simulated=options.simulate)
+        orjson.dumps(found).decode() + "\n"
+        if options.json
+        else _text(found, is_simulated=options.simulate)
     )
     return ExitCode.DONE
 
@@ -52,7 +58,9 @@ def main(options: Namespace) -> int:
 def _cost(found: dict[str, Any], *, is_simulated: bool) -> str:
     if found["cost_usd"] is not None:
         return list_price(found["cost_usd"], found["tier"], is_simulated=is_simulated)
-    unpriced = dict.fromkeys(entry["model"] for entry in found["models"] if entry["cost_usd"] is None)
+    unpriced = dict.fromkeys(
+        entry["model"] for entry in found["models"] if entry["cost_usd"] is None
+    )
     tables = ", ".join(f'[prices."{model}"]' for model in unpriced)
     return f"unknown: there is no price; give one in a table {tables} of a --config file"
 
@@ -63,7 +71,9 @@ def _text(found: dict[str, Any], *, is_simulated: bool) -> str:
     ]
     if found["edited"]:
         lines.append(f"  edited  {edited(found['edited'])}")
-    lines += [f"  reused  {number:,} from {folder}, $0" for folder, number in found["reused_from"].items()]
+    lines += [
+        f"  reused  {number:,} from {folder}, $0" for folder, number in found["reused_from"].items()
+    ]
     lines += [
         f"  {entry['calls']:>6,}  {entry['model']}  {entry['image_size']}  {usd(entry['cost_usd'])}"
         for entry in found["models"]

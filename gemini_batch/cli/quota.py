@@ -12,9 +12,9 @@ import orjson
 from gemini_batch.clock import boot_time_s, utc_now
 from gemini_batch.errors import ExitCode, GeminiBatchError
 from gemini_batch.progress import plain, quantity
-from gemini_batch.quota.ledger import UNKNOWN, Used
-from gemini_batch.quota.rows import Standing, standings
-from gemini_batch.quota.statefile import delete, state_path
+from gemini_batch.quota.model_quota import UNKNOWN, Used
+from gemini_batch.quota.storage.rows import QuotaStatus, standings
+from gemini_batch.quota.storage.statefile import delete, state_path
 
 _MICROS = 1_000_000
 
@@ -39,18 +39,20 @@ def _reset(path: Path) -> tuple[dict[str, Any], str]:
         names = ["a file that could not be read"]  # to get rid of it is what this is for
     if not delete(path):
         return {"file": str(path), "deleted": []}, _nothing(path)
-    return {"file": str(path), "deleted": names}, "\n".join([f"{path}: deleted", *(f"  {name}" for name in names)])
+    return {"file": str(path), "deleted": names}, "\n".join(
+        [f"{path}: deleted", *(f"  {name}" for name in names)]
+    )
 
 
 def _nothing(path: Path) -> str:
     return f"{path}: nothing is used"
 
 
-def _name(standing: Standing) -> str:
+def _name(standing: QuotaStatus) -> str:
     return plain(f"{standing.model} · {standing.endpoint} · {standing.project}")
 
 
-def _lines(standing: Standing) -> Iterator[str]:
+def _lines(standing: QuotaStatus) -> Iterator[str]:
     yield _name(standing)
     if standing.paused_s:
         yield f"  paused until {_moment(standing, standing.paused_s)}: {standing.paused_why}"
@@ -70,20 +72,20 @@ def _left(used: Used) -> str:
     return quantity(used.bound, max(0, (used.bound.limit or 0) - used.used))
 
 
-def _frees(standing: Standing, used: Used) -> str:
+def _frees(standing: QuotaStatus, used: Used) -> str:
     if not used.frees_in_s:
         return ""
     return f"{'resets' if used.bound.span == 'a day' else 'all free'} {_moment(standing, used.frees_in_s)}"
 
 
-def _moment(standing: Standing, after_s: float) -> str:
+def _moment(standing: QuotaStatus, after_s: float) -> str:
     """Return a moment by the clock of UTC, and of the person where that is another."""
     at = standing.at + timedelta(seconds=after_s)
     local, words = at.astimezone(), f"{at:%Y-%m-%d %H:%M:%S} UTC"
     return f"{words} ({local:%H:%M:%S %Z})" if local.utcoffset() else words
 
 
-def _as_json(standing: Standing) -> dict[str, Any]:
+def _as_json(standing: QuotaStatus) -> dict[str, Any]:
     is_paused = standing.paused_s > 0
     return {
         "endpoint": standing.endpoint,

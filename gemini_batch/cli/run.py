@@ -10,18 +10,18 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from gemini_batch import engine
 from gemini_batch.api import served
 from gemini_batch.cli.confirm import is_agreed
 from gemini_batch.cli.options import output_folder, program, run_config
 from gemini_batch.config import Settings
-from gemini_batch.errors import ExitCode, shortage
+from gemini_batch.engine import setup
+from gemini_batch.engine.session import Run
+from gemini_batch.engine.summary import Summary
+from gemini_batch.errors import ExitCode, out_of_resources
 from gemini_batch.progress import count, plain
-from gemini_batch.progress.view import About, View
+from gemini_batch.progress.view import RunInfo, View
 from gemini_batch.progress.watch import sampled, watching
 from gemini_batch.records import Stop, StopReason
-from gemini_batch.sending import Run
-from gemini_batch.summary import Summary
 
 _STOP_OF_SIGNAL = {
     signal.SIGINT: Stop(StopReason.INTERRUPTED, "interrupted"),
@@ -38,10 +38,10 @@ def main(options: Namespace) -> int:
     """Run a manifest; return the exit code."""
     config, out = run_config(options).settings(), output_folder(options)
     again = f"{program()} {shlex.join(options.argv)}"
-    about = About(str(options.manifest), again, program(), is_quiet=options.quiet)
+    about = RunInfo(str(options.manifest), again, program(), is_quiet=options.quiet)
     with watching(about, config, log_format=options.log_format) as view:
         config = _within_open_files(config, view)
-        with engine.prepared(options.manifest, out, config, view.observe) as run:
+        with setup.prepared(options.manifest, out, config, view.observe) as run:
             view.flush()
             if not is_agreed(options, config, run.planned.plan):
                 print(plain(f"nothing was sent; to send it: {again} --yes"), file=sys.stderr)  # noqa: T201 # words for the person
@@ -59,7 +59,9 @@ def _sent(run: Run, config: Settings, view: View) -> Summary:
         return asyncio.run(_send(run, config, view))
     except (KeyboardInterrupt, RuntimeError) as error:
         # To close a loop takes one thread more, and waits for those that hang; all that was to be done is done by then.
-        if run.summary is None or not (isinstance(error, KeyboardInterrupt) or shortage(error)):
+        if run.summary is None or not (
+            isinstance(error, KeyboardInterrupt) or out_of_resources(error)
+        ):
             raise
         return run.summary
 
@@ -85,14 +87,18 @@ async def _send(run: Run, config: Settings, view: View) -> Summary:
     def on_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Say in a line what the loop would print with a traceback, which may hold the key; whoever waits for it learns of it too."""
         error = context.get("exception")
-        if words := shortage(error) if error else "":
+        if words := out_of_resources(error) if error else "":
             run.stop(Stop(StopReason.STORAGE, words))
         else:
             view.tell(f"{context['message']}: {type(error).__name__}")
 
     loop.set_exception_handler(on_error)
     # `nohup` has hang-ups ignored, and so they stay.
-    heard = [each for each in _STOP_OF_SIGNAL if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
+    heard = [
+        each
+        for each in _STOP_OF_SIGNAL
+        if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN
+    ]
     for each in heard:
         loop.add_signal_handler(each, on_signal, each)
     try:
@@ -115,11 +121,14 @@ def _within_open_files(config: Settings, view: View) -> Settings:
         return config
     with suppress(OSError, ValueError):  # then what may be open now must do
         resource.setrlimit(
-            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+            resource.RLIMIT_NOFILE,
+            (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard),
         )
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if allowed >= wanted:
         return config
     concurrency = max(1, (allowed - _OTHER_FILES) // _FILES_A_CALL)
-    view.tell(f"{allowed:,} files may be open (ulimit -n): no more than {count(concurrency, 'call')} in flight")
+    view.tell(
+        f"{allowed:,} files may be open (ulimit -n): no more than {count(concurrency, 'call')} in flight"
+    )
     return replace(config, concurrency=concurrency)

@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 
 from gemini_batch.cli.options import folder_of_rows
+from gemini_batch.engine.summary import FILE_NAME as SUMMARY
 from gemini_batch.errors import ExitCode
+from gemini_batch.output.rows import Cost, marked_rows
 from gemini_batch.progress import plain, usd
-from gemini_batch.results import Cost, marked_rows
-from gemini_batch.summary import FILE_NAME as SUMMARY
 
 
 def main(options: Namespace) -> int:
@@ -39,7 +39,9 @@ def main(options: Namespace) -> int:
         "missing_images": missing,
         "last_run": _last_run(out),
     }
-    sys.stdout.write(orjson.dumps(found).decode() + "\n" if options.json else _text(found, cost, of_all))
+    sys.stdout.write(
+        orjson.dumps(found).decode() + "\n" if options.json else _text(found, cost, of_all)
+    )
     return ExitCode.DONE
 
 
@@ -48,21 +50,31 @@ def _last_run(out: Path) -> dict[str, Any] | None:
         summary = orjson.loads((out / SUMMARY).read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):
         return None
-    if not isinstance(summary, dict) or not all(isinstance(summary.get(name), int) for name in ("left", "calls")):
+    if not isinstance(summary, dict) or not all(
+        isinstance(summary.get(name), int) for name in ("left", "calls")
+    ):
         return None
     wanted = ("manifest", "exit_code", "calls", "left", "run_again_at", "ended_at")
     return {name: summary.get(name) for name in wanted}
 
 
 def _text(found: dict[str, Any], cost: Cost, of_all: Cost) -> str:
-    lines = [f"{found['out']}: {found['total_tokens']:,} tokens, {usd(cost.cost_usd)} at list price{_unpriced(cost)}"]
+    lines = [
+        f"{found['out']}: {found['total_tokens']:,} tokens, {usd(cost.cost_usd)} at list price{_unpriced(cost)}"
+    ]
     if of_all != cost:
-        lines.append(f"  in all, with what was superseded: {usd(of_all.cost_usd)}{_unpriced(of_all)}")
+        lines.append(
+            f"  in all, with what was superseded: {usd(of_all.cost_usd)}{_unpriced(of_all)}"
+        )
     lines += [f"  {number:>6,}  {status}" for status, number in found["by_status"].items()]
     if last := found["last_run"]:
         left = f"{last['left']:,} of {last['calls']:,} left"
         is_over = last["exit_code"] is not None
-        end = f"exit {last['exit_code']}, {left}" if is_over else f"goes on, or was killed; began with {left}"
+        end = (
+            f"exit {last['exit_code']}, {left}"
+            if is_over
+            else f"goes on, or was killed; began with {left}"
+        )
         lines.append(f"  last run of {last['manifest']}: {end}")
     lines += [f"  missing: {path}" for path in found["missing_images"]]
     return "\n".join(map(plain, lines)) + "\n"

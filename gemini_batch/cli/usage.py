@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 from typing import NoReturn
 
-_CHOICE = re.compile(r"(?P<where>.+?): invalid choice: '(?P<found>.*)'.*\(choose from (?P<known>.*)\)")
+_CHOICE = re.compile(
+    r"(?P<where>.+?): invalid choice: '(?P<found>.*)'.*\(choose from (?P<known>.*)\)"
+)
 _NUMBER = re.compile(r"(?P<where>.+?): invalid (?P<kind>int|float) value: '(?P<found>.*)'")
 _KINDS = {"int": "a whole number", "float": "a number"}
 
@@ -15,11 +17,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the arguments, and end."""
-        self.exit(2, f"gemini_batch: {_in_our_words(message)}\ngemini_batch: how it is used: {self.prog} --help\n")
+        self.exit(
+            2,
+            f"gemini_batch: {_in_our_words(message)}\ngemini_batch: how it is used: {self.prog} --help\n",
+        )
 
     def refuse(self, arguments: list[str]) -> NoReturn:
         """Say that nothing takes these arguments, and end."""
-        from gemini_batch.policy.wording import shown, unknown
+        from gemini_batch.wording import shown, unknown
 
         name = arguments[0].partition("=")[0]
         if not name.startswith("-"):
@@ -58,7 +63,7 @@ def amount(text: str) -> float:
 
 def _in_our_words(message: str) -> str:
     """Return argparse's message, whose words are others in each version of Python, as ours."""
-    from gemini_batch.policy.wording import shown, unknown
+    from gemini_batch.wording import shown, unknown
 
     message = message.removeprefix("argument ")
     if found := _CHOICE.fullmatch(message):

@@ -11,11 +11,11 @@ from typing import Any
 import orjson
 
 from gemini_batch.cli.options import folder_of_rows
+from gemini_batch.engine.summary import FILE_NAME as SUMMARY
 from gemini_batch.errors import ExitCode
+from gemini_batch.output import OutputFolder
+from gemini_batch.output.rows import newest_rows, read_rows
 from gemini_batch.progress import count, plain
-from gemini_batch.results import newest_rows, read_rows
-from gemini_batch.store import Store
-from gemini_batch.summary import FILE_NAME as SUMMARY
 
 IMAGE_FOLDERS = ("images", "drafts")
 # Costs are rounded to a millionth of a dollar, once a row and once in the sum.
@@ -36,10 +36,14 @@ def main(options: Namespace) -> int:
         _say(problem)
     found = count(images + others, "problem") if images or others else "all as their rows say"
     _say(f"{out}: {count(rows, 'call')}, {found}")
-    if images and Store(out).has_incoming():
-        _say("a run was killed: run again first, which gives what had arrived its name and costs nothing")
+    if images and OutputFolder(out).has_incoming():
+        _say(
+            "a run was killed: run again first, which gives what had arrived its name and costs nothing"
+        )
     elif images:
-        _say("to have images made again, and pay for them again: delete the damaged ones, and run with --retry missing")
+        _say(
+            "to have images made again, and pay for them again: delete the damaged ones, and run with --retry missing"
+        )
     return ExitCode.INCOMPLETE if images or others else ExitCode.DONE
 
 
@@ -84,7 +88,9 @@ def _wrong_sums(out: Path) -> Iterator[str]:
         yield f"{SUMMARY}: is no summary of a run"
         return
     finished, said_usd, started_at, ended_at = said
-    costs = [row["cost_usd"] for row in read_rows(out) if started_at <= row["finished_at"] <= ended_at]
+    costs = [
+        row["cost_usd"] for row in read_rows(out) if started_at <= row["finished_at"] <= ended_at
+    ]
     cost_usd = sum(cost for cost in costs if cost is not None)
     if len(costs) != finished:
         yield f"{SUMMARY}: says that the last run finished {count(finished, 'call')}; {count(len(costs), 'row')} of its time"

@@ -19,7 +19,7 @@ BASE_URL_VARIABLE = "GEMINI_BATCH_BASE_URL"
 # Printable ASCII without blanks, quotes and backslashes.
 _KEY = r"[!#-&(-[\]-~]+"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# What requests use when the address names no version; see transport/wire.py.
+# What requests use when the address names no version; see client/request_json.py.
 _DEFAULT_VERSION = "/v1beta"
 
 
@@ -75,7 +75,9 @@ def checked_key(source: str, key: str) -> str:
     return key
 
 
-def base_url(flag: str | None, environment: Mapping[str, str] = os.environ, *, allow_insecure: bool = False) -> str:
+def base_url(
+    flag: str | None, environment: Mapping[str, str] = os.environ, *, allow_insecure: bool = False
+) -> str:
     """Return where requests go: the flag, else the environment, else Google.
 
     Raises:
@@ -83,7 +85,9 @@ def base_url(flag: str | None, environment: Mapping[str, str] = os.environ, *, a
             and is not explicitly allowed; or it is empty, as a variable that nobody set: Google is not what was meant.
     """
     source, value = (
-        ("--base-url", flag) if flag is not None else (BASE_URL_VARIABLE, environment.get(BASE_URL_VARIABLE))
+        ("--base-url", flag)
+        if flag is not None
+        else (BASE_URL_VARIABLE, environment.get(BASE_URL_VARIABLE))
     )
     if value is None:
         return DEFAULT_BASE_URL
@@ -99,7 +103,9 @@ def base_url(flag: str | None, environment: Mapping[str, str] = os.environ, *, a
         )
     parts = _plain_address(value)
     if parts is None:
-        raise ConfigError(f'{source}: got "{value}"; allowed: an address such as {DEFAULT_BASE_URL}')
+        raise ConfigError(
+            f'{source}: got "{value}"; allowed: an address such as {DEFAULT_BASE_URL}'
+        )
     if parts.scheme == "http" and not allow_insecure and not _is_loopback(parts.hostname or ""):
         raise ConfigError(
             f'{source}: got "{value}"; plain http shows the key to the network: use https, or allow it by --allow-insecure'
@@ -120,7 +126,9 @@ def _plain_address(value: str) -> SplitResult | None:
 
 def _in_one_spelling(parts: SplitResult) -> str:
     """Return the address as rows carry it: a second spelling would be another endpoint, and all jobs be paid for again."""
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname  # `hostname` is in lower case
+    host = (
+        f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    )  # `hostname` is in lower case
     port = "" if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
     return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/').removesuffix(_DEFAULT_VERSION)}"
 

@@ -8,17 +8,16 @@ from stat import S_ISDIR, S_ISREG
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from gemini_batch.inputs import shrink
-from gemini_batch.inputs.faults import InputImageError
-from gemini_batch.policy import media
-from gemini_batch.policy.wording import choices, shown
-from gemini_batch.records import InputImage, InputUri
+from gemini_batch.inputs import downscale
+from gemini_batch.inputs.errors import InputImageError
+from gemini_batch.records import InputImage, InputUri, media_types
+from gemini_batch.wording import choices, shown
 
 # Files remembered; about 25 MB of memory. Past it the oldest is forgotten, and hashed again when it is named again.
 MAX_REMEMBERED = 40_000
 
 _ADVICE = "upload it with the Files API and give its https:// URI"
-_FORMATS = choices(mime_type.removeprefix("image/") for mime_type in media.EXTENSIONS)
+_FORMATS = choices(mime_type.removeprefix("image/") for mime_type in media_types.EXTENSIONS)
 _OTHER_KINDS = (
     (b"%pdf", "a PDF"),
     (b"<svg", "an SVG"),
@@ -30,7 +29,10 @@ _OTHER_KINDS = (
     (b"mm\0*", "a TIFF"),
     (b"8bps", "a Photoshop file"),
     (b"pk\3\4", "a ZIP file"),
-    (b"version https://git-lfs", "a pointer of Git LFS, which stands for a file that was not fetched (git lfs pull)"),
+    (
+        b"version https://git-lfs",
+        "a pointer of Git LFS, which stands for a file that was not fetched (git lfs pull)",
+    ),
 )
 _is_uri = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", re.ASCII).match
 
@@ -67,12 +69,22 @@ class Inputs:
         except ValueError as error:
             if isinstance(error, InputImageError):
                 raise
-            raise InputImageError(f"got {shown(path)}; a path can't have the character U+0000: leave it out") from None
+            raise InputImageError(
+                f"got {shown(path)}; a path can't have the character U+0000: leave it out"
+            ) from None
         except FileNotFoundError:
-            advice = '; "~" is not the home folder here: write the whole path' if path.startswith("~") else ""
-            raise InputImageError(f"got {shown(path)}; there is no such file: looked for {file}{advice}") from None
+            advice = (
+                '; "~" is not the home folder here: write the whole path'
+                if path.startswith("~")
+                else ""
+            )
+            raise InputImageError(
+                f"got {shown(path)}; there is no such file: looked for {file}{advice}"
+            ) from None
         except OSError as error:
-            raise InputImageError(f"got {shown(path)}; can't be read: {error.strerror} ({file})") from None
+            raise InputImageError(
+                f"got {shown(path)}; can't be read: {error.strerror} ({file})"
+            ) from None
         self._remember(path, identity, image)
         return image
 
@@ -98,7 +110,7 @@ def _uri(uri: str) -> InputUri:
         raise InputImageError(f"got {shown(uri)}; {advice}")
     if not parts.netloc or re.search(r"[\x00-\x20\x7f]", uri):
         raise InputImageError(f"got {shown(uri)}; not a valid URI: needs a host, and no blanks")
-    return InputUri(uri=uri, mime_type=media.guess_mime_type(parts.path))
+    return InputUri(uri=uri, mime_type=media_types.guess_mime_type(parts.path))
 
 
 def _image(path: str, file: Path, status: stat_result, max_pixels: int | None) -> InputImage:
@@ -108,12 +120,14 @@ def _image(path: str, file: Path, status: stat_result, max_pixels: int | None) -
     if not S_ISREG(status.st_mode):
         raise InputImageError(f"got {shown(path)}; is not a regular file: save it as one first")
     if status.st_size == 0:
-        raise InputImageError(f"got {shown(path)}; the file is empty: save it again, or leave it out")
+        raise InputImageError(
+            f"got {shown(path)}; the file is empty: save it again, or leave it out"
+        )
     if max_pixels is None:
         _check_size(path, status.st_size)  # unread
     with file.open("rb") as stream:
-        head = stream.read(media.HEAD_BYTES)
-        mime_type = media.sniff(head)
+        head = stream.read(media_types.HEAD_BYTES)
+        mime_type = media_types.sniff(head)
         if mime_type is None:
             raise InputImageError(
                 f"got {shown(path)}; is {_other_kind(head)}; allowed: {_FORMATS}: save it as one of these"
@@ -123,7 +137,9 @@ def _image(path: str, file: Path, status: stat_result, max_pixels: int | None) -
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         after = fstat(stream.fileno())
     if (after.st_size, after.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
-        raise InputImageError(f"got {shown(path)}; changed while it was read: run again when it is complete")
+        raise InputImageError(
+            f"got {shown(path)}; changed while it was read: run again when it is complete"
+        )
     image = InputImage(
         path=path,
         file=str(file),
@@ -139,24 +155,26 @@ def _image(path: str, file: Path, status: stat_result, max_pixels: int | None) -
     return image
 
 
-def _too_many_pixels(path: str, stream: BinaryIO, mime_type: str, max_pixels: int | None) -> tuple[int, int] | None:
+def _too_many_pixels(
+    path: str, stream: BinaryIO, mime_type: str, max_pixels: int | None
+) -> tuple[int, int] | None:
     """Return width and height of an image that is to be made smaller; None when it is sent as it is."""
-    size = shrink.pixels(stream, mime_type) if max_pixels else None
+    size = downscale.pixels(stream, mime_type) if max_pixels else None
     if size is None or max_pixels is None or size[0] * size[1] <= max_pixels:
         return None
-    if size[0] * size[1] > shrink.MAX_SOURCE_PIXELS:
+    if size[0] * size[1] > downscale.MAX_SOURCE_PIXELS:
         raise InputImageError(
             f"got {shown(path)} of {size[0]:,} by {size[1]:,} pixels; --max-input-pixels can make images of up to "
-            f"{shrink.MAX_SOURCE_PIXELS // 1_000_000} million pixels smaller: do it yourself, or {_ADVICE}"
+            f"{downscale.MAX_SOURCE_PIXELS // 1_000_000} million pixels smaller: do it yourself, or {_ADVICE}"
         )
     return size
 
 
 def _check_size(path: str, size_bytes: int) -> None:
-    if media.base64_bytes(size_bytes) > media.MAX_INLINE_BYTES:
+    if media_types.base64_bytes(size_bytes) > media_types.MAX_INLINE_BYTES:
         raise InputImageError(
-            f"got {shown(path)} of {size_bytes / 1e6:,.1f} MB; allowed: {media.MAX_INLINE_BYTES * 3 // 4_000_000} MB, which are "
-            f"{media.MAX_INLINE_BYTES // 1_000_000} MB in the request: make it smaller, or {_ADVICE}"
+            f"got {shown(path)} of {size_bytes / 1e6:,.1f} MB; allowed: {media_types.MAX_INLINE_BYTES * 3 // 4_000_000} MB, which are "
+            f"{media_types.MAX_INLINE_BYTES // 1_000_000} MB in the request: make it smaller, or {_ADVICE}"
         )
 
 
@@ -167,6 +185,8 @@ def _other_kind(head: bytes) -> str:
         if text.startswith(magic):
             return kind
     begins = (
-        shown(head[:8].decode("ascii")) if head[:8].isascii() and head[:8].decode().isprintable() else head[:8].hex(" ")
+        shown(head[:8].decode("ascii"))
+        if head[:8].isascii() and head[:8].decode().isprintable()
+        else head[:8].hex(" ")
     )
     return f"no image: it begins {begins}"

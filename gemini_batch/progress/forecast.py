@@ -5,8 +5,15 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gemini_batch.quota.bounds import GUARD_S, SLOTS_A_MINUTE, SLOTS_A_TEN_MINUTE_SLOT, Bounds, Weights, duration
-from gemini_batch.quota.ledger import Used
+from gemini_batch.quota.limits import (
+    GUARD_S,
+    SLOTS_A_MINUTE,
+    SLOTS_A_TEN_MINUTE_SLOT,
+    LimitSet,
+    Weights,
+    duration,
+)
+from gemini_batch.quota.model_quota import Used
 from gemini_batch.records import Limits
 
 _DAY_S = 86_400.0
@@ -37,7 +44,9 @@ class Pace:
         self._forget(int(now_s / self._bucket_s))
         if not self._counts:
             return 0, 0.0
-        return sum(number for _, number in self._counts), max(0.0, now_s - self._counts[0][0] * self._bucket_s)
+        return sum(number for _, number in self._counts), max(
+            0.0, now_s - self._counts[0][0] * self._bucket_s
+        )
 
     def _forget(self, bucket: int) -> None:
         while self._counts and self._counts[0][0] <= bucket - _BUCKETS:
@@ -90,14 +99,16 @@ class Forecast:
 
 def horizon_s(limits: Limits) -> float:
     """Return what "of late" is, in seconds: three turns of the longest window, and never less than a minute."""
-    bounds = Bounds.of(limits)
+    bounds = LimitSet.of(limits)
     turn_s = (SLOTS_A_MINUTE + bounds.guard_slots(GUARD_S) + 1) * bounds.slot_s
     if limits.usd_per_10min is not None:
         turn_s *= SLOTS_A_TEN_MINUTE_SLOT
     return max(60.0, 3 * turn_s)
 
 
-def forecast(courses: Iterable[Course], limits: Limits, *, waits_for_reset: bool = False) -> Forecast:
+def forecast(
+    courses: Iterable[Course], limits: Limits, *, waits_for_reset: bool = False
+) -> Forecast:
     """Return when the calls of all models, whose quotas are apart, will be done.
 
     Args:
@@ -154,7 +165,11 @@ def _stretch_s(calls: int, course: Course, limits: Limits) -> float:
 
     by_quota_s = max(takes_s(calls), takes_s(number + calls) - since_s)
     is_quota_the_reason = takes_s(number + 1) >= _MOSTLY * since_s
-    return by_quota_s if is_quota_the_reason or not course.ended else max(by_quota_s, calls * since_s / course.ended)
+    return (
+        by_quota_s
+        if is_quota_the_reason or not course.ended
+        else max(by_quota_s, calls * since_s / course.ended)
+    )
 
 
 def _day(course: Course) -> tuple[int, int | None, float]:

@@ -30,6 +30,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from gemini_batch.clock import utc_now
+from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode
 from gemini_batch.events import (
     CallAbandoned,
@@ -44,11 +45,10 @@ from gemini_batch.events import (
     Stopping,
     Waiting,
 )
-from gemini_batch.progress import sentences
-from gemini_batch.progress.tally import Sample, Tally
-from gemini_batch.progress.view import WORTH_SAYING_S, About, Held, Out, is_asked_for
+from gemini_batch.progress import messages
+from gemini_batch.progress.run_state import RunState, Sample
+from gemini_batch.progress.view import WORTH_SAYING_S, Held, Out, RunInfo, is_asked_for
 from gemini_batch.records import ResultRow
-from gemini_batch.summary import Summary
 
 _AS_THEY_ARE: dict[type[Event], str] = {
     Repaired: "repaired",
@@ -73,7 +73,7 @@ class JsonLog:
 
     every_s: ClassVar[float] = 60.0
 
-    def __init__(self, about: About, tally: Tally, out: Out[str]) -> None:
+    def __init__(self, about: RunInfo, tally: RunState, out: Out[str]) -> None:
         self._about = about
         self._tally = tally
         self.flush = out.flush
@@ -130,7 +130,11 @@ class JsonLog:
         if event.wait_s < WORTH_SAYING_S:
             return False
         told, until_s = self._waited_for, now_s + event.wait_s
-        if told is not None and told[:2] == (event.model, event.why) and until_s < told[2] + WORTH_SAYING_S:
+        if (
+            told is not None
+            and told[:2] == (event.model, event.why)
+            and until_s < told[2] + WORTH_SAYING_S
+        ):
             return False
         self._waited_for = (event.model, event.why, until_s)
         return True
@@ -164,7 +168,9 @@ def _fields(event: Event, name: str) -> tuple[str, dict[str, Any]] | None:
     if (known := _AS_THEY_ARE.get(type(event))) is None:
         return None
     fields = {"id" if key == "call_id" else key: value for key, value in asdict(event).items()}
-    return known, {key: round(value, 3) if isinstance(value, float) else value for key, value in fields.items()}
+    return known, {
+        key: round(value, 3) if isinstance(value, float) else value for key, value in fields.items()
+    }
 
 
 def _start(event: RunStarted, name: str) -> dict[str, Any]:
@@ -223,7 +229,7 @@ def _row(row: ResultRow) -> dict[str, Any]:
     }
 
 
-def _end(summary: Summary, about: About) -> dict[str, Any]:
+def _end(summary: Summary, about: RunInfo) -> dict[str, Any]:
     """Return the end in numbers; `next` is the command that goes on, null when there is nothing to do."""
     run = summary.this_run
     return {
@@ -245,7 +251,7 @@ def _end(summary: Summary, about: About) -> dict[str, Any]:
         "output_tokens": run.output_tokens,
         "duration_s": summary.duration_s,
         "run_again_at": summary.run_again_at,
-        "next": about.again if sentences.advice(summary) else None,
+        "next": about.again if messages.advice(summary) else None,
     }
 
 

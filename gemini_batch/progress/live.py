@@ -16,17 +16,25 @@ from typing import ClassVar, Self
 from rich.console import Console
 from rich.text import Text
 
+from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode
-from gemini_batch.events import CallFinished, CallNotReused, Event, LittleRoom, Repaired, RunStarted, Stopping
-from gemini_batch.progress import sentences
-from gemini_batch.progress.ending import ending
-from gemini_batch.progress.picture import STYLES, picture
+from gemini_batch.events import (
+    CallFinished,
+    CallNotReused,
+    Event,
+    LittleRoom,
+    Repaired,
+    RunStarted,
+    Stopping,
+)
+from gemini_batch.progress import messages
+from gemini_batch.progress.final_report import ending
+from gemini_batch.progress.formatting import plain
+from gemini_batch.progress.live_layout import STYLES, picture
 from gemini_batch.progress.region import Region, Row
-from gemini_batch.progress.tally import Sample, Tally
-from gemini_batch.progress.view import About, Out
-from gemini_batch.progress.words import plain
+from gemini_batch.progress.run_state import RunState, Sample
+from gemini_batch.progress.view import Out, RunInfo
 from gemini_batch.records import ResultRow, Status
-from gemini_batch.summary import Summary
 
 FRAME_S = 0.25
 # A process that slept longer between two frames was stopped, or its machine was.
@@ -48,8 +56,8 @@ class Live:
 
     def __init__(
         self,
-        about: About,
-        tally: Tally,
+        about: RunInfo,
+        tally: RunState,
         write: Callable[[str], None],
         size: Callable[[], tuple[int, int]],
         is_in_front: Callable[[], bool] = lambda: True,
@@ -68,7 +76,12 @@ class Live:
         self._region = Region()
         self._shown_s = time.monotonic()
         self._console = Console(
-            file=io.StringIO(), force_terminal=True, highlight=False, markup=False, emoji=False, legacy_windows=False
+            file=io.StringIO(),
+            force_terminal=True,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            legacy_windows=False,
         )
 
     def __enter__(self) -> Self:
@@ -78,7 +91,10 @@ class Live:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         """Take the region away: nothing is painted from now on."""
         with self._lock:
@@ -98,18 +114,18 @@ class Live:
             self._tally.observe(event, self._about.clock.steady_s())
         match event:
             case RunStarted() if event.todo + event.reused:
-                for words in sentences.started(self._about.name, event):
+                for words in messages.started(self._about.name, event):
                     self._line(words, "")
             case Repaired(message):
                 self._line(message, "yellow")
             case CallNotReused():
-                self._line(sentences.not_reused(event), "yellow")
+                self._line(messages.not_reused(event), "yellow")
             case LittleRoom():
-                self._line(sentences.little_room(event), "yellow")
+                self._line(messages.little_room(event), "yellow")
             case CallFinished(row) if row.status is not Status.SUCCEEDED:
                 self._say(_unsuccessful(row))
             case Stopping():
-                self._line(sentences.stopping(event), "yellow")
+                self._line(messages.stopping(event), "yellow")
             case _:
                 pass
 
@@ -127,7 +143,7 @@ class Live:
         """Leave a short end in place of the region."""
         with self._lock:
             self._is_sending, self._has_ended = False, True
-        if words := sentences.nothing_to_do(self._about.name, summary):
+        if words := messages.nothing_to_do(self._about.name, summary):
             self._line(words, "green" if summary.exit_code == ExitCode.DONE else "")
             return
         for line in ending(summary, self._about):
@@ -151,7 +167,9 @@ class Live:
             self._was_resumed.clear()
         columns, height = self._size()
         rows = self._picture(columns, height) if is_in_front else []
-        above = "".join(f"{self._ansi(part)}\n" for line in lines for part in self._broken(line, columns))
+        above = "".join(
+            f"{self._ansi(part)}\n" for line in lines for part in self._broken(line, columns)
+        )
         painted = [Row(self._ansi(row), row.cell_len) for row in rows]
         if frame := self._region.frame(above, painted, columns):
             self._write(frame)
@@ -202,7 +220,7 @@ def _unsuccessful(row: ResultRow) -> Text:
     line = Text()
     line.append(f"{row.status.value:<9}", STYLES[row.status])
     line.append(f" {plain(row.id)}  ")
-    line.append(plain(sentences.reason(row)), "dim")
+    line.append(plain(messages.reason(row)), "dim")
     return line
 
 

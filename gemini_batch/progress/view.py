@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 from gemini_batch.clock import Clock
+from gemini_batch.engine.summary import Summary
 from gemini_batch.events import Event, Stopping
-from gemini_batch.progress.tally import Sample
+from gemini_batch.progress.run_state import Sample
 from gemini_batch.records import StopReason
-from gemini_batch.summary import Summary
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -20,7 +20,7 @@ WORTH_SAYING_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class RunInfo:
     """What a view knows of its run beforehand.
 
     Attributes:

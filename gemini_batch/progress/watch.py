@@ -8,18 +8,18 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TextIO
 
 from gemini_batch.config import Settings
+from gemini_batch.engine.session import Run
 from gemini_batch.errors import StorageError
+from gemini_batch.progress.formatting import count
 from gemini_batch.progress.json_log import JsonLog, log_line
-from gemini_batch.progress.lines import Lines
-from gemini_batch.progress.outlet import Outlet, writer
-from gemini_batch.progress.tally import Sample, Tally
-from gemini_batch.progress.view import About, View
-from gemini_batch.progress.words import count
-from gemini_batch.sending import Run
+from gemini_batch.progress.run_state import RunState, Sample
+from gemini_batch.progress.text_log import Lines
+from gemini_batch.progress.view import RunInfo, View
+from gemini_batch.progress.writer_thread import WriterThread, writer
 
 
 @contextmanager
-def watching(about: About, config: Settings, *, log_format: str = "text") -> Iterator[View]:
+def watching(about: RunInfo, config: Settings, *, log_format: str = "text") -> Iterator[View]:
     """Give the view that suits stderr: a live one on a terminal, else lines; JSON when it is asked for.
 
     At the end of the block all that was said is written, unless nobody reads it.
@@ -30,15 +30,22 @@ def watching(about: About, config: Settings, *, log_format: str = "text") -> Ite
         log_format: `text` or `json`.
     """
     stream, clock = sys.stderr, about.clock
-    tally = Tally(config.limits, waits_for_reset=config.waits_for_reset)
+    tally = RunState(config.limits, waits_for_reset=config.waits_for_reset)
     if not about.is_quiet and log_format == "text" and suits_live(stream, os.environ):
         from rich.text import Text
 
         from gemini_batch.progress.live import FRAME_S, Live, is_in_front, terminal_size
 
         file = stream.fileno()
-        live = Live(about, tally, writer(stream), lambda: terminal_size(file), lambda: is_in_front(file))
-        with Outlet(live.show, every_s=FRAME_S, left_out=lambda number: Text(_left_out(number))) as outlet, live:
+        live = Live(
+            about, tally, writer(stream), lambda: terminal_size(file), lambda: is_in_front(file)
+        )
+        with (
+            WriterThread(
+                live.show, every_s=FRAME_S, left_out=lambda number: Text(_left_out(number))
+            ) as outlet,
+            live,
+        ):
             live.speak_through(outlet)
             yield live
         return
@@ -46,9 +53,15 @@ def watching(about: About, config: Settings, *, log_format: str = "text") -> Ite
     is_json = log_format == "json"
 
     def left_out_line(number: int) -> str:
-        return log_line(clock.utc(), "lines_left_out", {"number": number}) if is_json else _left_out(number)
+        return (
+            log_line(clock.utc(), "lines_left_out", {"number": number})
+            if is_json
+            else _left_out(number)
+        )
 
-    with Outlet[str](lambda lines: write("".join(f"{line}\n" for line in lines)), left_out=left_out_line) as outlet_:
+    with WriterThread[str](
+        lambda lines: write("".join(f"{line}\n" for line in lines)), left_out=left_out_line
+    ) as outlet_:
         yield (JsonLog if is_json else Lines)(about, tally, outlet_)
 
 

@@ -116,7 +116,9 @@ class Belief:
         """Return whether the wall clock says something else, and no server has said yet which of the two is right."""
         wall_s = _offset_s(now_s, utc)
         known = (self.offset_s,) if self.refuted_s is None else (self.offset_s, self.refuted_s)
-        return _can_be(now_s, wall_s) and all(abs(wall_s - offset_s) > FOLLOWED_S for offset_s in known)
+        return _can_be(now_s, wall_s) and all(
+            abs(wall_s - offset_s) > FOLLOWED_S for offset_s in known
+        )
 
     def is_settled(self, now_s: float, utc: datetime) -> bool:
         """Return whether no clock says something else, so that no server need be asked.
@@ -135,19 +137,38 @@ class Belief:
 
     def _with_rival(self, server_s: float, now_s: float, wall_s: float | None) -> "Belief":
         """Return this belief, and a server that agrees neither with it nor with the wall clock, which may be none."""
-        if wall_s is None and server_s > self.offset_s:  # no clock here, or only the time since a reboot
+        if (
+            wall_s is None and server_s > self.offset_s
+        ):  # no clock here, or only the time since a reboot
             return replace(self, offset_s=server_s)
-        first_s = self.rival_since_s - now_s - _AGREED_S  # what it said first, and what it would say by now
+        first_s = (
+            self.rival_since_s - now_s - _AGREED_S
+        )  # what it said first, and what it would say by now
         if self.rival_s is None or not first_s <= server_s - self.rival_s <= _AGREED_S:
             # What was believed before a reboot is no clock, only the earliest that it may be: two are later, and one is right.
-            offset_s = self.offset_s if wall_s is None or self.offset_s >= min(wall_s, server_s) else wall_s
+            offset_s = (
+                self.offset_s
+                if wall_s is None or self.offset_s >= min(wall_s, server_s)
+                else wall_s
+            )
             return replace(self, offset_s=offset_s, rival_s=server_s, rival_since_s=now_s)
         # A clock that stands still, or began again, would be at the same date for ever: the first that was heard goes on.
         goes_on = abs(self.rival_s - server_s) <= FOLLOWED_S
-        return self._sure_of(server_s, wall_s) if goes_on and now_s >= self.rival_since_s + _INSISTED_S else self
+        return (
+            self._sure_of(server_s, wall_s)
+            if goes_on and now_s >= self.rival_since_s + _INSISTED_S
+            else self
+        )
 
     def _sure_of(self, offset_s: float, refuted_s: float | None = None) -> "Belief":
-        return replace(self, offset_s=offset_s, is_sure=True, refuted_s=refuted_s, rival_s=None, rival_since_s=0.0)
+        return replace(
+            self,
+            offset_s=offset_s,
+            is_sure=True,
+            refuted_s=refuted_s,
+            rival_s=None,
+            rival_since_s=0.0,
+        )
 
 
 def _offset_s(now_s: float, utc: datetime) -> float:

@@ -146,7 +146,9 @@ class Days:
         last = self._date(start + timedelta(seconds=length_s) + self._guard)
         return tuple(range(max(self._today, first), max(self._today, last) + 1))
 
-    def full(self, weights: tuple[int, ...], dates: tuple[int, ...]) -> tuple[int, int | None] | None:
+    def full(
+        self, weights: tuple[int, ...], dates: tuple[int, ...]
+    ) -> tuple[int, int | None] | None:
         """Return the latest of `dates` without room for `weights` and which limit is in the way, or None if all have room.
 
         The limit is its place in `limits`, or None when the server closed the date.
@@ -187,7 +189,9 @@ class Days:
         for day in [day for day in self._used if day < self._today - 1]:
             del self._used[day]
 
-    def doubt(self, utc: datetime, rivals: tuple[datetime, ...], heard: tuple[datetime, datetime] | None) -> None:
+    def doubt(
+        self, utc: datetime, rivals: tuple[datetime, ...], heard: tuple[datetime, datetime] | None
+    ) -> None:
         """Let requests count on the dates of all clocks, also where one lies behind the date that is kept.
 
         Args:
@@ -199,7 +203,9 @@ class Days:
         self._today = min(self._today, *(self._date(moment) for moment in (utc, *rivals)))
         if heard is not None:
             believed, rival = map(self._date, heard)
-            self._used[rival] = [max(each) for each in zip(self._of(rival), self._of(believed), strict=True)]
+            self._used[rival] = [
+                max(each) for each in zip(self._of(rival), self._of(believed), strict=True)
+            ]
 
     def rewind(self, utc: datetime, used_at: datetime) -> bool:
         """Go back to the date of `utc` if the one that is kept lies days ahead of it; return whether it does.
@@ -225,7 +231,9 @@ class Days:
 
     def opens_at(self, day: int) -> datetime:
         """Return when the first grant of a date is possible that counts on it alone, UTC."""
-        midnight = datetime.combine(date.fromordinal(min(day, _LAST_DAY)), datetime.min.time(), self._zone)
+        midnight = datetime.combine(
+            date.fromordinal(min(day, _LAST_DAY)), datetime.min.time(), self._zone
+        )
         return midnight.astimezone(UTC) + self._guard
 
     def dump(self) -> list[list[int]]:

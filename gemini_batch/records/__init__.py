@@ -16,7 +16,16 @@ from gemini_batch.records.answer import (
     Timing,
     Usage,
 )
-from gemini_batch.records.call import Call, Estimate, InputImage, InputUri, Limits, Part, Request, Text
+from gemini_batch.records.call import (
+    Call,
+    Estimate,
+    InputImage,
+    InputUri,
+    Limits,
+    Part,
+    Request,
+    Text,
+)
 from gemini_batch.records.job import (
     ASKED_BY_FIELD,
     MAX_VARIANTS,
@@ -29,8 +38,16 @@ from gemini_batch.records.job import (
     Modality,
     NonEmpty,
 )
-from gemini_batch.records.row import ImageFile, InputRef, ResultRow, ReusedFrom, RowError, SentFile, Status
-from gemini_batch.records.stop import EXIT_OF_STOP, Stop, StopReason
+from gemini_batch.records.row import (
+    ImageFile,
+    InputRef,
+    ResultRow,
+    ReusedFrom,
+    RowError,
+    SentFile,
+    Status,
+)
+from gemini_batch.records.stop import EXIT_OF_STOP, Stop, StopReason, resolved_by_waiting
 
 __all__ = [
     "ASKED_BY_FIELD",
@@ -71,4 +88,5 @@ __all__ = [
     "Text",
     "Timing",
     "Usage",
+    "resolved_by_waiting",
 ]

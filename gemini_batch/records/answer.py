@@ -65,7 +65,9 @@ class FailureKind(StrEnum):
     MALFORMED = "MALFORMED"  # a 200 that is not the JSON, or the base64, that was promised
     TOO_LARGE = "TOO_LARGE"  # past the cap of a body, a skeleton or the images of one answer
     INPUT_CHANGED = "INPUT_CHANGED"  # a reference image is not the file any more that was planned
-    INPUT_UNREADABLE = "INPUT_UNREADABLE"  # a reference image can't be decoded, and so not be made smaller
+    INPUT_UNREADABLE = (
+        "INPUT_UNREADABLE"  # a reference image can't be decoded, and so not be made smaller
+    )
     STORAGE = "STORAGE"  # the answer could not be written here
 
 

@@ -5,9 +5,22 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 # What the image models know, https://ai.google.dev/gemini-api/docs/image-generation (collected 2026-11-22). The values of one
-# model are in policy/models.toml; a newer value goes through a raw `request`.
+# model are in catalog/models.toml; a newer value goes through a raw `request`.
 AspectRatio: TypeAlias = Literal[
-    "1:1", "16:9", "9:16", "4:3", "3:4", "5:4", "4:5", "2:3", "3:2", "21:9", "1:4", "4:1", "1:8", "8:1"
+    "1:1",
+    "16:9",
+    "9:16",
+    "4:3",
+    "3:4",
+    "5:4",
+    "4:5",
+    "2:3",
+    "3:2",
+    "21:9",
+    "1:4",
+    "4:1",
+    "1:8",
+    "8:1",
 ]
 ImageSize: TypeAlias = Literal["512", "1K", "2K", "4K"]
 Modality: TypeAlias = Literal["TEXT", "IMAGE"]
@@ -24,7 +37,9 @@ class JobPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     text: NonEmpty | None = Field(default=None, description="A piece of the prompt.")
-    image: NonEmpty | None = Field(default=None, description="A path relative to the manifest, or an https:// URI.")
+    image: NonEmpty | None = Field(
+        default=None, description="A path relative to the manifest, or an https:// URI."
+    )
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
@@ -46,7 +61,9 @@ class Job(BaseModel):
         validation_alias=AliasChoices("id", "key"),
         description="Names the job and its file (`icons/robot` → `images/icons/robot.jpg`); derived from the line if absent.",
     )
-    prompt: NonEmpty | None = Field(default=None, description="What to draw, or what to do with the images.")
+    prompt: NonEmpty | None = Field(
+        default=None, description="What to draw, or what to do with the images."
+    )
     images: list[NonEmpty] = Field(
         default_factory=list,  # a default would be copied, deeply, for each line
         description="Input images, sent before the prompt, at most 14: paths relative to the manifest, or https:// URIs.",
@@ -64,7 +81,8 @@ class Job(BaseModel):
         description="The picture's shape; the model's choice if absent. The last four are offered by some models.",
     )
     image_size: ImageSize | None = Field(
-        default=None, description="The picture's size; 1K if absent. Each model offers some of these."
+        default=None,
+        description="The picture's size; 1K if absent. Each model offers some of these.",
     )
     modalities: Annotated[list[Modality], Field(min_length=1)] | None = Field(
         default=None, description='What to answer with; `["IMAGE"]` if absent.'
@@ -75,7 +93,9 @@ class Job(BaseModel):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
         default=None, description="How freely the model draws; its own default if absent."
     )
-    model: NonEmpty | None = Field(default=None, description="The model's id; that of the run if absent.")
+    model: NonEmpty | None = Field(
+        default=None, description="The model's id; that of the run if absent."
+    )
     variants: Annotated[int, Field(ge=1, le=MAX_VARIANTS)] = Field(
         default=1, description="How many calls to make of this job: `robot`, `robot.2`, `robot.3`."
     )
@@ -92,11 +112,15 @@ class Job(BaseModel):
             found = " and ".join(f'"{way}"' for way in ways) or "none of them"
             raise ValueError(f'needs exactly one of "prompt", "parts" and "request"; got {found}')
         if self.images and self.prompt is None:
-            raise ValueError(f'"images" goes with "prompt"; with "{ways[0]}", put the images in there')
+            raise ValueError(
+                f'"images" goes with "prompt"; with "{ways[0]}", put the images in there'
+            )
         if self.request is not None:
             mixed = [name for name in ASKED_BY_FIELD if getattr(self, name) is not None]
             if mixed:
-                raise ValueError(f'"request" is sent as it stands: put "{mixed[0]}" into it, or leave it out')
+                raise ValueError(
+                    f'"request" is sent as it stands: put "{mixed[0]}" into it, or leave it out'
+                )
         return self
 
 

@@ -57,3 +57,23 @@ class Stop:
     def exit_code(self) -> ExitCode:
         """The exit code of a run that ends so."""
         return EXIT_OF_STOP.get(self.reason, ExitCode.STOPPED)
+
+
+_RESOLVED_BY_WAITING = frozenset(
+    {
+        StopReason.INTERRUPTED,
+        StopReason.TERMINATED,
+        StopReason.DAY_CLOSED,
+        StopReason.BUDGET,
+        StopReason.DEADLINE,
+    }
+)
+
+
+def resolved_by_waiting(*, made_progress: bool) -> frozenset[StopReason]:
+    """Return the reasons after which the next run continues without action by the user.
+
+    A budget is among them only if the run made progress: one that is too small for a single call
+    stays too small.
+    """
+    return _RESOLVED_BY_WAITING if made_progress else _RESOLVED_BY_WAITING - {StopReason.BUDGET}

@@ -119,11 +119,15 @@ def prompt_details(ask: Ask) -> list[Json]:
     """Return the prompt's tokens by modality."""
     details: list[Json] = [{"modality": "TEXT", "tokenCount": ask.text_tokens}]
     if ask.references:
-        details.append({"modality": "IMAGE", "tokenCount": len(ask.references) * ask.model.input_image_tokens})
+        details.append(
+            {"modality": "IMAGE", "tokenCount": len(ask.references) * ask.model.input_image_tokens}
+        )
     return details
 
 
-def finished(scene: Scene, reason: str, *, content: Json | None = None, message: str | None = None) -> Json:
+def finished(
+    scene: Scene, reason: str, *, content: Json | None = None, message: str | None = None
+) -> Json:
     """Return an answer that ends with `reason` and has no picture."""
     candidate: Json = {} if content is None else {"content": content}
     candidate |= {"finishReason": reason, "index": 0}
@@ -145,7 +149,10 @@ def blocked(scene: Scene, reason: str) -> Json:
     }
     whole = _whole(scene, [], counted)
     del whole["candidates"]
-    return {"promptFeedback": {"blockReason": reason, "safetyRatings": safety_ratings(scene)}, **whole}
+    return {
+        "promptFeedback": {"blockReason": reason, "safetyRatings": safety_ratings(scene)},
+        **whole,
+    }
 
 
 def refusal(scene: Scene) -> Json:
@@ -190,7 +197,11 @@ def compact(answer: Json) -> bytes:
 
 def escaped(answer: Json) -> bytes:
     r"""Return JSON in which `/` is `\/`, `=` is `\u003d`, and some letters of the keys are escaped."""
-    dumped = json.dumps(answer, indent=1, ensure_ascii=True).replace("/", "\\/").replace("=", "\\u003d")
+    dumped = (
+        json.dumps(answer, indent=1, ensure_ascii=True).replace("/", "\\/").replace("=", "\\u003d")
+    )
     return re.sub(
-        r'"(inline|mime|dat|candidat|par)', lambda found: f'"\\u{ord(found[1][0]):04x}{found[1][1:]}', dumped
+        r'"(inline|mime|dat|candidat|par)',
+        lambda found: f'"\\u{ord(found[1][0]):04x}{found[1][1:]}',
+        dumped,
     ).encode()

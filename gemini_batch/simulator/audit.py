@@ -121,7 +121,9 @@ class Audit:
 
     def worst_minute(self, model: str | None = None) -> int:
         """Return the most requests of one project in any minute, to `model` or to any."""
-        counts = (tally.worst.count for (_, name), tally in self._tallies.items() if model in (None, name))
+        counts = (
+            tally.worst.count for (_, name), tally in self._tallies.items() if model in (None, name)
+        )
         return max(counts, default=0)
 
     def report(
@@ -165,7 +167,10 @@ class Audit:
             "followed_redirects": self.followed_redirects,
             "faults": dict(self._faults),
             "models": models,
-            "entries": [asdict(entry) | {"arrived_at": entry.arrived_at.isoformat()} for entry in self.entries],
+            "entries": [
+                asdict(entry) | {"arrived_at": entry.arrived_at.isoformat()}
+                for entry in self.entries
+            ],
         }
 
 

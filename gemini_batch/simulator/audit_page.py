@@ -88,7 +88,12 @@ def _card(model: Mapping[str, Any]) -> str:
     )
     bars = _bar("fullest minute", worst["requests"], worst["limit"], "")
     for kind, amount in model["used"].items():
-        bars += _bar(_LIMITS.get(kind, kind), amount["used"], amount["limit"], "$" if kind.startswith("usd") else "")
+        bars += _bar(
+            _LIMITS.get(kind, kind),
+            amount["used"],
+            amount["limit"],
+            "$" if kind.startswith("usd") else "",
+        )
     chips = "".join(
         f"<span class='chip {_tone(status)}'>{escape(_status(status))} &times; {count:,}</span>"
         for status, count in sorted(model["by_status"].items())
@@ -122,7 +127,11 @@ def _row(entry: Mapping[str, Any]) -> str:
     if entry["abandoned"]:
         chip = "<span class='chip warn'>gave up</span>"
     else:
-        chip = f"<span class='chip {_tone(status)}'>{_status(status)}</span>" if ended else "<span class=chip>…</span>"
+        chip = (
+            f"<span class='chip {_tone(status)}'>{_status(status)}</span>"
+            if ended
+            else "<span class=chip>…</span>"
+        )
     took = f"{entry['latency_s']:.2f} s" if ended else ""
     below = escape(entry["model"])
     if entry["faults"]:

@@ -54,7 +54,11 @@ def error(
     headers: Mapping[str, str] | None = None,
 ) -> ErrorBody:
     """Return Google's JSON form of an error."""
-    content: dict[str, Any] = {"code": http_status, "message": message, "status": status or STATUS_NAMES[http_status]}
+    content: dict[str, Any] = {
+        "code": http_status,
+        "message": message,
+        "status": status or STATUS_NAMES[http_status],
+    }
     if details:
         content["details"] = list(details)
     body = json.dumps({"error": content}, indent=2, ensure_ascii=False).encode() + b"\n"
@@ -85,7 +89,10 @@ def bad_fields(violations: Sequence[tuple[str, str]]) -> ErrorBody:
     Args:
         violations: Pairs of a field's path in snake_case (`""` for the top) and what is wrong with it.
     """
-    listed = [{"field": path, "description": words} if path else {"description": words} for path, words in violations]
+    listed = [
+        {"field": path, "description": words} if path else {"description": words}
+        for path, words in violations
+    ]
     details = [{"@type": _TYPE + "BadRequest", "fieldViolations": listed}]
     return error(400, "\n".join(words for _, words in violations), details=details)
 
@@ -96,7 +103,12 @@ def bad_argument(*lines: str) -> ErrorBody:
 
 
 def _error_info(reason: str, **metadata: str) -> dict[str, Any]:
-    return {"@type": _TYPE + "ErrorInfo", "reason": reason, "domain": "googleapis.com", "metadata": metadata}
+    return {
+        "@type": _TYPE + "ErrorInfo",
+        "reason": reason,
+        "domain": "googleapis.com",
+        "metadata": metadata,
+    }
 
 
 def key_invalid(message: str = "API key not valid. Please pass a valid API key.") -> ErrorBody:
@@ -139,7 +151,9 @@ def permission_denied(message: str, reason: str | None = None) -> ErrorBody:
 def unimplemented(name: str, simulated: Sequence[str]) -> ErrorBody:
     """Return the 501 for a part of the API that the simulator does not have."""
     *others, last = simulated
-    return error(501, f"simulator: {name} is not simulated; simulated are {', '.join(others)} and {last}")
+    return error(
+        501, f"simulator: {name} is not simulated; simulated are {', '.join(others)} and {last}"
+    )
 
 
 def model_not_found(model: str, version: str, method: str = "generateContent") -> ErrorBody:
@@ -160,15 +174,27 @@ def too_large(limit_bytes: int) -> ErrorBody:
 _QUOTAS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
     quota.REQUESTS_PER_MIN: (
         ("GenerateRequestsPerMinutePerProjectPerModel", "generate_requests_per_model"),
-        ("GenerateRequestsPerMinutePerProjectPerModel-FreeTier", "generate_content_free_tier_requests"),
+        (
+            "GenerateRequestsPerMinutePerProjectPerModel-FreeTier",
+            "generate_content_free_tier_requests",
+        ),
     ),
     quota.REQUESTS_PER_DAY: (
         ("GenerateRequestsPerDayPerProjectPerModel", "generate_requests_per_model_per_day"),
-        ("GenerateRequestsPerDayPerProjectPerModel-FreeTier", "generate_content_free_tier_requests"),
+        (
+            "GenerateRequestsPerDayPerProjectPerModel-FreeTier",
+            "generate_content_free_tier_requests",
+        ),
     ),
     quota.TOKENS_PER_MIN: (
-        ("GenerateContentPaidTierInputTokensPerModelPerMinute", "generate_content_paid_tier_input_token_count"),
-        ("GenerateContentInputTokensPerModelPerMinute-FreeTier", "generate_content_free_tier_input_token_count"),
+        (
+            "GenerateContentPaidTierInputTokensPerModelPerMinute",
+            "generate_content_paid_tier_input_token_count",
+        ),
+        (
+            "GenerateContentInputTokensPerModelPerMinute-FreeTier",
+            "generate_content_free_tier_input_token_count",
+        ),
     ),
     quota.IMAGES_PER_MIN: (
         ("GenerateImagesPerMinutePerProjectPerModel", "generate_images_per_model"),
@@ -188,7 +214,9 @@ def duration_text(seconds: float) -> str:
     hours, rest = divmod(seconds, 3600)
     minutes, rest = divmod(rest, 60)
     text = f"{rest:.9f}".rstrip("0").rstrip(".") + "s"
-    return (f"{hours:.0f}h" if hours else "") + (f"{minutes:.0f}m" if hours or minutes else "") + text
+    return (
+        (f"{hours:.0f}h" if hours else "") + (f"{minutes:.0f}m" if hours or minutes else "") + text
+    )
 
 
 def quota_exceeded(
@@ -226,7 +254,9 @@ def quota_exceeded(
     message = (
         "You exceeded your current quota, please check your plan and billing details. For more information on this error, "
         "head to: https://ai.google.dev/gemini-api/docs/rate-limits. To monitor your current usage, head to: "
-        "https://ai.dev/rate-limit. \n" + ", \n".join(lines) + f"\nPlease retry in {duration_text(wait_s)}."
+        "https://ai.dev/rate-limit. \n"
+        + ", \n".join(lines)
+        + f"\nPlease retry in {duration_text(wait_s)}."
     )
     details: list[dict[str, Any]] = [
         {

@@ -82,26 +82,36 @@ class Catalogue:
         if problem is not None:
             return refusal(problem)
         violations: schema.Violations = []
-        size = schema.read(schema.INT32, request.query.get("pageSize") or "0", "page_size", violations)
+        size = schema.read(
+            schema.INT32, request.query.get("pageSize") or "0", "page_size", violations
+        )
         if violations:
             return refusal(bodies.bad_fields(violations))
         if size < 0:
-            return refusal(bodies.bad_argument("ListModelsRequest.page_size: must not be negative"))  # derived
+            return refusal(
+                bodies.bad_argument("ListModelsRequest.page_size: must not be negative")
+            )  # derived
         names = list(load_models())
         starts = {_token(name): place for place, name in enumerate(names)} | {"": 0}
         start = starts.get(request.query.get("pageToken", ""))
         if start is None:
-            return refusal(bodies.bad_argument("ListModelsRequest.page_token: is none of this method's"))  # derived
+            return refusal(
+                bodies.bad_argument("ListModelsRequest.page_token: is none of this method's")
+            )  # derived
         end = start + min(size or _PAGE, _MOST_A_PAGE)
         more = {"nextPageToken": _token(names[end])} if end < len(names) else {}
-        return web.json_response({"models": [_described(name) for name in names[start:end]], **more})
+        return web.json_response(
+            {"models": [_described(name) for name in names[start:end]], **more}
+        )
 
     async def get_model(self, request: web.Request) -> web.StreamResponse:
         """Answer with one model."""
         model, version = request.match_info["model"], request.match_info["version"]
         problem = key_problem(request, self._config)
         if problem is None and model not in load_models():
-            problem = bodies.error(404, f"Model is not found: models/{model} for api version {version}")
+            problem = bodies.error(
+                404, f"Model is not found: models/{model} for api version {version}"
+            )
         return web.json_response(_described(model)) if problem is None else refusal(problem)
 
     async def count_tokens(self, request: web.Request) -> web.StreamResponse:
@@ -117,9 +127,16 @@ class Catalogue:
         name = request.match_info["model"]
         if name not in load_models():
             return bodies.model_not_found(name, request.match_info["version"], "countTokens")
-        found = body if isinstance(body, ErrorBody) else await ask_of(body, load_models()[name], counting=True)
+        found = (
+            body
+            if isinstance(body, ErrorBody)
+            else await ask_of(body, load_models()[name], counting=True)
+        )
         if isinstance(found, Ask):
-            return {"totalTokens": found.prompt_tokens, "promptTokensDetails": answers.prompt_details(found)}
+            return {
+                "totalTokens": found.prompt_tokens,
+                "promptTokensDetails": answers.prompt_details(found),
+            }
         return found
 
 

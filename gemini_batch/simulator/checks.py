@@ -68,12 +68,19 @@ def check(body: bytes, model: Model, *, counting: bool = False) -> Ask | ErrorBo
     try:
         raw = _parsed(body)
         violations: schema.Violations = []
-        request = schema.read(schema.COUNT_REQUEST if counting else schema.REQUEST, raw, "", violations)
+        request = schema.read(
+            schema.COUNT_REQUEST if counting else schema.REQUEST, raw, "", violations
+        )
         if violations:
             return bodies.bad_fields(violations)
         request = request.get("generate_content_request", request)
         config = request.get("generation_config", {})
-        return _contents(request) or _config(config, model) or _images(request) or _ask(request, config, raw, model)
+        return (
+            _contents(request)
+            or _config(config, model)
+            or _images(request)
+            or _ask(request, config, raw, model)
+        )
     except RecursionError:
         words = "Message too deep."
     except UnicodeDecodeError:
@@ -124,7 +131,9 @@ def _contents(request: dict[str, Any]) -> ErrorBody | None:
             if not any(name in part for name in _DATA_FIELDS):
                 words = f"{where}.parts[{number}].data: required oneof field 'data' must have one initialized field"
                 return bodies.bad_argument(words)
-    if not any(part.get("text") or "inline_data" in part or "file_data" in part for part in _parts(request)):
+    if not any(
+        part.get("text") or "inline_data" in part or "file_data" in part for part in _parts(request)
+    ):
         return bodies.error(400, "Unable to submit request because it must have a text parameter.")
     return None
 
@@ -135,7 +144,9 @@ def _config(config: dict[str, Any], model: Model) -> ErrorBody | None:  # noqa: 
         return bodies.error(400, "Multiple candidates is not enabled for this model")
     temperature = config.get("temperature", 1.0)
     if not 0 <= temperature <= MAX_TEMPERATURE:
-        return bodies.bad_argument(f"{where}.temperature: temperature must be in the range [0.0, 2.0].")
+        return bodies.bad_argument(
+            f"{where}.temperature: temperature must be in the range [0.0, 2.0]."
+        )
     modalities = config.get("response_modalities", [])
     if modalities and ("IMAGE" not in modalities or not set(modalities) <= {"TEXT", "IMAGE"}):
         # Text alone is refused too: a picture is what these models are for.
@@ -145,7 +156,9 @@ def _config(config: dict[str, Any], model: Model) -> ErrorBody | None:  # noqa: 
             f"models/{model.id} accepts the following combination of response modalities:\n* IMAGE\n* TEXT, IMAGE\n",
         )
     if config.get("response_mime_type", "text/plain") not in ("text/plain", ""):
-        return bodies.bad_argument(f"{where}.response_mime_type: allowed mimetypes are `text/plain`.")
+        return bodies.bad_argument(
+            f"{where}.response_mime_type: allowed mimetypes are `text/plain`."
+        )
     image = config.get("image_config", {})
     ratio, size = image.get("aspect_ratio"), image.get("image_size")
     if ratio is not None and ratio not in model.pixels:
@@ -161,12 +174,15 @@ def _images(request: dict[str, Any]) -> ErrorBody | None:
     images = [part for part in _parts(request) if "inline_data" in part or "file_data" in part]
     if len(images) > MAX_REFERENCES:
         return bodies.error(
-            400, f"Too many images in the request: got {len(images)}, at most {MAX_REFERENCES} are allowed."
+            400,
+            f"Too many images in the request: got {len(images)}, at most {MAX_REFERENCES} are allowed.",
         )
     for part in images:
         mime_type = part.get("inline_data", part.get("file_data", {})).get("mime_type")
         if mime_type is None and "inline_data" in part:
-            return bodies.error(400, "Unable to submit request because it has an empty mimeType parameter.")
+            return bodies.error(
+                400, "Unable to submit request because it has an empty mimeType parameter."
+            )
         if mime_type is not None and mime_type not in INPUT_TYPES:
             return bodies.error(400, f"Unsupported MIME type: {mime_type}")
         if "file_data" in part:
@@ -181,7 +197,9 @@ def _images(request: dict[str, Any]) -> ErrorBody | None:
 def _ask(request: dict[str, Any], config: dict[str, Any], raw: Any, model: Model) -> Ask:
     parts = _parts(request)
     texts = [part["text"] for part in parts if part.get("text")]
-    system = [part.get("text", "") for part in request.get("system_instruction", {}).get("parts", [])]
+    system = [
+        part.get("text", "") for part in request.get("system_instruction", {}).get("parts", [])
+    ]
     references = tuple(
         Reference(data=part["inline_data"]["data"])
         if "inline_data" in part

@@ -30,9 +30,13 @@ class SettableClock:
             ValueError: `seconds` is negative or no number, or leads past `LATEST`; the time is as before then.
         """
         if not seconds >= 0:
-            raise ValueError(f"the server's time can't go back: got {seconds:g} seconds; allowed: 0 or more")
+            raise ValueError(
+                f"the server's time can't go back: got {seconds:g} seconds; allowed: 0 or more"
+            )
         if seconds > (LATEST - self.utc()).total_seconds():
-            raise ValueError(f"the server's time ends at {LATEST.isoformat()}: {seconds:g} seconds lead past it")
+            raise ValueError(
+                f"the server's time ends at {LATEST.isoformat()}: {seconds:g} seconds lead past it"
+            )
         self._ahead_s += seconds
 
     def set(self, at: datetime) -> None:
@@ -45,7 +49,11 @@ class SettableClock:
             raise ValueError(f"a time needs its zone, such as {at.isoformat()}+00:00")
         now = self.utc()
         if at < now:
-            raise ValueError(f"the server's time can't go back: got {at.isoformat()}, it is {now.isoformat()}")
+            raise ValueError(
+                f"the server's time can't go back: got {at.isoformat()}, it is {now.isoformat()}"
+            )
         if at > LATEST:
-            raise ValueError(f"the server's time ends at {LATEST.isoformat()}: got {at.isoformat()}")
+            raise ValueError(
+                f"the server's time ends at {LATEST.isoformat()}: got {at.isoformat()}"
+            )
         self.advance((at - now).total_seconds())

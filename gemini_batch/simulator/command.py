@@ -53,7 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="port to listen on; 0 takes a free one (default: %(default)s)",
     )
     parser.add_argument(
-        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on; only this machine by default"
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address to listen on; only this machine by default",
     )
     quotas = parser.add_argument_group("quota")
     quotas.add_argument(
@@ -62,12 +65,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("free", "pay-as-you-go", "unlimited"),
         help="whose limits to enforce (default: %(default)s)",
     )
-    quotas.add_argument("--rpm", type=int, metavar="N", help="requests a minute; 0 is `limit: 0` (default: the tier's)")
-    quotas.add_argument("--rpd", type=int, metavar="N", help="requests a day (default: the tier's)")
-    quotas.add_argument("--tpm", type=int, metavar="N", help="input tokens a minute; no limit by default")
-    quotas.add_argument("--ipm", type=int, metavar="N", help="pictures a minute; no limit by default")
     quotas.add_argument(
-        "--usd-per-10min", type=float, metavar="USD", help="dollars in ten minutes; no limit by default"
+        "--rpm",
+        type=int,
+        metavar="N",
+        help="requests a minute; 0 is `limit: 0` (default: the tier's)",
+    )
+    quotas.add_argument("--rpd", type=int, metavar="N", help="requests a day (default: the tier's)")
+    quotas.add_argument(
+        "--tpm", type=int, metavar="N", help="input tokens a minute; no limit by default"
+    )
+    quotas.add_argument(
+        "--ipm", type=int, metavar="N", help="pictures a minute; no limit by default"
+    )
+    quotas.add_argument(
+        "--usd-per-10min",
+        type=float,
+        metavar="USD",
+        help="dollars in ten minutes; no limit by default",
     )
     quotas.add_argument(
         "--enforce", default="sliding", choices=("sliding", "fixed", "bucket"), help="what a minute is: the last 60 s, the clock's, or a bucket that starts full (default: %(default)s)"
@@ -80,16 +95,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="length of a minute, shorter for tests (default: 60)",
     )
     quotas.add_argument(
-        "--now", metavar="TIME", help="begin at this time, such as 2026-11-22T23:59:00-08:00; not in the past"
+        "--now",
+        metavar="TIME",
+        help="begin at this time, such as 2026-11-22T23:59:00-08:00; not in the past",
     )
     faults = parser.add_argument_group("faults")
-    faults.add_argument("--faults", type=Path, metavar="FILE", help="TOML file of rates and rules, see below")
+    faults.add_argument(
+        "--faults", type=Path, metavar="FILE", help="TOML file of rates and rules, see below"
+    )
     faults.add_argument(
         "--rate", action="append", default=[], metavar="NAME=SHARE", help="share of answers with a fault, such as 503=0.02; may be repeated"
     )  # fmt: skip
-    faults.add_argument("--list-faults", action="store_true", help="print every fault and what it does, and end")
     faults.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of faults and pictures (default: %(default)s)"
+        "--list-faults", action="store_true", help="print every fault and what it does, and end"
+    )
+    faults.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of faults and pictures (default: %(default)s)",
     )
     answers = parser.add_argument_group("answers")
     answers.add_argument("--key", metavar="K", help="the one valid key; every key is by default")
@@ -180,7 +205,9 @@ def _time(given: str | None) -> "datetime | None":
     try:
         return None if given is None else datetime.fromisoformat(given)
     except ValueError:
-        raise ValueError(f"got {given!r}; allowed: a time such as 2026-11-22T23:59:00-08:00") from None
+        raise ValueError(
+            f"got {given!r}; allowed: a time such as 2026-11-22T23:59:00-08:00"
+        ) from None
 
 
 def serve(config: "SimulatorConfig", *, starts_at: "datetime | None" = None) -> int:

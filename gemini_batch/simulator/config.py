@@ -20,7 +20,13 @@ _RANGES = {
     "port": (0, 65_535, "0 to 65535"),
     "pixels": (8, 8192, "8 to 8192"),
     **dict.fromkeys(
-        ("requests_per_min", "requests_per_day", "tokens_per_min", "images_per_min", "usd_per_10min"),
+        (
+            "requests_per_min",
+            "requests_per_day",
+            "tokens_per_min",
+            "images_per_min",
+            "usd_per_10min",
+        ),
         (0, 10**12, "0 to 1,000,000,000,000"),
     ),
     **dict.fromkeys(("latency_s", "hang_s"), (0, math.inf, "0 or more seconds")),
@@ -111,7 +117,9 @@ class SimulatorConfig:
             words = f"day_zone: got {self.day_zone!r}; allowed: a zone such as America/Los_Angeles"
             raise ConfigError(words) from problem
         if self.key is not None and not GOOD_KEY.fullmatch(self.key):
-            raise ConfigError("key: can't be sent; allowed: at least one character, ASCII without spaces")
+            raise ConfigError(
+                "key: can't be sent; allowed: at least one character, ASCII without spaces"
+            )
         if not 0 < self.minute_s <= _MAX_MINUTE_S:
             raise ConfigError(
                 f"minute_s: got {self.minute_s}; allowed: more than 0 and up to {_MAX_MINUTE_S:,} seconds"

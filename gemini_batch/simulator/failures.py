@@ -29,7 +29,10 @@ async def tell_the_client(request: web.Request, handler: Handler) -> web.StreamR
         told = bodies.error(400, f"The request's body can't be read: {problem}")
     except Exception as problem:  # noqa: BLE001 - whatever it is, the client waits for an answer
         _log.exception("the simulator failed at %s %s", request.method, request.path)
-        told = bodies.error(500, f"simulator: failed, which is a bug of its own: {type(problem).__name__}: {problem}")
+        told = bodies.error(
+            500,
+            f"simulator: failed, which is a bug of its own: {type(problem).__name__}: {problem}",
+        )
     if request.writer.output_size:
         raise ConnectionResetError("a part of another answer is sent already")
     return refusal(told)
@@ -37,7 +40,9 @@ async def tell_the_client(request: web.Request, handler: Handler) -> web.StreamR
 
 def refusal(told: ErrorBody) -> web.Response:
     """Return an error as it is sent."""
-    return web.Response(status=told.http_status, body=told.body, headers={"Content-Type": told.content_type})
+    return web.Response(
+        status=told.http_status, body=told.body, headers={"Content-Type": told.content_type}
+    )
 
 
 class Connection(asyncio.Protocol):
@@ -67,5 +72,7 @@ class Connection(asyncio.Protocol):
             told = bodies.error(400, f"The request can't be read: {problem}")
             head = f"HTTP/1.1 400 Bad Request\r\nContent-Type: {told.content_type}\r\nConnection: close\r\n"
             if isinstance(self._transport, asyncio.WriteTransport):
-                self._transport.write(f"{head}Content-Length: {len(told.body)}\r\n\r\n".encode() + told.body)
+                self._transport.write(
+                    f"{head}Content-Length: {len(told.body)}\r\n\r\n".encode() + told.body
+                )
                 self._transport.close()

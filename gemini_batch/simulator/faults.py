@@ -11,7 +11,14 @@ from textwrap import fill
 from typing import Any
 
 from gemini_batch.errors import ConfigError
-from gemini_batch.simulator.answer_faults import ANSWERS, DELIVERIES, NO_PICTURE, ODD_PICTURE, REASONS, WRITES
+from gemini_batch.simulator.answer_faults import (
+    ANSWERS,
+    DELIVERIES,
+    NO_PICTURE,
+    ODD_PICTURE,
+    REASONS,
+    WRITES,
+)
 from gemini_batch.simulator.error_faults import ERRORS
 from gemini_batch.simulator.fault import Fault
 
@@ -28,7 +35,9 @@ class Chosen:
 
     def stage(self, name: str) -> Any:
         """Return the function of a stage, or None."""
-        return next((found for fault in self.faults if (found := getattr(fault, name)) is not None), None)
+        return next(
+            (found for fault in self.faults if (found := getattr(fault, name)) is not None), None
+        )
 
 
 def choose(names: str) -> Chosen:
@@ -43,7 +52,9 @@ def choose(names: str) -> Chosen:
         if plain not in FAULTS:
             near = get_close_matches(plain, FAULTS, n=3, cutoff=0.5)
             hint = f"; near it: {', '.join(near)}" if near else ""
-            raise ConfigError(f"unknown fault {plain!r}{hint}; `simulate --list-faults` names all {len(FAULTS)}")
+            raise ConfigError(
+                f"unknown fault {plain!r}{hint}; `simulate --list-faults` names all {len(FAULTS)}"
+            )
         fault = FAULTS[plain]
         faults.append(fault)
         wanted = fault.seconds
@@ -53,7 +64,9 @@ def choose(names: str) -> Chosen:
             except ValueError:
                 wanted = math.nan
             if not 0 <= wanted < math.inf:
-                raise ConfigError(f"fault {name!r}: got {time_s!r} for a time; allowed: seconds, such as {plain}=5")
+                raise ConfigError(
+                    f"fault {name!r}: got {time_s!r} for a time; allowed: seconds, such as {plain}=5"
+                )
         seconds = wanted if wanted is not None else seconds
     return Chosen(names, tuple(faults), seconds)
 
@@ -62,9 +75,13 @@ NO_FAULT = Chosen("", ())
 
 _GROUPS: dict[str, dict[str, Fault]] = {
     "Errors: the request, the key or the project": {
-        name: fault for name, fault in ERRORS.items() if name.startswith("4") and not name.startswith("429")
+        name: fault
+        for name, fault in ERRORS.items()
+        if name.startswith("4") and not name.startswith("429")
     },
-    "Errors: too many requests": {name: fault for name, fault in ERRORS.items() if name.startswith("429")},
+    "Errors: too many requests": {
+        name: fault for name, fault in ERRORS.items() if name.startswith("429")
+    },
     "Errors: the server": {name: fault for name, fault in ERRORS.items() if name.startswith("5")},
     "A 200 without a picture": NO_PICTURE,
     "A 200 whose picture, or what is around it, is odd": ODD_PICTURE,
@@ -76,10 +93,14 @@ _GROUPS: dict[str, dict[str, Fault]] = {
 def listing() -> str:
     """Return every fault with what it does, under headings, for a person."""
     width = max(len(name) for group in _GROUPS.values() for name in group) + 2
-    blocks = ["In a prompt: A robot [[fault:503 x2]] is answered with 503 twice; [[fault:escaped+chunked]] is both.\n"]
+    blocks = [
+        "In a prompt: A robot [[fault:503 x2]] is answered with 503 twice; [[fault:escaped+chunked]] is both.\n"
+    ]
     for title, group in _GROUPS.items():
         lines = [f"  {name:<{width}}{fault.says}\n" for name, fault in group.items()]
         blocks.append("".join([f"{title}\n", *lines]))
-    named = fill(" ".join(REASONS), 98, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    named = fill(
+        " ".join(REASONS), 98, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+    )
     blocks.append(f"Any finishReason or blockReason by its name, without a picture\n{named}\n")
     return "\n".join(blocks)

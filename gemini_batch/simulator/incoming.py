@@ -24,7 +24,9 @@ def key_problem(request: web.Request, config: SimulatorConfig) -> ErrorBody | No
     """Return what the API says of a request's key, or None if it is good."""
     key = key_of(request)
     if not key:
-        return bodies.unauthenticated() if "Authorization" in request.headers else bodies.key_missing()
+        return (
+            bodies.unauthenticated() if "Authorization" in request.headers else bodies.key_missing()
+        )
     if not GOOD_KEY.fullmatch(key) or config.key not in (None, key):
         return bodies.key_invalid()
     return None
@@ -42,7 +44,9 @@ async def body_of(request: web.Request, most_bytes: int) -> bytes | ErrorBody:
     coding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if coding not in ("gzip", "deflate", "identity", ""):
         await _drain(request)
-        return bodies.error(400, f"Content-Encoding {coding!r} is not supported; allowed: gzip, deflate")
+        return bodies.error(
+            400, f"Content-Encoding {coding!r} is not supported; allowed: gzip, deflate"
+        )
     inflater = zlib.decompressobj(_GZIP_OR_ZLIB) if coding in ("gzip", "deflate") else None
     pieces: list[bytes] = []
     size = 0

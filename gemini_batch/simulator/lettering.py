@@ -42,7 +42,11 @@ def write(canvas: Image.Image, prompt: str, footer: str) -> None:
     if len(lines) > most:
         lines = [*lines[: most - 1], lines[most - 1].rstrip() + " …"]
     top = height - round(len(lines) * size * _LINE + small * 2.8) - margin // 3
-    shade = Image.linear_gradient("L").resize((width, height - top + margin)).point(lambda value: value * 190 // 255)
+    shade = (
+        Image.linear_gradient("L")
+        .resize((width, height - top + margin))
+        .point(lambda value: value * 190 // 255)
+    )
     canvas.paste((8, 10, 24), (0, top - margin, width, height), shade)
     pen = ImageDraw.Draw(canvas)
     for number, line in enumerate(lines):

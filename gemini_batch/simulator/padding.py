@@ -20,8 +20,12 @@ def padded(data: bytes, size_bytes: int | None) -> bytes:
         return data
     noise = _noise(missing)
     if data.startswith(b"\xff\xd8"):
-        segments = [noise[start : start + _JPEG_SEGMENT] for start in range(0, missing, _JPEG_SEGMENT)]
-        comments = b"".join(b"\xff\xfe" + struct.pack(">H", len(segment) + 2) + segment for segment in segments)
+        segments = [
+            noise[start : start + _JPEG_SEGMENT] for start in range(0, missing, _JPEG_SEGMENT)
+        ]
+        comments = b"".join(
+            b"\xff\xfe" + struct.pack(">H", len(segment) + 2) + segment for segment in segments
+        )
         return data[:2] + comments + data[2:]
     chunk = b"paDd" + noise
     after_header = 33  # the signature and IHDR

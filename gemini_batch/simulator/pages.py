@@ -27,7 +27,11 @@ class Pages:
     """The handlers of these pages; `report` makes what `GET /audit` answers with."""
 
     def __init__(
-        self, config: SimulatorConfig, audit: Audit, clock: SettableClock, report: Callable[[], dict[str, Any]]
+        self,
+        config: SimulatorConfig,
+        audit: Audit,
+        clock: SettableClock,
+        report: Callable[[], dict[str, Any]],
     ) -> None:
         self._config = config
         self._audit = audit
@@ -56,29 +60,41 @@ class Pages:
         try:
             self._move_clock(json.loads(body))
         except (ValueError, RecursionError) as problem:
-            words = f'send {{"advance_s": 3600}} or {{"now": "2026-11-23T00:00:00-08:00"}}: {problem}'
+            words = (
+                f'send {{"advance_s": 3600}} or {{"now": "2026-11-23T00:00:00-08:00"}}: {problem}'
+            )
             return web.json_response({"error": words}, status=400)
         return web.json_response({"now": self._clock.utc().isoformat()})
 
     def _move_clock(self, wanted: Any) -> None:
         if isinstance(wanted, dict) and "advance_s" in wanted:
-            self._clock.advance(_read(float, wanted["advance_s"], "advance_s", "seconds, 0 or more"))
+            self._clock.advance(
+                _read(float, wanted["advance_s"], "advance_s", "seconds, 0 or more")
+            )
         elif isinstance(wanted, dict) and "now" in wanted:
-            self._clock.set(_read(datetime.fromisoformat, wanted["now"], "now", "a time with its zone"))
+            self._clock.set(
+                _read(datetime.fromisoformat, wanted["now"], "now", "a time with its zone")
+            )
         else:
             raise ValueError("got neither")
 
     async def end_redirect(self, request: web.Request) -> web.StreamResponse:
         """Count a client that followed the fault `redirect`."""
         self._audit.followed_redirects += 1
-        return web.json_response({"error": "a client must not follow a redirect: it may carry the key with it"})
+        return web.json_response(
+            {"error": "a client must not follow a redirect: it may carry the key with it"}
+        )
 
     async def miss(self, request: web.Request) -> web.StreamResponse:
         """Answer to a part of the API that is not simulated with a 501, to any other path as Google's front end does."""
         name = unsimulated(request.path)
         if name is not None:
-            return refusal(key_problem(request, self._config) or bodies.unimplemented(name, SIMULATED))
-        words = f"The requested URL <code>{escape(request.path)}</code> was not found on this server."
+            return refusal(
+                key_problem(request, self._config) or bodies.unimplemented(name, SIMULATED)
+            )
+        words = (
+            f"The requested URL <code>{escape(request.path)}</code> was not found on this server."
+        )
         return refusal(bodies.page(404, "Not Found", words))
 
 

@@ -33,7 +33,12 @@ class Picture:
 
 
 def draw(
-    ask: Ask, *, seed: int = 0, variation: int = 0, longest: int | None = None, image_bytes: int | None = None
+    ask: Ask,
+    *,
+    seed: int = 0,
+    variation: int = 0,
+    longest: int | None = None,
+    image_bytes: int | None = None,
 ) -> Picture:
     """Draw the picture that `ask` asks for.
 
@@ -54,7 +59,11 @@ def draw(
     if min(size) >= 128:
         _paste_references(canvas, ask.references)
         named = f"simulated · {ask.model.id} · {ratio} · {ask.image_size} · {size[0]}x{size[1]}"
-        write(canvas, without_markers(ask.prompt), named + (f" · variation {variation + 1}" if variation else ""))
+        write(
+            canvas,
+            without_markers(ask.prompt),
+            named + (f" · variation {variation + 1}" if variation else ""),
+        )
     return Picture(padded(_encode(canvas, ask.model.mime_type), image_bytes), ask.model.mime_type)
 
 
@@ -74,7 +83,9 @@ def _own_ratio(ask: Ask) -> str:
         if shape:
             wanted = math.log(shape[0] / shape[1])
             pixels = ask.model.pixels
-            return min(pixels, key=lambda name: abs(math.log(pixels[name][0] / pixels[name][1]) - wanted))
+            return min(
+                pixels, key=lambda name: abs(math.log(pixels[name][0] / pixels[name][1]) - wanted)
+            )
     return "1:1"
 
 
@@ -107,7 +118,9 @@ def _landscape(size: tuple[int, int], rng: random.Random) -> Image.Image:
     return _grain(canvas.resize(size, Image.Resampling.BICUBIC), rng)
 
 
-def _gradient(size: tuple[int, int], top: tuple[int, int, int], bottom: tuple[int, int, int]) -> Image.Image:
+def _gradient(
+    size: tuple[int, int], top: tuple[int, int, int], bottom: tuple[int, int, int]
+) -> Image.Image:
     mask = Image.linear_gradient("L").resize(size)
     return Image.composite(Image.new("RGB", size, bottom), Image.new("RGB", size, top), mask)
 
@@ -117,19 +130,35 @@ def _sun(canvas: Image.Image, rng: random.Random, tone: tuple[int, int, int]) ->
     at = width * rng.uniform(0.15, 0.85), height * rng.uniform(0.12, 0.4)
     radius = min(width, height) * rng.uniform(0.07, 0.13)
     # 0 at the middle of each side, so that the square shows no edge.
-    glow = Image.radial_gradient("L").point(lambda far: max(0, _GLOW_EDGE - far) ** 2 * 160 // _GLOW_EDGE**2)
+    glow = Image.radial_gradient("L").point(
+        lambda far: max(0, _GLOW_EDGE - far) ** 2 * 160 // _GLOW_EDGE**2
+    )
     side = round(radius * 9)
     corner = round(at[0] - side / 2), round(at[1] - side / 2)
     canvas.paste(tone, (*corner, corner[0] + side, corner[1] + side), glow.resize((side, side)))
-    ImageDraw.Draw(canvas).ellipse([at[0] - radius, at[1] - radius, at[0] + radius, at[1] + radius], fill=tone)
+    ImageDraw.Draw(canvas).ellipse(
+        [at[0] - radius, at[1] - radius, at[0] + radius, at[1] + radius], fill=tone
+    )
 
 
-def _hills(canvas: Image.Image, rng: random.Random, base: float, swing: float, tone: tuple[int, int, int]) -> None:
+def _hills(
+    canvas: Image.Image, rng: random.Random, base: float, swing: float, tone: tuple[int, int, int]
+) -> None:
     width, height = canvas.size
-    waves = [(rng.uniform(0.6, 1.6) * power, rng.uniform(0, math.tau), 1 / power) for power in (1, 2, 4)]
+    waves = [
+        (rng.uniform(0.6, 1.6) * power, rng.uniform(0, math.tau), 1 / power) for power in (1, 2, 4)
+    ]
     step = max(1, width // 160)
     crest = [
-        (x, base + swing * sum(share * math.sin(pace * math.tau * x / width + start) for pace, start, share in waves))
+        (
+            x,
+            base
+            + swing
+            * sum(
+                share * math.sin(pace * math.tau * x / width + start)
+                for pace, start, share in waves
+            ),
+        )
         for x in range(0, width + step, step)
     ]
     ImageDraw.Draw(canvas).polygon([(0, height), *crest, (width + step, height)], fill=tone)
@@ -158,16 +187,23 @@ def _paste_references(canvas: Image.Image, references: Sequence[Reference]) -> N
     if not references:
         return
     width, height = canvas.size
-    columns = min(len(references), max(1, round(math.sqrt(len(references) * width / (height * 0.6)))))
+    columns = min(
+        len(references), max(1, round(math.sqrt(len(references) * width / (height * 0.6))))
+    )
     rows = math.ceil(len(references) / columns)
     gap = round(min(width, height) * 0.03)
-    cell = min((width - gap * (columns + 1)) // columns, (round(height * 0.60) - gap * (rows + 1)) // rows)
+    cell = min(
+        (width - gap * (columns + 1)) // columns, (round(height * 0.60) - gap * (rows + 1)) // rows
+    )
     for place, reference in enumerate(references):
         row, column = divmod(place, columns)
         in_row = min(columns, len(references) - row * columns)
         left = (width - in_row * cell - (in_row - 1) * gap) // 2 + column * (cell + gap)
         photo = _photo(reference, cell)
-        where = left + (cell - photo.width) // 2, gap + row * (cell + gap) + (cell - photo.height) // 2
+        where = (
+            left + (cell - photo.width) // 2,
+            gap + row * (cell + gap) + (cell - photo.height) // 2,
+        )
         shadow = Image.new("L", (photo.width, photo.height), 90)
         canvas.paste((0, 0, 0), (where[0] + gap // 5, where[1] + gap // 4), shadow)
         canvas.paste(photo, where)
@@ -189,5 +225,7 @@ def _photo(reference: Reference, side: int) -> Image.Image:
         photo = Image.new("RGB", (inside, inside), (222, 226, 230))
         label = reference.uri.rpartition("/")[2][:24] or "image"
         label, font = fitting(label, max(10, inside // 10), round(inside * 0.9))
-        ImageDraw.Draw(photo).text((inside / 2, inside / 2), label, (90, 90, 100), font, anchor="mm")
+        ImageDraw.Draw(photo).text(
+            (inside / 2, inside / 2), label, (90, 90, 100), font, anchor="mm"
+        )
     return ImageOps.expand(photo, border, (252, 252, 250))

@@ -129,7 +129,9 @@ class Bucket:
     def used(self, now: Moment) -> float:
         """Return what the bucket lacks."""
         if self._at is not None:
-            self._level = min(self.limit, self._level + (now.steady_s - self._at) * self.limit / self._span_s)
+            self._level = min(
+                self.limit, self._level + (now.steady_s - self._at) * self.limit / self._span_s
+            )
         self._at = now.steady_s
         return self.limit - self._level
 
@@ -166,7 +168,9 @@ class Day:
         if self.used(now) + weight <= self.limit + 1e-9:
             return 0.0
         local = now.utc.astimezone(self._zone)
-        midnight = datetime.combine(local.date() + timedelta(days=1), datetime.min.time(), tzinfo=self._zone)
+        midnight = datetime.combine(
+            local.date() + timedelta(days=1), datetime.min.time(), tzinfo=self._zone
+        )
         return (midnight.astimezone(now.utc.tzinfo) - now.utc).total_seconds()
 
     def add(self, now: Moment, weight: float) -> None:
@@ -205,13 +209,18 @@ class Quota:
         if (key, model) not in self._windows:
             self._windows[key, model] = self._open()
         windows = self._windows[key, model]
-        over = [kind for kind, window in windows.items() if window.wait_s(now, weights.get(kind, 0.0)) > 0]
+        over = [
+            kind
+            for kind, window in windows.items()
+            if window.wait_s(now, weights.get(kind, 0.0)) > 0
+        ]
         for kind, window in windows.items():
             if not over or (self._config.count_rejected and kind in COUNTS_REQUESTS):
                 window.add(now, weights.get(kind, 0.0))
         # Asked again after counting: a client that waits as told must then be admitted.
         return [
-            Violation(kind, windows[kind].limit, windows[kind].wait_s(now, weights.get(kind, 0.0))) for kind in over
+            Violation(kind, windows[kind].limit, windows[kind].wait_s(now, weights.get(kind, 0.0)))
+            for kind in over
         ]
 
     def used(self, key: str, model: str, now: Moment) -> dict[str, tuple[float, float]]:

@@ -36,10 +36,14 @@ class Replies:
         """End the threads that draw."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    async def answer(self, request: web.Request, entry: Entry, ask: Ask, chosen: Chosen) -> web.StreamResponse:
+    async def answer(
+        self, request: web.Request, entry: Entry, ask: Ask, chosen: Chosen
+    ) -> web.StreamResponse:
         """Answer a good request."""
         entry.faults = chosen.names
-        rng = random.Random(f"{self._config.seed}/{ask.sha256}/{self._answered[ask.sha256]}/{chosen.names}")
+        rng = random.Random(
+            f"{self._config.seed}/{ask.sha256}/{self._answered[ask.sha256]}/{chosen.names}"
+        )
         loop = asyncio.get_running_loop()
         due_s = loop.time() + self._latency_s(ask, rng)
         deadline_s = _server_timeout_s(request)
@@ -51,10 +55,14 @@ class Replies:
         if fails is not None:
             await asyncio.sleep(due_s - loop.time())
             no_picture = pictures.Picture(b"", ask.model.mime_type)
-            return await self.refuse(request, entry, fails(Scene(ask, no_picture, rng, self._config)), chosen)
+            return await self.refuse(
+                request, entry, fails(Scene(ask, no_picture, rng, self._config)), chosen
+            )
         variation = self._answered[ask.sha256] if self._config.vary else 0
         self._answered[ask.sha256] += 1
-        body, entry.images = await loop.run_in_executor(self._threads, self._body, ask, chosen, rng, variation)
+        body, entry.images = await loop.run_in_executor(
+            self._threads, self._body, ask, chosen, rng, variation
+        )
         await asyncio.sleep(max(0.0, due_s - loop.time()))
         return await self._send(request, entry, 200, body, bodies.JSON_TYPE, chosen=chosen)
 
@@ -73,11 +81,17 @@ class Replies:
             chosen=chosen or NO_FAULT,
         )
 
-    def _body(self, ask: Ask, chosen: Chosen, rng: random.Random, variation: int) -> tuple[bytes, int]:
+    def _body(
+        self, ask: Ask, chosen: Chosen, rng: random.Random, variation: int
+    ) -> tuple[bytes, int]:
         """Return the bytes of a 200 and the number of its pictures; blocks."""
         config = self._config
         picture = pictures.draw(
-            ask, seed=config.seed, variation=variation, longest=config.pixels, image_bytes=config.image_bytes
+            ask,
+            seed=config.seed,
+            variation=variation,
+            longest=config.pixels,
+            image_bytes=config.image_bytes,
         )
         scene = Scene(ask, picture, rng, config)
         answer: Any = answers.with_picture(scene)
@@ -111,8 +125,14 @@ class Replies:
             deliver = delivery.gzipped if compress else delivery.whole
         hang_s = self._config.hang_s
         seconds = hang_s if chosen.seconds is None else min(chosen.seconds, hang_s)
-        response: web.StreamResponse = await deliver(delivery.Parcel(request, http_status, body, all_headers, seconds))
-        if not response.prepared and request.transport is not None and not request.transport.is_closing():
+        response: web.StreamResponse = await deliver(
+            delivery.Parcel(request, http_status, body, all_headers, seconds)
+        )
+        if (
+            not response.prepared
+            and request.transport is not None
+            and not request.transport.is_closing()
+        ):
             # Sent here and not by the framework, so that the audit knows when the last byte left.
             await response.prepare(request)
             await response.write_eof()

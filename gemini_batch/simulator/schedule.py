@@ -137,7 +137,9 @@ def _from_table(seed: int, rates: Mapping[str, float], data: dict[str, Any]) -> 
     _only_known(data, {"rates", "rules"}, "the top level")
     read_rates, read_rules = data.get("rates", {}), data.get("rules", [])
     if not isinstance(read_rates, dict) or not isinstance(read_rules, list):
-        raise ConfigError("rates is a table, written [rates], and rules are a list, written [[rules]]")
+        raise ConfigError(
+            "rates is a table, written [rates], and rules are a list, written [[rules]]"
+        )
     rules = [_rule(number, row) for number, row in enumerate(read_rules, 1)]
     return Schedule(seed, {**read_rates, **rates}, rules)
 

@@ -92,7 +92,10 @@ _GENERATION_CONFIG = Message(
         "logprobs": INT32,
         "enable_enhanced_civic_answers": BOOL,
         "response_modalities": Repeated(
-            Enum("GenerationConfig.Modality", ("MODALITY_UNSPECIFIED", "TEXT", "IMAGE", "AUDIO", "VIDEO"))
+            Enum(
+                "GenerationConfig.Modality",
+                ("MODALITY_UNSPECIFIED", "TEXT", "IMAGE", "AUDIO", "VIDEO"),
+            )
         ),
         "response_format": ANY,
         "speech_config": ANY,
@@ -128,12 +131,16 @@ REQUEST = Message(
         "safety_settings": Repeated(Message({"category": STRING, "threshold": STRING})),
         "generation_config": _GENERATION_CONFIG,
         "cached_content": STRING,
-        "service_tier": Enum("ServiceTier", ("SERVICE_TIER_UNSPECIFIED", "STANDARD", "FLEX", "PRIORITY")),
+        "service_tier": Enum(
+            "ServiceTier", ("SERVICE_TIER_UNSPECIFIED", "STANDARD", "FLEX", "PRIORITY")
+        ),
         "store": BOOL,
     }
 )
 
-COUNT_REQUEST = Message({"model": STRING, "contents": Repeated(_CONTENT), "generate_content_request": REQUEST})
+COUNT_REQUEST = Message(
+    {"model": STRING, "contents": Repeated(_CONTENT), "generate_content_request": REQUEST}
+)
 
 Violations: TypeAlias = list[tuple[str, str]]
 
@@ -148,13 +155,18 @@ def read(kind: Kind, value: Any, path: str, violations: Violations) -> Any:  # n
                 return []
             # Proto's JSON mapping takes no single value for a list, but this API's front end does.
             items = value if isinstance(value, list) else [value]
-            return [read(kind.of, item, f"{path}[{place}]", violations) for place, item in enumerate(items)]
+            return [
+                read(kind.of, item, f"{path}[{place}]", violations)
+                for place, item in enumerate(items)
+            ]
         case Scalar():
             return _scalar(kind, value, path, violations)
         case Enum():
             if isinstance(value, str) and value.upper() in kind.names:
                 return value.upper()
-            violations.append((path, f"Invalid value at '{path}' ({_PACKAGE}{kind.type}), {_shown(value)}"))
+            violations.append(
+                (path, f"Invalid value at '{path}' ({_PACKAGE}{kind.type}), {_shown(value)}")
+            )
             return None
         case Anything():
             return value
@@ -174,9 +186,18 @@ def _message(kind: Message, value: Any, path: str, violations: Violations) -> di
         snake = snake_case(name)
         below = f"{path}.{snake}" if path else snake
         if snake not in kind.fields:
-            violations.append((path, f'Invalid JSON payload received. Unknown name "{name}"{at}: Cannot find field.'))
-        elif item is not None and snake in kind.oneof and any(other in found for other in kind.oneof):
-            words = f"Invalid value{at} (oneof), oneof field 'data' is already set. Cannot set '{name}'"
+            violations.append(
+                (
+                    path,
+                    f'Invalid JSON payload received. Unknown name "{name}"{at}: Cannot find field.',
+                )
+            )
+        elif (
+            item is not None and snake in kind.oneof and any(other in found for other in kind.oneof)
+        ):
+            words = (
+                f"Invalid value{at} (oneof), oneof field 'data' is already set. Cannot set '{name}'"
+            )
             violations.append((path, words))
         elif item is not None:
             found[snake] = read(kind.fields[snake], item, below, violations)
@@ -188,7 +209,9 @@ def _scalar(kind: Scalar, value: Any, path: str, violations: Violations) -> Any:
         return _READ[kind.type](value)
     except binascii.Error:
         shown = value if len(value) <= 100 else value[:100] + "…"
-        words = f"Invalid value at '{path}' (TYPE_BYTES), Base64 decoding failed for {_shown(shown)}"
+        words = (
+            f"Invalid value at '{path}' (TYPE_BYTES), Base64 decoding failed for {_shown(shown)}"
+        )
     except (TypeError, ValueError, OverflowError):
         words = f"Invalid value at '{path}' ({kind.type}), {_shown(value)}"
     violations.append((path, words))
@@ -217,7 +240,11 @@ def _bool(value: Any) -> bool:
 
 def _int(bits: int) -> Callable[[Any], int]:
     def read_int(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | float | str) or float(value) != int(float(value)):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float | str)
+            or float(value) != int(float(value))
+        ):
             raise TypeError
         number = int(value)
         if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):

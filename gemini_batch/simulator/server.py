@@ -83,7 +83,10 @@ class Simulator:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Stop; see `stop`."""
         await self.stop()
@@ -156,7 +159,9 @@ class Simulator:
         if self._replies is None:
             raise web.HTTPServiceUnavailable
         key = key_of(request)
-        entry = self.audit.arrive(key, request.match_info["model"], self.clock.utc(), self._offset_s())
+        entry = self.audit.arrive(
+            key, request.match_info["model"], self.clock.utc(), self._offset_s()
+        )
         try:
             return await self._answer(request, key, entry, self._replies)
         except (asyncio.CancelledError, ConnectionError):
@@ -165,7 +170,9 @@ class Simulator:
         finally:
             self.audit.leave(entry, self._offset_s())
 
-    async def _answer(self, request: web.Request, key: str, entry: Entry, replies: Replies) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.Request, key: str, entry: Entry, replies: Replies
+    ) -> web.StreamResponse:
         """Look at the key, the model, the request, the quota and the faults, in this order."""
         body = await body_of(request, self.config.max_request_bytes)
         entry.bytes_in = len(body) if isinstance(body, bytes) else 0
@@ -207,7 +214,9 @@ class Simulator:
         # The API names a few seconds even when the day is over.
         daily = any(violation.kind == quota.REQUESTS_PER_DAY for violation in violations)
         retry_s = self._rng.uniform(8, 40) if daily else None
-        return bodies.quota_exceeded(violations, model.id, free=self.config.tier == "free", retry_s=retry_s)
+        return bodies.quota_exceeded(
+            violations, model.id, free=self.config.tier == "free", retry_s=retry_s
+        )
 
     def _offset_s(self) -> float:
         return self.clock.steady_s() - self._started_s

@@ -26,12 +26,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.torture", description="Kill runs, and check what they leave."
     )
-    parser.add_argument("--kills", type=int, default=300, metavar="N", help="how many runs to kill (default: 300)")
-    parser.add_argument("--seed", type=int, default=int(time.time()), help="of the moments and the pictures")
-    parser.add_argument("--syscalls", action="store_true", help="kill at calls of the system, in place of moments")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="a new folder to leave all files in")
+    parser.add_argument(
+        "--kills", type=int, default=300, metavar="N", help="how many runs to kill (default: 300)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=int(time.time()), help="of the moments and the pictures"
+    )
+    parser.add_argument(
+        "--syscalls", action="store_true", help="kill at calls of the system, in place of moments"
+    )
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="a new folder to leave all files in"
+    )
     parser.add_argument("--only", choices=KINDS, help="of --fuzz")
-    parser.add_argument("--fuzz", type=int, metavar="N", help="in place of kills: N damaged ones of each kind")
+    parser.add_argument(
+        "--fuzz", type=int, metavar="N", help="in place of kills: N damaged ones of each kind"
+    )
     options = parser.parse_args()
     if options.fuzz:
         return fuzz_all(options.fuzz, options.seed, options.only)
@@ -75,7 +85,11 @@ def fuzz_all(number: int, seed: int, only: str | None) -> int:
             os.environ["GEMINI_BATCH_STATE_DIR"] = state
             tried = _tried(KINDS[name], number, seed)
         print(f"{name:<20}{tried.words(time.monotonic() - started_s)}", flush=True)
-        grew = grew or tried.memory_mb[-1] > tried.memory_mb[min(1, len(tried.memory_mb) - 1)] + MOST_GROWTH_MB
+        grew = (
+            grew
+            or tried.memory_mb[-1]
+            > tried.memory_mb[min(1, len(tried.memory_mb) - 1)] + MOST_GROWTH_MB
+        )
     return int(grew)
 
 
@@ -88,7 +102,9 @@ def _tried(kind: "Kind", number: int, seed: int) -> Tried:
         kind.check(value)
 
     runs = max(1, -(-number // kind.weight // BATCHES))
-    long = settings(deadline=None, database=None, max_examples=runs, suppress_health_check=list(HealthCheck))
+    long = settings(
+        deadline=None, database=None, max_examples=runs, suppress_health_check=list(HealthCheck)
+    )
     for batch in range(BATCHES):
         seeded(seed * BATCHES + batch)(long(given(kind.strategy)(check)))()
         gc.collect()

@@ -32,7 +32,9 @@ class Ended:
 
 def command(*arguments: str) -> Ended:
     """Carry out a command."""
-    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    out, err = (
+        io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2)
+    )
     with redirect_stdout(out), redirect_stderr(err):
         code = main(arguments)
     return Ended(code, *(each.buffer.getvalue().decode() for each in (out, err)))
@@ -47,7 +49,10 @@ def run(folder: Path, base_url: str, *flags: str) -> Ended:
 def write_jobs(folder: Path, number: int, **fields: Any) -> list[str]:
     """Write a manifest of so many jobs; return their ids."""
     ids = [f"n{index}" for index in range(number)]
-    lines = [orjson.dumps({"id": call_id, "prompt": f"Number {call_id}"} | fields) + b"\n" for call_id in ids]
+    lines = [
+        orjson.dumps({"id": call_id, "prompt": f"Number {call_id}"} | fields) + b"\n"
+        for call_id in ids
+    ]
     (folder / "jobs.jsonl").write_bytes(b"".join(lines))
     return ids
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from gemini_batch.simulator import Simulator, SimulatorConfig
-from tests.loopback import simulator
+from tests.simulated import simulator
 from tests.torture.commands import KEY
 
 

@@ -21,11 +21,15 @@ _SCALARS = (
     | st.integers()
     | st.floats()
     | st.text(max_size=20)
-    | st.sampled_from([10**400, -1, "../../x", "a/../b", "\ud800", "\x00", "NaN", "1e999", "images/n0.jpg"])
+    | st.sampled_from(
+        [10**400, -1, "../../x", "a/../b", "\ud800", "\x00", "NaN", "1e999", "images/n0.jpg"]
+    )
 )
 _VALUES = st.recursive(
     _SCALARS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
@@ -49,7 +53,11 @@ def damaged(good: list[dict[str, Any]]) -> Strategy:
         match draw(st.integers(0, 5)):
             case 0:
                 place = draw(st.integers(0, len(text)))
-                text = text[:place] + draw(st.binary(max_size=6)) + text[place + draw(st.integers(0, 6)) :]
+                text = (
+                    text[:place]
+                    + draw(st.binary(max_size=6))
+                    + text[place + draw(st.integers(0, 6)) :]
+                )
             case 1:
                 text = text[: draw(st.integers(0, len(text)))]
             case _:
@@ -79,13 +87,37 @@ def _change(draw: st.DrawFn, value: Any) -> None:
 # --- manifests --------------------------------------------------------------------------------------------------------
 
 JOBS: list[dict[str, Any]] = [
-    {"id": "robot", "prompt": "A robot", "aspect_ratio": "16:9", "image_size": "2K", "seed": 7, "temperature": 1.0},
-    {"prompt": "A cat", "images": ["a.png", "https://x.test/b.png"], "variants": 3, "metadata": {"a": [1]}},
-    {"parts": [{"text": "A"}, {"image": "a.png"}], "system": "Be brief", "modalities": ["IMAGE"], "model": "m"},
+    {
+        "id": "robot",
+        "prompt": "A robot",
+        "aspect_ratio": "16:9",
+        "image_size": "2K",
+        "seed": 7,
+        "temperature": 1.0,
+    },
+    {
+        "prompt": "A cat",
+        "images": ["a.png", "https://x.test/b.png"],
+        "variants": 3,
+        "metadata": {"a": [1]},
+    },
+    {
+        "parts": [{"text": "A"}, {"image": "a.png"}],
+        "system": "Be brief",
+        "modalities": ["IMAGE"],
+        "model": "m",
+    },
     {
         "key": "raw",
         "request": {
-            "contents": [{"parts": [{"text": "A"}, {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}]}],
+            "contents": [
+                {
+                    "parts": [
+                        {"text": "A"},
+                        {"inlineData": {"mimeType": "image/png", "data": "AAAA"}},
+                    ]
+                }
+            ],
             "generationConfig": {"imageConfig": {"imageSize": "1K"}},
         },
     },
@@ -106,7 +138,9 @@ def check_manifest(manifest: bytes) -> None:
 
 # --- answers ----------------------------------------------------------------------------------------------------------
 
-_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+_PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
 ANSWERS: list[dict[str, Any]] = [
     {
         "candidates": [
@@ -133,7 +167,10 @@ ANSWERS: list[dict[str, Any]] = [
         "modelVersion": "m",
         "responseId": "r",
     },
-    {"candidates": [{"finishReason": "IMAGE_SAFETY", "finishMessage": "no"}], "usageMetadata": {"totalTokenCount": 5}},
+    {
+        "candidates": [{"finishReason": "IMAGE_SAFETY", "finishMessage": "no"}],
+        "usageMetadata": {"totalTokenCount": 5},
+    },
     {"promptFeedback": {"blockReason": "SAFETY", "safetyRatings": []}},
 ]
 ERRORS: list[dict[str, Any]] = [
@@ -174,10 +211,18 @@ def saying(bodies: list[tuple[bytes, bytes]]) -> Iterator[str]:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
-            length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+            length = next(
+                int(line[15:])
+                for line in head.split(b"\r\n")
+                if line.lower().startswith(b"content-length:")
+            )
             request = orjson.loads(await reader.readexactly(length))
             status, body = bodies[int(request["contents"][0]["parts"][0]["text"].split()[-1][1:])]
-            writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % (status, len(body)) + body)
+            writer.write(
+                b"HTTP/1.1 %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+                % (status, len(body))
+                + body
+            )
             await writer.drain()
         except (OSError, asyncio.IncompleteReadError):
             pass
@@ -206,7 +251,10 @@ def check_answers(bodies: list[tuple[bytes, bytes]]) -> None:
     """Each call of a run ends with a row, whatever its answer was; nothing is written outside; `verify` agrees."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name, saying(bodies) as address:
         folder = Path(name)
-        jobs = (orjson.dumps({"id": f"n{number}", "prompt": f"Number n{number}"}) for number in range(len(bodies)))
+        jobs = (
+            orjson.dumps({"id": f"n{number}", "prompt": f"Number n{number}"})
+            for number in range(len(bodies))
+        )
         (folder / "jobs.jsonl").write_bytes(b"\n".join(jobs))
         ended = run(folder, address, "--max-attempts", "1")
         assert ended.is_clean, (bodies, ended)
@@ -243,7 +291,13 @@ _ROW: dict[str, Any] = {
     "finish_message": None,
     "block_reason": None,
     "safety_ratings": [],
-    "usage": {"prompt_tokens": 1, "candidates_tokens": 2, "thoughts_tokens": 0, "total_tokens": 3, "by_modality": {}},
+    "usage": {
+        "prompt_tokens": 1,
+        "candidates_tokens": 2,
+        "thoughts_tokens": 0,
+        "total_tokens": 3,
+        "by_modality": {},
+    },
     "cost_usd": 0.134,
     "model": "m",
     "model_version": "m",
@@ -280,7 +334,9 @@ _SUMMARY: dict[str, Any] = {
     "this_run": {"finished": 3, "cost_usd": 0.402},
 }
 RESULTS = st.tuples(
-    st.lists(damaged(ROWS) | st.sampled_from([_json(row) for row in ROWS]), max_size=4).map(b"\n".join),
+    st.lists(damaged(ROWS) | st.sampled_from([_json(row) for row in ROWS]), max_size=4).map(
+        b"\n".join
+    ),
     st.booleans(),
     damaged([_SUMMARY]),
     st.binary(max_size=8) | st.integers(0, 3000).map(lambda place: b"%020d" % place),

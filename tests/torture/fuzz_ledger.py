@@ -11,8 +11,8 @@ import pytest
 from hypothesis import strategies as st
 
 from gemini_batch.clock import boot_time_s, utc_now
-from gemini_batch.quota.bounds import Weights
-from gemini_batch.quota.sqlite import SqliteLedger, project_of
+from gemini_batch.quota.limits import Weights
+from gemini_batch.quota.storage.sqlite import SqliteLedger, project_of
 from gemini_batch.records import Limits
 from tests.torture.commands import KEY, command
 
@@ -30,12 +30,17 @@ Damage = Callable[[Path], None]
 def _whole() -> bytes:
     """Return a ledger's file in which something is used, paused and closed."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
-        path, limits = Path(name) / "quota.sqlite", Limits(requests_per_min=15, requests_per_day=1500)
+        path, limits = (
+            Path(name) / "quota.sqlite",
+            Limits(requests_per_min=15, requests_per_day=1500),
+        )
         for endpoint in (_NOWHERE, "https://api.test"):
             with SqliteLedger(path, limits, endpoint=endpoint, project=project_of(KEY)) as ledger:
                 for _ in range(5):
                     ledger.reserve(_MODEL, Weights(), 2, boot_time_s(), utc_now())
-                ledger.pause(_MODEL, boot_time_s() + 5, "the server asked for a pause", boot_time_s())
+                ledger.pause(
+                    _MODEL, boot_time_s() + 5, "the server asked for a pause", boot_time_s()
+                )
                 ledger.close_day("another", boot_time_s(), utc_now())
         return path.read_bytes()
 
@@ -87,7 +92,16 @@ _VALUES: st.SearchStrategy[float | str | bytes | None] = st.one_of(
     st.text(st.characters(codec="utf-8"), max_size=12),
     st.binary(max_size=12),
     st.sampled_from(
-        ["{}", "[]", "null", '{"requests_per_min": "x"}', '{"a": 1}', '{"requests_per_min": -1}', 0, 1e300]
+        [
+            "{}",
+            "[]",
+            "null",
+            '{"requests_per_min": "x"}',
+            '{"a": 1}',
+            '{"requests_per_min": -1}',
+            0,
+            1e300,
+        ]
     ),
 )
 _PLACE = st.floats(0, 1)
@@ -95,9 +109,9 @@ LEDGER: st.SearchStrategy[Damage] = st.one_of(
     st.builds(_bytes_changed, _PLACE, st.binary(max_size=8), st.integers(0, 8)),
     st.builds(_cut, _PLACE),
     st.builds(_zeroed, _PLACE, st.integers(1, 4096)),
-    st.sampled_from([(table, column) for table, columns in _COLUMNS.items() for column in columns]).flatmap(
-        lambda place: _VALUES.map(lambda value: _value_changed(*place, value))
-    ),
+    st.sampled_from(
+        [(table, column) for table, columns in _COLUMNS.items() for column in columns]
+    ).flatmap(lambda place: _VALUES.map(lambda value: _value_changed(*place, value))),
     st.sampled_from(
         [
             "DROP TABLE clock",
@@ -123,7 +137,14 @@ def check_ledger(damage: Damage) -> None:
         (folder / "jobs.jsonl").write_bytes(b'{"id": "n0", "prompt": "Number n0"}\n')
         jobs = str(folder / "jobs.jsonl")
         run = ["run", jobs, "--base-url", _NOWHERE, "--deadline", "0.02", "--concurrency", "1"]
-        for arguments in (["quota"], ["quota", "--json"], run, ["quota"], run, ["quota", "--reset"]):
+        for arguments in (
+            ["quota"],
+            ["quota", "--json"],
+            run,
+            ["quota"],
+            run,
+            ["quota", "--reset"],
+        ):
             ended = command(*arguments)
             assert ended.is_clean, (arguments, ended)
             assert ended.code in ({5, 8, 3} if arguments is run else {0, 8, 3}), (arguments, ended)

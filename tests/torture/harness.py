@@ -35,17 +35,31 @@ class Measured:
     """
 
     kills: int = field(default=0, metadata={"label": "kills"})
-    while_receiving: int = field(default=0, metadata={"label": "  of them while answers were arriving"})
+    while_receiving: int = field(
+        default=0, metadata={"label": "  of them while answers were arriving"}
+    )
     calls: int = field(default=0, metadata={"label": "calls, each with one newest row"})
     requests: int = field(default=0, metadata={"label": "requests"})
-    finished_again: int = field(default=0, metadata={"label": "finished calls sent again", "most": 0})
-    kept_again: int = field(default=0, metadata={"label": "answers read and kept, and sent again", "most": 0})
-    consumed_again: int = field(default=0, metadata={"label": "  read, killed before the write that keeps them"})
-    wrong_images: int = field(default=0, metadata={"label": "images that the server did not send", "most": 0})
+    finished_again: int = field(
+        default=0, metadata={"label": "finished calls sent again", "most": 0}
+    )
+    kept_again: int = field(
+        default=0, metadata={"label": "answers read and kept, and sent again", "most": 0}
+    )
+    consumed_again: int = field(
+        default=0, metadata={"label": "  read, killed before the write that keeps them"}
+    )
+    wrong_images: int = field(
+        default=0, metadata={"label": "images that the server did not send", "most": 0}
+    )
     torn_or_double: int = field(default=0, metadata={"label": "rows torn or doubled", "most": 0})
     repeats: int = field(default=0, metadata={"label": "requests repeated, of those in flight"})
-    most_repeats: int = field(default=0, metadata={"label": "  at most, of one kill", "most": CONCURRENCY})
-    whole_lost: int = field(default=0, metadata={"label": "  of them answered whole, unread in the kernel"})
+    most_repeats: int = field(
+        default=0, metadata={"label": "  at most, of one kill", "most": CONCURRENCY}
+    )
+    whole_lost: int = field(
+        default=0, metadata={"label": "  of them answered whole, unread in the kernel"}
+    )
     faults: list[str] = field(default_factory=list)
 
     def blame(self, name: str, words: str) -> None:
@@ -60,7 +74,9 @@ class Measured:
         lines += [f"{each.metadata['label']:<48}{getattr(self, each.name):>8,}" for each in counted]
         if self.kills:
             lines.append(f"{'repeats a kill':<48}{self.repeats / self.kills:>8.2f}")
-            lines.append(f"{'answers lost in the kernel a kill':<48}{self.whole_lost / self.kills:>8.2f}")
+            lines.append(
+                f"{'answers lost in the kernel a kill':<48}{self.whole_lost / self.kills:>8.2f}"
+            )
         return "\n".join([*lines, *(f"FAULT: {fault}" for fault in self.faults)])
 
 
@@ -84,7 +100,9 @@ class Desk:
     def write_manifest(self) -> None:
         """Write the jobs."""
         jobs = ({"id": call_id, "prompt": f"Number {call_id}"} for call_id in self.ids)
-        (self.folder / "jobs.jsonl").write_bytes(b"".join(orjson.dumps(job) + b"\n" for job in jobs))
+        (self.folder / "jobs.jsonl").write_bytes(
+            b"".join(orjson.dumps(job) + b"\n" for job in jobs)
+        )
 
     @contextmanager
     def running(self, *before: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -92,7 +110,10 @@ class Desk:
         self.server.process += 1
         with (self.folder / "words").open("ab") as words:
             process = subprocess.Popen(
-                [*before, *self._command("run", "jobs.jsonl", "--base-url", self.server.base_url, *_PACE)],
+                [
+                    *before,
+                    *self._command("run", "jobs.jsonl", "--base-url", self.server.base_url, *_PACE),
+                ],
                 cwd=self.folder,
                 env=self._environment(),
                 stderr=words,
@@ -181,7 +202,9 @@ def torture(
         with tortured_server(source.randrange(1 << 30)) as server:
             desk = Desk(place, server, [f"n{index}" for index in range(calls)])
             desk.write_manifest()
-            kill = partial(_kill_at_syscall if at_syscalls else _kill_at_moment, desk, source, measured)
+            kill = partial(
+                _kill_at_syscall if at_syscalls else _kill_at_moment, desk, source, measured
+            )
             _kill_and_finish(desk, min(KILLS_A_FOLDER, kills - measured.kills), kill, measured)
             _check(desk, measured)
         say(f"folder {number}: {measured.kills} of {kills} kills, {len(measured.faults)} faults")
@@ -193,14 +216,18 @@ def _kill_and_finish(desk: Desk, kills: int, kill: Callable[[], bool], measured:
         if not kill():
             break
         measured.kills += 1
-        _await(lambda: not desk.server.receiving)  # the server has seen that nobody is there any more
+        _await(
+            lambda: not desk.server.receiving
+        )  # the server has seen that nobody is there any more
     with desk.running() as process:
         try:
             code = process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
             code = -1
     if code != 0:
-        measured.faults.append(f"the last run ended with {code}: {(desk.folder / 'words').read_text()[-500:]}")
+        measured.faults.append(
+            f"the last run ended with {code}: {(desk.folder / 'words').read_text()[-500:]}"
+        )
 
 
 def _kill_at_moment(desk: Desk, source: random.Random, measured: Measured) -> bool:
@@ -226,7 +253,9 @@ def _kill_at_syscall(desk: Desk, source: random.Random, _measured: Measured) -> 
         return process.wait(_PATIENCE_S) != 0
 
 
-def _await_moment(server: TorturedServer, process: subprocess.Popen[bytes], source: random.Random) -> None:
+def _await_moment(
+    server: TorturedServer, process: subprocess.Popen[bytes], source: random.Random
+) -> None:
     """Wait for a moment to kill: in three of five cases while answers arrive, in three of ten around a commit."""
     aim = source.random()
     if aim < 0.6:
@@ -272,12 +301,23 @@ def _check(desk: Desk, measured: Measured) -> None:
         measured.faults.append(f"{desk.out}: verify: {words}")
 
 
-def _check_call(desk: Desk, row: dict[str, Any], sendings: list[Sending], measured: Measured) -> None:
+def _check_call(
+    desk: Desk, row: dict[str, Any], sendings: list[Sending], measured: Measured
+) -> None:
     answer = next((each for each in sendings if each.response_id == row["response_id"]), None)
-    if answer is None or not answer.is_whole or [answer.sha256] != [image["sha256"] for image in row["images"]]:
-        measured.blame("wrong_images", f"{desk.out}: {row['id']}: its row says {row['images']}, the server {answer}")
+    if (
+        answer is None
+        or not answer.is_whole
+        or [answer.sha256] != [image["sha256"] for image in row["images"]]
+    ):
+        measured.blame(
+            "wrong_images",
+            f"{desk.out}: {row['id']}: its row says {row['images']}, the server {answer}",
+        )
     elif answer is not sendings[-1]:
-        measured.blame("finished_again", f"{desk.out}: {row['id']} was sent again after {answer.response_id}")
+        measured.blame(
+            "finished_again", f"{desk.out}: {row['id']} was sent again after {answer.response_id}"
+        )
 
 
 def _check_repeats(desk: Desk, in_rows: set[str], measured: Measured) -> None:
@@ -288,7 +328,9 @@ def _check_repeats(desk: Desk, in_rows: set[str], measured: Measured) -> None:
             continue
         of_process[sending.process] += 1
         if sending.response_id in kept:
-            measured.blame("kept_again", f"{desk.out}: {sending.call_id}: {sending.response_id} was kept")
+            measured.blame(
+                "kept_again", f"{desk.out}: {sending.call_id}: {sending.response_id} was kept"
+            )
         elif sending.response_id in consumed:
             measured.consumed_again += 1
         measured.whole_lost += sending.is_whole and sending.response_id not in consumed

@@ -18,7 +18,9 @@ import orjson
 
 from tests.torture.commands import KEY
 
-PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
 DATA = base64.b64encode(PIXEL)
 _PART: dict[str, Any] = {"inlineData": {"mimeType": "image/png", "data": DATA.decode()}}
 _CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -59,7 +61,11 @@ def answer(part: dict[str, Any] | None = None, **changes: Any) -> bytes:
     """Return a good answer's JSON, with these fields in place of its own."""
     whole = {
         "candidates": [{"content": {"parts": [part or _PART]}, "finishReason": "STOP"}],
-        "usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 1120, "totalTokenCount": 1125},
+        "usageMetadata": {
+            "promptTokenCount": 5,
+            "candidatesTokenCount": 1120,
+            "totalTokenCount": 1125,
+        },
         "modelVersion": "m",
     }
     return orjson.dumps(whole | changes)
@@ -67,7 +73,13 @@ def answer(part: dict[str, Any] | None = None, **changes: Any) -> bytes:
 
 def whole(body: bytes, *headers: str, status: str = "200 OK", length: int | None = None) -> bytes:
     """Return an answer with its head; `length` is one that it does not have."""
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", *headers, "", ""]
+    lines = [
+        f"HTTP/1.1 {status}",
+        f"Content-Length: {len(body) if length is None else length}",
+        *headers,
+        "",
+        "",
+    ]
     return "\r\n".join(lines).encode("latin-1") + body
 
 
@@ -109,7 +121,11 @@ def _chunk(data: bytes, extension: bytes = b"") -> bytes:
 def _bomb(head: bytes, piece: bytes, megabytes: int, form: int) -> bytes:
     """Return so many megabytes of a piece behind a head, packed; they are never in memory. `form` is zlib's: 31 is gzip, 15 deflate."""
     packer = zlib.compressobj(1, zlib.DEFLATED, form)
-    pieces = [packer.compress(head), *(packer.compress(piece * 1_000_000) for _ in range(megabytes)), packer.flush()]
+    pieces = [
+        packer.compress(head),
+        *(packer.compress(piece * 1_000_000) for _ in range(megabytes)),
+        packer.flush(),
+    ]
     return b"".join(pieces)
 
 
@@ -181,27 +197,42 @@ def _framing(elsewhere: str) -> dict[str, Case]:
         "no-length": Case(once(_PLAIN, answer()), "succeeded"),
         "http-1.0": Case(once(b"HTTP/1.0 200 OK\r\n\r\n", answer()), "succeeded"),
         "http-0.9": Case(once(answer()), "failed", "connection broke"),
-        "early-hints": Case(once(b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n" * 50, whole(answer())), "succeeded"),
+        "early-hints": Case(
+            once(b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n" * 50, whole(answer())),
+            "succeeded",
+        ),
         "switching": Case(
-            once(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"), "failed", "101"
+            once(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"),
+            "failed",
+            "101",
         ),
         "nothing": Case(once(), "failed", "connection broke"),
         "half-a-head": Case(once(b"HTTP/1.1 200 OK\r\nContent-"), "failed", "connection broke"),
         "201": good(answer(), status="201 Created"),
         "206": good(answer(), status="206 Partial Content"),
         "204": Case(once(b"HTTP/1.1 204 No Content\r\n\r\n"), "failed", "breaks off after 0 bytes"),
-        "206-in-part": bad(answer()[:40], "breaks off after 40 bytes", status="206 Partial Content"),
+        "206-in-part": bad(
+            answer()[:40], "breaks off after 40 bytes", status="206 Partial Content"
+        ),
         "304": Case(once(b"HTTP/1.1 304 Not Modified\r\n\r\n"), "failed", "304"),
         "redirect-302": bad(b"moved", "redirects to 127.0.0.1:", location, status="302 Found"),
-        "redirect-307": bad(b"moved", "redirects to 127.0.0.1:", location, status="307 Temporary Redirect"),
-        "redirect-308": bad(b"", "redirects to 127.0.0.1:", location, status="308 Permanent Redirect"),
-        "redirect-to-itself": bad(b"", "redirects to 127.0.0.1:", "Location: ?again", status="301 Moved"),
+        "redirect-307": bad(
+            b"moved", "redirects to 127.0.0.1:", location, status="307 Temporary Redirect"
+        ),
+        "redirect-308": bad(
+            b"", "redirects to 127.0.0.1:", location, status="308 Permanent Redirect"
+        ),
+        "redirect-to-itself": bad(
+            b"", "redirects to 127.0.0.1:", "Location: ?again", status="301 Moved"
+        ),
         "redirect-to-nonsense": bad(b"", "302", "Location: http://[::1", status="302 Found"),
         "gzip": good(gzip.compress(answer()), "", "Content-Encoding: gzip"),
         "deflate": good(zlib.compress(answer()), "", "Content-Encoding: deflate"),
         "gzip-that-is-none": bad(answer(), "connection broke", "Content-Encoding: gzip"),
         "encoding-unknown": good(answer(), "", "Content-Encoding: rot13"),
-        "dates-of-nonsense": good(answer(), "", "Date: Fri, 99 Foo 0000", "Retry-After: 1e999", "Age: -1"),
+        "dates-of-nonsense": good(
+            answer(), "", "Date: Fri, 99 Foo 0000", "Retry-After: 1e999", "Age: -1"
+        ),
         "dates-at-the-end": good(answer(), "", "Date: Fri, 31 Dec 9999 23:59:59 -0100"),
         "retry-after-nonsense": bad(b"{}", "{}", "Retry-After: \xb2, soon", status="500 X"),
         "a-cookie": good(answer(), "", "Set-Cookie: a=b; Domain=.example", "Set-Cookie: \x01=\x02"),
@@ -210,8 +241,12 @@ def _framing(elsewhere: str) -> dict[str, Case]:
 
 def _endless() -> dict[str, Case]:
     return {
-        "endless-image": Case(ever(_PLAIN + _OPENING, b"A" * 65_536), "failed", "has more than 268,435,456 bytes"),
-        "endless-skeleton": Case(ever(_PLAIN + b'{"text":"', b"a" * 65_536), "failed", "bytes beside its images"),
+        "endless-image": Case(
+            ever(_PLAIN + _OPENING, b"A" * 65_536), "failed", "has more than 268,435,456 bytes"
+        ),
+        "endless-skeleton": Case(
+            ever(_PLAIN + b'{"text":"', b"a" * 65_536), "failed", "bytes beside its images"
+        ),
         "endless-space": Case(ever(_PLAIN, b" " * 65_536), "failed", "bytes beside its images"),
         "endless-nesting": Case(ever(_PLAIN, b"[" * 65_536), "failed", "inside each other"),
         "endless-parts": Case(
@@ -224,18 +259,32 @@ def _endless() -> dict[str, Case]:
             "failed",
             "more than 64 images",
         ),
-        "endless-chunks": Case(ever(_CHUNKED + _chunk(_OPENING), _chunk(b"AAAA")), "failed", "no whole answer"),
-        "endless-headers": Case(ever(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n" * 100), "failed", "connection broke"),
-        "endless-header": Case(ever(b"HTTP/1.1 200 OK\r\nX: ", b"y" * 65_536), "failed", "connection broke"),
+        "endless-chunks": Case(
+            ever(_CHUNKED + _chunk(_OPENING), _chunk(b"AAAA")), "failed", "no whole answer"
+        ),
+        "endless-headers": Case(
+            ever(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n" * 100), "failed", "connection broke"
+        ),
+        "endless-header": Case(
+            ever(b"HTTP/1.1 200 OK\r\nX: ", b"y" * 65_536), "failed", "connection broke"
+        ),
         "endless-status": Case(ever(b"HTTP/1.1 200 ", b"y" * 65_536), "failed", "connection broke"),
-        "endless-1xx": Case(ever(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 10), "failed", "no whole answer"),
-        "endless-error": Case(ever(b"HTTP/1.1 500 X\r\n\r\n", b"<p>sorry " * 9000), "failed", "sorry"),
+        "endless-1xx": Case(
+            ever(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 10), "failed", "no whole answer"
+        ),
+        "endless-error": Case(
+            ever(b"HTTP/1.1 500 X\r\n\r\n", b"<p>sorry " * 9000), "failed", "sorry"
+        ),
         "gzip-bomb": bad(_bomb(_OPENING, b"A", 500, 31), "TOO_LARGE", "Content-Encoding: gzip"),
         "gzip-bomb-of-space": bad(_bomb(b"", b" ", 100, 31), "TOO_LARGE", "Content-Encoding: gzip"),
         "deflate-bomb": bad(_bomb(b"", b"[", 100, 15), "TOO_LARGE", "Content-Encoding: deflate"),
-        "gzip-bomb-of-an-error": bad(_bomb(b"", b"x", 100, 31), "500", "Content-Encoding: gzip", status="500 X"),
+        "gzip-bomb-of-an-error": bad(
+            _bomb(b"", b"x", 100, 31), "500", "Content-Encoding: gzip", status="500 X"
+        ),
         "slow-head": Case(ever(b"", b"\r\n", 0.2), "failed", "no whole answer"),
-        "slow-headers": Case(ever(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", 0.2), "failed", "no whole answer"),
+        "slow-headers": Case(
+            ever(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", 0.2), "failed", "no whole answer"
+        ),
         "slow-body": Case(ever(_PLAIN, b" ", 0.2), "failed", "no whole answer"),
         "slow-image": Case(ever(_PLAIN + _OPENING, b"AAAA", 0.2), "failed", "no whole answer"),
         "slow-error": Case(ever(b"HTTP/1.1 503 X\r\n\r\n", b"x", 0.2), "failed", "xx"),
@@ -251,7 +300,9 @@ def _contents() -> dict[str, Case]:
     return {
         # Not an answer.
         "html": bad(
-            b"<html><script>alert(1)</script>Sign in</html>", "is a web page and no JSON", "Content-Type: text/html"
+            b"<html><script>alert(1)</script>Sign in</html>",
+            "is a web page and no JSON",
+            "Content-Type: text/html",
         ),
         "empty": bad(b"", "breaks off after 0 bytes"),
         "null": bad(b"null", "neither a JSON object nor an array"),
@@ -262,7 +313,9 @@ def _contents() -> dict[str, Case]:
         "two-answers": good(answer() + answer()),
         "utf-16": bad('{"a":1}'.encode("utf-16"), "neither a JSON object nor"),
         "nested-200": bad(b"[" * 201 + b"]" * 201, "inside each other"),
-        "error-in-a-200": bad(b'{"error":{"code":13,"message":"Internal"}}', "a 200 that holds an error: Internal"),
+        "error-in-a-200": bad(
+            b'{"error":{"code":13,"message":"Internal"}}', "a 200 that holds an error: Internal"
+        ),
         "cut-in-an-escape": bad(b'{"a":"\\u00', "breaks off"),
         "base64-of-nothing": bad(_with(DATA, b"!!!!"), "not valid base64"),
         "base64-goes-on": bad(_with(DATA, DATA + DATA), "not valid base64"),
@@ -270,71 +323,118 @@ def _contents() -> dict[str, Case]:
         # An answer without an image.
         "an-object": Case(once(whole(b"{}")), "blocked", "EMPTY"),
         "data-a-number": Case(once(whole(_with(b'"' + DATA + b'"', b"7"))), "blocked", "EMPTY"),
-        "data-an-object": Case(once(whole(_with(b'"' + DATA + b'"', b'{"data":"#0"}'))), "blocked", "EMPTY"),
+        "data-an-object": Case(
+            once(whole(_with(b'"' + DATA + b'"', b'{"data":"#0"}'))), "blocked", "EMPTY"
+        ),
         "data-null": Case(once(whole(_with(b'"' + DATA + b'"', b"null"))), "blocked", "EMPTY"),
         "data-a-mark": bad(_with(DATA, b"#0"), "not valid base64"),
         "data-empty": Case(once(whole(_with(DATA, b""))), "blocked", "EMPTY"),
-        "candidates-an-object": Case(once(whole(b'{"candidates":{"content":{"parts":[]}}}')), "blocked", "EMPTY"),
-        "candidates-numbers": Case(once(whole(b'{"candidates":[1,null,"x",[],{}]}')), "blocked", "EMPTY"),
-        "a-million-parts": Case(once(whole(parts % b",".join([b"{}"] * 1_000_000))), "blocked", "EMPTY"),
+        "candidates-an-object": Case(
+            once(whole(b'{"candidates":{"content":{"parts":[]}}}')), "blocked", "EMPTY"
+        ),
+        "candidates-numbers": Case(
+            once(whole(b'{"candidates":[1,null,"x",[],{}]}')), "blocked", "EMPTY"
+        ),
+        "a-million-parts": Case(
+            once(whole(parts % b",".join([b"{}"] * 1_000_000))), "blocked", "EMPTY"
+        ),
         "many-ratings": good(
-            _with(b'"finishReason"', b'"safetyRatings":[%b],"finishReason"' % b",".join([b"[]"] * 200_000))
+            _with(
+                b'"finishReason"',
+                b'"safetyRatings":[%b],"finishReason"' % b",".join([b"[]"] * 200_000),
+            )
         ),
         "many-modalities": good(
             answer(
-                usageMetadata={"promptTokensDetails": [{"modality": str(n), "tokenCount": 1} for n in range(100_000)]}
+                usageMetadata={
+                    "promptTokensDetails": [
+                        {"modality": str(n), "tokenCount": 1} for n in range(100_000)
+                    ]
+                }
             )
         ),
-        "a-novel": good(_with(b'{"inlineData"', b'{"text":"%b"},{"inlineData"' % (b"a" * 7_000_000))),
-        "a-signature": good(_with(b'{"inlineData"', b'{"thoughtSignature":"%b"},{"inlineData"' % (b"a" * 7_000_000))),
-        "backslashes": good(_with(b'{"inlineData"', b'{"text":"%b"},{"inlineData"' % (b"\\\\" * 3_000_000))),
+        "a-novel": good(
+            _with(b'{"inlineData"', b'{"text":"%b"},{"inlineData"' % (b"a" * 7_000_000))
+        ),
+        "a-signature": good(
+            _with(b'{"inlineData"', b'{"thoughtSignature":"%b"},{"inlineData"' % (b"a" * 7_000_000))
+        ),
+        "backslashes": good(
+            _with(b'{"inlineData"', b'{"text":"%b"},{"inlineData"' % (b"\\\\" * 3_000_000))
+        ),
         # Strange, and paid for.
         "called-html": good(answer(), "", "Content-Type: text/html; charset=nonsense"),
         "byte-order-mark": good(b"\xef\xbb\xbf" + answer() + b"\r\n \n"),
-        "nuls-escaped": good(_with(b'{"inlineData"', b'{"text":"a\\u0000b"},{"inlineData"'), '"text": "a\\u0000b"'),
-        "nuls": good(_with(b'{"inlineData"', b'{"text":"a\0b"},{"inlineData"'), '"text": "a\\u0000b"'),
-        "surrogates": good(_with(b'{"inlineData"', b'{"text":"a\\ud800b"},{"inlineData"'), '"text": "a\\ufffdb"'),
+        "nuls-escaped": good(
+            _with(b'{"inlineData"', b'{"text":"a\\u0000b"},{"inlineData"'), '"text": "a\\u0000b"'
+        ),
+        "nuls": good(
+            _with(b'{"inlineData"', b'{"text":"a\0b"},{"inlineData"'), '"text": "a\\u0000b"'
+        ),
+        "surrogates": good(
+            _with(b'{"inlineData"', b'{"text":"a\\ud800b"},{"inlineData"'), '"text": "a\\ufffdb"'
+        ),
         "not-utf-8": good(
-            _with(b'{"inlineData"', b'{"text":"a\xff\xfeb"},{"inlineData"'), '"text": "a\\ufffd\\ufffdb"'
+            _with(b'{"inlineData"', b'{"text":"a\xff\xfeb"},{"inlineData"'),
+            '"text": "a\\ufffd\\ufffdb"',
         ),
         "tokens-1e999": good(_with(b'"promptTokenCount":5', b'"promptTokenCount":1e999'), usage),
-        "tokens-of-digits": good(_with(b'"promptTokenCount":5', b'"promptTokenCount":%b' % (b"9" * 100_000)), usage),
+        "tokens-of-digits": good(
+            _with(b'"promptTokenCount":5', b'"promptTokenCount":%b' % (b"9" * 100_000)), usage
+        ),
         "tokens-negative": good(_with(b'"promptTokenCount":5', b'"promptTokenCount":-5'), usage),
         "tokens-a-float": good(_with(b'"promptTokenCount":5', b'"promptTokenCount":5.5'), usage),
         "tokens-a-string": good(_with(b'"promptTokenCount":5', b'"promptTokenCount":"5"'), usage),
         "tokens-a-list": good(_with(b'"promptTokenCount":5', b'"promptTokenCount":[5]'), usage),
         "tokens-true": good(_with(b'"promptTokenCount":5', b'"promptTokenCount":true'), usage),
-        "tokens-huge": good(_with(b'"promptTokenCount":5', b'"promptTokenCount":9223372036854775808'), usage),
+        "tokens-huge": good(
+            _with(b'"promptTokenCount":5', b'"promptTokenCount":9223372036854775808'), usage
+        ),
         "usage-a-list": good(answer(usageMetadata=[1]), '"usage": null'),
         "usage-null": good(answer(usageMetadata=None), '"usage": null'),
-        "details-of-nonsense": good(answer(usageMetadata={"promptTokensDetails": {"a": 1}, "x": [None]})),
+        "details-of-nonsense": good(
+            answer(usageMetadata={"promptTokensDetails": {"a": 1}, "x": [None]})
+        ),
         "twice-the-same-key": good(
-            _with(b'"modelVersion"', b'"modelVersion":{"a":1},"modelVersion"'), '"model_version": "m"'
+            _with(b'"modelVersion"', b'"modelVersion":{"a":1},"modelVersion"'),
+            '"model_version": "m"',
         ),
         "twice-the-image": good(_with(b'"data":"', b'"data":"AAAA","data":"')),
         "twice-the-candidates": good(_with(b'{"candidates"', b'{"candidates":[{}],"candidates"')),
         "mime-of-paths": good(_with(b"image/png", b"image/../../../x"), '"mime_type": "image/png"'),
         "mime-a-number": good(_with(b'"image/png"', b"7"), '"mime_type": "image/png"'),
-        "mime-unknown": good(_with(DATA, base64.b64encode(b"no image")).replace(b"image/png", b"image/../../x\\u0000")),
+        "mime-unknown": good(
+            _with(DATA, base64.b64encode(b"no image")).replace(
+                b"image/png", b"image/../../x\\u0000"
+            )
+        ),
         "names-of-nonsense": good(answer(modelVersion=[1], responseId={"a": 1}, promptFeedback=7)),
         "escaped-everywhere": good(
             _with(b'"candidates"', b'"\\u0063andidates"').replace(b'"data"', b'"\\u0064at\\u0061"')
         ),
-        "markup": good(_with(b'{"inlineData"', b'{"text":"<script>alert(1)</script>\\u001b[2J"},{"inlineData"')),
+        "markup": good(
+            _with(b'{"inlineData"', b'{"text":"<script>alert(1)</script>\\u001b[2J"},{"inlineData"')
+        ),
     }
 
 
 def _echoes() -> dict[str, Case]:
     return {
         "echo": good(_echoing(_ECHOING), "[key]"),
-        "echo-in-an-error": Case(once(whole(_echoing(_REFUSING), status="400 X")), "rejected", "[key]"),
+        "echo-in-an-error": Case(
+            once(whole(_echoing(_REFUSING), status="400 X")), "rejected", "[key]"
+        ),
         "echo-in-a-page": bad(f"<p>{_ECHO}</p>".encode(), "[key]", status="500 X"),
         "echo-in-a-reason": Case(once(whole(b"", status=f"500 {KEY}")), "failed"),
-        "echo-in-a-header": Case(once(f"HTTP/1.1 200 OK\r\n{KEY}\r\n\r\n".encode()), "failed", "[key]"),
+        "echo-in-a-header": Case(
+            once(f"HTTP/1.1 200 OK\r\n{KEY}\r\n\r\n".encode()), "failed", "[key]"
+        ),
         "echo-in-a-status": Case(once(f"{KEY} {KEY}\r\n\r\n".encode()), "failed", "[key]"),
         "echo-in-a-chunk": Case(once(_CHUNKED, f"{KEY}\r\n".encode()), "failed"),
         "echo-in-gzip": good(gzip.compress(_echoing(_ECHOING)), "[key]", "Content-Encoding: gzip"),
-        "echo-in-a-redirect": bad(b"", "redirects to", f"Location: https://a.test/{KEY}", status="302 X"),
+        "echo-in-a-redirect": bad(
+            b"", "redirects to", f"Location: https://a.test/{KEY}", status="302 X"
+        ),
         "echo-as-a-type": good(_with(b"image/png", KEY.encode())),
     }
 
@@ -351,7 +451,11 @@ def hostile() -> Iterator[tuple[Seen, dict[str, Case]]]:
     async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
-            length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+            length = next(
+                int(line[15:])
+                for line in head.split(b"\r\n")
+                if line.lower().startswith(b"content-length:")
+            )
             request = orjson.loads(await reader.readexactly(length))
             name = request["contents"][0]["parts"][0]["text"].split()[-1]
             seen.calls.append(name)
@@ -372,7 +476,9 @@ def hostile() -> Iterator[tuple[Seen, dict[str, Case]]]:
     async def serve() -> None:
         ours = await asyncio.start_server(serve_one, "127.0.0.1", 0)
         other = await asyncio.start_server(note, "127.0.0.1", 0)
-        seen.base_url, elsewhere = (f"http://127.0.0.1:{each.sockets[0].getsockname()[1]}" for each in (ours, other))
+        seen.base_url, elsewhere = (
+            f"http://127.0.0.1:{each.sockets[0].getsockname()[1]}" for each in (ours, other)
+        )
         served.update(cases(elsewhere))
         ready.set()
         await ended.wait()

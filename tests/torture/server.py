@@ -81,7 +81,10 @@ class TorturedServer:
         body = _body(sending.response_id, data)
         self.receiving += 1
         try:
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body))
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                % len(body)
+            )
             for piece in _pieces(body, self._random):
                 writer.write(piece)
                 await writer.drain()
@@ -96,7 +99,12 @@ def picture(source: random.Random) -> bytes:
     """Return a PNG whose header is right and whose pixels are noise, 10 to 150 KB."""
     noise = source.randbytes(source.randint(10_000, 150_000))
     header = struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", noise) + _chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + _chunk(b"IHDR", header)
+        + _chunk(b"IDAT", noise)
+        + _chunk(b"IEND", b"")
+    )
 
 
 def _chunk(name: bytes, data: bytes) -> bytes:
@@ -107,7 +115,9 @@ def _body(response_id: str, data: bytes) -> bytes:
     part = {"inlineData": {"mimeType": "image/png", "data": base64.b64encode(data).decode()}}
     usage = {"promptTokenCount": 10, "candidatesTokenCount": 1120, "totalTokenCount": 1130}
     candidates = [{"content": {"role": "model", "parts": [part]}, "finishReason": "STOP"}]
-    return orjson.dumps({"candidates": candidates, "usageMetadata": usage, "responseId": response_id})
+    return orjson.dumps(
+        {"candidates": candidates, "usageMetadata": usage, "responseId": response_id}
+    )
 
 
 def _pieces(body: bytes, source: random.Random) -> Iterator[bytes]:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from gemini_batch import free_space
-from gemini_batch.free_space import FreeSpace
+from gemini_batch.engine import disk_space
+from gemini_batch.engine.disk_space import DiskReservations
 from gemini_batch.simulator import Simulator, SimulatorConfig
 from gemini_batch.simulator.server import Simulator as Server
-from tests.loopback import simulator
+from tests.simulated import simulator
 from tests.torture.commands import Ended, command, rows, run, sent, write_jobs
 from tests.torture.harness import ROOT
 
@@ -25,7 +25,9 @@ CALLS = 24
 class FaultyDisk:
     """Lets some deeds on files of a kind pass, and refuses all that follow."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, deed: str, place: str, error: int, passes: int) -> None:
+    def __init__(
+        self, patch: pytest.MonkeyPatch, deed: str, place: str, error: int, passes: int
+    ) -> None:
         self._place = place
         self._error = error
         self._left = passes
@@ -40,7 +42,9 @@ class FaultyDisk:
             return descriptor
 
         def done(target: Any, *arguments: Any, **options: Any) -> Any:
-            self._meet(self._paths.get(target, "") if isinstance(target, int) else f"{target} {arguments}")
+            self._meet(
+                self._paths.get(target, "") if isinstance(target, int) else f"{target} {arguments}"
+            )
             return does(target, *arguments, **options)
 
         if deed != "open":
@@ -58,7 +62,9 @@ def check_stopped(ended: Ended) -> None:
     """Exit 8, with one sentence that says why, and what to run last."""
     assert ended.code == 8, ended.err
     assert ended.is_clean
-    assert len([line for line in ended.err.splitlines() if line.startswith("stopping: ")]) == 1, ended.err
+    assert len([line for line in ended.err.splitlines() if line.startswith("stopping: ")]) == 1, (
+        ended.err
+    )
     assert ended.err.splitlines()[-1].startswith("run again to go on: "), ended.err
 
 
@@ -113,7 +119,9 @@ def test_a_disk_that_fails_stops_the_sending(
     check_goes_on(tmp_path, server, ids, at_most_again=lost)
 
 
-def test_a_folder_that_vanishes_stops_the_sending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_vanishes_stops_the_sending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A folder that is moved away while a run goes on ends it with 8, and what it came to and what to run next is said all the same; moved
     back, the next run goes on.
     """
@@ -151,7 +159,9 @@ def test_a_file_that_cannot_be_read_is_no_bug(tmp_path: Path, name: str) -> None
 
 
 @pytest.mark.parametrize(("most", "codes"), [(10, {8}), (13, {0, 8}), (28, {0})])
-def test_few_open_files_are_few_in_flight_and_too_few_a_sentence(tmp_path: Path, most: int, codes: set[int]) -> None:
+def test_few_open_files_are_few_in_flight_and_too_few_a_sentence(
+    tmp_path: Path, most: int, codes: set[int]
+) -> None:
     """With a low limit of open files fewer calls are in flight; with one that is too low for a single one the run ends with 8 and says so."""
     ids = write_jobs(tmp_path, 6)
 
@@ -159,10 +169,32 @@ def test_few_open_files_are_few_in_flight_and_too_few_a_sentence(tmp_path: Path,
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
     with simulator(SimulatorConfig(tier="unlimited", pixels=16, latency_s=0.1)) as server:
-        flags = ["--base-url", server.base_url, "--rpm", "60000", "--rpd", "1000000", "--concurrency", "20"]
-        command_line = [sys.executable, "-m", "gemini_batch", "run", str(tmp_path / "jobs.jsonl"), *flags]
+        flags = [
+            "--base-url",
+            server.base_url,
+            "--rpm",
+            "60000",
+            "--rpd",
+            "1000000",
+            "--concurrency",
+            "20",
+        ]
+        command_line = [
+            sys.executable,
+            "-m",
+            "gemini_batch",
+            "run",
+            str(tmp_path / "jobs.jsonl"),
+            *flags,
+        ]
         found = subprocess.run(
-            command_line, cwd=ROOT, capture_output=True, text=True, check=False, preexec_fn=limited, timeout=60
+            command_line,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            preexec_fn=limited,
+            timeout=60,
         )
         ended = Ended(found.returncode, found.stdout, found.stderr)
         assert ended.code in codes, ended
@@ -187,14 +219,19 @@ def free_bytes(monkeypatch: pytest.MonkeyPatch, size_bytes: Callable[[], int]) -
     return asked
 
 
-def test_a_disk_without_room_costs_nothing(tmp_path: Path, server: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_room_costs_nothing(
+    tmp_path: Path, server: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the next answer may not fit nothing is sent: exit 8, and the sentence says how much there is and is needed."""
     ids = write_jobs(tmp_path, 3, image_size="4K")
     with monkeypatch.context() as patch:
         free_bytes(patch, lambda: 50_000_000)
         ended = run(tmp_path, server.base_url)
     check_stopped(ended)
-    assert "the disk has 50 MB left, and the answers in flight and the next one may need 75 MB: make room" in ended.err
+    assert (
+        "the disk has 50 MB left, and the answers in flight and the next one may need 75 MB: make room"
+        in ended.err
+    )
     assert list(sent(server)) == []
     check_goes_on(tmp_path, server, ids, at_most_again=0)
 
@@ -205,7 +242,7 @@ def test_a_disk_that_fills_up_stops_the_sending(
     """What is in flight has its room: it drains, and is written, when there is none for the next one."""
     ids = write_jobs(tmp_path, CALLS)
     with monkeypatch.context() as patch:
-        patch.setattr(free_space, "LOOK_EVERY_S", 0.0)
+        patch.setattr(disk_space, "LOOK_EVERY_S", 0.0)
         free_bytes(patch, lambda: 100_000_000 if len(server.audit.entries) < 8 else 12_000_000)
         check_stopped(run(tmp_path, server.base_url))
     assert 8 <= len(rows(tmp_path)) == len(list(sent(server))) < CALLS
@@ -219,16 +256,16 @@ def test_a_disk_with_little_room_has_less_in_flight(
     write_jobs(tmp_path, CALLS)
     most = [0]
     with monkeypatch.context() as patch:
-        patch.setattr(free_space, "LOOK_EVERY_S", 0.0)
-        free_bytes(patch, lambda: free_space.SPARE_BYTES + 2 * free_space.answer_bytes("1K"))
-        reserve = FreeSpace.reserve
+        patch.setattr(disk_space, "LOOK_EVERY_S", 0.0)
+        free_bytes(patch, lambda: disk_space.SPARE_BYTES + 2 * disk_space.answer_bytes("1K"))
+        reserve = DiskReservations.reserve
 
-        def spy(space: FreeSpace, size: str) -> str:
+        def spy(space: DiskReservations, size: str) -> str:
             no_room = reserve(space, size)
-            most[0] = max(most[0], space._reserved_bytes // free_space.answer_bytes("1K"))
+            most[0] = max(most[0], space._reserved_bytes // disk_space.answer_bytes("1K"))
             return no_room
 
-        patch.setattr(FreeSpace, "reserve", spy)
+        patch.setattr(DiskReservations, "reserve", spy)
         ended = run(tmp_path, server.base_url)
     assert ended.code == 0, ended.err
     assert len(list(sent(server))) == CALLS
@@ -240,8 +277,8 @@ def test_room_that_others_took_while_a_call_waited_is_missed_before_it_is_sent(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """What was set aside is held against the disk again when the moment to send has come."""
-    now_s, free = [0.0], [free_space.SPARE_BYTES + free_space.answer_bytes("1K")]
-    space = FreeSpace(tmp_path, lambda: now_s[0])
+    now_s, free = [0.0], [disk_space.SPARE_BYTES + disk_space.answer_bytes("1K")]
+    space = DiskReservations(tmp_path, lambda: now_s[0])
     free_bytes(monkeypatch, lambda: free[0])
     assert space.reserve("1K") == ""
     free[0] -= 1
@@ -253,11 +290,15 @@ def test_room_that_others_took_while_a_call_waited_is_missed_before_it_is_sent(
     assert "make room" in space.reserve("1K")
 
 
-def test_answers_in_flight_count_against_what_is_free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_answers_in_flight_count_against_what_is_free(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """No more room is promised than there is; what ended counts until the disk was asked again; it is asked once a second while there is plenty."""
     now_s = [0.0]
-    space = FreeSpace(tmp_path, lambda: now_s[0])
-    asked = free_bytes(monkeypatch, lambda: free_space.SPARE_BYTES + 3 * free_space.answer_bytes("1K"))
+    space = DiskReservations(tmp_path, lambda: now_s[0])
+    asked = free_bytes(
+        monkeypatch, lambda: disk_space.SPARE_BYTES + 3 * disk_space.answer_bytes("1K")
+    )
     assert [space.reserve("1K"), space.reserve("1K")] == ["", ""]
     space.release("1K")
     assert space.reserve("1K") == ""
@@ -280,7 +321,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if mounted.returncode != 0:
         pytest.skip(f"no small disk on this machine: {mounted.stderr.strip()}")
@@ -294,12 +338,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_is_really_full(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a disk of 1 MB nothing is sent; were it sent all the same, the full disk ends the run with 8, and with room it goes on."""
     ids = write_jobs(small_disk, CALLS)
-    with simulator(SimulatorConfig(tier="unlimited", pixels=16, latency_s=0.02, image_bytes=100_000)) as server:
+    with simulator(
+        SimulatorConfig(tier="unlimited", pixels=16, latency_s=0.02, image_bytes=100_000)
+    ) as server:
         check_stopped(run(small_disk, server.base_url))
         assert list(sent(server)) == []
         with monkeypatch.context() as patch:
-            patch.setattr(free_space, "ANSWER_BYTES", {"1K": 0})
-            patch.setattr(free_space, "SPARE_BYTES", 0)
+            patch.setattr(disk_space, "ANSWER_BYTES", {"1K": 0})
+            patch.setattr(disk_space, "SPARE_BYTES", 0)
             ended = run(small_disk, server.base_url)
         assert ended.code == 8, ended.err
         assert ended.is_clean

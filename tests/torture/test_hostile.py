@@ -31,13 +31,20 @@ sys.exit(code)
 SLOW = ("endless-1xx", "endless-chunks", "slow-", "silence", "chunk-size-", "echo-in-a-chunk")
 
 
-def run_on(folder: Path, base_url: str, *flags: str, between_s: float, whole_s: float) -> tuple[int, str, int]:
+def run_on(
+    folder: Path, base_url: str, *flags: str, between_s: float, whole_s: float
+) -> tuple[int, str, int]:
     """Run a folder's manifest in a process of its own; return its exit code, its words and the most memory that it took, in bytes."""
     pace = ("--rpm", "60000", "--rpd", "1000000", "--concurrency", "8", "--max-attempts", "1")
     program = IN_A_HURRY.format(between_s=between_s, whole_s=whole_s)
     arguments = ["run", str(folder / "jobs.jsonl"), "--base-url", base_url, *pace, *flags]
     ended = subprocess.run(
-        [sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", program, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     words, _, memory_kb = (ended.stdout + ended.stderr).strip().rpartition("\n")
     return ended.returncode, words, int(memory_kb) * 1024
@@ -46,7 +53,12 @@ def run_on(folder: Path, base_url: str, *flags: str, between_s: float, whole_s: 
 GROUPS: dict[str, tuple[Callable[[str], bool], str, float, float]] = {
     "at once": (lambda name: not name.startswith(SLOW), "header", 30, 60),
     "slow": (lambda name: name.startswith(SLOW), "header", 1, 2.5),
-    "with the key in the query": (lambda name: name.startswith(("echo", "redirect", "length")), "query", 5, 10),
+    "with the key in the query": (
+        lambda name: name.startswith(("echo", "redirect", "length")),
+        "query",
+        5,
+        10,
+    ),
 }
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from gemini_batch import commit, dispatch
-from gemini_batch.inflight import InFlightLog
-from gemini_batch.quota.sqlite import SqliteLedger
-from gemini_batch.results import ResultsLog
+from gemini_batch.client.image_extractor import ImageExtractor
+from gemini_batch.engine import commit, dispatcher
+from gemini_batch.output import OutputFolder, StagedAnswer
+from gemini_batch.output.inflight import InFlightLog
+from gemini_batch.output.rows import ResultsFile
+from gemini_batch.quota.storage.sqlite import SqliteLedger
 from gemini_batch.simulator import Simulator, SimulatorConfig
-from gemini_batch.store import IncomingParts, Store
-from gemini_batch.transport.sieve import Sieve
-from tests.loopback import simulator
+from tests.simulated import simulator
 from tests.torture.commands import Ended, run, sent, write_jobs
 from tests.torture.harness import ROOT
 from tests.torture.test_disk import CALLS, check_goes_on, check_stopped
@@ -27,27 +27,30 @@ pytestmark = pytest.mark.loopback
 PLACES: list[tuple[Any, str, int, int]] = [
     (SqliteLedger, "reserve", 9, 0),
     (InFlightLog, "sent", 9, 0),
-    (IncomingParts, "__init__", 9, 0),
-    (Sieve, "feed", 9, 1),
-    (IncomingParts, "open_image", 9, 1),
-    (Sieve, "finish", 9, 1),
-    (dispatch, "judge", 9, 0),
-    (Store, "describe", 9, 0),
-    (ResultsLog, "append", 9, 0),
-    (Store, "retire", 9, 0),
-    (Store, "place", 9, 0),
+    (StagedAnswer, "__init__", 9, 0),
+    (ImageExtractor, "feed", 9, 1),
+    (StagedAnswer, "open_image", 9, 1),
+    (ImageExtractor, "finish", 9, 1),
+    (dispatcher, "judge", 9, 0),
+    (OutputFolder, "describe", 9, 0),
+    (ResultsFile, "append", 9, 0),
+    (OutputFolder, "retire", 9, 0),
+    (OutputFolder, "place", 9, 0),
     (commit.Committer, "_announce", 9, 0),
     (InFlightLog, "ended", 9, 0),
-    (IncomingParts, "discard", 9, 0),
-    (Store, "sync", 3, 0),
-    (ResultsLog, "sync", 1, 0),
-    (Store, "note_durable", 1, 0),
+    (StagedAnswer, "discard", 9, 0),
+    (OutputFolder, "sync", 3, 0),
+    (ResultsFile, "sync", 1, 0),
+    (OutputFolder, "note_durable", 1, 0),
 ]
 
 
 @pytest.mark.parametrize("place", PLACES, ids=[name for _, name, _, _ in PLACES])
 def test_no_memory_left_stops_the_sending(
-    tmp_path: Path, server: Simulator, monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str, int, int]
+    tmp_path: Path,
+    server: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+    place: tuple[Any, str, int, int],
 ) -> None:
     """Wherever there is none for a moment, the run ends with 8 and one sentence, and the next one goes on; an answer that was whole is not sent again."""
     owner, name, passes, lost = place
@@ -79,9 +82,27 @@ def limited(megabytes: int) -> Callable[[], None]:
 def test_a_process_that_gets_no_memory_says_so(tmp_path: Path, megabytes: int) -> None:
     """With less memory than a run takes it does what it can, or ends with 8: no traceback, no bug; with enough the next one goes on."""
     ids = write_jobs(tmp_path, CALLS)
-    with simulator(SimulatorConfig(tier="unlimited", pixels=16, latency_s=0.05, image_bytes=3_000_000)) as server:
-        flags = ["--base-url", server.base_url, "--rpm", "60000", "--rpd", "1000000", "--concurrency", "16"]
-        command_line = [sys.executable, "-m", "gemini_batch", "run", str(tmp_path / "jobs.jsonl"), *flags]
+    with simulator(
+        SimulatorConfig(tier="unlimited", pixels=16, latency_s=0.05, image_bytes=3_000_000)
+    ) as server:
+        flags = [
+            "--base-url",
+            server.base_url,
+            "--rpm",
+            "60000",
+            "--rpd",
+            "1000000",
+            "--concurrency",
+            "16",
+        ]
+        command_line = [
+            sys.executable,
+            "-m",
+            "gemini_batch",
+            "run",
+            str(tmp_path / "jobs.jsonl"),
+            *flags,
+        ]
         found = subprocess.run(
             command_line,
             cwd=ROOT,

@@ -9,12 +9,12 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gemini_batch.output import OutputFolder
 from gemini_batch.simulator import Simulator, SimulatorConfig
-from gemini_batch.store import Store
-from tests.loopback import simulator, wait_for_requests
+from tests.simulated import simulator, wait_for_requests
 from tests.torture.commands import command, rows, run, sent, write_jobs
 from tests.torture.harness import CONCURRENCY, ROOT, torture
-from tests.virtual_clock import NOON_UTC
+from tests.virtual.clock import NOON_UTC
 
 pytestmark = pytest.mark.loopback
 
@@ -30,7 +30,10 @@ def test_runs_that_are_killed_lose_nothing(tmp_path: Path) -> None:
 def can_trace() -> bool:
     """Return whether `strace` is here, and may do what it does."""
     strace = shutil.which("strace")
-    return strace is not None and subprocess.run([strace, "-o", os.devnull, "true"], check=False).returncode == 0
+    return (
+        strace is not None
+        and subprocess.run([strace, "-o", os.devnull, "true"], check=False).returncode == 0
+    )
 
 
 @pytest.mark.skipif(not can_trace(), reason="no strace on this machine, or none that is allowed")
@@ -44,10 +47,20 @@ def test_runs_that_are_killed_before_a_call_of_the_system_lose_nothing(tmp_path:
 # --- signals ----------------------------------------------------------------------------------------------------------
 
 
-def started(folder: Path, server: Simulator, *before: str, **options: object) -> subprocess.Popen[bytes]:
+def started(
+    folder: Path, server: Simulator, *before: str, **options: object
+) -> subprocess.Popen[bytes]:
     """Start a run of three calls at a time."""
     flags = ["--base-url", server.base_url, "--rpm", "6000", "--concurrency", "3"]
-    arguments = [*before, sys.executable, "-m", "gemini_batch", "run", str(folder / "jobs.jsonl"), *flags]
+    arguments = [
+        *before,
+        sys.executable,
+        "-m",
+        "gemini_batch",
+        "run",
+        str(folder / "jobs.jsonl"),
+        *flags,
+    ]
     return subprocess.Popen(arguments, cwd=ROOT, **options)  # type: ignore[call-overload, no-any-return] # `options` are Popen's
 
 
@@ -56,7 +69,9 @@ def test_a_terminal_that_is_closed_drains(tmp_path: Path) -> None:
     write_jobs(tmp_path, 8)
     with simulator(SimulatorConfig(tier="unlimited", pixels=16, latency_s=0.7)) as server:
         ours, theirs = pty.openpty()
-        process = started(tmp_path, server, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+        process = started(
+            tmp_path, server, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        )
         os.close(theirs)
         wait_for_requests(server, 3)
         os.close(ours)  # what is written to it from here on fails
@@ -71,7 +86,9 @@ def test_nohup_is_heard(tmp_path: Path) -> None:
     """A run that was started with `nohup` goes on when the terminal is closed."""
     write_jobs(tmp_path, 4)
     with simulator(SimulatorConfig(tier="unlimited", pixels=16, latency_s=0.3)) as server:
-        process = started(tmp_path, server, "nohup", stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        process = started(
+            tmp_path, server, "nohup", stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
         wait_for_requests(server, 1)
         process.send_signal(signal.SIGHUP)
         assert process.wait(20) == 0
@@ -88,7 +105,9 @@ def test_what_may_have_been_billed_is_left_alone_when_asked(tmp_path: Path) -> N
     write_jobs(tmp_path, 3)
     with simulator(SimulatorConfig(tier="unlimited", pixels=16, latency_s=2.0)) as server:
         process = started(tmp_path, server, stderr=subprocess.DEVNULL)
-        wait_for_requests(server, 3)  # one that was noted and had not arrived would be uncertain as well
+        wait_for_requests(
+            server, 3
+        )  # one that was noted and had not arrived would be uncertain as well
         process.kill()
         process.wait()
         asked = set(sent(server))
@@ -106,7 +125,9 @@ def test_what_may_have_been_billed_is_left_alone_when_asked(tmp_path: Path) -> N
         assert command("verify", str(tmp_path / "jobs.out")).code == 0
 
 
-@pytest.mark.parametrize(("flag", "status", "requests"), [("skip", "uncertain", 1), ("retry", "succeeded", 2)])
+@pytest.mark.parametrize(
+    ("flag", "status", "requests"), [("skip", "uncertain", 1), ("retry", "succeeded", 2)]
+)
 def test_an_answer_that_breaks_off_may_have_been_billed(
     tmp_path: Path, server: Simulator, flag: str, status: str, requests: int
 ) -> None:
@@ -118,7 +139,9 @@ def test_an_answer_that_breaks_off_may_have_been_billed(
     assert len(list(sent(server))) == requests
 
 
-def test_an_image_that_was_deleted_is_made_again_only_when_asked(tmp_path: Path, server: Simulator) -> None:
+def test_an_image_that_was_deleted_is_made_again_only_when_asked(
+    tmp_path: Path, server: Simulator
+) -> None:
     """A person who deletes an image is not billed for it again, unless by `--retry missing`; the others stay."""
     write_jobs(tmp_path, 3)
     assert run(tmp_path, server.base_url).code == 0
@@ -126,7 +149,13 @@ def test_an_image_that_was_deleted_is_made_again_only_when_asked(tmp_path: Path,
     assert run(tmp_path, server.base_url).code == 0
     assert len(list(sent(server))) == 3
     planned = command(
-        "plan", str(tmp_path / "jobs.jsonl"), "--base-url", server.base_url, "--retry", "missing", "--json"
+        "plan",
+        str(tmp_path / "jobs.jsonl"),
+        "--base-url",
+        server.base_url,
+        "--retry",
+        "missing",
+        "--json",
     )
     assert orjson.loads(planned.out)["to_send"] == 1
     assert run(tmp_path, server.base_url, "--retry", "missing").code == 0
@@ -139,7 +168,7 @@ def test_an_image_that_was_deleted_is_made_again_only_when_asked(tmp_path: Path,
 # --- answers without a row --------------------------------------------------------------------------------------------
 
 
-def kept(store: Store, *images: bytes) -> list[Path]:
+def kept(store: OutputFolder, *images: bytes) -> list[Path]:
     """Let an answer arrive whole, and no row come of it; return its files."""
     (store.private / "incoming").mkdir(parents=True)
     incoming = store.incoming("robot", 2, NOON_UTC)
@@ -153,7 +182,7 @@ def kept(store: Store, *images: bytes) -> list[Path]:
 
 def test_an_answer_without_a_row_is_found_whole(tmp_path: Path) -> None:
     """All that a row needs of it is there again: the rest of the answer, the images, the attempt and the time."""
-    store = Store(tmp_path)
+    store = OutputFolder(tmp_path)
     kept(store, b"first", b"second")
     found = store.kept_answer("robot")
     assert found is not None
@@ -167,9 +196,11 @@ def test_an_answer_without_a_row_is_found_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", range(3))
 @pytest.mark.parametrize("damage", [b"", b"cut", b"\0" * 40, None])
-def test_an_answer_that_did_not_survive_is_none(tmp_path: Path, number: int, damage: bytes | None) -> None:
+def test_an_answer_that_did_not_survive_is_none(
+    tmp_path: Path, number: int, damage: bytes | None
+) -> None:
     """What a power cut left of an answer, or of one of its images, is never taken for the answer."""
-    store = Store(tmp_path)
+    store = OutputFolder(tmp_path)
     file = kept(store, b"first", b"second")[number]
     if damage is None:
         file.unlink()
@@ -188,8 +219,12 @@ def test_a_manifest_that_is_edited_meanwhile(tmp_path: Path) -> None:
     with simulator(SimulatorConfig(tier="unlimited", pixels=16, latency_s=0.7)) as server:
         process = started(tmp_path, server, stderr=subprocess.PIPE)
         wait_for_requests(server, 3)
-        with path.open("r+b") as file:  # in place: a file of the same name would not be the one that is open
-            data = file.read().replace(b"Number n5", b"Edited n5").replace(b"Number n6", b"Edited n6")
+        with path.open(
+            "r+b"
+        ) as file:  # in place: a file of the same name would not be the one that is open
+            data = (
+                file.read().replace(b"Number n5", b"Edited n5").replace(b"Number n6", b"Edited n6")
+            )
             file.seek(0)
             file.write(data)
         words = process.communicate(timeout=20)[1].decode()

@@ -6,9 +6,9 @@ from urllib.parse import quote
 import orjson
 import pytest
 
+from gemini_batch.client.interactive import Transport
 from gemini_batch.simulator import Simulator, SimulatorConfig
-from gemini_batch.transport.interactive import Transport
-from tests.loopback import simulator, wait_for_requests
+from tests.simulated import simulator, wait_for_requests
 from tests.torture.commands import command, run, write_jobs
 from tests.torture.harness import ROOT
 
@@ -39,7 +39,8 @@ def telltales(folder: Path, key: str) -> list[Path]:
     return [
         path
         for path in folder.rglob("*")
-        if shows(str(path.relative_to(folder)).encode(), key) or (path.is_file() and shows(path.read_bytes(), key))
+        if shows(str(path.relative_to(folder)).encode(), key)
+        or (path.is_file() and shows(path.read_bytes(), key))
     ]
 
 
@@ -50,14 +51,18 @@ def test_a_run_writes_its_key_nowhere(
 ) -> None:
     """Not in any file of the output folder or of the state folder, and not in a word, whatever goes wrong; nor do the commands after it."""
     monkeypatch.setenv("GEMINI_API_KEY", key)
-    jobs = ({"id": fault, "prompt": f"A robot [[fault:{fault}]]"} for fault in (*FAULTS, "none-of-them"))
+    jobs = (
+        {"id": fault, "prompt": f"A robot [[fault:{fault}]]"} for fault in (*FAULTS, "none-of-them")
+    )
     (tmp_path / "jobs.jsonl").write_bytes(
         b"".join(orjson.dumps(job) + b"\n" for job in jobs).replace(b" [[fault:none-of-them]]", b"")
     )
     ended = run(tmp_path, server.base_url, "--auth", auth, "--max-attempts", "1", "--json")
     assert ended.code == 4, ended
     out = str(tmp_path / "jobs.out")
-    others = [command(*words) for words in (["status", out], ["verify", out], ["quota"], ["gallery", out])]
+    others = [
+        command(*words) for words in (["status", out], ["verify", out], ["quota"], ["gallery", out])
+    ]
     words = "".join(each.out + each.err for each in (ended, *others)).encode()
     assert not shows(words, key)
     assert telltales(tmp_path, key) == []
@@ -74,11 +79,31 @@ def test_a_run_that_is_killed_leaves_its_key_nowhere(
     monkeypatch.setenv("GEMINI_API_KEY", key)
     write_jobs(tmp_path, 4)
     with simulator(SimulatorConfig(tier="unlimited", pixels=16, latency_s=3.0)) as server:
-        flags = ["--base-url", server.base_url, "--rpm", "6000", "--concurrency", "3", "--auth", auth]
-        arguments = [sys.executable, "-m", "gemini_batch", "run", str(tmp_path / "jobs.jsonl"), *flags]
-        process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        flags = [
+            "--base-url",
+            server.base_url,
+            "--rpm",
+            "6000",
+            "--concurrency",
+            "3",
+            "--auth",
+            auth,
+        ]
+        arguments = [
+            sys.executable,
+            "-m",
+            "gemini_batch",
+            "run",
+            str(tmp_path / "jobs.jsonl"),
+            *flags,
+        ]
+        process = subprocess.Popen(
+            arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
         wait_for_requests(server, 3)
-        title = b"".join(Path(f"/proc/{process.pid}/{name}").read_bytes() for name in ("cmdline", "comm"))
+        title = b"".join(
+            Path(f"/proc/{process.pid}/{name}").read_bytes() for name in ("cmdline", "comm")
+        )
         in_flight = telltales(tmp_path, key)
         process.kill()
         words = process.communicate()[0]

@@ -5,8 +5,8 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gemini_batch.output.staging import part_name
 from gemini_batch.simulator import Simulator
-from gemini_batch.store.incoming import part_name
 from tests.builders import tree
 from tests.torture.commands import command, run, write_jobs
 
@@ -65,17 +65,29 @@ def write(name: str, data: bytes) -> Callable[[Path], None]:
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "an image that is gone": (gone, "n1: images/n1.jpg: no such file or directory"),
     "another size": (longer, "bytes, its row says "),
-    "other bytes of the same size": (other_bytes, "n1: images/n1.jpg: other bytes than its row says (sha256 "),
+    "other bytes of the same size": (
+        other_bytes,
+        "n1: images/n1.jpg: other bytes than its row says (sha256 ",
+    ),
     "a folder in place of an image": (a_folder, "n1: images/n1.jpg: is a directory"),
-    "a file that no row knows": (write("images/else.jpg", b"x"), "images/else.jpg: no row knows of this file"),
-    "a draft that no row knows": (write("drafts/a/b.png", b"x"), "drafts/a/b.png: no row knows of this file"),
+    "a file that no row knows": (
+        write("images/else.jpg", b"x"),
+        "images/else.jpg: no row knows of this file",
+    ),
+    "a draft that no row knows": (
+        write("drafts/a/b.png", b"x"),
+        "drafts/a/b.png: no row knows of this file",
+    ),
     "a cost that was changed": (lambda out: rewrite(out, dearer), "summary.json: says $"),
     "a row that was removed": (
         lambda out: rewrite(out, lambda lines: lines.clear()),
         "summary.json: says that the last run finished 3 calls; 0 rows of its time",
     ),
     "a summary that is no JSON": (write("summary.json", b"{"), "summary.json: is no JSON"),
-    "a summary of something else": (write("summary.json", b"[]"), "summary.json: is no summary of a run"),
+    "a summary of something else": (
+        write("summary.json", b"[]"),
+        "summary.json: is no summary of a run",
+    ),
 }
 
 
@@ -115,7 +127,9 @@ def test_what_it_advises_makes_the_folder_whole(tmp_path: Path, server: Simulato
     assert command("verify", str(out)).code == 0
 
 
-def test_what_a_killed_run_left_is_not_to_be_paid_for_again(tmp_path: Path, server: Simulator) -> None:
+def test_what_a_killed_run_left_is_not_to_be_paid_for_again(
+    tmp_path: Path, server: Simulator
+) -> None:
     """An image that has its row and waits for its name gets it from the next run: nobody is told to pay for it."""
     write_jobs(tmp_path, 3)
     out = tmp_path / "jobs.out"
@@ -123,7 +137,10 @@ def test_what_a_killed_run_left_is_not_to_be_paid_for_again(tmp_path: Path, serv
     (out / "images/n1.jpg").rename(out / f".gemini_batch/incoming/{part_name('n1', 1)}.0")
     (out / ".gemini_batch/durable").write_bytes(b"0")  # as after a kill in between
     last = command("verify", str(out)).out.splitlines()[-1]
-    assert last == "a run was killed: run again first, which gives what had arrived its name and costs nothing"
+    assert (
+        last
+        == "a run was killed: run again first, which gives what had arrived its name and costs nothing"
+    )
     assert run(tmp_path, server.base_url).code == 0
     assert command("verify", str(out)).code == 0
 
@@ -132,7 +149,9 @@ def test_what_was_superseded_is_no_orphan(tmp_path: Path, server: Simulator) -> 
     """An edited job's earlier image is kept elsewhere, and the newest row is the one that counts."""
     write_jobs(tmp_path, 2)
     assert run(tmp_path, server.base_url).code == 0
-    (tmp_path / "jobs.jsonl").write_bytes((tmp_path / "jobs.jsonl").read_bytes().replace(b"Number n1", b"Changed n1"))
+    (tmp_path / "jobs.jsonl").write_bytes(
+        (tmp_path / "jobs.jsonl").read_bytes().replace(b"Number n1", b"Changed n1")
+    )
     assert run(tmp_path, server.base_url).code == 0
     assert (tmp_path / "jobs.out/superseded/n1.jpg").exists()
     assert command("verify", str(tmp_path / "jobs.out")).code == 0

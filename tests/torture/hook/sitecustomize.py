@@ -23,24 +23,24 @@ def _noting(path: str) -> Any:
 
 
 if path := os.environ.get("TORTURE_CONSUMED"):
-    from gemini_batch.transport.sieve import Sieve
+    from gemini_batch.client.image_extractor import ImageExtractor
 
-    _note_consumed, _finish = _noting(path), Sieve.finish
+    _note_consumed, _finish = _noting(path), ImageExtractor.finish
 
-    def _finished(sieve: Sieve) -> bytes:
+    def _finished(sieve: ImageExtractor) -> bytes:
         skeleton = _finish(sieve)
         _note_consumed(skeleton)
         return skeleton
 
-    Sieve.finish = _finished  # type: ignore[method-assign, assignment] # what this file is for
+    ImageExtractor.finish = _finished  # type: ignore[method-assign, assignment] # what this file is for
 
 if path := os.environ.get("TORTURE_KEPT"):
-    from gemini_batch.store.incoming import IncomingParts
+    from gemini_batch.output.staging import StagedAnswer
 
-    _note_kept, _keep = _noting(path), IncomingParts.keep
+    _note_kept, _keep = _noting(path), StagedAnswer.keep
 
-    def _kept(parts: IncomingParts, skeleton: bytes) -> None:
+    def _kept(parts: StagedAnswer, skeleton: bytes) -> None:
         _keep(parts, skeleton)
         _note_kept(skeleton)
 
-    IncomingParts.keep = _kept  # type: ignore[method-assign, assignment] # what this file is for
+    StagedAnswer.keep = _kept  # type: ignore[method-assign, assignment] # what this file is for

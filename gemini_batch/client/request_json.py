@@ -1,0 +1,101 @@
+"""The JSON of a request, as the bytes that go over the wire; images stay on disk until they are sent.
+
+Field names: https://generativelanguage.googleapis.com/$discovery/rest?version=v1beta (schema of August 2026).
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+import orjson
+
+from gemini_batch.records import InputImage, InputUri, Part, Request, Text, media_types
+
+API_VERSION = "v1beta"
+_NAMES_A_VERSION = re.compile(r"/v[0-9]+(?:(?:alpha|beta)[0-9]*)?\Z")
+Segment: TypeAlias = bytes | InputImage
+"""A piece of a body: bytes as they are, or a file whose base64 stands in its place."""
+
+
+def url(base_url: str, model: str) -> str:
+    """Return the address that generates content with `model`; never with a key in it.
+
+    Args:
+        base_url: Without a slash at its end; may name the API's version itself (`https://…/v1`).
+        model: The model's id.
+    """
+    versioned = base_url if _NAMES_A_VERSION.search(base_url) else f"{base_url}/{API_VERSION}"
+    return f"{versioned}/models/{quote(model, safe='')}:generateContent"
+
+
+def body(request: Request) -> tuple[Segment, ...]:
+    """Return the request's JSON as pieces, so that no image needs to be in memory."""
+    if request.raw is not None:
+        return (orjson.dumps(request.raw),)
+    return tuple(_merged(_segments(request)))
+
+
+def content_length(segments: tuple[Segment, ...]) -> int:
+    """Return the exact size of the body in bytes, each image as base64."""
+    return sum(
+        len(piece) if isinstance(piece, bytes) else media_types.base64_bytes(piece.size_bytes)
+        for piece in segments
+    )
+
+
+def _segments(request: Request) -> Iterator[Segment]:
+    yield b'{"contents":[{"parts":['
+    for index, part in enumerate(request.parts):
+        if index:
+            yield b","
+        yield from _part(part)
+    yield b"]}]"
+    if request.system is not None:
+        yield b',"systemInstruction":' + orjson.dumps({"parts": [{"text": request.system}]})
+    yield b',"generationConfig":' + orjson.dumps(_generation_config(request)) + b"}"
+
+
+def _part(part: Part) -> Iterator[Segment]:
+    match part:
+        case Text():
+            yield orjson.dumps({"text": part.text})
+        case InputUri():
+            data = (
+                {"mimeType": part.mime_type, "fileUri": part.uri}
+                if part.mime_type
+                else {"fileUri": part.uri}
+            )
+            yield orjson.dumps({"fileData": data})
+        case InputImage():
+            sent = part.smaller or part
+            yield b'{"inlineData":{"mimeType":' + orjson.dumps(sent.mime_type) + b',"data":"'
+            yield sent
+            yield b'"}}'
+
+
+def _generation_config(request: Request) -> dict[str, Any]:
+    config: dict[str, Any] = {"responseModalities": list(request.modalities)}
+    image = {"aspectRatio": request.aspect_ratio, "imageSize": request.image_size}
+    if asked := {name: value for name, value in image.items() if value is not None}:
+        config["imageConfig"] = asked
+    if request.seed is not None:
+        config["seed"] = request.seed
+    if request.temperature is not None:
+        config["temperature"] = request.temperature
+    return config
+
+
+def _merged(segments: Iterator[Segment]) -> Iterator[Segment]:
+    """Join neighbouring bytes, so that a text-only request is one write."""
+    joined = bytearray()
+    for segment in segments:
+        if isinstance(segment, bytes):
+            joined += segment
+            continue
+        if joined:
+            yield bytes(joined)
+            joined.clear()
+        yield segment
+    if joined:
+        yield bytes(joined)

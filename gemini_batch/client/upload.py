@@ -1,0 +1,111 @@
+"""A request's body on its way out: images are read and encoded a block at a time, and never whole in memory."""
+
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+import pybase64
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload
+
+from gemini_batch.client import request_json
+from gemini_batch.records import InputImage
+
+# A multiple of three, so that every block but the last is base64 without padding.
+UPLOAD_BLOCK_BYTES = 3 << 16
+
+
+class InputChangedError(Exception):
+    """A reference image is not the file any more that was planned."""
+
+
+class Upload(Payload):
+    """A request's body, read and encoded a block at a time while it is sent; it knows its exact size.
+
+    Attributes:
+        has_started: It is being written: the connection stands, and bytes may have left.
+        may_be_whole: The last block was handed over. Before it was, the server has no request that it could bill.
+        changed: What is wrong with a reference image; "" while nothing is.
+    """
+
+    def __init__(
+        self, segments: tuple[request_json.Segment, ...], on_start: Callable[[], object]
+    ) -> None:
+        super().__init__(segments, content_type="application/json")
+        self._size = request_json.content_length(segments)
+        self._segments = segments
+        self._on_start = on_start
+        self.has_started = False
+        self.may_be_whole = False
+        self.changed = ""
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> NoReturn:
+        """Never be whole in memory.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("an upload is read only while it is sent")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send the body; the library calls this when the connection stands.
+
+        Cancellation: what has left has left, and the connection is not used again.
+
+        Raises:
+            InputChangedError: A reference image is not the one that was planned.
+        """
+        async for block in self:
+            await writer.write(block)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the body. It is asked for its first block when the connection stands."""
+        self.has_started = True
+        self._on_start()
+        last = len(self._segments) - 1
+        for index, segment in enumerate(self._segments):
+            if isinstance(segment, bytes):
+                self.may_be_whole = index == last
+                yield segment
+                continue
+            with self._opened(segment) as file:
+                left = segment.size_bytes
+                while left:
+                    block = self._read(file, min(left, UPLOAD_BLOCK_BYTES), segment)
+                    left -= len(block)
+                    if not left:
+                        self._check(file, segment)
+                    yield pybase64.b64encode(block)
+
+    def _opened(self, image: InputImage) -> BinaryIO:
+        try:
+            file = Path(image.file).open("rb")  # noqa: SIM115  # the caller closes it
+        except OSError as error:
+            raise self._change(image, f"can't be opened any more: {error.strerror}") from error
+        try:
+            self._check(file, image)
+        except InputChangedError:
+            file.close()
+            raise
+        return file
+
+    def _read(self, file: BinaryIO, size_bytes: int, image: InputImage) -> bytes:
+        # Read on the loop: a block of 192 KiB, nearly always in the page cache; a thread would cost more.
+        try:
+            block = file.read(size_bytes)
+        except OSError as error:
+            raise self._change(image, f"can't be read any more: {error.strerror}") from error
+        if len(block) < size_bytes:
+            raise self._change(image, "became shorter while it was sent; run again")
+        return block
+
+    def _check(self, file: BinaryIO, image: InputImage) -> None:
+        seen = os.fstat(file.fileno())
+        if (seen.st_size, seen.st_mtime_ns) != (image.size_bytes, image.mtime_ns):
+            raise self._change(image, "changed since the run began; run again")
+
+    def _change(self, image: InputImage, what: str) -> InputChangedError:
+        # aiohttp turns what a body raises into an error of the connection: this note says what it was.
+        self.changed = f"{image.path}: {what}"
+        return InputChangedError(self.changed)

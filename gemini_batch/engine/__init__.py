@@ -1,0 +1,1 @@
+"""One run: its set-up, its calls, its rows and its summary."""

@@ -1,0 +1,299 @@
+"""The moment from which an answer can't be lost: its row is written and its image has its name; soon after, both are durable.
+
+`commit` is synchronous, so that nothing can come between an answer's last byte and its row. The slow part, fsync, is done for all calls of
+about 20 ms at once, in a thread; only then is a call reported as finished.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gemini_batch.catalog import prices
+from gemini_batch.client.response import EMPTY
+from gemini_batch.clock import Clock
+from gemini_batch.errors import StorageError, describe_os_error
+from gemini_batch.events import CallFinished, Observer
+from gemini_batch.output import OutputFolder
+from gemini_batch.output.rows import FILE_NAME, ResultsFile
+from gemini_batch.plan import image_size
+from gemini_batch.records import (
+    ApiError,
+    Call,
+    Failure,
+    ImageFile,
+    IncomingImage,
+    InputImage,
+    InputRef,
+    InputUri,
+    Reply,
+    ResultRow,
+    ReusedFrom,
+    RowError,
+    SentFile,
+    Status,
+    Timing,
+)
+
+GROUP_S = 0.02
+MAX_PENDING = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """A call, how often it was sent in this run, and the times of the last attempt."""
+
+    call: Call
+    attempts: int
+    timing: Timing
+
+
+class Committer:
+    """Writes rows and images of one run, in the one order that survives a kill at any moment."""
+
+    def __init__(
+        self,
+        store: OutputFolder,
+        log: ResultsFile,
+        price_table: prices.PriceTable,
+        endpoint: str,
+        *,
+        clock: Clock,
+        observe: Observer,
+    ) -> None:
+        self._store = store
+        self._log = log
+        self._price_table = price_table
+        self._endpoint = endpoint
+        self._clock = clock
+        self._observe = observe
+        self._pending: list[
+            CallFinished
+        ] = []  # written, with their images in place, and not yet durable
+        self._changed = asyncio.Event()
+        self._misplaced_bytes: int | None = (
+            None  # where the first row begins whose images are not in place
+        )
+        self._syncing: asyncio.Task[None] | None = (
+            None  # the sync that goes on, or the one that failed
+        )
+        store.mark_moved(FILE_NAME)  # it may be new
+
+    @property
+    def rows_bytes(self) -> int:
+        """The size of `results.jsonl`: the next row begins there."""
+        return self._log.end_bytes
+
+    def reply(
+        self, attempted: Attempted, reply: Reply, *, reused_from: ReusedFrom | None = None
+    ) -> ResultRow:
+        """Write the row of an answer, then give its images their names. Never gives way to the event loop.
+
+        Args:
+            attempted: What was sent, how often and when.
+            reply: The answer.
+            reused_from: Where it was paid for, if not here.
+
+        Raises:
+            StorageError: The disk would not; once the row is written, the next run gives the images their names.
+        """
+        call = attempted.call
+        images = [self._store.describe(reply.image, f"images/{call.id}")] if reply.image else []
+        drafts = [
+            self._store.describe(draft, f"drafts/{call.id}.{number}")
+            for number, draft in enumerate(reply.drafts, start=1)
+        ]
+        status = Status.SUCCEEDED if reply.image else Status.BLOCKED
+        row = self._row(
+            attempted, status, reply=reply, images=images, drafts=drafts, reused_from=reused_from
+        )
+        place = self._append(row)
+        try:
+            self._store.retire(call.id)
+            arrived: Iterable[IncomingImage] = [
+                *([reply.image] if reply.image else []),
+                *reply.drafts,
+            ]
+            for part, image in zip(arrived, [*images, *drafts], strict=True):
+                self._store.place(part.file, image.path)
+            self._announce(row, place, 0.0 if reused_from else call.estimate.cost_usd)
+        except BaseException as error:
+            # Recovery must look at this row, and so at all behind it, whatever went wrong.
+            self._misplaced_bytes = (
+                place if self._misplaced_bytes is None else self._misplaced_bytes
+            )
+            if not isinstance(error, OSError | StorageError):
+                raise
+            words = describe_os_error(error) if isinstance(error, OSError) else str(error)
+            raise StorageError(
+                f"{call.id}: its image can't be given its name, the next run tries again: {words}"
+            ) from error
+        return row
+
+    def error(self, attempted: Attempted, status: Status, error: ApiError | Failure) -> ResultRow:
+        """Write the row of a call that ended without an answer: `rejected` or `failed`.
+
+        Raises:
+            StorageError: The disk would not.
+        """
+        if isinstance(error, ApiError):
+            row_error = RowError(error.http_status, error.status, error.reason, error.message)
+        else:
+            row_error = RowError(None, error.kind.value, None, error.message)
+        row = self._row(attempted, status, error=row_error)
+        self._announce(row, self._append(row), attempted.call.estimate.cost_usd)
+        return row
+
+    async def room(self) -> None:
+        """Return when not too many rows are pending: who finds them too many waits for the disk.
+
+        Cancellation: safe; what is pending stays so.
+
+        Raises:
+            StorageError: The disk would not.
+        """
+        while len(self._pending) >= MAX_PENDING:
+            await self._one_group()
+
+    async def keep_durable(self) -> None:
+        """Make what is committed durable, group by group, until cancelled.
+
+        Raises:
+            StorageError: The disk would not; nothing of the group is reported as finished, and nothing ever after it.
+        """
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(GROUP_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Make durable what is committed, and report it.
+
+        Cancellation: safe; the disk goes on, and what it has made durable is reported.
+
+        Raises:
+            StorageError: The disk would not, now or earlier.
+        """
+        while self._pending:
+            await self._one_group()
+
+    async def _one_group(self) -> None:
+        if self._syncing is None:
+            self._syncing = asyncio.create_task(self._sync_group(), name="sync")
+        await asyncio.shield(self._syncing)
+
+    async def _sync_group(self) -> None:
+        """Make durable and report what is pending now. After a failure it is not tried again: a second fsync would find
+        the pages clean that the first one could not write, and say that all is well.
+        """
+        self._changed.clear()
+        group, moved = tuple(self._pending), self._store.moved()
+        # Of this group, and no further: the images of rows that are appended from now on are not synced with it.
+        end_bytes = self._log.end_bytes if self._misplaced_bytes is None else self._misplaced_bytes
+        try:
+            await self._clock.run_blocking(lambda: self._sync(group, moved, end_bytes))
+        except OSError as error:
+            raise StorageError(
+                f"what was written can't be made durable: {describe_os_error(error)}"
+            ) from error
+        self._syncing = None
+        del self._pending[: len(group)]
+        for finished in group:
+            self._observe(finished)
+
+    def _append(self, row: ResultRow) -> int:
+        """Write a row; return where it begins."""
+        place = self._log.end_bytes
+        try:
+            self._log.append(row)
+        except OSError as error:
+            raise StorageError(
+                f"{row.id}: its row can't be written: {describe_os_error(error)}"
+            ) from error
+        return place
+
+    def _announce(self, row: ResultRow, place: int, estimated_usd: float | None) -> None:
+        self._pending.append(CallFinished(row, place, estimated_usd))
+        self._changed.set()
+
+    def _sync(self, group: tuple[CallFinished, ...], moved: list[str], end_bytes: int) -> None:
+        self._store.sync(
+            image.path for each in group for image in (*each.row.images, *each.row.drafts)
+        )
+        self._log.sync()
+        self._store.sync(moved)
+        self._store.note_durable(end_bytes)
+
+    def _row(
+        self,
+        attempted: Attempted,
+        status: Status,
+        *,
+        reply: Reply | None = None,
+        images: list[ImageFile] | None = None,
+        drafts: list[ImageFile] | None = None,
+        error: RowError | None = None,
+        reused_from: ReusedFrom | None = None,
+    ) -> ResultRow:
+        call, timing = attempted.call, attempted.timing
+        return ResultRow(
+            id=call.id,
+            line=call.line,
+            status=status,
+            images=images or [],
+            drafts=drafts or [],
+            text=reply.text if reply else None,
+            prompt=call.prompt,
+            inputs=_inputs(call),
+            finish_reason=reply.finish_reason if reply else None,
+            finish_message=reply.finish_message if reply else None,
+            block_reason=reply.block_reason if reply else None,
+            safety_ratings=reply.safety_ratings if reply else [],
+            usage=reply.usage if reply else None,
+            cost_usd=0.0 if reused_from else self._cost_usd(call, reply),
+            model=call.request.model,
+            model_version=reply.model_version if reply else None,
+            response_id=reply.response_id if reply else None,
+            endpoint=self._endpoint,
+            request_sha256=call.request_sha256,
+            attempts=attempted.attempts,
+            latency_s=round(timing.latency_s, 3),
+            sent_at=timing.sent_at,
+            finished_at=timing.finished_at,
+            error=error,
+            metadata=call.metadata,
+            reused_from=reused_from,
+        )
+
+    def _cost_usd(self, call: Call, reply: Reply | None) -> float | None:
+        if reply is None:
+            return 0.0
+        images = len(reply.drafts) + (reply.image is not None)
+        cost_usd = prices.cost_usd(
+            call.request.model,
+            reply.usage,
+            images,
+            image_size(call.request),
+            blocked=reply.block_reason != EMPTY,
+            prices=self._price_table,
+        )
+        return None if cost_usd is None else round(cost_usd, 6)
+
+
+def _inputs(call: Call) -> list[InputRef]:
+    refs: list[InputRef] = []
+    for part in call.request.parts:
+        match part:
+            case InputImage():
+                refs.append(InputRef(part.path, part.sha256, _sent_file(part)))
+            case InputUri():
+                refs.append(InputRef(part.uri, None))
+            case _:
+                pass
+    return refs
+
+
+def _sent_file(image: InputImage) -> SentFile | None:
+    sent = image.smaller
+    if sent is None:
+        return None
+    return SentFile(sent.mime_type, sent.size_bytes, sent.width, sent.height, sent.sha256)

@@ -1,0 +1,207 @@
+"""Counts what a run does while it goes on, and says at its end what it came to."""
+
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+
+from gemini_batch.clock import Clock
+from gemini_batch.config import Settings
+from gemini_batch.engine.summary import UNFINISHED, Summary, Totals
+from gemini_batch.errors import ExitCode
+from gemini_batch.events import (
+    CallAbandoned,
+    CallFinished,
+    CallRetrying,
+    CallSent,
+    CallUnanswered,
+    Event,
+)
+from gemini_batch.plan import Plan
+from gemini_batch.quota.limits import micros
+from gemini_batch.quota.utilization import UsageLookup, Utilization
+from gemini_batch.records import Limits, ResultRow, Status, Stop, StopReason, resolved_by_waiting
+
+_MOST_REASONS, _REASON_CHARS, _OTHER = 50, 80, "other"
+_MOST_NAMED = 10
+_EXIT_ORDER = (
+    ExitCode.INTERRUPTED,
+    ExitCode.TERMINATED,
+    ExitCode.STORAGE,
+    ExitCode.REFUSED,
+    ExitCode.STOPPED,
+)
+
+
+class RunStats:
+    """Counts what a run does, event by event, in a memory that does not grow with the number of calls."""
+
+    def __init__(self, limits: Limits, clock: Clock, possibly_billed: int = 0) -> None:
+        self._clock = clock
+        self._utilisation = Utilization(limits)
+        self._by_status: Counter[Status] = Counter()
+        self._by_reason: dict[str, Counter[str]] = {}
+        self._unfinished: list[dict[str, str | int]] = []
+        self._retried: Counter[str] = Counter()
+        self._reused = 0
+        self._sent = 0
+        self._retries = 0
+        self._possibly_billed = possibly_billed
+        self._prompt_tokens = 0
+        self._output_tokens = 0
+        self._cost_usd = 0.0
+        self._unpriced = 0
+        self._estimated_usd = 0.0
+        self._latencies_ms: Counter[int] = (
+            Counter()
+        )  # rows have them in milliseconds: no more keys than a timeout has
+
+    def observe(self, event: Event) -> None:
+        """Take in what happened."""
+        match event:
+            case CallSent():
+                self._sent += 1
+                self._retries += event.attempt > 1
+                self._utilisation.sent(event.model, self._clock.steady_s(), self._clock.utc())
+            case CallRetrying():
+                _count(self._retried, event.reason)
+            case CallUnanswered() | CallAbandoned():
+                self._possibly_billed += 1
+            case CallFinished():
+                self._finished(event.row, event.estimated_usd)
+            case _:
+                pass
+
+    def _finished(self, row: ResultRow, estimated_usd: float | None) -> None:
+        self._by_status[row.status] += 1
+        if row.status is not Status.SUCCEEDED:
+            reason = row.error.name if row.error else row.block_reason or row.finish_reason
+            _count(self._by_reason.setdefault(row.status.value, Counter()), reason or _OTHER)
+        if row.status in UNFINISHED and len(self._unfinished) < _MOST_NAMED:
+            message = row.error.message if row.error else ""
+            self._unfinished.append(
+                {"id": row.id, "line": row.line, "status": row.status.value, "message": message}
+            )
+        self._reused += row.reused_from is not None
+        if row.attempts:
+            self._latencies_ms[round(row.latency_s * 1000)] += 1
+        if row.error is None:
+            self._estimated_usd += estimated_usd or 0.0
+        if row.cost_usd is None:
+            self._unpriced += 1
+        else:
+            self._cost_usd += row.cost_usd
+        prompt_tokens = (row.usage.prompt_tokens or 0) if row.usage else 0
+        if row.usage is not None:
+            self._prompt_tokens += prompt_tokens
+            self._output_tokens += max(0, (row.usage.total_tokens or 0) - prompt_tokens)
+        if row.reused_from is None:
+            self._utilisation.answered(
+                row.model, tokens=prompt_tokens, usd_micros=micros(row.cost_usd or 0.0)
+            )
+
+    def summary(
+        self,
+        *,
+        manifest: str,
+        out: Path,
+        config: Settings,
+        plan: Plan,
+        before: Counter[Status],
+        stops: list[Stop],
+        standing: UsageLookup,
+        started_at: datetime,
+        ended_at: datetime,
+    ) -> Summary:
+        """Return what the run came to.
+
+        Args:
+            manifest: Its path, or what names it.
+            out: The output folder.
+            config: The run's settings.
+            plan: What was to be done.
+            before: The newest rows of calls that were not finished in this run, by status.
+            stops: Why the run ended early.
+            standing: Says what counts against each limit now.
+            started_at: UTC.
+            ended_at: UTC.
+        """
+        by_status = before + self._by_status
+        left = plan.todo - sum(self._by_status.values()) + self._by_status[Status.FAILED]
+        # A deadline that struck when all had been sent has stopped nothing.
+        stops = [stop for stop in stops if left or stop.reason is not StopReason.DEADLINE]
+        stops.sort(key=lambda stop: _EXIT_ORDER.index(stop.exit_code))
+        times = [stop.run_again_at for stop in stops if stop.run_again_at is not None]
+        resolved = resolved_by_waiting(made_progress=bool(self._sent or self._reused))
+        return Summary(
+            manifest=manifest,
+            out=str(out),
+            tier=config.tier,
+            endpoint=config.endpoint,
+            exit_code=_exit_code(stops, by_status),
+            needs_person=_is_unfinished(self._by_status)
+            or any(stop.reason not in resolved for stop in stops),
+            stops=[{"reason": stop.reason.value, "message": stop.message} for stop in stops],
+            calls=len(plan),
+            by_status=_named(by_status),
+            left=left,
+            run_again_at=max(times, default=None),
+            this_run=self._totals(plan),
+            windows=self._utilisation.windows(standing),
+            started_at=started_at,
+            ended_at=ended_at,
+            duration_s=round((ended_at - started_at).total_seconds(), 3),
+        )
+
+    def _totals(self, plan: Plan) -> Totals:
+        return Totals(
+            finished=sum(self._by_status.values()),
+            by_status=_named(self._by_status),
+            unfinished=list(self._unfinished),
+            by_reason={
+                status: dict(reasons.most_common()) for status, reasons in self._by_reason.items()
+            },
+            reused=self._reused,
+            sent=self._sent,
+            retries=self._retries,
+            retries_by_reason=dict(self._retried.most_common()),
+            possibly_billed=self._possibly_billed,
+            prompt_tokens=self._prompt_tokens,
+            output_tokens=self._output_tokens,
+            cost_usd=round(self._cost_usd, 6),
+            unpriced=self._unpriced,
+            estimated_cost_usd=None
+            if plan.total.cost_usd is None
+            else round(plan.total.cost_usd, 6),
+            estimated_answered_usd=round(self._estimated_usd, 6),
+            latency_p50_s=self._latency_s(0.5),
+            latency_p95_s=self._latency_s(0.95),
+        )
+
+    def _latency_s(self, share: float) -> float | None:
+        rows = self._latencies_ms.total()
+        rank = min(rows - 1, int(share * rows))
+        for latency_ms, count in sorted(self._latencies_ms.items()):
+            rank -= count
+            if rank < 0:
+                return latency_ms / 1000
+        return None
+
+
+def _count(counts: Counter[str], reason: str) -> None:
+    """Count a reason; a server may send any text as one, and no two alike."""
+    name = reason[:_REASON_CHARS]
+    counts[name if name in counts or len(counts) < _MOST_REASONS else _OTHER] += 1
+
+
+def _is_unfinished(by_status: Counter[Status]) -> bool:
+    return any(by_status[status] for status in UNFINISHED)
+
+
+def _exit_code(stops: list[Stop], by_status: Counter[Status]) -> ExitCode:
+    if stops:
+        return stops[0].exit_code
+    return ExitCode.INCOMPLETE if _is_unfinished(by_status) else ExitCode.DONE
+
+
+def _named(counts: Counter[Status]) -> dict[str, int]:
+    return {status.value: counts[status] for status in Status if counts[status]}

@@ -1,0 +1,156 @@
+"""Small pictures for the gallery: made once, and kept under the sha256 of what they show.
+
+::
+
+    OUT/.gemini_batch/thumbnails/SHA256-384.webp      may be removed at any time; the next gallery makes them again
+"""
+
+import hashlib
+import os
+import re
+import threading
+from contextlib import nullcontext
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from gemini_batch.errors import StorageError
+from gemini_batch.records import media_types
+
+if TYPE_CHECKING:  # Pillow is imported when the first thumbnail is made
+    from PIL import Image
+
+FOLDER = ".gemini_batch/thumbnails"
+SIDE_PX = 384
+SUFFIX = f"-{SIDE_PX}.webp"
+# The largest answer, 4K at 21:9, has 17 million pixels and a camera's file 50 to 100. What claims to be larger is not decoded.
+MAX_PIXELS = 100_000_000
+# Of those above this one is decoded at a time: 100 million take 400 MB.
+LARGE_PIXELS = 20_000_000
+# Pillow's readers of what `media` knows; the others are not let near bytes that come from outside.
+_READABLE = ("PNG", "JPEG", "WEBP", "GIF", "AVIF")
+_QUALITY = 74
+
+_is_sha256 = re.compile(r"[0-9a-f]{64}").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """What there is to see of a file.
+
+    Attributes:
+        key: Names the thumbnail; None when the file can't be shown small: no format that is read here, broken, or too large.
+        is_changed: Whether the file is not the one that was recorded. Not looked at when that one's thumbnail is there already.
+    """
+
+    key: str | None
+    is_changed: bool
+
+
+class Thumbnails:
+    """The thumbnails of one output folder; may be used by several threads, and by several processes.
+
+    Args:
+        out: The output folder.
+
+    Raises:
+        StorageError: Their folder can't be made, or a symbolic link leads out of the output folder.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._folder = out / FOLDER
+        self._one_large = threading.Lock()
+        try:
+            if not self._folder.resolve().is_relative_to(out.resolve()):
+                raise StorageError(f"{self._folder}: a symbolic link leads out of {out}; remove it")
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{self._folder}: can't be made: {error.strerror}") from error
+
+    def of(self, file: Path, sha256: object) -> Thumbnail:
+        """Return the thumbnail of a file, made now unless it is there already.
+
+        Args:
+            file: A regular file.
+            sha256: What its content was when it was recorded.
+
+        Raises:
+            StorageError: The thumbnail can't be written.
+        """
+        recorded = sha256 if isinstance(sha256, str) and _is_sha256(sha256) else None
+        if recorded is not None and self._path(recorded).exists():
+            return Thumbnail(recorded, is_changed=False)
+        try:
+            with file.open("rb") as source:
+                found = hashlib.file_digest(source, "sha256").hexdigest()
+                source.seek(0)
+                small = None if self._path(found).exists() else self._drawn(source)
+        except OSError:
+            return Thumbnail(None, is_changed=False)
+        is_changed = recorded is not None and found != recorded
+        if small is not None:
+            self._keep(found, small)
+        return Thumbnail(found if self._path(found).exists() else None, is_changed)
+
+    def data(self, key: str) -> bytes:
+        """Return a thumbnail's bytes.
+
+        Raises:
+            OSError: It is not there any more.
+        """
+        return self._path(key).read_bytes()
+
+    def _path(self, key: str) -> Path:
+        return self._folder / (key + SUFFIX)
+
+    def _drawn(self, source: BinaryIO) -> bytes | None:
+        """Return the file as a small WebP, the right way up, without what its metadata says; None when it can't be read."""
+        if media_types.sniff(source.read(media_types.HEAD_BYTES)) is None:
+            return None
+        source.seek(0)
+        from PIL import Image
+
+        try:
+            with Image.open(source, formats=_READABLE) as image:
+                pixels = image.width * image.height
+                if pixels > MAX_PIXELS:
+                    return None
+                with self._one_large if pixels > LARGE_PIXELS else nullcontext():
+                    return _small(image)
+        except Exception:  # noqa: BLE001 # the bytes come from outside, and Pillow's parsers raise of every kind; without a thumbnail the file is still linked
+            return None
+
+    def _keep(self, key: str, small: bytes) -> None:
+        """Write a thumbnail whole or not at all."""
+        path = self._path(key)
+        incoming = path.with_name(f"{key}.{os.getpid()}.{threading.get_ident()}.part")
+        try:
+            incoming.write_bytes(small)
+            incoming.replace(path)
+        except OSError as error:
+            incoming.unlink(missing_ok=True)
+            raise StorageError(f"{path}: can't be written: {error.strerror}") from error
+
+
+def _small(image: "Image.Image") -> bytes:
+    from PIL import Image, ImageOps
+
+    image.draft(
+        "RGB", (2 * SIDE_PX, 2 * SIDE_PX)
+    )  # a JPEG is then decoded at a half, a quarter or an eighth
+    is_transparent = "transparency" in image.info or image.mode in {
+        "RGBA",
+        "LA",
+        "PA",
+        "RGBa",
+        "La",
+    }
+    mode = "RGBA" if is_transparent else "RGB"
+    whole = image if image.mode == mode else image.convert(mode)
+    whole.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    small = ImageOps.exif_transpose(whole)
+    small.info.clear()  # no colour profile or comment of any size goes with it
+    target = BytesIO()
+    small.save(target, "WEBP", quality=_QUALITY, method=3)
+    return target.getvalue()

@@ -1,0 +1,166 @@
+"""What is wrong with a manifest's line, in words for the person who wrote it."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from gemini_batch.records import Job, JobPart
+from gemini_batch.wording import choices, shown, unknown
+
+# orjson writes 254 levels at the most; a row or a request adds a few of its own.
+MAX_DEPTH = 240
+TOO_DEEP = f"nested too deeply; allowed: {MAX_DEPTH} levels"
+
+_ONE_OBJECT = 'a line is one whole JSON object, such as {"prompt": "A cute robot mascot"}'
+_TOO_LARGE_NUMBER = "has a number that is too large; allowed: up to 1.7e308"
+_KINDS = {
+    "string_type": "a string",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+}
+_JOB_FIELDS = tuple(Job.model_fields)
+_PART_FIELDS = tuple(JobPart.model_fields)
+
+
+def explain(text: bytes, error: ValueError) -> Iterator[tuple[str, str]]:
+    """Yield (field, message) for each thing that is wrong with a line that could not be taken as a job."""
+    if not isinstance(error, ValidationError):
+        yield _not_json(text, error)
+        return
+    for detail in error.errors(include_url=False):
+        yield _path(detail["loc"]), _message(detail)
+
+
+def may_be_too_deep(text: bytes) -> bool:
+    """Tell, at a glance, whether a line has brackets enough to be nested too deeply."""
+    return len(text) >= 2 * MAX_DEPTH and text.count(b"{") + text.count(b"[") >= MAX_DEPTH
+
+
+def is_too_deep(data: Any) -> bool:
+    """Tell whether JSON is nested too deeply to be written down again."""
+    level = [data]
+    for _ in range(MAX_DEPTH):
+        level = [child for value in level for child in _children(value)]
+        if not level:
+            return False
+    return True
+
+
+def _children(value: Any) -> Iterator[Any]:
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return (child for child in values if isinstance(child, dict | list))
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """Return `parts[0].text`."""
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+    return path.removeprefix(".")
+
+
+def _message(detail: ErrorDetails) -> str:
+    found, context = detail["input"], detail.get("ctx", {})
+    match detail["type"]:
+        case "value_error":
+            return str(context["error"])
+        case "extra_forbidden":
+            return _unknown_field(detail["loc"])
+        case "literal_error":
+            known = re.findall("'([^']*)'", context["expected"])
+            allowed = (
+                f'must be a string: write "{found}"'
+                if str(found) in known
+                else f"allowed: {choices(known)}"
+            )
+        case "string_too_short" | "too_short":
+            allowed = "must not be empty: fill it in, or leave it out"
+        case "greater_than_equal":
+            allowed = f"must be {_plain(context['ge'])} or more"
+        case "less_than_equal":
+            allowed = f"must be {_plain(context['le'])} or less"
+        case "model_type" if not detail["loc"]:
+            allowed = _ONE_OBJECT
+        case "list_type" if isinstance(found, str):
+            allowed = f"must be a list: write [{shown(found)}]"
+        case "string_type" if isinstance(found, int | float) and not isinstance(found, bool):
+            allowed = f'must be a string: write "{found}"'
+        case kind:
+            allowed = f"must be {_KINDS[kind]}" if kind in _KINDS else detail["msg"]
+    return f"got {shown(found)}; {allowed}"
+
+
+def _plain(number: float) -> str:
+    return f"{int(number):,}" if number == int(number) else f"{number:,}"
+
+
+def _unknown_field(location: tuple[int | str, ...]) -> str:
+    name = str(location[-1])
+    if location == ("key",):
+        return 'is the same as "id": leave one of them out'
+    return f"no such field; {unknown(name, _JOB_FIELDS if len(location) == 1 else _PART_FIELDS)}"
+
+
+def _not_json(text: bytes, error: ValueError) -> tuple[str, str]:
+    """Find out why the fast parser would not take a line; Python's own is more lenient, and tells what it met."""
+    field = ""
+    try:
+        data = json.loads(text.decode(), parse_constant=_refuse)
+    except UnicodeDecodeError as undecodable:
+        column = len(text[: undecodable.start].decode()) + 1
+        message = f"not UTF-8: byte 0x{text[undecodable.start]:02x} at column {column}; save the file as UTF-8"
+    except _NoNumberError as found:
+        message = f"got {found}, which JSON does not have; write null, or leave it out"
+    except json.JSONDecodeError as invalid:
+        message = _broken(text.decode(), invalid)
+    except RecursionError:
+        message = TOO_DEEP
+    else:
+        field, message = _lone_surrogate(data) or ("", _unwritable(data, error))
+    return field, message
+
+
+def _broken(text: str, error: json.JSONDecodeError) -> str:
+    """Return what is wrong with a line's grammar; the commonest mistakes by name."""
+    rest = text[error.pos :]
+    if "\0" in text:
+        return "has NUL bytes, as UTF-16 has; save the file as UTF-8"
+    if text in ("[", "{", "]", "}", "],", "},"):
+        return f'got {shown(text)} alone; write each job on one line of its own, without "[" and "]" around them'
+    if rest == ",":
+        return "has a comma at its end: leave it out; every line stands for itself"
+    if rest.startswith(("'", "None", "True", "False")):
+        return f"got {shown(rest)} at column {error.colno}, which is Python and not JSON; {_ONE_OBJECT}"
+    found = shown(rest) if rest else "the line's end"
+    return f"got {found} at column {error.colno}, which is not valid JSON ({error.msg.removesuffix(' at')}); {_ONE_OBJECT}"
+
+
+def _lone_surrogate(data: Any) -> tuple[str, str] | None:
+    for field, value in data.items() if isinstance(data, dict) else [("", data)]:
+        if half := re.search("[\ud800-\udfff]", field + json.dumps(value, ensure_ascii=False)):
+            where = "" if half.start() < len(field) else field
+            escape = f"\\u{ord(half.group()):04x}"
+            return (
+                where,
+                f"got {escape} alone, half of a character; write both halves, or the character itself",
+            )
+    return None
+
+
+def _unwritable(data: Any, error: ValueError) -> str:
+    if is_too_deep(data):
+        return TOO_DEEP
+    return _TOO_LARGE_NUMBER if "infinity" in str(error) else f"not valid JSON: {error}"
+
+
+class _NoNumberError(Exception):
+    """The line has NaN or Infinity."""
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise _NoNumberError(constant)

@@ -1,0 +1,90 @@
+"""What a request is: the bytes that tell it from any other, and what can be read from it, raw or not."""
+
+import hashlib
+from typing import Any
+
+import orjson
+
+from gemini_batch.catalog import models, prices
+from gemini_batch.records import InputImage, InputUri, Modality, Part, Request, Text, raw_request
+
+# A new form of `canonical` gets a new tag: with it, every finished call would be paid for again.
+CANONICAL_TAG = b"gemini_batch request 1\n"
+DEFAULT_MODALITIES: tuple[Modality, ...] = ("IMAGE",)
+
+
+def canonical(request: Request) -> bytes:
+    """Return the bytes that are equal for two requests that ask one model for the same.
+
+    They do not depend on the endpoint, the path of an image (its content counts), the order of modalities, or on whether a
+    default is spelt out. An image that is made smaller counts by the content of the original and the number of pixels: what
+    Pillow makes of it may change with its version, and nobody is to pay again for that.
+    """
+    form: dict[str, Any] = {"model": request.model}
+    if request.raw is not None:
+        form["raw"] = request.raw
+        return CANONICAL_TAG + orjson.dumps(form, option=orjson.OPT_SORT_KEYS)
+    form["parts"] = [_canonical_part(part) for part in request.parts]
+    if request.modalities != DEFAULT_MODALITIES:
+        form["modalities"] = sorted(set(request.modalities))
+    if request.image_size != models.DEFAULT_IMAGE_SIZE:
+        form["image_size"] = request.image_size
+    form["system"] = request.system
+    form["aspect_ratio"] = request.aspect_ratio
+    form["seed"] = request.seed
+    form["temperature"] = request.temperature
+    said = {name: value for name, value in form.items() if value is not None}
+    return CANONICAL_TAG + orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
+
+
+def _canonical_part(part: Part) -> dict[str, str | int]:
+    match part:
+        case Text(text):
+            return {"text": text}
+        case InputImage():
+            size = {} if part.max_pixels is None else {"max_pixels": part.max_pixels}
+            return {"sha256": part.sha256, **size}
+        case InputUri():
+            return {"uri": part.uri}
+
+
+def request_sha256(request: Request) -> str:
+    """Return the SHA-256 of the canonical request, in hex."""
+    return hashlib.sha256(canonical(request)).hexdigest()
+
+
+def image_size(request: Request) -> str:
+    """Return the size that a request asks for, raw or not; 1K if it names none."""
+    asked = (
+        raw_request.facts(request.raw).image_size if request.raw is not None else request.image_size
+    )
+    return asked or models.DEFAULT_IMAGE_SIZE
+
+
+def input_tokens(request: Request) -> int:
+    """Return about how many tokens a request's input counts."""
+    if request.raw is not None:
+        facts = raw_request.facts(request.raw)
+        return prices.input_tokens(
+            request.model, input_images=facts.images, prompt_bytes=_utf8_bytes(facts.prompt)
+        )
+    images, prompt_bytes = 0, _utf8_bytes(request.system)
+    for part in request.parts:
+        if isinstance(part, Text):
+            prompt_bytes += _utf8_bytes(part.text)
+        else:
+            images += 1
+    return prices.input_tokens(request.model, input_images=images, prompt_bytes=prompt_bytes)
+
+
+def prompt_text(request: Request) -> str | None:
+    """Return the texts of a request, one a line; None for a raw one without text."""
+    if request.raw is not None:
+        return raw_request.facts(request.raw).prompt
+    return "\n".join(part.text for part in request.parts if isinstance(part, Text)) or None
+
+
+def _utf8_bytes(text: str | None) -> int:
+    if text is None:
+        return 0
+    return len(text) if text.isascii() else len(text.encode())

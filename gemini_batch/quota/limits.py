@@ -1,0 +1,257 @@
+"""The limits of a model as numbers to hold and words to show, what one call takes of them, and how long many take. Pure."""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+from gemini_batch.events import Load
+from gemini_batch.records import Estimate, Limits
+
+SLOTS_A_MINUTE = 240
+SLOTS_A_TEN_MINUTE_SLOT = 10
+"""The ten-minute window has slots ten times as long, and so has as many of them."""
+
+GUARD_S = 1.0
+"""How far the delays between leave and arrival may spread, in seconds; the network does not hurry with a simulator's minute."""
+
+# A minute's quota is spent over a sixth of it: no burst, and yet all the rest of the minute to catch up.
+_PACE = 1 / 6
+_MICROS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What one call takes of each limit; dollars in millionths, so that sums are exact."""
+
+    requests: int = 1
+    images: int = 1
+    tokens: int = 0
+    usd_micros: int = 0
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> Self:
+        """Return the expected weights of one call; an unknown price counts as no dollars."""
+        return cls(tokens=estimate.input_tokens, usd_micros=micros(estimate.cost_usd or 0.0))
+
+    @classmethod
+    def average(cls, load: Load) -> Self:
+        """Return the weights of an average call of a load; an unknown price counts as no dollars."""
+        calls = load.calls or 1
+        return cls(
+            tokens=-(-load.input_tokens // calls), usd_micros=micros((load.cost_usd or 0.0) / calls)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit.
+
+    Attributes:
+        of: The attribute of `Weights` that counts against it.
+        limit: The most in any span; None is no limit. Dollars in millionths.
+        thing: What is counted, in the singular: `request`.
+        span: `a minute`.
+    """
+
+    of: str
+    limit: int | None
+    thing: str
+    span: str
+
+    @property
+    def words(self) -> str:
+        """The limit as a person says it: `60 requests a minute`."""
+        return (
+            f"{f'any {self.thing}s' if self.limit is None else self.amount(self.limit)} {self.span}"
+        )
+
+    def amount(self, number: int) -> str:
+        """Return a number of what is counted as text: `1,500 tokens`, `$0.134`."""
+        if self.of == "usd_micros":
+            return "$" + f"{number / _MICROS:,.6f}".rstrip("0").rstrip(".")
+        return f"{number:,} {self.thing}{'' if number == 1 else 's'}"
+
+    def weight(self, weights: Weights) -> int:
+        """Return what one call takes of this limit."""
+        return int(getattr(weights, self.of))
+
+    def calls(self, weights: Weights) -> int | None:
+        """Return how many such calls the limit takes in one span, None if any number."""
+        weight = self.weight(weights)
+        return self.limit // weight if self.limit is not None and weight else None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSet:
+    """All limits of a model, by their span; those that are no limit are in it too, for they are counted as well."""
+
+    minute: tuple[Limit, ...]
+    ten_minutes: tuple[Limit, ...]
+    day: tuple[Limit, ...]
+    minute_s: float
+
+    @classmethod
+    def of(cls, limits: Limits) -> "LimitSet":
+        """Return the bounds of `limits`."""
+        return cls(
+            minute=(
+                Limit("requests", limits.requests_per_min, "request", "a minute"),
+                Limit("images", limits.images_per_min, "image", "a minute"),
+                Limit("tokens", limits.tokens_per_min, "token", "a minute"),
+            ),
+            ten_minutes=(
+                Limit("usd_micros", _micros(limits.usd_per_10min), "dollar", "in ten minutes"),
+            ),
+            day=(
+                Limit("requests", limits.requests_per_day, "request", "a day"),
+                Limit("usd_micros", _micros(limits.usd_per_day), "dollar", "a day"),
+            ),
+            minute_s=limits.minute_s,
+        )
+
+    @property
+    def calls_a_minute(self) -> int | None:
+        """The most calls in a minute, by requests or by images; None if any number."""
+        counts = [
+            bound.limit for bound in self.minute if bound.of != "tokens" and bound.limit is not None
+        ]
+        return min(counts, default=None)
+
+    @property
+    def gap_s(self) -> float:
+        """Seconds between two requests at the pace that spends a minute's quota over a sixth of a minute; 0 for no pace."""
+        calls = self.calls_a_minute
+        return self.minute_s * _PACE / calls if calls else 0.0
+
+    @property
+    def slot_s(self) -> float:
+        """Length of a slot, in seconds."""
+        return self.minute_s / SLOTS_A_MINUTE
+
+    def guard_slots(self, guard_s: float) -> int:
+        """Return a guard as whole slots, 1 at least."""
+        return max(1, math.ceil(guard_s / self.slot_s))
+
+    def clamped(self, of: str, weight: int) -> int:
+        """Return a weight, or the least of the limits of this attribute of `Weights` where that is less."""
+        bounds = (*self.minute, *self.ten_minutes, *self.day)
+        return min(
+            [
+                weight,
+                *(bound.limit for bound in bounds if bound.of == of and bound.limit is not None),
+            ]
+        )
+
+    def check(self, weights: Weights) -> None:
+        """Make sure that one call fits every limit.
+
+        Raises:
+            ValueError: It never will; the text says which limit, and how large the call is.
+        """
+        for bound in (*self.minute, *self.ten_minutes, *self.day):
+            if bound.limit is not None and bound.weight(weights) > bound.limit:
+                found = bound.amount(bound.weight(weights))
+                raise ValueError(
+                    f"one call takes {found}, and the limit is {bound.words}: it can never be sent"
+                )
+
+
+def check(limits: Limits, weights: Weights) -> None:
+    """Make sure, when a call is planned, that it fits every limit.
+
+    Raises:
+        ValueError: It never will; the text says which limit, and how large the call is.
+    """
+    LimitSet.of(limits).check(weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """How long a quota takes for a number of calls, at the least.
+
+    Attributes:
+        sending_s: Seconds of sending, all days together, from the first request to the last.
+        days: On how many dates; 0 when there is nothing to send.
+        bound_by: The limit that takes the longest (`60 requests a minute`); `""` when none is in the way.
+    """
+
+    sending_s: float
+    days: int
+    bound_by: str
+
+
+def duration(
+    calls: int,
+    weights: Weights,
+    limits: Limits,
+    *,
+    day_left: int | None = None,
+    guard_s: float = GUARD_S,
+) -> Duration:
+    """Estimate how long it takes to send calls as fast as the quota lets them go.
+
+    Args:
+        calls: How many, from 0.
+        weights: Of an average call.
+        limits: The limits.
+        day_left: How many calls today still takes; None when nothing of today is used.
+        guard_s: The guard, in seconds.
+
+    Raises:
+        ValueError: One call is larger than a limit.
+    """
+    bounds = LimitSet.of(limits)
+    bounds.check(weights)
+    if calls == 0:
+        return Duration(0.0, 0, "")
+    sending_s, bound_by = _sending(calls, weights, bounds, guard_s)
+    days = 1
+    for bound in bounds.day:
+        if a_day := bound.calls(weights):
+            today = a_day if day_left is None else min(a_day, day_left)
+            # A day that has no room left is no day of sending, but one that has to pass.
+            needed = 1 + math.ceil(max(0, calls - today) / a_day)
+            if needed > days:
+                days, bound_by = needed, bound.words
+    return Duration(sending_s, days, bound_by)
+
+
+def _sending(calls: int, weights: Weights, bounds: LimitSet, guard_s: float) -> tuple[float, str]:
+    """Return the seconds from the first of `calls` to the last, and the limit in the way.
+
+    A window that is full goes on when its first slot has passed out of reach, span + guard + 1 slots later, and then repeats
+    itself: whole cycles, and what the calls after them take by the windows of shorter spans.
+    """
+    guard, slot_s, gap_s = bounds.guard_slots(guard_s), bounds.slot_s, bounds.gap_s
+    minute_cycle_s = (SLOTS_A_MINUTE + guard + 1) * slot_s
+    ten_minute_guard = math.ceil(guard / SLOTS_A_TEN_MINUTE_SLOT)
+    ten_minute_cycle_s = (SLOTS_A_MINUTE + ten_minute_guard + 1) * slot_s * SLOTS_A_TEN_MINUTE_SLOT
+
+    def in_minutes(calls: int) -> tuple[float, str]:
+        longest = ((calls - 1) * gap_s, "")
+        for bound in bounds.minute:
+            if a_minute := bound.calls(weights):
+                cycles, rest = divmod(calls - 1, a_minute)
+                longest = max(
+                    longest, (cycles * minute_cycle_s + rest * gap_s, bound.words if cycles else "")
+                )
+        return longest
+
+    longest = in_minutes(calls)
+    for bound in bounds.ten_minutes:
+        if in_ten := bound.calls(weights):
+            cycles, rest = divmod(calls - 1, in_ten)
+            if cycles:
+                longest = max(
+                    longest, (cycles * ten_minute_cycle_s + in_minutes(rest + 1)[0], bound.words)
+                )
+    return longest
+
+
+def micros(usd: float) -> int:
+    """Return dollars in millionths."""
+    return round(usd * _MICROS)
+
+
+def _micros(usd: float | None) -> int | None:
+    return None if usd is None else micros(usd)

@@ -1,0 +1,136 @@
+"""How much of each limit a run used, of what it might have used. Pure."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+from zoneinfo import ZoneInfo
+
+from gemini_batch.quota.limits import Limit, LimitSet
+from gemini_batch.quota.model_quota import UNKNOWN, ZONE, Used
+from gemini_batch.records import Limits
+
+UsageLookup: TypeAlias = Callable[[str], tuple[Used, ...] | None]
+"""What counts against each limit of a model now, all runs together; None where the ledger can't say."""
+
+_MICROS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class WindowUse:
+    """One limit of one model: what a run used of it, and how it stood at the end of the run.
+
+    Attributes:
+        model: Whose limit; each model has a quota of its own.
+        of: What is counted: `requests`, `images`, `tokens` (of the input) or `usd` (at list price).
+        span: `a minute`, `in ten minutes` or `a day` (a Pacific date).
+        limit: The most in one span.
+        used_by_run: What this run used, from its first request to its last; tokens and dollars are those of answers.
+        allowed: The most that the limit lets pass in that time: `limit` at its beginning, and again after each whole span; for a day,
+            on each date that the run sent on.
+        utilisation: `used_by_run` of `allowed`, from 0 to 1.
+        used: What counted against the limit at the end of the run, all runs of this machine together; null if nobody knows.
+        left: What that leaves; null if nobody knows.
+    """
+
+    model: str
+    of: str
+    span: str
+    limit: float
+    used_by_run: float
+    allowed: float
+    utilisation: float
+    used: float | None
+    left: float | None
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What a run sent of one model."""
+
+    first_s: float
+    first_at: datetime
+    last_s: float
+    last_at: datetime
+    requests: int = 0
+    tokens: int = 0
+    usd_micros: int = 0
+
+    @property
+    def images(self) -> int:
+        return self.requests
+
+    @property
+    def dates(self) -> int:
+        zone = ZoneInfo(ZONE)
+        # The wall clock may have been set back over midnight.
+        return (
+            max(
+                0,
+                (self.last_at.astimezone(zone).date() - self.first_at.astimezone(zone).date()).days,
+            )
+            + 1
+        )
+
+
+class Utilization:
+    """What a run uses of each limit, counted while it goes on."""
+
+    def __init__(self, limits: Limits) -> None:
+        """Begin with nothing; `limits` are those of each model."""
+        self._bounds = LimitSet.of(limits)
+        self._sent: dict[str, _Sent] = {}
+
+    def sent(self, model: str, now_s: float, utc: datetime) -> None:
+        """Count a request that leaves now, by the steady clock and by the wall clock."""
+        found = self._sent.get(model)
+        if found is None:
+            found = self._sent[model] = _Sent(now_s, utc, now_s, utc)
+        found.requests += 1
+        found.last_s, found.last_at = now_s, utc
+
+    def answered(self, model: str, *, tokens: int, usd_micros: int) -> None:
+        """Count what an answer to one of them took."""
+        if (found := self._sent.get(model)) is not None:  # else it was sent by an earlier run
+            found.tokens += tokens
+            found.usd_micros += usd_micros
+
+    def windows(self, standing: UsageLookup) -> list[WindowUse]:
+        """Return each limit that there is, of each model that something was sent of."""
+        bounds = (*self._bounds.minute, *self._bounds.ten_minutes, *self._bounds.day)
+        uses = []
+        for model, sent in self._sent.items():
+            stands = {(used.bound.of, used.bound.span): used.used for used in standing(model) or ()}
+            uses += [
+                self._window(model, sent, bound, stands.get((bound.of, bound.span)))
+                for bound in bounds
+                if bound.limit is not None
+            ]
+        return uses
+
+    def _window(self, model: str, sent: _Sent, bound: Limit, stands: int | None) -> WindowUse:
+        limit = bound.limit or 0
+        used, allowed = int(getattr(sent, bound.of)), limit * self._spans(sent, bound)
+        known = stands if stands is not None and stands < UNKNOWN else None
+        return WindowUse(
+            model=model,
+            of="usd" if bound.of == "usd_micros" else bound.of,
+            span=bound.span,
+            limit=_amount(bound, limit),
+            used_by_run=_amount(bound, used),
+            allowed=_amount(bound, allowed),
+            utilisation=round(used / allowed, 4) if allowed else 0.0,
+            used=None if known is None else _amount(bound, known),
+            left=None if known is None else _amount(bound, max(0, limit - known)),
+        )
+
+    def _spans(self, sent: _Sent, bound: Limit) -> int:
+        if bound in self._bounds.day:
+            return sent.dates
+        span_s = self._bounds.minute_s * (1 if bound in self._bounds.minute else 10)
+        return math.floor((sent.last_s - sent.first_s) / span_s) + 1
+
+
+def _amount(bound: Limit, number: int) -> float:
+    return number / _MICROS if bound.of == "usd_micros" else number

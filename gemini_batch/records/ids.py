@@ -1,0 +1,142 @@
+"""The ids of jobs and calls: which are allowed, which are the same, and the one that a job without an id gets.
+
+An id names a file below the output folder, so it has to be a relative path that any file system takes: at most 200 bytes of
+UTF-8, 150 between two slashes. That leaves room within 255 bytes (NAME_MAX) for a variant, an extension, and the names of
+incoming and superseded files.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import Any
+from unicodedata import normalize
+
+import orjson
+
+from gemini_batch.records import Job, JobPart, media_types, raw_request
+from gemini_batch.wording import shown
+
+MAX_ID_BYTES = 200
+MAX_SEGMENT_BYTES = 150
+_SLUG_CHARS = 40
+_SLUG_OF_ASCII = "".join(chr(code).lower() if chr(code).isalnum() else " " for code in range(128))
+_DIGEST_BYTES = (
+    5  # 10 hex digits: of a million prompts that begin alike, one pair in two manifests collides
+)
+
+_FORBIDDEN = r'\x00-\x1f\x7f-\x9f\u2028\u2029\\<>:"|?*'
+_plainly_right = re.compile(r"(?=.{1,150}\Z)[A-Za-z0-9_-]++(?:/[A-Za-z0-9_-]++)*+").fullmatch
+_forbidden = re.compile(f"[{_FORBIDDEN}]").search
+_IMAGE_SUFFIXES = (*media_types.EXTENSIONS.values(), ".jpeg", media_types.UNKNOWN_EXTENSION)
+# Fields that do not change what is asked for; all others make the id of a job that has none.
+_NOT_ASKED = frozenset({"id", "variants", "metadata"})
+
+
+def _pattern() -> str:
+    suffixes = "|".join(
+        "".join(f"[{letter}{letter.upper()}]" for letter in name[1:]) for name in _IMAGE_SUFFIXES
+    )
+    segment = f"(?! )[^/{_FORBIDDEN}]{{0,{MAX_SEGMENT_BYTES - 1}}}[^/{_FORBIDDEN} .]"
+    # To Python a "$" is also what stands before a line's end.
+    return rf"^(?:(?![^/]*\.(?:{suffixes})/){segment}/)*{segment}$(?!\n)"
+
+
+PATTERN = _pattern()
+"""What `fault` says, as a regular expression of JavaScript and Python: for an id in NFC, and with characters in place of bytes."""
+
+
+def normal(job_id: str) -> str:
+    """Return the id in Unicode NFC."""
+    return job_id if job_id.isascii() else normalize("NFC", job_id)
+
+
+def folded(call_id: str) -> str:
+    """Return the form in which two ids are the same: they would name one file where case makes no difference."""
+    return (
+        call_id.lower()
+        if call_id.isascii()
+        else normalize("NFC", normalize("NFD", call_id).casefold())
+    )
+
+
+def call_id(job_id: str, variant: int) -> str:
+    """Return the id of a job's call: `robot`, `robot.2`, `robot.3`."""
+    return job_id if variant == 1 else f"{job_id}.{variant}"
+
+
+def fault(job_id: str) -> str | None:
+    """Return what is wrong with an id, for a person; None when nothing is."""
+    if _plainly_right(job_id):
+        return None
+    reason = next(_faults(job_id, job_id.split("/")), None)
+    return reason and f"got {shown(job_id)}; {reason}"
+
+
+def _faults(job_id: str, segments: list[str]) -> Iterator[str]:
+    if bad := _forbidden(job_id):
+        yield f"{_named(bad.group())} can't be in a file's name: leave it out"
+    if job_id.startswith("/"):
+        yield 'it is a path inside the output folder: leave the first "/" out'
+    if "" in segments:
+        yield 'every part between slashes needs a name, as in "icons/robot"'
+    if "." in segments or ".." in segments:
+        yield 'it is a path inside the output folder: no part of it may be "." or ".."'
+    if any(segment.startswith(" ") or segment.endswith((".", " ")) for segment in segments):
+        yield "no part of it may begin with a space, or end with a space or a dot"
+    size, longest = len(job_id.encode()), max(len(segment.encode()) for segment in segments)
+    if size > MAX_ID_BYTES or longest > MAX_SEGMENT_BYTES:
+        limits = f"{MAX_ID_BYTES}, and {MAX_SEGMENT_BYTES} in one part"
+        yield f"it has {size} bytes, {longest} of them in one part; allowed: {limits}: choose a shorter one"
+    for folder in segments[:-1]:
+        if folder.casefold().endswith(_IMAGE_SUFFIXES):
+            stem = folder.rpartition(".")[0]
+            yield f'the folder "{folder}" could be the image of a job "{stem}": give it another name'
+
+
+def _named(character: str) -> str:
+    return f"'{character}'" if character.isprintable() else f"the character U+{ord(character):04X}"
+
+
+def derived(job: Job) -> str:
+    """Return the id of a job that has none: `slug-of-the-prompt-5f0c6a1e9b`, from what the line itself asks for.
+
+    It does not depend on the line's number, on other lines, or on the content of files.
+    """
+    asked = {
+        name: value
+        for name, value in job.__dict__.items()
+        if value is not None and name not in _NOT_ASKED and (value or name != "images")
+    }
+    form = orjson.dumps(asked, default=_part, option=orjson.OPT_SORT_KEYS)
+    digest = hashlib.blake2b(form, digest_size=_DIGEST_BYTES).hexdigest()
+    return f"{_slug(_text(job)) or 'image'}-{digest}"
+
+
+def repeated(derived_id: str, count: int) -> str:
+    """Return the id of the `count`-th job that asks for the same: `…-5f0c6a1e9b`, `…-5f0c6a1e9b-2`."""
+    return derived_id if count == 1 else f"{derived_id}-{count}"
+
+
+def _part(value: Any) -> dict[str, str]:
+    if isinstance(value, JobPart):
+        return {"text": value.text} if value.text is not None else {"image": value.image or ""}
+    raise TypeError
+
+
+def _text(job: Job) -> str:
+    if job.prompt is not None:
+        return job.prompt
+    if job.parts is not None:
+        return next((part.text for part in job.parts if part.text), "")
+    return raw_request.facts(job.request or {}).prompt or ""
+
+
+def _slug(text: str) -> str:
+    """Return the first words of a text as lower-case ASCII with hyphens, at most 40 characters."""
+    head = text[: 4 * _SLUG_CHARS]
+    if not head.isascii():
+        head = normalize("NFKD", head).encode("ascii", "ignore").decode()
+    slug = "-".join(head.translate(_SLUG_OF_ASCII).split())
+    if len(slug) <= _SLUG_CHARS:
+        return slug
+    return slug[: _SLUG_CHARS + 1].rpartition("-")[0] or slug[:_SLUG_CHARS]

@@ -1,0 +1,38 @@
+"""Every test: its ring as a marker, and its temporary folder in memory where the machine has such a place."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_REAL_DISK = tempfile.gettempdir()
+_MEMORY = Path("/dev/shm")
+_RINGS = {"loopback", "torture", "browser"}
+
+if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK):
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
+
+
+@pytest.fixture
+def tmp_path(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """Return an empty folder: on the disk for tests of durability (`real_disk`), else in memory."""
+    if request.node.get_closest_marker("real_disk"):
+        folder = Path(tempfile.mkdtemp(prefix="gemini_batch-", dir=_REAL_DISK))
+    else:
+        folder = tmp_path_factory.mktemp("test")
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with the ring whose folder it is in."""
+    tests = Path(__file__).parent
+    for item in items:
+        ring = item.path.relative_to(tests).parts[0]
+        if ring in _RINGS:
+            item.add_marker(ring)

@@ -1,0 +1,45 @@
+"""One of the processes that race: it sends as fast as the gate lets it, and writes down when. Not a test."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from gemini_batch.clock import Clock
+from gemini_batch.quota.limiter import RateLimiter
+from gemini_batch.quota.limits import Weights
+from gemini_batch.quota.model_quota import Grant
+from gemini_batch.quota.storage.sqlite import SqliteLedger
+from gemini_batch.records import Limits
+
+MODEL = "model"
+GUARD_S = 0.3
+
+
+async def race(ledger: SqliteLedger, limits: Limits, log: int) -> None:
+    """Send with a few callers, until somebody ends the process."""
+    clock, stop = Clock(), asyncio.Event()
+    gate = RateLimiter(ledger, limits, clock)
+
+    async def caller() -> None:
+        while isinstance(await gate.acquire(MODEL, Weights(), stop), Grant):
+            os.write(log, f"{clock.steady_s()}\n".encode())
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(caller())
+
+
+def main(path: str, log: str, per_min: str, minute_s: str) -> None:
+    """Race on a ledger's file."""
+    limits = Limits(requests_per_min=int(per_min), minute_s=float(minute_s))
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    with SqliteLedger(
+        Path(path), limits, endpoint="race", project="race", guard_s=GUARD_S
+    ) as ledger:
+        os.write(descriptor, b"ready\n")
+        asyncio.run(race(ledger, limits, descriptor))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,465 @@
+"""The Python API, on a real event loop: with the embedded simulator, or with a network that waits for the test."""
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+import pytest
+from PIL import Image
+
+import gemini_batch
+from gemini_batch import (
+    ConfigError,
+    FolderBusyError,
+    Job,
+    ManifestError,
+    RunConfig,
+    Status,
+    run,
+    stream,
+)
+from gemini_batch.client.interactive import Sent
+from gemini_batch.engine import session, setup
+from gemini_batch.errors import ExitCode, StorageError
+from gemini_batch.output import StagedAnswer
+from gemini_batch.records import Answer, Call
+from tests.builders import PICTURE, TIMING
+
+pytestmark = pytest.mark.loopback
+
+# A test that fails is not to hang.
+PATIENCE_S = 60
+
+
+@pytest.fixture(autouse=True)
+def _state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GEMINI_BATCH_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.delenv("GEMINI_API_KEY", raising=False)
+    monkeypatch.delenv("GOOGLE_API_KEY", raising=False)
+    # Durability is another module's matter here, and real syncs are slow.
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+    monkeypatch.setattr(os, "fdatasync", lambda _descriptor: None)
+
+
+def simulated(out: Path, **settings: Any) -> RunConfig:
+    """Return a config of a fast simulated run."""
+    return RunConfig(simulate=True, out=out, rpm=6000, **settings)
+
+
+def robots(number: int) -> list[Job]:
+    """Return so many jobs."""
+    return [Job(id=f"robot-{n}", prompt=f"Robot {n}") for n in range(number)]
+
+
+async def as_they_come(jobs: list[Job]) -> AsyncIterator[Job]:
+    """Yield jobs as a source does that is read over the network."""
+    for job in jobs:
+        await asyncio.sleep(0)
+        yield job
+
+
+class Network:
+    """Stands in for the transport: answers when the test lets it."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.expected = 0
+        self.answers_left = 1_000
+        self.all_sent = asyncio.Event()
+        self.arrived = asyncio.Event()
+        self.answers = asyncio.Event()
+
+    async def is_reached(self) -> None:
+        """Return when the first request has arrived."""
+        await asyncio.wait_for(self.arrived.wait(), PATIENCE_S)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        pass
+
+    async def send(self, call: Call, incoming: StagedAnswer, connected: Callable[[], None]) -> Sent:
+        """Answer with a picture, once answers are let through."""
+        connected()
+        self.sent.append(call.id)
+        self.arrived.set()
+        if len(self.sent) == self.expected:
+            self.all_sent.set()
+        await self.answers.wait()
+        if not self.answers_left:
+            await asyncio.Event().wait()
+        self.answers_left -= 1
+        answer = PICTURE.answer(call, incoming)
+        assert isinstance(answer, Answer)
+        return Sent(answer, TIMING)
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Network:
+    """The network of the next runs."""
+    network = Network()
+    monkeypatch.setattr(session, "Transport", lambda *_: network)
+    return network
+
+
+# --- jobs in, summary out ---------------------------------------------------------------------------------------------
+
+
+async def test_run_returns_what_it_came_to(tmp_path: Path) -> None:
+    """Jobs become images and rows in the folder, and the summary says how it ended; the same again has nothing to do."""
+    jobs = [
+        Job(id="a", prompt="A robot", variants=2),
+        Job(prompt="A cat", metadata={"customer": 17}),
+    ]
+    summary = await run(jobs, simulated(tmp_path / "out"))
+    assert (summary.exit_code, summary.by_status, summary.manifest) == (
+        ExitCode.DONE,
+        {"succeeded": 3},
+        "jobs",
+    )
+    assert len(list((tmp_path / "out/images").iterdir())) == 3
+
+    again = await run(jobs, simulated(tmp_path / "out"))
+    assert (again.exit_code, again.this_run.sent, again.calls) == (ExitCode.DONE, 0, 3)
+
+
+async def test_jobs_from_python_are_those_of_a_manifest(tmp_path: Path) -> None:
+    """A job without an id gets the same one from Python and from a file: a finished one is not paid for twice."""
+    path = tmp_path / "jobs.jsonl"
+    path.write_text('{"prompt": "A cat", "aspect_ratio": "16:9", "metadata": {"a": 1}}\n')
+    await run(path, simulated(tmp_path / "out"))
+    summary = await run([Job(prompt="A cat", aspect_ratio="16:9")], simulated(tmp_path / "out"))
+    assert summary.this_run.sent == 0
+
+
+@pytest.mark.parametrize(
+    "kind", [list, iter, as_they_come], ids=["list", "iterator", "async iterator"]
+)
+async def test_jobs_may_come_in_any_way(tmp_path: Path, kind: Any) -> None:
+    """A list, an iterator and an async iterator of jobs are all taken."""
+    summary = await run(kind(robots(3)), simulated(tmp_path / "out"))
+    assert summary.by_status == {"succeeded": 3}
+
+
+async def test_a_manifest_is_named_by_its_path(tmp_path: Path) -> None:
+    """A path does what the command line does: results go beside the manifest."""
+    path = tmp_path / "nightly.jsonl"
+    path.write_text('{"prompt": "A robot"}\n')
+    summary = await run(str(path), RunConfig(simulate=True, rpm=6000))
+    assert (summary.manifest, summary.out) == (str(path), str(tmp_path / "nightly.simulated"))
+
+
+async def test_images_are_looked_up_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job from Python names its reference images as the program would open them."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "in.png")
+    monkeypatch.chdir(tmp_path)
+    summary = await run(
+        [Job(prompt="Add a rainbow", images=["in.png"])], simulated(tmp_path / "out")
+    )
+    assert summary.by_status == {"succeeded": 1}
+
+
+# --- what is wrong ----------------------------------------------------------------------------------------------------
+
+
+async def test_jobs_without_a_folder_are_refused() -> None:
+    """Nothing says where jobs from Python belong: the message names the field."""
+    with pytest.raises(ConfigError, match=r"RunConfig\(out=…\)"):
+        await run(robots(1), RunConfig(simulate=True))
+
+
+async def test_wrong_jobs_are_named_by_their_number(tmp_path: Path) -> None:
+    """All problems are shown at once, before anything is sent, and leave no folder behind."""
+    jobs = [Job(id="a", prompt="x"), Job(id="A", prompt="y"), Job(prompt="z", images=["gone.png"])]
+    with pytest.raises(ManifestError) as caught:
+        await run(jobs, simulated(tmp_path / "out"))
+    assert [(problem.line, problem.field) for problem in caught.value.problems] == [
+        (2, "id"),
+        (3, "images[0]"),
+    ]
+    assert str(caught.value).startswith("jobs:2: id: ")
+    assert not (tmp_path / "out").exists()
+
+
+async def test_what_is_no_job_and_no_json_is_refused(tmp_path: Path) -> None:
+    """A dict in place of a job, and metadata that no JSON can hold, are errors that say which job it was."""
+    with pytest.raises(TypeError, match=r"jobs:2: got dict; must be a gemini_batch\.Job"):
+        await run([*robots(1), {"prompt": "x"}], simulated(tmp_path / "out"))  # type: ignore[list-item]
+    with pytest.raises(ManifestError, match=r"^jobs:1: can't be written as JSON"):
+        await run([Job(prompt="x", metadata={"it": object()})], simulated(tmp_path / "out"))
+
+
+async def test_a_run_that_ends_early_is_a_value(tmp_path: Path) -> None:
+    """A budget that is used up is no exception: the summary says so."""
+    summary = await run(robots(3), simulated(tmp_path / "out", max_cost_usd=0.2))
+    assert (summary.exit_code, summary.left) == (ExitCode.STOPPED, 2)
+    assert summary.stops[0]["reason"] == "budget"
+
+
+# --- rows as they finish ----------------------------------------------------------------------------------------------
+
+
+async def test_stream_yields_each_row_once_it_is_on_the_disk(
+    tmp_path: Path, network: Network
+) -> None:
+    """Every call's row comes once, with its image in place, and the summary afterwards."""
+    network.answers.set()
+    rows = stream(robots(250), simulated(tmp_path / "out"))
+    seen = []
+    async for row in rows:
+        assert (tmp_path / "out" / row.images[0].path).stat().st_size == row.images[0].size_bytes
+        seen.append(row.id)
+    assert sorted(seen) == sorted(job.id or "" for job in robots(250))
+    assert rows.summary is not None
+    assert rows.summary.by_status == {"succeeded": 250}
+
+
+async def test_a_streamed_row_is_the_row_of_the_file(tmp_path: Path) -> None:
+    """What is yielded has all that `results.jsonl` has, as values."""
+    (row,) = [
+        row
+        async for row in stream(
+            [Job(id="a", prompt="x", metadata={"a": [1]})], simulated(tmp_path / "out")
+        )
+    ]
+    assert (row.status, row.metadata, row.attempts) == (Status.SUCCEEDED, {"a": [1]}, 1)
+    written = (tmp_path / "out/results.jsonl").read_bytes()
+    assert orjson.dumps(row, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE) == written
+
+
+async def test_rows_wait_for_a_slow_consumer(tmp_path: Path, network: Network) -> None:
+    """The run does not wait for whoever takes the rows, and loses none of them."""
+    network.expected = 300
+    network.answers.set()
+    rows = stream(robots(300), simulated(tmp_path / "out"))
+    first = await anext(rows)
+    await asyncio.wait_for(network.all_sent.wait(), PATIENCE_S)
+    assert {first.id, *[row.id async for row in rows]} == {job.id for job in robots(300)}
+
+
+async def test_leaving_the_stream_keeps_what_is_in_flight(tmp_path: Path, network: Network) -> None:
+    """A loop that is left early takes in no more calls, and what was sent is written before it is over."""
+    config = simulated(tmp_path / "out", concurrency=2)
+    async with aclosing(stream(robots(50), config)) as rows:
+        network.answers.set()
+        await anext(rows)
+    done = [
+        orjson.loads(line)["id"]
+        for line in (tmp_path / "out/results.jsonl").read_bytes().splitlines()
+    ]
+    assert sorted(done) == sorted(network.sent)
+    assert len(done) < 50
+
+
+async def test_rows_that_are_dropped_end_their_run(tmp_path: Path, network: Network) -> None:
+    """A bare `break` takes in no more calls either; what was sent is written, and then the folder is free."""
+    config = simulated(tmp_path / "out", concurrency=2)
+    network.answers.set()
+    async for _row in stream(robots(50), config):
+        break
+    (going,) = (task for task in asyncio.all_tasks() if task.get_name() == "rows")
+    await asyncio.wait([going], timeout=PATIENCE_S)
+    done = [
+        orjson.loads(line)["id"]
+        for line in (tmp_path / "out/results.jsonl").read_bytes().splitlines()
+    ]
+    assert sorted(done) == sorted(network.sent)
+    assert len(done) < 50
+    assert (await run(robots(50), config)).by_status == {"succeeded": 50}
+
+
+def test_a_loop_that_ends_with_a_run_under_way_says_nothing(
+    tmp_path: Path, network: Network, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Dropped rows and an event loop that ends at once are no traceback; the next run names what may have been billed."""
+    config = simulated(tmp_path / "out", concurrency=2)
+
+    async def left_early() -> None:
+        network.answers_left = 1
+        network.expected = 3
+        async for _row in stream(robots(5), config):
+            break
+        await asyncio.wait_for(network.all_sent.wait(), PATIENCE_S)
+
+    network.answers.set()
+    asyncio.run(left_early())
+    network.answers_left = 5
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
+    summary = asyncio.run(run(robots(5), config))
+    assert summary.by_status == {"succeeded": 5}
+    assert summary.this_run.possibly_billed > 0
+
+
+# --- cancellation -----------------------------------------------------------------------------------------------------
+
+
+async def test_the_first_cancellation_drains(tmp_path: Path, network: Network) -> None:
+    """A cancelled run waits for the answers that are paid for, writes them, and only then is cancelled."""
+    running = asyncio.create_task(run(robots(5), simulated(tmp_path / "out", concurrency=2)))
+    await network.is_reached()
+    running.cancel()
+    await asyncio.sleep(0)
+    assert not running.done()
+    network.answers.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    summary = orjson.loads((tmp_path / "out/summary.json").read_bytes())
+    assert summary["by_status"] == {"succeeded": len(network.sent)}
+    assert summary["stops"][0]["reason"] == "interrupted"
+    assert len(network.sent) < 5
+
+
+async def test_the_second_cancellation_abandons(tmp_path: Path, network: Network) -> None:
+    """Who cancels again does not wait; the folder is free afterwards, and the next run names what may have been billed."""
+    config = simulated(tmp_path / "out", concurrency=1)
+    running = asyncio.create_task(run(robots(2), config))
+    await network.is_reached()
+    running.cancel()
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    network.answers.set()
+    summary = await run(robots(2), config)
+    assert (summary.by_status, summary.this_run.possibly_billed) == ({"succeeded": 2}, 1)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_cancelled_while_it_is_checked_lets_go_of_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """A run that is cancelled before it sends, however often, has closed all it opened."""
+    loop, begun, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    real = setup.prepared
+
+    @contextmanager
+    def slow(*arguments: Any, **named: Any) -> Iterator[session.Run]:
+        with real(*arguments, **named) as going:
+            loop.call_soon_threadsafe(begun.set)
+            go_on.wait(30)
+            yield going
+
+    monkeypatch.setattr(setup, "prepared", slow)
+    running = asyncio.create_task(run(robots(1), simulated(tmp_path / "out")))
+    await asyncio.wait_for(begun.wait(), PATIENCE_S)
+    for _ in range(times):
+        running.cancel()
+        await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not (tmp_path / "out").exists()
+
+
+async def test_the_folder_is_held_until_the_run_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often a run is cancelled, nothing that it holds is closed under it."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def stubborn(*_: object) -> None:
+        begun.set()
+        while not go_on.is_set():
+            with suppress(asyncio.CancelledError):
+                await go_on.wait()
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(session.Run, "send", stubborn)
+    running = asyncio.create_task(run(robots(1), simulated(tmp_path / "out")))
+    await asyncio.wait_for(begun.wait(), PATIENCE_S)
+    for _ in range(5):
+        running.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(FolderBusyError):
+        await run(robots(1), simulated(tmp_path / "out"))
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("by", ["run", "stream"])
+async def test_what_goes_wrong_while_it_drains_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """An error that comes after the cancellation is not lost in it."""
+    begun = asyncio.Event()
+
+    async def breaks(going: session.Run, *_: object) -> None:
+        stopped = asyncio.Event()
+        monkeypatch.setattr(going, "stop", lambda _stop: stopped.set())
+        begun.set()
+        await stopped.wait()
+        raise StorageError("the disk failed")
+
+    monkeypatch.setattr(session.Run, "send", breaks)
+    config = simulated(tmp_path / "out")
+    running = asyncio.create_task(
+        run(robots(1), config) if by == "run" else _first(stream(robots(1), config))
+    )
+    await asyncio.wait_for(begun.wait(), PATIENCE_S)
+    running.cancel()
+    with pytest.raises(StorageError):
+        await running
+
+
+async def _first(rows: AsyncIterator[object]) -> object:
+    return await anext(rows)
+
+
+async def test_a_folder_is_for_one_run_at_a_time(tmp_path: Path, network: Network) -> None:
+    """A second run on the folder is refused at once, and the first one goes on."""
+    running = asyncio.create_task(run(robots(1), simulated(tmp_path / "out")))
+    await network.is_reached()
+    with pytest.raises(FolderBusyError):
+        await run(robots(1), simulated(tmp_path / "out"))
+    network.answers.set()
+    assert (await running).by_status == {"succeeded": 1}
+
+
+# --- what is told, and what is imported -------------------------------------------------------------------------------
+
+
+async def test_what_a_person_has_to_know_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Why a run ended early goes to the logger `gemini_batch`, as a warning; a run that goes well is silent."""
+    with caplog.at_level(logging.INFO, "gemini_batch"):
+        await run(robots(1), simulated(tmp_path / "well"))
+        assert caplog.records == []
+        await run(robots(2), simulated(tmp_path / "out", max_cost_usd=0.2))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "--max-cost" in caplog.text
+
+
+def test_importing_the_package_is_light() -> None:
+    """`import gemini_batch` brings no library in; each public name does when it is asked for."""
+    code = "import sys, gemini_batch; print(sorted({'aiohttp', 'pydantic', 'rich', 'orjson', 'PIL'} & set(sys.modules)))"
+    assert _python(code) == "[]\n"
+
+
+def test_every_public_name_is_there() -> None:
+    """What `__all__` promises can be imported, and what it does not is an AttributeError."""
+    for name in gemini_batch.__all__:
+        assert getattr(gemini_batch, name)
+        assert name in dir(gemini_batch)
+    with pytest.raises(AttributeError, match="no attribute 'runn'"):
+        gemini_batch.runn  # noqa: B018 # asking is the point
+
+
+def _python(code: str) -> str:
+    import subprocess
+
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout

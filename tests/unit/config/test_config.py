@@ -1,0 +1,303 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from gemini_batch import config
+from gemini_batch.cli.arguments import parser
+from gemini_batch.cli.options import run_config
+from gemini_batch.errors import ConfigError, ExitCode, NoKeyError
+from gemini_batch.records import Limits, Status
+
+GOOGLE = "https://generativelanguage.googleapis.com"
+
+
+# --- the key ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"GEMINI_API_KEY": "AIza-1_2"}, "AIza-1_2"),
+        ({"GOOGLE_API_KEY": "second"}, "second"),
+        ({"GEMINI_API_KEY": "first", "GOOGLE_API_KEY": "second"}, "first"),
+        ({"GEMINI_API_KEY": " \n", "GOOGLE_API_KEY": "second"}, "second"),
+        ({"GEMINI_API_KEY": " AIza\r\n"}, "AIza"),
+        (
+            {"GEMINI_API_KEY": "AQ.a!#$%&()*+,-./:;<=>?@[]^_`{|}~"},
+            "AQ.a!#$%&()*+,-./:;<=>?@[]^_`{|}~",
+        ),
+    ],
+)
+def test_the_key_comes_from_the_environment(environment: dict[str, str], expected: str) -> None:
+    """The first variable that is not blank gives the key, without the whitespace around it."""
+    assert expected == config.api_key(environment)
+
+
+@pytest.mark.parametrize(
+    "key", ['"AIza"', "'AIza'", "AI za", "AI\nza", "AI\tza", "AIzä", "AI\x00za", "AI\\za", "“AIza”"]
+)
+def test_a_key_that_is_none_is_refused(key: str) -> None:
+    """What can't be sent as a header, or was copied with its quotes, is refused, and the message does not show it."""
+    with pytest.raises(ConfigError) as caught:
+        config.api_key({"GOOGLE_API_KEY": key})
+
+    assert (
+        str(caught.value)
+        == "GOOGLE_API_KEY: has a blank, a quote or another character that no key has; copy the key again, and nothing else"
+    )
+    assert caught.value.exit_code == ExitCode.BAD_INPUT
+
+
+@pytest.mark.parametrize(
+    "environment", [{}, {"GEMINI_API_KEY": ""}, {"GEMINI_API_KEY": " ", "GOOGLE_API_KEY": "\n"}]
+)
+def test_without_a_key_it_says_where_to_get_one(environment: dict[str, str]) -> None:
+    """Without a key the message says which variable to set, where keys come from, and how to do without."""
+    with pytest.raises(NoKeyError) as caught:
+        config.api_key(environment)
+
+    expected = "no key: set GEMINI_API_KEY (a key comes from https://aistudio.google.com/apikey), or try it without one: --simulate"
+    assert expected == str(caught.value)
+    assert caught.value.exit_code == ExitCode.REFUSED
+
+
+def test_the_key_is_not_printed() -> None:
+    """A config's text does not hold the key."""
+    settings = config.Settings("free", Limits(), GOOGLE, GOOGLE, "m", api_key="AIzaSecret")
+
+    assert "AIzaSecret" not in repr(settings)
+
+
+# --- the address ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flag", "variable", "expected"),
+    [
+        (None, None, GOOGLE),
+        ("https://a.test", "https://b.test", "https://a.test"),
+        ("https://a.test", "", "https://a.test"),
+        (None, " https://b.test\n", "https://b.test"),
+        ("https://a.test/", None, "https://a.test"),
+        ("https://a.test/gateway//", None, "https://a.test/gateway"),
+        ("HTTPS://A.Test:443/Path", None, "https://a.test/Path"),
+        ("https://a.test:8443", None, "https://a.test:8443"),
+        (f"{GOOGLE}/v1beta", None, GOOGLE),
+        (f"{GOOGLE}/v1beta/", None, GOOGLE),
+        (f"{GOOGLE}/v1", None, f"{GOOGLE}/v1"),
+        ("http://localhost:8080", None, "http://localhost:8080"),
+        ("http://127.0.0.1:80", None, "http://127.0.0.1"),
+        ("http://127.9.9.9", None, "http://127.9.9.9"),
+        ("http://[::1]:8080/", None, "http://[::1]:8080"),
+    ],
+)
+def test_the_address_in_one_spelling(flag: str | None, variable: str | None, expected: str) -> None:
+    """The flag wins over the environment, that over Google, and one address has one spelling: rows carry it."""
+    environment = {} if variable is None else {"GEMINI_BATCH_BASE_URL": variable}
+
+    assert expected == config.base_url(flag, environment)
+
+
+@pytest.mark.parametrize("value", ["", " \n"])
+def test_an_address_that_a_variable_was_to_give_is_not_google(value: str) -> None:
+    """Where a flag or the environment names nothing, the key is shown to nobody, and the message says which of them it is."""
+    with pytest.raises(ConfigError) as flag:
+        config.base_url(value, {"GEMINI_BATCH_BASE_URL": "https://b.test"})
+    with pytest.raises(ConfigError) as variable:
+        config.base_url(None, {"GEMINI_BATCH_BASE_URL": value})
+
+    expected = f"is empty; allowed: an address such as {GOOGLE}, or leave it out for that one"
+    assert str(flag.value) == f"--base-url: {expected}"
+    assert str(variable.value) == f"GEMINI_BATCH_BASE_URL: {expected}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "generativelanguage.googleapis.com",
+        "ftp://a.test",
+        "https://",
+        "https:///path",
+        "https://a.test:port",
+        "https://a.test:99999",
+        "https://a b.test",
+        "https://a.te\nst",
+        "https://[::1",
+    ],
+)
+def test_what_is_no_address_is_refused(value: str) -> None:
+    """The message shows what was found, and what an address looks like."""
+    with pytest.raises(ConfigError) as caught:
+        config.base_url(value, {})
+
+    assert f'--base-url: got "{value}"; allowed: an address such as {GOOGLE}' == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["https://me:secret@a.test", "https://@a.test", "https://a.test?key=secret", "https://a.test#"],
+)
+def test_an_address_that_may_hold_a_secret_is_not_shown(value: str) -> None:
+    """An address with a user, a query or a fragment is refused, and not repeated."""
+    with pytest.raises(ConfigError) as caught:
+        config.base_url(None, {"GEMINI_BATCH_BASE_URL": value})
+
+    expected = f"GEMINI_BATCH_BASE_URL: has a user name, a query or a fragment; allowed: an address such as {GOOGLE}"
+    assert expected == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["http://a.test", "http://10.0.0.1:80", "http://127.0.0.1.a.test", "http://0.0.0.0"]
+)
+def test_plain_http_stays_on_this_machine(value: str) -> None:
+    """Plain http to another machine would show the key to the network: it must be allowed explicitly."""
+    with pytest.raises(ConfigError) as caught:
+        config.base_url(value, {})
+
+    expected = f'--base-url: got "{value}"; plain http shows the key to the network: use https, or allow it by --allow-insecure'
+    assert expected == str(caught.value)
+    assert value.removesuffix(":80") == config.base_url(value, {}, allow_insecure=True)
+
+
+# --- the config file --------------------------------------------------------------------------------------------------
+
+
+def test_tables_are_read(tmp_path: Path) -> None:
+    """A config file's tables come as they stand; without a file there are none."""
+    file = tmp_path / "config.toml"
+    for encoding in (
+        "utf-8",
+        "utf-8-sig",
+    ):  # the latter with a byte order mark, as manifests may have one
+        file.write_text(
+            '[tiers.mine]\nrequests_per_min = 7\n[prices]\nnote = "ü"\n', encoding=encoding
+        )
+        assert config.read_tables(file) == {
+            "tiers": {"mine": {"requests_per_min": 7}},
+            "prices": {"note": "ü"},
+        }
+    assert config.read_tables(None) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"tiers = ", "is not TOML: Invalid value (at end of document)"),
+        (b"note = " + b"9" * 5000, "has a number that is too long"),
+        (
+            b'note = "\xff"',
+            "is not TOML: 'utf-8' codec can't decode byte 0xff in position 8: invalid start byte",
+        ),
+        (b"[tier]\n[prices]", 'unknown table "tier"; allowed: tiers, prices'),
+    ],
+)
+def test_a_wrong_config_file_is_refused(tmp_path: Path, content: bytes, expected: str) -> None:
+    """The message names the file, and what is wrong with it."""
+    file = tmp_path / "config.toml"
+    file.write_bytes(content)
+
+    with pytest.raises(ConfigError) as caught:
+        config.read_tables(file)
+
+    assert f"{file}: {expected}" == str(caught.value)
+
+
+def test_a_config_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    """A missing file, or a folder, is an error and not an empty config."""
+    with pytest.raises(ConfigError) as missing:
+        config.read_tables(tmp_path / "config.toml")
+    with pytest.raises(ConfigError) as folder:
+        config.read_tables(tmp_path)
+
+    assert f"{tmp_path / 'config.toml'}: can't be read: No such file or directory" == str(
+        missing.value
+    )
+    assert f"{tmp_path}: can't be read: Is a directory" == str(folder.value)
+
+
+# --- how many at once -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("requests_per_min", "expected"),
+    [(None, 128), (1, 4), (2, 5), (15, 38), (60, 128), (6_000, 128), (50, 125)],
+)
+def test_as_many_in_flight_as_the_quota_can_use(
+    requests_per_min: int | None, expected: int
+) -> None:
+    """Calls in flight cover two and a half minutes of the quota, within 4 and 128."""
+    assert expected == config.concurrency_for(Limits(requests_per_min=requests_per_min))
+
+
+# --- what is asked, and what follows ----------------------------------------------------------------------------------
+
+
+def test_the_command_line_asks_for_what_python_does() -> None:
+    """A flag that is not given and a field that is not given mean the same."""
+    options = parser().parse_args(["run", "jobs.jsonl"])
+
+    assert config.RunConfig() == run_config(options)
+
+
+def test_every_setting_has_a_flag_but_the_key() -> None:
+    """What can be asked from Python can be asked by a flag; a key on the command line would show in the process list."""
+    options = parser().parse_args(["run", "jobs.jsonl"])
+
+    assert {"api_key"} == {
+        name for name in config.RunConfig.model_fields if not hasattr(options, name)
+    }
+
+
+def test_what_is_asked_becomes_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tier gives the limits, a field of its own wins over it, and the rest follows."""
+    monkeypatch.setenv("GEMINI_API_KEY", "AIza-of-the-environment")
+
+    settings = config.RunConfig(
+        rpm=4, model="models/m", retry=frozenset({"blocked", "missing"})
+    ).settings()
+
+    assert Limits(requests_per_min=4, requests_per_day=1500) == settings.limits
+    assert (settings.endpoint, settings.base_url, settings.api_key) == (
+        GOOGLE,
+        GOOGLE,
+        "AIza-of-the-environment",
+    )
+    assert (settings.model, settings.concurrency) == ("m", 10)
+    assert (settings.retry, settings.retry_missing) == (frozenset({Status.BLOCKED}), True)
+
+
+def test_a_key_of_ones_own_wins_and_is_not_shown() -> None:
+    """A key that is given in Python is used, is not printed, and is not in the error of a wrong one."""
+    asked = config.RunConfig(api_key="AIza-mine")
+    assert asked.settings().api_key == "AIza-mine"
+    assert "AIza-mine" not in repr(asked)
+
+    with pytest.raises(ConfigError) as caught:
+        config.RunConfig(api_key="AIza mine").settings()
+    assert (
+        str(caught.value)
+        == "api_key: has a blank, a quote or another character that no key has; copy the key again, and nothing else"
+    )
+
+    with pytest.raises(ValidationError) as wrong_type:
+        config.RunConfig(api_key=b"\xffAIza-mine")
+    assert "AIza-mine" not in str(wrong_type.value)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"rpm": 0},
+        {"concurrency": 0},
+        {"deadline_s": -1},
+        {"auth": "bearer"},
+        {"retry": {"succeeded"}},
+        {"tyer": "free"},
+    ],
+)
+def test_what_cannot_be_asked_is_refused(field: dict[str, Any]) -> None:
+    """A value or a name that makes no sense is refused at once, with the name of its field."""
+    with pytest.raises(ValidationError, match=next(iter(field))):
+        config.RunConfig(**field)

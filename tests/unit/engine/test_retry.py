@@ -1,0 +1,396 @@
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gemini_batch.client.response import parse_answer
+from gemini_batch.engine.retry import (
+    CloseDay,
+    Decision,
+    GiveUp,
+    Reject,
+    RetryAfter,
+    StopRun,
+    backoff_s,
+    decide,
+)
+from gemini_batch.records import Answer, ApiError, Failure, FailureKind, StopReason
+
+DAY = "GenerateRequestsPerDayPerProjectPerModel-FreeTier"
+MINUTE = "GenerateRequestsPerMinutePerProjectPerModel"
+TOKENS = "GenerateContentInputTokensPerModelPerMinute-FreeTier"
+UNEXPLAINED = "Resource has been exhausted (e.g. check quota)."
+
+
+def half() -> float:
+    """Be random in a way that a table can name."""
+    return 0.5
+
+
+@dataclass(frozen=True)
+class Case:
+    """An answer's bytes, and what is to follow from the first attempt."""
+
+    http_status: int
+    expected: Decision | StopReason
+    status: str = ""
+    message: str = ""
+    details: list[dict[str, Any]] = field(default_factory=list)
+    raw: bytes | None = None
+    retry_after_s: float | None = None
+
+    def error(self) -> ApiError:
+        """Return the error as it comes out of its bytes."""
+        body = {
+            "error": {
+                "code": self.http_status,
+                "status": self.status,
+                "message": self.message,
+                "details": self.details,
+            }
+        }
+        answer = Answer(
+            self.http_status,
+            json.dumps(body).encode() if self.raw is None else self.raw,
+            (),
+            self.retry_after_s,
+        )
+        outcome = parse_answer(answer)
+        assert isinstance(outcome, ApiError)
+        return outcome
+
+
+def invalid(message: str, *details: dict[str, Any], expected: Decision | StopReason) -> Case:
+    """Return a 400 INVALID_ARGUMENT."""
+    return Case(400, expected, "INVALID_ARGUMENT", message, list(details))
+
+
+def exhausted(
+    expected: Decision | StopReason,
+    *quotas: tuple[str, Any],
+    delay: str | None = None,
+    message: str = "You exceeded …",
+) -> Case:
+    """Return a 429 with these violations."""
+    violations = [
+        {"quotaId": name} | ({} if value is None else {"quotaValue": value})
+        for name, value in quotas
+    ]
+    details = (
+        [{"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": violations}]
+        if quotas
+        else []
+    )
+    if delay:
+        details.insert(
+            0, {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
+        )
+    return Case(429, expected, "RESOURCE_EXHAUSTED", message, details)
+
+
+def info(reason: str) -> dict[str, Any]:
+    """Return a detail that names a reason."""
+    return {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": reason,
+        "domain": "googleapis.com",
+    }
+
+
+BACKOFF = RetryAfter(1.0)  # half of the first two seconds
+HTML = b"<html><title>403. That's an error.</title>Your client does not have permission</html>"
+ZERO_TEXT = "* Quota exceeded for metric: x/generate_content_free_tier_requests, limit: 0, model: m\nPlease retry in 8.1s."
+
+TABLE = {
+    # 400
+    "key, by its reason": invalid("Bad key", info("API_KEY_INVALID"), expected=StopReason.AUTH),
+    "key, by its message": invalid(
+        "API key not valid. Please pass a valid API key.", expected=StopReason.AUTH
+    ),
+    "key not found": invalid(
+        "API Key not found. Please pass a valid API key.", expected=StopReason.AUTH
+    ),
+    "key expired": invalid("API key expired. Please renew the API key.", expected=StopReason.AUTH),
+    "a prompt about a key": invalid('Invalid value "draw an API key"', expected=Reject()),
+    "a wrong field": invalid(
+        "Invalid value",
+        {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [{"field": "x"}]},
+        expected=Reject(),
+    ),
+    "the brief's 400": invalid("Invalid request format", expected=Reject()),
+    "payload size": invalid(
+        "Request payload size exceeds the limit: 20971520 bytes.", expected=Reject()
+    ),
+    "region": Case(
+        400,
+        StopReason.PRECONDITION,
+        "FAILED_PRECONDITION",
+        "User location is not supported for the API use without a billing account linked.",
+    ),
+    "a file that is not ready": Case(
+        400,
+        BACKOFF,
+        "FAILED_PRECONDITION",
+        "The File x is not in an ACTIVE state and usage is not allowed.",
+    ),
+    "400 HTML": Case(400, Reject(), raw=b"<title>Error 400 (Bad Request)!!1</title>"),
+    # 401 … 413
+    "the brief's 401": Case(401, StopReason.AUTH, "UNAUTHENTICATED", "API key not valid"),
+    "401 without a word": Case(401, StopReason.AUTH, raw=b""),
+    "402": Case(
+        402, StopReason.BILLING, "RESOURCE_EXHAUSTED", "Your prepayment credits are depleted"
+    ),
+    "403": Case(403, StopReason.NO_ACCESS, "PERMISSION_DENIED", "Permission denied"),
+    **{
+        f"403, {message}": Case(403, StopReason.NO_ACCESS, "PERMISSION_DENIED", message)
+        for message in (
+            "The caller does not have permission",
+            "Your API key may not use the model x.",
+            "Your project does not have access to model x.",
+        )
+    },
+    **{
+        f"403, {message}": Case(403, StopReason.AUTH, "PERMISSION_DENIED", message)
+        for message in (
+            "Your API key was reported as leaked. Please use another API key.",
+            "Method doesn't allow unregistered callers (callers without established identity).",
+            "Your project has been denied access. Please contact support.",
+            "Permission denied: Consumer 'projects/1' has been suspended.",
+        )
+    },
+    **{
+        f"403 {reason}": Case(
+            403, StopReason.AUTH, "PERMISSION_DENIED", "of the model x", [info(reason)]
+        )
+        for reason in (
+            "API_KEY_SERVICE_BLOCKED",
+            "API_KEY_IP_ADDRESS_BLOCKED",
+            "SERVICE_DISABLED",
+            "BILLING_DISABLED",
+            "CONSUMER_SUSPENDED",
+            "CREDENTIALS_MISSING",
+            "ACCESS_TOKEN_SCOPE_INSUFFICIENT",
+            "USER_PROJECT_DENIED",
+        )
+    },
+    "403 IAM_PERMISSION_DENIED": Case(
+        403,
+        StopReason.NO_ACCESS,
+        "PERMISSION_DENIED",
+        "Permission denied",
+        [info("IAM_PERMISSION_DENIED")],
+    ),
+    "403 HTML": Case(403, StopReason.AUTH, raw=HTML),
+    "403 HTML of a proxy": Case(
+        403, StopReason.AUTH, raw=b"<p>You may not see the file you asked for"
+    ),
+    "403 of a file": Case(
+        403,
+        Reject(),
+        "PERMISSION_DENIED",
+        "You do not have permission to access the File abc or it may not exist.",
+    ),
+    "404 of a model": Case(
+        404,
+        StopReason.MODEL,
+        "NOT_FOUND",
+        "models/x is not found for API version v1beta, or is not supported.",
+    ),
+    "404 of a file": Case(
+        404, Reject(), "NOT_FOUND", "Requested entity files/abc-123 was not found."
+    ),
+    "404 of a gateway": Case(404, StopReason.ADDRESS, raw=b'{"error": {"message": "no route"}}'),
+    "404 without a word": Case(404, StopReason.ADDRESS, raw=b""),
+    "404 HTML": Case(
+        404, StopReason.ADDRESS, raw=b"<p>The file /v1beta/models was not found on this server."
+    ),
+    "409 of two who write at once": Case(409, BACKOFF, "ABORTED", "The operation was aborted."),
+    "409 of what is there already": Case(409, Reject(), "ALREADY_EXISTS", "Entity already exists."),
+    "409 of something else": Case(409, GiveUp(), raw=b"Conflict"),
+    "413": Case(413, Reject(), raw=b"<html>413 Request Entity Too Large</html>"),
+    "another 4xx of the API": Case(422, Reject(), "INVALID_ARGUMENT", "no"),
+    "another 4xx of something else": Case(405, GiveUp(), raw=b"Method Not Allowed"),
+    # transient
+    **{
+        f"{status}": Case(status, BACKOFF, "X", "x")
+        for status in (408, 425, 499, 500, 502, 503, 504, 529)
+    },
+    "425 HTML": Case(425, BACKOFF, raw=b"<title>Too Early</title>"),
+    "503 HTML": Case(503, BACKOFF, raw=b"<title>503</title>"),
+    "503 with Retry-After": Case(
+        503, RetryAfter(31.0), "UNAVAILABLE", "overloaded", retry_after_s=30.0
+    ),
+    "503 with a Retry-After of days": Case(
+        503, RetryAfter(3601.0), "UNAVAILABLE", "x", retry_after_s=1e6
+    ),
+    # a redirect, and what no client asked for
+    **{
+        f"{status}": Case(status, GiveUp(), raw=b"")
+        for status in (101, 301, 302, 303, 304, 307, 308)
+    },
+    # 429
+    "minute": exhausted(RetryAfter(35.5, pauses_model=True), (MINUTE, "500"), delay="34s"),
+    "minute, tiny": exhausted(
+        RetryAfter(2.239, pauses_model=True), (MINUTE, "500"), delay="0.739s"
+    ),
+    "minute, no value": exhausted(RetryAfter(9.5, pauses_model=True), (MINUTE, None), delay="8s"),
+    "minute, no delay": exhausted(RetryAfter(16.5, pauses_model=True), (MINUTE, "500")),
+    "tokens": exhausted(RetryAfter(9.5, pauses_model=True), (TOKENS, "2000000"), delay="8s"),
+    "unknown quota": exhausted(
+        RetryAfter(9.5, pauses_model=True), ("ImagesPerFortnight", "5"), delay="8s"
+    ),
+    "the larger wait": exhausted(
+        RetryAfter(35.786670503, pauses_model=True),
+        (MINUTE, "5"),
+        delay="34s",
+        message="Please retry in 34.286670503s.",
+    ),
+    "day, tiny delay": exhausted(CloseDay(), (DAY, "1500"), delay="8s"),
+    "day and minute": exhausted(CloseDay(), (MINUTE, "15"), (DAY, "1500"), delay="22s"),
+    "day and minute, other order": exhausted(
+        CloseDay(), (DAY, "1500"), (MINUTE, "15"), delay="22s"
+    ),
+    "no violation, but hours": exhausted(CloseDay(), message="Please retry in 10h17m5.72s."),
+    "zero value": exhausted(StopReason.NO_QUOTA, (MINUTE, "0"), delay="8s"),
+    "zero value as a number": exhausted(StopReason.NO_QUOTA, (MINUTE, 0), delay="8s"),
+    "zero value of one": exhausted(StopReason.NO_QUOTA, (TOKENS, "100"), (DAY, "0"), delay="8s"),
+    "limit: 0": exhausted(
+        StopReason.NO_QUOTA, (DAY, None), (MINUTE, None), delay="8s", message=ZERO_TEXT
+    ),
+    "limit: 0 at the end": exhausted(StopReason.NO_QUOTA, message="Quota exceeded, limit: 0."),
+    "limit: 0.5": exhausted(RetryAfter(9.5, pauses_model=True), delay="8s", message="limit: 0.5"),
+    "limit: 05": exhausted(RetryAfter(9.5, pauses_model=True), delay="8s", message="limit: 05"),
+    "limit: 500": exhausted(RetryAfter(9.5, pauses_model=True), delay="8s", message="limit: 500"),
+    "unexplained": exhausted(RetryAfter(16.5, pauses_model=True), message=UNEXPLAINED),
+    "unexplained, no JSON": Case(
+        429, RetryAfter(16.5, pauses_model=True), raw=b"Too many requests"
+    ),
+    "unexplained, with Retry-After": Case(
+        429, RetryAfter(8.5, pauses_model=True), raw=b"", retry_after_s=7.0
+    ),
+    "no credits": exhausted(StopReason.BILLING, message="Your prepayment credits are depleted."),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_table(name: str) -> None:
+    """From each error, as its bytes come, follows what the table of the API's errors says."""
+    case = TABLE[name]
+
+    decision = decide(case.error(), 1, half)
+
+    if isinstance(case.expected, StopReason):
+        assert isinstance(decision, StopRun)
+        assert case.expected == decision.stop.reason
+        # That there is no quota at all is a page of Google's, which asks to retry in seconds: it is put in a sentence.
+        said = "limit: 0" if case.expected is StopReason.NO_QUOTA else case.error().message
+        assert said in decision.stop.message
+    elif isinstance(case.expected, RetryAfter):
+        assert isinstance(decision, RetryAfter)
+        assert case.expected.wait_s == pytest.approx(decision.wait_s)
+        assert case.expected.pauses_model == decision.pauses_model
+    else:
+        assert case.expected == decision
+
+
+FAILURES: dict[FailureKind, Decision | StopReason] = {
+    FailureKind.UNREACHABLE: RetryAfter(1.0, pauses_model=True),
+    FailureKind.TIMEOUT: BACKOFF,
+    FailureKind.DISCONNECTED: BACKOFF,
+    FailureKind.MALFORMED: BACKOFF,
+    FailureKind.TOO_LARGE: GiveUp(),
+    FailureKind.INPUT_CHANGED: GiveUp(),
+    FailureKind.INPUT_UNREADABLE: GiveUp(),
+    FailureKind.STORAGE: StopReason.STORAGE,
+}
+
+
+@pytest.mark.parametrize("kind", FailureKind)
+def test_every_kind_of_failure_is_in_the_table(kind: FailureKind) -> None:
+    """A failure of the way is tried again, one of the disk stops the run, one that comes back each time is given up."""
+    decision = decide(Failure(kind, "no space left", may_be_billed=True), 1, half)
+
+    expected = FAILURES[kind]
+    if isinstance(expected, StopReason):
+        assert isinstance(decision, StopRun)
+        assert (expected, "no space left") == (decision.stop.reason, decision.stop.message)
+    else:
+        assert expected == decision
+
+
+def test_a_second_answer_that_cant_be_used_is_the_last() -> None:
+    """A 200 is paid for; what can't be used of it comes again the same."""
+    failure = Failure(FailureKind.MALFORMED, "bad base64", may_be_billed=True)
+
+    assert [decide(failure, count, half) for count in (1, 2, 3)] == [BACKOFF, GiveUp(), GiveUp()]
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
+def test_the_backoff_has_full_jitter_and_a_cap(attempt: int, chance: float) -> None:
+    """The wait lies evenly between nothing and twice the last one's bound, and a minute is the most."""
+    bound_s = min(60.0, 2.0 * 2 ** min(attempt - 1, 10))
+
+    assert chance * bound_s == pytest.approx(backoff_s(attempt, lambda: chance))
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True), st.floats(0, 3600))
+def test_a_429_waits_longer_than_it_is_asked_to(
+    attempt: int, chance: float, asked_s: float
+) -> None:
+    """A wait that a server asks for is kept, with one to two seconds on top; when it is asked again, longer still."""
+    error = ApiError(429, "RESOURCE_EXHAUSTED", None, "x", asked_s)
+
+    decision = decide(error, attempt, lambda: chance)
+
+    assert isinstance(decision, RetryAfter)
+    floor_s = 0.0 if attempt == 1 else min(60.0, 2.0 * 2 ** min(attempt - 1, 10))
+    assert max(asked_s, floor_s) + 1.0 + chance == pytest.approx(decision.wait_s)
+
+
+def test_six_attempts_outlast_a_minute_whatever_the_server_says() -> None:
+    """With a delay that is too short each time, the attempts still last until the minute's quota is free again."""
+    error = ApiError(429, "RESOURCE_EXHAUSTED", None, "x", 0.0)
+
+    waits = [decide(error, attempt, lambda: 0.0) for attempt in range(1, 6)]
+
+    assert sum(wait.wait_s for wait in waits if isinstance(wait, RetryAfter)) > 60
+
+
+def test_an_unexplained_429_backs_off_long_but_not_for_ever() -> None:
+    """Without details the waits double from 15 s to five minutes, each with a margin."""
+    error = ApiError(429, "RESOURCE_EXHAUSTED", None, UNEXPLAINED)
+
+    waits = [decide(error, attempt, lambda: 0.0) for attempt in range(1, 8)]
+
+    assert [wait.wait_s for wait in waits if isinstance(wait, RetryAfter)] == [
+        16.0,
+        31.0,
+        61.0,
+        121.0,
+        241.0,
+        301.0,
+        301.0,
+    ]
+
+
+@given(
+    st.builds(
+        ApiError,
+        st.integers(100, 999),
+        st.sampled_from(["", "INVALID_ARGUMENT", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED"]),
+        st.none() | st.text(),
+        st.text(),
+        st.none() | st.floats(0, 1e300),
+    ),
+    st.integers(1, 10**6),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_no_error_waits_for_more_than_an_hour(error: ApiError, attempt: int, chance: float) -> None:
+    """Any error at all gives a decision, and a wait is never negative and little more than an hour at most."""
+    decision = decide(error, attempt, lambda: chance)
+
+    if isinstance(decision, RetryAfter):
+        assert 0 <= decision.wait_s <= 3600 + 60 + 2

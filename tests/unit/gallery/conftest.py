@@ -1,0 +1,3 @@
+from tests.unit.gallery.folder import out
+
+__all__ = ["out"]

@@ -1,0 +1,586 @@
+"""Answers of other output folders, taken at no cost."""
+
+import errno
+import os
+import tracemalloc
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from gemini_batch.catalog import prices
+from gemini_batch.cli import main
+from gemini_batch.clock import Clock
+from gemini_batch.engine.commit import Committer
+from gemini_batch.engine.preprocess import Preparation
+from gemini_batch.engine.recovery import recover
+from gemini_batch.errors import ConfigError, StorageError
+from gemini_batch.events import CallFinished, CallNotReused, Event
+from gemini_batch.output import OutputFolder, Part, StagedAnswer
+from gemini_batch.output.reuse import NotReusable, Reuse, ReusedAnswer
+from gemini_batch.output.rows import ResultsFile, newest_rows, read_rows
+from gemini_batch.records import ReusedFrom, Status
+from tests.builders import ENDPOINT, line_of, make_call, make_row, png, sha256, tree
+from tests.simulated import simulator
+from tests.virtual.clock import NOON_UTC, run
+
+ROBOT, CAT = sha256(b"A robot"), sha256(b"A cat")
+BASE_URL = "GEMINI_BATCH_BASE_URL"
+
+
+@pytest.fixture(autouse=True)
+def _no_real_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+    monkeypatch.setattr(os, "fdatasync", lambda _descriptor: None)
+
+
+def answered(
+    folder: Path,
+    call_id: str = "robot",
+    picture: str = "",
+    status: str = "succeeded",
+    **changes: Any,
+) -> None:
+    """Let an earlier run into this folder have an answer, with a picture of its own."""
+    data = png(picture or f"{folder.name} {call_id}")
+    path = f"images/{call_id}.png"
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    (folder / path).write_bytes(data)
+    image = {
+        "path": path,
+        "mime_type": "image/png",
+        "size_bytes": len(data),
+        "width": None,
+        "height": None,
+    }
+    row = {
+        **orjson.loads(line_of(make_row(call_id))),
+        "status": status,
+        "images": [{**image, "sha256": sha256(data)}] if status == "succeeded" else [],
+        "response_id": f"response of {picture or call_id}",
+        **changes,
+    }
+    with (folder / "results.jsonl").open("ab") as file:
+        file.write(orjson.dumps(row) + b"\n")
+
+
+def reuse_of(*folders: Path, out: Path | None = None) -> Reuse:
+    """Return what there is to reuse."""
+    return Reuse(folders, ENDPOINT, out or folders[0].parent / "out")
+
+
+def taken(
+    reuse: Reuse, call_id: str, out: Path, request_sha256: str = ROBOT
+) -> ReusedAnswer | NotReusable:
+    """Copy what was set aside for a call."""
+    (out / "incoming").mkdir(parents=True, exist_ok=True)
+    return reuse.copy(call_id, request_sha256, StagedAnswer(out / "incoming", call_id))
+
+
+def sources(reuse: Reuse, out: Path, *call_ids: str) -> list[str]:
+    """Return whose answer each of these calls takes; "" for none."""
+    found = []
+    for call_id in call_ids:
+        if not reuse.reserve(call_id, ROBOT):
+            found.append("")
+            continue
+        reused = taken(reuse, call_id, out)
+        assert isinstance(reused, ReusedAnswer)
+        found.append(f"{Path(reused.source.out).name}/{reused.source.id}")
+    return found
+
+
+# --- which answers ----------------------------------------------------------------------------------------------------
+
+
+def test_a_done_call_of_the_same_request_is_found_under_any_id(tmp_path: Path) -> None:
+    """What was asked counts, not how it was called; the answer is all that its row says but for its cost."""
+    answered(tmp_path / "a", "robot", text="Here it is.", finish_reason="STOP", model_version="v1")
+    reuse = reuse_of(tmp_path / "a")
+    assert not reuse.reserve("cat", CAT)
+    assert reuse.reserve("droid", ROBOT)
+    reused = taken(reuse, "droid", tmp_path / "out")
+    assert isinstance(reused, ReusedAnswer)
+    assert reused.source == ReusedFrom(str(tmp_path / "a"), "robot")
+    reply = reused.reply
+    assert reply.image is not None
+    assert Path(reply.image.file).read_bytes() == png("a robot")
+    assert reply.image.sha256 == sha256(png("a robot"))
+    assert (reply.text, reply.finish_reason, reply.model_version) == ("Here it is.", "STOP", "v1")
+    assert (reply.response_id, reply.usage, reply.drafts) == ("response of robot", None, ())
+
+
+@pytest.mark.parametrize(
+    "status", [status.value for status in Status if status is not Status.SUCCEEDED]
+)
+def test_only_an_image_is_reused(tmp_path: Path, status: str) -> None:
+    """Nothing that ended without an image stands for an answer: another try may give one."""
+    answered(tmp_path / "a", status=status)
+    assert not reuse_of(tmp_path / "a").reserve("robot", ROBOT)
+
+
+def test_only_the_same_endpoint_is_reused(tmp_path: Path) -> None:
+    """A simulated answer never stands for a real one, nor one of another server."""
+    answered(tmp_path / "a", endpoint="simulator")
+    answered(tmp_path / "a", "robot.2", endpoint="https://elsewhere.test")
+    assert not reuse_of(tmp_path / "a").reserve("robot", ROBOT)
+
+
+def test_only_the_newest_row_of_an_id_counts(tmp_path: Path) -> None:
+    """An answer whose image has moved to superseded/, or was lost, is not there any more."""
+    answered(tmp_path / "a", "robot")
+    answered(tmp_path / "a", "robot", request_sha256=CAT, picture="a cat")
+    answered(tmp_path / "a", "other")
+    answered(tmp_path / "a", "other", status="lost")
+    reuse = reuse_of(tmp_path / "a")
+    assert not reuse.reserve("robot", ROBOT)
+    assert reuse.reserve("cat", CAT)
+
+
+def test_each_variant_takes_another_answer_until_they_are_used_up(tmp_path: Path) -> None:
+    """Identical requests are variants: no answer is taken twice, one's own id is preferred, and the rest is sent."""
+    for call_id in ("robot.3", "robot.2", "robot"):
+        answered(tmp_path / "a", call_id)
+    reuse = reuse_of(tmp_path / "a")
+    calls = ["robot", "robot.2", "robot.3", "robot.4"]
+    assert sources(reuse, tmp_path / "out", *calls) == ["a/robot", "a/robot.2", "a/robot.3", ""]
+    assert reuse.reserved == {str(tmp_path / "a"): 3}
+    found = sources(reuse_of(tmp_path / "a"), tmp_path / "out", "x", "y", "robot", "z")
+    assert sorted(found) == ["", "a/robot", "a/robot.2", "a/robot.3"]
+    assert found[3] == ""
+
+
+def test_an_own_id_of_another_request_is_nothing_special(tmp_path: Path) -> None:
+    """The id alone says nothing of what was asked."""
+    answered(tmp_path / "a", "robot", request_sha256=CAT)
+    answered(tmp_path / "a", "other")
+    assert sources(reuse_of(tmp_path / "a"), tmp_path / "out", "robot") == ["a/other"]
+
+
+def test_folders_are_searched_in_the_order_they_are_named(tmp_path: Path) -> None:
+    """All of the first folder's answers go before those of the second, and a copy in both counts once."""
+    answered(tmp_path / "a", "x", picture="one")
+    answered(tmp_path / "a", "y", picture="two")
+    answered(tmp_path / "b", "x", picture="one")
+    answered(tmp_path / "b", "z", picture="three")
+    reuse = reuse_of(tmp_path / "a", tmp_path / "b")
+    assert sources(reuse, tmp_path / "out", "p", "q", "r", "s") == ["a/y", "a/x", "b/z", ""]
+    assert reuse.reserved == {str(tmp_path / "a"): 2, str(tmp_path / "b"): 1}
+
+
+def test_an_answer_that_is_in_the_output_folder_already_is_not_taken_again(tmp_path: Path) -> None:
+    """A run that goes on where it was stopped gives the remaining variants other answers than those it has."""
+    for call_id in ("robot", "robot.2"):
+        answered(tmp_path / "a", call_id, picture=call_id)
+    answered(tmp_path / "out", "robot", picture="robot")
+    assert sources(reuse_of(tmp_path / "a"), tmp_path / "more", "robot.3", "robot.4") == [
+        "a/robot.2",
+        "",
+    ]
+
+
+def test_equal_pictures_of_different_answers_are_different_answers(tmp_path: Path) -> None:
+    """A server may draw the same twice, and both were paid for."""
+    answered(tmp_path / "a", "x", picture="same", response_id="1")
+    answered(tmp_path / "a", "y", picture="same", response_id="2")
+    assert "" not in sources(reuse_of(tmp_path / "a"), tmp_path / "out", "p", "q")
+
+
+def remove(image: Path) -> None:
+    """Delete it, as a person may."""
+    image.unlink()
+
+
+def cut(image: Path) -> None:
+    """Make it shorter."""
+    image.write_bytes(b"short")
+
+
+def folder(image: Path) -> None:
+    """Put a folder in its place."""
+    image.unlink()
+    image.mkdir()
+
+
+@pytest.mark.parametrize("spoil", [remove, cut, folder])
+def test_an_image_that_is_gone_is_not_planned_with(
+    tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    """The plan's cost is right also when files were deleted: such a call is planned as one to send."""
+    answered(tmp_path / "a", "robot")
+    spoil(tmp_path / "a/images/robot.png")
+    answered(tmp_path / "a", "other")
+    assert sources(reuse_of(tmp_path / "a"), tmp_path / "out", "robot", "robot.2") == [
+        "a/other",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("path", ["../secret.png", "/etc/hostname", "images/\0"])
+def test_a_row_cannot_lead_out_of_its_folder(tmp_path: Path, path: str) -> None:
+    """Rows of a folder that somebody else gave us name files in it, and no others."""
+    data = png("secret")
+    (tmp_path / "secret.png").write_bytes(data)
+    answered(
+        tmp_path / "a", images=[{"path": path, "size_bytes": len(data), "sha256": sha256(data)}]
+    )
+    with pytest.raises(ConfigError, match="is no row"):
+        reuse_of(tmp_path / "a")
+
+
+def test_wrong_folders_are_a_sentence(tmp_path: Path) -> None:
+    """A folder without results, with damaged ones, or the run's own is refused before anything is sent."""
+    with pytest.raises(ConfigError) as refused:
+        reuse_of(tmp_path / "a")
+    assert str(refused.value) == (
+        f"--reuse-from: {tmp_path}/a: has no results.jsonl; name the output folder of a run, such as jobs.out"
+    )
+    answered(tmp_path / "a")
+    with pytest.raises(ConfigError) as refused:
+        reuse_of(tmp_path / "a", out=tmp_path / "a/../a")
+    assert (
+        str(refused.value)
+        == f"--reuse-from: {tmp_path}/a: is the output folder itself, whose answers count anyway"
+    )
+    (tmp_path / "a/results.jsonl").write_bytes(b"no row\n")
+    with pytest.raises(
+        ConfigError, match=r'^--reuse-from: .*/a/results.jsonl:1: is no row: "no row"'
+    ):
+        reuse_of(tmp_path / "a")
+    (tmp_path / "a/results.jsonl").unlink()
+    (tmp_path / "a/results.jsonl").mkdir()
+    with pytest.raises(ConfigError, match=r"^--reuse-from: .*/a: can't be read: Is a directory$"):
+        reuse_of(tmp_path / "a")
+
+
+def test_memory_is_flat(tmp_path: Path) -> None:
+    """A hundred thousand answers are known in a few megabytes, whatever their rows hold."""
+    (tmp_path / "a").mkdir()
+    row = orjson.loads(line_of(make_row("robot"))) | {
+        "images": [{"path": "images/a.png", "size_bytes": 9, "sha256": "x"}]
+    }
+    row["text"] = "x" * 300
+    with (tmp_path / "a/results.jsonl").open("wb") as file:
+        for number in range(20_000):
+            file.write(
+                orjson.dumps(row | {"id": f"robot.{number}", "response_id": str(number)}) + b"\n"
+            )
+    tracemalloc.start()
+    reuse = reuse_of(tmp_path / "a")
+    held_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(reuse._homes) == 20_000
+    assert held_bytes < 20_000 * 160
+
+
+# --- taking one -------------------------------------------------------------------------------------------------------
+
+
+class Desk:
+    """A run's folder with a preparation that may reuse, and what it told."""
+
+    def __init__(self, out: Path, reuse: Reuse, clock: Clock) -> None:
+        self.store = OutputFolder(out)
+        (self.store.private / "incoming").mkdir(parents=True, exist_ok=True)
+        recover(self.store)
+        self.log = ResultsFile(out)
+        self.events: list[Event] = []
+        self.committer = Committer(
+            self.store,
+            self.log,
+            prices.built_in(),
+            ENDPOINT,
+            clock=clock,
+            observe=self.events.append,
+        )
+        self.prepare = Preparation(
+            self.store, self.committer, clock, self.events.append, reuse=reuse
+        )
+
+
+def prepared(out: Path, reuse: Reuse, *call_ids: str) -> tuple[list[bool], list[Event]]:
+    """Prepare calls; return for each whether it is still to be sent, and what was told."""
+
+    async def scenario(clock: Clock) -> tuple[list[bool], list[Event]]:
+        desk = Desk(out, reuse, clock)
+        to_send = [await desk.prepare(make_call(call_id), 1) is not None for call_id in call_ids]
+        await desk.committer.flush()
+        desk.log.close()
+        return to_send, desk.events
+
+    return run(scenario)
+
+
+def test_a_reused_answer_is_committed_as_one_that_arrived(tmp_path: Path) -> None:
+    """Its image has its name, its row says whose it is, and it cost nothing, took no attempt and used no tokens."""
+    answered(tmp_path / "a", "other")
+    reuse = reuse_of(tmp_path / "a")
+    assert reuse.reserve("robot", ROBOT)
+    to_send, events = prepared(tmp_path / "out", reuse, "robot")
+    assert to_send == [False]
+    (row,) = read_rows(tmp_path / "out")
+    assert (row["id"], row["status"], row["cost_usd"], row["attempts"], row["usage"]) == (
+        "robot", "succeeded", 0.0, 0, None,
+    )  # fmt: skip
+    assert row["reused_from"] == {"out": str(tmp_path / "a"), "id": "other"}
+    assert (row["endpoint"], row["request_sha256"], row["latency_s"]) == (ENDPOINT, ROBOT, 0.0)
+    assert datetime.fromisoformat(row["finished_at"]) - NOON_UTC < timedelta(seconds=1)
+    assert (tmp_path / "out" / row["images"][0]["path"]).read_bytes() == png("a other")
+    assert [type(event) for event in events] == [CallFinished]
+    assert (tmp_path / "a/images/other.png").stat().st_nlink == 1
+    assert list((tmp_path / "out/.gemini_batch/incoming").iterdir()) == []
+
+
+def edit(image: Path) -> None:
+    """Change it, and keep its size."""
+    image.write_bytes(bytes(image.stat().st_size))
+
+
+def forbid(image: Path) -> None:
+    """Put something in its place that can't be read."""
+    image.unlink()
+    image.mkdir()
+
+
+def forget(image: Path) -> None:
+    """Take its row away."""
+    (image.parent.parent / "results.jsonl").write_bytes(b"")
+
+
+@pytest.mark.parametrize("spoil", [remove, edit, forbid, forget])
+def test_an_answer_that_is_gone_at_its_turn_is_sent_after_all(
+    tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    """Every byte is held against its row while it is copied; what differs leaves nothing, is told, and is tried once."""
+    answered(tmp_path / "a")
+    reuse = reuse_of(tmp_path / "a")
+    assert reuse.reserve("robot", ROBOT)
+    spoil(tmp_path / "a/images/robot.png")
+    to_send, events = prepared(tmp_path / "out", reuse, "robot", "robot")
+    assert to_send == [True, True]
+    (event,) = events
+    assert isinstance(event, CallNotReused)
+    assert event.call_id == "robot"
+    assert list(read_rows(tmp_path / "out")) == []
+    assert list((tmp_path / "out/.gemini_batch/incoming").iterdir()) == []
+
+
+def test_a_call_that_was_edited_since_it_was_planned_is_sent(tmp_path: Path) -> None:
+    """What was set aside is for that very request."""
+    answered(tmp_path / "a")
+    reuse = reuse_of(tmp_path / "a")
+    assert reuse.reserve("robot", ROBOT)
+    assert not reuse.has("robot", CAT)
+
+
+def test_a_full_disk_is_no_reason_to_pay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the own folder takes nothing, the run ends; it does not go on to send what it could not copy."""
+    answered(tmp_path / "a")
+    reuse = reuse_of(tmp_path / "a")
+    assert reuse.reserve("robot", ROBOT)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Part, "write", full)
+    with pytest.raises(
+        StorageError, match=r"^robot: its reused image can't be written: No space left on device$"
+    ):
+        prepared(tmp_path / "out", reuse, "robot")
+
+
+def test_a_kill_between_copy_and_row_or_row_and_name_is_repaired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row is the commit point: before it nothing happened, after it the next run gives the image its name."""
+    answered(tmp_path / "a")
+    out = tmp_path / "out"
+    for method, rows in (("append", 0), ("place", 1)):
+        reuse = reuse_of(tmp_path / "a")
+        assert reuse.reserve("robot", ROBOT)
+        with monkeypatch.context() as patched:
+            patched.setattr(ResultsFile if method == "append" else OutputFolder, method, killed)
+            with pytest.raises(KeyboardInterrupt):
+                prepared(out, reuse, "robot")
+        assert len(list(read_rows(out))) == rows
+        recover(OutputFolder(out))
+        assert ("images/robot.png" in tree(out)) == bool(rows)
+        assert list((out / ".gemini_batch/incoming").iterdir()) == []
+    assert (out / "images/robot.png").read_bytes() == png("a robot")
+    assert [row["status"] for row in newest_rows(out)] == ["succeeded"]
+
+
+def killed(*_: object) -> None:
+    """End as a kill does."""
+    raise KeyboardInterrupt
+
+
+# --- from end to end --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A manifest of four calls, three of which ask for the same."""
+    monkeypatch.setenv("GEMINI_API_KEY", "any")
+    monkeypatch.delenv(BASE_URL, raising=False)
+    monkeypatch.setenv("GEMINI_BATCH_STATE_DIR", str(tmp_path / "state"))
+    path = tmp_path / "jobs.jsonl"
+    lines = [{"id": "robot", "prompt": "A robot", "variants": 2}, {"id": "cat", "prompt": "A cat"}]
+    path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    return path
+
+
+@pytest.mark.loopback
+def test_what_another_folder_has_is_not_sent(
+    manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`plan` and `run` count it, it costs nothing, verify finds nothing wrong, and only what is new is sent."""
+    other = manifest.with_name("other.jsonl")
+    other.write_bytes(
+        manifest.read_bytes()
+        + b'{"id": "dog", "prompt": "A dog"}\n{"id": "third", "prompt": "A robot"}\n'
+    )
+    with simulator() as server:
+        to = ["--base-url", server.base_url, "--rpm", "6000"]
+        assert main(["run", str(manifest), *to]) == 0
+        assert len(server.audit.entries) == 3
+        flags = [*to, "--reuse-from", str(manifest.with_name("jobs.out"))]
+        capsys.readouterr()
+
+        assert main(["plan", str(other), "--json", *flags]) == 0
+        found = orjson.loads(capsys.readouterr().out)
+        assert (found["calls"], found["to_send"], found["reused"]) == (5, 2, 3)
+        assert found["reused_from"] == {str(manifest.with_name("jobs.out")): 3}
+        assert found["cost_usd"] == pytest.approx(2 * 0.1344, rel=0.01)
+        assert main(["plan", str(other), *flags]) == 0
+        assert f"  reused  3 from {manifest.with_name('jobs.out')}, $0\n" in capsys.readouterr().out
+
+        assert main(["run", str(other), "--json", *flags]) == 0
+        printed = capsys.readouterr()
+        summary = orjson.loads(printed.out)
+        assert "2 calls to send · 3 reused from another folder, $0" in printed.err
+        assert (
+            summary["this_run"]["finished"],
+            summary["this_run"]["reused"],
+            summary["this_run"]["sent"],
+        ) == (
+            5,
+            3,
+            2,
+        )
+        assert [entry.prompt for entry in server.audit.entries][3:] == ["A dog", "A robot"]
+        out = manifest.with_name("other.out")
+        rows = {row["id"]: row for row in read_rows(out)}
+        assert {name for name, row in rows.items() if row["reused_from"]} == {
+            "robot",
+            "robot.2",
+            "cat",
+        }
+        for name in ("robot", "robot.2", "cat"):
+            assert rows[name]["reused_from"]["id"] == name
+        assert main(["verify", str(out)]) == 0
+
+        assert main(["run", str(other), *flags]) == 0
+        assert len(server.audit.entries) == 5
+
+
+@pytest.mark.loopback
+def test_a_run_of_reused_calls_alone_sends_nothing(
+    manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the quota of a day, or the price, would have something to say; edited lines are not paid for again."""
+    with simulator() as server:
+        to = ["--base-url", server.base_url, "--rpm", "6000"]
+        assert main(["run", str(manifest), *to]) == 0
+        out = manifest.with_name("new")
+        assert (
+            main(
+                [
+                    "run",
+                    str(manifest),
+                    *to,
+                    "--out",
+                    str(out),
+                    "--reuse-from",
+                    str(manifest.with_name("jobs.out")),
+                ]
+            )
+            == 0
+        )
+        assert len(server.audit.entries) == 3
+        assert [row["cost_usd"] for row in read_rows(out)] == [0.0] * 3
+        capsys.readouterr()
+
+        manifest.write_bytes(b'{"id": "cat", "prompt": "A robot"}\n')
+        flags = [*to, "--out", str(out), "--reuse-from", str(manifest.with_name("jobs.out"))]
+        assert main(["plan", str(manifest), "--json", *flags]) == 0
+        found = orjson.loads(capsys.readouterr().out)
+        assert (found["edited"], found["reused"], found["to_send"]) == (
+            1,
+            0,
+            1,
+        )  # both answers are in the folder already
+
+
+@pytest.mark.loopback
+def test_an_edited_line_can_be_reused(manifest: Path) -> None:
+    """What was edited into something that was answered elsewhere moves its old image, and is not paid for again."""
+    with simulator() as server:
+        to = ["--base-url", server.base_url, "--rpm", "6000"]
+        assert main(["run", str(manifest), *to]) == 0
+        edited = manifest.with_name("edited.jsonl")
+        edited.write_bytes(b'{"id": "one", "prompt": "A dog"}\n')
+        assert main(["run", str(edited), *to]) == 0
+        edited.write_bytes(b'{"id": "one", "prompt": "A cat"}\n')
+        assert (
+            main(["run", str(edited), *to, "--reuse-from", str(manifest.with_name("jobs.out"))])
+            == 0
+        )
+        assert len(server.audit.entries) == 4
+    out = edited.with_name("edited.out")
+    assert {"images/one.jpg", "superseded/one.jpg"} <= set(tree(out))
+    assert tree(out)["images/one.jpg"] == tree(manifest.with_name("jobs.out"))["images/cat.jpg"]
+
+
+@pytest.mark.loopback
+def test_what_was_simulated_is_never_reused_for_real(manifest: Path) -> None:
+    """A real run is not fooled by a folder of the simulator."""
+    assert main(["run", str(manifest), "--simulate", "--rpm", "6000"]) == 0
+    with simulator() as server:
+        flags = [
+            "--base-url",
+            server.base_url,
+            "--rpm",
+            "6000",
+            "--reuse-from",
+            str(manifest.with_name("jobs.simulated")),
+        ]
+        assert main(["run", str(manifest), *flags]) == 0
+        assert len(server.audit.entries) == 3
+
+
+def test_a_wrong_folder_is_exit_3_and_writes_nothing(
+    manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sentence names the flag and the folder; no output folder is made."""
+    for command in ("run", "plan"):
+        assert (
+            main(
+                [
+                    command,
+                    str(manifest),
+                    "--simulate",
+                    "--reuse-from",
+                    str(manifest.with_name("nowhere")),
+                ]
+            )
+            == 3
+        )
+        assert capsys.readouterr().err == (
+            f"gemini_batch: --reuse-from: {manifest.with_name('nowhere')}: has no results.jsonl; "
+            "name the output folder of a run, such as jobs.out\n"
+        )
+    assert sorted(path.name for path in manifest.parent.iterdir()) == ["jobs.jsonl"]

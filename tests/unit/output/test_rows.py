@@ -1,0 +1,228 @@
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from gemini_batch.errors import StorageError
+from gemini_batch.output.rows import ResultsFile, newest_rows, parse_row, read_history, read_rows
+from gemini_batch.records import ImageFile, Status
+from tests.builders import ENDPOINT, line_of, make_row, sha256
+
+ROBOT = sha256(b"A robot")
+
+
+def write_rows(out: Path, *rows: bytes) -> None:
+    """Write `results.jsonl`."""
+    (out / "results.jsonl").write_bytes(b"".join(rows))
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row is written in one piece, behind the rows that are there, and times are UTC with a Z."""
+    write_rows(tmp_path, line_of(make_row("old")))
+    written: list[bytes] = []
+    write = os.write
+
+    def record(fd: int, data: bytes) -> int:
+        written.append(data)
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", record)
+    log = ResultsFile(tmp_path)
+
+    log.append(make_row("robot"))
+    log.sync()
+    log.close()
+
+    assert [line_of(make_row("robot"))] == written
+    assert [row["id"] for row in read_rows(tmp_path)] == ["old", "robot"]
+    assert log.end_bytes == (tmp_path / "results.jsonl").stat().st_size
+    assert orjson.loads(written[0])["finished_at"] == "2026-11-22T20:00:00Z"
+
+
+Write = Callable[[int, bytes], int]
+
+
+def no_room(_fd: int, _data: bytes, _write: Write) -> int:
+    """Take nothing."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def half(fd: int, data: bytes, write: Write) -> int:
+    """Take a half, and say so."""
+    return write(fd, data[: len(data) // 2])
+
+
+def half_then_error(fd: int, data: bytes, write: Write) -> int:
+    """Take a half, and fail."""
+    write(fd, data[: len(data) // 2])
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.mark.parametrize("fault", [no_room, half, half_then_error])
+def test_a_row_that_does_not_fit_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Callable[..., int]
+) -> None:
+    """When the disk takes half a row or none, the file ends where it did before, and the next row stands whole behind it."""
+    log, write = ResultsFile(tmp_path), os.write
+    log.append(make_row("first"))
+    monkeypatch.setattr(os, "write", lambda fd, data: fault(fd, data, write))
+    with pytest.raises(OSError, match=r"No space left|Input/output"):
+        log.append(make_row("second"))
+    monkeypatch.setattr(os, "write", write)
+
+    assert line_of(make_row("first")) == (tmp_path / "results.jsonl").read_bytes()
+    log.append(make_row("third"))
+    assert [row["id"] for row in read_rows(tmp_path)] == ["first", "third"]
+    log.close()
+
+
+def test_no_row_follows_a_torn_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When not even the cutting back works, no row is written until it does: it would be torn as well."""
+    log, write, ftruncate = ResultsFile(tmp_path), os.write, os.ftruncate
+
+    def refuse(_fd: int, _size: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "write", lambda fd, data: half(fd, data, write))
+    monkeypatch.setattr(os, "ftruncate", refuse)
+    with pytest.raises(OSError, match="Input/output"):
+        log.append(make_row("first"))
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(OSError, match="Input/output"):
+        log.append(make_row("second"))
+    monkeypatch.setattr(os, "ftruncate", ftruncate)
+    log.append(make_row("third"))
+    log.close()
+
+    assert line_of(make_row("third")) == (tmp_path / "results.jsonl").read_bytes()
+
+
+def test_a_closed_file_is_not_synced(tmp_path: Path) -> None:
+    """A sync that comes too late fails: the number of its file may be another file's by now."""
+    log = ResultsFile(tmp_path)
+    log.close()
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        log.sync()
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_newest_row_counts(tmp_path: Path) -> None:
+    """Of several rows of an id the last one says how it ended."""
+    write_rows(
+        tmp_path,
+        line_of(make_row("robot", Status.FAILED)),
+        line_of(make_row("cat", Status.BLOCKED)),
+        line_of(make_row("robot", Status.SUCCEEDED)),
+    )
+    history = read_history(tmp_path)
+
+    assert (
+        history.status("robot", ROBOT, ENDPOINT),
+        history.status("cat", ROBOT, ENDPOINT),
+    ) == (Status.SUCCEEDED, Status.BLOCKED)
+    assert [(row["id"], row["status"]) for row in newest_rows(tmp_path)] == [
+        ("cat", "blocked"),
+        ("robot", "succeeded"),
+    ]
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_history_keeps_every_status(tmp_path: Path, status: Status) -> None:
+    """Each status comes back as it was written, and only answers were paid for."""
+    write_rows(tmp_path, line_of(make_row("robot", status)))
+    history = read_history(tmp_path)
+
+    assert status is history.status("robot", ROBOT, ENDPOINT)
+    assert (status in {Status.SUCCEEDED, Status.BLOCKED}) == history.was_answered("robot")
+
+
+def test_another_request_or_server_is_not_done(tmp_path: Path) -> None:
+    """A row counts for the very request and the endpoint it was sent to, and no other."""
+    write_rows(tmp_path, line_of(make_row("robot")))
+    history = read_history(tmp_path)
+
+    assert history.status("robot", sha256(b"another"), ENDPOINT) is None
+    assert history.status("robot", ROBOT, "simulator") is None
+    assert history.status("cat", ROBOT, ENDPOINT) is None
+    assert history.was_answered("robot")
+    assert not history.was_answered("cat")
+
+
+def test_nothing_is_an_empty_history(tmp_path: Path) -> None:
+    """A folder without results has no history."""
+    assert len(read_history(tmp_path)) == 0
+
+
+@pytest.mark.parametrize(
+    "tail", [b"", b"\n", b'{"id": "torn', line_of(make_row("torn"))[:-1], bytes(100)]
+)
+def test_a_last_line_without_an_end_is_not_read(tmp_path: Path, tail: bytes) -> None:
+    """A run may be writing the last line: readers leave it alone; an empty line is none."""
+    write_rows(tmp_path, line_of(make_row("robot")), tail)
+
+    assert [row["id"] for row in read_rows(tmp_path)] == ["robot"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"not JSON\n",
+        b"[]\n",
+        b'{"id": "x"}\n',
+        bytes(50) + b"\n",
+        line_of(make_row()).replace(b'"succeeded"', b'"splendid"'),
+        line_of(make_row()).replace(b'"images":[]', b'"images":[{"path":1}]'),
+        line_of(make_row()).replace(b'"drafts":[]', b'"drafts":{}'),
+    ],
+)
+def test_a_line_that_is_no_row_is_refused_with_its_number(tmp_path: Path, bad: bytes) -> None:
+    """A damaged line in the middle stops the reading, and the error says where it is and what to do."""
+    write_rows(tmp_path, line_of(make_row("a")), bad, line_of(make_row("b")))
+
+    with pytest.raises(
+        StorageError, match=r"results\.jsonl:2: is no row: .* mend or remove that line"
+    ):
+        read_history(tmp_path)
+
+
+def test_reading_between_two_places(tmp_path: Path) -> None:
+    """From and to a place, only the rows between them are read; what is behind them does no harm."""
+    lines = [line_of(make_row(name)) for name in "abc"]
+    write_rows(tmp_path, b"damaged\n", *lines, b"damaged\n")
+    start, end = len(b"damaged\n"), len(b"damaged\n") + sum(map(len, lines))
+
+    assert [row["id"] for row in read_rows(tmp_path, start, end)] == ["a", "b", "c"]
+    assert list(read_rows(tmp_path, 0, 0)) == []
+
+
+def test_a_row_is_read_as_it_was_written() -> None:
+    """What is parsed is what was written."""
+    row: dict[str, Any] | None = parse_row(
+        line_of(make_row("icons/röbot", metadata={"a": [1, None]}))
+    )
+
+    assert row is not None
+    assert (row["id"], row["metadata"]) == ("icons/röbot", {"a": [1, None]})
+
+
+@pytest.mark.parametrize(
+    "path", ["../robot.png", "images/../../robot.png", "/etc/passwd", "images/a\0.png"]
+)
+def test_a_row_that_leads_out_of_the_folder_is_none(path: str) -> None:
+    """Whoever edits the rows can't have a file elsewhere read, moved or shown: such a line is damage."""
+    file = ImageFile(path, "image/png", 1, 1, 1, "0" * 64)
+
+    assert parse_row(line_of(make_row(images=[replace(file, path="images/a..b.png")]))) is not None
+    assert parse_row(line_of(make_row(images=[file]))) is None
+    assert parse_row(line_of(make_row(drafts=[file]))) is None

@@ -1,0 +1,50 @@
+import pytest
+
+from gemini_batch.progress.region import Region, Row
+from tests.unit.progress.builders import Screen
+
+
+def rows(*texts: str) -> list[Row]:
+    """Return rows without colours."""
+    return [Row(text, len(text)) for text in texts]
+
+
+def test_the_region_is_painted_in_place_and_lines_stay_above_it() -> None:
+    """Each frame takes the place of the one before, however many rows that had; what was said stays above."""
+    screen, region = Screen(40), Region()
+    screen.feed(region.frame("first\n", rows("a", "b"), 40))
+    assert screen.lines == ["first", "a", "b"]
+    screen.feed(region.frame("second\n", rows("c", "d", "e"), 40))
+    assert screen.lines == ["first", "second", "c", "d", "e"]
+    screen.feed(region.frame("", rows("f"), 40))
+    assert screen.lines == ["first", "second", "f"]
+    screen.feed(region.frame("", [], 40))
+    assert screen.lines == ["first", "second", ""]
+
+
+@pytest.mark.parametrize("columns", [200, 60, 31, 20, 7])
+def test_a_terminal_of_another_width_keeps_no_trace_of_the_last_frame(columns: int) -> None:
+    """When a terminal breaks the lines anew, all of their rows are taken back."""
+    screen, region = Screen(80), Region()
+    screen.feed(region.frame("above\n", rows("x" * 79, "", "y" * 30, "z" * 79), 80))
+    screen.columns = columns
+    screen.feed(region.frame("", rows("now"), columns))
+    assert screen.lines == ["above", "now"]
+
+
+def test_a_frame_that_shows_nothing_new_writes_nothing() -> None:
+    """A run that stands still costs a terminal, and a line to it, no byte."""
+    region = Region()
+    assert region.frame("", rows("a", "b"), 80)
+    assert region.frame("", rows("a", "b"), 80) == ""
+    assert region.frame("said\n", rows("a", "b"), 80)
+
+
+def test_after_a_shell_wrote_below_it_the_region_begins_anew() -> None:
+    """What a shell has written in between, while the run was stopped, is not painted over."""
+    screen, region = Screen(80), Region()
+    screen.feed(region.frame("", rows("a", "b"), 80))
+    screen.feed("\n$ fg\n")
+    region.forget()
+    screen.feed(region.frame("", rows("c", "d"), 80))
+    assert screen.lines == ["a", "b", "$ fg", "c", "d"]

@@ -1,0 +1,219 @@
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from gemini_batch.engine.summary import Summary
+from gemini_batch.errors import ExitCode
+from gemini_batch.events import (
+    CallNotReused,
+    CallRetrying,
+    Event,
+    LittleRoom,
+    Repaired,
+    Stopping,
+    Waiting,
+)
+from gemini_batch.progress.run_state import RunState, Sample
+from gemini_batch.progress.text_log import Lines
+from gemini_batch.records import Limits, Status, Stop, StopReason
+from tests.builders import MODEL
+from tests.unit.progress.builders import (
+    AGAIN,
+    NOON,
+    Paper,
+    Times,
+    about,
+    finished,
+    started,
+    summary,
+)
+
+LIMITS = Limits(requests_per_min=15, requests_per_day=1500)
+INTERRUPTED = Stop(StopReason.INTERRUPTED, "interrupted")
+
+
+class Desk:
+    """Lines on paper, and the time they are said at."""
+
+    def __init__(self, *, is_quiet: bool = False) -> None:
+        self.times = Times()
+        self.paper = Paper[str]()
+        self.lines = Lines(about(self.times, is_quiet=is_quiet), RunState(LIMITS), self.paper)
+
+    def tell(self, *events: Event) -> list[str]:
+        """Let these happen; return what is said of them."""
+        return self._said(*(lambda event=event: self.lines.observe(event) for event in events))
+
+    def ask(self) -> list[str]:
+        """Let a minute pass; return what is said then."""
+        self.times.pass_by(60.0)
+        return self._said(lambda: self.lines.take(Sample()))
+
+    def end(self, of: Summary) -> list[str]:
+        """End the run; return what is said."""
+        return self._said(lambda: self.lines.end(of))
+
+    def _said(self, *deeds: Any) -> list[str]:
+        before = len(self.paper.lines)
+        for deed in deeds:
+            deed()
+        return self.paper.lines[before:]
+
+
+def test_a_run_is_a_line_at_the_start_one_at_the_end_and_one_a_minute_at_the_most() -> None:
+    """What cron mails is short, whatever happens in between: retries and waits are in the counts of the minute."""
+    desk = Desk()
+    (start,) = desk.tell(started(300))
+    assert start.split(" · ") == [
+        "jobs.jsonl: 300 calls to send",
+        "$40.20 at list price ($0 if the project has no billing)",
+        "tier free: at least 20 min 0 s of sending, by 15 requests a minute",
+        "into jobs.out",
+    ]
+    happened: list[Event] = [finished(f"n{number}") for number in range(20)]
+    happened += [finished("x", Status.BLOCKED), Waiting(MODEL, 90.0, "15 requests a minute")]
+    happened += [
+        CallRetrying("y", 1, 5.0, "overloaded", may_be_billed=False, reason="503 UNAVAILABLE")
+    ]
+    assert desk.tell(*happened) == []
+    assert desk.ask() == [
+        "21 of 300: 20 succeeded, 1 blocked · $2.81 · about 19 min, until 12:19 · 1 to be sent again · waiting 30 s: 15 requests a minute"
+    ]
+    assert desk.end(summary()) == [
+        "300 succeeded · $39.80 at list price, estimated $40.20 · 12 min 4 s · results in jobs.out"
+    ]
+
+
+def test_a_minute_in_which_nothing_changed_is_not_told() -> None:
+    """A night of waiting for the reset is one line, not five hundred."""
+    desk = Desk()
+    desk.tell(started(), finished("a"), Waiting(MODEL, 30_000.0, "1,500 requests a day"))
+    assert len(desk.ask()) == 1
+    assert [line for _ in range(400) for line in desk.ask()] == []
+
+
+def test_a_model_whose_day_is_over_does_not_silence_the_others() -> None:
+    """The others go on, and so do their lines; when all are stopping, only the end is told."""
+    desk, stop = Desk(), Stop(StopReason.DAY_CLOSED, "used up")
+    desk.tell(started(), Stopping(stop, 2, MODEL), finished("a"))
+    assert len(desk.ask()) == 1
+    desk.tell(Stopping(stop, 2), finished("b"))
+    assert desk.ask() == []
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "changes", "last"),
+    [
+        (
+            ExitCode.INCOMPLETE,
+            {"by_status": {"failed": 1}},
+            f"run again to send what failed: {AGAIN}",
+        ),
+        (
+            ExitCode.INCOMPLETE,
+            {"by_status": {"rejected": 1}},
+            f"edit the rejected lines and run again: {AGAIN}",
+        ),
+        (ExitCode.REFUSED, {"stops": [{"reason": "auth"}]}, f"mend that, then run: {AGAIN}"),
+        (ExitCode.STOPPED, {"stops": [{"reason": "billing"}]}, f"mend that, then run: {AGAIN}"),
+        (ExitCode.STOPPED, {"stops": [{"reason": "outage"}]}, f"run again to go on: {AGAIN}"),
+        (ExitCode.INTERRUPTED, {"left": 3}, f"run again to go on: {AGAIN}"),
+    ],
+)
+def test_the_last_line_is_what_to_do_next(
+    exit_code: ExitCode, changes: dict[str, Any], last: str
+) -> None:
+    """Whatever went wrong, the last line says what to run."""
+    assert Desk().end(summary(exit_code, **changes))[-1] == last
+
+
+def test_a_day_that_is_over_says_from_when_on_to_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The moment is in UTC, and in local time where that is another."""
+    over = summary(ExitCode.STOPPED, left=3, run_again_at=NOON + timedelta(hours=20))
+    assert Desk().end(over)[-1] == f"run again after 2026-11-23 08:00 UTC: {AGAIN}"
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
+    assert (
+        Desk().end(over)[-1]
+        == f"run again after 2026-11-23 08:00 UTC (2026-11-23 17:00 JST): {AGAIN}"
+    )
+
+
+def test_failures_are_named_with_their_reason_and_only_the_first_of_many() -> None:
+    """The mail says why, and stays short."""
+    unfinished = [
+        {"id": f"n{n}", "line": n + 1, "status": "failed", "message": "HTTP 503: overloaded"}
+        for n in range(10)
+    ]
+    run = {"by_status": {"failed": 12}, "unfinished": unfinished}
+    said = Desk().end(summary(ExitCode.INCOMPLETE, this_run=run))
+    assert said[1:-1] == [
+        *(f"  n{n} (line {n + 1}): failed: HTTP 503: overloaded" for n in range(5)),
+        "  and 7 more: why is in their rows, in results.jsonl",
+    ]
+
+
+def test_quiet_says_nothing_on_success() -> None:
+    """Not even what was repaired: all is well now."""
+    desk = Desk(is_quiet=True)
+    desk.tell(
+        Repaired("3 images got their names"),
+        started(),
+        CallNotReused("a", "is gone"),
+        finished("a"),
+        LittleRoom("o"),
+    )
+    desk.lines.tell("strange")
+    desk.ask()
+    desk.end(summary())
+    assert desk.paper.lines == []
+
+
+def test_quiet_says_all_that_explains_an_end_that_needs_a_person() -> None:
+    """What was repaired, why it stopped, what failed, and what to do: the same words as without, but for the start."""
+    desk = Desk(is_quiet=True)
+    stop = Stop(StopReason.NO_QUOTA, "the server keeps answering 429")
+    desk.tell(Repaired("3 images got their names"), started(), Stopping(stop, 2))
+    said = desk.end(summary(ExitCode.STOPPED, left=3))
+    assert said[0] == "3 images got their names"
+    assert said[1] == "stopping: the server keeps answering 429; finishing 2 calls already paid for"
+    assert said[-1] == f"run again to go on: {AGAIN}"
+
+
+def test_whoever_interrupts_a_quiet_run_is_answered_at_once() -> None:
+    """Ctrl-C is answered before the end, in these words."""
+    desk = Desk(is_quiet=True)
+    assert desk.tell(Stopping(INTERRUPTED, 12)) == [
+        "stopping: interrupted; finishing 12 calls already paid for; press again to abandon them"
+    ]
+
+
+def test_words_for_a_signal_do_not_ask_cron_to_press_a_key() -> None:
+    """A process that was asked to end has no keys."""
+    assert Desk().tell(Stopping(Stop(StopReason.TERMINATED, "asked to end"), 1)) == [
+        "stopping: asked to end; finishing 1 call already paid for"
+    ]
+    assert Desk().tell(Stopping(INTERRUPTED, 0)) == ["stopping: interrupted"]
+
+
+def test_what_strangers_wrote_is_spelled_out() -> None:
+    """An escape sequence in an id or in a server's message reaches no terminal, and can't forge a line."""
+    desk = Desk()
+    desk.tell(Repaired("a\x1b[2Jb\nc"))
+    unfinished = [{"id": "i\x9bd", "line": 1, "status": "failed", "message": "no\r\x1b]0;x\x07"}]
+    desk.end(
+        summary(
+            ExitCode.INCOMPLETE, this_run={"by_status": {"failed": 1}, "unfinished": unfinished}
+        )
+    )
+    assert desk.paper.lines[0] == "a\\x1b[2Jb c"
+    assert "  i\\x9bd (line 1): failed: no \\x1b]0;x\\x07" in desk.paper.lines
+    assert all(line.isprintable() for line in desk.paper.lines)
+
+
+def test_nothing_to_do_is_said_in_one_line() -> None:
+    """A second run says that all is done, and where."""
+    done = summary(this_run={"finished": 0, "by_status": {}})
+    assert Desk().end(done) == ["jobs.jsonl: nothing to do: all 300 calls are done, in jobs.out"]
