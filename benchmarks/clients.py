@@ -182,7 +182,7 @@ class Engine:
         )
         out = WriterThread[str](lambda _lines: None, left_out=str)
         say = Lines(RunInfo("jobs.jsonl", "", is_quiet=True), RunState(self._limits), out).observe
-        with self._setup.prepared(
+        with self._setup.open_run(
             manifest, folder / "out", config, say, self._ledger(self._limits)
         ) as run:
             summary = await run.send(scenario["url"])

@@ -80,14 +80,14 @@ def write_results(folder: Path, manifest: Path, out: Path, endpoint: str, share:
 def _one_row(folder: Path, endpoint: str) -> bytes:
     """Return a row as the engine writes it."""
     from gemini_batch.config import Settings
-    from gemini_batch.engine.setup import prepared
+    from gemini_batch.engine.setup import open_run
     from gemini_batch.records import Limits
 
     config = Settings("benchmark", Limits(), endpoint, None, MODEL, KEY)
 
     manifest = folder / "one.jsonl"
     write_manifest(manifest, 1)
-    with server() as url, prepared(manifest, folder / "one.out", config, lambda _: None) as run:
+    with server() as url, open_run(manifest, folder / "one.out", config, lambda _: None) as run:
         asyncio.run(run.send(url))
     return (folder / "one.out" / "results.jsonl").read_bytes()
 

@@ -21,7 +21,6 @@ from typing import TypeAlias, TypeVar
 
 from gemini_batch.config import RunConfig, Settings
 from gemini_batch.engine import setup
-from gemini_batch.engine.session import Run
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ConfigError, ManifestError, Problem, StorageError
 from gemini_batch.events import CallFinished, CallNotReused, Event, Observer, Repaired, Stopping
@@ -38,6 +37,7 @@ NAME = "jobs"
 """Stands in messages and in the summary where a manifest's path would: `jobs:17: id: …` is the 17th job."""
 
 _log = logging.getLogger("gemini_batch")
+_CANCELLED = Stop(StopReason.INTERRUPTED, "cancelled")
 _YIELD_EVERY = 1_000
 _ROWS_AT_ONCE = 100
 
@@ -174,22 +174,18 @@ async def _sending(
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gemini_batch-"))
             path, name, base, out = Path(folder, "jobs.jsonl"), NAME, Path.cwd(), Path(config.out)
             await _write(jobs, path)
-        prepared = setup.prepared(path, out, settings, observe, name=name, base=base)
+        opening = setup.open_run(path, out, settings, observe, name=name, base=base)
         # No task, which the end of the event loop would cancel, and not the thread.
-        checking = asyncio.get_running_loop().run_in_executor(None, stack.enter_context, prepared)
+        checking = asyncio.get_running_loop().run_in_executor(None, stack.enter_context, opening)
         going = await _to_its_end(checking, lambda: None)
         async with served(settings) as base_url:
             sending = asyncio.create_task(going.send(base_url), name="send")
             try:
                 yield sending, out
             finally:
-                await _drain(going, sending)
-
-
-async def _drain(going: Run, sending: asyncio.Task[Summary]) -> None:
-    if not sending.done():
-        going.stop(Stop(StopReason.INTERRUPTED, "cancelled"))
-        await _to_its_end(sending, sending.cancel)
+                if not sending.done():
+                    going.interrupt(_CANCELLED)
+                    await _to_its_end(sending, lambda: going.interrupt(_CANCELLED))
 
 
 def _tell(event: Event) -> None:

@@ -10,10 +10,16 @@ from typing import Any, Self
 
 import orjson
 
+from gemini_batch.catalog import prices
 from gemini_batch.client.interactive import Sent
 from gemini_batch.clock import Clock
-from gemini_batch.engine.commit import Attempted
+from gemini_batch.engine.breaker import server_breaker
+from gemini_batch.engine.commit import Attempted, Committer
+from gemini_batch.engine.lanes import Attempt, Lane
+from gemini_batch.events import Observer
 from gemini_batch.output import OutputFolder, StagedAnswer
+from gemini_batch.output.inflight import InFlightLog
+from gemini_batch.output.rows import ResultsFile
 from gemini_batch.records import (
     Answer,
     Call,
@@ -82,6 +88,22 @@ def by_model(calls: Iterable[Call | Stop], *models: str) -> dict[str, Iterator[C
 def make_attempted(call: Call | None = None, attempts: int = 1) -> Attempted:
     """Return a call that was sent so often."""
     return Attempted(call or make_call(), attempts, TIMING)
+
+
+def make_attempt(call: Call | None = None, number: int = 1) -> Attempt:
+    """Return an attempt of a call, in a lane of its own."""
+    call = call or make_call()
+    server = server_breaker(lambda: 0.5)
+    return Attempt(call, Lane(call.request.model, server, iter(())), number)
+
+
+def make_committer(
+    folder: OutputFolder, rows: ResultsFile, clock: Clock, observe: Observer
+) -> Committer:
+    """Return a committer with the built-in prices."""
+    in_flight = InFlightLog(folder.private, rows.end_bytes)
+    prices_ = prices.built_in()
+    return Committer(folder, rows, in_flight, prices_, ENDPOINT, clock=clock, observe=observe)
 
 
 def arrive(

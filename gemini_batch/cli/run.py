@@ -3,7 +3,6 @@
 import asyncio
 import resource
 import shlex
-import signal
 import sys
 from argparse import Namespace
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import Any
 from gemini_batch.api import served
 from gemini_batch.cli.confirm import is_agreed
 from gemini_batch.cli.options import output_folder, program, run_config
+from gemini_batch.cli.signals import interrupting
 from gemini_batch.config import Settings
 from gemini_batch.engine import setup
 from gemini_batch.engine.session import Run
@@ -23,13 +23,6 @@ from gemini_batch.progress.view import RunInfo, View
 from gemini_batch.progress.watch import sampled, watching
 from gemini_batch.records import Stop, StopReason
 
-_STOP_OF_SIGNAL = {
-    signal.SIGINT: Stop(StopReason.INTERRUPTED, "interrupted"),
-    signal.SIGTERM: Stop(StopReason.TERMINATED, "asked to end"),
-    signal.SIGHUP: Stop(StopReason.TERMINATED, "the terminal was closed"),
-}
-# `timeout`, and a terminal that is closed, signal a whole group: whoever passes the signal on in it makes two of one.
-_ONE_SIGNAL_S = 1.0
 # A call in flight takes a connection and two files.
 _FILES_A_CALL, _OTHER_FILES = 3, 64
 
@@ -41,7 +34,7 @@ def main(options: Namespace) -> int:
     about = RunInfo(str(options.manifest), again, program(), is_quiet=options.quiet)
     with watching(about, config, log_format=options.log_format) as view:
         config = _within_open_files(config, view)
-        with setup.prepared(options.manifest, out, config, view.observe) as run:
+        with setup.open_run(options.manifest, out, config, view.observe) as run:
             view.flush()
             if not is_agreed(options, config, run.planned.plan):
                 print(plain(f"nothing was sent; to send it: {again} --yes"), file=sys.stderr)  # noqa: T201 # words for the person
@@ -58,7 +51,7 @@ def _sent(run: Run, config: Settings, view: View) -> Summary:
     try:
         return asyncio.run(_send(run, config, view))
     except (KeyboardInterrupt, RuntimeError) as error:
-        # To close a loop takes one thread more, and waits for those that hang; all that was to be done is done by then.
+        # Closing the loop takes one more thread, and waits for threads that hang; by then all is done.
         if run.summary is None or not (
             isinstance(error, KeyboardInterrupt) or out_of_resources(error)
         ):
@@ -67,59 +60,35 @@ def _sent(run: Run, config: Settings, view: View) -> Summary:
 
 
 async def _send(run: Run, config: Settings, view: View) -> Summary:
-    """Send with the signals at work: the first one drains, the second abandons what is in flight.
-
-    Of two signals within a second the later one is the first once more, unless somebody pressed Ctrl-C twice.
-    """
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    first_s: float | None = None
-    pressed = 0
-
-    def on_signal(received: signal.Signals) -> None:
-        nonlocal first_s, pressed
-        pressed += received == signal.SIGINT
-        if first_s is None:
-            first_s = loop.time()
-            run.stop(_STOP_OF_SIGNAL[received])
-        elif task is not None and (pressed > 1 or loop.time() - first_s > _ONE_SIGNAL_S):
-            task.cancel()
-
     def on_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Say in a line what the loop would print with a traceback, which may hold the key; whoever waits for it learns of it too."""
+        """Write one line instead of the loop's traceback, which may hold the key."""
         error = context.get("exception")
-        if words := out_of_resources(error) if error else "":
-            run.stop(Stop(StopReason.STORAGE, words))
+        if message := out_of_resources(error) if error else "":
+            run.stop(Stop(StopReason.STORAGE, message))
         else:
             view.tell(f"{context['message']}: {type(error).__name__}")
 
-    loop.set_exception_handler(on_error)
-    # `nohup` has hang-ups ignored, and so they stay.
-    heard = [
-        each
-        for each in _STOP_OF_SIGNAL
-        if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN
-    ]
-    for each in heard:
-        loop.add_signal_handler(each, on_signal, each)
+    asyncio.get_running_loop().set_exception_handler(on_error)
     try:
-        async with served(config) as base_url, sampled(run, view):
-            return await run.send(base_url)
+        with interrupting(run):
+            async with served(config) as base_url, sampled(run, view):
+                return await run.send(base_url)
     except asyncio.CancelledError:
         if run.summary is None:
             raise
         return run.summary
-    finally:
-        for each in heard:
-            loop.remove_signal_handler(each)
 
 
 def _within_open_files(config: Settings, view: View) -> Settings:
-    """Raise this process's limit of open files as far as it may (macOS begins with 256), and have no more in flight than it then allows."""
+    """Raise the limit of open files if it is too low, and lower the concurrency to what it allows.
+
+    macOS starts with 256.
+    """
     wanted = _FILES_A_CALL * config.concurrency + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return config
-    with suppress(OSError, ValueError):  # then what may be open now must do
+    with suppress(OSError, ValueError):  # the present limit must do
         resource.setrlimit(
             resource.RLIMIT_NOFILE,
             (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard),

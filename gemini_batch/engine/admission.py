@@ -1,130 +1,161 @@
-"""What a call waits for before it is sent: money for it, room for its answer, a server that is there, and the quota's "now"."""
+"""Admission control: acquires what a call needs before it is sent, the cheapest to hold first."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Self, TypeAlias
 
 from gemini_batch.clock import Clock
-from gemini_batch.engine.budget import Budget, Held
+from gemini_batch.engine.budget import Budget, Reservation
 from gemini_batch.engine.disk_space import DiskReservations
-from gemini_batch.engine.outage import Outage
-from gemini_batch.engine.storm import Storm
+from gemini_batch.engine.lanes import Lane
 from gemini_batch.events import LittleRoom, Observer, Waiting
-from gemini_batch.output import OutputFolder
 from gemini_batch.plan import image_size
 from gemini_batch.quota.limiter import RateLimiter
-from gemini_batch.quota.limits import Weights
+from gemini_batch.quota.limits import Weights, micros
 from gemini_batch.quota.model_quota import DayClosed, Grant
-from gemini_batch.records import Call, Stop, StopReason
+from gemini_batch.records import Call, ResultRow, Stop, StopReason
 
 # A day that ends so soon is waited for: around midnight a call has to fit two dates.
 MIDNIGHT_S = 60.0
-LEAST_WAIT_S = 1.0
-# A day that is waited for is looked at again so often: the event loop's clock stands still while the machine is suspended.
+MIN_WAIT_S = 1.0
+# A day that is waited for is looked at again so often: the event loop's clock stands still while
+# the machine is suspended.
 LOOK_AGAIN_S = 600.0
-# A server that nobody agrees with is believed when its clock was seen to go for a while (`quota/wall.py`).
-HEAR_AGAIN_S = 20.0
-MOST_HEARINGS = 3
 
 
-@dataclass(slots=True)
-class Leave:
-    """Leave to send one call at once; whoever sends it notes what it cost, or may have cost."""
+class Admitted:
+    """A permit to send one call at once; as a context manager it gives back what was held for it."""
 
-    grant: Grant
-    spent_usd: float = 0.0
+    def __init__(
+        self, limiter: RateLimiter, call: Call, grant: Grant, held: ExitStack, money: Reservation
+    ) -> None:
+        self._limiter = limiter
+        self._call = call
+        self._grant = grant
+        self._held = held
+        self._money = money
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Give back the money that was not spent, and the disk space."""
+        self._held.close()
+
+    def spend(self, usd: float) -> None:
+        """Note what the attempt cost, or may have cost; nothing unless this is called."""
+        self._money.spent_usd = usd
+
+    async def refund(self) -> None:
+        """Return the permit of a request that never left to its day.
+
+        Cancellation: safe; the ledger is told all the same.
+        """
+        await self._limiter.give_back(self._call.request.model, self._grant)
+
+    async def reconcile(self, row: ResultRow) -> None:
+        """Replace what was reserved of the quota by what the answer used.
+
+        Cancellation: safe; the ledger is told all the same.
+        """
+        await self._limiter.settle(
+            row.model,
+            self._grant,
+            tokens=row.usage.prompt_tokens if row.usage else None,
+            usd_micros=None if row.cost_usd is None else micros(row.cost_usd),
+            estimated=Weights.of(self._call.estimate),
+        )
+
+    async def pause(self, wait_s: float, *, overrun: bool) -> None:
+        """Send nothing of the model for `wait_s` seconds; `overrun` after a 429 of the minute.
+
+        Cancellation: safe; the ledger is told all the same.
+        """
+        why = "the server asked for a pause"
+        await self._limiter.pause(self._call.request.model, wait_s, why, overrun=overrun)
+
+    async def close_day(self) -> None:
+        """Send nothing more of the model on the day of this permit.
+
+        Cancellation: safe; the ledger is told all the same.
+        """
+        await self._limiter.close_day(self._call.request.model, self._grant)
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
-    """The call is to ask again at `due_s` of the steady clock, and new ones of its model from `fresh_s` on; until then it holds nothing."""
+class Deferred:
+    """Ask again at `until_s` of the steady clock, for this call and any other of its lane."""
 
-    due_s: float
-    fresh_s: float
+    until_s: float
 
 
-class Clearance:
-    """Gives calls leave to be sent; the order is that of what costs least to hold while waiting for the next.
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The call is left to the next run.
 
     Attributes:
-        outage: Whether the server can't be reached; whoever sends says what it met.
-        storms: Of each model, whether the server answers nothing but errors of its own; likewise.
+        stop: Why nothing more is sent; None if that is known already.
+        is_of_lane: Whether only the calls of this model are affected.
     """
+
+    stop: Stop | None = None
+    is_of_lane: bool = False
+
+
+Admission: TypeAlias = Admitted | Deferred | Closed
+
+
+class AdmissionControl:
+    """Budget, disk space, circuit breakers and quota of one run. Every decision is a value."""
 
     def __init__(
         self,
-        gate: RateLimiter,
-        store: OutputFolder,
+        limiter: RateLimiter,
+        disk: DiskReservations,
         clock: Clock,
         observe: Observer,
         *,
-        stop: Callable[[Stop], None],
-        model_closed: Callable[[Stop, str], None],
-        hear_time: Callable[[], Awaitable[bool]],
         max_cost_usd: float | None = None,
         waits_for_reset: bool = False,
     ) -> None:
-        """Make it for one run.
+        """Create the admission control of a run.
 
         Args:
-            gate: Of the quota.
-            store: The answers' disk.
+            limiter: Of the quota.
+            disk: Of the output folder's disk.
             clock: For waiting.
-            observe: Told what is waited for.
-            stop: Told what ends the run.
-            hear_time: Tells the quota what time the server has, where clocks differ; returns whether they do.
-            model_closed: Told why no more of a model is sent: with its id, or with "" when nothing is left that could be sent.
+            observe: Gets `Waiting` and `LittleRoom`.
             max_cost_usd: Most that the run may cost; None is no limit.
-            waits_for_reset: Whether a day that is used up is waited through.
+            waits_for_reset: Whether to wait for the next day when today's quota is used up.
         """
-        self.outage = Outage()
-        self.storms: defaultdict[str, Storm] = defaultdict(Storm)
-        self._gate = gate
-        self._out = str(store.out)
+        self._limiter = limiter
+        self._disk = disk
         self._clock = clock
         self._observe = observe
-        self._stop = stop
-        self._model_closed = model_closed
-        self._hear_time = hear_time
-        self._hearings, self._heard_again_s = MOST_HEARINGS, 0.0
         self._waits_for_reset = waits_for_reset
         self._budget = Budget(max_cost_usd)
-        self._money_back = asyncio.Event()
-        self._free_space = DiskReservations(store.out, clock.steady_s)
-        self._has_little_room = False
+        self._money_returned = asyncio.Event()
+        self._is_short_of_space = False
         self._closed = asyncio.Event()
-        self._open_models: set[str] = set()
-
-    def open(self, models: Iterable[str]) -> None:
-        """Let calls of these models be sent."""
-        self._open_models = set(models)
 
     def close(self) -> None:
-        """Give no more leave; who waits for it goes without."""
+        """Admit nothing more; every waiting call gets `Closed`."""
         self._closed.set()
-        self._money_back.set()
-        self.outage.over()  # who waits for it to end has nothing to wait for
+        self._money_returned.set()
 
-    def is_open(self, model: str) -> bool:
-        """Return whether calls of a model may still be sent in this run."""
-        return model in self._open_models
+    async def pause(self, model: str, wait_s: float) -> None:
+        """Let no permit of a model be granted for `wait_s` seconds: the server can't be reached.
 
-    def close_model(self, model: str, stop: Stop) -> None:
-        """Send nothing more of a model; other models of the manifest go on."""
-        if model not in self._open_models:
-            return  # another call was told before
-        self._open_models.discard(model)
-        self._model_closed(stop, model if self._open_models else "")
+        Cancellation: safe; the ledger is told all the same.
+        """
+        why = "the server can't be reached"
+        self._observe(Waiting(model, wait_s, why))
+        await self._limiter.pause(model, wait_s, why)
 
-    @asynccontextmanager
-    async def leave(self, call: Call) -> AsyncIterator[Leave | Later | None]:
-        """Wait for leave to send a call; None when it is left for another run.
-
-        `Later` when its model's day is over and waited for, or when the server answers nothing but errors for the model.
-
-        What was held for it is given back at the end of the block.
+    async def admit(self, lane: Lane, call: Call) -> Admission:
+        """Wait until a call may be sent; the caller sends it without any wait in between.
 
         Cancellation: safe; nothing stays held.
 
@@ -132,139 +163,91 @@ class Clearance:
             OSError: The output folder is gone.
             StorageError: The ledger can't be used.
         """
-        held = await self._afford(call) if self.is_open(call.request.model) else None
-        if held is None:
-            yield None
-            return
-        spent_usd = 0.0
-        try:
-            size = image_size(call.request)
-            grant = await self._granted(call, size)
-            if not isinstance(grant, Grant):
-                yield grant
-                return
-            leave = Leave(grant)
-            try:
-                yield leave
-            finally:
-                spent_usd = leave.spent_usd
-                self._free_space.release(size)
-        finally:
-            self._budget.settle(held, spent_usd)
-            self._money_back.set()
+        with ExitStack() as held:
+            money = await self._reserve_money(call, held)
+            if isinstance(money, Closed):
+                return money
+            while True:
+                with ExitStack() as space:
+                    if (no_space := await self._reserve_space(call, space)) is not None:
+                        return no_space
+                    grant = await self._acquire(lane, call)
+                    if not isinstance(grant, Grant):
+                        return grant
+                    if not self._disk.has_shrunk():
+                        held.push(space.pop_all())
+                        return Admitted(self._limiter, call, grant, held.pop_all(), money)
+                lane.release(call.id)  # calls whose space this one waits for may have to probe
+                await self._limiter.give_back(lane.model, grant)
 
-    # --- money --------------------------------------------------------------------------------------------------------
-
-    async def _afford(self, call: Call) -> Held | None:
-        """Return the money that is set aside for a call; while others are in flight some of theirs may come back."""
+    async def _reserve_money(self, call: Call, held: ExitStack) -> Reservation | Closed:
+        """Reserve what a call may cost; while others are in flight, wait for what they return."""
         while not self._closed.is_set():
-            if (held := self._budget.hold(call.request.model, call.estimate)) is not None:
-                return held
-            if not self._budget.is_held:
-                self._stop(_used_up(self._budget, call))
-                return None
-            self._money_back.clear()
-            await self._money_back.wait()
-        return None
+            money = self._budget.reserve(call.request.model, call.estimate)
+            if money is not None:
+                held.callback(self._return_money, money)
+                return money
+            if not self._budget.is_reserved:
+                return Closed(_used_up(self._budget, call))
+            self._money_returned.clear()
+            await self._money_returned.wait()
+        return Closed()
 
-    # --- room ---------------------------------------------------------------------------------------------------------
+    def _return_money(self, money: Reservation) -> None:
+        self._budget.settle(money)
+        self._money_returned.set()
 
-    async def _granted(self, call: Call, size: str) -> Grant | Later | None:
-        """Return a grant that holds now, with room set aside for the answer; anything else without."""
-        while await self._room(size):
-            is_set_aside = False
-            try:
-                grant = await self._acquire(call)
-                is_set_aside = isinstance(grant, Grant) and not self._free_space.has_shrunk()
-            finally:
-                if not is_set_aside:
-                    self._free_space.release(size)
-            if not isinstance(grant, Grant) or is_set_aside:
-                return grant
-            self.outage.left(call.id)  # those whose room it waits for may be waiting to probe
-            await self._gate.give_back(call.request.model, grant)
-        return None
-
-    async def _room(self, size: str) -> bool:
-        """Set room aside for an answer; where there is little, fewer are in flight. False when the call is left for another run."""
-        while no_room := self._free_space.reserve(size):
-            if not self._free_space.is_promised:
-                self._stop(Stop(StopReason.STORAGE, no_room))
-                return False
-            if not self._has_little_room:
-                self._has_little_room = True
-                self._observe(LittleRoom(self._out))
-            await self._free_space.freed()
+    async def _reserve_space(self, call: Call, space: ExitStack) -> Closed | None:
+        """Reserve disk space for an answer; where there is little, fewer calls are in flight."""
+        size = image_size(call.request)
+        while too_little := self._disk.reserve(size):
+            if not self._disk.is_reserved:
+                return Closed(Stop(StopReason.STORAGE, too_little))
+            if not self._is_short_of_space:
+                self._is_short_of_space = True
+                self._observe(LittleRoom(str(self._disk.folder)))
+            await self._disk.released()
             if self._closed.is_set():
-                return False
-        return True
+                return Closed()
+        space.callback(self._disk.release, size)
+        return None
 
-    # --- quota --------------------------------------------------------------------------------------------------------
+    async def _acquire(self, lane: Lane, call: Call) -> Grant | Deferred | Closed:
+        """Return a grant of the quota that holds now, if the lane's breakers allow the call."""
+        grant = await self._limiter.acquire(lane.model, Weights.of(call.estimate), self._closed)
+        if isinstance(grant, DayClosed):
+            return self._another_day(lane, grant)
+        if grant is None:
+            return Closed()
+        if lane.allows(call.id, self._clock.steady_s()):
+            return grant
+        await self._limiter.give_back(lane.model, grant)
+        return Closed() if lane.is_closed else Deferred(self._clock.steady_s())
 
-    async def _acquire(self, call: Call) -> Grant | Later | None:
-        """Return leave of the quota to send at once, or when to ask again; None when the call is left for another run."""
-        model, storm = call.request.model, self.storms[call.request.model]
-        while True:
-            now_s = self._clock.steady_s()
-            if now_s < (until_s := storm.until_s):
-                self._observe(
-                    Waiting(
-                        model,
-                        until_s - now_s,
-                        f"the server answers nothing but {storm.http_status}",
-                    )
-                )
-                # New calls probe first, then all in turn: so their attempts last.
-                return Later(until_s + LEAST_WAIT_S, until_s)
-            probes = storm.probes(now_s)
-            await self.outage.turn(call.id, self._closed)
-            grant = await self._gate.acquire(model, Weights.of(call.estimate), self._closed)
-            if isinstance(grant, DayClosed):
-                return await self._another_day(model, grant)
-            if grant is None:
-                return None
-            is_held = not probes and self._clock.steady_s() < storm.until_s
-            if self.is_open(model) and not is_held and self.outage.lets(call.id):
-                return grant
-            await self._gate.give_back(model, grant)
-            if not self.is_open(model):  # the server said no to another one meanwhile
-                return None
-
-    async def _another_day(self, model: str, closed: DayClosed) -> Later | None:
-        """Return when to ask again; None when the run does not wait, and sends nothing more of the model."""
-        if self._waits_for_reset and (again_s := await self._heard_time()):
-            return Later(again_s, again_s)
-        if not self.is_open(model):
-            return None
-        wait_s = closed.wait_s
-        if not self._waits_for_reset and wait_s > MIDNIGHT_S:
-            stop = Stop(
-                StopReason.DAY_CLOSED,
-                f"today's quota of {model} is used up ({closed.why})",
-                closed.until,
-            )
-            self.close_model(model, stop)
-            return None
-        self._observe(Waiting(model, wait_s, closed.why))
-        due_s = self._clock.steady_s() + min(max(wait_s, LEAST_WAIT_S), LOOK_AGAIN_S)
-        return Later(due_s, due_s)
-
-    async def _heard_time(self) -> float | None:
-        """In doubt of the time hear the server's, a few times: its day may be another one. Return when to look again, if then."""
-        now_s = self._clock.steady_s()
-        if now_s >= self._heard_again_s and self._hearings:
-            self._hearings -= 1
-            self._heard_again_s = now_s + HEAR_AGAIN_S
-            if not await self._hear_time():
-                self._hearings = 0
-        return self._heard_again_s if self._hearings else None
+    def _another_day(self, lane: Lane, day: DayClosed) -> Deferred | Closed:
+        """Return when to ask again; `Closed` if the run does not wait for the next day."""
+        if lane.is_closed:
+            return Closed()
+        if not self._waits_for_reset and day.wait_s > MIDNIGHT_S:
+            message = f"today's quota of {lane.model} is used up ({day.why})"
+            return Closed(Stop(StopReason.DAY_CLOSED, message, day.until), is_of_lane=True)
+        self._observe(Waiting(lane.model, day.wait_s, day.why))
+        wait_s = min(max(day.wait_s, MIN_WAIT_S), LOOK_AGAIN_S)
+        return Deferred(self._clock.steady_s() + wait_s)
 
 
 def _used_up(budget: Budget, call: Call) -> Stop:
-    most, left = budget.max_usd or 0.0, round((budget.max_usd or 0.0) - budget.spent_usd, 6)
-    next_usd = budget.most_usd(call.request.model, call.estimate)
-    if left < 0:
-        words = f"the budget of ${most:,.2f} is passed by ${-left:,.3f}, for answers cost more than ever was foreseen"
+    max_usd = budget.max_usd or 0.0
+    left_usd = round(max_usd - budget.spent_usd, 6)
+    next_usd = budget.expected_usd(call.request.model, call.estimate)
+    if left_usd < 0:
+        message = (
+            f"the budget of ${max_usd:,.2f} is exceeded by ${-left_usd:,.3f}: answers cost more "
+            "than estimated"
+        )
     else:
-        words = f"the budget of ${most:,.2f} has ${left:,.3f} left, and the next call may cost up to ${next_usd:,.3f}"
-    return Stop(StopReason.BUDGET, f"{words}: --max-cost sets what a run may cost")
+        message = (
+            f"the budget of ${max_usd:,.2f} has ${left_usd:,.3f} left, and the next call may cost "
+            f"up to ${next_usd:,.3f}"
+        )
+    return Stop(StopReason.BUDGET, f"{message}: --max-cost sets what a run may cost")

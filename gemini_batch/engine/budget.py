@@ -1,94 +1,100 @@
-"""What a run may cost: money is held for a call before it is sent, and what it really took is put in its place. Pure."""
+"""Budget of a run: money is reserved for a call before it is sent, and replaced by its cost. Pure."""
 
 from dataclasses import dataclass
 
 from gemini_batch.records import Estimate
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Money that is set aside for one call of a model; `estimate_usd` is what its answer is expected to cost.
+@dataclass(slots=True)
+class Reservation:
+    """Money that is reserved for one call.
 
-    It `trusts` when it is what answers before it cost, and not what one costs at worst.
+    Attributes:
+        model: The call's model.
+        usd: How much is reserved.
+        estimate_usd: What its answer is expected to cost.
+        uses_observed_cost: It relies on what earlier answers cost, not on the worst case.
+        spent_usd: What the call cost, or may have cost.
     """
 
     model: str
     usd: float
     estimate_usd: float
-    trusts: bool
+    uses_observed_cost: bool
+    spent_usd: float = 0.0
 
 
 @dataclass(slots=True)
-class _Told:
-    """What answers of one model have told of its cost."""
+class _Observed:
+    """Costs of the answers of one model."""
 
     answers: int = 0
-    trusting: int = 0  # calls in flight for which no more is held than that
-    dearest: float = 1.0  # as a share of its estimate
+    relying: int = 0  # calls in flight that use the observed cost
+    max_cost_ratio: float = 1.0  # of an answer's cost to its estimate
 
 
 class Budget:
-    """What is left of the most that a run may cost, at list price.
+    """Keeps the cost of a run, at list price, within a limit.
 
-    More than the estimate is held: what no plan foresees, and as much more as the dearest answer of the model took. Until answers have told,
-    what one costs at worst is held, by all but as many calls at once as answers came: a model that thinks ten times longer than foreseen is
-    found out by few calls, not by all that fit the budget. A call of unknown price counts as nothing, so a run that has a budget must not
-    have any.
+    A call reserves its estimate, raised by what no plan foresees and by the largest ratio of cost to
+    estimate among the answers of its model. Until answers came it reserves the worst case, and then
+    only as many calls at once as answers came rely on the observed cost: a model that thinks ten
+    times longer than expected is found out by few calls, not by all that fit the budget. Prices must
+    be known: a call of unknown price counts as nothing.
 
     Attributes:
-        max_usd: The most; None is no limit.
-        spent_usd: By calls that ended, those included that may have been billed.
-        held_usd: For calls that have not ended.
+        max_usd: The limit; None is no limit.
+        spent_usd: Cost of the calls that ended, those included that may have been billed.
+        reserved_usd: For calls that have not ended.
     """
 
     def __init__(self, max_usd: float | None) -> None:
         self.max_usd = max_usd
         self.spent_usd = 0.0
-        self.held_usd = 0.0
-        self._holders = 0
-        self._told: dict[str, _Told] = {}
+        self.reserved_usd = 0.0
+        self._reservations = 0
+        self._observed: dict[str, _Observed] = {}
 
     @property
-    def is_held(self) -> bool:
-        """Whether any call has not ended: then some of the money may come back."""
-        return self._holders > 0
+    def is_reserved(self) -> bool:
+        """Whether any call has not ended, so that some of its money may come back."""
+        return self._reservations > 0
 
-    def most_usd(self, model: str, estimate: Estimate) -> float:
+    def expected_usd(self, model: str, estimate: Estimate) -> float:
         """Return the most that a call is expected to cost."""
         usd = estimate.cost_usd or 0.0
-        return max(usd + estimate.unforeseen_usd, usd * self._of(model).dearest)
+        return max(usd + estimate.unforeseen_usd, usd * self._of(model).max_cost_ratio)
 
-    def hold(self, model: str, estimate: Estimate) -> Held | None:
-        """Set money aside for a call; None when there is not enough, or not yet."""
-        told, usd = self._of(model), self.most_usd(model, estimate)
-        trusts = told.trusting < told.answers
+    def reserve(self, model: str, estimate: Estimate) -> Reservation | None:
+        """Reserve money for a call; None when there is not enough, or not yet."""
+        observed, usd = self._of(model), self.expected_usd(model, estimate)
+        uses_observed_cost = observed.relying < observed.answers
         if self.max_usd is not None:
-            left_usd = self.max_usd - self.spent_usd - self.held_usd
-            at_worst_usd = (
-                usd if trusts else max(usd, (estimate.cost_usd or 0.0) + estimate.at_worst_usd)
-            )
-            if (
-                not self._holders and usd <= left_usd
-            ):  # one alone may take all that is left: the rest waits for its answer
-                at_worst_usd = min(at_worst_usd, left_usd)
-            if at_worst_usd > left_usd:
+            left_usd = self.max_usd - self.spent_usd - self.reserved_usd
+            worst_usd = max(usd, (estimate.cost_usd or 0.0) + estimate.at_worst_usd)
+            needed_usd = usd if uses_observed_cost else worst_usd
+            if not self._reservations and usd <= left_usd:
+                needed_usd = min(needed_usd, left_usd)  # alone it may take all: the rest waits
+            if needed_usd > left_usd:
                 return None
-            usd = at_worst_usd
-        self.held_usd += usd
-        self._holders += 1
-        told.trusting += trusts
-        return Held(model, usd, estimate.cost_usd or 0.0, trusts)
+            usd = needed_usd
+        self.reserved_usd += usd
+        self._reservations += 1
+        observed.relying += uses_observed_cost
+        return Reservation(model, usd, estimate.cost_usd or 0.0, uses_observed_cost)
 
-    def settle(self, held: Held, spent_usd: float) -> None:
-        """Put what a call cost, or may have cost, in place of what was held for it."""
-        told = self._of(held.model)
-        told.trusting -= held.trusts
-        self._holders -= 1
-        self.held_usd = self.held_usd - held.usd if self._holders else 0.0  # no rounding is to stay
+    def settle(self, reservation: Reservation) -> None:
+        """Replace a reservation by what the call cost."""
+        observed, spent_usd = self._of(reservation.model), reservation.spent_usd
+        observed.relying -= reservation.uses_observed_cost
+        self._reservations -= 1
+        # Without reservations no rounding error stays.
+        self.reserved_usd = self.reserved_usd - reservation.usd if self._reservations else 0.0
         self.spent_usd += spent_usd
-        told.answers += spent_usd > 0
-        if held.estimate_usd:
-            told.dearest = max(told.dearest, spent_usd / held.estimate_usd)
+        observed.answers += spent_usd > 0
+        if reservation.estimate_usd:
+            ratio = spent_usd / reservation.estimate_usd
+            observed.max_cost_ratio = max(observed.max_cost_ratio, ratio)
 
-    def _of(self, model: str) -> _Told:
-        return self._told.setdefault(model, _Told())
+    def _of(self, model: str) -> _Observed:
+        return self._observed.setdefault(model, _Observed())

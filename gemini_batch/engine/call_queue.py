@@ -1,158 +1,153 @@
-"""What is left to send: of each model the manifest's next line, and a heap of retries that wait for their time."""
+"""Call queue: hands out the next attempt of all lanes, as many at once as the server copes with."""
 
 import asyncio
-import heapq
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 
 from gemini_batch.clock import Clock
+from gemini_batch.engine.breaker import CircuitBreaker
 from gemini_batch.engine.concurrency import AdaptiveConcurrency
+from gemini_batch.engine.lanes import Attempt, Lane
 from gemini_batch.records import Call, Stop
 
-# While so many retries wait, no new call is taken in: a server that is down for an hour must not fill the memory.
+# While so many retries wait no new call is read, so that a long outage does not fill the memory.
 MAX_WAITING = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One sending of a call that is due; `attempt` counts from 1, `unusable` its answers so far that could not be used."""
+class CallQueue:
+    """Hands out attempts: retries that are due first, then the manifest's next call.
 
-    call: Call
-    attempt: int
-    unusable: int = 0
+    Of several lanes the next call is of the one with the fewest calls waiting for admission, so
+    that a model with little quota does not hold up the others. A waiting retry holds no worker and
+    no quota. The end is found by counting what was handed out: a call in flight may come back.
 
-
-@dataclass(slots=True)
-class _Lane:
-    """The calls of one model: its quota is its own, and so is what it waits for."""
-
-    calls: Iterator[Call | Stop]
-    held_until_s: float = 0.0
-
-
-class Backlog:
-    """Hands out turns, retries first, and no more at once than the flow allows. A waiting retry holds no worker and no quota.
-
-    Of several models the next is the one that has the fewest calls waiting for leave: one whose quota is slow, or whose day is over, is in
-    nobody's way.
-
-    The end is known by counting what was handed out and has not ended, never by an empty heap: a call that is in flight may come back as a
-    retry.
+    Attributes:
+        lanes: By model.
+        server: The breaker of the server, shared by all lanes.
+        concurrency: How many attempts may be under way.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(
+        self,
+        calls: Mapping[str, Iterator[Call | Stop]],
+        concurrency: AdaptiveConcurrency,
+        server: CircuitBreaker,
+        clock: Clock,
+    ) -> None:
+        """Create a queue of all calls of a run.
+
+        Args:
+            calls: By model, in the order of sending; each is read when a worker asks for it. A
+                `Stop` among them is handed out in its place.
+            concurrency: How many attempts may be under way.
+            server: The breaker of the server.
+            clock: For retries.
+        """
+        self.server = server
+        self.concurrency = concurrency
+        self.lanes = {model: Lane(model, server, of_model) for model, of_model in calls.items()}
         self._clock = clock
-        self._flow = AdaptiveConcurrency(1)
-        self._lanes: dict[str, _Lane] = {}  # those with calls left
-        self._retries: list[tuple[float, int, Turn]] = []
         self._sequence = 0
-        self._outstanding: Counter[str] = Counter()  # by model
-        self._waiting: defaultdict[str, set[str]] = defaultdict(
-            set
-        )  # ids of those of these that were not sent yet
         self._is_closed = False
         self._changed = asyncio.Event()
 
-    def fill(self, calls: Mapping[str, Iterator[Call | Stop]], flow: AdaptiveConcurrency) -> None:
-        """Take the calls of each model that are to be sent once, one by one as they are asked for, and what says how many at once."""
-        self._lanes = {model: _Lane(of_model) for model, of_model in calls.items()}
-        self._flow = flow
+    @property
+    def now_s(self) -> float:
+        """The steady clock."""
+        return self._clock.steady_s()
 
-    async def next(self) -> Turn | Stop | None:
-        """Return what is to be done next, as soon as there is something; None when all has ended or the backlog is closed.
+    @property
+    def open_lanes(self) -> list[Lane]:
+        """The lanes whose calls may still be sent."""
+        return [lane for lane in self.lanes.values() if not lane.is_closed]
+
+    async def next(self) -> Attempt | Stop | None:
+        """Return the next attempt as soon as there is one; None when all ended or the queue closed.
 
         Cancellation: safe; nothing was handed out.
         """
         while not self._is_closed:
-            if self._outstanding.total() >= self._flow.allowed:
-                await self._change(None)  # somebody's end
+            outstanding = sum(lane.outstanding for lane in self.lanes.values())
+            if outstanding >= self.concurrency.allowed:
+                await self._change(None)
                 continue
-            turn = self._due() or self._fresh()
-            if isinstance(turn, Stop):
-                return turn
-            if turn is not None:
-                model = turn.call.request.model
-                self._outstanding[model] += 1
-                self._waiting[model].add(turn.call.id)
-                return turn
-            due_s = self._due_s()
-            if due_s is None and not self._outstanding.total():
+            found, due_s = self._take()
+            if found is not None:
+                return found
+            if due_s is None and not outstanding:
                 break
             await self._change(due_s)
         return None
 
-    def sent(self, turn: Turn) -> None:
-        """Note that a turn waits for leave no longer."""
-        self._waiting[turn.call.request.model].discard(turn.call.id)
+    def sent(self, attempt: Attempt) -> None:
+        """Note that an attempt is sent."""
+        attempt.lane.sent(attempt.call.id)
 
-    def ended(self, turn: Turn) -> None:
-        """Note that a turn that was handed out has ended; if it comes back, it is in the heap already."""
-        self.sent(turn)
-        self._outstanding[turn.call.request.model] -= 1
-        self._wake()
+    def ended(self, attempt: Attempt) -> None:
+        """Note that an attempt that was handed out has ended or was put back."""
+        attempt.lane.ended(attempt.call.id)
+        self.wake()
 
-    def later(self, turn: Turn, due_s: float) -> None:
-        """Hand the turn out once the clock says `due_s`."""
+    def put_back(self, attempt: Attempt, wait_s: float = 0.0) -> None:
+        """Hand the attempt out again after `wait_s` seconds."""
         self._sequence += 1
-        heapq.heappush(self._retries, (due_s, self._sequence, turn))
-        self._wake()
+        attempt.lane.retry_at(self._clock.steady_s() + wait_s, self._sequence, attempt)
+        self.wake()
 
-    def hold(self, model: str, until_s: float) -> None:
-        """Hand out no new call of a model before the clock says `until_s`."""
-        if model in self._lanes:
-            self._lanes[model].held_until_s = until_s
-            self._wake()
+    def defer(self, attempt: Attempt, until_s: float) -> None:
+        """Hand out nothing of the attempt's lane before the steady clock says `until_s`."""
+        attempt.lane.quiet_until_s = until_s
+        self.put_back(attempt, until_s - self._clock.steady_s())
 
-    def drop(self, model: str) -> None:
-        """Hand out nothing more of a model."""
-        self._lanes.pop(model, None)
-        self._retries = sorted(
-            retry for retry in self._retries if retry[2].call.request.model != model
-        )
-        self._wake()
+    def close_lane(self, lane: Lane) -> None:
+        """Hand out nothing more of a lane."""
+        lane.close()
+        self.wake()
 
     def close(self) -> None:
         """Hand out nothing more."""
         self._is_closed = True
-        self._wake()
+        self.wake()
 
-    def _due(self) -> Turn | None:
-        if self._retries and self._retries[0][0] <= self._clock.steady_s():
-            return heapq.heappop(self._retries)[2]
-        return None
-
-    def _fresh(self) -> Turn | Stop | None:
-        if len(self._retries) >= MAX_WAITING:
-            return None
-        now_s = self._clock.steady_s()
-        while models := [
-            model for model, lane in self._lanes.items() if lane.held_until_s <= now_s
-        ]:
-            model = min(
-                models, key=lambda model: (len(self._waiting[model]), self._outstanding[model])
-            )
-            call = next(self._lanes[model].calls, None)
-            if call is not None:
-                return Turn(call, attempt=1) if isinstance(call, Call) else call
-            del self._lanes[model]
-        return None
-
-    def _due_s(self) -> float | None:
-        """Return when the next turn comes by itself, now that none does; None when none will."""
-        times_s = [self._retries[0][0]] if self._retries else []
-        if len(self._retries) < MAX_WAITING:
-            times_s += [lane.held_until_s for lane in self._lanes.values()]
-        return min(times_s, default=None)
-
-    async def _change(self, due_s: float | None) -> None:
-        """Wait for any news, or until the clock says `due_s`."""
-        changed = self._changed
-        with suppress(TimeoutError):
-            async with asyncio.timeout(None if due_s is None else due_s - self._clock.steady_s()):
-                await changed.wait()
-
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Look again whether an attempt can be handed out."""
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def _take(self) -> tuple[Attempt | Stop | None, float | None]:
+        """Return the next attempt; without one, when the next is due, None for never by itself."""
+        now_s = self._clock.steady_s()
+        takes_new = sum(lane.retries for lane in self.lanes.values()) < MAX_WAITING
+        while True:
+            times_s = {
+                lane.model: at_s
+                for lane in self.open_lanes
+                if (at_s := lane.next_at_s(takes_new=takes_new)) is not None
+            }
+            ready = [self.lanes[model] for model, at_s in times_s.items() if at_s <= now_s]
+            if not ready:
+                due_s = min(times_s.values(), default=None)
+                return None, due_s
+            lane = min(ready, key=lambda lane: _rank(lane, now_s))
+            found = lane.take(now_s, takes_new=takes_new)
+            if found is not None:
+                return found, None
+
+    async def _change(self, due_s: float | None) -> None:
+        """Wait for any change, or until the steady clock says `due_s`."""
+        changed = self._changed
+        wait_s = None if due_s is None or due_s == float("inf") else due_s - self._clock.steady_s()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await changed.wait()
+
+
+def _rank(lane: Lane, now_s: float) -> tuple[float, int, int]:
+    """Return what orders lanes: the earliest retry that is due, then those that wait least."""
+    due_s = lane.retry_due_s()
+    is_due = due_s is not None and due_s <= now_s
+    return (
+        due_s if is_due and due_s is not None else float("inf"),
+        len(lane.waiting),
+        lane.outstanding,
+    )

@@ -1,7 +1,8 @@
-"""The moment from which an answer can't be lost: its row is written and its image has its name; soon after, both are durable.
+"""Commit: an answer's row is written and its image published; soon after, both are durable.
 
-`commit` is synchronous, so that nothing can come between an answer's last byte and its row. The slow part, fsync, is done for all calls of
-about 20 ms at once, in a thread; only then is a call reported as finished.
+Writing is synchronous, so that nothing can come between an answer's last byte and its row. The slow
+part, fsync, is done in a thread for all calls of about 20 ms at once; only then is a call reported as
+finished.
 """
 
 import asyncio
@@ -13,7 +14,8 @@ from gemini_batch.client.response import EMPTY
 from gemini_batch.clock import Clock
 from gemini_batch.errors import StorageError, describe_os_error
 from gemini_batch.events import CallFinished, Observer
-from gemini_batch.output import OutputFolder
+from gemini_batch.output import OutputFolder, StagedAnswer
+from gemini_batch.output.inflight import InFlightLog
 from gemini_batch.output.rows import FILE_NAME, ResultsFile
 from gemini_batch.plan import image_size
 from gemini_batch.records import (
@@ -48,45 +50,60 @@ class Attempted:
 
 
 class Committer:
-    """Writes rows and images of one run, in the one order that survives a kill at any moment."""
+    """Writes the rows and images of one run, in the one order that survives a kill at any moment."""
 
     def __init__(
         self,
-        store: OutputFolder,
-        log: ResultsFile,
+        folder: OutputFolder,
+        rows: ResultsFile,
+        in_flight: InFlightLog,
         price_table: prices.PriceTable,
         endpoint: str,
         *,
         clock: Clock,
         observe: Observer,
     ) -> None:
-        self._store = store
-        self._log = log
+        self._folder = folder
+        self._rows = rows
+        self._in_flight = in_flight
         self._price_table = price_table
         self._endpoint = endpoint
         self._clock = clock
         self._observe = observe
-        self._pending: list[
-            CallFinished
-        ] = []  # written, with their images in place, and not yet durable
+        self._pending: list[CallFinished] = []  # published, and not yet durable
         self._changed = asyncio.Event()
-        self._misplaced_bytes: int | None = (
-            None  # where the first row begins whose images are not in place
-        )
-        self._syncing: asyncio.Task[None] | None = (
-            None  # the sync that goes on, or the one that failed
-        )
-        store.mark_moved(FILE_NAME)  # it may be new
+        # Where the first row begins whose images could not be published.
+        self._unpublished_bytes: int | None = None
+        # The sync that is under way, or the one that failed.
+        self._syncing: asyncio.Task[None] | None = None
+        folder.mark_moved(FILE_NAME)  # it may be new
 
-    @property
-    def rows_bytes(self) -> int:
-        """The size of `results.jsonl`: the next row begins there."""
-        return self._log.end_bytes
+    def begin(self, call: Call, number: int) -> StagedAnswer:
+        """Note that a call is in flight, before it can be billed; return where its answer goes.
+
+        Raises:
+            OSError: The disk refused; nothing may be sent.
+        """
+        staged = self._folder.incoming(call.id, number, self._clock.utc())
+        try:
+            self._in_flight.sent(call.id, call.request_sha256, self._rows.end_bytes)
+        except OSError:
+            staged.discard()
+            raise
+        return staged
+
+    def end(self, call_id: str) -> None:
+        """Note that a call is not in flight any more.
+
+        Raises:
+            OSError: The disk refused.
+        """
+        self._in_flight.ended(call_id)
 
     def reply(
         self, attempted: Attempted, reply: Reply, *, reused_from: ReusedFrom | None = None
     ) -> ResultRow:
-        """Write the row of an answer, then give its images their names. Never gives way to the event loop.
+        """Write the row of an answer, then publish its images; nothing is awaited.
 
         Args:
             attempted: What was sent, how often and when.
@@ -94,12 +111,12 @@ class Committer:
             reused_from: Where it was paid for, if not here.
 
         Raises:
-            StorageError: The disk would not; once the row is written, the next run gives the images their names.
+            StorageError: The disk refused; if the row is written, the next run publishes the images.
         """
         call = attempted.call
-        images = [self._store.describe(reply.image, f"images/{call.id}")] if reply.image else []
+        images = [self._folder.describe(reply.image, f"images/{call.id}")] if reply.image else []
         drafts = [
-            self._store.describe(draft, f"drafts/{call.id}.{number}")
+            self._folder.describe(draft, f"drafts/{call.id}.{number}")
             for number, draft in enumerate(reply.drafts, start=1)
         ]
         status = Status.SUCCEEDED if reply.image else Status.BLOCKED
@@ -108,32 +125,31 @@ class Committer:
         )
         place = self._append(row)
         try:
-            self._store.retire(call.id)
+            self._folder.retire(call.id)
             arrived: Iterable[IncomingImage] = [
                 *([reply.image] if reply.image else []),
                 *reply.drafts,
             ]
             for part, image in zip(arrived, [*images, *drafts], strict=True):
-                self._store.place(part.file, image.path)
+                self._folder.place(part.file, image.path)
             self._announce(row, place, 0.0 if reused_from else call.estimate.cost_usd)
         except BaseException as error:
-            # Recovery must look at this row, and so at all behind it, whatever went wrong.
-            self._misplaced_bytes = (
-                place if self._misplaced_bytes is None else self._misplaced_bytes
+            # Recovery must look at this row, and so at all after it.
+            self._unpublished_bytes = (
+                place if self._unpublished_bytes is None else self._unpublished_bytes
             )
             if not isinstance(error, OSError | StorageError):
                 raise
-            words = describe_os_error(error) if isinstance(error, OSError) else str(error)
-            raise StorageError(
-                f"{call.id}: its image can't be given its name, the next run tries again: {words}"
-            ) from error
+            reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
+            message = f"{call.id}: its image can't be published, the next run tries again: {reason}"
+            raise StorageError(message) from error
         return row
 
     def error(self, attempted: Attempted, status: Status, error: ApiError | Failure) -> ResultRow:
-        """Write the row of a call that ended without an answer: `rejected` or `failed`.
+        """Write the row of a call that ended without an answer.
 
         Raises:
-            StorageError: The disk would not.
+            StorageError: The disk refused.
         """
         if isinstance(error, ApiError):
             row_error = RowError(error.http_status, error.status, error.reason, error.message)
@@ -143,13 +159,13 @@ class Committer:
         self._announce(row, self._append(row), attempted.call.estimate.cost_usd)
         return row
 
-    async def room(self) -> None:
-        """Return when not too many rows are pending: who finds them too many waits for the disk.
+    async def wait_for_disk(self) -> None:
+        """Wait until fewer than `MAX_PENDING` rows are waiting for fsync (backpressure).
 
         Cancellation: safe; what is pending stays so.
 
         Raises:
-            StorageError: The disk would not.
+            StorageError: The disk refused.
         """
         while len(self._pending) >= MAX_PENDING:
             await self._one_group()
@@ -158,7 +174,7 @@ class Committer:
         """Make what is committed durable, group by group, until cancelled.
 
         Raises:
-            StorageError: The disk would not; nothing of the group is reported as finished, and nothing ever after it.
+            StorageError: The disk refused; nothing of the group, or after it, is reported as finished.
         """
         while True:
             await self._changed.wait()
@@ -168,10 +184,10 @@ class Committer:
     async def flush(self) -> None:
         """Make durable what is committed, and report it.
 
-        Cancellation: safe; the disk goes on, and what it has made durable is reported.
+        Cancellation: safe; the sync continues, and what becomes durable is reported.
 
         Raises:
-            StorageError: The disk would not, now or earlier.
+            StorageError: The disk refused, now or earlier.
         """
         while self._pending:
             await self._one_group()
@@ -182,13 +198,17 @@ class Committer:
         await asyncio.shield(self._syncing)
 
     async def _sync_group(self) -> None:
-        """Make durable and report what is pending now. After a failure it is not tried again: a second fsync would find
-        the pages clean that the first one could not write, and say that all is well.
+        """Make durable and report what is pending now.
+
+        After a failure it is not tried again: a second fsync would find the pages clean that the
+        first one could not write, and succeed.
         """
         self._changed.clear()
-        group, moved = tuple(self._pending), self._store.moved()
-        # Of this group, and no further: the images of rows that are appended from now on are not synced with it.
-        end_bytes = self._log.end_bytes if self._misplaced_bytes is None else self._misplaced_bytes
+        group, moved = tuple(self._pending), self._folder.moved()
+        # Only of this group: images of rows that are appended from now on are not synced with it.
+        end_bytes = (
+            self._rows.end_bytes if self._unpublished_bytes is None else self._unpublished_bytes
+        )
         try:
             await self._clock.run_blocking(lambda: self._sync(group, moved, end_bytes))
         except OSError as error:
@@ -202,9 +222,9 @@ class Committer:
 
     def _append(self, row: ResultRow) -> int:
         """Write a row; return where it begins."""
-        place = self._log.end_bytes
+        place = self._rows.end_bytes
         try:
-            self._log.append(row)
+            self._rows.append(row)
         except OSError as error:
             raise StorageError(
                 f"{row.id}: its row can't be written: {describe_os_error(error)}"
@@ -216,12 +236,12 @@ class Committer:
         self._changed.set()
 
     def _sync(self, group: tuple[CallFinished, ...], moved: list[str], end_bytes: int) -> None:
-        self._store.sync(
+        self._folder.sync(
             image.path for each in group for image in (*each.row.images, *each.row.drafts)
         )
-        self._log.sync()
-        self._store.sync(moved)
-        self._store.note_durable(end_bytes)
+        self._rows.sync()
+        self._folder.sync(moved)
+        self._folder.note_durable(end_bytes)
 
     def _row(
         self,

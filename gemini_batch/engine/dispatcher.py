@@ -1,24 +1,23 @@
-"""The spine: each call goes through the quota, over the wire, and into its row, with as many in flight as the quota can use.
+"""Dispatcher: takes calls from the queue, admits them, sends them, and decides what follows.
 
-Workers take calls from a backlog: first the retries whose time has come, then the manifest's next line. Whatever stops a run is a value that
-closes the backlog; what is in flight drains and is written, because it is paid for.
+Whatever stops a run is a value that closes the queue; calls in flight are paid for, so they are
+waited for and written.
 """
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from gemini_batch.client.interactive import Transport
 from gemini_batch.client.response import parse_answer
-from gemini_batch.clock import Clock
+from gemini_batch.client.transport import Transport
 from gemini_batch.engine import retry
-from gemini_batch.engine.admission import Clearance, Later, Leave
-from gemini_batch.engine.call_queue import Backlog, Turn
+from gemini_batch.engine.admission import AdmissionControl, Admitted, Closed, Deferred
+from gemini_batch.engine.call_queue import CallQueue
 from gemini_batch.engine.commit import Attempted, Committer
-from gemini_batch.engine.concurrency import AdaptiveConcurrency
-from gemini_batch.engine.storm import MAX_STORM_S
+from gemini_batch.engine.lanes import Attempt, Lane
+from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.errors import StorageError, describe_os_error, out_of_resources
 from gemini_batch.events import (
     CallAbandoned,
@@ -27,16 +26,10 @@ from gemini_batch.events import (
     CallUnanswered,
     Observer,
     Stopping,
+    Waiting,
 )
-from gemini_batch.output import OutputFolder
-from gemini_batch.output.inflight import InFlightLog
-from gemini_batch.quota.limiter import RateLimiter
-from gemini_batch.quota.limits import Weights, micros
-from gemini_batch.quota.model_quota import Grant
 from gemini_batch.records import (
-    Answer,
     ApiError,
-    Call,
     Estimate,
     Failure,
     FailureKind,
@@ -47,347 +40,306 @@ from gemini_batch.records import (
     StopReason,
 )
 
-# With no connection to be had for so long, the run ends; the next one goes on.
-OUTAGE_S = 120.0
-# What a server says of one model; others of the manifest may do.
+# What a server refuses of one model; others of the manifest may be accepted.
 _OF_ONE_MODEL = {StopReason.NO_QUOTA, StopReason.ADDRESS, StopReason.MODEL, StopReason.NO_ACCESS}
 
-Prepare: TypeAlias = Callable[[Call, int], Awaitable[Call | None]]
-"""Makes a call ready for its attempt; None when it is not to be sent, and its row is written."""
+Outcome: TypeAlias = ResultRow | ApiError | Failure
+"""The row of an answer, or why there is none."""
 
 
-async def _as_it_is(call: Call, _attempt: int) -> Call:
-    return call
+@dataclass(frozen=True, slots=True)
+class DispatchRules:
+    """Settings of a run that decide about retries.
+
+    Attributes:
+        max_attempts: Most attempts of a call.
+        skip_uncertain: Do not send a call again that may have been billed.
+    """
+
+    max_attempts: int
+    skip_uncertain: bool = False
 
 
 class Dispatcher:
-    """One run of calls through the stations.
+    """Sends the calls of one run.
 
     Attributes:
-        stops: Why the run takes in no more calls, or none of a model, in the order that it was found out; empty while it does.
+        stops: Why no more calls are started, of all models or of one, in the order of events.
         in_flight: Requests that were sent and not yet answered.
     """
 
     def __init__(
         self,
         *,
-        gate: RateLimiter,
+        queue: CallQueue,
+        admission: AdmissionControl,
+        preprocess: Preprocessor,
         transport: Transport,
-        store: OutputFolder,
         committer: Committer,
-        in_flight_log: InFlightLog,
-        max_attempts: int,
-        waits_for_reset: bool = False,
-        clock: Clock,
+        rules: DispatchRules,
         observe: Observer,
-        prepare: Prepare = _as_it_is,
-        skip_uncertain: bool = False,
-        max_cost_usd: float | None = None,
     ) -> None:
-        self._gate = gate
+        self._queue = queue
+        self._admission = admission
+        self._preprocess = preprocess
         self._transport = transport
-        self._store = store
         self._committer = committer
-        self._in_flight_log = in_flight_log
-        self._max_attempts = max_attempts
-        self._clock = clock
+        self._rules = rules
         self._observe = observe
-        self._prepare = prepare
-        self._skip_uncertain = skip_uncertain
-        self._backlog = Backlog(clock)
-        self._flow = AdaptiveConcurrency(1)
-        self._clearance = Clearance(
-            gate,
-            store,
-            clock,
-            observe,
-            stop=self.stop,
-            model_closed=self._model_closed,
-            hear_time=self.hear_time,
-            max_cost_usd=max_cost_usd,
-            waits_for_reset=waits_for_reset,
-        )
-        self._outage = self._clearance.outage
         self._bug: Exception | None = None
         self.stops: list[Stop] = []
         self.in_flight = 0
 
-    async def run(self, calls: Mapping[str, Iterator[Call | Stop]], concurrency: int) -> None:
-        """Send all calls, or as many as can be before something stops the run; returns when all that was sent is written.
+    async def run(self, workers: int) -> None:
+        """Send all calls, or as many as possible until something stops the run.
+
+        Returns when all that was sent is written and durable.
 
         Args:
-            calls: Of each model, in the order of sending; taken one by one, when a worker is free. A `Stop` among them ends the run.
-            concurrency: Most calls in flight.
+            workers: Most calls under way.
 
-        Cancellation: what is in flight may have been billed and is lost; all that was answered is written and made durable.
+        Cancellation: what is in flight may have been billed and is lost; all that was answered is
+        written and made durable.
         """
-        self._clearance.open(calls)
-        self._flow = AdaptiveConcurrency(concurrency)
-        self._backlog.fill(calls, self._flow)
         try:
             async with asyncio.TaskGroup() as background:
                 durability = background.create_task(
                     self._guarded(self._committer.keep_durable), name="keep durable"
                 )
-                async with asyncio.TaskGroup() as workers:
-                    for number in range(concurrency):
-                        workers.create_task(self._guarded(self._work), name=f"worker {number}")
+                async with asyncio.TaskGroup() as group:
+                    for number in range(workers):
+                        group.create_task(self._guarded(self._work), name=f"worker {number}")
                 durability.cancel()
         finally:
             await self._guarded(self._committer.flush)
         if self._bug is not None:
             raise self._bug
 
-    async def hear_time(self) -> bool:
-        """Ask the server what time it is, at no cost, where clocks differ; return whether they do.
-
-        Cancellation: safe; nothing is billed.
-        """
-        if not await self._gate.doubts_time():
-            return False
-        if (server_at := await self._transport.server_date()) is not None:
-            await self._gate.note_server_date(server_at)
-        return True
-
     def stop(self, stop: Stop) -> None:
-        """Take in no more calls; what is in flight goes on.
+        """Start no more calls; calls in flight are completed.
 
-        In an outage the stop says so as well: whoever reads only the last words would not know why so little was done.
+        If the server can't be reached the message says so as well: it may be why little was done.
         """
-        if self._outage.why and stop.reason is not StopReason.OUTAGE:
-            stop = replace(
-                stop, message=f"{stop.message}; the server can't be reached: {self._outage.why}"
-            )
+        if (reason := self._queue.server.reason) and stop.reason is not StopReason.OUTAGE:
+            message = f"{stop.message}; the server can't be reached: {reason}"
+            stop = replace(stop, message=message)
         self._close()
         if all(stop.reason != earlier.reason for earlier in self.stops):
             self.stops.append(stop)
             self._observe(Stopping(stop, self.in_flight))
 
-    def _model_closed(self, stop: Stop, model: str) -> None:
-        """Send nothing more of a model; with `""`, of any."""
+    def _stop_lane(self, lane: Lane, stop: Stop) -> None:
+        """Send nothing more of a model; if no other one is open, end the run."""
+        if lane.is_closed:
+            return  # another call met the same before
+        self._queue.close_lane(lane)
+        is_last = not self._queue.open_lanes
         self.stops.append(stop)
-        self._observe(Stopping(stop, self.in_flight, model))
-        if model:
-            self._backlog.drop(model)
-        else:
+        self._observe(Stopping(stop, self.in_flight, "" if is_last else lane.model))
+        if is_last:
             self._close()
 
     def _close(self) -> None:
-        self._backlog.close()
-        self._clearance.close()
+        self._queue.close()
+        self._admission.close()
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Let a disk that fails, or a bug, end the run, but never what others have in flight: that is paid for."""
+        """Let a disk that fails, or a bug, end the run, but not what others have in flight."""
         try:
             await work()
         except StorageError as error:
             self.stop(Stop(StopReason.STORAGE, str(error)))
         except OSError as error:
-            self.stop(
-                Stop(
-                    StopReason.STORAGE,
-                    f"the output folder can't be written: {describe_os_error(error)}",
-                )
-            )
+            message = f"the output folder can't be written: {describe_os_error(error)}"
+            self.stop(Stop(StopReason.STORAGE, message))
         except Exception as bug:  # noqa: BLE001 # raised again when all is written
-            if words := out_of_resources(bug):
-                self.stop(Stop(StopReason.STORAGE, words))
+            if message := out_of_resources(bug):
+                self.stop(Stop(StopReason.STORAGE, message))
                 return
             self._bug = self._bug or bug
             self._close()
 
-    # --- the road of one call -----------------------------------------------------------------------------------------
+    # --- one attempt --------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        while (turn := await self._backlog.next()) is not None:
-            if isinstance(turn, Stop):
-                self.stop(turn)
+        while (attempt := await self._queue.next()) is not None:
+            if isinstance(attempt, Stop):
+                self.stop(attempt)
                 return
             try:
-                await self._attempt(turn)
+                await self._attempt(attempt)
             finally:
-                self._backlog.ended(turn)
-                self._outage.left(turn.call.id)
+                self._queue.ended(attempt)
+            await self._committer.wait_for_disk()
 
-    async def _attempt(self, turn: Turn) -> None:
-        ready = await self._ready(turn)  # its images can be sent
-        if ready is None:
+    async def _attempt(self, attempt: Attempt) -> None:
+        """Take one attempt from the queue to its row, or back into the queue."""
+        if attempt.lane.is_closed or (call := await self._preprocess(attempt)) is None:
             return
-        # There is money, room, a server, and the quota says: now.
-        async with self._clearance.leave(ready.call) as leave:
-            if isinstance(leave, Later):
-                self._backlog.hold(ready.call.request.model, leave.fresh_s)
-                self._backlog.later(ready, leave.due_s)
-            if not isinstance(leave, Leave):
-                return
-            attempted, outcome = await self._send(ready)  # an answer that arrived has its row
-            leave.spent_usd = _spent_usd(ready.call.estimate, outcome)
-            if isinstance(outcome, ResultRow):
-                await self._settle(ready.call, leave.grant, outcome)
-            else:
-                await self._follow(ready, leave.grant, attempted, outcome)
-        await self._committer.room()  # and is durable soon
+        attempt = replace(attempt, call=call)
+        match await self._admission.admit(attempt.lane, call):
+            case Admitted() as admitted:
+                with admitted:
+                    await self._send(attempt, admitted)
+            case Deferred(until_s):
+                self._queue.defer(attempt, until_s)
+            case Closed(Stop() as stop, is_of_lane=True):
+                self._stop_lane(attempt.lane, stop)
+            case Closed(Stop() as stop):
+                self.stop(stop)
+            case Closed():
+                pass  # known already
 
-    async def _ready(self, turn: Turn) -> Turn | None:
-        """Return the call as it is to be sent; None when its row is written without."""
-        if not self._clearance.is_open(turn.call.request.model):
-            return turn
-        call = await self._prepare(turn.call, turn.attempt)
-        if call is None:
-            await self._committer.room()
-            return None
-        return turn if call is turn.call else replace(turn, call=call)
+    async def _send(self, attempt: Attempt, admitted: Admitted) -> None:
+        """Send once, and do what follows from the outcome."""
+        attempted, outcome = await self._exchange(attempt)
+        admitted.spend(_cost_usd(attempt.call.estimate, outcome))
+        if isinstance(outcome, Failure) and outcome.kind is FailureKind.UNREACHABLE:
+            await admitted.refund()
+            await self._unreachable(attempt, outcome)
+            return
+        self._connected()
+        self._note_outcome(attempt.lane, outcome, attempted.timing.latency_s)
+        if isinstance(outcome, ResultRow):
+            await admitted.reconcile(outcome)
+        else:
+            await self._follow_up(attempt, admitted, attempted, outcome)
 
-    async def _send(self, turn: Turn) -> tuple[Attempted, ResultRow | ApiError | Failure]:
-        """Send a call once; the row of a reply is written without an await after its last byte."""
-        call = turn.call
-        incoming = self._store.incoming(call.id, turn.attempt, self._clock.utc())
-        try:
-            self._in_flight_log.sent(call.id, call.request_sha256, self._committer.rows_bytes)
-        except OSError:
-            incoming.discard()
-            raise
-        self._observe(CallSent(call.id, turn.attempt, call.request.model))
-        self._backlog.sent(turn)
+    async def _exchange(self, attempt: Attempt) -> tuple[Attempted, Outcome]:
+        """Send a call and commit its answer: nothing is awaited between its last byte and its row."""
+        call = attempt.call
+        staged = self._committer.begin(call, attempt.number)
+        self._observe(CallSent(call.id, attempt.number, call.request.model))
+        self._queue.sent(attempt)
         self.in_flight += 1
         try:
-            sent = await self._transport.send(call, incoming, self._outage.over)
+            exchange = await self._transport.send(call, staged, self._connected)
         except BaseException:
-            incoming.discard()
+            staged.discard()
             self._observe(CallAbandoned(call.id))
             raise
         finally:
             self.in_flight -= 1
-        attempted = Attempted(call, turn.attempt, sent.timing)
-        outcome: ResultRow | ApiError | Failure
-        match parse_answer(sent.answer):
+        attempted = Attempted(call, attempt.number, exchange.timing)
+        outcome: Outcome
+        match parse_answer(exchange.answer):
             case Reply() as reply:
-                # Should the disk not take it, its parts and its note stay for the next run to see.
+                # If the disk refuses the row, the staged files and the in-flight note stay for the
+                # next run.
                 outcome = self._committer.reply(attempted, reply)
             case outcome:
                 if isinstance(outcome, Failure) and outcome.may_be_billed:
-                    self._observe(CallUnanswered(call.id, turn.attempt, outcome.message))
-        self._in_flight_log.ended(call.id)
-        incoming.discard()
-        if isinstance(sent.answer, Answer) and sent.answer.server_at is not None:
-            await self._gate.note_server_date(sent.answer.server_at)
+                    self._observe(CallUnanswered(call.id, attempt.number, outcome.message))
+        self._committer.end(call.id)
+        staged.discard()
         return attempted, outcome
 
-    async def _settle(self, call: Call, grant: Grant, row: ResultRow) -> None:
-        """Put what a call really used in place of what was reserved for it."""
-        self._outage.over()
-        self._flow.succeeded()
-        self._note_answer(row.model, 200)
-        tokens = row.usage.prompt_tokens if row.usage else None
-        usd_micros = None if row.cost_usd is None else micros(row.cost_usd)
-        estimated = Weights.of(call.estimate)
-        await self._gate.settle(
-            row.model, grant, tokens=tokens, usd_micros=usd_micros, estimated=estimated
-        )
+    # --- circuit breakers ---------------------------------------------------------------------------
 
-    # --- without a reply ----------------------------------------------------------------------------------------------
+    def _connected(self) -> None:
+        if self._queue.server.succeeded():
+            self._queue.wake()
 
-    async def _follow(
-        self, turn: Turn, grant: Grant, attempted: Attempted, error: ApiError | Failure
-    ) -> None:
-        """Do what the policy says of an attempt that gave no reply."""
-        if _never_left(error):
-            await self._unreachable(turn, grant, error)
+    async def _unreachable(self, attempt: Attempt, failure: Failure) -> None:
+        """Handle a connection that could not be made: no byte left, so it was no attempt."""
+        server = self._queue.server
+        if server.failed(self._queue.now_s, failure.message):
+            for lane in self._queue.open_lanes:
+                # Calls that wait for their permit would get it while they may not be sent.
+                await self._admission.pause(lane.model, server.left_s(self._queue.now_s))
+        wait_s = server.left_s(self._queue.now_s)
+        if server.is_exhausted(self._queue.now_s):
+            message = f"{failure.message}, for {server.gives_up_after_s:g} s"
+            self.stop(Stop(StopReason.OUTAGE, message))
+        else:
+            self._put_back(attempt, attempt.number, wait_s, failure)
+
+    def _note_outcome(self, lane: Lane, outcome: Outcome, latency_s: float) -> None:
+        """Update the model's circuit breaker and the concurrency."""
+        now_s = self._queue.now_s
+        if isinstance(outcome, ResultRow):
+            self._queue.concurrency.succeeded()
+        elif _is_overload(outcome):
+            self._queue.concurrency.overloaded(now_s - latency_s, now_s)
+        if isinstance(outcome, Failure):
             return
-        self._outage.over()
-        if isinstance(error, ApiError):
-            self._note_answer(turn.call.request.model, error.http_status)
-        if _is_overload(error):
-            now_s = self._clock.steady_s()
-            self._flow.overloaded(now_s - attempted.timing.latency_s, now_s)
-        count = turn.attempt
+        if isinstance(outcome, ResultRow) or outcome.http_status < 500:
+            if lane.breaker.succeeded():
+                self._queue.wake()
+            return
+        status = outcome.http_status
+        reason = f"the server answers nothing but {status}"
+        if lane.breaker.failed(now_s, reason):
+            self._observe(Waiting(lane.model, lane.breaker.left_s(now_s), reason))
+        if lane.breaker.is_exhausted(now_s):
+            minutes = lane.breaker.gives_up_after_s / 60
+            message = (
+                f"the server answers nothing but {status} for {lane.model}, for {minutes:g} minutes"
+            )
+            self._stop_lane(lane, Stop(StopReason.OUTAGE, message))
+
+    # --- without an answer --------------------------------------------------------------------------
+
+    async def _follow_up(
+        self, attempt: Attempt, admitted: Admitted, attempted: Attempted, error: ApiError | Failure
+    ) -> None:
+        """Do what the retry policy decides about an attempt without an answer."""
+        count = attempt.number
         if isinstance(error, Failure) and error.kind is FailureKind.MALFORMED:
-            turn = replace(turn, unusable=turn.unusable + 1)
-            count = turn.unusable
+            attempt = replace(attempt, malformed_answers=attempt.malformed_answers + 1)
+            count = attempt.malformed_answers
         match retry.decide(error, count, random.random):
             case retry.RetryAfter() as decision:
-                await self._retry(turn, attempted, error, decision)
+                if decision.pauses_model:
+                    await admitted.pause(decision.wait_s, overrun=_is_quota(error))
+                self._retry(attempt, attempted, error, decision.wait_s)
             case retry.Reject():
                 self._committer.error(attempted, Status.REJECTED, error)
             case retry.GiveUp():
                 self._committer.error(attempted, Status.FAILED, error)
             case retry.StopRun(stop):
-                self._stop_of(turn.call, stop)
+                self._refused(attempt.lane, stop)
             case retry.CloseDay():
-                await self._gate.close_day(turn.call.request.model, grant)
-                self._backlog.later(
-                    turn, self._clock.steady_s()
-                )  # back to the gate, which now says until when
+                await admitted.close_day()
+                self._queue.put_back(attempt)  # admission now says until when
 
-    def _note_answer(self, model: str, http_status: int) -> None:
-        """Take in whether a model answers at all: in a storm it is left in peace, and one without end is left for another run."""
-        storm, now_s = self._clearance.storms[model], self._clock.steady_s()
-        if http_status < 500:
-            if storm.over():
-                self._backlog.hold(model, now_s)
-            return
-        storm.failed(http_status, now_s)
-        if storm.is_endless(now_s):
-            words = f"the server answers nothing but {http_status} for {model}, for {MAX_STORM_S / 60:g} minutes"
-            self._clearance.close_model(model, Stop(StopReason.OUTAGE, words))
-
-    def _stop_of(self, call: Call, stop: Stop) -> None:
-        """End the run, or its calls of one model, where only that is refused."""
-        if stop.reason in _OF_ONE_MODEL:
-            self._clearance.close_model(
-                call.request.model, retry.advised_of(stop, call.request.model)
-            )
-        else:
-            self.stop(stop)
-
-    async def _retry(
-        self,
-        turn: Turn,
-        attempted: Attempted,
-        error: ApiError | Failure,
-        decision: retry.RetryAfter,
+    def _retry(
+        self, attempt: Attempt, attempted: Attempted, error: ApiError | Failure, wait_s: float
     ) -> None:
-        is_quota = isinstance(error, ApiError) and error.http_status == 429
-        if decision.pauses_model:
-            why = "the server asked for a pause"
-            await self._gate.pause(turn.call.request.model, decision.wait_s, why, overrun=is_quota)
-        if self._skip_uncertain and isinstance(error, Failure) and error.may_be_billed:
+        """Send the call again, unless it may have been billed or has used its attempts."""
+        if self._rules.skip_uncertain and isinstance(error, Failure) and error.may_be_billed:
             self._committer.error(attempted, Status.UNCERTAIN, error)
-        elif turn.attempt < self._max_attempts:
-            self._later(turn, turn.attempt + 1, decision.wait_s, error)
-        elif is_quota:  # not this job's fault, and the next job would fare no better
-            words = retry.advised(
-                f"the server keeps answering 429: {error.message}", retry.LOWER_LIMITS
-            )
-            self._stop_of(turn.call, Stop(StopReason.NO_QUOTA, words))
+        elif attempt.number < self._rules.max_attempts:
+            self._put_back(attempt, attempt.number + 1, wait_s, error)
+        elif _is_quota(error):  # not this job's fault, and the next job would fare no better
+            message = f"the server keeps answering 429: {error.message}"
+            advised = retry.advised(message, retry.LOWER_LIMITS)
+            self._refused(attempt.lane, Stop(StopReason.NO_QUOTA, advised))
         else:
             self._committer.error(attempted, Status.FAILED, error)
 
-    async def _unreachable(self, turn: Turn, grant: Grant, error: ApiError | Failure) -> None:
-        """Not a byte of the request left: it was no attempt. All wait, longer each time, and in the end the run gives up."""
-        now_s, model = self._clock.steady_s(), turn.call.request.model
-        decision = retry.decide(error, self._outage.failed(now_s, error.message), random.random)
-        wait_s = decision.wait_s if isinstance(decision, retry.RetryAfter) else 0.0
-        self._outage.wait_until(now_s + wait_s)
-        await self._gate.give_back(model, grant)
-        await self._gate.pause(model, wait_s, "the server can't be reached")
-        if self._outage.length_s(now_s) >= OUTAGE_S:
-            self.stop(Stop(StopReason.OUTAGE, f"{error.message}, for {OUTAGE_S:g} s"))
+    def _refused(self, lane: Lane, stop: Stop) -> None:
+        """End the run, or only the calls of one model where only that is refused."""
+        if stop.reason in _OF_ONE_MODEL:
+            self._stop_lane(lane, retry.advised_of(stop, lane.model))
         else:
-            self._later(turn, turn.attempt, wait_s, error)
+            self.stop(stop)
 
-    def _later(self, turn: Turn, attempt: int, wait_s: float, error: ApiError | Failure) -> None:
-        may_be_billed = isinstance(error, Failure) and error.may_be_billed
-        self._observe(
-            CallRetrying(
-                turn.call.id, turn.attempt, wait_s, error.message, may_be_billed, error.name
-            )
+    def _put_back(
+        self, attempt: Attempt, number: int, wait_s: float, error: ApiError | Failure
+    ) -> None:
+        call_id, may_be_billed = (
+            attempt.call.id,
+            isinstance(error, Failure) and error.may_be_billed,
         )
-        self._backlog.later(replace(turn, attempt=attempt), self._clock.steady_s() + wait_s)
+        self._observe(
+            CallRetrying(call_id, attempt.number, wait_s, error.message, may_be_billed, error.name)
+        )
+        self._queue.put_back(replace(attempt, number=number), wait_s)
 
 
-def _spent_usd(estimate: Estimate, outcome: ResultRow | ApiError | Failure) -> float:
-    """Return what an attempt cost; where nobody knows, what it was expected to."""
+def _cost_usd(estimate: Estimate, outcome: Outcome) -> float:
+    """Return what an attempt cost; its estimate if that is unknown."""
     if isinstance(outcome, ApiError) or (
         isinstance(outcome, Failure) and not outcome.may_be_billed
     ):
@@ -397,11 +349,11 @@ def _spent_usd(estimate: Estimate, outcome: ResultRow | ApiError | Failure) -> f
 
 
 def _is_overload(error: ApiError | Failure) -> bool:
-    """Tell whether fewer in flight would do better: at the server, or on a line that so many answers share."""
+    """Return whether fewer calls in flight would help the server, or the line they share."""
     if isinstance(error, ApiError):
         return error.http_status in {429, 503}
     return error.kind is FailureKind.TIMEOUT
 
 
-def _never_left(error: ApiError | Failure) -> bool:
-    return isinstance(error, Failure) and error.kind is FailureKind.UNREACHABLE
+def _is_quota(error: ApiError | Failure) -> bool:
+    return isinstance(error, ApiError) and error.http_status == 429

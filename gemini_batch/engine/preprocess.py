@@ -1,111 +1,170 @@
-"""What is done for a call before it asks for quota: reuse an answer of another folder, or else make its large images smaller."""
+"""Preprocessing of a call before admission: resume, reuse, downscale."""
 
 import asyncio
 import os
 from dataclasses import replace
 
+from gemini_batch.client.response import parse_answer
 from gemini_batch.clock import Clock
 from gemini_batch.engine.commit import Attempted, Committer
+from gemini_batch.engine.lanes import Attempt
+from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.errors import StorageError, describe_os_error
 from gemini_batch.events import CallNotReused, Observer
 from gemini_batch.inputs import Downscaler, ImageChangedError, InputImageError
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.reuse import NotReusable, Reuse
-from gemini_batch.records import Call, Failure, FailureKind, InputImage, Status, Timing, media_types
+from gemini_batch.records import (
+    Answer,
+    Call,
+    Failure,
+    FailureKind,
+    InputImage,
+    Reply,
+    Status,
+    Timing,
+    media_types,
+)
 
-# Images that are made smaller at a time, each in a thread; the decoding runs beside the event loop.
-SHRINKS_AT_ONCE = min(4, os.cpu_count() or 1)
-# The attempt that parts of a reused image are named after; real ones count from 1. Recovery finds them by the row's `attempts`.
+# Images that are downscaled at a time, each in a thread.
+MAX_DOWNSCALES = min(4, os.cpu_count() or 1)
+# The attempt that staged files of a reused image are named after; real ones count from 1. Recovery
+# finds them by the row's `attempts`.
 _NO_ATTEMPT = 0
 
 
-class Preparation:
-    """Makes calls ready to be sent; one that needs not, or can't, be sent gets its row at once."""
+class Preprocessor:
+    """Ends the calls that need no request, or can't be sent, and downscales the others' images."""
 
     def __init__(
         self,
-        store: OutputFolder,
+        folder: OutputFolder,
         committer: Committer,
         clock: Clock,
         observe: Observer,
         *,
-        shrinker: Downscaler | None = None,
+        interrupted: Interrupted,
+        skip_uncertain: bool = False,
         reuse: Reuse | None = None,
+        downscaler: Downscaler | None = None,
     ) -> None:
-        self._store = store
+        """Create the preprocessor of a run.
+
+        Args:
+            folder: The output folder.
+            committer: Writes the rows of calls that are not sent.
+            clock: For their times, and for work in threads.
+            observe: Gets `CallNotReused`.
+            interrupted: What a killed run had in flight.
+            skip_uncertain: Do not send these calls again: they may have been billed.
+            reuse: Answers of other folders.
+            downscaler: For images above the run's limit.
+        """
+        self._folder = folder
         self._committer = committer
         self._clock = clock
         self._observe = observe
-        self._shrinker = shrinker
+        self._unanswered = dict(interrupted.unanswered)
+        self._skip_uncertain = skip_uncertain
         self._reuse = reuse
-        self._shrinking = asyncio.Semaphore(SHRINKS_AT_ONCE)
+        self._downscaler = downscaler
+        self._downscaling = asyncio.Semaphore(MAX_DOWNSCALES)
 
-    async def __call__(self, call: Call, attempt: int) -> Call | None:
-        """Return the call as it is to be sent; None when its row is written.
+    async def __call__(self, attempt: Attempt) -> Call | None:
+        """Return the call as it must be sent; None when its row is written.
 
-        Cancellation: safe; a copy that goes on in its thread is removed by the next run.
+        Cancellation: safe; what has not ended is left to the next run.
 
         Raises:
             StorageError: The output folder can't be written.
         """
-        if (
-            self._reuse
-            and self._reuse.has(call.id, call.request_sha256)
-            and await self._reused(call, self._reuse)
-        ):
+        call = attempt.call
+        if self._resume(call) or await self._reuse_answer(call):
             return None
-        if self._shrinker and any(
-            isinstance(part, InputImage) and part.max_pixels for part in call.request.parts
-        ):
-            return await self._with_smaller_images(call, attempt, self._shrinker)
-        return call
+        return await self._downscale(call, attempt.number)
 
-    async def _reused(self, call: Call, reuse: Reuse) -> bool:
-        incoming = self._store.incoming(call.id, _NO_ATTEMPT)
+    # --- a killed run had it in flight --------------------------------------------------------------
+
+    def _resume(self, call: Call) -> bool:
+        """End a call that a killed run had in flight; return False if it is to be sent (again)."""
+        if self._unanswered.get(call.id) != call.request_sha256:
+            return False
+        del self._unanswered[call.id]
+        if not self._take_journaled(call):
+            if not self._skip_uncertain:
+                return False
+            message = "sent by a run that ended before the answer came; it may have been billed"
+            failure = Failure(FailureKind.DISCONNECTED, message, may_be_billed=True)
+            self._committer.error(self._unsent(call, 0), Status.UNCERTAIN, failure)
+        self._committer.end(call.id)
+        return True
+
+    def _take_journaled(self, call: Call) -> bool:
+        """Give a call the answer that had arrived whole, if there is one."""
+        journaled = self._folder.kept_answer(call.id)
+        if journaled is None:
+            return False
+        reply = parse_answer(Answer(200, journaled.skeleton, journaled.images))
+        if not isinstance(reply, Reply):
+            return False
+        latency_s = max(0.0, (journaled.finished_at - journaled.sent_at).total_seconds())
+        # It finishes in this run: rows are in the order of finishing, and this run's totals have it.
+        timing = Timing(journaled.sent_at, self._clock.utc(), latency_s)
+        self._committer.reply(Attempted(call, journaled.attempt, timing), reply)
+        self._folder.drop_answer(journaled)
+        return True
+
+    # --- another folder has its answer --------------------------------------------------------------
+
+    async def _reuse_answer(self, call: Call) -> bool:
+        reuse = self._reuse
+        if reuse is None or not reuse.has(call.id, call.request_sha256):
+            return False
+        staged = self._folder.incoming(call.id, _NO_ATTEMPT)
         try:
             found = await self._clock.run_blocking(
-                lambda: reuse.copy(call.id, call.request_sha256, incoming)
+                lambda: reuse.copy(call.id, call.request_sha256, staged)
             )
         except OSError as error:
-            raise StorageError(
-                f"{call.id}: its reused image can't be written: {describe_os_error(error)}"
-            ) from error
+            message = f"{call.id}: its reused image can't be written: {describe_os_error(error)}"
+            raise StorageError(message) from error
         reuse.release(call.id, call.request_sha256)
         if isinstance(found, NotReusable):
             self._observe(CallNotReused(call.id, found.message))
             return False
-        # From here on as with an answer that has just arrived: no await before its row.
-        self._committer.reply(
-            self._unsent(call, _NO_ATTEMPT), found.reply, reused_from=found.source
-        )
+        # As with an answer that has just arrived: no await before its row.
+        attempted = self._unsent(call, _NO_ATTEMPT)
+        self._committer.reply(attempted, found.reply, reused_from=found.source)
         return True
 
-    async def _with_smaller_images(
-        self, call: Call, attempt: int, shrinker: Downscaler
-    ) -> Call | None:
-        try:
-            async with self._shrinking:
-                request = await self._clock.run_blocking(lambda: shrinker.request(call.request))
-        except ImageChangedError as error:
-            self._refuse(call, attempt, FailureKind.INPUT_CHANGED, str(error))
-            return None
-        except InputImageError as error:
-            self._refuse(call, attempt, FailureKind.INPUT_UNREADABLE, str(error))
-            return None
-        images = [part for part in request.parts if isinstance(part, InputImage)]
-        if (
-            size_bytes := sum(media_types.base64_bytes(image.upload_bytes) for image in images)
-        ) > media_types.MAX_INLINE_BYTES:
-            limit = media_types.MAX_INLINE_BYTES // 1_000_000
-            message = f"its images still have {size_bytes / 1e6:,.1f} MB in base64; allowed: {limit} MB a request: set --max-input-pixels lower"
-            self._refuse(call, attempt, FailureKind.TOO_LARGE, message)
-            return None
-        return replace(call, request=request)
+    # --- its images are too large -------------------------------------------------------------------
 
-    def _refuse(self, call: Call, attempt: int, kind: FailureKind, message: str) -> None:
-        """Write the row of a call that is not sent: the next run tries again."""
-        failure = Failure(kind, message, may_be_billed=False)
-        self._committer.error(self._unsent(call, attempt - 1), Status.FAILED, failure)
+    async def _downscale(self, call: Call, number: int) -> Call | None:
+        downscaler = self._downscaler
+        if downscaler is None or not any(
+            isinstance(part, InputImage) and part.max_pixels for part in call.request.parts
+        ):
+            return call
+        try:
+            async with self._downscaling:
+                request = await self._clock.run_blocking(lambda: downscaler.request(call.request))
+        except ImageChangedError as error:
+            failure = Failure(FailureKind.INPUT_CHANGED, str(error), may_be_billed=False)
+        except InputImageError as error:
+            failure = Failure(FailureKind.INPUT_UNREADABLE, str(error), may_be_billed=False)
+        else:
+            images = [part for part in request.parts if isinstance(part, InputImage)]
+            size_bytes = sum(media_types.base64_bytes(image.upload_bytes) for image in images)
+            if size_bytes <= media_types.MAX_INLINE_BYTES:
+                return replace(call, request=request)
+            message = (
+                f"its images still have {size_bytes / 1e6:,.1f} MB in base64; allowed: "
+                f"{media_types.MAX_INLINE_BYTES // 1_000_000} MB a request: set --max-input-pixels "
+                "lower"
+            )
+            failure = Failure(FailureKind.TOO_LARGE, message, may_be_billed=False)
+        self._committer.error(self._unsent(call, number - 1), Status.FAILED, failure)
+        return None
 
     def _unsent(self, call: Call, attempts: int) -> Attempted:
         now = self._clock.utc()

@@ -7,6 +7,7 @@ were seen on the disk by the run that wrote them, and what a person did to their
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,19 @@ from gemini_batch.output.rows import FILE_NAME, ResultsFile, newest_rows, parse_
 from gemini_batch.records import Status
 
 _BLOCK_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """Calls that a killed run had in flight.
+
+    Attributes:
+        unanswered: Id → request_sha256 of those that have no row.
+        journaled: Those of them whose answer had arrived and is in the answer journal.
+    """
+
+    unanswered: dict[str, str]
+    journaled: frozenset[str] = frozenset()
 
 
 def recover(store: OutputFolder) -> list[str]:

@@ -1,25 +1,31 @@
-"""Puts the parts of a run together: what is planned becomes calls, and their rows become a summary."""
+"""Session: one run, from its plan to its summary."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from random import random
 
-from gemini_batch.client.interactive import Transport
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
+from gemini_batch.engine.admission import AdmissionControl
+from gemini_batch.engine.breaker import server_breaker
+from gemini_batch.engine.call_queue import CallQueue
 from gemini_batch.engine.commit import Committer
-from gemini_batch.engine.dispatcher import Dispatcher
-from gemini_batch.engine.preprocess import Preparation
+from gemini_batch.engine.concurrency import AdaptiveConcurrency
+from gemini_batch.engine.disk_space import DiskReservations
+from gemini_batch.engine.dispatcher import Dispatcher, DispatchRules
+from gemini_batch.engine.preprocess import Preprocessor
+from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.engine.stats import RunStats
 from gemini_batch.engine.summary import Summary
-from gemini_batch.engine.unfinished import Unfinished
 from gemini_batch.errors import StorageError, describe_os_error
 from gemini_batch.events import CallFinished, Event, Observer, RunStarted, Waiting
 from gemini_batch.inputs import Downscaler
 from gemini_batch.output import OutputFolder, inflight, load_image_readers
+from gemini_batch.output.inflight import InFlightLog
 from gemini_batch.output.rows import ResultsFile
 from gemini_batch.plan import CallState
 from gemini_batch.plan.build import BuiltPlan, loads, price_table
@@ -29,57 +35,60 @@ from gemini_batch.records import Stop, StopReason
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """What a killed run had in flight.
+class _Sending:
+    """The parts of a run that exist while it sends."""
 
-    Attributes:
-        unanswered: The calls (id → request_sha256) that have no row.
-        kept: Those of them whose answer had arrived and was kept.
-    """
-
-    unanswered: dict[str, str]
-    kept: frozenset[str]
+    clock: Clock
+    started_at: datetime
+    stats: RunStats
 
 
 class Run:
-    """One run that is ready to send.
+    """One run, ready to send.
 
     Attributes:
-        planned: What is to be done.
-        summary: What it came to, also when `send` was cancelled; None before its end.
+        planned: The calls to send.
+        summary: The result, also if `send` was cancelled; None before the end.
     """
 
     def __init__(
         self,
         name: str,
         config: Settings,
-        store: OutputFolder,
+        folder: OutputFolder,
         planned: BuiltPlan,
         *,
         ledger: Ledger,
         observe: Observer,
-        left: Left,
+        interrupted: Interrupted,
     ) -> None:
         self.planned = planned
-        self._name = name
-        self._out = store.out
-        self._config = config
-        self._store = store
-        self._ledger = ledger
-        self._watcher = observe
-        self._left = left
-        self._clock: Clock
-        self._meter: RunStats
-        self._dispatcher: Dispatcher | None = None
-        self._early_stops: list[Stop] = []
         self.summary: Summary | None = None
+        self._name = name
+        self._config = config
+        self._folder = folder
+        self._ledger = ledger
+        self._observer = observe
+        self._interrupted = interrupted
+        self._early_stops: list[Stop] = []
+        self._dispatcher: Dispatcher | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._is_draining = False
 
     def stop(self, stop: Stop) -> None:
-        """Take in no more calls; `send` returns when what is in flight is written."""
+        """Start no more calls; `send` returns when those in flight are written."""
         if self._dispatcher is None:
             self._early_stops.append(stop)
         else:
             self._dispatcher.stop(stop)
+
+    def interrupt(self, stop: Stop) -> None:
+        """Drain the run when called for the first time; abandon what is in flight the second time."""
+        if not self._is_draining:
+            self._is_draining = True
+            self.stop(stop)
+        elif self._task is not None:
+            self._task.cancel()
 
     @property
     def in_flight(self) -> int:
@@ -87,7 +96,7 @@ class Run:
         return self._dispatcher.in_flight if self._dispatcher else 0
 
     async def used(self, clock: Clock | None = None) -> dict[str, tuple[Used, ...]]:
-        """Return what counts against each limit of each model now, by all runs that share the quota; for whoever looks on.
+        """Return what counts against each limit of each model now, by all runs that share the quota.
 
         Cancellation: safe; nothing changes.
 
@@ -95,11 +104,11 @@ class Run:
             StorageError: The ledger can't be read.
         """
         clock = clock or Clock()
-        models = self.planned.plan.models
+        models = sorted(self.planned.plan.models)
 
         def ask() -> dict[str, tuple[Used, ...]]:
             now_s, utc = clock.steady_s(), clock.utc()
-            return {model: self._ledger.used(model, now_s, utc) for model in sorted(models)}
+            return {model: self._ledger.used(model, now_s, utc) for model in models}
 
         return await clock.run_blocking(ask) if self._ledger.blocks else ask()
 
@@ -110,36 +119,143 @@ class Run:
             base_url: Where requests go.
             clock: Where time comes from.
 
-        Cancellation: what is in flight may have been billed and is lost; all that was answered is written.
+        Cancellation: what is in flight may have been billed and is lost; all that was answered is
+        written.
 
         Raises:
             StorageError: The output folder can't be opened.
         """
-        self._clock = clock = clock or Clock()
-        self._meter = RunStats(
-            self._config.limits,
-            clock,
-            possibly_billed=len(self._left.unanswered) - len(self._left.kept),
-        )
-        started_at = clock.utc()
-        plan = self.planned.plan
-        if plan.todo:
-            self._write(self._summary(started_at, {}), is_over=False)
-        self._observe(self._started())
+        clock = clock or Clock()
+        unknown = len(self._interrupted.unanswered) - len(self._interrupted.journaled)
+        stats = RunStats(self._config.limits, clock, possibly_billed=unknown)
+        sending = _Sending(clock, clock.utc(), stats)
+        self._task = asyncio.current_task()
+        if self.planned.plan.todo:
+            self._write(self._summarize(sending, {}), is_over=False)
+        self._observe(stats, self._started())
+        used: dict[str, tuple[Used, ...]] = {}
         try:
-            if plan.todo:
-                await self._send(base_url, clock)
+            if self.planned.plan.todo:
+                await self._dispatch(sending, base_url)
             else:
                 self._forget()
-            used = await self._used_at_end()
+            with suppress(StorageError):  # of a disk that ended the run; all else is known
+                used = await self.used(clock)
         except asyncio.CancelledError:
             if not self._stops:
                 self.stop(Stop(StopReason.INTERRUPTED, "cancelled"))
-            self._conclude(
-                started_at, {}
-            )  # whoever is in such a hurry does not wait for the ledger
+            self._conclude(sending, {})
             raise
-        return self._conclude(started_at, used)
+        finally:
+            self._task = None
+        return self._conclude(sending, used)
+
+    # --- sending ------------------------------------------------------------------------------------
+
+    async def _dispatch(self, sending: _Sending, base_url: str) -> None:
+        from gemini_batch.client.interactive import Transport
+
+        config, clock = self._config, sending.clock
+        observe = partial(self._observe, sending.stats)
+        await clock.run_blocking(load_image_readers)
+        with self._opened_logs() as (rows, in_flight):
+            committer = Committer(
+                self._folder,
+                rows,
+                in_flight,
+                price_table(config),
+                config.endpoint,
+                clock=clock,
+                observe=observe,
+            )
+            async with Transport(config, base_url, clock) as transport:
+                concurrency = min(config.concurrency, self.planned.plan.todo)
+                dispatcher = Dispatcher(
+                    queue=CallQueue(
+                        self.planned.calls(),
+                        AdaptiveConcurrency(concurrency),
+                        server_breaker(random),
+                        clock,
+                    ),
+                    admission=self._admission(clock, observe),
+                    preprocess=self._preprocessor(committer, clock, observe),
+                    transport=transport,
+                    committer=committer,
+                    rules=DispatchRules(config.max_attempts, config.skip_uncertain),
+                    observe=observe,
+                )
+                self._dispatcher = dispatcher
+                for stop in self._early_stops:
+                    dispatcher.stop(stop)
+                with self._deadline(dispatcher):
+                    await dispatcher.run(concurrency)
+        if not dispatcher.stops:
+            try:
+                self._forget()
+            except StorageError as error:
+                self.stop(Stop(StopReason.STORAGE, str(error)))
+
+    def _admission(self, clock: Clock, observe: Observer) -> AdmissionControl:
+        def on_wait(model: str, until_s: float, why: str) -> None:
+            observe(Waiting(model, until_s - clock.steady_s(), why))
+
+        return AdmissionControl(
+            RateLimiter(self._ledger, self._config.limits, clock, on_wait),
+            DiskReservations(self._folder.out, clock.steady_s),
+            clock,
+            observe,
+            max_cost_usd=self._config.max_cost_usd,
+            waits_for_reset=self._config.waits_for_reset,
+        )
+
+    def _preprocessor(self, committer: Committer, clock: Clock, observe: Observer) -> Preprocessor:
+        return Preprocessor(
+            self._folder,
+            committer,
+            clock,
+            observe,
+            interrupted=self._interrupted,
+            skip_uncertain=self._config.skip_uncertain,
+            reuse=self.planned.past.reuse,
+            downscaler=Downscaler(self._folder.inputs) if self._config.max_input_pixels else None,
+        )
+
+    @contextmanager
+    def _opened_logs(self) -> Iterator[tuple[ResultsFile, InFlightLog]]:
+        # A call that was reported and is sent again is reported once; one whose answer was journaled,
+        # or that is left alone, stays known.
+        interrupted = self._interrupted
+        still_open = {
+            call_id: request_sha256
+            for call_id, request_sha256 in interrupted.unanswered.items()
+            if self._config.skip_uncertain or call_id in interrupted.journaled
+        }
+        with ExitStack() as stack:
+            try:
+                rows = ResultsFile(self._folder.out)
+                stack.callback(rows.close)
+                in_flight = InFlightLog(self._folder.private, rows.end_bytes, still_open)
+                stack.callback(in_flight.close)
+            except OSError as error:
+                raise StorageError(
+                    f"{self._folder.out}: can't be written: {error.strerror}"
+                ) from error
+            yield rows, in_flight
+
+    @contextmanager
+    def _deadline(self, dispatcher: Dispatcher) -> Iterator[None]:
+        seconds = self._config.deadline_s
+        if seconds is None:
+            yield
+            return
+        stop = Stop(StopReason.DEADLINE, f"the deadline of {seconds:g} s is over")
+        timer = asyncio.get_running_loop().call_later(seconds, dispatcher.stop, stop)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    # --- the summary --------------------------------------------------------------------------------
 
     @property
     def _stops(self) -> list[Stop]:
@@ -156,158 +272,57 @@ class Run:
             duration_s=time.sending_s,
             days=time.days,
             bound_by=time.bound_by,
-            out=str(self._out),
+            out=str(self._folder.out),
             tier=self._config.tier,
             is_simulated=self._config.base_url is None,
             loads=loads(plan),
         )
 
-    def _conclude(self, started_at: datetime, used: Mapping[str, tuple[Used, ...]]) -> Summary:
-        summary = self._summary(started_at, used)
+    def _conclude(self, sending: _Sending, used: Mapping[str, tuple[Used, ...]]) -> Summary:
+        summary = self._summarize(sending, used)
         try:
             self._write(summary)
         except StorageError as error:
             if not self.planned.plan.todo:
                 raise
-            # What the run came to is to be told all the same, and what to do next.
+            # The result is reported all the same, and what to do next.
             self.stop(Stop(StopReason.STORAGE, str(error)))
-            summary = self._summary(started_at, used)
+            summary = self._summarize(sending, used)
         self.summary = summary
         return summary
 
-    def _summary(self, started_at: datetime, used: Mapping[str, tuple[Used, ...]]) -> Summary:
-        return self._meter.summary(
+    def _summarize(self, sending: _Sending, used: Mapping[str, tuple[Used, ...]]) -> Summary:
+        return sending.stats.summary(
             manifest=self._name,
-            out=self._out,
+            out=self._folder.out,
             config=self._config,
             plan=self.planned.plan,
             before=self.planned.past.statuses,
             stops=self._stops if self.planned.plan.todo else [],
             standing=used.get,
-            started_at=started_at,
-            ended_at=self._clock.utc(),
+            started_at=sending.started_at,
+            ended_at=sending.clock.utc(),
         )
 
-    async def _used_at_end(self) -> dict[str, tuple[Used, ...]]:
-        try:
-            return await self.used(self._clock)
-        except StorageError:  # the disk that ended the run, maybe; all else is known
-            return {}
-
     def _write(self, summary: Summary, *, is_over: bool = True) -> None:
+        out = self._folder.out
         try:
-            summary.write(self._out, is_over=is_over)
+            summary.write(out, is_over=is_over)
         except OSError as error:
-            raise StorageError(
-                f"{self._out}: summary.json can't be written: {error.strerror}"
-            ) from error
-
-    async def _send(self, base_url: str, clock: Clock) -> None:
-        config = self._config
-        await clock.run_blocking(load_image_readers)
-        with self._opened_logs() as (log, in_flight):
-            committer = Committer(
-                self._store,
-                log,
-                price_table(config),
-                config.endpoint,
-                clock=clock,
-                observe=self._observe,
-            )
-            gate = RateLimiter(self._ledger, config.limits, clock, partial(self._on_wait, clock))
-            async with Transport(config, base_url, clock) as transport:
-                self._dispatcher = dispatcher = Dispatcher(
-                    gate=gate,
-                    transport=transport,
-                    store=self._store,
-                    committer=committer,
-                    in_flight_log=in_flight,
-                    max_attempts=config.max_attempts,
-                    waits_for_reset=config.waits_for_reset,
-                    clock=clock,
-                    observe=self._observe,
-                    prepare=Unfinished(
-                        self._store,
-                        committer,
-                        in_flight,
-                        clock,
-                        self._left.unanswered,
-                        skip=config.skip_uncertain,
-                        prepare=Preparation(
-                            self._store,
-                            committer,
-                            clock,
-                            self._observe,
-                            shrinker=Downscaler(self._store.inputs)
-                            if config.max_input_pixels
-                            else None,
-                            reuse=self.planned.past.reuse,
-                        ),
-                    ),
-                    skip_uncertain=config.skip_uncertain,
-                    max_cost_usd=config.max_cost_usd,
-                )
-                await dispatcher.hear_time()  # a day may have ended, or only seem to
-                for stop in self._early_stops:
-                    dispatcher.stop(stop)
-                with self._deadline(dispatcher):
-                    await dispatcher.run(
-                        self.planned.calls(), min(config.concurrency, self.planned.plan.todo)
-                    )
-        if not dispatcher.stops:
-            try:
-                self._forget()
-            except StorageError as error:
-                self.stop(Stop(StopReason.STORAGE, str(error)))
+            raise StorageError(f"{out}: summary.json can't be written: {error.strerror}") from error
 
     def _forget(self) -> None:
-        """Each call has ended: remove what only calls that are to be sent would need, and answers of calls that are in the manifest no more."""
+        """Remove what only calls that are still to be sent would need: each call has ended."""
         try:
-            inflight.forget(self._store.private)
-            self._store.clear_inputs()
-            self._store.clear_incoming()
+            inflight.forget(self._folder.private)
+            self._folder.clear_inputs()
+            self._folder.clear_incoming()
         except OSError as error:
-            raise StorageError(
-                f"{self._out}: what is needed no more can't be removed: {describe_os_error(error)}"
-            ) from error
+            message = f"{self._folder.out}: files that are not needed any more can't be removed"
+            raise StorageError(f"{message}: {describe_os_error(error)}") from error
 
-    @contextmanager
-    def _opened_logs(self) -> Iterator[tuple[ResultsFile, inflight.InFlightLog]]:
-        try:
-            log = ResultsFile(self._out)
-            # What was told and is sent again is told once; what still has an answer to come to, or is left alone, stays known.
-            still_open = {
-                call_id: request_sha256
-                for call_id, request_sha256 in self._left.unanswered.items()
-                if self._config.skip_uncertain or call_id in self._left.kept
-            }
-            in_flight = inflight.InFlightLog(self._store.private, log.end_bytes, still_open)
-        except OSError as error:
-            raise StorageError(f"{self._out}: can't be written: {error.strerror}") from error
-        try:
-            yield log, in_flight
-        finally:
-            log.close()
-            in_flight.close()
-
-    @contextmanager
-    def _deadline(self, dispatcher: Dispatcher) -> Iterator[None]:
-        seconds = self._config.deadline_s
-        if seconds is None:
-            yield
-            return
-        stop = Stop(StopReason.DEADLINE, f"the deadline of {seconds:g} s is over")
-        timer = asyncio.get_running_loop().call_later(seconds, dispatcher.stop, stop)
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-    def _observe(self, event: Event) -> None:
-        self._meter.observe(event)
+    def _observe(self, stats: RunStats, event: Event) -> None:
+        stats.observe(event)
         if isinstance(event, CallFinished):
             self.planned.past.replace(event.row)
-        self._watcher(event)
-
-    def _on_wait(self, clock: Clock, model: str, until_s: float, why: str) -> None:
-        self._observe(Waiting(model, until_s - clock.steady_s(), why))
+        self._observer(event)

@@ -1,4 +1,4 @@
-"""Gets a run ready: what blocks, and sends nothing. `Run.send` is asynchronous and does the rest."""
+"""Blocking set-up of a run. Sends no requests."""
 
 import sys
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from gemini_batch.config import Settings
-from gemini_batch.engine import recovery
-from gemini_batch.engine.session import Left, Run
+from gemini_batch.engine.recovery import Interrupted, possibly_billed, recover
+from gemini_batch.engine.session import Run
 from gemini_batch.errors import ConfigError, StorageError, describe_os_error
 from gemini_batch.events import Observer, Repaired, SafeObserver
 from gemini_batch.output import OutputFolder
@@ -19,7 +19,7 @@ from gemini_batch.quota.storage.statefile import state_path
 
 
 @contextmanager
-def prepared(
+def open_run(
     path: Path,
     out: Path,
     config: Settings,
@@ -29,16 +29,17 @@ def prepared(
     name: str | None = None,
     base: Path | None = None,
 ) -> Iterator[Run]:
-    """Lock and repair the output folder, check the manifest, and plan; sends nothing.
+    """Lock and repair the output folder, check the manifest, and plan.
 
     Args:
         path: The manifest.
         out: The output folder.
         config: The settings.
-        observe: Told what happens.
-        ledger: Of the quota; None is the one that all runs of this machine share, and one of its own for the embedded simulator.
-        name: How messages and the summary name the manifest, if not by its path.
-        base: Where relative paths of images start, if not beside the manifest.
+        observe: Gets every event of the run.
+        ledger: Of the quota; None is the one that all runs of this machine share, or a new one in
+            memory for the embedded simulator.
+        name: The manifest's name in messages and in the summary; None is its path.
+        base: Where relative paths of images start; None is the manifest's folder.
 
     Raises:
         ManifestError: Lines of the manifest are wrong.
@@ -48,41 +49,50 @@ def prepared(
     """
     if (encoding := sys.getfilesystemencoding()) not in {"utf-8", "utf8"}:
         raise ConfigError(
-            f"Python names files in {encoding} here, and so some ids could name none: set PYTHONUTF8=1"
+            f"file system encoding is {encoding}, so some ids cannot be used as file names; set "
+            "PYTHONUTF8=1"
         )
-    store, observe = OutputFolder(out), SafeObserver(observe)
-    with store.locked():
-        left = _repaired(store, observe)
+    folder, observe = OutputFolder(out), SafeObserver(observe)
+    with folder.locked():
+        interrupted = _repair(folder, observe)
         with (
-            build_plan(path, out, config, name=name, base=base) as plan,
-            nullcontext(ledger) if ledger else _opened_ledger(config, observe) as of_quota,
+            build_plan(path, out, config, name=name, base=base) as planned,
+            nullcontext(ledger) if ledger else _open_ledger(config, observe) as opened,
         ):
             yield Run(
-                name or str(path), config, store, plan, ledger=of_quota, observe=observe, left=left
+                name or str(path),
+                config,
+                folder,
+                planned,
+                ledger=opened,
+                observe=observe,
+                interrupted=interrupted,
             )
 
 
-def _repaired(store: OutputFolder, observe: Observer) -> Left:
-    """Bring to its end what a killed run left, and tell it; return what it had in flight."""
+def _repair(folder: OutputFolder, observe: Observer) -> Interrupted:
+    """Finish what a killed run left, and report it; return what it had in flight."""
     try:
-        repaired = recovery.recover(store)
-        unanswered = recovery.possibly_billed(store)
-        kept = frozenset(call_id for call_id in unanswered if store.kept_answer(call_id))
+        repaired = recover(folder)
+        unanswered = possibly_billed(folder)
+        journaled = frozenset(call_id for call_id in unanswered if folder.kept_answer(call_id))
     except OSError as error:
-        raise StorageError(f"{store.out}: can't be repaired: {describe_os_error(error)}") from error
+        raise StorageError(
+            f"{folder.out}: can't be repaired: {describe_os_error(error)}"
+        ) from error
     for message in repaired:
         observe(Repaired(message))
-    if billed := [call_id for call_id in unanswered if call_id not in kept]:
+    if billed := [call_id for call_id in unanswered if call_id not in journaled]:
         names = ", ".join(billed[:10]) + (", …" if len(billed) > 10 else "")
         calls = "1 call was" if len(billed) == 1 else f"{len(billed):,} calls were"
         observe(
             Repaired(f"{calls} sent by a run that was killed, and may have been billed: {names}")
         )
-    return Left(unanswered, kept)
+    return Interrupted(unanswered, journaled)
 
 
 @contextmanager
-def _opened_ledger(config: Settings, observe: Observer) -> Iterator[Ledger]:
+def _open_ledger(config: Settings, observe: Observer) -> Iterator[Ledger]:
     if config.base_url is None:
         yield MemoryLedger(config.limits)
         return

@@ -25,6 +25,7 @@ from gemini_batch import (
     run,
     stream,
 )
+from gemini_batch.client import interactive
 from gemini_batch.client.interactive import Sent
 from gemini_batch.engine import session, setup
 from gemini_batch.errors import ExitCode, StorageError
@@ -106,7 +107,7 @@ class Network:
 def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     """The network of the next runs."""
     network = Network()
-    monkeypatch.setattr(session, "Transport", lambda *_: network)
+    monkeypatch.setattr(interactive, "Transport", lambda *_: network)
     return network
 
 
@@ -340,7 +341,7 @@ async def test_cancelled_while_it_is_checked_lets_go_of_the_folder(
 ) -> None:
     """A run that is cancelled before it sends, however often, has closed all it opened."""
     loop, begun, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
-    real = setup.prepared
+    real = setup.open_run
 
     @contextmanager
     def slow(*arguments: Any, **named: Any) -> Iterator[session.Run]:
@@ -349,7 +350,7 @@ async def test_cancelled_while_it_is_checked_lets_go_of_the_folder(
             go_on.wait(30)
             yield going
 
-    monkeypatch.setattr(setup, "prepared", slow)
+    monkeypatch.setattr(setup, "open_run", slow)
     running = asyncio.create_task(run(robots(1), simulated(tmp_path / "out")))
     await asyncio.wait_for(begun.wait(), PATIENCE_S)
     for _ in range(times):

@@ -18,7 +18,7 @@ import orjson
 import pytest
 
 from gemini_batch.cli import main
-from gemini_batch.engine import dispatcher, setup
+from gemini_batch.engine import breaker, setup
 from gemini_batch.output import OutputFolder
 from gemini_batch.simulator import Simulator
 from tests.simulated import simulator
@@ -93,7 +93,7 @@ def hotel() -> Iterator[None]:
 def no_patience() -> Iterator[None]:
     """Give up at once where a run waits for two minutes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dispatcher, "OUTAGE_S", 0.0)
+        patch.setattr(breaker, "SERVER_GIVES_UP_AFTER_S", 0.0)
         yield
 
 
@@ -112,7 +112,7 @@ def environment(name: str, value: str | None) -> Iterator[None]:
 def bug() -> Iterator[None]:
     """Have our own code fail where nobody foresaw it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(setup, "prepared", {}.__getitem__)
+        patch.setattr(setup, "open_run", {}.__getitem__)
         yield
 
 
@@ -387,7 +387,7 @@ ERRORS: dict[str, Met] = {
     ),
     "no room": Met(
         8,
-        "stopping: jobs.out: the disk has 1 MB left, and the answers in flight and the next one may need 17 MB: make room, then run "
+        "stopping: jobs.out: the disk has 1 MB left, and the answers in flight and the next one may need 17 MB: free some space, then run "
         f"again\nrun again to go on: {AGAIN}",
         around=small_disk,
     ),

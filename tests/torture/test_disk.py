@@ -286,7 +286,7 @@ def test_room_that_others_took_while_a_call_waited_is_missed_before_it_is_sent(
     now_s[0] = 1.0
     assert space.has_shrunk()
     space.release("1K")
-    assert not space.is_promised
+    assert not space.is_reserved
     assert "make room" in space.reserve("1K")
 
 

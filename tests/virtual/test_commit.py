@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import pytest
 
-from gemini_batch.catalog import prices
 from gemini_batch.clock import Clock
 from gemini_batch.engine import commit
 from gemini_batch.engine.commit import Committer
@@ -18,7 +17,7 @@ from gemini_batch.events import CallFinished, Event
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.rows import ResultsFile, read_rows
 from gemini_batch.records import ApiError, Status, Usage
-from tests.builders import ENDPOINT, arrive, make_attempted, make_call, make_reply, png, tree
+from tests.builders import arrive, make_attempted, make_call, make_committer, make_reply, png, tree
 from tests.virtual.clock import run
 
 T = TypeVar("T")
@@ -39,8 +38,7 @@ class Disk:
 
     def committer(self, clock: Clock) -> Committer:
         """Return a committer that reports into `deeds`."""
-        table = prices.built_in()
-        return Committer(self.store, self.log, table, ENDPOINT, clock=clock, observe=self.observe)
+        return make_committer(self.store, self.log, clock, self.observe)
 
     def observe(self, event: Event) -> None:
         """Note what is reported."""
@@ -193,7 +191,7 @@ def test_the_durable_offset_covers_no_row_whose_image_is_not_synced(disk: Disk) 
         commit_picture(disk, committer, "early")
         after_early = disk.log.end_bytes
         async with asyncio.TaskGroup() as group:
-            group.create_task(committer.room())
+            group.create_task(committer.wait_for_disk())
             flush = group.create_task(committer.flush())
             await begun.wait()
             commit_picture(disk, committer, "late")
@@ -249,7 +247,7 @@ def test_a_row_without_its_image_is_left_to_recovery(disk: Disk, fault: str) -> 
         before = disk.log.end_bytes
         disk.faults[fault] = eio()
         with pytest.raises(
-            StorageError, match="robot: its image can't be given its name, the next run tries again"
+            StorageError, match="robot: its image can't be published, the next run tries again"
         ):
             commit_picture(disk, committer, "robot", "new")
         disk.faults.clear()
@@ -310,7 +308,7 @@ def test_not_too_many_rows_wait(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> 
         committer = disk.committer(clock)
         for number in range(10):
             commit_picture(disk, committer, f"robot{number}")
-            await committer.room()
+            await committer.wait_for_disk()
             assert number + 1 - len(disk.finished) < 3
 
     run(scenario)
@@ -332,7 +330,7 @@ def test_nobody_waits_for_a_disk_that_has_failed(
 
     async def expect_failure(committer: Committer) -> None:
         with pytest.raises(StorageError):
-            await committer.room()
+            await committer.wait_for_disk()
 
     run(scenario)
 

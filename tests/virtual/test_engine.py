@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
+from gemini_batch.client import interactive
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.engine import session, setup
@@ -95,7 +96,7 @@ class Desk:
 
         async def scenario(clock: Clock) -> None:
             self.transport = ScriptedTransport(clock, script or {})
-            self._monkeypatch.setattr(session, "Transport", lambda *_: self.transport)
+            self._monkeypatch.setattr(interactive, "Transport", lambda *_: self.transport)
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(going.send(ENDPOINT, clock))
                 if cancel_at_s is not None:
@@ -104,7 +105,7 @@ class Desk:
                     group.create_task(during(going))
 
         config = replace(CONFIG, **changes)
-        with setup.prepared(
+        with setup.open_run(
             self.path, self.out, config, observe, MemoryLedger(config.limits)
         ) as going:
             run(scenario)
@@ -298,7 +299,7 @@ def test_the_first_exit_code_that_applies(
 
 def test_a_stop_that_comes_before_the_sending(desk: Desk) -> None:
     """A signal between the plan and the first request is heard."""
-    with setup.prepared(
+    with setup.open_run(
         desk.path, desk.out, CONFIG, desk.events.append, MemoryLedger(Limits())
     ) as going:
         going.stop(Stop(StopReason.INTERRUPTED, "interrupted"))
@@ -442,7 +443,7 @@ def test_a_bad_manifest_leaves_no_folder(desk: Desk) -> None:
 def test_two_runs_never_share_a_folder(desk: Desk) -> None:
     """The second run on a folder is refused while the first one is there."""
     with (
-        setup.prepared(desk.path, desk.out, CONFIG, desk.events.append, MemoryLedger(Limits())),
+        setup.open_run(desk.path, desk.out, CONFIG, desk.events.append, MemoryLedger(Limits())),
         pytest.raises(FolderBusyError, match="held by another run"),
     ):
         desk.run()
@@ -466,7 +467,7 @@ def test_files_that_could_have_no_name_refuse_the_run(
 ) -> None:
     """Where Python writes file names in ASCII nothing is sent: an answer that was paid for could have no place."""
     monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
-    with pytest.raises(ConfigError, match=r"names files in ascii here, .*: set PYTHONUTF8=1"):
+    with pytest.raises(ConfigError, match=r"file system encoding is ascii, .*; set PYTHONUTF8=1"):
         desk.run()
 
     assert not desk.out.exists()

@@ -15,10 +15,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from gemini_batch.catalog.tiers import limits_of
+from gemini_batch.client import interactive
 from gemini_batch.client.interactive import Sent
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings, concurrency_for
-from gemini_batch.engine import session, setup
+from gemini_batch.engine import setup
 from gemini_batch.engine.summary import Summary
 from gemini_batch.output import StagedAnswer
 from gemini_batch.output.rows import newest_rows
@@ -157,7 +158,7 @@ class Machine:
 
             machine = replace(clock, steady_s=now_s)
             self._monkeypatch.setattr(
-                session, "Transport", lambda *_: Network(self.google, machine)
+                interactive, "Transport", lambda *_: Network(self.google, machine)
             )
             return await going.send(ENDPOINT, machine)
 
@@ -171,7 +172,7 @@ class Machine:
         )
         with (
             ledger,
-            setup.prepared(self._path, self.out, config, lambda _event: None, ledger) as going,
+            setup.open_run(self._path, self.out, config, lambda _event: None, ledger) as going,
         ):
             summary = run(scenario, start=at)
         self._up_s, self._at = up_s[0], at + timedelta(seconds=up_s[0] - began_s)

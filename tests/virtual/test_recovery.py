@@ -7,10 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from gemini_batch.catalog import prices
 from gemini_batch.clock import Clock
 from gemini_batch.engine import recovery
-from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.recovery import possibly_billed, recover
 from gemini_batch.errors import StorageError
 from gemini_batch.output import OutputFolder
@@ -18,11 +16,11 @@ from gemini_batch.output.inflight import InFlightLog, unanswered
 from gemini_batch.output.rows import ResultsFile, newest_rows, read_rows
 from gemini_batch.records import Status
 from tests.builders import (
-    ENDPOINT,
     arrive,
     line_of,
     make_attempted,
     make_call,
+    make_committer,
     make_reply,
     make_row,
     png,
@@ -492,13 +490,11 @@ def a_run(store: OutputFolder, words: str, reported: list[str]) -> None:
                 if row["request_sha256"] == sha256(words.encode())
             }
             done -= {row["id"] for row in newest_rows(store.out) if row["status"] == Status.LOST}
-            committer = Committer(
+            committer = make_committer(
                 store,
                 log,
-                prices.built_in(),
-                ENDPOINT,
-                clock=clock,
-                observe=lambda event: reported.append(event.row.id),  # type: ignore[union-attr]
+                clock,
+                lambda event: reported.append(event.row.id),  # type: ignore[union-attr]
             )
             for call_id in ("robot", "icons/cat", "dog"):
                 if call_id not in done:

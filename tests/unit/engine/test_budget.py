@@ -1,33 +1,39 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemini_batch.engine.budget import Budget, Held
+from gemini_batch.engine.budget import Budget, Reservation
 from gemini_batch.records import Estimate
 
 CALL = Estimate(10, 1120, cost_usd=0.13, unforeseen_usd=0.01)
 
 
-def held(budget: Budget, estimate: Estimate = CALL) -> Held:
+def settle(budget: Budget, reservation: Reservation, spent_usd: float) -> None:
+    """End a call that cost so much."""
+    reservation.spent_usd = spent_usd
+    budget.settle(reservation)
+
+
+def held(budget: Budget, estimate: Estimate = CALL) -> Reservation:
     """Hold money that is there."""
-    found = budget.hold("pro", estimate)
+    found = budget.reserve("pro", estimate)
     assert found is not None
     return found
 
 
-def test_what_is_held_is_not_there_for_the_next() -> None:
+def test_what_is_reserved_is_not_there_for_the_next() -> None:
     """A call that is in flight counts with the most that it may cost, and the money that it leaves comes back."""
     budget = Budget(0.30)
     first, _ = held(budget), held(budget)
-    assert budget.hold("pro", CALL) is None
-    budget.settle(first, 0.0)
-    assert budget.hold("pro", CALL) is not None
+    assert budget.reserve("pro", CALL) is None
+    settle(budget, first, 0.0)
+    assert budget.reserve("pro", CALL) is not None
 
 
 def test_a_dear_answer_makes_the_next_ones_dear() -> None:
     """After an answer at thrice its estimate, thrice the estimate is held."""
     budget = Budget(1.0)
-    budget.settle(held(budget), 0.39)
-    assert abs(budget.most_usd("pro", CALL) - 0.39) < 1e-9
+    settle(budget, held(budget), 0.39)
+    assert abs(budget.expected_usd("pro", CALL) - 0.39) < 1e-9
 
 
 def test_dear_answers_are_found_out_by_few_calls() -> None:
@@ -36,13 +42,13 @@ def test_dear_answers_are_found_out_by_few_calls() -> None:
         Budget(2.0),
         Estimate(10, 1120, cost_usd=0.13, unforeseen_usd=0.01, at_worst_usd=0.40),
     )
-    in_flight: list[Held] = []
-    while (hold := budget.hold("pro", thinks_long)) is not None:
+    in_flight: list[Reservation] = []
+    while (hold := budget.reserve("pro", thinks_long)) is not None:
         in_flight.append(hold)
     at_first = len(in_flight)
     while in_flight:
-        budget.settle(in_flight.pop(0), 0.24)
-        while (hold := budget.hold("pro", thinks_long)) is not None:
+        settle(budget, in_flight.pop(0), 0.24)
+        while (hold := budget.reserve("pro", thinks_long)) is not None:
             in_flight.append(hold)
     assert at_first == 3
     assert 2.0 - 0.24 < budget.spent_usd <= 2.0
@@ -55,10 +61,10 @@ def test_a_small_budget_is_used_one_call_at_a_time() -> None:
         Estimate(10, 1120, cost_usd=0.13, unforeseen_usd=0.01, at_worst_usd=0.40),
     )
     first = held(budget, estimate)
-    assert budget.hold("pro", estimate) is None
-    budget.settle(first, 0.131)
-    budget.settle(held(budget, estimate), 0.131)
-    assert budget.hold("pro", estimate) is None
+    assert budget.reserve("pro", estimate) is None
+    settle(budget, first, 0.131)
+    settle(budget, held(budget, estimate), 0.131)
+    assert budget.reserve("pro", estimate) is None
 
 
 def test_one_model_tells_nothing_of_another() -> None:
@@ -66,9 +72,9 @@ def test_one_model_tells_nothing_of_another() -> None:
     budget, estimate = Budget(1.0), Estimate(10, 1120, cost_usd=0.13, at_worst_usd=0.40)
     cheap = Estimate(10, 1120, cost_usd=0.01)
     for _ in range(9):
-        hold = budget.hold("flash", cheap)
+        hold = budget.reserve("flash", cheap)
         assert hold is not None
-        budget.settle(hold, 0.01)
+        settle(budget, hold, 0.01)
     assert held(budget, estimate).usd == 0.53
 
 
@@ -82,11 +88,11 @@ def test_without_a_limit_everything_fits() -> None:
 def test_whether_money_may_come_back() -> None:
     """It may as long as a call has not ended, also one that costs nothing."""
     budget, seen = Budget(1.0), []
-    seen.append(budget.is_held)
+    seen.append(budget.is_reserved)
     hold = held(budget, Estimate(0, 0, cost_usd=None))
-    seen.append(budget.is_held)
-    budget.settle(hold, 0.0)
-    seen.append(budget.is_held)
+    seen.append(budget.is_reserved)
+    settle(budget, hold, 0.0)
+    seen.append(budget.is_reserved)
     assert seen == [False, True, False]
 
 
@@ -98,9 +104,9 @@ def test_what_costs_no_more_than_was_held_never_passes_the_limit(
     max_usd: float, calls: list[tuple[float, float, int]]
 ) -> None:
     """In any order of holding and ending, what was spent and what is held stay within the limit."""
-    budget, open_calls = Budget(max_usd), list[tuple[Held, float]]()
+    budget, open_calls = Budget(max_usd), list[tuple[Reservation, float]]()
     for cost_usd, share, ending in calls:
-        hold = budget.hold(
+        hold = budget.reserve(
             "pro",
             Estimate(
                 0, 0, cost_usd=cost_usd, unforeseen_usd=cost_usd / 10, at_worst_usd=cost_usd * 3
@@ -109,5 +115,5 @@ def test_what_costs_no_more_than_was_held_never_passes_the_limit(
         if hold is not None:
             open_calls.append((hold, hold.usd * share))
         for _ in range(min(ending, len(open_calls))):
-            budget.settle(*open_calls.pop())
-        assert budget.spent_usd + budget.held_usd <= max_usd + 1e-9
+            settle(budget, *open_calls.pop())
+        assert budget.spent_usd + budget.reserved_usd <= max_usd + 1e-9

@@ -20,12 +20,13 @@ from PIL import Image, ImageCms
 
 from gemini_batch.cli import main
 from gemini_batch.clock import Clock
-from gemini_batch.engine.preprocess import SHRINKS_AT_ONCE, Preparation
+from gemini_batch.engine.preprocess import MAX_DOWNSCALES, Preprocessor
+from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.errors import StorageError
 from gemini_batch.inputs import Downscaler, ImageChangedError, InputImageError, Inputs, downscale
 from gemini_batch.output import OutputFolder
 from gemini_batch.records import InputImage, InputUri, Request, Text, media_types
-from tests.builders import make_call, sha256, tree
+from tests.builders import make_attempt, make_call, sha256, tree
 from tests.simulated import simulator
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -537,15 +538,24 @@ async def test_the_event_loop_never_decodes_and_few_threads_do(
 
     monkeypatch.setattr(Downscaler, "request", slow)
     unused: Any = None
-    prepare = Preparation(unused, unused, Clock(), unused, shrinker=Downscaler(tmp_path / "inputs"))
+    preprocess = Preprocessor(
+        unused,
+        unused,
+        Clock(),
+        unused,
+        interrupted=Interrupted({}),
+        downscaler=Downscaler(tmp_path / "inputs"),
+    )
     large = replace(make_call(), request=Request("m", (image, Text("x"))))
     plain = make_call("plain")
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(prepare(large, 1)) for _ in range(4 * SHRINKS_AT_ONCE)]
+        tasks = [
+            group.create_task(preprocess(make_attempt(large))) for _ in range(4 * MAX_DOWNSCALES)
+        ]
         await asyncio.sleep(0.005)
-        assert await prepare(plain, 1) is plain
+        assert await preprocess(make_attempt(plain)) is plain
         assert not any(task.done() for task in tasks)
-    assert most == SHRINKS_AT_ONCE
+    assert most == MAX_DOWNSCALES
 
 
 # --- from end to end --------------------------------------------------------------------------------------------------

@@ -11,19 +11,27 @@ from typing import Any
 import orjson
 import pytest
 
-from gemini_batch.catalog import prices
 from gemini_batch.cli import main
 from gemini_batch.clock import Clock
-from gemini_batch.engine.commit import Committer
-from gemini_batch.engine.preprocess import Preparation
-from gemini_batch.engine.recovery import recover
+from gemini_batch.engine.preprocess import Preprocessor
+from gemini_batch.engine.recovery import Interrupted, recover
 from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.events import CallFinished, CallNotReused, Event
 from gemini_batch.output import OutputFolder, Part, StagedAnswer
 from gemini_batch.output.reuse import NotReusable, Reuse, ReusedAnswer
 from gemini_batch.output.rows import ResultsFile, newest_rows, read_rows
 from gemini_batch.records import ReusedFrom, Status
-from tests.builders import ENDPOINT, line_of, make_call, make_row, png, sha256, tree
+from tests.builders import (
+    ENDPOINT,
+    line_of,
+    make_attempt,
+    make_call,
+    make_committer,
+    make_row,
+    png,
+    sha256,
+    tree,
+)
 from tests.simulated import simulator
 from tests.virtual.clock import NOON_UTC, run
 
@@ -288,16 +296,14 @@ class Desk:
         recover(self.store)
         self.log = ResultsFile(out)
         self.events: list[Event] = []
-        self.committer = Committer(
+        self.committer = make_committer(self.store, self.log, clock, self.events.append)
+        self.preprocess = Preprocessor(
             self.store,
-            self.log,
-            prices.built_in(),
-            ENDPOINT,
-            clock=clock,
-            observe=self.events.append,
-        )
-        self.prepare = Preparation(
-            self.store, self.committer, clock, self.events.append, reuse=reuse
+            self.committer,
+            clock,
+            self.events.append,
+            interrupted=Interrupted({}),
+            reuse=reuse,
         )
 
 
@@ -306,7 +312,10 @@ def prepared(out: Path, reuse: Reuse, *call_ids: str) -> tuple[list[bool], list[
 
     async def scenario(clock: Clock) -> tuple[list[bool], list[Event]]:
         desk = Desk(out, reuse, clock)
-        to_send = [await desk.prepare(make_call(call_id), 1) is not None for call_id in call_ids]
+        to_send = [
+            await desk.preprocess(make_attempt(make_call(call_id))) is not None
+            for call_id in call_ids
+        ]
         await desk.committer.flush()
         desk.log.close()
         return to_send, desk.events

@@ -1,0 +1,3 @@
+from gemini_batch.client.interactive import Transport
+
+__all__ = ["Transport"]

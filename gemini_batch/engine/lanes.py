@@ -1,0 +1,138 @@
+"""Lane: all state of one model within a run."""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from gemini_batch.engine.breaker import CircuitBreaker, model_breaker
+from gemini_batch.records import Call, Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One sending of a call.
+
+    Attributes:
+        call: The call.
+        lane: The lane of its model.
+        number: Counts from 1.
+        malformed_answers: How many answers of the call could not be used so far.
+    """
+
+    call: Call
+    lane: "Lane"
+    number: int = 1
+    malformed_answers: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Lane:
+    """The calls of one model, and everything that can hold them back.
+
+    Attributes:
+        model: The model's id.
+        server: The breaker of the server, which all lanes share.
+        breaker: The breaker of the model.
+        quiet_until_s: Nothing is handed out before, steady clock: the quota's day is used up.
+        is_closed: Nothing more of the model is sent in this run.
+        waiting: Calls that were handed out and are not sent yet.
+        outstanding: Calls that were handed out and have not ended.
+    """
+
+    model: str
+    server: CircuitBreaker
+    _new: Iterator[Call | Stop] | None
+    breaker: CircuitBreaker = field(default_factory=model_breaker)
+    quiet_until_s: float = 0.0
+    is_closed: bool = False
+    waiting: set[str] = field(default_factory=set)
+    outstanding: int = 0
+    _retries: list[tuple[float, int, Attempt]] = field(default_factory=list)
+
+    @property
+    def retries(self) -> int:
+        """The number of attempts that wait for their time."""
+        return len(self._retries)
+
+    def retry_at(self, due_s: float, sequence: int, attempt: Attempt) -> None:
+        """Hand the attempt out at `due_s` of the steady clock; equal times in order of `sequence`."""
+        heapq.heappush(self._retries, (due_s, sequence, attempt))
+
+    def next_at_s(self, *, takes_new: bool) -> float | None:
+        """Return when the next attempt can be handed out, steady clock; None when none is left.
+
+        Infinity while a call probes whether the model or the server answers again.
+
+        Args:
+            takes_new: Whether calls that were never sent count.
+        """
+        if takes_new and self._new is not None:
+            due_s = 0.0
+        elif self._retries:
+            due_s = self._retries[0][0]
+        else:
+            return None
+        return max(due_s, self.quiet_until_s, self.breaker.ready_at_s, self.server.ready_at_s)
+
+    def retry_due_s(self) -> float | None:
+        """Return when the earliest retry is due; None without one."""
+        return self._retries[0][0] if self._retries else None
+
+    def take(self, now_s: float, *, takes_new: bool) -> Attempt | Stop | None:
+        """Return the next attempt: a retry that is due, else a new call; None without any.
+
+        A call that probes is a new one if possible, so that no call uses up its attempts by probing.
+        """
+        probes = self.breaker.is_open and takes_new and self._new is not None
+        found: Attempt | Stop | None = None
+        if not probes and self._retries and self._retries[0][0] <= now_s:
+            found = heapq.heappop(self._retries)[2]
+        elif takes_new and self._new is not None:
+            found = self._take_new()
+        if found is None and self._retries and self._retries[0][0] <= now_s:
+            found = heapq.heappop(self._retries)[2]
+        if isinstance(found, Attempt):
+            self._hand_out(found.call.id)
+        return found
+
+    def allows(self, call_id: str, now_s: float) -> bool:
+        """Return whether a call that has its permit may be sent now."""
+        return (
+            not self.is_closed
+            and self.breaker.allows(call_id, now_s)
+            and self.server.allows(call_id, now_s)
+        )
+
+    def sent(self, call_id: str) -> None:
+        """Note that a call is sent."""
+        self.waiting.discard(call_id)
+
+    def ended(self, call_id: str) -> None:
+        """Note that a call that was handed out has ended or was put back."""
+        self.waiting.discard(call_id)
+        self.outstanding -= 1
+        self.release(call_id)
+
+    def release(self, call_id: str) -> None:
+        """Let another call probe, if this one was to."""
+        self.breaker.release(call_id)
+        self.server.release(call_id)
+
+    def close(self) -> None:
+        """Hand out nothing more."""
+        self.is_closed = True
+        self._new = None
+        self._retries.clear()
+
+    def _take_new(self) -> Attempt | Stop | None:
+        call = None if self._new is None else next(self._new, None)
+        if call is None:
+            self._new = None
+            return None
+        return Attempt(call, self) if isinstance(call, Call) else call
+
+    def _hand_out(self, call_id: str) -> None:
+        self.waiting.add(call_id)
+        self.outstanding += 1
+        self.breaker.hand_out(call_id)
+        self.server.hand_out(call_id)

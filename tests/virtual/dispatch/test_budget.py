@@ -1,0 +1,112 @@
+import asyncio
+from pathlib import Path
+
+from gemini_batch.clock import Clock
+from gemini_batch.output.rows import read_rows
+from gemini_batch.records import FailureKind, Stop, StopReason
+from tests.builders import (
+    PICTURE,
+    fails,
+    make_call,
+    picture,
+    says,
+)
+from tests.virtual.clock import run
+from tests.virtual.dispatch.world import Script, World
+
+
+def spent_usd(world: World) -> float:
+    """What all rows cost."""
+    return sum(float(row["cost_usd"]) for row in read_rows(world.out))
+
+
+def test_a_budget_is_used_and_never_passed(tmp_path: Path) -> None:
+    """As many calls as the budget takes are made, at whatever concurrency; the run then ends by itself and says why."""
+
+    async def scenario(clock: Clock) -> None:
+        calls = [make_call(f"c{n}") for n in range(20)]
+        script: Script = {call.id: [picture(thoughts_tokens=200)] for call in calls}
+        world = World(tmp_path, clock, script, max_cost_usd=1.0, calls=calls, concurrency=20)
+        await world.send()
+        assert len(world.transport.sent) == 7  # at 0.1368 each
+        assert 0.95 < spent_usd(world) < 1.0
+        assert world.reasons == [StopReason.BUDGET]
+        assert "--max-cost" in world.dispatcher.stops[0].message
+
+    run(scenario)
+
+
+def test_money_that_comes_back_is_used(tmp_path: Path) -> None:
+    """Answers that cost nothing make room for calls that waited for them."""
+
+    async def scenario(clock: Clock) -> None:
+        world = World(
+            tmp_path,
+            clock,
+            {"a": [says(400)], "b": [says(400)]},
+            max_cost_usd=0.30,
+            calls=map(make_call, "abcd"),
+        )
+        await world.send()
+        assert world.statuses == {
+            "a": "rejected",
+            "b": "rejected",
+            "c": "succeeded",
+            "d": "succeeded",
+        }
+        assert world.reasons == []
+
+    run(scenario)
+
+
+def test_what_may_have_been_billed_is_spent(tmp_path: Path) -> None:
+    """An attempt that gave nothing and may have been billed counts with what it was expected to cost."""
+
+    async def scenario(clock: Clock) -> None:
+        world = World(
+            tmp_path,
+            clock,
+            {"a": [fails(FailureKind.TIMEOUT), PICTURE]},
+            max_cost_usd=0.30,
+            calls=map(make_call, "ab"),
+            concurrency=1,
+        )
+        await world.send()
+        assert len(world.transport.sent) == 2
+        assert world.reasons == [StopReason.BUDGET]
+
+    run(scenario)
+
+
+def test_a_budget_that_takes_no_call_sends_none(tmp_path: Path) -> None:
+    """With less money than one call may cost nothing is sent."""
+
+    async def scenario(clock: Clock) -> None:
+        world = World(tmp_path, clock, {}, max_cost_usd=0.10, calls=[make_call("a")])
+        await world.send()
+        assert world.transport.sent == []
+        assert world.reasons == [StopReason.BUDGET]
+
+    run(scenario)
+
+
+def test_who_waits_for_money_is_woken_by_a_stop(tmp_path: Path) -> None:
+    """A run that is stopped does not wait for money first."""
+
+    async def scenario(clock: Clock) -> None:
+        world = World(
+            tmp_path,
+            clock,
+            {"a": [picture(100.0)]},
+            max_cost_usd=0.15,
+            calls=map(make_call, "ab"),
+            concurrency=2,
+        )
+        asyncio.get_running_loop().call_later(
+            5.0, world.dispatcher.stop, Stop(StopReason.INTERRUPTED, "interrupted")
+        )
+        await world.send()
+        assert world.statuses == {"a": "succeeded"}
+        assert world.reasons == [StopReason.INTERRUPTED]
+
+    run(scenario)
