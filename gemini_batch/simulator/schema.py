@@ -1,7 +1,8 @@
-"""The fields of a GenerateContentRequest, and the messages for JSON that has others.
+"""Fields of a GenerateContentRequest, and the error messages for invalid JSON.
 
-Names and types are those of Google's discovery document (https://generativelanguage.googleapis.com/$discovery/rest?version=v1beta,
-2026-08), as far as the image models use them; a field of type `ANY` is accepted as it stands.
+Names and types are from Google's discovery document
+(https://generativelanguage.googleapis.com/$discovery/rest?version=v1beta, 2026-08), as far as the
+image models use them. A field of type `ANY` is not checked.
 """
 
 import base64
@@ -39,7 +40,7 @@ class Repeated:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An object with known fields, by their snake_case names; of `oneof` at most one may be set."""
+    """An object with known fields by snake_case name; at most one of `oneof` may be set."""
 
     fields: dict[str, "Kind"]
     oneof: tuple[str, ...] = field(default=())
@@ -92,7 +93,10 @@ _GENERATION_CONFIG = Message(
         "logprobs": INT32,
         "enable_enhanced_civic_answers": BOOL,
         "response_modalities": Repeated(
-            Enum("GenerationConfig.Modality", ("MODALITY_UNSPECIFIED", "TEXT", "IMAGE", "AUDIO", "VIDEO"))
+            Enum(
+                "GenerationConfig.Modality",
+                ("MODALITY_UNSPECIFIED", "TEXT", "IMAGE", "AUDIO", "VIDEO"),
+            )
         ),
         "response_format": ANY,
         "speech_config": ANY,
@@ -128,33 +132,52 @@ REQUEST = Message(
         "safety_settings": Repeated(Message({"category": STRING, "threshold": STRING})),
         "generation_config": _GENERATION_CONFIG,
         "cached_content": STRING,
-        "service_tier": Enum("ServiceTier", ("SERVICE_TIER_UNSPECIFIED", "STANDARD", "FLEX", "PRIORITY")),
+        "service_tier": Enum(
+            "ServiceTier", ("SERVICE_TIER_UNSPECIFIED", "STANDARD", "FLEX", "PRIORITY")
+        ),
         "store": BOOL,
     }
 )
 
-COUNT_REQUEST = Message({"model": STRING, "contents": Repeated(_CONTENT), "generate_content_request": REQUEST})
+COUNT_REQUEST = Message(
+    {"model": STRING, "contents": Repeated(_CONTENT), "generate_content_request": REQUEST}
+)
 
 Violations: TypeAlias = list[tuple[str, str]]
 
 
-def read(kind: Kind, value: Any, path: str, violations: Violations) -> Any:  # noqa: PLR0911 - one return a kind
-    """Return `value` with snake_case names and decoded bytes, and add to `violations` what Google would say of it."""
+def read(kind: Kind, value: Any, path: str, violations: Violations) -> Any:  # noqa: PLR0911
+    """Parse a JSON value.
+
+    Args:
+        kind: The expected type.
+        value: The JSON value.
+        path: Its path in snake_case, for error messages.
+        violations: Google's errors for the value are appended here.
+
+    Returns:
+        The value with snake_case names and decoded bytes.
+    """
     match kind:
         case Message():
             return _message(kind, value, path, violations)
         case Repeated():
             if value is None:
                 return []
-            # Proto's JSON mapping takes no single value for a list, but this API's front end does.
+            # Proto's JSON mapping does not accept a single value for a list; this API does.
             items = value if isinstance(value, list) else [value]
-            return [read(kind.of, item, f"{path}[{place}]", violations) for place, item in enumerate(items)]
+            return [
+                read(kind.of, item, f"{path}[{place}]", violations)
+                for place, item in enumerate(items)
+            ]
         case Scalar():
             return _scalar(kind, value, path, violations)
         case Enum():
             if isinstance(value, str) and value.upper() in kind.names:
                 return value.upper()
-            violations.append((path, f"Invalid value at '{path}' ({_PACKAGE}{kind.type}), {_shown(value)}"))
+            violations.append(
+                (path, f"Invalid value at '{path}' ({_PACKAGE}{kind.type}), {_shown(value)}")
+            )
             return None
         case Anything():
             return value
@@ -174,10 +197,19 @@ def _message(kind: Message, value: Any, path: str, violations: Violations) -> di
         snake = snake_case(name)
         below = f"{path}.{snake}" if path else snake
         if snake not in kind.fields:
-            violations.append((path, f'Invalid JSON payload received. Unknown name "{name}"{at}: Cannot find field.'))
-        elif item is not None and snake in kind.oneof and any(other in found for other in kind.oneof):
-            words = f"Invalid value{at} (oneof), oneof field 'data' is already set. Cannot set '{name}'"
-            violations.append((path, words))
+            violations.append(
+                (
+                    path,
+                    f'Invalid JSON payload received. Unknown name "{name}"{at}: Cannot find field.',
+                )
+            )
+        elif (
+            item is not None and snake in kind.oneof and any(other in found for other in kind.oneof)
+        ):
+            message = (
+                f"Invalid value{at} (oneof), oneof field 'data' is already set. Cannot set '{name}'"
+            )
+            violations.append((path, message))
         elif item is not None:
             found[snake] = read(kind.fields[snake], item, below, violations)
     return found
@@ -188,10 +220,12 @@ def _scalar(kind: Scalar, value: Any, path: str, violations: Violations) -> Any:
         return _READ[kind.type](value)
     except binascii.Error:
         shown = value if len(value) <= 100 else value[:100] + "…"
-        words = f"Invalid value at '{path}' (TYPE_BYTES), Base64 decoding failed for {_shown(shown)}"
+        message = (
+            f"Invalid value at '{path}' (TYPE_BYTES), Base64 decoding failed for {_shown(shown)}"
+        )
     except (TypeError, ValueError, OverflowError):
-        words = f"Invalid value at '{path}' ({kind.type}), {_shown(value)}"
-    violations.append((path, words))
+        message = f"Invalid value at '{path}' ({kind.type}), {_shown(value)}"
+    violations.append((path, message))
     return None
 
 
@@ -202,7 +236,7 @@ def _string(value: Any) -> str:
 
 
 def _bytes(value: Any) -> bytes:
-    """Decode base64 of either alphabet, padded or not, as proto's JSON mapping does."""
+    """Decode base64 of either alphabet, padded or not, like proto's JSON mapping."""
     text = _string(value).replace("-", "+").replace("_", "/").rstrip("=")
     if not text.isascii():
         raise binascii.Error
@@ -217,7 +251,11 @@ def _bool(value: Any) -> bool:
 
 def _int(bits: int) -> Callable[[Any], int]:
     def read_int(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | float | str) or float(value) != int(float(value)):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float | str)
+            or float(value) != int(float(value))
+        ):
             raise TypeError
         number = int(value)
         if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
@@ -244,7 +282,7 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
 
 
 def snake_case(name: str) -> str:
-    """Return `imageConfig` as `image_config`; a name that is snake_case already stays."""
+    """Convert `imageConfig` to `image_config`; snake_case names are unchanged."""
     return re.sub(r"([A-Z])", lambda match: "_" + match[1].lower(), name)
 
 

@@ -10,7 +10,7 @@ import pytest
 from gemini_batch.errors import ConfigError
 from gemini_batch.simulator.answers import BLOCK_REASONS, FINISH_REASONS
 from gemini_batch.simulator.config import SimulatorConfig
-from gemini_batch.simulator.faults import FAULTS, choose
+from gemini_batch.simulator.faults import FAULTS, parse_faults
 from gemini_batch.simulator.server import Simulator
 from tests.simulator.client import FLASH_25, PRO, Got, calling, text
 
@@ -587,4 +587,4 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_bad_time() -> None:
     """A time that is no number is refused."""
     with pytest.raises(ConfigError, match="allowed: seconds, such as trickle=5"):
-        choose("trickle=soon")
+        parse_faults("trickle=soon")
