@@ -92,18 +92,21 @@ _GROUPS: dict[str, dict[str, Fault]] = {
 }
 
 
+_INTRODUCTION = """\
+In a prompt: A robot [[fault:503 x2]] is answered with 503 twice.
+[[fault:escaped+chunked]] combines two faults.
+"""
+
+
 def listing() -> str:
     """Return the text of `--list-faults`: every fault with its effect, grouped."""
     width = max(len(name) for group in _GROUPS.values() for name in group) + 2
-    blocks = [
-        "In a prompt: A robot [[fault:503 x2]] is answered with 503 twice.\n",
-        "[[fault:escaped+chunked]] combines two faults.\n",
-    ]
+    blocks = [_INTRODUCTION]
     for title, group in _GROUPS.items():
         lines = [f"  {name:<{width}}{fault.summary}\n" for name, fault in group.items()]
         blocks.append("".join([f"{title}\n", *lines]))
     named = fill(
         " ".join(REASONS), 98, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
     )
-    blocks.append(f"Any finishReason or blockReason by its name, without a picture\n{named}\n")
+    blocks.append(f"Any finishReason or blockReason by its name, without an image\n{named}\n")
     return "\n".join(blocks)

@@ -78,7 +78,7 @@ async def parse_request(
 
 
 def _not(coding: str) -> ErrorBody:
-    return bodies.error(400, f"The request's body is not {coding}, as Content-Encoding says.")
+    return bodies.error(400, f"The request's body is not {coding}, as its Content-Encoding says.")
 
 
 async def _drain(request: web.Request) -> None:
