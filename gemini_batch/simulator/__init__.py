@@ -1,9 +1,10 @@
-"""A Gemini image API on loopback, to test a schedule, a retry policy or a client on: no key, no cent.
+"""A simulated Gemini image API on loopback: test clients and retry policies without a key or cost.
 
     async with Simulator(SimulatorConfig(tier="free")) as simulator:
         ...  # send to simulator.base_url
 
-It shares no code with the client of this package: a common module would let one mistake agree with itself.
+It shares no code with this package's client: with a common module, both sides could share a bug
+and no test would find it.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Simulator", "SimulatorConfig", "serve"]
 
-_HOMES = {"Simulator": "server", "SimulatorConfig": "config", "serve": "command"}
+_MODULES = {"Simulator": "server", "SimulatorConfig": "config", "serve": "command"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import aiohttp and Pillow only once they are needed."""
-    if name not in _HOMES:
+    """Import aiohttp and Pillow only when they are needed."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,37 +1,37 @@
-"""The table of faults that spoil an answer, or the way that it is sent. One line adds one."""
+"""Table of the faults that change an answer or its delivery. One line adds a fault."""
 
 import base64
 from collections.abc import Callable
 from typing import Any
 
 from gemini_batch.simulator import answers, delivery
-from gemini_batch.simulator.answers import Json, Scene
+from gemini_batch.simulator.answers import AnswerContext, Json
 from gemini_batch.simulator.fault import Fault
 
-_Shape = Callable[[Scene, Json], Any]
+_Shape = Callable[[AnswerContext, Json], Any]
 
 
-def _ends(reason: str, **extra: Any) -> _Shape:
-    return lambda scene, _good: answers.finished(scene, reason, **extra)
+def _finish_with(reason: str, **extra: Any) -> _Shape:
+    return lambda context, _good: answers.finished(context, reason, **extra)
 
 
-def _blocks(reason: str) -> _Shape:
-    return lambda scene, _good: answers.blocked(scene, reason)
+def _block_with(reason: str) -> _Shape:
+    return lambda context, _good: answers.blocked(context, reason)
 
 
-def _set(**values: Any) -> _Shape:
-    """Replace top-level fields; None takes them away."""
+def _set_fields(**values: Any) -> _Shape:
+    """Replace top-level fields; None removes them."""
 
-    def shape(_scene: Scene, good: Json) -> Json:
+    def shape(_context: AnswerContext, good: Json) -> Json:
         return {name: value for name, value in (good | values).items() if value is not None}
 
     return shape
 
 
-def _parts(change: Callable[[list[Json]], list[Json]]) -> _Shape:
-    """Change the list of parts."""
+def _edit_parts(change: Callable[[list[Json]], list[Json]]) -> _Shape:
+    """Replace the list of parts by the result of `change`."""
 
-    def shape(_scene: Scene, good: Json) -> Json:
+    def shape(_context: AnswerContext, good: Json) -> Json:
         content = good["candidates"][0]["content"]
         content["parts"] = change(content["parts"])
         return good
@@ -39,8 +39,8 @@ def _parts(change: Callable[[list[Json]], list[Json]]) -> _Shape:
     return shape
 
 
-def _data(change: Callable[[str], str]) -> _Shape:
-    """Change the picture's base64."""
+def _edit_data(change: Callable[[str], str]) -> _Shape:
+    """Replace the image's base64 by the result of `change`."""
 
     def per_part(parts: list[Json]) -> list[Json]:
         for part in parts:
@@ -48,35 +48,36 @@ def _data(change: Callable[[str], str]) -> _Shape:
                 part["inlineData"]["data"] = change(part["inlineData"]["data"])
         return parts
 
-    return _parts(per_part)
+    return _edit_parts(per_part)
 
 
-def _spoiled(data: str) -> str:
-    """Put a character into the middle that base64 does not have."""
+def _corrupted(data: str) -> str:
+    """Put a character that base64 does not have into the middle."""
     return data[: len(data) // 2] + "*" + data[len(data) // 2 + 1 :]
 
 
-def _drafts(*, thought: bool) -> _Shape:
-    """Put two drafts before the picture, paid for like it."""
+def _with_drafts(*, thought: bool) -> _Shape:
+    """Put two drafts before the image; they are billed like it."""
 
-    def shape(scene: Scene, good: Json) -> Json:
+    def shape(context: AnswerContext, good: Json) -> Json:
         ideas = [{"text": "Let me try the light first.", "thought": True}] if thought else []
         content = good["candidates"][0]["content"]
-        drafts = [scene.image_part(thought=thought), scene.image_part(thought=thought)]
+        drafts = [context.image_part(thought=thought), context.image_part(thought=thought)]
         content["parts"] = [*ideas, *drafts, *content["parts"]]
-        return good | {"usageMetadata": answers.usage(scene, images=3)}
+        return good | {"usageMetadata": answers.usage(context, images=3)}
 
     return shape
 
 
-def _thought_only(scene: Scene, good: Json) -> Json:
-    good["candidates"][0]["content"]["parts"] = [scene.image_part(thought=True)]
+def _thought_only(context: AnswerContext, good: Json) -> Json:
+    good["candidates"][0]["content"]["parts"] = [context.image_part(thought=True)]
     return good
 
 
-def _decoys(parts: list[Json]) -> list[Json]:
-    """Put look-alikes of a picture beside the real one."""
-    decoy = '{"candidates":[{"content":{"parts":[{"inlineData":{"mimeType":"image/png","data":"Tk9U"}}]}}]}'
+def _with_decoys(parts: list[Json]) -> list[Json]:
+    """Put parts that only look like an image next to the real one."""
+    image = '{"inlineData":{"mimeType":"image/png","data":"Tk9U"}}'
+    decoy = '{"candidates":[{"content":{"parts":[' + image + "]}}]}"
     return [
         {"text": decoy, "inlineDataX": {"data": "Tk9U"}},
         {
@@ -90,14 +91,14 @@ def _decoys(parts: list[Json]) -> list[Json]:
 
 
 def _reversed(value: Any) -> Any:
-    """Put everything in the other order: usage first, data before its MIME type."""
+    """Reverse the order of all keys: usage first, data before its MIME type."""
     if isinstance(value, dict):
         return {name: _reversed(item) for name, item in reversed(list(value.items()))}
     return [_reversed(item) for item in value] if isinstance(value, list) else value
 
 
-def _future(_scene: Scene, good: Json) -> Json:
-    """Add fields that nobody knows yet."""
+def _with_unknown_fields(_context: AnswerContext, good: Json) -> Json:
+    """Add fields that no client knows yet."""
     good["candidates"][0] |= {
         "citationMetadata": {},
         "imageWatermark": {"kind": "SYNTHID", "layers": [1, 2]},
@@ -105,7 +106,7 @@ def _future(_scene: Scene, good: Json) -> Json:
     return {"newInNextVersion": {"deep": [{"er": None}]}} | good
 
 
-def _wrong_type(parts: list[Json]) -> list[Json]:
+def _with_wrong_type(parts: list[Json]) -> list[Json]:
     for part in parts:
         if "inlineData" in part:
             other = {"image/png": "image/jpeg", "image/jpeg": "image/png"}
@@ -116,122 +117,151 @@ def _wrong_type(parts: list[Json]) -> list[Json]:
 _DRAFT_TEXT: Json = {"parts": [{"text": "Here it comes."}], "role": "model"}
 _NOT_AN_IMAGE = base64.b64encode(b"This is no picture, though it says so." * 20).decode()
 
-NO_PICTURE: dict[str, Fault] = {
-    "safety": Fault(says="finishReason SAFETY", shape=_ends("SAFETY")),
+NO_IMAGE: dict[str, Fault] = {
+    "safety": Fault(summary="finishReason SAFETY", shape=_finish_with("SAFETY")),
     "image-safety": Fault(
-        says="finishReason IMAGE_SAFETY with finishMessage", shape=_ends("IMAGE_SAFETY")
+        summary="finishReason IMAGE_SAFETY with finishMessage", shape=_finish_with("IMAGE_SAFETY")
     ),
-    "prohibited": Fault(says="finishReason PROHIBITED_CONTENT", shape=_ends("PROHIBITED_CONTENT")),
-    "recitation": Fault(says="finishReason RECITATION", shape=_ends("RECITATION")),
-    "no-image": Fault(says="finishReason NO_IMAGE", shape=_ends("NO_IMAGE")),
+    "prohibited": Fault(
+        summary="finishReason PROHIBITED_CONTENT", shape=_finish_with("PROHIBITED_CONTENT")
+    ),
+    "recitation": Fault(summary="finishReason RECITATION", shape=_finish_with("RECITATION")),
+    "no-image": Fault(summary="finishReason NO_IMAGE", shape=_finish_with("NO_IMAGE")),
     "max-tokens": Fault(
-        says="finishReason MAX_TOKENS after some text",
-        shape=_ends("MAX_TOKENS", content=_DRAFT_TEXT),
+        summary="finishReason MAX_TOKENS after some text",
+        shape=_finish_with("MAX_TOKENS", content=_DRAFT_TEXT),
     ),
     "unknown-reason": Fault(
-        says="a finishReason that nobody knows", shape=_ends("IMAGE_TOO_BEAUTIFUL")
+        summary="an unknown finishReason", shape=_finish_with("IMAGE_TOO_BEAUTIFUL")
     ),
     "prompt-blocked": Fault(
-        says="promptFeedback.blockReason, no candidates", shape=_blocks("PROHIBITED_CONTENT")
+        summary="promptFeedback.blockReason, no candidates", shape=_block_with("PROHIBITED_CONTENT")
     ),
     "unknown-block": Fault(
-        says="a blockReason that nobody knows", shape=_blocks("PHASE_OF_THE_MOON")
+        summary="an unknown blockReason", shape=_block_with("PHASE_OF_THE_MOON")
     ),
     "text-only": Fault(
-        says="STOP with words in place of a picture",
-        shape=lambda scene, _good: answers.refusal(scene),
+        summary="STOP with text instead of an image",
+        shape=lambda context, _good: answers.text_only(context),
     ),
     "no-parts": Fault(
-        says="STOP without a part", shape=_ends("STOP", content={"parts": [], "role": "model"})
+        summary="STOP without parts",
+        shape=_finish_with("STOP", content={"parts": [], "role": "model"}),
     ),
-    "content-absent": Fault(says="STOP without content", shape=_ends("STOP")),
-    "content-empty": Fault(says="STOP with content {}", shape=_ends("STOP", content={})),
+    "content-absent": Fault(summary="STOP without content", shape=_finish_with("STOP")),
+    "content-empty": Fault(summary="STOP with content {}", shape=_finish_with("STOP", content={})),
     "parts-null": Fault(
-        says="STOP with parts: null", shape=_ends("STOP", content={"parts": None, "role": "model"})
+        summary="STOP with parts: null",
+        shape=_finish_with("STOP", content={"parts": None, "role": "model"}),
     ),
-    "candidates-absent": Fault(says="a 200 without candidates", shape=_set(candidates=None)),
-    "candidates-empty": Fault(says="a 200 with candidates []", shape=_set(candidates=[])),
-    "thought-only": Fault(says="a draft and no picture", shape=_thought_only),
+    "candidates-absent": Fault(
+        summary="a 200 without candidates", shape=_set_fields(candidates=None)
+    ),
+    "candidates-empty": Fault(summary="a 200 with candidates []", shape=_set_fields(candidates=[])),
+    "thought-only": Fault(summary="a draft and no image", shape=_thought_only),
 }
 
-ODD_PICTURE: dict[str, Fault] = {
-    "drafts": Fault(says="two drafts as thoughts before the picture", shape=_drafts(thought=True)),
+UNUSUAL: dict[str, Fault] = {
+    "drafts": Fault(
+        summary="two drafts as thoughts before the image", shape=_with_drafts(thought=True)
+    ),
     "drafts-plain": Fault(
-        says="two drafts as plain parts before the picture", shape=_drafts(thought=False)
+        summary="two drafts as plain parts before the image", shape=_with_drafts(thought=False)
     ),
     "text-after": Fault(
-        says="words after the picture", shape=_parts(lambda parts: [*parts, {"text": "Enjoy!"}])
+        summary="text after the image",
+        shape=_edit_parts(lambda parts: [*parts, {"text": "Enjoy!"}]),
     ),
-    "wrong-mime": Fault(says="a MIME type that is not the bytes'", shape=_parts(_wrong_type)),
+    "wrong-mime": Fault(
+        summary="a MIME type that does not match the bytes", shape=_edit_parts(_with_wrong_type)
+    ),
     "not-an-image": Fault(
-        says="bytes that are no picture", shape=_data(lambda _data: _NOT_AN_IMAGE)
+        summary="bytes that are not an image", shape=_edit_data(lambda _old: _NOT_AN_IMAGE)
     ),
-    "data-empty": Fault(says="a picture of no bytes", shape=_data(lambda _data: "")),
+    "data-empty": Fault(summary="an image of zero bytes", shape=_edit_data(lambda _old: "")),
     "bad-base64": Fault(
-        says="a character in the data that base64 does not have", shape=_data(_spoiled)
+        summary="an invalid character in the base64 data", shape=_edit_data(_corrupted)
     ),
     "bad-padding": Fault(
-        says="data that ends in the middle of a byte", shape=_data(lambda data: data[:-3])
+        summary="base64 data that ends in the middle of a byte",
+        shape=_edit_data(lambda data: data[:-3]),
     ),
-    "usage-absent": Fault(says="no usageMetadata", shape=_set(usageMetadata=None)),
-    "decoys": Fault(says="look-alikes of a picture in other places", shape=_parts(_decoys)),
+    "usage-absent": Fault(summary="no usageMetadata", shape=_set_fields(usageMetadata=None)),
+    "decoys": Fault(
+        summary="parts that only look like an image, next to the real one",
+        shape=_edit_parts(_with_decoys),
+    ),
     "reordered": Fault(
-        says="all keys in the other order", shape=lambda _scene, good: _reversed(good)
+        summary="all keys in reverse order", shape=lambda _context, good: _reversed(good)
     ),
-    "future": Fault(says="fields that nobody knows yet", shape=_future),
-    "array": Fault(says="the answer in a list", shape=lambda _scene, good: [good]),
+    "future": Fault(summary="unknown fields", shape=_with_unknown_fields),
+    "array": Fault(summary="the answer in a list", shape=lambda _context, good: [good]),
 }
 
 REASONS: dict[str, Fault] = {
     **{
         "finish-" + reason.lower().replace("_", "-"): Fault(
-            says=f"finishReason {reason}, no picture", shape=_ends(reason)
+            summary=f"finishReason {reason}, no image", shape=_finish_with(reason)
         )
         for reason in answers.FINISH_REASONS
     },
     **{
         "block-" + reason.lower().replace("_", "-"): Fault(
-            says=f"blockReason {reason}", shape=_blocks(reason)
+            summary=f"blockReason {reason}", shape=_block_with(reason)
         )
         for reason in answers.BLOCK_REASONS
     },
 }
 
 WRITES: dict[str, Fault] = {
-    "pretty": Fault(says="indented JSON", write=answers.pretty),
-    "compact": Fault(says="JSON without a space", write=answers.compact),
-    "escaped": Fault(says="JSON with \\/ and \\u003d, in keys too", write=answers.escaped),
+    "pretty": Fault(summary="indented JSON", write=answers.pretty),
+    "compact": Fault(summary="JSON without white space", write=answers.compact),
+    "escaped": Fault(
+        summary="JSON with \\/ and \\u003d escapes, also in keys", write=answers.escaped
+    ),
     "not-json": Fault(
-        says="a 200 that is HTML",
+        summary="a 200 with an HTML body",
         write=lambda _answer: b"<html><body>Welcome to the proxy</body></html>",
     ),
-    "empty-body": Fault(says="a 200 without a body", write=lambda _answer: b""),
+    "empty-body": Fault(summary="a 200 without a body", write=lambda _answer: b""),
 }
 
 DELIVERIES: dict[str, Fault] = {
-    "gzip": Fault(says="compressed, asked for or not", deliver=delivery.gzipped),
-    "chunked": Fault(says="chunks of uneven lengths", deliver=delivery.chunked),
-    "trickle": Fault(says="slowly, over 2 s", deliver=delivery.trickle, seconds=2.0),
-    "late": Fault(says="nothing for 2 s, then all", deliver=delivery.late, seconds=2.0),
-    "hang": Fault(says="nothing until the client gives up", deliver=delivery.hang, seconds=600.0),
+    "gzip": Fault(
+        summary="compressed, even if the client does not accept it", deliver=delivery.gzipped
+    ),
+    "chunked": Fault(summary="in chunks of uneven lengths", deliver=delivery.chunked),
+    "trickle": Fault(summary="slowly, over 2 s", deliver=delivery.trickle, seconds=2.0),
+    "late": Fault(
+        summary="nothing for 2 s, then the whole answer", deliver=delivery.late, seconds=2.0
+    ),
+    "hang": Fault(
+        summary="nothing until the client gives up", deliver=delivery.hang, seconds=600.0
+    ),
     "stall": Fault(
-        says="half, then nothing until the client gives up", deliver=delivery.stall, seconds=600.0
+        summary="half of it, then nothing until the client gives up",
+        deliver=delivery.stall,
+        seconds=600.0,
     ),
-    "reset": Fault(says="half, then a reset (RST)", deliver=delivery.reset),
+    "reset": Fault(summary="half of it, then a reset (RST)", deliver=delivery.reset),
     "reset-at-once": Fault(
-        says="a reset (RST) in place of an answer", deliver=delivery.reset_at_once
+        summary="a reset (RST) instead of an answer", deliver=delivery.reset_at_once
     ),
-    "disconnect": Fault(says="closed without an answer", deliver=delivery.disconnect),
-    "truncated": Fault(says="half of the promised length, then closed", deliver=delivery.truncated),
+    "disconnect": Fault(summary="closed without an answer", deliver=delivery.disconnect),
+    "truncated": Fault(
+        summary="half of the announced length, then closed", deliver=delivery.truncated
+    ),
     "truncated-chunks": Fault(
-        says="half in chunks, then closed", deliver=delivery.truncated_chunks
+        summary="half of it in chunks, then closed", deliver=delivery.truncated_chunks
     ),
-    "cut": Fault(says="half of the JSON, with a length that fits", deliver=delivery.cut),
-    "endless": Fault(says="a body without end", deliver=delivery.endless),
+    "cut": Fault(
+        summary="half of the JSON, with a Content-Length that matches", deliver=delivery.cut
+    ),
+    "endless": Fault(summary="an endless body", deliver=delivery.endless),
     "close": Fault(
-        says="whole, and the connection closed without a word", deliver=delivery.closing
+        summary="whole, then the connection is closed without notice", deliver=delivery.closing
     ),
-    "redirect": Fault(says="a redirect to another host", deliver=delivery.redirect),
+    "redirect": Fault(summary="a redirect to another host", deliver=delivery.redirect),
 }
 
-ANSWERS: dict[str, Fault] = NO_PICTURE | ODD_PICTURE | REASONS | WRITES | DELIVERIES
+ANSWERS: dict[str, Fault] = NO_IMAGE | UNUSUAL | REASONS | WRITES | DELIVERIES

@@ -1,4 +1,4 @@
-"""The bodies of a 200: a picture with its usage, and every answer without a picture that the API is known to give."""
+"""Bodies of a 200: an image with its usage, and every known answer of the API without an image."""
 
 import base64
 import json
@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from gemini_batch.simulator.checks import Ask
+from gemini_batch.simulator.checks import ImageRequest
 from gemini_batch.simulator.config import SimulatorConfig
 from gemini_batch.simulator.markers import without_markers
-from gemini_batch.simulator.pictures import Picture
+from gemini_batch.simulator.pictures import EncodedImage
 
 Json: TypeAlias = dict[str, Any]
 
@@ -47,65 +47,74 @@ _CATEGORIES = (
 )
 _FINISH_MESSAGES = {
     "IMAGE_SAFETY": (
-        "Unable to show the generated image. The image was filtered out because it violated Google's Generative AI Prohibited "
-        "Use policy. You will not be charged for blocked images. Try rephrasing the prompt."
+        "Unable to show the generated image. The image was filtered out because it violated "
+        "Google's Generative AI Prohibited Use policy. You will not be charged for blocked "
+        "images. Try rephrasing the prompt."
     ),
-    "NO_IMAGE": "Unable to show the generated image. The model could not generate the image based on the prompt provided.",
+    "NO_IMAGE": (
+        "Unable to show the generated image. The model could not generate the image based on the "
+        "prompt provided."
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """All that an answer is made from.
+class AnswerContext:
+    """The data that an answer is made from.
 
     Attributes:
-        ask: What was asked.
-        picture: The answer's picture.
-        rng: Seeded by the server, the request and the try: equal scenes give equal answers.
-        config: The simulator's.
+        request: The checked request.
+        image: The answer's image.
+        rng: Seeded by the server, the request and the attempt: equal contexts give equal answers.
+        config: The simulator's configuration.
     """
 
-    ask: Ask
-    picture: Picture
+    request: ImageRequest
+    image: EncodedImage
     rng: random.Random
     config: SimulatorConfig
 
     def image_part(self, *, thought: bool = False) -> Json:
-        """Return the picture as a part, as a draft if `thought`."""
-        data = base64.b64encode(self.picture.data).decode()
-        part: Json = {"inlineData": {"mimeType": self.picture.mime_type, "data": data}}
+        """Return the image as a part; as a draft if `thought`."""
+        data = base64.b64encode(self.image.data).decode()
+        part: Json = {"inlineData": {"mimeType": self.image.mime_type, "data": data}}
         return {**part, "thought": True} if thought else part
 
     def signature(self) -> str:
-        """Return bytes that mean nothing, as a `thoughtSignature` does to a client."""
+        """Return random bytes in base64: a `thoughtSignature` is opaque to clients."""
         return base64.b64encode(self.rng.randbytes(self.rng.randint(300, 900))).decode()
 
 
-def with_picture(scene: Scene) -> Json:
-    """Return the good answer."""
+def image_answer(context: AnswerContext) -> Json:
+    """Return an answer with one image."""
     parts: list[Json] = []
-    words = without_markers(scene.ask.prompt)
-    if "TEXT" in scene.ask.modalities:
-        parts.append({"text": f"Here is the picture you asked for: {words[:200]}"})
-    parts.append({**scene.image_part(), "thoughtSignature": scene.signature()})
+    prompt = without_markers(context.request.prompt)
+    if "TEXT" in context.request.modalities:
+        parts.append({"text": f"Here is the picture you asked for: {prompt[:200]}"})
+    parts.append({**context.image_part(), "thoughtSignature": context.signature()})
     candidate = {"content": {"parts": parts, "role": "model"}, "finishReason": "STOP", "index": 0}
-    return _whole(scene, [candidate], usage(scene, images=1))
+    return _whole(context, [candidate], usage(context, images=1))
 
 
-def usage(scene: Scene, *, images: int) -> Json:
-    """Return usage as it was measured: the candidates' count exceeds the sum of its details by 88 to 630."""
-    ask = scene.ask
-    image_tokens = images * ask.model.size(ask.image_size).output_tokens
-    thoughts = scene.rng.randint(80, 520) if ask.model.thinks else 0
-    text_tokens = scene.rng.randint(8, 100) if "TEXT" in ask.modalities or not images else 0
+def usage(context: AnswerContext, *, images: int) -> Json:
+    """Return usage like that of real answers.
+
+    The candidates' count exceeds the sum of its details by 88 to 630 (measured).
+    """
+    image_request = context.request
+    image_tokens = images * image_request.model.size(image_request.image_size).output_tokens
+    thoughts = context.rng.randint(80, 520) if image_request.model.thinks else 0
+    text_tokens = (
+        context.rng.randint(8, 100) if "TEXT" in image_request.modalities or not images else 0
+    )
     candidates = image_tokens + max(thoughts, 88 if images else 1) + (text_tokens if images else 0)
     if not images and thoughts:
         candidates = thoughts
     counted: Json = {
-        "promptTokenCount": ask.prompt_tokens,
+        "promptTokenCount": image_request.prompt_tokens,
         "candidatesTokenCount": candidates,
-        "totalTokenCount": ask.prompt_tokens + candidates,
-        "promptTokensDetails": prompt_details(ask),
+        "totalTokenCount": image_request.prompt_tokens + candidates,
+        "promptTokensDetails": prompt_details(image_request),
     }
     if images:
         counted["candidatesTokensDetails"] = [{"modality": "IMAGE", "tokenCount": image_tokens}]
@@ -115,55 +124,59 @@ def usage(scene: Scene, *, images: int) -> Json:
     return counted
 
 
-def prompt_details(ask: Ask) -> list[Json]:
+def prompt_details(image_request: ImageRequest) -> list[Json]:
     """Return the prompt's tokens by modality."""
-    details: list[Json] = [{"modality": "TEXT", "tokenCount": ask.text_tokens}]
-    if ask.references:
+    details: list[Json] = [{"modality": "TEXT", "tokenCount": image_request.text_tokens}]
+    if image_request.references:
         details.append(
-            {"modality": "IMAGE", "tokenCount": len(ask.references) * ask.model.input_image_tokens}
+            {
+                "modality": "IMAGE",
+                "tokenCount": len(image_request.references)
+                * image_request.model.input_image_tokens,
+            }
         )
     return details
 
 
 def finished(
-    scene: Scene, reason: str, *, content: Json | None = None, message: str | None = None
+    context: AnswerContext, reason: str, *, content: Json | None = None, message: str | None = None
 ) -> Json:
-    """Return an answer that ends with `reason` and has no picture."""
+    """Return an answer with the finish reason `reason` and no image."""
     candidate: Json = {} if content is None else {"content": content}
     candidate |= {"finishReason": reason, "index": 0}
     message = message or _FINISH_MESSAGES.get(reason)
     if message:
         candidate["finishMessage"] = message
     if "SAFETY" in reason or "PROHIBITED" in reason:
-        candidate["safetyRatings"] = safety_ratings(scene)
-    return _whole(scene, [candidate], usage(scene, images=0))
+        candidate["safetyRatings"] = safety_ratings(context)
+    return _whole(context, [candidate], usage(context, images=0))
 
 
-def blocked(scene: Scene, reason: str) -> Json:
-    """Return the answer to a prompt that is refused itself: no candidates, and nothing to pay."""
-    tokens = scene.ask.prompt_tokens
+def blocked(context: AnswerContext, reason: str) -> Json:
+    """Return the answer to a blocked prompt: no candidates, and only prompt tokens in its usage."""
+    tokens = context.request.prompt_tokens
     counted = {
         "promptTokenCount": tokens,
         "totalTokenCount": tokens,
-        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": scene.ask.text_tokens}],
+        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": context.request.text_tokens}],
     }
-    whole = _whole(scene, [], counted)
+    whole = _whole(context, [], counted)
     del whole["candidates"]
     return {
-        "promptFeedback": {"blockReason": reason, "safetyRatings": safety_ratings(scene)},
+        "promptFeedback": {"blockReason": reason, "safetyRatings": safety_ratings(context)},
         **whole,
     }
 
 
-def refusal(scene: Scene) -> Json:
-    """Return `STOP` with words in place of a picture."""
-    words = "I can't create that picture. Could I help you with another idea?"
-    return finished(scene, "STOP", content={"parts": [{"text": words}], "role": "model"})
+def text_only(context: AnswerContext) -> Json:
+    """Return `STOP` with text instead of an image."""
+    text = "I can't create that picture. Could I help you with another idea?"
+    return finished(context, "STOP", content={"parts": [{"text": text}], "role": "model"})
 
 
-def safety_ratings(scene: Scene) -> list[Json]:
-    """Return ratings of which one says no."""
-    bad = scene.rng.choice(_CATEGORIES)
+def safety_ratings(context: AnswerContext) -> list[Json]:
+    """Return safety ratings, one of them blocked."""
+    bad = context.rng.choice(_CATEGORIES)
     return [
         {"category": category, "probability": "HIGH", "blocked": True}
         if category == bad
@@ -172,17 +185,17 @@ def safety_ratings(scene: Scene) -> list[Json]:
     ]
 
 
-def _whole(scene: Scene, candidates: Sequence[Json], counted: Json) -> Json:
-    response_id = base64.urlsafe_b64encode(scene.rng.randbytes(17)).decode().rstrip("=")
+def _whole(context: AnswerContext, candidates: Sequence[Json], counted: Json) -> Json:
+    response_id = base64.urlsafe_b64encode(context.rng.randbytes(17)).decode().rstrip("=")
     return {
         "candidates": list(candidates),
         "usageMetadata": counted,
-        "modelVersion": scene.ask.model.id,
+        "modelVersion": context.request.model.id,
         "responseId": response_id,
     }
 
 
-# --- JSON in the forms that servers write it --------------------------------------------------------------------------
+# --- JSON as servers write it ---------------------------------------------------------------------
 
 
 def pretty(answer: Json) -> bytes:
@@ -191,12 +204,12 @@ def pretty(answer: Json) -> bytes:
 
 
 def compact(answer: Json) -> bytes:
-    """Return JSON without a space."""
+    """Return JSON without white space."""
     return json.dumps(answer, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def escaped(answer: Json) -> bytes:
-    r"""Return JSON in which `/` is `\/`, `=` is `\u003d`, and some letters of the keys are escaped."""
+    r"""Return JSON with `/` as `\/`, `=` as `\u003d`, and some letters of the keys escaped."""
     dumped = (
         json.dumps(answer, indent=1, ensure_ascii=True).replace("/", "\\/").replace("=", "\\u003d")
     )

@@ -1,4 +1,4 @@
-"""What arrived, when, and how near it came to the quota: the simulator's own count, for tests and for people."""
+"""Log of the requests that arrived and the quota that they used, for tests and users."""
 
 import hashlib
 from collections import Counter, deque
@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-_KEPT_ENTRIES = 10_000
-_SHOWN_PROMPT = 120
+_MAX_ENTRIES = 10_000
+_MAX_PROMPT_LENGTH = 120
 
 
 @dataclass(slots=True)
@@ -16,21 +16,21 @@ class Entry:
     """One request that arrived.
 
     Attributes:
-        number: From 1, in the order of arrival.
-        arrived_at: When its head had arrived, UTC.
-        offset_s: The same in seconds since the start, on the steady clock.
-        project: A fingerprint of its key; the key itself is kept nowhere.
+        number: Position in the order of arrival, from 1.
+        arrived_at: Time at which its head had arrived, UTC.
+        offset_s: The same time in seconds since the start, on the monotonic clock.
+        project: A fingerprint of its key; the key itself is not stored.
         model: As in the URL.
-        prompt: The beginning of it.
-        http_status: Of the answer; None while there is none.
-        error: The answer's message, if it says no.
-        faults: The names of the faults that it got.
-        prompt_tokens: What it counts as.
-        images: Pictures sent back, drafts not counted.
+        prompt: The beginning of its prompt.
+        http_status: Status of the answer; None before it is sent.
+        error: The answer's message if it is an error.
+        faults: The names of the faults that were applied.
+        prompt_tokens: Its input tokens.
+        images: Images sent back, without drafts.
         bytes_in: Size of its body.
         bytes_out: Size of the answer's body.
         latency_s: From arrival to the end of the answer.
-        abandoned: Whether the client went away first.
+        abandoned: Whether the client disconnected before the end.
     """
 
     number: int
@@ -51,7 +51,7 @@ class Entry:
 
 
 class WorstWindow:
-    """The largest number of arrivals in any `span_s` seconds, kept while they come."""
+    """The largest number of arrivals in any `span_s` seconds, updated with each arrival."""
 
     def __init__(self, span_s: float) -> None:
         self._span_s = span_s
@@ -63,14 +63,14 @@ class WorstWindow:
         """Count one arrival; `offset_s` never decreases."""
         while self._recent and self._recent[0] <= offset_s - self._span_s:
             self._recent.popleft()
-        self._recent.append(offset_s)  # counts itself, however short the span
+        self._recent.append(offset_s)  # an arrival counts itself, even in the shortest span
         if len(self._recent) > self.count:
             self.count, self.began_s = len(self._recent), self._recent[0]
 
 
 @dataclass(slots=True)
-class Tally:
-    """The sums of one project and model."""
+class TrafficTotals:
+    """Totals of one project and model."""
 
     worst: WorstWindow
     requests: int = 0
@@ -82,47 +82,55 @@ class Tally:
 
 
 class Audit:
-    """Every request that arrived: the newest ones whole, all of them in sums."""
+    """Every request that arrived: the newest entries, and totals of all."""
 
     def __init__(self, *, minute_s: float, limits: Mapping[str, float | None]) -> None:
-        self.entries: deque[Entry] = deque(maxlen=_KEPT_ENTRIES)
+        self.entries: deque[Entry] = deque(maxlen=_MAX_ENTRIES)
         self.followed_redirects = 0
         self._minute_s = minute_s
         self._limits = dict(limits)
         self._arrived = 0
-        self._tallies: dict[tuple[str, str], Tally] = {}
+        self._totals: dict[tuple[str, str], TrafficTotals] = {}
         self._statuses: dict[tuple[str, str], Counter[str]] = {}
         self._faults: Counter[str] = Counter()
 
-    def arrive(self, key: str, model: str, arrived_at: datetime, offset_s: float) -> Entry:
-        """Count a request whose head has arrived, and return its entry to fill."""
+    def record_arrival(self, key: str, model: str, arrived_at: datetime, offset_s: float) -> Entry:
+        """Count a request whose head has arrived; return its entry, to be filled in."""
         self._arrived += 1
         entry = Entry(self._arrived, arrived_at, round(offset_s, 6), fingerprint(key), model)
         self.entries.append(entry)
-        tally = self._tallies.setdefault((entry.project, model), Tally(WorstWindow(self._minute_s)))
-        tally.worst.add(offset_s)
-        tally.requests += 1
-        tally.in_flight += 1
-        tally.most_in_flight = max(tally.most_in_flight, tally.in_flight)
+        totals = self._totals.setdefault(
+            (entry.project, model), TrafficTotals(WorstWindow(self._minute_s))
+        )
+        totals.worst.add(offset_s)
+        totals.requests += 1
+        totals.in_flight += 1
+        totals.most_in_flight = max(totals.most_in_flight, totals.in_flight)
         return entry
 
-    def leave(self, entry: Entry, offset_s: float) -> None:
-        """Count how a request ended."""
+    def record_end(self, entry: Entry, offset_s: float) -> None:
+        """Count the end of a request."""
         entry.latency_s = round(offset_s - entry.offset_s, 6)
-        tally = self._tallies[entry.project, entry.model]
-        tally.in_flight -= 1
-        tally.images += entry.images
-        tally.prompt_tokens += entry.prompt_tokens
-        tally.abandoned += entry.abandoned
+        totals = self._totals[entry.project, entry.model]
+        totals.in_flight -= 1
+        totals.images += entry.images
+        totals.prompt_tokens += entry.prompt_tokens
+        totals.abandoned += entry.abandoned
         status = "none" if entry.http_status is None else str(entry.http_status)
         self._statuses.setdefault((entry.project, entry.model), Counter())[status] += 1
         if entry.faults:
             self._faults[entry.faults] += 1
 
     def worst_minute(self, model: str | None = None) -> int:
-        """Return the most requests of one project in any minute, to `model` or to any."""
+        """Return the largest number of requests of one project in any minute.
+
+        Args:
+            model: Count only requests to this model; None takes the maximum of all models.
+        """
         counts = (
-            tally.worst.count for (_, name), tally in self._tallies.items() if model in (None, name)
+            totals.worst.count
+            for (_, name), totals in self._totals.items()
+            if model in (None, name)
         )
         return max(counts, default=0)
 
@@ -133,20 +141,20 @@ class Audit:
 
         Args:
             now: The server's clock.
-            used: What is used of each limit, by project and model.
+            used: Used amount and limit of each kind, by project and model.
         """
         models = []
-        for (project, model), tally in self._tallies.items():
-            worst = tally.worst
+        for (project, model), totals in self._totals.items():
+            worst = totals.worst
             models.append(
                 {
                     "project": project,
                     "model": model,
-                    "requests": tally.requests,
-                    "images": tally.images,
-                    "prompt_tokens": tally.prompt_tokens,
-                    "abandoned": tally.abandoned,
-                    "most_in_flight": tally.most_in_flight,
+                    "requests": totals.requests,
+                    "images": totals.images,
+                    "prompt_tokens": totals.prompt_tokens,
+                    "abandoned": totals.abandoned,
+                    "most_in_flight": totals.most_in_flight,
                     "by_status": dict(self._statuses.get((project, model), {})),
                     "worst_minute": {
                         "requests": worst.count,
@@ -175,11 +183,11 @@ class Audit:
 
 
 def fingerprint(key: str) -> str:
-    """Return what stands for a key where people can read it."""
+    """Return a short hash that identifies a key without revealing it."""
     return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:8] if key else "no key"
 
 
 def shown_prompt(prompt: str) -> str:
-    """Return the beginning of a prompt, on one line."""
+    """Return the beginning of a prompt on one line."""
     line = " ".join(prompt.split())
-    return line if len(line) <= _SHOWN_PROMPT else line[: _SHOWN_PROMPT - 1] + "…"
+    return line if len(line) <= _MAX_PROMPT_LENGTH else line[: _MAX_PROMPT_LENGTH - 1] + "…"

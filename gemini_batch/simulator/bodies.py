@@ -1,6 +1,7 @@
-"""Every error of the API in its real body.
+"""Error bodies of the API.
 
-The texts are those that people have posted of real answers; where none is known, the sentence is marked "derived".
+The texts are copies of real answers that users have posted. Where none is known, the text is marked
+"derived".
 """
 
 import json
@@ -15,7 +16,7 @@ JSON_TYPE = "application/json; charset=UTF-8"
 HTML_TYPE = "text/html; charset=UTF-8"
 _TYPE = "type.googleapis.com/google.rpc."
 
-# Google's status name of each HTTP status.
+# HTTP status -> Google's name of it.
 STATUS_NAMES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -36,7 +37,7 @@ STATUS_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """An answer that says no: its HTTP status, its bytes and its headers."""
+    """An error answer: its HTTP status, bytes and headers."""
 
     http_status: int
     message: str
@@ -53,7 +54,7 @@ def error(
     details: Sequence[Mapping[str, Any]] = (),
     headers: Mapping[str, str] | None = None,
 ) -> ErrorBody:
-    """Return Google's JSON form of an error."""
+    """Return an error as Google's JSON."""
     content: dict[str, Any] = {
         "code": http_status,
         "message": message,
@@ -66,39 +67,40 @@ def error(
 
 
 def page(http_status: int, title: str, text: str) -> ErrorBody:
-    """Return a front-end's HTML form of an error."""
+    """Return an error as the HTML page of Google's front end."""
     body = (
         "<!DOCTYPE html>\n<html lang=en>\n  <meta charset=utf-8>\n"
         '  <meta name=viewport content="initial-scale=1, minimum-scale=1, width=device-width">\n'
         f"  <title>Error {http_status} ({title})!!1</title>\n"
-        "  <style>*{margin:0;padding:0}html{font:15px/22px arial,sans-serif;background:#fff;color:#222;padding:15px}</style>\n"
+        "  <style>*{margin:0;padding:0}html{font:15px/22px arial,sans-serif;background:#fff;"
+        "color:#222;padding:15px}</style>\n"
         f"  <p><b>{http_status}.</b> <ins>That&rsquo;s an error.</ins>\n"
         f"  <p>{text}  <ins>That&rsquo;s all we know.</ins>\n"
     )
     return ErrorBody(http_status, text, body.encode(), HTML_TYPE)
 
 
-def text(http_status: int, words: str) -> ErrorBody:
-    """Return a proxy's plain form of an error."""
-    return ErrorBody(http_status, words, words.encode(), "text/plain; charset=utf-8")
+def text(http_status: int, message: str) -> ErrorBody:
+    """Return an error as a proxy's plain text."""
+    return ErrorBody(http_status, message, message.encode(), "text/plain; charset=utf-8")
 
 
 def bad_fields(violations: Sequence[tuple[str, str]]) -> ErrorBody:
     """Return the 400 for fields that are unknown or of a wrong type.
 
     Args:
-        violations: Pairs of a field's path in snake_case (`""` for the top) and what is wrong with it.
+        violations: Pairs of a field's path in snake_case (`""` for the top level) and its error.
     """
     listed = [
-        {"field": path, "description": words} if path else {"description": words}
-        for path, words in violations
+        {"field": path, "description": message} if path else {"description": message}
+        for path, message in violations
     ]
     details = [{"@type": _TYPE + "BadRequest", "fieldViolations": listed}]
-    return error(400, "\n".join(words for _, words in violations), details=details)
+    return error(400, "\n".join(message for _, message in violations), details=details)
 
 
 def bad_argument(*lines: str) -> ErrorBody:
-    """Return the 400 of the model's own checks: one line a problem, and no details."""
+    """Return the 400 of the model's own checks: one line per problem, no details."""
     return error(400, "".join(f"* {line}\n" for line in lines))
 
 
@@ -127,11 +129,12 @@ def key_missing() -> ErrorBody:
 
 
 def unauthenticated() -> ErrorBody:
-    """Return the 401 for a token that is none."""
+    """Return the 401 for an invalid token."""
     return error(
         401,
-        "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid "
-        "authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project.",
+        "Request had invalid authentication credentials. Expected OAuth 2 access token, login "
+        "cookie or other valid authentication credential. See "
+        "https://developers.google.com/identity/sign-in/web/devconsole-project.",
         details=[
             _error_info(
                 "ACCESS_TOKEN_TYPE_UNSUPPORTED",
@@ -143,16 +146,16 @@ def unauthenticated() -> ErrorBody:
 
 
 def permission_denied(message: str, reason: str | None = None) -> ErrorBody:
-    """Return a 403 with its reason, if it has one."""
+    """Return a 403, with a reason if one is given."""
     details = [_error_info(reason, service=API, consumer="projects/123456789012")] if reason else []
     return error(403, message, details=details)
 
 
 def unimplemented(name: str, simulated: Sequence[str]) -> ErrorBody:
-    """Return the 501 for a part of the API that the simulator does not have."""
+    """Return the 501 for a part of the API that is not simulated."""
     *others, last = simulated
     return error(
-        501, f"simulator: {name} is not simulated; simulated are {', '.join(others)} and {last}"
+        501, f"simulator: {name} is not simulated; available: {', '.join(others)} and {last}"
     )
 
 
@@ -166,11 +169,12 @@ def model_not_found(model: str, version: str, method: str = "generateContent") -
 
 
 def too_large(limit_bytes: int) -> ErrorBody:
-    """Return the 400 for a request past the size limit."""
+    """Return the 400 for a request above the size limit."""
     return error(400, f"Request payload size exceeds the limit: {limit_bytes} bytes.")
 
 
-# quotaId and metric of a limit, paid and free, from posted bodies; those of images and dollars are derived.
+# quotaId and metric of a limit, paid and free, from posted bodies; those of images and USD are
+# derived.
 _QUOTAS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
     quota.REQUESTS_PER_MIN: (
         ("GenerateRequestsPerMinutePerProjectPerModel", "generate_requests_per_model"),
@@ -208,7 +212,7 @@ _QUOTAS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
 
 
 def duration_text(seconds: float) -> str:
-    """Return a wait as the message has it: `34.286670503s`, `684.12ms`, `10h17m5.72s`."""
+    """Return a duration as written in the message: `34.286670503s`, `684.12ms`, `10h17m5.72s`."""
     if seconds < 1:
         return f"{seconds * 1000:.6f}".rstrip("0").rstrip(".") + "ms"
     hours, rest = divmod(seconds, 3600)
@@ -227,14 +231,15 @@ def quota_exceeded(
     retry_s: float | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> ErrorBody:
-    """Return the 429 for one or more limits.
+    """Return the 429 for one or more exceeded limits.
 
     Args:
-        violations: What is overrun.
+        violations: The exceeded limits.
         model: Named in the message and in the dimensions.
         free: Whether the project is on the free tier.
-        retry_s: In place of the longest wait; the API says a few seconds even when the day is over.
-        headers: More headers; the API sends no Retry-After.
+        retry_s: Seconds to name instead of the longest wait; the API names a few seconds even when
+            the daily quota is used up.
+        headers: Additional headers; the API sends no Retry-After.
     """
     wait_s = max(violation.wait_s for violation in violations) if retry_s is None else retry_s
     lines: list[str] = []
@@ -252,9 +257,9 @@ def quota_exceeded(
             }
         )
     message = (
-        "You exceeded your current quota, please check your plan and billing details. For more information on this error, "
-        "head to: https://ai.google.dev/gemini-api/docs/rate-limits. To monitor your current usage, head to: "
-        "https://ai.dev/rate-limit. \n"
+        "You exceeded your current quota, please check your plan and billing details. For more "
+        "information on this error, head to: https://ai.google.dev/gemini-api/docs/rate-limits. "
+        "To monitor your current usage, head to: https://ai.dev/rate-limit. \n"
         + ", \n".join(lines)
         + f"\nPlease retry in {duration_text(wait_s)}."
     )

@@ -1,4 +1,4 @@
-"""What is answered of the API beside `generateContent`: its models, and how many tokens a request has. And what is not."""
+"""Routes of the API next to `generateContent`: models and `countTokens`; names of all others."""
 
 import base64
 import re
@@ -8,17 +8,19 @@ from aiohttp import web
 from gemini_batch.simulator import answers, bodies, schema
 from gemini_batch.simulator.answers import Json
 from gemini_batch.simulator.bodies import ErrorBody
-from gemini_batch.simulator.checks import Ask
+from gemini_batch.simulator.checks import ImageRequest
 from gemini_batch.simulator.config import SimulatorConfig
-from gemini_batch.simulator.failures import refusal
-from gemini_batch.simulator.incoming import ask_of, body_of, key_problem
+from gemini_batch.simulator.failures import error_response
+from gemini_batch.simulator.incoming import key_problem, parse_request, read_body
 from gemini_batch.simulator.models import load_models
 
 SIMULATED = ("generateContent", "countTokens", "models.get", "models.list")
-# https://ai.google.dev/api/models#method:-models.list, 2026-11-29: 50 models a page unless asked otherwise, at most 1000.
-_PAGE, _MOST_A_PAGE = 50, 1000
+# https://ai.google.dev/api/models#method:-models.list, 2026-11-29: 50 models per page by default,
+# at most 1000.
+_PAGE_SIZE, _MAX_PAGE_SIZE = 50, 1000
 
-# The API's methods and collections: Google's discovery document (v1beta, 2026-08), and paths of google-genai 3.6.1.
+# The API's methods and collections: Google's discovery document (v1beta, 2026-08) and the paths of
+# google-genai 3.6.1.
 _METHODS = (
     "asyncBatchEmbedContent",
     "batchEmbedContents",
@@ -53,19 +55,20 @@ _COLLECTIONS = (
 )
 _UNSIMULATED = re.compile(
     r"/(?:(?:upload|download)/)?v1(?:beta|alpha)?/"
-    rf"(?:[^/:]+/[^/:]+:(?P<method>{'|'.join(_METHODS)})|(?P<collection>{'|'.join(_COLLECTIONS)})(?![^/:]).*)"
+    rf"(?:[^/:]+/[^/:]+:(?P<method>{'|'.join(_METHODS)})|"
+    rf"(?P<collection>{'|'.join(_COLLECTIONS)})(?![^/:]).*)"
 )
 _LIVE = re.compile(r"/ws/google\.ai\.generativelanguage\..*\.(?P<method>\w+)")
 
 
 def unsimulated(path: str) -> str | None:
-    """Return the name of what a path asks for if it is a part of the API that is not simulated, else None."""
+    """Return the method or collection that a path names if it is not simulated, else None."""
     found = _UNSIMULATED.fullmatch(path) or _LIVE.fullmatch(path)
     return next(filter(None, found.groups())) if found else None
 
 
-class Catalogue:
-    """The handlers of these paths."""
+class ApiRoutes:
+    """Handlers of `models` and `countTokens`."""
 
     def __init__(self, config: SimulatorConfig) -> None:
         self._config = config
@@ -77,31 +80,31 @@ class Catalogue:
         app.router.add_post("/{version:v1beta|v1}/models/{model}:countTokens", self.count_tokens)
 
     async def list_models(self, request: web.Request) -> web.StreamResponse:
-        """Answer with the models, a page at a time."""
+        """Answer with one page of the models."""
         problem = key_problem(request, self._config)
         if problem is not None:
-            return refusal(problem)
+            return error_response(problem)
         violations: schema.Violations = []
         size = schema.read(
             schema.INT32, request.query.get("pageSize") or "0", "page_size", violations
         )
         if violations:
-            return refusal(bodies.bad_fields(violations))
+            return error_response(bodies.bad_fields(violations))
         if size < 0:
-            return refusal(
+            return error_response(
                 bodies.bad_argument("ListModelsRequest.page_size: must not be negative")
             )  # derived
         names = list(load_models())
         starts = {_token(name): place for place, name in enumerate(names)} | {"": 0}
         start = starts.get(request.query.get("pageToken", ""))
         if start is None:
-            return refusal(
+            return error_response(
                 bodies.bad_argument("ListModelsRequest.page_token: is none of this method's")
             )  # derived
-        end = start + min(size or _PAGE, _MOST_A_PAGE)
+        end = start + min(size or _PAGE_SIZE, _MAX_PAGE_SIZE)
         more = {"nextPageToken": _token(names[end])} if end < len(names) else {}
         return web.json_response(
-            {"models": [_described(name) for name in names[start:end]], **more}
+            {"models": [_model_json(name) for name in names[start:end]], **more}
         )
 
     async def get_model(self, request: web.Request) -> web.StreamResponse:
@@ -112,15 +115,19 @@ class Catalogue:
             problem = bodies.error(
                 404, f"Model is not found: models/{model} for api version {version}"
             )
-        return web.json_response(_described(model)) if problem is None else refusal(problem)
+        return web.json_response(_model_json(model)) if problem is None else error_response(problem)
 
     async def count_tokens(self, request: web.Request) -> web.StreamResponse:
-        """Answer with the tokens of a request, as its answer's usage would count them."""
+        """Answer with the token count that the usage of the answer would have."""
         counted = await self._count(request)
-        return refusal(counted) if isinstance(counted, ErrorBody) else web.json_response(counted)
+        return (
+            error_response(counted)
+            if isinstance(counted, ErrorBody)
+            else web.json_response(counted)
+        )
 
     async def _count(self, request: web.Request) -> Json | ErrorBody:
-        body = await body_of(request, self._config.max_request_bytes)
+        body = await read_body(request, self._config.max_request_bytes)
         problem = key_problem(request, self._config)
         if problem is not None:
             return problem
@@ -130,9 +137,9 @@ class Catalogue:
         found = (
             body
             if isinstance(body, ErrorBody)
-            else await ask_of(body, load_models()[name], counting=True)
+            else await parse_request(body, load_models()[name], counting=True)
         )
-        if isinstance(found, Ask):
+        if isinstance(found, ImageRequest):
             return {
                 "totalTokens": found.prompt_tokens,
                 "promptTokensDetails": answers.prompt_details(found),
@@ -140,7 +147,7 @@ class Catalogue:
         return found
 
 
-def _described(name: str) -> Json:
+def _model_json(name: str) -> Json:
     return {
         "name": f"models/{name}",
         "displayName": name,

@@ -1,4 +1,4 @@
-"""Is this request one that the API would answer? `check` says what it asks for, or with which 400 it is refused."""
+"""Validation of requests: `check` returns the parsed request, or the 400 that the API answers."""
 
 import hashlib
 import json
@@ -22,24 +22,27 @@ INPUT_TYPES = (
     "image/gif",
     "image/avif",
 )
-_BAD_IMAGE = "Unable to process input image. Please retry or report in https://developers.generativeai.google/guide/troubleshooting"
+_BAD_IMAGE = (
+    "Unable to process input image. Please retry or report in "
+    "https://developers.generativeai.google/guide/troubleshooting"
+)
 _DATA_FIELDS = ("text", "inline_data", "file_data", "function_call", "function_response")
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """What a good request asks for.
+class ImageRequest:
+    """A valid request for an image.
 
     Attributes:
-        model: Who is asked.
+        model: The model that it is sent to.
         prompt: All its texts, joined by line breaks.
         references: Its images, in order.
-        modalities: `TEXT` and `IMAGE`, as asked for or by default.
-        aspect_ratio: As asked for; None leaves it to the model.
-        image_size: As asked for, or `1K`.
-        seed: As asked for.
-        text_tokens: A guess of what the texts count as: four characters a token.
-        sha256: Of the whole request and its model.
+        modalities: `TEXT` and `IMAGE`, as requested or by default.
+        aspect_ratio: As requested; None leaves the choice to the model.
+        image_size: As requested, or `1K`.
+        seed: As requested.
+        text_tokens: Estimated tokens of the texts: four characters per token.
+        sha256: Hash of the whole request and its model.
     """
 
     model: Model
@@ -59,12 +62,18 @@ class Ask:
 
     @property
     def usd(self) -> float:
-        """What its picture costs at list price."""
+        """List price of its image."""
         return self.model.size(self.image_size).usd
 
 
-def check(body: bytes, model: Model, *, counting: bool = False) -> Ask | ErrorBody:
-    """Return what `body` asks of `model`, or the 400 that refuses it; `counting`, it is a request of `countTokens`."""
+def check(body: bytes, model: Model, *, counting: bool = False) -> ImageRequest | ErrorBody:
+    """Return the request in `body`, or the 400 for it.
+
+    Args:
+        body: JSON as it arrived, decompressed.
+        model: The model that it is sent to.
+        counting: Whether it is a request of `countTokens`.
+    """
     try:
         raw = _parsed(body)
         violations: schema.Violations = []
@@ -79,29 +88,29 @@ def check(body: bytes, model: Model, *, counting: bool = False) -> Ask | ErrorBo
             _contents(request)
             or _config(config, model)
             or _images(request)
-            or _ask(request, config, raw, model)
+            or _image_request(request, config, raw, model)
         )
     except RecursionError:
-        words = "Message too deep."
+        problem_text = "Message too deep."
     except UnicodeDecodeError:
-        words = "The payload is not valid UTF-8."
+        problem_text = "The payload is not valid UTF-8."
     except UnicodeEncodeError:
-        words = "Illegal Unicode code point."  # derived
+        problem_text = "Illegal Unicode code point."  # derived
     except ValueError as problem:
-        words = _json_problem(body, problem)
-    return bodies.error(400, f"Invalid JSON payload received. {words}")
+        problem_text = _json_problem(body, problem)
+    return bodies.error(400, f"Invalid JSON payload received. {problem_text}")
 
 
 def _parsed(body: bytes) -> Any:
     raw = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
     if b"\\ud" in body.lower():
-        # Halves of a surrogate pair are no text.
+        # Fails if there is half of a surrogate pair.
         json.dumps(raw, ensure_ascii=False).encode()
     return raw
 
 
 def _no_constant(name: str) -> float:
-    """Refuse NaN and Infinity, which Python's JSON takes and the API does not."""
+    """Reject NaN and Infinity, which Python's JSON accepts and the API does not."""
     raise ValueError(name)
 
 
@@ -129,8 +138,10 @@ def _contents(request: dict[str, Any]) -> ErrorBody | None:
             return bodies.bad_argument(f"{where}.parts: contents.parts must not be empty.")
         for number, part in enumerate(content["parts"]):
             if not any(name in part for name in _DATA_FIELDS):
-                words = f"{where}.parts[{number}].data: required oneof field 'data' must have one initialized field"
-                return bodies.bad_argument(words)
+                return bodies.bad_argument(
+                    f"{where}.parts[{number}].data: required oneof field 'data' must have one "
+                    "initialized field"
+                )
     if not any(
         part.get("text") or "inline_data" in part or "file_data" in part for part in _parts(request)
     ):
@@ -138,7 +149,7 @@ def _contents(request: dict[str, Any]) -> ErrorBody | None:
     return None
 
 
-def _config(config: dict[str, Any], model: Model) -> ErrorBody | None:  # noqa: PLR0911 - one return a rule
+def _config(config: dict[str, Any], model: Model) -> ErrorBody | None:  # noqa: PLR0911
     where = "GenerateContentRequest.generation_config"
     if config.get("candidate_count", 1) != 1:
         return bodies.error(400, "Multiple candidates is not enabled for this model")
@@ -149,11 +160,12 @@ def _config(config: dict[str, Any], model: Model) -> ErrorBody | None:  # noqa: 
         )
     modalities = config.get("response_modalities", [])
     if modalities and ("IMAGE" not in modalities or not set(modalities) <= {"TEXT", "IMAGE"}):
-        # Text alone is refused too: a picture is what these models are for.
+        # Text alone is refused too: these models always make an image.
         return bodies.error(
             400,
             "The requested combination of response modalities is not supported by the model. "
-            f"models/{model.id} accepts the following combination of response modalities:\n* IMAGE\n* TEXT, IMAGE\n",
+            f"models/{model.id} accepts the following combination of response modalities:\n"
+            "* IMAGE\n* TEXT, IMAGE\n",
         )
     if config.get("response_mime_type", "text/plain") not in ("text/plain", ""):
         return bodies.bad_argument(
@@ -162,11 +174,15 @@ def _config(config: dict[str, Any], model: Model) -> ErrorBody | None:  # noqa: 
     image = config.get("image_config", {})
     ratio, size = image.get("aspect_ratio"), image.get("image_size")
     if ratio is not None and ratio not in model.pixels:
-        words = f"{where}.image_config.aspect_ratio: aspect_ratio must be one of {_listed(list(model.pixels))}"
-        return bodies.bad_argument(words)
+        allowed = _listed(list(model.pixels))
+        return bodies.bad_argument(
+            f"{where}.image_config.aspect_ratio: aspect_ratio must be one of {allowed}"
+        )
     if size is not None and size not in model.sizes and not model.ignores_size:
-        words = f"{where}.image_config.image_size: image_size must be one of {_listed(list(model.sizes))}"
-        return bodies.bad_argument(words)
+        allowed = _listed(list(model.sizes))
+        return bodies.bad_argument(
+            f"{where}.image_config.image_size: image_size must be one of {allowed}"
+        )
     return None
 
 
@@ -175,7 +191,8 @@ def _images(request: dict[str, Any]) -> ErrorBody | None:
     if len(images) > MAX_REFERENCES:
         return bodies.error(
             400,
-            f"Too many images in the request: got {len(images)}, at most {MAX_REFERENCES} are allowed.",
+            f"Too many images in the request: got {len(images)}, "
+            f"at most {MAX_REFERENCES} are allowed.",
         )
     for part in images:
         mime_type = part.get("inline_data", part.get("file_data", {})).get("mime_type")
@@ -194,7 +211,9 @@ def _images(request: dict[str, Any]) -> ErrorBody | None:
     return None
 
 
-def _ask(request: dict[str, Any], config: dict[str, Any], raw: Any, model: Model) -> Ask:
+def _image_request(
+    request: dict[str, Any], config: dict[str, Any], raw: Any, model: Model
+) -> ImageRequest:
     parts = _parts(request)
     texts = [part["text"] for part in parts if part.get("text")]
     system = [
@@ -209,7 +228,7 @@ def _ask(request: dict[str, Any], config: dict[str, Any], raw: Any, model: Model
     )
     image = config.get("image_config", {})
     canonical = json.dumps([model.id, raw], sort_keys=True, separators=(",", ":"))
-    return Ask(
+    return ImageRequest(
         model=model,
         prompt="\n".join(texts),
         references=references,

@@ -1,4 +1,4 @@
-"""The command `simulate`: the simulator on a port, until it is interrupted."""
+"""The command `simulate`: serve the simulator on a port until it is interrupted."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _DONE = 0
 _USAGE = 2
-# The flag of each field that a ConfigError can name.
+# Field named by a ConfigError -> its flag.
 _FLAGS = {
     "port": "--port",
     "key": "--key",
@@ -26,23 +26,23 @@ _FLAGS = {
     "pixels": "--pixels",
 }
 _MORE = """\
-asking for faults:
-  in a prompt     "A robot [[fault:503 x2]]" is answered with 503 twice, then with a picture;
-                  [[fault:trickle=5]] takes 5 s; [[fault:escaped+chunked]] is both
+selecting faults:
+  in a prompt     "A robot [[fault:503 x2]]" is answered with 503 twice, then with an image;
+                  [[fault:trickle=5]] takes 5 s; [[fault:escaped+chunked]] combines two faults
   in a FILE       [rates]                 # share of all requests
                   503 = 0.02
-                  [[rules]]               # the first that applies is taken
+                  [[rules]]               # the first rule that applies is used
                   fault = "429-day"
                   match = "robot"         # in the prompt; also: model, skip, times, from_s, until_s
 
 while it runs:
-  GET /audit      what arrived and the fullest minute: a page for a browser, JSON for others
-  POST /clock     {"advance_s": 3600} or {"now": "2026-11-23T00:00:00-08:00"} moves its time forward
+  GET /audit      the requests so far and the busiest minute: HTML for a browser, else JSON
+  POST /clock     {"advance_s": 3600} or {"now": "2026-11-23T00:00:00-08:00"} moves the time forward
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of `simulate`, and what else there is to know at the end of its help."""
+    """Add the flags and the help epilog of `simulate`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _MORE
     parser.add_argument(
@@ -50,91 +50,106 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=8787,
         metavar="N",
-        help="port to listen on; 0 takes a free one (default: %(default)s)",
+        help="port to listen on; 0 picks a free one (default: %(default)s)",
     )
     parser.add_argument(
         "--host",
         default="127.0.0.1",
         metavar="ADDRESS",
-        help="address to listen on; only this machine by default",
+        help="address to listen on (default: %(default)s, this machine only)",
     )
     quotas = parser.add_argument_group("quota")
     quotas.add_argument(
         "--tier",
         default="free",
         choices=("free", "pay-as-you-go", "unlimited"),
-        help="whose limits to enforce (default: %(default)s)",
+        help="tier whose limits are enforced (default: %(default)s)",
     )
     quotas.add_argument(
         "--rpm",
         type=int,
         metavar="N",
-        help="requests a minute; 0 is `limit: 0` (default: the tier's)",
-    )
-    quotas.add_argument("--rpd", type=int, metavar="N", help="requests a day (default: the tier's)")
-    quotas.add_argument(
-        "--tpm", type=int, metavar="N", help="input tokens a minute; no limit by default"
+        help="requests per minute; 0 answers `limit: 0` (default: the tier's)",
     )
     quotas.add_argument(
-        "--ipm", type=int, metavar="N", help="pictures a minute; no limit by default"
+        "--rpd", type=int, metavar="N", help="requests per day (default: the tier's)"
+    )
+    quotas.add_argument(
+        "--tpm", type=int, metavar="N", help="input tokens per minute (default: no limit)"
+    )
+    quotas.add_argument(
+        "--ipm", type=int, metavar="N", help="images per minute (default: no limit)"
     )
     quotas.add_argument(
         "--usd-per-10min",
         type=float,
         metavar="USD",
-        help="dollars in ten minutes; no limit by default",
+        help="USD per ten minutes (default: no limit)",
     )
     quotas.add_argument(
-        "--enforce", default="sliding", choices=("sliding", "fixed", "bucket"), help="what a minute is: the last 60 s, the clock's, or a bucket that starts full (default: %(default)s)"
-    )  # fmt: skip
+        "--enforce",
+        default="sliding",
+        choices=("sliding", "fixed", "bucket"),
+        help="kind of window: the last 60 s, the clock's minute, or a token bucket that starts "
+        "full (default: %(default)s)",
+    )
     quotas.add_argument(
         "--minute",
         type=float,
         default=60.0,
         metavar="SECONDS",
-        help="length of a minute, shorter for tests (default: 60)",
+        help="length of a quota minute; shorter for tests (default: 60)",
     )
     quotas.add_argument(
         "--now",
         metavar="TIME",
-        help="begin at this time, such as 2026-11-22T23:59:00-08:00; not in the past",
+        help="the server's time at the start, such as 2026-11-22T23:59:00-08:00; not in the past",
     )
     faults = parser.add_argument_group("faults")
     faults.add_argument(
-        "--faults", type=Path, metavar="FILE", help="TOML file of rates and rules, see below"
+        "--faults", type=Path, metavar="FILE", help="TOML file with rates and rules, see below"
     )
     faults.add_argument(
-        "--rate", action="append", default=[], metavar="NAME=SHARE", help="share of answers with a fault, such as 503=0.02; may be repeated"
-    )  # fmt: skip
+        "--rate",
+        action="append",
+        default=[],
+        metavar="NAME=SHARE",
+        help="share of requests that get a fault, such as 503=0.02; repeatable",
+    )
     faults.add_argument(
-        "--list-faults", action="store_true", help="print every fault and what it does, and end"
+        "--list-faults", action="store_true", help="list the faults with their effects and exit"
     )
     faults.add_argument(
         "--seed",
         type=int,
         default=0,
         metavar="N",
-        help="of faults and pictures (default: %(default)s)",
+        help="seed of faults and images (default: %(default)s)",
     )
     answers = parser.add_argument_group("answers")
-    answers.add_argument("--key", metavar="K", help="the one valid key; every key is by default")
+    answers.add_argument("--key", metavar="K", help="the only valid key (default: accept any key)")
     answers.add_argument(
-        "--latency", default="0.3", metavar="SECONDS", help="seconds to an answer, or `real` for the model's own (default: 0.3)"
-    )  # fmt: skip
+        "--latency",
+        default="0.3",
+        metavar="SECONDS",
+        help="seconds until an answer, or `real` for the model's own latency (default: 0.3)",
+    )
     answers.add_argument(
         "--pixels",
         type=int,
         metavar="N",
-        help="longest side of a picture, for fast tests; the documented size by default",
+        help="longest side of an image, small for fast tests (default: the documented size)",
     )
-    answers.add_argument("--gzip", action="store_true", help="compress for clients that accept it")
+    answers.add_argument(
+        "--gzip", action="store_true", help="compress answers for clients that accept gzip"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the simulator until SIGINT or SIGTERM.
 
     Returns:
-        0 when it was stopped; 2 when a flag is wrong or the port is taken, with one sentence on stderr.
+        0 after a signal; 2 if a flag is invalid or the port is in use, with a message on stderr.
     """
     from gemini_batch.errors import ConfigError
     from gemini_batch.simulator.faults import listing
@@ -145,15 +160,15 @@ def run(args: argparse.Namespace) -> int:
     try:
         return serve(config_from(args), starts_at=_time(args.now))
     except ConfigError as problem:
-        field, colon, words = str(problem).partition(":")
-        sys.stderr.write(f"simulate: {_FLAGS.get(field, field)}{colon}{words}\n")
+        field, colon, reason = str(problem).partition(":")
+        sys.stderr.write(f"simulate: {_FLAGS.get(field, field)}{colon}{reason}\n")
     except ValueError as problem:
         sys.stderr.write(f"simulate: --now: {problem}\n")
     return _USAGE
 
 
 def config_from(args: argparse.Namespace) -> "SimulatorConfig":
-    """Return the config that the flags ask for.
+    """Return the config for parsed flags.
 
     Raises:
         ConfigError: A value is out of its range.
@@ -165,7 +180,7 @@ def config_from(args: argparse.Namespace) -> "SimulatorConfig":
     for pair in args.rate:
         name, _, share = pair.partition("=")
         if name in rates:
-            raise ConfigError(f"--rate: got {name} twice; allowed: once a fault")
+            raise ConfigError(f"--rate: got {name} twice; allowed: each fault once")
         try:
             rates[name] = float(share)
         except ValueError:
@@ -214,12 +229,12 @@ def serve(config: "SimulatorConfig", *, starts_at: "datetime | None" = None) -> 
     """Serve until SIGINT or SIGTERM, and return 0.
 
     Args:
-        config: How to behave.
-        starts_at: What time it is for the server at the start; None is now.
+        config: Behaviour of the simulator.
+        starts_at: The server's time at the start; None is now.
 
     Raises:
-        ConfigError: The port is taken, or the faults are wrong.
-        ValueError: `starts_at` is in the past, or has no zone.
+        ConfigError: The port is in use, or the faults are invalid.
+        ValueError: `starts_at` is in the past or has no time zone.
     """
     import asyncio
 
@@ -227,7 +242,7 @@ def serve(config: "SimulatorConfig", *, starts_at: "datetime | None" = None) -> 
 
 
 def _client_flags(config: "SimulatorConfig") -> str:
-    """Return what a run of this package has to be told to use these limits to the full, and not more."""
+    """Return the flags that make a run of this package use exactly these limits."""
     if config.tier == "unlimited":
         flags = "" if config.requests_per_min else " --rpm 6000"
         flags += "" if config.requests_per_day else " --rpd 100000"
@@ -267,8 +282,9 @@ async def _serve(config: "SimulatorConfig", starts_at: "datetime | None") -> int
         url = simulator.base_url
         key = "any" if config.key is None else "KEY"
         sys.stdout.write(
-            f"Gemini simulator on {url} (what arrived: {url}/audit). Use it: "
-            f"GEMINI_BATCH_BASE_URL={url} GEMINI_API_KEY={key} python -m gemini_batch run jobs.jsonl{_client_flags(config)}\n"
+            f"Gemini simulator on {url} (requests so far: {url}/audit). Use it: "
+            f"GEMINI_BATCH_BASE_URL={url} GEMINI_API_KEY={key} "
+            f"python -m gemini_batch run jobs.jsonl{_client_flags(config)}\n"
         )
         sys.stdout.flush()
         await stopped.wait()

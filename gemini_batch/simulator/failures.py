@@ -1,4 +1,4 @@
-"""What becomes of a request that nothing was written for: an answer to its client, and no traceback on a person's terminal."""
+"""Handling of unexpected errors: the client gets an answer, and the terminal no traceback."""
 
 import asyncio
 import logging
@@ -9,46 +9,47 @@ from aiohttp.typedefs import Handler
 from gemini_batch.simulator import bodies
 from gemini_batch.simulator.bodies import ErrorBody
 
-# A bug of the simulator, for those who set up logging; silent for all others.
+# Bugs of the simulator, for users who set up logging; silent otherwise.
 _log = logging.getLogger("gemini_batch.simulator")
 _log.addHandler(logging.NullHandler())
 
-# For aiohttp's server, whose records are tracebacks of what clients did wrong. The client is told; nobody else needs them.
-SILENT = logging.getLogger("gemini_batch.simulator.http")
-SILENT.setLevel(logging.CRITICAL + 1)
+# For aiohttp's server, which logs tracebacks of client errors. The client gets an answer instead.
+SILENT_LOGGER = logging.getLogger("gemini_batch.simulator.http")
+SILENT_LOGGER.setLevel(logging.CRITICAL + 1)
 
 
 @web.middleware
-async def tell_the_client(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer with what went wrong in place of aiohttp's "Server got itself in trouble"."""
+async def error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer with the error instead of aiohttp's "Server got itself in trouble"."""
     try:
         return await handler(request)
     except (web.HTTPException, ConnectionError):
         raise
     except web.RequestPayloadError as problem:
-        told = bodies.error(400, f"The request's body can't be read: {problem}")
-    except Exception as problem:  # noqa: BLE001 - whatever it is, the client waits for an answer
+        error = bodies.error(400, f"The request's body can't be read: {problem}")
+    except Exception as problem:  # noqa: BLE001 - the client waits for an answer
         _log.exception("the simulator failed at %s %s", request.method, request.path)
-        told = bodies.error(
+        error = bodies.error(
             500,
-            f"simulator: failed, which is a bug of its own: {type(problem).__name__}: {problem}",
+            f"simulator: internal error, please report it: {type(problem).__name__}: {problem}",
         )
     if request.writer.output_size:
-        raise ConnectionResetError("a part of another answer is sent already")
-    return refusal(told)
+        raise ConnectionResetError("part of another answer has already been sent")
+    return error_response(error)
 
 
-def refusal(told: ErrorBody) -> web.Response:
-    """Return an error as it is sent."""
+def error_response(error: ErrorBody) -> web.Response:
+    """Return the HTTP response for an error."""
     return web.Response(
-        status=told.http_status, body=told.body, headers={"Content-Type": told.content_type}
+        status=error.http_status, body=error.body, headers={"Content-Type": error.content_type}
     )
 
 
-class Connection(asyncio.Protocol):
-    """A connection of aiohttp's server, closed with a 400 where aiohttp's parser raises what asyncio would print.
+class GuardedConnection(asyncio.Protocol):
+    """A connection of aiohttp's server that answers 400 if aiohttp's parser raises ValueError.
 
-    Such a request is `GET http://[:: HTTP/1.1` (aiohttp 3.13).
+    `GET http://[:: HTTP/1.1` is such a request (aiohttp 3.13). Without this, asyncio would print a
+    traceback.
     """
 
     def __init__(self, server: asyncio.Protocol) -> None:
@@ -60,19 +61,20 @@ class Connection(asyncio.Protocol):
         self.resume_writing = server.resume_writing  # type: ignore[method-assign]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Pass the transport on to the server."""
         self._transport = transport
         self._server.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        """Hand on what arrived."""
+        """Pass data on to the server; answer 400 if it can't be parsed."""
         try:
             self._server.data_received(data)
         except ValueError as problem:
-            told = bodies.error(400, f"The request can't be read: {problem}")
-            head = f"HTTP/1.1 400 Bad Request\r\nContent-Type: {told.content_type}\r\nConnection: close\r\n"
+            error = bodies.error(400, f"The request can't be read: {problem}")
+            head = (
+                f"HTTP/1.1 400 Bad Request\r\nContent-Type: {error.content_type}\r\n"
+                f"Connection: close\r\nContent-Length: {len(error.body)}\r\n\r\n"
+            )
             if isinstance(self._transport, asyncio.WriteTransport):
-                self._transport.write(
-                    f"{head}Content-Length: {len(told.body)}\r\n\r\n".encode() + told.body
-                )
+                self._transport.write(head.encode() + error.body)
                 self._transport.close()

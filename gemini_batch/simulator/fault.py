@@ -1,30 +1,30 @@
-"""What one fault is: a name's line in the tables `error_faults.ERRORS` and `answer_faults.ANSWERS`."""
+"""One fault: an entry of the tables `error_faults.ERRORS` and `answer_faults.ANSWERS`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gemini_batch.simulator.answers import Json, Scene
+from gemini_batch.simulator.answers import AnswerContext, Json
 from gemini_batch.simulator.bodies import ErrorBody
 from gemini_batch.simulator.delivery import Deliver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What goes wrong: exactly one of the four stages is set.
+    """A fault; exactly one of its four stages is set.
 
     Attributes:
-        says: One line for a person.
-        error: Answers with an error.
-        shape: Changes the JSON of the good answer, or puts another in its place.
-        write: Turns the JSON into bytes.
+        summary: One line for `--list-faults`.
+        error: Makes the error answer.
+        shape: Changes or replaces the JSON of the good answer.
+        write: Serializes the JSON.
         deliver: Sends the bytes.
-        seconds: How long it takes if the marker does not say; None where time is not the fault.
+        seconds: Duration if the marker has none; None if the fault takes no time.
     """
 
-    says: str
-    error: Callable[[Scene], ErrorBody] | None = None
-    shape: Callable[[Scene, Json], Any] | None = None
+    summary: str
+    error: Callable[[AnswerContext], ErrorBody] | None = None
+    shape: Callable[[AnswerContext, Json], Any] | None = None
     write: Callable[[Json], bytes] | None = None
     deliver: Deliver | None = None
     seconds: float | None = None

@@ -1,7 +1,8 @@
-"""Every fault by its name, and several at once.
+"""Faults by name, alone or combined.
 
-A fault works at one of four stages, and faults of different stages can be joined by `+` (`escaped+chunked`):
-`error` answers with an error, `shape` changes the JSON of a good answer, `write` its bytes, `deliver` how they are sent.
+A fault works at one of four stages. Faults of different stages can be combined with `+`, such as
+`escaped+chunked`. The stage `error` answers with an error, `shape` changes the JSON of a good
+answer, `write` its serialization, `deliver` the way it is sent.
 """
 
 import math
@@ -14,9 +15,9 @@ from gemini_batch.errors import ConfigError
 from gemini_batch.simulator.answer_faults import (
     ANSWERS,
     DELIVERIES,
-    NO_PICTURE,
-    ODD_PICTURE,
+    NO_IMAGE,
     REASONS,
+    UNUSUAL,
     WRITES,
 )
 from gemini_batch.simulator.error_faults import ERRORS
@@ -26,8 +27,8 @@ FAULTS: dict[str, Fault] = ERRORS | ANSWERS
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """Faults to apply to one answer: their names as asked for, and at most one for each stage."""
+class FaultSet:
+    """Faults to apply to one answer: their names as requested, and at most one per stage."""
 
     names: str
     faults: tuple[Fault, ...]
@@ -40,21 +41,22 @@ class Chosen:
         )
 
 
-def choose(names: str) -> Chosen:
-    """Return the faults that `names` asks for: one, or several joined by `+`, a time in seconds after `=`.
+def parse_faults(names: str) -> FaultSet:
+    """Parse the names of faults.
+
+    Args:
+        names: One name, or several joined by `+`; each may have a time in seconds after `=`.
 
     Raises:
-        ConfigError: A name is unknown, or its time is no number of seconds.
+        ConfigError: A name is unknown, or a time is not a number of seconds.
     """
     faults, seconds = [], None
     for name in names.split("+"):
         plain, _, time_s = name.partition("=")
         if plain not in FAULTS:
             near = get_close_matches(plain, FAULTS, n=3, cutoff=0.5)
-            hint = f"; near it: {', '.join(near)}" if near else ""
-            raise ConfigError(
-                f"unknown fault {plain!r}{hint}; `simulate --list-faults` names all {len(FAULTS)}"
-            )
+            hint = f"; similar: {', '.join(near)}" if near else ""
+            raise ConfigError(f"unknown fault {plain!r}{hint}; see `simulate --list-faults`")
         fault = FAULTS[plain]
         faults.append(fault)
         wanted = fault.seconds
@@ -65,42 +67,46 @@ def choose(names: str) -> Chosen:
                 wanted = math.nan
             if not 0 <= wanted < math.inf:
                 raise ConfigError(
-                    f"fault {name!r}: got {time_s!r} for a time; allowed: seconds, such as {plain}=5"
+                    f"fault {name!r}: got {time_s!r} as time; allowed: seconds, such as {plain}=5"
                 )
         seconds = wanted if wanted is not None else seconds
-    return Chosen(names, tuple(faults), seconds)
+    return FaultSet(names, tuple(faults), seconds)
 
 
-NO_FAULT = Chosen("", ())
+NO_FAULT = FaultSet("", ())
 
 _GROUPS: dict[str, dict[str, Fault]] = {
-    "Errors: the request, the key or the project": {
+    "Errors: request, key or project": {
         name: fault
         for name, fault in ERRORS.items()
         if name.startswith("4") and not name.startswith("429")
     },
-    "Errors: too many requests": {
+    "Errors: quota exceeded": {
         name: fault for name, fault in ERRORS.items() if name.startswith("429")
     },
-    "Errors: the server": {name: fault for name, fault in ERRORS.items() if name.startswith("5")},
-    "A 200 without a picture": NO_PICTURE,
-    "A 200 whose picture, or what is around it, is odd": ODD_PICTURE,
-    "How its JSON is written": WRITES,
-    "How it is sent (other times as in trickle=5)": DELIVERIES,
+    "Errors: server": {name: fault for name, fault in ERRORS.items() if name.startswith("5")},
+    "200 without an image": NO_IMAGE,
+    "200 with an unusual answer or image": UNUSUAL,
+    "JSON serialization": WRITES,
+    "Delivery (set the seconds with trickle=5)": DELIVERIES,
 }
 
 
+_INTRODUCTION = """\
+In a prompt: A robot [[fault:503 x2]] is answered with 503 twice.
+[[fault:escaped+chunked]] combines two faults.
+"""
+
+
 def listing() -> str:
-    """Return every fault with what it does, under headings, for a person."""
+    """Return the text of `--list-faults`: every fault with its effect, grouped."""
     width = max(len(name) for group in _GROUPS.values() for name in group) + 2
-    blocks = [
-        "In a prompt: A robot [[fault:503 x2]] is answered with 503 twice; [[fault:escaped+chunked]] is both.\n"
-    ]
+    blocks = [_INTRODUCTION]
     for title, group in _GROUPS.items():
-        lines = [f"  {name:<{width}}{fault.says}\n" for name, fault in group.items()]
+        lines = [f"  {name:<{width}}{fault.summary}\n" for name, fault in group.items()]
         blocks.append("".join([f"{title}\n", *lines]))
     named = fill(
         " ".join(REASONS), 98, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
     )
-    blocks.append(f"Any finishReason or blockReason by its name, without a picture\n{named}\n")
+    blocks.append(f"Any finishReason or blockReason by its name, without an image\n{named}\n")
     return "\n".join(blocks)

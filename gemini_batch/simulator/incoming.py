@@ -1,4 +1,4 @@
-"""What a request carries beside its path: its key and its body."""
+"""Key and body of a request."""
 
 import asyncio
 import zlib
@@ -7,22 +7,22 @@ from aiohttp import web
 
 from gemini_batch.simulator import bodies
 from gemini_batch.simulator.bodies import ErrorBody
-from gemini_batch.simulator.checks import Ask, check
+from gemini_batch.simulator.checks import ImageRequest, check
 from gemini_batch.simulator.config import GOOD_KEY, SimulatorConfig
 from gemini_batch.simulator.models import Model
 
-_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32  # zlib's word for: whichever of them the first bytes are
+_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32  # zlib detects the format by the first bytes
 _INLINE_CHECK_BYTES = 128 * 1024  # larger bodies are checked in a thread
 
 
-def key_of(request: web.Request) -> str:
-    """Return the key that a request brings, or nothing."""
+def request_key(request: web.Request) -> str:
+    """Return the key of a request, or an empty string."""
     return request.headers.get("x-goog-api-key") or request.query.get("key", "")
 
 
 def key_problem(request: web.Request, config: SimulatorConfig) -> ErrorBody | None:
-    """Return what the API says of a request's key, or None if it is good."""
-    key = key_of(request)
+    """Return the API's error for a request's key, or None if the key is valid."""
+    key = request_key(request)
     if not key:
         return (
             bodies.unauthenticated() if "Authorization" in request.headers else bodies.key_missing()
@@ -32,14 +32,15 @@ def key_problem(request: web.Request, config: SimulatorConfig) -> ErrorBody | No
     return None
 
 
-async def body_of(request: web.Request, most_bytes: int) -> bytes | ErrorBody:
-    """Return a request's body, decompressed, or the 400 for one that is too large or not what its headers say.
+async def read_body(request: web.Request, max_bytes: int) -> bytes | ErrorBody:
+    """Return the decompressed body, or the 400 if it is too large or has another encoding.
 
-    The server must not decompress by itself (`auto_decompress=False`): aiohttp ends a connection whose body is falsely marked.
+    The server must not decompress by itself (`auto_decompress=False`): aiohttp closes a connection
+    whose body does not match its Content-Encoding.
 
     Args:
-        request: Its body is read to the end, whatever it is; what is too much is forgotten.
-        most_bytes: The longest body, decompressed.
+        request: Its body is always read to the end; bytes above the limit are dropped.
+        max_bytes: Maximum size of the decompressed body.
     """
     coding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if coding not in ("gzip", "deflate", "identity", ""):
@@ -52,12 +53,12 @@ async def body_of(request: web.Request, most_bytes: int) -> bytes | ErrorBody:
     size = 0
     try:
         async for raw in request.content.iter_any():
-            # Never more than one byte too many: a body of a few KB may grow to GB.
-            piece = raw if inflater is None else inflater.decompress(raw, most_bytes - size + 1)
+            # At most one byte above the limit: a few KB may decompress to GB.
+            piece = raw if inflater is None else inflater.decompress(raw, max_bytes - size + 1)
             size += len(piece)
-            if size > most_bytes:
+            if size > max_bytes:
                 await _drain(request)
-                return bodies.too_large(most_bytes)
+                return bodies.too_large(max_bytes)
             pieces.append(piece)
     except zlib.error:
         await _drain(request)
@@ -67,8 +68,10 @@ async def body_of(request: web.Request, most_bytes: int) -> bytes | ErrorBody:
     return b"".join(pieces)
 
 
-async def ask_of(body: bytes, model: Model, *, counting: bool = False) -> Ask | ErrorBody:
-    """Return what `check` says of a body; a large one holds up nobody else meanwhile."""
+async def parse_request(
+    body: bytes, model: Model, *, counting: bool = False
+) -> ImageRequest | ErrorBody:
+    """Return the result of `check`; a large body is checked in a thread, to not block others."""
     if len(body) <= _INLINE_CHECK_BYTES:
         return check(body, model, counting=counting)
     return await asyncio.to_thread(check, body, model, counting=counting)

@@ -1,4 +1,4 @@
-"""The models that the simulator serves, read from its own dated table `models.toml`."""
+"""Models of the simulator, from its own dated table `models.toml`."""
 
 import tomllib
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ SCALE = {"512": 0.5, "1K": 1.0, "2K": 2.0, "4K": 4.0}
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What one picture of a size costs: its output tokens, its list price in USD, and its median latency in seconds."""
+    """One image size: output tokens, list price in USD, and median latency in seconds."""
 
     output_tokens: int
     usd: float
@@ -23,13 +23,13 @@ class Model:
     """One model of the API.
 
     Attributes:
-        id: As in the URL.
-        mime_type: Of its pictures.
+        id: Its name in the URL.
+        mime_type: Type of its images.
         pixels: Width and height at 1K, by aspect ratio.
-        sizes: By `imageSize`.
-        input_image_tokens: Prompt tokens that one reference image counts as.
+        sizes: Data of each `imageSize`.
+        input_image_tokens: Prompt tokens of one reference image.
         thinks: Whether its usage has thinking tokens.
-        ignores_size: Whether any `imageSize` is accepted and none changes the picture.
+        ignores_size: Whether every `imageSize` is accepted and none changes the image.
     """
 
     id: str
@@ -41,7 +41,7 @@ class Model:
     ignores_size: bool = False
 
     def size(self, image_size: str) -> Size:
-        """Return the data of `image_size`, or of 1K where the model ignores it."""
+        """Return the data of `image_size`, or of 1K if the model ignores the size."""
         return self.sizes[DEFAULT_SIZE if self.ignores_size else image_size]
 
     def dimensions(self, aspect_ratio: str, image_size: str) -> tuple[int, int]:
@@ -53,7 +53,7 @@ class Model:
 
 @cache
 def load_models() -> dict[str, Model]:
-    """Return every model by its id."""
+    """Return the models by id."""
     data = tomllib.loads(files(__package__).joinpath("models.toml").read_text(encoding="utf-8"))
     pixels = {
         name: {ratio: (int(width), int(height)) for ratio, (width, height) in table.items()}

@@ -1,11 +1,11 @@
-"""Makes a picture file as large as a real one without drawing more: comments that every decoder skips."""
+"""Padding of image files to a realistic size, with comments that decoders skip."""
 
 import random
 import struct
 import zlib
 from functools import lru_cache
 
-_JPEG_SEGMENT = 65_533  # the most that one COM segment can carry
+_JPEG_SEGMENT = 65_533  # maximum payload of a COM segment
 
 
 @lru_cache(maxsize=4)
@@ -14,7 +14,7 @@ def _noise(size: int) -> bytes:
 
 
 def padded(data: bytes, size_bytes: int | None) -> bytes:
-    """Return the JPEG or PNG file `data` filled up to about `size_bytes`; unchanged if it is that large already."""
+    """Return a JPEG or PNG file padded to about `size_bytes`; unchanged if it is larger already."""
     missing = (size_bytes or 0) - len(data)
     if missing < 16:
         return data

@@ -1,4 +1,4 @@
-"""What the server answers that is no part of the API: the audit, its clock, the end of a redirect, and every other path."""
+"""Routes that are not part of the API: audit, clock, the target of a redirect, all other paths."""
 
 import json
 from collections.abc import Callable
@@ -15,16 +15,16 @@ from gemini_batch.simulator.bodies import ErrorBody
 from gemini_batch.simulator.catalogue import SIMULATED, unsimulated
 from gemini_batch.simulator.clock import SettableClock
 from gemini_batch.simulator.config import SimulatorConfig
-from gemini_batch.simulator.failures import refusal
-from gemini_batch.simulator.incoming import body_of, key_problem
+from gemini_batch.simulator.failures import error_response
+from gemini_batch.simulator.incoming import key_problem, read_body
 
 T = TypeVar("T")
 
-_MOST_CLOCK_BYTES = 4096
+_MAX_CLOCK_BYTES = 4096
 
 
-class Pages:
-    """The handlers of these pages; `report` makes what `GET /audit` answers with."""
+class PageRoutes:
+    """Handlers of these routes; `report` returns the content of `GET /audit`."""
 
     def __init__(
         self,
@@ -39,31 +39,31 @@ class Pages:
         self._report = report
 
     def add_to(self, app: web.Application) -> None:
-        """Add the routes, the last of them for every other path."""
+        """Add the routes, including the fallback for all other paths."""
         app.router.add_get("/audit", self.show_audit)
         app.router.add_post("/clock", self.set_clock)
         app.router.add_route("*", "/redirected", self.end_redirect)
         app.router.add_route("*", "/{path:.*}", self.miss)
 
     async def show_audit(self, request: web.Request) -> web.StreamResponse:
-        """Answer with what arrived: a page for a browser, JSON for everybody else."""
+        """Answer with the audit: HTML for a browser, JSON for other clients."""
         report = self._report()
         if "text/html" in request.headers.get("Accept", ""):
             return web.Response(text=as_page(report), content_type="text/html")
         return web.json_response(report)
 
     async def set_clock(self, request: web.Request) -> web.StreamResponse:
-        """Move the server's time forward, by seconds or to a time."""
-        body = await body_of(request, _MOST_CLOCK_BYTES)
+        """Move the server's time forward by seconds, or to a given time."""
+        body = await read_body(request, _MAX_CLOCK_BYTES)
         if isinstance(body, ErrorBody):
             return web.json_response({"error": body.message}, status=400)
         try:
             self._move_clock(json.loads(body))
         except (ValueError, RecursionError) as problem:
-            words = (
+            message = (
                 f'send {{"advance_s": 3600}} or {{"now": "2026-11-23T00:00:00-08:00"}}: {problem}'
             )
-            return web.json_response({"error": words}, status=400)
+            return web.json_response({"error": message}, status=400)
         return web.json_response({"now": self._clock.utc().isoformat()})
 
     def _move_clock(self, wanted: Any) -> None:
@@ -73,10 +73,10 @@ class Pages:
             )
         elif isinstance(wanted, dict) and "now" in wanted:
             self._clock.set(
-                _read(datetime.fromisoformat, wanted["now"], "now", "a time with its zone")
+                _read(datetime.fromisoformat, wanted["now"], "now", "a time with a time zone")
             )
         else:
-            raise ValueError("got neither")
+            raise ValueError("got neither of them")
 
     async def end_redirect(self, request: web.Request) -> web.StreamResponse:
         """Count a client that followed the fault `redirect`."""
@@ -86,16 +86,16 @@ class Pages:
         )
 
     async def miss(self, request: web.Request) -> web.StreamResponse:
-        """Answer to a part of the API that is not simulated with a 501, to any other path as Google's front end does."""
+        """Answer 501 for parts of the API that are not simulated, else like Google's front end."""
         name = unsimulated(request.path)
         if name is not None:
-            return refusal(
+            return error_response(
                 key_problem(request, self._config) or bodies.unimplemented(name, SIMULATED)
             )
-        words = (
+        message = (
             f"The requested URL <code>{escape(request.path)}</code> was not found on this server."
         )
-        return refusal(bodies.page(404, "Not Found", words))
+        return error_response(bodies.page(404, "Not Found", message))
 
 
 def _read(read: Callable[[Any], T], value: Any, name: str, allowed: str) -> T:

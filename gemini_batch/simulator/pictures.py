@@ -1,6 +1,7 @@
-"""Pictures to answer with: a seeded landscape, the prompt on it, and the reference images pasted in.
+"""Images of answers: a seeded landscape with the prompt and the reference images on it.
 
-Everything here blocks; the server calls it in a thread. The same request, seed and variation give the same bytes.
+All functions block; the server calls them in a thread. The same request, seed and variation give
+the same bytes.
 """
 
 import io
@@ -12,59 +13,65 @@ from functools import lru_cache
 
 from PIL import Image, ImageChops, ImageDraw, ImageOps
 
-from gemini_batch.simulator.checks import Ask
+from gemini_batch.simulator.checks import ImageRequest
 from gemini_batch.simulator.lettering import fitting, write
 from gemini_batch.simulator.markers import without_markers
 from gemini_batch.simulator.padding import padded
 from gemini_batch.simulator.references import BAD_IMAGE, Reference
 
 JPEG_QUALITY = 86
-_GRAIN = 5  # how far a pixel strays, of 255: real pictures don't compress like flat ones
+_GRAIN = 5  # maximum noise of a pixel, of 255: real images don't compress like flat ones
 _DRAWN_PIXELS = 1280  # longest side of the landscape before it is scaled
-_GLOW_EDGE = 179  # what Pillow's radial gradient is at the middle of a side
+_GLOW_EDGE = 179  # value of Pillow's radial gradient at the middle of a side
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture and its format."""
+class EncodedImage:
+    """An encoded image and its type."""
 
     data: bytes
     mime_type: str
 
 
 def draw(
-    ask: Ask,
+    image_request: ImageRequest,
     *,
     seed: int = 0,
     variation: int = 0,
     longest: int | None = None,
     image_bytes: int | None = None,
-) -> Picture:
-    """Draw the picture that `ask` asks for.
+) -> EncodedImage:
+    """Draw the requested image.
 
     Args:
-        ask: What to draw.
-        seed: The server's.
-        variation: 0 the first time that this request is answered.
+        image_request: The checked request.
+        seed: The server's seed.
+        variation: 0 for the first answer to this request.
         longest: Longest side in pixels; None is the documented size.
-        image_bytes: Fill the file up to this size.
+        image_bytes: Pad the file to this size; None adds no padding.
     """
-    ratio = ask.aspect_ratio or _own_ratio(ask)
-    size = ask.model.dimensions(ratio, ask.image_size)
+    ratio = image_request.aspect_ratio or _own_ratio(image_request)
+    size = image_request.model.dimensions(ratio, image_request.image_size)
     if longest is not None:
         scale = longest / max(size)
         size = max(8, round(size[0] * scale)), max(8, round(size[1] * scale))
-    rng = random.Random(f"{seed}/{ask.sha256}/{ask.seed}/{variation}")
+    rng = random.Random(f"{seed}/{image_request.sha256}/{image_request.seed}/{variation}")
     canvas = _landscape(size, rng)
     if min(size) >= 128:
-        _paste_references(canvas, ask.references)
-        named = f"simulated · {ask.model.id} · {ratio} · {ask.image_size} · {size[0]}x{size[1]}"
+        _paste_references(canvas, image_request.references)
+        footer = (
+            f"simulated · {image_request.model.id} · {ratio} · {image_request.image_size} · "
+            f"{size[0]}x{size[1]}"
+        )
         write(
             canvas,
-            without_markers(ask.prompt),
-            named + (f" · variation {variation + 1}" if variation else ""),
+            without_markers(image_request.prompt),
+            footer + (f" · variation {variation + 1}" if variation else ""),
         )
-    return Picture(padded(_encode(canvas, ask.model.mime_type), image_bytes), ask.model.mime_type)
+    return EncodedImage(
+        padded(_encode(canvas, image_request.model.mime_type), image_bytes),
+        image_request.model.mime_type,
+    )
 
 
 def _encode(canvas: Image.Image, mime_type: str) -> bytes:
@@ -76,20 +83,20 @@ def _encode(canvas: Image.Image, mime_type: str) -> bytes:
     return file.getvalue()
 
 
-def _own_ratio(ask: Ask) -> str:
-    """Return the model's choice: the shape of the first reference image, or a square."""
-    for reference in ask.references:
+def _own_ratio(image_request: ImageRequest) -> str:
+    """Return the default ratio: that of the first reference image, or a square."""
+    for reference in image_request.references:
         shape = reference.size()
         if shape:
             wanted = math.log(shape[0] / shape[1])
-            pixels = ask.model.pixels
+            pixels = image_request.model.pixels
             return min(
                 pixels, key=lambda name: abs(math.log(pixels[name][0] / pixels[name][1]) - wanted)
             )
     return "1:1"
 
 
-# --- the background ---------------------------------------------------------------------------------------------------
+# --- background -----------------------------------------------------------------------------------
 
 
 def _hsl(hue: float, saturation: float, lightness: float) -> tuple[int, int, int]:
@@ -100,9 +107,9 @@ def _hsl(hue: float, saturation: float, lightness: float) -> tuple[int, int, int
 
 
 def _landscape(size: tuple[int, int], rng: random.Random) -> Image.Image:
-    """Return a sky with a sun and rows of hills, in colours of one family."""
+    """Return a sky with a sun and rows of hills, in related colours."""
     width, height = size
-    # Drawn with jagged edges, halved and smoothed up: soft edges for little work.
+    # Drawn without anti-aliasing, halved and scaled up smoothly: soft edges at little cost.
     scale = max(1.0, max(size) / _DRAWN_PIXELS)
     small = max(8, round(width / scale)), max(8, round(height / scale))
     hue = rng.random()
@@ -179,11 +186,11 @@ def _grain(canvas: Image.Image, rng: random.Random) -> Image.Image:
     return ImageChops.add(canvas, Image.merge("RGB", (noise, noise, noise)), 1.0, -128)
 
 
-# --- what is on it ----------------------------------------------------------------------------------------------------
+# --- reference images -----------------------------------------------------------------------------
 
 
 def _paste_references(canvas: Image.Image, references: Sequence[Reference]) -> None:
-    """Lay the reference images on the picture like photographs on a table."""
+    """Paste the reference images in rows, like photographs."""
     if not references:
         return
     width, height = canvas.size
@@ -210,7 +217,7 @@ def _paste_references(canvas: Image.Image, references: Sequence[Reference]) -> N
 
 
 def _photo(reference: Reference, side: int) -> Image.Image:
-    """Return a reference image with a white border, at most `side` pixels on each side."""
+    """Return a reference image with a white border, at most `side` pixels wide and high."""
     border = max(2, side // 36)
     inside = max(4, side - 2 * border)
     try:
@@ -221,7 +228,7 @@ def _photo(reference: Reference, side: int) -> Image.Image:
         photo = Image.new("RGB", turned.size, (236, 236, 236))
         photo.paste(turned, mask=turned)
     except BAD_IMAGE:
-        # A URI, HEIC, or a file whose end is missing: a card stands for it.
+        # A URI, HEIC or a truncated file: draw a placeholder.
         photo = Image.new("RGB", (inside, inside), (222, 226, 230))
         label = reference.uri.rpartition("/")[2][:24] or "image"
         label, font = fitting(label, max(10, inside // 10), round(inside * 0.9))

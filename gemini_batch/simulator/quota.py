@@ -1,7 +1,7 @@
-"""Quota as a server enforces it: what may still be sent in this minute, on this day, for these dollars.
+"""Quota as the server enforces it, per key and model: requests, tokens, images and USD.
 
-A project's quota holds per key and per model. What a minute is depends on `enforce`: the last 60 seconds, the clock's minute, or
-a bucket that starts full and fills at limit/minute.
+The window of a minute depends on `enforce`: the last 60 seconds, the clock's minute, or a token
+bucket that starts full and is refilled at limit/minute.
 """
 
 from collections import deque
@@ -25,7 +25,7 @@ Weights: TypeAlias = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One point in time on both clocks; windows run on the steady one, days on the other."""
+    """A point in time on both clocks: windows use monotonic seconds, days use UTC."""
 
     steady_s: float
     utc: datetime
@@ -33,15 +33,15 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A limit that a request would overrun; `wait_s` is how long until it would fit."""
+    """A limit that a request would exceed; after `wait_s` seconds it would fit."""
 
     kind: str
     limit: float
     wait_s: float
 
 
-class Window(Protocol):
-    """One limit over one span of time."""
+class QuotaWindow(Protocol):
+    """A limit over a span of time."""
 
     limit: float
 
@@ -50,16 +50,16 @@ class Window(Protocol):
         ...
 
     def wait_s(self, now: Moment, weight: float) -> float:
-        """Return 0 if `weight` fits at `now`, else the seconds until it would."""
+        """Return 0 if `weight` fits at `now`, else the seconds until it does."""
         ...
 
     def add(self, now: Moment, weight: float) -> None:
-        """Count `weight`, whether it fits or not."""
+        """Count `weight`, even if it does not fit."""
         ...
 
 
 class SlidingWindow:
-    """At most `limit` in any `span_s` seconds: the measured behaviour of the API."""
+    """At most `limit` in any `span_s` seconds, the measured behaviour of the API."""
 
     def __init__(self, limit: float, span_s: float) -> None:
         self.limit = limit
@@ -74,7 +74,7 @@ class SlidingWindow:
         return self._sum
 
     def wait_s(self, now: Moment, weight: float) -> float:
-        """Return 0 if `weight` fits at `now`, else the seconds until it would."""
+        """Return 0 if `weight` fits at `now`, else the seconds until it does."""
         over = self.used(now) + weight - self.limit
         if over <= 1e-9:
             return 0.0
@@ -91,7 +91,10 @@ class SlidingWindow:
 
 
 class FixedWindow:
-    """At most `limit` in each span of the wall clock: a burst on both sides of a boundary passes."""
+    """At most `limit` in each span of the wall clock.
+
+    Bursts on both sides of a boundary are admitted: twice the limit within a moment.
+    """
 
     def __init__(self, limit: float, span_s: float) -> None:
         self.limit = limit
@@ -100,8 +103,8 @@ class FixedWindow:
         self._sum = 0.0
 
     def used(self, now: Moment) -> float:
-        """Return the weight of the span that `now` is in."""
-        index = now.utc.timestamp() // self._span_s  # infinite for a span of almost nothing
+        """Return the weight of the current span."""
+        index = now.utc.timestamp() // self._span_s  # infinite for a tiny span
         if index != self._index:
             self._index, self._sum = index, 0.0
         return self._sum
@@ -117,8 +120,11 @@ class FixedWindow:
         self._sum = self.used(now) + weight
 
 
-class Bucket:
-    """A bucket that holds `limit`, starts full and fills at `limit / span_s`: twice the limit passes in the first span."""
+class TokenBucket:
+    """A token bucket that holds `limit`, starts full and is refilled at `limit / span_s`.
+
+    Up to twice the limit is admitted in the first span.
+    """
 
     def __init__(self, limit: float, span_s: float) -> None:
         self.limit = limit
@@ -127,7 +133,7 @@ class Bucket:
         self._at: float | None = None
 
     def used(self, now: Moment) -> float:
-        """Return what the bucket lacks."""
+        """Return the weight that is missing from the full bucket."""
         if self._at is not None:
             self._level = min(
                 self.limit, self._level + (now.steady_s - self._at) * self.limit / self._span_s
@@ -143,12 +149,12 @@ class Bucket:
         return over * self._span_s / self.limit if self.limit else self._span_s
 
     def add(self, now: Moment, weight: float) -> None:
-        """Take `weight` out, down to empty."""
+        """Remove `weight`, at most until the bucket is empty."""
         self._level = max(0.0, self.limit - self.used(now) - weight)
 
 
-class Day:
-    """At most `limit` a calendar day of a zone; days of 23, 24 and 25 hours."""
+class CalendarDay:
+    """At most `limit` per calendar day of a time zone; days have 23, 24 or 25 hours."""
 
     def __init__(self, limit: float, zone: ZoneInfo) -> None:
         self.limit = limit
@@ -157,7 +163,7 @@ class Day:
         self._sum = 0.0
 
     def used(self, now: Moment) -> float:
-        """Return the weight of the date that `now` is on."""
+        """Return the weight of the current date."""
         date = now.utc.astimezone(self._zone).date().isoformat()
         if date != self._date:
             self._date, self._sum = date, 0.0
@@ -178,33 +184,33 @@ class Day:
         self._sum = self.used(now) + weight
 
 
-_WINDOWS: dict[Enforce, type[SlidingWindow | FixedWindow | Bucket]] = {
+_WINDOWS: dict[Enforce, type[SlidingWindow | FixedWindow | TokenBucket]] = {
     "sliding": SlidingWindow,
     "fixed": FixedWindow,
-    "bucket": Bucket,
+    "bucket": TokenBucket,
 }
 
 
 class Quota:
-    """What every key may still ask of every model."""
+    """The quotas of all keys and models."""
 
     def __init__(self, config: SimulatorConfig) -> None:
         self._config = config
         self._zone = ZoneInfo(config.day_zone)
-        self._windows: dict[tuple[str, str], dict[str, Window]] = {}
+        self._windows: dict[tuple[str, str], dict[str, QuotaWindow]] = {}
 
     def charge(self, key: str, model: str, now: Moment, weights: Weights) -> list[Violation]:
         """Count one request that arrived at `now`.
 
         Args:
-            key: Stands for the project.
+            key: Key of the project, or its fingerprint.
             model: The model's id.
-            now: When it arrived; never earlier than in the call before.
-            weights: What it uses by kind of limit (requests 1, tokens, images, USD).
+            now: Time of arrival; never earlier than in the previous call.
+            weights: Its usage by kind of limit (requests 1, tokens, images, USD).
 
         Returns:
-            The limits that it overruns; empty if it is admitted. A request that is not admitted counts as a request (unless
-            the config says otherwise), and never as tokens, images or dollars.
+            The limits that it exceeds; empty if it is admitted. A rejected request counts as a
+            request if the config says so (`count_rejected`), never as tokens, images or USD.
         """
         if (key, model) not in self._windows:
             self._windows[key, model] = self._open()
@@ -217,21 +223,21 @@ class Quota:
         for kind, window in windows.items():
             if not over or (self._config.count_rejected and kind in COUNTS_REQUESTS):
                 window.add(now, weights.get(kind, 0.0))
-        # Asked again after counting: a client that waits as told must then be admitted.
+        # Computed after counting: a client that waits this long must be admitted.
         return [
             Violation(kind, windows[kind].limit, windows[kind].wait_s(now, weights.get(kind, 0.0)))
             for kind in over
         ]
 
     def used(self, key: str, model: str, now: Moment) -> dict[str, tuple[float, float]]:
-        """Return what is used and what the limit is, by kind."""
+        """Return the used amount and the limit by kind."""
         windows = self._windows.get((key, model), {})
         return {kind: (window.used(now), window.limit) for kind, window in windows.items()}
 
-    def _open(self) -> dict[str, Window]:
+    def _open(self) -> dict[str, QuotaWindow]:
         config = self._config
         minute = _WINDOWS[config.enforce]
-        windows: dict[str, Window] = {}
+        windows: dict[str, QuotaWindow] = {}
         if config.minute_limit is not None:
             windows[REQUESTS_PER_MIN] = minute(config.minute_limit, config.minute_s)
         if config.tokens_per_min is not None:
@@ -239,8 +245,8 @@ class Quota:
         if config.images_per_min is not None:
             windows[IMAGES_PER_MIN] = minute(config.images_per_min, config.minute_s)
         if config.usd_per_10min is not None:
-            # Documented as a rolling window, whatever a minute of requests is.
+            # Documented as a rolling window, independent of `enforce`.
             windows[USD_PER_10MIN] = SlidingWindow(config.usd_per_10min, 10 * config.minute_s)
         if config.day_limit is not None:
-            windows[REQUESTS_PER_DAY] = Day(config.day_limit, self._zone)
+            windows[REQUESTS_PER_DAY] = CalendarDay(config.day_limit, self._zone)
         return windows

@@ -1,4 +1,4 @@
-"""Which fault comes when: markers in the prompt first, then the rules of a file, then rates.
+"""Choice of the fault of each request: markers in the prompt, then rules of a file, then rates.
 
 A file of faults is TOML::
 
@@ -6,17 +6,18 @@ A file of faults is TOML::
     503 = 0.02
     trickle = 0.1
 
-    [[rules]]              # the first rule that applies is taken; all its fields but `fault` may be left out
+    [[rules]]              # the first rule that applies is used; only `fault` is required
     fault = "429-day"
-    match = "robot"        # a regular expression, searched for in the prompt
+    match = "robot"        # a regular expression, searched in the prompt
     model = "gemini-3-pro-image"
-    skip = 10              # not the first ten requests that match
-    times = 2              # then two of them
-    from_s = 30            # only from half a minute after the start …
-    until_s = 90           # … to a minute later
+    skip = 10              # ignore the first ten requests that match
+    times = 2              # then apply to two of them
+    from_s = 30            # only from 30 s after the start
+    until_s = 90           # to 90 s after the start
 
-Rates are drawn from the seed, the request and how often it was sent, never from the order of arrival: two runs with the same
-seed meet the same faults, however their requests overlap.
+Rates are drawn from the seed, the request and the number of times it was sent, never from the order
+of arrival. Two runs with the same seed get the same faults, even if their requests overlap
+differently.
 """
 
 import random
@@ -29,8 +30,8 @@ from pathlib import Path
 from typing import Any
 
 from gemini_batch.errors import ConfigError
-from gemini_batch.simulator.checks import Ask
-from gemini_batch.simulator.faults import Chosen, choose
+from gemini_batch.simulator.checks import ImageRequest
+from gemini_batch.simulator.faults import FaultSet, parse_faults
 from gemini_batch.simulator.markers import markers_in
 
 _TEXT, _COUNT, _SECONDS = (
@@ -39,13 +40,15 @@ _TEXT, _COUNT, _SECONDS = (
     (int | float, "seconds, 0 or more"),
 )
 _FIELDS = {
-    "fault": _TEXT, "match": _TEXT, "model": _TEXT, "skip": _COUNT, "times": _COUNT, "from_s": _SECONDS, "until_s": _SECONDS
-}  # fmt: skip
+    **dict.fromkeys(("fault", "match", "model"), _TEXT),
+    **dict.fromkeys(("skip", "times"), _COUNT),
+    **dict.fromkeys(("from_s", "until_s"), _SECONDS),
+}
 
 
 @dataclass(slots=True, kw_only=True)
 class Rule:
-    """One `[[rules]]` of a file; `seen` counts the requests that matched."""
+    """One `[[rules]]` entry of a file; `seen` counts the requests that matched."""
 
     fault: str
     match: str = ""
@@ -56,9 +59,11 @@ class Rule:
     until_s: float | None = None
     seen: int = 0
 
-    def applies(self, ask: Ask, offset_s: float) -> bool:
-        """Tell whether this request gets the fault, and count it if it matches."""
-        if self.model not in (None, ask.model.id) or not re.search(self.match, ask.prompt):
+    def applies(self, image_request: ImageRequest, offset_s: float) -> bool:
+        """Return whether this request gets the fault; count it if it matches."""
+        if self.model not in (None, image_request.model.id) or not re.search(
+            self.match, image_request.prompt
+        ):
             return False
         if offset_s < self.from_s or (self.until_s is not None and offset_s >= self.until_s):
             return False
@@ -67,57 +72,57 @@ class Rule:
 
 
 class Schedule:
-    """Says which faults a request gets."""
+    """Chooses the faults of each request."""
 
     def __init__(self, seed: int, rates: Mapping[str, float], rules: list[Rule]) -> None:
-        """Check every name and number.
+        """Validate every name and number.
 
         Raises:
-            ConfigError: A fault is unknown, or the rates are not between 0 and 1, or sum to more than 1.
+            ConfigError: A fault is unknown, a rate is not between 0 and 1, or their sum exceeds 1.
         """
         for name, rate in rates.items():
-            choose(name)
+            parse_faults(name)
             if type(rate) not in (int, float) or not 0 <= rate <= 1:
                 raise ConfigError(f"rate of {name}: got {rate!r}; allowed: a share from 0 to 1")
         if sum(rates.values()) > 1 + 1e-9:
             raise ConfigError(f"rates: got {sum(rates.values()):g} in sum; allowed: at most 1")
         for rule in rules:
-            choose(rule.fault)
+            parse_faults(rule.fault)
         self._seed = seed
         self._rates = dict(rates)
         self._rules = rules
         self._sent: Counter[str] = Counter()
         self._marked: Counter[tuple[str, int]] = Counter()
 
-    def draw(self, ask: Ask, offset_s: float) -> Chosen | None:
+    def draw(self, image_request: ImageRequest, offset_s: float) -> FaultSet | None:
         """Return the faults of a request that arrived `offset_s` seconds after the start.
 
         Raises:
-            ConfigError: A marker in the prompt has an unknown name, or a time or a count that can't be.
+            ConfigError: A marker in the prompt has an unknown name, or an invalid time or count.
         """
-        sent = self._sent[ask.sha256]
-        self._sent[ask.sha256] += 1
-        for place, marker in enumerate(markers_in(ask.prompt)):
-            used = ask.sha256, place
+        sent = self._sent[image_request.sha256]
+        self._sent[image_request.sha256] += 1
+        for place, marker in enumerate(markers_in(image_request.prompt)):
+            used = image_request.sha256, place
             if marker.times is None or self._marked[used] < marker.times:
                 self._marked[used] += 1
-                return choose(marker.faults)
+                return parse_faults(marker.faults)
         for rule in self._rules:
-            if rule.applies(ask, offset_s):
-                return choose(rule.fault)
-        point = random.Random(f"{self._seed}/{ask.sha256}/{sent}").random()
+            if rule.applies(image_request, offset_s):
+                return parse_faults(rule.fault)
+        point = random.Random(f"{self._seed}/{image_request.sha256}/{sent}").random()
         for name, rate in self._rates.items():
             point -= rate
             if point < 0:
-                return choose(name)
+                return parse_faults(name)
         return None
 
 
 def read_schedule(seed: int, rates: Mapping[str, float], file: Path | None) -> Schedule:
-    """Join the rates of the config with a file's rates and rules.
+    """Merge the rates of the config with the rates and rules of a file.
 
     Raises:
-        ConfigError: The file can't be read, or has a field, a fault or a value that does not exist.
+        ConfigError: The file can't be read, or has an unknown field or fault, or an invalid value.
     """
     if file is None:
         return Schedule(seed, rates, [])
@@ -149,10 +154,10 @@ def _rule(number: int, row: Any) -> Rule:
     if "fault" not in row:
         raise ConfigError(f'rule {number}: needs a fault, such as fault = "503"')
     for name, value in row.items():
-        kind, words = _FIELDS[name]
+        kind, allowed = _FIELDS[name]
         wrong = isinstance(value, bool) or not isinstance(value, kind)
         if wrong or (kind is not str and not value >= 0):
-            raise ConfigError(f"rule {number}, {name}: got {value!r}; allowed: {words}")
+            raise ConfigError(f"rule {number}, {name}: got {value!r}; allowed: {allowed}")
     try:
         re.compile(row.get("match", ""))
     except re.error as problem:

@@ -1,7 +1,8 @@
-"""The fields of a GenerateContentRequest, and the messages for JSON that has others.
+"""Fields of a GenerateContentRequest, and the error messages for invalid JSON.
 
-Names and types are those of Google's discovery document (https://generativelanguage.googleapis.com/$discovery/rest?version=v1beta,
-2026-08), as far as the image models use them; a field of type `ANY` is accepted as it stands.
+Names and types are from Google's discovery document
+(https://generativelanguage.googleapis.com/$discovery/rest?version=v1beta, 2026-08), as far as the
+image models use them. A field of type `ANY` is not checked.
 """
 
 import base64
@@ -39,7 +40,7 @@ class Repeated:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An object with known fields, by their snake_case names; of `oneof` at most one may be set."""
+    """An object with known fields by snake_case name; at most one of `oneof` may be set."""
 
     fields: dict[str, "Kind"]
     oneof: tuple[str, ...] = field(default=())
@@ -145,15 +146,25 @@ COUNT_REQUEST = Message(
 Violations: TypeAlias = list[tuple[str, str]]
 
 
-def read(kind: Kind, value: Any, path: str, violations: Violations) -> Any:  # noqa: PLR0911 - one return a kind
-    """Return `value` with snake_case names and decoded bytes, and add to `violations` what Google would say of it."""
+def read(kind: Kind, value: Any, path: str, violations: Violations) -> Any:  # noqa: PLR0911
+    """Parse a JSON value.
+
+    Args:
+        kind: The expected type.
+        value: The JSON value.
+        path: Its path in snake_case, for error messages.
+        violations: Google's errors for the value are appended here.
+
+    Returns:
+        The value with snake_case names and decoded bytes.
+    """
     match kind:
         case Message():
             return _message(kind, value, path, violations)
         case Repeated():
             if value is None:
                 return []
-            # Proto's JSON mapping takes no single value for a list, but this API's front end does.
+            # Proto's JSON mapping does not accept a single value for a list; this API does.
             items = value if isinstance(value, list) else [value]
             return [
                 read(kind.of, item, f"{path}[{place}]", violations)
@@ -195,10 +206,10 @@ def _message(kind: Message, value: Any, path: str, violations: Violations) -> di
         elif (
             item is not None and snake in kind.oneof and any(other in found for other in kind.oneof)
         ):
-            words = (
+            message = (
                 f"Invalid value{at} (oneof), oneof field 'data' is already set. Cannot set '{name}'"
             )
-            violations.append((path, words))
+            violations.append((path, message))
         elif item is not None:
             found[snake] = read(kind.fields[snake], item, below, violations)
     return found
@@ -209,12 +220,12 @@ def _scalar(kind: Scalar, value: Any, path: str, violations: Violations) -> Any:
         return _READ[kind.type](value)
     except binascii.Error:
         shown = value if len(value) <= 100 else value[:100] + "…"
-        words = (
+        message = (
             f"Invalid value at '{path}' (TYPE_BYTES), Base64 decoding failed for {_shown(shown)}"
         )
     except (TypeError, ValueError, OverflowError):
-        words = f"Invalid value at '{path}' ({kind.type}), {_shown(value)}"
-    violations.append((path, words))
+        message = f"Invalid value at '{path}' ({kind.type}), {_shown(value)}"
+    violations.append((path, message))
     return None
 
 
@@ -225,7 +236,7 @@ def _string(value: Any) -> str:
 
 
 def _bytes(value: Any) -> bytes:
-    """Decode base64 of either alphabet, padded or not, as proto's JSON mapping does."""
+    """Decode base64 of either alphabet, padded or not, like proto's JSON mapping."""
     text = _string(value).replace("-", "+").replace("_", "/").rstrip("=")
     if not text.isascii():
         raise binascii.Error
@@ -271,7 +282,7 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
 
 
 def snake_case(name: str) -> str:
-    """Return `imageConfig` as `image_config`; a name that is snake_case already stays."""
+    """Convert `imageConfig` to `image_config`; snake_case names are unchanged."""
     return re.sub(r"([A-Z])", lambda match: "_" + match[1].lower(), name)
 
 

@@ -1,4 +1,4 @@
-"""The simulator itself: a Gemini API on loopback, over real HTTP, without a key and without a cent."""
+"""The simulator: a Gemini API on loopback over HTTP, without cost or a real key."""
 
 import asyncio
 import errno
@@ -13,22 +13,22 @@ from gemini_batch.errors import ConfigError
 from gemini_batch.simulator import bodies, quota
 from gemini_batch.simulator.audit import Audit, Entry, fingerprint, shown_prompt
 from gemini_batch.simulator.bodies import ErrorBody
-from gemini_batch.simulator.catalogue import Catalogue
-from gemini_batch.simulator.checks import Ask
+from gemini_batch.simulator.catalogue import ApiRoutes
+from gemini_batch.simulator.checks import ImageRequest
 from gemini_batch.simulator.clock import SettableClock
 from gemini_batch.simulator.config import SimulatorConfig
-from gemini_batch.simulator.failures import SILENT, Connection, tell_the_client
+from gemini_batch.simulator.failures import SILENT_LOGGER, GuardedConnection, error_middleware
 from gemini_batch.simulator.faults import NO_FAULT
-from gemini_batch.simulator.incoming import ask_of, body_of, key_of, key_problem
+from gemini_batch.simulator.incoming import key_problem, parse_request, read_body, request_key
 from gemini_batch.simulator.models import Model, load_models
-from gemini_batch.simulator.pages import Pages
+from gemini_batch.simulator.pages import PageRoutes
 from gemini_batch.simulator.quota import Moment, Quota
-from gemini_batch.simulator.reply import Replies
+from gemini_batch.simulator.reply import ResponseSender
 from gemini_batch.simulator.schedule import read_schedule
 
 
 class Simulator:
-    """A Gemini API on loopback, in the running event loop.
+    """A Gemini API on loopback, served by the running event loop.
 
     ::
 
@@ -37,16 +37,16 @@ class Simulator:
             assert simulator.audit.worst_minute() <= 15
 
     Attributes:
-        config: How it behaves.
-        audit: What arrived.
-        clock: The server's time; `clock.advance(3600)` lets an hour pass.
+        config: Its configuration.
+        audit: Log of the requests that arrived.
+        clock: The server's time; `clock.advance(3600)` moves it forward by an hour.
     """
 
     def __init__(self, config: SimulatorConfig | None = None) -> None:
-        """Check the config; nothing is listening yet.
+        """Validate the config; `start` opens the port.
 
         Raises:
-            ConfigError: The faults of the config, or their file, are wrong.
+            ConfigError: The faults of the config or of its file are invalid.
         """
         self.config = config or SimulatorConfig()
         self.clock = SettableClock(self.config.clock)
@@ -65,16 +65,17 @@ class Simulator:
         self._quota = Quota(self.config)
         self._rng = random.Random(self.config.seed)
         self._started_s = 0.0
-        self._replies: Replies | None = None
+        self._sender: ResponseSender | None = None
         self._runner: web.AppRunner | None = None
         self._listening: asyncio.Server | None = None
         self._port = 0
 
     @property
     def base_url(self) -> str:
-        """The URL to send to, without a path: `http://127.0.0.1:8787`."""
-        # `0.0.0.0` and `::` are every address to listen on, and none to send to.
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.config.host, self.config.host)  # noqa: S104
+        """Base URL for clients, without a path: `http://127.0.0.1:8787`."""
+        # `0.0.0.0` and `::` are addresses to listen on, not to connect to.
+        loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+        host = loopback.get(self.config.host, self.config.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
 
     async def __aenter__(self) -> Self:
@@ -92,116 +93,116 @@ class Simulator:
         await self.stop()
 
     async def start(self) -> None:
-        """Listen.
+        """Open the port and serve.
 
         Raises:
-            ConfigError: The port is taken, or the address is not one of this machine.
+            ConfigError: The port is in use, or the address is not one of this machine.
         """
-        app = web.Application(middlewares=[tell_the_client])
+        app = web.Application(middlewares=[error_middleware])
         app.router.add_post("/{version:v1beta|v1}/models/{model}:generateContent", self._generate)
         app.on_response_prepare.append(self._date)
-        Catalogue(self.config).add_to(app)
-        Pages(self.config, self.audit, self.clock, self.report).add_to(app)
-        # Handlers end when their client goes away, and hanging ones when the server stops.
+        ApiRoutes(self.config).add_to(app)
+        PageRoutes(self.config, self.audit, self.clock, self.report).add_to(app)
+        # Handlers are cancelled when their client disconnects; hanging ones, when the server stops.
         self._runner = web.AppRunner(
             app,
             handler_cancellation=True,
             access_log=None,
-            logger=SILENT,
+            logger=SILENT_LOGGER,
             auto_decompress=False,
             shutdown_timeout=0.1,
         )
-        self._replies = Replies(self.config, self.clock)
+        self._sender = ResponseSender(self.config, self.clock)
         self._started_s = self.clock.steady_s()
         await self._runner.setup()
         server = self._runner.server
-        assert server is not None, "a runner that is set up has its server"  # noqa: S101 - for the types
+        assert server is not None, "set up above"  # noqa: S101 - for mypy
         try:
             self._listening = await asyncio.get_running_loop().create_server(
-                lambda: Connection(server()), self.config.host, self.config.port, backlog=128
+                lambda: GuardedConnection(server()), self.config.host, self.config.port, backlog=128
             )
         except OSError as problem:
             await self.stop()
             where = f"{self.config.host}, port {self.config.port}"
             if problem.errno == errno.EADDRINUSE:
                 raise ConfigError(
-                    f"{where}: taken by another program; choose another port, or 0 for a free one"
+                    f"{where}: in use by another program; choose another port, or 0 for a free one"
                 ) from problem
-            raise ConfigError(f"{where}: can't listen there: {problem.strerror}") from problem
+            raise ConfigError(f"{where}: can't listen: {problem.strerror}") from problem
         self._port = self._listening.sockets[0].getsockname()[1]
 
     async def _date(self, _request: web.Request, response: web.StreamResponse) -> None:
-        """Tell the time of this server, whatever is answered: a client asks by any request."""
+        """Set the Date header of every answer to the server's time."""
         response.headers["Date"] = format_datetime(self.clock.utc(), usegmt=True)
 
     async def stop(self) -> None:
-        """Close every connection, hanging ones too, and end the threads."""
+        """Close every connection, including hanging ones, and stop the threads."""
         if self._listening is not None:
             self._listening.close()
             self._listening = None
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
-        if self._replies is not None:
-            self._replies.close()
-            self._replies = None
+        if self._sender is not None:
+            self._sender.close()
+            self._sender = None
 
     def report(self) -> dict[str, Any]:
-        """Return what `GET /audit` answers with."""
+        """Return the content of `GET /audit`."""
         now = Moment(self.clock.steady_s(), self.clock.utc())
         projects = {(entry.project, entry.model) for entry in self.audit.entries}
         return self.audit.report(now.utc, {pair: self._quota.used(*pair, now) for pair in projects})
 
-    # --- one request --------------------------------------------------------------------------------------------------
+    # --- one request --------------------------------------------------------------------------
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
-        """Answer one `generateContent`, and write down how that went."""
-        if self._replies is None:
+        """Answer one `generateContent` and record the outcome in the audit."""
+        if self._sender is None:
             raise web.HTTPServiceUnavailable
-        key = key_of(request)
-        entry = self.audit.arrive(
+        key = request_key(request)
+        entry = self.audit.record_arrival(
             key, request.match_info["model"], self.clock.utc(), self._offset_s()
         )
         try:
-            return await self._answer(request, key, entry, self._replies)
+            return await self._answer(request, key, entry, self._sender)
         except (asyncio.CancelledError, ConnectionError):
             entry.abandoned = True
             raise
         finally:
-            self.audit.leave(entry, self._offset_s())
+            self.audit.record_end(entry, self._offset_s())
 
     async def _answer(
-        self, request: web.Request, key: str, entry: Entry, replies: Replies
+        self, request: web.Request, key: str, entry: Entry, sender: ResponseSender
     ) -> web.StreamResponse:
-        """Look at the key, the model, the request, the quota and the faults, in this order."""
-        body = await body_of(request, self.config.max_request_bytes)
+        """Check key, model, request and quota, choose the faults, and answer."""
+        body = await read_body(request, self.config.max_request_bytes)
         entry.bytes_in = len(body) if isinstance(body, bytes) else 0
         refusal = key_problem(request, self.config)
         if refusal is not None:
-            return await replies.refuse(request, entry, refusal)
+            return await sender.refuse(request, entry, refusal)
         model = self._models.get(entry.model)
         if model is None:
-            return await replies.refuse(
+            return await sender.refuse(
                 request, entry, bodies.model_not_found(entry.model, request.match_info["version"])
             )
-        found = body if isinstance(body, ErrorBody) else await ask_of(body, model)
-        if isinstance(found, Ask):
+        found = body if isinstance(body, ErrorBody) else await parse_request(body, model)
+        if isinstance(found, ImageRequest):
             entry.prompt, entry.prompt_tokens = shown_prompt(found.prompt), found.prompt_tokens
         too_many = self._charge(key, model, found)
         if too_many is not None:
-            return await replies.refuse(request, entry, too_many)
+            return await sender.refuse(request, entry, too_many)
         if isinstance(found, ErrorBody):
-            return await replies.refuse(request, entry, found)
+            return await sender.refuse(request, entry, found)
         try:
-            chosen = self._schedule.draw(found, self._offset_s()) or NO_FAULT
+            fault_set = self._schedule.draw(found, self._offset_s()) or NO_FAULT
         except ConfigError as problem:
-            return await replies.refuse(request, entry, bodies.error(400, f"simulator: {problem}"))
-        return await replies.answer(request, entry, found, chosen)
+            return await sender.refuse(request, entry, bodies.error(400, f"simulator: {problem}"))
+        return await sender.answer(request, entry, found, fault_set)
 
-    def _charge(self, key: str, model: Model, found: Ask | ErrorBody) -> ErrorBody | None:
-        """Count a request, also one that is wrong, and return the 429 if it is one too many."""
+    def _charge(self, key: str, model: Model, found: ImageRequest | ErrorBody) -> ErrorBody | None:
+        """Count a request, even an invalid one; return the 429 if it exceeds a limit."""
         weights = {quota.REQUESTS_PER_MIN: 1.0, quota.REQUESTS_PER_DAY: 1.0}
-        if isinstance(found, Ask):
+        if isinstance(found, ImageRequest):
             weights |= {
                 quota.TOKENS_PER_MIN: found.prompt_tokens,
                 quota.IMAGES_PER_MIN: 1.0,
@@ -211,7 +212,7 @@ class Simulator:
         violations = self._quota.charge(fingerprint(key), model.id, now, weights)
         if not violations:
             return None
-        # The API names a few seconds even when the day is over.
+        # The API names a few seconds even when the daily quota is used up.
         daily = any(violation.kind == quota.REQUESTS_PER_DAY for violation in violations)
         retry_s = self._rng.uniform(8, 40) if daily else None
         return bodies.quota_exceeded(

@@ -8,9 +8,9 @@ from email.utils import parsedate_to_datetime
 import pytest
 from PIL import Image
 
-from gemini_batch.simulator.checks import Ask, check
+from gemini_batch.simulator.checks import ImageRequest, check
 from gemini_batch.simulator.models import load_models
-from gemini_batch.simulator.pictures import Picture, draw
+from gemini_batch.simulator.pictures import EncodedImage, draw
 from tests.loopback.simulator.client import (
     FLASH_25,
     PRO,
@@ -121,14 +121,14 @@ async def test_compact_by_option() -> None:
 # --- pictures, without a socket ---------------------------------------------------------------------------------------
 
 
-def _ask(prompt: str, *images: bytes, model: str = PRO, **image_config: str) -> Ask:
+def _ask(prompt: str, *images: bytes, model: str = PRO, **image_config: str) -> ImageRequest:
     request = with_images(prompt, *images) | {"generationConfig": {"imageConfig": image_config}}
     found = check(json.dumps(request).encode(), MODELS[model])
-    assert isinstance(found, Ask)
+    assert isinstance(found, ImageRequest)
     return found
 
 
-def _open(picture: Picture) -> Image.Image:
+def _open(picture: EncodedImage) -> Image.Image:
     return Image.open(io.BytesIO(picture.data))
 
 
@@ -184,7 +184,7 @@ def test_filled_up(model: str) -> None:
 def test_reference_images_are_in_the_picture() -> None:
     """A person sees which images arrived: each is pasted in, and none in a picture without them."""
 
-    def has(picture: Picture, wanted: tuple[int, int, int]) -> bool:
+    def has(picture: EncodedImage, wanted: tuple[int, int, int]) -> bool:
         small = _open(picture).convert("RGB").resize((128, 128), Image.Resampling.NEAREST)
         near = [
             all(abs(a - b) < 12 for a, b in zip(pixel, wanted, strict=True))

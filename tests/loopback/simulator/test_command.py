@@ -70,7 +70,7 @@ def test_serves_until_a_signal(number: signal.Signals) -> None:
         out, err = process.communicate(timeout=10)
     assert statuses == (200, 400)
     assert line == (
-        f"Gemini simulator on {url} (what arrived: {url}/audit). Use it: "
+        f"Gemini simulator on {url} (requests so far: {url}/audit). Use it: "
         f"GEMINI_BATCH_BASE_URL={url} GEMINI_API_KEY=KEY python -m gemini_batch run jobs.jsonl --tier free\n"
     )
     assert (process.returncode, out, err) == (0, "", "")
@@ -129,7 +129,7 @@ def test_busy_port(capsys: pytest.CaptureFixture[str]) -> None:
         port = taken.getsockname()[1]
         assert command.run(_parse("--port", str(port))) == 2
     assert capsys.readouterr().err == (
-        f"simulate: 127.0.0.1, port {port}: taken by another program; choose another port, or 0 for a free one\n"
+        f"simulate: 127.0.0.1, port {port}: in use by another program; choose another port, or 0 for a free one\n"
     )
 
 
@@ -142,7 +142,7 @@ def test_busy_port(capsys: pytest.CaptureFixture[str]) -> None:
         (["--rate", "=0.1"], "--rate: got '=0.1'; allowed: NAME=SHARE, such as 503=0.02"),
         (
             ["--rate", "503=0.1", "--rate", "503=0.2"],
-            "--rate: got 503 twice; allowed: once a fault",
+            "--rate: got 503 twice; allowed: each fault once",
         ),
         (["--latency", "inf"], "--latency: got inf; allowed: 0 or more seconds"),
         (["--latency", "nan"], "--latency: got nan; allowed: 0 or more seconds"),
@@ -252,7 +252,7 @@ def test_list_of_faults(capsys: pytest.CaptureFixture[str]) -> None:
     words = [word for line in said.splitlines() if line.startswith("  ") for word in line.split()]
     assert [words.count(name) > 0 for name in FAULTS] == [True] * len(FAULTS)
     assert all(
-        fault.says in said
+        fault.summary in said
         for name, fault in FAULTS.items()
         if not name.startswith(("finish-", "block-"))
     )

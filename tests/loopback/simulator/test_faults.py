@@ -10,7 +10,7 @@ import pytest
 from gemini_batch.errors import ConfigError
 from gemini_batch.simulator.answers import BLOCK_REASONS, FINISH_REASONS
 from gemini_batch.simulator.config import SimulatorConfig
-from gemini_batch.simulator.faults import FAULTS, choose
+from gemini_batch.simulator.faults import FAULTS, parse_faults
 from gemini_batch.simulator.server import Simulator
 from tests.loopback.simulator.client import FLASH_25, PRO, Got, calling, text
 
@@ -528,26 +528,23 @@ async def test_unknown_marker() -> None:
     """A fault that does not exist is a 400 that names those like it: a test with a slip must not pass."""
     async with calling() as caller:
         got = await caller.ask("x [[fault:trikle]]")
-    assert (got.status, "near it: trickle" in got.message) == (400, True)
+    assert (got.status, "similar: trickle" in got.message) == (400, True)
 
 
 @pytest.mark.parametrize(
     ("marker", "words"),
     [
-        (
-            f"503 x{'9' * 10}",
-            "fault '503': got x9999999999… for its count; allowed: x0 to x999999999",
-        ),
+        (f"503 x{'9' * 10}", "fault '503': got x9999999999… as count; allowed: x0 to x999999999"),
         (
             f"503 x{'9' * 5000}",
-            f"fault '503': got x{'9' * 20}… for its count; allowed: x0 to x999999999",
+            f"fault '503': got x{'9' * 20}… as count; allowed: x0 to x999999999",
         ),
         (
             "trickle=nan",
-            "fault 'trickle=nan': got 'nan' for a time; allowed: seconds, such as trickle=5",
+            "fault 'trickle=nan': got 'nan' as time; allowed: seconds, such as trickle=5",
         ),
-        ("late=-1", "fault 'late=-1': got '-1' for a time; allowed: seconds, such as late=5"),
-        ("hang=inf", "fault 'hang=inf': got 'inf' for a time; allowed: seconds, such as hang=5"),
+        ("late=-1", "fault 'late=-1': got '-1' as time; allowed: seconds, such as late=5"),
+        ("hang=inf", "fault 'hang=inf': got 'inf' as time; allowed: seconds, such as hang=5"),
     ],
     ids=lambda given: given[:20],
 )
@@ -644,4 +641,4 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_bad_time() -> None:
     """A time that is no number is refused."""
     with pytest.raises(ConfigError, match="allowed: seconds, such as trickle=5"):
-        choose("trickle=soon")
+        parse_faults("trickle=soon")

@@ -237,7 +237,7 @@ async def test_what_is_not_simulated(style: str, version: str, ask: Ask, name: s
             await _call(style, client, ask)
     assert (caught.value.code, caught.value.status) == (501, "UNIMPLEMENTED")
     assert caught.value.message == (
-        f"simulator: {name} is not simulated; simulated are generateContent, countTokens, models.get and models.list"
+        f"simulator: {name} is not simulated; available: generateContent, countTokens, models.get and models.list"
     )
 
 

@@ -1,4 +1,3 @@
-import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -161,12 +160,17 @@ async def test_the_named_wait_is_enough() -> None:
 
 
 async def test_short_minute() -> None:
-    """A minute can be shorter, for tests that really wait."""
-    async with calling(requests_per_min=2, minute_s=0.2) as caller:
+    """A minute can be shorter: requests are admitted again after `minute_s`, and not before."""
+    time = SetTime()
+    async with calling(
+        requests_per_min=2, minute_s=0.25, clock=time(), count_rejected=False
+    ) as caller:
         first = await _statuses(caller, 3)
-        await asyncio.sleep(0.25)
-        second = await _statuses(caller, 2)
-    assert (first, second) == ([200, 200, 429], [200, 200])
+        time.passed_s = 0.2
+        early = await _statuses(caller, 1)
+        time.passed_s = 0.25
+        second = await _statuses(caller, 3)
+    assert (first, early, second) == ([200, 200, 429], [429], [200, 200, 429])
 
 
 async def test_no_quota_at_all() -> None:

@@ -60,7 +60,7 @@ async def test_busy_port() -> None:
         with pytest.raises(ConfigError) as caught:
             await Simulator(SimulatorConfig(port=port)).start()
     assert str(caught.value) == (
-        f"127.0.0.1, port {port}: taken by another program; choose another port, or 0 for a free one"
+        f"127.0.0.1, port {port}: in use by another program; choose another port, or 0 for a free one"
     )
 
 
@@ -161,7 +161,7 @@ async def test_worst_minute() -> None:
     assert worst["began_s"] == 0
 
 
-async def test_a_failure_of_the_simulator_is_told_to_the_client(
+async def test_a_bug_of_the_simulator_is_a_500(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A bug of the simulator is a 500 that says so and what it was; its traceback is for those who set up logging."""
@@ -170,10 +170,10 @@ async def test_a_failure_of_the_simulator_is_told_to_the_client(
         raise LookupError("nothing here")
 
     async with calling() as caller:
-        monkeypatch.setattr(caller.simulator.audit, "arrive", fail)
+        monkeypatch.setattr(caller.simulator.audit, "record_arrival", fail)
         got = await caller.ask("x")
     assert (got.status, got.json["error"]["status"]) == (500, "INTERNAL")
-    assert got.message == "simulator: failed, which is a bug of its own: LookupError: nothing here"
+    assert got.message == "simulator: internal error, please report it: LookupError: nothing here"
     assert [record.name for record in caplog.records] == ["gemini_batch.simulator"]
 
 
@@ -200,7 +200,7 @@ async def test_audit_for_a_browser() -> None:
 
 
 async def test_audit_page_of_every_ending() -> None:
-    """The page shows limits that are passed, a client that gave up, a request on its way, and none at all."""
+    """The page shows exceeded limits, a disconnected client, a request in flight, and no requests."""
     async with calling(
         tier="free", requests_per_min=1, tokens_per_min=500, usd_per_10min=10
     ) as caller:
@@ -219,12 +219,16 @@ async def test_audit_page_of_every_ending() -> None:
         await _until(lambda: len(entries) == 4 and entries[2].abandoned)
         _, body = await _audit(caller, "text/html")
         waiting.cancel()
-    assert (kind, "Nothing yet" in empty, "Nothing yet" in body) == ("text/html", True, False)
-    assert "limit over'><span>fullest minute" in body
+    assert (kind, "No requests yet" in empty, "No requests yet" in body) == (
+        "text/html",
+        True,
+        False,
+    )
+    assert "limit over'><span>busiest minute" in body
     assert "2 of 1<" in body
     assert "$0.134 of $10<" in body
-    assert "gave up &times; 1" in body
-    assert "gave up</span>" in body
+    assert "disconnected &times; 1" in body
+    assert "disconnected</span>" in body
     assert "<span class=chip>…</span>" in body
     assert "4 requests until" in body
 
@@ -303,7 +307,7 @@ async def test_what_is_not_simulated(path: str, name: str) -> None:
             assert post.status == 501
     assert (got.status, got.json["error"]["status"], keyless.status) == (501, "UNIMPLEMENTED", 403)
     assert got.message.startswith(
-        f"simulator: {name} is not simulated; simulated are generateContent, "
+        f"simulator: {name} is not simulated; available: generateContent, "
     )
 
 
@@ -385,18 +389,18 @@ async def test_clock_over_http() -> None:
         ("[]", "got neither"),
         ('{"advance_s": -1}', "can't go back: got -1 seconds; allowed: 0 or more"),
         ('{"advance_s": NaN}', "can't go back: got nan seconds; allowed: 0 or more"),
-        ('{"advance_s": Infinity}', "ends at 9999-01-01T00:00:00+00:00: inf seconds lead past it"),
-        ('{"advance_s": 1e300}', "ends at 9999-01-01T00:00:00+00:00: 1e+300 seconds lead past it"),
+        ('{"advance_s": Infinity}', "ends at 9999-01-01T00:00:00+00:00: inf seconds is too far"),
+        ('{"advance_s": 1e300}', "ends at 9999-01-01T00:00:00+00:00: 1e+300 seconds is too far"),
         (f'{{"advance_s": 1{"0" * 400}}}', "; allowed: seconds, 0 or more"),
         ('{"advance_s": "x"}', "advance_s: got 'x'; allowed: seconds, 0 or more"),
         ('{"advance_s": null}', "advance_s: got 'None'; allowed: seconds, 0 or more"),
         ('{"now": "2020-01-01T00:00:00Z"}', "can't go back: got 2020-01-01T00:00:00+00:00"),
-        ('{"now": "2030-01-01"}', "a time needs its zone"),
+        ('{"now": "2030-01-01"}', "a time needs a time zone"),
         (
             '{"now": "9999-12-31T23:59:59-12:00"}',
             "ends at 9999-01-01T00:00:00+00:00: got 9999-12-31T23:59:59-12:00",
         ),
-        ('{"now": 5}', "now: got '5'; allowed: a time with its zone"),
+        ('{"now": 5}', "now: got '5'; allowed: a time with a time zone"),
         ("[" * 4000, 'send {"advance_s": 3600} or {"now": '),
         (" " * 5000, "Request payload size exceeds the limit: 4096 bytes."),
     ],
