@@ -1,4 +1,4 @@
-"""The Python API: jobs in, a summary or rows out, on the same road as the command line.
+"""Python API: jobs in, a summary or rows out, by the same engine as the command line.
 
 ::
 
@@ -31,10 +31,10 @@ from gemini_batch.records import Job, ResultRow, Stop, StopReason
 T = TypeVar("T")
 
 Jobs: TypeAlias = Iterable[Job] | AsyncIterable[Job] | str | PathLike[str]
-"""Jobs, or the path of a manifest. All of them are taken in before the first one is sent: nothing is paid for until all is right."""
+"""Jobs, or the path of a manifest. All of them are read and checked before the first is sent."""
 
 NAME = "jobs"
-"""Stands in messages and in the summary where a manifest's path would: `jobs:17: id: …` is the 17th job."""
+"""Replaces the manifest's path in messages and in the summary: `jobs:17: id: …` is the 17th job."""
 
 _log = logging.getLogger("gemini_batch")
 _CANCELLED = Stop(StopReason.INTERRUPTED, "cancelled")
@@ -43,14 +43,17 @@ _ROWS_AT_ONCE = 100
 
 
 async def run(jobs: Jobs, config: RunConfig | None = None) -> Summary:
-    """Send what is not done yet, and return what it came to; running it again is always right.
+    """Send what is not done yet, and return the summary; running it again is always safe.
 
     Args:
-        jobs: The jobs, or the path of a manifest. Relative paths of images start at the current folder, or beside the manifest.
-        config: What is asked of the run; the defaults of the command line if None. Jobs that are no manifest need its `out`.
+        jobs: The jobs, or the path of a manifest. Relative paths of images start at the current
+            folder, or at the manifest's.
+        config: The options of the run; None is the defaults of the command line. Jobs that are
+            no manifest need its `out`.
 
     Returns:
-        The summary, also of a run that ended early: `exit_code` and `stops` say so, and failed jobs are rows.
+        The summary, also of a run that ended early: see `exit_code` and `stops`. Failed jobs are
+        rows.
 
     Raises:
         ManifestError: Jobs are wrong; nothing was sent.
@@ -58,33 +61,35 @@ async def run(jobs: Jobs, config: RunConfig | None = None) -> Summary:
         FolderBusyError: Another run holds the output folder.
         StorageError: The output folder can't be written, or what is in it is damaged.
 
-    Cancellation: safe. No more calls are taken in, and what is in flight is waited for and written, since it is paid for; a second
-    cancellation abandons it.
+    Cancellation: safe. No more calls are started; those in flight are paid for, so they are
+    completed and written. A second cancellation abandons them.
     """
-    async with _sending(jobs, config or RunConfig(), _tell) as (sending, _out):
+    async with _sending(jobs, config or RunConfig(), _log_event) as (sending, _out):
         return await asyncio.shield(sending)
 
 
 def stream(jobs: Jobs, config: RunConfig | None = None) -> "Rows":
     """Send what is not done yet, and yield each row as soon as it and its images are durable.
 
-    Arguments, errors and cancellation are those of `run`; nothing begins before the first row is asked for.
+    Arguments, errors and cancellation are those of `run`. The run begins with the first row.
     """
     return Rows(jobs, config or RunConfig())
 
 
 class Rows(AsyncIterator[ResultRow]):
-    """The rows of one run, in the order of finishing. Those that nobody takes wait on the disk, not in memory.
+    """The rows of one run, in the order of finishing. Rows wait on the disk, not in memory.
 
-    To leave the loop early, close it: `async with contextlib.aclosing(stream(jobs, config)) as rows`. That ends the run as cancelling does.
-    A bare `break` ends it too, as soon as nobody holds the rows any more, but does not wait: what is in flight is finished behind your
-    back, and is lost when the event loop ends before.
+    To leave the loop early, close it, which ends the run as cancelling does: `async with
+    contextlib.aclosing(stream(jobs, config)) as rows`. A bare `break` ends it too, as soon as the
+    rows are garbage-collected, but does not wait: calls in flight are completed in the background,
+    and are lost if the event loop ends first.
 
     Attributes:
-        summary: What the run came to; None until the last row was taken.
+        summary: The result of the run; None until the last row was taken.
     """
 
-    # The run is a task of its own, which does not hold these rows, and no suspended generator: only so can it end when they are dropped.
+    # The run is a task that does not reference these rows, and not a suspended generator, so that it
+    # can end when they are dropped.
 
     def __init__(self, jobs: Jobs, config: RunConfig) -> None:
         self.summary: Summary | None = None
@@ -114,7 +119,7 @@ class Rows(AsyncIterator[ResultRow]):
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Take in no more calls, and return when what is in flight is written; more than once does no harm."""
+        """Start no more calls, and return when those in flight are written. Idempotent."""
         self._is_over = True
         if self._going is None or self._going.done():
             return
@@ -126,17 +131,17 @@ class Rows(AsyncIterator[ResultRow]):
             await asyncio.wait([self._going])
             raise
         if not self._going.cancelled():
-            self._going.result()  # raises what went wrong: it is not to be lost
+            self._going.result()  # raises what went wrong
 
     def __del__(self) -> None:
-        """Take in no more calls when nobody can take a row any more."""
+        """Start no more calls when the rows are dropped."""
         if self._going is not None and not self._going.done():
             with suppress(RuntimeError):  # the event loop is closed
                 self._going.get_loop().call_soon_threadsafe(self._going.cancel)
 
 
 _under_way: set[asyncio.Task[Summary]] = set()
-"""Nobody else holds a run whose rows were dropped, and the event loop holds tasks weakly."""
+"""References to runs whose rows were dropped: the event loop itself holds tasks weakly."""
 
 
 def _kept(sending: Coroutine[None, None, Summary]) -> asyncio.Task[Summary]:
@@ -156,7 +161,7 @@ async def _sent(jobs: Jobs, config: RunConfig, finished: "_Finished") -> Summary
 async def _sending(
     jobs: Jobs, config: RunConfig, observe: Observer
 ) -> AsyncIterator[tuple[asyncio.Task[Summary], Path]]:
-    """Give a run that is under way, and its output folder; one that is left early is drained, and abandoned when cancelled once more."""
+    """Yield a run that sends, and its output folder; drain it when the block is left early."""
     settings = config.settings()
     with ExitStack() as stack:
         if isinstance(jobs, str | PathLike):
@@ -175,7 +180,7 @@ async def _sending(
             path, name, base, out = Path(folder, "jobs.jsonl"), NAME, Path.cwd(), Path(config.out)
             await _write(jobs, path)
         opening = setup.open_run(path, out, settings, observe, name=name, base=base)
-        # No task, which the end of the event loop would cancel, and not the thread.
+        # Not a task: the end of the event loop would cancel it, but not the thread.
         checking = asyncio.get_running_loop().run_in_executor(None, stack.enter_context, opening)
         going = await _to_its_end(checking, lambda: None)
         async with served(settings) as base_url:
@@ -188,8 +193,8 @@ async def _sending(
                     await _to_its_end(sending, lambda: going.interrupt(_CANCELLED))
 
 
-def _tell(event: Event) -> None:
-    """Log what a person has to know; all else is in the rows and the summary."""
+def _log_event(event: Event) -> None:
+    """Log what the user has to know; everything else is in the rows and the summary."""
     match event:
         case (
             Repaired(message)
@@ -233,7 +238,7 @@ def _line(job: Job, number: int) -> bytes:
 
 
 async def _to_its_end(work: "asyncio.Future[T]", when_cancelled: Callable[[], object]) -> T:
-    """Return what some work comes to, but not before its end, however often this is cancelled: what it holds is to be let go of after it."""
+    """Return the result of some work, but not before its end, however often this is cancelled."""
     is_cancelled = False
     while not work.done():
         try:
@@ -241,7 +246,7 @@ async def _to_its_end(work: "asyncio.Future[T]", when_cancelled: Callable[[], ob
         except asyncio.CancelledError:
             is_cancelled = True
             when_cancelled()
-    result = work.result()  # raises what went wrong: it is not to be lost
+    result = work.result()  # raises what went wrong
     if is_cancelled:
         raise asyncio.CancelledError
     return result
@@ -249,7 +254,7 @@ async def _to_its_end(work: "asyncio.Future[T]", when_cancelled: Callable[[], ob
 
 @asynccontextmanager
 async def served(settings: Settings) -> AsyncIterator[str]:
-    """Give the address to send to; for `simulate`, of a simulator that lives as long as the run."""
+    """Yield the base URL; for `simulate`, of a simulator that runs as long as the block."""
     if settings.base_url is not None:
         yield settings.base_url
         return
@@ -270,7 +275,7 @@ async def served(settings: Settings) -> AsyncIterator[str]:
 
 
 class _Finished:
-    """Where the rows of finished calls are; in memory they take one number each.
+    """Places of the rows of finished calls: one number each in memory.
 
     Attributes:
         out: The output folder, once the run is under way.
@@ -284,7 +289,7 @@ class _Finished:
         self._news = asyncio.Event()
 
     def observe(self, event: Event) -> None:
-        _tell(event)
+        _log_event(event)
         if isinstance(event, CallFinished):
             self._places.append(event.place)
             self._news.set()
@@ -294,7 +299,7 @@ class _Finished:
         self._news.set()
 
     async def places(self) -> list[int]:
-        """Return some, at least one, as soon as there are; none when the run is over and all were returned."""
+        """Return at least one place as soon as there is any; none at the end of the run."""
         while not self._places and not self._is_over:
             self._news.clear()
             await self._news.wait()
@@ -307,7 +312,7 @@ def _rows_at(out: Path, places: list[int]) -> list[ResultRow]:
         found = row_at(out, place)
         if found is None:
             raise StorageError(
-                f"{out / FILE_NAME}: the row at byte {place:,} is gone: somebody changed the file"
+                f"{out / FILE_NAME}: the row at byte {place:,} is gone: the file was changed"
             )
         rows.append(row_of(found))
     return rows

@@ -19,13 +19,13 @@ from gemini_batch.records import Call, ResultRow, Stop, StopReason
 # A day that ends so soon is waited for: around midnight a call has to fit two dates.
 MIDNIGHT_S = 60.0
 MIN_WAIT_S = 1.0
-# A day that is waited for is looked at again so often: the event loop's clock stands still while
+# While it waits for the next day it looks again so often: the event loop's clock stands still while
 # the machine is suspended.
 LOOK_AGAIN_S = 600.0
 
 
 class Admitted:
-    """A permit to send one call at once; as a context manager it gives back what was held for it."""
+    """Permit to send one call at once; a context manager that returns what was held for it."""
 
     def __init__(
         self, limiter: RateLimiter, call: Call, grant: Grant, held: ExitStack, money: Reservation
@@ -51,14 +51,14 @@ class Admitted:
     async def refund(self) -> None:
         """Return the permit of a request that never left to its day.
 
-        Cancellation: safe; the ledger is told all the same.
+        Cancellation: safe; the ledger is updated all the same.
         """
         await self._limiter.give_back(self._call.request.model, self._grant)
 
     async def reconcile(self, row: ResultRow) -> None:
         """Replace what was reserved of the quota by what the answer used.
 
-        Cancellation: safe; the ledger is told all the same.
+        Cancellation: safe; the ledger is updated all the same.
         """
         await self._limiter.settle(
             row.model,
@@ -71,7 +71,7 @@ class Admitted:
     async def pause(self, wait_s: float, *, overrun: bool) -> None:
         """Send nothing of the model for `wait_s` seconds; `overrun` after a 429 of the minute.
 
-        Cancellation: safe; the ledger is told all the same.
+        Cancellation: safe; the ledger is updated all the same.
         """
         why = "the server asked for a pause"
         await self._limiter.pause(self._call.request.model, wait_s, why, overrun=overrun)
@@ -79,7 +79,7 @@ class Admitted:
     async def close_day(self) -> None:
         """Send nothing more of the model on the day of this permit.
 
-        Cancellation: safe; the ledger is told all the same.
+        Cancellation: safe; the ledger is updated all the same.
         """
         await self._limiter.close_day(self._call.request.model, self._grant)
 
@@ -148,7 +148,7 @@ class AdmissionControl:
     async def pause(self, model: str, wait_s: float) -> None:
         """Let no permit of a model be granted for `wait_s` seconds: the server can't be reached.
 
-        Cancellation: safe; the ledger is told all the same.
+        Cancellation: safe; the ledger is updated all the same.
         """
         why = "the server can't be reached"
         self._observe(Waiting(model, wait_s, why))

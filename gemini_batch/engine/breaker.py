@@ -54,23 +54,26 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether calls are held back; also true while half-open."""
+        """True while calls are held back, also half-open."""
         return self._opened_s is not None
 
     @property
     def ready_at_s(self) -> float:
-        """When the next call may be handed out, steady clock: 0 while closed, inf while one probes."""
+        """Time when the next call may be handed out, steady clock.
+
+        0 while closed, infinity while a call probes.
+        """
         if self._opened_s is None:
             return 0.0
         return self._until_s if self._candidate is None and self._probe is None else inf
 
     def hand_out(self, call_id: str) -> None:
-        """Note that a call was handed out at or after `ready_at_s`; if half-open it is to probe."""
+        """Note that a call was handed out at or after `ready_at_s`; if half-open it probes."""
         if self._opened_s is not None:
             self._candidate = call_id
 
     def allows(self, call_id: str, now_s: float) -> bool:
-        """Return whether a call may be sent now; the first to ask while half-open becomes the probe.
+        """Return whether a call may be sent now; while half-open the first to ask probes.
 
         That may be a call that was handed out before the breaker opened.
         """
@@ -82,7 +85,7 @@ class CircuitBreaker:
         return self._probe == call_id
 
     def release(self, call_id: str) -> None:
-        """Note that a call has ended or was put back: if it was to probe, another one may."""
+        """Note that a call has ended or was put back: if it probed, another one may."""
         if self._candidate == call_id:
             self._candidate = None
         if self._probe == call_id:

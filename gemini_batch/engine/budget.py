@@ -1,4 +1,4 @@
-"""Budget of a run: money is reserved for a call before it is sent, and replaced by its cost. Pure."""
+"""Budget of a run: money is reserved for each call before it is sent. Pure."""
 
 from dataclasses import dataclass
 
@@ -36,11 +36,11 @@ class _Observed:
 class Budget:
     """Keeps the cost of a run, at list price, within a limit.
 
-    A call reserves its estimate, raised by what no plan foresees and by the largest ratio of cost to
-    estimate among the answers of its model. Until answers came it reserves the worst case, and then
+    A call reserves its estimate, raised by what no plan foresees and by the largest ratio of cost
+    to estimate among the answers of its model. Until answers came it reserves the worst case. Then
     only as many calls at once as answers came rely on the observed cost: a model that thinks ten
-    times longer than expected is found out by few calls, not by all that fit the budget. Prices must
-    be known: a call of unknown price counts as nothing.
+    times longer than expected is detected by few calls, not by all that fit the budget. Prices
+    must be known: a call of unknown price counts as nothing.
 
     Attributes:
         max_usd: The limit; None is no limit.
@@ -57,7 +57,7 @@ class Budget:
 
     @property
     def is_reserved(self) -> bool:
-        """Whether any call has not ended, so that some of its money may come back."""
+        """True while a call has not ended, so that some of its money may come back."""
         return self._reservations > 0
 
     def expected_usd(self, model: str, estimate: Estimate) -> float:

@@ -1,8 +1,8 @@
 """Commit: an answer's row is written and its image published; soon after, both are durable.
 
-Writing is synchronous, so that nothing can come between an answer's last byte and its row. The slow
-part, fsync, is done in a thread for all calls of about 20 ms at once; only then is a call reported as
-finished.
+Writing is synchronous, so that nothing can come between an answer's last byte and its row. The
+slow part, fsync, is done in a thread for all calls of about 20 ms at once; only then is a call
+reported as finished.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class Attempted:
 
 
 class Committer:
-    """Writes the rows and images of one run, in the one order that survives a kill at any moment."""
+    """Writes rows and images, in the one order that survives a kill at any moment."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class Committer:
             reused_from: Where it was paid for, if not here.
 
         Raises:
-            StorageError: The disk refused; if the row is written, the next run publishes the images.
+            StorageError: The disk refused; once the row is written, the next run publishes images.
         """
         call = attempted.call
         images = [self._folder.describe(reply.image, f"images/{call.id}")] if reply.image else []
@@ -174,7 +174,7 @@ class Committer:
         """Make what is committed durable, group by group, until cancelled.
 
         Raises:
-            StorageError: The disk refused; nothing of the group, or after it, is reported as finished.
+            StorageError: The disk refused; nothing of the group, or after it, is reported.
         """
         while True:
             await self._changed.wait()

@@ -6,8 +6,9 @@ DECREASE = 0.8
 class AdaptiveConcurrency:
     """The number of calls that may be in flight, between 1 and the run's concurrency.
 
-    Additive increase, multiplicative decrease, as in TCP (https://www.rfc-editor.org/rfc/rfc5681,
-    2026-11-22): an episode of overload cuts it once by a fifth; a whole round of successes adds one.
+    Additive increase, multiplicative decrease, as in TCP
+    (https://www.rfc-editor.org/rfc/rfc5681, 2026-11-22): an episode of overload cuts it once by a
+    fifth; a whole round of successes adds one.
     """
 
     def __init__(self, most: int) -> None:
@@ -17,7 +18,7 @@ class AdaptiveConcurrency:
 
     @property
     def allowed(self) -> int:
-        """How many calls may be in flight now."""
+        """The number of calls that may be in flight now."""
         return int(self._allowed)
 
     def overloaded(self, sent_s: float, now_s: float) -> None:

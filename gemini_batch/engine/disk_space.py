@@ -34,7 +34,7 @@ class DiskReservations:
 
     @property
     def is_reserved(self) -> bool:
-        """Whether space is reserved for any answer; when that has ended, there may be more."""
+        """True while space is reserved for an answer; when that has ended, there may be more."""
         return self._reserved_bytes > 0
 
     def reserve(self, image_size: str) -> str:
@@ -53,7 +53,8 @@ class DiskReservations:
             all_bytes = self._reserved_bytes + needed_bytes + SPARE_BYTES
             return (
                 f"{self.folder}: the disk has {_mb(self._free_bytes)} left, and the answers in "
-                f"flight and the next one may need {_mb(all_bytes)}: free some space, then run again"
+                f"flight and the next one may need {_mb(all_bytes)}: free some space, then run "
+                "again"
             )
         self._reserved_bytes += needed_bytes
         return ""

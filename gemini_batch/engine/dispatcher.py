@@ -1,7 +1,7 @@
 """Dispatcher: takes calls from the queue, admits them, sends them, and decides what follows.
 
-Whatever stops a run is a value that closes the queue; calls in flight are paid for, so they are
-waited for and written.
+A reason to stop is a value that closes the queue. Calls in flight are paid for, so they are
+completed and written.
 """
 
 import asyncio
@@ -159,7 +159,7 @@ class Dispatcher:
             self._bug = self._bug or bug
             self._close()
 
-    # --- one attempt --------------------------------------------------------------------------------
+    # --- one attempt ------------------------------------------------------------------------------
 
     async def _work(self) -> None:
         while (attempt := await self._queue.next()) is not None:
@@ -206,7 +206,7 @@ class Dispatcher:
             await self._follow_up(attempt, admitted, attempted, outcome)
 
     async def _exchange(self, attempt: Attempt) -> tuple[Attempted, Outcome]:
-        """Send a call and commit its answer: nothing is awaited between its last byte and its row."""
+        """Send a call and commit its answer; nothing is awaited between last byte and row."""
         call = attempt.call
         staged = self._committer.begin(call, attempt.number)
         self._observe(CallSent(call.id, attempt.number, call.request.model))
@@ -234,7 +234,7 @@ class Dispatcher:
         staged.discard()
         return attempted, outcome
 
-    # --- circuit breakers ---------------------------------------------------------------------------
+    # --- circuit breakers -------------------------------------------------------------------------
 
     def _connected(self) -> None:
         if self._queue.server.succeeded():
@@ -278,7 +278,7 @@ class Dispatcher:
             )
             self._stop_lane(lane, Stop(StopReason.OUTAGE, message))
 
-    # --- without an answer --------------------------------------------------------------------------
+    # --- without an answer ------------------------------------------------------------------------
 
     async def _follow_up(
         self, attempt: Attempt, admitted: Admitted, attempted: Attempted, error: ApiError | Failure

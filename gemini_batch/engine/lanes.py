@@ -55,7 +55,7 @@ class Lane:
         return len(self._retries)
 
     def retry_at(self, due_s: float, sequence: int, attempt: Attempt) -> None:
-        """Hand the attempt out at `due_s` of the steady clock; equal times in order of `sequence`."""
+        """Hand the attempt out at `due_s`, steady clock; equal times in order of `sequence`."""
         heapq.heappush(self._retries, (due_s, sequence, attempt))
 
     def next_at_s(self, *, takes_new: bool) -> float | None:
@@ -81,7 +81,7 @@ class Lane:
     def take(self, now_s: float, *, takes_new: bool) -> Attempt | Stop | None:
         """Return the next attempt: a retry that is due, else a new call; None without any.
 
-        A call that probes is a new one if possible, so that no call uses up its attempts by probing.
+        A new call probes if possible, so that no call uses up its attempts by probing.
         """
         probes = self.breaker.is_open and takes_new and self._new is not None
         found: Attempt | Stop | None = None

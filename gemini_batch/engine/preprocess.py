@@ -83,10 +83,10 @@ class Preprocessor:
             return None
         return await self._downscale(call, attempt.number)
 
-    # --- a killed run had it in flight --------------------------------------------------------------
+    # --- a killed run had it in flight ------------------------------------------------------------
 
     def _resume(self, call: Call) -> bool:
-        """End a call that a killed run had in flight; return False if it is to be sent (again)."""
+        """End a call that a killed run had in flight; return False if it must be sent."""
         if self._unanswered.get(call.id) != call.request_sha256:
             return False
         del self._unanswered[call.id]
@@ -108,13 +108,13 @@ class Preprocessor:
         if not isinstance(reply, Reply):
             return False
         latency_s = max(0.0, (journaled.finished_at - journaled.sent_at).total_seconds())
-        # It finishes in this run: rows are in the order of finishing, and this run's totals have it.
+        # It finishes in this run: rows are in the order of finishing, and are in its totals.
         timing = Timing(journaled.sent_at, self._clock.utc(), latency_s)
         self._committer.reply(Attempted(call, journaled.attempt, timing), reply)
         self._folder.drop_answer(journaled)
         return True
 
-    # --- another folder has its answer --------------------------------------------------------------
+    # --- another folder has its answer ------------------------------------------------------------
 
     async def _reuse_answer(self, call: Call) -> bool:
         reuse = self._reuse
@@ -137,7 +137,7 @@ class Preprocessor:
         self._committer.reply(attempted, found.reply, reused_from=found.source)
         return True
 
-    # --- its images are too large -------------------------------------------------------------------
+    # --- its images are too large -----------------------------------------------------------------
 
     async def _downscale(self, call: Call, number: int) -> Call | None:
         downscaler = self._downscaler

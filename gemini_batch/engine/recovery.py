@@ -1,7 +1,8 @@
-"""What a killed run, or a power cut, left half done is brought to its end before anything is sent.
+"""Recovery: finish what a killed run, or a power cut, left half done.
 
-A row is the commit point: each row that stands has its images, or is voided. Only rows after the durable offset are looked at: all before it
-were seen on the disk by the run that wrote them, and what a person did to their images since is not ours to mend.
+A row is the commit point: each row that stands has its images, or is voided. Only rows after the
+durable offset are checked. All before it were durable with their images; what the user did to these
+images since is not undone.
 """
 
 import hashlib
@@ -31,89 +32,81 @@ class Interrupted:
     journaled: frozenset[str] = frozenset()
 
 
-def recover(store: OutputFolder) -> list[str]:
-    """Repair the output folder; return one sentence for each thing that was put right.
-
-    Must be called with the folder locked. Where nothing is to be repaired, it changes nothing.
+def recover(folder: OutputFolder) -> list[str]:
+    """Repair the locked output folder; return a sentence for each repair.
 
     Raises:
-        StorageError: A row that was durable is damaged; nothing was changed.
-        OSError: The disk would not.
+        StorageError: A durable row is damaged; nothing was changed.
+        OSError: The disk refused.
     """
-    path = store.out / FILE_NAME
+    path = folder.out / FILE_NAME
     if path.exists():
-        return list(_repair(store, path))
-    noted = store.durable_bytes()
-    gone = (
-        [
-            f"{path}: is gone, and had {noted:,} bytes: all of its calls are sent, and paid for, again"
-        ]
-        if noted
-        else []
-    )
+        return list(_repair(folder, path))
+    messages = []
+    noted = folder.durable_bytes()
+    if noted:
+        messages.append(
+            f"{path}: is gone, and had {noted:,} bytes: all of its calls are sent, and paid for, "
+            "again"
+        )
     if noted != 0:
-        store.note_durable(0)  # from here on a missing note means that somebody removed it
-    return gone + list(_clear_incoming(store))
+        folder.note_durable(0)  # from now on a missing note means that it was removed
+    return [*messages, *_clear_staged(folder)]
 
 
-def possibly_billed(store: OutputFolder) -> dict[str, str]:
-    """Return the calls (id → request_sha256) that an earlier run sent and that have no row since: they may have been billed.
+def possibly_billed(folder: OutputFolder) -> dict[str, str]:
+    """Return calls (id → request_sha256) that were sent, may have been billed, and have no row.
 
     Raises:
         StorageError: A row is damaged.
-        OSError: The disk would not.
+        OSError: The disk refused.
     """
-    sent, path = inflight.unanswered(store.private), store.out / FILE_NAME
+    sent, path = inflight.unanswered(folder.private), folder.out / FILE_NAME
     if sent.calls and path.exists():
-        for row in read_rows(store.out, _line_start(path, sent.rows_bytes)):
+        for row in read_rows(folder.out, _line_start(path, sent.rows_bytes)):
             if row["status"] != Status.LOST:
                 sent.calls.pop(row["id"], None)
     return sent.calls
 
 
-def _repair(store: OutputFolder, path: Path) -> Iterator[str]:
-    noted, size = store.durable_bytes(), path.stat().st_size
-    # Without a note somebody removed it, and with it what was half done: the rows are believed as they stand.
+def _repair(folder: OutputFolder, path: Path) -> Iterator[str]:
+    noted, size = folder.durable_bytes(), path.stat().st_size
+    # A missing note was removed, and the staged files with it: the rows are taken as they are.
     durable_bytes = _line_start(path, size if noted is None else noted)
     if durable_bytes == noted == size:
-        if store.has_incoming():
-            yield from _clear_incoming(
-                store
-            )  # of which no row knows: all rows were seen with their images
+        if folder.has_incoming():  # of no row: all rows were seen with their images
+            yield from _clear_staged(folder)
         return
-    for _ in read_rows(store.out, 0, durable_bytes):
-        pass  # before anything is changed: a damaged row among those that were durable is refused here
+    for _ in read_rows(folder.out, 0, durable_bytes):
+        pass  # a damaged row among the durable ones is refused here, before any change
     if noted is not None and size < noted:
-        # It may be meant, as when a damaged row was taken out; but nobody is to pay again for a mishap without a word.
+        # It may be on purpose, as when a damaged row was taken out; if not, the user must know.
         yield (
-            f"{path}: has {size:,} bytes, and had {noted:,} when the last run wrote it: calls whose rows are gone are sent, and paid for, again"
+            f"{path}: has {size:,} bytes, and had {noted:,} when the last run wrote it: calls "
+            "whose rows are gone are sent, and paid for, again"
         )
-    yield from _mend_tail(store, path, durable_bytes)
-    log = ResultsFile(store.out)
+    yield from _repair_tail(folder, path, durable_bytes)
+    rows = ResultsFile(folder.out)
     try:
-        yield from _finish_rows(store, log, durable_bytes)
-        log.sync()
-        store.sync(store.moved())
-        store.note_durable(log.end_bytes)
+        yield from _finish_rows(folder, rows, durable_bytes)
+        rows.sync()
+        folder.sync(folder.moved())
+        folder.note_durable(rows.end_bytes)
     finally:
-        log.close()
-    yield from _clear_incoming(store)
+        rows.close()
+    yield from _clear_staged(folder)
 
 
-def _clear_incoming(store: OutputFolder) -> Iterator[str]:
-    unanswered = possibly_billed(store) if store.keeps_answers() else {}
-    kept = {kept.name for call_id in unanswered if (kept := store.kept_answer(call_id))}
-    if parts := store.clear_incoming(kept):
-        were = (
-            "1 incoming image that no row names was"
-            if parts == 1
-            else f"{parts:,} incoming images that no row names were"
-        )
-        yield f"{store.out}: {were} removed"
+def _clear_staged(folder: OutputFolder) -> Iterator[str]:
+    unanswered = possibly_billed(folder) if folder.keeps_answers() else {}
+    journaled = {kept.name for call_id in unanswered if (kept := folder.kept_answer(call_id))}
+    if parts := folder.clear_incoming(journaled):
+        files = "1 staged image" if parts == 1 else f"{parts:,} staged images"
+        yield f"{folder.out}: {files} without a row removed"
 
 
 def _line_start(path: Path, place: int) -> int:
-    """Return where the line begins that `place` is in: an edited file may have other lines than the note was made of."""
+    """Return where the line begins that holds byte `place`: the file may have been edited."""
     with path.open("rb") as file:
         place = min(place, os.fstat(file.fileno()).st_size)
         while place:
@@ -126,8 +119,8 @@ def _line_start(path: Path, place: int) -> int:
     return 0
 
 
-def _mend_tail(store: OutputFolder, path: Path, durable_bytes: int) -> Iterator[str]:
-    """Keep the file's end beside from the first line on that is no row, and leave only its rows in the file."""
+def _repair_tail(folder: OutputFolder, path: Path, durable_bytes: int) -> Iterator[str]:
+    """Copy the file's end from the first line that is no row; leave only its rows in the file."""
     with path.open("r+b") as file:
         file.seek(durable_bytes)
         end = durable_bytes
@@ -139,56 +132,57 @@ def _mend_tail(store: OutputFolder, path: Path, durable_bytes: int) -> Iterator[
         tail = file.read()
         if not tail:
             return
-        kept = store.keep_beside("torn-results", tail)
-        # First the rows go to their new place, then the rest is cut off: killed in between, some are there twice, but none is lost.
+        kept = folder.keep_beside("torn-results", tail)
+        # The rows are written before the rest is cut off: a kill in between leaves some twice, and
+        # loses none.
         file.seek(end)
         file.writelines(line + b"\n" for line in tail.split(b"\n") if parse_row(line) is not None)
         file.flush()
         file.truncate()
-    yield f"{path}: its end was damaged and is mended; as they were, the last {len(tail):,} bytes are in {kept}"
+    yield f"{path}: its end was damaged and is repaired; the last {len(tail):,} bytes are in {kept}"
 
 
-def _finish_rows(store: OutputFolder, log: ResultsFile, durable_bytes: int) -> Iterator[str]:
-    """Give each row after the durable offset its images, or void it."""
+def _finish_rows(folder: OutputFolder, rows: ResultsFile, durable_bytes: int) -> Iterator[str]:
+    """Publish the images of each row after the durable offset, or void the row."""
     lost: list[dict[str, Any]] = []
-    for row in newest_rows(store.out, durable_bytes):
+    for row in newest_rows(folder.out, durable_bytes):
         images = [*row["images"], *row["drafts"]]
         missing = [
-            image for image in images if _sha256(store.out / image["path"]) != image["sha256"]
+            image for image in images if _sha256(folder.out / image["path"]) != image["sha256"]
         ]
-        parts = _parts(store, row, missing)
+        parts = _parts(folder, row, missing)
         if parts is None:
             lost.append(_lost(row, missing))
-            yield f"{row['id']}: its image did not survive; the call will be sent, and paid for, again"
+            yield f"{row['id']}: its image did not survive; the call is sent, and paid for, again"
             continue
         if len(missing) == len(images) and row["status"] in {Status.SUCCEEDED, Status.BLOCKED}:
-            store.retire(row["id"])  # else the kill came later, and this was done
+            folder.retire(row["id"])  # otherwise the killed run had done this
         for image, part in zip(missing, parts, strict=True):
-            # A hash may agree from the page cache alone: the bytes must be on the disk before the name is.
-            store.sync([os.path.relpath(part, store.out)])
-            store.place(str(part), image["path"])
+            # A hash may match from the page cache alone: bytes must be durable before their name.
+            folder.sync([os.path.relpath(part, folder.out)])
+            folder.place(str(part), image["path"])
         if missing:
-            yield f"{row['id']}: its image had arrived and now has its name"
+            yield f"{row['id']}: its image had arrived and is published now"
         for image in images:
-            store.sync([image["path"]])
-            store.mark_moved(image["path"])  # by the killed run, perhaps
+            folder.sync([image["path"]])
+            folder.mark_moved(image["path"])  # the killed run may have moved it
     for row in lost:
-        log.append(row)
+        rows.append(row)
 
 
 def _parts(
-    store: OutputFolder, row: dict[str, Any], missing: list[dict[str, Any]]
+    folder: OutputFolder, row: dict[str, Any], missing: list[dict[str, Any]]
 ) -> list[Path] | None:
-    """Return the incoming part of each missing image; None when one of them did not survive."""
-    incoming = (
-        [(_sha256(part), part) for part in store.parts_of(row["id"], row.get("attempts", 0))]
+    """Return the staged file of each missing image; None if one of them did not survive."""
+    staged = (
+        [(_sha256(part), part) for part in folder.parts_of(row["id"], row.get("attempts", 0))]
         if missing
         else []
     )
     found: list[Path] = []
     for image in missing:
         part = next(
-            (part for sha256, part in incoming if sha256 == image["sha256"] and part not in found),
+            (part for sha256, part in staged if sha256 == image["sha256"] and part not in found),
             None,
         )
         if part is None:

@@ -1,7 +1,7 @@
-"""What to do when an attempt did not give an answer: one table, as one pure function.
+"""Retry policy: one pure table from an attempt without an answer to what follows.
 
-The table is that of Google's error codes, https://ai.google.dev/gemini-api/docs/troubleshooting, with what has been measured of the
-429 bodies (collected 2026-11-22).
+The table follows Google's error codes (https://ai.google.dev/gemini-api/docs/troubleshooting) and
+bodies of 429 that were measured (collected 2026-11-22).
 """
 
 import re
@@ -15,36 +15,43 @@ from gemini_batch.wording import unknown
 
 FIRST_BACKOFF_S = 2.0
 MAX_BACKOFF_S = 60.0
-# A 429 without details may mean the minute or the day: the first wait is past a quarter of a minute, the later ones past all of it.
+# A 429 without details may mean the minute or the day: the first wait is longer than a quarter of a
+# minute, the later ones longer than a whole one.
 FIRST_UNEXPLAINED_S = 15.0
 MAX_UNEXPLAINED_S = 300.0
-# A 200 that can't be used is paid for, and nearly always comes again the same: one more is all the money it is worth. The next run may try.
-MAX_UNUSABLE = 2
-# On top of the wait that a server asks for: bodies round it down, and many clients wake at the same moment.
+# A 200 that can't be used is billed, and nearly always comes again the same: it is worth one more
+# attempt in this run.
+MAX_MALFORMED = 2
+# Added to the wait that a server asks for: bodies round it down, and clients wake together.
 MARGIN_S = 1.0
 JITTER_S = 1.0
-# No quota but a day's asks for more, and no server that a run can wait for.
+# Only the quota of a day asks for a longer wait.
 MAX_ASKED_S = 3600.0
 
-# Where a person goes: pages of Google's own documentation (collected 2026-11-22, not opened).
+# Pages of Google's documentation for the user (collected 2026-11-22, not opened).
 KEYS = "https://aistudio.google.com/apikey"
 REGIONS = "https://ai.google.dev/gemini-api/docs/available-regions"
 LOWER_LIMITS = (
-    "where the project's limits are lower than the tier's, say so by --rpm, --rpd or --tpm"
+    "if the project's limits are lower than the tier's, set them with --rpm, --rpd or --tpm"
 )
 
-# Of the statuses that say the client is wrong, those that do not mean it: it, or the server, took too long, or it came too early (RFC 8470).
+# Client errors that are transient: the client or the server took too long, or the request came too
+# early (RFC 8470).
 _TRANSIENT = (408, 425, 499)
-# Of a 409 this one: two met, and neither is wrong. Google's clients send it again: https://cloud.google.com/apis/design/errors (2026-11-22).
-_MET_ANOTHER = "ABORTED"
+# A 409 with this status is a conflict of two requests that are both right; Google's clients retry
+# it: https://cloud.google.com/apis/design/errors (2026-11-22).
+_CONFLICT = "ABORTED"
 _ZERO_LIMIT = re.compile(r"\blimit:\s*0(?!\d|\.\d)")
 _ABOUT_A_FILE = re.compile(r"\bfiles/|\bthe file\b", re.IGNORECASE)
-# "API key not valid. Please pass a valid API key.", "API Key not found.", "API key expired."; not a prompt that mentions one.
+# "API key not valid. Please pass a valid API key.", "API Key not found.", "API key expired."; not a
+# prompt that mentions one.
 _ABOUT_THE_KEY = re.compile(r"\A\W*API key\b|\bvalid API key\b", re.IGNORECASE)
-# A 403 that is for all models: by its reason (https://cloud.google.com/apis/design/errors, the enum google.api.ErrorReason), or by what
-# it speaks of, if that is no model: "Your API key was reported as leaked.", "Your project has been denied access." (2026-11-22).
+# A 403 that concerns all models: by its reason (google.api.ErrorReason,
+# https://cloud.google.com/apis/design/errors), or by its message if that names no model: "Your API
+# key was reported as leaked.", "Your project has been denied access." (2026-11-22).
 _OF_ALL_MODELS = re.compile(
-    r"API_KEY|SERVICE_DISABLED|BILLING_DISABLED|CONSUMER|USER_PROJECT|CREDENTIALS|ACCESS_TOKEN|ACCOUNT"
+    r"API_KEY|SERVICE_DISABLED|BILLING_DISABLED|CONSUMER|USER_PROJECT|CREDENTIALS|ACCESS_TOKEN"
+    r"|ACCOUNT"
 )
 _ABOUT_WHO_ASKS = re.compile(
     r"\bAPI[ _]key\b|\bunregistered callers\b|\bproject\b|\bconsumer\b|\bbilling\b", re.IGNORECASE
@@ -54,7 +61,7 @@ _ABOUT_A_MODEL = re.compile(r"\bmodels?\b", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class RetryAfter:
-    """Send it again after `wait_s` seconds; `pauses_model` holds every call of the model back for as long."""
+    """Send it again after `wait_s` seconds; `pauses_model` holds back the model's other calls."""
 
     wait_s: float
     pauses_model: bool = False
@@ -62,17 +69,20 @@ class RetryAfter:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """This job is wrong, the others may be right."""
+    """This job is wrong; others may be right."""
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Another attempt in this run can't help; the next run may."""
+    """Another attempt in this run does not help; the next run may try."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopRun:
-    """No call can succeed until a person, or time, mends it; with `ADDRESS`, `MODEL`, `NO_ACCESS` and `NO_QUOTA`, none of this model."""
+    """No call can succeed until the user acts, or time passes.
+
+    With `ADDRESS`, `MODEL`, `NO_ACCESS` and `NO_QUOTA` this is true of one model only.
+    """
 
     stop: Stop
 
@@ -87,11 +97,11 @@ Random: TypeAlias = Callable[[], float]
 
 
 def decide(error: ApiError | Failure, attempt: int, random: Random) -> Decision:
-    """Decide what follows from an attempt that gave no reply.
+    """Return what follows from an attempt without an answer.
 
     Args:
         error: What came back.
-        attempt: Which attempt of the call this was, from 1; of answers that can't be used (`MALFORMED`) only these are counted.
+        attempt: Number of the attempt, from 1; of `MALFORMED` answers only these are counted.
         random: A number in [0, 1), for the jitter.
     """
     if isinstance(error, Failure):
@@ -105,7 +115,8 @@ def decide(error: ApiError | Failure, attempt: int, random: Random) -> Decision:
         case 402:
             decision = _billing(error)
         case 403 | 404 if _is_about_a_file(error):
-            # A file that has expired, or is somebody else's, is a 403 too: "You do not have permission to access the File …".
+            # A file that expired, or belongs to another project, is a 403 too: "You do not have
+            # permission to access the File …".
             decision = Reject()
         case 403:
             decision = _on_forbidden(error)
@@ -136,7 +147,7 @@ def _on_failure(failure: Failure, attempt: int, random: Random) -> Decision:
             return GiveUp()
         case FailureKind.UNREACHABLE:
             return RetryAfter(backoff_s(attempt, random), pauses_model=True)
-        case FailureKind.MALFORMED if attempt >= MAX_UNUSABLE:
+        case FailureKind.MALFORMED if attempt >= MAX_MALFORMED:
             return GiveUp()
         case FailureKind.TIMEOUT | FailureKind.DISCONNECTED | FailureKind.MALFORMED:
             return RetryAfter(backoff_s(attempt, random))
@@ -145,9 +156,9 @@ def _on_failure(failure: Failure, attempt: int, random: Random) -> Decision:
 def _on_other_refusal(error: ApiError, attempt: int, random: Random) -> Decision:
     if error.http_status < 400:
         return GiveUp()  # a redirect leads to the same place each time, and is never followed
-    if error.http_status == 409 and error.status == _MET_ANOTHER:
+    if error.http_status == 409 and error.status == _CONFLICT:
         return _transient(error, attempt, random)
-    # Without Google's own words it is something on the way that says no, and the job may well be right.
+    # Without a status of Google it was refused on the way, and the job may be right.
     return Reject() if error.status or error.http_status == 413 else GiveUp()
 
 
@@ -162,7 +173,7 @@ def _on_bad_request(error: ApiError, attempt: int, random: Random) -> Decision:
     if error.status != "FAILED_PRECONDITION":
         return Reject()
     if _is_about_a_file(error):
-        # "The File … is not in an ACTIVE state and usage is not allowed.": it was just uploaded.
+        # "The File … is not in an ACTIVE state and usage is not allowed.": just uploaded.
         return _transient(error, attempt, random)
     message = f"the API does not serve this project or place: {error.message}"
     return StopRun(Stop(StopReason.PRECONDITION, advised(message, f"where it does: {REGIONS}")))
@@ -176,7 +187,7 @@ def _on_quota(error: ApiError, attempt: int, random: Random) -> Decision:
     ):
         return StopRun(Stop(StopReason.NO_QUOTA, _no_quota(error)))
     if any("PerDay" in violation.quota_id for violation in error.violations):
-        return CloseDay()  # whatever its retryDelay says: real bodies say "8s"
+        return CloseDay()  # its retryDelay is ignored: real bodies say "8s"
     asked_s = error.retry_delay_s
     if asked_s is not None and asked_s > MAX_ASKED_S:
         return CloseDay()  # "Please retry in 10h17m5.72s.": that is when the day ends
@@ -189,7 +200,10 @@ def _unexplained_s(attempt: int) -> float:
 
 
 def _insisting_s(attempt: int) -> float:
-    """Return the least wait when the server's own has been too short before: six attempts last for more than a minute."""
+    """Return the least wait if the server's own was too short before.
+
+    Six attempts then last for more than a minute.
+    """
     return (
         0.0 if attempt == 1 else min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(attempt - 1, 30))
     )
@@ -200,7 +214,10 @@ def _is_about_a_file(error: ApiError) -> bool:
 
 
 def _on_forbidden(error: ApiError) -> StopRun:
-    """Stop all models where the key or the project is refused; else, as a key that is bad after all costs one request a model, only this."""
+    """Stop all models if the key or the project is refused; otherwise only this one.
+
+    A key that is bad after all then costs one request a model.
+    """
     if _OF_ALL_MODELS.match(error.reason or "") or not error.status:
         return _auth(error)
     if _ABOUT_WHO_ASKS.search(error.message) and not _ABOUT_A_MODEL.search(error.message):
@@ -226,27 +243,26 @@ def _billing(error: ApiError) -> StopRun:
 
 
 def _no_quota(error: ApiError) -> str:
-    """Say in a sentence what the server says in a page, and twice; its "retry in 34 s" would not help either."""
+    """Return in a sentence what the server says in a page; its "retry in 34 s" would not help."""
     metrics = dict.fromkeys(
         violation.quota_metric.rpartition("/")[2] for violation in error.violations
     )
     named = f" ({', '.join(metrics)})" if metrics else ""
-    return f"this project's tier has no quota for the model, limit: 0{named}; set up billing at {KEYS}, or choose another by --model"
+    return (
+        f"this project's tier has no quota for the model, limit: 0{named}; set up billing at "
+        f"{KEYS}, or choose another model with --model"
+    )
 
 
 def _no_model(error: ApiError) -> StopRun:
-    if (
-        not error.status
-    ):  # no word of the API's: a web server, or a gateway that does not know this path
-        message = (
-            f"the address may be wrong, what answers 404 is not the Gemini API: {error.message}"
-        )
+    if not error.status:  # a web server, or a gateway that does not know this path
+        message = f"the server that answered 404 is not the Gemini API: {error.message}"
         return StopRun(Stop(StopReason.ADDRESS, advised(message, "check --base-url")))
     return StopRun(Stop(StopReason.MODEL, f"the API has no such model: {error.message}"))
 
 
 def advised(message: str, advice: str) -> str:
-    """Put what to do behind what a server says, whose words stay whole: they end with a full stop, or do not."""
+    """Append advice to a server's message, which may or may not end with a full stop."""
     return (
         f"{message} {advice[:1].upper()}{advice[1:]}"
         if message.endswith(".")
@@ -255,7 +271,7 @@ def advised(message: str, advice: str) -> str:
 
 
 def advised_of(stop: Stop, model: str) -> Stop:
-    """Add to what is refused of a model where there is a key for it, which one was announced in its place, or which are known."""
+    """Append to the refusal of a model where to get a key, its successor, or the known models."""
     match stop.reason:
         case StopReason.NO_ACCESS:
             advice = f"a key that may use {model} comes from {KEYS}"

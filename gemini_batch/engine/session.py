@@ -83,7 +83,7 @@ class Run:
             self._dispatcher.stop(stop)
 
     def interrupt(self, stop: Stop) -> None:
-        """Drain the run when called for the first time; abandon what is in flight the second time."""
+        """Drain the run at the first call; abandon what is in flight at the second."""
         if not self._is_draining:
             self._is_draining = True
             self.stop(stop)
@@ -96,7 +96,7 @@ class Run:
         return self._dispatcher.in_flight if self._dispatcher else 0
 
     async def used(self, clock: Clock | None = None) -> dict[str, tuple[Used, ...]]:
-        """Return what counts against each limit of each model now, by all runs that share the quota.
+        """Return what counts against each limit of each model now, of all runs that share it.
 
         Cancellation: safe; nothing changes.
 
@@ -150,7 +150,7 @@ class Run:
             self._task = None
         return self._conclude(sending, used)
 
-    # --- sending ------------------------------------------------------------------------------------
+    # --- sending ----------------------------------------------------------------------------------
 
     async def _dispatch(self, sending: _Sending, base_url: str) -> None:
         from gemini_batch.client.interactive import Transport
@@ -222,8 +222,8 @@ class Run:
 
     @contextmanager
     def _opened_logs(self) -> Iterator[tuple[ResultsFile, InFlightLog]]:
-        # A call that was reported and is sent again is reported once; one whose answer was journaled,
-        # or that is left alone, stays known.
+        # A call that was reported and is sent again is reported once. One whose answer was
+        # journaled, or that is not sent again, stays in the log.
         interrupted = self._interrupted
         still_open = {
             call_id: request_sha256
@@ -255,7 +255,7 @@ class Run:
         finally:
             timer.cancel()
 
-    # --- the summary --------------------------------------------------------------------------------
+    # --- the summary ------------------------------------------------------------------------------
 
     @property
     def _stops(self) -> list[Stop]:

@@ -1,4 +1,4 @@
-"""Counts what a run does while it goes on, and says at its end what it came to."""
+"""Statistics of a run, from its events."""
 
 from collections import Counter
 from datetime import datetime
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
-from gemini_batch.engine.summary import UNFINISHED, Summary, Totals
+from gemini_batch.engine.summary import UNFINISHED, RunTotals, Summary
 from gemini_batch.errors import ExitCode
 from gemini_batch.events import (
     CallAbandoned,
@@ -33,7 +33,7 @@ _EXIT_ORDER = (
 
 
 class RunStats:
-    """Counts what a run does, event by event, in a memory that does not grow with the number of calls."""
+    """Counts events, in memory that does not grow with the number of calls."""
 
     def __init__(self, limits: Limits, clock: Clock, possibly_billed: int = 0) -> None:
         self._clock = clock
@@ -51,12 +51,11 @@ class RunStats:
         self._cost_usd = 0.0
         self._unpriced = 0
         self._estimated_usd = 0.0
-        self._latencies_ms: Counter[int] = (
-            Counter()
-        )  # rows have them in milliseconds: no more keys than a timeout has
+        # Rows have milliseconds: there are no more keys than a timeout has.
+        self._latencies_ms: Counter[int] = Counter()
 
     def observe(self, event: Event) -> None:
-        """Take in what happened."""
+        """Count an event."""
         match event:
             case CallSent():
                 self._sent += 1
@@ -112,7 +111,7 @@ class RunStats:
         started_at: datetime,
         ended_at: datetime,
     ) -> Summary:
-        """Return what the run came to.
+        """Return the summary of the run.
 
         Args:
             manifest: Its path, or what names it.
@@ -121,13 +120,13 @@ class RunStats:
             plan: What was to be done.
             before: The newest rows of calls that were not finished in this run, by status.
             stops: Why the run ended early.
-            standing: Says what counts against each limit now.
+            standing: Returns what counts against each limit now.
             started_at: UTC.
             ended_at: UTC.
         """
         by_status = before + self._by_status
         left = plan.todo - sum(self._by_status.values()) + self._by_status[Status.FAILED]
-        # A deadline that struck when all had been sent has stopped nothing.
+        # A deadline that passed when all had been sent has stopped nothing.
         stops = [stop for stop in stops if left or stop.reason is not StopReason.DEADLINE]
         stops.sort(key=lambda stop: _EXIT_ORDER.index(stop.exit_code))
         times = [stop.run_again_at for stop in stops if stop.run_again_at is not None]
@@ -152,8 +151,8 @@ class RunStats:
             duration_s=round((ended_at - started_at).total_seconds(), 3),
         )
 
-    def _totals(self, plan: Plan) -> Totals:
-        return Totals(
+    def _totals(self, plan: Plan) -> RunTotals:
+        return RunTotals(
             finished=sum(self._by_status.values()),
             by_status=_named(self._by_status),
             unfinished=list(self._unfinished),
@@ -188,7 +187,7 @@ class RunStats:
 
 
 def _count(counts: Counter[str], reason: str) -> None:
-    """Count a reason; a server may send any text as one, and no two alike."""
+    """Count a reason; there may be any number of different ones, for a server can send any text."""
     name = reason[:_REASON_CHARS]
     counts[name if name in counts or len(counts) < _MOST_REASONS else _OTHER] += 1
 

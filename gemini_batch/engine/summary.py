@@ -1,4 +1,4 @@
-"""What a run came to, as `summary.json` has it."""
+"""Summary of a run, as written to `summary.json`."""
 
 import os
 from dataclasses import asdict, dataclass
@@ -13,33 +13,38 @@ from gemini_batch.records import Status
 
 FILE_NAME = "summary.json"
 UNFINISHED = frozenset({Status.FAILED, Status.REJECTED, Status.UNCERTAIN})
-"""A newest row with one of these ends a run with `ExitCode.INCOMPLETE`."""
+"""A run ends with `ExitCode.INCOMPLETE` if the newest row of any call has one of these."""
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
-    """What this run itself did.
+class RunTotals:
+    """Totals of this run alone.
 
     Attributes:
         finished: Rows written.
         by_status: These rows by status.
-        by_reason: Of the rows without an image, by status, how many for which reason: `{"blocked": {"IMAGE_SAFETY": 2}, "failed":
-            {"503 UNAVAILABLE": 1, "TIMEOUT": 1}}`. What is past fifty different reasons is counted as `other`.
-        unfinished: The first ten of the rows that are `failed`, `rejected` or `uncertain`: `id`, `line`, `status` and `message`.
-        reused: Of these rows, those whose answer was copied from another folder, at no cost.
+        by_reason: The reasons of rows without an image, by status: `{"blocked": {"IMAGE_SAFETY":
+            2}, "failed": {"503 UNAVAILABLE": 1, "TIMEOUT": 1}}`. Past fifty different reasons,
+            rows are counted as `other`.
+        unfinished: The first ten rows that are `failed`, `rejected` or `uncertain`: `id`, `line`,
+            `status` and `message`.
+        reused: Rows whose answer was copied from another folder, at no cost.
         sent: Requests sent, retries included.
         retries: Requests that were sent again.
-        retries_by_reason: Why calls were to be sent again: `{"503 UNAVAILABLE": 3, "UNREACHABLE": 1}`. Where nothing had left, as with
-            `UNREACHABLE`, it is no retry by the count above.
-        possibly_billed: Requests of this run, and of one that was killed before it, that were sent and gave nothing.
+        retries_by_reason: Why calls had to be sent again: `{"503 UNAVAILABLE": 3, "UNREACHABLE":
+            1}`. Where no byte was sent, as with `UNREACHABLE`, it is no retry by the count above.
+        possibly_billed: Requests of this run, and of one that was killed before it, that were sent
+            and got no usable answer.
         prompt_tokens: As the server counted.
         output_tokens: As the server counted, thinking included.
-        cost_usd: Of the rows, at list price; those of unknown price are counted in `unpriced`.
+        cost_usd: Of the rows, at list price; rows of unknown price are counted in `unpriced`.
         unpriced: Rows whose cost is unknown.
-        estimated_cost_usd: What the plan said that all calls to be made would cost; null when a price is unknown.
-        estimated_answered_usd: What the plan said that the calls with an answer would cost, so that `cost_usd` can be held against it.
-        latency_p50_s: Median from sending to the last byte; null without rows.
-        latency_p95_s: The same for 19 of 20.
+        estimated_cost_usd: Estimate of the plan for all calls to be sent; null when a price is
+            unknown.
+        estimated_answered_usd: Estimate of the plan for the calls with an answer; compare it with
+            `cost_usd`.
+        latency_p50_s: Median time from sending to the last byte; null without rows.
+        latency_p95_s: 95th percentile of the same.
     """
 
     finished: int
@@ -63,27 +68,29 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The end of a run, for a person and for a monitor.
+    """Result of a run.
 
-    `summary.json` is of the last run that began to send. While it goes on, `exit_code` and `ended_at` are null, and so they stay when
-    it was killed. A run that ends before it sends (wrong usage, manifest or key, or a folder that another one holds) writes none: its
-    exit code and its last line say why. So a monitor looks first at `started_at`: is it of the run that was due?
+    `summary.json` is of the last run that began to send. While the run is in progress, `exit_code`
+    and `ended_at` are null; after a kill they stay null. A run that ends before it sends (wrong
+    usage, manifest or key, or a busy folder) writes none: its exit code and its last line say why.
+    A monitor should look at `started_at` first, to see whether it is of the run that was due.
 
     Attributes:
         manifest: Its path, as it was given; `jobs` for jobs from Python.
         out: The output folder.
         tier: The tier's name.
         endpoint: Where requests went.
-        exit_code: What the process says.
-        needs_person: Whether somebody should look: some call of this run is `failed`, `rejected` or `uncertain`, or the run was stopped
-            by what waiting does not mend. A day's quota that is used up, a budget, a deadline and a signal are no reason, but for a
-            budget that did not pay for a single call.
-        stops: Why the run ended early, `reason` and `message`, the gravest first; empty when it did not.
+        exit_code: The exit code of the process.
+        needs_person: True if user action is required: some call of this run is `failed`,
+            `rejected` or `uncertain`, or the run was stopped by a reason that waiting does not
+            resolve. A day's quota that is used up, a budget, a deadline and a signal need none,
+            unless the budget did not pay for a single call.
+        stops: Why the run ended early, `reason` and `message`, the gravest first; else empty.
         calls: All calls of the manifest.
         by_status: Their newest rows by status, earlier runs included.
-        left: Calls that are not done; running again sends them. Of a run without an end, those that it began with.
+        left: Calls that are not done; running again sends them. In progress: as of the start.
         run_again_at: When running again makes sense, UTC; null for at once.
-        this_run: What this run itself did.
+        this_run: RunTotals of this run alone.
         windows: What it used of each limit of each model.
         started_at: UTC.
         ended_at: UTC.
@@ -101,7 +108,7 @@ class Summary:
     by_status: dict[str, int]
     left: int
     run_again_at: datetime | None
-    this_run: Totals
+    this_run: RunTotals
     windows: list[WindowUse]
     started_at: datetime
     ended_at: datetime
@@ -111,7 +118,7 @@ class Summary:
         """Write `summary.json` whole or not at all; `is_over` as for `json`.
 
         Raises:
-            OSError: The disk would not.
+            OSError: The disk refused.
         """
         incoming = out / ".gemini_batch" / FILE_NAME
         with incoming.open("wb") as file:
@@ -121,7 +128,11 @@ class Summary:
         incoming.replace(out / FILE_NAME)
 
     def json(self, *, is_over: bool = True) -> bytes:
-        """Return the summary as indented JSON; of a run that is not over it has no end."""
+        """Return the summary as indented JSON.
+
+        Args:
+            is_over: False while the run is in progress: `exit_code` and `ended_at` are null.
+        """
         end = {} if is_over else {"exit_code": None, "ended_at": None}
         options = orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
         return orjson.dumps(asdict(self) | end, option=options)

@@ -210,7 +210,7 @@ ERRORS: dict[str, Met] = {
     ),
     "an address with a path too many": Met(
         6,
-        "stopping: the address may be wrong, what answers 404 is not the Gemini API: Error 404 (Not Found)!!1 404. "
+        "stopping: the server that answered 404 is not the Gemini API: Error 404 (Not Found)!!1 404. "
         "That\u2019s an error. The requested URL /api/v1beta/models/gemini-3-pro-image-preview:generateContent was not found on this server. "
         "That\u2019s all we know. Check --base-url\n"
         f"mend that, then run: {AGAIN.replace('{server}', '{server}/api')}",
@@ -228,7 +228,7 @@ ERRORS: dict[str, Met] = {
         "429-zero",
         5,
         "this project's tier has no quota for the model, limit: 0 (generate_content_free_tier_requests); set up billing at "
-        "https://aistudio.google.com/apikey, or choose another by --model",
+        "https://aistudio.google.com/apikey, or choose another model with --model",
     ),
     "no money": stopped(
         "402",
@@ -248,8 +248,8 @@ ERRORS: dict[str, Met] = {
         "the server keeps answering 429: You exceeded your current quota, please check your plan and billing details. For more information "
         "on this error, head to: https://ai.google.dev/gemini-api/docs/rate-limits. To monitor your current usage, head to: "
         "https://ai.dev/rate-limit. * Quota exceeded for metric: generativelanguage.googleapis.com/generate_images_per_model, limit: 10, "
-        "model: gemini-3-pro-image-preview Please retry in {seconds}s. Where the project's limits are lower than the tier's, say so by "
-        "--rpm, --rpd or --tpm",
+        "model: gemini-3-pro-image-preview Please retry in {seconds}s. If the project's limits are lower than the tier's, set them "
+        "with --rpm, --rpd or --tpm",
     ),
     "a budget that is too small": Met(
         5,

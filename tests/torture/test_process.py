@@ -248,7 +248,7 @@ def test_a_damaged_end_costs_nothing(tmp_path: Path, server: Simulator, tail: by
     path.write_bytes(whole + tail)
     ended = run(tmp_path, server.base_url)
     assert ended.code == 0, ended.err
-    assert "its end was damaged and is mended" in ended.err
+    assert "its end was damaged and is repaired" in ended.err
     assert path.read_bytes() == whole
     assert (tmp_path / "jobs.out/.gemini_batch/torn-results.1").read_bytes() == tail
     assert len(list(sent(server))) == 2

@@ -458,7 +458,7 @@ def test_a_killed_run_is_repaired_and_told(desk: Desk) -> None:
     desk.run()
 
     (repaired,) = [event.message for event in desk.events if isinstance(event, Repaired)]
-    assert "its end was damaged and is mended" in repaired
+    assert "its end was damaged and is repaired" in repaired
     assert desk.sent() == []
 
 

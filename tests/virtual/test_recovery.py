@@ -228,7 +228,7 @@ def test_a_missed_rename_is_rolled_forward(store: OutputFolder) -> None:
     written(store, image_row("icons/robot", png("1"), png("2"), extension=".jpg"), durable=0)
     arrive(store, "icons/robot", png("1"), png("2"))
 
-    assert recover_twice(store) == ["icons/robot: its image had arrived and now has its name"]
+    assert recover_twice(store) == ["icons/robot: its image had arrived and is published now"]
     assert {"images/icons/robot.jpg": png("1"), "drafts/icons/robot.1.png": png("2")} == images_in(
         store
     )
@@ -297,10 +297,7 @@ def test_an_image_that_did_not_survive_voids_its_row(
 
     messages = recover_twice(store)
 
-    assert (
-        messages[0]
-        == "robot: its image did not survive; the call will be sent, and paid for, again"
-    )
+    assert messages[0] == "robot: its image did not survive; the call is sent, and paid for, again"
     assert rows_of(store) == [("robot", "succeeded"), ("cat", "blocked"), ("robot", "lost")]
     assert [(row["id"], row["status"]) for row in newest_rows(store.out)] == [
         ("cat", "blocked"),
@@ -362,12 +359,12 @@ def test_half_received_images_are_removed_and_counted(store: OutputFolder) -> No
     """Parts that no row names are no results: they are removed, and one line says how many; with and without a file of rows."""
     arrive(store, "robot", png("1"), png("2"))
     (message,) = recover_twice(store)
-    assert "2 incoming images that no row names were removed" in message
+    assert "2 staged images without a row removed" in message
 
     store.note_durable(written(store, ROBOT, durable=None))
     arrive(store, "robot", png("1"))
     (message,) = recover_twice(store)
-    assert "1 incoming image that no row names was removed" in message
+    assert "1 staged image without a row removed" in message
 
 
 def test_calls_in_flight_are_named(store: OutputFolder) -> None:
