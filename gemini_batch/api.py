@@ -88,8 +88,8 @@ class Rows(AsyncIterator[ResultRow]):
         summary: The result of the run; None until the last row was taken.
     """
 
-    # The run is a task that does not reference these rows, and not a suspended generator, so that it
-    # can end when they are dropped.
+    # The run is a task that does not reference these rows, and not a suspended generator, so
+    # that it can end when they are dropped.
 
     def __init__(self, jobs: Jobs, config: RunConfig) -> None:
         self.summary: Summary | None = None

@@ -37,7 +37,8 @@ def main(options: Namespace) -> int:
         with setup.open_run(options.manifest, out, config, view.observe) as run:
             view.flush()
             if not is_agreed(options, config, run.planned.plan):
-                print(plain(f"nothing was sent; to send it: {again} --yes"), file=sys.stderr)  # noqa: T201 # words for the person
+                text = plain(f"nothing was sent; to send it: {again} --yes")
+                print(text, file=sys.stderr)  # noqa: T201
                 return ExitCode.STOPPED
             summary = _sent(run, config, view)
         view.end(summary)
@@ -51,7 +52,7 @@ def _sent(run: Run, config: Settings, view: View) -> Summary:
     try:
         return asyncio.run(_send(run, config, view))
     except (KeyboardInterrupt, RuntimeError) as error:
-        # Closing the loop takes one more thread, and waits for threads that hang; by then all is done.
+        # Closing the loop takes one more thread, and waits for threads that hang: all is done.
         if run.summary is None or not (
             isinstance(error, KeyboardInterrupt) or out_of_resources(error)
         ):
@@ -98,6 +99,6 @@ def _within_open_files(config: Settings, view: View) -> Settings:
         return config
     concurrency = max(1, (allowed - _OTHER_FILES) // _FILES_A_CALL)
     view.tell(
-        f"{allowed:,} files may be open (ulimit -n): no more than {count(concurrency, 'call')} in flight"
+        f"{allowed:,} files may be open (ulimit -n): at most {count(concurrency, 'call')} in flight"
     )
     return replace(config, concurrency=concurrency)

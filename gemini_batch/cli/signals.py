@@ -13,8 +13,8 @@ _STOP_OF_SIGNAL = {
     signal.SIGTERM: Stop(StopReason.TERMINATED, "asked to end"),
     signal.SIGHUP: Stop(StopReason.TERMINATED, "the terminal was closed"),
 }
-# `timeout`, and a closed terminal, signal a whole process group: a wrapper that passes the signal on
-# to its group makes two of one.
+# `timeout`, and a closed terminal, signal a whole process group: a wrapper that passes the signal
+# on to its group makes two of one.
 _ONE_SIGNAL_S = 1.0
 
 

@@ -14,7 +14,15 @@ from gemini_batch.plan import image_size
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights, micros
 from gemini_batch.quota.model_quota import DayClosed, Grant
-from gemini_batch.records import Call, ResultRow, Stop, StopReason
+from gemini_batch.records import (
+    ApiError,
+    Call,
+    Failure,
+    FailureKind,
+    ResultRow,
+    Stop,
+    StopReason,
+)
 
 # A day that ends so soon is waited for: around midnight a call has to fit two dates.
 MIDNIGHT_S = 60.0
@@ -44,29 +52,29 @@ class Admitted:
         """Give back the money that was not spent, and the disk space."""
         self._held.close()
 
-    def spend(self, usd: float) -> None:
-        """Note what the attempt cost, or may have cost; nothing unless this is called."""
-        self._money.spent_usd = usd
+    async def settle(self, outcome: ResultRow | ApiError | Failure) -> None:
+        """Replace what was reserved by what the attempt used, of the quota and of the budget.
 
-    async def refund(self) -> None:
-        """Return the permit of a request that never left to its day.
-
-        Cancellation: safe; the ledger is updated all the same.
-        """
-        await self._limiter.give_back(self._call.request.model, self._grant)
-
-    async def reconcile(self, row: ResultRow) -> None:
-        """Replace what was reserved of the quota by what the answer used.
+        A request that never left returns its permit to its day; its slot stays spent. What is
+        unknown keeps its estimate.
 
         Cancellation: safe; the ledger is updated all the same.
         """
-        await self._limiter.settle(
-            row.model,
-            self._grant,
-            tokens=row.usage.prompt_tokens if row.usage else None,
-            usd_micros=None if row.cost_usd is None else micros(row.cost_usd),
-            estimated=Weights.of(self._call.estimate),
-        )
+        estimate, model = self._call.estimate, self._call.request.model
+        if isinstance(outcome, ResultRow):
+            usd = outcome.cost_usd
+            self._money.spent_usd = (estimate.cost_usd or 0.0) if usd is None else usd
+            await self._limiter.settle(
+                model,
+                self._grant,
+                tokens=outcome.usage.prompt_tokens if outcome.usage else None,
+                usd_micros=None if usd is None else micros(usd),
+                estimated=Weights.of(estimate),
+            )
+        elif isinstance(outcome, Failure) and outcome.kind is FailureKind.UNREACHABLE:
+            await self._limiter.give_back(model, self._grant)
+        elif isinstance(outcome, Failure) and outcome.may_be_billed:
+            self._money.spent_usd = estimate.cost_usd or 0.0
 
     async def pause(self, wait_s: float, *, overrun: bool) -> None:
         """Send nothing of the model for `wait_s` seconds; `overrun` after a 429 of the minute.

@@ -8,7 +8,7 @@ from gemini_batch.clock import Clock
 from gemini_batch.engine.breaker import CircuitBreaker
 from gemini_batch.engine.concurrency import AdaptiveConcurrency
 from gemini_batch.engine.lanes import Attempt, Lane
-from gemini_batch.records import Call, Stop
+from gemini_batch.records import ApiError, Call, Failure, FailureKind, ResultRow, Stop
 
 # While so many retries wait no new call is read, so that a long outage does not fill the memory.
 MAX_WAITING = 1_000
@@ -83,6 +83,18 @@ class CallQueue:
         """Note that an attempt is sent."""
         attempt.lane.sent(attempt.call.id)
 
+    def note(
+        self, lane: Lane, outcome: ResultRow | ApiError | Failure, latency_s: float
+    ) -> CircuitBreaker | None:
+        """Update concurrency and breakers; return the breaker that the outcome opened."""
+        if isinstance(outcome, ResultRow):
+            self.concurrency.succeeded()
+        elif _is_overload(outcome):
+            self.concurrency.overloaded(self.now_s - latency_s, self.now_s)
+        opened = lane.note(outcome, self.now_s)
+        self.wake()
+        return opened
+
     def ended(self, attempt: Attempt) -> None:
         """Note that an attempt that was handed out has ended or was put back."""
         attempt.lane.ended(attempt.call.id)
@@ -151,3 +163,10 @@ def _rank(lane: Lane, now_s: float) -> tuple[float, int, int]:
         len(lane.waiting),
         lane.outstanding,
     )
+
+
+def _is_overload(error: ApiError | Failure) -> bool:
+    """Return whether fewer calls in flight would help the server, or the line they share."""
+    if isinstance(error, ApiError):
+        return error.http_status in {429, 503}
+    return error.kind is FailureKind.TIMEOUT

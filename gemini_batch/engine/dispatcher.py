@@ -7,7 +7,7 @@ completed and written.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 from gemini_batch.client.response import parse_answer
@@ -30,34 +30,16 @@ from gemini_batch.events import (
 )
 from gemini_batch.records import (
     ApiError,
-    Estimate,
     Failure,
     FailureKind,
     Reply,
     ResultRow,
-    Status,
     Stop,
     StopReason,
 )
 
-# What a server refuses of one model; others of the manifest may be accepted.
-_OF_ONE_MODEL = {StopReason.NO_QUOTA, StopReason.ADDRESS, StopReason.MODEL, StopReason.NO_ACCESS}
-
 Outcome: TypeAlias = ResultRow | ApiError | Failure
 """The row of an answer, or why there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class DispatchRules:
-    """Settings of a run that decide about retries.
-
-    Attributes:
-        max_attempts: Most attempts of a call.
-        skip_uncertain: Do not send a call again that may have been billed.
-    """
-
-    max_attempts: int
-    skip_uncertain: bool = False
 
 
 class Dispatcher:
@@ -76,7 +58,7 @@ class Dispatcher:
         preprocess: Preprocessor,
         transport: Transport,
         committer: Committer,
-        rules: DispatchRules,
+        rules: retry.RetryRules,
         observe: Observer,
     ) -> None:
         self._queue = queue
@@ -180,7 +162,11 @@ class Dispatcher:
         match await self._admission.admit(attempt.lane, call):
             case Admitted() as admitted:
                 with admitted:
-                    await self._send(attempt, admitted)
+                    attempted, outcome = await self._exchange(attempt)
+                    await admitted.settle(outcome)
+                    await self._note(attempt.lane, outcome, attempted.timing.latency_s)
+                    if not isinstance(outcome, ResultRow):
+                        await self._follow_up(attempt, admitted, attempted, outcome)
             case Deferred(until_s):
                 self._queue.defer(attempt, until_s)
             case Closed(Stop() as stop, is_of_lane=True):
@@ -189,21 +175,6 @@ class Dispatcher:
                 self.stop(stop)
             case Closed():
                 pass  # known already
-
-    async def _send(self, attempt: Attempt, admitted: Admitted) -> None:
-        """Send once, and do what follows from the outcome."""
-        attempted, outcome = await self._exchange(attempt)
-        admitted.spend(_cost_usd(attempt.call.estimate, outcome))
-        if isinstance(outcome, Failure) and outcome.kind is FailureKind.UNREACHABLE:
-            await admitted.refund()
-            await self._unreachable(attempt, outcome)
-            return
-        self._connected()
-        self._note_outcome(attempt.lane, outcome, attempted.timing.latency_s)
-        if isinstance(outcome, ResultRow):
-            await admitted.reconcile(outcome)
-        else:
-            await self._follow_up(attempt, admitted, attempted, outcome)
 
     async def _exchange(self, attempt: Attempt) -> tuple[Attempted, Outcome]:
         """Send a call and commit its answer; nothing is awaited between last byte and row."""
@@ -234,126 +205,68 @@ class Dispatcher:
         staged.discard()
         return attempted, outcome
 
-    # --- circuit breakers -------------------------------------------------------------------------
-
     def _connected(self) -> None:
         if self._queue.server.succeeded():
             self._queue.wake()
 
-    async def _unreachable(self, attempt: Attempt, failure: Failure) -> None:
-        """Handle a connection that could not be made: no byte left, so it was no attempt."""
-        server = self._queue.server
-        if server.failed(self._queue.now_s, failure.message):
-            for lane in self._queue.open_lanes:
+    async def _note(self, lane: Lane, outcome: Outcome, latency_s: float) -> None:
+        """Let the outcome open or close circuit breakers; stop what one gives up on."""
+        opened, now_s = self._queue.note(lane, outcome, latency_s), self._queue.now_s
+        if opened is lane.server:
+            for each in self._queue.open_lanes:
                 # Calls that wait for their permit would get it while they may not be sent.
-                await self._admission.pause(lane.model, server.left_s(self._queue.now_s))
-        wait_s = server.left_s(self._queue.now_s)
-        if server.is_exhausted(self._queue.now_s):
-            message = f"{failure.message}, for {server.gives_up_after_s:g} s"
+                await self._admission.pause(each.model, opened.left_s(now_s))
+        elif opened is not None:
+            self._observe(Waiting(lane.model, opened.left_s(now_s), opened.reason))
+        if lane.server.is_exhausted(now_s):
+            message = f"{lane.server.reason}, for {lane.server.gives_up_after_s:g} s"
             self.stop(Stop(StopReason.OUTAGE, message))
-        else:
-            self._put_back(attempt, attempt.number, wait_s, failure)
-
-    def _note_outcome(self, lane: Lane, outcome: Outcome, latency_s: float) -> None:
-        """Update the model's circuit breaker and the concurrency."""
-        now_s = self._queue.now_s
-        if isinstance(outcome, ResultRow):
-            self._queue.concurrency.succeeded()
-        elif _is_overload(outcome):
-            self._queue.concurrency.overloaded(now_s - latency_s, now_s)
-        if isinstance(outcome, Failure):
-            return
-        if isinstance(outcome, ResultRow) or outcome.http_status < 500:
-            if lane.breaker.succeeded():
-                self._queue.wake()
-            return
-        status = outcome.http_status
-        reason = f"the server answers nothing but {status}"
-        if lane.breaker.failed(now_s, reason):
-            self._observe(Waiting(lane.model, lane.breaker.left_s(now_s), reason))
-        if lane.breaker.is_exhausted(now_s):
+        elif lane.breaker.is_exhausted(now_s):
             minutes = lane.breaker.gives_up_after_s / 60
-            message = (
-                f"the server answers nothing but {status} for {lane.model}, for {minutes:g} minutes"
-            )
+            message = f"{lane.breaker.reason} for {lane.model}, for {minutes:g} minutes"
             self._stop_lane(lane, Stop(StopReason.OUTAGE, message))
-
-    # --- without an answer ------------------------------------------------------------------------
 
     async def _follow_up(
         self, attempt: Attempt, admitted: Admitted, attempted: Attempted, error: ApiError | Failure
     ) -> None:
         """Do what the retry policy decides about an attempt without an answer."""
-        count = attempt.number
+        if isinstance(error, Failure) and error.kind is FailureKind.UNREACHABLE:
+            server, now_s = attempt.lane.server, self._queue.now_s
+            if not server.is_exhausted(now_s):
+                # No byte left, so it was no attempt.
+                self._put_back(attempt, attempt.number, server.left_s(now_s), error)
+            return
         if isinstance(error, Failure) and error.kind is FailureKind.MALFORMED:
             attempt = replace(attempt, malformed_answers=attempt.malformed_answers + 1)
-            count = attempt.malformed_answers
-        match retry.decide(error, count, random.random):
-            case retry.RetryAfter() as decision:
-                if decision.pauses_model:
-                    await admitted.pause(decision.wait_s, overrun=_is_quota(error))
-                self._retry(attempt, attempted, error, decision.wait_s)
-            case retry.Reject():
-                self._committer.error(attempted, Status.REJECTED, error)
-            case retry.GiveUp():
-                self._committer.error(attempted, Status.FAILED, error)
+        match retry.follow_up(
+            error,
+            self._rules,
+            model=attempt.lane.model,
+            attempt=attempt.number,
+            malformed_answers=attempt.malformed_answers,
+            random=random.random,
+        ):
+            case retry.RetryAfter(wait_s, pauses_model):
+                if pauses_model:
+                    await admitted.pause(wait_s, overrun=retry.is_quota(error))
+                self._put_back(attempt, attempt.number + 1, wait_s, error)
+            case retry.EndCall(status):
+                self._committer.error(attempted, status, error)
+            case retry.StopModel(stop):
+                self._stop_lane(attempt.lane, stop)
             case retry.StopRun(stop):
-                self._refused(attempt.lane, stop)
+                self.stop(stop)
             case retry.CloseDay():
                 await admitted.close_day()
                 self._queue.put_back(attempt)  # admission now says until when
 
-    def _retry(
-        self, attempt: Attempt, attempted: Attempted, error: ApiError | Failure, wait_s: float
-    ) -> None:
-        """Send the call again, unless it may have been billed or has used its attempts."""
-        if self._rules.skip_uncertain and isinstance(error, Failure) and error.may_be_billed:
-            self._committer.error(attempted, Status.UNCERTAIN, error)
-        elif attempt.number < self._rules.max_attempts:
-            self._put_back(attempt, attempt.number + 1, wait_s, error)
-        elif _is_quota(error):  # not this job's fault, and the next job would fare no better
-            message = f"the server keeps answering 429: {error.message}"
-            advised = retry.advised(message, retry.LOWER_LIMITS)
-            self._refused(attempt.lane, Stop(StopReason.NO_QUOTA, advised))
-        else:
-            self._committer.error(attempted, Status.FAILED, error)
-
-    def _refused(self, lane: Lane, stop: Stop) -> None:
-        """End the run, or only the calls of one model where only that is refused."""
-        if stop.reason in _OF_ONE_MODEL:
-            self._stop_lane(lane, retry.advised_of(stop, lane.model))
-        else:
-            self.stop(stop)
-
     def _put_back(
         self, attempt: Attempt, number: int, wait_s: float, error: ApiError | Failure
     ) -> None:
-        call_id, may_be_billed = (
-            attempt.call.id,
-            isinstance(error, Failure) and error.may_be_billed,
-        )
+        may_be_billed = isinstance(error, Failure) and error.may_be_billed
         self._observe(
-            CallRetrying(call_id, attempt.number, wait_s, error.message, may_be_billed, error.name)
+            CallRetrying(
+                attempt.call.id, attempt.number, wait_s, error.message, may_be_billed, error.name
+            )
         )
         self._queue.put_back(replace(attempt, number=number), wait_s)
-
-
-def _cost_usd(estimate: Estimate, outcome: Outcome) -> float:
-    """Return what an attempt cost; its estimate if that is unknown."""
-    if isinstance(outcome, ApiError) or (
-        isinstance(outcome, Failure) and not outcome.may_be_billed
-    ):
-        return 0.0
-    cost_usd = outcome.cost_usd if isinstance(outcome, ResultRow) else None
-    return (estimate.cost_usd or 0.0) if cost_usd is None else cost_usd
-
-
-def _is_overload(error: ApiError | Failure) -> bool:
-    """Return whether fewer calls in flight would help the server, or the line they share."""
-    if isinstance(error, ApiError):
-        return error.http_status in {429, 503}
-    return error.kind is FailureKind.TIMEOUT
-
-
-def _is_quota(error: ApiError | Failure) -> bool:
-    return isinstance(error, ApiError) and error.http_status == 429

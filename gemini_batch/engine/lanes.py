@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gemini_batch.engine.breaker import CircuitBreaker, model_breaker
-from gemini_batch.records import Call, Stop
+from gemini_batch.records import ApiError, Call, Failure, FailureKind, ResultRow, Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,18 @@ class Lane:
             and self.breaker.allows(call_id, now_s)
             and self.server.allows(call_id, now_s)
         )
+
+    def note(self, outcome: ResultRow | ApiError | Failure, now_s: float) -> CircuitBreaker | None:
+        """Update the breakers; return the one that the outcome opened, first or again."""
+        if isinstance(outcome, Failure) and outcome.kind is FailureKind.UNREACHABLE:
+            return self.server if self.server.failed(now_s, outcome.message) else None
+        self.server.succeeded()
+        if isinstance(outcome, ApiError) and outcome.http_status >= 500:
+            reason = f"the server answers nothing but {outcome.http_status}"
+            return self.breaker if self.breaker.failed(now_s, reason) else None
+        if not isinstance(outcome, Failure):
+            self.breaker.succeeded()
+        return None
 
     def sent(self, call_id: str) -> None:
         """Note that a call is sent."""

@@ -10,8 +10,11 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from gemini_batch.catalog import models
-from gemini_batch.records import ApiError, Failure, FailureKind, Stop, StopReason
+from gemini_batch.records import ApiError, Failure, FailureKind, Status, Stop, StopReason
 from gemini_batch.wording import unknown
+
+# Refusals that concern one model; others may be accepted.
+_OF_ONE_MODEL = {StopReason.NO_QUOTA, StopReason.ADDRESS, StopReason.MODEL, StopReason.NO_ACCESS}
 
 FIRST_BACKOFF_S = 2.0
 MAX_BACKOFF_S = 60.0
@@ -79,10 +82,14 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class StopRun:
-    """No call can succeed until the user acts, or time passes.
+    """No call can succeed until the user acts, or time passes."""
 
-    With `ADDRESS`, `MODEL`, `NO_ACCESS` and `NO_QUOTA` this is true of one model only.
-    """
+    stop: Stop
+
+
+@dataclass(frozen=True, slots=True)
+class StopModel:
+    """No call of this model can succeed until the user acts, or time passes; others may."""
 
     stop: Stop
 
@@ -92,8 +99,83 @@ class CloseDay:
     """The model's quota of the day is used up."""
 
 
+@dataclass(frozen=True, slots=True)
+class EndCall:
+    """The call ends without an answer, with this status in its row."""
+
+    status: Status
+
+
 Decision: TypeAlias = RetryAfter | Reject | GiveUp | StopRun | CloseDay
+FollowUp: TypeAlias = RetryAfter | EndCall | StopModel | StopRun | CloseDay
 Random: TypeAlias = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRules:
+    """Settings of a run that decide about retries.
+
+    Attributes:
+        max_attempts: Most attempts of a call.
+        skip_uncertain: Do not send a call again that may have been billed.
+    """
+
+    max_attempts: int
+    skip_uncertain: bool = False
+
+
+def follow_up(
+    error: ApiError | Failure,
+    rules: RetryRules,
+    *,
+    model: str,
+    attempt: int,
+    malformed_answers: int,
+    random: Random,
+) -> FollowUp:
+    """Return what follows from an attempt without an answer, under the rules of the run.
+
+    Args:
+        error: What came back.
+        rules: The rules.
+        model: The call's model.
+        attempt: Number of the attempt, from 1.
+        malformed_answers: How many answers of the call could not be used, this one included.
+        random: A number in [0, 1), for the jitter.
+    """
+    is_malformed = isinstance(error, Failure) and error.kind is FailureKind.MALFORMED
+    decision = decide(error, malformed_answers if is_malformed else attempt, random)
+    match decision:
+        case Reject():
+            return EndCall(Status.REJECTED)
+        case GiveUp():
+            return EndCall(Status.FAILED)
+        case StopRun(stop) if stop.reason in _OF_ONE_MODEL:
+            return StopModel(_advised(stop, model))
+        case RetryAfter():
+            return _within(rules, decision, error, attempt)
+        case _:
+            return decision
+
+
+def _within(
+    rules: RetryRules, retry: RetryAfter, error: ApiError | Failure, attempt: int
+) -> RetryAfter | EndCall | StopModel:
+    """Return a retry if the rules allow it."""
+    if rules.skip_uncertain and isinstance(error, Failure) and error.may_be_billed:
+        return EndCall(Status.UNCERTAIN)
+    if attempt < rules.max_attempts:
+        return retry
+    if not is_quota(error):
+        return EndCall(Status.FAILED)
+    # Not this job's fault, and the next job would fare no better.
+    message = advised(f"the server keeps answering 429: {error.message}", LOWER_LIMITS)
+    return StopModel(Stop(StopReason.NO_QUOTA, message))
+
+
+def is_quota(error: ApiError | Failure) -> bool:
+    """Return whether the server refused an attempt because of the quota."""
+    return isinstance(error, ApiError) and error.http_status == 429
 
 
 def decide(error: ApiError | Failure, attempt: int, random: Random) -> Decision:
@@ -270,7 +352,7 @@ def advised(message: str, advice: str) -> str:
     )
 
 
-def advised_of(stop: Stop, model: str) -> Stop:
+def _advised(stop: Stop, model: str) -> Stop:
     """Append to the refusal of a model where to get a key, its successor, or the known models."""
     match stop.reason:
         case StopReason.NO_ACCESS:

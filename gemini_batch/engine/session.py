@@ -16,9 +16,10 @@ from gemini_batch.engine.call_queue import CallQueue
 from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.concurrency import AdaptiveConcurrency
 from gemini_batch.engine.disk_space import DiskReservations
-from gemini_batch.engine.dispatcher import Dispatcher, DispatchRules
+from gemini_batch.engine.dispatcher import Dispatcher
 from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.engine.recovery import Interrupted
+from gemini_batch.engine.retry import RetryRules
 from gemini_batch.engine.stats import RunStats
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import StorageError, describe_os_error
@@ -181,7 +182,7 @@ class Run:
                     preprocess=self._preprocessor(committer, clock, observe),
                     transport=transport,
                     committer=committer,
-                    rules=DispatchRules(config.max_attempts, config.skip_uncertain),
+                    rules=RetryRules(config.max_attempts, config.skip_uncertain),
                     observe=observe,
                 )
                 self._dispatcher = dispatcher

@@ -199,7 +199,7 @@ def test_few_open_files_are_few_in_flight_and_too_few_a_sentence(
         ended = Ended(found.returncode, found.stdout, found.stderr)
         assert ended.code in codes, ended
         assert ended.is_clean
-        assert f"{most} files may be open (ulimit -n): no more than 1 call in flight" in ended.err
+        assert f"{most} files may be open (ulimit -n): at most 1 call in flight" in ended.err
         assert ended.code == 0 or "open files" in ended.err
         check_goes_on(tmp_path, server, ids, at_most_again=1)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from gemini_batch.clock import Clock
-from gemini_batch.engine.summary import Summary, Totals
+from gemini_batch.engine.summary import RunTotals, Summary
 from gemini_batch.errors import ExitCode
 from gemini_batch.events import CallFinished, Load, RunStarted
 from gemini_batch.progress.forecast import Forecast
@@ -128,7 +128,7 @@ def summary(
     exit_code: ExitCode = ExitCode.DONE, *, this_run: dict[str, Any] | None = None, **changes: Any
 ) -> Summary:
     """Return the end of a run; a field that is not of interest here is None."""
-    run: dict[str, Any] = {field.name: None for field in fields(Totals)}
+    run: dict[str, Any] = {field.name: None for field in fields(RunTotals)}
     run |= {
         "finished": 300,
         "by_status": {"succeeded": 300},
@@ -154,7 +154,7 @@ def summary(
     }
     whole |= {
         "by_status": run["by_status"],
-        "this_run": Totals(**run),
+        "this_run": RunTotals(**run),
         "duration_s": 724.0,
         "started_at": NOON,
     }

@@ -16,9 +16,10 @@ from gemini_batch.engine.call_queue import CallQueue
 from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.concurrency import AdaptiveConcurrency
 from gemini_batch.engine.disk_space import DiskReservations
-from gemini_batch.engine.dispatcher import Dispatcher, DispatchRules
+from gemini_batch.engine.dispatcher import Dispatcher
 from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.engine.recovery import Interrupted, recover
+from gemini_batch.engine.retry import RetryRules
 from gemini_batch.events import (
     CallFinished,
     Event,
@@ -103,7 +104,7 @@ class World:
             ),
             transport=cast(Transport, self.transport),
             committer=self.committer,
-            rules=DispatchRules(self.max_attempts),
+            rules=RetryRules(self.max_attempts),
             observe=observe,
         )
 
