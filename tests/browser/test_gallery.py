@@ -21,8 +21,6 @@ playwright = pytest.importorskip(
 )
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright  # noqa: E402 # after the skip
 
-pytestmark = [pytest.mark.browser, pytest.mark.loopback]
-
 # What each of these would do if it ran: set the sentinel. None may.
 HOSTILE = (
     "</script><script>window.sentinel = 1</script>",

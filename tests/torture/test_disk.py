@@ -18,7 +18,6 @@ from tests.simulated import simulator
 from tests.torture.commands import Ended, command, rows, run, sent, write_jobs
 from tests.torture.harness import ROOT
 
-pytestmark = pytest.mark.loopback
 CALLS = 24
 
 
@@ -229,7 +228,7 @@ def test_a_disk_without_room_costs_nothing(
         ended = run(tmp_path, server.base_url)
     check_stopped(ended)
     assert (
-        "the disk has 50 MB left, and the answers in flight and the next one may need 75 MB: make room"
+        "the disk has 50 MB left, and the answers in flight and the next one may need 75 MB: free some space"
         in ended.err
     )
     assert list(sent(server)) == []
@@ -287,7 +286,7 @@ def test_room_that_others_took_while_a_call_waited_is_missed_before_it_is_sent(
     assert space.has_shrunk()
     space.release("1K")
     assert not space.is_reserved
-    assert "make room" in space.reserve("1K")
+    assert "free some space" in space.reserve("1K")
 
 
 def test_answers_in_flight_count_against_what_is_free(
@@ -305,7 +304,7 @@ def test_answers_in_flight_count_against_what_is_free(
     assert len(asked) == 1
     assert space.reserve("1K") == ""  # the disk says that the one that ended takes nothing
     assert len(asked) == 2
-    assert "make room" in space.reserve("1K")
+    assert "free some space" in space.reserve("1K")
     now_s[0] = 1.0
     space.release("1K")
     assert space.reserve("4K")

@@ -1,10 +1,8 @@
 import orjson
-import pytest
 from hypothesis import HealthCheck, example, given, settings
 
 from tests.torture import fuzz, fuzz_ledger
 
-pytestmark = pytest.mark.loopback
 # `python -m tests.torture --fuzz 10000` is the long form.
 SHORT = settings(
     max_examples=40,

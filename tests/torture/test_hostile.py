@@ -12,8 +12,6 @@ from tests.torture.commands import KEY, command, rows
 from tests.torture.harness import ROOT
 from tests.torture.hostile import PIXEL, hostile
 
-pytestmark = pytest.mark.loopback
-
 # The timeouts of a run are minutes: here they are seconds, and nothing else is different. The last line of the words is the memory it took.
 IN_A_HURRY = """
 import pathlib, re, sys

@@ -20,9 +20,6 @@ from tests.torture.commands import Ended, run, sent, write_jobs
 from tests.torture.harness import ROOT
 from tests.torture.test_disk import CALLS, check_goes_on, check_stopped
 
-pytestmark = pytest.mark.loopback
-
-
 # Where there is no memory for a moment, after how often there was, and how many answers that were on their way may be lost by it.
 PLACES: list[tuple[Any, str, int, int]] = [
     (SqliteLedger, "reserve", 9, 0),
@@ -31,7 +28,7 @@ PLACES: list[tuple[Any, str, int, int]] = [
     (ImageExtractor, "feed", 9, 1),
     (StagedAnswer, "open_image", 9, 1),
     (ImageExtractor, "finish", 9, 1),
-    (dispatcher, "judge", 9, 0),
+    (dispatcher, "parse_answer", 9, 0),
     (OutputFolder, "describe", 9, 0),
     (ResultsFile, "append", 9, 0),
     (OutputFolder, "retire", 9, 0),

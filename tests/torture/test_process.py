@@ -16,8 +16,6 @@ from tests.torture.commands import command, rows, run, sent, write_jobs
 from tests.torture.harness import CONCURRENCY, ROOT, torture
 from tests.virtual.clock import NOON_UTC
 
-pytestmark = pytest.mark.loopback
-
 
 def test_runs_that_are_killed_lose_nothing(tmp_path: Path) -> None:
     """Killed at moments aimed at arriving answers and at commits, and run again: each call ends once, with an image that was sent for it."""

@@ -12,7 +12,6 @@ from tests.simulated import simulator, wait_for_requests
 from tests.torture.commands import command, run, write_jobs
 from tests.torture.harness import ROOT
 
-pytestmark = pytest.mark.loopback
 FAULTS = (
     "503",
     "400",

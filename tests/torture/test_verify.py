@@ -10,8 +10,6 @@ from gemini_batch.simulator import Simulator
 from tests.builders import tree
 from tests.torture.commands import command, run, write_jobs
 
-pytestmark = pytest.mark.loopback
-
 
 def rewrite(out: Path, change: Callable[[list[dict[str, object]]], None]) -> None:
     """Change rows as a person with an editor would."""

@@ -1,0 +1,10 @@
+"""Print the lowest allowed version of each dependency, as pip takes them: `aiohttp==3.13.3`."""
+
+import re
+import tomllib
+from pathlib import Path
+
+project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+for dependency in project["dependencies"]:
+    name, version = re.fullmatch(r"([\w-]+)>=([\w.]+).*", dependency).groups()
+    print(f"{name}=={version}")
