@@ -59,10 +59,9 @@ def make_call(
         request=Request(model, parts=(Text(prompt),)),
         request_sha256=sha256(prompt.encode()),
         prompt=prompt,
+        image_size="1K",
         metadata=None,
-        estimate=Estimate(
-            input_tokens=10, output_tokens=1120, cost_usd=0.134, unforeseen_usd=0.0076
-        ),
+        estimate=Estimate(input_tokens=10, output_tokens=1120, cost_usd=0.134, extra_usd=0.0076),
     )
 
 

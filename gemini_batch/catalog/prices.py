@@ -23,9 +23,9 @@ PROMPT_BYTES_PER_TOKEN = 4
 _GUESSED_OUTPUT_TOKENS = 1120
 _GUESSED_INPUT_IMAGE_TOKENS = 560
 # Output beside the image: 88 to 630 tokens in 66 answers that were measured through a gateway (collected 2026-11-22).
-UNFORESEEN_TOKENS = 630
+EXTRA_OUTPUT_TOKENS = 630
 # The longest answer of any image model, thinking included (Google's model pages, 2026-11-22).
-MOST_OUTPUT_TOKENS = 32_768
+MAX_OUTPUT_TOKENS = 32_768
 _MTOK = 1_000_000
 
 
@@ -118,8 +118,8 @@ def estimate_all(
         input_tokens,
         output_tokens,
         cost_usd=calls * image_usd + _usd(input_tokens, price.input_usd_per_mtok),
-        unforeseen_usd=_usd(calls * UNFORESEEN_TOKENS, price.text_output_usd_per_mtok),
-        at_worst_usd=_usd(calls * MOST_OUTPUT_TOKENS, price.text_output_usd_per_mtok),
+        extra_usd=_usd(calls * EXTRA_OUTPUT_TOKENS, price.text_output_usd_per_mtok),
+        max_extra_usd=_usd(calls * MAX_OUTPUT_TOKENS, price.text_output_usd_per_mtok),
     )
 
 

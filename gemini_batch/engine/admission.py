@@ -13,7 +13,6 @@ from gemini_batch.engine.outage import Outage
 from gemini_batch.engine.storm import Storm
 from gemini_batch.events import LittleRoom, Observer, Waiting
 from gemini_batch.output import OutputFolder
-from gemini_batch.plan import image_size
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights
 from gemini_batch.quota.model_quota import DayClosed, Grant
@@ -138,7 +137,7 @@ class Clearance:
             return
         spent_usd = 0.0
         try:
-            size = image_size(call.request)
+            size = call.image_size
             grant = await self._granted(call, size)
             if not isinstance(grant, Grant):
                 yield grant

@@ -56,7 +56,7 @@ class Budget:
     def most_usd(self, model: str, estimate: Estimate) -> float:
         """Return the most that a call is expected to cost."""
         usd = estimate.cost_usd or 0.0
-        return max(usd + estimate.unforeseen_usd, usd * self._of(model).dearest)
+        return max(usd + estimate.extra_usd, usd * self._of(model).dearest)
 
     def hold(self, model: str, estimate: Estimate) -> Held | None:
         """Set money aside for a call; None when there is not enough, or not yet."""
@@ -65,7 +65,7 @@ class Budget:
         if self.max_usd is not None:
             left_usd = self.max_usd - self.spent_usd - self.held_usd
             at_worst_usd = (
-                usd if trusts else max(usd, (estimate.cost_usd or 0.0) + estimate.at_worst_usd)
+                usd if trusts else max(usd, (estimate.cost_usd or 0.0) + estimate.max_extra_usd)
             )
             if (
                 not self._holders and usd <= left_usd

@@ -15,7 +15,6 @@ from gemini_batch.errors import StorageError, describe_os_error
 from gemini_batch.events import CallFinished, Observer
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.rows import FILE_NAME, ResultsFile
-from gemini_batch.plan import image_size
 from gemini_batch.records import (
     ApiError,
     Call,
@@ -272,7 +271,7 @@ class Committer:
             call.request.model,
             reply.usage,
             images,
-            image_size(call.request),
+            call.image_size,
             blocked=reply.block_reason != EMPTY,
             prices=self._price_table,
         )
@@ -293,7 +292,7 @@ def _inputs(call: Call) -> list[InputRef]:
 
 
 def _sent_file(image: InputImage) -> SentFile | None:
-    sent = image.smaller
+    sent = image.downscaled
     if sent is None:
         return None
     return SentFile(sent.mime_type, sent.size_bytes, sent.width, sent.height, sent.sha256)

@@ -181,7 +181,7 @@ class Run:
             out=self._out,
             config=self._config,
             plan=self.planned.plan,
-            before=self.planned.past.statuses,
+            before=self.planned.history.statuses,
             stops=self._stops if self.planned.plan.todo else [],
             standing=used.get,
             started_at=started_at,
@@ -241,7 +241,7 @@ class Run:
                             shrinker=Downscaler(self._store.inputs)
                             if config.max_input_pixels
                             else None,
-                            reuse=self.planned.past.reuse,
+                            reuse=self.planned.history.reuse,
                         ),
                     ),
                     skip_uncertain=config.skip_uncertain,
@@ -306,7 +306,7 @@ class Run:
     def _observe(self, event: Event) -> None:
         self._meter.observe(event)
         if isinstance(event, CallFinished):
-            self.planned.past.replace(event.row)
+            self.planned.history.replace(event.row)
         self._watcher(event)
 
     def _on_wait(self, clock: Clock, model: str, until_s: float, why: str) -> None:

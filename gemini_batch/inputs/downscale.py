@@ -110,7 +110,7 @@ class Downscaler:
                 raise StorageError(
                     f"{self._folder / name}: can't be written: {error.strerror}"
                 ) from error
-        return replace(image, smaller=replace(smaller, path=image.path))
+        return replace(image, downscaled=replace(smaller, path=image.path))
 
     def _kept(self, name: str) -> InputImage | None:
         """Return the copy that is there already, as this run or an earlier one made it."""

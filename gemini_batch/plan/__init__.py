@@ -9,7 +9,7 @@ from gemini_batch.plan.canonical import (
     request_sha256,
 )
 from gemini_batch.plan.planner import JobError, Planner, Resolve
-from gemini_batch.plan.totals import CallState, CallTotals, DownscaleTotals, Judge, Plan
+from gemini_batch.plan.totals import CallState, CallTotals, DownscaleTotals, Plan, StateOf
 
 __all__ = [
     "CANONICAL_TAG",
@@ -17,10 +17,10 @@ __all__ = [
     "CallTotals",
     "DownscaleTotals",
     "JobError",
-    "Judge",
     "Plan",
     "Planner",
     "Resolve",
+    "StateOf",
     "canonical",
     "image_size",
     "input_tokens",

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from gemini_batch.catalog import models, prices
-from gemini_batch.records import InputImage, InputUri, Modality, Part, Request, Text, raw_request
+from gemini_batch.records import InputImage, InputUri, Modality, Part, Request, Text
 
 # A new form of `canonical` gets a new tag: with it, every finished call would be paid for again.
 CANONICAL_TAG = b"gemini_batch request 1\n"
@@ -22,7 +22,7 @@ def canonical(request: Request) -> bytes:
     """
     form: dict[str, Any] = {"model": request.model}
     if request.raw is not None:
-        form["raw"] = request.raw
+        form["raw"] = request.raw.body
         return CANONICAL_TAG + orjson.dumps(form, option=orjson.OPT_SORT_KEYS)
     form["parts"] = [_canonical_part(part) for part in request.parts]
     if request.modalities != DEFAULT_MODALITIES:
@@ -55,18 +55,17 @@ def request_sha256(request: Request) -> str:
 
 def image_size(request: Request) -> str:
     """Return the size that a request asks for, raw or not; 1K if it names none."""
-    asked = (
-        raw_request.facts(request.raw).image_size if request.raw is not None else request.image_size
-    )
+    asked = request.image_size if request.raw is None else request.raw.image_size
     return asked or models.DEFAULT_IMAGE_SIZE
 
 
 def input_tokens(request: Request) -> int:
     """Return about how many tokens a request's input counts."""
     if request.raw is not None:
-        facts = raw_request.facts(request.raw)
         return prices.input_tokens(
-            request.model, input_images=facts.images, prompt_bytes=_utf8_bytes(facts.prompt)
+            request.model,
+            input_images=request.raw.images,
+            prompt_bytes=_utf8_bytes(request.raw.prompt),
         )
     images, prompt_bytes = 0, _utf8_bytes(request.system)
     for part in request.parts:
@@ -80,7 +79,7 @@ def input_tokens(request: Request) -> int:
 def prompt_text(request: Request) -> str | None:
     """Return the texts of a request, one a line; None for a raw one without text."""
     if request.raw is not None:
-        return raw_request.facts(request.raw).prompt
+        return request.raw.prompt
     return "\n".join(part.text for part in request.parts if isinstance(part, Text)) or None
 
 

@@ -126,6 +126,7 @@ class Planner:
             request=request,
             request_sha256=request_sha256(request),
             prompt=prompt_text(request),
+            image_size=image_size(request),
             metadata=job.metadata,
             estimate=self.estimate(request),
         )
@@ -177,10 +178,10 @@ def _raw_request(job: Job, model: str, problems: list[Problem], line: int) -> Re
         problems.append(
             Problem(line, "request", 'has no "contents": it must be a whole GenerateContentRequest')
         )
-    inline_bytes = raw_request.facts(body).base64_bytes
-    if inline_bytes > media_types.MAX_INLINE_BYTES:
-        problems.append(Problem(line, "request", _too_large(inline_bytes)))
-    return Request(model=model, raw=body)
+    raw = raw_request.parse(body)
+    if raw.base64_bytes > media_types.MAX_INLINE_BYTES:
+        problems.append(Problem(line, "request", _too_large(raw.base64_bytes)))
+    return Request(model=model, raw=raw)
 
 
 @lru_cache

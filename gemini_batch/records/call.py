@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from gemini_batch.records.job import AspectRatio, ImageSize, Modality
+from gemini_batch.records.raw_request import RawRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class InputImage:
         width: In pixels, as they are stored; None where nobody asked.
         height: In pixels.
         max_pixels: It has more pixels than this, and is to be sent with at most so many; None is to be sent as it is.
-        smaller: What is sent in its place, once it is made; `path` is the same.
+        downscaled: The copy that is sent instead, once it is made; `path` is the same.
     """
 
     path: str
@@ -40,13 +41,13 @@ class InputImage:
     width: int | None = None
     height: int | None = None
     max_pixels: int | None = None
-    smaller: "InputImage | None" = None
+    downscaled: "InputImage | None" = None
 
     @property
     def upload_bytes(self) -> int:
         """Bytes that are sent for it, before base64; of one that is still to be made smaller, about how many."""
-        if self.smaller:
-            return self.smaller.size_bytes
+        if self.downscaled:
+            return self.downscaled.size_bytes
         if not (self.max_pixels and self.width and self.height):
             return self.size_bytes
         return math.ceil(self.size_bytes * self.max_pixels / (self.width * self.height))
@@ -75,7 +76,7 @@ class Request:
     image_size: ImageSize | None = None
     seed: int | None = None
     temperature: float | None = None
-    raw: dict[str, Any] | None = None
+    raw: RawRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +87,15 @@ class Estimate:
         input_tokens: Text and reference images.
         output_tokens: The image alone.
         cost_usd: Of these, at list price; None when the model's price is unknown.
-        unforeseen_usd: What thinking and text, which no plan can count, may cost on top.
-        at_worst_usd: What they cost on top of an answer as long as the API allows.
+        extra_usd: What thinking and text, which no plan can count, may cost on top.
+        max_extra_usd: What they cost on top of an answer as long as the API allows.
     """
 
     input_tokens: int
     output_tokens: int
     cost_usd: float | None
-    unforeseen_usd: float = 0.0
-    at_worst_usd: float = 0.0
+    extra_usd: float = 0.0
+    max_extra_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ class Call:
         request: What to send.
         request_sha256: Of the canonical request, in hex; equal for all variants of a job.
         prompt: The texts of the prompt, for the row; None for a raw request without text.
+        image_size: The size that the request asks for, raw or not; `1K` if it names none.
         metadata: The job's, untouched.
         estimate: What it is expected to use.
     """
@@ -116,6 +118,7 @@ class Call:
     request: Request
     request_sha256: str
     prompt: str | None
+    image_size: str
     metadata: dict[str, Any] | None
     estimate: Estimate
 

@@ -49,7 +49,7 @@ def test_estimate_counts_text_and_reference_images() -> None:
     assert (actual.input_tokens, actual.output_tokens) == (11 + 2 * 560, 2000)
     assert actual.cost_usd == pytest.approx(0.24 + 1131 * 2 / 1e6)
     assert estimate(PRO) == Estimate(
-        0, 1120, 1120 * 120 / 1e6, unforeseen_usd=630 * 12 / 1e6, at_worst_usd=32768 * 12 / 1e6
+        0, 1120, 1120 * 120 / 1e6, extra_usd=630 * 12 / 1e6, max_extra_usd=32768 * 12 / 1e6
     )
 
 

@@ -74,7 +74,7 @@ def looked_up(file: Path, max_pixels: int) -> InputImage:
 
 def copy_of(file: Path, max_pixels: int = 800) -> InputImage:
     """Return the smaller copy of a file."""
-    smaller = Downscaler(file.parent / "inputs").image(looked_up(file, max_pixels)).smaller
+    smaller = Downscaler(file.parent / "inputs").image(looked_up(file, max_pixels)).downscaled
     assert smaller is not None
     return smaller
 
@@ -331,8 +331,8 @@ def test_the_copy_is_described_as_it_is(tmp_path: Path) -> None:
     whole = Downscaler(tmp_path / "inputs").image(image)
     data = (tmp_path / "inputs" / f"{image.sha256}-800.png").read_bytes()
     status = (tmp_path / "inputs" / f"{image.sha256}-800.png").stat()
-    assert whole == replace(image, smaller=whole.smaller)
-    assert whole.smaller == InputImage(
+    assert whole == replace(image, downscaled=whole.downscaled)
+    assert whole.downscaled == InputImage(
         path="a.png",
         file=str(tmp_path / "inputs" / f"{image.sha256}-800.png"),
         mime_type="image/png",
@@ -366,8 +366,8 @@ def test_a_copy_is_made_once_and_reused_by_later_runs(
     shrinker = Downscaler(tmp_path / "inputs")
     first = shrinker.image(looked_up(tmp_path / "a.png", 800))
     again = shrinker.image(looked_up(tmp_path / "b.png", 800))
-    assert first.smaller is not None
-    assert again.smaller == replace(first.smaller, path="b.png")
+    assert first.downscaled is not None
+    assert again.downscaled == replace(first.downscaled, path="b.png")
     assert made.call_count == 1
     assert Downscaler(tmp_path / "inputs").image(looked_up(tmp_path / "a.png", 800)) == first
     assert made.call_count == 1
@@ -379,16 +379,16 @@ def test_a_copy_that_somebody_spoilt_is_made_anew(tmp_path: Path) -> None:
     """What is no image is never sent as one; a copy that was changed is described as it now is."""
     corners().save(tmp_path / "a.png")
     image, shrinker = looked_up(tmp_path / "a.png", 800), Downscaler(tmp_path / "inputs")
-    first = shrinker.image(image).smaller
+    first = shrinker.image(image).downscaled
     assert first is not None
     Path(first.file).write_bytes(b"")
-    anew = shrinker.image(image).smaller
+    anew = shrinker.image(image).downscaled
     assert anew is not None
     assert (anew.sha256, anew.size_bytes) == (first.sha256, first.size_bytes)
     Path(first.file).unlink()
-    assert shrinker.image(image).smaller is not None
+    assert shrinker.image(image).downscaled is not None
     corners(10, 5).save(first.file)
-    changed = shrinker.image(image).smaller
+    changed = shrinker.image(image).downscaled
     assert changed is not None
     assert (changed.width, changed.sha256) == (10, sha256(Path(first.file).read_bytes()))
 
@@ -404,7 +404,7 @@ def test_a_copy_appears_whole_or_not_at_all(
         with pytest.raises(KeyboardInterrupt):
             Downscaler(tmp_path / "inputs").image(image)
     assert [path.suffix for path in (tmp_path / "inputs").iterdir()] == [".part"]
-    assert Downscaler(tmp_path / "inputs").image(image).smaller is not None
+    assert Downscaler(tmp_path / "inputs").image(image).downscaled is not None
     assert [path.suffix for path in (tmp_path / "inputs").iterdir()] == [".png"]
 
 
@@ -427,7 +427,7 @@ def test_threads_make_one_image_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(one, range(4)))
     assert len(made) == 1
-    assert [result.smaller for result in results] == [results[0].smaller] * 4
+    assert [result.downscaled for result in results] == [results[0].downscaled] * 4
 
 
 def test_only_one_large_image_is_decoded_at_a_time(

@@ -21,7 +21,16 @@ from gemini_batch.plan import (
     prompt_text,
     request_sha256,
 )
-from gemini_batch.records import Call, InputImage, InputUri, Job, Request, Text, media_types
+from gemini_batch.records import (
+    Call,
+    InputImage,
+    InputUri,
+    Job,
+    Request,
+    Text,
+    media_types,
+    raw_request,
+)
 
 SMALL = InputImage("in/a.png", "/jobs/in/a.png", "image/png", 300, 7, "ab" * 32)
 LARGE = InputImage(
@@ -110,10 +119,12 @@ GOLDEN = {
     "raw": (
         Request(
             "m",
-            raw={
-                "generationConfig": {"b": 1, "a": [2, None]},
-                "contents": [{"parts": [{"text": "x"}]}],
-            },
+            raw=raw_request.parse(
+                {
+                    "generationConfig": {"b": 1, "a": [2, None]},
+                    "contents": [{"parts": [{"text": "x"}]}],
+                }
+            ),
         ),
         b'{"model":"m","raw":{"contents":[{"parts":[{"text":"x"}]}],"generationConfig":{"a":[2,null],"b":1}}}',
         "69d6f318af0dafa8f0f3b9ea49a1394ba1b7d5cf860082f2151f69187f4b865f",
@@ -150,7 +161,7 @@ def test_content_counts_and_not_the_path() -> None:
 def test_what_an_image_is_made_into_does_not_count() -> None:
     """The original and the number of pixels do: what a newer Pillow makes of them is the same request."""
     copy = replace(SMALL, sha256="cd" * 32)
-    assert canonical(Request("m", (replace(LARGE, smaller=copy),))) == canonical(
+    assert canonical(Request("m", (replace(LARGE, downscaled=copy),))) == canonical(
         Request("m", (LARGE,))
     )
     assert canonical(Request("m", (replace(LARGE, max_pixels=999_999),))) != canonical(
@@ -236,7 +247,8 @@ def test_raw_request_is_sent_as_it_stands() -> None:
     line = job(request=body)
     asked = PLANNER.request(line, 1)
     assert asked == Request(
-        "gemini-3-pro-image", raw={"contents": body["contents"], "safety_settings": []}
+        "gemini-3-pro-image",
+        raw=raw_request.parse({"contents": body["contents"], "safety_settings": []}),
     )
     assert line.request == body
     assert request(request={"contents": [{}]}).model == DEFAULT_MODEL
@@ -275,7 +287,7 @@ def test_raw_request_is_read_in_either_spelling(names: tuple[str, str, str]) -> 
 def test_raw_request_of_any_shape_is_no_crash(body: dict[str, Any]) -> None:
     """What the server will refuse is planned without a traceback."""
     call = next(PLANNER.expand(job(request=body), 1))
-    assert (call.prompt, image_size(call.request)) == (None, "1K")
+    assert (call.prompt, call.image_size) == (None, "1K")
 
 
 def test_variants_are_calls_of_one_request() -> None:
@@ -291,6 +303,7 @@ def test_variants_are_calls_of_one_request() -> None:
         request=asked,
         request_sha256=request_sha256(asked),
         prompt="A\nrobot",
+        image_size="1K",
         metadata={"n": 1},
         estimate=PLANNER.estimate(asked),
     )
@@ -487,7 +500,7 @@ def test_a_plan_of_reused_calls_alone_is_free() -> None:
     """Their model is known, in case that one must be sent after all, but nothing is to be paid, whatever its price."""
     line = job(prompt="x" * 40, model="gemini-9-image")
     planned = plan_of([line], Plan(PLANNER, lambda *_: CallState.REUSED))
-    assert planned.tallies == {
+    assert planned.totals == {
         ("gemini-9-image", "1K"): CallTotals(largest_input_tokens=10, largest_line=1)
     }
     assert (planned.todo, planned.to_send, planned.total.cost_usd) == (1, 0, 0.0)
@@ -503,7 +516,7 @@ def test_plan_says_what_smaller_images_save() -> None:
     ]
     verdicts = {"done": CallState.DONE, "reused": CallState.REUSED}
     planned = plan_of(jobs, Plan(PLANNER, lambda call_id, _: verdicts.get(call_id, CallState.NEW)))
-    assert planned.shrinking == DownscaleTotals(
+    assert planned.downscaled == DownscaleTotals(
         images=6, size_bytes=24_000_000, upload_bytes=6_000_000
     )
 
@@ -512,7 +525,7 @@ def test_the_inline_limit_counts_what_is_sent() -> None:
     """Fourteen large photos are one request when they are made smaller."""
     assert len(request(prompt="x", images=["large.jpg"] * 14).parts) == 15
     assert LARGE.upload_bytes == 1_000_000
-    assert replace(LARGE, smaller=SMALL).upload_bytes == 300
+    assert replace(LARGE, downscaled=SMALL).upload_bytes == 300
     with pytest.raises(JobError, match=r"got 186\.7 MB of images"):
         Planner(DEFAULT_MODEL, lambda _: replace(LARGE, size_bytes=40_000_000)).request(
             job(prompt="x", images=["large.jpg"] * 14), 1
@@ -531,7 +544,7 @@ def test_plan_adds_up_by_model_and_size() -> None:
         jobs,
         Plan(PLANNER, lambda call_id, _: CallState.DONE if call_id == "done" else CallState.NEW),
     )
-    assert planned.tallies == {
+    assert planned.totals == {
         (DEFAULT_MODEL, "1K"): CallTotals(4, 50, 4480, about(4 * 0.1344 + 50 * 2 / 1e6), 20, 1),
         (DEFAULT_MODEL, "4K"): CallTotals(1, 1, 2000, about(0.24 + 2 / 1e6), 1, 3),
     }
