@@ -22,7 +22,8 @@ if TYPE_CHECKING:
         NoKeyError,
         StorageError,
     )
-    from gemini_batch.records import Job, ResultRow, Status
+    from gemini_batch.records import ResultRow, Status
+    from gemini_batch.records.job import Job
 
 __all__ = [
     "ConfigError",
@@ -47,7 +48,7 @@ _HOME = {
     "run": "api",
     "stream": "api",
     "RunConfig": "config",
-    "Job": "records",
+    "Job": "records.job",
     "ResultRow": "records",
     "Status": "records",
     "Summary": "engine.summary",

@@ -27,7 +27,8 @@ from gemini_batch.errors import ConfigError, ManifestError, Problem, StorageErro
 from gemini_batch.events import CallFinished, CallNotReused, Event, Observer, Repaired, Stopping
 from gemini_batch.output.rows import FILE_NAME, row_at, row_of
 from gemini_batch.plan import build
-from gemini_batch.records import Job, ResultRow, Stop, StopReason
+from gemini_batch.records import ResultRow, Stop, StopReason
+from gemini_batch.records.job import Job
 
 T = TypeVar("T")
 

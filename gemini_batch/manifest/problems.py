@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gemini_batch.records import Job, JobPart
+from gemini_batch.records.job import Job, JobPart
 from gemini_batch.wording import choices, shown, unknown
 
 # orjson writes 254 levels at the most; a row or a request adds a few of its own.

@@ -13,7 +13,8 @@ import orjson
 from gemini_batch.errors import ManifestError, Problem
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.manifest import problems
-from gemini_batch.records import Job, ids
+from gemini_batch.records import ids
+from gemini_batch.records.job import Job
 from gemini_batch.wording import shown
 
 MAX_LINE_BYTES = 128 * 1024 * 1024

@@ -20,7 +20,6 @@ from gemini_batch.records import (
     Estimate,
     InputImage,
     InputUri,
-    Job,
     Part,
     Request,
     Text,
@@ -28,6 +27,7 @@ from gemini_batch.records import (
     media_types,
     raw_request,
 )
+from gemini_batch.records.job import Job
 from gemini_batch.wording import choices, shown
 
 Resolve: TypeAlias = Callable[[str], InputImage | InputUri]

@@ -10,7 +10,8 @@ from typing import TypeAlias
 from gemini_batch.catalog import prices
 from gemini_batch.plan.canonical import image_size, input_tokens, request_sha256
 from gemini_batch.plan.planner import JobError, Planner
-from gemini_batch.records import InputImage, Job, Request, ids
+from gemini_batch.records import InputImage, Request, ids
+from gemini_batch.records.job import Job
 
 
 class CallState(IntEnum):

@@ -17,26 +17,17 @@ from gemini_batch.records.answer import (
     Usage,
 )
 from gemini_batch.records.call import (
+    AspectRatio,
     Call,
     Estimate,
+    ImageSize,
     InputImage,
     InputUri,
     Limits,
+    Modality,
     Part,
     Request,
     Text,
-)
-from gemini_batch.records.job import (
-    ASKED_BY_FIELD,
-    MAX_VARIANTS,
-    SEED_MAX,
-    SEED_MIN,
-    AspectRatio,
-    ImageSize,
-    Job,
-    JobPart,
-    Modality,
-    NonEmpty,
 )
 from gemini_batch.records.row import (
     ImageFile,
@@ -50,11 +41,7 @@ from gemini_batch.records.row import (
 from gemini_batch.records.stop import EXIT_OF_STOP, Stop, StopReason, resolved_by_waiting
 
 __all__ = [
-    "ASKED_BY_FIELD",
     "EXIT_OF_STOP",
-    "MAX_VARIANTS",
-    "SEED_MAX",
-    "SEED_MIN",
     "Answer",
     "ApiError",
     "AspectRatio",
@@ -68,11 +55,8 @@ __all__ = [
     "InputImage",
     "InputRef",
     "InputUri",
-    "Job",
-    "JobPart",
     "Limits",
     "Modality",
-    "NonEmpty",
     "Outcome",
     "Part",
     "QuotaViolation",

@@ -2,10 +2,30 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from gemini_batch.records.job import AspectRatio, ImageSize, Modality
 from gemini_batch.records.raw_request import RawRequest
+
+# What the image models know, https://ai.google.dev/gemini-api/docs/image-generation (collected 2026-11-22). The values of one
+# model are in catalog/models.toml; a newer value goes through a raw `request`.
+AspectRatio: TypeAlias = Literal[
+    "1:1",
+    "16:9",
+    "9:16",
+    "4:3",
+    "3:4",
+    "5:4",
+    "4:5",
+    "2:3",
+    "3:2",
+    "21:9",
+    "1:4",
+    "4:1",
+    "1:8",
+    "8:1",
+]
+ImageSize: TypeAlias = Literal["512", "1K", "2K", "4K"]
+Modality: TypeAlias = Literal["TEXT", "IMAGE"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from unicodedata import normalize
 
 import orjson
 
-from gemini_batch.records import Job, JobPart, media_types, raw_request
+from gemini_batch.records import media_types, raw_request
+from gemini_batch.records.job import Job, JobPart
 from gemini_batch.wording import shown
 
 MAX_ID_BYTES = 200

@@ -1,29 +1,11 @@
 """What a person writes: `Job`, one manifest line."""
 
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-# What the image models know, https://ai.google.dev/gemini-api/docs/image-generation (collected 2026-11-22). The values of one
-# model are in catalog/models.toml; a newer value goes through a raw `request`.
-AspectRatio: TypeAlias = Literal[
-    "1:1",
-    "16:9",
-    "9:16",
-    "4:3",
-    "3:4",
-    "5:4",
-    "4:5",
-    "2:3",
-    "3:2",
-    "21:9",
-    "1:4",
-    "4:1",
-    "1:8",
-    "8:1",
-]
-ImageSize: TypeAlias = Literal["512", "1K", "2K", "4K"]
-Modality: TypeAlias = Literal["TEXT", "IMAGE"]
+from gemini_batch.records.call import AspectRatio, ImageSize, Modality
+
 NonEmpty: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
 
 MAX_VARIANTS = 1000

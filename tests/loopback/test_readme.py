@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gemini_batch.catalog import prices, tiers
-from gemini_batch.records import Job
+from gemini_batch.records.job import Job
 from tests import render
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from gemini_batch import manifest as manifest_package
 from gemini_batch.errors import ManifestError
 from gemini_batch.manifest import SHOWN_PROBLEMS, Manifest, problems, reader
-from gemini_batch.records import Job, ids
+from gemini_batch.records import ids
+from gemini_batch.records.job import Job
 
 
 @pytest.fixture(autouse=True)

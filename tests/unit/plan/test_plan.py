@@ -25,12 +25,12 @@ from gemini_batch.records import (
     Call,
     InputImage,
     InputUri,
-    Job,
     Request,
     Text,
     media_types,
     raw_request,
 )
+from gemini_batch.records.job import Job
 
 SMALL = InputImage("in/a.png", "/jobs/in/a.png", "image/png", 300, 7, "ab" * 32)
 LARGE = InputImage(
