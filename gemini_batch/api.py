@@ -291,7 +291,7 @@ class _Finished:
     def observe(self, event: Event) -> None:
         _tell(event)
         if isinstance(event, CallFinished):
-            self._places.append(event.place)
+            self._places.append(event.offset_bytes)
             self._news.set()
 
     def end(self, _going: object) -> None:

@@ -1,4 +1,4 @@
-"""The clocks of a run: a steady one for pacing, UTC for what is written, and a thread for blocking work."""
+"""The clocks of a run, for pacing and for dates, and its thread for blocking work."""
 
 import sys
 import time
@@ -33,7 +33,7 @@ else:
 
 
 def boot_time_s() -> float:
-    """Return seconds since boot, the same for all processes, whatever the wall clock is set to."""
+    """Return seconds since boot, the same for all processes; independent of the wall clock."""
     return time.clock_gettime(_BOOT_CLOCK)
 
 
@@ -43,7 +43,8 @@ def boot_id() -> str:
         import subprocess
 
         command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 # a constant
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        return ended.stdout.strip()
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from gemini_batch.catalog import models
 from gemini_batch.records import ApiError, Failure, FailureKind, Stop, StopReason
-from gemini_batch.wording import unknown
+from gemini_batch.wording import suggest
 
 FIRST_BACKOFF_S = 2.0
 MAX_BACKOFF_S = 60.0
@@ -262,7 +262,7 @@ def advised_of(stop: Stop, model: str) -> Stop:
         case StopReason.MODEL if named := models.successor(model):
             advice = f"its announced successor: --model {named}"
         case StopReason.MODEL:
-            advice = unknown(model, models.known())
+            advice = suggest(model, models.known())
         case _:
             return stop
     return replace(stop, message=advised(stop.message, advice))

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from gemini_batch.records.job import Job, JobPart
-from gemini_batch.wording import choices, shown, unknown
+from gemini_batch.wording import choices, shown, suggest
 
 # orjson writes 254 levels at the most; a row or a request adds a few of its own.
 MAX_DEPTH = 240
@@ -103,7 +103,7 @@ def _unknown_field(location: tuple[int | str, ...]) -> str:
     name = str(location[-1])
     if location == ("key",):
         return 'is the same as "id": leave one of them out'
-    return f"no such field; {unknown(name, _JOB_FIELDS if len(location) == 1 else _PART_FIELDS)}"
+    return f"no such field; {suggest(name, _JOB_FIELDS if len(location) == 1 else _PART_FIELDS)}"
 
 
 def _not_json(text: bytes, error: ValueError) -> tuple[str, str]:

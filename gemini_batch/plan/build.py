@@ -137,7 +137,7 @@ def _duration(plan: Plan, limits: Limits, price_table: prices.PriceTable, source
                 if of == model:
                     where = f"{source}:{total.largest_line}: {model}"
                     tokens = total.largest_input_tokens
-                    largest = prices.estimate_all(
+                    largest = prices.estimate(
                         model, size, calls=1, input_tokens=tokens, prices=price_table
                     )
                     check(limits, Weights.of(largest))

@@ -94,7 +94,7 @@ class Planner:
 
     def estimate(self, request: Request) -> Estimate:
         """Return what one call with this request is expected to use."""
-        return prices.estimate_all(
+        return prices.estimate(
             request.model,
             image_size(request),
             calls=1,

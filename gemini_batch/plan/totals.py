@@ -200,7 +200,7 @@ class Plan:
         )
         if not group.calls:
             return total
-        expected = prices.estimate_all(
+        expected = prices.estimate(
             model,
             size,
             calls=group.calls,

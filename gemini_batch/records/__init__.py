@@ -1,7 +1,9 @@
-"""The values that pass between the stations, from a manifest's line to a result's row.
+"""Values that all packages share, from a manifest's line to a result's row.
 
-`Job` one manifest line · `Call` one API request planned from it · `Answer` or `Failure` what came back when it was sent ·
-`Reply` or `ApiError` what an answer means · `ResultRow` its line in `results.jsonl` · `Stop` why a whole run ends early.
+`Call` one API request planned from a job · `Answer` or `Failure` the result of an attempt · `Reply`
+or `ApiError` the meaning of an answer · `ResultRow` its line in `results.jsonl` · `Stop` the reason
+why a whole run ends early. `Job`, a manifest line, is in `job`: it needs pydantic, which is slow to
+import.
 """
 
 from gemini_batch.records.answer import (
@@ -38,10 +40,9 @@ from gemini_batch.records.row import (
     SentFile,
     Status,
 )
-from gemini_batch.records.stop import EXIT_OF_STOP, Stop, StopReason, resolved_by_waiting
+from gemini_batch.records.stop import Stop, StopReason, resolved_by_waiting
 
 __all__ = [
-    "EXIT_OF_STOP",
     "Answer",
     "ApiError",
     "AspectRatio",

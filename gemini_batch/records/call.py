@@ -1,4 +1,4 @@
-"""What is planned from a job: `Call`, one API request, and what it may use."""
+"""`Call`: one API request planned from a job, and its expected usage."""
 
 import math
 from dataclasses import dataclass
@@ -6,24 +6,12 @@ from typing import Any, Literal, TypeAlias
 
 from gemini_batch.records.raw_request import RawRequest
 
-# What the image models know, https://ai.google.dev/gemini-api/docs/image-generation (collected 2026-11-22). The values of one
-# model are in catalog/models.toml; a newer value goes through a raw `request`.
+# All values of the image models, https://ai.google.dev/gemini-api/docs/image-generation (collected
+# 2026-11-22). Those of one model are in catalog/models.toml; a newer value needs a raw `request`.
 AspectRatio: TypeAlias = Literal[
-    "1:1",
-    "16:9",
-    "9:16",
-    "4:3",
-    "3:4",
-    "5:4",
-    "4:5",
-    "2:3",
-    "3:2",
-    "21:9",
-    "1:4",
-    "4:1",
-    "1:8",
-    "8:1",
-]
+    "1:1", "16:9", "9:16", "4:3", "3:4", "5:4", "4:5",
+    "2:3", "3:2", "21:9", "1:4", "4:1", "1:8", "8:1",
+]  # fmt: skip
 ImageSize: TypeAlias = Literal["512", "1K", "2K", "4K"]
 Modality: TypeAlias = Literal["TEXT", "IMAGE"]
 
@@ -44,11 +32,11 @@ class InputImage:
         file: The absolute path.
         mime_type: From the file's first bytes, never from its name.
         size_bytes: Size of the file.
-        mtime_ns: Time of its last change; with the size it tells that the file is still the same.
+        mtime_ns: Time of its last change; with the size it shows that the file is still the same.
         sha256: Of its content, in hex.
-        width: In pixels, as they are stored; None where nobody asked.
+        width: In pixels, as stored; None where it is not needed.
         height: In pixels.
-        max_pixels: It has more pixels than this, and is to be sent with at most so many; None is to be sent as it is.
+        max_pixels: Set if the image has more pixels: it is downscaled to at most this number.
         downscaled: The copy that is sent instead, once it is made; `path` is the same.
     """
 
@@ -65,7 +53,7 @@ class InputImage:
 
     @property
     def upload_bytes(self) -> int:
-        """Bytes that are sent for it, before base64; of one that is still to be made smaller, about how many."""
+        """Bytes that are sent for it, before base64; an estimate until it is downscaled."""
         if self.downscaled:
             return self.downscaled.size_bytes
         if not (self.max_pixels and self.width and self.height):
@@ -86,7 +74,7 @@ Part: TypeAlias = Text | InputImage | InputUri
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to ask of which model, before it is JSON; `raw` stands in place of all fields but `model`."""
+    """A request before it is JSON; `raw` replaces all fields but `model`."""
 
     model: str
     parts: tuple[Part, ...] = ()
@@ -101,14 +89,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a call is expected to use.
+    """Expected usage of a call.
 
     Attributes:
         input_tokens: Text and reference images.
         output_tokens: The image alone.
         cost_usd: Of these, at list price; None when the model's price is unknown.
-        extra_usd: What thinking and text, which no plan can count, may cost on top.
-        max_extra_usd: What they cost on top of an answer as long as the API allows.
+        extra_usd: Likely cost of thinking and text, which no plan can count, on top.
+        max_extra_usd: Their cost in the longest answer that the API allows.
     """
 
     input_tokens: int
@@ -125,12 +113,12 @@ class Call:
     Attributes:
         id: Unique in the manifest after Unicode NFC and case folding; names the image's file.
         line: The manifest's line, from 1.
-        request: What to send.
+        request: The request.
         request_sha256: Of the canonical request, in hex; equal for all variants of a job.
         prompt: The texts of the prompt, for the row; None for a raw request without text.
         image_size: The size that the request asks for, raw or not; `1K` if it names none.
-        metadata: The job's, untouched.
-        estimate: What it is expected to use.
+        metadata: The job's, unchanged.
+        estimate: Its expected usage.
     """
 
     id: str
@@ -145,17 +133,17 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a project may use of one model; None is no limit.
+    """Limits of a project for one model; None is no limit.
 
     Attributes:
         requests_per_min: RPM.
-        tokens_per_min: Input tokens a minute, TPM.
+        tokens_per_min: Input tokens per minute, TPM.
         images_per_min: IPM.
         requests_per_day: RPD, a day of America/Los_Angeles.
         usd_per_10min: Dollars at list price in any ten minutes.
         usd_per_day: Dollars at list price, a day of America/Los_Angeles.
-        minute_s: Seconds that the server calls a minute: 60, but for a simulator that is in a hurry. The ten minutes of
-            `usd_per_10min` are ten of these.
+        minute_s: Length of a "minute" in seconds: 60, but shorter for tests with a simulator. The
+            ten minutes of `usd_per_10min` are ten of these.
     """
 
     requests_per_min: int | None = None

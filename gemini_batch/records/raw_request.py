@@ -25,7 +25,7 @@ class RawRequest:
 
 
 def parse(body: dict[str, Any]) -> RawRequest:
-    """Return the request with its facts. Values of an unexpected shape are ignored: the server checks them."""
+    """Return the request with its facts; values of an unexpected shape are ignored."""
     texts: list[str] = []
     images = base64_bytes = 0
     for part in _parts(body):

@@ -157,7 +157,7 @@ BAD_LINES: dict[str, tuple[dict[str, Any] | bytes, str]] = {
     ),
     "a field beside request": (
         {"request": {"contents": []}, "seed": 1},
-        '"request" is sent as it stands: put "seed" into it, or leave it out',
+        '"request" is sent unchanged: put "seed" into it, or leave it out',
     ),
 }
 
