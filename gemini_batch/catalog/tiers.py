@@ -43,7 +43,7 @@ _RANGES: dict[str, tuple[tuple[type, ...], float, float, str]] = {
 def limits_of(
     name: str, table: Table | None = None, overrides: Table | None = None, *, source: str = "config"
 ) -> Limits:
-    """Return the limits of a tier. Flags override the user's table, which overrides the built-in one.
+    """Return the limits of a tier: flags override the user's table, that the built-in one.
 
     Args:
         name: Name of a built-in tier, or of one in `table`.
@@ -67,8 +67,9 @@ def limits_of(
     numbers = {**built_in.get(name, {}), **own.get(name, {}), **given}
     if not numbers.keys() & FLAGS.keys():
         raise ConfigError(
-            f'--tier: "{name}" has no numbers of its own; give the limits of your project by at '
-            f"least one of {', '.join(FLAGS.values())}, or in a table [tiers.{name}] of a config file"
+            f'--tier: "{name}" has no numbers of its own; give the limits of your project by '
+            f"at least one of {', '.join(FLAGS.values())}, "
+            f"or in a table [tiers.{name}] of a config file"
         )
     return Limits(**numbers)
 
