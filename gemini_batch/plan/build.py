@@ -1,4 +1,4 @@
-"""A valid manifest and the calls of it that are still to be made: checked as a whole, then read again call by call."""
+"""Checks a manifest, compares it with earlier runs, and reads the calls to be made again."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,7 +63,7 @@ def output_folder(manifest: Path, *, is_simulated: bool) -> Path:
 def build_plan(
     path: Path, out: Path, config: Settings, *, name: str | None = None, base: Path | None = None
 ) -> Iterator[BuiltPlan]:
-    """Check a manifest and plan it with the rows of earlier runs in `out`. Sends and writes nothing.
+    """Check a manifest and plan it with the rows of earlier runs in `out`; write nothing.
 
     Args:
         path: The manifest.

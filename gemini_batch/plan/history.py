@@ -1,4 +1,4 @@
-"""What earlier runs made of the calls of a manifest."""
+"""States of the calls of a manifest after earlier runs."""
 
 from collections import Counter
 from collections.abc import Callable

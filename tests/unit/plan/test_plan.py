@@ -17,10 +17,9 @@ from gemini_batch.plan import (
     Plan,
     Planner,
     canonical,
-    image_size,
-    prompt_text,
     request_sha256,
 )
+from gemini_batch.plan.canonical import image_size, prompt_text
 from gemini_batch.records import (
     Call,
     InputImage,
@@ -320,17 +319,17 @@ BAD_JOBS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "too many images": (
         {"prompt": "x", "images": ["a.png"] * 15},
-        ["images: got 15 images; allowed: 14 a request"],
+        ["images: got 15 images; allowed: 14 per request"],
     ),
     "too many images in parts": (
         {"parts": [{"image": "https://x/a"}] * 15},
-        ["parts: got 15 images; allowed: 14 a request"],
+        ["parts: got 15 images; allowed: 14 per request"],
     ),
     "too large together": (
         {"prompt": "x", "images": ["37500000", "37500003"]},
         [
             (
-                "images: got 100.0 MB of images in base64; allowed: 100 MB a request: make them smaller, or upload them with "
+                "images: got 100.0 MB of images in base64; allowed: 100 MB per request: downscale them, or upload them with "
                 "the Files API and give their https:// URIs"
             )
         ],
@@ -340,14 +339,14 @@ BAD_JOBS: dict[str, tuple[dict[str, Any], list[str]]] = {
         [
             (
                 'aspect_ratio: got "1:8"; gemini-3-pro-image-preview offers 1:1, 16:9, 9:16, 4:3, 3:4, 5:4, 4:5, 2:3, 3:2, '
-                '21:9: take one of these, or write a raw "request"'
+                '21:9: use one of these, or write a raw "request"'
             )
         ],
     ),
     "size that the model does not have": (
         {"prompt": "x", "image_size": "2K", "model": "models/gemini-2.5-flash-image"},
         [
-            'image_size: got "2K"; gemini-2.5-flash-image offers 1K: take one of these, or write a raw "request"'
+            'image_size: got "2K"; gemini-2.5-flash-image offers 1K: use one of these, or write a raw "request"'
         ],
     ),
     "model that is no name": (
@@ -388,7 +387,7 @@ def test_raw_request_over_the_inline_limit_is_refused(monkeypatch: pytest.Monkey
     part = {"inlineData": {"mimeType": "image/png", "data": "A" * 4_100_000}}
     assert refusal(request={"contents": [{"parts": [part]}]}) == [
         (
-            "jobs.jsonl:17: request: got 4.1 MB of images in base64; allowed: 4 MB a request: make them smaller, or upload "
+            "jobs.jsonl:17: request: got 4.1 MB of images in base64; allowed: 4 MB per request: downscale them, or upload "
             "them with the Files API and give their https:// URIs"
         )
     ]
