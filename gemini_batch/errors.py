@@ -97,7 +97,7 @@ class ManifestError(InputError):
     """The manifest has problems; nothing was sent.
 
     Attributes:
-        source: The manifest's path, as the user gave it.
+        source: The manifest's name.
         problems: The first problems in the order of lines, no more than are shown.
         total: Number of all problems.
     """

@@ -16,12 +16,9 @@ class Repaired:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The planned calls of one model.
+    """Sums over the calls of one model to be sent.
 
-    Attributes:
-        calls: Number of calls to send.
-        input_tokens: Of all of them.
-        cost_usd: Of all of them, at list price; None when the price is unknown.
+    `cost_usd` is at list price; None when the price is unknown.
     """
 
     calls: int
@@ -42,8 +39,6 @@ class RunStarted:
         duration_s: The shortest time that the quota allows, without days of waiting.
         days: Number of Pacific dates that it takes.
         bound_by: The limit that takes the longest; "" when there is none.
-        out: The output folder.
-        tier: The tier's name.
         loads: The calls to send, by model.
         is_simulated: The answers are the embedded simulator's: nothing is paid.
     """
@@ -115,7 +110,6 @@ class CallFinished:
     """A call ended, and its row and its image are durable.
 
     Attributes:
-        row: Its row.
         offset_bytes: Position of the row in `results.jsonl`.
         estimated_usd: Its planned cost; None when the price is unknown.
     """
@@ -149,7 +143,6 @@ class Stopping:
     """No more calls are started; the `in_flight` answers, already paid for, are awaited.
 
     Attributes:
-        stop: The reason.
         in_flight: Calls that are awaited, of all models.
         model: The one model that stops, while others continue; "" when all stop.
     """

@@ -16,20 +16,17 @@ def fingerprint(value: str | bytes | tuple[str | int | None, ...]) -> int:
 
 
 class HashMap64:
-    """A map from 64-bit hash to a number, in 24 to 32 bytes per entry; 20 to 28 with `small`.
+    """A map from 64-bit hash to a number, in 24 to 32 bytes per entry.
 
     A dict of a million such pairs takes about 140 MB, this 24. As in a dict, entries are stored in
     the order of insertion; a table that is at most half full finds them, by open addressing with
     linear probing. Lookups in about the same order hit the processor's cache.
-
-    Args:
-        small: Values are below 2³².
     """
 
-    def __init__(self, *, small: bool = False) -> None:
+    def __init__(self) -> None:
         # The entry at 0 is unused: a slot with 0 is vacant.
         self._keys = array("Q", (0,))
-        self._values = array("I" if small else "Q", (0,))
+        self._values = array("Q", (0,))
         self._allocate(_FIRST_CAPACITY)
 
     def __len__(self) -> int:

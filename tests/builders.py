@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import orjson
+from PIL import Image
 
 from gemini_batch.client.interactive import Sent
 from gemini_batch.clock import Clock
@@ -36,6 +37,7 @@ MODEL = "gemini-3-pro-image-preview"
 ENDPOINT = "https://api.test"
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 JPEG_HEAD = b"\xff\xd8\xff\xe0"
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 TIMING = Timing(NOON_UTC, NOON_UTC, 20.0)
 
 
@@ -47,6 +49,15 @@ def sha256(data: bytes) -> str:
 def png(words: str) -> bytes:
     """Return bytes that begin as a PNG does and are different for different words."""
     return PNG_HEAD + words.encode()
+
+
+def corners(width: int = 80, height: int = 40) -> Image.Image:
+    """Return a picture with a colour in each corner: red and green above, blue and white below."""
+    picture = Image.new("RGB", (width, height))
+    across, down = width // 2, height // 2
+    for colour, x, y in ((RED, 0, 0), (GREEN, across, 0), (BLUE, 0, down), (WHITE, across, down)):
+        picture.paste(colour, (x, y, x + across, y + down))
+    return picture
 
 
 def make_call(

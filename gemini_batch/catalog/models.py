@@ -25,20 +25,16 @@ class ImageModel:
 
     Attributes:
         id: As in the URL, without `models/`.
-        state: Preview, stable or deprecated; for the user.
         image_sizes: Values of `image_size`.
         aspect_ratios: Values of `aspect_ratio`.
-        mime_types: Types of its images, the usual one first.
         output_tokens: Tokens of one image, by size; sizes without a published number are missing.
         input_image_tokens: Tokens of one reference image.
         successor: The model that Google recommends instead, if it will be shut down.
     """
 
     id: str
-    state: str
     image_sizes: tuple[str, ...]
     aspect_ratios: tuple[str, ...]
-    mime_types: tuple[str, ...]
     output_tokens: Mapping[str, int]
     input_image_tokens: int
     successor: str | None = None

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, TypeAlias
 
 from gemini_batch.catalog import models
 from gemini_batch.records import Estimate, Usage
@@ -49,29 +49,28 @@ class ModelPrice:
     image_usd: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class PriceTable:
-    """Prices by model id."""
+PriceTable: TypeAlias = Mapping[str, ModelPrice]
+"""Prices by model id."""
 
-    prices: Mapping[str, ModelPrice]
 
-    def merged(self, table: Mapping[str, Any]) -> "PriceTable":
-        """Return this table, overridden key by key by a user's `[prices]`.
+def merged(prices: PriceTable, table: Mapping[str, Any]) -> PriceTable:
+    """Return the prices, overridden key by key by a user's `[prices]`.
 
-        Raises:
-            ValueError: A key or a value of the user's table is wrong; the text names it.
-        """
-        prices = dict(self.prices)
-        for model, entry in table.items():
-            prices[model] = _overridden(prices.get(model, ModelPrice()), model, entry)
-        return PriceTable(prices)
+    Raises:
+        ValueError: A key or a value of the user's table is wrong; the text names it.
+    """
+    changed = {
+        model: _overridden(prices.get(model, ModelPrice()), model, entry)
+        for model, entry in table.items()
+    }
+    return {**prices, **changed}
 
 
 @cache
 def built_in() -> PriceTable:
     """Return the list prices that come with this version."""
     table = tomllib.loads(resources.files(__package__).joinpath("prices.toml").read_text("utf-8"))
-    return PriceTable({}).merged(table["prices"])
+    return merged({}, table["prices"])
 
 
 def estimate(
@@ -84,15 +83,10 @@ def estimate(
 ) -> Estimate:
     """Return the expected usage of calls for one image each.
 
-    Args:
-        model: The model's id.
-        image_size: The requested size.
-        calls: Number of calls.
-        input_tokens: Sum over all calls.
-        prices: The price table; the built-in one if None.
+    `input_tokens` are those of all calls; `prices` are the built-in ones if None.
     """
     output_tokens = calls * (_tokens_per_image(model, image_size) or _GUESSED_OUTPUT_TOKENS)
-    price = (prices or built_in()).prices.get(model)
+    price = (prices or built_in()).get(model)
     image_usd = _image_usd(price, model, image_size) if price else None
     if price is None or image_usd is None:
         return Estimate(input_tokens, output_tokens, None)
@@ -139,7 +133,7 @@ def cost_usd(
             (https://ai.google.dev/gemini-api/docs/pricing, 2026-11-22).
         prices: The price table; the built-in one if None.
     """
-    price = (prices or built_in()).prices.get(model)
+    price = (prices or built_in()).get(model)
     if price is None:
         return None
     if blocked and not images:

@@ -107,7 +107,7 @@ def price_table(config: Settings) -> prices.PriceTable:
         ConfigError: The config file's prices are wrong.
     """
     try:
-        return prices.built_in().merged(config.tables.get("prices", {}))
+        return prices.merged(prices.built_in(), config.tables.get("prices", {}))
     except ValueError as error:
         raise ConfigError(f"--config: {error}") from error
 

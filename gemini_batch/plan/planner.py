@@ -1,7 +1,7 @@
 """One job: its request, checked against the model's features, and its calls."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -97,17 +97,6 @@ class Planner:
         """Return the expected usage of one call with this request."""
         size, tokens = image_size(request), input_tokens(request)
         return estimate(request.model, size, input_tokens=tokens, prices=self.prices)
-
-    def expand(self, job: Job, line: int) -> Iterator[Call]:
-        """Yield the calls of a job whose id is final: `robot`, `robot.2`, `robot.3`.
-
-        Raises:
-            JobError: As `request`.
-        """
-        first = self.call(job, line, 1)
-        yield first
-        for variant in range(2, job.variants + 1):
-            yield replace(first, id=ids.call_id(job.id or "", variant))
 
     def call(self, job: Job, line: int, variant: int) -> Call:
         """Return one call of a job, from 1 to its `variants`.

@@ -3,7 +3,7 @@
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
 
@@ -33,10 +33,7 @@ class CallTotals:
     """Sums over calls to be sent.
 
     Attributes:
-        calls: Number of calls.
-        input_tokens: Of all of them.
-        output_tokens: Of all of them.
-        cost_usd: Of all of them; None when a price is unknown.
+        cost_usd: None when a price is unknown.
         largest_input_tokens: Of the largest one, which must fit into the quota of a minute.
         largest_line: The manifest's line of the largest one.
     """
@@ -66,7 +63,6 @@ class DownscaleTotals:
     """Sums over the reference images that are downscaled; one that is sent twice counts twice.
 
     Attributes:
-        images: Number of images.
         size_bytes: Size of the originals.
         upload_bytes: Approximate size of the copies, in proportion to the pixels.
     """
@@ -87,7 +83,7 @@ class _Group:
 
 
 class Plan:
-    """All calls of a manifest, in one byte per call and four per job.
+    """All calls of a manifest, in one byte per call and six per job.
 
     Args:
         planner: Makes the requests.
@@ -106,7 +102,7 @@ class Plan:
         self._variants = array("H")
         self._states = bytearray()
         self._models: dict[str, int] = {}  # model → its number
-        self._model_of = array("H")  # index of a job → number of its model
+        self._model_of = array("I")  # index of a job → number of its model
 
     def __len__(self) -> int:
         return len(self._states)
@@ -124,32 +120,18 @@ class Plan:
             self._model_of.append(0)
             raise
         self._variants.append(job.variants)
-        number = self._models.get(request.model)
-        if number is None:
-            number = self._number(request.model)
-        self._model_of.append(number)
+        self._model_of.append(self._models.setdefault(request.model, len(self._models)))
         states = self._states_of(job, request)
         self._states += states
         if todo := len(states) - states.count(CallState.DONE):
             self._count(request, todo - states.count(CallState.REUSED), line)
 
-    def _number(self, model: str) -> int:
-        """Return the number of a model that has none yet."""
-        number = self._models[model] = len(self._models)
-        if number == 1 << 16:
-            self._model_of = array("L", self._model_of)
-        return number
-
     def _states_of(self, job: Job, request: Request) -> bytes:
         if self._state_of is None:
             return bytes(job.variants)
         digest, job_id = request_sha256(request), job.id or ""
-        if job.variants == 1:
-            return bytes((self._state_of(job_id, digest),))
-        return bytes(
-            self._state_of(ids.call_id(job_id, variant), digest)
-            for variant in range(1, job.variants + 1)
-        )
+        variants = range(1, job.variants + 1)
+        return bytes([self._state_of(ids.call_id(job_id, each), digest) for each in variants])
 
     def _count(self, request: Request, calls: int, line: int) -> None:
         """Add `calls` calls of a request, 0 if all are reused, to the sums."""
@@ -195,24 +177,15 @@ class Plan:
         return sum(self.totals.values(), CallTotals())
 
     def _total(self, model: str, size: str, group: _Group) -> CallTotals:
-        total = CallTotals(
-            largest_input_tokens=group.largest_input_tokens, largest_line=group.largest_line
-        )
-        if not group.calls:
-            return total
-        expected = prices.estimate(
-            model,
-            size,
-            calls=group.calls,
-            input_tokens=group.input_tokens,
-            prices=self._planner.prices,
-        )
-        return replace(
-            total,
-            calls=group.calls,
-            input_tokens=expected.input_tokens,
+        calls, tokens, table = group.calls, group.input_tokens, self._planner.prices
+        expected = prices.estimate(model, size, calls=calls, input_tokens=tokens, prices=table)
+        return CallTotals(
+            calls=calls,
+            input_tokens=tokens,
             output_tokens=expected.output_tokens,
-            cost_usd=expected.cost_usd,
+            cost_usd=expected.cost_usd if calls else 0.0,
+            largest_input_tokens=group.largest_input_tokens,
+            largest_line=group.largest_line,
         )
 
     @property

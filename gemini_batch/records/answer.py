@@ -8,14 +8,10 @@ from typing import Any, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class IncomingImage:
-    """One image of an answer, on disk but not yet committed.
+    """One image of an answer, in a staged file.
 
-    Attributes:
-        file: Path of the staged file.
-        size_bytes: Decoded bytes written to it.
-        sha256: Of these bytes, in hex.
-        head: Its first 64 bytes, which show the format.
-        mime_type: The type that the answer declares; "" until the answer is whole.
+    `head` is its first 64 bytes, which show the format; `mime_type` is the type that the answer
+    declares, "" until the answer is whole.
     """
 
     file: str
@@ -39,7 +35,6 @@ class Answer:
     """A whole HTTP answer of any status.
 
     Attributes:
-        http_status: The status code.
         body: The body of an error (capped); of a 200 its JSON with each image's base64 replaced
             by `"#i"`, where `i` is the image's index in `images`.
         images: The images of a 200, in the order they arrived.
@@ -100,7 +95,6 @@ class ApiError:
     """An error answer of the API.
 
     Attributes:
-        http_status: The HTTP status.
         status: Google's name of it (`RESOURCE_EXHAUSTED`); `""` if the body is not Google's JSON.
         reason: `google.rpc.ErrorInfo.reason` (`API_KEY_INVALID`), if there was one.
         message: For the user; from the body, shortened.
@@ -146,10 +140,6 @@ class Reply:
         finish_message: The first candidate's text on it.
         block_reason: `promptFeedback.blockReason`, or `EMPTY` when no reason for the missing image
             is given.
-        safety_ratings: As served.
-        usage: Token usage, or None.
-        model_version: As served.
-        response_id: As served.
     """
 
     image: IncomingImage | None

@@ -28,14 +28,11 @@ class InputImage:
     """A reference image on disk, as it was when the manifest was checked.
 
     Attributes:
-        path: As the manifest has it.
-        file: The absolute path.
+        path: As the manifest has it; `file` is absolute.
         mime_type: From the file's first bytes, never from its name.
-        size_bytes: Size of the file.
         mtime_ns: Time of its last change; with the size it shows that the file is still the same.
         sha256: Of its content, in hex.
-        width: In pixels, as stored; None where it is not needed.
-        height: In pixels.
+        width: In pixels, as `height`; None where it is not needed.
         max_pixels: Set if the image has more pixels: it is downscaled to at most this number.
         downscaled: The copy that is sent instead, once it is made; `path` is the same.
     """
@@ -113,12 +110,10 @@ class Call:
     Attributes:
         id: Unique in the manifest after Unicode NFC and case folding; names the image's file.
         line: The manifest's line, from 1.
-        request: The request.
         request_sha256: Of the canonical request, in hex; equal for all variants of a job.
         prompt: The texts of the prompt, for the row; None for a raw request without text.
         image_size: The size that the request asks for, raw or not; `1K` if it names none.
         metadata: The job's, unchanged.
-        estimate: Its expected usage.
     """
 
     id: str

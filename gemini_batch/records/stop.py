@@ -53,7 +53,6 @@ class Stop:
     """An early end of a run: no more calls are started, calls in flight are completed.
 
     Attributes:
-        reason: The kind.
         message: One sentence for the user: what happened and what to do.
         run_again_at: The time when running again makes sense, UTC; None for at once, or once the
             user has acted.

@@ -103,7 +103,7 @@ def test_every_example_of_a_config_file_is_one() -> None:
     """The TOML of the README is taken as a config file."""
     first, second = (tomllib.loads(block) for block in blocks("toml"))
     assert tiers.limits_of("ours", first["tiers"]).requests_per_min == 150
-    assert prices.built_in().merged(second["prices"]) != prices.built_in()
+    assert prices.merged(prices.built_in(), second["prices"]) != prices.built_in()
 
 
 @pytest.mark.loopback

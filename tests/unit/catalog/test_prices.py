@@ -10,6 +10,7 @@ from gemini_batch.catalog.prices import (
     cost_usd,
     estimate,
     input_tokens,
+    merged,
 )
 from gemini_batch.records import Estimate, Usage
 
@@ -45,7 +46,7 @@ def test_tokens_times_rate_is_the_printed_price(model: str, size: str) -> None:
 
 def test_every_known_model_has_a_price() -> None:
     """No known model is free by mistake."""
-    assert set(built_in().prices) == set(models.known())
+    assert set(built_in()) == set(models.known())
 
 
 def test_estimate_counts_text_and_reference_images() -> None:
@@ -134,15 +135,14 @@ def test_unknown_text_rate_counts_nothing() -> None:
 
 def test_users_prices_win_key_by_key() -> None:
     """A user's table changes the keys it names and no others."""
-    table = built_in().merged(
-        {PRO: {"image_usd": {"1K": 0.1}}, "mine": {"image_usd": {"1K": 1}, "input_usd_per_mtok": 3}}
-    )
+    mine = {"image_usd": {"1K": 1}, "input_usd_per_mtok": 3}
+    table = merged(built_in(), {PRO: {"image_usd": {"1K": 0.1}}, "mine": mine})
     assert image_usd(PRO, table=table) == 0.1
     assert image_usd(PRO, "4K", table) == pytest.approx(0.24)
-    assert table.prices[PRO].input_usd_per_mtok == 2.0
+    assert table[PRO].input_usd_per_mtok == 2.0
     assert image_usd("mine", "1K", table) == 1.0
     assert image_usd("mine", "2K", table) is None
-    assert table.merged({PRO: {"image_usd": {"2K": 0.2}}}).prices[PRO].image_usd == {
+    assert merged(table, {PRO: {"image_usd": {"2K": 0.2}}})[PRO].image_usd == {
         "1K": 0.1,
         "2K": 0.2,
     }
@@ -151,13 +151,13 @@ def test_users_prices_win_key_by_key() -> None:
 
 def test_a_new_model_may_have_any_size() -> None:
     """An unknown model is not checked: a raw request may ask for a size that is new as well."""
-    table = built_in().merged({"gemini-9": {"image_usd": {"8K": 0.5}}})
+    table = merged(built_in(), {"gemini-9": {"image_usd": {"8K": 0.5}}})
     assert image_usd("gemini-9", "8K", table) == 0.5
 
 
 def test_flat_price_replaces_the_image_rate() -> None:
     """With a price per image, tokens of text are billed, those of the image are not."""
-    table = PriceTable({"mine": ModelPrice(1.0, 10.0, None, {"1K": 0.05})})
+    table = {"mine": ModelPrice(1.0, 10.0, None, {"1K": 0.05})}
     usage = Usage(100, None, None, 1400, {"candidates": {"IMAGE": 1200}})
     assert cost_usd("mine", usage, 1, prices=table) == pytest.approx(
         0.05 + 100 / 1e6 + 100 * 10 / 1e6
@@ -202,5 +202,5 @@ def test_wrong_price_is_named(name: str) -> None:
     """The error names the key, the value found, and the values allowed."""
     table, message = BAD_TABLES[name]
     with pytest.raises(ValueError) as refused:  # noqa: PT011 - the whole text is compared
-        built_in().merged(table)
+        merged(built_in(), table)
     assert str(refused.value) == message

@@ -147,7 +147,7 @@ LINES: dict[str, tuple[bytes, str]] = {
     ),
     "an image over the inline limit": (
         with_image("huge.png"),
-        f'images[0]: got "huge.png" of 75.0 MB; allowed: 75 MB, which are 100 MB in the request: make it smaller, or {UPLOAD}',
+        f'images[0]: got "huge.png" of 75.0 MB; allowed: 75 MB, which are 100 MB in the request: downscale it, or {UPLOAD}',
     ),
     "images over the inline limit together": (
         orjson.dumps({"prompt": "x", "images": ["large.png", "large.png"]}),

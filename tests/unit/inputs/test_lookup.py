@@ -147,7 +147,7 @@ def test_file_that_is_no_image_is_refused(folder: Path) -> None:
         b"MM\0*" + bytes(50): "a TIFF",
         b"PK\3\4": "a ZIP file",
         b"version https://git-lfs.github.com/spec/v1": (
-            "a pointer of Git LFS, which stands for a file that was not fetched (git lfs pull)"
+            "a Git LFS pointer to a file that was not fetched (git lfs pull)"
         ),
         b"Dear reader": 'no image: it begins "Dear rea"',
         b"\x89PN": "no image: it begins 89 50 4e",
@@ -174,7 +174,7 @@ def test_image_over_the_inline_limit_is_refused_unread(
         file.truncate(75_000_003)
     assert refusal(folder, "big.png") == (
         'got "big.png" of 75.0 MB; allowed: 75 MB, which are 100 MB in the request: '
-        "make it smaller, or upload it with the Files API and give its https:// URI"
+        "downscale it, or upload it with the Files API and give its https:// URI"
     )
 
 
