@@ -15,10 +15,7 @@ class Runner(Protocol):
     """Runs a blocking function off the event loop and returns its result."""
 
     async def __call__(self, function: Callable[[], T], /) -> T:
-        """Run `function`.
-
-        Cancellation: the caller is cancelled at once; the function itself runs to its end.
-        """
+        """Run `function`. Cancellation: the caller is cancelled at once, the function runs on."""
         ...
 
 

@@ -25,8 +25,6 @@ class ImageModel:
 
     Attributes:
         id: As in the URL, without `models/`.
-        image_sizes: Values of `image_size`.
-        aspect_ratios: Values of `aspect_ratio`.
         output_tokens: Tokens of one image, by size; sizes without a published number are missing.
         input_image_tokens: Tokens of one reference image.
         successor: The model that Google recommends instead, if it will be shut down.

@@ -31,7 +31,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The final settings of one run, made by `RunConfig.settings`.
+    """The final settings of one run, made by `RunConfig.settings`, which documents the others.
 
     Attributes:
         tier: The tier's name, for the summary and for messages.
@@ -40,19 +40,11 @@ class Settings:
         base_url: The server; None starts the embedded simulator.
         api_key: Never printed, never written.
         auth: `header` sends `x-goog-api-key`, `query` sends `?key=`.
-        model: For jobs that name none.
-        concurrency: Maximum of calls in flight.
-        max_attempts: Attempts of one call in a run before it is `failed`.
-        max_cost_usd: Budget of the run at list price; None is no limit.
         retry: Statuses that are sent again although they are final.
         retry_missing: A finished image that the user deleted is made, and paid for, again.
         skip_uncertain: A call that may have been billed and has no answer is left `uncertain`,
             instead of sent again.
         timeouts: Of one attempt.
-        max_input_pixels: Larger reference images are downscaled to this; None is never.
-        reuse_from: Other output folders, whose answers are copied instead of paid for again.
-        deadline_s: Seconds after which no call is started; None is never.
-        waits_for_reset: Sleep until a used-up day is over, instead of ending the run.
         quota_scope: Name of the project whose quota is used; None derives it from the key.
         tables: The config file's tables, for tiers and prices.
     """

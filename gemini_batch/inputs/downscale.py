@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -47,7 +48,6 @@ _SAVED_AS: dict[str, dict[str, Any]] = {
 # A JPEG decoder halves cheaply; it must leave three times the pixels per side for the good filter.
 _GAP = 3.0
 _LOCKS = 64
-_MAX_REMEMBERED = 40_000
 
 
 def pixels(stream: BinaryIO, mime_type: str) -> tuple[int, int] | None:
@@ -79,16 +79,9 @@ class Downscaler:
         # A copy's name → one of them: only one thread makes it.
         self._locks = [Lock() for _ in range(_LOCKS)]
         self._large = Lock()
-        self._known: dict[str, InputImage] = {}
 
     def request(self, request: Request) -> Request:
-        """Return the request with the copy of each image that needs one.
-
-        Raises:
-            InputImageError: An image can't be decoded.
-            ImageChangedError: An image is no longer the file that was planned.
-            StorageError: The folder can't be written.
-        """
+        """Return the request with the copy of each image that needs one; raises as `image`."""
         parts = (
             self.image(part) if isinstance(part, InputImage) else part for part in request.parts
         )
@@ -118,51 +111,42 @@ class Downscaler:
     def _kept(self, name: str) -> InputImage | None:
         """Return the copy that this run or an earlier one made."""
         try:
-            with (self._folder / name).open("rb") as stream:
-                status, known = os.fstat(stream.fileno()), self._known.get(name)
-                identity = (status.st_size, status.st_mtime_ns)
-                if known and (known.size_bytes, known.mtime_ns) == identity:
-                    return known
-                data = stream.read()
+            status = (self._folder / name).stat()
         except FileNotFoundError:
             return None
-        return self._described(name, data, status)
+        return _described(self._folder / name, status.st_size, status.st_mtime_ns)
 
     def _made(self, name: str, data: bytes) -> InputImage:
-        file = self._folder / name
         self._folder.mkdir(parents=True, exist_ok=True)
-        incoming = file.with_name(f"{name}.part")
+        incoming = self._folder / f"{name}.part"
         with incoming.open("wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())  # else a power cut could leave an empty file of this name
-            status = os.fstat(stream.fileno())
-        incoming.replace(file)
-        copy = self._described(name, data, status)
-        if copy is None:
+        incoming.replace(self._folder / name)
+        if (copy := self._kept(name)) is None:
             raise OSError(0, "it is no image when it is read again")
         return copy
 
-    def _described(self, name: str, data: bytes, status: os.stat_result) -> InputImage | None:
-        """Return the facts of a copy; None if it is not an image, so not one of ours."""
-        mime_type = media_types.sniff(data[: media_types.HEAD_BYTES])
-        size = pixels(io.BytesIO(data), mime_type) if mime_type else None
-        if mime_type is None or size is None:
-            return None
-        copy = InputImage(
-            path="",
-            file=str(self._folder / name),
-            mime_type=mime_type,
-            size_bytes=status.st_size,
-            mtime_ns=status.st_mtime_ns,
-            sha256=hashlib.sha256(data).hexdigest(),
-            width=size[0],
-            height=size[1],
-        )
-        if len(self._known) >= _MAX_REMEMBERED:
-            self._known.clear()
-        self._known[name] = copy
-        return copy
+
+@lru_cache(maxsize=40_000)
+def _described(file: Path, size_bytes: int, mtime_ns: int) -> InputImage | None:
+    """Return the facts of a copy; None if it is not an image, so not one of ours."""
+    data = file.read_bytes()
+    mime_type = media_types.sniff(data[: media_types.HEAD_BYTES])
+    size = pixels(io.BytesIO(data), mime_type) if mime_type else None
+    if mime_type is None or size is None:
+        return None
+    return InputImage(
+        path="",
+        file=str(file),
+        mime_type=mime_type,
+        size_bytes=size_bytes,
+        mtime_ns=mtime_ns,
+        sha256=hashlib.sha256(data).hexdigest(),
+        width=size[0],
+        height=size[1],
+    )
 
 
 def _downscaled(image: InputImage, large: Lock) -> bytes:

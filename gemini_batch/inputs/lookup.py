@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from os import fstat, stat_result
+from functools import lru_cache
+from os import fstat
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import BinaryIO
@@ -12,9 +13,6 @@ from gemini_batch.inputs import downscale
 from gemini_batch.inputs.errors import InputImageError
 from gemini_batch.records import InputImage, InputUri, media_types
 from gemini_batch.wording import choices, shown
-
-# About 25 MB of memory. Beyond it the oldest file is forgotten, and hashed again when it is used.
-MAX_REMEMBERED = 40_000
 
 _ADVICE = "upload it with the Files API and give its https:// URI"
 _FORMATS = choices(mime_type.removeprefix("image/") for mime_type in media_types.EXTENSIONS)
@@ -45,7 +43,6 @@ class Inputs:
     def __init__(self, base: Path, max_pixels: int | None = None) -> None:
         self._base = base.absolute()
         self._max_pixels = max_pixels
-        self._known: dict[str, tuple[tuple[int, int, int], InputImage]] = {}
 
     def resolve(self, path: str) -> InputImage | InputUri:
         """Return the image at a path or a URI of the manifest.
@@ -59,11 +56,12 @@ class Inputs:
         file = self._base / path
         try:
             status = file.stat()
-            identity = (status.st_size, status.st_mtime_ns, status.st_ino)
-            known = self._known.get(path)
-            if known and known[0] == identity:
-                return known[1]
-            image = _image(path, file, status, self._max_pixels)
+            if S_ISREG(status.st_mode):
+                identity = (status.st_size, status.st_mtime_ns, status.st_ino)
+                return _image(path, file, identity, self._max_pixels)
+            problem = "is not a regular file: save it as one first"
+            if S_ISDIR(status.st_mode):
+                problem = "is a folder: name the files in it"
         except InputImageError:
             raise
         except ValueError:
@@ -74,11 +72,6 @@ class Inputs:
                 problem += '; "~" is not the home folder here: write the whole path'
         except OSError as error:
             problem = f"can't be read: {error.strerror} ({file})"
-        else:
-            if len(self._known) >= MAX_REMEMBERED:
-                del self._known[next(iter(self._known))]
-            self._known[path] = (identity, image)
-            return image
         raise InputImageError(f"got {shown(path)}; {problem}")
 
 
@@ -102,18 +95,18 @@ def _uri(uri: str) -> InputUri:
     return InputUri(uri=uri, mime_type=media_types.guess_mime_type(parts.path))
 
 
-def _image(path: str, file: Path, status: stat_result, max_pixels: int | None) -> InputImage:
-    """Recognise and hash a file."""
-    if S_ISDIR(status.st_mode):
-        raise InputImageError(f"got {shown(path)}; is a folder: name the files in it")
-    if not S_ISREG(status.st_mode):
-        raise InputImageError(f"got {shown(path)}; is not a regular file: save it as one first")
-    if status.st_size == 0:
-        raise InputImageError(
-            f"got {shown(path)}; the file is empty: save it again, or leave it out"
-        )
+# About 25 MB of memory. A file that is forgotten is hashed again when it is used.
+@lru_cache(maxsize=40_000)
+def _image(
+    path: str, file: Path, identity: tuple[int, int, int], max_pixels: int | None
+) -> InputImage:
+    """Recognise and hash a file of this (size, time of change in ns, inode)."""
+    size_bytes, mtime_ns, _ = identity
+    if size_bytes == 0:
+        advice = "save it again, or leave it out"
+        raise InputImageError(f"got {shown(path)}; the file is empty: {advice}")
     if max_pixels is None:
-        _check_size(path, status.st_size)  # unread
+        _check_size(path, size_bytes)  # unread
     with file.open("rb") as stream:
         head = stream.read(media_types.HEAD_BYTES)
         mime_type = media_types.sniff(head)
@@ -124,16 +117,15 @@ def _image(path: str, file: Path, status: stat_result, max_pixels: int | None) -
         stream.seek(0)
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         after = fstat(stream.fileno())
-    if (after.st_size, after.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
-        raise InputImageError(
-            f"got {shown(path)}; changed while it was read: run again when it is complete"
-        )
+    if (after.st_size, after.st_mtime_ns) != (size_bytes, mtime_ns):
+        advice = "run again when it is complete"
+        raise InputImageError(f"got {shown(path)}; changed while it was read: {advice}")
     image = InputImage(
         path=path,
         file=str(file),
         mime_type=mime_type,
-        size_bytes=status.st_size,
-        mtime_ns=status.st_mtime_ns,
+        size_bytes=size_bytes,
+        mtime_ns=mtime_ns,
         sha256=sha256,
         width=size and size[0],
         height=size and size[1],

@@ -57,10 +57,6 @@ class Manifest:
         self._taken = HashMap64()  # folded id of a call → index of its job
         self._repeated = HashMap64()  # derived id → number of jobs with it
 
-    def __len__(self) -> int:
-        """Return the number of good lines so far."""
-        return len(self._offsets)
-
     def __enter__(self) -> Self:
         return self
 

@@ -17,13 +17,10 @@ class RunHistory:
     """Compares calls with the rows of earlier runs.
 
     Args:
-        history: The newest row of each call in the output folder.
-        config: The settings: the endpoint, and the statuses that are sent again.
         reuse: The answers of other folders, for calls that are not done; None without any.
         is_missing: Returns whether the image of a finished call was deleted and is wanted again.
 
     Attributes:
-        reuse: As given.
         statuses: Number of newest rows by status, of the same requests only. A row of this run
             takes the row that it replaces out of the count.
     """

@@ -3,7 +3,7 @@
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TypeAlias
 
@@ -28,7 +28,7 @@ StateOf: TypeAlias = Callable[[str, str], CallState]
 """Returns the state of a call by its id and `request_sha256`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallTotals:
     """Sums over calls to be sent.
 
@@ -48,13 +48,12 @@ class CallTotals:
     def __add__(self, other: "CallTotals") -> "CallTotals":
         largest = max(self, other, key=lambda each: each.largest_input_tokens)
         known = self.cost_usd is not None and other.cost_usd is not None
-        return CallTotals(
+        return replace(
+            largest,
             calls=self.calls + other.calls,
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             cost_usd=(self.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None,
-            largest_input_tokens=largest.largest_input_tokens,
-            largest_line=largest.largest_line,
         )
 
 
@@ -72,16 +71,6 @@ class DownscaleTotals:
     upload_bytes: int = 0
 
 
-@dataclass(slots=True)
-class _Group:
-    """Calls of one model and size: the numbers that differ from call to call."""
-
-    calls: int = 0
-    input_tokens: int = 0
-    largest_input_tokens: int = 0
-    largest_line: int = 0
-
-
 class Plan:
     """All calls of a manifest, in one byte per call and six per job.
 
@@ -95,7 +84,7 @@ class Plan:
     """
 
     def __init__(self, planner: Planner, state_of: StateOf | None = None) -> None:
-        self._groups: dict[tuple[str, str], _Group] = {}
+        self._groups: dict[tuple[str, str], CallTotals] = {}
         self._planner = planner
         self._state_of = state_of
         self.downscaled = DownscaleTotals()
@@ -138,7 +127,7 @@ class Plan:
         key, tokens = (request.model, image_size(request)), input_tokens(request)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = _Group()
+            group = self._groups[key] = CallTotals()
         group.calls += calls
         group.input_tokens += calls * tokens
         if tokens > group.largest_input_tokens:
@@ -169,24 +158,18 @@ class Plan:
     @property
     def totals(self) -> dict[tuple[str, str], CallTotals]:
         """Sums of the calls to be sent, by model and size; of no calls if all are reused."""
-        return {key: self._total(*key, group) for key, group in self._groups.items()}
+        return {key: self._priced(*key, group) for key, group in self._groups.items()}
+
+    def _priced(self, model: str, size: str, group: CallTotals) -> CallTotals:
+        calls, tokens, table = group.calls, group.input_tokens, self._planner.prices
+        expected = prices.estimate(model, size, calls=calls, input_tokens=tokens, prices=table)
+        cost_usd = expected.cost_usd if calls else 0.0
+        return replace(group, output_tokens=expected.output_tokens, cost_usd=cost_usd)
 
     @property
     def total(self) -> CallTotals:
         """Sum over all models; its cost is None when one of the prices is unknown."""
         return sum(self.totals.values(), CallTotals())
-
-    def _total(self, model: str, size: str, group: _Group) -> CallTotals:
-        calls, tokens, table = group.calls, group.input_tokens, self._planner.prices
-        expected = prices.estimate(model, size, calls=calls, input_tokens=tokens, prices=table)
-        return CallTotals(
-            calls=calls,
-            input_tokens=tokens,
-            output_tokens=expected.output_tokens,
-            cost_usd=expected.cost_usd if calls else 0.0,
-            largest_input_tokens=group.largest_input_tokens,
-            largest_line=group.largest_line,
-        )
 
     @property
     def models(self) -> tuple[str, ...]:

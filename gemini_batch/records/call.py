@@ -130,15 +130,8 @@ class Call:
 class Limits:
     """Limits of a project for one model; None is no limit.
 
-    Attributes:
-        requests_per_min: RPM.
-        tokens_per_min: Input tokens per minute, TPM.
-        images_per_min: IPM.
-        requests_per_day: RPD, a day of America/Los_Angeles.
-        usd_per_10min: Dollars at list price in any ten minutes.
-        usd_per_day: Dollars at list price, a day of America/Los_Angeles.
-        minute_s: Length of a "minute" in seconds: 60, but shorter for tests with a simulator. The
-            ten minutes of `usd_per_10min` are ten of these.
+    Tokens are input tokens, dollars are at list price, and days are those of America/Los_Angeles.
+    A "minute" has `minute_s` seconds: 60, but fewer for tests with a simulator.
     """
 
     requests_per_min: int | None = None

@@ -439,14 +439,14 @@ def test_only_one_large_image_is_decoded_at_a_time(
     assert most == 3
 
 
-def test_memory_of_copies_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond a number of copies they are forgotten, and read again when they are needed."""
-    monkeypatch.setattr(downscale, "_MAX_REMEMBERED", 2)
-    downscaler = Downscaler(tmp_path / "inputs")
-    for number in range(5):
-        corners(80 + number, 40).save(tmp_path / f"{number}.png")
-        downscaler.image(looked_up(tmp_path / f"{number}.png", 800))
-    assert len(downscaler._known) <= 2
+def test_copies_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy that is used again is not read again; the memory of copies is bounded."""
+    corners().save(tmp_path / "a.png")
+    image, downscaler = looked_up(tmp_path / "a.png", 800), Downscaler(tmp_path / "inputs")
+    first = downscaler.image(image)
+    monkeypatch.setattr(Path, "read_bytes", Mock(side_effect=AssertionError))
+    assert downscaler.image(image) == first
+    assert downscale._described.cache_info().maxsize == 40_000
 
 
 # --- errors ------------------------------------------------------------------------------------------------

@@ -512,7 +512,7 @@ def test_read_returns_what_scan_yielded() -> None:
     )
     with Manifest(path) as manifest:
         jobs = dict(manifest.scan())
-        assert len(manifest) == 3
+        assert len(jobs) == 3
         assert {number: manifest.read(number) for number in jobs} == jobs
 
 
