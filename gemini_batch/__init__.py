@@ -1,7 +1,7 @@
-"""An asyncio batch engine for the Gemini image API: a manifest of prompts in, images and a results manifest out.
+"""An asyncio batch engine for the Gemini image API: a manifest of prompts in, images and rows out.
 
-`run` and `stream` are coroutines on any event loop, a notebook's included; all else that this module names is a value or an error of
-theirs.
+`run` and `stream` are coroutines for any event loop, a notebook's included. The other names are
+their values and errors.
 """
 
 from importlib import import_module
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
         NoKeyError,
         StorageError,
     )
-    from gemini_batch.records import Job, ResultRow, Status
+    from gemini_batch.records import ResultRow, Status
+    from gemini_batch.records.job import Job
 
 __all__ = [
     "ConfigError",
@@ -42,12 +43,12 @@ __all__ = [
     "stream",
 ]
 
-# Imported when they are asked for: `--help` needs none of them.
-_HOME = {
+# Imported on first use: `--help` needs none of them.
+_MODULES = {
     "run": "api",
     "stream": "api",
     "RunConfig": "config",
-    "Job": "records",
+    "Job": "records.job",
     "ResultRow": "records",
     "Status": "records",
     "Summary": "engine.summary",
@@ -57,7 +58,7 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
 
 
 def __dir__() -> list[str]:

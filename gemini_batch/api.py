@@ -26,7 +26,8 @@ from gemini_batch.errors import ConfigError, ManifestError, Problem, StorageErro
 from gemini_batch.events import CallFinished, CallNotReused, Event, Observer, Repaired, Stopping
 from gemini_batch.output.rows import FILE_NAME, row_at, row_of
 from gemini_batch.plan import build
-from gemini_batch.records import Job, ResultRow, Stop, StopReason
+from gemini_batch.records import ResultRow, Stop, StopReason
+from gemini_batch.records.job import Job
 
 T = TypeVar("T")
 
@@ -291,7 +292,7 @@ class _Finished:
     def observe(self, event: Event) -> None:
         _log_event(event)
         if isinstance(event, CallFinished):
-            self._places.append(event.place)
+            self._places.append(event.offset_bytes)
             self._news.set()
 
     def end(self, _going: object) -> None:

@@ -1,7 +1,5 @@
-"""Where a run takes its time from: one clock to pace by, one to write down, and the thread that may block."""
+"""The clocks of a run, for pacing and for dates, and its thread for blocking work."""
 
-import asyncio
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,13 +15,14 @@ class Runner(Protocol):
     """Runs a blocking function off the event loop and returns its result."""
 
     async def __call__(self, function: Callable[[], T], /) -> T:
-        """Run `function`. Cancellation: the caller is cancelled at once, the function itself goes on to its end."""
+        """Run `function`. Cancellation: the caller is cancelled at once, the function runs on."""
         ...
 
 
-# The time since boot, sleep included: nothing sets it, and all processes of the machine read the same. On macOS CLOCK_MONOTONIC
-# is the wall clock less the time of boot, and Python's own `monotonic` stands still while the machine sleeps: the raw one does
-# neither. Another Unix gets `monotonic`: sleep does not count as passed there, which waits longer and never shorter.
+# The time since boot, sleep included. Nothing sets this clock, and all processes of the machine
+# read the same time. On macOS CLOCK_MONOTONIC is the wall clock less the time of boot, and Python's
+# `monotonic` stands still while the machine sleeps; the raw clock has neither fault. Another Unix
+# gets `monotonic`: there, sleep does not count, which waits longer and never shorter.
 if sys.platform == "darwin":
     _BOOT_CLOCK = time.CLOCK_MONOTONIC_RAW
 else:
@@ -31,15 +30,18 @@ else:
 
 
 def boot_time_s() -> float:
-    """Return seconds since boot, the same for all processes of the machine; no setting of the wall clock moves it."""
+    """Return seconds since boot, the same for all processes; independent of the wall clock."""
     return time.clock_gettime(_BOOT_CLOCK)
 
 
 def boot_id() -> str:
-    """Return what names this boot of the machine, `""` where the system has no such name."""
+    """Return the identifier of this boot of the machine, `""` where the system has none."""
     if sys.platform == "darwin":
+        import subprocess
+
         command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603 # a constant
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        return ended.stdout.strip()
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -53,17 +55,19 @@ def utc_now() -> datetime:
 
 async def in_thread(function: Callable[[], T], /) -> T:
     """Run blocking work in a thread of the loop's pool."""
+    import asyncio  # `quota` needs the clock alone
+
     return await asyncio.to_thread(function)
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The times of a run; tests put a virtual clock here.
+    """The clocks of a run; tests pass a virtual one.
 
     Attributes:
-        steady_s: Seconds that never jump and never go back, of no fixed origin; for pacing and for durations. To sleep until a
-            moment of it, sleep for the difference to now.
-        utc: The wall clock; for what is written down, and for the day of a quota.
+        steady_s: Seconds that never jump and never go back, of no fixed origin; for pacing and
+            durations. To sleep until a moment of it, sleep for the difference to now.
+        utc: The wall clock; for what is written, and for the day of a quota.
         run_blocking: Runs file and database work off the event loop; tests run it inline.
     """
 

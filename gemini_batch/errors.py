@@ -1,16 +1,17 @@
-"""What can go wrong before or around a run, as exceptions that a person can act on.
+"""Errors before or around a run, as exceptions that the user can act on.
 
 ::
 
     GeminiBatchError
-    ├── InputError              mend the input, then run again
+    ├── InputError              fix the input, then run again
     │   ├── ManifestError       one or more lines of the manifest are wrong
     │   └── ConfigError         a flag, a config file, a tier or the environment is wrong
     │       └── NoKeyError      there is no API key
     ├── FolderBusyError         another run holds the output folder
     └── StorageError            the disk or a file of the output folder failed
 
-Whatever goes wrong with one call is a value and never raised: `gemini_batch.records.Failure`, and the `Stop` of a whole run.
+An error of one call is a value and never raised: `gemini_batch.records.Failure`. So is the `Stop`
+of a whole run.
 """
 
 import errno
@@ -20,48 +21,45 @@ from typing import ClassVar, NamedTuple, Self
 
 
 class ExitCode(IntEnum):
-    """What the process says at its end. Of several that apply to a run, the first of 130, 143, 8, 6, 5, 4 is used.
+    """Exit code of the process. Of several that apply, the first of 130, 143, 8, 6, 5, 4 is used.
 
     Attributes:
-        words: What it means, for help and README.
+        meaning: A text for help and README.
     """
 
-    words: str
+    meaning: str
 
-    def __new__(cls, code: int, words: str) -> Self:
-        """Make a code with its meaning."""
+    def __new__(cls, code: int, meaning: str) -> Self:
+        """Create a code with its meaning."""
         made = int.__new__(cls, code)
         made._value_ = code
-        made.words = words
+        made.meaning = meaning
         return made
 
     DONE = 0, "all done, or nothing to do"
     BUG = 1, "a bug of gemini_batch; its traceback is in the file that is named"
     USAGE = 2, "wrong command or flag; nothing was sent"
     BAD_INPUT = 3, "wrong manifest, tier, config or environment; nothing was sent"
-    INCOMPLETE = (
-        4,
-        "ended, but some calls are failed, rejected or uncertain; for verify: found something wrong",
-    )
+    INCOMPLETE = 4, "some calls are failed, rejected or uncertain; verify: problems were found"
     STOPPED = (
         5,
-        "stopped by quota, billing, budget, deadline or outage: run again later; the last line says when",
+        "stopped by quota, billing, budget, deadline or outage: run again as the last line says",
     )
-    REFUSED = 6, "no key, or the API refuses the key, the model or the place"
+    REFUSED = 6, "no key, or the API refuses the key, the model or the region"
     BUSY = 7, "another run holds the output folder"
     STORAGE = 8, "the disk failed, is full, or a file of the output folder is damaged"
-    INTERRUPTED = 130, "interrupted by Ctrl-C: run again to go on"
-    TERMINATED = 143, "asked to end by SIGTERM, or the terminal was closed: run again to go on"
+    INTERRUPTED = 130, "interrupted by Ctrl-C: run again to continue"
+    TERMINATED = 143, "terminated by SIGTERM, or the terminal was closed: run again to continue"
 
 
 class GeminiBatchError(Exception):
-    """The root of every error that this package raises on purpose; its text is a sentence for a person."""
+    """The base of every error that this package raises on purpose; its text is for the user."""
 
     exit_code: ClassVar[ExitCode]
 
 
 class InputError(GeminiBatchError):
-    """What the person gave is wrong; nothing was sent."""
+    """The user's input is wrong; nothing was sent."""
 
     exit_code = ExitCode.BAD_INPUT
 
@@ -77,12 +75,12 @@ class NoKeyError(ConfigError):
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong in one line of a manifest.
+    """One problem of a manifest.
 
     Attributes:
-        line: Line number, from 1; 0 when the file as a whole is meant.
+        line: Line number, from 1; 0 for the file as a whole.
         field: The field's path in the line (`images[0]`), or `""` for the line as a whole.
-        message: What was found, what is allowed, and what to do where that is not plain.
+        message: The value found, the values allowed, and what to do where that is not plain.
     """
 
     line: int
@@ -92,18 +90,16 @@ class Problem(NamedTuple):
     def text(self, source: str) -> str:
         """Return `source:line: field: message`, without the parts that do not apply."""
         where = f"{source}:{self.line}" if self.line else source
-        return (
-            f"{where}: {self.field}: {self.message}" if self.field else f"{where}: {self.message}"
-        )
+        return ": ".join(filter(None, (where, self.field, self.message)))
 
 
 class ManifestError(InputError):
     """The manifest has problems; nothing was sent.
 
     Attributes:
-        source: The manifest's path, as the person gave it.
-        problems: The first problems in the order of lines, at most the number that is shown.
-        total: How many problems there are in all.
+        source: The manifest's name.
+        problems: The first problems in the order of lines, no more than are shown.
+        total: Number of all problems.
     """
 
     def __init__(self, source: str, problems: Sequence[Problem], total: int | None = None) -> None:
@@ -113,10 +109,9 @@ class ManifestError(InputError):
         super().__init__("\n".join(self.lines()))
 
     def lines(self) -> list[str]:
-        """Return one text a problem, and a last one that counts those not shown."""
+        """Return one text per problem, and a last one with the number of those not shown."""
         shown = [problem.text(self.source) for problem in self.problems]
-        hidden = self.total - len(shown)
-        if hidden:
+        if hidden := self.total - len(shown):
             shown.append(f"{self.source}: and {hidden:,} more problems like these")
         return shown
 
@@ -133,38 +128,38 @@ class StorageError(GeminiBatchError):
     exit_code = ExitCode.STORAGE
 
 
-OUT_OF_MEMORY = "this machine has no memory, or no thread, left: have less in flight by --concurrency, or end other programs"
-TOO_MANY_FILES = (
-    "too many open files: raise the limit (ulimit -n), or have less in flight by --concurrency"
+OUT_OF_MEMORY = (
+    "this machine is out of memory or threads: "
+    "send fewer calls at a time (--concurrency), or close other programs"
 )
-
-
-def describe_os_error(error: OSError) -> str:
-    """Return in words what the system says of a file, and of which; not the error's own text, which is Python's: `[Errno 2] … -> …`."""
-    what = error.strerror or str(error) or type(error).__name__
-    return (
-        f"{error.filename}: {what}" if isinstance(error.filename, str) and error.filename else what
-    )
-
-
-def out_of_resources(error: BaseException) -> str:
-    """Return in a sentence what this machine has too little of; "" for an error, alone or among others, that says something else."""
-    if isinstance(error, BaseExceptionGroup):
-        return next(filter(None, map(out_of_resources, error.exceptions)), "")
-    if isinstance(error, MemoryError) or any(
-        words in str(error) for words in _SHORT_OF.get(type(error), ())
-    ):
-        return OUT_OF_MEMORY
-    return _SHORTAGES.get(getattr(error, "errno", None) or 0, "")
-
-
-# Python has no class of its own for "no thread", nor for a library that finds no room.
-_SHORT_OF: dict[type[BaseException], tuple[str, ...]] = {
-    RuntimeError: ("start new thread",),
-    ImportError: ("failed to map segment", "annot allocate memory"),
-}
-_SHORTAGES = {
+TOO_MANY_FILES = (
+    "too many open files: raise the limit (ulimit -n), "
+    "or send fewer calls at a time (--concurrency)"
+)
+_OUT_OF = {
     errno.ENOMEM: OUT_OF_MEMORY,
     errno.EMFILE: TOO_MANY_FILES,
     errno.ENFILE: TOO_MANY_FILES,
 }
+# Python has no exception of its own for "no thread", nor for a library that can't be mapped.
+_OUT_OF_MEMORY_TEXTS: dict[type[BaseException], tuple[str, ...]] = {
+    RuntimeError: ("start new thread",),
+    ImportError: ("failed to map segment", "annot allocate memory"),
+}
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return `file: reason`, without Python's own form of an OSError's text (`[Errno 2] …`)."""
+    reason = error.strerror or str(error) or type(error).__name__
+    file = error.filename
+    return f"{file}: {reason}" if isinstance(file, str) and file else reason
+
+
+def out_of_resources(error: BaseException) -> str:
+    """Return a message if the machine is out of memory, threads or files, else ""."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(out_of_resources, error.exceptions)), "")
+    texts = _OUT_OF_MEMORY_TEXTS.get(type(error), ())
+    if isinstance(error, MemoryError) or any(text in str(error) for text in texts):
+        return OUT_OF_MEMORY
+    return _OUT_OF.get(getattr(error, "errno", None) or 0, "")

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on; the engine emits, whoever watches decides what to show."""
+"""Events of a run: the engine emits them, observers decide what to show."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,19 +9,16 @@ from gemini_batch.records import ResultRow, Stop
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """Something that an earlier, killed run left behind was put right."""
+    """Something that an earlier, killed run left behind was repaired."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Calls of one model that are to be sent, as the plan has them.
+    """Sums over the calls of one model to be sent.
 
-    Attributes:
-        calls: How many.
-        input_tokens: Of all of them.
-        cost_usd: Of all of them, at list price; None when the price is unknown.
+    `cost_usd` is at list price; None when the price is unknown.
     """
 
     calls: int
@@ -38,14 +35,12 @@ class RunStarted:
         done: Calls that were finished by earlier runs.
         reused: Calls whose answer is copied from another folder, at no cost.
         edited: Calls of `todo` whose line was edited since: they are paid for again.
-        cost_usd: What `todo` costs at list price; None when a model's price is unknown.
-        duration_s: How long the quota takes for it, at the least, days of waiting left out.
-        days: On how many Pacific dates.
+        cost_usd: Cost of `todo` at list price; None when a model's price is unknown.
+        duration_s: The shortest time that the quota allows, without days of waiting.
+        days: Number of Pacific dates that it takes.
         bound_by: The limit that takes the longest; "" when there is none.
-        out: The output folder.
-        tier: The tier's name.
-        loads: What is to be sent of each model.
-        is_simulated: Nothing is paid, for the answers are the embedded simulator's.
+        loads: The calls to send, by model.
+        is_simulated: The answers are the embedded simulator's: nothing is paid.
     """
 
     todo: int
@@ -64,7 +59,7 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class CallNotReused:
-    """An answer of another folder was to be reused and can't be: the call is sent, and paid for, after all."""
+    """An answer of another folder can't be reused: the call is sent, and paid for, after all."""
 
     call_id: str
     message: str
@@ -72,7 +67,7 @@ class CallNotReused:
 
 @dataclass(frozen=True, slots=True)
 class CallSent:
-    """An attempt's request is leaving."""
+    """An attempt's request is being sent."""
 
     call_id: str
     attempt: int
@@ -81,7 +76,7 @@ class CallSent:
 
 @dataclass(frozen=True, slots=True)
 class CallUnanswered:
-    """An attempt was sent and gave nothing that can be used: it may have been billed."""
+    """An attempt was sent and got no usable answer: it may have been billed."""
 
     call_id: str
     attempt: int
@@ -90,7 +85,10 @@ class CallUnanswered:
 
 @dataclass(frozen=True, slots=True)
 class CallRetrying:
-    """An attempt gave nothing; the call is sent again after `wait_s` seconds. `reason` is short: `503 UNAVAILABLE`, `TIMEOUT`."""
+    """An attempt failed; the call is sent again after `wait_s` seconds.
+
+    `reason` is short: `503 UNAVAILABLE`, `TIMEOUT`.
+    """
 
     call_id: str
     attempt: int
@@ -112,13 +110,12 @@ class CallFinished:
     """A call ended, and its row and its image are durable.
 
     Attributes:
-        row: Its row.
-        place: Where the row begins in `results.jsonl`, in bytes.
-        estimated_usd: What the plan said that the call would cost; None when the price is unknown.
+        offset_bytes: Position of the row in `results.jsonl`.
+        estimated_usd: Its planned cost; None when the price is unknown.
     """
 
     row: ResultRow
-    place: int
+    offset_bytes: int
     estimated_usd: float | None = None
 
 
@@ -133,19 +130,21 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class LittleRoom:
-    """The disk has no room for the answers of as many calls as could be in flight: fewer are; `out` is the folder. Told once a run."""
+    """The disk of `out` has too little space for a full set of answers in flight: fewer are sent.
+
+    Emitted once per run.
+    """
 
     out: str
 
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """No more calls are taken in; `in_flight` answers, already paid for, are waited for.
+    """No more calls are started; the `in_flight` answers, already paid for, are awaited.
 
     Attributes:
-        stop: Why.
-        in_flight: Calls that are waited for, of all models.
-        model: The one model that it is about, while others go on; "" when it is about all.
+        in_flight: Calls that are awaited, of all models.
+        model: The one model that stops, while others continue; "" when all stop.
     """
 
     stop: Stop
@@ -170,15 +169,15 @@ Observer: TypeAlias = Callable[[Event], None]
 
 
 class SafeObserver:
-    """An observer that may go away: when it can't write any more, it is told nothing more, and the run goes on."""
+    """An observer that gets no more events once it can't write; the run continues."""
 
     def __init__(self, observe: Observer) -> None:
         self._observe: Observer | None = observe
 
     def __call__(self, event: Event) -> None:
-        """Tell it what happened."""
+        """Pass an event on."""
         if self._observe is not None:
             try:
                 self._observe(event)
-            except OSError:  # whoever read our words has gone, or the disk with the log is full
+            except OSError:  # the reader of our output has gone, or the log's disk is full
                 self._observe = None

@@ -1,4 +1,4 @@
-"""A flat map of 64-bit hashes, for manifests and results of a million lines."""
+"""A compact map of 64-bit hashes, for manifests and results of a million lines."""
 
 from array import array
 
@@ -7,25 +7,26 @@ _FIRST_CAPACITY = 1 << 10
 
 
 def fingerprint(value: str | bytes | tuple[str | int | None, ...]) -> int:
-    """Return a 64-bit hash that is never 0 and holds within this process only.
+    """Return a 64-bit hash that is never 0 and is valid within this process only.
 
-    It is Python's own keyed hash: one value in 10¹³ collides among a million, and nobody can make collisions on purpose.
+    It is Python's keyed hash: the odds of one collision among a million values are 1 to 10⁷, and
+    collisions can't be made on purpose.
     """
     return (hash(value) & MASK) or 1
 
 
 class HashMap64:
-    """A map from 64-bit hash to a number, 24 to 32 bytes an entry; 20 to 28 for numbers below 2³².
+    """A map from 64-bit hash to a number, in 24 to 32 bytes per entry.
 
-    A dict of a million such pairs takes about 140 MB, this 24. As in a dict, entries stand in the order of their coming, and a table that is half
-    full at the most says where, by open addressing with linear probing: who asks in about the same order finds them in the processor's cache.
+    A dict of a million such pairs takes about 140 MB, this 24. As in a dict, entries are stored in
+    the order of insertion; a table that is at most half full finds them, by open addressing with
+    linear probing. Lookups in about the same order hit the processor's cache.
     """
 
-    def __init__(self, *, small: bool = False) -> None:
-        """Make an empty map; with `small`, for values below 2³² only."""
-        # The entry at 0 is none: a slot with 0 is vacant.
+    def __init__(self) -> None:
+        # The entry at 0 is unused: a slot with 0 is vacant.
         self._keys = array("Q", (0,))
-        self._values = array("I" if small else "Q", (0,))
+        self._values = array("Q", (0,))
         self._allocate(_FIRST_CAPACITY)
 
     def __len__(self) -> int:
@@ -37,7 +38,7 @@ class HashMap64:
         return self._values[place] if place else None
 
     def put(self, key: int, value: int) -> None:
-        """Set the value of `key` (0 < key < 2⁶⁴, 0 ≤ value < 2⁶⁴), in place of an earlier one."""
+        """Set the value of `key` (0 < key < 2⁶⁴, 0 ≤ value < 2⁶⁴)."""
         slot = self._slot(key)
         if place := self._slots[slot]:
             self._values[place] = value
@@ -45,7 +46,7 @@ class HashMap64:
             self._insert(slot, key, value)
 
     def claim(self, key: int, value: int) -> int | None:
-        """Set the value of `key` if it has none; return the one that it has already."""
+        """Set the value of `key` if it has none; return the one that it already has."""
         slot = self._slot(key)
         if place := self._slots[slot]:
             return self._values[place]

@@ -1,4 +1,4 @@
-"""How a message puts what was found and what is allowed."""
+"""Parts of messages: the value that was found, and the values that are allowed."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -10,13 +10,11 @@ SHOWN_CHARS = 60
 
 
 def shown(value: Any) -> str:
-    """Return the value as JSON, shortened in the middle of nowhere rather than shown at length."""
+    """Return the value as JSON; a long one is cut, and its length added."""
     text = orjson.dumps(value).decode()
-    return (
-        text
-        if len(text) <= SHOWN_CHARS
-        else f"{text[: SHOWN_CHARS - 20]}… ({len(text):,} characters)"
-    )
+    if len(text) <= SHOWN_CHARS:
+        return text
+    return f"{text[: SHOWN_CHARS - 20]}… ({len(text):,} characters)"
 
 
 def choices(values: Iterable[object]) -> str:
@@ -24,13 +22,13 @@ def choices(values: Iterable[object]) -> str:
     return ", ".join(str(value) for value in values)
 
 
-def unknown(name: str, known: Iterable[str]) -> str:
-    """Return what to say of a name that does not exist: the nearest one that does, or all of them."""
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return `did you mean "free"?`, or all known names when none is similar."""
     known = list(known)
-    return meant(name, known) or f"known: {choices(known)}"
+    return did_you_mean(name, known) or f"known: {choices(known)}"
 
 
-def meant(name: str, known: Iterable[str]) -> str:
-    """Return `did you mean "free"?`, or nothing when no known name is near."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `did you mean "free"?`, or "" when no known name is similar."""
     near = get_close_matches(name.lower(), list(known), n=1)
     return f'did you mean "{near[0]}"?' if near else ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import orjson
+from PIL import Image
 
 from gemini_batch.catalog import prices
 from gemini_batch.client.interactive import Sent
@@ -42,6 +43,7 @@ MODEL = "gemini-3-pro-image-preview"
 ENDPOINT = "https://api.test"
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 JPEG_HEAD = b"\xff\xd8\xff\xe0"
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 TIMING = Timing(NOON_UTC, NOON_UTC, 20.0)
 
 
@@ -55,6 +57,15 @@ def png(words: str) -> bytes:
     return PNG_HEAD + words.encode()
 
 
+def corners(width: int = 80, height: int = 40) -> Image.Image:
+    """Return a picture with a colour in each corner: red and green above, blue and white below."""
+    picture = Image.new("RGB", (width, height))
+    across, down = width // 2, height // 2
+    for colour, x, y in ((RED, 0, 0), (GREEN, across, 0), (BLUE, 0, down), (WHITE, across, down)):
+        picture.paste(colour, (x, y, x + across, y + down))
+    return picture
+
+
 def make_call(
     call_id: str = "robot", *, prompt: str = "A robot", model: str = MODEL, line: int = 1
 ) -> Call:
@@ -65,10 +76,9 @@ def make_call(
         request=Request(model, parts=(Text(prompt),)),
         request_sha256=sha256(prompt.encode()),
         prompt=prompt,
+        image_size="1K",
         metadata=None,
-        estimate=Estimate(
-            input_tokens=10, output_tokens=1120, cost_usd=0.134, unforeseen_usd=0.0076
-        ),
+        estimate=Estimate(input_tokens=10, output_tokens=1120, cost_usd=0.134, extra_usd=0.0076),
     )
 
 

@@ -65,7 +65,7 @@ def log() -> str:
 
 def exit_codes() -> str:
     """Return the table of exit codes."""
-    return _table(("exit code", ""), [(str(code.value), code.words) for code in ExitCode])
+    return _table(("exit code", ""), [(str(code.value), code.meaning) for code in ExitCode])
 
 
 def help_texts() -> str:

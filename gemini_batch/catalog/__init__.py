@@ -1,1 +1,1 @@
-"""What is decided without I/O: tiers, models, prices, retries, budgets, ids and media types."""
+"""Built-in data: image models, list prices and tiers."""

@@ -1,4 +1,4 @@
-"""The image models that are known, and what each of them offers; the data is in `models.toml`."""
+"""The known image models and their features; the data is in `models.toml`."""
 
 import re
 import tomllib
@@ -12,7 +12,8 @@ from gemini_batch.wording import shown
 
 DEFAULT_MODEL = "gemini-3-pro-image-preview"
 DEFAULT_IMAGE_SIZE = "1K"
-# Documented for the Pro and 3.1 Flash models: https://ai.google.dev/gemini-api/docs/image-generation (2026-11-22).
+# Documented for the Pro and 3.1 Flash models:
+# https://ai.google.dev/gemini-api/docs/image-generation (2026-11-22).
 MAX_INPUT_IMAGES = 14
 MODEL_PREFIX = "models/"
 _is_id = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*").fullmatch
@@ -20,24 +21,18 @@ _is_id = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*").fullmatch
 
 @dataclass(frozen=True, slots=True)
 class ImageModel:
-    """What one model offers.
+    """Features of one model.
 
     Attributes:
-        id: As it stands in the URL, without `models/`.
-        state: Preview, stable, deprecated; for a person.
-        image_sizes: Values of `image_size`.
-        aspect_ratios: Values of `aspect_ratio`.
-        mime_types: What it answers with, the usual one first.
-        output_tokens: Tokens of one image, by size; a size that is missing has no published number.
+        id: As in the URL, without `models/`.
+        output_tokens: Tokens of one image, by size; sizes without a published number are missing.
         input_image_tokens: Tokens of one reference image.
-        successor: The model that Google names in its place, if it is to be shut down.
+        successor: The model that Google recommends instead, if it will be shut down.
     """
 
     id: str
-    state: str
     image_sizes: tuple[str, ...]
     aspect_ratios: tuple[str, ...]
-    mime_types: tuple[str, ...]
     output_tokens: Mapping[str, int]
     input_image_tokens: int
     successor: str | None = None
@@ -54,25 +49,26 @@ def _model(id_: str, entry: dict[str, object]) -> ImageModel:
     values = {
         name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()
     }
-    return ImageModel(id=id_, **values)  # type: ignore[arg-type]  # the shape of our own file, held by a test
+    return ImageModel(id=id_, **values)  # type: ignore[arg-type]  # our own file, checked by a test
 
 
 def find(model: str) -> ImageModel | None:
-    """Return what is known of a model, or None: a new one is used without checks."""
+    """Return a known model, or None: a new one is used without checks."""
     return known().get(model)
 
 
 def successor(model: str) -> str | None:
-    """Return the model that Google names in place of this one, if it does."""
+    """Return the model that Google recommends instead of this one, if any."""
     found = find(model)
     return found.successor if found else None
 
 
 def fault(model: str) -> str | None:
-    """Return what is wrong with a model's id, which becomes a part of the URL; None when nothing is."""
+    """Return the problem of a model's id, which is part of the URL; None for a valid id."""
     if _is_id(model):
         return None
-    return f"got {shown(model)}; a model's id has letters, digits, dots and hyphens, as {DEFAULT_MODEL} has"
+    rule = f"a model's id has letters, digits, dots and hyphens, as {DEFAULT_MODEL} has"
+    return f"got {shown(model)}; {rule}"
 
 
 def bare(model: str) -> str:

@@ -1,8 +1,10 @@
-"""What a call costs at list price: before it is sent, and once the server has counted its tokens; data in `prices.toml`.
+"""The cost of a call at list price, estimated or from the server's token counts.
 
 ::
 
-    cost = prompt tokens · input rate + image tokens · image rate + the other output tokens · text rate
+    cost = prompt tokens · input rate + image tokens · image rate + other output tokens · text rate
+
+The data is in `prices.toml`.
 """
 
 import tomllib
@@ -10,34 +12,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, TypeAlias
 
 from gemini_batch.catalog import models
 from gemini_batch.records import Estimate, Usage
-from gemini_batch.wording import choices, shown, unknown
+from gemini_batch.wording import choices, shown, suggest
 
-# "A token is equivalent to about 4 characters": https://ai.google.dev/gemini-api/docs/tokens (2026-11-22). Bytes of UTF-8
-# come nearer than characters where a character is more than one byte.
+# "A token is equivalent to about 4 characters": https://ai.google.dev/gemini-api/docs/tokens
+# (2026-11-22). Bytes of UTF-8 are closer where a character has more than one byte.
 PROMPT_BYTES_PER_TOKEN = 4
-# For a model that is not in models.toml; the numbers of Pro, which has the largest.
+# For a model that is not in models.toml: the numbers of Pro, the largest.
 _GUESSED_OUTPUT_TOKENS = 1120
 _GUESSED_INPUT_IMAGE_TOKENS = 560
-# Output beside the image: 88 to 630 tokens in 66 answers that were measured through a gateway (collected 2026-11-22).
-UNFORESEEN_TOKENS = 630
+# Output other than the image: 88 to 630 tokens in 66 answers measured through a gateway (collected
+# 2026-11-22).
+EXTRA_OUTPUT_TOKENS = 630
 # The longest answer of any image model, thinking included (Google's model pages, 2026-11-22).
-MOST_OUTPUT_TOKENS = 32_768
+MAX_OUTPUT_TOKENS = 32_768
 _MTOK = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class ModelPrice:
-    """The prices of one model in USD; None is not known, and counts 0 but for images.
+    """The prices of one model in USD. None is unknown, and counts 0 except for images.
 
     Attributes:
         input_usd_per_mtok: A million prompt tokens, reference images included.
-        text_output_usd_per_mtok: A million output tokens that are no image: text and thinking.
+        text_output_usd_per_mtok: A million output tokens of text and thinking.
         image_output_usd_per_mtok: A million output tokens of images.
-        image_usd: A flat price for one image by size; where given, it stands in place of the image rate.
+        image_usd: A flat price for one image by size; it replaces the image rate.
     """
 
     input_usd_per_mtok: float | None = None
@@ -46,85 +49,58 @@ class ModelPrice:
     image_usd: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class PriceTable:
-    """Prices by model id."""
+PriceTable: TypeAlias = Mapping[str, ModelPrice]
+"""Prices by model id."""
 
-    prices: Mapping[str, ModelPrice]
 
-    def merged(self, table: Mapping[str, Any]) -> "PriceTable":
-        """Return this table with a user's `[prices]` over it, key by key.
+def merged(prices: PriceTable, table: Mapping[str, Any]) -> PriceTable:
+    """Return the prices, overridden key by key by a user's `[prices]`.
 
-        Raises:
-            ValueError: A key or a value of the user's table is wrong; the text names it.
-        """
-        prices = dict(self.prices)
-        for model, entry in table.items():
-            prices[model] = _priced(model, prices.get(model, ModelPrice()), entry)
-        return PriceTable(prices)
-
-    def image_usd(self, model: str, image_size: str | None = None) -> float | None:
-        """Return the price of one image, without prompt and thinking; None when it is not known."""
-        price = self.prices.get(model)
-        return _image_usd(price, model, image_size or models.DEFAULT_IMAGE_SIZE) if price else None
+    Raises:
+        ValueError: A key or a value of the user's table is wrong; the text names it.
+    """
+    changed = {
+        model: _overridden(prices.get(model, ModelPrice()), model, entry)
+        for model, entry in table.items()
+    }
+    return {**prices, **changed}
 
 
 @cache
 def built_in() -> PriceTable:
     """Return the list prices that come with this version."""
     table = tomllib.loads(resources.files(__package__).joinpath("prices.toml").read_text("utf-8"))
-    return PriceTable({}).merged(table["prices"])
+    return merged({}, table["prices"])
 
 
 def estimate(
     model: str,
-    image_size: str | None = None,
+    image_size: str = models.DEFAULT_IMAGE_SIZE,
     *,
-    input_images: int = 0,
-    prompt_bytes: int = 0,
+    calls: int = 1,
+    input_tokens: int = 0,
     prices: PriceTable | None = None,
 ) -> Estimate:
-    """Return what one call for one image is expected to use; thinking is not foreseen.
+    """Return the expected usage of calls for one image each.
 
-    Args:
-        model: The model's id.
-        image_size: The size asked for; None is 1K.
-        input_images: How many reference images.
-        prompt_bytes: Length of all texts in UTF-8.
-        prices: The prices that hold; the built-in list if None.
+    `input_tokens` are those of all calls; `prices` are the built-in ones if None.
     """
-    tokens = input_tokens(model, input_images=input_images, prompt_bytes=prompt_bytes)
-    return estimate_all(model, image_size, calls=1, input_tokens=tokens, prices=prices)
-
-
-def estimate_all(
-    model: str,
-    image_size: str | None = None,
-    *,
-    calls: int,
-    input_tokens: int,
-    prices: PriceTable | None = None,
-) -> Estimate:
-    """Return what several calls for one image each are expected to use, given the sum of their input tokens."""
-    known, size = models.find(model), image_size or models.DEFAULT_IMAGE_SIZE
-    output_tokens = calls * (
-        (known.output_tokens.get(size) if known else None) or _GUESSED_OUTPUT_TOKENS
-    )
-    price = (prices or built_in()).prices.get(model)
-    image_usd = _image_usd(price, model, size) if price else None
+    output_tokens = calls * (_tokens_per_image(model, image_size) or _GUESSED_OUTPUT_TOKENS)
+    price = (prices or built_in()).get(model)
+    image_usd = _image_usd(price, model, image_size) if price else None
     if price is None or image_usd is None:
         return Estimate(input_tokens, output_tokens, None)
     return Estimate(
         input_tokens,
         output_tokens,
         cost_usd=calls * image_usd + _usd(input_tokens, price.input_usd_per_mtok),
-        unforeseen_usd=_usd(calls * UNFORESEEN_TOKENS, price.text_output_usd_per_mtok),
-        at_worst_usd=_usd(calls * MOST_OUTPUT_TOKENS, price.text_output_usd_per_mtok),
+        extra_usd=_usd(calls * EXTRA_OUTPUT_TOKENS, price.text_output_usd_per_mtok),
+        max_extra_usd=_usd(calls * MAX_OUTPUT_TOKENS, price.text_output_usd_per_mtok),
     )
 
 
 def input_tokens(model: str, *, input_images: int = 0, prompt_bytes: int = 0) -> int:
-    """Return about how many tokens the input of one call counts; `prompt_bytes` is the length of all texts in UTF-8."""
+    """Return the approximate input tokens of one call; `prompt_bytes` are those of UTF-8."""
     tokens = -(-prompt_bytes // PROMPT_BYTES_PER_TOKEN)
     if input_images:
         known = models.find(model)
@@ -138,33 +114,34 @@ def cost_usd(
     model: str,
     usage: Usage | None,
     images: int,
-    image_size: str | None = None,
+    image_size: str = models.DEFAULT_IMAGE_SIZE,
     *,
     blocked: bool = False,
     prices: PriceTable | None = None,
 ) -> float | None:
-    """Return what an answer costs at list price, or None when that can't be known: never 0 for an unknown price.
+    """Return the cost of an answer at list price; None, never 0, if it can't be known.
 
-    Totals are used where the server sent them: its details by modality add up to less than what it bills.
+    The server's totals are used if it sent them: its details by modality add up to less than it
+    bills.
 
     Args:
         model: The model's id.
         usage: The tokens as the server counted them; None when it did not.
-        images: How many images the answer has, drafts included.
-        image_size: The size asked for; None is 1K.
+        images: Number of images in the answer, drafts included.
+        image_size: The requested size.
         blocked: A safety or policy answer without an image, which is not charged
             (https://ai.google.dev/gemini-api/docs/pricing, 2026-11-22).
-        prices: The prices that hold; the built-in list if None.
+        prices: The price table; the built-in one if None.
     """
-    price, size = (prices or built_in()).prices.get(model), image_size or models.DEFAULT_IMAGE_SIZE
+    price = (prices or built_in()).get(model)
     if price is None:
         return None
     if blocked and not images:
         return 0.0
     output = _output_tokens(usage)
-    image_tokens = _image_tokens(model, usage, images, size, output)
-    if size in price.image_usd:
-        image_usd: float | None = images * price.image_usd[size]
+    image_tokens = _image_tokens(model, usage, images, image_size, output)
+    if image_size in price.image_usd:
+        image_usd: float | None = images * price.image_usd[image_size]
     elif image_tokens is None or price.image_output_usd_per_mtok is None:
         image_usd = None
     else:
@@ -193,25 +170,27 @@ def _output_tokens(usage: Usage | None) -> int | None:
 def _image_tokens(
     model: str, usage: Usage | None, images: int, size: str, output: int | None
 ) -> int | None:
-    """Return the image part of the output: as served by modality, else the model's number a size; None if unknown."""
+    """Return the image tokens, as served, else the model's number per size; None if unknown."""
     served = usage.by_modality.get("candidates", {}).get("IMAGE") if usage else None
     if served is not None:
         return served
     if not images:
         return 0
+    tokens = _tokens_per_image(model, size)
+    if tokens is None:
+        return output  # all of it counts as image, which is more expensive than text
+    return images * tokens if output is None else min(output, images * tokens)
+
+
+def _tokens_per_image(model: str, size: str) -> int | None:
     known = models.find(model)
-    tokens_an_image = known.output_tokens.get(size) if known else None
-    if tokens_an_image is None:
-        return output  # nothing tells image from text: all of it counts as image, the dearer of the two
-    return images * tokens_an_image if output is None else min(output, images * tokens_an_image)
+    return known.output_tokens.get(size) if known else None
 
 
 def _image_usd(price: ModelPrice, model: str, size: str) -> float | None:
     if size in price.image_usd:
         return price.image_usd[size]
-    known = models.find(model)
-    tokens = known.output_tokens.get(size) if known else None
-    rate = price.image_output_usd_per_mtok
+    tokens, rate = _tokens_per_image(model, size), price.image_output_usd_per_mtok
     return None if tokens is None or rate is None else _usd(tokens, rate)
 
 
@@ -222,44 +201,40 @@ def _usd(tokens: int, usd_per_mtok: float | None) -> float:
 _KEYS = tuple(each.name for each in fields(ModelPrice))
 
 
-def _priced(model: str, price: ModelPrice, entry: Any) -> ModelPrice:
-    """Return the price with a table's entry over it."""
+def _overridden(price: ModelPrice, model: str, entry: Any) -> ModelPrice:
+    """Return the price, overridden by a table's entry."""
     if not isinstance(entry, Mapping):
-        raise ValueError(  # noqa: TRY004 - wrong data of a person, not a wrong type in code
+        raise ValueError(  # noqa: TRY004 - wrong data of the user, not a wrong type in code
             f'prices."{model}": got {shown(entry)}; must be a table with {", ".join(_KEYS)}'
         )
     changes: dict[str, Any] = {}
     for key, value in entry.items():
         where = f'prices."{model}".{key}'
         if key not in _KEYS:
-            raise ValueError(f"{where}: no such price; {unknown(key, _KEYS)}")
-        if key != "image_usd":
-            changes[key] = _amount(where, value)
-        elif isinstance(value, Mapping):
-            _check_sizes(where, model, value)
-            sizes = {size: _amount(f"{where}.{size}", usd) for size, usd in value.items()}
-            changes[key] = {**price.image_usd, **sizes}
+            raise ValueError(f"{where}: no such price; {suggest(key, _KEYS)}")
+        if key == "image_usd":
+            changes[key] = {**price.image_usd, **_sizes(where, model, value)}
         else:
-            raise ValueError(
-                f"{where}: got {shown(value)}; must be a table of sizes such as {{ 1K = 0.05 }}"
-            )
+            changes[key] = _amount(where, value)
     return replace(price, **changes)
 
 
-def _check_sizes(where: str, model: str, sizes: Mapping[str, Any]) -> None:
-    """Make sure that a known model has these sizes: the price of another one would stand for nothing."""
-    known = models.find(model)
-    if known and (wrong := [size for size in sizes if size not in known.image_sizes]):
-        raise ValueError(
-            f"{where}: got {shown(wrong[0])}; {model} offers {choices(known.image_sizes)}"
+def _sizes(where: str, model: str, value: Any) -> dict[str, float]:
+    """Return prices by size; a known model must have these sizes."""
+    if not isinstance(value, Mapping):
+        raise ValueError(  # noqa: TRY004 - as above
+            f"{where}: got {shown(value)}; must be a table of sizes such as {{ 1K = 0.05 }}"
         )
+    known = models.find(model)
+    for size in value if known else ():
+        if known and size not in known.image_sizes:
+            offered = choices(known.image_sizes)
+            raise ValueError(f"{where}: got {shown(size)}; {model} offers {offered}")
+    return {size: _amount(f"{where}.{size}", usd) for size, usd in value.items()}
 
 
 def _amount(where: str, value: Any) -> float:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not 0 <= value < float("inf")
-    ):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < float("inf"):
         raise ValueError(f"{where}: got {shown(value)}; must be an amount of USD, 0 or more")
     return float(value)

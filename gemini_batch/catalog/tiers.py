@@ -1,15 +1,15 @@
-"""Named tiers: from a table's numbers, a person's own and the flags to the `Limits` of a run. Pure."""
+"""Named tiers: the `Limits` of a run from built-in numbers, the user's tables and flags."""
 
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
-from importlib.resources import files
+from importlib import resources
 from typing import Any, TypeAlias
 
 from gemini_batch.errors import ConfigError
 from gemini_batch.records import Limits
-from gemini_batch.wording import choices, meant
+from gemini_batch.wording import choices, did_you_mean
 
 Table: TypeAlias = Mapping[str, Any]
 
@@ -21,19 +21,21 @@ FLAGS = {
     "usd_per_10min": "--usd-per-10min",
     "usd_per_day": "--usd-per-day",
 }
-"""The flag that wins over each number of a tier."""
+"""The flag that overrides each number of a tier."""
 
 _KEYS = tuple(item.name for item in fields(Limits))
-_WORDS = ("source",)  # where a tier's numbers come from; for people
-# More than any project has. Sums of these numbers, and of millionths of these dollars, fit 64 bits, and each is less than what the ledger
-# takes for "unknown, so all of it is used".
+_TEXTS = ("source",)  # the source of a tier's numbers, for readers
+# More than any project has. Sums of these numbers, and of millionths of these dollars, fit 64 bits,
+# and each is less than the ledger's value for "unknown, so all of it is used".
 _COUNT = ((int,), 1, 10**12, "a whole number from 1 to 1,000,000,000,000")
 _USD = ((int, float), 1e-6, 10**8, "dollars, from 0.000001 to 100,000,000")
 _RANGES: dict[str, tuple[tuple[type, ...], float, float, str]] = {
-    **dict.fromkeys(
-        ("requests_per_min", "tokens_per_min", "images_per_min", "requests_per_day"), _COUNT
-    ),
-    **dict.fromkeys(("usd_per_10min", "usd_per_day"), _USD),
+    "requests_per_min": _COUNT,
+    "tokens_per_min": _COUNT,
+    "images_per_min": _COUNT,
+    "requests_per_day": _COUNT,
+    "usd_per_10min": _USD,
+    "usd_per_day": _USD,
     "minute_s": ((int, float), 0.001, 86_400, "seconds, from 0.001 to 86,400"),
 }
 
@@ -41,22 +43,23 @@ _RANGES: dict[str, tuple[tuple[type, ...], float, float, str]] = {
 def limits_of(
     name: str, table: Table | None = None, overrides: Table | None = None, *, source: str = "config"
 ) -> Limits:
-    """Return the limits of a tier: a flag wins over the person's table, and that over the built-in one.
+    """Return the limits of a tier: flags override the user's table, that the built-in one.
 
     Args:
-        name: Of a built-in tier, or of one of `table`.
-        table: The person's tiers, by name: the config file's table `tiers`.
-        overrides: Numbers by the name of their field in `Limits`, from flags; None is a flag that was not given.
-        source: How messages name the config file.
+        name: Name of a built-in tier, or of one in `table`.
+        table: The user's tiers, by name: the config file's table `tiers`.
+        overrides: Numbers by the name of their field in `Limits`, from flags; None if not given.
+        source: The config file's name in messages.
 
     Raises:
-        ConfigError: There is no such tier, a number is none, a key is unknown, or no limit is known at all.
+        ConfigError: There is no such tier, a number is invalid, a key is unknown, or the tier has
+            no limit at all.
     """
     own = _checked_tiers(table or {}, source)
     built_in = _built_in()
     if name not in own and name not in built_in:
         known = {**built_in, **own}
-        near = meant(name, known)
+        near = did_you_mean(name, known)
         raise ConfigError(f'--tier: got "{name}"; {near}{near and " "}allowed: {choices(known)}')
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
     for key, value in given.items():
@@ -64,20 +67,21 @@ def limits_of(
     numbers = {**built_in.get(name, {}), **own.get(name, {}), **given}
     if not numbers.keys() & FLAGS.keys():
         raise ConfigError(
-            f'--tier: "{name}" has no numbers of its own; give the limits of your project by at least one of '
-            f"{', '.join(FLAGS.values())}, or in a table [tiers.{name}] of a config file"
+            f'--tier: "{name}" has no numbers of its own; give the limits of your project by '
+            f"at least one of {', '.join(FLAGS.values())}, "
+            f"or in a table [tiers.{name}] of a config file"
         )
     return Limits(**numbers)
 
 
 @cache
 def _built_in() -> dict[str, dict[str, Any]]:
-    text = files("gemini_batch.catalog").joinpath("tiers.toml").read_text(encoding="utf-8")
+    text = resources.files(__package__).joinpath("tiers.toml").read_text("utf-8")
     return _checked_tiers(tomllib.loads(text)["tiers"], "tiers.toml")
 
 
 def _checked_tiers(table: Table, source: str) -> dict[str, dict[str, Any]]:
-    """Return the numbers of each tier, after a look at every key and every value."""
+    """Return the numbers of each tier after checking every key and value."""
     if not isinstance(table, Mapping):
         raise ConfigError(f"{source}: tiers: got {table!r}; allowed: tables such as [tiers.mine]")
     return {name: _checked_tier(tier, f"{source}: tiers.{name}") for name, tier in table.items()}
@@ -87,17 +91,16 @@ def _checked_tier(tier: Any, where: str) -> dict[str, Any]:
     if not isinstance(tier, Mapping):
         raise ConfigError(f"{where}: got {tier!r}; allowed: a table with {', '.join(_KEYS)}")
     for key, value in tier.items():
-        if key not in (*_KEYS, *_WORDS):
-            raise ConfigError(
-                f'{where}: unknown key "{key}"; allowed: {", ".join((*_KEYS, *_WORDS))}'
-            )
+        if key not in (*_KEYS, *_TEXTS):
+            allowed = ", ".join((*_KEYS, *_TEXTS))
+            raise ConfigError(f'{where}: unknown key "{key}"; allowed: {allowed}')
         if key in _KEYS:
             _check(f"{where}.{key}", key, value)
     return {key: value for key, value in tier.items() if key in _KEYS}
 
 
 def _check(where: str, key: str, value: Any) -> None:
-    types, least, most, words = _RANGES[key]
-    # TOML's true is an int for Python, and its inf and nan are floats.
+    types, least, most, allowed = _RANGES[key]
+    # In Python, TOML's true is an int, and its inf and nan are floats.
     if type(value) not in types or not least <= value <= most:
-        raise ConfigError(f"{where}: got {value!r}; allowed: {words}")
+        raise ConfigError(f"{where}: got {value!r}; allowed: {allowed}")

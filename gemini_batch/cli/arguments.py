@@ -79,7 +79,7 @@ examples:
 
 def parser() -> Parser:
     """Return the parser of all commands; each sets `command` to the function that carries it out, and `parser` to its own."""
-    codes = "\n".join(f"  {code.value:>3}  {code.words}" for code in ExitCode)
+    codes = "\n".join(f"  {code.value:>3}  {code.meaning}" for code in ExitCode)
     root = Parser(
         prog="gemini-batch",
         description=_ABOUT,

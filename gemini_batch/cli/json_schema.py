@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from gemini_batch.records import ASKED_BY_FIELD, Job, JobPart, ResultRow, ids
+from gemini_batch.records import ResultRow, ids
+from gemini_batch.records.job import ASKED_BY_FIELD, Job, JobPart
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 EXAMPLES = (

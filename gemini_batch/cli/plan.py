@@ -27,7 +27,7 @@ def main(options: Namespace) -> int:
             "done": plan.count(CallState.DONE),
             "to_send": plan.to_send,
             "reused": plan.count(CallState.REUSED),
-            "reused_from": dict(planned.past.reuse.reserved) if planned.past.reuse else {},
+            "reused_from": dict(planned.history.reuse.reserved) if planned.history.reuse else {},
             "edited": plan.count(CallState.EDITED),
             "input_tokens": total.input_tokens,
             "output_tokens": total.output_tokens,
@@ -35,7 +35,7 @@ def main(options: Namespace) -> int:
             "sending_s": round(time.sending_s, 1),
             "days": time.days,
             "bound_by": time.bound_by,
-            "made_smaller": asdict(plan.shrinking),
+            "made_smaller": asdict(plan.downscaled),
             "models": [
                 {
                     "model": model,
@@ -43,7 +43,7 @@ def main(options: Namespace) -> int:
                     "calls": tally.calls,
                     "cost_usd": tally.cost_usd,
                 }
-                for (model, size), tally in sorted(plan.tallies.items())
+                for (model, size), tally in sorted(plan.totals.items())
                 if tally.calls
             ],
         }

@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
 
     def refuse(self, arguments: list[str]) -> NoReturn:
         """Say that nothing takes these arguments, and end."""
-        from gemini_batch.wording import shown, unknown
+        from gemini_batch.wording import shown, suggest
 
         name = arguments[0].partition("=")[0]
         if not name.startswith("-"):
@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
         if not flags:
             self.error(f"{name}: no such flag; there is none but --help")
         begun = [flag for flag in flags if flag.startswith(name)]
-        self.error(f"{name}: no such flag; {unknown(name, begun or flags)}")
+        self.error(f"{name}: no such flag; {suggest(name, begun or flags)}")
 
 
 def whole(text: str) -> int:
@@ -63,12 +63,12 @@ def amount(text: str) -> float:
 
 def _in_our_words(message: str) -> str:
     """Return argparse's message, whose words are others in each version of Python, as ours."""
-    from gemini_batch.wording import shown, unknown
+    from gemini_batch.wording import shown, suggest
 
     message = message.removeprefix("argument ")
     if found := _CHOICE.fullmatch(message):
         known = re.findall(r"[\w-]+", found["known"])
-        return f"{found['where']}: got {shown(found['found'])}; {unknown(found['found'], known)}"
+        return f"{found['where']}: got {shown(found['found'])}; {suggest(found['found'], known)}"
     if found := _NUMBER.fullmatch(message):
         return f"{found['where']}: got {shown(found['found'])}; allowed: {_KINDS[found['kind']]}"
     return message

@@ -32,7 +32,7 @@ def url(base_url: str, model: str) -> str:
 def body(request: Request) -> tuple[Segment, ...]:
     """Return the request's JSON as pieces, so that no image needs to be in memory."""
     if request.raw is not None:
-        return (orjson.dumps(request.raw),)
+        return (orjson.dumps(request.raw.body),)
     return tuple(_merged(_segments(request)))
 
 
@@ -68,7 +68,7 @@ def _part(part: Part) -> Iterator[Segment]:
             )
             yield orjson.dumps({"fileData": data})
         case InputImage():
-            sent = part.smaller or part
+            sent = part.downscaled or part
             yield b'{"inlineData":{"mimeType":' + orjson.dumps(sent.mime_type) + b',"data":"'
             yield sent
             yield b'"}}'

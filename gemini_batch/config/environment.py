@@ -1,4 +1,4 @@
-"""What the surroundings of a run say: the config file's tables, the key, and the address."""
+"""The environment of a run: the config file's tables, the key, and the base URL."""
 
 import ipaddress
 import os
@@ -16,33 +16,36 @@ DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
 KEY_VARIABLES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 BASE_URL_VARIABLE = "GEMINI_BATCH_BASE_URL"
 
+_TABLES = ("tiers", "prices")
 # Printable ASCII without blanks, quotes and backslashes.
 _KEY = r"[!#-&(-[\]-~]+"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# What requests use when the address names no version; see client/request_json.py.
+# The API version if the address names none; see client/request_json.py.
 _DEFAULT_VERSION = "/v1beta"
+_EXAMPLE = f"allowed: an address such as {DEFAULT_BASE_URL}"
 
 
 def read_tables(path: Path | None) -> dict[str, Any]:
     """Return a config file's tables, `{}` without one.
 
     Raises:
-        ConfigError: The file can't be read, is no TOML, or has an unknown table.
+        ConfigError: The file can't be read, is not TOML, or has an unknown table.
     """
     if path is None:
         return {}
     try:
-        # Some editors of Windows begin a file with a byte order mark.
+        # Some editors on Windows write a byte order mark.
         tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from error
-    except ValueError as error:  # past 4,300 digits
+    except ValueError as error:  # more than 4,300 digits
         raise ConfigError(f"{path}: has a number that is too long") from error
-    known = ("tiers", "prices")
-    if unknown := [name for name in tables if name not in known]:
-        raise ConfigError(f'{path}: unknown table "{unknown[0]}"; allowed: {", ".join(known)}')
+    for name in tables:
+        if name not in _TABLES:
+            allowed = ", ".join(_TABLES)
+            raise ConfigError(f'{path}: unknown table "{name}"; allowed: {allowed}')
     return tables
 
 
@@ -51,7 +54,7 @@ def api_key(environment: Mapping[str, str] = os.environ) -> str:
 
     Raises:
         NoKeyError: There is none.
-        ConfigError: It could not be sent as a header.
+        ConfigError: It can't be sent as a header.
     """
     for name in KEY_VARIABLES:
         if key := environment.get(name, "").strip():
@@ -63,14 +66,15 @@ def api_key(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def checked_key(source: str, key: str) -> str:
-    """Return the key.
+    """Return the key unchanged.
 
     Raises:
-        ConfigError: It could not be sent as a header; the text names `source`, and does not show the key.
+        ConfigError: It can't be sent as a header; the text names `source`, and not the key.
     """
     if not re.fullmatch(_KEY, key):
         raise ConfigError(
-            f"{source}: has a blank, a quote or another character that no key has; copy the key again, and nothing else"
+            f"{source}: has a blank, a quote or another character that no key has; "
+            "copy the key again, and nothing else"
         )
     return key
 
@@ -78,39 +82,33 @@ def checked_key(source: str, key: str) -> str:
 def base_url(
     flag: str | None, environment: Mapping[str, str] = os.environ, *, allow_insecure: bool = False
 ) -> str:
-    """Return where requests go: the flag, else the environment, else Google.
+    """Return the base URL: the flag, else the environment, else Google's.
 
     Raises:
-        ConfigError: It is no http(s) address and nothing else, or a plain http one of another machine, which would show the key to the network
-            and is not explicitly allowed; or it is empty, as a variable that nobody set: Google is not what was meant.
+        ConfigError: It is not a plain http(s) address; it is empty, as from an unset variable; or
+            it is plain http to another machine, which would send the key in clear text, without
+            `allow_insecure`.
     """
-    source, value = (
-        ("--base-url", flag)
-        if flag is not None
-        else (BASE_URL_VARIABLE, environment.get(BASE_URL_VARIABLE))
-    )
+    source, value = "--base-url", flag
+    if flag is None:
+        source, value = BASE_URL_VARIABLE, environment.get(BASE_URL_VARIABLE)
     if value is None:
         return DEFAULT_BASE_URL
     value = value.strip()
     if not value:
-        raise ConfigError(
-            f"{source}: is empty; allowed: an address such as {DEFAULT_BASE_URL}, or leave it out for that one"
-        )
+        raise ConfigError(f"{source}: is empty; {_EXAMPLE}, or leave it out for that one")
     if any(mark in value for mark in "@?#"):
-        # Not shown: what stands there is often a password or a key.
-        raise ConfigError(
-            f"{source}: has a user name, a query or a fragment; allowed: an address such as {DEFAULT_BASE_URL}"
-        )
+        # Not shown: it often contains a password or a key.
+        raise ConfigError(f"{source}: has a user name, a query or a fragment; {_EXAMPLE}")
     parts = _plain_address(value)
     if parts is None:
-        raise ConfigError(
-            f'{source}: got "{value}"; allowed: an address such as {DEFAULT_BASE_URL}'
-        )
+        raise ConfigError(f'{source}: got "{value}"; {_EXAMPLE}')
     if parts.scheme == "http" and not allow_insecure and not _is_loopback(parts.hostname or ""):
         raise ConfigError(
-            f'{source}: got "{value}"; plain http shows the key to the network: use https, or allow it by --allow-insecure'
+            f'{source}: got "{value}"; plain http shows the key to the network: '
+            "use https, or allow it by --allow-insecure"
         )
-    return _in_one_spelling(parts)
+    return _normalized(parts)
 
 
 def _plain_address(value: str) -> SplitResult | None:
@@ -118,17 +116,19 @@ def _plain_address(value: str) -> SplitResult | None:
         return None
     try:
         parts = urlsplit(value)
-        _ = parts.port  # raises for a port that is no number
+        _ = parts.port  # raises for an invalid port
     except ValueError:
         return None
     return parts if parts.scheme in _DEFAULT_PORTS and parts.hostname else None
 
 
-def _in_one_spelling(parts: SplitResult) -> str:
-    """Return the address as rows carry it: a second spelling would be another endpoint, and all jobs be paid for again."""
-    host = (
-        f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    )  # `hostname` is in lower case
+def _normalized(parts: SplitResult) -> str:
+    """Return the address as rows carry it.
+
+    A second spelling would be another endpoint, and all calls would be paid for again.
+    """
+    host = parts.hostname or ""  # in lower case
+    host = f"[{host}]" if ":" in host else host
     port = "" if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
     return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/').removesuffix(_DEFAULT_VERSION)}"
 

@@ -1,4 +1,4 @@
-"""What is asked of a run, by flags or from Python, and what follows from it: flags win over the config file, that over the built-in tables."""
+"""The options of a run, from flags or from Python, and the settings made from them."""
 
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -15,7 +15,7 @@ Whole: TypeAlias = Annotated[int, Field(ge=1)]
 Amount: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Again: TypeAlias = Literal["blocked", "rejected", "uncertain", "missing"]
 
-# The field of `Limits` that each of ours stands for.
+# Field of `Limits` → our own field.
 _OWN_LIMITS = {
     "requests_per_min": "rpm",
     "tokens_per_min": "tpm",
@@ -28,98 +28,89 @@ _OWN_LIMITS = {
 
 
 class RunConfig(BaseModel):
-    """What is asked of a run, from the command line or from Python; a run without any of it suits the free tier."""
+    """The options of a run. The defaults suit the free tier.
+
+    Flags override the config file, which overrides the built-in tables.
+
+    Attributes:
+        out: The output folder; next to the manifest if None.
+        tier: free, pay-as-you-go, enterprise, or one of `config_file`.
+        rpm: Requests per minute, instead of the tier's.
+        tpm: Input tokens per minute.
+        ipm: Images per minute.
+        rpd: Requests per day, Pacific time.
+        usd_per_10min: Dollars at list price in any ten minutes.
+        usd_per_day: Dollars at list price per day, Pacific time.
+        minute_s: Length of a quota "minute" in seconds; for tests with the simulator.
+        quota_scope: The quota is shared with runs that have the same name here.
+        config_file: A TOML file with [tiers.NAME] and [prices].
+        model: For jobs that name none.
+        max_cost_usd: Budget of the run, at list price.
+        max_input_pixels: Larger input images are downscaled to this.
+        reuse_from: Output folders whose answers are copied, at $0.
+        retry: Finished calls that are sent again.
+        on_uncertain: Action for a call that may have been billed and has no answer.
+        concurrency: Maximum of calls in flight; by the quota if None.
+        max_attempts: Attempts of one call before it is `failed`.
+        deadline_s: Seconds after which no call is started.
+        wait_for_reset: Sleep until the day's quota resets, instead of ending.
+        simulate: Run against a simulator in this process: no key, no cost.
+        api_key: The API key; from the environment if None.
+        base_url: Another server; from the environment, or Google's, if None.
+        allow_insecure: Allow plain http to another machine.
+        auth: The place of the key in a request.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    out: Path | str | None = Field(
-        default=None, description="The output folder; beside the manifest if absent."
-    )
-    tier: str = Field(
-        default="free", description="free, pay-as-you-go, enterprise, or one of `config_file`."
-    )
-    rpm: Whole | None = Field(
-        default=None, description="Requests a minute, in place of the tier's."
-    )
-    tpm: Whole | None = Field(default=None, description="Input tokens a minute.")
-    ipm: Whole | None = Field(default=None, description="Images a minute.")
-    rpd: Whole | None = Field(default=None, description="Requests a day, Pacific time.")
-    usd_per_10min: Amount | None = Field(
-        default=None, description="Dollars at list price in any ten minutes."
-    )
-    usd_per_day: Amount | None = Field(
-        default=None, description="Dollars at list price a day, Pacific time."
-    )
-    minute_s: Amount | None = Field(
-        default=None, description="Seconds that a simulator in a hurry calls a minute."
-    )
-    quota_scope: str | None = Field(
-        default=None, description="Shares the quota with runs of this name."
-    )
-    config_file: Path | str | None = Field(
-        default=None, description="A TOML file with [tiers.NAME] and [prices]."
-    )
-    model: str = Field(default=models.DEFAULT_MODEL, description="For jobs that name none.")
-    max_cost_usd: Amount | None = Field(
-        default=None, description="Most that the run may cost, at list price."
-    )
-    max_input_pixels: Whole | None = Field(
-        default=None, description="Larger input images are sent made smaller."
-    )
-    reuse_from: tuple[Path | str, ...] = Field(
-        default=(), description="Output folders whose answers are copied, at $0."
-    )
-    retry: frozenset[Again] = Field(
-        default=frozenset(), description="Finished calls that are sent again."
-    )
-    on_uncertain: Literal["retry", "skip"] = Field(
-        default="retry",
-        description="What to do with a call that may have been billed and gave nothing.",
-    )
-    concurrency: Whole | None = Field(
-        default=None, description="Most calls in flight; by the quota if absent."
-    )
-    max_attempts: Whole = Field(
-        default=6, description="How often one call is sent before it is `failed`."
-    )
-    deadline_s: Amount | None = Field(
-        default=None, description="No call is taken in after so many seconds."
-    )
-    wait_for_reset: bool = Field(
-        default=False, description="Sleep until the day's quota resets, in place of ending."
-    )
-    simulate: bool = Field(
-        default=False, description="Run against a simulator in this process: no key, no cost."
-    )
-    api_key: str | None = Field(
-        default=None, repr=False, description="That of the environment if absent."
-    )
-    base_url: str | None = Field(
-        default=None, description="Another server; that of the environment, or Google."
-    )
-    allow_insecure: bool = Field(default=False, description="Allow plain http to another machine.")
-    auth: Literal["header", "query"] = Field(default="header", description="Where the key goes.")
+    out: Path | str | None = None
+    tier: str = "free"
+    rpm: Whole | None = None
+    tpm: Whole | None = None
+    ipm: Whole | None = None
+    rpd: Whole | None = None
+    usd_per_10min: Amount | None = None
+    usd_per_day: Amount | None = None
+    minute_s: Amount | None = None
+    quota_scope: str | None = None
+    config_file: Path | str | None = None
+    model: str = models.DEFAULT_MODEL
+    max_cost_usd: Amount | None = None
+    max_input_pixels: Whole | None = None
+    reuse_from: tuple[Path | str, ...] = ()
+    retry: frozenset[Again] = frozenset()
+    on_uncertain: Literal["retry", "skip"] = "retry"
+    concurrency: Whole | None = None
+    max_attempts: Whole = 6
+    deadline_s: Amount | None = None
+    wait_for_reset: bool = False
+    simulate: bool = False
+    api_key: str | None = Field(default=None, repr=False)
+    base_url: str | None = None
+    allow_insecure: bool = False
+    auth: Literal["header", "query"] = "header"
 
-    def settings(self, *, needs_key: bool = True) -> "Settings":
-        """Return the settings that follow, from the tier's tables, the config file and the environment.
+    def settings(self, *, needs_key: bool = True) -> Settings:
+        """Return the settings, from the tier's tables, the config file and the environment.
 
         Args:
-            needs_key: Whether a request may be sent.
+            needs_key: Requests may be sent.
 
         Raises:
-            ConfigError: The tier, the config file, the address or the key is wrong, or there are an address and `simulate`.
+            ConfigError: The tier, the config file, the address or the key is wrong, or both an
+                address and `simulate` are given.
             NoKeyError: A key is needed, and there is none.
         """
-        tables = environment.read_tables(
-            Path(self.config_file) if self.config_file is not None else None
-        )
+        file = None if self.config_file is None else Path(self.config_file)
+        tables = environment.read_tables(file)
         own = {name: getattr(self, short) for name, short in _OWN_LIMITS.items()}
         limits = tiers.limits_of(
             self.tier, tables.get("tiers", {}), own, source=str(self.config_file)
         )
         if self.simulate and self.base_url is not None:
             raise ConfigError(
-                "--simulate: sends to a simulator, and --base-url to another server: leave one of them out"
+                "--simulate: sends to a simulator, and --base-url to another server: "
+                "leave one of them out"
             )
         if self.simulate:
             address, endpoint, key = None, SIMULATOR_ENDPOINT, "simulated"
@@ -151,8 +142,6 @@ class RunConfig(BaseModel):
         )
 
     def _key(self) -> str:
-        return (
-            environment.checked_key("api_key", self.api_key)
-            if self.api_key
-            else environment.api_key()
-        )
+        if self.api_key:
+            return environment.checked_key("api_key", self.api_key)
+        return environment.api_key()

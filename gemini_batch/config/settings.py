@@ -1,4 +1,4 @@
-"""The settings of a run as one value, all decided."""
+"""The final settings of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,19 +8,20 @@ from typing import Any
 from gemini_batch.records import Limits, Status
 
 SIMULATOR_ENDPOINT = "simulator"
-"""The endpoint's name in rows of a run with the embedded simulator: its port is another one each time."""
+"""The endpoint in rows of a run with the embedded simulator, whose port changes each time."""
 
-# An answer takes 20 to 140 s (see Timeouts), so a minute's quota needs this many minutes' worth of calls in flight.
+# An answer takes 20 to 140 s (see Timeouts), so a minute's quota needs this many minutes' worth of
+# calls in flight.
 _MINUTES_IN_FLIGHT = 2.5
 _MIN_CONCURRENCY, _MAX_CONCURRENCY = 4, 128
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long to wait for what, in seconds.
+    """Timeouts of one attempt, in seconds.
 
-    Medians that were measured: 19 s for 1K on the Pro model, 35 s for 4K, 35 to 142 s with several reference images; a dropped
-    connection is still billed, so the whole is generous (collected 2026-11-22).
+    Measured medians: 19 s for 1K on the Pro model, 35 s for 4K, 35 to 142 s with several reference
+    images; a dropped connection is still billed, so the whole is generous (collected 2026-11-22).
     """
 
     connect_s: float = 10.0
@@ -30,28 +31,21 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of one run, all decided; made by `RunConfig.settings`.
+    """The final settings of one run, made by `RunConfig.settings`, which documents the others.
 
     Attributes:
-        tier: A tier's name, for the summary and for messages.
-        limits: What may be used of each model.
-        endpoint: What rows carry as `endpoint`: the base URL, or `simulator`.
-        base_url: Where requests go; None starts the embedded simulator.
+        tier: The tier's name, for the summary and for messages.
+        limits: The limits of each model.
+        endpoint: The `endpoint` of rows: the base URL, or `simulator`.
+        base_url: The server; None starts the embedded simulator.
         api_key: Never printed, never written.
         auth: `header` sends `x-goog-api-key`, `query` sends `?key=`.
-        model: For jobs that name none.
-        concurrency: Most calls in flight.
-        max_attempts: How often one call is sent in a run before it is `failed`.
-        max_cost_usd: Most that the run may cost, at list price; None is no limit.
-        retry: Statuses that are sent again though they are final.
-        retry_missing: Whether a finished image that a person deleted is made, and paid for, again.
-        skip_uncertain: Whether a call that may have been billed and gave nothing is left `uncertain`, in place of sent again.
+        retry: Statuses that are sent again although they are final.
+        retry_missing: A finished image that the user deleted is made, and paid for, again.
+        skip_uncertain: A call that may have been billed and has no answer is left `uncertain`,
+            instead of sent again.
         timeouts: Of one attempt.
-        max_input_pixels: Reference images with more pixels are sent with at most so many; None is as they are.
-        reuse_from: Other output folders, whose answers are copied in place of asking for the same again.
-        deadline_s: No call is taken in after so many seconds; None is never.
-        waits_for_reset: Whether a day that is used up is slept through, in place of ending the run.
-        quota_scope: Names the project whose quota is used; None goes by the key.
+        quota_scope: Name of the project whose quota is used; None derives it from the key.
         tables: The config file's tables, for tiers and prices.
     """
 
@@ -78,7 +72,7 @@ class Settings:
 
 
 def concurrency_for(limits: Limits) -> int:
-    """Return how many calls in flight let slow answers still use up the minute's quota."""
+    """Return the calls in flight with which slow answers still use up the minute's quota."""
     if limits.requests_per_min is None:
         return _MAX_CONCURRENCY
     wanted = round(limits.requests_per_min * _MINUTES_IN_FLIGHT)

@@ -10,7 +10,6 @@ from gemini_batch.engine.budget import Budget, Reservation
 from gemini_batch.engine.disk_space import DiskReservations
 from gemini_batch.engine.lanes import Lane
 from gemini_batch.events import LittleRoom, Observer, Waiting
-from gemini_batch.plan import image_size
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights, micros
 from gemini_batch.quota.model_quota import DayClosed, Grant
@@ -207,7 +206,7 @@ class AdmissionControl:
 
     async def _reserve_space(self, call: Call, space: ExitStack) -> Closed | None:
         """Reserve disk space for an answer; where there is little, fewer calls are in flight."""
-        size = image_size(call.request)
+        size = call.image_size
         while too_little := self._disk.reserve(size):
             if not self._disk.is_reserved:
                 return Closed(Stop(StopReason.STORAGE, too_little))

@@ -63,7 +63,7 @@ class Budget:
     def expected_usd(self, model: str, estimate: Estimate) -> float:
         """Return the most that a call is expected to cost."""
         usd = estimate.cost_usd or 0.0
-        return max(usd + estimate.unforeseen_usd, usd * self._of(model).max_cost_ratio)
+        return max(usd + estimate.extra_usd, usd * self._of(model).max_cost_ratio)
 
     def reserve(self, model: str, estimate: Estimate) -> Reservation | None:
         """Reserve money for a call; None when there is not enough, or not yet."""
@@ -71,7 +71,7 @@ class Budget:
         uses_observed_cost = observed.relying < observed.answers
         if self.max_usd is not None:
             left_usd = self.max_usd - self.spent_usd - self.reserved_usd
-            worst_usd = max(usd, (estimate.cost_usd or 0.0) + estimate.at_worst_usd)
+            worst_usd = max(usd, (estimate.cost_usd or 0.0) + estimate.max_extra_usd)
             needed_usd = usd if uses_observed_cost else worst_usd
             if not self._reservations and usd <= left_usd:
                 needed_usd = min(needed_usd, left_usd)  # alone it may take all: the rest waits

@@ -17,7 +17,6 @@ from gemini_batch.events import CallFinished, Observer
 from gemini_batch.output import OutputFolder, StagedAnswer
 from gemini_batch.output.inflight import InFlightLog
 from gemini_batch.output.rows import FILE_NAME, ResultsFile
-from gemini_batch.plan import image_size
 from gemini_batch.records import (
     ApiError,
     Call,
@@ -292,7 +291,7 @@ class Committer:
             call.request.model,
             reply.usage,
             images,
-            image_size(call.request),
+            call.image_size,
             blocked=reply.block_reason != EMPTY,
             prices=self._price_table,
         )
@@ -313,7 +312,7 @@ def _inputs(call: Call) -> list[InputRef]:
 
 
 def _sent_file(image: InputImage) -> SentFile | None:
-    sent = image.smaller
+    sent = image.downscaled
     if sent is None:
         return None
     return SentFile(sent.mime_type, sent.size_bytes, sent.width, sent.height, sent.sha256)

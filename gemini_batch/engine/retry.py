@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from gemini_batch.catalog import models
 from gemini_batch.records import ApiError, Failure, FailureKind, Status, Stop, StopReason
-from gemini_batch.wording import unknown
+from gemini_batch.wording import suggest
 
 # Refusals that concern one model; others may be accepted.
 _OF_ONE_MODEL = {StopReason.NO_QUOTA, StopReason.ADDRESS, StopReason.MODEL, StopReason.NO_ACCESS}
@@ -360,7 +360,7 @@ def _advised(stop: Stop, model: str) -> Stop:
         case StopReason.MODEL if named := models.successor(model):
             advice = f"its announced successor: --model {named}"
         case StopReason.MODEL:
-            advice = unknown(model, models.known())
+            advice = suggest(model, models.known())
         case _:
             return stop
     return replace(stop, message=advised(stop.message, advice))

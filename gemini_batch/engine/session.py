@@ -217,7 +217,7 @@ class Run:
             observe,
             interrupted=self._interrupted,
             skip_uncertain=self._config.skip_uncertain,
-            reuse=self.planned.past.reuse,
+            reuse=self.planned.history.reuse,
             downscaler=Downscaler(self._folder.inputs) if self._config.max_input_pixels else None,
         )
 
@@ -298,7 +298,7 @@ class Run:
             out=self._folder.out,
             config=self._config,
             plan=self.planned.plan,
-            before=self.planned.past.statuses,
+            before=self.planned.history.statuses,
             stops=self._stops if self.planned.plan.todo else [],
             standing=used.get,
             started_at=sending.started_at,
@@ -325,5 +325,5 @@ class Run:
     def _observe(self, stats: RunStats, event: Event) -> None:
         stats.observe(event)
         if isinstance(event, CallFinished):
-            self.planned.past.replace(event.row)
+            self.planned.history.replace(event.row)
         self._observer(event)

@@ -1,4 +1,4 @@
-"""Reference images: looked up by the manifest's words, and made smaller where a run asks for it."""
+"""Reference images: looked up by the manifest's paths, and downscaled if a run asks for it."""
 
 from gemini_batch.inputs.downscale import MAX_SOURCE_PIXELS, Downscaler
 from gemini_batch.inputs.errors import ImageChangedError, InputImageError

@@ -1,4 +1,4 @@
-"""What is wrong with a reference image."""
+"""Errors of a reference image."""
 
 
 class InputImageError(ValueError):
@@ -6,4 +6,4 @@ class InputImageError(ValueError):
 
 
 class ImageChangedError(InputImageError):
-    """A reference image is not the file any more that was planned."""
+    """A reference image is no longer the file that was planned."""

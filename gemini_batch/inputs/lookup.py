@@ -1,8 +1,9 @@
-"""What a manifest names is looked up, recognised by its bytes and hashed, once a file."""
+"""Looks up reference images: recognises a file by its bytes and hashes it, once per file."""
 
 import hashlib
 import re
-from os import fstat, stat_result
+from functools import lru_cache
+from os import fstat
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import BinaryIO
@@ -12,9 +13,6 @@ from gemini_batch.inputs import downscale
 from gemini_batch.inputs.errors import InputImageError
 from gemini_batch.records import InputImage, InputUri, media_types
 from gemini_batch.wording import choices, shown
-
-# Files remembered; about 25 MB of memory. Past it the oldest is forgotten, and hashed again when it is named again.
-MAX_REMEMBERED = 40_000
 
 _ADVICE = "upload it with the Files API and give its https:// URI"
 _FORMATS = choices(mime_type.removeprefix("image/") for mime_type in media_types.EXTENSIONS)
@@ -29,73 +27,56 @@ _OTHER_KINDS = (
     (b"mm\0*", "a TIFF"),
     (b"8bps", "a Photoshop file"),
     (b"pk\3\4", "a ZIP file"),
-    (
-        b"version https://git-lfs",
-        "a pointer of Git LFS, which stands for a file that was not fetched (git lfs pull)",
-    ),
+    (b"version https://git-lfs", "a Git LFS pointer to a file that was not fetched (git lfs pull)"),
 )
 _is_uri = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", re.ASCII).match
 
 
 class Inputs:
-    """Looks up reference images and remembers them: by path, size, time of change and inode.
+    """Looks up reference images and remembers them by path, size, time of change and inode.
 
     Args:
-        base: The folder that relative paths start from: the manifest's.
-        max_pixels: Images with more pixels are to be sent with at most so many; None is never.
+        base: The folder of relative paths: the manifest's.
+        max_pixels: Images with more pixels are downscaled; None is never.
     """
 
     def __init__(self, base: Path, max_pixels: int | None = None) -> None:
         self._base = base.absolute()
         self._max_pixels = max_pixels
-        self._known: dict[str, tuple[tuple[int, int, int], InputImage]] = {}
 
     def resolve(self, path: str) -> InputImage | InputUri:
-        """Return the image that a manifest names by a path or a URI.
+        """Return the image at a path or a URI of the manifest.
 
         Raises:
-            InputImageError: It is missing, unreadable, no image, too large, or the URI is of a kind that the API can't fetch.
+            InputImageError: It is missing, unreadable, no image, too large, or a URI that the API
+                can't fetch.
         """
         if _is_uri(path):
             return _uri(path)
         file = self._base / path
         try:
             status = file.stat()
-            identity = (status.st_size, status.st_mtime_ns, status.st_ino)
-            known = self._known.get(path)
-            if known and known[0] == identity:
-                return known[1]
-            image = _image(path, file, status, self._max_pixels)
-        except ValueError as error:
-            if isinstance(error, InputImageError):
-                raise
-            raise InputImageError(
-                f"got {shown(path)}; a path can't have the character U+0000: leave it out"
-            ) from None
+            if S_ISREG(status.st_mode):
+                identity = (status.st_size, status.st_mtime_ns, status.st_ino)
+                return _image(path, file, identity, self._max_pixels)
+            problem = "is not a regular file: save it as one first"
+            if S_ISDIR(status.st_mode):
+                problem = "is a folder: name the files in it"
+        except InputImageError:
+            raise
+        except ValueError:
+            problem = "a path can't have the character U+0000: leave it out"
         except FileNotFoundError:
-            advice = (
-                '; "~" is not the home folder here: write the whole path'
-                if path.startswith("~")
-                else ""
-            )
-            raise InputImageError(
-                f"got {shown(path)}; there is no such file: looked for {file}{advice}"
-            ) from None
+            problem = f"there is no such file: looked for {file}"
+            if path.startswith("~"):
+                problem += '; "~" is not the home folder here: write the whole path'
         except OSError as error:
-            raise InputImageError(
-                f"got {shown(path)}; can't be read: {error.strerror} ({file})"
-            ) from None
-        self._remember(path, identity, image)
-        return image
-
-    def _remember(self, path: str, identity: tuple[int, int, int], image: InputImage) -> None:
-        if len(self._known) >= MAX_REMEMBERED:
-            del self._known[next(iter(self._known))]
-        self._known[path] = (identity, image)
+            problem = f"can't be read: {error.strerror} ({file})"
+        raise InputImageError(f"got {shown(path)}; {problem}")
 
 
 def _uri(uri: str) -> InputUri:
-    """Take a URI that the API can fetch: https, or Google Cloud Storage."""
+    """Return a URI that the API can fetch: https, or Google Cloud Storage."""
     try:
         parts = urlsplit(uri)
     except ValueError:
@@ -103,7 +84,8 @@ def _uri(uri: str) -> InputUri:
     scheme = parts.scheme.lower()
     if scheme not in ("https", "gs"):
         advice = {
-            "http": "the API fetches https:// only: use that, or download the file and give its path",
+            "http": "the API fetches https:// only: use that, or download the file and give its "
+            "path",
             "file": "give the path without file://",
             "data": 'save it as a file and give its path, or put it into a raw "request"',
         }.get(scheme, "allowed: a path, https:// or gs://")
@@ -113,39 +95,37 @@ def _uri(uri: str) -> InputUri:
     return InputUri(uri=uri, mime_type=media_types.guess_mime_type(parts.path))
 
 
-def _image(path: str, file: Path, status: stat_result, max_pixels: int | None) -> InputImage:
-    """Recognise and hash a file."""
-    if S_ISDIR(status.st_mode):
-        raise InputImageError(f"got {shown(path)}; is a folder: name the files in it")
-    if not S_ISREG(status.st_mode):
-        raise InputImageError(f"got {shown(path)}; is not a regular file: save it as one first")
-    if status.st_size == 0:
-        raise InputImageError(
-            f"got {shown(path)}; the file is empty: save it again, or leave it out"
-        )
+# About 25 MB of memory. A file that is forgotten is hashed again when it is used.
+@lru_cache(maxsize=40_000)
+def _image(
+    path: str, file: Path, identity: tuple[int, int, int], max_pixels: int | None
+) -> InputImage:
+    """Recognise and hash a file of this (size, time of change in ns, inode)."""
+    size_bytes, mtime_ns, _ = identity
+    if size_bytes == 0:
+        advice = "save it again, or leave it out"
+        raise InputImageError(f"got {shown(path)}; the file is empty: {advice}")
     if max_pixels is None:
-        _check_size(path, status.st_size)  # unread
+        _check_size(path, size_bytes)  # unread
     with file.open("rb") as stream:
         head = stream.read(media_types.HEAD_BYTES)
         mime_type = media_types.sniff(head)
         if mime_type is None:
-            raise InputImageError(
-                f"got {shown(path)}; is {_other_kind(head)}; allowed: {_FORMATS}: save it as one of these"
-            )
+            advice = f"allowed: {_FORMATS}: save it as one of these"
+            raise InputImageError(f"got {shown(path)}; is {_other_kind(head)}; {advice}")
         size = _too_many_pixels(path, stream, mime_type, max_pixels)
         stream.seek(0)
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         after = fstat(stream.fileno())
-    if (after.st_size, after.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
-        raise InputImageError(
-            f"got {shown(path)}; changed while it was read: run again when it is complete"
-        )
+    if (after.st_size, after.st_mtime_ns) != (size_bytes, mtime_ns):
+        advice = "run again when it is complete"
+        raise InputImageError(f"got {shown(path)}; changed while it was read: {advice}")
     image = InputImage(
         path=path,
         file=str(file),
         mime_type=mime_type,
-        size_bytes=status.st_size,
-        mtime_ns=status.st_mtime_ns,
+        size_bytes=size_bytes,
+        mtime_ns=mtime_ns,
         sha256=sha256,
         width=size and size[0],
         height=size and size[1],
@@ -158,35 +138,34 @@ def _image(path: str, file: Path, status: stat_result, max_pixels: int | None) -
 def _too_many_pixels(
     path: str, stream: BinaryIO, mime_type: str, max_pixels: int | None
 ) -> tuple[int, int] | None:
-    """Return width and height of an image that is to be made smaller; None when it is sent as it is."""
+    """Return width and height of an image to be downscaled; None if it is sent unchanged."""
     size = downscale.pixels(stream, mime_type) if max_pixels else None
     if size is None or max_pixels is None or size[0] * size[1] <= max_pixels:
         return None
     if size[0] * size[1] > downscale.MAX_SOURCE_PIXELS:
+        limit = f"images of up to {downscale.MAX_SOURCE_PIXELS // 1_000_000} million pixels"
         raise InputImageError(
-            f"got {shown(path)} of {size[0]:,} by {size[1]:,} pixels; --max-input-pixels can make images of up to "
-            f"{downscale.MAX_SOURCE_PIXELS // 1_000_000} million pixels smaller: do it yourself, or {_ADVICE}"
+            f"got {shown(path)} of {size[0]:,} by {size[1]:,} pixels; "
+            f"--max-input-pixels can downscale {limit}: do it yourself, or {_ADVICE}"
         )
     return size
 
 
 def _check_size(path: str, size_bytes: int) -> None:
     if media_types.base64_bytes(size_bytes) > media_types.MAX_INLINE_BYTES:
+        limit_mb = media_types.MAX_INLINE_BYTES // 1_000_000
         raise InputImageError(
-            f"got {shown(path)} of {size_bytes / 1e6:,.1f} MB; allowed: {media_types.MAX_INLINE_BYTES * 3 // 4_000_000} MB, which are "
-            f"{media_types.MAX_INLINE_BYTES // 1_000_000} MB in the request: make it smaller, or {_ADVICE}"
+            f"got {shown(path)} of {size_bytes / 1e6:,.1f} MB; allowed: {limit_mb * 3 // 4} MB, "
+            f"which are {limit_mb} MB in the request: downscale it, or {_ADVICE}"
         )
 
 
 def _other_kind(head: bytes) -> str:
-    """Return what a file is that is no image of ours, as well as its first bytes tell."""
+    """Return the kind of a file that is not an image, judged by its first bytes."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for magic, kind in _OTHER_KINDS:
         if text.startswith(magic):
             return kind
-    begins = (
-        shown(head[:8].decode("ascii"))
-        if head[:8].isascii() and head[:8].decode().isprintable()
-        else head[:8].hex(" ")
-    )
-    return f"no image: it begins {begins}"
+    first = head[:8]
+    is_text = first.isascii() and first.decode().isprintable()
+    return f"no image: it begins {shown(first.decode()) if is_text else first.hex(' ')}"

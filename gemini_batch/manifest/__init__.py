@@ -1,4 +1,4 @@
-"""The manifest: a JSONL file of jobs, checked whole before the first request and read again a line at a time."""
+"""The manifest, a JSONL file of jobs: checked as a whole, then read again line by line."""
 
 from gemini_batch.manifest.reader import MAX_LINE_BYTES, SHOWN_PROBLEMS, Manifest
 

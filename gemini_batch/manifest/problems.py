@@ -1,4 +1,4 @@
-"""What is wrong with a manifest's line, in words for the person who wrote it."""
+"""Problems of a manifest's line, explained to the user who wrote it."""
 
 import json
 import re
@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gemini_batch.records import Job, JobPart
-from gemini_batch.wording import choices, shown, unknown
+from gemini_batch.records.job import Job, JobPart
+from gemini_batch.wording import choices, shown, suggest
 
-# orjson writes 254 levels at the most; a row or a request adds a few of its own.
+# orjson writes at most 254 levels; a row or a request adds a few of its own.
 MAX_DEPTH = 240
 TOO_DEEP = f"nested too deeply; allowed: {MAX_DEPTH} levels"
 
@@ -30,7 +30,7 @@ _PART_FIELDS = tuple(JobPart.model_fields)
 
 
 def explain(text: bytes, error: ValueError) -> Iterator[tuple[str, str]]:
-    """Yield (field, message) for each thing that is wrong with a line that could not be taken as a job."""
+    """Yield (field, message) for each problem of a line that is not a job."""
     if not isinstance(error, ValidationError):
         yield _not_json(text, error)
         return
@@ -39,12 +39,12 @@ def explain(text: bytes, error: ValueError) -> Iterator[tuple[str, str]]:
 
 
 def may_be_too_deep(text: bytes) -> bool:
-    """Tell, at a glance, whether a line has brackets enough to be nested too deeply."""
+    """Return whether a line has enough brackets to be nested too deeply; a quick test."""
     return len(text) >= 2 * MAX_DEPTH and text.count(b"{") + text.count(b"[") >= MAX_DEPTH
 
 
 def is_too_deep(data: Any) -> bool:
-    """Tell whether JSON is nested too deeply to be written down again."""
+    """Return whether JSON is nested too deeply to be written again."""
     level = [data]
     for _ in range(MAX_DEPTH):
         level = [child for value in level for child in _children(value)]
@@ -73,11 +73,8 @@ def _message(detail: ErrorDetails) -> str:
             return _unknown_field(detail["loc"])
         case "literal_error":
             known = re.findall("'([^']*)'", context["expected"])
-            allowed = (
-                f'must be a string: write "{found}"'
-                if str(found) in known
-                else f"allowed: {choices(known)}"
-            )
+            is_unquoted = str(found) in known
+            allowed = _must_be_quoted(found) if is_unquoted else f"allowed: {choices(known)}"
         case "string_too_short" | "too_short":
             allowed = "must not be empty: fill it in, or leave it out"
         case "greater_than_equal":
@@ -89,10 +86,14 @@ def _message(detail: ErrorDetails) -> str:
         case "list_type" if isinstance(found, str):
             allowed = f"must be a list: write [{shown(found)}]"
         case "string_type" if isinstance(found, int | float) and not isinstance(found, bool):
-            allowed = f'must be a string: write "{found}"'
+            allowed = _must_be_quoted(found)
         case kind:
             allowed = f"must be {_KINDS[kind]}" if kind in _KINDS else detail["msg"]
     return f"got {shown(found)}; {allowed}"
+
+
+def _must_be_quoted(found: Any) -> str:
+    return f'must be a string: write "{found}"'
 
 
 def _plain(number: float) -> str:
@@ -103,59 +104,56 @@ def _unknown_field(location: tuple[int | str, ...]) -> str:
     name = str(location[-1])
     if location == ("key",):
         return 'is the same as "id": leave one of them out'
-    return f"no such field; {unknown(name, _JOB_FIELDS if len(location) == 1 else _PART_FIELDS)}"
+    return f"no such field; {suggest(name, _JOB_FIELDS if len(location) == 1 else _PART_FIELDS)}"
 
 
 def _not_json(text: bytes, error: ValueError) -> tuple[str, str]:
-    """Find out why the fast parser would not take a line; Python's own is more lenient, and tells what it met."""
-    field = ""
+    """Return (field, message) for a line that orjson refused; Python's parser says why."""
     try:
         data = json.loads(text.decode(), parse_constant=_refuse)
     except UnicodeDecodeError as undecodable:
-        column = len(text[: undecodable.start].decode()) + 1
-        message = f"not UTF-8: byte 0x{text[undecodable.start]:02x} at column {column}; save the file as UTF-8"
+        byte, column = text[undecodable.start], len(text[: undecodable.start].decode()) + 1
+        return "", f"not UTF-8: byte 0x{byte:02x} at column {column}; save the file as UTF-8"
     except _NoNumberError as found:
-        message = f"got {found}, which JSON does not have; write null, or leave it out"
+        return "", f"got {found}, which JSON does not have; write null, or leave it out"
     except json.JSONDecodeError as invalid:
-        message = _broken(text.decode(), invalid)
+        return "", _broken(text.decode(), invalid)
     except RecursionError:
-        message = TOO_DEEP
-    else:
-        field, message = _lone_surrogate(data) or ("", _unwritable(data, error))
-    return field, message
-
-
-def _broken(text: str, error: json.JSONDecodeError) -> str:
-    """Return what is wrong with a line's grammar; the commonest mistakes by name."""
-    rest = text[error.pos :]
-    if "\0" in text:
-        return "has NUL bytes, as UTF-16 has; save the file as UTF-8"
-    if text in ("[", "{", "]", "}", "],", "},"):
-        return f'got {shown(text)} alone; write each job on one line of its own, without "[" and "]" around them'
-    if rest == ",":
-        return "has a comma at its end: leave it out; every line stands for itself"
-    if rest.startswith(("'", "None", "True", "False")):
-        return f"got {shown(rest)} at column {error.colno}, which is Python and not JSON; {_ONE_OBJECT}"
-    found = shown(rest) if rest else "the line's end"
-    return f"got {found} at column {error.colno}, which is not valid JSON ({error.msg.removesuffix(' at')}); {_ONE_OBJECT}"
-
-
-def _lone_surrogate(data: Any) -> tuple[str, str] | None:
-    for field, value in data.items() if isinstance(data, dict) else [("", data)]:
-        if half := re.search("[\ud800-\udfff]", field + json.dumps(value, ensure_ascii=False)):
-            where = "" if half.start() < len(field) else field
-            escape = f"\\u{ord(half.group()):04x}"
-            return (
-                where,
-                f"got {escape} alone, half of a character; write both halves, or the character itself",
-            )
-    return None
+        return "", TOO_DEEP
+    return _lone_surrogate(data) or ("", _unwritable(data, error))
 
 
 def _unwritable(data: Any, error: ValueError) -> str:
     if is_too_deep(data):
         return TOO_DEEP
     return _TOO_LARGE_NUMBER if "infinity" in str(error) else f"not valid JSON: {error}"
+
+
+def _broken(text: str, error: json.JSONDecodeError) -> str:
+    """Return the grammar mistake of a line; the most common ones by name."""
+    rest = text[error.pos :]
+    if "\0" in text:
+        return "has NUL bytes, as UTF-16 has; save the file as UTF-8"
+    if text in ("[", "{", "]", "}", "],", "},"):
+        advice = 'write each job on one line of its own, without "[" and "]" around them'
+        return f"got {shown(text)} alone; {advice}"
+    if rest == ",":
+        return "has a comma at its end: leave it out; no comma separates the lines"
+    found = shown(rest) if rest else "the line's end"
+    found = f"got {found} at column {error.colno}"
+    if rest.startswith(("'", "None", "True", "False")):
+        return f"{found}, which is Python and not JSON; {_ONE_OBJECT}"
+    reason = error.msg.removesuffix(" at")
+    return f"{found}, which is not valid JSON ({reason}); {_ONE_OBJECT}"
+
+
+def _lone_surrogate(data: Any) -> tuple[str, str] | None:
+    advice = "half of a character; write both halves, or the character itself"
+    for field, value in data.items() if isinstance(data, dict) else [("", data)]:
+        if half := re.search("[\ud800-\udfff]", field + json.dumps(value, ensure_ascii=False)):
+            where = "" if half.start() < len(field) else field
+            return where, f"got \\u{ord(half.group()):04x} alone, {advice}"
+    return None
 
 
 class _NoNumberError(Exception):

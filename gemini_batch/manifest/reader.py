@@ -1,11 +1,10 @@
-"""Streams a manifest once, and then reads any line of it again."""
+"""Streams a manifest once; from then on it reads any single line again."""
 
 import os
 import stat
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import orjson
@@ -13,7 +12,8 @@ import orjson
 from gemini_batch.errors import ManifestError, Problem
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.manifest import problems
-from gemini_batch.records import Job, ids
+from gemini_batch.records import ids
+from gemini_batch.records.job import Job
 from gemini_batch.wording import shown
 
 MAX_LINE_BYTES = 128 * 1024 * 1024
@@ -22,19 +22,20 @@ SHOWN_PROBLEMS = 50
 _BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _BLOCK_BYTES = 1 << 20
-_validate = Job.__pydantic_validator__.validate_python  # `Job.model_validate` costs a fifth more
+_validate = Job.__pydantic_validator__.validate_python  # `Job.model_validate` takes 20 % longer
 _EXPLICIT = 0
 
 
 class Manifest:
     """A manifest on disk: `scan` it once, then `read` any job by its index.
 
-    The file stays open, so one that is replaced (as most editors do) is still read as it was; one that is changed in place
-    is noticed line by line. A job takes 24 bytes, and 20 to 28 more while `scan` runs.
+    The file stays open: if it is replaced, as most editors do, the old content is still read; if it
+    is changed in place, `read` notices that line by line. A job takes 24 bytes of memory, and 24 to
+    32 more while `scan` runs.
 
     Args:
-        path: The file; a relative one is named in messages as it is here.
-        name: How messages name it, if not so.
+        path: The file.
+        name: Its name in messages; the path if None.
 
     Raises:
         ManifestError: It is missing, unreadable, or not a regular file.
@@ -44,7 +45,8 @@ class Manifest:
         self._path = path
         self.name = name or str(path)
         self._fd = self._open()
-        # One entry a good line: where it starts, a hash of it, its number, and which of several equal jobs without id it is.
+        # One entry per good line: its offset, a hash of its text, its number, and the rank of a job
+        # without id among equal ones.
         self._offsets = array("Q")
         self._hashes = array("Q")
         self._lines = array("I")
@@ -52,22 +54,13 @@ class Manifest:
         self._end = 0
         self._problems: list[Problem] = []
         self._problem_count = 0
-        self._taken = HashMap64(small=True)  # folded id of a call → index of its job
-        self._repeated = HashMap64()  # derived id → how many jobs have it
-
-    def __len__(self) -> int:
-        """Return how many jobs were found."""
-        return len(self._offsets)
+        self._taken = HashMap64()  # folded id of a call → index of its job
+        self._repeated = HashMap64()  # derived id → number of jobs with it
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exc_info: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -80,12 +73,12 @@ class Manifest:
         """Return the number of a job's line, from 1."""
         return self._lines[index]
 
-    # --- the first time ---
+    # --- scan ---
 
     def scan(self) -> Iterator[tuple[int, Job]]:
-        """Check every line; yield (index, job) for each good one, its id final.
+        """Check every line; yield (index, job) for each good one, with its final id.
 
-        To be used once, and to its end.
+        Iterate once, and to the end.
 
         Raises:
             ManifestError: At the end, if there was any problem, `problem` included, or no job.
@@ -98,18 +91,17 @@ class Manifest:
             self._offsets.append(offset)
             self._hashes.append(fingerprint(text))
             self._lines.append(number)
-            self._admit(index, job, text)
+            self._set_id(index, job, text)
             yield index, job
         if not self._offsets and not self._problem_count:
-            self.problem(
-                0, "", 'has no jobs; write one a line, such as {"prompt": "A cute robot mascot"}'
-            )
+            example = '{"prompt": "A cute robot mascot"}'
+            self.problem(0, "", f"has no jobs; write one per line, such as {example}")
         self._taken = self._repeated = HashMap64()
         if self._problem_count:
             raise ManifestError(self.name, self._problems, self._problem_count)
 
     def problem(self, line: int, field: str, message: str) -> None:
-        """Add a problem that was found with the job just yielded; `scan` raises it with its own."""
+        """Add a problem of the job just yielded; `scan` raises it with its own."""
         self._problem_count += 1
         if len(self._problems) < SHOWN_PROBLEMS:
             self._problems.append(Problem(line, field, message))
@@ -135,11 +127,11 @@ class Manifest:
         return ManifestError(self.name, [Problem(0, "", message)])
 
     def _texts(self) -> Iterator[tuple[int, int, bytes]]:
-        """Yield (number, offset, text without blanks around it) of each line that is not blank."""
+        """Yield (number, offset, stripped text) of each line that is not blank."""
         head = os.pread(self._fd, len(_BOM), 0)
+        if head.startswith(_UTF16_BOMS):
+            raise self._refused("is UTF-16; save it as UTF-8")
         with os.fdopen(self._fd, "rb", buffering=_BLOCK_BYTES, closefd=False) as file:
-            if head.startswith(_UTF16_BOMS):
-                raise self._refused("is UTF-16; save it as UTF-8")
             if head.startswith(_BOM):
                 file.seek(len(_BOM))
                 self._end = len(_BOM)
@@ -149,18 +141,14 @@ class Manifest:
                 offset = self._end
                 self._end += len(line)
                 if len(line) > MAX_LINE_BYTES:
-                    self._too_long(number, line)
+                    limit = f"{MAX_LINE_BYTES // 1024**2} MB per line"
+                    advice = "name images by path instead of inline data"
+                    self.problem(number, "", f"longer than allowed: {limit}; {advice}")
                     while line and not line.endswith(b"\n"):
                         line = file.readline(_BLOCK_BYTES)
                         self._end += len(line)
                 elif text := line.strip():
                     yield number, offset, text
-
-    def _too_long(self, number: int, line: bytes) -> None:
-        limit = f"{MAX_LINE_BYTES // 1024**2} MB a line"
-        self.problem(
-            number, "", f"longer than allowed: {limit}; name images by path in place of inline data"
-        )
 
     def _parsed(self, number: int, text: bytes) -> Job | None:
         try:
@@ -175,98 +163,83 @@ class Manifest:
 
     # --- ids ---
 
-    def _admit(self, index: int, job: Job, text: bytes) -> None:
-        """Give the job its final id, and take the ids of its calls."""
+    def _set_id(self, index: int, job: Job, text: bytes) -> None:
+        """Set the job's final id, and claim the ids of its calls."""
         if job.id is None:
-            count = self._derive_id(index, job)
+            repeats = self._derive_id(index, job)
         else:
-            count = _EXPLICIT
-            _set_id(job, ids.normal(job.id))
+            repeats = _EXPLICIT
+            _replace_id(job, ids.normal(job.id))
             if (fault := ids.fault(job.id)) is not None:
                 self.problem(self._lines[index], _id_field(text), fault)
-            self._take(index, job, 1, text)
-        self._repeats.append(count)
+            self._claim_call(index, job, 1, text)
+        self._repeats.append(repeats)
         for variant in range(2, job.variants + 1):
-            if not self._take(index, job, variant, text):
+            if not self._claim_call(index, job, variant, text):
                 break
 
     def _derive_id(self, index: int, job: Job) -> int:
-        """Give the job an id of its own fields that no other has; return how many jobs before it ask for the same, and one."""
+        """Set a unique id from the job's own fields; return its rank, from 1, among equal jobs."""
         base = ids.derived(job)
         count = 1
         while self._claim(ids.repeated(base, count), index) is not None:
             count = max(count, self._repeated.get(fingerprint(base)) or 1) + 1
         if count > 1:
             self._repeated.put(fingerprint(base), count)
-        _set_id(job, ids.repeated(base, count))
+        _replace_id(job, ids.repeated(base, count))
         return count
 
-    def _take(self, index: int, job: Job, variant: int, text: bytes) -> bool:
-        """Take the id of one call, or say which line has it."""
+    def _claim_call(self, index: int, job: Job, variant: int, text: bytes) -> bool:
+        """Claim the id of one call, or add the problem that an earlier line has it."""
         call_id = ids.call_id(job.id or "", variant)
         earlier = self._claim(call_id, index)
         if earlier is None or (holder := self._holder(earlier, call_id)) is None:
             return True
-        mine = (
-            f"got {shown(call_id)}"
-            if variant == 1
-            else f"variant {variant} would be {shown(call_id)}"
-        )
-        field = _id_field(text) if variant == 1 else "variants"
+        field, found = _id_field(text), f"got {shown(call_id)}"
+        if variant > 1:
+            field, found = "variants", f"variant {variant} would be {shown(call_id)}"
         number, other = holder
-        of, theirs = (
-            "" if number == 1 else f"variant {number} of ",
-            "" if other == call_id else f" as {shown(other)}",
-        )
-        words = (
-            f"{mine}, which {of}line {self._lines[earlier]} has{theirs}; every id must be unique"
-        )
-        self.problem(self._lines[index], field, words)
+        of = f"variant {number} of " if number > 1 else ""
+        spelling = f" as {shown(other)}" if other != call_id else ""
+        has = f"which {of}line {self._lines[earlier]} has{spelling}"
+        self.problem(self._lines[index], field, f"{found}, {has}; every id must be unique")
         return False
 
     def _claim(self, call_id: str, index: int) -> int | None:
-        """Take an id for a job; return the index of the job that has it, if one does."""
+        """Claim an id for a job; return the index of the job that already has it, if any."""
         return self._taken.claim(fingerprint(ids.folded(call_id)), index)
 
     def _holder(self, index: int, call_id: str) -> tuple[int, str] | None:
-        """Return (variant, id) of a job's call whose id is the same as this one; None when only their hashes are."""
+        """Return (variant, id) of a job's call with this id; None if just the hashes are equal."""
         if (job := self.read(index)) is None:
             return None
         own = ((number, ids.call_id(job.id or "", number)) for number in range(1, job.variants + 1))
-        return next(
-            ((number, other) for number, other in own if ids.folded(other) == ids.folded(call_id)),
-            None,
-        )
+        same = ids.folded(call_id)
+        return next(((number, other) for number, other in own if ids.folded(other) == same), None)
 
-    # --- any time later ---
+    # --- read ---
 
     def read(self, index: int) -> Job | None:
-        """Return a job when its turn comes; None when its line is not what was checked: the file was edited since."""
+        """Return a job again; None if its line was edited since the scan."""
         start = self._offsets[index]
         end = self._offsets[index + 1] if index + 1 < len(self._offsets) else self._end
         try:
-            text = (
-                os.pread(self._fd, min(end - start, MAX_LINE_BYTES + 1), start)
-                .partition(b"\n")[0]
-                .strip()
-            )
+            block = os.pread(self._fd, min(end - start, MAX_LINE_BYTES + 1), start)
         except OSError:
             return None
+        text = block.partition(b"\n")[0].strip()
         if fingerprint(text) != self._hashes[index]:
             return None
         job: Job = _validate(orjson.loads(text))
-        count = self._repeats[index]
-        _set_id(
-            job,
-            ids.normal(job.id or "")
-            if count == _EXPLICIT
-            else ids.repeated(ids.derived(job), count),
-        )
+        repeats = self._repeats[index]
+        is_explicit = repeats == _EXPLICIT
+        final = ids.normal(job.id or "") if is_explicit else ids.repeated(ids.derived(job), repeats)
+        _replace_id(job, final)
         return job
 
 
-def _set_id(job: Job, final: str) -> None:
-    """Set the id of a job that nobody else has yet; a copy would cost as much as all of the validation."""
+def _replace_id(job: Job, final: str) -> None:
+    """Set the id of a frozen, unshared job; a copy would take as long as validation."""
     job.__dict__["id"] = final
 
 

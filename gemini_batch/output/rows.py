@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from pydantic import TypeAdapter
 
 from gemini_batch.errors import StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.records import ResultRow, Status
 from gemini_batch.wording import shown
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 FILE_NAME = "results.jsonl"
 _FIELDS = itemgetter(
@@ -233,7 +235,9 @@ def row_at(out: Path, place: int) -> dict[str, Any] | None:
 
 
 @cache
-def _row_reader() -> TypeAdapter[ResultRow]:
+def _row_reader() -> "TypeAdapter[ResultRow]":
+    from pydantic import TypeAdapter
+
     return TypeAdapter(ResultRow)
 
 

@@ -1,29 +1,15 @@
-"""From a job to its calls: what exactly is asked, what it is expected to cost, and whether it is still to be done."""
+"""The calls of a manifest: their requests, their expected cost, and the ones still to be made."""
 
-from gemini_batch.plan.canonical import (
-    CANONICAL_TAG,
-    canonical,
-    image_size,
-    input_tokens,
-    prompt_text,
-    request_sha256,
-)
-from gemini_batch.plan.planner import JobError, Planner, Resolve
-from gemini_batch.plan.totals import CallState, CallTotals, DownscaleTotals, Judge, Plan
+from gemini_batch.plan.canonical import request_sha256
+from gemini_batch.plan.planner import JobError, Planner
+from gemini_batch.plan.totals import CallState, CallTotals, DownscaleTotals, Plan
 
 __all__ = [
-    "CANONICAL_TAG",
     "CallState",
     "CallTotals",
     "DownscaleTotals",
     "JobError",
-    "Judge",
     "Plan",
     "Planner",
-    "Resolve",
-    "canonical",
-    "image_size",
-    "input_tokens",
-    "prompt_text",
     "request_sha256",
 ]

@@ -1,7 +1,6 @@
-"""From a manifest to what of it is still to be done: checked whole, held against earlier runs, and read again call by call."""
+"""Checks a manifest, compares it with earlier runs, and reads the calls to be made again."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,96 +12,50 @@ from gemini_batch.hashmap import fingerprint
 from gemini_batch.inputs import Inputs
 from gemini_batch.manifest import Manifest
 from gemini_batch.output.reuse import Reuse
-from gemini_batch.output.rows import History, read_history, without_images
-from gemini_batch.plan import CallState, CallTotals, JobError, Plan, Planner
+from gemini_batch.output.rows import read_history, without_images
+from gemini_batch.plan.history import RunHistory
+from gemini_batch.plan.planner import JobError, Planner
+from gemini_batch.plan.totals import CallTotals, Plan
 from gemini_batch.quota.limits import Duration, Weights, check, duration
-from gemini_batch.records import Call, Limits, ResultRow, Status, Stop, StopReason
-
-FINAL = frozenset({Status.SUCCEEDED, Status.BLOCKED, Status.REJECTED, Status.UNCERTAIN})
-"""A call whose newest row has one of these is done, unless it is asked for again by `Settings.retry`."""
-
-
-class RunHistory:
-    """What earlier runs made of each call of a manifest.
-
-    Attributes:
-        reuse: The answers of other folders, for calls that are not done; None without any.
-        statuses: The newest rows of these calls by status, but for those of another request; a row of this run takes its
-            predecessor out.
-    """
-
-    def __init__(
-        self,
-        history: History,
-        config: Settings,
-        reuse: Reuse | None = None,
-        missing: Callable[[str], bool] = lambda _call_id: False,
-    ) -> None:
-        self._history = history
-        self._endpoint = config.endpoint
-        self._again = config.retry
-        self._is_missing = missing
-        self.reuse = reuse
-        self.statuses: Counter[Status] = Counter()
-
-    def __call__(self, call_id: str, request_sha256: str) -> CallState:
-        """Return the verdict on a call, and count its status."""
-        verdict = self._own(call_id, request_sha256)
-        if (
-            verdict is not CallState.DONE
-            and self.reuse
-            and self.reuse.reserve(call_id, request_sha256)
-        ):
-            return CallState.REUSED
-        return verdict
-
-    def _own(self, call_id: str, request_sha256: str) -> CallState:
-        status = self._history.status(call_id, request_sha256, self._endpoint)
-        if status is None:
-            return CallState.EDITED if self._history.was_answered(call_id) else CallState.NEW
-        self.statuses[status] += 1
-        is_done = status in FINAL and status not in self._again and not self._is_missing(call_id)
-        return CallState.DONE if is_done else CallState.RETRY
-
-    def replace(self, row: ResultRow) -> None:
-        """Take out the status of the row that `row` stands in place of."""
-        status = self._history.status(row.id, row.request_sha256, row.endpoint)
-        if status is not None:
-            self.statuses[status] -= 1
+from gemini_batch.records import Call, Limits, Stop, StopReason
 
 
 class BuiltPlan:
-    """A manifest that is valid, and what of it is still to be done."""
+    """A valid manifest, and the calls of it that are still to be made."""
 
     def __init__(
-        self, manifest: Manifest, planner: Planner, plan: Plan, past: RunHistory, limits: Limits
+        self, manifest: Manifest, planner: Planner, plan: Plan, history: RunHistory, limits: Limits
     ) -> None:
         self.plan = plan
-        self.past = past
+        self.history = history
         self.duration = _duration(plan, limits, planner.prices, manifest.name)
         self._manifest = manifest
         self._planner = planner
 
     def calls(self) -> dict[str, Iterator[Call | Stop]]:
-        """Return the calls to be made of each model, each read again when its turn comes; a line that was edited since stops the run."""
+        """Return the calls to be made of each model.
+
+        A call is read from the manifest again when its turn comes; a line that was edited since
+        yields a `Stop`.
+        """
         return {model: self._calls(model) for model in self.plan.models}
 
     def _calls(self, model: str) -> Iterator[Call | Stop]:
         for index, variant in self.plan.pending(model):
-            line = self._manifest.line(index)
+            where = f"{self._manifest.name}:{self._manifest.line(index)}"
             job = self._manifest.read(index)
             if job is None:
-                yield _changed(f"{self._manifest.name}:{line}: was edited while the run went on")
+                yield _changed(f"{where}: was edited during the run")
                 return
             try:
-                yield self._planner.call(job, line, variant)
+                yield self._planner.call(job, self._manifest.line(index), variant)
             except JobError as error:
-                yield _changed(f"{self._manifest.name}:{line}: {error}")
+                yield _changed(f"{where}: {error}")
                 return
 
 
 def output_folder(manifest: Path, *, is_simulated: bool) -> Path:
-    """Return where a run writes unless it is told: beside the manifest, never the current folder."""
+    """Return the default output folder: next to the manifest, never the current folder."""
     return manifest.parent / f"{manifest.stem}.{'simulated' if is_simulated else 'out'}"
 
 
@@ -110,34 +63,32 @@ def output_folder(manifest: Path, *, is_simulated: bool) -> Path:
 def build_plan(
     path: Path, out: Path, config: Settings, *, name: str | None = None, base: Path | None = None
 ) -> Iterator[BuiltPlan]:
-    """Check and plan a manifest against what earlier runs wrote into `out`; sends nothing, writes nothing.
+    """Check a manifest and plan it with the rows of earlier runs in `out`; write nothing.
 
     Args:
         path: The manifest.
         out: The output folder.
         config: The settings.
-        name: How messages name the manifest, if not by its path.
-        base: Where relative paths of images start, if not beside the manifest.
+        name: The manifest's name in messages, if not its path.
+        base: The folder of relative image paths, if not the manifest's.
 
     Raises:
         ManifestError: Lines of the manifest are wrong.
-        ConfigError: A call is larger than the quota, a price is wrong, or a folder of `--reuse-from` can't be used.
-        StorageError: The results of earlier runs are damaged, or can't be read.
+        ConfigError: A call is larger than the quota, a price is wrong, or a folder of
+            `--reuse-from` can't be used.
+        StorageError: The results of earlier runs are damaged or can't be read.
     """
     try:
         reuse = Reuse(config.reuse_from, config.endpoint, out) if config.reuse_from else None
         missing = without_images(out) if config.retry_missing else frozenset[int]()
-        history = read_history(out)
-        past = RunHistory(history, config, reuse, lambda call_id: fingerprint(call_id) in missing)
+        rows = read_history(out)
+        history = RunHistory(rows, config, reuse, lambda call_id: fingerprint(call_id) in missing)
     except OSError as error:
         raise StorageError(f"{out}: can't be read: {error.strerror}") from error
-    planner = Planner(
-        config.model,
-        Inputs(base or path.parent, config.max_input_pixels).resolve,
-        price_table(config),
-    )
+    inputs = Inputs(base or path.parent, config.max_input_pixels)
+    planner = Planner(config.model, inputs.resolve, price_table(config))
     with Manifest(path, name) as manifest:
-        plan = Plan(planner, past if len(history) or reuse else None)
+        plan = Plan(planner, history.state if len(rows) or reuse else None)
         for index, job in manifest.scan():
             try:
                 plan.add(job, manifest.line(index))
@@ -146,26 +97,26 @@ def build_plan(
                     manifest.problem(problem.line, problem.field, problem.message)
         if config.max_cost_usd is not None:
             _check_prices(plan)
-        yield BuiltPlan(manifest, planner, plan, past, config.limits)
+        yield BuiltPlan(manifest, planner, plan, history, config.limits)
 
 
 def price_table(config: Settings) -> prices.PriceTable:
-    """Return the built-in prices with the config file's over them.
+    """Return the built-in prices, overridden by those of the config file.
 
     Raises:
-        ConfigError: The config file's are wrong.
+        ConfigError: The config file's prices are wrong.
     """
     try:
-        return prices.built_in().merged(config.tables.get("prices", {}))
+        return prices.merged(prices.built_in(), config.tables.get("prices", {}))
     except ValueError as error:
         raise ConfigError(f"--config: {error}") from error
 
 
 def loads(plan: Plan) -> dict[str, Load]:
-    """Return what is to be sent of each model, all sizes together."""
+    """Return the calls to be sent of each model, all sizes together."""
     totals: dict[str, CallTotals] = {}
-    for (model, _), tally in plan.tallies.items():
-        totals[model] = totals.get(model, CallTotals()) + tally
+    for (model, _), each in plan.totals.items():
+        totals[model] = totals.get(model, CallTotals()) + each
     return {
         model: Load(total.calls, total.input_tokens, total.cost_usd)
         for model, total in totals.items()
@@ -173,48 +124,46 @@ def loads(plan: Plan) -> dict[str, Load]:
 
 
 def _duration(plan: Plan, limits: Limits, price_table: prices.PriceTable, source: str) -> Duration:
-    """Return how long the quota takes for what is to be done; the models of a manifest have quotas of their own.
+    """Return the longest time that the quota of one model takes; each model has its own quota.
 
     Raises:
         ConfigError: A call is larger than a limit; the text names its line in `source`.
     """
     longest = Duration(0.0, 0, "")
     for model, load in loads(plan).items():
-        where = source
+        where = f"{source}: {model}"
         try:
-            for size, tally in (
-                (size, tally) for (of, size), tally in plan.tallies.items() if of == model
-            ):
-                where = f"{source}:{tally.largest_line}"
-                most = tally.largest_input_tokens
-                largest = prices.estimate_all(
-                    model, size, calls=1, input_tokens=most, prices=price_table
-                )
-                check(limits, Weights.of(largest))
-            time = duration(
-                load.calls or 1, Weights.average(load), limits
-            )  # no calls, when all of them are reused
-            longest = max(longest, time, key=lambda each: (each.days, each.sending_s))
+            for (of, size), total in plan.totals.items():
+                if of == model:
+                    where = f"{source}:{total.largest_line}: {model}"
+                    tokens = total.largest_input_tokens
+                    largest = prices.estimate(
+                        model, size, calls=1, input_tokens=tokens, prices=price_table
+                    )
+                    check(limits, Weights.of(largest))
+            # 0 calls if all of them are reused.
+            time = duration(load.calls or 1, Weights.average(load), limits)
         except ValueError as error:
             raise ConfigError(
-                f"{where}: {model}: {error}; choose another tier, or smaller inputs"
+                f"{where}: {error}; choose another tier, or smaller inputs"
             ) from error
+        longest = max(longest, time, key=lambda each: (each.days, each.sending_s))
     return longest
 
 
 def _check_prices(plan: Plan) -> None:
-    """Make sure that a budget can be held.
+    """Make sure that a budget can be enforced.
 
     Raises:
-        ConfigError: The price of a model is not known.
+        ConfigError: The price of a model is unknown.
     """
-    for (model, size), tally in plan.tallies.items():
-        if tally.calls and tally.cost_usd is None:
+    for (model, size), total in plan.totals.items():
+        if total.calls and total.cost_usd is None:
             raise ConfigError(
-                f'--max-cost: what {model} costs at {size} is not known: give its price in [prices."{model}"] of a --config file, '
-                "or run without --max-cost"
+                f"--max-cost: the price of {model} at {size} is unknown: "
+                f'set it in [prices."{model}"] of a --config file, or run without --max-cost'
             )
 
 
 def _changed(message: str) -> Stop:
-    return Stop(StopReason.MANIFEST_CHANGED, f"{message}; run again to check and plan it anew")
+    return Stop(StopReason.MANIFEST_CHANGED, f"{message}; run again to check and plan it again")

@@ -1,4 +1,4 @@
-"""What a request is: the bytes that tell it from any other, and what can be read from it, raw or not."""
+"""The canonical form of a request, which identifies it, and facts of a request, raw or not."""
 
 import hashlib
 from typing import Any
@@ -6,23 +6,24 @@ from typing import Any
 import orjson
 
 from gemini_batch.catalog import models, prices
-from gemini_batch.records import InputImage, InputUri, Modality, Part, Request, Text, raw_request
+from gemini_batch.records import InputImage, InputUri, Modality, Part, Request, Text
 
-# A new form of `canonical` gets a new tag: with it, every finished call would be paid for again.
+# A new form of `canonical` needs a new tag: with it, every finished call is paid for again.
 CANONICAL_TAG = b"gemini_batch request 1\n"
 DEFAULT_MODALITIES: tuple[Modality, ...] = ("IMAGE",)
 
 
 def canonical(request: Request) -> bytes:
-    """Return the bytes that are equal for two requests that ask one model for the same.
+    """Return bytes that are equal for two equivalent requests to one model.
 
-    They do not depend on the endpoint, the path of an image (its content counts), the order of modalities, or on whether a
-    default is spelt out. An image that is made smaller counts by the content of the original and the number of pixels: what
-    Pillow makes of it may change with its version, and nobody is to pay again for that.
+    They do not depend on the endpoint, the path of an image (its content counts), the order of
+    modalities, or on whether a default is written out. A downscaled image counts by the content of
+    the original and the number of pixels: the output of Pillow may change with its version, which
+    must not cost anything.
     """
     form: dict[str, Any] = {"model": request.model}
     if request.raw is not None:
-        form["raw"] = request.raw
+        form["raw"] = request.raw.body
         return CANONICAL_TAG + orjson.dumps(form, option=orjson.OPT_SORT_KEYS)
     form["parts"] = [_canonical_part(part) for part in request.parts]
     if request.modalities != DEFAULT_MODALITIES:
@@ -33,8 +34,8 @@ def canonical(request: Request) -> bytes:
     form["aspect_ratio"] = request.aspect_ratio
     form["seed"] = request.seed
     form["temperature"] = request.temperature
-    said = {name: value for name, value in form.items() if value is not None}
-    return CANONICAL_TAG + orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
+    given = {name: value for name, value in form.items() if value is not None}
+    return CANONICAL_TAG + orjson.dumps(given, option=orjson.OPT_SORT_KEYS)
 
 
 def _canonical_part(part: Part) -> dict[str, str | int]:
@@ -54,33 +55,29 @@ def request_sha256(request: Request) -> str:
 
 
 def image_size(request: Request) -> str:
-    """Return the size that a request asks for, raw or not; 1K if it names none."""
-    asked = (
-        raw_request.facts(request.raw).image_size if request.raw is not None else request.image_size
-    )
+    """Return the size that a request asks for; 1K if it names none."""
+    asked = request.image_size if request.raw is None else request.raw.image_size
     return asked or models.DEFAULT_IMAGE_SIZE
 
 
 def input_tokens(request: Request) -> int:
-    """Return about how many tokens a request's input counts."""
+    """Return the approximate number of a request's input tokens."""
     if request.raw is not None:
-        facts = raw_request.facts(request.raw)
-        return prices.input_tokens(
-            request.model, input_images=facts.images, prompt_bytes=_utf8_bytes(facts.prompt)
-        )
-    images, prompt_bytes = 0, _utf8_bytes(request.system)
-    for part in request.parts:
-        if isinstance(part, Text):
-            prompt_bytes += _utf8_bytes(part.text)
-        else:
-            images += 1
+        images, prompt_bytes = request.raw.images, _utf8_bytes(request.raw.prompt)
+    else:
+        images, prompt_bytes = 0, _utf8_bytes(request.system)
+        for part in request.parts:
+            if isinstance(part, Text):
+                prompt_bytes += _utf8_bytes(part.text)
+            else:
+                images += 1
     return prices.input_tokens(request.model, input_images=images, prompt_bytes=prompt_bytes)
 
 
 def prompt_text(request: Request) -> str | None:
-    """Return the texts of a request, one a line; None for a raw one without text."""
+    """Return the texts of a request, one per line; None without any."""
     if request.raw is not None:
-        return raw_request.facts(request.raw).prompt
+        return request.raw.prompt
     return "\n".join(part.text for part in request.parts if isinstance(part, Text)) or None
 
 

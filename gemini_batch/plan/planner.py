@@ -1,12 +1,12 @@
-"""One job: its request, checked against what the model offers, and its calls."""
+"""One job: its request, checked against the model's features, and its calls."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeAlias
 
-from gemini_batch.catalog import models, prices
-from gemini_batch.catalog.prices import PriceTable, built_in
+from gemini_batch.catalog import models
+from gemini_batch.catalog.prices import PriceTable, built_in, estimate
 from gemini_batch.errors import Problem
 from gemini_batch.plan.canonical import (
     DEFAULT_MODALITIES,
@@ -20,7 +20,6 @@ from gemini_batch.records import (
     Estimate,
     InputImage,
     InputUri,
-    Job,
     Part,
     Request,
     Text,
@@ -28,9 +27,12 @@ from gemini_batch.records import (
     media_types,
     raw_request,
 )
+from gemini_batch.records.job import Job
 from gemini_batch.wording import choices, shown
 
 Resolve: TypeAlias = Callable[[str], InputImage | InputUri]
+AddProblem: TypeAlias = Callable[[str, str], None]
+"""Adds a problem of a job: the field, the message."""
 
 
 class JobError(ValueError):
@@ -43,12 +45,12 @@ class JobError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """Makes calls of jobs.
+    """Makes calls from jobs.
 
     Attributes:
         default_model: For jobs that name none.
-        resolve: Looks up a reference image; raises ValueError with a text for a person.
-        prices: What things cost.
+        resolve: Looks up a reference image; raises ValueError with a text for the user.
+        prices: The price table.
     """
 
     default_model: str
@@ -56,62 +58,45 @@ class Planner:
     prices: PriceTable = field(default_factory=built_in)
 
     def request(self, job: Job, line: int) -> Request:
-        """Return what a job asks for.
+        """Return the request of a job.
 
         Raises:
-            JobError: A reference image can't be used, or the model does not offer what is asked for.
+            JobError: A reference image can't be used, or the model lacks a feature.
         """
         problems: list[Problem] = []
+
+        def problem(field: str, message: str) -> None:
+            problems.append(Problem(line, field, message))
+
         model = models.bare(job.model or self.default_model)
         if job.request is not None:
-            request = _raw_request(job, model, problems, line)
+            request = _raw_request(job, model, problem)
         else:
+            modalities = tuple(dict.fromkeys(job.modalities or DEFAULT_MODALITIES))
             request = Request(
                 model=model,
-                parts=self._parts(job, problems, line),
+                parts=self._parts(job, problem),
                 system=job.system,
-                modalities=tuple(dict.fromkeys(job.modalities))
-                if job.modalities
-                else DEFAULT_MODALITIES,
+                modalities=modalities,
                 aspect_ratio=job.aspect_ratio,
                 image_size=job.image_size,
                 seed=job.seed,
                 temperature=job.temperature,
             )
-            if "IMAGE" not in request.modalities:
-                problems.append(
-                    Problem(
-                        line, "modalities", f'got {shown(job.modalities)}; must have "IMAGE" in it'
-                    )
-                )
+            if "IMAGE" not in modalities:
+                problem("modalities", f'got {shown(job.modalities)}; must have "IMAGE" in it')
             if job.images or job.parts:
-                _check_images(request, "parts" if job.parts else "images", problems, line)
+                _check_images(request, "parts" if job.parts else "images", problem)
         for name, message in _not_offered(request.model, request.aspect_ratio, request.image_size):
-            problems.append(Problem(line, name, message))
+            problem(name, message)
         if problems:
             raise JobError(problems)
         return request
 
     def estimate(self, request: Request) -> Estimate:
-        """Return what one call with this request is expected to use."""
-        return prices.estimate_all(
-            request.model,
-            image_size(request),
-            calls=1,
-            input_tokens=input_tokens(request),
-            prices=self.prices,
-        )
-
-    def expand(self, job: Job, line: int) -> Iterator[Call]:
-        """Yield the calls of a job whose id is final: `robot`, `robot.2`, `robot.3`.
-
-        Raises:
-            JobError: As `request`.
-        """
-        first = self.call(job, line, 1)
-        yield first
-        for variant in range(2, job.variants + 1):
-            yield replace(first, id=ids.call_id(job.id or "", variant))
+        """Return the expected usage of one call with this request."""
+        size, tokens = image_size(request), input_tokens(request)
+        return estimate(request.model, size, input_tokens=tokens, prices=self.prices)
 
     def call(self, job: Job, line: int, variant: int) -> Call:
         """Return one call of a job, from 1 to its `variants`.
@@ -126,68 +111,59 @@ class Planner:
             request=request,
             request_sha256=request_sha256(request),
             prompt=prompt_text(request),
+            image_size=image_size(request),
             metadata=job.metadata,
             estimate=self.estimate(request),
         )
 
-    def _parts(self, job: Job, problems: list[Problem], line: int) -> tuple[Part, ...]:
+    def _parts(self, job: Job, problem: AddProblem) -> tuple[Part, ...]:
         if job.prompt is not None and not job.images:
             return (Text(job.prompt),)
         parts: list[Part] = []
         for number, path in enumerate(job.images):
-            parts += self._image(path, f"images[{number}]", problems, line)
+            parts += self._image(path, f"images[{number}]", problem)
         if job.prompt is not None:
             parts.append(Text(job.prompt))
         for number, part in enumerate(job.parts or ()):
             if part.text is not None:
                 parts.append(Text(part.text))
             else:
-                parts += self._image(part.image or "", f"parts[{number}].image", problems, line)
+                parts += self._image(part.image or "", f"parts[{number}].image", problem)
         return tuple(parts)
 
-    def _image(self, path: str, where: str, problems: list[Problem], line: int) -> list[Part]:
+    def _image(self, path: str, field: str, problem: AddProblem) -> list[Part]:
         try:
             return [self.resolve(path)]
         except ValueError as error:
-            problems.append(Problem(line, where, str(error)))
+            problem(field, str(error))
             return []
 
 
-def _raw_request(job: Job, model: str, problems: list[Problem], line: int) -> Request:
-    """Take a GenerateContentRequest as it stands; only its `model` goes where it belongs, into the URL."""
+def _raw_request(job: Job, model: str, problem: AddProblem) -> Request:
+    """Return a GenerateContentRequest unchanged, except that its model goes into the URL."""
     body = job.request or {}
     if "model" in body:
         named = body["model"]
         body = {name: value for name, value in body.items() if name != "model"}
         if not isinstance(named, str):
-            problems.append(
-                Problem(line, "request.model", f"got {shown(named)}; must be the name of a model")
-            )
+            problem("request.model", f"got {shown(named)}; must be the name of a model")
         elif job.model and models.bare(named) != model:
-            problems.append(
-                Problem(
-                    line,
-                    "request.model",
-                    f'got {shown(named)}, and "model" is {shown(job.model)}: leave one out',
-                )
-            )
+            found = f'got {shown(named)}, and "model" is {shown(job.model)}'
+            problem("request.model", f"{found}: leave one out")
         else:
             model = models.bare(named)
     if not body.get("contents"):
-        problems.append(
-            Problem(line, "request", 'has no "contents": it must be a whole GenerateContentRequest')
-        )
-    inline_bytes = raw_request.facts(body).base64_bytes
-    if inline_bytes > media_types.MAX_INLINE_BYTES:
-        problems.append(Problem(line, "request", _too_large(inline_bytes)))
-    return Request(model=model, raw=body)
+        problem("request", 'has no "contents": it must be a whole GenerateContentRequest')
+    raw = raw_request.parse(body)
+    _check_inline(raw.base64_bytes, "request", problem)
+    return Request(model=model, raw=raw)
 
 
 @lru_cache
 def _not_offered(
     model: str, aspect_ratio: str | None, image_size: str | None
 ) -> tuple[tuple[str, str], ...]:
-    """Return (field, message) for what can't be asked of a model; of one that is not known, anything can."""
+    """Return (field, message) for each feature that a model lacks; an unknown one may have all."""
     if fault := models.fault(model):
         return (("model", fault),)
     known = models.find(model)
@@ -197,37 +173,26 @@ def _not_offered(
         ("aspect_ratio", aspect_ratio, known.aspect_ratios),
         ("image_size", image_size, known.image_sizes),
     )
+    advice = 'use one of these, or write a raw "request"'
     return tuple(
-        (
-            name,
-            f'got {shown(value)}; {model} offers {choices(offered)}: take one of these, or write a raw "request"',
-        )
+        (name, f"got {shown(value)}; {model} offers {choices(offered)}: {advice}")
         for name, value, offered in asked
         if value is not None and value not in offered
     )
 
 
-def _check_images(request: Request, where: str, problems: list[Problem], line: int) -> None:
+def _check_images(request: Request, field: str, problem: AddProblem) -> None:
     images = [part for part in request.parts if not isinstance(part, Text)]
     if len(images) > models.MAX_INPUT_IMAGES:
-        problems.append(
-            Problem(
-                line,
-                where,
-                f"got {len(images)} images; allowed: {models.MAX_INPUT_IMAGES} a request",
-            )
-        )
-    inline_bytes = sum(
-        media_types.base64_bytes(image.upload_bytes)
-        for image in images
-        if isinstance(image, InputImage)
-    )
+        limit = f"{models.MAX_INPUT_IMAGES} per request"
+        problem(field, f"got {len(images)} images; allowed: {limit}")
+    files = [image.upload_bytes for image in images if isinstance(image, InputImage)]
+    _check_inline(sum(map(media_types.base64_bytes, files)), field, problem)
+
+
+def _check_inline(inline_bytes: int, field: str, problem: AddProblem) -> None:
     if inline_bytes > media_types.MAX_INLINE_BYTES:
-        problems.append(Problem(line, where, _too_large(inline_bytes)))
-
-
-def _too_large(inline_bytes: int) -> str:
-    return (
-        f"got {inline_bytes / 1e6:,.1f} MB of images in base64; allowed: {media_types.MAX_INLINE_BYTES // 1_000_000} MB a request: "
-        "make them smaller, or upload them with the Files API and give their https:// URIs"
-    )
+        found = f"got {inline_bytes / 1e6:,.1f} MB of images in base64"
+        limit = f"{media_types.MAX_INLINE_BYTES // 1_000_000} MB per request"
+        advice = "downscale them, or upload them with the Files API and give their https:// URIs"
+        problem(field, f"{found}; allowed: {limit}: {advice}")

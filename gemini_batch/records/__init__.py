@@ -1,7 +1,9 @@
-"""The values that pass between the stations, from a manifest's line to a result's row.
+"""Values that all packages share, from a manifest's line to a result's row.
 
-`Job` one manifest line · `Call` one API request planned from it · `Answer` or `Failure` what came back when it was sent ·
-`Reply` or `ApiError` what an answer means · `ResultRow` its line in `results.jsonl` · `Stop` why a whole run ends early.
+`Call` one API request planned from a job · `Answer` or `Failure` the result of an attempt · `Reply`
+or `ApiError` the meaning of an answer · `ResultRow` its line in `results.jsonl` · `Stop` the reason
+why a whole run ends early. `Job`, a manifest line, is in `job`: it needs pydantic, which is slow to
+import.
 """
 
 from gemini_batch.records.answer import (
@@ -17,26 +19,17 @@ from gemini_batch.records.answer import (
     Usage,
 )
 from gemini_batch.records.call import (
+    AspectRatio,
     Call,
     Estimate,
+    ImageSize,
     InputImage,
     InputUri,
     Limits,
+    Modality,
     Part,
     Request,
     Text,
-)
-from gemini_batch.records.job import (
-    ASKED_BY_FIELD,
-    MAX_VARIANTS,
-    SEED_MAX,
-    SEED_MIN,
-    AspectRatio,
-    ImageSize,
-    Job,
-    JobPart,
-    Modality,
-    NonEmpty,
 )
 from gemini_batch.records.row import (
     ImageFile,
@@ -47,14 +40,9 @@ from gemini_batch.records.row import (
     SentFile,
     Status,
 )
-from gemini_batch.records.stop import EXIT_OF_STOP, Stop, StopReason, resolved_by_waiting
+from gemini_batch.records.stop import Stop, StopReason, resolved_by_waiting
 
 __all__ = [
-    "ASKED_BY_FIELD",
-    "EXIT_OF_STOP",
-    "MAX_VARIANTS",
-    "SEED_MAX",
-    "SEED_MIN",
     "Answer",
     "ApiError",
     "AspectRatio",
@@ -68,11 +56,8 @@ __all__ = [
     "InputImage",
     "InputRef",
     "InputUri",
-    "Job",
-    "JobPart",
     "Limits",
     "Modality",
-    "NonEmpty",
     "Outcome",
     "Part",
     "QuotaViolation",

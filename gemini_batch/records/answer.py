@@ -1,4 +1,4 @@
-"""What comes back of one sending: `Answer` or `Failure`; and what an answer means: `Reply` or `ApiError`."""
+"""Result of one attempt, `Answer` or `Failure`, and its meaning, `Reply` or `ApiError`."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,14 +8,10 @@ from typing import Any, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class IncomingImage:
-    """One image of an answer, on disk but not yet committed.
+    """One image of an answer, in a staged file.
 
-    Attributes:
-        file: Path of the incoming part.
-        size_bytes: Decoded bytes written to it.
-        sha256: Of these bytes, in hex.
-        head: Its first 64 bytes, which tell the format.
-        mime_type: What the answer calls it; "" until the answer is whole.
+    `head` is its first 64 bytes, which show the format; `mime_type` is the type that the answer
+    declares, "" until the answer is whole.
     """
 
     file: str
@@ -27,7 +23,7 @@ class IncomingImage:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """When an attempt was sent and when it ended; `latency_s` is measured on the steady clock."""
+    """Start and end of an attempt; `latency_s` is measured on the steady clock."""
 
     sent_at: datetime
     finished_at: datetime
@@ -39,9 +35,8 @@ class Answer:
     """A whole HTTP answer of any status.
 
     Attributes:
-        http_status: The status code.
-        body: All of an error's body (capped); of a 200 the skeleton: its JSON with each image's base64 replaced by `"#i"`,
-            where `i` is the image's place in `images`.
+        body: The body of an error (capped); of a 200 its JSON with each image's base64 replaced
+            by `"#i"`, where `i` is the image's index in `images`.
         images: The images of a 200, in the order they arrived.
         retry_after_s: The Retry-After header in seconds, if there was one.
         server_at: The Date header, if there was a valid one.
@@ -57,23 +52,21 @@ class Answer:
 
 
 class FailureKind(StrEnum):
-    """How an attempt ended without an answer that can be used."""
+    """Kinds of attempts without a usable answer."""
 
-    UNREACHABLE = "UNREACHABLE"  # no connection was made: not a byte of the request left
+    UNREACHABLE = "UNREACHABLE"  # no connection was made: not a byte of the request was sent
     TIMEOUT = "TIMEOUT"
     DISCONNECTED = "DISCONNECTED"  # closed or reset before the answer was whole
-    MALFORMED = "MALFORMED"  # a 200 that is not the JSON, or the base64, that was promised
-    TOO_LARGE = "TOO_LARGE"  # past the cap of a body, a skeleton or the images of one answer
-    INPUT_CHANGED = "INPUT_CHANGED"  # a reference image is not the file any more that was planned
-    INPUT_UNREADABLE = (
-        "INPUT_UNREADABLE"  # a reference image can't be decoded, and so not be made smaller
-    )
+    MALFORMED = "MALFORMED"  # a 200 that is not the JSON, or the base64, that it should be
+    TOO_LARGE = "TOO_LARGE"  # over the limit of a body, of its JSON or of the images of one answer
+    INPUT_CHANGED = "INPUT_CHANGED"  # a reference image is no longer the file that was planned
+    INPUT_UNREADABLE = "INPUT_UNREADABLE"  # a reference image can't be decoded to downscale it
     STORAGE = "STORAGE"  # the answer could not be written here
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An attempt without a usable answer; `may_be_billed` is true once the request has left."""
+    """An attempt without a usable answer; `may_be_billed` is true once the request was sent."""
 
     kind: FailureKind
     message: str
@@ -81,13 +74,16 @@ class Failure:
 
     @property
     def name(self) -> str:
-        """What it is counted under: `TIMEOUT`."""
+        """Name in statistics: `TIMEOUT`."""
         return self.kind.value
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaViolation:
-    """One violation of a 429's `google.rpc.QuotaFailure`; `quota_value` is None when the server left it out."""
+    """One violation of a 429's `google.rpc.QuotaFailure`.
+
+    `quota_value` is None when the server left it out.
+    """
 
     quota_id: str
     quota_metric: str
@@ -96,14 +92,13 @@ class QuotaViolation:
 
 @dataclass(frozen=True, slots=True)
 class ApiError:
-    """An answer that says no.
+    """An error answer of the API.
 
     Attributes:
-        http_status: The HTTP status.
-        status: Google's name of it (`RESOURCE_EXHAUSTED`); `""` when the body was not Google's JSON.
+        status: Google's name of it (`RESOURCE_EXHAUSTED`); `""` if the body is not Google's JSON.
         reason: `google.rpc.ErrorInfo.reason` (`API_KEY_INVALID`), if there was one.
-        message: For a person; from the body, shortened.
-        retry_delay_s: The largest wait that the body or the Retry-After header asks for, in seconds.
+        message: For the user; from the body, shortened.
+        retry_delay_s: The longest wait that the body or the Retry-After header asks for, seconds.
         violations: The quotas that a 429 names.
         fields: The request's fields that a 400 names.
     """
@@ -118,13 +113,13 @@ class ApiError:
 
     @property
     def name(self) -> str:
-        """What it is counted under: `503 UNAVAILABLE`."""
+        """Name in statistics: `503 UNAVAILABLE`."""
         return f"{self.http_status} {self.status}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token usage as the server counts it; a number that it left out is None."""
+    """Token usage as the server counts it; numbers that it left out are None."""
 
     prompt_tokens: int | None = None
     candidates_tokens: int | None = None
@@ -135,19 +130,16 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A 200, understood: with an image (`succeeded`), or with a reason why there is none (`blocked`).
+    """A parsed 200: with an image (`succeeded`), or with the reason for none (`blocked`).
 
     Attributes:
         image: The result, or None: the last image whose part is not a thought.
         drafts: The other images, in order; paid for as well.
         text: All texts that are not thoughts, joined; None if there was none.
         finish_reason: The first candidate's, any string.
-        finish_message: The first candidate's words on it.
-        block_reason: `promptFeedback.blockReason`, or `EMPTY` when nothing says why there is no image.
-        safety_ratings: As served.
-        usage: Token usage, or None.
-        model_version: As served.
-        response_id: As served.
+        finish_message: The first candidate's text on it.
+        block_reason: `promptFeedback.blockReason`, or `EMPTY` when no reason for the missing image
+            is given.
     """
 
     image: IncomingImage | None

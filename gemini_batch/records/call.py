@@ -1,10 +1,19 @@
-"""What is planned from a job: `Call`, one API request, and what it may use."""
+"""`Call`: one API request planned from a job, and its expected usage."""
 
 import math
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from gemini_batch.records.job import AspectRatio, ImageSize, Modality
+from gemini_batch.records.raw_request import RawRequest
+
+# All values of the image models, https://ai.google.dev/gemini-api/docs/image-generation (collected
+# 2026-11-22). Those of one model are in catalog/models.toml; a newer value needs a raw `request`.
+AspectRatio: TypeAlias = Literal[
+    "1:1", "16:9", "9:16", "4:3", "3:4", "5:4", "4:5",
+    "2:3", "3:2", "21:9", "1:4", "4:1", "1:8", "8:1",
+]  # fmt: skip
+ImageSize: TypeAlias = Literal["512", "1K", "2K", "4K"]
+Modality: TypeAlias = Literal["TEXT", "IMAGE"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +28,13 @@ class InputImage:
     """A reference image on disk, as it was when the manifest was checked.
 
     Attributes:
-        path: As the manifest has it.
-        file: The absolute path.
+        path: As the manifest has it; `file` is absolute.
         mime_type: From the file's first bytes, never from its name.
-        size_bytes: Size of the file.
-        mtime_ns: Time of its last change; with the size it tells that the file is still the same.
+        mtime_ns: Time of its last change; with the size it shows that the file is still the same.
         sha256: Of its content, in hex.
-        width: In pixels, as they are stored; None where nobody asked.
-        height: In pixels.
-        max_pixels: It has more pixels than this, and is to be sent with at most so many; None is to be sent as it is.
-        smaller: What is sent in its place, once it is made; `path` is the same.
+        width: In pixels, as `height`; None where it is not needed.
+        max_pixels: Set if the image has more pixels: it is downscaled to at most this number.
+        downscaled: The copy that is sent instead, once it is made; `path` is the same.
     """
 
     path: str
@@ -40,13 +46,13 @@ class InputImage:
     width: int | None = None
     height: int | None = None
     max_pixels: int | None = None
-    smaller: "InputImage | None" = None
+    downscaled: "InputImage | None" = None
 
     @property
     def upload_bytes(self) -> int:
-        """Bytes that are sent for it, before base64; of one that is still to be made smaller, about how many."""
-        if self.smaller:
-            return self.smaller.size_bytes
+        """Bytes that are sent for it, before base64; an estimate until it is downscaled."""
+        if self.downscaled:
+            return self.downscaled.size_bytes
         if not (self.max_pixels and self.width and self.height):
             return self.size_bytes
         return math.ceil(self.size_bytes * self.max_pixels / (self.width * self.height))
@@ -65,7 +71,7 @@ Part: TypeAlias = Text | InputImage | InputUri
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to ask of which model, before it is JSON; `raw` stands in place of all fields but `model`."""
+    """A request before it is JSON; `raw` replaces all fields but `model`."""
 
     model: str
     parts: tuple[Part, ...] = ()
@@ -75,26 +81,26 @@ class Request:
     image_size: ImageSize | None = None
     seed: int | None = None
     temperature: float | None = None
-    raw: dict[str, Any] | None = None
+    raw: RawRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a call is expected to use.
+    """Expected usage of a call.
 
     Attributes:
         input_tokens: Text and reference images.
         output_tokens: The image alone.
         cost_usd: Of these, at list price; None when the model's price is unknown.
-        unforeseen_usd: What thinking and text, which no plan can count, may cost on top.
-        at_worst_usd: What they cost on top of an answer as long as the API allows.
+        extra_usd: Likely cost of thinking and text, which no plan can count, on top.
+        max_extra_usd: Their cost in the longest answer that the API allows.
     """
 
     input_tokens: int
     output_tokens: int
     cost_usd: float | None
-    unforeseen_usd: float = 0.0
-    at_worst_usd: float = 0.0
+    extra_usd: float = 0.0
+    max_extra_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +110,10 @@ class Call:
     Attributes:
         id: Unique in the manifest after Unicode NFC and case folding; names the image's file.
         line: The manifest's line, from 1.
-        request: What to send.
         request_sha256: Of the canonical request, in hex; equal for all variants of a job.
         prompt: The texts of the prompt, for the row; None for a raw request without text.
-        metadata: The job's, untouched.
-        estimate: What it is expected to use.
+        image_size: The size that the request asks for, raw or not; `1K` if it names none.
+        metadata: The job's, unchanged.
     """
 
     id: str
@@ -116,23 +121,17 @@ class Call:
     request: Request
     request_sha256: str
     prompt: str | None
+    image_size: str
     metadata: dict[str, Any] | None
     estimate: Estimate
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a project may use of one model; None is no limit.
+    """Limits of a project for one model; None is no limit.
 
-    Attributes:
-        requests_per_min: RPM.
-        tokens_per_min: Input tokens a minute, TPM.
-        images_per_min: IPM.
-        requests_per_day: RPD, a day of America/Los_Angeles.
-        usd_per_10min: Dollars at list price in any ten minutes.
-        usd_per_day: Dollars at list price, a day of America/Los_Angeles.
-        minute_s: Seconds that the server calls a minute: 60, but for a simulator that is in a hurry. The ten minutes of
-            `usd_per_10min` are ten of these.
+    Tokens are input tokens, dollars are at list price, and days are those of America/Los_Angeles.
+    A "minute" has `minute_s` seconds: 60, but fewer for tests with a simulator.
     """
 
     requests_per_min: int | None = None

@@ -1,8 +1,8 @@
-"""The ids of jobs and calls: which are allowed, which are the same, and the one that a job without an id gets.
+"""The ids of jobs and calls: valid ids, equal ids, and the id of a job that has none.
 
-An id names a file below the output folder, so it has to be a relative path that any file system takes: at most 200 bytes of
-UTF-8, 150 between two slashes. That leaves room within 255 bytes (NAME_MAX) for a variant, an extension, and the names of
-incoming and superseded files.
+An id names a file below the output folder, so it must be a relative path that any file system
+accepts: at most 200 bytes of UTF-8, 150 between two slashes. That leaves space within 255 bytes
+(NAME_MAX) for a variant, an extension, and the names of staged and superseded files.
 """
 
 import hashlib
@@ -13,22 +13,22 @@ from unicodedata import normalize
 
 import orjson
 
-from gemini_batch.records import Job, JobPart, media_types, raw_request
+from gemini_batch.records import media_types, raw_request
+from gemini_batch.records.job import Job, JobPart
 from gemini_batch.wording import shown
 
 MAX_ID_BYTES = 200
 MAX_SEGMENT_BYTES = 150
 _SLUG_CHARS = 40
 _SLUG_OF_ASCII = "".join(chr(code).lower() if chr(code).isalnum() else " " for code in range(128))
-_DIGEST_BYTES = (
-    5  # 10 hex digits: of a million prompts that begin alike, one pair in two manifests collides
-)
+# 10 hex digits: of a million prompts that begin alike, one pair in two manifests collides.
+_DIGEST_BYTES = 5
 
 _FORBIDDEN = r'\x00-\x1f\x7f-\x9f\u2028\u2029\\<>:"|?*'
-_plainly_right = re.compile(r"(?=.{1,150}\Z)[A-Za-z0-9_-]++(?:/[A-Za-z0-9_-]++)*+").fullmatch
+_is_plain = re.compile(r"(?=.{1,150}\Z)[A-Za-z0-9_-]++(?:/[A-Za-z0-9_-]++)*+").fullmatch
 _forbidden = re.compile(f"[{_FORBIDDEN}]").search
 _IMAGE_SUFFIXES = (*media_types.EXTENSIONS.values(), ".jpeg", media_types.UNKNOWN_EXTENSION)
-# Fields that do not change what is asked for; all others make the id of a job that has none.
+# Fields that are not part of the request; all others make the id of a job that has none.
 _NOT_ASKED = frozenset({"id", "variants", "metadata"})
 
 
@@ -37,12 +37,15 @@ def _pattern() -> str:
         "".join(f"[{letter}{letter.upper()}]" for letter in name[1:]) for name in _IMAGE_SUFFIXES
     )
     segment = f"(?! )[^/{_FORBIDDEN}]{{0,{MAX_SEGMENT_BYTES - 1}}}[^/{_FORBIDDEN} .]"
-    # To Python a "$" is also what stands before a line's end.
+    # In Python, "$" also matches before a line's end.
     return rf"^(?:(?![^/]*\.(?:{suffixes})/){segment}/)*{segment}$(?!\n)"
 
 
 PATTERN = _pattern()
-"""What `fault` says, as a regular expression of JavaScript and Python: for an id in NFC, and with characters in place of bytes."""
+"""The rules of `fault` as a regular expression of JavaScript and Python.
+
+It is for an id in NFC, and limits characters instead of bytes.
+"""
 
 
 def normal(job_id: str) -> str:
@@ -51,12 +54,10 @@ def normal(job_id: str) -> str:
 
 
 def folded(call_id: str) -> str:
-    """Return the form in which two ids are the same: they would name one file where case makes no difference."""
-    return (
-        call_id.lower()
-        if call_id.isascii()
-        else normalize("NFC", normalize("NFD", call_id).casefold())
-    )
+    """Return a form that is equal for ids that name one file where case makes no difference."""
+    if call_id.isascii():
+        return call_id.lower()
+    return normalize("NFC", normalize("NFD", call_id).casefold())
 
 
 def call_id(job_id: str, variant: int) -> str:
@@ -65,8 +66,8 @@ def call_id(job_id: str, variant: int) -> str:
 
 
 def fault(job_id: str) -> str | None:
-    """Return what is wrong with an id, for a person; None when nothing is."""
-    if _plainly_right(job_id):
+    """Return the first problem of an id, for the user; None for a valid id."""
+    if _is_plain(job_id):
         return None
     reason = next(_faults(job_id, job_id.split("/")), None)
     return reason and f"got {shown(job_id)}; {reason}"
@@ -85,12 +86,13 @@ def _faults(job_id: str, segments: list[str]) -> Iterator[str]:
         yield "no part of it may begin with a space, or end with a space or a dot"
     size, longest = len(job_id.encode()), max(len(segment.encode()) for segment in segments)
     if size > MAX_ID_BYTES or longest > MAX_SEGMENT_BYTES:
-        limits = f"{MAX_ID_BYTES}, and {MAX_SEGMENT_BYTES} in one part"
-        yield f"it has {size} bytes, {longest} of them in one part; allowed: {limits}: choose a shorter one"
+        limits = f"{MAX_ID_BYTES}, and {MAX_SEGMENT_BYTES} in one part: choose a shorter one"
+        yield f"it has {size} bytes, {longest} of them in one part; allowed: {limits}"
     for folder in segments[:-1]:
         if folder.casefold().endswith(_IMAGE_SUFFIXES):
-            stem = folder.rpartition(".")[0]
-            yield f'the folder "{folder}" could be the image of a job "{stem}": give it another name'
+            job_id = folder.rpartition(".")[0]
+            advice = "give it another name"
+            yield f'the folder "{folder}" could be the image of a job "{job_id}": {advice}'
 
 
 def _named(character: str) -> str:
@@ -98,7 +100,7 @@ def _named(character: str) -> str:
 
 
 def derived(job: Job) -> str:
-    """Return the id of a job that has none: `slug-of-the-prompt-5f0c6a1e9b`, from what the line itself asks for.
+    """Return the id of a job that has none: `slug-of-the-prompt-5f0c6a1e9b`, from its own fields.
 
     It does not depend on the line's number, on other lines, or on the content of files.
     """
@@ -113,7 +115,7 @@ def derived(job: Job) -> str:
 
 
 def repeated(derived_id: str, count: int) -> str:
-    """Return the id of the `count`-th job that asks for the same: `…-5f0c6a1e9b`, `…-5f0c6a1e9b-2`."""
+    """Return the id of the `count`-th job with the same request: `…-5f0c6a1e9b`, `…-2`."""
     return derived_id if count == 1 else f"{derived_id}-{count}"
 
 
@@ -128,11 +130,11 @@ def _text(job: Job) -> str:
         return job.prompt
     if job.parts is not None:
         return next((part.text for part in job.parts if part.text), "")
-    return raw_request.facts(job.request or {}).prompt or ""
+    return raw_request.parse(job.request or {}).prompt or ""
 
 
 def _slug(text: str) -> str:
-    """Return the first words of a text as lower-case ASCII with hyphens, at most 40 characters."""
+    """Return the beginning of a text as lower-case ASCII with hyphens, at most 40 characters."""
     head = text[: 4 * _SLUG_CHARS]
     if not head.isascii():
         head = normalize("NFKD", head).encode("ascii", "ignore").decode()

@@ -1,34 +1,19 @@
-"""What a person writes: `Job`, one manifest line."""
+"""`Job`: one manifest line."""
 
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-# What the image models know, https://ai.google.dev/gemini-api/docs/image-generation (collected 2026-11-22). The values of one
-# model are in catalog/models.toml; a newer value goes through a raw `request`.
-AspectRatio: TypeAlias = Literal[
-    "1:1",
-    "16:9",
-    "9:16",
-    "4:3",
-    "3:4",
-    "5:4",
-    "4:5",
-    "2:3",
-    "3:2",
-    "21:9",
-    "1:4",
-    "4:1",
-    "1:8",
-    "8:1",
-]
-ImageSize: TypeAlias = Literal["512", "1K", "2K", "4K"]
-Modality: TypeAlias = Literal["TEXT", "IMAGE"]
+from gemini_batch.records.call import AspectRatio, ImageSize, Modality
+
 NonEmpty: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
 
 MAX_VARIANTS = 1000
-# int32 in Google's discovery schema, https://generativelanguage.googleapis.com/$discovery/rest?version=v1beta (2026-08).
+# int32 in Google's discovery schema (2026-08):
+# https://generativelanguage.googleapis.com/$discovery/rest?version=v1beta
 SEED_MIN, SEED_MAX = -(2**31), 2**31 - 1
+ASKED_BY_FIELD = ("system", "aspect_ratio", "image_size", "modalities", "seed", "temperature")
+"""Fields that a raw `request` has inside itself."""
 
 
 class JobPart(BaseModel):
@@ -49,9 +34,10 @@ class JobPart(BaseModel):
 
 
 class Job(BaseModel):
-    """One manifest line: what to ask for, and how often.
+    """One manifest line: a prompt, and the number of calls to make of it.
 
-    Exactly one of `prompt` (with `images`), `parts` and `request` says what to ask for; the other fields are optional.
+    Exactly one of `prompt` (with `images`), `parts` and `request` is required; the other fields are
+    optional.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -59,48 +45,52 @@ class Job(BaseModel):
     id: NonEmpty | None = Field(
         default=None,
         validation_alias=AliasChoices("id", "key"),
-        description="Names the job and its file (`icons/robot` → `images/icons/robot.jpg`); derived from the line if absent.",
+        description="Names the job and its file (`icons/robot` → `images/icons/robot.jpg`); "
+        "derived from the line if absent.",
     )
     prompt: NonEmpty | None = Field(
-        default=None, description="What to draw, or what to do with the images."
+        default=None, description="The picture to draw, or the task for the images."
     )
     images: list[NonEmpty] = Field(
         default_factory=list,  # a default would be copied, deeply, for each line
-        description="Input images, sent before the prompt, at most 14: paths relative to the manifest, or https:// URIs.",
+        description="Input images, sent before the prompt, at most 14: paths relative to the "
+        "manifest, or https:// URIs.",
     )
     parts: Annotated[list[JobPart], Field(min_length=1)] | None = Field(
-        default=None, description="In place of prompt and images: texts and images in any order."
+        default=None, description="Instead of prompt and images: texts and images in any order."
     )
     request: dict[str, Any] | None = Field(
         default=None,
-        description="In place of all that: a GenerateContentRequest, sent as it stands, as in Google's Batch API.",
+        description="Instead of all these: a GenerateContentRequest, sent unchanged, as in "
+        "Google's Batch API.",
     )
     system: NonEmpty | None = Field(default=None, description="The system instruction.")
     aspect_ratio: AspectRatio | None = Field(
         default=None,
-        description="The picture's shape; the model's choice if absent. The last four are offered by some models.",
+        description="The picture's shape; the model's choice if absent. "
+        "Only some models offer the last four.",
     )
     image_size: ImageSize | None = Field(
         default=None,
         description="The picture's size; 1K if absent. Each model offers some of these.",
     )
     modalities: Annotated[list[Modality], Field(min_length=1)] | None = Field(
-        default=None, description='What to answer with; `["IMAGE"]` if absent.'
+        default=None, description='Kinds of output; `["IMAGE"]` if absent.'
     )
     seed: Annotated[int, Field(ge=SEED_MIN, le=SEED_MAX)] | None = Field(
-        default=None, description="Passed on; the same seed need not give the same picture."
+        default=None, description="Passed to the model; it does not guarantee the same picture."
     )
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
-        default=None, description="How freely the model draws; its own default if absent."
+        default=None, description="The sampling temperature; the model's default if absent."
     )
     model: NonEmpty | None = Field(
         default=None, description="The model's id; that of the run if absent."
     )
     variants: Annotated[int, Field(ge=1, le=MAX_VARIANTS)] = Field(
-        default=1, description="How many calls to make of this job: `robot`, `robot.2`, `robot.3`."
+        default=1, description="Number of calls of this job: `robot`, `robot.2`, `robot.3`."
     )
     metadata: dict[str, Any] | None = Field(
-        default=None, description="Anything; copied to the result's row, never sent."
+        default=None, description="Any data; copied to the result's row, never sent."
     )
 
     @model_validator(mode="after")
@@ -119,10 +109,6 @@ class Job(BaseModel):
             mixed = [name for name in ASKED_BY_FIELD if getattr(self, name) is not None]
             if mixed:
                 raise ValueError(
-                    f'"request" is sent as it stands: put "{mixed[0]}" into it, or leave it out'
+                    f'"request" is sent unchanged: put "{mixed[0]}" into it, or leave it out'
                 )
         return self
-
-
-ASKED_BY_FIELD = ("system", "aspect_ratio", "image_size", "modalities", "seed", "temperature")
-"""Fields that say in a word what a raw `request` says itself."""

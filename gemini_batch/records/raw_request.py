@@ -1,4 +1,4 @@
-"""What can be read from a raw GenerateContentRequest, in camelCase or snake_case, without judging the rest of it."""
+"""Facts of a raw GenerateContentRequest, in camelCase or snake_case; the rest is not checked."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,27 +6,29 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class RawFacts:
-    """What planning needs to know of a raw request.
+class RawRequest:
+    """A GenerateContentRequest as the manifest has it, and what planning needs to know of it.
 
     Attributes:
-        prompt: Its texts, one a line; None without any.
-        images: How many parts hold or name a file.
+        body: The request, without its model.
+        prompt: Its texts, one per line; None without any.
+        images: Number of parts that hold or name a file.
         base64_bytes: Length of all inline data.
         image_size: `generationConfig.imageConfig.imageSize`, if it is a string.
     """
 
+    body: dict[str, Any]
     prompt: str | None
     images: int
     base64_bytes: int
     image_size: str | None
 
 
-def facts(raw: dict[str, Any]) -> RawFacts:
-    """Return what a raw request asks for; what has an unexpected shape is passed over, the server will judge it."""
+def parse(body: dict[str, Any]) -> RawRequest:
+    """Return the request with its facts; values of an unexpected shape are ignored."""
     texts: list[str] = []
     images = base64_bytes = 0
-    for part in _parts(raw):
+    for part in _parts(body):
         if isinstance(text := part.get("text"), str):
             texts.append(text)
         inline = _either(part, "inlineData", "inline_data")
@@ -37,10 +39,11 @@ def facts(raw: dict[str, Any]) -> RawFacts:
         elif isinstance(_either(part, "fileData", "file_data"), dict):
             images += 1
     image_config = _either(
-        _either(raw, "generationConfig", "generation_config"), "imageConfig", "image_config"
+        _either(body, "generationConfig", "generation_config"), "imageConfig", "image_config"
     )
     image_size = _either(image_config, "imageSize", "image_size")
-    return RawFacts(
+    return RawRequest(
+        body=body,
         prompt="\n".join(texts) or None,
         images=images,
         base64_bytes=base64_bytes,
@@ -48,20 +51,18 @@ def facts(raw: dict[str, Any]) -> RawFacts:
     )
 
 
-def _parts(raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for content in _list(raw.get("contents")):
+def _parts(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for content in _list(body.get("contents")):
         for part in _list(_either(content, "parts")):
             if isinstance(part, dict):
                 yield part
 
 
 def _either(value: Any, *names: str) -> Any:
-    """Return the first of these keys that an object has; None if it is no object."""
-    return (
-        next((value[name] for name in names if name in value), None)
-        if isinstance(value, dict)
-        else None
-    )
+    """Return the value of the first of these keys that an object has; None if it has none."""
+    if not isinstance(value, dict):
+        return None
+    return next((value[name] for name in names if name in value), None)
 
 
 def _list(value: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What is written down: `ResultRow`, one line of `results.jsonl`."""
+"""`ResultRow`: one line of `results.jsonl`."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,19 +9,22 @@ from gemini_batch.records.answer import Usage
 
 
 class Status(StrEnum):
-    """How a call ended."""
+    """The end of a call."""
 
     SUCCEEDED = "succeeded"
     BLOCKED = "blocked"  # an answer without an image: a result, not an error
     REJECTED = "rejected"  # the server says that this job is wrong
-    FAILED = "failed"  # the attempts are used up; the next run tries again
+    FAILED = "failed"  # all attempts failed; the next run tries again
     UNCERTAIN = "uncertain"  # sent by a run that was killed; may have been billed
     LOST = "lost"  # a row whose image did not survive; it runs again
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An image of a result; `path` is relative to the output folder, `width` and `height` are pixels if known."""
+    """An image of a result.
+
+    `path` is relative to the output folder, `width` and `height` are pixels if known.
+    """
 
     path: str
     mime_type: str
@@ -33,7 +36,7 @@ class ImageFile:
 
 @dataclass(frozen=True, slots=True)
 class SentFile:
-    """The smaller copy that was sent in place of a reference image; width and height are pixels."""
+    """The downscaled copy of a reference image that was sent; width and height are pixels."""
 
     mime_type: str
     size_bytes: int
@@ -48,8 +51,8 @@ class InputRef:
 
     Attributes:
         path: The path or URI, as the manifest has it.
-        sha256: Of the file that it names, whatever was sent of it; None for a URI.
-        sent: What was sent in its place (`--max-input-pixels`); None when it was sent as it is.
+        sha256: Of the file at `path`, also if a downscaled copy was sent; None for a URI.
+        sent: The downscaled copy that was sent (`--max-input-pixels`); None without one.
     """
 
     path: str
@@ -59,7 +62,7 @@ class InputRef:
 
 @dataclass(frozen=True, slots=True)
 class ReusedFrom:
-    """Where an answer was paid for: another output folder, as the person named it, and the call's id there."""
+    """The answer that was copied: its output folder, as the user named it, and its call's id."""
 
     out: str
     id: str
@@ -67,7 +70,7 @@ class ReusedFrom:
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """What went wrong at the last attempt; `http_status` is None when there was no answer."""
+    """The error of the last attempt; `http_status` is None when there was no answer."""
 
     http_status: int | None
     status: str
@@ -76,7 +79,7 @@ class RowError:
 
     @property
     def name(self) -> str:
-        """What it is counted under: `503 UNAVAILABLE`, or `TIMEOUT` when there was no answer."""
+        """Name in statistics: `503 UNAVAILABLE`, or `TIMEOUT` when there was no answer."""
         return f"{self.http_status or ''} {self.status}".strip()
 
 
@@ -85,35 +88,38 @@ class ResultRow:
     """One line of `results.jsonl`: a finished call. The newest row of an id counts.
 
     Attributes:
-        id: The call's, which names its image: `robot`, or `robot.2` for the second of its variants.
+        id: The call's, which names its image: `robot`, or `robot.2` for the second variant.
         line: The manifest's line, from 1.
-        status: `succeeded`; `blocked`: an answer without an image, a result and no error; `rejected`: the server says that
-            this job is wrong; `failed`: the attempts are used up, the next run tries again; `uncertain`: it may have been
-            billed and gave nothing, and `--on-uncertain skip` leaves it so; `lost`: its image did not survive a power cut,
-            it runs again.
+        status: `succeeded`; `blocked`: an answer without an image, a result and no error;
+            `rejected`: the server says that this job is wrong; `failed`: all attempts failed, the
+            next run tries again; `uncertain`: it may have been billed and has no answer, and
+            `--on-uncertain skip` leaves it so; `lost`: its image did not survive a power cut, it
+            runs again.
         images: The image; empty unless `succeeded`. Its path is relative to the output folder.
         drafts: Interim images of the answer, paid for as well.
-        text: What the answer says beside the image; None if nothing.
+        text: The text of the answer; None without any.
         prompt: The prompt's texts; None for a raw request without text.
-        inputs: The reference images, and what was sent of them.
-        finish_reason: The answer's own word for how it ended: `STOP`, `IMAGE_SAFETY`, or any other.
-        finish_message: The answer's sentence on that.
-        block_reason: Why there is no image, where the answer says so; `EMPTY` where it says nothing.
+        inputs: The reference images, and the copies that were sent of them.
+        finish_reason: The answer's own: `STOP`, `IMAGE_SAFETY`, or any other.
+        finish_message: The answer's explanation of `finish_reason`.
+        block_reason: The reason why there is no image; `EMPTY` if the answer gives none.
         safety_ratings: As served.
         usage: Tokens as the server counts them; None without an answer.
-        cost_usd: At list price, all attempts that answered; None when the model's price is unknown.
-        model: The model that was asked.
+        cost_usd: At list price, all attempts that answered; None if the model's price is unknown.
+        model: The model that was requested.
         model_version: The model that answered, as served.
         response_id: The answer's own id, as served.
         endpoint: The base URL that it was sent to; `simulator` for `--simulate`.
-        request_sha256: Of the request, inputs by content; a line that is edited has another one, and is sent again.
-        attempts: How often it was sent in this run; 0 when it was not, for its answer was reused or an input can't be read.
+        request_sha256: Of the request, inputs by content; an edited line has another one, and is
+            sent again.
+        attempts: Number of attempts in this run; 0 if it was not sent, because its answer was
+            reused or an input can't be read.
         latency_s: Of the last attempt, from sending to the last byte.
-        sent_at: When the last attempt was sent, UTC.
-        finished_at: When its answer was whole, UTC.
-        error: What went wrong at the last attempt of one that is `rejected`, `failed` or `uncertain`; else None.
-        metadata: The job's, untouched.
-        reused_from: Whose answer this is, copied at no cost; None for one of its own.
+        sent_at: Start of the last attempt, UTC.
+        finished_at: Arrival of the whole answer, UTC.
+        error: The error of the last attempt if `rejected`, `failed` or `uncertain`; else None.
+        metadata: The job's, unchanged.
+        reused_from: The answer that was copied at no cost; None for a call of its own.
     """
 
     id: str

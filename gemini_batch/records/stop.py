@@ -1,4 +1,4 @@
-"""Why a whole run ends early: `Stop`."""
+"""`Stop`: the reason why a whole run ends early."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,14 +8,14 @@ from gemini_batch.errors import ExitCode
 
 
 class StopReason(StrEnum):
-    """Why a run takes in no more calls."""
+    """Reasons why a run starts no more calls."""
 
     INTERRUPTED = "interrupted"
     TERMINATED = "terminated"
     STORAGE = "storage"
     AUTH = "auth"
-    PRECONDITION = "precondition"  # region or project: not a matter of the key alone
-    ADDRESS = "address"  # what answers there is not the API
+    PRECONDITION = "precondition"  # region or project: the key alone is not the problem
+    ADDRESS = "address"  # the server at the address is not the API
     MODEL = "model"
     NO_ACCESS = "no_access"  # of one model: the key may use another
     BILLING = "billing"
@@ -27,7 +27,7 @@ class StopReason(StrEnum):
     MANIFEST_CHANGED = "manifest_changed"
 
 
-EXIT_OF_STOP = {
+_EXIT_OF_STOP = {
     StopReason.INTERRUPTED: ExitCode.INTERRUPTED,
     StopReason.TERMINATED: ExitCode.TERMINATED,
     StopReason.STORAGE: ExitCode.STORAGE,
@@ -37,28 +37,6 @@ EXIT_OF_STOP = {
     StopReason.MODEL: ExitCode.REFUSED,
     StopReason.NO_ACCESS: ExitCode.REFUSED,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why a whole run ends early: it closes the intake, what is in flight drains and is written.
-
-    Attributes:
-        reason: Which kind.
-        message: One sentence for a person: what happened and what to do.
-        run_again_at: When running again makes sense, UTC; None for at once, or once the person has acted.
-    """
-
-    reason: StopReason
-    message: str
-    run_again_at: datetime | None = None
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """The exit code of a run that ends so."""
-        return EXIT_OF_STOP.get(self.reason, ExitCode.STOPPED)
-
-
 _RESOLVED_BY_WAITING = frozenset(
     {
         StopReason.INTERRUPTED,
@@ -68,6 +46,26 @@ _RESOLVED_BY_WAITING = frozenset(
         StopReason.DEADLINE,
     }
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """An early end of a run: no more calls are started, calls in flight are completed.
+
+    Attributes:
+        message: One sentence for the user: what happened and what to do.
+        run_again_at: The time when running again makes sense, UTC; None for at once, or once the
+            user has acted.
+    """
+
+    reason: StopReason
+    message: str
+    run_again_at: datetime | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit code of a run that stops for this reason."""
+        return _EXIT_OF_STOP.get(self.reason, ExitCode.STOPPED)
 
 
 def resolved_by_waiting(*, made_progress: bool) -> frozenset[StopReason]:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from gemini_batch.cli import main
-from gemini_batch.records import Job
+from gemini_batch.records.job import Job
 from gemini_batch.simulator import SimulatorConfig
 from tests.simulated import simulator
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gemini_batch.catalog import prices, tiers
-from gemini_batch.records import Job
+from gemini_batch.records.job import Job
 from tests import render
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +103,7 @@ def test_every_example_of_a_config_file_is_one() -> None:
     """The TOML of the README is taken as a config file."""
     first, second = (tomllib.loads(block) for block in blocks("toml"))
     assert tiers.limits_of("ours", first["tiers"]).requests_per_min == 150
-    assert prices.built_in().merged(second["prices"]) != prices.built_in()
+    assert prices.merged(prices.built_in(), second["prices"]) != prices.built_in()
 
 
 @pytest.mark.loopback

@@ -227,7 +227,7 @@ def test_a_manifest_that_is_edited_meanwhile(tmp_path: Path) -> None:
             file.write(data)
         words = process.communicate(timeout=20)[1].decode()
         assert process.returncode == 5, words
-        assert "jobs.jsonl:6: was edited while the run went on" in words
+        assert "jobs.jsonl:6: was edited during the run" in words
         assert run(tmp_path, server.base_url).code == 0
         assert sorted(sent(server)) == [f"n{number}" for number in range(9)]
 

@@ -361,17 +361,14 @@ def test_cancellation_loses_nothing(disk: Disk, patience: int) -> None:
 
 
 def test_the_row_says_what_was_paid(disk: Disk) -> None:
-    """A raw request's size counts in its price, a safety answer is free, and no row has more digits than a millionth of a dollar."""
+    """The size that was asked for counts in its price, a safety answer is free, and no row has more digits than a millionth of a dollar."""
 
     async def scenario(clock: Clock) -> None:
         committer = disk.committer(clock)
         call = make_call("raw")
-        raw = {"contents": [], "generationConfig": {"imageConfig": {"imageSize": "4K"}}}
         (image,) = arrive(disk.store, "raw", png(""))
         reply = replace(make_reply(image), usage=None)
-        committer.reply(
-            make_attempted(replace(call, request=replace(call.request, raw=raw))), reply
-        )
+        committer.reply(make_attempted(replace(call, image_size="4K")), reply)
         committer.reply(make_attempted(make_call("blocked")), make_reply(None))
         (image,) = arrive(disk.store, "thinks", png(""))
         usage = Usage(

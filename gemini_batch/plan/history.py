@@ -1,0 +1,61 @@
+"""States of the calls of a manifest after earlier runs."""
+
+from collections import Counter
+from collections.abc import Callable
+
+from gemini_batch.config import Settings
+from gemini_batch.output.reuse import Reuse
+from gemini_batch.output.rows import History
+from gemini_batch.plan.totals import CallState
+from gemini_batch.records import ResultRow, Status
+
+FINAL = frozenset({Status.SUCCEEDED, Status.BLOCKED, Status.REJECTED, Status.UNCERTAIN})
+"""A call whose newest row has one of these is done, unless `Settings.retry` names the status."""
+
+
+class RunHistory:
+    """Compares calls with the rows of earlier runs.
+
+    Args:
+        reuse: The answers of other folders, for calls that are not done; None without any.
+        is_missing: Returns whether the image of a finished call was deleted and is wanted again.
+
+    Attributes:
+        statuses: Number of newest rows by status, of the same requests only. A row of this run
+            takes the row that it replaces out of the count.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        config: Settings,
+        reuse: Reuse | None = None,
+        is_missing: Callable[[str], bool] = lambda _call_id: False,
+    ) -> None:
+        self._history = history
+        self._endpoint = config.endpoint
+        self._again = config.retry
+        self._is_missing = is_missing
+        self.reuse = reuse
+        self.statuses: Counter[Status] = Counter()
+
+    def state(self, call_id: str, request_sha256: str) -> CallState:
+        """Return the state of a call, and count its status."""
+        state = self._own(call_id, request_sha256)
+        if state is not CallState.DONE and self.reuse:
+            return CallState.REUSED if self.reuse.reserve(call_id, request_sha256) else state
+        return state
+
+    def _own(self, call_id: str, request_sha256: str) -> CallState:
+        status = self._history.status(call_id, request_sha256, self._endpoint)
+        if status is None:
+            return CallState.EDITED if self._history.was_answered(call_id) else CallState.NEW
+        self.statuses[status] += 1
+        is_done = status in FINAL and status not in self._again and not self._is_missing(call_id)
+        return CallState.DONE if is_done else CallState.RETRY
+
+    def replace(self, row: ResultRow) -> None:
+        """Take the status of the row that `row` replaces out of the count."""
+        status = self._history.status(row.id, row.request_sha256, row.endpoint)
+        if status is not None:
+            self.statuses[status] -= 1
