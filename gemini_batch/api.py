@@ -25,7 +25,8 @@ from gemini_batch.engine.session import Run
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ConfigError, ManifestError, Problem, StorageError
 from gemini_batch.events import CallFinished, CallNotReused, Event, Observer, Repaired, Stopping
-from gemini_batch.output.rows import FILE_NAME, row_at, row_of
+from gemini_batch.output.paths import RESULTS
+from gemini_batch.output.rows import row_at, row_of
 from gemini_batch.plan import build
 from gemini_batch.records import Job, ResultRow, Stop, StopReason
 
@@ -311,7 +312,7 @@ def _rows_at(out: Path, places: list[int]) -> list[ResultRow]:
         found = row_at(out, place)
         if found is None:
             raise StorageError(
-                f"{out / FILE_NAME}: the row at byte {place:,} is gone: somebody changed the file"
+                f"{out / RESULTS}: the row at byte {place:,} is gone: somebody changed the file"
             )
         rows.append(row_of(found))
     return rows

@@ -12,11 +12,11 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 import orjson
 import pybase64
 
+from gemini_batch.client.transport import ImageSink
 from gemini_batch.records import FailureKind
 
 # Where an image's base64 stands: the keys of the nested objects, None for any item of an array.
@@ -58,16 +58,6 @@ class ExtractorLimits:
     body_bytes: int = 256 * 2**20  # a 4K image is about 30 MB of base64
     images: int = 64  # there is one and a few drafts; each is a file on disk
     depth: int = 200  # nested objects and arrays: real answers have about ten, orjson refuses more than 1,024
-
-
-class ImageSink(Protocol):
-    """Takes the bytes of one image, in order. One that is not closed when the sieve fails is for its opener to drop."""
-
-    def write(self, data: bytes, /) -> object:
-        """Take all of `data`: what one chunk held of the image, never empty. Its errors go to the caller of `feed`."""
-
-    def close(self) -> object:
-        """Take note that the image is whole."""
 
 
 class _Image:

@@ -1,35 +1,31 @@
 """One request to `generateContent`, and its answer as it streams in."""
 
-import asyncio
 import math
 import os
 import re
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Protocol, Self
+from typing import Self
 
 import aiohttp
 from yarl import URL
 
 from gemini_batch.client import request_json
-from gemini_batch.client.headers import http_date, location_host, retry_after_s
-from gemini_batch.client.image_extractor import ImageExtractor, ImageSink, MalformedAnswerError
+from gemini_batch.client.fairness import LoopBudget
+from gemini_batch.client.headers import location_host, retry_after_s
+from gemini_batch.client.image_extractor import ImageExtractor, MalformedAnswerError
 from gemini_batch.client.pool import Pool
 from gemini_batch.client.redaction import KeyRedactor
 from gemini_batch.client.timeouts import StallTimeout
+from gemini_batch.client.transport import AnswerSink, Exchange
 from gemini_batch.client.upload import Upload
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.errors import describe_os_error, out_of_resources
-from gemini_batch.records import Answer, Call, Failure, FailureKind, IncomingImage, Timing
+from gemini_batch.records import Answer, Call, Failure, FailureKind, Timing
 from gemini_batch.version import __version__
 
 MAX_ERROR_BODY_BYTES = 1 << 20
 MAX_MESSAGE_CHARS = 500
-# With 32 answers that arrive at once a turn of the event loop would be 32 chunks long.
-TURN_S = 0.004
 # Half of what asyncio reads at once: with the library's own 64 KiB a connection pauses after each read, which costs a tenth of an answer.
 READ_BUFFER_BYTES = 1 << 17
 # An answer that goes on to come is not cut off when its time is over, for it is paid for: it has to bring so much in each such time, which on a
@@ -37,30 +33,6 @@ READ_BUFFER_BYTES = 1 << 17
 LEAST_BYTES = 1 << 16
 # Servers of gateways put more into a header than the library's 8 KiB.
 MAX_HEADER_BYTES = 1 << 16
-
-
-class Incoming(Protocol):
-    """Where the images of one attempt go while they arrive."""
-
-    def open_image(self, index: int, /) -> ImageSink:
-        """Open the file of the image that arrives as the `index`-th."""
-        ...
-
-    def keep(self, skeleton: bytes, /) -> None:
-        """Take what came beside the images: the answer is whole, and is to survive a kill from here on. Raises nothing."""
-        ...
-
-    def arrived(self) -> tuple[IncomingImage, ...]:
-        """Return the images that are whole."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What came of one attempt."""
-
-    answer: Answer | Failure
-    timing: Timing
 
 
 def _nothing() -> None:
@@ -71,45 +43,7 @@ class _DiskError(Exception):
     """The disk would not take the answer. Its own kind: a disk's `OSError` can look like one of the connection."""
 
 
-class _Turn:
-    """Bounds how long one turn of the event loop works on answers; whoever finds it used up waits for another one."""
-
-    def __init__(self) -> None:
-        self._ends_s: float | None = None
-        self._taken = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._next: asyncio.Handle | None = None
-
-    async def mine(self) -> None:
-        """Return within a turn that has time left.
-
-        Cancellation: safe; whoever waits behind is woken all the same.
-        """
-        loop, take_place = asyncio.get_running_loop(), self._waiting.append
-        while self._ends_s is not None and loop.time() >= self._ends_s:
-            place = loop.create_future()
-            take_place(place)
-            await place
-            take_place = self._waiting.appendleft  # woken for nothing: it is still the first
-        self._taken += 1
-        if self._ends_s is None:
-            self._ends_s = loop.time() + TURN_S
-            self._next = self._next or loop.call_soon(self._begin)
-
-    def _begin(self) -> None:
-        """Begin a turn, and wake as many as the last one had time for, and one: to wake all would cost each of them a turn for nothing."""
-        self._ends_s, self._next = None, None
-        places, self._taken = self._taken + 1, 0
-        while self._waiting and places:
-            place = self._waiting.popleft()
-            if not place.done():  # else its caller was cancelled
-                place.set_result(None)
-                places -= 1
-        if self._waiting:
-            self._next = asyncio.get_running_loop().call_soon(self._begin)
-
-
-class Transport:
+class InteractiveTransport:
     """Sends calls over one pool of connections; use it as an async context manager.
 
     The key goes into a header or into the query, and never into a log, an error or a row: what a server echoes of it is blacked out,
@@ -121,7 +55,7 @@ class Transport:
         self._base_url = base_url
         self._clock = clock
         self._redacted = KeyRedactor(config.api_key).redact
-        self._turn = _Turn()
+        self._loop_budget = LoopBudget()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -148,9 +82,9 @@ class Transport:
             await self._session.close()
 
     async def send(
-        self, call: Call, incoming: Incoming, on_connected: Callable[[], object] = _nothing
-    ) -> Sent:
-        """Send the call once and stream the answer's images into `incoming`; `on_connected` is told when the request begins to leave.
+        self, call: Call, sink: AnswerSink, on_connected: Callable[[], object] = _nothing
+    ) -> Exchange:
+        """Send the call once and stream the answer's images into `sink`; `on_connected` is told when the request begins to leave.
 
         Whatever happens on the way is a value: an `Answer` of any status, or a `Failure`. When the answer's JSON closes, this returns
         without giving way to the event loop, so that nothing can come between the last byte and its row.
@@ -159,22 +93,9 @@ class Transport:
         """
         upload = Upload(request_json.body(call.request), on_connected)
         sent_at, started_s = self._clock.utc(), self._clock.steady_s()
-        answer = await self._exchange(call, upload, incoming)
+        answer = await self._exchange(call, upload, sink)
         timing = Timing(sent_at, self._clock.utc(), self._clock.steady_s() - started_s)
-        return Sent(answer, timing)
-
-    async def server_date(self) -> datetime | None:
-        """Ask the server what time it is, by a request that costs nothing; None if it does not say.
-
-        Cancellation: safe; nothing is billed.
-        """
-        try:
-            async with asyncio.timeout(self._config.timeouts.connect_s):
-                response = await self._pool.head(self._base_url, allow_redirects=False)
-                response.release()
-                return http_date(response.headers.get("Date"))
-        except (TimeoutError, aiohttp.ClientError):
-            return None
+        return Exchange(answer, timing)
 
     @property
     def _pool(self) -> aiohttp.ClientSession:
@@ -182,7 +103,7 @@ class Transport:
             raise RuntimeError("the transport is used outside its `async with`")
         return self._session
 
-    async def _exchange(self, call: Call, upload: Upload, incoming: Incoming) -> Answer | Failure:
+    async def _exchange(self, call: Call, upload: Upload, sink: AnswerSink) -> Answer | Failure:
         url = URL(request_json.url(self._base_url, call.request.model), encoded=True)
         if self._config.auth == "query":
             url = url.update_query(key=self._config.api_key)
@@ -192,7 +113,7 @@ class Transport:
                 self._config.timeouts.whole_s, enough_bytes=LEAST_BYTES
             ) as patience:
                 response = await self._pool.post(url, data=upload, allow_redirects=False)
-                return await self._receive(response, incoming, patience)
+                return await self._receive(response, sink, patience)
         except MalformedAnswerError as error:
             return self._failure(error.kind, str(error), may_be_billed=True)
         except _DiskError as error:
@@ -208,22 +129,14 @@ class Transport:
                 response.release()
 
     async def _receive(
-        self, response: aiohttp.ClientResponse, incoming: Incoming, whole: StallTimeout
+        self, response: aiohttp.ClientResponse, sink: AnswerSink, whole: StallTimeout
     ) -> Answer | Failure:
-        server_at, dated_s = http_date(response.headers.get("Date")), self._clock.steady_s()
         if not 200 <= response.status < 300:
             body = await self._error_body(response)
             wait_s = retry_after_s(response.headers.get("Retry-After"), self._clock.utc())
             host = self._redacted(location_host(response).encode()).decode()
-            return Answer(
-                response.status,
-                self._redacted(body),
-                (),
-                wait_s,
-                self._later(server_at, dated_s),
-                host,
-            )
-        sieve = ImageExtractor(incoming.open_image)
+            return Answer(response.status, self._redacted(body), (), wait_s, host)
+        sieve = ImageExtractor(sink.open_image)
         async with StallTimeout(self._config.timeouts.between_bytes_s) as between:
             while not sieve.is_whole:
                 between.renew()
@@ -231,23 +144,13 @@ class Transport:
                 if not chunk:
                     break
                 whole.took(len(chunk))
-                await self._turn.mine()
+                await self._loop_budget.acquire()
                 with _disk_errors:
                     sieve.feed(chunk)
         skeleton = self._redacted(sieve.finish())
-        incoming.keep(skeleton)
+        sink.journal(skeleton)
         with _disk_errors:
-            return Answer(
-                response.status, skeleton, incoming.arrived(), None, self._later(server_at, dated_s)
-            )
-
-    def _later(self, server_at: datetime | None, dated_s: float) -> datetime | None:
-        """Return what the server's clock says by now: an answer streams for a while after it was dated."""
-        return (
-            None
-            if server_at is None
-            else server_at + timedelta(seconds=self._clock.steady_s() - dated_s)
-        )
+            return Answer(response.status, skeleton, sink.arrived())
 
     async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()

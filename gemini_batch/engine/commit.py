@@ -14,7 +14,8 @@ from gemini_batch.clock import Clock
 from gemini_batch.errors import StorageError, describe_os_error
 from gemini_batch.events import CallFinished, Observer
 from gemini_batch.output import OutputFolder
-from gemini_batch.output.rows import FILE_NAME, ResultsFile
+from gemini_batch.output.paths import DRAFTS, IMAGES, RESULTS
+from gemini_batch.output.rows import ResultsFile
 from gemini_batch.plan import image_size
 from gemini_batch.records import (
     ApiError,
@@ -76,7 +77,7 @@ class Committer:
         self._syncing: asyncio.Task[None] | None = (
             None  # the sync that goes on, or the one that failed
         )
-        store.mark_moved(FILE_NAME)  # it may be new
+        store.mark_moved(RESULTS)  # it may be new
 
     @property
     def rows_bytes(self) -> int:
@@ -97,9 +98,9 @@ class Committer:
             StorageError: The disk would not; once the row is written, the next run gives the images their names.
         """
         call = attempted.call
-        images = [self._store.describe(reply.image, f"images/{call.id}")] if reply.image else []
+        images = [self._store.describe(reply.image, f"{IMAGES}/{call.id}")] if reply.image else []
         drafts = [
-            self._store.describe(draft, f"drafts/{call.id}.{number}")
+            self._store.describe(draft, f"{DRAFTS}/{call.id}.{number}")
             for number, draft in enumerate(reply.drafts, start=1)
         ]
         status = Status.SUCCEEDED if reply.image else Status.BLOCKED
@@ -114,7 +115,7 @@ class Committer:
                 *reply.drafts,
             ]
             for part, image in zip(arrived, [*images, *drafts], strict=True):
-                self._store.place(part.file, image.path)
+                self._store.publish(part.file, image.path)
             self._announce(row, place, 0.0 if reused_from else call.estimate.cost_usd)
         except BaseException as error:
             # Recovery must look at this row, and so at all behind it, whatever went wrong.

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
-from gemini_batch.client.interactive import Transport
 from gemini_batch.client.response import parse_answer
+from gemini_batch.client.transport import Transport
 from gemini_batch.clock import Clock
 from gemini_batch.engine import retry
 from gemini_batch.engine.admission import Clearance, Later, Leave
@@ -34,7 +34,6 @@ from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights, micros
 from gemini_batch.quota.model_quota import Grant
 from gemini_batch.records import (
-    Answer,
     ApiError,
     Call,
     Estimate,
@@ -143,11 +142,7 @@ class Dispatcher:
 
         Cancellation: safe; nothing is billed.
         """
-        if not await self._gate.doubts_time():
-            return False
-        if (server_at := await self._transport.server_date()) is not None:
-            await self._gate.note_server_date(server_at)
-        return True
+        return False
 
     def stop(self, stop: Stop) -> None:
         """Take in no more calls; what is in flight goes on.
@@ -241,7 +236,7 @@ class Dispatcher:
     async def _send(self, turn: Turn) -> tuple[Attempted, ResultRow | ApiError | Failure]:
         """Send a call once; the row of a reply is written without an await after its last byte."""
         call = turn.call
-        incoming = self._store.incoming(call.id, turn.attempt, self._clock.utc())
+        incoming = self._store.stage(call.id, turn.attempt, self._clock.utc())
         try:
             self._in_flight_log.sent(call.id, call.request_sha256, self._committer.rows_bytes)
         except OSError:
@@ -269,8 +264,6 @@ class Dispatcher:
                     self._observe(CallUnanswered(call.id, turn.attempt, outcome.message))
         self._in_flight_log.ended(call.id)
         incoming.discard()
-        if isinstance(sent.answer, Answer) and sent.answer.server_at is not None:
-            await self._gate.note_server_date(sent.answer.server_at)
         return attempted, outcome
 
     async def _settle(self, call: Call, grant: Grant, row: ResultRow) -> None:

@@ -61,7 +61,7 @@ class Preparation:
         return call
 
     async def _reused(self, call: Call, reuse: Reuse) -> bool:
-        incoming = self._store.incoming(call.id, _NO_ATTEMPT)
+        incoming = self._store.stage(call.id, _NO_ATTEMPT)
         try:
             found = await self._clock.run_blocking(
                 lambda: reuse.copy(call.id, call.request_sha256, incoming)

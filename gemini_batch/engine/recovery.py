@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gemini_batch.output import OutputFolder, inflight
-from gemini_batch.output.rows import FILE_NAME, ResultsFile, newest_rows, parse_row, read_rows
+from gemini_batch.output.paths import RESULTS, TORN_RESULTS
+from gemini_batch.output.rows import ResultsFile, newest_rows, parse_row, read_rows
 from gemini_batch.records import Status
 
 _BLOCK_BYTES = 1 << 16
@@ -26,7 +27,7 @@ def recover(store: OutputFolder) -> list[str]:
         StorageError: A row that was durable is damaged; nothing was changed.
         OSError: The disk would not.
     """
-    path = store.out / FILE_NAME
+    path = store.out / RESULTS
     if path.exists():
         return list(_repair(store, path))
     noted = store.durable_bytes()
@@ -49,7 +50,7 @@ def possibly_billed(store: OutputFolder) -> dict[str, str]:
         StorageError: A row is damaged.
         OSError: The disk would not.
     """
-    sent, path = inflight.unanswered(store.private), store.out / FILE_NAME
+    sent, path = inflight.unacknowledged(store.private), store.out / RESULTS
     if sent.calls and path.exists():
         for row in read_rows(store.out, _line_start(path, sent.rows_bytes)):
             if row["status"] != Status.LOST:
@@ -62,7 +63,7 @@ def _repair(store: OutputFolder, path: Path) -> Iterator[str]:
     # Without a note somebody removed it, and with it what was half done: the rows are believed as they stand.
     durable_bytes = _line_start(path, size if noted is None else noted)
     if durable_bytes == noted == size:
-        if store.has_incoming():
+        if store.has_staged_files():
             yield from _clear_incoming(
                 store
             )  # of which no row knows: all rows were seen with their images
@@ -87,9 +88,9 @@ def _repair(store: OutputFolder, path: Path) -> Iterator[str]:
 
 
 def _clear_incoming(store: OutputFolder) -> Iterator[str]:
-    unanswered = possibly_billed(store) if store.keeps_answers() else {}
-    kept = {kept.name for call_id in unanswered if (kept := store.kept_answer(call_id))}
-    if parts := store.clear_incoming(kept):
+    unanswered = possibly_billed(store) if store.has_journaled_answers() else {}
+    kept = {kept.name for call_id in unanswered if (kept := store.journaled_answer(call_id))}
+    if parts := store.remove_staged_files(kept):
         were = (
             "1 incoming image that no row names was"
             if parts == 1
@@ -125,7 +126,7 @@ def _mend_tail(store: OutputFolder, path: Path, durable_bytes: int) -> Iterator[
         tail = file.read()
         if not tail:
             return
-        kept = store.keep_beside("torn-results", tail)
+        kept = store.set_aside(TORN_RESULTS, tail)
         # First the rows go to their new place, then the rest is cut off: killed in between, some are there twice, but none is lost.
         file.seek(end)
         file.writelines(line + b"\n" for line in tail.split(b"\n") if parse_row(line) is not None)
@@ -152,7 +153,7 @@ def _finish_rows(store: OutputFolder, log: ResultsFile, durable_bytes: int) -> I
         for image, part in zip(missing, parts, strict=True):
             # A hash may agree from the page cache alone: the bytes must be on the disk before the name is.
             store.sync([os.path.relpath(part, store.out)])
-            store.place(str(part), image["path"])
+            store.publish(str(part), image["path"])
         if missing:
             yield f"{row['id']}: its image had arrived and now has its name"
         for image in images:
@@ -167,7 +168,7 @@ def _parts(
 ) -> list[Path] | None:
     """Return the incoming part of each missing image; None when one of them did not survive."""
     incoming = (
-        [(_sha256(part), part) for part in store.parts_of(row["id"], row.get("attempts", 0))]
+        [(_sha256(part), part) for part in store.staged_files(row["id"], row.get("attempts", 0))]
         if missing
         else []
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from gemini_batch.client.interactive import Transport
+from gemini_batch.client.interactive import InteractiveTransport
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.engine.commit import Committer
@@ -215,7 +215,7 @@ class Run:
                 observe=self._observe,
             )
             gate = RateLimiter(self._ledger, config.limits, clock, partial(self._on_wait, clock))
-            async with Transport(config, base_url, clock) as transport:
+            async with InteractiveTransport(config, base_url, clock) as transport:
                 self._dispatcher = dispatcher = Dispatcher(
                     gate=gate,
                     transport=transport,
@@ -265,7 +265,7 @@ class Run:
         try:
             inflight.forget(self._store.private)
             self._store.clear_inputs()
-            self._store.clear_incoming()
+            self._store.remove_staged_files()
         except OSError as error:
             raise StorageError(
                 f"{self._out}: what is needed no more can't be removed: {describe_os_error(error)}"

@@ -67,7 +67,7 @@ def _repaired(store: OutputFolder, observe: Observer) -> Left:
     try:
         repaired = recovery.recover(store)
         unanswered = recovery.possibly_billed(store)
-        kept = frozenset(call_id for call_id in unanswered if store.kept_answer(call_id))
+        kept = frozenset(call_id for call_id in unanswered if store.journaled_answer(call_id))
     except OSError as error:
         raise StorageError(f"{store.out}: can't be repaired: {describe_os_error(error)}") from error
     for message in repaired:

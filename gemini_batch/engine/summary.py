@@ -1,6 +1,5 @@
 """What a run came to, as `summary.json` has it."""
 
-import os
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -8,10 +7,11 @@ from pathlib import Path
 import orjson
 
 from gemini_batch.errors import ExitCode
+from gemini_batch.output.files import write_atomically
+from gemini_batch.output.paths import PRIVATE, SUMMARY
 from gemini_batch.quota.utilization import WindowUse
 from gemini_batch.records import Status
 
-FILE_NAME = "summary.json"
 UNFINISHED = frozenset({Status.FAILED, Status.REJECTED, Status.UNCERTAIN})
 """A newest row with one of these ends a run with `ExitCode.INCOMPLETE`."""
 
@@ -113,12 +113,8 @@ class Summary:
         Raises:
             OSError: The disk would not.
         """
-        incoming = out / ".gemini_batch" / FILE_NAME
-        with incoming.open("wb") as file:
-            file.write(self.json(is_over=is_over))
-            file.flush()
-            os.fsync(file.fileno())
-        incoming.replace(out / FILE_NAME)
+        data, via = self.json(is_over=is_over), out / PRIVATE / SUMMARY
+        write_atomically(out / SUMMARY, data, durable=True, via=via)
 
     def json(self, *, is_over: bool = True) -> bytes:
         """Return the summary as indented JSON; of a run that is not over it has no end."""

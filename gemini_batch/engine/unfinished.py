@@ -63,17 +63,17 @@ class Unfinished:
 
     def _take_kept(self, call: Call) -> bool:
         """Give a call the answer that had arrived whole, if there is one."""
-        kept = self._store.kept_answer(call.id)
+        kept = self._store.journaled_answer(call.id)
         if kept is None:
             return False
-        reply = parse_answer(Answer(200, kept.skeleton, kept.images))
+        reply = parse_answer(Answer(200, kept.envelope, kept.images))
         if not isinstance(reply, Reply):
             return False
         latency_s = max(0.0, (kept.finished_at - kept.sent_at).total_seconds())
         # It ends in this run: rows are in the order of finishing, and this run's sum has it.
         timing = Timing(kept.sent_at, self._clock.utc(), latency_s)
         self._committer.reply(Attempted(call, kept.attempt, timing), reply)
-        self._store.drop_answer(kept)
+        self._store.remove_journaled(kept)
         return True
 
     def _left_alone(self, call: Call) -> bool:

@@ -18,21 +18,29 @@ from pathlib import Path
 
 from gemini_batch.errors import StorageError
 from gemini_batch.output.dimensions import pixels
-from gemini_batch.output.files import sync
+from gemini_batch.output.files import fsync_all
 from gemini_batch.output.lock import hold
+from gemini_batch.output.paths import (
+    ANSWER_SUFFIX,
+    DRAFTS,
+    DURABLE,
+    IMAGES,
+    INCOMING,
+    INPUTS,
+    LOCK,
+    PRIVATE,
+    SUPERSEDED,
+)
 from gemini_batch.output.staging import (
-    ANSWER,
     AnswerJournal,
     JournaledAnswer,
     StagedAnswer,
-    kept_name,
-    part_name,
-    read_answer,
+    journaled_name,
+    read_journaled,
+    staged_name,
 )
 from gemini_batch.records import ImageFile, IncomingImage, media_types
 
-PRIVATE = ".gemini_batch"
-LOCK = "lock"
 # What is known by its bytes and so may be the name of an earlier image.
 _EXTENSIONS = (*media_types.EXTENSIONS.values(), media_types.UNKNOWN_EXTENSION)
 _MAX_KNOWN_FOLDERS = 10_000
@@ -47,10 +55,10 @@ class OutputFolder:
             f"{out}/"  # joining paths with pathlib would cost a tiny answer as much as sending it
         )
         self.private = out / PRIVATE
-        self.inputs = self.private / "inputs"
-        self._incoming = self.private / "incoming"
-        self._keeper = AnswerJournal(self._incoming)
-        self._durable = self.private / "durable"
+        self.inputs = self.private / INPUTS
+        self._incoming = self.private / INCOMING
+        self._journal = AnswerJournal(self._incoming)
+        self._durable = self.private / DURABLE
         self._was_empty = False  # when it was locked: then there is nothing to retire
         self._known_folders: set[str] = set()
         self._moved: set[str] = set()
@@ -68,10 +76,10 @@ class OutputFolder:
         made: list[Path] = []
         try:
             # Found out before anything is sent: could what comes in be placed?
-            for folder in (f"{PRIVATE}/incoming", "images", "drafts", "superseded"):
+            for folder in (f"{PRIVATE}/{INCOMING}", IMAGES, DRAFTS, SUPERSEDED):
                 self._check_inside(folder)
             made += (folder for folder in (self.out, *self.out.parents) if not folder.exists())
-            self._was_empty = not self._is_there("images") and not self._is_there("drafts")
+            self._was_empty = not self._is_there(IMAGES) and not self._is_there(DRAFTS)
             lock = hold(self.private / LOCK, self.out)
         except OSError as error:
             _remove_empty(made)
@@ -80,7 +88,7 @@ class OutputFolder:
             self._complete(made)
             yield
         finally:
-            self._keeper.close()
+            self._journal.close()
             if made:
                 self._leave_no_trace(made)
             os.close(lock)
@@ -88,7 +96,7 @@ class OutputFolder:
     def _complete(self, made: list[Path]) -> None:
         try:
             self._incoming.mkdir(exist_ok=True)
-            sync(folder.parent for folder in made)
+            fsync_all(folder.parent for folder in made)
         except OSError as error:
             raise self._unusable(error) from error
 
@@ -134,9 +142,9 @@ class OutputFolder:
         finally:
             os.close(descriptor)
         if is_new:
-            sync([self.private])
+            fsync_all([self.private])
 
-    def keep_beside(self, name: str, data: bytes) -> Path:
+    def set_aside(self, name: str, data: bytes) -> Path:
         """Write what was cut off somewhere into a new file of its own, durably; return its path.
 
         Raises:
@@ -149,50 +157,50 @@ class OutputFolder:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        sync([self.private])
+        fsync_all([self.private])
         return path
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
-    def incoming(self, call_id: str, attempt: int, sent_at: datetime | None = None) -> StagedAnswer:
+    def stage(self, call_id: str, attempt: int, sent_at: datetime | None = None) -> StagedAnswer:
         """Return where the images of an attempt go while they arrive; with `sent_at`, its answer is kept until it has a row.
 
         Raises:
             OSError: The disk would not take an answer.
         """
-        keeper = None if sent_at is None else self._keeper
-        return StagedAnswer(self._incoming, part_name(call_id, attempt), sent_at, keeper)
+        journal = None if sent_at is None else self._journal
+        return StagedAnswer(self._incoming, staged_name(call_id, attempt), sent_at, journal)
 
-    def keeps_answers(self) -> bool:
+    def has_journaled_answers(self) -> bool:
         """Return whether a killed run left any answer that is whole."""
-        return any(map(kept_name, self._incoming.glob(f"*{ANSWER}")))
+        return any(map(journaled_name, self._incoming.glob(f"*{ANSWER_SUFFIX}")))
 
-    def kept_answer(self, call_id: str) -> JournaledAnswer | None:
+    def journaled_answer(self, call_id: str) -> JournaledAnswer | None:
         """Return the newest answer of a call that arrived whole and got no row; None without one."""
-        of_call = part_name(call_id, 0).removesuffix("0")
+        of_call = staged_name(call_id, 0).removesuffix("0")
         files = (
             file
-            for file in self._incoming.glob(f"*{ANSWER}")
-            if kept_name(file).startswith(of_call)
+            for file in self._incoming.glob(f"*{ANSWER_SUFFIX}")
+            if journaled_name(file).startswith(of_call)
         )
-        found = [answer for file in files if (answer := read_answer(file)) is not None]
+        found = [answer for file in files if (answer := read_journaled(file)) is not None]
         return max(found, key=lambda answer: answer.finished_at, default=None)
 
-    def drop_answer(self, kept: JournaledAnswer) -> None:
+    def remove_journaled(self, kept: JournaledAnswer) -> None:
         """Remove what is left of a kept answer that has its row."""
         for path in (*self._incoming.glob(f"{kept.name}.*"), kept.file):
             path.unlink()
 
-    def has_incoming(self) -> bool:
+    def has_staged_files(self) -> bool:
         """Return whether a killed run left parts behind."""
         return self._incoming.exists() and any(self._incoming.iterdir())
 
-    def clear_incoming(self, kept: Collection[str] = ()) -> int:
+    def remove_staged_files(self, kept: Collection[str] = ()) -> int:
         """Remove the parts that a killed run left behind, but not those of kept answers, by name; return how many images there were."""
         images = 0
         for path in list(self._incoming.iterdir()):
-            is_answer = path.suffix == ANSWER
-            if (kept_name(path) if is_answer else path.stem) not in kept:
+            is_answer = path.suffix == ANSWER_SUFFIX
+            if (journaled_name(path) if is_answer else path.stem) not in kept:
                 images += not is_answer and path.stat().st_size > 0
                 path.unlink()
         return images
@@ -206,9 +214,9 @@ class OutputFolder:
         if self.inputs.exists():
             shutil.rmtree(self.inputs)
 
-    def parts_of(self, call_id: str, attempt: int) -> list[Path]:
+    def staged_files(self, call_id: str, attempt: int) -> list[Path]:
         """Return the parts of an attempt that are still incoming."""
-        return sorted(path for path in self._incoming.glob(f"{part_name(call_id, attempt)}.*"))
+        return sorted(path for path in self._incoming.glob(f"{staged_name(call_id, attempt)}.*"))
 
     # --- images -------------------------------------------------------------------------------------------------------
 
@@ -232,11 +240,11 @@ class OutputFolder:
             self._supersede(path)
 
     def _images_of(self, call_id: str) -> Iterator[str]:
-        yield from self._existing(f"images/{call_id}")
-        if not self._is_there("drafts"):
+        yield from self._existing(f"{IMAGES}/{call_id}")
+        if not self._is_there(DRAFTS):
             return
         for number in count(1):
-            drafts = self._existing(f"drafts/{call_id}.{number}")
+            drafts = self._existing(f"{DRAFTS}/{call_id}.{number}")
             if not drafts:
                 return
             yield from drafts
@@ -247,7 +255,7 @@ class OutputFolder:
     def _is_there(self, path: str) -> bool:
         return os.path.lexists(self._prefix + path)
 
-    def place(self, part: str, path: str) -> None:
+    def publish(self, staged: str, path: str) -> None:
         """Give an incoming part its final place; what stands there already is never overwritten but moves to `superseded/`.
 
         Raises:
@@ -256,10 +264,10 @@ class OutputFolder:
         """
         if self._is_there(path):
             self._supersede(path)
-        self._move(part.removeprefix(self._prefix), path)
+        self._move(staged.removeprefix(self._prefix), path)
 
     def _supersede(self, path: str) -> None:
-        wanted = Path("superseded", path.removeprefix("images/"))
+        wanted = Path(SUPERSEDED, path.removeprefix(f"{IMAGES}/"))
         others = (wanted.with_name(f"{wanted.stem}.{number}{wanted.suffix}") for number in count(2))
         free = next(name for name in chain([wanted], others) if not self._is_there(str(name)))
         self._move(path, str(free))
@@ -310,7 +318,7 @@ class OutputFolder:
         Raises:
             OSError: The disk would not.
         """
-        sync(self._prefix + path for path in paths)
+        fsync_all(self._prefix + path for path in paths)
 
 
 def _led_to(folder: Path) -> Path:

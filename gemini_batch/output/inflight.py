@@ -3,13 +3,13 @@
 import errno
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 
-FILE_NAME = "inflight.jsonl"
+from gemini_batch.output.files import write_atomically
+from gemini_batch.output.paths import IN_FLIGHT
 
 
 class InFlightLog:
@@ -28,19 +28,10 @@ class InFlightLog:
         Raises:
             OSError: The disk would not.
         """
-        begun = folder / f"{FILE_NAME}.new"
-        self._descriptor = os.open(
-            begun, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666
-        )
-        try:
-            for call_id, request_sha256 in (still_open or {}).items():
-                self.sent(call_id, request_sha256, rows_bytes)
-            begun.replace(folder / FILE_NAME)
-        except OSError:
-            self.close()
-            with suppress(OSError):
-                begun.unlink()
-            raise
+        log = folder / IN_FLIGHT
+        notes = ([*call, rows_bytes] for call in (still_open or {}).items())
+        write_atomically(log, b"".join(map(_line, notes)), durable=False)
+        self._descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
     def sent(self, call_id: str, request_sha256: str, rows_bytes: int) -> None:
         """Note that a request is about to leave.
@@ -68,10 +59,14 @@ class InFlightLog:
         os.close(self._descriptor)
 
     def _note(self, note: object) -> None:
-        # The line break comes first, so that a torn note spoils none but itself.
-        line = b"\n" + orjson.dumps(note)
+        line = _line(note)
         if os.write(self._descriptor, line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _line(note: object) -> bytes:
+    # The line break comes first, so that a torn note spoils no other.
+    return b"\n" + orjson.dumps(note)
 
 
 def forget(folder: Path) -> None:
@@ -80,11 +75,11 @@ def forget(folder: Path) -> None:
     Raises:
         OSError: The disk would not.
     """
-    (folder / FILE_NAME).unlink(missing_ok=True)
+    (folder / IN_FLIGHT).unlink(missing_ok=True)
 
 
 @dataclass(slots=True)
-class Unanswered:
+class Unacknowledged:
     """What an earlier run sent and never saw the end of.
 
     Attributes:
@@ -96,11 +91,11 @@ class Unanswered:
     rows_bytes: int = 0
 
 
-def unanswered(folder: Path) -> Unanswered:
+def unacknowledged(folder: Path) -> Unacknowledged:
     """Return what the log of an earlier run left open."""
-    found, places = Unanswered(), dict[str, int]()
+    found, places = Unacknowledged(), dict[str, int]()
     try:
-        file = (folder / FILE_NAME).open("rb")
+        file = (folder / IN_FLIGHT).open("rb")
     except FileNotFoundError:
         return found
     with file:

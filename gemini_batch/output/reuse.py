@@ -15,7 +15,8 @@ from typing import Any, BinaryIO, TypeVar
 from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output import StagedAnswer
-from gemini_batch.output.rows import FILE_NAME, newest_rows, placed_rows, row_at
+from gemini_batch.output.paths import RESULTS
+from gemini_batch.output.rows import newest_rows, placed_rows, row_at
 from gemini_batch.records import IncomingImage, Reply, ReusedFrom, Status
 
 T = TypeVar("T")
@@ -81,9 +82,9 @@ class Reuse:
             self._read(home, folders[home], out)
 
     def _read(self, home: int, folder: Path, out: Path) -> None:
-        if not (folder / FILE_NAME).exists():
+        if not (folder / RESULTS).exists():
             raise ConfigError(
-                f"--reuse-from: {folder}: has no {FILE_NAME}; name the output folder of a run, such as jobs.out"
+                f"--reuse-from: {folder}: has no {RESULTS}; name the output folder of a run, such as jobs.out"
             )
         if folder.resolve() == out.resolve():
             raise ConfigError(

@@ -15,10 +15,10 @@ from pydantic import TypeAdapter
 
 from gemini_batch.errors import StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
+from gemini_batch.output.paths import RESULTS
 from gemini_batch.records import ResultRow, Status
 from gemini_batch.wording import shown
 
-FILE_NAME = "results.jsonl"
 _FIELDS = itemgetter(
     "id",
     "status",
@@ -43,7 +43,7 @@ class ResultsFile:
 
     def __init__(self, out: Path) -> None:
         self._descriptor = os.open(
-            out / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666
+            out / RESULTS, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666
         )
         self._is_torn = False
         self._in_use = (
@@ -182,7 +182,7 @@ def placed_rows(
     Raises:
         StorageError: A line in the file's middle is no row.
     """
-    path = out / FILE_NAME
+    path = out / RESULTS
     try:
         file = path.open("rb", buffering=_BLOCK_BYTES)
     except FileNotFoundError:
@@ -225,7 +225,7 @@ def without_images(out: Path) -> set[int]:
 def row_at(out: Path, place: int) -> dict[str, Any] | None:
     """Return the row that begins at a place of `placed_rows`; None when it is not there any more."""
     try:
-        with (out / FILE_NAME).open("rb") as file:
+        with (out / RESULTS).open("rb") as file:
             file.seek(place)
             return parse_row(file.readline())
     except OSError:

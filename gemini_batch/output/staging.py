@@ -11,13 +11,13 @@ from zlib import crc32
 
 import orjson
 
+from gemini_batch.output.paths import ANSWER_SUFFIX
 from gemini_batch.records import IncomingImage, media_types
 
-ANSWER = ".answer"
 _OPEN = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
-class Part:
+class StagedFile:
     """A file that grows while an image arrives; its size and sha256 are known as the bytes pass."""
 
     def __init__(self, file: str) -> None:
@@ -76,11 +76,11 @@ class AnswerJournal:
             path = next(
                 path
                 for number in count(1)
-                if not (path := self._folder / f"{number}{ANSWER}").exists()
+                if not (path := self._folder / f"{number}{ANSWER_SUFFIX}").exists()
             )
             self._descriptor, self._file = os.open(path, _OPEN, 0o666), path
 
-    def keep(self, holder: object, answer: bytes) -> None:
+    def write(self, holder: object, answer: bytes) -> None:
         """Write down an answer, over an earlier one that has its row. Best effort: the row counts."""
         with suppress(OSError):
             if self._holder is not None:
@@ -90,7 +90,7 @@ class AnswerJournal:
             # What is cut off, or has the end of an earlier one, does not agree with this.
             os.pwrite(self._descriptor, b"%d %d\n%b" % (len(answer), crc32(answer), answer), 0)
 
-    def release(self, holder: object) -> None:
+    def clear(self, holder: object) -> None:
         """Let go of the answer, if it is this one's: it has its row, or is none, and is not to be taken for that of a later attempt."""
         if self._holder is holder:
             self._holder = None
@@ -112,7 +112,7 @@ class AnswerJournal:
 class StagedAnswer:
     """The images of one attempt, while they arrive.
 
-    With a keeper, the rest of the answer is kept beside them the moment that it is whole, and the first image has its file before anything
+    With a journal, the rest of the answer is kept beside them the moment that it is whole, and the first image has its file before anything
     is sent: a disk that would not take it is found out in time.
     """
 
@@ -121,49 +121,49 @@ class StagedAnswer:
         folder: Path,
         name: str,
         sent_at: datetime | None = None,
-        keeper: AnswerJournal | None = None,
+        journal: AnswerJournal | None = None,
     ) -> None:
         self._name = name
         self._stem = f"{folder}/{name}"
         self._sent_at = sent_at
-        self._keeper = keeper
-        self._parts: list[Part] = []
-        self._ahead: Part | None = None
-        if keeper is not None:
-            keeper.open()
-            self._ahead = Part(f"{self._stem}.0")
+        self._journal = journal
+        self._files: list[StagedFile] = []
+        self._ahead: StagedFile | None = None
+        if journal is not None:
+            journal.open()
+            self._ahead = StagedFile(f"{self._stem}.0")
 
-    def open_image(self, index: int, /) -> Part:
+    def open_image(self, index: int, /) -> StagedFile:
         """Open the part of the `index`-th image to arrive, from 0."""
-        part, self._ahead = self._ahead or Part(f"{self._stem}.{index}"), None
-        self._parts.append(part)
+        part, self._ahead = self._ahead or StagedFile(f"{self._stem}.{index}"), None
+        self._files.append(part)
         return part
 
-    def keep(self, skeleton: bytes) -> None:
+    def journal(self, envelope: bytes) -> None:
         """Keep what came beside the images, for a run that is killed before its row is written."""
-        if self._keeper is not None:
+        if self._journal is not None:
             images = [
-                (image.size_bytes, image.sha256) for image in (part.image() for part in self._parts)
+                (image.size_bytes, image.sha256) for image in (part.image() for part in self._files)
             ]
-            self._keeper.keep(
-                self, orjson.dumps([self._name, self._sent_at, images]) + b"\n" + skeleton
+            self._journal.write(
+                self, orjson.dumps([self._name, self._sent_at, images]) + b"\n" + envelope
             )
 
     def arrived(self) -> tuple[IncomingImage, ...]:
         """Return the images, in the order they arrived."""
-        for part in self._parts:
+        for part in self._files:
             part.close()
-        return tuple(part.image() for part in self._parts)
+        return tuple(part.image() for part in self._files)
 
     def discard(self) -> None:
         """Remove every part that has not got its name; what was kept is needed no more."""
-        for part in (*self._parts, *([self._ahead] if self._ahead else [])):
+        for part in (*self._files, *([self._ahead] if self._ahead else [])):
             part.close()
             # Cheaper than an exception, which every image that got its name would cost.
             if os.access(part.file, os.F_OK):
                 Path(part.file).unlink()
-        if self._keeper is not None:
-            self._keeper.release(self)
+        if self._journal is not None:
+            self._journal.clear(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class JournaledAnswer:
         attempt: Of the call, from 1.
         sent_at: UTC.
         finished_at: When it was whole, UTC.
-        skeleton: What came beside the images.
+        envelope: What came beside the images.
         images: In the order of arrival; their bytes are those that arrived.
     """
 
@@ -185,27 +185,27 @@ class JournaledAnswer:
     attempt: int
     sent_at: datetime
     finished_at: datetime
-    skeleton: bytes
+    envelope: bytes
     images: tuple[IncomingImage, ...]
 
 
-def part_name(call_id: str, attempt: int) -> str:
+def staged_name(call_id: str, attempt: int) -> str:
     """Return the name that the parts of an attempt begin with; the same again for the same attempt, so that recovery finds them."""
     return f"{hashlib.sha256(call_id.encode()).hexdigest()[:32]}-{attempt}"
 
 
-def kept_name(file: Path) -> str:
+def journaled_name(file: Path) -> str:
     """Return what the images of a kept answer are named after; "" when it is not whole."""
     answer = _kept(file)
     return answer[0] if answer else ""
 
 
-def read_answer(file: Path) -> JournaledAnswer | None:
+def read_journaled(file: Path) -> JournaledAnswer | None:
     """Return the answer that is kept in a file, if it is whole and each of its images is what arrived."""
     answer = _kept(file)
     if answer is None:
         return None
-    name, sent_at, expected, skeleton = answer
+    name, sent_at, expected, envelope = answer
     try:
         arrived = tuple(
             _arrived(file.with_name(f"{name}.{index}")) for index in range(len(expected))
@@ -217,22 +217,22 @@ def read_answer(file: Path) -> JournaledAnswer | None:
         return None
     attempt = int(name.rpartition("-")[2])
     return JournaledAnswer(
-        file, name, attempt, datetime.fromisoformat(sent_at), finished_at, skeleton, arrived
+        file, name, attempt, datetime.fromisoformat(sent_at), finished_at, envelope, arrived
     )
 
 
 def _kept(file: Path) -> tuple[str, str, list[list[int | str]], bytes] | None:
-    """Return (name, sent_at, size and sha256 of each image, skeleton); None when not all of it is there: a kill or a power cut leaves anything."""
+    """Return (name, sent_at, size and sha256 of each image, envelope); None when not all of it is there: a kill or a power cut leaves anything."""
     try:
         sizes, rest = file.read_bytes().split(b"\n", 1)
         length, checksum = map(int, sizes.split())
         if crc32(answer := rest[:length]) != checksum or len(answer) != length:
             return None
-        about, skeleton = answer.split(b"\n", 1)
+        about, envelope = answer.split(b"\n", 1)
         name, sent_at, images = orjson.loads(about)
     except (OSError, ValueError):
         return None
-    return name, sent_at, images, skeleton
+    return name, sent_at, images, envelope
 
 
 def _arrived(path: Path) -> IncomingImage:

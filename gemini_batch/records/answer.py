@@ -44,7 +44,6 @@ class Answer:
             where `i` is the image's place in `images`.
         images: The images of a 200, in the order they arrived.
         retry_after_s: The Retry-After header in seconds, if there was one.
-        server_at: The Date header, if there was a valid one.
         redirects_to: The host that a redirect points to; "" without one.
     """
 
@@ -52,7 +51,6 @@ class Answer:
     body: bytes
     images: tuple[IncomingImage, ...] = ()
     retry_after_s: float | None = None
-    server_at: datetime | None = None
     redirects_to: str = ""
 
 

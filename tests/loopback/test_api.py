@@ -25,7 +25,7 @@ from gemini_batch import (
     run,
     stream,
 )
-from gemini_batch.client.interactive import Sent
+from gemini_batch.client.transport import Exchange
 from gemini_batch.engine import session, setup
 from gemini_batch.errors import ExitCode, StorageError
 from gemini_batch.output import StagedAnswer
@@ -86,7 +86,9 @@ class Network:
     async def __aexit__(self, *exc_info: object) -> None:
         pass
 
-    async def send(self, call: Call, incoming: StagedAnswer, connected: Callable[[], None]) -> Sent:
+    async def send(
+        self, call: Call, incoming: StagedAnswer, connected: Callable[[], None]
+    ) -> Exchange:
         """Answer with a picture, once answers are let through."""
         connected()
         self.sent.append(call.id)
@@ -99,14 +101,14 @@ class Network:
         self.answers_left -= 1
         answer = PICTURE.answer(call, incoming)
         assert isinstance(answer, Answer)
-        return Sent(answer, TIMING)
+        return Exchange(answer, TIMING)
 
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     """The network of the next runs."""
     network = Network()
-    monkeypatch.setattr(session, "Transport", lambda *_: network)
+    monkeypatch.setattr(session, "InteractiveTransport", lambda *_: network)
     return network
 
 

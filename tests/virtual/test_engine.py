@@ -95,7 +95,7 @@ class Desk:
 
         async def scenario(clock: Clock) -> None:
             self.transport = ScriptedTransport(clock, script or {})
-            self._monkeypatch.setattr(session, "Transport", lambda *_: self.transport)
+            self._monkeypatch.setattr(session, "InteractiveTransport", lambda *_: self.transport)
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(going.send(ENDPOINT, clock))
                 if cancel_at_s is not None:
@@ -167,12 +167,12 @@ def test_an_answer_that_a_killed_run_had_kept_is_not_paid_for_again(desk: Desk) 
     store = OutputFolder(desk.out)
     (store.private / "incoming").mkdir(parents=True)
     InFlightLog(store.private, 0).sent("a", asked, 0)
-    incoming = store.incoming("a", 1, NOON_UTC)
+    incoming = store.stage("a", 1, NOON_UTC)
     image = incoming.open_image(0)
     image.write(png("kept"))
     image.close()
     part = {"inlineData": {"mimeType": "image/png", "data": "#0"}}
-    incoming.keep(
+    incoming.journal(
         orjson.dumps({"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}]})
     )
 

@@ -14,7 +14,7 @@ from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.recovery import possibly_billed, recover
 from gemini_batch.errors import StorageError
 from gemini_batch.output import OutputFolder
-from gemini_batch.output.inflight import InFlightLog, unanswered
+from gemini_batch.output.inflight import InFlightLog, unacknowledged
 from gemini_batch.output.rows import ResultsFile, newest_rows, read_rows
 from gemini_batch.records import Status
 from tests.builders import (
@@ -446,7 +446,7 @@ def test_a_damaged_log_is_no_error(store: OutputFolder, content: bytes) -> None:
     written(store, ROBOT, durable=0)
     (store.private / "inflight.jsonl").write_bytes(content)
 
-    assert unanswered(store.private).calls == {}
+    assert unacknowledged(store.private).calls == {}
     assert possibly_billed(store) == {}
 
 

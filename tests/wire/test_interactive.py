@@ -28,8 +28,8 @@ from aioresponses import aioresponses
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gemini_batch.client import headers, image_extractor, interactive
-from gemini_batch.client.interactive import Transport
+from gemini_batch.client import fairness, headers, image_extractor, interactive
+from gemini_batch.client.interactive import InteractiveTransport
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings, Timeouts
 from gemini_batch.errors import TOO_MANY_FILES, describe_os_error
@@ -93,7 +93,7 @@ class Images:
         self.sinks.append(self._open_sink())
         return self.sinks[-1]
 
-    def keep(self, skeleton: bytes, /) -> None:
+    def journal(self, skeleton: bytes, /) -> None:
         """Keep nothing."""
 
     def arrived(self) -> tuple[IncomingImage, ...]:
@@ -128,11 +128,11 @@ def image_of(file: Path) -> InputImage:
 @asynccontextmanager
 async def opened(
     base_url: str, clock: Clock | None = None, **settings: Any
-) -> AsyncIterator[Transport]:
+) -> AsyncIterator[InteractiveTransport]:
     """Open a transport with short timeouts."""
     defaults: dict[str, Any] = {"api_key": KEY, "timeouts": short(), "concurrency": 2}
     config = Settings("free", Limits(), base_url, base_url, MODEL, **(defaults | settings))
-    async with Transport(config, base_url, clock or Clock()) as transport:
+    async with InteractiveTransport(config, base_url, clock or Clock()) as transport:
         yield transport
 
 
@@ -541,7 +541,7 @@ async def test_an_answer_that_waits_its_turn_is_taken_though_the_connection_brok
         end(peer)
         gone.set()
 
-    monkeypatch.setattr(interactive._Turn, "mine", mine)
+    monkeypatch.setattr(fairness.LoopBudget, "acquire", mine)
     async with serving(script) as server, asyncio.timeout(3):
         answer = await send(server.base_url)
 
@@ -595,36 +595,11 @@ async def test_a_no_is_an_answer(status: int) -> None:
         assert len(server.requests) == 1
 
     if status == 204:
-        expected = Answer(204, b'{"error":{}}', (), None, NOON)
+        expected = Answer(204, b'{"error":{}}', (), None)
     else:
         host = "elsewhere.test" if 300 <= status < 400 else ""
-        expected = Answer(status, b'{"error":{}}', (), 7.0, NOON, host)
+        expected = Answer(status, b'{"error":{}}', (), 7.0, host)
     assert expected == answer
-
-
-async def test_the_date_of_an_answer_is_told_as_of_its_end() -> None:
-    """An answer streams for a while after the server dated it: what is told is the server's time by now."""
-    base_url = "https://api.test"
-    ticks = itertools.count(step=20)
-    with aioresponses() as server:
-        server.post(base_url + PATH, status=503, headers={"Date": "Sun, 22 Nov 2026 12:00:00 GMT"})
-        answer = await send(base_url, clock=Clock(steady_s=lambda: float(next(ticks))))
-
-    assert isinstance(answer, Answer)
-    assert answer.server_at == NOON + timedelta(seconds=20)
-
-
-async def test_a_server_can_be_asked_for_the_time_alone() -> None:
-    """Whatever its status, its Date is the answer; a server that is not there, or says none, gives None."""
-    base_url = "https://api.test"
-    with aioresponses() as server:
-        server.head(base_url, status=404, headers={"Date": "Sun, 22 Nov 2026 12:00:00 GMT"})
-        server.head(base_url, status=200)
-        server.head(base_url, exception=aiohttp.ClientConnectionError())
-        async with opened(base_url) as transport:
-            told = [await transport.server_date() for _ in range(3)]
-
-    assert told == [NOON, None, None]
 
 
 @pytest.mark.parametrize("status", ["301 X", "302 X", "303 X", "307 X", "308 X"])
@@ -1305,7 +1280,7 @@ async def test_a_transport_that_is_not_open_says_so() -> None:
     config = Settings("free", Limits(), "http://x.test", "http://x.test", MODEL)
 
     with pytest.raises(RuntimeError, match="outside its `async with`"):
-        await Transport(config, "http://x.test", Clock()).send(call(), Images())
+        await InteractiveTransport(config, "http://x.test", Clock()).send(call(), Images())
 
 
 # --- headers ----------------------------------------------------------------------------------------------------------
@@ -1358,11 +1333,11 @@ async def test_one_turn_of_the_loop_works_on_answers_for_so_long(
     monkeypatch: pytest.MonkeyPatch, turn_s: float, between: list[str]
 ) -> None:
     """With its time used up, the next answer lets others have their turn first; with time left it goes on at once."""
-    monkeypatch.setattr(interactive, "TURN_S", turn_s)
-    turn, others = interactive._Turn(), list[str]()
-    await turn.mine()
+    monkeypatch.setattr(fairness, "BUDGET_S", turn_s)
+    turn, others = fairness.LoopBudget(), list[str]()
+    await turn.acquire()
     asyncio.get_running_loop().call_soon(others.append, "another")
-    await turn.mine()
+    await turn.acquire()
     assert others == between
 
 
@@ -1373,8 +1348,8 @@ async def test_a_turn_takes_as_many_answers_as_it_has_time_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What finds the turn used up goes on in later ones; all come through, also behind one that was cancelled while it waited."""
-    monkeypatch.setattr(interactive, "TURN_S", 0.0)
-    turn, loop = interactive._Turn(), asyncio.get_running_loop()
+    monkeypatch.setattr(fairness, "BUDGET_S", 0.0)
+    turn, loop = fairness.LoopBudget(), asyncio.get_running_loop()
     turns, passed = itertools.count(), list[tuple[int, int]]()
     current = 0
 
@@ -1386,7 +1361,7 @@ async def test_a_turn_takes_as_many_answers_as_it_has_time_for(
 
     async def answer(number: int) -> None:
         for _ in range(3):
-            await turn.mine()
+            await turn.acquire()
             passed.append((number, current))
 
     tick()
@@ -1406,9 +1381,9 @@ async def test_who_waits_for_a_turn_is_woken_though_those_before_it_were_cancell
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Those whose turn it was are cancelled before they could take it, and nobody else comes: the rest go on all the same."""
-    monkeypatch.setattr(interactive, "TURN_S", 0.0)
-    turn = interactive._Turn()
-    tasks = [asyncio.create_task(turn.mine()) for _ in range(5)]
+    monkeypatch.setattr(fairness, "BUDGET_S", 0.0)
+    turn = fairness.LoopBudget()
+    tasks = [asyncio.create_task(turn.acquire()) for _ in range(5)]
     await asyncio.sleep(0)  # the first has its turn
     await asyncio.sleep(0)  # the next two are woken
     assert [task.done() for task in tasks] == [True, False, False, False, False]

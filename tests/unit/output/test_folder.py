@@ -10,7 +10,7 @@ from PIL import Image
 from gemini_batch.errors import FolderBusyError, StorageError
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.lock import hold
-from gemini_batch.output.staging import part_name
+from gemini_batch.output.staging import staged_name
 from tests.builders import JPEG_HEAD, arrive, png, sha256, tree
 from tests.virtual.clock import NOON_UTC
 
@@ -171,7 +171,7 @@ def test_a_part_knows_what_passed(store: OutputFolder, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data[:7])))
     data = png("x" * 100)
 
-    part = store.incoming("robot", 1).open_image(0)
+    part = store.stage("robot", 1).open_image(0)
     for start in range(0, len(data), 30):
         part.write(data[start : start + 30])
     part.close()
@@ -183,10 +183,10 @@ def test_a_part_knows_what_passed(store: OutputFolder, monkeypatch: pytest.Monke
 
 def test_discard_removes_what_has_no_name(store: OutputFolder) -> None:
     """Parts of an attempt that came to nothing are removed, those that were placed are not, and its files are closed."""
-    incoming = store.incoming("robot", 1)
+    incoming = store.stage("robot", 1)
     for index in range(2):
         incoming.open_image(index).write(png(str(index)))
-    store.place(incoming.arrived()[0].file, "images/robot.png")
+    store.publish(incoming.arrived()[0].file, "images/robot.png")
     before = len(list(Path("/dev/fd").iterdir()))
 
     incoming.discard()
@@ -197,58 +197,60 @@ def test_discard_removes_what_has_no_name(store: OutputFolder) -> None:
 
 def test_the_first_image_has_its_file_before_anything_is_sent(store: OutputFolder) -> None:
     """A disk that would not take an answer is found out while it still costs nothing; what does not come leaves nothing."""
-    incoming = store.incoming("robot", 1, NOON_UTC)
-    assert [part.name for part in store.parts_of("robot", 1)] == [f"{part_name('robot', 1)}.0"]
+    incoming = store.stage("robot", 1, NOON_UTC)
+    assert [part.name for part in store.staged_files("robot", 1)] == [
+        f"{staged_name('robot', 1)}.0"
+    ]
     incoming.discard()
-    assert store.parts_of("robot", 1) == []
-    store.incoming(
+    assert store.staged_files("robot", 1) == []
+    store.stage(
         "robot", 2, NOON_UTC
     )  # killed while it waits: no image is lost that could be told of
-    assert store.clear_incoming() == 0
+    assert store.remove_staged_files() == 0
 
 
 def test_an_answer_is_kept_until_it_has_its_row(store: OutputFolder) -> None:
     """One file is written over and over, and removed in the end; an answer without a row is never written over, and stays."""
     for number in range(3):
-        incoming = store.incoming(f"robot-{number}", 1, NOON_UTC)
-        incoming.keep(b"{" + b" " * (30 - 10 * number) + b"}")
-        found = store.kept_answer(f"robot-{number}")
+        incoming = store.stage(f"robot-{number}", 1, NOON_UTC)
+        incoming.journal(b"{" + b" " * (30 - 10 * number) + b"}")
+        found = store.journaled_answer(f"robot-{number}")
         assert found is not None
-        assert found.skeleton == b"{" + b" " * (30 - 10 * number) + b"}"
+        assert found.envelope == b"{" + b" " * (30 - 10 * number) + b"}"
         incoming.discard()
-        assert store.kept_answer(f"robot-{number}") is None
-    rowless, later = store.incoming("cat", 1, NOON_UTC), store.incoming("dog", 1, NOON_UTC)
+        assert store.journaled_answer(f"robot-{number}") is None
+    rowless, later = store.stage("cat", 1, NOON_UTC), store.stage("dog", 1, NOON_UTC)
     with store.locked():
-        rowless.keep(b'{"a": 1}')
-        later.keep(b'{"b": 2}')
-        assert store.kept_answer("dog") is not None
+        rowless.journal(b'{"a": 1}')
+        later.journal(b'{"b": 2}')
+        assert store.journaled_answer("dog") is not None
         later.discard()
-    cat = store.kept_answer("cat")
+    cat = store.journaled_answer("cat")
     assert cat is not None
-    assert cat.skeleton == b'{"a": 1}'
-    assert store.kept_answer("dog") is None
-    store.drop_answer(cat)
-    assert not store.has_incoming()
+    assert cat.envelope == b'{"a": 1}'
+    assert store.journaled_answer("dog") is None
+    store.remove_journaled(cat)
+    assert not store.has_staged_files()
 
 
 def test_an_answer_that_is_cut_off_is_none(store: OutputFolder) -> None:
     """Whatever a kill left of a write over an earlier answer, the two are never taken for one."""
     before, after = b'{"first": "%b"}' % (b"x" * 40), b'{"second": "%b"}' % (b"y" * 30)
-    incoming = store.incoming("robot", 1, NOON_UTC)
-    incoming.keep(before)
+    incoming = store.stage("robot", 1, NOON_UTC)
+    incoming.journal(before)
     file = next((store.private / "incoming").glob("*.answer"))
     first = file.read_bytes()
     incoming.discard()
-    incoming = store.incoming("robot", 1, NOON_UTC)
-    incoming.keep(after)
+    incoming = store.stage("robot", 1, NOON_UTC)
+    incoming.journal(after)
     second = file.read_bytes()
     assert len(first) == len(second)  # written over, and the end of the first is still there
     whole = second.index(after) + len(after)
     for size in range(len(second)):
         mixed = second[:size] + first[size:]
         file.write_bytes(mixed)
-        found = store.kept_answer("robot")
-        assert (found and found.skeleton) == (
+        found = store.journaled_answer("robot")
+        assert (found and found.envelope) == (
             before if mixed == first else after if size >= whole else None
         )
 
@@ -259,10 +261,12 @@ def test_parts_are_found_by_call_and_attempt(store: OutputFolder) -> None:
     arrive(store, "icons/a*b", png("3"), attempt=1)
     arrive(store, "icons/axb", png("4"), attempt=2)
 
-    assert [png("1"), png("2")] == [part.read_bytes() for part in store.parts_of("icons/a*b", 2)]
-    assert store.has_incoming()
-    assert store.clear_incoming() == 4
-    assert not store.has_incoming()
+    assert [png("1"), png("2")] == [
+        part.read_bytes() for part in store.staged_files("icons/a*b", 2)
+    ]
+    assert store.has_staged_files()
+    assert store.remove_staged_files() == 4
+    assert not store.has_staged_files()
 
 
 # --- images -----------------------------------------------------------------------------------------------------------
@@ -307,7 +311,7 @@ def test_placing_never_overwrites(store: OutputFolder) -> None:
     """What stands at a name moves to superseded/, each to a name of its own."""
     for number in range(3):
         (image,) = arrive(store, "icons/robot", png(str(number)))
-        store.place(image.file, "images/icons/robot.png")
+        store.publish(image.file, "images/icons/robot.png")
 
     assert {
         "images/icons/robot.png": png("2"),
@@ -327,7 +331,7 @@ def test_retire_moves_image_and_drafts_of_any_extension(store: OutputFolder) -> 
     ]
     others = ["images/robot.2.png", "drafts/robot.2.1.png", "images/robots.png"]
     for name in [*names, *others]:
-        store.place(arrive(store, name, name.encode())[0].file, name)
+        store.publish(arrive(store, name, name.encode())[0].file, name)
 
     store.retire("robot")
 
@@ -344,7 +348,7 @@ def test_a_link_that_came_later_is_refused(store: OutputFolder, tmp_path: Path) 
     (image,) = arrive(store, "robot", png(""))
 
     with pytest.raises(StorageError, match="a symbolic link leads out of"):
-        store.place(image.file, "images/icons/deep/robot.png")
+        store.publish(image.file, "images/icons/deep/robot.png")
     (elsewhere / "cat.png").write_bytes(b"mine")
     with pytest.raises(StorageError, match="a symbolic link leads out of"):
         store.retire("icons/cat")
@@ -361,7 +365,7 @@ def test_a_path_that_leads_out_is_refused(store: OutputFolder, tmp_path: Path) -
     (store.out / "images").mkdir()
 
     with pytest.raises(StorageError):
-        store.place(image.file, "../robot.png")
+        store.publish(image.file, "../robot.png")
     with pytest.raises(StorageError):
         store.retire("../../mine")
 
@@ -388,7 +392,7 @@ def test_sync_reaches_files_and_all_folders_above(
     monkeypatch.setattr(os, "fsync", record)
     for data in (b"1", b"2"):
         (image,) = arrive(store, "a/b/robot", png("") + data)
-        store.place(image.file, "images/a/b/robot.png")
+        store.publish(image.file, "images/a/b/robot.png")
 
     store.sync(["images/a/b/robot.png"])
     assert synced == ["images/a/b/robot.png"]
@@ -420,6 +424,6 @@ def test_the_note_of_what_is_durable(store: OutputFolder) -> None:
 
 def test_keep_beside_never_overwrites(store: OutputFolder) -> None:
     """What is cut off goes into a new file each time."""
-    paths = [store.keep_beside("torn", data) for data in (b"1", b"2")]
+    paths = [store.set_aside("torn", data) for data in (b"1", b"2")]
 
     assert [path.read_bytes() for path in paths] == [b"1", b"2"]

@@ -19,7 +19,7 @@ from gemini_batch.engine.preprocess import Preparation
 from gemini_batch.engine.recovery import recover
 from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.events import CallFinished, CallNotReused, Event
-from gemini_batch.output import OutputFolder, Part, StagedAnswer
+from gemini_batch.output import OutputFolder, StagedAnswer, StagedFile
 from gemini_batch.output.reuse import NotReusable, Reuse, ReusedAnswer
 from gemini_batch.output.rows import ResultsFile, newest_rows, read_rows
 from gemini_batch.records import ReusedFrom, Status
@@ -385,7 +385,7 @@ def test_a_full_disk_is_no_reason_to_pay(tmp_path: Path, monkeypatch: pytest.Mon
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Part, "write", full)
+    monkeypatch.setattr(StagedFile, "write", full)
     with pytest.raises(
         StorageError, match=r"^robot: its reused image can't be written: No space left on device$"
     ):
@@ -398,7 +398,7 @@ def test_a_kill_between_copy_and_row_or_row_and_name_is_repaired(
     """The row is the commit point: before it nothing happened, after it the next run gives the image its name."""
     answered(tmp_path / "a")
     out = tmp_path / "out"
-    for method, rows in (("append", 0), ("place", 1)):
+    for method, rows in (("append", 0), ("publish", 1)):
         reuse = reuse_of(tmp_path / "a")
         assert reuse.reserve("robot", ROBOT)
         with monkeypatch.context() as patched:
