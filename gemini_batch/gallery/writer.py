@@ -22,8 +22,9 @@ from gemini_batch.gallery.entries import Folders, entry, manifest_folder, number
 from gemini_batch.gallery.page import frame, safe_json
 from gemini_batch.gallery.thumbnails import FOLDER, SUFFIX, Thumbnails
 from gemini_batch.output.files import new_file
+from gemini_batch.output.history import Cost
 from gemini_batch.output.paths import GALLERY, PRIVATE, SUMMARY
-from gemini_batch.output.rows import Cost, marked_rows, newest_rows
+from gemini_batch.output.rows import marked_rows, newest_rows
 from gemini_batch.records import Status
 
 # Calls on the page; of more, the newest. Measured: 20,000 are 15 MB, which Chromium opens in 0.6 s.

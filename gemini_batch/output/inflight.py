@@ -1,4 +1,7 @@
-"""The in-flight log: what was sent and is not answered, so that a killed run can name what may have been billed."""
+"""The in-flight log: calls that were sent and not yet answered.
+
+After a kill, the next run reads from it which calls may have been billed.
+"""
 
 import errno
 import os
@@ -13,20 +16,23 @@ from gemini_batch.output.paths import IN_FLIGHT
 
 
 class InFlightLog:
-    """Notes each sending and each end of it, without fsync: it survives a kill of the process, not a power cut."""
+    """Records the start and the end of each attempt.
+
+    It is not fsynced: it survives a kill of the process, but not a power cut.
+    """
 
     def __init__(
         self, folder: Path, rows_bytes: int, still_open: Mapping[str, str] | None = None
     ) -> None:
-        """Begin a new log, in place of an earlier one whole or not at all.
+        """Replace an earlier log atomically.
 
         Args:
-            folder: Where it is.
-            rows_bytes: The size of `results.jsonl` now.
-            still_open: Calls of the earlier log (id → request_sha256) that are still to be dealt with.
+            folder: Where the log is.
+            rows_bytes: The current size of `results.jsonl`.
+            still_open: Calls of the earlier log (id → request_sha256) that stay open.
 
         Raises:
-            OSError: The disk would not.
+            OSError: The log can't be written.
         """
         log = folder / IN_FLIGHT
         notes = ([*call, rows_bytes] for call in (still_open or {}).items())
@@ -34,31 +40,31 @@ class InFlightLog:
         self._descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
     def sent(self, call_id: str, request_sha256: str, rows_bytes: int) -> None:
-        """Note that a request is about to leave.
+        """Record that a request is about to be sent.
 
         Args:
             call_id: Of the call.
-            request_sha256: What is asked for.
-            rows_bytes: The size of `results.jsonl` now: if the call is answered, its row stands behind it.
+            request_sha256: Of its request.
+            rows_bytes: The current size of `results.jsonl`; a row of the call follows behind it.
 
         Raises:
-            OSError: The disk would not take the note: then the request must not leave.
+            OSError: The log can't be written: the request must not be sent.
         """
-        self._note([call_id, request_sha256, rows_bytes])
+        self._append([call_id, request_sha256, rows_bytes])
 
     def ended(self, call_id: str) -> None:
-        """Note that the attempt ended, answered or not.
+        """Record that the attempt ended, with an answer or without.
 
         Raises:
-            OSError: The disk would not take the note.
+            OSError: The log can't be written.
         """
-        self._note([call_id])
+        self._append([call_id])
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
 
-    def _note(self, note: object) -> None:
+    def _append(self, note: object) -> None:
         line = _line(note)
         if os.write(self._descriptor, line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -70,17 +76,17 @@ def _line(note: object) -> bytes:
 
 
 def forget(folder: Path) -> None:
-    """Remove what an earlier run left; it was told, and there is nothing to send.
+    """Remove the log of an earlier run, once it was reported and there is nothing to send.
 
     Raises:
-        OSError: The disk would not.
+        OSError: The log can't be removed.
     """
     (folder / IN_FLIGHT).unlink(missing_ok=True)
 
 
 @dataclass(slots=True)
 class Unacknowledged:
-    """What an earlier run sent and never saw the end of.
+    """The attempts of an earlier run whose end was not recorded.
 
     Attributes:
         calls: Id → request_sha256, in the order of sending.
@@ -92,8 +98,8 @@ class Unacknowledged:
 
 
 def unacknowledged(folder: Path) -> Unacknowledged:
-    """Return what the log of an earlier run left open."""
-    found, places = Unacknowledged(), dict[str, int]()
+    """Return the attempts that the log of an earlier run left open."""
+    found, rows_bytes_of = Unacknowledged(), dict[str, int]()
     try:
         file = (folder / IN_FLIGHT).open("rb")
     except FileNotFoundError:
@@ -103,14 +109,14 @@ def unacknowledged(folder: Path) -> Unacknowledged:
             try:
                 note = orjson.loads(line)
             except orjson.JSONDecodeError:
-                continue  # a torn note: its request had not left yet
+                continue  # a torn note: its request was not sent
             match note:
                 case [str(call_id), str(request_sha256), int(rows_bytes)]:
                     found.calls[call_id] = request_sha256
-                    places[call_id] = max(0, rows_bytes)
+                    rows_bytes_of[call_id] = max(0, rows_bytes)
                 case [str(call_id)]:
                     found.calls.pop(call_id, None)
                 case _:
                     pass
-    found.rows_bytes = min((places[call_id] for call_id in found.calls), default=0)
+    found.rows_bytes = min((rows_bytes_of[call_id] for call_id in found.calls), default=0)
     return found

@@ -12,8 +12,8 @@ from gemini_batch.events import Load
 from gemini_batch.hashmap import fingerprint
 from gemini_batch.inputs import Inputs
 from gemini_batch.manifest import Manifest
+from gemini_batch.output.history import History, read_history, without_images
 from gemini_batch.output.reuse import Reuse
-from gemini_batch.output.rows import History, read_history, without_images
 from gemini_batch.plan import CallState, CallTotals, JobError, Plan, Planner
 from gemini_batch.quota.limits import Duration, Weights, check, duration
 from gemini_batch.records import Call, Limits, ResultRow, Status, Stop, StopReason

@@ -372,17 +372,17 @@ ERRORS: dict[str, Met] = {
     # --- the output folder and the disk ---
     "a folder that is held": Met(
         7,
-        "gemini_batch: jobs.out: held by another run (process {pid}); wait for it, or give this one a folder of its own by --out",
+        "gemini_batch: jobs.out: held by another run (process {pid}); wait for it, or choose another folder with --out",
         around=held,
     ),
     "a folder that can't be made": Met(
         8,
-        "gemini_batch: /proc/jobs.out: can't be written: No such file or directory; choose another folder by --out",
+        "gemini_batch: /proc/jobs.out: can't be written: No such file or directory; choose another folder with --out",
         f"{RUN} --out /proc/jobs.out",
     ),
     "a file as folder": Met(
         8,
-        "gemini_batch: jobs.jsonl: can't be written: Not a directory; choose another folder by --out",
+        "gemini_batch: jobs.jsonl: can't be written: Not a directory; choose another folder with --out",
         f"{RUN} --out jobs.jsonl",
     ),
     "no room": Met(
@@ -393,7 +393,7 @@ ERRORS: dict[str, Met] = {
     ),
     "rows that are damaged": Met(
         8,
-        'gemini_batch: jobs.out/results.jsonl:1: is no row: "no row"; the file was damaged or edited: mend or remove that line (its call '
+        'gemini_batch: jobs.out/results.jsonl:1: not a row: "no row"; the file was damaged or edited: repair or remove that line (its call '
         "is then sent, and paid for, again), and run again",
         around=lambda: file("jobs.out/results.jsonl", "no row\n\n"),
     ),

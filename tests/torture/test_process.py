@@ -264,6 +264,6 @@ def test_a_broken_line_in_the_middle_is_refused(tmp_path: Path, server: Simulato
     path.write_bytes(damaged)
     ended = run(tmp_path, server.base_url)
     assert (ended.code, ended.is_clean) == (8, True)
-    assert "results.jsonl:2: is no row" in ended.err
+    assert "results.jsonl:2: not a row" in ended.err
     assert path.read_bytes() == damaged
     assert len(list(sent(server))) == 3

@@ -478,7 +478,7 @@ def test_a_damaged_row_refuses_the_run(desk: Desk) -> None:
     results = desk.out / "results.jsonl"
     results.write_bytes(results.read_bytes().replace(b"{", b"(", 1))
 
-    with pytest.raises(StorageError, match=r"results\.jsonl:1: is no row"):
+    with pytest.raises(StorageError, match=r"results\.jsonl:1: not a row"):
         desk.run()
 
 

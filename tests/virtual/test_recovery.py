@@ -176,7 +176,7 @@ def test_a_damaged_row_that_was_durable_is_refused(store: OutputFolder) -> None:
     arrive(store, "dog", png(""))
     before = tree(store.out)
 
-    with pytest.raises(StorageError, match=r"results\.jsonl:2: is no row"):
+    with pytest.raises(StorageError, match=r"results\.jsonl:2: not a row"):
         recover(store)
 
     assert before == tree(store.out)

@@ -14,7 +14,7 @@ from gemini_batch.output.staging import staged_name
 from tests.builders import JPEG_HEAD, arrive, png, sha256, tree
 from tests.virtual.clock import NOON_UTC
 
-HOLD = "gemini_batch.output.folder.hold"
+HOLD = "gemini_batch.output.lock.hold"
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     """Where no folder can be made, the error says what to do."""
     (tmp_path / "file").write_text("x")
     with pytest.raises(
-        StorageError, match="can't be written: Not a directory; choose another folder by --out"
+        StorageError, match="can't be written: Not a directory; choose another folder with --out"
     ):
         OutputFolder(tmp_path / "file" / "out").locked().__enter__()
 
@@ -157,7 +157,7 @@ def test_links_in_a_circle_are_a_sentence(tmp_path: Path, loop: str) -> None:
             OutputFolder(out).locked().__enter__()
         assert (
             str(caught.value)
-            == f"{out}: can't be written: Too many levels of symbolic links; choose another folder by --out"
+            == f"{out}: can't be written: Too many levels of symbolic links; choose another folder with --out"
         )
     assert (tmp_path / loop).is_symlink()
 

@@ -227,7 +227,7 @@ def test_a_row_cannot_lead_out_of_its_folder(tmp_path: Path, path: str) -> None:
     answered(
         tmp_path / "a", images=[{"path": path, "size_bytes": len(data), "sha256": sha256(data)}]
     )
-    with pytest.raises(ConfigError, match="is no row"):
+    with pytest.raises(ConfigError, match="not a row"):
         reuse_of(tmp_path / "a")
 
 
@@ -247,7 +247,7 @@ def test_wrong_folders_are_a_sentence(tmp_path: Path) -> None:
     )
     (tmp_path / "a/results.jsonl").write_bytes(b"no row\n")
     with pytest.raises(
-        ConfigError, match=r'^--reuse-from: .*/a/results.jsonl:1: is no row: "no row"'
+        ConfigError, match=r'^--reuse-from: .*/a/results.jsonl:1: not a row: "no row"'
     ):
         reuse_of(tmp_path / "a")
     (tmp_path / "a/results.jsonl").unlink()

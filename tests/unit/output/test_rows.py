@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from gemini_batch.errors import StorageError
-from gemini_batch.output.rows import ResultsFile, newest_rows, parse_row, read_history, read_rows
+from gemini_batch.output.history import read_history
+from gemini_batch.output.rows import ResultsFile, newest_rows, parse_row, read_rows
 from gemini_batch.records import ImageFile, Status
 from tests.builders import ENDPOINT, line_of, make_row, sha256
 
@@ -191,7 +192,7 @@ def test_a_line_that_is_no_row_is_refused_with_its_number(tmp_path: Path, bad: b
     write_rows(tmp_path, line_of(make_row("a")), bad, line_of(make_row("b")))
 
     with pytest.raises(
-        StorageError, match=r"results\.jsonl:2: is no row: .* mend or remove that line"
+        StorageError, match=r"results\.jsonl:2: not a row: .* repair or remove that line"
     ):
         read_history(tmp_path)
 
