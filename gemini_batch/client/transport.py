@@ -1,6 +1,7 @@
-"""The boundary between the engine and the code that sends a call: a transport, and a sink for its answer.
+"""The boundary between the engine and the code that sends a call and streams its answer.
 
-A batch does not go through it: a batch holds no worker while it waits, and its answers arrive in another process.
+A batch does not go through it: it holds no worker while it waits, and its answers arrive in
+another process.
 """
 
 from collections.abc import Callable

@@ -40,7 +40,7 @@ class Answer:
 
     Attributes:
         http_status: The status code.
-        body: All of an error's body (capped); of a 200 the skeleton: its JSON with each image's base64 replaced by `"#i"`,
+        body: All of an error's body (capped); of a 200 the envelope: its JSON with each image's base64 replaced by `"#i"`,
             where `i` is the image's place in `images`.
         images: The images of a 200, in the order they arrived.
         retry_after_s: The Retry-After header in seconds, if there was one.
@@ -61,7 +61,7 @@ class FailureKind(StrEnum):
     TIMEOUT = "TIMEOUT"
     DISCONNECTED = "DISCONNECTED"  # closed or reset before the answer was whole
     MALFORMED = "MALFORMED"  # a 200 that is not the JSON, or the base64, that was promised
-    TOO_LARGE = "TOO_LARGE"  # past the cap of a body, a skeleton or the images of one answer
+    TOO_LARGE = "TOO_LARGE"  # past the cap of a body, an envelope or the images of one answer
     INPUT_CHANGED = "INPUT_CHANGED"  # a reference image is not the file any more that was planned
     INPUT_UNREADABLE = (
         "INPUT_UNREADABLE"  # a reference image can't be decoded, and so not be made smaller

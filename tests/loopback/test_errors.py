@@ -418,22 +418,22 @@ ERRORS: dict[str, Met] = {
     ),
     "https where there is none": Met(
         5,
-        "stopping: no connection to https://{address}: what answers there does not speak https as it should ({reason}), for 0 s\n"
+        "stopping: no connection to https://{address}: TLS error ({reason}), for 0 s\n"
         "run again to go on: python -m gemini_batch run jobs.jsonl --base-url https://{address} --quiet",
         "run jobs.jsonl --base-url https://{address} --quiet",
         around=no_patience,
     ),
     "a web page in the way": Met(
         4,
-        "  robot (line 1): failed: the answer is a web page and no JSON: is a login or a proxy in the way, or is the address wrong?\n"
+        "  robot (line 1): failed: the answer is a web page, not JSON: is a login or a proxy in the way, or is the address wrong?\n"
         "run again to send what failed: python -m gemini_batch run jobs.jsonl --quiet --max-attempts 1",
         "run jobs.jsonl --quiet --max-attempts 1",
         around=hotel,
     ),
     "a redirect": Met(
         4,
-        "  robot (line 1): failed: redirects to localhost:{port}, and no redirect is followed, for it would take the key along; check "
-        f"--base-url\nrun again to send what failed: {AGAIN}",
+        "  robot (line 1): failed: redirects to localhost:{port}; redirects are not followed, because the key would go along: "
+        f"check --base-url\nrun again to send what failed: {AGAIN}",
         jobs=fault("redirect"),
     ),
     "a server that is overloaded": Met(
@@ -508,7 +508,7 @@ def masked(said: str, address: str) -> str:
         (rf"localhost:{address.rpartition(':')[2]}", "localhost:{port}"),
         (rf"process {os.getpid()}\b", "process {pid}"),
         (r"\d{4}-\d\d-\d\d \d\d:\d\d UTC( \(.*?\))?", "{time}"),
-        (r"as it should \([A-Z_]+\)", "as it should ({reason})"),
+        (r"TLS error \([A-Z_]+\)", "TLS error ({reason})"),
         (r"retry in [\d.]+s", "retry in {seconds}s"),
         (r"/\S*gemini_batch-bug-\w+\.txt", "{file}"),
     ):

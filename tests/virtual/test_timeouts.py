@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from gemini_batch.client.timeouts import LATE_S, MOST_TIMES, SLACK, StallTimeout
+from gemini_batch.client.timeouts import LATE_S, MAX_PERIODS, SLACK, StallTimeout
 from gemini_batch.clock import Clock
 from tests.virtual.clock import VirtualLoop, run
 
@@ -81,7 +81,7 @@ def test_what_goes_on_to_come_is_not_cut_off(bytes_a_s: int, expected_s: float) 
 
     async def trickle(patience: StallTimeout) -> None:
         for _ in range(300):
-            patience.took(bytes_a_s)
+            patience.received(bytes_a_s)
             await asyncio.sleep(1)
 
     found_s = ended_s(100, trickle, enough_bytes=1000)
@@ -93,10 +93,10 @@ def test_what_comes_without_end_is_cut_off() -> None:
 
     async def flood(patience: StallTimeout) -> None:
         for _ in range(10_000):
-            patience.took(1000)
+            patience.received(1000)
             await asyncio.sleep(1)
 
-    assert ended_s(100, flood, enough_bytes=1000) == pytest.approx(MOST_TIMES * 100, rel=SLACK)
+    assert ended_s(100, flood, enough_bytes=1000) == pytest.approx(MAX_PERIODS * 100, rel=SLACK)
 
 
 def test_a_cancellation_is_none_of_its_own() -> None:

@@ -826,7 +826,7 @@ async def test_an_answer_that_goes_on_to_come_is_not_cut_off(
             await fed.acquire()
             jump(0.9)
 
-    monkeypatch.setattr(interactive, "LEAST_BYTES", 20)
+    monkeypatch.setattr(interactive, "MIN_PROGRESS_BYTES", 20)
     async with serving(script) as server:
         answer = await send(server.base_url, timeouts=Timeouts(whole_s=2))
 
@@ -847,8 +847,8 @@ OPENING = ANSWER.partition(base64.b64encode(PIXELS))[0]
 @pytest.mark.parametrize(
     ("opening", "piece", "expected"),
     [
-        (b'{"text":"', b"a" * 65_536, "the answer has more than 100,000 bytes beside its images"),
-        (b"{", b" " * 65_536, "the answer has more than 100,000 bytes beside its images"),
+        (b'{"text":"', b"a" * 65_536, "the answer has more than 100,000 bytes outside its images"),
+        (b"{", b" " * 65_536, "the answer has more than 100,000 bytes outside its images"),
         (OPENING, b"A" * 65_536, "the answer has more than 1,000,000 bytes"),
     ],
 )
@@ -856,7 +856,7 @@ async def test_a_body_without_end_is_cut_off(
     monkeypatch: pytest.MonkeyPatch, opening: bytes, piece: bytes, expected: str
 ) -> None:
     """A server that sends without end is left at a cap, and is not asked again in this run."""
-    limits = image_extractor.ExtractorLimits(skeleton_bytes=100_000, body_bytes=1_000_000)
+    limits = image_extractor.ExtractorLimits(envelope_bytes=100_000, body_bytes=1_000_000)
     monkeypatch.setattr(
         interactive, "ImageExtractor", partial(image_extractor.ImageExtractor, limits=limits)
     )

@@ -16,12 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemini_batch.client import image_extractor as sieve_module
-from gemini_batch.client.image_extractor import (
-    ExtractorLimits,
-    ImageExtractor,
-    MalformedAnswerError,
-)
+from gemini_batch.client import image_extractor
+from gemini_batch.client.base64_image import MalformedAnswerError
+from gemini_batch.client.image_extractor import ExtractorLimits, ImageExtractor
 from gemini_batch.records import FailureKind
 
 PIXEL = b"\x89PNG\r\n\x1a\n pixel"
@@ -510,9 +507,9 @@ def test_nothing_is_searched_again(
 ) -> None:
     """The bytes searched are about three times those fed, in a long signature and a long image, for any chunking."""
     tally = Tally()
-    for name, value in list(vars(sieve_module).items()):
+    for name, value in list(vars(image_extractor).items()):
         if isinstance(value, re.Pattern):
-            monkeypatch.setattr(sieve_module, name, tally.pattern(value))
+            monkeypatch.setattr(image_extractor, name, tally.pattern(value))
     long = (b"A" * 31 + escape) * 700
     body = OPEN + long + b'","thoughtSignature":"' + long + CLOSE
     _, found = sift(tally.chunk(piece) for piece in chunked(body, [size]))
@@ -657,13 +654,13 @@ def test_bad_base64_is_malformed(data: bytes, size: int) -> None:
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (b"<html>busy</html>", "is a web page and no JSON"),
+        (b"<html>busy</html>", "is a web page, not JSON"),
         (b" 12", "begins with b'1'"),
         (b'"text"', "neither a JSON object nor an array"),
         (b"null", "neither a JSON object nor an array"),
         (b'{"a":[1}', "'}' closes nothing"),
         (b'[{"a":1]', "']' closes nothing"),
-        (rb'{"a":"\u12x4 is no escape"}', "is no escape"),
+        (rb'{"a":"\u12x4 is no escape"}', "is not an escape"),
         (b"", "breaks off after 0 bytes"),
         (b"  ", "breaks off after 2 bytes"),
     ],
@@ -685,8 +682,8 @@ TWO = b'{"candidates":[{"content":{"parts":[{"inlineData":{"data":"QUJD"}},{"inl
         (BODY, ExtractorLimits(body_bytes=len(BODY)), ExtractorLimits(body_bytes=len(BODY) - 1)),
         (
             BODY,
-            ExtractorLimits(skeleton_bytes=len(sift([BODY])[0])),
-            ExtractorLimits(skeleton_bytes=len(sift([BODY])[0]) - 1),
+            ExtractorLimits(envelope_bytes=len(sift([BODY])[0])),
+            ExtractorLimits(envelope_bytes=len(sift([BODY])[0]) - 1),
         ),
         (BODY, ExtractorLimits(depth=7), ExtractorLimits(depth=6)),
         (TWO, ExtractorLimits(images=2), ExtractorLimits(images=1)),
@@ -707,12 +704,12 @@ def test_limits_hold_to_the_byte(
 @pytest.mark.parametrize("endless", [b"[", b'{"a":', b"[1,", b' "a', b"      ", b"\\u0041"])
 def test_a_body_without_end_is_cut_off(endless: bytes) -> None:
     """Nesting, text or space without end is refused at a limit, and by then no more than the limit is kept."""
-    sieve = ImageExtractor(Sinks().open, ExtractorLimits(skeleton_bytes=50_000, body_bytes=10**6))
+    sieve = ImageExtractor(Sinks().open, ExtractorLimits(envelope_bytes=50_000, body_bytes=10**6))
     sieve.feed(b'["' if endless.startswith(b"\\") else b"[")
     with pytest.raises(MalformedAnswerError, match="more than") as caught:
         feed_all(sieve, repeat(endless * 100))
     assert caught.value.kind is FailureKind.TOO_LARGE
-    assert len(sieve._skeleton) <= 50_000
+    assert len(sieve._envelope) <= 50_000
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
@@ -743,7 +740,7 @@ def test_a_sink_that_fails_breaks_the_sieve(call: str) -> None:
     sieve = ImageExtractor(lambda _: FullDisk(call))
     with pytest.raises(OSError, match="no space"):
         sieve.feed(answer())
-    with pytest.raises(MalformedAnswerError, match="given up"):
+    with pytest.raises(MalformedAnswerError, match="abandoned"):
         sieve.feed(answer())
     with pytest.raises(MalformedAnswerError, match="breaks off"):
         sieve.finish()

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gemini_batch.client.response import EMPTY, MAX_MESSAGE_CHARS, duration_s, parse_answer
+from gemini_batch.client.api_error import duration_s
+from gemini_batch.client.response import EMPTY, parse_answer
+from gemini_batch.client.untrusted_json import MAX_MESSAGE_CHARS
 from gemini_batch.records import (
     Answer,
     ApiError,
@@ -360,7 +362,7 @@ def test_a_200_that_holds_an_error_is_no_result() -> None:
 
     expected = Failure(
         FailureKind.MALFORMED,
-        "a 200 that holds an error: The model is overloaded.",
+        "a 200 that contains an error: The model is overloaded.",
         may_be_billed=True,
     )
     assert expected == parse_answer(Answer(200, body))
@@ -403,7 +405,7 @@ def test_a_redirect_says_where_to_and_what_to_look_at() -> None:
     """Whatever its page says: it leads elsewhere, is not followed, and the address that was given is likely wrong."""
     outcome = parse_answer(Answer(302, b"<html>moved</html>", redirects_to="sso.test:8443"))
 
-    message = "redirects to sso.test:8443, and no redirect is followed, for it would take the key along; check --base-url"
+    message = "redirects to sso.test:8443; redirects are not followed, because the key would go along: check --base-url"
     assert outcome == ApiError(302, "", None, message)
     assert parse_answer(Answer(304, b"")) == ApiError(304, "", None, "the answer has no text")
 
