@@ -5,6 +5,7 @@ Field names: https://generativelanguage.googleapis.com/$discovery/rest?version=v
 
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
@@ -87,15 +88,9 @@ def _generation_config(request: Request) -> dict[str, Any]:
 
 
 def _merged(segments: Iterator[Segment]) -> Iterator[Segment]:
-    """Join neighbouring bytes, so that a text-only request is one write."""
-    joined = bytearray()
-    for segment in segments:
-        if isinstance(segment, bytes):
-            joined += segment
-            continue
-        if joined:
-            yield bytes(joined)
-            joined.clear()
-        yield segment
-    if joined:
-        yield bytes(joined)
+    """Join adjacent bytes, so that a text-only request is one write."""
+    for kind, group in groupby(segments, type):
+        if kind is bytes:
+            yield b"".join(segment for segment in group if isinstance(segment, bytes))
+        else:
+            yield from group

@@ -6,7 +6,7 @@
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
@@ -69,15 +69,13 @@ class OutputFolder:
             self._had_no_images = not self._exists(paths.IMAGES) and not self._exists(paths.DRAFTS)
         except OSError as error:
             raise unwritable(self.out, error) from error
-        with locked_folder(self.out, self.private / paths.LOCK, {self._incoming, self._durable}):
+        own = {self._incoming, self._durable}
+        with locked_folder(self.out, self.private / paths.LOCK, own), closing(self._journal):
             try:
                 self._incoming.mkdir(exist_ok=True)
             except OSError as error:
                 raise unwritable(self.out, error) from error
-            try:
-                yield
-            finally:
-                self._journal.close()
+            yield
 
     def durable_bytes(self) -> int | None:
         """Return the noted durable size of `results.jsonl`; 0 if damaged, None without a note."""

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from gemini_batch.errors import FolderBusyError, StorageError
@@ -24,22 +24,16 @@ def locked_folder(out: Path, lock: Path, own: Collection[Path]) -> Iterator[None
         StorageError: It can't be written.
     """
     made: list[Path] = []
-    try:
-        made += (folder for folder in (out, *out.parents) if not folder.exists())
-        descriptor = hold(lock, out)
-    except OSError as error:
-        _remove_empty(made)
-        raise unwritable(out, error) from error
-    try:
+    with ExitStack() as stack:
         try:
+            made += (folder for folder in (out, *out.parents) if not folder.exists())
+            stack.callback(os.close, hold(lock, out))
+            stack.callback(_remove_unused, made, lock, {lock, *own})
             fsync_all(folder.parent for folder in made)
         except OSError as error:
+            _remove_empty(made)
             raise unwritable(out, error) from error
         yield
-    finally:
-        if made:
-            _remove_unused(made, lock, {lock, *own})
-        os.close(descriptor)
 
 
 def unwritable(out: Path, error: OSError) -> StorageError:
@@ -92,9 +86,9 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 def _remove_unused(made: list[Path], lock: Path, own: set[Path]) -> None:
     """Remove a folder that this run made and did not use, while the lock is still held."""
-    out, private = made[0], lock.parent
+    private = lock.parent
     with suppress(OSError):  # it is used after all, or gone already
-        if set(out.iterdir()) == {private} and own.issuperset(private.iterdir()):
+        if made and {*made[0].iterdir()} == {private} and own.issuperset(private.iterdir()):
             for path in sorted(own - {lock}, key=Path.is_file):  # folders first: one may be used
                 _remove(path)
             lock.unlink()
