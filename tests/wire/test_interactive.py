@@ -59,7 +59,7 @@ SKELETON = ANSWER.replace(base64.b64encode(PIXELS), b"#0")
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
-# --- what the transport is given --------------------------------------------------------------------------------------
+# --- what the transport is given ---
 
 
 class Sink(io.BytesIO):
@@ -180,7 +180,7 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> asyncio.Semaphore:
     return pieces
 
 
-# --- servers ----------------------------------------------------------------------------------------------------------
+# --- servers ---
 
 
 @dataclass
@@ -308,7 +308,7 @@ async def always(peer: Peer, answer: bytes = whole()) -> None:
         await peer.say(answer)
 
 
-# --- the request ------------------------------------------------------------------------------------------------------
+# --- the request ---
 
 
 def headers_of(head: bytes) -> dict[str, str]:
@@ -474,7 +474,7 @@ async def test_an_answer_before_the_upload_has_ended(tmp_path: Path) -> None:
     assert Answer(413, b"too large") == answer
 
 
-# --- an answer --------------------------------------------------------------------------------------------------------
+# --- an answer ---
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -664,7 +664,7 @@ async def test_the_status_is_enough(pieces: list[bytes], end: Any, expected: byt
     assert answer.body == expected or expected.startswith(answer.body)
 
 
-# --- no answer --------------------------------------------------------------------------------------------------------
+# --- no answer ---
 
 CUT = ANSWER[:-20]
 HEADERS = b"HTTP/1.1 200 OK\r\n"
@@ -881,7 +881,7 @@ async def test_a_compressed_bomb_takes_no_more_memory_than_the_cap() -> None:
     assert peak_bytes < 150_000_000
 
 
-# --- no connection ----------------------------------------------------------------------------------------------------
+# --- no connection ---
 
 
 def unreachable(failure: Answer | Failure, base_url: str) -> None:
@@ -991,7 +991,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_not_billed(
         unreachable(await send(base_url), base_url)
 
 
-# --- the disk ---------------------------------------------------------------------------------------------------------
+# --- the disk ---
 
 DISK_ERRORS = [
     OSError(errno.ENOSPC, "No space left"),
@@ -1036,7 +1036,7 @@ async def test_a_disk_that_fails_is_no_fault_of_the_network(place: str, error: O
     assert Failure(FailureKind.STORAGE, expected, may_be_billed=True) == failure
 
 
-# --- the key ----------------------------------------------------------------------------------------------------------
+# --- the key ---
 
 ECHOES: dict[str, Callable[[str], str]] = {
     "as it is": str,
@@ -1120,7 +1120,7 @@ async def test_a_word_that_stands_in_for_a_key_spoils_no_answer(key: str) -> Non
     assert Answer(200, SKELETON, ARRIVED) == answer
 
 
-# --- connections ------------------------------------------------------------------------------------------------------
+# --- connections ---
 
 
 @pytest.mark.parametrize(
@@ -1283,7 +1283,7 @@ async def test_a_transport_that_is_not_open_says_so() -> None:
         await InteractiveTransport(config, "http://x.test", Clock()).send(call(), Images())
 
 
-# --- headers ----------------------------------------------------------------------------------------------------------
+# --- headers ---
 
 
 @pytest.mark.parametrize(
@@ -1341,7 +1341,7 @@ async def test_one_turn_of_the_loop_works_on_answers_for_so_long(
     assert others == between
 
 
-# --- turns of the event loop ------------------------------------------------------------------------------------------
+# --- turns of the event loop ---
 
 
 async def test_a_turn_takes_as_many_answers_as_it_has_time_for(

@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> OutputFolder:
     return store
 
 
-# --- the lock ---------------------------------------------------------------------------------------------------------
+# --- the lock ---
 
 
 def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_links_in_a_circle_are_a_sentence(tmp_path: Path, loop: str) -> None:
     assert (tmp_path / loop).is_symlink()
 
 
-# --- parts ------------------------------------------------------------------------------------------------------------
+# --- parts ---
 
 
 def test_a_part_knows_what_passed(store: OutputFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +269,7 @@ def test_parts_are_found_by_call_and_attempt(store: OutputFolder) -> None:
     assert not store.has_staged_files()
 
 
-# --- images -----------------------------------------------------------------------------------------------------------
+# --- images ---
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ def test_a_path_that_leads_out_is_refused(store: OutputFolder, tmp_path: Path) -
     assert (tmp_path / "mine.png").read_bytes() == b"mine"
 
 
-# --- durability -------------------------------------------------------------------------------------------------------
+# --- durability ---
 
 
 def test_sync_reaches_files_and_all_folders_above(

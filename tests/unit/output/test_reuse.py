@@ -93,7 +93,7 @@ def sources(reuse: Reuse, out: Path, *call_ids: str) -> list[str]:
     return found
 
 
-# --- which answers ----------------------------------------------------------------------------------------------------
+# --- which answers ---
 
 
 def test_a_done_call_of_the_same_request_is_found_under_any_id(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_memory_is_flat(tmp_path: Path) -> None:
     assert held_bytes < 20_000 * 160
 
 
-# --- taking one -------------------------------------------------------------------------------------------------------
+# --- taking one ---
 
 
 class Desk:
@@ -418,7 +418,7 @@ def killed(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-# --- from end to end --------------------------------------------------------------------------------------------------
+# --- from end to end ---
 
 
 @pytest.fixture

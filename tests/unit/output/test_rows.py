@@ -22,7 +22,7 @@ def write_rows(out: Path, *rows: bytes) -> None:
     (out / "results.jsonl").write_bytes(b"".join(rows))
 
 
-# --- writing ----------------------------------------------------------------------------------------------------------
+# --- writing ---
 
 
 def test_a_row_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,7 @@ def test_a_closed_file_is_not_synced(tmp_path: Path) -> None:
         log.sync()
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
+# --- reading ---
 
 
 def test_the_newest_row_counts(tmp_path: Path) -> None:
