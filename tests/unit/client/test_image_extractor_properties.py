@@ -171,7 +171,7 @@ class Dice:
         return Object(pairs)
 
 
-answers = st.binary(min_size=50, max_size=1500).map(lambda entropy: Dice(entropy).down())
+answers = st.binary(min_size=50, max_size=800).map(lambda entropy: Dice(entropy).down())
 seeds = st.integers(0, 2**32)
 chunk_sizes = st.lists(st.integers(1, 9) | st.integers(1, 200), min_size=1, max_size=5)
 
