@@ -21,9 +21,9 @@ def ended_s(
 
     async def scenario(clock: Clock) -> float:
         async def wait(group: asyncio.TaskGroup) -> None:
-            async with StallTimeout(wait_s, enough_bytes=enough_bytes) as timeout:
+            async with StallTimeout(wait_s, enough_bytes=enough_bytes) as stall:
                 if meanwhile:
-                    group.create_task(meanwhile(timeout))
+                    group.create_task(meanwhile(stall))
                 await asyncio.Event().wait()
 
         async with asyncio.TaskGroup() as group:
@@ -47,10 +47,10 @@ def test_silence_ends_after_the_timeout() -> None:
 def test_each_piece_renews_the_timeout() -> None:
     """After the last piece the timeout lasts its time, and at most `SLACK` longer."""
 
-    async def pieces(timeout: StallTimeout) -> None:
+    async def pieces(stall: StallTimeout) -> None:
         for _ in range(100):
             await asyncio.sleep(0.5)
-            timeout.renew()
+            stall.renew()
 
     assert 110 <= ended_s(60, pieces) <= 110 + 60 * SLACK
 
@@ -58,7 +58,7 @@ def test_each_piece_renews_the_timeout() -> None:
 def test_time_in_which_the_process_stood_still_does_not_count() -> None:
     """The timeout starts again: data that arrived meanwhile has not been read yet."""
 
-    async def stopped(_timeout: StallTimeout) -> None:
+    async def stopped(_stall: StallTimeout) -> None:
         await asyncio.sleep(50)
         stand_still(3600)
 
@@ -68,7 +68,7 @@ def test_time_in_which_the_process_stood_still_does_not_count() -> None:
 def test_a_short_delay_of_the_loop_counts() -> None:
     """A busy event loop does not extend the timeout."""
 
-    async def busy(_timeout: StallTimeout) -> None:
+    async def busy(_stall: StallTimeout) -> None:
         await asyncio.sleep(59.9)
         stand_still(LATE_S)
 
@@ -79,9 +79,9 @@ def test_a_short_delay_of_the_loop_counts() -> None:
 def test_progress_extends_the_timeout(bytes_a_s: int, expected_s: float) -> None:
     """The timeout starts again after each period that received enough."""
 
-    async def trickle(timeout: StallTimeout) -> None:
+    async def trickle(stall: StallTimeout) -> None:
         for _ in range(300):
-            timeout.received(bytes_a_s)
+            stall.received(bytes_a_s)
             await asyncio.sleep(1)
 
     found_s = ended_s(100, trickle, enough_bytes=1000)
@@ -91,9 +91,9 @@ def test_progress_extends_the_timeout(bytes_a_s: int, expected_s: float) -> None
 def test_endless_progress_is_cut_off() -> None:
     """Progress extends the timeout to `MAX_PERIODS` periods at most."""
 
-    async def flood(timeout: StallTimeout) -> None:
+    async def flood(stall: StallTimeout) -> None:
         for _ in range(10_000):
-            timeout.received(1000)
+            stall.received(1000)
             await asyncio.sleep(1)
 
     assert ended_s(100, flood, enough_bytes=1000) == pytest.approx(MAX_PERIODS * 100, rel=SLACK)
