@@ -56,7 +56,6 @@ class InteractiveTransport:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        """Open the pool; no connection is made yet."""
         # As many connections as calls in flight: no call waits between its permit and its request.
         connector = Pool(limit=self._config.concurrency, ttl_dns_cache=300, keepalive_timeout=60)
         self._session = aiohttp.ClientSession(
@@ -74,7 +73,6 @@ class InteractiveTransport:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Close the pool."""
         if self._session is not None:
             await self._session.close()
 

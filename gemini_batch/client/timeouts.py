@@ -37,7 +37,6 @@ class StallTimeout:
         self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
-        """Start the timeout."""
         await self._timeout.__aenter__()
         self._set(asyncio.get_running_loop().time() + self._wait_s)
         return self
@@ -48,7 +47,6 @@ class StallTimeout:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End as `asyncio.timeout` does."""
         if self._timer is not None:
             self._timer.cancel()
         await self._timeout.__aexit__(kind, error, traceback)

@@ -29,15 +29,12 @@ class AnswerSink(Protocol):
 
     def open_image(self, index: int, /) -> ImageSink:
         """Open the sink of the image that arrives as number `index`, from 0."""
-        ...
 
     def journal(self, envelope: bytes, /) -> None:
         """Save the rest of a complete answer, so that it survives a kill. Raises nothing."""
-        ...
 
     def arrived(self) -> tuple[IncomingImage, ...]:
         """Return the complete images in their order of arrival."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +48,8 @@ class Exchange:
 class Transport(Protocol):
     """Sends calls one at a time per worker. Used as an async context manager."""
 
-    async def __aenter__(self) -> Self:
-        """Open the transport's resources."""
-        ...
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        """Close them."""
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc_info: object) -> None: ...
 
     async def send(
         self, call: Call, sink: AnswerSink, on_connected: Callable[[], object]
@@ -72,4 +65,3 @@ class Transport(Protocol):
 
         Cancellation: the request may have been billed; what arrived of the answer is lost.
         """
-        ...

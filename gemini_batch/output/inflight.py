@@ -27,7 +27,7 @@ class InFlightLog:
         """Replace an earlier log atomically.
 
         Args:
-            folder: Where the log is.
+            folder: The private folder.
             rows_bytes: The current size of `results.jsonl`.
             still_open: Calls of the earlier log (id → request_sha256) that stay open.
 
@@ -42,10 +42,7 @@ class InFlightLog:
     def sent(self, call_id: str, request_sha256: str, rows_bytes: int) -> None:
         """Record that a request is about to be sent.
 
-        Args:
-            call_id: Of the call.
-            request_sha256: Of its request.
-            rows_bytes: The current size of `results.jsonl`; a row of the call follows behind it.
+        `rows_bytes` is the current size of `results.jsonl`; a row of the call follows behind it.
 
         Raises:
             OSError: The log can't be written: the request must not be sent.

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, BinaryIO
+from typing import Any
 
 from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
@@ -191,23 +191,20 @@ class _UnreadableError(Exception):
 
 def _copied(source: Path, staged: StagedAnswer) -> IncomingImage:
     # A copy: with a hard link, a later edit of one file would change the other.
-    with _opened(source) as file:
-        image = staged.open_image(0)
-        while block := _block(file):
-            image.write(block)
+    image = staged.open_image(0)
+    for block in _blocks(source):
+        image.write(block)
     return staged.arrived()[0]
 
 
-def _opened(path: Path) -> BinaryIO:
-    try:  # without blocking, in case it is a pipe
-        return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
-    except OSError as error:
-        raise _UnreadableError(error.strerror) from error
+def _blocks(path: Path) -> Iterator[bytes]:
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NONBLOCK)  # in case it is a pipe
 
-
-def _block(file: BinaryIO) -> bytes:
     try:
-        return file.read(_BLOCK_BYTES)
+        with open(path, "rb", opener=opener) as file:
+            while block := file.read(_BLOCK_BYTES):
+                yield block
     except OSError as error:
         raise _UnreadableError(error.strerror) from error
 
