@@ -55,12 +55,12 @@ def write_results(folder: Path, manifest: Path, out: Path, endpoint: str, share:
     from gemini_batch.inputs import Inputs
     from gemini_batch.manifest import Manifest
     from gemini_batch.output import OutputFolder, inflight
-    from gemini_batch.output.rows import FILE_NAME
+    from gemini_batch.output.paths import RESULTS
     from gemini_batch.plan import Planner, request_sha256
 
     row = orjson.loads(_one_row(folder, endpoint))
     planner = Planner(MODEL, Inputs(folder).resolve)
-    with Manifest(manifest) as jobs, (out / FILE_NAME).open("wb") as file:
+    with Manifest(manifest) as jobs, (out / RESULTS).open("wb") as file:
         every = round(1 / (1 - share))
         for index, job in jobs.scan():
             if index % every == every - 1:

@@ -24,7 +24,8 @@ from gemini_batch.engine import setup
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ConfigError, ManifestError, Problem, StorageError
 from gemini_batch.events import CallFinished, CallNotReused, Event, Observer, Repaired, Stopping
-from gemini_batch.output.rows import FILE_NAME, row_at, row_of
+from gemini_batch.output.paths import RESULTS
+from gemini_batch.output.rows import row_at, row_of
 from gemini_batch.plan import build
 from gemini_batch.records import ResultRow, Stop, StopReason
 from gemini_batch.records.job import Job
@@ -313,7 +314,7 @@ def _rows_at(out: Path, places: list[int]) -> list[ResultRow]:
         found = row_at(out, place)
         if found is None:
             raise StorageError(
-                f"{out / FILE_NAME}: the row at byte {place:,} is gone: the file was changed"
+                f"{out / RESULTS}: the row at byte {place:,} is gone: the file was changed"
             )
         rows.append(row_of(found))
     return rows

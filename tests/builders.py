@@ -12,7 +12,7 @@ import orjson
 from PIL import Image
 
 from gemini_batch.catalog import prices
-from gemini_batch.client.interactive import Sent
+from gemini_batch.client.transport import Exchange
 from gemini_batch.clock import Clock
 from gemini_batch.engine.breaker import server_breaker
 from gemini_batch.engine.commit import Attempted, Committer
@@ -120,7 +120,7 @@ def arrive(
     store: OutputFolder, call_id: str, *images: bytes, attempt: int = 1
 ) -> tuple[IncomingImage, ...]:
     """Let images arrive as incoming parts."""
-    incoming = store.incoming(call_id, attempt)
+    incoming = store.stage(call_id, attempt)
     for index, data in enumerate(images):
         part = incoming.open_image(index)
         part.write(data)
@@ -307,7 +307,7 @@ class ScriptedTransport:
 
     async def send(
         self, call: Call, incoming: StagedAnswer, on_connected: Callable[[], object]
-    ) -> Sent:
+    ) -> Exchange:
         """Play the call's next step."""
         steps = self.script.get(call.id, [PICTURE])
         step = steps[min(self.sends(call.id), len(steps) - 1)]
@@ -323,7 +323,7 @@ class ScriptedTransport:
         finally:
             self.in_flight -= 1
         self.answered.append((round(self.clock.steady_s(), 2), call.id))
-        return Sent(answer, Timing(sent_at, self.clock.utc(), step.latency_s))
+        return Exchange(answer, Timing(sent_at, self.clock.utc(), step.latency_s))
 
     def sends(self, call_id: str) -> int:
         """Return how often a call was sent."""

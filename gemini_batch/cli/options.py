@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemini_batch.errors import ConfigError
-from gemini_batch.output.rows import FILE_NAME
+from gemini_batch.output.paths import RESULTS
 
 if TYPE_CHECKING:  # `status`, `verify` and `gallery` need neither settings nor a plan
     from gemini_batch.config import RunConfig
@@ -36,9 +36,9 @@ def folder_of_rows(options: Namespace) -> Path:
         ConfigError: No run has written there.
     """
     out: Path = options.out
-    if not (out / FILE_NAME).exists():
+    if not (out / RESULTS).exists():
         raise ConfigError(
-            f"{out}: has no {FILE_NAME}; name the output folder of a run, such as jobs.out"
+            f"{out}: has no {RESULTS}; name the output folder of a run, such as jobs.out"
         )
     return out
 

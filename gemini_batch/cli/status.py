@@ -10,9 +10,10 @@ from typing import Any
 import orjson
 
 from gemini_batch.cli.options import folder_of_rows
-from gemini_batch.engine.summary import FILE_NAME as SUMMARY
 from gemini_batch.errors import ExitCode
-from gemini_batch.output.rows import Cost, marked_rows
+from gemini_batch.output.history import Cost
+from gemini_batch.output.paths import SUMMARY
+from gemini_batch.output.rows import marked_rows
 from gemini_batch.progress import plain, usd
 
 

@@ -11,13 +11,13 @@ from typing import Any
 import orjson
 
 from gemini_batch.cli.options import folder_of_rows
-from gemini_batch.engine.summary import FILE_NAME as SUMMARY
 from gemini_batch.errors import ExitCode
 from gemini_batch.output import OutputFolder
+from gemini_batch.output.paths import DRAFTS, IMAGES, SUMMARY
 from gemini_batch.output.rows import newest_rows, read_rows
 from gemini_batch.progress import count, plain
 
-IMAGE_FOLDERS = ("images", "drafts")
+IMAGE_FOLDERS = (IMAGES, DRAFTS)
 # Costs are rounded to a millionth of a dollar, once a row and once in the sum.
 CENTS_OFF_USD = 1e-4
 
@@ -36,7 +36,7 @@ def main(options: Namespace) -> int:
         _say(problem)
     found = count(images + others, "problem") if images or others else "all as their rows say"
     _say(f"{out}: {count(rows, 'call')}, {found}")
-    if images and OutputFolder(out).has_incoming():
+    if images and OutputFolder(out).has_staged_files():
         _say(
             "a run was killed: run again first, which gives what had arrived its name and costs nothing"
         )

@@ -1,1 +1,1 @@
-"""Sends a call and takes its answer in: the request and answer as JSON, the streaming sieve, and the HTTP session."""
+"""The client of the Gemini API: requests and answers as JSON, streaming, and the HTTP session."""

@@ -1,137 +1,67 @@
 """One request to `generateContent`, and its answer as it streams in."""
 
-import asyncio
 import math
-import os
-import re
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Protocol, Self
+from typing import Self
 
 import aiohttp
 from yarl import URL
 
 from gemini_batch.client import request_json
-from gemini_batch.client.headers import http_date, location_host, retry_after_s
-from gemini_batch.client.image_extractor import ImageExtractor, ImageSink, MalformedAnswerError
+from gemini_batch.client.base64_image import MalformedAnswerError
+from gemini_batch.client.connection_errors import describe_connection_error
+from gemini_batch.client.fairness import LoopBudget
+from gemini_batch.client.headers import location_host, retry_after_s
+from gemini_batch.client.image_extractor import ImageExtractor
 from gemini_batch.client.pool import Pool
 from gemini_batch.client.redaction import KeyRedactor
 from gemini_batch.client.timeouts import StallTimeout
+from gemini_batch.client.transport import AnswerSink, Exchange
 from gemini_batch.client.upload import Upload
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.errors import describe_os_error, out_of_resources
-from gemini_batch.records import Answer, Call, Failure, FailureKind, IncomingImage, Timing
+from gemini_batch.records import Answer, Call, Failure, FailureKind, Timing
 from gemini_batch.version import __version__
 
 MAX_ERROR_BODY_BYTES = 1 << 20
 MAX_MESSAGE_CHARS = 500
-# With 32 answers that arrive at once a turn of the event loop would be 32 chunks long.
-TURN_S = 0.004
-# Half of what asyncio reads at once: with the library's own 64 KiB a connection pauses after each read, which costs a tenth of an answer.
+# Half of what asyncio reads at once. With the library's own 64 KiB a connection pauses after each
+# read, which costs a tenth of an answer.
 READ_BUFFER_BYTES = 1 << 17
-# An answer that goes on to come is not cut off when its time is over, for it is paid for: it has to bring so much in each such time, which on a
-# line that is shared by 128 answers is next to nothing.
-LEAST_BYTES = 1 << 16
-# Servers of gateways put more into a header than the library's 8 KiB.
+# An answer that still arrives when its time is over is not cut off, for it is paid for, if it
+# brought this much. On a line that 128 answers share, that is next to nothing.
+MIN_PROGRESS_BYTES = 1 << 16
+# Servers behind gateways send longer headers than the library's 8 KiB.
 MAX_HEADER_BYTES = 1 << 16
 
 
-class Incoming(Protocol):
-    """Where the images of one attempt go while they arrive."""
-
-    def open_image(self, index: int, /) -> ImageSink:
-        """Open the file of the image that arrives as the `index`-th."""
-        ...
-
-    def keep(self, skeleton: bytes, /) -> None:
-        """Take what came beside the images: the answer is whole, and is to survive a kill from here on. Raises nothing."""
-        ...
-
-    def arrived(self) -> tuple[IncomingImage, ...]:
-        """Return the images that are whole."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What came of one attempt."""
-
-    answer: Answer | Failure
-    timing: Timing
-
-
-def _nothing() -> None:
-    """Tell nobody."""
-
-
 class _DiskError(Exception):
-    """The disk would not take the answer. Its own kind: a disk's `OSError` can look like one of the connection."""
+    """The disk failed. A disk's `OSError` could be mistaken for one of the connection."""
 
 
-class _Turn:
-    """Bounds how long one turn of the event loop works on answers; whoever finds it used up waits for another one."""
+class InteractiveTransport:
+    """Sends calls over one pool of connections. Use it as an async context manager.
 
-    def __init__(self) -> None:
-        self._ends_s: float | None = None
-        self._taken = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._next: asyncio.Handle | None = None
-
-    async def mine(self) -> None:
-        """Return within a turn that has time left.
-
-        Cancellation: safe; whoever waits behind is woken all the same.
-        """
-        loop, take_place = asyncio.get_running_loop(), self._waiting.append
-        while self._ends_s is not None and loop.time() >= self._ends_s:
-            place = loop.create_future()
-            take_place(place)
-            await place
-            take_place = self._waiting.appendleft  # woken for nothing: it is still the first
-        self._taken += 1
-        if self._ends_s is None:
-            self._ends_s = loop.time() + TURN_S
-            self._next = self._next or loop.call_soon(self._begin)
-
-    def _begin(self) -> None:
-        """Begin a turn, and wake as many as the last one had time for, and one: to wake all would cost each of them a turn for nothing."""
-        self._ends_s, self._next = None, None
-        places, self._taken = self._taken + 1, 0
-        while self._waiting and places:
-            place = self._waiting.popleft()
-            if not place.done():  # else its caller was cancelled
-                place.set_result(None)
-                places -= 1
-        if self._waiting:
-            self._next = asyncio.get_running_loop().call_soon(self._begin)
-
-
-class Transport:
-    """Sends calls over one pool of connections; use it as an async context manager.
-
-    The key goes into a header or into the query, and never into a log, an error or a row: what a server echoes of it is blacked out,
-    also where it stands as JSON, a URL or HTML would write it.
+    The key goes into a header or into the query, and never into a log, an error or a row: if a
+    server echoes it, it is redacted, also where it is escaped.
     """
 
     def __init__(self, config: Settings, base_url: str, clock: Clock) -> None:
         self._config = config
         self._base_url = base_url
         self._clock = clock
-        self._redacted = KeyRedactor(config.api_key).redact
-        self._turn = _Turn()
+        self._redact = KeyRedactor(config.api_key).redact
+        self._loop_budget = LoopBudget()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        """Open the pool; no connection is made yet."""
-        # As many connections as calls in flight: nothing waits between a grant and its request.
+        # As many connections as calls in flight: no call waits between its permit and its request.
         connector = Pool(limit=self._config.concurrency, ttl_dns_cache=300, keepalive_timeout=60)
         self._session = aiohttp.ClientSession(
             connector=connector,
             headers=self._headers(),
-            # `connect` is all of the way to a connection, looking the name up included; `sock_connect` would leave that out.
+            # `connect` includes the name lookup; `sock_connect` does not.
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=self._config.timeouts.connect_s, sock_connect=None
             ),
@@ -143,62 +73,60 @@ class Transport:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Close the pool."""
         if self._session is not None:
             await self._session.close()
 
-    async def send(
-        self, call: Call, incoming: Incoming, on_connected: Callable[[], object] = _nothing
-    ) -> Sent:
-        """Send the call once and stream the answer's images into `incoming`; `on_connected` is told when the request begins to leave.
+    def _headers(self) -> dict[str, str]:
+        headers = {
+            # gzip would cost three times the CPU and save nothing: images do not compress.
+            "Accept-Encoding": "identity",
+            "User-Agent": f"gemini_batch/{__version__}",
+            # The server ends with a 504 when the client would have given up.
+            "X-Server-Timeout": str(math.ceil(self._config.timeouts.whole_s)),
+        }
+        if self._config.auth == "header":
+            headers["x-goog-api-key"] = self._config.api_key
+        return headers
 
-        Whatever happens on the way is a value: an `Answer` of any status, or a `Failure`. When the answer's JSON closes, this returns
-        without giving way to the event loop, so that nothing can come between the last byte and its row.
+    async def send(
+        self, call: Call, sink: AnswerSink, on_connected: Callable[[], object] = lambda: None
+    ) -> Exchange:
+        """Send the call once and stream its images into `sink`; any outcome is a value.
+
+        There is no await between the last byte of the answer's JSON and the return.
+
+        Args:
+            call: The call to send.
+            sink: Receives the answer. The caller discards it.
+            on_connected: Called when the request begins to leave.
 
         Cancellation: the request may have been billed; what arrived of the answer is lost.
         """
         upload = Upload(request_json.body(call.request), on_connected)
         sent_at, started_s = self._clock.utc(), self._clock.steady_s()
-        answer = await self._exchange(call, upload, incoming)
+        answer = await self._exchange(call, upload, sink)
         timing = Timing(sent_at, self._clock.utc(), self._clock.steady_s() - started_s)
-        return Sent(answer, timing)
+        return Exchange(answer, timing)
 
-    async def server_date(self) -> datetime | None:
-        """Ask the server what time it is, by a request that costs nothing; None if it does not say.
-
-        Cancellation: safe; nothing is billed.
-        """
-        try:
-            async with asyncio.timeout(self._config.timeouts.connect_s):
-                response = await self._pool.head(self._base_url, allow_redirects=False)
-                response.release()
-                return http_date(response.headers.get("Date"))
-        except (TimeoutError, aiohttp.ClientError):
-            return None
-
-    @property
-    def _pool(self) -> aiohttp.ClientSession:
+    async def _exchange(self, call: Call, upload: Upload, sink: AnswerSink) -> Answer | Failure:
         if self._session is None:
             raise RuntimeError("the transport is used outside its `async with`")
-        return self._session
-
-    async def _exchange(self, call: Call, upload: Upload, incoming: Incoming) -> Answer | Failure:
         url = URL(request_json.url(self._base_url, call.request.model), encoded=True)
         if self._config.auth == "query":
             url = url.update_query(key=self._config.api_key)
         response: aiohttp.ClientResponse | None = None
+        whole = StallTimeout(self._config.timeouts.whole_s, enough_bytes=MIN_PROGRESS_BYTES)
         try:
-            async with StallTimeout(
-                self._config.timeouts.whole_s, enough_bytes=LEAST_BYTES
-            ) as patience:
-                response = await self._pool.post(url, data=upload, allow_redirects=False)
-                return await self._receive(response, incoming, patience)
+            async with whole:
+                response = await self._session.post(url, data=upload, allow_redirects=False)
+                if 200 <= response.status < 300:
+                    return await self._receive(response, sink, whole)
+                return await self._error(response)
         except MalformedAnswerError as error:
             return self._failure(error.kind, str(error), may_be_billed=True)
         except _DiskError as error:
-            return self._failure(
-                FailureKind.STORAGE, f"the answer can't be written: {error}", may_be_billed=True
-            )
+            message = f"the answer can't be written: {error}"
+            return self._failure(FailureKind.STORAGE, message, may_be_billed=True)
         except TimeoutError:
             return self._timed_out(upload)
         except (aiohttp.ClientError, OSError) as error:
@@ -208,48 +136,29 @@ class Transport:
                 response.release()
 
     async def _receive(
-        self, response: aiohttp.ClientResponse, incoming: Incoming, whole: StallTimeout
-    ) -> Answer | Failure:
-        server_at, dated_s = http_date(response.headers.get("Date")), self._clock.steady_s()
-        if not 200 <= response.status < 300:
-            body = await self._error_body(response)
-            wait_s = retry_after_s(response.headers.get("Retry-After"), self._clock.utc())
-            host = self._redacted(location_host(response).encode()).decode()
-            return Answer(
-                response.status,
-                self._redacted(body),
-                (),
-                wait_s,
-                self._later(server_at, dated_s),
-                host,
-            )
-        sieve = ImageExtractor(incoming.open_image)
+        self, response: aiohttp.ClientResponse, sink: AnswerSink, whole: StallTimeout
+    ) -> Answer:
+        extractor = ImageExtractor(sink.open_image)
         async with StallTimeout(self._config.timeouts.between_bytes_s) as between:
-            while not sieve.is_whole:
+            while not extractor.is_whole:
                 between.renew()
                 chunk = await _next_chunk(response.content)
                 if not chunk:
                     break
-                whole.took(len(chunk))
-                await self._turn.mine()
-                with _disk_errors:
-                    sieve.feed(chunk)
-        skeleton = self._redacted(sieve.finish())
-        incoming.keep(skeleton)
-        with _disk_errors:
-            return Answer(
-                response.status, skeleton, incoming.arrived(), None, self._later(server_at, dated_s)
-            )
+                whole.received(len(chunk))
+                await self._loop_budget.acquire()
+                try:
+                    extractor.feed(chunk)
+                except OSError as error:
+                    raise _DiskError(describe_os_error(error)) from error
+        envelope = self._redact(extractor.finish())
+        sink.journal(envelope)
+        try:
+            return Answer(response.status, envelope, sink.arrived())
+        except OSError as error:
+            raise _DiskError(describe_os_error(error)) from error
 
-    def _later(self, server_at: datetime | None, dated_s: float) -> datetime | None:
-        """Return what the server's clock says by now: an answer streams for a while after it was dated."""
-        return (
-            None
-            if server_at is None
-            else server_at + timedelta(seconds=self._clock.steady_s() - dated_s)
-        )
-
-    async def _error_body(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _error(self, response: aiohttp.ClientResponse) -> Answer:
         body = bytearray()
         try:
             async with StallTimeout(self._config.timeouts.between_bytes_s):
@@ -258,23 +167,14 @@ class Transport:
                 ):
                     body += chunk
         except (TimeoutError, aiohttp.ClientError):
-            pass  # the status says enough; a cut body only shortens the message
-        return bytes(body[:MAX_ERROR_BODY_BYTES])
-
-    def _headers(self) -> dict[str, str]:
-        headers = {
-            # gzip would cost three times the CPU and save nothing: images do not compress.
-            "Accept-Encoding": "identity",
-            "User-Agent": f"gemini_batch/{__version__}",
-            # The server gives up, with a 504, when nobody would be there any more to take the answer.
-            "X-Server-Timeout": str(math.ceil(self._config.timeouts.whole_s)),
-        }
-        if self._config.auth == "header":
-            headers["x-goog-api-key"] = self._config.api_key
-        return headers
+            pass  # the status is enough; a cut body only shortens the message
+        wait_s = retry_after_s(response.headers.get("Retry-After"), self._clock.utc())
+        host = self._redact(location_host(response).encode()).decode()
+        text = self._redact(bytes(body[:MAX_ERROR_BODY_BYTES]))
+        return Answer(response.status, text, (), wait_s, host)
 
     def _failure(self, kind: FailureKind, message: str, *, may_be_billed: bool) -> Failure:
-        message = self._redacted(message.encode(errors="replace")).decode()
+        message = self._redact(message.encode(errors="replace")).decode()
         # The library's own texts can have many lines, and quote what the server sent.
         return Failure(kind, " ".join(message.split())[:MAX_MESSAGE_CHARS], may_be_billed)
 
@@ -283,89 +183,45 @@ class Transport:
         if not upload.has_started:
             message = f"no connection to {self._base_url} within {timeouts.connect_s:g} s"
             return self._failure(FailureKind.UNREACHABLE, message, may_be_billed=False)
-        message = f"no whole answer: nothing for {timeouts.between_bytes_s:g} s, or not done after {timeouts.whole_s:g} s"
+        message = (
+            f"no whole answer: nothing for {timeouts.between_bytes_s:g} s, "
+            f"or not done after {timeouts.whole_s:g} s"
+        )
         return self._failure(FailureKind.TIMEOUT, message, may_be_billed=upload.may_be_whole)
 
     def _disconnected(self, error: Exception, upload: Upload) -> Failure:
         if upload.changed:
             return self._failure(FailureKind.INPUT_CHANGED, upload.changed, may_be_billed=False)
-        if words := out_of_resources(error):
-            return self._failure(FailureKind.STORAGE, words, may_be_billed=False)
-        detail = _in_short(error)
+        if shortage := out_of_resources(error):
+            return self._failure(FailureKind.STORAGE, shortage, may_be_billed=False)
+        detail = describe_connection_error(error)
         if not upload.has_started:
             message = f"no connection to {self._base_url}: {detail}"
             return self._failure(FailureKind.UNREACHABLE, message, may_be_billed=False)
         if isinstance(error.__cause__, aiohttp.http_exceptions.DecompressSizeError):
-            return self._failure(
-                FailureKind.TOO_LARGE, f"the answer can't be unpacked: {detail}", may_be_billed=True
-            )
+            message = f"the answer can't be unpacked: {detail}"
+            return self._failure(FailureKind.TOO_LARGE, message, may_be_billed=True)
         message = f"the connection broke before the answer was whole: {detail}"
         return self._failure(FailureKind.DISCONNECTED, message, may_be_billed=upload.may_be_whole)
 
 
 async def _next_chunk(content: aiohttp.StreamReader) -> bytes:
-    """Return what arrived of a body, b"" at its end; also what arrived just before the connection broke, for an answer may be whole in it.
+    """Return what arrived of a body, b"" at its end.
+
+    Includes what arrived just before the connection broke: the answer may be complete in it.
 
     Cancellation: safe.
 
     Raises:
-        aiohttp.ClientError: The connection broke, and nothing is left to be read.
+        aiohttp.ClientError: The connection broke, and nothing is left to read.
     """
     try:
         return await content.readany()
     except aiohttp.ClientError as error:
-        # The library hands nothing out any more once it has an error to tell.
+        # The library hands out nothing more once it has an error.
         content.set_exception(None)  # type: ignore[arg-type]
-        left = content.read_nowait()
+        rest = content.read_nowait()
         content.set_exception(error)
-        if not left:
+        if not rest:
             raise
-        return left
-
-
-def _words(error: Exception) -> str:
-    """Return an error's own words: in front of some the library puts a status of its own making."""
-    for each in (error.__cause__, error):
-        message = getattr(each, "message", None)
-        if isinstance(message, str) and message:
-            return message
-    return (
-        "Server disconnected"
-        if isinstance(error, aiohttp.ServerDisconnectedError)
-        else str(error) or type(error).__name__
-    )
-
-
-def _in_short(error: Exception) -> str:
-    """Return the system's own words for what went wrong; the library's have sockets, event loops and classes of Python in them."""
-    match error:
-        case aiohttp.ClientConnectorDNSError():
-            return f"the name {error.host} is not known here, or there is no network"
-        case aiohttp.ClientConnectorCertificateError():
-            return f"its certificate is not trusted here ({error.certificate_error})"
-        case aiohttp.ClientSSLError():
-            reason = getattr(error.os_error, "reason", None)
-            return "what answers there does not speak https as it should" + (
-                f" ({reason})" if reason else ""
-            )
-        case aiohttp.ClientPayloadError():
-            return re.sub(r": <\w+Error: .*>|\w+Error\(\d+, '(.*?)'\)", r"\1", _words(error))
-        case OSError(errno=int(number)) if number > 0:
-            return os.strerror(number)
-        case _:
-            return _words(error)
-
-
-class _DiskErrors:
-    """Tells what the disk raises from what the connection raises."""
-
-    def __enter__(self) -> None:
-        """Do nothing."""
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Raise `_DiskError` in place of an `OSError`."""
-        if isinstance(error, OSError):
-            raise _DiskError(describe_os_error(error)) from error
-
-
-_disk_errors = _DiskErrors()
+        return rest

@@ -1,4 +1,4 @@
-"""Connections that are used again, but never one that the server has given up."""
+"""A connection pool that does not reuse connections that the server has closed."""
 
 import select
 from typing import Any
@@ -8,11 +8,12 @@ import aiohttp
 
 
 class Pool(aiohttp.TCPConnector):
-    """A pool that looks at a connection before it is used again.
+    """A pool that checks a connection before it is reused.
 
-    Between two turns of the event loop a server may close an idle connection. A request that is written all the same may have reached
-    the server, and been billed, as far as anyone here can know. But a connection that is closed before the first byte is written can
-    carry no request: it is dropped in time, and another one is taken.
+    Between two iterations of the event loop a server may close an idle connection. A request
+    written to it may have reached the server and been billed, as far as the client can know. A
+    connection that is found closed before the first byte is written carries no request: it is
+    dropped, and another one is taken.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -20,22 +21,22 @@ class Pool(aiohttp.TCPConnector):
         self._used: WeakSet[object] = WeakSet()
 
     async def connect(self, *arguments: Any, **options: Any) -> aiohttp.connector.Connection:
-        """Get a connection from the pool, or make one."""
+        """Return a connection of the pool, or a new one."""
         while True:
             connection = await super().connect(*arguments, **options)
-            # A new one may have something to read: TLS sends its tickets unasked.
-            if connection.protocol not in self._used or not _has_something_to_read(connection):
+            # A new one may be readable: TLS sends session tickets unasked.
+            if connection.protocol not in self._used or not _is_readable(connection):
                 self._used.add(connection.protocol)
                 return connection
             connection.close()
 
 
-def _has_something_to_read(connection: aiohttp.connector.Connection) -> bool:
-    """Return whether the server closed the connection, or broke it, or said something that nobody asked for."""
+def _is_readable(connection: aiohttp.connector.Connection) -> bool:
+    """Return whether the server closed or broke the connection, or sent something unasked."""
     transport = connection.transport
     opened = None if transport is None else transport.get_extra_info("socket")
     if opened is None or opened.fileno() < 0:
         return True
-    waiting = select.poll()
-    waiting.register(opened.fileno(), select.POLLIN)
-    return bool(waiting.poll(0))
+    poll = select.poll()
+    poll.register(opened.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

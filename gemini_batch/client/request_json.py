@@ -1,10 +1,11 @@
-"""The JSON of a request, as the bytes that go over the wire; images stay on disk until they are sent.
+"""The JSON of a request in pieces; images stay on disk until they are sent. Pure.
 
-Field names: https://generativelanguage.googleapis.com/$discovery/rest?version=v1beta (schema of August 2026).
+Field names: https://generativelanguage.googleapis.com/$discovery/rest?version=v1beta (August 2026).
 """
 
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
@@ -15,14 +16,14 @@ from gemini_batch.records import InputImage, InputUri, Part, Request, Text, medi
 API_VERSION = "v1beta"
 _NAMES_A_VERSION = re.compile(r"/v[0-9]+(?:(?:alpha|beta)[0-9]*)?\Z")
 Segment: TypeAlias = bytes | InputImage
-"""A piece of a body: bytes as they are, or a file whose base64 stands in its place."""
+"""A piece of a body: bytes, or a file to be sent as base64."""
 
 
 def url(base_url: str, model: str) -> str:
-    """Return the address that generates content with `model`; never with a key in it.
+    """Return the URL of a model, without the key.
 
     Args:
-        base_url: Without a slash at its end; may name the API's version itself (`https://…/v1`).
+        base_url: Without a slash at its end; may name the API's version (`https://…/v1`).
         model: The model's id.
     """
     versioned = base_url if _NAMES_A_VERSION.search(base_url) else f"{base_url}/{API_VERSION}"
@@ -30,14 +31,14 @@ def url(base_url: str, model: str) -> str:
 
 
 def body(request: Request) -> tuple[Segment, ...]:
-    """Return the request's JSON as pieces, so that no image needs to be in memory."""
+    """Return the pieces of the request's JSON."""
     if request.raw is not None:
         return (orjson.dumps(request.raw.body),)
     return tuple(_merged(_segments(request)))
 
 
 def content_length(segments: tuple[Segment, ...]) -> int:
-    """Return the exact size of the body in bytes, each image as base64."""
+    """Return the exact size of the body in bytes."""
     return sum(
         len(piece) if isinstance(piece, bytes) else media_types.base64_bytes(piece.size_bytes)
         for piece in segments
@@ -77,8 +78,8 @@ def _part(part: Part) -> Iterator[Segment]:
 def _generation_config(request: Request) -> dict[str, Any]:
     config: dict[str, Any] = {"responseModalities": list(request.modalities)}
     image = {"aspectRatio": request.aspect_ratio, "imageSize": request.image_size}
-    if asked := {name: value for name, value in image.items() if value is not None}:
-        config["imageConfig"] = asked
+    if given := {name: value for name, value in image.items() if value is not None}:
+        config["imageConfig"] = given
     if request.seed is not None:
         config["seed"] = request.seed
     if request.temperature is not None:
@@ -87,15 +88,9 @@ def _generation_config(request: Request) -> dict[str, Any]:
 
 
 def _merged(segments: Iterator[Segment]) -> Iterator[Segment]:
-    """Join neighbouring bytes, so that a text-only request is one write."""
-    joined = bytearray()
-    for segment in segments:
-        if isinstance(segment, bytes):
-            joined += segment
-            continue
-        if joined:
-            yield bytes(joined)
-            joined.clear()
-        yield segment
-    if joined:
-        yield bytes(joined)
+    """Join adjacent bytes, so that a text-only request is one write."""
+    for kind, group in groupby(segments, type):
+        if kind is bytes:
+            yield b"".join(segment for segment in group if isinstance(segment, bytes))
+        else:
+            yield from group

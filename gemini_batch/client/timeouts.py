@@ -1,40 +1,42 @@
-"""How long something is waited for; time in which this very process stood still does not count."""
+"""Timeouts that do not count the time in which this process stood still."""
 
 import asyncio
 from types import TracebackType
 from typing import Self
 
-# A timer that is set anew for every chunk costs as much as writing one; it may ring so much later, as a share of its time, and never earlier.
+# Setting a timer for every chunk costs as much as writing the chunk. So a renewed timer may fire
+# late, by up to this share of its time, but never early.
 SLACK = 1 / 64
-# A timer that rings so late was not listened for: the process was stopped (^Z), or its event loop blocked. What came meanwhile is still to be read.
+# A timer that fires so late was not served: the process was stopped (^Z), or its event loop
+# blocked. Data that arrived meanwhile has not been read yet.
 LATE_S = 1.0
-# What comes without end has one: half an hour, with the 300 s of an answer.
-MOST_TIMES = 6
+# Limit for an answer that arrives without end: half an hour, with the 300 s of an answer.
+MAX_PERIODS = 6
 
 
 class StallTimeout:
-    """An `asyncio.timeout` for a block: TimeoutError when nothing renewed it for `wait_s` seconds.
+    """A timeout for a block: TimeoutError if nothing renewed it for `wait_s` seconds.
 
-    A process that stood still for longer has not waited: the answer may lie there whole, paid for. Then it begins anew.
+    If the process itself stood still, the timeout starts again: the answer may have arrived.
     """
 
     def __init__(self, wait_s: float, *, enough_bytes: int | None = None) -> None:
-        """Make one that begins with its block.
+        """Set up a timeout that starts with its block.
 
         Args:
-            wait_s: How long, in seconds.
-            enough_bytes: It begins anew as well, up to `MOST_TIMES`, when so much was taken since it began; None never.
+            wait_s: The time without renewal, in seconds.
+            enough_bytes: Start again, up to `MAX_PERIODS` in all, if so much was received since
+                the start; None is never.
         """
         self._wait_s = wait_s
         self._enough_bytes = enough_bytes
-        self._taken_bytes = 0
-        self._times = 1
+        self._received_bytes = 0
+        self._periods = 1
         self._timeout = asyncio.timeout(None)
         self._due_s = 0.0
-        self._bell: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
-        """Begin to wait."""
         await self._timeout.__aenter__()
         self._set(asyncio.get_running_loop().time() + self._wait_s)
         return self
@@ -45,34 +47,33 @@ class StallTimeout:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End, as `asyncio.timeout` does."""
-        if self._bell is not None:
-            self._bell.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         await self._timeout.__aexit__(kind, error, traceback)
 
     def renew(self) -> None:
-        """Begin anew, from now on."""
+        """Start again from now."""
         now_s = asyncio.get_running_loop().time()
         if self._due_s < now_s + self._wait_s:
             self._set(now_s + self._wait_s * (1 + SLACK))
 
-    def took(self, size_bytes: int) -> None:
-        """Note that so much of what is waited for has come."""
-        self._taken_bytes += size_bytes
+    def received(self, size_bytes: int) -> None:
+        """Note that so much of the awaited data has arrived."""
+        self._received_bytes += size_bytes
 
     def _set(self, due_s: float) -> None:
-        if self._bell is not None:
-            self._bell.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._due_s = due_s
-        self._bell = asyncio.get_running_loop().call_at(due_s, self._ring)
+        self._timer = asyncio.get_running_loop().call_at(due_s, self._on_timer)
 
-    def _ring(self) -> None:
+    def _on_timer(self) -> None:
         now_s = asyncio.get_running_loop().time()
-        has_come = self._enough_bytes is not None and self._taken_bytes >= self._enough_bytes
+        has_enough = self._enough_bytes is not None and self._received_bytes >= self._enough_bytes
         if now_s - self._due_s > LATE_S:
             self.renew()
-        elif has_come and self._times < MOST_TIMES:
-            self._times, self._taken_bytes = self._times + 1, 0
+        elif has_enough and self._periods < MAX_PERIODS:
+            self._periods, self._received_bytes = self._periods + 1, 0
             self.renew()
         else:
             self._timeout.reschedule(now_s)

@@ -1,3 +1,67 @@
-from gemini_batch.client.interactive import Transport
+"""The boundary between the engine and the code that sends a call and streams its answer.
 
-__all__ = ["Transport"]
+A batch does not go through it: it holds no worker while it waits, and its answers arrive in
+another process.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from gemini_batch.records import Answer, Call, Failure, IncomingImage, Timing
+
+
+class ImageSink(Protocol):
+    """Receives the bytes of one image, in order.
+
+    If the transfer fails, the sink is not closed. Its opener discards it.
+    """
+
+    def write(self, data: bytes, /) -> object:
+        """Append all of `data`, which is never empty. Exceptions end the transfer."""
+
+    def close(self) -> object:
+        """Note that the image is complete."""
+
+
+class AnswerSink(Protocol):
+    """Receives the answer of one attempt while it arrives."""
+
+    def open_image(self, index: int, /) -> ImageSink:
+        """Open the sink of the image that arrives as number `index`, from 0."""
+
+    def journal(self, envelope: bytes, /) -> None:
+        """Save the rest of a complete answer, so that it survives a kill. Raises nothing."""
+
+    def arrived(self) -> tuple[IncomingImage, ...]:
+        """Return the complete images in their order of arrival."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The result of one attempt, with its times."""
+
+    answer: Answer | Failure
+    timing: Timing
+
+
+class Transport(Protocol):
+    """Sends calls one at a time per worker. Used as an async context manager."""
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+    async def send(
+        self, call: Call, sink: AnswerSink, on_connected: Callable[[], object]
+    ) -> Exchange:
+        """Send the call once and stream its images into `sink`; any outcome is a value.
+
+        There is no await between the last byte of the answer and the return.
+
+        Args:
+            call: The call to send.
+            sink: Receives the answer. The caller discards it.
+            on_connected: Called when the request begins to leave.
+
+        Cancellation: the request may have been billed; what arrived of the answer is lost.
+        """

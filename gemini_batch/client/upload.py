@@ -1,4 +1,4 @@
-"""A request's body on its way out: images are read and encoded a block at a time, and never whole in memory."""
+"""The body of a request as it is sent: images are read and encoded a block at a time."""
 
 import os
 from collections.abc import AsyncIterator, Callable
@@ -17,16 +17,17 @@ UPLOAD_BLOCK_BYTES = 3 << 16
 
 
 class InputChangedError(Exception):
-    """A reference image is not the file any more that was planned."""
+    """A reference image differs from the one that was planned."""
 
 
 class Upload(Payload):
-    """A request's body, read and encoded a block at a time while it is sent; it knows its exact size.
+    """A request's body of known size that is never whole in memory.
 
     Attributes:
-        has_started: It is being written: the connection stands, and bytes may have left.
-        may_be_whole: The last block was handed over. Before it was, the server has no request that it could bill.
-        changed: What is wrong with a reference image; "" while nothing is.
+        has_started: The connection exists, and bytes may have been sent.
+        may_be_whole: The last block was handed over. Before that the server has no request that
+            it could bill.
+        changed: The problem with a reference image, or "".
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Upload(Payload):
         self.changed = ""
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> NoReturn:
-        """Never be whole in memory.
+        """Refuse to be read as a whole.
 
         Raises:
             TypeError: Always.
@@ -49,18 +50,18 @@ class Upload(Payload):
         raise TypeError("an upload is read only while it is sent")
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        """Send the body; the library calls this when the connection stands.
+        """Send the body; the library calls this once the connection exists.
 
-        Cancellation: what has left has left, and the connection is not used again.
+        Cancellation: some of it has been sent, and the connection is not used again.
 
         Raises:
-            InputChangedError: A reference image is not the one that was planned.
+            InputChangedError: A reference image differs from the one that was planned.
         """
         async for block in self:
             await writer.write(block)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the body. It is asked for its first block when the connection stands."""
+        """Yield the blocks of the body."""
         self.has_started = True
         self._on_start()
         last = len(self._segments) - 1
@@ -91,7 +92,7 @@ class Upload(Payload):
         return file
 
     def _read(self, file: BinaryIO, size_bytes: int, image: InputImage) -> bytes:
-        # Read on the loop: a block of 192 KiB, nearly always in the page cache; a thread would cost more.
+        # On the event loop: a block is nearly always in the page cache; a thread would cost more.
         try:
             block = file.read(size_bytes)
         except OSError as error:
@@ -101,11 +102,11 @@ class Upload(Payload):
         return block
 
     def _check(self, file: BinaryIO, image: InputImage) -> None:
-        seen = os.fstat(file.fileno())
-        if (seen.st_size, seen.st_mtime_ns) != (image.size_bytes, image.mtime_ns):
+        status = os.fstat(file.fileno())
+        if (status.st_size, status.st_mtime_ns) != (image.size_bytes, image.mtime_ns):
             raise self._change(image, "changed since the run began; run again")
 
-    def _change(self, image: InputImage, what: str) -> InputChangedError:
-        # aiohttp turns what a body raises into an error of the connection: this note says what it was.
-        self.changed = f"{image.path}: {what}"
+    def _change(self, image: InputImage, problem: str) -> InputChangedError:
+        # aiohttp replaces what a body raises by an error of the connection, so it is noted here.
+        self.changed = f"{image.path}: {problem}"
         return InputChangedError(self.changed)

@@ -16,7 +16,8 @@ from gemini_batch.errors import StorageError, describe_os_error
 from gemini_batch.events import CallFinished, Observer
 from gemini_batch.output import OutputFolder, StagedAnswer
 from gemini_batch.output.inflight import InFlightLog
-from gemini_batch.output.rows import FILE_NAME, ResultsFile
+from gemini_batch.output.paths import DRAFTS, IMAGES, RESULTS
+from gemini_batch.output.rows import ResultsFile
 from gemini_batch.records import (
     ApiError,
     Call,
@@ -75,7 +76,7 @@ class Committer:
         self._unpublished_bytes: int | None = None
         # The sync that is under way, or the one that failed.
         self._syncing: asyncio.Task[None] | None = None
-        folder.mark_moved(FILE_NAME)  # it may be new
+        folder.mark_moved(RESULTS)  # it may be new
 
     def begin(self, call: Call, number: int) -> StagedAnswer:
         """Note that a call is in flight, before it can be billed; return where its answer goes.
@@ -83,7 +84,7 @@ class Committer:
         Raises:
             OSError: The disk refused; nothing may be sent.
         """
-        staged = self._folder.incoming(call.id, number, self._clock.utc())
+        staged = self._folder.stage(call.id, number, self._clock.utc())
         try:
             self._in_flight.sent(call.id, call.request_sha256, self._rows.end_bytes)
         except OSError:
@@ -113,9 +114,9 @@ class Committer:
             StorageError: The disk refused; once the row is written, the next run publishes images.
         """
         call = attempted.call
-        images = [self._folder.describe(reply.image, f"images/{call.id}")] if reply.image else []
+        images = [self._folder.describe(reply.image, f"{IMAGES}/{call.id}")] if reply.image else []
         drafts = [
-            self._folder.describe(draft, f"drafts/{call.id}.{number}")
+            self._folder.describe(draft, f"{DRAFTS}/{call.id}.{number}")
             for number, draft in enumerate(reply.drafts, start=1)
         ]
         status = Status.SUCCEEDED if reply.image else Status.BLOCKED
@@ -130,7 +131,7 @@ class Committer:
                 *reply.drafts,
             ]
             for part, image in zip(arrived, [*images, *drafts], strict=True):
-                self._folder.place(part.file, image.path)
+                self._folder.publish(part.file, image.path)
             self._announce(row, place, 0.0 if reused_from else call.estimate.cost_usd)
         except BaseException as error:
             # Recovery must look at this row, and so at all after it.

@@ -101,17 +101,17 @@ class Preprocessor:
 
     def _take_journaled(self, call: Call) -> bool:
         """Give a call the answer that had arrived whole, if there is one."""
-        journaled = self._folder.kept_answer(call.id)
+        journaled = self._folder.journaled_answer(call.id)
         if journaled is None:
             return False
-        reply = parse_answer(Answer(200, journaled.skeleton, journaled.images))
+        reply = parse_answer(Answer(200, journaled.envelope, journaled.images))
         if not isinstance(reply, Reply):
             return False
         latency_s = max(0.0, (journaled.finished_at - journaled.sent_at).total_seconds())
         # It finishes in this run: rows are in the order of finishing, and are in its totals.
         timing = Timing(journaled.sent_at, self._clock.utc(), latency_s)
         self._committer.reply(Attempted(call, journaled.attempt, timing), reply)
-        self._folder.drop_answer(journaled)
+        self._folder.remove_journaled(journaled)
         return True
 
     # --- another folder has its answer ------------------------------------------------------------
@@ -120,7 +120,7 @@ class Preprocessor:
         reuse = self._reuse
         if reuse is None or not reuse.has(call.id, call.request_sha256):
             return False
-        staged = self._folder.incoming(call.id, _NO_ATTEMPT)
+        staged = self._folder.stage(call.id, _NO_ATTEMPT)
         try:
             found = await self._clock.run_blocking(
                 lambda: reuse.copy(call.id, call.request_sha256, staged)

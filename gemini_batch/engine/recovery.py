@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from gemini_batch.output import OutputFolder, inflight
-from gemini_batch.output.rows import FILE_NAME, ResultsFile, newest_rows, parse_row, read_rows
+from gemini_batch.output.paths import RESULTS, TORN_RESULTS
+from gemini_batch.output.rows import ResultsFile, newest_rows, parse_row, read_rows
 from gemini_batch.records import Status
 
 _BLOCK_BYTES = 1 << 16
@@ -39,7 +40,7 @@ def recover(folder: OutputFolder) -> list[str]:
         StorageError: A durable row is damaged; nothing was changed.
         OSError: The disk refused.
     """
-    path = folder.out / FILE_NAME
+    path = folder.out / RESULTS
     if path.exists():
         return list(_repair(folder, path))
     messages = []
@@ -61,7 +62,7 @@ def possibly_billed(folder: OutputFolder) -> dict[str, str]:
         StorageError: A row is damaged.
         OSError: The disk refused.
     """
-    sent, path = inflight.unanswered(folder.private), folder.out / FILE_NAME
+    sent, path = inflight.unacknowledged(folder.private), folder.out / RESULTS
     if sent.calls and path.exists():
         for row in read_rows(folder.out, _line_start(path, sent.rows_bytes)):
             if row["status"] != Status.LOST:
@@ -74,7 +75,7 @@ def _repair(folder: OutputFolder, path: Path) -> Iterator[str]:
     # A missing note was removed, and the staged files with it: the rows are taken as they are.
     durable_bytes = _line_start(path, size if noted is None else noted)
     if durable_bytes == noted == size:
-        if folder.has_incoming():  # of no row: all rows were seen with their images
+        if folder.has_staged_files():  # of no row: all rows were seen with their images
             yield from _clear_staged(folder)
         return
     for _ in read_rows(folder.out, 0, durable_bytes):
@@ -98,9 +99,9 @@ def _repair(folder: OutputFolder, path: Path) -> Iterator[str]:
 
 
 def _clear_staged(folder: OutputFolder) -> Iterator[str]:
-    unanswered = possibly_billed(folder) if folder.keeps_answers() else {}
-    journaled = {kept.name for call_id in unanswered if (kept := folder.kept_answer(call_id))}
-    if parts := folder.clear_incoming(journaled):
+    unanswered = possibly_billed(folder) if folder.has_journaled_answers() else {}
+    journaled = {kept.name for call_id in unanswered if (kept := folder.journaled_answer(call_id))}
+    if parts := folder.remove_staged_files(journaled):
         files = "1 staged image" if parts == 1 else f"{parts:,} staged images"
         yield f"{folder.out}: {files} without a row removed"
 
@@ -132,7 +133,7 @@ def _repair_tail(folder: OutputFolder, path: Path, durable_bytes: int) -> Iterat
         tail = file.read()
         if not tail:
             return
-        kept = folder.keep_beside("torn-results", tail)
+        kept = folder.set_aside(TORN_RESULTS, tail)
         # The rows are written before the rest is cut off: a kill in between leaves some twice, and
         # loses none.
         file.seek(end)
@@ -160,7 +161,7 @@ def _finish_rows(folder: OutputFolder, rows: ResultsFile, durable_bytes: int) ->
         for image, part in zip(missing, parts, strict=True):
             # A hash may match from the page cache alone: bytes must be durable before their name.
             folder.sync([os.path.relpath(part, folder.out)])
-            folder.place(str(part), image["path"])
+            folder.publish(str(part), image["path"])
         if missing:
             yield f"{row['id']}: its image had arrived and is published now"
         for image in images:
@@ -175,7 +176,7 @@ def _parts(
 ) -> list[Path] | None:
     """Return the staged file of each missing image; None if one of them did not survive."""
     staged = (
-        [(_sha256(part), part) for part in folder.parts_of(row["id"], row.get("attempts", 0))]
+        [(_sha256(part), part) for part in folder.staged_files(row["id"], row.get("attempts", 0))]
         if missing
         else []
     )

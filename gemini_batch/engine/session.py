@@ -154,7 +154,7 @@ class Run:
     # --- sending ----------------------------------------------------------------------------------
 
     async def _dispatch(self, sending: _Sending, base_url: str) -> None:
-        from gemini_batch.client.interactive import Transport
+        from gemini_batch.client.interactive import InteractiveTransport
 
         config, clock = self._config, sending.clock
         observe = partial(self._observe, sending.stats)
@@ -169,7 +169,7 @@ class Run:
                 clock=clock,
                 observe=observe,
             )
-            async with Transport(config, base_url, clock) as transport:
+            async with InteractiveTransport(config, base_url, clock) as transport:
                 concurrency = min(config.concurrency, self.planned.plan.todo)
                 dispatcher = Dispatcher(
                     queue=CallQueue(
@@ -317,7 +317,7 @@ class Run:
         try:
             inflight.forget(self._folder.private)
             self._folder.clear_inputs()
-            self._folder.clear_incoming()
+            self._folder.remove_staged_files()
         except OSError as error:
             message = f"{self._folder.out}: files that are not needed any more can't be removed"
             raise StorageError(f"{message}: {describe_os_error(error)}") from error

@@ -75,7 +75,7 @@ def _repair(folder: OutputFolder, observe: Observer) -> Interrupted:
     try:
         repaired = recover(folder)
         unanswered = possibly_billed(folder)
-        journaled = frozenset(call_id for call_id in unanswered if folder.kept_answer(call_id))
+        journaled = frozenset(call_id for call_id in unanswered if folder.journaled_answer(call_id))
     except OSError as error:
         raise StorageError(
             f"{folder.out}: can't be repaired: {describe_os_error(error)}"

@@ -1,6 +1,5 @@
 """Summary of a run, as written to `summary.json`."""
 
-import os
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -8,10 +7,11 @@ from pathlib import Path
 import orjson
 
 from gemini_batch.errors import ExitCode
+from gemini_batch.output.files import write_atomically
+from gemini_batch.output.paths import PRIVATE, SUMMARY
 from gemini_batch.quota.utilization import WindowUse
 from gemini_batch.records import Status
 
-FILE_NAME = "summary.json"
 UNFINISHED = frozenset({Status.FAILED, Status.REJECTED, Status.UNCERTAIN})
 """A run ends with `ExitCode.INCOMPLETE` if the newest row of any call has one of these."""
 
@@ -120,12 +120,8 @@ class Summary:
         Raises:
             OSError: The disk refused.
         """
-        incoming = out / ".gemini_batch" / FILE_NAME
-        with incoming.open("wb") as file:
-            file.write(self.json(is_over=is_over))
-            file.flush()
-            os.fsync(file.fileno())
-        incoming.replace(out / FILE_NAME)
+        data, via = self.json(is_over=is_over), out / PRIVATE / SUMMARY
+        write_atomically(out / SUMMARY, data, durable=True, via=via)
 
     def json(self, *, is_over: bool = True) -> bytes:
         """Return the summary as indented JSON.

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from gemini_batch.errors import StorageError
+from gemini_batch.output.files import write_atomically
+from gemini_batch.output.paths import PRIVATE, THUMBNAILS
 from gemini_batch.records import media_types
 
 if TYPE_CHECKING:  # Pillow is imported when the first thumbnail is made
     from PIL import Image
 
-FOLDER = ".gemini_batch/thumbnails"
+FOLDER = f"{PRIVATE}/{THUMBNAILS}"
 SIDE_PX = 384
 SUFFIX = f"-{SIDE_PX}.webp"
 # The largest answer, 4K at 21:9, has 17 million pixels and a camera's file 50 to 100. What claims to be larger is not decoded.
@@ -124,12 +126,10 @@ class Thumbnails:
     def _keep(self, key: str, small: bytes) -> None:
         """Write a thumbnail whole or not at all."""
         path = self._path(key)
-        incoming = path.with_name(f"{key}.{os.getpid()}.{threading.get_ident()}.part")
+        via = path.with_name(f"{key}.{os.getpid()}.{threading.get_ident()}.part")
         try:
-            incoming.write_bytes(small)
-            incoming.replace(path)
+            write_atomically(path, small, durable=False, via=via)
         except OSError as error:
-            incoming.unlink(missing_ok=True)
             raise StorageError(f"{path}: can't be written: {error.strerror}") from error
 
 

@@ -17,15 +17,16 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from gemini_batch.engine.summary import FILE_NAME as SUMMARY
 from gemini_batch.errors import StorageError
 from gemini_batch.gallery.entries import Folders, entry, manifest_folder, number_of_files
 from gemini_batch.gallery.page import frame, safe_json
 from gemini_batch.gallery.thumbnails import FOLDER, SUFFIX, Thumbnails
-from gemini_batch.output.rows import Cost, marked_rows, newest_rows
+from gemini_batch.output.files import new_file
+from gemini_batch.output.history import Cost
+from gemini_batch.output.paths import GALLERY, PRIVATE, SUMMARY
+from gemini_batch.output.rows import marked_rows, newest_rows
 from gemini_batch.records import Status
 
-FILE_NAME = "gallery.html"
 # Calls on the page; of more, the newest. Measured: 20,000 are 15 MB, which Chromium opens in 0.6 s.
 MOST_SHOWN = 20_000
 # Up to so many pictures the thumbnails are in the page itself, which can then be mailed: at 7 kB for a flat picture and more for
@@ -107,9 +108,9 @@ def write_gallery(
     calls, files = _number(out)
     thumbnails = Thumbnails(folders.out)
     writer = _Writer(folders, thumbnails, hidden=max(0, calls - most_shown))
-    incoming = folders.out / f".gemini_batch/{FILE_NAME}.{os.getpid()}.part"
+    via = folders.out / f"{PRIVATE}/{GALLERY}.{os.getpid()}.part"
     try:
-        with incoming.open("wb") as page:
+        with new_file(folders.out / GALLERY, durable=False, via=via) as page:
             before, after = frame(folders.out.name)
             page.write(before)
             page.write(b'<script type="application/json" id="calls">[')
@@ -126,13 +127,10 @@ def write_gallery(
             page.write(b"</script>")
             page.write(after)
             size_bytes = page.tell()
-        incoming.replace(folders.out / FILE_NAME)
     except OSError as error:
-        raise StorageError(f"{out / FILE_NAME}: can't be written: {error.strerror}") from error
-    finally:
-        incoming.unlink(missing_ok=True)
+        raise StorageError(f"{out / GALLERY}: can't be written: {error.strerror}") from error
     return Gallery(
-        out / FILE_NAME,
+        out / GALLERY,
         writer.totals.calls,
         writer.shown,
         writer.pictures,

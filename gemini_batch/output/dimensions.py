@@ -2,12 +2,12 @@
 
 import warnings
 
-# Pillow's readers of what `media` knows; the others are not let near bytes that come from outside.
+# Pillow's readers of the types in `media_types`. The bytes come from outside: no other reader runs.
 _READABLE = ("PNG", "JPEG", "WEBP", "GIF", "AVIF")
 
 
 def load_image_readers() -> None:
-    """Load what reads an image's width and height: the first answer's row is not to wait for it."""
+    """Load Pillow's readers, so that the row of the first answer does not wait for them."""
     from PIL import Image
 
     Image.init()
@@ -22,5 +22,5 @@ def pixels(file: str) -> tuple[int | None, int | None]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file, formats=_READABLE) as image:
                 return image.size
-    except Exception:  # noqa: BLE001 # the bytes come from outside, and Pillow's parsers raise of every kind; the image is kept as it is
+    except Exception:  # noqa: BLE001 # Pillow raises of every kind; the image is kept all the same
         return None, None

@@ -1,40 +1,81 @@
-"""What has to outlive a power cut: files, and the names in folders."""
+"""Durable and atomic writing of files."""
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 _AT_ONCE = 16  # each is an open file
 
 
-def sync(paths: Iterable[str | Path]) -> None:
-    """Make files, or the names in folders, durable.
+def write_atomically(path: Path, data: bytes, *, durable: bool, via: Path | None = None) -> None:
+    """Write a file completely or not at all; see `new_file`.
 
     Raises:
-        OSError: The disk would not.
+        OSError: The file can't be written. An earlier file of this name is unchanged.
+    """
+    with new_file(path, durable=durable, via=via) as file:
+        file.write(data)
+
+
+@contextmanager
+def new_file(path: Path, *, durable: bool, via: Path | None = None) -> Iterator[BinaryIO]:
+    """Yield a file that replaces `path` when the block ends, and is removed if it raises.
+
+    Args:
+        path: The final name.
+        durable: Write the content to the disk before the rename, so that a power cut leaves the
+            earlier or the new content. The rename itself is not made durable.
+        via: The temporary name, on the same file system; None is `path` with ".part" appended.
+
+    Raises:
+        OSError: The file can't be written. An earlier file of this name is unchanged.
+    """
+    part = via or path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def fsync_all(paths: Iterable[str | Path]) -> None:
+    """Make the content of files, or the names in folders, durable.
+
+    Raises:
+        OSError: The disk failed.
     """
     names = iter(paths)
     while block := list(islice(names, _AT_ONCE)):
-        _sync_together(block)
+        _fsync_block(block)
 
 
-def _sync_together(paths: Iterable[str | Path]) -> None:
-    opened: list[int] = []
+def _fsync_block(paths: Iterable[str | Path]) -> None:
+    descriptors: list[int] = []
     try:
         for path in paths:
-            opened.append(descriptor := os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-            _begin_to_write(descriptor)
-        for descriptor in opened:
+            descriptors.append(descriptor := os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            _start_writeback(descriptor)
+        for descriptor in descriptors:
             os.fsync(descriptor)
     finally:
-        for descriptor in opened:
+        for descriptor in descriptors:
             os.close(descriptor)
 
 
-def _begin_to_write(descriptor: int) -> None:
-    """Have the system write what it holds of a file, without waiting: files that are written together cost one commit of the journal, not one each."""
+def _start_writeback(descriptor: int) -> None:
+    """Start writing a file's pages without waiting.
+
+    Files that are written together cost one commit of the journal instead of one each.
+    """
     if hasattr(os, "posix_fadvise"):  # macOS has none
         with suppress(OSError):  # a hint
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

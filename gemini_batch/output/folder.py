@@ -1,115 +1,84 @@
-"""The output folder: incoming parts, finished images, what they supersede, and the lock.
+"""The output folder: staged files, published images, superseded images, and the lock.
 
-::
-
-    OUT/images/…            the image of each call, named by its id
-    OUT/drafts/…            interim images that came with an answer, paid for as well
-    OUT/superseded/…        images whose job was edited and run again
-    OUT/.gemini_batch/      lock · incoming/ · durable · in-flight log · inputs/ · thumbnails/: nothing that a person needs
+`output.paths` shows its layout.
 """
 
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
 
 from gemini_batch.errors import StorageError
+from gemini_batch.output import paths
 from gemini_batch.output.dimensions import pixels
-from gemini_batch.output.files import sync
-from gemini_batch.output.lock import hold
+from gemini_batch.output.files import fsync_all
+from gemini_batch.output.lock import locked_folder, unwritable
 from gemini_batch.output.staging import (
-    ANSWER,
     AnswerJournal,
     JournaledAnswer,
     StagedAnswer,
-    kept_name,
-    part_name,
-    read_answer,
+    journaled_name,
+    read_journaled,
+    staged_name,
 )
 from gemini_batch.records import ImageFile, IncomingImage, media_types
 
-PRIVATE = ".gemini_batch"
-LOCK = "lock"
-# What is known by its bytes and so may be the name of an earlier image.
+# Those that an image gets by its bytes, so those that an earlier image of a call may have.
 _EXTENSIONS = (*media_types.EXTENSIONS.values(), media_types.UNKNOWN_EXTENSION)
-_MAX_KNOWN_FOLDERS = 10_000
+_MAX_CHECKED_FOLDERS = 10_000
 
 
 class OutputFolder:
-    """The files of one output folder. Paths that it takes and gives are relative to the folder."""
+    """The files of one output folder. Paths in arguments and results are relative to it."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self._prefix = (
-            f"{out}/"  # joining paths with pathlib would cost a tiny answer as much as sending it
-        )
-        self.private = out / PRIVATE
-        self.inputs = self.private / "inputs"
-        self._incoming = self.private / "incoming"
-        self._keeper = AnswerJournal(self._incoming)
-        self._durable = self.private / "durable"
-        self._was_empty = False  # when it was locked: then there is nothing to retire
-        self._known_folders: set[str] = set()
+        # Joining with pathlib would cost a tiny answer as much as sending it.
+        self._prefix = f"{out}/"
+        self.private = out / paths.PRIVATE
+        self.inputs = self.private / paths.INPUTS
+        self._incoming = self.private / paths.INCOMING
+        self._journal = AnswerJournal(self._incoming)
+        self._durable = self.private / paths.DURABLE
+        self._had_no_images = False  # when it was locked: nothing can be superseded
+        self._checked_folders: set[str] = set()
         self._moved: set[str] = set()
 
-    # --- the folder as a whole ----------------------------------------------------------------------------------------
+    # --- the folder as a whole ---
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Make the folder and hold it for this process; a folder that nothing came into is gone afterwards.
+        """Create the folder and hold it for this process; remove it at the end if it is unused.
 
         Raises:
             FolderBusyError: Another run holds it.
-            StorageError: It can't be made or written, or a symbolic link leads out of it.
+            StorageError: It can't be written, or a symbolic link leads out of it.
         """
-        made: list[Path] = []
         try:
-            # Found out before anything is sent: could what comes in be placed?
-            for folder in (f"{PRIVATE}/incoming", "images", "drafts", "superseded"):
+            # Before anything is sent, so that every answer can be published.
+            for folder in (
+                f"{paths.PRIVATE}/{paths.INCOMING}",
+                paths.IMAGES,
+                paths.DRAFTS,
+                paths.SUPERSEDED,
+            ):
                 self._check_inside(folder)
-            made += (folder for folder in (self.out, *self.out.parents) if not folder.exists())
-            self._was_empty = not self._is_there("images") and not self._is_there("drafts")
-            lock = hold(self.private / LOCK, self.out)
+            self._had_no_images = not self._exists(paths.IMAGES) and not self._exists(paths.DRAFTS)
         except OSError as error:
-            _remove_empty(made)
-            raise self._unusable(error) from error
-        try:
-            self._complete(made)
+            raise unwritable(self.out, error) from error
+        own = {self._incoming, self._durable}
+        with locked_folder(self.out, self.private / paths.LOCK, own), closing(self._journal):
+            try:
+                self._incoming.mkdir(exist_ok=True)
+            except OSError as error:
+                raise unwritable(self.out, error) from error
             yield
-        finally:
-            self._keeper.close()
-            if made:
-                self._leave_no_trace(made)
-            os.close(lock)
-
-    def _complete(self, made: list[Path]) -> None:
-        try:
-            self._incoming.mkdir(exist_ok=True)
-            sync(folder.parent for folder in made)
-        except OSError as error:
-            raise self._unusable(error) from error
-
-    def _unusable(self, error: OSError) -> StorageError:
-        return StorageError(
-            f"{self.out}: can't be written: {error.strerror}; choose another folder by --out"
-        )
-
-    def _leave_no_trace(self, made: list[Path]) -> None:
-        """Remove a folder that this run made, if nothing came into it; the lock is still held."""
-        lock = self.private / LOCK
-        own = {self._incoming, self._durable, lock}
-        with suppress(OSError):  # something is in it after all, or it is gone already
-            if set(self.out.iterdir()) == {self.private} and own.issuperset(self.private.iterdir()):
-                self._incoming.rmdir()
-                self._durable.unlink(missing_ok=True)
-                lock.unlink()
-                _remove_empty([self.private, *made])
 
     def durable_bytes(self) -> int | None:
-        """Return up to where `results.jsonl` is known to be on the disk: 0 when the note is damaged, None when there is none."""
+        """Return the noted durable size of `results.jsonl`; 0 if damaged, None without a note."""
         try:
             return int(self._durable.read_bytes())
         except FileNotFoundError:
@@ -118,12 +87,13 @@ class OutputFolder:
             return 0
 
     def note_durable(self, end_bytes: int) -> None:
-        """Note that `results.jsonl` is durable up to `end_bytes`, after it is.
+        """Note that `results.jsonl` is durable up to `end_bytes`. Call it afterwards.
 
-        The file is made durable once; what it says later may be older after a power cut, which makes recovery look at more.
+        Only the file's creation is made durable. After a power cut it may hold an earlier size,
+        and recovery checks more rows.
 
         Raises:
-            OSError: The disk would not.
+            OSError: The note can't be written.
         """
         is_new = not self._durable.exists()
         descriptor = os.open(self._durable, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -134,134 +104,137 @@ class OutputFolder:
         finally:
             os.close(descriptor)
         if is_new:
-            sync([self.private])
+            fsync_all([self.private])
 
-    def keep_beside(self, name: str, data: bytes) -> Path:
-        """Write what was cut off somewhere into a new file of its own, durably; return its path.
+    def set_aside(self, name: str, data: bytes) -> Path:
+        """Write data durably into a new file `name.1`, `name.2` …, and return its path.
 
         Raises:
-            OSError: The disk would not.
+            OSError: The file can't be written.
         """
-        path = next(
-            path for number in count(1) if not (path := self.private / f"{name}.{number}").exists()
-        )
+        names = (self.private / f"{name}.{number}" for number in count(1))
+        path = next(path for path in names if not path.exists())
         with path.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        sync([self.private])
+        fsync_all([self.private])
         return path
 
-    # --- parts --------------------------------------------------------------------------------------------------------
-
-    def incoming(self, call_id: str, attempt: int, sent_at: datetime | None = None) -> StagedAnswer:
-        """Return where the images of an attempt go while they arrive; with `sent_at`, its answer is kept until it has a row.
-
-        Raises:
-            OSError: The disk would not take an answer.
-        """
-        keeper = None if sent_at is None else self._keeper
-        return StagedAnswer(self._incoming, part_name(call_id, attempt), sent_at, keeper)
-
-    def keeps_answers(self) -> bool:
-        """Return whether a killed run left any answer that is whole."""
-        return any(map(kept_name, self._incoming.glob(f"*{ANSWER}")))
-
-    def kept_answer(self, call_id: str) -> JournaledAnswer | None:
-        """Return the newest answer of a call that arrived whole and got no row; None without one."""
-        of_call = part_name(call_id, 0).removesuffix("0")
-        files = (
-            file
-            for file in self._incoming.glob(f"*{ANSWER}")
-            if kept_name(file).startswith(of_call)
-        )
-        found = [answer for file in files if (answer := read_answer(file)) is not None]
-        return max(found, key=lambda answer: answer.finished_at, default=None)
-
-    def drop_answer(self, kept: JournaledAnswer) -> None:
-        """Remove what is left of a kept answer that has its row."""
-        for path in (*self._incoming.glob(f"{kept.name}.*"), kept.file):
-            path.unlink()
-
-    def has_incoming(self) -> bool:
-        """Return whether a killed run left parts behind."""
-        return self._incoming.exists() and any(self._incoming.iterdir())
-
-    def clear_incoming(self, kept: Collection[str] = ()) -> int:
-        """Remove the parts that a killed run left behind, but not those of kept answers, by name; return how many images there were."""
-        images = 0
-        for path in list(self._incoming.iterdir()):
-            is_answer = path.suffix == ANSWER
-            if (kept_name(path) if is_answer else path.stem) not in kept:
-                images += not is_answer and path.stat().st_size > 0
-                path.unlink()
-        return images
-
     def clear_inputs(self) -> None:
-        """Remove the smaller copies of input images: no call is left that would send them.
+        """Remove the downscaled input images, once no call is left that would send them.
 
         Raises:
-            OSError: The disk would not.
+            OSError: They can't be removed.
         """
         if self.inputs.exists():
             shutil.rmtree(self.inputs)
 
-    def parts_of(self, call_id: str, attempt: int) -> list[Path]:
-        """Return the parts of an attempt that are still incoming."""
-        return sorted(path for path in self._incoming.glob(f"{part_name(call_id, attempt)}.*"))
+    # --- staged files ---
 
-    # --- images -------------------------------------------------------------------------------------------------------
+    def stage(self, call_id: str, attempt: int, sent_at: datetime | None = None) -> StagedAnswer:
+        """Return the staged files of an attempt; with `sent_at`, its answer is journaled.
+
+        Raises:
+            OSError: The files can't be created.
+        """
+        journal = None if sent_at is None else self._journal
+        return StagedAnswer(self._incoming, staged_name(call_id, attempt), sent_at, journal)
+
+    def staged_files(self, call_id: str, attempt: int) -> list[Path]:
+        """Return the files of an attempt that were not published."""
+        return sorted(self._incoming.glob(f"{staged_name(call_id, attempt)}.*"))
+
+    def has_staged_files(self) -> bool:
+        """Return whether a killed run left staged files."""
+        return self._incoming.exists() and any(self._incoming.iterdir())
+
+    def remove_staged_files(self, keep: Collection[str] = ()) -> int:
+        """Remove the staged files of a killed run; return the number of images among them.
+
+        Args:
+            keep: Names of journaled answers whose files stay.
+        """
+        images = 0
+        for path in list(self._incoming.iterdir()):
+            is_answer = path.suffix == paths.ANSWER_SUFFIX
+            if (journaled_name(path) if is_answer else path.stem) not in keep:
+                images += not is_answer and path.stat().st_size > 0
+                path.unlink()
+        return images
+
+    def has_journaled_answers(self) -> bool:
+        """Return whether a killed run left a complete answer without a row."""
+        return any(map(journaled_name, self._incoming.glob(f"*{paths.ANSWER_SUFFIX}")))
+
+    def journaled_answer(self, call_id: str) -> JournaledAnswer | None:
+        """Return the newest complete answer of a call without a row, or None."""
+        of_call = staged_name(call_id, 0).removesuffix("0")
+        found = [
+            answer
+            for file in self._incoming.glob(f"*{paths.ANSWER_SUFFIX}")
+            if journaled_name(file).startswith(of_call)
+            and (answer := read_journaled(file)) is not None
+        ]
+        return max(found, key=lambda answer: answer.finished_at, default=None)
+
+    def remove_journaled(self, answer: JournaledAnswer) -> None:
+        """Remove the files of a journaled answer that has its row now."""
+        for path in (*self._incoming.glob(f"{answer.name}.*"), answer.file):
+            path.unlink()
+
+    # --- images ---
 
     def describe(self, image: IncomingImage, stem: str) -> ImageFile:
-        """Return what a row says of an image that will be placed at `stem` and the extension that its bytes ask for."""
+        """Return the row's entry for an image that will be published at `stem` plus extension."""
         mime_type = media_types.sniff(image.head) or image.mime_type or "application/octet-stream"
         width, height = media_types.png_pixels(image.head) or pixels(image.file)
         path = stem + media_types.extension(mime_type)
         return ImageFile(path, mime_type, image.size_bytes, width, height, image.sha256)
 
-    def retire(self, call_id: str) -> None:
-        """Move the image and the drafts that an earlier row of this call left in place to `superseded/`.
+    def publish(self, staged: str, path: str) -> None:
+        """Give a staged file its final name. An earlier file there moves to `superseded/`.
 
         Raises:
-            OSError: The disk would not.
+            OSError: The file can't be moved.
             StorageError: A symbolic link leads out of the folder.
         """
-        if self._was_empty:
+        if self._exists(path):
+            self._supersede(path)
+        self._move(staged.removeprefix(self._prefix), path)
+
+    def retire(self, call_id: str) -> None:
+        """Move the image and the drafts of an earlier row of this call to `superseded/`.
+
+        Raises:
+            OSError: A file can't be moved.
+            StorageError: A symbolic link leads out of the folder.
+        """
+        if self._had_no_images:
             return  # no call is answered twice in one run
         for path in self._images_of(call_id):
             self._supersede(path)
 
     def _images_of(self, call_id: str) -> Iterator[str]:
-        yield from self._existing(f"images/{call_id}")
-        if not self._is_there("drafts"):
+        yield from self._existing(f"{paths.IMAGES}/{call_id}")
+        if not self._exists(paths.DRAFTS):
             return
         for number in count(1):
-            drafts = self._existing(f"drafts/{call_id}.{number}")
+            drafts = self._existing(f"{paths.DRAFTS}/{call_id}.{number}")
             if not drafts:
                 return
             yield from drafts
 
     def _existing(self, stem: str) -> list[str]:
-        return [path for extension in _EXTENSIONS if self._is_there(path := stem + extension)]
+        return [path for extension in _EXTENSIONS if self._exists(path := stem + extension)]
 
-    def _is_there(self, path: str) -> bool:
+    def _exists(self, path: str) -> bool:
         return os.path.lexists(self._prefix + path)
 
-    def place(self, part: str, path: str) -> None:
-        """Give an incoming part its final place; what stands there already is never overwritten but moves to `superseded/`.
-
-        Raises:
-            OSError: The disk would not.
-            StorageError: A symbolic link leads out of the folder.
-        """
-        if self._is_there(path):
-            self._supersede(path)
-        self._move(part.removeprefix(self._prefix), path)
-
     def _supersede(self, path: str) -> None:
-        wanted = Path("superseded", path.removeprefix("images/"))
+        wanted = Path(paths.SUPERSEDED, path.removeprefix(f"{paths.IMAGES}/"))
         others = (wanted.with_name(f"{wanted.stem}.{number}{wanted.suffix}") for number in count(2))
-        free = next(name for name in chain([wanted], others) if not self._is_there(str(name)))
+        free = next(name for name in chain([wanted], others) if not self._exists(str(name)))
         self._move(path, str(free))
 
     def _move(self, source: str, path: str) -> None:
@@ -269,11 +242,9 @@ class OutputFolder:
             self._check_inside(name.rpartition("/")[0])
         file, target = self._prefix + source, self._prefix + path
         try:
-            os.rename(file, target)  # noqa: PTH104  # making a `Path` takes as long as the renaming
+            os.rename(file, target)  # noqa: PTH104  # a `Path` takes as long as the renaming
         except FileNotFoundError:
-            if not self._is_there(
-                source
-            ):  # the whole folder has gone, perhaps: nothing comes into being where it was
+            if not self._exists(source):  # perhaps the output folder is gone: do not recreate it
                 raise
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             os.rename(file, target)  # noqa: PTH104  # as above
@@ -281,51 +252,45 @@ class OutputFolder:
         self.mark_moved(path)
 
     def _check_inside(self, folder: str) -> None:
-        """Make sure, before anything is made or moved, that a folder is below the output folder."""
-        if folder in self._known_folders:
+        """Check that a folder is below the output folder, before it is used."""
+        if folder in self._checked_folders:
             return
-        if not _led_to(self.out / folder).is_relative_to(_led_to(self.out)):
+        if not _resolved(self.out / folder).is_relative_to(_resolved(self.out)):
             raise StorageError(
-                f"{self.out / folder}: a symbolic link leads out of {self.out}; remove it, or choose another --out"
+                f"{self.out / folder}: a symbolic link leads out of {self.out}; "
+                "remove it, or choose another folder with --out"
             )
-        if len(self._known_folders) >= _MAX_KNOWN_FOLDERS:
-            self._known_folders.clear()
-        self._known_folders.add(folder)
+        if len(self._checked_folders) >= _MAX_CHECKED_FOLDERS:
+            self._checked_folders.clear()
+        self._checked_folders.add(folder)
 
-    # --- durability ---------------------------------------------------------------------------------------------------
+    # --- durability ---
 
     def mark_moved(self, path: str) -> None:
         """Note that a file got or lost this name."""
         self._moved.add(path.rpartition("/")[0] or ".")
 
     def moved(self) -> list[str]:
-        """Return the folders in which files got or lost a name since this was asked last, and the folders above them."""
+        """Return the folders changed since the last call, and their parents, inner ones first."""
         folders, self._moved = self._moved, set()
-        above = {str(parent) for folder in folders for parent in Path(folder).parents}
-        return sorted(folders | above, reverse=True)  # inner folders first
+        parents = {str(parent) for folder in folders for parent in Path(folder).parents}
+        return sorted(folders | parents, reverse=True)
 
-    def sync(self, paths: Iterable[str]) -> None:
-        """Make files, or the names in folders, durable.
+    def sync(self, names: Iterable[str]) -> None:
+        """Make the content of files, or the names in folders, durable.
 
         Raises:
-            OSError: The disk would not.
+            OSError: The disk failed.
         """
-        sync(self._prefix + path for path in paths)
+        fsync_all(self._prefix + name for name in names)
 
 
-def _led_to(folder: Path) -> Path:
-    """Return where a folder is, or would be, in the end.
+def _resolved(folder: Path) -> Path:
+    """Return the real path of a folder that may not exist yet.
 
     Raises:
-        OSError: Nowhere: its links lead in a circle. `Path.resolve` has an error of its own for that, or none, by Python's version.
+        OSError: Its symbolic links form a loop. (`Path.resolve` raises by Python version.)
     """
     with suppress(FileNotFoundError):
         folder.stat()
     return Path(os.path.realpath(folder))
-
-
-def _remove_empty(folders: Iterable[Path]) -> None:
-    """Remove folders, inner ones first, as long as they are empty."""
-    with suppress(OSError):
-        for folder in folders:
-            folder.rmdir()

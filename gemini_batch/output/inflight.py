@@ -1,91 +1,89 @@
-"""The in-flight log: what was sent and is not answered, so that a killed run can name what may have been billed."""
+"""The in-flight log: calls that were sent and not yet answered.
+
+After a kill, the next run reads from it which calls may have been billed.
+"""
 
 import errno
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 
-FILE_NAME = "inflight.jsonl"
+from gemini_batch.output.files import write_atomically
+from gemini_batch.output.paths import IN_FLIGHT
 
 
 class InFlightLog:
-    """Notes each sending and each end of it, without fsync: it survives a kill of the process, not a power cut."""
+    """Records the start and the end of each attempt.
+
+    It is not fsynced: it survives a kill of the process, but not a power cut.
+    """
 
     def __init__(
         self, folder: Path, rows_bytes: int, still_open: Mapping[str, str] | None = None
     ) -> None:
-        """Begin a new log, in place of an earlier one whole or not at all.
+        """Replace an earlier log atomically.
 
         Args:
-            folder: Where it is.
-            rows_bytes: The size of `results.jsonl` now.
-            still_open: Calls of the earlier log (id → request_sha256) that are still to be dealt with.
+            folder: The private folder.
+            rows_bytes: The current size of `results.jsonl`.
+            still_open: Calls of the earlier log (id → request_sha256) that stay open.
 
         Raises:
-            OSError: The disk would not.
+            OSError: The log can't be written.
         """
-        begun = folder / f"{FILE_NAME}.new"
-        self._descriptor = os.open(
-            begun, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666
-        )
-        try:
-            for call_id, request_sha256 in (still_open or {}).items():
-                self.sent(call_id, request_sha256, rows_bytes)
-            begun.replace(folder / FILE_NAME)
-        except OSError:
-            self.close()
-            with suppress(OSError):
-                begun.unlink()
-            raise
+        log = folder / IN_FLIGHT
+        notes = ([*call, rows_bytes] for call in (still_open or {}).items())
+        write_atomically(log, b"".join(map(_line, notes)), durable=False)
+        self._descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
     def sent(self, call_id: str, request_sha256: str, rows_bytes: int) -> None:
-        """Note that a request is about to leave.
+        """Record that a request is about to be sent.
 
-        Args:
-            call_id: Of the call.
-            request_sha256: What is asked for.
-            rows_bytes: The size of `results.jsonl` now: if the call is answered, its row stands behind it.
+        `rows_bytes` is the current size of `results.jsonl`; a row of the call follows behind it.
 
         Raises:
-            OSError: The disk would not take the note: then the request must not leave.
+            OSError: The log can't be written: the request must not be sent.
         """
-        self._note([call_id, request_sha256, rows_bytes])
+        self._append([call_id, request_sha256, rows_bytes])
 
     def ended(self, call_id: str) -> None:
-        """Note that the attempt ended, answered or not.
+        """Record that the attempt ended, with an answer or without.
 
         Raises:
-            OSError: The disk would not take the note.
+            OSError: The log can't be written.
         """
-        self._note([call_id])
+        self._append([call_id])
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
 
-    def _note(self, note: object) -> None:
-        # The line break comes first, so that a torn note spoils none but itself.
-        line = b"\n" + orjson.dumps(note)
+    def _append(self, note: object) -> None:
+        line = _line(note)
         if os.write(self._descriptor, line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def _line(note: object) -> bytes:
+    # The line break comes first, so that a torn note spoils no other.
+    return b"\n" + orjson.dumps(note)
+
+
 def forget(folder: Path) -> None:
-    """Remove what an earlier run left; it was told, and there is nothing to send.
+    """Remove the log of an earlier run, once it was reported and there is nothing to send.
 
     Raises:
-        OSError: The disk would not.
+        OSError: The log can't be removed.
     """
-    (folder / FILE_NAME).unlink(missing_ok=True)
+    (folder / IN_FLIGHT).unlink(missing_ok=True)
 
 
 @dataclass(slots=True)
-class Unanswered:
-    """What an earlier run sent and never saw the end of.
+class Unacknowledged:
+    """The attempts of an earlier run whose end was not recorded.
 
     Attributes:
         calls: Id → request_sha256, in the order of sending.
@@ -96,11 +94,11 @@ class Unanswered:
     rows_bytes: int = 0
 
 
-def unanswered(folder: Path) -> Unanswered:
-    """Return what the log of an earlier run left open."""
-    found, places = Unanswered(), dict[str, int]()
+def unacknowledged(folder: Path) -> Unacknowledged:
+    """Return the attempts that the log of an earlier run left open."""
+    found, rows_bytes_of = Unacknowledged(), dict[str, int]()
     try:
-        file = (folder / FILE_NAME).open("rb")
+        file = (folder / IN_FLIGHT).open("rb")
     except FileNotFoundError:
         return found
     with file:
@@ -108,14 +106,14 @@ def unanswered(folder: Path) -> Unanswered:
             try:
                 note = orjson.loads(line)
             except orjson.JSONDecodeError:
-                continue  # a torn note: its request had not left yet
+                continue  # a torn note: its request was not sent
             match note:
                 case [str(call_id), str(request_sha256), int(rows_bytes)]:
                     found.calls[call_id] = request_sha256
-                    places[call_id] = max(0, rows_bytes)
+                    rows_bytes_of[call_id] = max(0, rows_bytes)
                 case [str(call_id)]:
                     found.calls.pop(call_id, None)
                 case _:
                     pass
-    found.rows_bytes = min((places[call_id] for call_id in found.calls), default=0)
+    found.rows_bytes = min((rows_bytes_of[call_id] for call_id in found.calls), default=0)
     return found

@@ -1,22 +1,58 @@
-"""One run at a time writes into an output folder."""
+"""The lock of an output folder: one run at a time writes into it."""
 
 import fcntl
 import os
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from gemini_batch.errors import FolderBusyError
+from gemini_batch.errors import FolderBusyError, StorageError
+from gemini_batch.output.files import fsync_all
+
+
+@contextmanager
+def locked_folder(out: Path, lock: Path, own: Collection[Path]) -> Iterator[None]:
+    """Create a folder and hold it for this process; remove it at the end if it is new and unused.
+
+    Args:
+        out: The folder.
+        lock: The lock file, in a folder in `out` where nothing else is.
+        own: Files and folders next to the lock that do not count as use.
+
+    Raises:
+        FolderBusyError: Another run holds it.
+        StorageError: It can't be written.
+    """
+    made: list[Path] = []
+    with ExitStack() as stack:
+        try:
+            made += (folder for folder in (out, *out.parents) if not folder.exists())
+            stack.callback(os.close, hold(lock, out))
+            stack.callback(_remove_unused, made, lock, {lock, *own})
+            fsync_all(folder.parent for folder in made)
+        except OSError as error:
+            _remove_empty(made)
+            raise unwritable(out, error) from error
+        yield
+
+
+def unwritable(out: Path, error: OSError) -> StorageError:
+    """Return the error for an output folder that can't be written."""
+    return StorageError(
+        f"{out}: can't be written: {error.strerror}; choose another folder with --out"
+    )
 
 
 def hold(path: Path, out: Path) -> int:
-    """Return the open lock, in a folder that is made; the kernel lets go of it when it is closed, or this process ends, however it does.
+    """Return the descriptor of the held lock; the kernel releases it when the process ends.
 
     Args:
-        path: Of the lock.
+        path: The lock file; its folder is created.
         out: The folder that it stands for, as messages name it.
 
     Raises:
         FolderBusyError: Another run holds it.
-        OSError: The disk would not.
+        OSError: The lock can't be created.
     """
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,17 +67,43 @@ def hold(path: Path, out: Path) -> int:
             holder = os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"
             os.close(lock)
             raise FolderBusyError(
-                f"{out}: held by another run ({holder}); wait for it, or give this one a folder of its own by --out"
+                f"{out}: held by another run ({holder}); "
+                "wait for it, or choose another folder with --out"
             ) from None
         except OSError:
             os.close(lock)
             raise
-        os.close(lock)  # the run that held it has just taken the folder away: once more
+        os.close(lock)  # the run that held it has just removed the folder: try again
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Return whether an open file still is the one of that name."""
+    """Return whether an open file still has this name."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
+
+
+def _remove_unused(made: list[Path], lock: Path, own: set[Path]) -> None:
+    """Remove a folder that this run made and did not use, while the lock is still held."""
+    private = lock.parent
+    with suppress(OSError):  # it is used after all, or gone already
+        if made and {*made[0].iterdir()} == {private} and own.issuperset(private.iterdir()):
+            for path in sorted(own - {lock}, key=Path.is_file):  # folders first: one may be used
+                _remove(path)
+            lock.unlink()
+            _remove_empty([private, *made])
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove empty folders, inner ones first; stop at one that is not."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()

@@ -1,6 +1,7 @@
-"""Answers of other output folders: found by what was asked, copied and verified in place of asking, and paying, again.
+"""Reuse of answers from other output folders, found by their requests, copied and verified.
 
-Identical requests of a manifest are variants, and each of them takes another answer; when these are used up, it is sent.
+Identical requests of a manifest are variants, and each of them gets another answer. When these are
+used up, the call is sent.
 """
 
 import os
@@ -10,21 +11,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, BinaryIO, TypeVar
+from typing import Any
 
 from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output import StagedAnswer
-from gemini_batch.output.rows import FILE_NAME, newest_rows, placed_rows, row_at
+from gemini_batch.output.paths import RESULTS
+from gemini_batch.output.rows import newest_rows, placed_rows, row_at
 from gemini_batch.records import IncomingImage, Reply, ReusedFrom, Status
 
-T = TypeVar("T")
 _BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class ReusedAnswer:
-    """An answer whose image has been copied; what it cost, and its drafts, stay where they were paid for."""
+    """An answer whose image was copied, without its cost and its drafts."""
 
     reply: Reply
     source: ReusedFrom
@@ -32,7 +33,7 @@ class ReusedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class NotReusable:
-    """An answer that can't be reused after all; the message says why."""
+    """An answer that can't be reused after all, with the reason."""
 
     message: str
 
@@ -40,16 +41,17 @@ class NotReusable:
 class Reuse:
     """The answers of other folders, at about a hundred bytes each.
 
-    Only images count, never an answer without one, and only those of the same endpoint: what a simulator drew never stands for a
-    real answer. An answer that the output folder has already, copied by an earlier run, is not taken a second time.
+    Only answers with an image count, and only those of the same endpoint: an image of the
+    simulator never replaces a real one. An answer that an earlier run copied into the output
+    folder is not taken again.
 
     Args:
-        folders: The other folders, as the person named them; an answer of an earlier one is preferred.
-        endpoint: Where this run would send to.
+        folders: The other folders, as the user named them, in the order of preference.
+        endpoint: Where this run sends to.
         out: The run's own folder.
 
     Attributes:
-        reserved: How many calls are to take their answer from which folder.
+        reserved: The number of calls that take their answer from each folder.
 
     Raises:
         ConfigError: A folder has no results, they are damaged, or it is the run's own.
@@ -60,19 +62,16 @@ class Reuse:
     def __init__(self, folders: Sequence[Path], endpoint: str, out: Path) -> None:
         self._folders = tuple(folders)
         self._endpoint = endpoint
-        # One entry an answer: its folder, the place of its row, a hash of itself, whether it is taken or superseded, and the
-        # number (its index and 1) of another one to the same request.
-        self._homes = array("H")
-        self._places = array("Q")
+        # One entry per answer; its number is the index plus 1.
+        self._homes = array("H")  # the index of its folder
+        self._places = array("Q")  # of its row
         self._hashes = array("Q")
-        self._taken = bytearray()
-        self._others = array("Q")
-        self._of_request = HashMap64()  # what was asked → the number of an answer
-        self._of_call = HashMap64()  # what was asked, under which id → the number of its answer
-        self._in_use = (
-            HashMap64()
-        )  # hashes of the answers that are in the output folder, or are to be
-        self._choices = HashMap64()  # call → the number of the answer that it takes
+        self._taken = bytearray()  # or superseded
+        self._others = array("Q")  # the number of another answer to the same request
+        self._of_request = HashMap64()  # request → number of an answer
+        self._of_call = HashMap64()  # (request, id) → number of its answer
+        self._in_use = HashMap64()  # hashes of answers that the output folder has or will have
+        self._choices = HashMap64()  # call → number of the answer that it takes
         self.reserved = Counter[str]({str(folder): 0 for folder in folders})
         for row in newest_rows(out):
             if _is_usable(row, endpoint):
@@ -81,20 +80,27 @@ class Reuse:
             self._read(home, folders[home], out)
 
     def _read(self, home: int, folder: Path, out: Path) -> None:
-        if not (folder / FILE_NAME).exists():
+        if not (folder / RESULTS).exists():
             raise ConfigError(
-                f"--reuse-from: {folder}: has no {FILE_NAME}; name the output folder of a run, such as jobs.out"
+                f"--reuse-from: {folder}: has no {RESULTS}; "
+                "name the output folder of a run, such as jobs.out"
             )
         if folder.resolve() == out.resolve():
             raise ConfigError(
                 f"--reuse-from: {folder}: is the output folder itself, whose answers count anyway"
             )
         newest = HashMap64()
-        for place, row in _readable(placed_rows(folder), folder):
-            call = fingerprint(row["id"])
-            if superseded := newest.get(call):
-                self._taken[superseded - 1] = True
-            newest.put(call, self._add(home, place, row) if _is_usable(row, self._endpoint) else 0)
+        try:
+            for place, row in placed_rows(folder):
+                call = fingerprint(row["id"])
+                if superseded := newest.get(call):
+                    self._taken[superseded - 1] = True
+                is_usable = _is_usable(row, self._endpoint)
+                newest.put(call, self._add(home, place, row) if is_usable else 0)
+        except OSError as error:
+            raise ConfigError(f"--reuse-from: {folder}: can't be read: {error.strerror}") from error
+        except StorageError as error:
+            raise ConfigError(f"--reuse-from: {error}") from error
 
     def _add(self, home: int, place: int, row: dict[str, Any]) -> int:
         request = fingerprint(row["request_sha256"])
@@ -111,9 +117,9 @@ class Reuse:
     # --- while planning ---
 
     def reserve(self, call_id: str, request_sha256: str) -> bool:
-        """Set an answer aside for a call that is to be made; False when there is none left.
+        """Reserve an answer for a call; False when there is none left.
 
-        A call gets the answer of the call of its own id, if that asked for the same.
+        The answer of the call with the same id is preferred.
         """
         for number in self._free(call_id, request_sha256):
             self._taken[number - 1] = True
@@ -138,25 +144,25 @@ class Reuse:
             if not self._taken[number - 1]:
                 yield number
 
-    # --- when its turn comes ---
+    # --- during the run ---
 
     def has(self, call_id: str, request_sha256: str) -> bool:
-        """Return whether an answer is set aside for this very call."""
+        """Return whether an answer is reserved for this call."""
         return bool(self._choices.get(fingerprint((call_id, request_sha256))))
 
     def release(self, call_id: str, request_sha256: str) -> None:
-        """Forget the answer that was set aside: it has been taken, or is gone."""
+        """Forget the reserved answer, once it was copied or is gone."""
         self._choices.put(fingerprint((call_id, request_sha256)), 0)
 
     def copy(
-        self, call_id: str, request_sha256: str, incoming: StagedAnswer
+        self, call_id: str, request_sha256: str, staged: StagedAnswer
     ) -> ReusedAnswer | NotReusable:
-        """Copy the image that was set aside, and make sure that it is what its row says. Blocks.
+        """Copy the reserved image and verify it. Blocks.
 
-        What was copied of an image that turns out to be another one is removed.
+        The copy of an image that is not the row's is removed.
 
         Raises:
-            OSError: The output folder would not take it.
+            OSError: The copy can't be written.
         """
         number = self._choices.get(fingerprint((call_id, request_sha256))) or 0
         home = self._folders[self._homes[number - 1]]
@@ -169,65 +175,47 @@ class Reuse:
             return NotReusable(f"the row of its answer is gone from {home}")
         file = home / row["images"][0]["path"]
         try:
-            image = _copied(file, incoming)
+            image = _copied(file, staged)
         except _UnreadableError as error:
-            incoming.discard()
+            staged.discard()
             return NotReusable(f"{file}: can't be read: {error}")
         if image.sha256 != row["images"][0]["sha256"]:
-            incoming.discard()
+            staged.discard()
             return NotReusable(f"{file}: is not the image of its row any more")
         return ReusedAnswer(_reply(row, image), ReusedFrom(str(home), row["id"]))
 
 
 class _UnreadableError(Exception):
-    """The other folder would not give it; whatever the own folder raises is another matter."""
+    """An error of the other folder, in contrast to one of the output folder."""
 
 
-def _copied(source: Path, incoming: StagedAnswer) -> IncomingImage:
-    # A copy: a hard link would let a later edit of one change the other.
-    with _opened(source) as file:
-        part = incoming.open_image(0)
-        while block := _block(file):
-            part.write(block)
-    return incoming.arrived()[0]
+def _copied(source: Path, staged: StagedAnswer) -> IncomingImage:
+    # A copy: with a hard link, a later edit of one file would change the other.
+    image = staged.open_image(0)
+    for block in _blocks(source):
+        image.write(block)
+    return staged.arrived()[0]
 
 
-def _opened(path: Path) -> BinaryIO:
+def _blocks(path: Path) -> Iterator[bytes]:
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NONBLOCK)  # in case it is a pipe
+
     try:
-        return open(
-            path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)
-        )  # a pipe hangs nobody
+        with open(path, "rb", opener=opener) as file:
+            while block := file.read(_BLOCK_BYTES):
+                yield block
     except OSError as error:
         raise _UnreadableError(error.strerror) from error
-
-
-def _block(file: BinaryIO) -> bytes:
-    try:
-        return file.read(_BLOCK_BYTES)
-    except OSError as error:
-        raise _UnreadableError(error.strerror) from error
-
-
-def _readable(rows: Iterator[T], folder: Path) -> Iterator[T]:
-    """Yield what another folder has; that it can't be read is a matter of the flag that names it."""
-    try:
-        yield from rows
-    except OSError as error:
-        raise ConfigError(f"--reuse-from: {folder}: can't be read: {error.strerror}") from error
-    except StorageError as error:
-        raise ConfigError(f"--reuse-from: {error}") from error
 
 
 def _is_usable(row: dict[str, Any], endpoint: str) -> bool:
-    return (
-        row["status"] == Status.SUCCEEDED
-        and row["endpoint"] == endpoint
-        and len(row["images"]) == 1
-    )
+    is_success = row["status"] == Status.SUCCEEDED
+    return is_success and row["endpoint"] == endpoint and len(row["images"]) == 1
 
 
 def _hash(row: dict[str, Any]) -> int:
-    """Return a hash of the answer, wherever it was copied to."""
+    """Return a hash of the answer that is the same for all copies of it."""
     response_id = row.get("response_id")
     return fingerprint(
         (response_id if isinstance(response_id, str) else None, row["images"][0]["sha256"])
@@ -235,20 +223,17 @@ def _hash(row: dict[str, Any]) -> int:
 
 
 def _has_image(home: Path, row: dict[str, Any]) -> bool:
-    """Return whether the image is there, by its size; its content is looked at when it is copied."""
+    """Return whether the image is there, by its size; `copy` checks the content."""
     image = row["images"][0]
-    path: str = image["path"]
-    if path.startswith("/") or ".." in path.split("/"):
-        return False  # in a folder that somebody else gave us, perhaps
     try:
-        status = (home / path).stat()
+        status = (home / image["path"]).stat()
     except (OSError, ValueError):
         return False
-    return S_ISREG(status.st_mode) and status.st_size == image.get("size_bytes")
+    return S_ISREG(status.st_mode) and status.st_size == image["size_bytes"]
 
 
 def _reply(row: dict[str, Any], image: IncomingImage) -> Reply:
-    """Return the answer as it would be, had it been given now; its tokens were used, and paid for, elsewhere."""
+    """Return the reply of the row; its tokens were used, and paid for, elsewhere."""
     return Reply(
         image=image,
         drafts=(),

@@ -1,12 +1,10 @@
-"""`results.jsonl`: one row a finished call, appended; the newest row of an id counts."""
+"""`results.jsonl`: one row per finished call, appended; the newest row of an id counts."""
 
 import errno
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,30 +12,17 @@ import orjson
 
 from gemini_batch.errors import StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
+from gemini_batch.output.paths import RESULTS
 from gemini_batch.records import ResultRow, Status
 from gemini_batch.wording import shown
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-FILE_NAME = "results.jsonl"
-_FIELDS = itemgetter(
-    "id",
-    "status",
-    "request_sha256",
-    "endpoint",
-    "finished_at",
-    "attempts",
-    "cost_usd",
-    "usage",
-    "images",
-    "drafts",
-)
+_TEXTS = ("id", "status", "request_sha256", "endpoint", "finished_at")
 _NUMBER = (int, float)
 _BLOCK_BYTES = 1 << 18
 _STATUSES = list(Status)
-_STATUS_BITS = 4
-_STATUS_MASK = (1 << _STATUS_BITS) - 1
 
 
 class ResultsFile:
@@ -45,19 +30,18 @@ class ResultsFile:
 
     def __init__(self, out: Path) -> None:
         self._descriptor = os.open(
-            out / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666
+            out / RESULTS, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666
         )
         self._is_torn = False
-        self._in_use = (
-            threading.Lock()
-        )  # a sync may still go on in its thread when a cancelled run closes the file
+        # A cancelled run may close the file while a sync still runs in its thread.
+        self._in_use = threading.Lock()
         self.end_bytes = os.fstat(self._descriptor).st_size
 
     def append(self, row: ResultRow | Mapping[str, Any]) -> None:
         """Write a row in one piece; from then on a kill of this process can't lose it.
 
         Raises:
-            OSError: The disk would not take it; the file then ends where it did before.
+            OSError: The row can't be written. The file ends where it did before.
         """
         line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
         if self._is_torn:
@@ -76,7 +60,7 @@ class ResultsFile:
         """Make all rows durable.
 
         Raises:
-            OSError: The disk would not.
+            OSError: The disk failed.
         """
         with self._in_use:
             if self._descriptor < 0:
@@ -85,93 +69,30 @@ class ResultsFile:
             getattr(os, "fdatasync", os.fsync)(self._descriptor)
 
     def close(self) -> None:
-        """Close the file, after a sync that goes on."""
+        """Close the file, after a running sync."""
         with self._in_use:
             os.close(self._descriptor)
             self._descriptor = -1
 
     def _cut_back(self) -> None:
-        """Remove what there is of a row that was not written whole; no row may follow it."""
+        """Remove a torn row, before another one follows it."""
         self._is_torn = True
         os.ftruncate(self._descriptor, self.end_bytes)
         self._is_torn = False
 
 
-@dataclass(slots=True)
-class Cost:
-    """What rows came to.
-
-    Attributes:
-        cost_usd: At list price.
-        unpriced: Rows whose cost is unknown, and is not in that.
-    """
-
-    cost_usd: float = 0.0
-    unpriced: int = 0
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Count a row that was read."""
-        if row["cost_usd"] is None:
-            self.unpriced += 1
-        else:
-            self.cost_usd = round(self.cost_usd + row["cost_usd"], 6)
-
-
-class History:
-    """How each call of earlier runs ended, in 24 to 32 bytes a call."""
-
-    def __init__(self) -> None:
-        self._verdicts = HashMap64()
-
-    def __len__(self) -> int:
-        return len(self._verdicts)
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Take in a row; a later row of the same id replaces an earlier one."""
-        request = fingerprint((row["request_sha256"], row["endpoint"])) & ~_STATUS_MASK
-        status = _STATUSES.index(row["status"])
-        self._verdicts.put(fingerprint(row["id"]), request | status)
-
-    def status(self, call_id: str, request_sha256: str, endpoint: str) -> Status | None:
-        """Return how this very request ended, or None: never sent, edited since, or sent elsewhere."""
-        verdict = self._verdicts.get(fingerprint(call_id))
-        if verdict is None or (verdict ^ fingerprint((request_sha256, endpoint))) & ~_STATUS_MASK:
-            return None
-        return _STATUSES[verdict & _STATUS_MASK]
-
-    def was_answered(self, call_id: str) -> bool:
-        """Return whether the newest row of this id is an answer, whatever was asked: one that was paid for."""
-        verdict = self._verdicts.get(fingerprint(call_id))
-        return verdict is not None and _STATUSES[verdict & _STATUS_MASK] in {
-            Status.SUCCEEDED,
-            Status.BLOCKED,
-        }
-
-
-def read_history(out: Path) -> History:
-    """Read what earlier runs wrote; an absent file is an empty history.
-
-    Raises:
-        StorageError: A line in the file's middle is no row.
-    """
-    history = History()
-    for row in read_rows(out):
-        history.add(row)
-    return history
-
-
 def read_rows(
     out: Path, start_bytes: int = 0, end_bytes: int | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows in the order of finishing, without a last line that has no end: a run may be writing it.
+    """Yield the rows in the order of finishing, except a last line that is being written.
 
     Args:
         out: The output folder.
-        start_bytes: Where to begin: the start of a line.
-        end_bytes: Where to end: behind a line; None is the end of the file.
+        start_bytes: The start of a line.
+        end_bytes: The end of a line; None is the end of the file.
 
     Raises:
-        StorageError: A line in the file's middle is no row.
+        StorageError: A line before the last one is not a row.
     """
     return (row for _, row in placed_rows(out, start_bytes, end_bytes))
 
@@ -179,12 +100,12 @@ def read_rows(
 def placed_rows(
     out: Path, start_bytes: int = 0, end_bytes: int | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (where it begins in bytes, row) of what `read_rows` yields.
+    """Yield (its start in bytes, row) for each row of `read_rows`.
 
     Raises:
-        StorageError: A line in the file's middle is no row.
+        StorageError: A line before the last one is not a row.
     """
-    path = out / FILE_NAME
+    path = out / RESULTS
     try:
         file = path.open("rb", buffering=_BLOCK_BYTES)
     except FileNotFoundError:
@@ -200,34 +121,40 @@ def placed_rows(
             if row is not None:
                 yield row_place, row
             elif line.strip():
-                where = (
-                    f"{path}:{number}"
-                    if start_bytes == 0
-                    else f"{path}, after byte {start_bytes:,}"
-                )
+                where = f":{number}" if start_bytes == 0 else f", after byte {start_bytes:,}"
                 raise StorageError(
-                    f"{where}: is no row: {shown(line.decode(errors='replace').strip())}; the file was damaged or edited: "
-                    "mend or remove that line (its call is then sent, and paid for, again), and run again"
+                    f"{path}{where}: not a row: {shown(line.decode(errors='replace').strip())}; "
+                    "the file was damaged or edited: repair or remove that line (its call is "
+                    "then sent, and paid for, again), and run again"
                 )
 
 
-def without_images(out: Path) -> set[int]:
-    """Return the fingerprints of the ids whose newest row names an image that is not there any more.
+def newest_rows(out: Path, start_bytes: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield the newest row of each id, in the order of finishing, from `start_bytes` on.
 
     Raises:
-        StorageError: A line in the file's middle is no row.
+        StorageError: A line before the last one is not a row.
     """
-    return {
-        fingerprint(row["id"])
-        for row in newest_rows(out)
-        if any(not (out / image["path"]).exists() for image in row["images"])
-    }
+    return (row for is_newest, row in marked_rows(out, start_bytes) if is_newest)
+
+
+def marked_rows(out: Path, start_bytes: int = 0) -> Iterator[tuple[bool, dict[str, Any]]]:
+    """Yield (whether it is the newest of its id, row) for each row of `read_rows`.
+
+    Raises:
+        StorageError: A line before the last one is not a row.
+    """
+    newest = HashMap64()
+    for place, row in enumerate(read_rows(out, start_bytes)):
+        newest.put(fingerprint(row["id"]), place)
+    for place, row in enumerate(read_rows(out, start_bytes)):
+        yield newest.get(fingerprint(row["id"])) == place, row
 
 
 def row_at(out: Path, place: int) -> dict[str, Any] | None:
-    """Return the row that begins at a place of `placed_rows`; None when it is not there any more."""
+    """Return the row that starts at a place of `placed_rows`; None if the file changed."""
     try:
-        with (out / FILE_NAME).open("rb") as file:
+        with (out / RESULTS).open("rb") as file:
             file.seek(place)
             return parse_row(file.readline())
     except OSError:
@@ -235,7 +162,7 @@ def row_at(out: Path, place: int) -> dict[str, Any] | None:
 
 
 @cache
-def _row_reader() -> "TypeAdapter[ResultRow]":
+def _row_adapter() -> "TypeAdapter[ResultRow]":
     from pydantic import TypeAdapter
 
     return TypeAdapter(ResultRow)
@@ -245,55 +172,39 @@ def row_of(row: Mapping[str, Any]) -> ResultRow:
     """Return the value of a row that was read.
 
     Raises:
-        ValueError: A field is missing or is of another kind.
+        ValueError: A field is missing or has the wrong type.
     """
-    return _row_reader().validate_python(row)
+    return _row_adapter().validate_python(row)
 
 
 def parse_row(line: bytes) -> dict[str, Any] | None:
-    """Return a line's row, or None when it is none that this package wrote."""
+    """Return the row of a line; None if this package did not write it."""
     try:
         row: dict[str, Any] = orjson.loads(line)
-        fields = _FIELDS(row)
-    except (orjson.JSONDecodeError, KeyError, TypeError):  # no JSON, not all fields, no object
+        return row if _is_row(row) else None
+    except (orjson.JSONDecodeError, KeyError, TypeError):  # no JSON, a missing field, no object
         return None
-    return row if _is_row(fields) else None
 
 
-def _is_row(fields: tuple[Any, ...]) -> bool:
-    (
-        call_id,
-        status,
-        request_sha256,
-        endpoint,
-        finished_at,
-        attempts,
-        cost_usd,
-        usage,
-        images,
-        drafts,
-    ) = fields
-    # There are a million of them: `isinstance` with a union of types takes as long as all of this.
-    if (
-        not type(call_id)
-        is type(status)
-        is type(request_sha256)
-        is type(endpoint)
-        is type(finished_at)
-        is str
-    ):
-        return False
+def _is_row(row: dict[str, Any]) -> bool:
+    """Check the fields that readers use; a model's validation would take ten times as long."""
+    for name in _TEXTS:
+        if type(row[name]) is not str:
+            return False
+    cost_usd = row["cost_usd"]
     return (
-        status in _STATUSES
-        and isinstance(attempts, int)
+        row["status"] in _STATUSES
+        and isinstance(row["attempts"], int)
         and (cost_usd is None or isinstance(cost_usd, _NUMBER))
-        and (usage is None or _can_be_counted(usage))
-        and _are_files(images)
-        and _are_files(drafts)
+        and _is_usage(row["usage"])
+        and _are_files(row["images"])
+        and _are_files(row["drafts"])
     )
 
 
-def _can_be_counted(usage: Any) -> bool:
+def _is_usage(usage: Any) -> bool:
+    if usage is None:
+        return True
     if not isinstance(usage, dict):
         return False
     tokens = usage.get("total_tokens")
@@ -315,29 +226,7 @@ def _are_files(value: Any) -> bool:
 
 
 def _is_inside(path: Any) -> bool:
-    """Return whether it can be the name of a file in the output folder."""
+    """Return whether a path can name a file in the output folder."""
     if not isinstance(path, str) or "\0" in path or path.startswith("/"):
         return False
     return ".." not in path or ".." not in path.split("/")
-
-
-def newest_rows(out: Path, start_bytes: int = 0) -> Iterator[dict[str, Any]]:
-    """Yield the newest row of each id, in the order of finishing; with `start_bytes`, of the rows from there on.
-
-    Raises:
-        StorageError: A line in the file's middle is no row.
-    """
-    return (row for is_newest, row in marked_rows(out, start_bytes) if is_newest)
-
-
-def marked_rows(out: Path, start_bytes: int = 0) -> Iterator[tuple[bool, dict[str, Any]]]:
-    """Yield (whether it is the newest of its id, row) of what `read_rows` yields.
-
-    Raises:
-        StorageError: A line in the file's middle is no row.
-    """
-    newest = HashMap64()
-    for place, row in enumerate(read_rows(out, start_bytes)):
-        newest.put(fingerprint(row["id"]), place)
-    for place, row in enumerate(read_rows(out, start_bytes)):
-        yield newest.get(fingerprint(row["id"])) == place, row

@@ -1,4 +1,4 @@
-"""What arrives: the images of an attempt while they do, and the answer that is kept until its row is written."""
+"""Staged files: the images of an attempt while they arrive, and the journal of complete answers."""
 
 import hashlib
 import os
@@ -11,14 +11,14 @@ from zlib import crc32
 
 import orjson
 
+from gemini_batch.output.paths import ANSWER_SUFFIX
 from gemini_batch.records import IncomingImage, media_types
 
-ANSWER = ".answer"
 _OPEN = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
-class Part:
-    """A file that grows while an image arrives; its size and sha256 are known as the bytes pass."""
+class StagedFile:
+    """A file that grows while an image arrives. Size and SHA-256 are computed on the way."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -31,7 +31,7 @@ class Part:
         """Append decoded bytes.
 
         Raises:
-            OSError: The disk would not take them.
+            OSError: The disk failed.
         """
         view = memoryview(data)
         while view:
@@ -42,7 +42,7 @@ class Part:
             self._head += bytes(data[: media_types.HEAD_BYTES - len(self._head)])
 
     def close(self) -> None:
-        """Close the file; more than once does no harm."""
+        """Close the file; idempotent."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -53,67 +53,64 @@ class Part:
 
 
 class AnswerJournal:
-    """Keeps the answer that is whole and has no row yet: from there to its row it is a third of a millisecond, and a kill that falls into it
-    loses nothing.
+    """Saves a complete answer until it has its row, so that a kill in between loses nothing.
 
-    There is one such answer at a time, so one file is written over and over: a file for each would cost a tiny answer more than its
-    image does. An answer whose row the disk would not take keeps the file, and the next one gets another.
+    There is one such answer at a time, so one file is overwritten: a new file for each would cost
+    a tiny answer more than its image. If the row of an answer can't be written, the answer keeps
+    the file and the next one gets another.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file: Path | None = None
         self._descriptor = -1
-        self._holder: object = None  # whose answer has no row yet
+        self._owner: object = None  # the attempt whose answer has no row yet
 
     def open(self) -> None:
-        """Make the file, if it is not there: later it takes no more than one write.
+        """Create the file unless it is open, so that saving an answer is one write.
 
         Raises:
-            OSError: The disk would not.
+            OSError: The file can't be created.
         """
         if self._descriptor < 0:
-            path = next(
-                path
-                for number in count(1)
-                if not (path := self._folder / f"{number}{ANSWER}").exists()
-            )
+            names = (self._folder / f"{number}{ANSWER_SUFFIX}" for number in count(1))
+            path = next(path for path in names if not path.exists())
             self._descriptor, self._file = os.open(path, _OPEN, 0o666), path
 
-    def keep(self, holder: object, answer: bytes) -> None:
-        """Write down an answer, over an earlier one that has its row. Best effort: the row counts."""
+    def save(self, owner: object, answer: bytes) -> None:
+        """Save an answer over an earlier one that has its row. Best effort: the row counts."""
         with suppress(OSError):
-            if self._holder is not None:
+            if self._owner is not None:
                 self.close()
             self.open()
-            self._holder = holder
-            # What is cut off, or has the end of an earlier one, does not agree with this.
+            self._owner = owner
+            # The length and the checksum expose a torn write, and the end of an earlier answer.
             os.pwrite(self._descriptor, b"%d %d\n%b" % (len(answer), crc32(answer), answer), 0)
 
-    def release(self, holder: object) -> None:
-        """Let go of the answer, if it is this one's: it has its row, or is none, and is not to be taken for that of a later attempt."""
-        if self._holder is holder:
-            self._holder = None
+    def clear(self, owner: object) -> None:
+        """Invalidate the saved answer if it is the owner's: it has its row, or is not needed."""
+        if self._owner is owner:
+            self._owner = None
             with suppress(OSError):
                 os.pwrite(self._descriptor, b"-", 0)
 
     def close(self) -> None:
-        """Close the file, and remove it unless it holds an answer; more than once does no harm."""
+        """Close the file, and remove it unless it holds an answer; idempotent."""
         if self._descriptor < 0:
             return
         os.close(self._descriptor)
         self._descriptor = -1
-        if self._file is not None and self._holder is None:
+        if self._file is not None and self._owner is None:
             with suppress(OSError):
                 self._file.unlink()
-        self._holder = None
+        self._owner = None
 
 
 class StagedAnswer:
-    """The images of one attempt, while they arrive.
+    """The images of one attempt while they arrive.
 
-    With a keeper, the rest of the answer is kept beside them the moment that it is whole, and the first image has its file before anything
-    is sent: a disk that would not take it is found out in time.
+    With a journal, the first image has its file before the request is sent, so that a failing disk
+    is found in time, and the rest of the answer is saved as soon as it is complete.
     """
 
     def __init__(
@@ -121,63 +118,62 @@ class StagedAnswer:
         folder: Path,
         name: str,
         sent_at: datetime | None = None,
-        keeper: AnswerJournal | None = None,
+        journal: AnswerJournal | None = None,
     ) -> None:
         self._name = name
         self._stem = f"{folder}/{name}"
         self._sent_at = sent_at
-        self._keeper = keeper
-        self._parts: list[Part] = []
-        self._ahead: Part | None = None
-        if keeper is not None:
-            keeper.open()
-            self._ahead = Part(f"{self._stem}.0")
+        self._journal = journal
+        self._files: list[StagedFile] = []
+        self._ahead: StagedFile | None = None
+        if journal is not None:
+            journal.open()
+            self._ahead = StagedFile(f"{self._stem}.0")
 
-    def open_image(self, index: int, /) -> Part:
-        """Open the part of the `index`-th image to arrive, from 0."""
-        part, self._ahead = self._ahead or Part(f"{self._stem}.{index}"), None
-        self._parts.append(part)
-        return part
+    def open_image(self, index: int, /) -> StagedFile:
+        """Open the file of the image that arrives as number `index`, from 0."""
+        file, self._ahead = self._ahead or StagedFile(f"{self._stem}.{index}"), None
+        self._files.append(file)
+        return file
 
-    def keep(self, skeleton: bytes) -> None:
-        """Keep what came beside the images, for a run that is killed before its row is written."""
-        if self._keeper is not None:
+    def journal(self, envelope: bytes) -> None:
+        """Save the rest of the answer, for a kill before its row is written."""
+        if self._journal is not None:
             images = [
-                (image.size_bytes, image.sha256) for image in (part.image() for part in self._parts)
+                (image.size_bytes, image.sha256) for image in (file.image() for file in self._files)
             ]
-            self._keeper.keep(
-                self, orjson.dumps([self._name, self._sent_at, images]) + b"\n" + skeleton
-            )
+            header = orjson.dumps([self._name, self._sent_at, images])
+            self._journal.save(self, header + b"\n" + envelope)
 
     def arrived(self) -> tuple[IncomingImage, ...]:
-        """Return the images, in the order they arrived."""
-        for part in self._parts:
-            part.close()
-        return tuple(part.image() for part in self._parts)
+        """Return the images in their order of arrival."""
+        for file in self._files:
+            file.close()
+        return tuple(file.image() for file in self._files)
 
     def discard(self) -> None:
-        """Remove every part that has not got its name; what was kept is needed no more."""
-        for part in (*self._parts, *([self._ahead] if self._ahead else [])):
-            part.close()
-            # Cheaper than an exception, which every image that got its name would cost.
-            if os.access(part.file, os.F_OK):
-                Path(part.file).unlink()
-        if self._keeper is not None:
-            self._keeper.release(self)
+        """Remove the files that were not published, and clear the journal."""
+        for file in (*self._files, *([self._ahead] if self._ahead else [])):
+            file.close()
+            # Cheaper than an exception, which every published image would cost.
+            if os.access(file.file, os.F_OK):
+                Path(file.file).unlink()
+        if self._journal is not None:
+            self._journal.clear(self)
 
 
 @dataclass(frozen=True, slots=True)
 class JournaledAnswer:
-    """A whole answer without a row: the run that received it was killed in between, or its disk was full.
+    """A complete answer without a row: the run was killed in between, or its disk was full.
 
     Attributes:
-        file: Where it is kept.
-        name: What the files of its images begin with.
+        file: The journal's file.
+        name: The start of the names of its images' files.
         attempt: Of the call, from 1.
         sent_at: UTC.
-        finished_at: When it was whole, UTC.
-        skeleton: What came beside the images.
-        images: In the order of arrival; their bytes are those that arrived.
+        finished_at: UTC.
+        envelope: The answer without the images.
+        images: In the order of arrival; their size and SHA-256 were checked.
     """
 
     file: Path
@@ -185,57 +181,58 @@ class JournaledAnswer:
     attempt: int
     sent_at: datetime
     finished_at: datetime
-    skeleton: bytes
+    envelope: bytes
     images: tuple[IncomingImage, ...]
 
 
-def part_name(call_id: str, attempt: int) -> str:
-    """Return the name that the parts of an attempt begin with; the same again for the same attempt, so that recovery finds them."""
+def staged_name(call_id: str, attempt: int) -> str:
+    """Return the start of the names of an attempt's files; stable, so that recovery finds them."""
     return f"{hashlib.sha256(call_id.encode()).hexdigest()[:32]}-{attempt}"
 
 
-def kept_name(file: Path) -> str:
-    """Return what the images of a kept answer are named after; "" when it is not whole."""
-    answer = _kept(file)
+def journaled_name(file: Path) -> str:
+    """Return the `name` of a journaled answer; "" when it is incomplete."""
+    answer = _parsed(file)
     return answer[0] if answer else ""
 
 
-def read_answer(file: Path) -> JournaledAnswer | None:
-    """Return the answer that is kept in a file, if it is whole and each of its images is what arrived."""
-    answer = _kept(file)
+def read_journaled(file: Path) -> JournaledAnswer | None:
+    """Return a journaled answer if it is complete and its images are unchanged, else None."""
+    answer = _parsed(file)
     if answer is None:
         return None
-    name, sent_at, expected, skeleton = answer
+    name, sent_at, expected, envelope = answer
     try:
-        arrived = tuple(
-            _arrived(file.with_name(f"{name}.{index}")) for index in range(len(expected))
-        )
-        if expected != [[image.size_bytes, image.sha256] for image in arrived]:
+        images = tuple(_image(file.with_name(f"{name}.{index}")) for index in range(len(expected)))
+        if expected != [[image.size_bytes, image.sha256] for image in images]:
             return None
         finished_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
     except OSError:
         return None
     attempt = int(name.rpartition("-")[2])
     return JournaledAnswer(
-        file, name, attempt, datetime.fromisoformat(sent_at), finished_at, skeleton, arrived
+        file, name, attempt, datetime.fromisoformat(sent_at), finished_at, envelope, images
     )
 
 
-def _kept(file: Path) -> tuple[str, str, list[list[int | str]], bytes] | None:
-    """Return (name, sent_at, size and sha256 of each image, skeleton); None when not all of it is there: a kill or a power cut leaves anything."""
+def _parsed(file: Path) -> tuple[str, str, list[list[int | str]], bytes] | None:
+    """Return (name, sent_at, size and SHA-256 of each image, envelope); None if incomplete.
+
+    A kill or a power cut leaves anything in the file.
+    """
     try:
         sizes, rest = file.read_bytes().split(b"\n", 1)
         length, checksum = map(int, sizes.split())
         if crc32(answer := rest[:length]) != checksum or len(answer) != length:
             return None
-        about, skeleton = answer.split(b"\n", 1)
-        name, sent_at, images = orjson.loads(about)
+        header, envelope = answer.split(b"\n", 1)
+        name, sent_at, images = orjson.loads(header)
     except (OSError, ValueError):
         return None
-    return name, sent_at, images, skeleton
+    return name, sent_at, images, envelope
 
 
-def _arrived(path: Path) -> IncomingImage:
+def _image(path: Path) -> IncomingImage:
     with path.open("rb") as file:
         head = file.read(media_types.HEAD_BYTES)
         file.seek(0)

@@ -11,8 +11,8 @@ from gemini_batch.events import Load
 from gemini_batch.hashmap import fingerprint
 from gemini_batch.inputs import Inputs
 from gemini_batch.manifest import Manifest
+from gemini_batch.output.history import read_history, without_images
 from gemini_batch.output.reuse import Reuse
-from gemini_batch.output.rows import read_history, without_images
 from gemini_batch.plan.history import RunHistory
 from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.plan.totals import CallTotals, Plan

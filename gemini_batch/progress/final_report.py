@@ -7,6 +7,7 @@ from rich.text import Text
 
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode
+from gemini_batch.output.paths import IMAGES
 from gemini_batch.progress import messages
 from gemini_batch.progress.formatting import plain, span
 from gemini_batch.progress.live_layout import STYLES
@@ -25,7 +26,7 @@ def ending(summary: Summary, about: RunInfo) -> Iterator[Text]:
     if billed := messages.possibly_billed(summary):
         yield _labelled("", Text(billed, "yellow"))
     if summary.by_status.get(Status.SUCCEEDED):
-        yield _labelled("images", _to_copy(f"{summary.out}/images"))
+        yield _labelled("images", _to_copy(f"{summary.out}/{IMAGES}"))
         yield _labelled("look", _to_copy(f"{about.program} gallery {shlex.quote(summary.out)}"))
     if advice := messages.advice(summary):
         yield _labelled("next", Text(f"{advice}:", "bold"))

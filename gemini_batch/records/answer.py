@@ -39,7 +39,6 @@ class Answer:
             by `"#i"`, where `i` is the image's index in `images`.
         images: The images of a 200, in the order they arrived.
         retry_after_s: The Retry-After header in seconds, if there was one.
-        server_at: The Date header, if there was a valid one.
         redirects_to: The host that a redirect points to; "" without one.
     """
 
@@ -47,7 +46,6 @@ class Answer:
     body: bytes
     images: tuple[IncomingImage, ...] = ()
     retry_after_s: float | None = None
-    server_at: datetime | None = None
     redirects_to: str = ""
 
 

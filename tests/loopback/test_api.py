@@ -26,7 +26,7 @@ from gemini_batch import (
     stream,
 )
 from gemini_batch.client import interactive
-from gemini_batch.client.interactive import Sent
+from gemini_batch.client.transport import Exchange
 from gemini_batch.engine import session, setup
 from gemini_batch.errors import ExitCode, StorageError
 from gemini_batch.output import StagedAnswer
@@ -87,7 +87,9 @@ class Network:
     async def __aexit__(self, *exc_info: object) -> None:
         pass
 
-    async def send(self, call: Call, incoming: StagedAnswer, connected: Callable[[], None]) -> Sent:
+    async def send(
+        self, call: Call, incoming: StagedAnswer, connected: Callable[[], None]
+    ) -> Exchange:
         """Answer with a picture, once answers are let through."""
         connected()
         self.sent.append(call.id)
@@ -100,14 +102,14 @@ class Network:
         self.answers_left -= 1
         answer = PICTURE.answer(call, incoming)
         assert isinstance(answer, Answer)
-        return Sent(answer, TIMING)
+        return Exchange(answer, TIMING)
 
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     """The network of the next runs."""
     network = Network()
-    monkeypatch.setattr(interactive, "Transport", lambda *_: network)
+    monkeypatch.setattr(interactive, "InteractiveTransport", lambda *_: network)
     return network
 
 

@@ -222,7 +222,7 @@ STOPPING = {
     "429-bare": (5, "no_quota"),
     "429-retry-after": (5, "no_quota"),
 }
-# Past a timeout, or a cap of 256 MB: in tests/wire/test_interactive.py.
+# Past a timeout, or a cap of 256 MB: in tests/wire/test_failures.py.
 SLOW = {"hang", "stall", "endless"}
 
 

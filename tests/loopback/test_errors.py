@@ -372,17 +372,17 @@ ERRORS: dict[str, Met] = {
     # --- the output folder and the disk ---
     "a folder that is held": Met(
         7,
-        "gemini_batch: jobs.out: held by another run (process {pid}); wait for it, or give this one a folder of its own by --out",
+        "gemini_batch: jobs.out: held by another run (process {pid}); wait for it, or choose another folder with --out",
         around=held,
     ),
     "a folder that can't be made": Met(
         8,
-        "gemini_batch: /proc/jobs.out: can't be written: No such file or directory; choose another folder by --out",
+        "gemini_batch: /proc/jobs.out: can't be written: No such file or directory; choose another folder with --out",
         f"{RUN} --out /proc/jobs.out",
     ),
     "a file as folder": Met(
         8,
-        "gemini_batch: jobs.jsonl: can't be written: Not a directory; choose another folder by --out",
+        "gemini_batch: jobs.jsonl: can't be written: Not a directory; choose another folder with --out",
         f"{RUN} --out jobs.jsonl",
     ),
     "no room": Met(
@@ -393,7 +393,7 @@ ERRORS: dict[str, Met] = {
     ),
     "rows that are damaged": Met(
         8,
-        'gemini_batch: jobs.out/results.jsonl:1: is no row: "no row"; the file was damaged or edited: mend or remove that line (its call '
+        'gemini_batch: jobs.out/results.jsonl:1: not a row: "no row"; the file was damaged or edited: repair or remove that line (its call '
         "is then sent, and paid for, again), and run again",
         around=lambda: file("jobs.out/results.jsonl", "no row\n\n"),
     ),
@@ -418,22 +418,22 @@ ERRORS: dict[str, Met] = {
     ),
     "https where there is none": Met(
         5,
-        "stopping: no connection to https://{address}: what answers there does not speak https as it should ({reason}), for 0 s\n"
+        "stopping: no connection to https://{address}: TLS error ({reason}), for 0 s\n"
         "run again to go on: python -m gemini_batch run jobs.jsonl --base-url https://{address} --quiet",
         "run jobs.jsonl --base-url https://{address} --quiet",
         around=no_patience,
     ),
     "a web page in the way": Met(
         4,
-        "  robot (line 1): failed: the answer is a web page and no JSON: is a login or a proxy in the way, or is the address wrong?\n"
+        "  robot (line 1): failed: the answer is a web page, not JSON: is a login or a proxy in the way, or is the address wrong?\n"
         "run again to send what failed: python -m gemini_batch run jobs.jsonl --quiet --max-attempts 1",
         "run jobs.jsonl --quiet --max-attempts 1",
         around=hotel,
     ),
     "a redirect": Met(
         4,
-        "  robot (line 1): failed: redirects to localhost:{port}, and no redirect is followed, for it would take the key along; check "
-        f"--base-url\nrun again to send what failed: {AGAIN}",
+        "  robot (line 1): failed: redirects to localhost:{port}; redirects are not followed, because the key would go along: "
+        f"check --base-url\nrun again to send what failed: {AGAIN}",
         jobs=fault("redirect"),
     ),
     "a server that is overloaded": Met(
@@ -508,7 +508,7 @@ def masked(said: str, address: str) -> str:
         (rf"localhost:{address.rpartition(':')[2]}", "localhost:{port}"),
         (rf"process {os.getpid()}\b", "process {pid}"),
         (r"\d{4}-\d\d-\d\d \d\d:\d\d UTC( \(.*?\))?", "{time}"),
-        (r"as it should \([A-Z_]+\)", "as it should ({reason})"),
+        (r"TLS error \([A-Z_]+\)", "TLS error ({reason})"),
         (r"retry in [\d.]+s", "retry in {seconds}s"),
         (r"/\S*gemini_batch-bug-\w+\.txt", "{file}"),
     ):

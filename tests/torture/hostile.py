@@ -245,14 +245,14 @@ def _endless() -> dict[str, Case]:
             ever(_PLAIN + _OPENING, b"A" * 65_536), "failed", "has more than 268,435,456 bytes"
         ),
         "endless-skeleton": Case(
-            ever(_PLAIN + b'{"text":"', b"a" * 65_536), "failed", "bytes beside its images"
+            ever(_PLAIN + b'{"text":"', b"a" * 65_536), "failed", "bytes outside its images"
         ),
-        "endless-space": Case(ever(_PLAIN, b" " * 65_536), "failed", "bytes beside its images"),
-        "endless-nesting": Case(ever(_PLAIN, b"[" * 65_536), "failed", "inside each other"),
+        "endless-space": Case(ever(_PLAIN, b" " * 65_536), "failed", "bytes outside its images"),
+        "endless-nesting": Case(ever(_PLAIN, b"[" * 65_536), "failed", "nested objects and arrays"),
         "endless-parts": Case(
             ever(_PLAIN + b'{"candidates":[{"content":{"parts":[', b'{"text":"a"},' * 5000),
             "failed",
-            "bytes beside its images",
+            "bytes outside its images",
         ),
         "endless-images": Case(
             ever(_PLAIN + b'{"candidates":[{"content":{"parts":[', orjson.dumps(_PART) + b","),
@@ -301,7 +301,7 @@ def _contents() -> dict[str, Case]:
         # Not an answer.
         "html": bad(
             b"<html><script>alert(1)</script>Sign in</html>",
-            "is a web page and no JSON",
+            "is a web page, not JSON",
             "Content-Type: text/html",
         ),
         "empty": bad(b"", "breaks off after 0 bytes"),
@@ -312,9 +312,9 @@ def _contents() -> dict[str, Case]:
         "an-array-of-answers": bad(b"[" + answer() + b"]", _MALFORMED),
         "two-answers": good(answer() + answer()),
         "utf-16": bad('{"a":1}'.encode("utf-16"), "neither a JSON object nor"),
-        "nested-200": bad(b"[" * 201 + b"]" * 201, "inside each other"),
+        "nested-200": bad(b"[" * 201 + b"]" * 201, "nested objects and arrays"),
         "error-in-a-200": bad(
-            b'{"error":{"code":13,"message":"Internal"}}', "a 200 that holds an error: Internal"
+            b'{"error":{"code":13,"message":"Internal"}}', "a 200 that contains an error: Internal"
         ),
         "cut-in-an-escape": bad(b'{"a":"\\u00', "breaks off"),
         "base64-of-nothing": bad(_with(DATA, b"!!!!"), "not valid base64"),

@@ -360,5 +360,5 @@ def test_a_read_only_disk_is_a_sentence(small_disk: Path, server: Simulator) -> 
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     ended = run(small_disk, server.base_url)
     assert (ended.code, ended.is_clean) == (8, True)
-    assert "can't be written: Read-only file system; choose another folder by --out" in ended.err
+    assert "can't be written: Read-only file system; choose another folder with --out" in ended.err
     assert list(sent(server)) == []

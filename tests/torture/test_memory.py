@@ -32,7 +32,7 @@ PLACES: list[tuple[Any, str, int, int]] = [
     (OutputFolder, "describe", 9, 0),
     (ResultsFile, "append", 9, 0),
     (OutputFolder, "retire", 9, 0),
-    (OutputFolder, "place", 9, 0),
+    (OutputFolder, "publish", 9, 0),
     (commit.Committer, "_announce", 9, 0),
     (InFlightLog, "ended", 9, 0),
     (StagedAnswer, "discard", 9, 0),

@@ -169,12 +169,12 @@ def test_an_image_that_was_deleted_is_made_again_only_when_asked(
 def kept(store: OutputFolder, *images: bytes) -> list[Path]:
     """Let an answer arrive whole, and no row come of it; return its files."""
     (store.private / "incoming").mkdir(parents=True)
-    incoming = store.incoming("robot", 2, NOON_UTC)
+    incoming = store.stage("robot", 2, NOON_UTC)
     for index, data in enumerate(images):
         part = incoming.open_image(index)
         part.write(data)
         part.close()
-    incoming.keep(b'{"a": "\n"}')
+    incoming.journal(b'{"a": "\n"}')
     return sorted((store.private / "incoming").iterdir())
 
 
@@ -182,14 +182,14 @@ def test_an_answer_without_a_row_is_found_whole(tmp_path: Path) -> None:
     """All that a row needs of it is there again: the rest of the answer, the images, the attempt and the time."""
     store = OutputFolder(tmp_path)
     kept(store, b"first", b"second")
-    found = store.kept_answer("robot")
+    found = store.journaled_answer("robot")
     assert found is not None
-    assert (found.attempt, found.sent_at, found.skeleton) == (2, NOON_UTC, b'{"a": "\n"}')
+    assert (found.attempt, found.sent_at, found.envelope) == (2, NOON_UTC, b'{"a": "\n"}')
     assert [Path(image.file).read_bytes() for image in found.images] == [b"first", b"second"]
     assert [image.head for image in found.images] == [b"first", b"second"]
-    assert store.kept_answer("cat") is None
-    store.drop_answer(found)
-    assert not store.has_incoming()
+    assert store.journaled_answer("cat") is None
+    store.remove_journaled(found)
+    assert not store.has_staged_files()
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -204,7 +204,7 @@ def test_an_answer_that_did_not_survive_is_none(
         file.unlink()
     else:
         file.write_bytes(damage)
-    assert store.kept_answer("robot") is None
+    assert store.journaled_answer("robot") is None
 
 
 # --- files that others change -----------------------------------------------------------------------------------------
@@ -262,6 +262,6 @@ def test_a_broken_line_in_the_middle_is_refused(tmp_path: Path, server: Simulato
     path.write_bytes(damaged)
     ended = run(tmp_path, server.base_url)
     assert (ended.code, ended.is_clean) == (8, True)
-    assert "results.jsonl:2: is no row" in ended.err
+    assert "results.jsonl:2: not a row" in ended.err
     assert path.read_bytes() == damaged
     assert len(list(sent(server))) == 3

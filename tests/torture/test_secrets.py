@@ -6,7 +6,7 @@ from urllib.parse import quote
 import orjson
 import pytest
 
-from gemini_batch.client.interactive import Transport
+from gemini_batch.client.interactive import InteractiveTransport
 from gemini_batch.simulator import Simulator, SimulatorConfig
 from tests.simulated import simulator, wait_for_requests
 from tests.torture.commands import command, run, write_jobs
@@ -125,7 +125,7 @@ def test_a_bug_does_not_tell_the_key(
     monkeypatch.setenv("GEMINI_API_KEY", key)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr(Transport, "send", broken)
+    monkeypatch.setattr(InteractiveTransport, "send", broken)
     write_jobs(tmp_path, 1)
     ended = run(tmp_path, server.base_url)
     assert ended.code == 1

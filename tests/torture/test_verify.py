@@ -5,7 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gemini_batch.output.staging import part_name
+from gemini_batch.output.staging import staged_name
 from gemini_batch.simulator import Simulator
 from tests.builders import tree
 from tests.torture.commands import command, run, write_jobs
@@ -132,7 +132,7 @@ def test_what_a_killed_run_left_is_not_to_be_paid_for_again(
     write_jobs(tmp_path, 3)
     out = tmp_path / "jobs.out"
     assert run(tmp_path, server.base_url).code == 0
-    (out / "images/n1.jpg").rename(out / f".gemini_batch/incoming/{part_name('n1', 1)}.0")
+    (out / "images/n1.jpg").rename(out / f".gemini_batch/incoming/{staged_name('n1', 1)}.0")
     (out / ".gemini_batch/durable").write_bytes(b"0")  # as after a kill in between
     last = command("verify", str(out)).out.splitlines()[-1]
     assert (

@@ -106,7 +106,7 @@ def test_the_order_of_a_commit(disk: Disk) -> None:
 
     run(scenario)
 
-    incoming = f".gemini_batch/incoming/{Path(disk.store.incoming('robot', 1)._stem).name}"
+    incoming = f".gemini_batch/incoming/{Path(disk.store.stage('robot', 1)._stem).name}"
     assert [
         "write results.jsonl",
         f"rename {incoming}.0 images/robot.png",
@@ -259,7 +259,7 @@ def test_a_row_without_its_image_is_left_to_recovery(disk: Disk, fault: str) -> 
 
     assert disk.finished == ["robot", "dog", "cat"]
     assert disk.store.durable_bytes() == before
-    assert len(disk.store.parts_of("robot", 1)) == 1
+    assert len(disk.store.staged_files("robot", 1)) == 1
 
 
 def test_a_row_that_cannot_be_written_moves_nothing(disk: Disk) -> None:

@@ -96,7 +96,9 @@ class Desk:
 
         async def scenario(clock: Clock) -> None:
             self.transport = ScriptedTransport(clock, script or {})
-            self._monkeypatch.setattr(interactive, "Transport", lambda *_: self.transport)
+            self._monkeypatch.setattr(
+                interactive, "InteractiveTransport", lambda *_: self.transport
+            )
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(going.send(ENDPOINT, clock))
                 if cancel_at_s is not None:
@@ -168,12 +170,12 @@ def test_an_answer_that_a_killed_run_had_kept_is_not_paid_for_again(desk: Desk) 
     store = OutputFolder(desk.out)
     (store.private / "incoming").mkdir(parents=True)
     InFlightLog(store.private, 0).sent("a", asked, 0)
-    incoming = store.incoming("a", 1, NOON_UTC)
+    incoming = store.stage("a", 1, NOON_UTC)
     image = incoming.open_image(0)
     image.write(png("kept"))
     image.close()
     part = {"inlineData": {"mimeType": "image/png", "data": "#0"}}
-    incoming.keep(
+    incoming.journal(
         orjson.dumps({"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}]})
     )
 
@@ -479,7 +481,7 @@ def test_a_damaged_row_refuses_the_run(desk: Desk) -> None:
     results = desk.out / "results.jsonl"
     results.write_bytes(results.read_bytes().replace(b"{", b"(", 1))
 
-    with pytest.raises(StorageError, match=r"results\.jsonl:1: is no row"):
+    with pytest.raises(StorageError, match=r"results\.jsonl:1: not a row"):
         desk.run()
 
 

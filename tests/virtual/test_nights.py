@@ -16,7 +16,7 @@ import pytest
 
 from gemini_batch.catalog.tiers import limits_of
 from gemini_batch.client import interactive
-from gemini_batch.client.interactive import Sent
+from gemini_batch.client.transport import Exchange
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings, concurrency_for
 from gemini_batch.engine import setup
@@ -103,20 +103,15 @@ class Network:
     async def __aexit__(self, *exc_info: object) -> None:
         pass
 
-    async def server_date(self) -> datetime:
-        """Return the server's time."""
-        return self.clock.utc()
-
     async def send(
         self, call: Call, incoming: StagedAnswer, _on_connected: Callable[[], object]
-    ) -> Sent:
+    ) -> Exchange:
         """Send a call and wait for its answer."""
         sent_at, sent_s = self.clock.utc(), self.clock.steady_s()
         answer = (await self.google.answer(call, self.clock)).answer(call, incoming)
         assert isinstance(answer, Answer)
-        utc = self.clock.utc()
-        timing = Timing(sent_at, utc, self.clock.steady_s() - sent_s)
-        return Sent(replace(answer, server_at=utc.replace(microsecond=0)), timing)
+        timing = Timing(sent_at, self.clock.utc(), self.clock.steady_s() - sent_s)
+        return Exchange(answer, timing)
 
 
 class Machine:
@@ -158,7 +153,7 @@ class Machine:
 
             machine = replace(clock, steady_s=now_s)
             self._monkeypatch.setattr(
-                interactive, "Transport", lambda *_: Network(self.google, machine)
+                interactive, "InteractiveTransport", lambda *_: Network(self.google, machine)
             )
             return await going.send(ENDPOINT, machine)
 

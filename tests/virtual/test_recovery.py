@@ -12,7 +12,7 @@ from gemini_batch.engine import recovery
 from gemini_batch.engine.recovery import possibly_billed, recover
 from gemini_batch.errors import StorageError
 from gemini_batch.output import OutputFolder
-from gemini_batch.output.inflight import InFlightLog, unanswered
+from gemini_batch.output.inflight import InFlightLog, unacknowledged
 from gemini_batch.output.rows import ResultsFile, newest_rows, read_rows
 from gemini_batch.records import Status
 from tests.builders import (
@@ -174,7 +174,7 @@ def test_a_damaged_row_that_was_durable_is_refused(store: OutputFolder) -> None:
     arrive(store, "dog", png(""))
     before = tree(store.out)
 
-    with pytest.raises(StorageError, match=r"results\.jsonl:2: is no row"):
+    with pytest.raises(StorageError, match=r"results\.jsonl:2: not a row"):
         recover(store)
 
     assert before == tree(store.out)
@@ -441,7 +441,7 @@ def test_a_damaged_log_is_no_error(store: OutputFolder, content: bytes) -> None:
     written(store, ROBOT, durable=0)
     (store.private / "inflight.jsonl").write_bytes(content)
 
-    assert unanswered(store.private).calls == {}
+    assert unacknowledged(store.private).calls == {}
     assert possibly_billed(store) == {}
 
 

@@ -1,4 +1,4 @@
-"""Timeouts of what is paid for: a process that stood still has not waited."""
+"""Timeouts in which the time of a stopped process does not count."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from gemini_batch.client.timeouts import LATE_S, MOST_TIMES, SLACK, StallTimeout
+from gemini_batch.client.timeouts import LATE_S, MAX_PERIODS, SLACK, StallTimeout
 from gemini_batch.clock import Clock
 from tests.virtual.clock import VirtualLoop, run
 
@@ -17,13 +17,13 @@ def ended_s(
     *,
     enough_bytes: int | None = None,
 ) -> float:
-    """Return when a block that waits for ever is ended, with something else going on meanwhile."""
+    """Return when a block that waits forever ends, while something else runs."""
 
     async def scenario(clock: Clock) -> float:
         async def wait(group: asyncio.TaskGroup) -> None:
-            async with StallTimeout(wait_s, enough_bytes=enough_bytes) as patience:
+            async with StallTimeout(wait_s, enough_bytes=enough_bytes) as stall:
                 if meanwhile:
-                    group.create_task(meanwhile(patience))
+                    group.create_task(meanwhile(stall))
                 await asyncio.Event().wait()
 
         async with asyncio.TaskGroup() as group:
@@ -35,40 +35,40 @@ def ended_s(
 
 
 def stand_still(seconds: float) -> None:
-    """Let time pass in which nothing of this process runs."""
+    """Let time pass in which this process does not run."""
     cast(VirtualLoop, asyncio.get_running_loop()).jump(seconds)
 
 
-def test_what_does_not_come_is_waited_for_so_long() -> None:
-    """Neither shorter nor longer."""
+def test_silence_ends_after_the_timeout() -> None:
+    """The timeout is exact without renewal."""
     assert ended_s(60) == pytest.approx(60, abs=1e-3)
 
 
-def test_each_piece_begins_it_anew() -> None:
-    """From the last piece on it is waited for as long, and by a little longer at the most."""
+def test_each_piece_renews_the_timeout() -> None:
+    """After the last piece the timeout lasts its time, and at most `SLACK` longer."""
 
-    async def pieces(patience: StallTimeout) -> None:
+    async def pieces(stall: StallTimeout) -> None:
         for _ in range(100):
             await asyncio.sleep(0.5)
-            patience.renew()
+            stall.renew()
 
     assert 110 <= ended_s(60, pieces) <= 110 + 60 * SLACK
 
 
 def test_time_in_which_the_process_stood_still_does_not_count() -> None:
-    """What came meanwhile can be read only now: it is waited for anew, once for each time."""
+    """The timeout starts again: data that arrived meanwhile has not been read yet."""
 
-    async def stopped(_patience: StallTimeout) -> None:
+    async def stopped(_stall: StallTimeout) -> None:
         await asyncio.sleep(50)
         stand_still(3600)
 
     assert ended_s(60, stopped) == pytest.approx(50 + 3600 + 60, abs=60 * SLACK + 1e-3)
 
 
-def test_a_loop_that_is_a_little_late_has_waited() -> None:
-    """A busy event loop is no excuse."""
+def test_a_short_delay_of_the_loop_counts() -> None:
+    """A busy event loop does not extend the timeout."""
 
-    async def busy(_patience: StallTimeout) -> None:
+    async def busy(_stall: StallTimeout) -> None:
         await asyncio.sleep(59.9)
         stand_still(LATE_S)
 
@@ -76,31 +76,31 @@ def test_a_loop_that_is_a_little_late_has_waited() -> None:
 
 
 @pytest.mark.parametrize(("bytes_a_s", "expected_s"), [(9, 100), (10, 300)])
-def test_what_goes_on_to_come_is_not_cut_off(bytes_a_s: int, expected_s: float) -> None:
-    """As long as enough came in each such time; when no more comes, at the end of the next one it is over."""
+def test_progress_extends_the_timeout(bytes_a_s: int, expected_s: float) -> None:
+    """The timeout starts again after each period that received enough."""
 
-    async def trickle(patience: StallTimeout) -> None:
+    async def trickle(stall: StallTimeout) -> None:
         for _ in range(300):
-            patience.took(bytes_a_s)
+            stall.received(bytes_a_s)
             await asyncio.sleep(1)
 
     found_s = ended_s(100, trickle, enough_bytes=1000)
     assert expected_s <= found_s <= expected_s + 100 * (1 + SLACK)
 
 
-def test_what_comes_without_end_is_cut_off() -> None:
-    """A server that goes on for ever holds nobody for ever."""
+def test_endless_progress_is_cut_off() -> None:
+    """Progress extends the timeout to `MAX_PERIODS` periods at most."""
 
-    async def flood(patience: StallTimeout) -> None:
+    async def flood(stall: StallTimeout) -> None:
         for _ in range(10_000):
-            patience.took(1000)
+            stall.received(1000)
             await asyncio.sleep(1)
 
-    assert ended_s(100, flood, enough_bytes=1000) == pytest.approx(MOST_TIMES * 100, rel=SLACK)
+    assert ended_s(100, flood, enough_bytes=1000) == pytest.approx(MAX_PERIODS * 100, rel=SLACK)
 
 
-def test_a_cancellation_is_none_of_its_own() -> None:
-    """Whoever cancels the task is not told of a timeout."""
+def test_a_cancellation_is_not_a_timeout() -> None:
+    """Cancelling the task raises CancelledError."""
 
     async def scenario(clock: Clock) -> float:
         async def work() -> None:

@@ -37,10 +37,10 @@ if path := os.environ.get("TORTURE_CONSUMED"):
 if path := os.environ.get("TORTURE_KEPT"):
     from gemini_batch.output.staging import StagedAnswer
 
-    _note_kept, _keep = _noting(path), StagedAnswer.keep
+    _note_kept, _keep = _noting(path), StagedAnswer.journal
 
     def _kept(parts: StagedAnswer, skeleton: bytes) -> None:
         _keep(parts, skeleton)
         _note_kept(skeleton)
 
-    StagedAnswer.keep = _kept  # type: ignore[method-assign, assignment] # what this file is for
+    StagedAnswer.journal = _kept  # type: ignore[method-assign, assignment] # what this file is for

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from gemini_batch.cli import main
-from gemini_batch.client.interactive import Transport
+from gemini_batch.client.interactive import InteractiveTransport
 from gemini_batch.manifest import reader
 from tests.builders import png, tree
 
@@ -237,7 +237,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with files that are no images, and a transport that sends nothing."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GEMINI_BATCH_STATE_DIR", str(tmp_path.parent / "state"))
-    monkeypatch.setattr(Transport, "send", Mock(side_effect=AssertionError("nothing may be sent")))
+    monkeypatch.setattr(
+        InteractiveTransport, "send", Mock(side_effect=AssertionError("nothing may be sent"))
+    )
     (tmp_path / "in").mkdir()
     os.mkfifo("pipe")
     for name, content in {

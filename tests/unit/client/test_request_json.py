@@ -19,7 +19,7 @@ CONTENT = {"/in/1.png": b"face", "/in/2.png": b"a face", "/in/a.jpg": b"photo"}
 
 
 def sent(request: Request) -> bytes:
-    """Return the whole body, each image encoded by another library than the transport's."""
+    """Return the whole body, encoded by another library than the client's."""
     pieces = request_json.body(request)
     return b"".join(
         piece if isinstance(piece, bytes) else base64.b64encode(CONTENT[piece.file])
@@ -28,7 +28,7 @@ def sent(request: Request) -> bytes:
 
 
 def inline(image: InputImage) -> dict[str, Any]:
-    """Return the part that an image is to become."""
+    """Return the expected part of an image."""
     data = base64.b64encode(CONTENT[image.file]).decode()
     return {"inlineData": {"mimeType": image.mime_type, "data": data}}
 
@@ -153,7 +153,7 @@ USE_CASES: dict[str, tuple[Request, Any]] = {
 
 @pytest.mark.parametrize("name", USE_CASES)
 def test_each_use_case_is_sent_as_documented(name: str) -> None:
-    """Each use case of the API's reference becomes exactly its documented body, in camelCase, and is as long as announced."""
+    """Each use case of the API's reference becomes its documented body, of the announced length."""
     request, expected = USE_CASES[name]
 
     body = sent(request)
@@ -173,7 +173,7 @@ def test_a_smaller_copy_is_sent_in_place_of_its_original() -> None:
 
 
 def test_a_raw_request_is_sent_as_it_stands() -> None:
-    """A raw request is not touched: neither its spelling, nor its order, nor fields that nobody here knows."""
+    """A raw request keeps its spelling, its order and unknown fields."""
     raw = {
         "generation_config": {"brandNew": [1, 2.5, None]},
         "contents": [{"parts": [{"text": "ü"}]}],
@@ -188,7 +188,7 @@ def test_a_raw_request_is_sent_as_it_stands() -> None:
 
 
 def test_a_request_of_texts_is_one_piece() -> None:
-    """Without images the body is a single write; with one it is three pieces, and the image is not among the bytes."""
+    """A body without images is one piece; with one it is three, and the image is a file."""
     assert [bytes] == [
         type(piece)
         for piece in request_json.body(Request(MODEL, (Text("a"), Text("b")), system="c"))
@@ -201,7 +201,7 @@ def test_a_request_of_texts_is_one_piece() -> None:
 
 @given(st.integers(0, 10_000))
 def test_the_length_of_base64_is_known_before(size_bytes: int) -> None:
-    """The length of an image's base64 is exact for every size, whatever it is modulo 3."""
+    """The length of an image's base64 is exact for every size."""
     assert len(base64.b64encode(bytes(size_bytes))) == media_types.base64_bytes(size_bytes)
 
 
@@ -216,7 +216,7 @@ PARTS = st.one_of(
 def test_any_request_is_json_in_the_written_order(
     parts: list[Part], system: str | None, temperature: float | None
 ) -> None:
-    """Whatever a person writes, the body is valid JSON of the announced length, with all parts in their order."""
+    """Any request is valid JSON of the announced length, with all parts in order."""
     request = Request(MODEL, tuple(parts), system=system, temperature=temperature)
 
     body = sent(request)
@@ -231,7 +231,7 @@ def test_any_request_is_json_in_the_written_order(
 
 
 def test_no_image_is_read(tmp_path: Path) -> None:
-    """Making the body and its length does not touch the image's file."""
+    """Building the body and its length does not read the image's file."""
     missing = InputImage("a", str(tmp_path / "missing"), "image/png", 10, 0, "")
 
     pieces = request_json.body(Request(MODEL, (missing,)))
@@ -260,5 +260,5 @@ def test_no_image_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_the_address(base_url: str, model: str, expected: str) -> None:
-    """The address has one version, the base's own if it names one, and a model can't lead anywhere else."""
+    """The URL has one version, the base URL's if it has one, and a model can't change the path."""
     assert expected == request_json.url(base_url, model)

@@ -131,7 +131,7 @@ def test_a_gallery_that_fails_leaves_the_last_one(out: Path) -> None:
     last = (out / "gallery.html").read_bytes()
     with (out / "results.jsonl").open("ab") as file:
         file.write(b"damaged\n{}\n")
-    with pytest.raises(StorageError, match="is no row"):
+    with pytest.raises(StorageError, match="not a row"):
         write_gallery(out)
     assert (out / "gallery.html").read_bytes() == last
     assert {path.name for path in (out / ".gemini_batch").iterdir()} == {"thumbnails"}

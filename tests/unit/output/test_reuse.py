@@ -1,4 +1,4 @@
-"""Answers of other output folders, taken at no cost."""
+"""Answers of other output folders, reused at no cost."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.engine.recovery import Interrupted, recover
 from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.events import CallFinished, CallNotReused, Event
-from gemini_batch.output import OutputFolder, Part, StagedAnswer
+from gemini_batch.output import OutputFolder, StagedAnswer, StagedFile
 from gemini_batch.output.reuse import NotReusable, Reuse, ReusedAnswer
 from gemini_batch.output.rows import ResultsFile, newest_rows, read_rows
 from gemini_batch.records import ReusedFrom, Status
@@ -52,7 +52,7 @@ def answered(
     status: str = "succeeded",
     **changes: Any,
 ) -> None:
-    """Let an earlier run into this folder have an answer, with a picture of its own."""
+    """Write an answer of an earlier run into this folder."""
     data = png(picture or f"{folder.name} {call_id}")
     path = f"images/{call_id}.png"
     (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -76,20 +76,20 @@ def answered(
 
 
 def reuse_of(*folders: Path, out: Path | None = None) -> Reuse:
-    """Return what there is to reuse."""
+    """Return the reusable answers."""
     return Reuse(folders, ENDPOINT, out or folders[0].parent / "out")
 
 
 def taken(
     reuse: Reuse, call_id: str, out: Path, request_sha256: str = ROBOT
 ) -> ReusedAnswer | NotReusable:
-    """Copy what was set aside for a call."""
+    """Copy the answer that was reserved for a call."""
     (out / "incoming").mkdir(parents=True, exist_ok=True)
     return reuse.copy(call_id, request_sha256, StagedAnswer(out / "incoming", call_id))
 
 
 def sources(reuse: Reuse, out: Path, *call_ids: str) -> list[str]:
-    """Return whose answer each of these calls takes; "" for none."""
+    """Return the source of each call's answer; "" for none."""
     found = []
     for call_id in call_ids:
         if not reuse.reserve(call_id, ROBOT):
@@ -101,11 +101,11 @@ def sources(reuse: Reuse, out: Path, *call_ids: str) -> list[str]:
     return found
 
 
-# --- which answers ----------------------------------------------------------------------------------------------------
+# --- which answers ---
 
 
 def test_a_done_call_of_the_same_request_is_found_under_any_id(tmp_path: Path) -> None:
-    """What was asked counts, not how it was called; the answer is all that its row says but for its cost."""
+    """The request counts, not the id; the answer is its whole row except the cost."""
     answered(tmp_path / "a", "robot", text="Here it is.", finish_reason="STOP", model_version="v1")
     reuse = reuse_of(tmp_path / "a")
     assert not reuse.reserve("cat", CAT)
@@ -125,20 +125,20 @@ def test_a_done_call_of_the_same_request_is_found_under_any_id(tmp_path: Path) -
     "status", [status.value for status in Status if status is not Status.SUCCEEDED]
 )
 def test_only_an_image_is_reused(tmp_path: Path, status: str) -> None:
-    """Nothing that ended without an image stands for an answer: another try may give one."""
+    """A row without an image is not reused: another attempt may give one."""
     answered(tmp_path / "a", status=status)
     assert not reuse_of(tmp_path / "a").reserve("robot", ROBOT)
 
 
 def test_only_the_same_endpoint_is_reused(tmp_path: Path) -> None:
-    """A simulated answer never stands for a real one, nor one of another server."""
+    """Neither a simulated answer nor one of another server is reused."""
     answered(tmp_path / "a", endpoint="simulator")
     answered(tmp_path / "a", "robot.2", endpoint="https://elsewhere.test")
     assert not reuse_of(tmp_path / "a").reserve("robot", ROBOT)
 
 
 def test_only_the_newest_row_of_an_id_counts(tmp_path: Path) -> None:
-    """An answer whose image has moved to superseded/, or was lost, is not there any more."""
+    """A superseded or lost answer is not reused."""
     answered(tmp_path / "a", "robot")
     answered(tmp_path / "a", "robot", request_sha256=CAT, picture="a cat")
     answered(tmp_path / "a", "other")
@@ -149,7 +149,7 @@ def test_only_the_newest_row_of_an_id_counts(tmp_path: Path) -> None:
 
 
 def test_each_variant_takes_another_answer_until_they_are_used_up(tmp_path: Path) -> None:
-    """Identical requests are variants: no answer is taken twice, one's own id is preferred, and the rest is sent."""
+    """No answer is used twice, the same id is preferred, and the other variants are sent."""
     for call_id in ("robot.3", "robot.2", "robot"):
         answered(tmp_path / "a", call_id)
     reuse = reuse_of(tmp_path / "a")
@@ -162,14 +162,14 @@ def test_each_variant_takes_another_answer_until_they_are_used_up(tmp_path: Path
 
 
 def test_an_own_id_of_another_request_is_nothing_special(tmp_path: Path) -> None:
-    """The id alone says nothing of what was asked."""
+    """An id alone does not identify a request."""
     answered(tmp_path / "a", "robot", request_sha256=CAT)
     answered(tmp_path / "a", "other")
     assert sources(reuse_of(tmp_path / "a"), tmp_path / "out", "robot") == ["a/other"]
 
 
 def test_folders_are_searched_in_the_order_they_are_named(tmp_path: Path) -> None:
-    """All of the first folder's answers go before those of the second, and a copy in both counts once."""
+    """Answers of the first folder are preferred, and a copy in both counts once."""
     answered(tmp_path / "a", "x", picture="one")
     answered(tmp_path / "a", "y", picture="two")
     answered(tmp_path / "b", "x", picture="one")
@@ -180,7 +180,7 @@ def test_folders_are_searched_in_the_order_they_are_named(tmp_path: Path) -> Non
 
 
 def test_an_answer_that_is_in_the_output_folder_already_is_not_taken_again(tmp_path: Path) -> None:
-    """A run that goes on where it was stopped gives the remaining variants other answers than those it has."""
+    """A resumed run gives the remaining variants other answers."""
     for call_id in ("robot", "robot.2"):
         answered(tmp_path / "a", call_id, picture=call_id)
     answered(tmp_path / "out", "robot", picture="robot")
@@ -191,14 +191,14 @@ def test_an_answer_that_is_in_the_output_folder_already_is_not_taken_again(tmp_p
 
 
 def test_equal_pictures_of_different_answers_are_different_answers(tmp_path: Path) -> None:
-    """A server may draw the same twice, and both were paid for."""
+    """Two equal images are two answers: both were paid for."""
     answered(tmp_path / "a", "x", picture="same", response_id="1")
     answered(tmp_path / "a", "y", picture="same", response_id="2")
     assert "" not in sources(reuse_of(tmp_path / "a"), tmp_path / "out", "p", "q")
 
 
 def remove(image: Path) -> None:
-    """Delete it, as a person may."""
+    """Delete it."""
     image.unlink()
 
 
@@ -217,7 +217,7 @@ def folder(image: Path) -> None:
 def test_an_image_that_is_gone_is_not_planned_with(
     tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
-    """The plan's cost is right also when files were deleted: such a call is planned as one to send."""
+    """A call whose reusable image was deleted is planned to be sent."""
     answered(tmp_path / "a", "robot")
     spoil(tmp_path / "a/images/robot.png")
     answered(tmp_path / "a", "other")
@@ -229,18 +229,18 @@ def test_an_image_that_is_gone_is_not_planned_with(
 
 @pytest.mark.parametrize("path", ["../secret.png", "/etc/hostname", "images/\0"])
 def test_a_row_cannot_lead_out_of_its_folder(tmp_path: Path, path: str) -> None:
-    """Rows of a folder that somebody else gave us name files in it, and no others."""
+    """Rows of a foreign folder can only name files in it."""
     data = png("secret")
     (tmp_path / "secret.png").write_bytes(data)
     answered(
         tmp_path / "a", images=[{"path": path, "size_bytes": len(data), "sha256": sha256(data)}]
     )
-    with pytest.raises(ConfigError, match="is no row"):
+    with pytest.raises(ConfigError, match="not a row"):
         reuse_of(tmp_path / "a")
 
 
 def test_wrong_folders_are_a_sentence(tmp_path: Path) -> None:
-    """A folder without results, with damaged ones, or the run's own is refused before anything is sent."""
+    """A folder without results, with damaged ones, or the run's own is refused."""
     with pytest.raises(ConfigError) as refused:
         reuse_of(tmp_path / "a")
     assert str(refused.value) == (
@@ -255,7 +255,7 @@ def test_wrong_folders_are_a_sentence(tmp_path: Path) -> None:
     )
     (tmp_path / "a/results.jsonl").write_bytes(b"no row\n")
     with pytest.raises(
-        ConfigError, match=r'^--reuse-from: .*/a/results.jsonl:1: is no row: "no row"'
+        ConfigError, match=r'^--reuse-from: .*/a/results.jsonl:1: not a row: "no row"'
     ):
         reuse_of(tmp_path / "a")
     (tmp_path / "a/results.jsonl").unlink()
@@ -265,14 +265,14 @@ def test_wrong_folders_are_a_sentence(tmp_path: Path) -> None:
 
 
 def test_memory_is_flat(tmp_path: Path) -> None:
-    """A hundred thousand answers are known in a few megabytes, whatever their rows hold."""
+    """An answer takes at most 160 bytes of memory, for rows of any size."""
     (tmp_path / "a").mkdir()
     row = orjson.loads(line_of(make_row("robot"))) | {
         "images": [{"path": "images/a.png", "size_bytes": 9, "sha256": "x"}]
     }
     row["text"] = "x" * 300
     with (tmp_path / "a/results.jsonl").open("wb") as file:
-        for number in range(20_000):
+        for number in range(5_000):
             file.write(
                 orjson.dumps(row | {"id": f"robot.{number}", "response_id": str(number)}) + b"\n"
             )
@@ -280,25 +280,25 @@ def test_memory_is_flat(tmp_path: Path) -> None:
     reuse = reuse_of(tmp_path / "a")
     held_bytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(reuse._homes) == 20_000
-    assert held_bytes < 20_000 * 160
+    assert len(reuse._homes) == 5_000
+    assert held_bytes < 5_000 * 160
 
 
-# --- taking one -------------------------------------------------------------------------------------------------------
+# --- taking one ---
 
 
 class Desk:
-    """A run's folder with a preparation that may reuse, and what it told."""
+    """A run's folder with a preprocessor that reuses answers, and its events."""
 
     def __init__(self, out: Path, reuse: Reuse, clock: Clock) -> None:
-        self.store = OutputFolder(out)
-        (self.store.private / "incoming").mkdir(parents=True, exist_ok=True)
-        recover(self.store)
+        self.folder = OutputFolder(out)
+        (self.folder.private / "incoming").mkdir(parents=True, exist_ok=True)
+        recover(self.folder)
         self.log = ResultsFile(out)
         self.events: list[Event] = []
-        self.committer = make_committer(self.store, self.log, clock, self.events.append)
+        self.committer = make_committer(self.folder, self.log, clock, self.events.append)
         self.preprocess = Preprocessor(
-            self.store,
+            self.folder,
             self.committer,
             clock,
             self.events.append,
@@ -308,7 +308,7 @@ class Desk:
 
 
 def prepared(out: Path, reuse: Reuse, *call_ids: str) -> tuple[list[bool], list[Event]]:
-    """Prepare calls; return for each whether it is still to be sent, and what was told."""
+    """Preprocess calls; return for each whether it must be sent, and its events."""
 
     async def scenario(clock: Clock) -> tuple[list[bool], list[Event]]:
         desk = Desk(out, reuse, clock)
@@ -324,7 +324,7 @@ def prepared(out: Path, reuse: Reuse, *call_ids: str) -> tuple[list[bool], list[
 
 
 def test_a_reused_answer_is_committed_as_one_that_arrived(tmp_path: Path) -> None:
-    """Its image has its name, its row says whose it is, and it cost nothing, took no attempt and used no tokens."""
+    """It has its image and a row that names the source, without cost, attempts and tokens."""
     answered(tmp_path / "a", "other")
     reuse = reuse_of(tmp_path / "a")
     assert reuse.reserve("robot", ROBOT)
@@ -349,13 +349,13 @@ def edit(image: Path) -> None:
 
 
 def forbid(image: Path) -> None:
-    """Put something in its place that can't be read."""
+    """Replace it by something that can't be read."""
     image.unlink()
     image.mkdir()
 
 
 def forget(image: Path) -> None:
-    """Take its row away."""
+    """Remove its row."""
     (image.parent.parent / "results.jsonl").write_bytes(b"")
 
 
@@ -363,7 +363,7 @@ def forget(image: Path) -> None:
 def test_an_answer_that_is_gone_at_its_turn_is_sent_after_all(
     tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
-    """Every byte is held against its row while it is copied; what differs leaves nothing, is told, and is tried once."""
+    """An image that differs from its row leaves nothing, is reported, and is tried once."""
     answered(tmp_path / "a")
     reuse = reuse_of(tmp_path / "a")
     assert reuse.reserve("robot", ROBOT)
@@ -378,7 +378,7 @@ def test_an_answer_that_is_gone_at_its_turn_is_sent_after_all(
 
 
 def test_a_call_that_was_edited_since_it_was_planned_is_sent(tmp_path: Path) -> None:
-    """What was set aside is for that very request."""
+    """A reserved answer is for one request only."""
     answered(tmp_path / "a")
     reuse = reuse_of(tmp_path / "a")
     assert reuse.reserve("robot", ROBOT)
@@ -386,7 +386,7 @@ def test_a_call_that_was_edited_since_it_was_planned_is_sent(tmp_path: Path) -> 
 
 
 def test_a_full_disk_is_no_reason_to_pay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the own folder takes nothing, the run ends; it does not go on to send what it could not copy."""
+    """If the output folder fails, the run ends; it does not send what it could not copy."""
     answered(tmp_path / "a")
     reuse = reuse_of(tmp_path / "a")
     assert reuse.reserve("robot", ROBOT)
@@ -394,7 +394,7 @@ def test_a_full_disk_is_no_reason_to_pay(tmp_path: Path, monkeypatch: pytest.Mon
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Part, "write", full)
+    monkeypatch.setattr(StagedFile, "write", full)
     with pytest.raises(
         StorageError, match=r"^robot: its reused image can't be written: No space left on device$"
     ):
@@ -404,10 +404,10 @@ def test_a_full_disk_is_no_reason_to_pay(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_kill_between_copy_and_row_or_row_and_name_is_repaired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The row is the commit point: before it nothing happened, after it the next run gives the image its name."""
+    """The row is the commit point: before it nothing happened, after it recovery publishes."""
     answered(tmp_path / "a")
     out = tmp_path / "out"
-    for method, rows in (("append", 0), ("place", 1)):
+    for method, rows in (("append", 0), ("publish", 1)):
         reuse = reuse_of(tmp_path / "a")
         assert reuse.reserve("robot", ROBOT)
         with monkeypatch.context() as patched:
@@ -427,7 +427,7 @@ def killed(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-# --- from end to end --------------------------------------------------------------------------------------------------
+# --- from end to end ---
 
 
 @pytest.fixture
@@ -446,7 +446,7 @@ def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_another_folder_has_is_not_sent(
     manifest: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`plan` and `run` count it, it costs nothing, verify finds nothing wrong, and only what is new is sent."""
+    """`plan` and `run` count it at no cost, `verify` passes, and only new calls are sent."""
     other = manifest.with_name("other.jsonl")
     other.write_bytes(
         manifest.read_bytes()
@@ -500,7 +500,7 @@ def test_what_another_folder_has_is_not_sent(
 def test_a_run_of_reused_calls_alone_sends_nothing(
     manifest: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also where the quota of a day, or the price, would have something to say; edited lines are not paid for again."""
+    """Neither quota nor price counts for a reused answer; edited lines are not paid for again."""
     with simulator() as server:
         to = ["--base-url", server.base_url, "--rpm", "6000"]
         assert main(["run", str(manifest), *to]) == 0
@@ -536,7 +536,7 @@ def test_a_run_of_reused_calls_alone_sends_nothing(
 
 @pytest.mark.loopback
 def test_an_edited_line_can_be_reused(manifest: Path) -> None:
-    """What was edited into something that was answered elsewhere moves its old image, and is not paid for again."""
+    """A line edited into a request with a reusable answer supersedes its old image."""
     with simulator() as server:
         to = ["--base-url", server.base_url, "--rpm", "6000"]
         assert main(["run", str(manifest), *to]) == 0
@@ -556,7 +556,7 @@ def test_an_edited_line_can_be_reused(manifest: Path) -> None:
 
 @pytest.mark.loopback
 def test_what_was_simulated_is_never_reused_for_real(manifest: Path) -> None:
-    """A real run is not fooled by a folder of the simulator."""
+    """A real run does not reuse a folder of the simulator."""
     assert main(["run", str(manifest), "--simulate", "--rpm", "6000"]) == 0
     with simulator() as server:
         flags = [
@@ -574,7 +574,7 @@ def test_what_was_simulated_is_never_reused_for_real(manifest: Path) -> None:
 def test_a_wrong_folder_is_exit_3_and_writes_nothing(
     manifest: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The sentence names the flag and the folder; no output folder is made."""
+    """The message names the flag and the folder; no output folder is created."""
     for command in ("run", "plan"):
         assert (
             main(

@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from gemini_batch.errors import StorageError
-from gemini_batch.output.rows import ResultsFile, newest_rows, parse_row, read_history, read_rows
+from gemini_batch.output.history import read_history
+from gemini_batch.output.rows import ResultsFile, newest_rows, parse_row, read_rows
 from gemini_batch.records import ImageFile, Status
 from tests.builders import ENDPOINT, line_of, make_row, sha256
 
@@ -21,11 +22,11 @@ def write_rows(out: Path, *rows: bytes) -> None:
     (out / "results.jsonl").write_bytes(b"".join(rows))
 
 
-# --- writing ----------------------------------------------------------------------------------------------------------
+# --- writing ---
 
 
 def test_a_row_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row is written in one piece, behind the rows that are there, and times are UTC with a Z."""
+    """A row is appended in one piece, with times in UTC with a Z."""
     write_rows(tmp_path, line_of(make_row("old")))
     written: list[bytes] = []
     write = os.write
@@ -51,17 +52,17 @@ Write = Callable[[int, bytes], int]
 
 
 def no_room(_fd: int, _data: bytes, _write: Write) -> int:
-    """Take nothing."""
+    """Write nothing."""
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def half(fd: int, data: bytes, write: Write) -> int:
-    """Take a half, and say so."""
+    """Write half, and return so."""
     return write(fd, data[: len(data) // 2])
 
 
 def half_then_error(fd: int, data: bytes, write: Write) -> int:
-    """Take a half, and fail."""
+    """Write half, and fail."""
     write(fd, data[: len(data) // 2])
     raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -70,7 +71,7 @@ def half_then_error(fd: int, data: bytes, write: Write) -> int:
 def test_a_row_that_does_not_fit_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Callable[..., int]
 ) -> None:
-    """When the disk takes half a row or none, the file ends where it did before, and the next row stands whole behind it."""
+    """After a torn write the file ends where it did before, and the next row is complete."""
     log, write = ResultsFile(tmp_path), os.write
     log.append(make_row("first"))
     monkeypatch.setattr(os, "write", lambda fd, data: fault(fd, data, write))
@@ -85,7 +86,7 @@ def test_a_row_that_does_not_fit_leaves_nothing(
 
 
 def test_no_row_follows_a_torn_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When not even the cutting back works, no row is written until it does: it would be torn as well."""
+    """If a torn row can't be removed, no row follows it until it is."""
     log, write, ftruncate = ResultsFile(tmp_path), os.write, os.ftruncate
 
     def refuse(_fd: int, _size: int) -> None:
@@ -106,7 +107,7 @@ def test_no_row_follows_a_torn_one(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_closed_file_is_not_synced(tmp_path: Path) -> None:
-    """A sync that comes too late fails: the number of its file may be another file's by now."""
+    """A sync after the close fails: the descriptor may belong to another file."""
     log = ResultsFile(tmp_path)
     log.close()
 
@@ -114,11 +115,11 @@ def test_a_closed_file_is_not_synced(tmp_path: Path) -> None:
         log.sync()
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
+# --- reading ---
 
 
 def test_the_newest_row_counts(tmp_path: Path) -> None:
-    """Of several rows of an id the last one says how it ended."""
+    """The last row of an id counts."""
     write_rows(
         tmp_path,
         line_of(make_row("robot", Status.FAILED)),
@@ -139,7 +140,7 @@ def test_the_newest_row_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", list(Status))
 def test_history_keeps_every_status(tmp_path: Path, status: Status) -> None:
-    """Each status comes back as it was written, and only answers were paid for."""
+    """Each status is read as it was written, and only answers were paid for."""
     write_rows(tmp_path, line_of(make_row("robot", status)))
     history = read_history(tmp_path)
 
@@ -148,7 +149,7 @@ def test_history_keeps_every_status(tmp_path: Path, status: Status) -> None:
 
 
 def test_another_request_or_server_is_not_done(tmp_path: Path) -> None:
-    """A row counts for the very request and the endpoint it was sent to, and no other."""
+    """A row counts only for its request and endpoint."""
     write_rows(tmp_path, line_of(make_row("robot")))
     history = read_history(tmp_path)
 
@@ -160,7 +161,7 @@ def test_another_request_or_server_is_not_done(tmp_path: Path) -> None:
 
 
 def test_nothing_is_an_empty_history(tmp_path: Path) -> None:
-    """A folder without results has no history."""
+    """A folder without results has an empty history."""
     assert len(read_history(tmp_path)) == 0
 
 
@@ -168,7 +169,7 @@ def test_nothing_is_an_empty_history(tmp_path: Path) -> None:
     "tail", [b"", b"\n", b'{"id": "torn', line_of(make_row("torn"))[:-1], bytes(100)]
 )
 def test_a_last_line_without_an_end_is_not_read(tmp_path: Path, tail: bytes) -> None:
-    """A run may be writing the last line: readers leave it alone; an empty line is none."""
+    """A last line without end may be in writing, and is skipped; so is an empty line."""
     write_rows(tmp_path, line_of(make_row("robot")), tail)
 
     assert [row["id"] for row in read_rows(tmp_path)] == ["robot"]
@@ -187,17 +188,17 @@ def test_a_last_line_without_an_end_is_not_read(tmp_path: Path, tail: bytes) -> 
     ],
 )
 def test_a_line_that_is_no_row_is_refused_with_its_number(tmp_path: Path, bad: bytes) -> None:
-    """A damaged line in the middle stops the reading, and the error says where it is and what to do."""
+    """A damaged line is an error that names its place and the remedy."""
     write_rows(tmp_path, line_of(make_row("a")), bad, line_of(make_row("b")))
 
     with pytest.raises(
-        StorageError, match=r"results\.jsonl:2: is no row: .* mend or remove that line"
+        StorageError, match=r"results\.jsonl:2: not a row: .* repair or remove that line"
     ):
         read_history(tmp_path)
 
 
 def test_reading_between_two_places(tmp_path: Path) -> None:
-    """From and to a place, only the rows between them are read; what is behind them does no harm."""
+    """Only the rows between two places are read; damage behind them does not matter."""
     lines = [line_of(make_row(name)) for name in "abc"]
     write_rows(tmp_path, b"damaged\n", *lines, b"damaged\n")
     start, end = len(b"damaged\n"), len(b"damaged\n") + sum(map(len, lines))
@@ -207,7 +208,7 @@ def test_reading_between_two_places(tmp_path: Path) -> None:
 
 
 def test_a_row_is_read_as_it_was_written() -> None:
-    """What is parsed is what was written."""
+    """A row is read as it was written."""
     row: dict[str, Any] | None = parse_row(
         line_of(make_row("icons/röbot", metadata={"a": [1, None]}))
     )
@@ -220,7 +221,7 @@ def test_a_row_is_read_as_it_was_written() -> None:
     "path", ["../robot.png", "images/../../robot.png", "/etc/passwd", "images/a\0.png"]
 )
 def test_a_row_that_leads_out_of_the_folder_is_none(path: str) -> None:
-    """Whoever edits the rows can't have a file elsewhere read, moved or shown: such a line is damage."""
+    """A line that names a file outside the folder is damaged."""
     file = ImageFile(path, "image/png", 1, 1, 1, "0" * 64)
 
     assert parse_row(line_of(make_row(images=[replace(file, path="images/a..b.png")]))) is not None

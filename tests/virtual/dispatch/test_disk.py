@@ -31,7 +31,7 @@ def failing(*, on: str) -> Callable[[World], None]:
             case "row":
                 world.rows.append = refuse  # type: ignore[method-assign]
             case "place":
-                world.folder.place = refuse  # type: ignore[method-assign]
+                world.folder.publish = refuse  # type: ignore[method-assign]
             case "sync":
                 world.rows.sync = refuse  # type: ignore[method-assign]
             case "sent":

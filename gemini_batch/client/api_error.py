@@ -1,0 +1,110 @@
+"""Parsing of an answer whose status is not a success. Pure.
+
+Shapes: google.rpc.Status with its details, as the API's errors have it (August 2026).
+"""
+
+import html
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from gemini_batch.client.untrusted_json import (
+    MAX_MESSAGE_CHARS,
+    MAX_NAME_CHARS,
+    as_dict,
+    as_dicts,
+    as_name,
+    as_text,
+    load,
+    one_line,
+)
+from gemini_batch.records import Answer, ApiError, QuotaViolation
+
+# "Please retry in 34.286670503s.", "10h17m5.72s", "739.5ms".
+_RETRY_IN = re.compile(r"retry in\s+((?:[\d.]+(?:ms|h|m|s))+)", re.IGNORECASE)
+_DURATION_PIECE = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)", re.IGNORECASE)
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+# An element or a tag without end extends to the end of the text, so that no page makes this slow.
+_HTML_TAG = re.compile(
+    r"<(style|script)\b.*?(?:</\1>|\Z)|<!--.*?(?:-->|\Z)|<[a-z/!][^>]*(?:>|\Z)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def parse_error(answer: Answer) -> ApiError:
+    """Return the error, with the longest wait that its header, message or details name."""
+    if answer.redirects_to:
+        message = one_line(
+            f"redirects to {answer.redirects_to}; redirects are not followed, because the key "
+            "would go along: check --base-url"
+        )
+        return ApiError(answer.http_status, "", None, message, answer.retry_after_s)
+    body = load(answer.body)
+    if isinstance(body, list) and body:  # as Google's streaming methods wrap it
+        body = body[0]
+    error = as_dict(body).get("error")
+    if not isinstance(error, dict):
+        message = _text_of_page(answer.body)
+        return ApiError(answer.http_status, "", None, message, answer.retry_after_s)
+    message = as_text(error.get("message")) or ""
+    details = as_dicts(error.get("details"))
+    delays_s = [answer.retry_after_s, *_delays_s(message, details)]
+    reasons = (
+        as_text(detail.get("reason"), MAX_NAME_CHARS) for detail in _of(details, "ErrorInfo")
+    )
+    return ApiError(
+        http_status=answer.http_status,
+        status=as_text(error.get("status"), MAX_NAME_CHARS) or "",
+        reason=next(filter(None, reasons), None),
+        message=one_line(message) or f"HTTP {answer.http_status}",
+        retry_delay_s=max((delay for delay in delays_s if delay is not None), default=None),
+        violations=tuple(_violations(details)),
+        fields=tuple(_fields(details)),
+    )
+
+
+def duration_s(text: str) -> float | None:
+    """Return the seconds of a duration such as `35.17s`, `10h17m5.72s` or `739ms`, or None."""
+    pieces = _DURATION_PIECE.findall(text)
+    if not pieces or "".join(number + unit for number, unit in pieces) != text.strip():
+        return None
+    seconds = float(sum(float(number) * _SECONDS[unit.lower()] for number, unit in pieces))
+    return seconds if math.isfinite(seconds) else None
+
+
+def _delays_s(message: str, details: list[dict[str, Any]]) -> Iterator[float | None]:
+    if match := _RETRY_IN.search(message):
+        yield duration_s(match[1])
+    for detail in _of(details, "RetryInfo"):
+        yield duration_s(as_text(detail.get("retryDelay")) or "")
+
+
+def _violations(details: list[dict[str, Any]]) -> Iterator[QuotaViolation]:
+    for detail in _of(details, "QuotaFailure"):
+        for violation in filter(None, as_dicts(detail.get("violations"))):
+            yield QuotaViolation(
+                quota_id=as_text(violation.get("quotaId")) or "",
+                quota_metric=as_text(violation.get("quotaMetric")) or "",
+                quota_value=as_name(violation.get("quotaValue")),
+            )
+
+
+def _fields(details: list[dict[str, Any]]) -> Iterator[str]:
+    for detail in _of(details, "BadRequest"):
+        for violation in as_dicts(detail.get("fieldViolations")):
+            if name := as_text(violation.get("field")):
+                yield name
+
+
+def _of(details: list[dict[str, Any]], kind: str) -> Iterator[dict[str, Any]]:
+    """Yield the details of a type."""
+    return (
+        detail for detail in details if str(detail.get("@type", "")).endswith(f"google.rpc.{kind}")
+    )
+
+
+def _text_of_page(body: bytes) -> str:
+    """Return the text of a front end's HTML page or plain text."""
+    text = body[: 16 * MAX_MESSAGE_CHARS].decode(errors="replace")
+    return one_line(html.unescape(_HTML_TAG.sub(" ", text))) or "the answer has no text"

@@ -1,0 +1,38 @@
+"""Names of the files and folders in an output folder. No other module spells them.
+
+::
+
+    OUT/results.jsonl       one row per finished call; the newest row of an id counts
+    OUT/summary.json        the last run
+    OUT/gallery.html        the page of the `gallery` command
+    OUT/images/…            the image of each call, named by its id
+    OUT/drafts/…            interim images that came with an answer; they were paid for as well
+    OUT/superseded/…        images whose job was edited and run again
+    OUT/.gemini_batch/      internal files, of no use to the user
+        lock                held by the run that writes into the folder
+        inflight.jsonl      the in-flight log
+        incoming/           staged files, and journaled answers
+        durable             the durable size of results.jsonl in bytes
+        inputs/             downscaled input images
+        thumbnails/         thumbnails of the gallery
+        torn-results.N      the end of a damaged results.jsonl, set aside by recovery
+"""
+
+RESULTS = "results.jsonl"
+SUMMARY = "summary.json"
+GALLERY = "gallery.html"
+IMAGES = "images"
+DRAFTS = "drafts"
+SUPERSEDED = "superseded"
+
+PRIVATE = ".gemini_batch"
+# In PRIVATE:
+LOCK = "lock"
+IN_FLIGHT = "inflight.jsonl"
+INCOMING = "incoming"
+DURABLE = "durable"
+INPUTS = "inputs"
+THUMBNAILS = "thumbnails"
+TORN_RESULTS = "torn-results"
+# In INCOMING: a journaled answer.
+ANSWER_SUFFIX = ".answer"

@@ -1,0 +1,200 @@
+"""Answers that break, are silent, or do not end."""
+
+import asyncio
+import base64
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from gemini_batch.client import image_extractor, interactive
+from gemini_batch.config import Timeouts
+from gemini_batch.records import (
+    Answer,
+    Failure,
+    FailureKind,
+)
+from tests.wire.peers import (
+    ANSWER,
+    ARRIVED,
+    CHUNKED,
+    CUT,
+    ENVELOPE,
+    FAULTS,
+    HEADERS,
+    PIXELS,
+    Peer,
+    chunk,
+    flood,
+    saying,
+    send,
+    serving,
+    short,
+    whole,
+)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_broken_answer_is_a_failure(name: str) -> None:
+    """A broken answer is a failure with a message of one line, and may have been billed."""
+    pieces, end, kind = FAULTS[name]
+    async with serving(saying(*pieces, then=end)) as server, asyncio.timeout(2):
+        failure = await send(server.base_url)
+
+    assert isinstance(failure, Failure), failure
+    assert (kind, True) == (failure.kind, failure.may_be_billed), failure
+    assert failure.message
+    assert "\n" not in failure.message
+
+
+async def test_an_error_without_end_is_cut_off() -> None:
+    """The body of an error is read up to its cap."""
+    endless = partial(flood, head=b"HTTP/1.1 500 X\r\n\r\n", piece=b"x" * 65_536)
+    async with serving(endless) as server, asyncio.timeout(3):
+        answer = await send(server.base_url)
+
+    assert Answer(500, b"x" * interactive.MAX_ERROR_BODY_BYTES) == answer
+
+
+SILENT: dict[str, list[bytes]] = {
+    "before the headers": [],
+    "within the headers": [HEADERS],
+    "before the body": [whole(b"", length=100)],
+    "within the body": [whole(CUT, length=len(ANSWER))],
+    "within a chunk": [CHUNKED + chunk(ANSWER)[:-40]],
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+async def test_silence_ends_with_the_time_of_the_attempt(
+    name: str, jump: Callable[[float], None]
+) -> None:
+    """A silent server ends the attempt after `whole_s`; it may have billed."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(*SILENT[name])
+        jump(300.5)
+        await peer.hang()
+
+    async with serving(script) as server:
+        failure = await send(server.base_url, timeouts=Timeouts(between_bytes_s=1000))
+
+    expected = "no whole answer: nothing for 1000 s, or not done after 300 s"
+    assert Failure(FailureKind.TIMEOUT, expected, may_be_billed=True) == failure
+
+
+@pytest.mark.parametrize("name", ["before the body", "within the body", "within a chunk"])
+async def test_silence_within_the_body_ends_earlier(name: str) -> None:
+    """After the headers, a silence of `between_bytes_s` ends the attempt."""
+    async with serving(saying(*SILENT[name], then=Peer.hang)) as server:
+        failure = await send(server.base_url, timeouts=short(between_bytes_s=0.03))
+
+    expected = "no whole answer: nothing for 0.03 s, or not done after 5 s"
+    assert Failure(FailureKind.TIMEOUT, expected, may_be_billed=True) == failure
+
+
+async def test_the_model_may_think_for_long(
+    fed: asyncio.Semaphore, jump: Callable[[float], None]
+) -> None:
+    """`between_bytes_s` starts with the headers, and again with each piece."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        jump(100)
+        for piece in (whole()[:-60], whole()[-60:-40], whole()[-40:-20], whole()[-20:]):
+            await peer.say(piece)
+            await fed.acquire()
+            jump(45)
+
+    async with serving(script) as server, asyncio.timeout(1000):
+        answer = await send(server.base_url, timeouts=Timeouts(between_bytes_s=60, whole_s=300))
+
+    assert Answer(200, ENVELOPE, ARRIVED) == answer
+
+
+@pytest.mark.parametrize("still_s", [61, 3600])
+async def test_data_that_arrived_while_the_process_stood_still_is_read(
+    still_s: float, fed: asyncio.Semaphore, jump: Callable[[float], None]
+) -> None:
+    """After ^Z, or a blocked event loop, the answer may have arrived: it is not timed out."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(whole()[:-60])
+        await fed.acquire()
+        jump(still_s)
+        await asyncio.sleep(0)  # the timers fire first
+        await peer.say(whole()[-60:])
+
+    async with serving(script) as server:
+        answer = await send(server.base_url, timeouts=Timeouts(between_bytes_s=20, whole_s=30))
+
+    assert Answer(200, ENVELOPE, ARRIVED) == answer
+
+
+async def test_a_slow_answer_that_progresses_is_not_cut_off(
+    fed: asyncio.Semaphore, jump: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow line does not lose an answer that is paid for."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(whole().removesuffix(ANSWER))
+        for start in range(0, len(ANSWER), 20):
+            await peer.say(ANSWER[start : start + 20])
+            await fed.acquire()
+            jump(0.9)
+
+    monkeypatch.setattr(interactive, "MIN_PROGRESS_BYTES", 20)
+    async with serving(script) as server:
+        answer = await send(server.base_url, timeouts=Timeouts(whole_s=2))
+
+    assert Answer(200, ENVELOPE, ARRIVED) == answer
+
+
+OPENING = ANSWER.partition(base64.b64encode(PIXELS))[0]
+
+
+@pytest.mark.parametrize(
+    ("opening", "piece", "expected"),
+    [
+        (b'{"text":"', b"a" * 65_536, "the answer has more than 100,000 bytes outside its images"),
+        (b"{", b" " * 65_536, "the answer has more than 100,000 bytes outside its images"),
+        (OPENING, b"A" * 65_536, "the answer has more than 1,000,000 bytes"),
+    ],
+)
+async def test_a_body_without_end_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, opening: bytes, piece: bytes, expected: str
+) -> None:
+    """An endless body ends the attempt at a limit."""
+    limits = image_extractor.ExtractorLimits(envelope_bytes=100_000, body_bytes=1_000_000)
+    monkeypatch.setattr(
+        interactive, "ImageExtractor", partial(image_extractor.ImageExtractor, limits=limits)
+    )
+
+    async with serving(partial(flood, head=HEADERS + b"\r\n" + opening, piece=piece)) as server:
+        failure = await send(server.base_url)
+
+    assert Failure(FailureKind.TOO_LARGE, expected, may_be_billed=True) == failure
+
+
+async def test_a_compressed_bomb_takes_no_more_memory_than_the_cap() -> None:
+    """Half a megabyte that unpacks to 500 MB ends the attempt, and is never in memory."""
+    packer = zlib.compressobj(wbits=31)
+    packed = packer.compress(OPENING) + packer.flush(zlib.Z_FULL_FLUSH)
+    # After a full flush, equal data is packed into equal bytes.
+    block = packer.compress(b"A" * 1_000_000) + packer.flush(zlib.Z_FULL_FLUSH)
+    packed += block * 500
+
+    async with serving(saying(whole(packed, "Content-Encoding: gzip"), then=Peer.hang)) as server:
+        tracemalloc.start()
+        failure = await send(server.base_url)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert isinstance(failure, Failure)
+    assert failure.kind is FailureKind.TOO_LARGE
+    assert peak_bytes < 150_000_000
