@@ -14,7 +14,7 @@ from pathlib import Path
 from gemini_batch.errors import StorageError
 from gemini_batch.output import paths
 from gemini_batch.output.dimensions import pixels
-from gemini_batch.output.files import fsync_all
+from gemini_batch.output.files import fsync_all, write_atomically
 from gemini_batch.output.lock import locked_folder, unwritable
 from gemini_batch.output.staging import (
     AnswerJournal,
@@ -114,10 +114,7 @@ class OutputFolder:
         """
         names = (self.private / f"{name}.{number}" for number in count(1))
         path = next(path for path in names if not path.exists())
-        with path.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        write_atomically(path, data, durable=True)
         fsync_all([self.private])
         return path
 
