@@ -16,7 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 from gemini_batch.cli.arguments import parser
-from gemini_batch.cli.json_schema import described, job_schema, row_schema
+from gemini_batch.cli.schema import described, job_schema, row_schema
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode
 from gemini_batch.progress import json_log
@@ -58,9 +58,14 @@ def summary() -> str:
 
 
 def log() -> str:
-    """Return the table of what `--log-format json` writes: it stands in the docstring of the module that does."""
-    text = json_log.__doc__ or ""
-    return "\n".join(line for line in text.splitlines() if line.startswith("|")) + "\n"
+    """Return the table of the events of `--log-format json`, from the docstring of its module."""
+    entries = re.findall(
+        r"^- (`\w+`) \((.*?)\):\s+(`.*?`)$", json_log.__doc__ or "", re.DOTALL | re.MULTILINE
+    )
+    rows = [
+        (event, " ".join(when.split()), " ".join(fields.split())) for event, when, fields in entries
+    ]
+    return _table(("event", "when", "fields"), rows)
 
 
 def exit_codes() -> str:

@@ -90,7 +90,7 @@ async def _send(run: Run, config: Settings, view: View) -> Summary:
         if words := out_of_resources(error) if error else "":
             run.stop(Stop(StopReason.STORAGE, words))
         else:
-            view.tell(f"{context['message']}: {type(error).__name__}")
+            view.warn(f"{context['message']}: {type(error).__name__}")
 
     loop.set_exception_handler(on_error)
     # `nohup` has hang-ups ignored, and so they stay.
@@ -128,7 +128,7 @@ def _within_open_files(config: Settings, view: View) -> Settings:
     if allowed >= wanted:
         return config
     concurrency = max(1, (allowed - _OTHER_FILES) // _FILES_A_CALL)
-    view.tell(
+    view.warn(
         f"{allowed:,} files may be open (ulimit -n): no more than {count(concurrency, 'call')} in flight"
     )
     return replace(config, concurrency=concurrency)

@@ -509,7 +509,7 @@ def test_a_run_that_was_killed_is_told_as_such(
     process.communicate(timeout=20)
     assert main(["status", str(tmp_path / "jobs.out")]) == 0
     assert (
-        f"last run of {path}: goes on, or was killed; began with 2 of 2 left"
+        f"last run of {path}: still running, or killed; started with 2 of 2 left"
         in capsys.readouterr().out
     )
     assert main(["verify", str(tmp_path / "jobs.out")]) == 0
@@ -579,13 +579,13 @@ def test_the_second_signal_abandons_and_the_next_run_names_what_may_be_billed(
         wait_for_requests(server, 1)
         process.send_signal(signal.SIGINT)
         words = (
-            "stopping: interrupted; finishing 1 call already paid for; press again to abandon it\n"
+            "stopping: interrupted; finishing 1 call already paid for; Ctrl-C again to abandon it\n"
         )
         assert first_line(process) == words
         process.send_signal(signal.SIGINT)
         words = process.communicate(timeout=20)[1]
         assert process.returncode == 130
-        assert "1 more request gave nothing and may have been billed" in words
+        assert "1 request failed without an answer and may have been billed" in words
 
 
 @pytest.mark.parametrize(
@@ -656,7 +656,7 @@ def test_ctrl_c_again_and_again_ends_a_run_that_hangs(tmp_path: Path) -> None:
         assert process.stdout.readline() == "asked\n"
         first_line(process)
         process.send_signal(signal.SIGINT)
-        assert "press again to abandon it" in first_line(process)
+        assert "Ctrl-C again to abandon it" in first_line(process)
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "closing\n"
         process.send_signal(signal.SIGINT)
@@ -666,7 +666,7 @@ def test_ctrl_c_again_and_again_ends_a_run_that_hangs(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "Traceback" not in words
     assert "nothing was sent" not in words
-    assert words.splitlines()[-1].startswith("run again to go on: ")
+    assert words.splitlines()[-1].startswith("run again to continue: ")
 
 
 def test_a_second_run_on_one_folder_is_told_so(tmp_path: Path) -> None:

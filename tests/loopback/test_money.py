@@ -89,7 +89,7 @@ def test_a_person_is_asked_before_a_dear_run(command: list[str], server: Simulat
     """On a terminal a run above the limit waits for a yes; anything else sends nothing, ends with 5 and says how to go on."""
     code, shown = on_terminal([*command, "--confirm-above", "1"], "n\n")
     assert (code, len(server.audit.entries)) == (5, 0)
-    assert "10 calls to send, up to about $1.34 at list price. Go on? [y/N]" in shown
+    assert "10 calls to send, up to about $1.34 at list price. Continue? [y/N]" in shown
     assert f"nothing was sent; to send it: {sys.executable} -m gemini_batch run" in shown
     assert "--yes" in shown
 
@@ -117,14 +117,14 @@ def test_nobody_is_asked_without_need(
     code, shown = on_terminal([*command, *flags], "n\n")
     assert code in {0, 5}
     assert server.audit.entries
-    assert "Go on?" not in shown
+    assert "Continue?" not in shown
 
 
 def test_an_unknown_price_is_asked_about(command: list[str], server: Simulator) -> None:
     """Cost unknown is never 0: a person decides."""
     code, shown = on_terminal([*command, "--model", "gemini-9-image"], "\n")
     assert (code, len(server.audit.entries)) == (5, 0)
-    assert "10 calls to send, cost unknown. Go on? [y/N]" in shown
+    assert "10 calls to send, cost unknown. Continue? [y/N]" in shown
 
 
 def test_without_a_terminal_nobody_is_asked(command: list[str], server: Simulator) -> None:

@@ -146,7 +146,7 @@ def test_a_run_on_a_terminal_is_one_view_and_a_short_end(tmp_path: Path, server:
     assert ", estimated $1.08" in end[2]
     assert end[3:] == [
         f" images  {tmp_path}/jobs.out/images",
-        f" look    python -m gemini_batch gallery {tmp_path}/jobs.out",
+        f" view    python -m gemini_batch gallery {tmp_path}/jobs.out",
     ]
 
 
@@ -165,11 +165,11 @@ def test_ctrl_c_on_a_terminal_is_answered_and_a_second_one_abandons(tmp_path: Pa
         )
         wait_for_requests(server, 3)
         seat.press("\x03")
-        seat.look_for("finishing 3 calls already paid for; press again to abandon them")
+        seat.look_for("finishing 3 calls already paid for; Ctrl-C again to abandon them")
         seat.press("\x03")
         assert seat.end() == 130
-    assert "3 more requests gave nothing and may have been billed" in seat.text
-    assert seat.text.splitlines()[-2] == " next    run again to go on:"
+    assert "3 requests failed without an answer and may have been billed" in seat.text
+    assert seat.text.splitlines()[-2] == " next    run again to continue:"
     assert seat.text.splitlines()[-1].startswith(" python -m gemini_batch run ")
 
 

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # i
 from pydantic import ValidationError
 
 from gemini_batch.cli import main
-from gemini_batch.cli.json_schema import EXAMPLES, job_schema, row_schema
+from gemini_batch.cli.schema import EXAMPLES, job_schema, row_schema
 from gemini_batch.records import Job, ResultRow, ids
 
 JOBS = Path(__file__).parents[3] / "jobs"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gemini_batch.gallery.entries import MOST_CHARS, Folders, entry, manifest_folder
+from gemini_batch.gallery.entries import MAX_CHARS, Folders, entry, manifest_folder
 from gemini_batch.gallery.thumbnails import Thumbnails
 from tests.builders import sha256
 from tests.unit.gallery.folder import picture, place, row
@@ -195,10 +195,10 @@ def test_a_field_of_another_kind_is_left_out(folders: Folders) -> None:
 
 def test_a_long_text_is_cut_and_says_so(folders: Folders) -> None:
     """A text of megabytes does not make a page of gigabytes."""
-    shown = show(folders, prompt="x" * (MOST_CHARS + 1), metadata={"x": "y" * 10_000})
-    assert shown["prompt"].endswith("(cut; the whole is in results.jsonl)")
-    assert len(shown["prompt"]) < MOST_CHARS + 100
-    assert len(shown["metadata"]) < MOST_CHARS + 100
+    shown = show(folders, prompt="x" * (MAX_CHARS + 1), metadata={"x": "y" * 10_000})
+    assert shown["prompt"].endswith("(truncated; the full text is in results.jsonl)")
+    assert len(shown["prompt"]) < MAX_CHARS + 100
+    assert len(shown["metadata"]) < MAX_CHARS + 100
 
 
 @pytest.mark.parametrize(

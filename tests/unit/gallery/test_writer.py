@@ -63,7 +63,7 @@ def test_the_totals_are_those_of_the_newest_rows(out: Path) -> None:
 def test_of_too_many_calls_the_newest_are_shown_and_all_are_counted(out: Path) -> None:
     """A page stays one that a browser can open, and does not hide that there is more."""
     write_rows(out, *(row(f"n{number}") for number in range(10)))
-    written = write_gallery(out, most_shown=3)
+    written = write_gallery(out, max_shown=3)
     assert [call["id"] for call in block(out, "calls")] == ["n7", "n8", "n9"]
     assert (written.calls, written.shown) == (10, 3)
     assert block(out, "about")["totals"]["calls"] == 10
@@ -73,11 +73,11 @@ def test_few_thumbnails_are_in_the_page_and_many_beside_it(out: Path) -> None:
     """A small gallery is one file that can be mailed; a large one stays small."""
     files = [place(out, f"images/{name}.png", picture(name)) for name in ("red", "blue")]
     write_rows(out, *(row(file["path"], images=[file]) for file in files))
-    write_gallery(out, most_embedded=2)
+    write_gallery(out, max_embedded=2)
     inside = block(out, "thumbnails")
     assert set(inside) == {file["sha256"] for file in files}
     assert all(uri.startswith("data:image/webp;base64,") for uri in inside.values())
-    write_gallery(out, most_embedded=1)
+    write_gallery(out, max_embedded=1)
     assert block(out, "thumbnails") == {}
     about = block(out, "about")["thumbnails"]
     assert all(
