@@ -17,18 +17,13 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 EXAMPLES: tuple[dict[str, Any], ...] = (
     {"prompt": "A cute robot mascot"},
     {
-        "id": "icons/sunset",
-        "prompt": "A mountain at sunset",
+        "id": "sea/1",
+        "prompt": "A sunset",
         "aspect_ratio": "16:9",
         "image_size": "2K",
         "variants": 3,
     },
-    {
-        "id": "rainbow",
-        "prompt": "Add a rainbow in the sky",
-        "images": ["inputs/lake.jpg"],
-        "metadata": {"customer": 17},
-    },
+    {"id": "lake", "prompt": "Add a rainbow", "images": ["lake.jpg"], "metadata": {"customer": 17}},
     {"id": "group", "parts": [{"text": "A group photo of"}, {"image": "ann.png"}]},
     {"key": "robot", "request": {"contents": [{"parts": [{"text": "A cute robot mascot"}]}]}},
 )

@@ -217,7 +217,7 @@ def _in_order(
     function: Callable[[dict[str, Any]], dict[str, Any]], values: Iterable[dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """Yield `function(value)` of each value in order, computed a few ahead in a thread per core."""
-    threads = min(_cores(), _MAX_THREADS)
+    threads = min(os.cpu_count() or 1, _MAX_THREADS)
     source = iter(values)
     with (
         warnings.catch_warnings(),
@@ -233,10 +233,6 @@ def _in_order(
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _embed(page: BinaryIO, thumbnails: Thumbnails, keys: Iterable[str]) -> None:

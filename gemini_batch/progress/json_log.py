@@ -38,35 +38,23 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from gemini_batch import events
 from gemini_batch.clock import utc_now
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode
-from gemini_batch.events import (
-    CallAbandoned,
-    CallFinished,
-    CallNotReused,
-    CallRetrying,
-    CallUnanswered,
-    Event,
-    LittleRoom,
-    Repaired,
-    RunStarted,
-    Stopping,
-    Waiting,
-)
 from gemini_batch.progress import messages
 from gemini_batch.progress.run_state import Sample
 from gemini_batch.progress.view import MIN_REPORTED_WAIT_S, LogView, RunInfo
 from gemini_batch.records import ResultRow
 
-_UNCHANGED: dict[type[Event], str] = {
-    Repaired: "repaired",
-    CallNotReused: "call_not_reused",
-    CallRetrying: "call_retrying",
-    CallUnanswered: "call_unanswered",
-    CallAbandoned: "call_abandoned",
-    Waiting: "waiting",
-    LittleRoom: "little_room",
+_UNCHANGED: dict[type[events.Event], str] = {
+    events.Repaired: "repaired",
+    events.CallNotReused: "call_not_reused",
+    events.CallRetrying: "call_retrying",
+    events.CallUnanswered: "call_unanswered",
+    events.CallAbandoned: "call_abandoned",
+    events.Waiting: "waiting",
+    events.LittleRoom: "little_room",
 }
 """Events that are logged with their own field names, except that `call_id` becomes `id`."""
 
@@ -76,19 +64,19 @@ class JsonLog(LogView):
 
     _last_wait: tuple[str, str, float] = ("", "", 0.0)  # model, reason, until when
 
-    def observe(self, event: Event) -> None:
+    def observe(self, event: events.Event) -> None:
         """Log an event."""
         now_s = self._clock.steady_s()
         self._run_state.observe(event, now_s)
-        if isinstance(event, Waiting) and not self._is_new_wait(event, now_s):
+        if isinstance(event, events.Waiting) and not self._is_new_wait(event, now_s):
             return
         if (found := _fields(event, self._info.name)) is None:
             return
         line = log_line(self._clock.utc(), *found)
         match event:
-            case Stopping():
+            case events.Stopping():
                 self._write_stopping(event, line)
-            case Repaired() | CallNotReused() | LittleRoom():
+            case events.Repaired() | events.CallNotReused() | events.LittleRoom():
                 self._lines.buffer(line)
             case _:
                 self._lines.write(line)
@@ -117,7 +105,7 @@ class JsonLog(LogView):
         write = self._final_writer(summary)
         write(log_line(self._clock.utc(), "run_ended", _end(summary, self._info)))
 
-    def _is_new_wait(self, event: Waiting, now_s: float) -> bool:
+    def _is_new_wait(self, event: events.Waiting, now_s: float) -> bool:
         """Return whether a wait is long and not yet logged: each waiting call reports it."""
         if event.wait_s < MIN_REPORTED_WAIT_S:
             return False
@@ -145,13 +133,13 @@ def _as_json(value: Any) -> str:
     raise TypeError(f"{value!r} can't be logged")
 
 
-def _fields(event: Event, name: str) -> tuple[str, dict[str, Any]] | None:
+def _fields(event: events.Event, name: str) -> tuple[str, dict[str, Any]] | None:
     """Return the name and the fields of an event; None if it is not logged."""
-    if isinstance(event, RunStarted):
+    if isinstance(event, events.RunStarted):
         return "run_started", _start(event, name)
-    if isinstance(event, CallFinished):
+    if isinstance(event, events.CallFinished):
         return "call_finished", _row(event.row)
-    if isinstance(event, Stopping):
+    if isinstance(event, events.Stopping):
         return "stopping", _stopping(event)
     if (known := _UNCHANGED.get(type(event))) is None:
         return None
@@ -161,7 +149,7 @@ def _fields(event: Event, name: str) -> tuple[str, dict[str, Any]] | None:
     }
 
 
-def _start(event: RunStarted, name: str) -> dict[str, Any]:
+def _start(event: events.RunStarted, name: str) -> dict[str, Any]:
     return {
         "manifest": name,
         "out": event.out,
@@ -186,7 +174,7 @@ def _start(event: RunStarted, name: str) -> dict[str, Any]:
     }
 
 
-def _stopping(event: Stopping) -> dict[str, Any]:
+def _stopping(event: events.Stopping) -> dict[str, Any]:
     return {
         "reason": event.stop.reason.value,
         "message": event.stop.message,

@@ -10,27 +10,20 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import FrameType, TracebackType
-from typing import ClassVar, Self
+from contextlib import contextmanager
+from types import FrameType
+from typing import ClassVar
 
 from rich.console import Console
 from rich.text import Text
 
+from gemini_batch import events
 from gemini_batch.engine.summary import Summary
-from gemini_batch.events import (
-    CallFinished,
-    CallNotReused,
-    Event,
-    LittleRoom,
-    Repaired,
-    RunStarted,
-    Stopping,
-)
 from gemini_batch.progress import messages
 from gemini_batch.progress.final_report import final_report
 from gemini_batch.progress.formatting import plain
 from gemini_batch.progress.live_layout import STYLES, rows_of
-from gemini_batch.progress.region import Region, Row
+from gemini_batch.progress.region import Region
 from gemini_batch.progress.run_state import RunState, Sample
 from gemini_batch.progress.view import LineSink, RunInfo
 from gemini_batch.records import ResultRow, Status
@@ -71,7 +64,6 @@ class LiveView:
         self._lock = threading.Lock()
         self._is_sending, self._has_ended = False, False
         self._was_resumed = threading.Event()
-        self._previous_handler: object = None
         self._region = Region()
         self._shown_s = time.monotonic()
         self._console = Console(
@@ -83,22 +75,17 @@ class LiveView:
             legacy_windows=False,
         )
 
-    def __enter__(self) -> Self:
-        """Handle SIGCONT, which a shell sends when it resumes this process."""
-        if threading.current_thread() is threading.main_thread():
-            self._previous_handler = signal.signal(signal.SIGCONT, self._resumed)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Remove the region."""
-        self._stop_painting()
-        if self._previous_handler is not None:
-            signal.signal(signal.SIGCONT, self._previous_handler)  # type: ignore[arg-type]
+    @contextmanager
+    def painting(self) -> Iterator[None]:
+        """Paint after a shell has resumed this process, too; at the end, remove the region."""
+        is_main = threading.current_thread() is threading.main_thread()
+        previous = signal.signal(signal.SIGCONT, self._resumed) if is_main else None
+        try:
+            yield
+        finally:
+            self._stop_painting()
+            if is_main:
+                signal.signal(signal.SIGCONT, previous)
 
     def _stop_painting(self) -> None:
         with self._lock:
@@ -110,24 +97,20 @@ class LiveView:
         """Queue lines in this sink from now on; its thread is the one that calls `show`."""
         self._write_line, self.flush = sink.write, sink.flush
 
-    def observe(self, event: Event) -> None:
+    def observe(self, event: events.Event) -> None:
         """Count an event, and write a line for those that must stay visible."""
         with self._lock:
             self._run_state.observe(event, self._info.clock.steady_s())
         match event:
-            case RunStarted() if event.todo + event.reused:
+            case events.RunStarted() if event.todo + event.reused:
                 for text in messages.started(self._info.name, event):
                     self._line(text, "")
-            case Repaired(message):
-                self.warn(message)
-            case CallNotReused():
-                self.warn(messages.not_reused(event))
-            case LittleRoom():
-                self.warn(messages.little_room(event))
-            case CallFinished(row) if row.status is not Status.SUCCEEDED:
+            case (
+                events.Repaired() | events.CallNotReused() | events.LittleRoom() | events.Stopping()
+            ):
+                self.warn(messages.notice(event))
+            case events.CallFinished(row) if row.status is not Status.SUCCEEDED:
                 self._write_line(_unsuccessful(row))
-            case Stopping():
-                self.warn(messages.stopping(event))
             case _:
                 pass
 
@@ -170,7 +153,7 @@ class LiveView:
         rows = self._rows(columns, height) if is_in_foreground else []
         wrapped = (part for line in lines for part in self._wrapped(line, columns))
         above = "".join(f"{self._ansi(part)}\n" for part in wrapped)
-        painted = [Row(self._ansi(row), row.cell_len) for row in rows]
+        painted = [(self._ansi(row), row.cell_len) for row in rows]
         if frame := self._region.frame(above, painted, columns):
             self._write(frame)
         self._shown_s = time.monotonic()

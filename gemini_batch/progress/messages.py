@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from gemini_batch.engine.summary import UNFINISHED, Summary
 from gemini_batch.errors import ExitCode
-from gemini_batch.events import CallNotReused, LittleRoom, RunStarted, Stopping
+from gemini_batch.events import CallNotReused, LittleRoom, Repaired, RunStarted, Stopping
 from gemini_batch.progress.forecast import Forecast
 from gemini_batch.progress.formatting import (
     about,
@@ -54,14 +54,17 @@ def reason(row: ResultRow) -> str:
     return row.block_reason or row.finish_reason or "no reason given"
 
 
-def not_reused(event: CallNotReused) -> str:
-    """Return why a call is sent although another folder has its answer."""
-    return f"{event.call_id}: can't be reused, so it is sent: {event.message}"
-
-
-def little_room(event: LittleRoom) -> str:
-    """Return why fewer calls are in flight."""
-    return f"{event.out}: little disk space left, so fewer calls are in flight"
+def notice(event: Repaired | CallNotReused | LittleRoom | Stopping) -> str:
+    """Return the text of an event that the user should see."""
+    match event:
+        case Repaired(message):
+            return message
+        case CallNotReused(call_id, message):
+            return f"{call_id}: can't be reused, so it is sent: {message}"
+        case LittleRoom(out):
+            return f"{out}: little disk space left, so fewer calls are in flight"
+        case Stopping():
+            return stopping(event)
 
 
 def finishing(in_flight: int, *, by_key: bool) -> str:

@@ -6,17 +6,13 @@ shell wrote while the process was stopped, and holds a lock during a write that 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TypeAlias
 
 _ERASE_BELOW = "\x1b[J"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A line on the screen: its text with colours, and its width in cells."""
-
-    text: str
-    cells: int
+# A line on the screen: its text with colours, and its width in cells.
+Row: TypeAlias = tuple[str, int]
 
 
 class Region:
@@ -43,7 +39,7 @@ class Region:
             return ""
         erased = self._erased(columns)
         self._rows = rows
-        return erased + above + "\n".join(row.text for row in rows) + ("\r" if rows else "")
+        return erased + above + "\n".join(text for text, _ in rows) + ("\r" if rows else "")
 
     def forget(self) -> None:
         """Start again below the current content of the screen."""
@@ -52,5 +48,5 @@ class Region:
     def _erased(self, columns: int) -> str:
         if not self._rows:
             return ""
-        up = sum(max(1, math.ceil(row.cells / max(1, columns))) for row in self._rows[:-1])
+        up = sum(max(1, math.ceil(cells / max(1, columns))) for _, cells in self._rows[:-1])
         return "\r" + (f"\x1b[{up}A" if up else "") + _ERASE_BELOW

@@ -6,17 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from gemini_batch.events import (
-    CallFinished,
-    CallNotReused,
-    CallRetrying,
-    CallSent,
-    Event,
-    Load,
-    RunStarted,
-    Stopping,
-    Waiting,
-)
+from gemini_batch import events
 from gemini_batch.progress.forecast import Forecast, ModelProgress, Pace, forecast, horizon_s
 from gemini_batch.quota.limits import LimitSet, Weights
 from gemini_batch.quota.model_quota import Used
@@ -84,14 +74,14 @@ class RunSnapshot:
     forecast: Forecast
     in_flight: int
     to_retry: int
-    waiting: Waiting | None
+    waiting: events.Waiting | None
     models: int
     cost_usd: float
     unpriced: int
     projected_usd: float | None
     used: Mapping[str, tuple[Used, ...]]
     errors: tuple[RecentError, ...]
-    stopping: Stopping | None
+    stopping: events.Stopping | None
     now: datetime
     now_s: float
 
@@ -105,7 +95,7 @@ class RunSnapshot:
 class _Model:
     """Counts the calls of one model."""
 
-    load: Load
+    load: events.Load
     sent: Pace
     ended: Pace
     done: int = 0
@@ -131,7 +121,7 @@ class RunState:
         self._waits_for_reset = waits_for_reset
         self._horizon_s = horizon_s(limits)
         self._cap_per_min = _cap_per_min(limits)
-        self._started: RunStarted | None = None
+        self._started: events.RunStarted | None = None
         self._started_s = 0.0
         self._by_status: Counter[Status] = Counter()
         self._models: dict[str, _Model] = {}
@@ -140,35 +130,35 @@ class RunState:
         self._cost_usd, self._unpriced, self._reused = 0.0, 0, 0
         self._to_retry = 0
         # The last wait of each model, and until when.
-        self._waits: dict[str, tuple[Waiting, float]] = {}
+        self._waits: dict[str, tuple[events.Waiting, float]] = {}
         self._errors: OrderedDict[str, RecentError] = OrderedDict()
-        self._stopping: Stopping | None = None
+        self._stopping: events.Stopping | None = None
         self._sample = Sample()
 
-    def observe(self, event: Event, now_s: float) -> None:
+    def observe(self, event: events.Event, now_s: float) -> None:
         """Record an event."""
         match event:
-            case RunStarted():
+            case events.RunStarted():
                 self._started, self._started_s = event, now_s
                 self._models = {
                     model: _Model(load, Pace(self._horizon_s), Pace(self._horizon_s))
                     for model, load in event.loads.items()
                 }
-            case CallSent():
+            case events.CallSent():
                 self._sent.add(now_s)
                 self._to_retry = max(0, self._to_retry - (event.attempt > 1))
                 if event.model in self._models:
                     self._models[event.model].sent.add(now_s)
-            case CallFinished(row):
+            case events.CallFinished(row):
                 self._finished(row, now_s)
-            case CallRetrying():
+            case events.CallRetrying():
                 self._to_retry += 1
                 self._add_error(f"{event.reason}: {event.message}", event.call_id, now_s)
-            case CallNotReused():
+            case events.CallNotReused():
                 self._add_error(event.message, event.call_id, now_s)
-            case Waiting():
+            case events.Waiting():
                 self._waits[event.model] = (event, now_s + event.wait_s)
-            case Stopping():
+            case events.Stopping():
                 self._sample = replace(self._sample, in_flight=event.in_flight)
                 # A stop of the whole run is not replaced by that of one model.
                 if not event.model or self._stopping is None or self._stopping.model:
@@ -250,7 +240,7 @@ class RunState:
         # The pace of the first seconds of a window cannot be sustained.
         return min(number * 60 / since_s, self._cap_per_min * max(1, len(self._models)))
 
-    def _longest_wait(self, now_s: float) -> Waiting | None:
+    def _longest_wait(self, now_s: float) -> events.Waiting | None:
         last, until_s = max(self._waits.values(), key=lambda wait: wait[1], default=(None, 0.0))
         return replace(last, wait_s=until_s - now_s) if last and until_s > now_s else None
 

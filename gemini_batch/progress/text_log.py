@@ -1,16 +1,8 @@
 """A text log of a run without a terminal, for cron mails: start, progress, end, next step."""
 
+from gemini_batch import events
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode
-from gemini_batch.events import (
-    CallNotReused,
-    Event,
-    LittleRoom,
-    Repaired,
-    RunStarted,
-    Stopping,
-    Waiting,
-)
 from gemini_batch.progress import messages
 from gemini_batch.progress.formatting import usd, whole_span
 from gemini_batch.progress.run_state import RunSnapshot, Sample
@@ -22,19 +14,15 @@ class TextLog(LogView):
 
     _last_progress: tuple[int, str] = (0, "")
 
-    def observe(self, event: Event) -> None:
+    def observe(self, event: events.Event) -> None:
         """Record an event; write a line for those that explain the end of the run."""
         self._run_state.observe(event, self._clock.steady_s())
         match event:
-            case RunStarted() if event.todo + event.reused:
+            case events.RunStarted() if event.todo + event.reused:
                 self._lines.write(" · ".join(messages.started(self._info.name, event)))
-            case Repaired(message):
-                self._lines.buffer(message)
-            case CallNotReused():
-                self._lines.buffer(messages.not_reused(event))
-            case LittleRoom():
-                self._lines.buffer(messages.little_room(event))
-            case Stopping():
+            case events.Repaired() | events.CallNotReused() | events.LittleRoom():
+                self._lines.buffer(messages.notice(event))
+            case events.Stopping():
                 self._write_stopping(event, messages.stopping(event))
             case _:
                 pass
@@ -80,6 +68,6 @@ def _progress(snapshot: RunSnapshot) -> str:
     return " · ".join(parts)
 
 
-def _long_wait(snapshot: RunSnapshot) -> Waiting | None:
+def _long_wait(snapshot: RunSnapshot) -> events.Waiting | None:
     waiting = snapshot.waiting
     return waiting if waiting and waiting.wait_s >= MIN_REPORTED_WAIT_S else None

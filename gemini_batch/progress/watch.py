@@ -45,7 +45,8 @@ def watching(info: RunInfo, config: Settings, *, log_format: str = "text") -> It
         def dropped_text(number: int) -> Text:
             return Text(_dropped(number))
 
-        with WriterThread(live.show, every_s=FRAME_S, dropped_line=dropped_text) as thread, live:
+        writing = WriterThread(live.show, every_s=FRAME_S, dropped_line=dropped_text)
+        with writing as thread, live.painting():
             live.write_to(thread)
             yield live
         return

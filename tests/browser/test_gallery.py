@@ -16,9 +16,6 @@ playwright = pytest.importorskip(
 )
 from playwright.sync_api import Browser, Page, expect  # noqa: E402 # after the skip
 
-pytestmark = [pytest.mark.browser, pytest.mark.loopback]
-
-
 # --- what is there ----------------------------------------------------------------------------------------------------
 
 

@@ -11,8 +11,6 @@ playwright = pytest.importorskip(
 )
 from playwright.sync_api import Page, expect  # noqa: E402 # after the skip
 
-pytestmark = [pytest.mark.browser, pytest.mark.loopback]
-
 
 def test_the_keys_of_the_viewer(page: Page) -> None:
     """Arrows go on and back, Home and End to the ends and no further, Escape closes and gives the focus back to that call."""

@@ -70,7 +70,7 @@ class Terminal:
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
     """A terminal without colours."""
     monkeypatch.setenv("NO_COLOR", "1")
-    with (terminal := Terminal()).live:
+    with (terminal := Terminal()).live.painting():
         yield terminal
 
 
@@ -216,7 +216,7 @@ def test_a_blocked_terminal_does_not_block_the_loop() -> None:
         WriterThread[Text](
             live.show, dropped_line=lambda _: Text(), every_s=0.01, close_timeout_s=0.01
         ) as out,
-        live,
+        live.painting(),
     ):
         live.write_to(out)
         live.observe(started(300))

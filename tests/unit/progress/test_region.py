@@ -6,7 +6,7 @@ from tests.unit.progress.builders import Screen
 
 def rows(*texts: str) -> list[Row]:
     """Return rows without colours."""
-    return [Row(text, len(text)) for text in texts]
+    return [(text, len(text)) for text in texts]
 
 
 def test_the_region_is_painted_in_place_and_lines_stay_above_it() -> None:
