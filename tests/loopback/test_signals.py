@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ pytestmark = pytest.mark.loopback
 
 Case = TypeVar("Case")
 
+IDS = [f"n{number}" for number in range(8)]
 FAST = ("--rpm", "6000", "--rpd", "100000")
 
 
@@ -43,7 +44,10 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use_key_and_state(monkeypatch, tmp_path)
 
 
-def at_once(function: Callable[[Path, Simulator, Case], None], folder: Path, *cases: Case) -> None:
+@contextmanager
+def at_once(
+    function: Callable[[Path, Simulator, Case], None], folder: Path, *cases: Case
+) -> Iterator[list[tuple[Path, Simulator]]]:
     """Call the function for each case in a thread, with a folder and a simulator of its own."""
     folders = [folder / str(number) for number in range(len(cases))]
     with ExitStack() as stack, ThreadPoolExecutor() as pool:
@@ -51,6 +55,7 @@ def at_once(function: Callable[[Path, Simulator, Case], None], folder: Path, *ca
             each.mkdir()
         servers = [stack.enter_context(simulator()) for _ in cases]
         list(pool.map(function, folders, servers, cases))
+        yield list(zip(folders, servers, strict=True))
 
 
 def test_the_first_signal_drains(tmp_path: Path) -> None:
@@ -58,11 +63,9 @@ def test_the_first_signal_drains(tmp_path: Path) -> None:
 
     def drain(folder: Path, server: Simulator, case: tuple[signal.Signals, int]) -> None:
         sent, code = case
-        numbers = range(8)
-        path = manifest(
-            folder,
-            *({"id": f"n{n}", "prompt": f"N {n}" + " [[fault:late=1]]" * (n < 3)} for n in numbers),
-        )
+        prompts = ["Late [[fault:late=1]]"] * 3 + ["At once"] * 5
+        jobs = [{"id": id_, "prompt": prompt} for id_, prompt in zip(IDS, prompts, strict=True)]
+        path = manifest(folder, *jobs)
         process = started(path, server.base_url, "--concurrency", "3", *FAST)
         wait_for_requests(server, 3)
         process.send_signal(sent)
@@ -71,13 +74,12 @@ def test_the_first_signal_drains(tmp_path: Path) -> None:
         assert "finishing 3 calls already paid for" in said
         assert f"gemini_batch run {path}" in said.splitlines()[-1]
         assert [row["status"] for row in rows(folder / "jobs.out")] == ["succeeded"] * 3
-        again = started(path, server.base_url, *FAST)
-        again.communicate(timeout=20)
-        assert again.returncode == 0
-        assert sorted(row["id"] for row in rows(folder / "jobs.out")) == [f"n{n}" for n in numbers]
-        assert len(server.audit.entries) == 8
 
-    at_once(drain, tmp_path, (signal.SIGINT, 130), (signal.SIGTERM, 143))
+    with at_once(drain, tmp_path, (signal.SIGINT, 130), (signal.SIGTERM, 143)) as drained:
+        for folder, server in drained:
+            assert run(folder / "jobs.jsonl", server) == 0
+            assert sorted(row["id"] for row in rows(folder / "jobs.out")) == IDS
+            assert len(server.audit.entries) == len(IDS)
 
 
 def test_the_second_signal_abandons_and_the_next_run_names_what_may_be_billed(
@@ -112,7 +114,8 @@ def test_a_signal_that_comes_twice_at_once_is_one(tmp_path: Path) -> None:
         process.communicate(timeout=20)
         assert [row["status"] for row in rows(folder / "jobs.out")] == ["succeeded"]
 
-    at_once(signal_twice, tmp_path, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    with at_once(signal_twice, tmp_path, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        pass
 
 
 def test_a_run_that_was_killed_is_reported_as_such(
