@@ -30,8 +30,10 @@ def test_the_totals_stand_on_top(page: Page) -> None:
     expect(page.locator("#origin")).to_contain_text("of jobs.jsonl")
 
 
-def test_what_was_superseded_stands_beside_the_price(opened: Opened, tmp_path: Path) -> None:
-    """An answer whose job was edited was paid for too; without one nothing is said of it."""
+def test_the_cost_of_superseded_answers_is_next_to_the_price(
+    opened: Opened, tmp_path: Path
+) -> None:
+    """Superseded answers were paid for too; without them there is no note."""
     write_rows(tmp_path, row("robot", cost_usd=0.25), row("cat", cost_usd=None))
     (tmp_path / ".gemini_batch").mkdir()
     for more, note in (
@@ -67,19 +69,19 @@ def test_every_picture_comes_up(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call_id", "words"),
+    ("call_id", "message"),
     [
         ("ways/blocked", "Blocked SAFETY"),
         ("ways/rejected", "Rejected 400 INVALID_ARGUMENT"),
         ("ways/failed", "Failed 503 UNAVAILABLE"),
     ],
 )
-def test_a_call_without_a_picture_says_why(page: Page, call_id: str, words: str) -> None:
-    """Blocked, rejected and failed calls stand among the others, with their reason on the card and its words inside."""
-    assert card(page, call_id).inner_text().split() == words.split()
+def test_a_call_without_a_picture_says_why(page: Page, call_id: str, message: str) -> None:
+    """Blocked, rejected and failed calls have their reason on the card, and its text inside."""
+    assert card(page, call_id).inner_text().split() == message.split()
     card(page, call_id).click()
-    expect(page.locator("#stage .reason strong")).to_have_text(words.split(maxsplit=1)[0])
-    expect(page.locator("#stage .reason .code")).to_have_text(words.split(" ", 1)[1])
+    expect(page.locator("#stage .reason strong")).to_have_text(message.split(maxsplit=1)[0])
+    expect(page.locator("#stage .reason .code")).to_have_text(message.split(" ", 1)[1])
 
 
 def test_a_missing_picture_is_shown_as_missing(page: Page) -> None:
@@ -90,7 +92,7 @@ def test_a_missing_picture_is_shown_as_missing(page: Page) -> None:
     assert opener.get_attribute("href") is None
 
 
-def test_inputs_stand_beside_the_result_of_an_edit(page: Page) -> None:
+def test_inputs_are_shown_next_to_the_result_of_an_edit(page: Page) -> None:
     """An edit shows what went in on the left and what came out on the right; an input that is gone is named, not linked."""
     card(page, "edits/two").click()
     expect(page.locator("#stage .inputs figcaption")).to_have_text(
@@ -122,12 +124,12 @@ def test_drafts_are_shown(page: Page) -> None:
 
 
 def test_text_finds_calls_and_the_number_is_said(page: Page) -> None:
-    """All words have to be there, in any field and any case; what is found is said to a screen reader too."""
+    """All terms must match, in any field and case; the number is announced to screen readers."""
     page.fill("#text", "RAINBOW sky")
     expect(count(page)).to_have_text("1 of 500 calls")
     expect(count(page)).to_have_role("status")
     expect(page.locator(".card")).to_have_count(1)
-    page.fill("#text", "no such words at all")
+    page.fill("#text", "no such text at all")
     expect(page.locator("#empty")).to_be_visible()
     page.click("#reset")
     expect(count(page)).to_have_text("500 calls")
@@ -155,7 +157,7 @@ def test_statuses_filter_together_and_with_the_text(page: Page) -> None:
 
 
 def test_sorting_turns_round_and_unknown_values_come_last(page: Page) -> None:
-    """By any key, up and down; numbers in ids sort as numbers; a call without the value is never first."""
+    """Every key sorts both ways; numbers in ids sort as numbers; missing values are last."""
     first = page.locator(".card .id").first
     page.select_option("#sort", "id")
     expect(first).to_have_text("edits/gone")
@@ -172,7 +174,7 @@ def test_sorting_turns_round_and_unknown_values_come_last(page: Page) -> None:
     order = page.evaluate(
         "[...document.querySelectorAll('.card .meta span:last-child')].map((span) => span.textContent)"
     )
-    numbers = [int(words.split()[0].replace(",", "")) for words in order if words[0].isdecimal()]
+    numbers = [int(text.split()[0].replace(",", "")) for text in order if text[0].isdecimal()]
     assert numbers == sorted(numbers, reverse=True)
 
 
@@ -309,7 +311,7 @@ def test_the_policy_holds_even_when_something_gets_in(
 
 
 def test_dark_and_light(browser: Browser, out: Path) -> None:
-    """The page follows the system until a person chooses, and remembers the choice."""
+    """The page follows the system until the user chooses, and remembers the choice."""
     context = browser.new_context(color_scheme="dark")
     page = context.new_page()
     page.goto((out / "gallery.html").as_uri())
@@ -364,7 +366,7 @@ def test_thumbnails_left_behind_are_replaced_by_the_pictures(
 
 
 def test_it_prints_all_calls_in_dark_ink_on_white(opened: Opened, tmp_path: Path) -> None:
-    """On paper there are all calls, those too that nobody has scrolled to, and no controls."""
+    """On paper there are all calls, also those outside the window, and no controls."""
     write_rows(tmp_path, *(row(f"n{number}") for number in range(4_000)))
     write_gallery(tmp_path)
     page = opened.go(tmp_path)

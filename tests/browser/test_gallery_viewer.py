@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect  # noqa: E402 # after the skip
 
 
 def test_the_keys_of_the_viewer(page: Page) -> None:
-    """Arrows go on and back, Home and End to the ends and no further, Escape closes and gives the focus back to that call."""
+    """Arrows move, Home and End jump to the ends, Escape closes and returns the focus."""
     place_of = page.locator("#place")
     card(page, "edits/lake").click()
     expect(place_of).to_have_text("8 of 500")
@@ -38,7 +38,7 @@ def test_the_keys_of_the_viewer(page: Page) -> None:
 
 
 def test_the_viewer_follows_filter_and_order(page: Page) -> None:
-    """One leafs through what is shown, not through all."""
+    """The keys move through the filtered calls only."""
     page.fill("#text", "ways/")
     expect(count(page)).to_have_text("5 of 500 calls")
     page.locator(".open").first.click()
@@ -48,7 +48,7 @@ def test_the_viewer_follows_filter_and_order(page: Page) -> None:
 
 
 def test_the_viewer_shows_the_full_picture(page: Page, out: Path) -> None:
-    """The thumbnail stands in only until the file itself is there; the file is linked and opens beside."""
+    """The file replaces the thumbnail once it is loaded; it is linked and opens in a new tab."""
     card(page, "scenes/0").click()
     until(
         page,
@@ -60,7 +60,7 @@ def test_the_viewer_shows_the_full_picture(page: Page, out: Path) -> None:
 
 
 def test_the_focus_stays_in_the_viewer(page: Page) -> None:
-    """Tab goes round inside, both ways; the page behind is out of reach until it is closed."""
+    """Tab cycles inside in both directions; the page behind is out of reach."""
     card(page, "edits/lake").click()
     expect_focus(page, "next")
     seen = []
@@ -72,8 +72,8 @@ def test_the_focus_stays_in_the_viewer(page: Page) -> None:
     assert seen[-1] == "next"
 
 
-def test_the_page_can_be_walked_with_the_keyboard_alone(page: Page) -> None:
-    """From the top to a picture and back: skip link, theme, search, statuses, order, view, then call by call; nothing needs a mouse."""
+def test_the_page_works_with_the_keyboard_alone(page: Page) -> None:
+    """Skip link, theme, search, statuses, order, view and calls are reached without a mouse."""
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the calls"
     expect(page.locator(".skip")).to_be_in_viewport()

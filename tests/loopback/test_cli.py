@@ -80,7 +80,7 @@ def test_a_real_run_is_not_fooled_by_a_simulated_one(
 
 
 @pytest.mark.parametrize(
-    ("called", "python", "said"),
+    ("called", "python", "message"),
     [
         ("{bin}/gemini-batch", "{bin}/python", "gemini-batch"),
         (".venv/bin/gemini-batch", "{bin}/python", ".venv/bin/gemini-batch"),
@@ -91,7 +91,7 @@ def test_a_real_run_is_not_fooled_by_a_simulated_one(
     ],
 )
 def test_a_command_to_copy_calls_the_program_as_it_was_called(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, called: str, python: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, called: str, python: str, message: str
 ) -> None:
     """It works with the environment on the PATH, without it, and with a path with spaces."""
     script = tmp_path / "gemini-batch"
@@ -99,7 +99,7 @@ def test_a_command_to_copy_calls_the_program_as_it_was_called(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("sys.argv", [called.format(bin=tmp_path), "run", "jobs.jsonl"])
     monkeypatch.setattr("sys.orig_argv", [python.format(bin=tmp_path)])
-    assert program() == said
+    assert program() == message
 
 
 def test_the_output_folder_is_next_to_the_manifest(
@@ -198,15 +198,15 @@ def test_a_bad_manifest_sends_nothing_and_writes_nothing(
     """Exit 3 with every problem and its line; no request, no folder."""
     path = manifest(tmp_path, {"prompt": "A robot", "aspect_ratio": "4:5x"}, {"promt": "A robot"})
     assert run(path, server) == 3
-    words = capsys.readouterr().err
-    assert 'jobs.jsonl:1: aspect_ratio: got "4:5x"; allowed: 1:1, 16:9' in words
-    assert "jobs.jsonl:2: promt:" in words
+    said = capsys.readouterr().err
+    assert 'jobs.jsonl:1: aspect_ratio: got "4:5x"; allowed: 1:1, 16:9' in said
+    assert "jobs.jsonl:2: promt:" in said
     assert list(server.audit.entries) == []
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["jobs.jsonl"]
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("flags", "message"),
     [
         (["--tier", "golden"], '--tier: got "golden"; allowed: '),
         (
@@ -219,11 +219,11 @@ def test_a_bad_manifest_sends_nothing_and_writes_nothing(
     ],
 )
 def test_a_wrong_setting_is_a_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], words: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
 ) -> None:
     """Exit 3 with what was found and what is allowed, before anything is sent."""
     assert main(["run", str(manifest(tmp_path, {"prompt": "A robot"})), *flags]) == 3
-    assert words in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_without_a_key_nothing_begins(
@@ -232,9 +232,9 @@ def test_without_a_key_nothing_begins(
     """Exit 6; the message names the variable, the source of keys, and the simulator."""
     monkeypatch.delenv("GEMINI_API_KEY")
     assert main(["run", str(manifest(tmp_path, {"prompt": "A robot"}))]) == 6
-    words = capsys.readouterr().err
-    assert "GEMINI_API_KEY" in words
-    assert "--simulate" in words
+    said = capsys.readouterr().err
+    assert "GEMINI_API_KEY" in said
+    assert "--simulate" in said
 
 
 @pytest.mark.parametrize("auth", ["header", "query"])

@@ -149,7 +149,7 @@ class Crond:
 
     @property
     def mail(self) -> str:
-        """What was mailed; `""` for nothing."""
+        """The mail; `""` for none."""
         mailbox = self.folder / "mailbox"
         return mailbox.read_text() if mailbox.exists() else ""
 
@@ -224,16 +224,16 @@ def test_a_full_disk_is_mailed(crond: Crond) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "code", "words"),
+    ("program", "code", "message"),
     [("/nowhere/gemini-batch", 127, "not found"), ("/dev/null", 126, "ermission denied")],
 )
 def test_a_program_that_cannot_start_is_mailed(
-    crond: Crond, program: str, code: int, words: str
+    crond: Crond, program: str, code: int, message: str
 ) -> None:
     """A run that cannot start requires action."""
     crond.environment["GEMINI_BATCH"] = program
     assert crond.night(ROBOT) == code
-    assert words in crond.mail
+    assert message in crond.mail
 
 
 def test_a_bad_manifest_is_mailed(crond: Crond) -> None:
@@ -356,7 +356,7 @@ def test_the_key_is_read_as_systemd_reads_it(crond: Crond, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "mode", "words"),
+    ("text", "mode", "message"),
     [
         (f"GEMINI_API_KEY={KEY}\n", 0o640, "others may read it; make it yours alone: chmod 600 "),
         (f"GEMINI_API_KEY={KEY}\n", 0o604, "others may read it; make it yours alone: chmod 600 "),
@@ -365,12 +365,12 @@ def test_the_key_is_read_as_systemd_reads_it(crond: Crond, line: str) -> None:
     ],
 )
 def test_a_key_that_is_badly_kept_is_mailed_and_not_shown(
-    crond: Crond, text: str, mode: int, words: str
+    crond: Crond, text: str, mode: int, message: str
 ) -> None:
     """Exit 6, nothing is sent, and the message does not contain the key."""
     crond.write_key(text, mode)
     assert crond.night(ROBOT) == 6
-    assert words in crond.mail
+    assert message in crond.mail
     assert not crond.server.audit.entries
 
 
@@ -417,7 +417,7 @@ def test_the_wrapper_is_plain_sh() -> None:
 
 
 def test_shellcheck_has_no_complaint() -> None:
-    """Of the wrapper."""
+    """The wrapper passes shellcheck."""
     shellcheck = shutil.which(
         "shellcheck", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     )

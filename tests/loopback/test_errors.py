@@ -348,7 +348,7 @@ ERRORS: dict[str, Met] = {
     "a folder that a variable was to name": usage(
         "run jobs.jsonl --out=", "--out: is empty; allowed: a folder, such as jobs.out"
     ),
-    "the folder in place of the manifest": Met(
+    "a folder instead of the manifest": Met(
         3, "gemini_batch: .: is a folder; name a JSONL file in it", "plan ."
     ),
     "a flag, where there are none": usage(
@@ -405,14 +405,14 @@ ERRORS: dict[str, Met] = {
         "status .",
     ),
     # --- the network and the server ---
-    "nobody there": Met(
+    "a refused connection": Met(
         5,
         "stopping: no connection to http://127.0.0.1:1: Connection refused, for 0 s\n"
         "run again to continue: python -m gemini_batch run jobs.jsonl --base-url http://127.0.0.1:1 --quiet",
         "run jobs.jsonl --base-url http://127.0.0.1:1 --quiet",
         around=no_patience,
     ),
-    "nobody there until the deadline": Met(
+    "a refused connection until the deadline": Met(
         5,
         "stopping: the deadline of 1 s is over; the server can't be reached: no connection to http://127.0.0.1:1: Connection refused\n"
         "run again to continue: python -m gemini_batch run jobs.jsonl --base-url http://127.0.0.1:1 --quiet --deadline 1",
@@ -527,8 +527,8 @@ def test_the_traceback_of_a_bug_is_in_a_file(
     (tmp_path / "jobs.jsonl").write_bytes(ROBOT)
     with bug():
         assert main(["run", str(tmp_path / "jobs.jsonl")]) == 1
-    words = capsys.readouterr().err
-    kept = Path(words.split()[-1])
-    assert "Traceback" not in words
+    said = capsys.readouterr().err
+    kept = Path(said.split()[-1])
+    assert "Traceback" not in said
     assert "Traceback" in kept.read_text("utf-8")
     kept.unlink()

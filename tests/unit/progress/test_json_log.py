@@ -61,7 +61,7 @@ class Log:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """What was logged."""
+        """The logged objects."""
         return [json.loads(line) for line in self.paper.lines]
 
 

@@ -128,13 +128,13 @@ def test_what_to_run_next_can_be_copied(terminal: Terminal) -> None:
     assert seen[-3:] == [" next    run again to continue:", f" {AGAIN}", ""]
 
 
-def test_long_lines_are_broken_between_words(terminal: Terminal) -> None:
+def test_long_lines_are_wrapped_at_spaces(terminal: Terminal) -> None:
     """Nothing is lost at the edge, and no word is split."""
-    words = " ".join(f"word{number}" for number in range(40))
-    terminal.live.observe(finished("y", Status.FAILED, words))
+    said = " ".join(f"word{number}" for number in range(40))
+    terminal.live.observe(finished("y", Status.FAILED, said))
     seen = terminal.show()
     assert max(map(len, seen)) < 80
-    assert " ".join(" ".join(seen).split()) == f"failed y {words}"
+    assert " ".join(" ".join(seen).split()) == f"failed y {said}"
 
 
 def test_untrusted_text_is_text() -> None:
