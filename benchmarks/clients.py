@@ -163,7 +163,7 @@ class Engine:
     async def __call__(self, scenario: Scenario) -> None:
         from gemini_batch.config import Settings
         from gemini_batch.progress.run_state import RunState
-        from gemini_batch.progress.text_log import Lines
+        from gemini_batch.progress.text_log import TextLog
         from gemini_batch.progress.view import RunInfo
         from gemini_batch.progress.writer_thread import WriterThread
 
@@ -180,8 +180,8 @@ class Engine:
             api_key="none",
             concurrency=scenario["in_flight"],
         )
-        out = WriterThread[str](lambda _lines: None, left_out=str)
-        say = Lines(RunInfo("jobs.jsonl", "", is_quiet=True), RunState(self._limits), out).observe
+        out = WriterThread[str](lambda _lines: None, dropped_line=str)
+        say = TextLog(RunInfo("jobs.jsonl", "", is_quiet=True), RunState(self._limits), out).observe
         with self._setup.open_run(
             manifest, folder / "out", config, say, self._ledger(self._limits)
         ) as run:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from gemini_batch.clock import Clock
 from gemini_batch.engine.stats import RunStats
 from gemini_batch.events import CallFinished, CallSent, Event, Load, RunStarted, Waiting
-from gemini_batch.progress.live import FRAME_S, Live
+from gemini_batch.progress.live import FRAME_S, LiveView
 from gemini_batch.progress.run_state import RunState, Sample
 from gemini_batch.progress.view import RunInfo
 from gemini_batch.quota.storage.memory import MemoryLedger
@@ -51,7 +51,7 @@ def events() -> list[Event]:
 def main() -> None:
     """Print the numbers."""
     clock = Clock()
-    live = Live(
+    live = LiveView(
         RunInfo("jobs.jsonl", "again"), RunState(LIMITS), io.StringIO().write, lambda: (100, 30)
     )
     live.observe(
@@ -68,12 +68,12 @@ def main() -> None:
     watched_s = time.perf_counter() - began_s
 
     ledger = MemoryLedger(LIMITS)
-    live.take(Sample(0, {MODEL: ledger.used(MODEL, clock.steady_s(), clock.utc())}))
+    live.update(Sample(0, {MODEL: ledger.used(MODEL, clock.steady_s(), clock.utc())}))
     began_s = time.process_time()
     for number in range(FRAMES):  # each one differs, as in a run
         live.observe(CallFinished(row(number), 0))
         if number % 4 == 0:
-            live.take(Sample(number, {MODEL: ledger.used(MODEL, clock.steady_s(), clock.utc())}))
+            live.update(Sample(number, {MODEL: ledger.used(MODEL, clock.steady_s(), clock.utc())}))
         live.show([])
     frame_s = (time.process_time() - began_s) / FRAMES
     print(

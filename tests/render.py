@@ -16,7 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 from gemini_batch.cli.arguments import parser
-from gemini_batch.cli.json_schema import described, job_schema, row_schema
+from gemini_batch.cli.schema import described, job_schema, row_schema
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode
 from gemini_batch.progress import json_log
@@ -58,9 +58,14 @@ def summary() -> str:
 
 
 def log() -> str:
-    """Return the table of what `--log-format json` writes: it stands in the docstring of the module that does."""
-    text = json_log.__doc__ or ""
-    return "\n".join(line for line in text.splitlines() if line.startswith("|")) + "\n"
+    """Return the table of the events of `--log-format json`, from the docstring of its module."""
+    entries = re.findall(
+        r"^- (`\w+`) \((.*?)\):\s+(`.*?`)$", json_log.__doc__ or "", re.DOTALL | re.MULTILINE
+    )
+    rows = [
+        (event, " ".join(when.split()), " ".join(fields.split())) for event, when, fields in entries
+    ]
+    return _table(("event", "when", "fields"), rows)
 
 
 def exit_codes() -> str:
@@ -70,7 +75,7 @@ def exit_codes() -> str:
 
 def help_texts() -> str:
     """Return the help of every command, as a terminal of 100 columns shows it."""
-    texts = "\n\n".join(f"$ gemini-batch {' '.join(words)}\n{help_of(words)}" for words in _asked())
+    texts = "\n\n".join(f"$ gemini-batch {' '.join(line)}\n{help_of(line)}" for line in _asked())
     return f"<details>\n<summary>The help of every command</summary>\n\n```text\n{texts}\n```\n\n</details>\n"
 
 
@@ -85,7 +90,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 
 def rendered(text: str, names: tuple[str, ...] = tuple(BLOCKS)) -> str:
-    """Return the README with these blocks made anew.
+    """Return the README with these blocks rendered again.
 
     Raises:
         ValueError: A block has no place in it.
@@ -114,14 +119,14 @@ def commands() -> list[str]:
     )
 
 
-def help_of(words: list[str]) -> str:
+def help_of(arguments: list[str]) -> str:
     """Return what a command line that asks for help prints, at a fixed width."""
     with (
         patch.dict(os.environ, {"COLUMNS": COLUMNS}),
         redirect_stdout(StringIO()) as shown,
         suppress(SystemExit),
     ):
-        parser().parse_args(words)
+        parser().parse_args(arguments)
     return shown.getvalue().rstrip()
 
 
@@ -144,7 +149,7 @@ def _table(head: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> str:
 
 
 def _kind(field: dict[str, Any], defs: dict[str, Any]) -> str:
-    """Return in words what a field may be; null, which counts as left out, is not named."""
+    """Return the type of a field as text; null counts as absent and is not named."""
     ways = [_one(way, defs) for way in field.get("anyOf", [field]) if way.get("type") != "null"]
     return " or ".join(ways)
 
@@ -154,20 +159,20 @@ def _one(way: dict[str, Any], defs: dict[str, Any]) -> str:
         case {"$ref": str(name)}:
             return _one(defs[name.rpartition("/")[2]], defs)
         case {"enum": list(values)}:
-            words = " ".join(f"`{value}`" for value in values)
+            text = " ".join(f"`{value}`" for value in values)
         case {"type": "array"}:
-            words = f"a list of {_one(way['items'], defs)}" if way.get("items") else "a list"
+            text = f"a list of {_one(way['items'], defs)}" if way.get("items") else "a list"
         case {"type": "object", "properties": dict(names)}:
-            words = "{" + ", ".join(f"`{name}`" for name in names) + "}"
+            text = "{" + ", ".join(f"`{name}`" for name in names) + "}"
         case {"type": "integer" | "number" as kind}:
-            words = ("a whole number" if kind == "integer" else "a number") + _range(way)
+            text = ("a whole number" if kind == "integer" else "a number") + _range(way)
         case _:
-            words = (
+            text = (
                 "a time"
                 if way.get("format") == "date-time"
                 else _KINDS.get(way.get("type", ""), "anything")
             )
-    return words
+    return text
 
 
 def _of(field: dict[str, Any]) -> str:

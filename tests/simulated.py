@@ -1,4 +1,4 @@
-"""A simulator on a thread of its own, so that a test can run commands as a person does."""
+"""A simulator in a thread of its own, so that a test can run commands against it."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""The commands: arguments in, results on stdout, words on stderr, an exit code out."""
+"""The command line: arguments in, results on stdout, messages on stderr, an exit code out."""
 
 import os
 import sys
@@ -12,32 +12,30 @@ from gemini_batch.errors import ExitCode, GeminiBatchError, describe_os_error, o
 
 
 def process() -> int:
-    """Run the command of this process, whatever its locale and its standard streams are; return its exit code.
+    """Run the command of this process in any locale and with any streams; return its exit code.
 
-    A thread that hangs, over a name that nobody resolves, is not waited for: whoever pressed Ctrl-C again and again did not want to.
+    A thread that hangs, as in a name lookup, is not waited for.
     """
-    streams.speak_utf8()
-    streams.settle()
-    if strange := [argument for argument in sys.argv[1:] if not _is_text(argument)]:
-        return _fail(ExitCode.USAGE, f"{strange[0]!a}: is not UTF-8; rename the file")
+    streams.ensure_utf8_mode()
+    streams.open_missing_streams()
+    for argument in sys.argv[1:]:
+        if not _is_utf8(argument):
+            return _fail(ExitCode.USAGE, f"{argument!a}: is not UTF-8; rename the file")
     try:
         code = main()
     except SystemExit as end:  # argparse: --help, or wrong usage
         code = end.code if isinstance(end.code, int) else ExitCode.USAGE
     if problem := streams.flush():
         code = _unwritten(problem)
-        streams.flush()  # these words may have no room either
-    if any(
-        not thread.daemon
-        for thread in threading.enumerate()
-        if thread is not threading.main_thread()
-    ):
+        streams.flush()
+    main_thread = threading.main_thread()
+    if any(not each.daemon for each in threading.enumerate() if each is not main_thread):
         os._exit(code)
     return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; no exception leaves it, and no traceback reaches the person.
+    """Run one command and return its exit code; no exception leaves it, and no traceback is shown.
 
     Args:
         argv: The arguments without the program's name; those of the process if None.
@@ -61,35 +59,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(ExitCode.INTERRUPTED, "interrupted; nothing was sent", is_json=is_json)
     except BrokenPipeError:
-        return ExitCode.DONE  # whoever read our output has gone: nobody to tell
-    except Exception as error:  # noqa: BLE001 # the last resort: a bug becomes a sentence, and its traceback a file
-        return _unforeseen(error, is_json=is_json)
+        return ExitCode.DONE  # the reader of our output has gone
+    except Exception as error:  # noqa: BLE001 # a bug becomes a message, and its traceback a file
+        return _unexpected(error, is_json=is_json)
 
 
 def _fail(code: ExitCode, message: str, *, is_json: bool = False) -> int:
-    with suppress(OSError, MemoryError):  # nobody hears it: the exit code still says how it ended
+    with suppress(OSError, MemoryError):  # the exit code still reports the end
         for line in message.split("\n"):
-            words = _as_json(code, line) if is_json else f"gemini_batch: {_plain(line)}"
-            print(words, file=sys.stderr, flush=True)  # noqa: T201 # words for the person
+            text = _as_json(code, line) if is_json else f"gemini_batch: {_plain(line)}"
+            print(text, file=sys.stderr, flush=True)  # noqa: T201 # messages for the user
     return code
 
 
-def _unforeseen(error: Exception, *, is_json: bool) -> int:
-    if words := out_of_resources(error):
-        return _fail(ExitCode.STORAGE, words, is_json=is_json)
-    if not isinstance(error, OSError):
-        return _bug(is_json=is_json)
-    if problem := streams.flush():
-        return _unwritten(problem)
-    return (
-        _fail(ExitCode.STORAGE, describe_os_error(error), is_json=is_json)
-        if error.filename
-        else _bug(is_json=is_json)
-    )
+def _unexpected(error: Exception, *, is_json: bool) -> int:
+    if shortage := out_of_resources(error):
+        return _fail(ExitCode.STORAGE, shortage, is_json=is_json)
+    if isinstance(error, OSError):
+        if problem := streams.flush():
+            return _unwritten(problem)
+        if error.filename:
+            return _fail(ExitCode.STORAGE, describe_os_error(error), is_json=is_json)
+    return _bug(is_json=is_json)
 
 
 def _plain(line: str) -> str:
-    if line.isprintable():  # the rest is not imported for nothing: there may be no memory for it
+    if line.isprintable():  # saves an import for which there may be no memory
         return line
     from gemini_batch.progress import plain
 
@@ -104,32 +99,30 @@ def _as_json(code: ExitCode, line: str) -> str:
 
 def _bug(*, is_json: bool) -> int:
     try:
-        words = f"a bug in gemini_batch; please report it with the file {_kept_traceback()}"
+        text = f"a bug in gemini_batch; please report it with the file {_saved_traceback()}"
     except (OSError, MemoryError) as error:
-        if short := out_of_resources(
-            error
-        ):  # and so was the error itself, whatever the library that met it made of it
-            return _fail(ExitCode.STORAGE, short, is_json=is_json)
-        words = f"a bug in gemini_batch, whose traceback can't be kept: {getattr(error, 'strerror', error)}"
-    return _fail(ExitCode.BUG, words, is_json=is_json)
+        # Then the bug itself may be a shortage that a library reported as another error.
+        if shortage := out_of_resources(error):
+            return _fail(ExitCode.STORAGE, shortage, is_json=is_json)
+        why = getattr(error, "strerror", error)
+        text = f"a bug in gemini_batch; its traceback can't be saved: {why}"
+    return _fail(ExitCode.BUG, text, is_json=is_json)
 
 
 def _unwritten(problem: OSError) -> int:
     return _fail(ExitCode.STORAGE, f"stdout: can't be written: {problem.strerror}")
 
 
-def _is_text(argument: str) -> bool:
+def _is_utf8(argument: str) -> bool:
     try:
         argument.encode()
-    except (
-        UnicodeEncodeError
-    ):  # its bytes are another encoding's: they could be written into no JSON
+    except UnicodeEncodeError:  # bytes in another encoding, which JSON cannot hold
         return False
     return True
 
 
-def _kept_traceback() -> str:
-    """Write the traceback into a file of its own, without the key: an error may quote an address that has it."""
+def _saved_traceback() -> str:
+    """Write the traceback to a file, without the key, which a URL in it may contain."""
     import tempfile
     import traceback
     from urllib.parse import quote

@@ -1,4 +1,4 @@
-"""Asks before much money is spent, where a person is there to answer: never in a cron job."""
+"""The question before an expensive run; asked only on an interactive terminal."""
 
 import sys
 from argparse import Namespace
@@ -9,34 +9,33 @@ from gemini_batch.progress import count, usd
 
 
 def is_agreed(options: Namespace, config: Settings, plan: Plan) -> bool:
-    """Return whether a run may begin: at once unless it is dear and nobody has agreed to it by `--yes`.
+    """Return whether a run may start; ask if it is expensive and `--yes` was not given.
 
     Args:
         options: `yes` and `confirm_above`.
-        config: The run's settings.
-        plan: What is to be sent.
+        config: The settings of the run.
+        plan: The calls to send.
     """
     cost_usd = plan.total.cost_usd
     if config.max_cost_usd is not None and cost_usd is not None:
         cost_usd = min(cost_usd, config.max_cost_usd)
-    is_dear = plan.to_send > 0 and (cost_usd is None or cost_usd > options.confirm_above)
-    if options.yes or config.base_url is None or not is_dear or not _is_somebody_there():
+    exceeds_confirmation_threshold = plan.to_send > 0 and (
+        cost_usd is None or cost_usd > options.confirm_above
+    )
+    is_simulated = config.base_url is None
+    if options.yes or is_simulated or not exceeds_confirmation_threshold or not _is_interactive():
         return True
-    sys.stderr.write(f"{_words(plan, cost_usd)}. Go on? [y/N] ")
+    cost = "cost unknown" if cost_usd is None else f"up to about {usd(cost_usd)} at list price"
+    sys.stderr.write(f"{count(plan.to_send, 'call')} to send, {cost}. Continue? [y/N] ")
     sys.stderr.flush()
     answer = ""
     try:
         answer = sys.stdin.readline()
     finally:
-        if not answer.endswith("\n"):  # Ctrl-D or Ctrl-C: what is said next has a line of its own
+        if not answer.endswith("\n"):  # Ctrl-D or Ctrl-C: the next message gets its own line
             sys.stderr.write("\n")
     return answer.strip().lower() in {"y", "yes"}
 
 
-def _words(plan: Plan, cost_usd: float | None) -> str:
-    how_much = "cost unknown" if cost_usd is None else f"up to about {usd(cost_usd)} at list price"
-    return f"{count(plan.to_send, 'call')} to send, {how_much}"
-
-
-def _is_somebody_there() -> bool:
+def _is_interactive() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()

@@ -1,4 +1,4 @@
-"""`gallery`: one page to look at what an output folder holds."""
+"""`gallery`: write one page that shows the contents of an output folder."""
 
 import sys
 import time
@@ -12,17 +12,17 @@ from gemini_batch.errors import ExitCode
 from gemini_batch.gallery import Gallery, write_gallery
 from gemini_batch.progress import count, plain
 
-_SAY_EVERY_S = 0.2
+_PROGRESS_EVERY_S = 0.2
 
 
 def main(options: Namespace) -> int:
-    """Write `gallery.html` into the folder, and print where it is and what is on it; return the exit code."""
+    """Write `gallery.html` and print its path and contents; return the exit code."""
     out = folder_of_rows(options)
-    said = _Said(is_terminal=sys.stderr.isatty())
+    progress = _Progress(is_terminal=sys.stderr.isatty())
     try:
-        gallery = write_gallery(out, observe=said.progress)
+        gallery = write_gallery(out, observe=progress.update)
     finally:
-        said.end()
+        progress.end()
     if options.json:
         found = asdict(gallery) | {"path": str(gallery.path)}
         sys.stdout.write(orjson.dumps(found).decode() + "\n")
@@ -31,23 +31,28 @@ def main(options: Namespace) -> int:
     return ExitCode.DONE
 
 
-class _Said:
-    """Says on a terminal how far the thumbnails are, in one line that goes away again."""
+class _Progress:
+    """Shows the progress of the thumbnails on a terminal, in one line that is erased at the end."""
 
     def __init__(self, *, is_terminal: bool) -> None:
         self._is_terminal = is_terminal
-        self._next_s = time.monotonic() + _SAY_EVERY_S
-        self._has_spoken = False
+        self._next_s = time.monotonic() + _PROGRESS_EVERY_S
+        self._is_shown = False
 
-    def progress(self, done: int, of: int) -> None:
+    def update(self, done: int, of: int) -> None:
         if self._is_terminal and time.monotonic() >= self._next_s:
-            self._next_s = time.monotonic() + _SAY_EVERY_S
-            self._has_spoken = True
-            print(f"\rthumbnails: {done:,} of {of:,} calls", end="", file=sys.stderr, flush=True)  # noqa: T201 # words for the person
+            self._next_s = time.monotonic() + _PROGRESS_EVERY_S
+            self._is_shown = True
+            _show(f"\rthumbnails: {done:,} of {of:,} calls")
 
     def end(self) -> None:
-        if self._has_spoken:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)  # noqa: T201 # words for the person
+        if self._is_shown:
+            _show("\r\x1b[K")
+
+
+def _show(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
 
 
 def _text(gallery: Gallery) -> str:

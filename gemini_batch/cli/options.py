@@ -1,4 +1,4 @@
-"""From the command line to what is asked of a run, and to the folder that a command looks at."""
+"""The settings and folders that the arguments of a command name."""
 
 import shlex
 import shutil
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from gemini_batch.errors import ConfigError
 from gemini_batch.output.paths import RESULTS
 
-if TYPE_CHECKING:  # `status`, `verify` and `gallery` need neither settings nor a plan
+if TYPE_CHECKING:  # `status`, `verify` and `gallery` need no settings
     from gemini_batch.config import RunConfig
 
 
 def run_config(options: Namespace) -> "RunConfig":
-    """Return what the arguments of `run` or `plan` ask for; the flags are named as the fields are."""
+    """Return the configuration of `run` or `plan`; the flags have the names of its fields."""
     from gemini_batch.config import RunConfig
 
     given = {name: getattr(options, name, None) for name in RunConfig.model_fields}
@@ -23,17 +23,17 @@ def run_config(options: Namespace) -> "RunConfig":
 
 
 def output_folder(options: Namespace) -> Path:
-    """Return where a run writes: `--out`, else beside the manifest, never the current folder."""
+    """Return the output folder of a run: `--out`, else next to the manifest."""
     from gemini_batch.plan import build
 
     return options.out or build.output_folder(options.manifest, is_simulated=options.simulate)
 
 
 def folder_of_rows(options: Namespace) -> Path:
-    """Return the output folder that was named.
+    """Return the output folder of a finished or active run.
 
     Raises:
-        ConfigError: No run has written there.
+        ConfigError: The folder has no rows.
     """
     out: Path = options.out
     if not (out / RESULTS).exists():
@@ -44,7 +44,7 @@ def folder_of_rows(options: Namespace) -> Path:
 
 
 def program() -> str:
-    """Return this program as it was called: a command that we print is to work where the person copies it, with or without a PATH to us."""
+    """Return the name under which this program was called, for commands to be copied."""
     called = Path(sys.argv[0])
     if called.name == "gemini-batch":
         return called.name if shutil.which(called.name) == str(called) else shlex.quote(str(called))

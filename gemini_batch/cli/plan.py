@@ -1,4 +1,4 @@
-"""`plan`: check the manifest and say what a run would do; sends nothing."""
+"""`plan`: check the manifest and show what a run would do; sends nothing."""
 
 import sys
 from argparse import Namespace
@@ -47,11 +47,8 @@ def main(options: Namespace) -> int:
                 if tally.calls
             ],
         }
-    sys.stdout.write(
-        orjson.dumps(found).decode() + "\n"
-        if options.json
-        else _text(found, is_simulated=options.simulate)
-    )
+    as_text = _text(found, is_simulated=options.simulate)
+    sys.stdout.write(orjson.dumps(found).decode() + "\n" if options.json else as_text)
     return ExitCode.DONE
 
 
@@ -62,13 +59,12 @@ def _cost(found: dict[str, Any], *, is_simulated: bool) -> str:
         entry["model"] for entry in found["models"] if entry["cost_usd"] is None
     )
     tables = ", ".join(f'[prices."{model}"]' for model in unpriced)
-    return f"unknown: there is no price; give one in a table {tables} of a --config file"
+    return f"unknown; set the price in a table {tables} of a --config file"
 
 
 def _text(found: dict[str, Any], *, is_simulated: bool) -> str:
-    lines = [
-        f"{found['manifest']}: valid; {count(found['calls'], 'call')}, {found['done']:,} done, {found['to_send']:,} to send",
-    ]
+    calls = f"{count(found['calls'], 'call')}, {found['done']:,} done"
+    lines = [f"{found['manifest']}: valid; {calls}, {found['to_send']:,} to send"]
     if found["edited"]:
         lines.append(f"  edited  {edited(found['edited'])}")
     lines += [
@@ -79,15 +75,15 @@ def _text(found: dict[str, Any], *, is_simulated: bool) -> str:
         for entry in found["models"]
     ]
     if found["to_send"]:
+        time = least_time(found["sending_s"], found["days"], found["bound_by"])
         lines += [
             f"  tokens  about {found['input_tokens']:,} in, {found['output_tokens']:,} out",
             f"  cost    {_cost(found, is_simulated=is_simulated)}",
-            f"  time    tier {found['tier']}: {least_time(found['sending_s'], found['days'], found['bound_by'])}",
+            f"  time    tier {found['tier']}: {time}",
         ]
     if (smaller := found["made_smaller"])["images"]:
         before, after = smaller["size_bytes"] / 1e6, smaller["upload_bytes"] / 1e6
-        lines.append(
-            f"  inputs  {count(smaller['images'], 'image')} made smaller: about {after:,.1f} MB to send in place of {before:,.1f} MB"
-        )
-    lines.append(f"  into    {found['out']}")
+        upload = f"about {after:,.1f} MB to send instead of {before:,.1f} MB"
+        lines.append(f"  inputs  {count(smaller['images'], 'image')} downscaled: {upload}")
+    lines.append(f"  output  {found['out']}")
     return "\n".join(map(plain, lines)) + "\n"

@@ -67,7 +67,7 @@ async def _send(run: Run, config: Settings, view: View) -> Summary:
         if message := out_of_resources(error) if error else "":
             run.stop(Stop(StopReason.STORAGE, message))
         else:
-            view.tell(f"{context['message']}: {type(error).__name__}")
+            view.warn(f"{context['message']}: {type(error).__name__}")
 
     asyncio.get_running_loop().set_exception_handler(on_error)
     try:
@@ -98,7 +98,7 @@ def _within_open_files(config: Settings, view: View) -> Settings:
     if allowed >= wanted:
         return config
     concurrency = max(1, (allowed - _OTHER_FILES) // _FILES_A_CALL)
-    view.tell(
+    view.warn(
         f"{allowed:,} files may be open (ulimit -n): at most {count(concurrency, 'call')} in flight"
     )
     return replace(config, concurrency=concurrency)

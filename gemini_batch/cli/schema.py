@@ -1,18 +1,114 @@
-"""`schema`: the JSON Schema of what a person writes or reads."""
+"""`schema`: print the JSON Schemas of manifest lines and rows, made from the models."""
 
+import inspect
+import re
 import sys
 from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any
 
 import orjson
+from pydantic import TypeAdapter
 
-from gemini_batch.cli.json_schema import job_schema, row_schema
 from gemini_batch.errors import ExitCode
+from gemini_batch.records import ResultRow, ids
+from gemini_batch.records.job import ASKED_BY_FIELD, Job, JobPart
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+EXAMPLES: tuple[dict[str, Any], ...] = (
+    {"prompt": "A cute robot mascot"},
+    {
+        "id": "sea/1",
+        "prompt": "A sunset",
+        "aspect_ratio": "16:9",
+        "image_size": "2K",
+        "variants": 3,
+    },
+    {"id": "lake", "prompt": "Add a rainbow", "images": ["lake.jpg"], "metadata": {"customer": 17}},
+    {"id": "group", "parts": [{"text": "A group photo of"}, {"image": "ann.png"}]},
+    {"key": "robot", "request": {"contents": [{"parts": [{"text": "A cute robot mascot"}]}]}},
+)
+"""Manifest lines, one for each way to describe a request."""
+
+# A field that is null counts as absent.
+_ABSENT: Mapping[str, Any] = {"type": "null"}
 
 
 def main(options: Namespace) -> int:
     """Print a schema to stdout; return the exit code."""
     schema = job_schema() if options.of == "job" else row_schema()
-    sys.stdout.write(
-        orjson.dumps(schema, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
-    )
+    as_lines = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    sys.stdout.write(orjson.dumps(schema, option=as_lines).decode())
     return ExitCode.DONE
+
+
+def job_schema() -> dict[str, Any]:
+    """Return the schema of a manifest line; it accepts what a run accepts, as far as it can."""
+    schema = Job.model_json_schema()
+    schema["$defs"]["JobPart"]["oneOf"] = [_given(name) for name in JobPart.model_fields]
+    fields = schema["properties"]
+    fields["id"]["anyOf"][0] |= {"maxLength": ids.MAX_ID_BYTES, "pattern": ids.PATTERN}
+    fields["key"] = fields["id"] | {
+        "description": 'The same as "id", as Google\'s Batch API calls it.'
+    }
+    rules = {
+        "oneOf": [_given(way) for way in ("prompt", "parts", "request")],
+        "not": {"required": ["id", "key"]},
+        "allOf": [
+            {"if": _given("images", {"minItems": 1}), "then": _given("prompt")},
+            {
+                "if": _given("request"),
+                "then": {"properties": dict.fromkeys(ASKED_BY_FIELD, _ABSENT)},
+            },
+        ],
+    }
+    return _headed(
+        "job", "A line of a gemini_batch manifest", schema | rules | {"examples": list(EXAMPLES)}
+    )
+
+
+def row_schema() -> dict[str, Any]:
+    """Return the schema of a line of `results.jsonl`; it allows fields of later versions."""
+    return _headed("row", "A line of gemini_batch's results.jsonl", described(ResultRow))
+
+
+def described(kind: type) -> dict[str, Any]:
+    """Return the schema of a serialized dataclass, with its docstring's text for each field."""
+    schema = TypeAdapter(kind).json_schema(mode="serialization")
+    for part in (schema, *schema["$defs"].values()):
+        summary, texts = _documented(part.get("description"))
+        part["description"] = _as_json(summary)
+        for name, field in part.get("properties", {}).items():
+            if name in texts:
+                field["description"] = _as_json(texts[name])
+    return schema
+
+
+def _documented(docstring: str | None) -> tuple[str, dict[str, str]]:
+    """Return a docstring's summary, and its text for each field in the section "Attributes"."""
+    summary, _, rest = inspect.cleandoc(docstring or "").partition("Attributes:")
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}\S.*)*)", rest, re.MULTILINE)
+    return _one_line(summary), {name: _one_line(text) for name, text in entries}
+
+
+def _given(name: str, rule: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the rule that a field is present and not null."""
+    return {"required": [name], "properties": {name: rule or {"not": _ABSENT}}}
+
+
+def _headed(name: str, title: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Put the schema's own names first, and drop the titles of fields, which repeat their names."""
+    for part in (schema, *schema["$defs"].values()):
+        for field in part.get("properties", {}).values():
+            field.pop("title", None)
+    head = {"$schema": DIALECT, "$id": f"urn:gemini_batch:schema:{name}"}
+    return head | schema | {"title": title}
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _as_json(text: str) -> str:
+    """Return the text with JSON's null instead of Python's None."""
+    return re.sub(r"\bNone\b", "null", text)

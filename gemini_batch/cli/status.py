@@ -1,4 +1,4 @@
-"""`status`: what an output folder holds."""
+"""`status`: show the contents of an output folder."""
 
 import sys
 from argparse import Namespace
@@ -18,7 +18,7 @@ from gemini_batch.progress import plain, usd
 
 
 def main(options: Namespace) -> int:
-    """Print counts, tokens and cost of the newest rows, what all rows cost, and the images that are gone; return the exit code."""
+    """Print counts, tokens, cost and missing images of a folder; return the exit code."""
     out = folder_of_rows(options)
     by_status: Counter[str] = Counter()
     missing: list[str] = []
@@ -40,9 +40,8 @@ def main(options: Namespace) -> int:
         "missing_images": missing,
         "last_run": _last_run(out),
     }
-    sys.stdout.write(
-        orjson.dumps(found).decode() + "\n" if options.json else _text(found, cost, of_all)
-    )
+    text = orjson.dumps(found).decode() + "\n" if options.json else _text(found, cost, of_all)
+    sys.stdout.write(text)
     return ExitCode.DONE
 
 
@@ -60,26 +59,20 @@ def _last_run(out: Path) -> dict[str, Any] | None:
 
 
 def _text(found: dict[str, Any], cost: Cost, of_all: Cost) -> str:
-    lines = [
-        f"{found['out']}: {found['total_tokens']:,} tokens, {usd(cost.cost_usd)} at list price{_unpriced(cost)}"
-    ]
+    lines = [f"{found['out']}: {found['total_tokens']:,} tokens, {_priced(cost)}"]
     if of_all != cost:
-        lines.append(
-            f"  in all, with what was superseded: {usd(of_all.cost_usd)}{_unpriced(of_all)}"
-        )
+        lines.append(f"  including superseded answers: {_priced(of_all)}")
     lines += [f"  {number:>6,}  {status}" for status, number in found["by_status"].items()]
     if last := found["last_run"]:
         left = f"{last['left']:,} of {last['calls']:,} left"
-        is_over = last["exit_code"] is not None
-        end = (
-            f"exit {last['exit_code']}, {left}"
-            if is_over
-            else f"goes on, or was killed; began with {left}"
-        )
+        code = last["exit_code"]
+        is_open = f"still running, or killed; started with {left}"
+        end = is_open if code is None else f"exit {code}, {left}"
         lines.append(f"  last run of {last['manifest']}: {end}")
     lines += [f"  missing: {path}" for path in found["missing_images"]]
     return "\n".join(map(plain, lines)) + "\n"
 
 
-def _unpriced(cost: Cost) -> str:
-    return f", and {cost.unpriced:,} of unknown cost" if cost.unpriced else ""
+def _priced(cost: Cost) -> str:
+    unpriced = f", and {cost.unpriced:,} of unknown cost" if cost.unpriced else ""
+    return f"{usd(cost.cost_usd)} at list price{unpriced}"

@@ -1,4 +1,4 @@
-"""Standard streams that a command can rely on, whoever started it: cron with no locale, a daemon with none of them open, a full disk."""
+"""Standard streams that work however the process was started: by cron, a daemon, on a full disk."""
 
 import io
 import os
@@ -9,32 +9,32 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-# What is printed is shown whatever the terminal, or the mail, can show of it.
-_SHOW = "backslashreplace"
+# Characters that the encoding lacks are escaped.
+_ERRORS = "backslashreplace"
 
 
-def speak_utf8() -> None:
-    """Begin this process anew in Python's UTF-8 mode where file names would be anything else; returns where they are UTF-8.
+def ensure_utf8_mode() -> None:
+    """Restart this process in Python's UTF-8 mode if the file system encoding is not UTF-8.
 
-    Files are named by what a person wrote. In a locale that has no such characters their names could not be written, and an
-    answer that was paid for would have no place: https://peps.python.org/pep-0540/
+    Images are named by ids, which other locales could not encode:
+    https://peps.python.org/pep-0540/
     """
-    if sys.getfilesystemencoding().lower().replace("-", "") == "utf8" or not sys.executable:
+    if sys.getfilesystemencoding() == "utf-8" or not sys.executable:
         return
-    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 # our own command line
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
 
 
-def settle() -> None:
-    """Open the standard streams that nobody opened, on nothing, and let no character be too strange to print.
+def open_missing_streams() -> None:
+    """Open closed standard streams on the null device, and escape what they cannot encode.
 
-    Else the first file of a run would get the number of a closed stream, and what is meant for a person be written into it. What stdout
-    would not take is noted for `flush`.
+    Otherwise the first file of a run would get the number of a closed stream, and messages would
+    be written into it. Errors of stdout are recorded for `flush`.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
     if sys.stdin is None:
         sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     if sys.stdout is None:
@@ -42,19 +42,19 @@ def settle() -> None:
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout = _noted(sys.stdout)
+        sys.stdout = _recording(sys.stdout)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=_SHOW)
+            stream.reconfigure(errors=_ERRORS)
 
 
-class _Noting(io.FileIO):
-    """A file that notes why it could not be written: whoever catches that error can't tell of which file it speaks."""
+class _RecordingFile(io.FileIO):
+    """A file that records why it could not be written: the exception does not name the file."""
 
     problem: OSError | None = None
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        """Write, as any file does."""
+        """Write, and record an error other than a closed pipe."""
         try:
             return super().write(data)
         except BrokenPipeError:
@@ -64,44 +64,47 @@ class _Noting(io.FileIO):
             raise
 
 
-def _noted(stream: io.TextIOWrapper) -> io.TextIOWrapper:
-    """Return a stream in place of this one that notes its errors, with a buffer also where there is none (`PYTHONUNBUFFERED`)."""
-    raw = _Noting(stream.fileno(), "w", closefd=False)
-    is_at_once = stream.line_buffering or stream.write_through
-    return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, line_buffering=is_at_once)
+def _recording(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """Return a stream that records its errors, buffered also under `PYTHONUNBUFFERED`."""
+    raw = _RecordingFile(stream.fileno(), "w", closefd=False)
+    is_line_buffered = stream.line_buffering or stream.write_through
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), stream.encoding, line_buffering=is_line_buffered
+    )
 
 
 def print_utf8() -> None:
-    """Print to stdout in UTF-8, whatever the locale: JSON is read by programs."""
+    """Print to stdout in UTF-8 in any locale: programs read the JSON."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", errors=_SHOW)
+        sys.stdout.reconfigure(encoding="utf-8", errors=_ERRORS)
 
 
 def flush() -> OSError | None:
-    """Write out what was printed; what can't be is dropped, so that the end of the process does not try it again.
+    """Write the buffered output; drop what fails, so that the interpreter does not try again.
 
     Returns:
-        Why stdout could not be written; None if it was, or if whoever read it has gone.
+        Why stdout could not be written; None if it was, or if its reader has gone.
     """
     problem: OSError | None = None
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _to_nothing(sys.stdout)
+        _discard(sys.stdout)
     except OSError as error:
         problem = error
-        _to_nothing(sys.stdout)
+        _discard(sys.stdout)
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    if isinstance(raw, _Noting):
+    if isinstance(raw, _RecordingFile):
         problem, raw.problem = problem or raw.problem, None
     try:
         sys.stderr.flush()
     except OSError:
-        _to_nothing(sys.stderr)
+        _discard(sys.stderr)
     return problem
 
 
-def _to_nothing(stream: TextIO) -> None:
+def _discard(stream: TextIO) -> None:
+    """Redirect a stream to the null device."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         stream.flush()

@@ -1,4 +1,4 @@
-"""`verify`: holds every row of an output folder against what is on the disk."""
+"""`verify`: check every row of an output folder against the files on the disk."""
 
 import hashlib
 import os
@@ -19,30 +19,29 @@ from gemini_batch.progress import count, plain
 
 IMAGE_FOLDERS = (IMAGES, DRAFTS)
 # Costs are rounded to a millionth of a dollar, once a row and once in the sum.
-CENTS_OFF_USD = 1e-4
+ROUNDING_USD = 1e-4
 
 
 def main(options: Namespace) -> int:
-    """Print what is wrong, one line each; return 0 if nothing is, else 4."""
+    """Print one line per problem; return 0 if there is none, else 4."""
     out = folder_of_rows(options)
     rows, images, others = 0, 0, 0
     for row in newest_rows(out):
         rows += 1
         for problem in _wrong_images(out, row):
             images += 1
-            _say(problem)
+            _print(problem)
     for problem in (*_orphans(out), *_wrong_sums(out)):
         others += 1
-        _say(problem)
-    found = count(images + others, "problem") if images or others else "all as their rows say"
-    _say(f"{out}: {count(rows, 'call')}, {found}")
+        _print(problem)
+    found = count(images + others, "problem") if images or others else "no problems"
+    _print(f"{out}: {count(rows, 'call')}, {found}")
     if images and OutputFolder(out).has_staged_files():
-        _say(
-            "a run was killed: run again first, which gives what had arrived its name and costs nothing"
-        )
+        _print("a run was killed: run again first, to recover the images that had arrived, at $0")
     elif images:
-        _say(
-            "to have images made again, and pay for them again: delete the damaged ones, and run with --retry missing"
+        _print(
+            "to generate and pay for images again: delete the damaged ones, then run with "
+            "--retry missing"
         )
     return ExitCode.INCOMPLETE if images or others else ExitCode.DONE
 
@@ -58,48 +57,49 @@ def _wrong_images(out: Path, row: dict[str, Any]) -> Iterator[str]:
             yield f"{where}: {(error.strerror or 'unreadable').lower()}"
             continue
         if size_bytes != image["size_bytes"]:
-            yield f"{where}: has {size_bytes:,} bytes, its row says {image['size_bytes']:,}"
+            yield f"{where}: has {size_bytes:,} bytes, expected {image['size_bytes']:,}"
         elif sha256 != image["sha256"]:
-            yield f"{where}: other bytes than its row says (sha256 {sha256[:12]}…, not {image['sha256'][:12]}…)"
+            yield f"{where}: has sha256 {sha256[:12]}…, expected {image['sha256'][:12]}…"
 
 
 def _orphans(out: Path) -> Iterator[str]:
-    """Name the images that no row, the older ones included, knows of."""
+    """Yield the images that belong to no row, old rows included."""
     known = {image["path"] for row in read_rows(out) for image in (*row["images"], *row["drafts"])}
     for folder in IMAGE_FOLDERS:
         for path in sorted((out / folder).rglob("*")):
             name = path.relative_to(out).as_posix()
             if path.is_file() and name not in known:
-                yield f"{name}: no row knows of this file"
+                yield f"{name}: belongs to no row"
 
 
 def _wrong_sums(out: Path) -> Iterator[str]:
-    """Hold the last run's summary against the rows that it wrote."""
+    """Compare the summary of the last run with the rows that it wrote."""
     try:
         summary = orjson.loads((out / SUMMARY).read_bytes())
     except FileNotFoundError:
-        return  # no run has begun to send
+        return  # no run has started to send
     except orjson.JSONDecodeError:
-        yield f"{SUMMARY}: is no JSON"
+        yield f"{SUMMARY}: is not JSON"
         return
     if isinstance(summary, dict) and summary.get("ended_at", "") is None:
-        return  # a run that goes on, or was killed
-    if (said := _said(summary)) is None:
-        yield f"{SUMMARY}: is no summary of a run"
+        return  # the run is active, or was killed
+    if (recorded := _recorded(summary)) is None:
+        yield f"{SUMMARY}: is not the summary of a run"
         return
-    finished, said_usd, started_at, ended_at = said
+    finished, recorded_usd, started_at, ended_at = recorded
     costs = [
         row["cost_usd"] for row in read_rows(out) if started_at <= row["finished_at"] <= ended_at
     ]
     cost_usd = sum(cost for cost in costs if cost is not None)
+    run = f"{SUMMARY}: the last run finished"
     if len(costs) != finished:
-        yield f"{SUMMARY}: says that the last run finished {count(finished, 'call')}; {count(len(costs), 'row')} of its time"
-    elif abs(cost_usd - said_usd) > CENTS_OFF_USD:
-        yield f"{SUMMARY}: says ${said_usd:.6f} for the last run; its rows add up to ${cost_usd:.6f}"
+        yield f"{run} {count(finished, 'call')}, but {count(len(costs), 'row')} are of its time"
+    elif abs(cost_usd - recorded_usd) > ROUNDING_USD:
+        yield f"{run} at ${recorded_usd:.6f}, but its rows add up to ${cost_usd:.6f}"
 
 
-def _said(summary: Any) -> tuple[int, float, str, str] | None:
-    """Return how many calls the last run finished, for how much, from when and to when; None where it does not say so."""
+def _recorded(summary: Any) -> tuple[int, float, str, str] | None:
+    """Return the finished calls, cost, start and end of the last run; None if any is absent."""
     match summary:
         case {
             "this_run": {"finished": int(finished), "cost_usd": int() | float() as cost_usd},
@@ -111,5 +111,5 @@ def _said(summary: Any) -> tuple[int, float, str, str] | None:
             return None
 
 
-def _say(words: str) -> None:
-    sys.stdout.write(plain(words) + "\n")
+def _print(text: str) -> None:
+    sys.stdout.write(plain(text) + "\n")

@@ -1,5 +1,5 @@
-"""What a person looks at when a run is over: the gallery of its pictures."""
+"""The gallery: one page that shows the contents of an output folder."""
 
-from gemini_batch.gallery.writer import MOST_SHOWN, Gallery, write_gallery
+from gemini_batch.gallery.writer import MAX_SHOWN, Gallery, write_gallery
 
-__all__ = ["MOST_SHOWN", "Gallery", "write_gallery"]
+__all__ = ["MAX_SHOWN", "Gallery", "write_gallery"]

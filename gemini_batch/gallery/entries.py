@@ -1,7 +1,8 @@
-"""A row as the gallery shows it: texts cut to a length, numbers that are numbers, and links that lead to pictures only.
+"""A row as the gallery shows it: shortened texts, checked numbers, and links to images only.
 
-A row says what was true when it was written, and a person or a model chose most of its words. So each file is looked up again: it
-is linked when it is there, an image, and where it may be; and a field of a kind that was not expected is left out.
+A row is untrusted, and may be out of date: the user or a model chose most of its texts. So each
+file is checked again, and linked only if it is an existing image in an allowed place. A field of an
+unexpected type is left out.
 """
 
 import os
@@ -17,10 +18,10 @@ import orjson
 from gemini_batch.gallery.thumbnails import Thumbnails
 from gemini_batch.records import media_types
 
-# Characters of one text; the whole is in results.jsonl.
-MOST_CHARS = 4_000
-# Files of one kind that a row may show; a request takes 14 inputs.
-MOST_FILES = 32
+# Characters of one text; results.jsonl has all of it.
+MAX_CHARS = 4_000
+# Files of one kind that a row may show; a request has at most 14 inputs.
+MAX_FILES = 32
 
 _EXTENSIONS = frozenset({*media_types.EXTENSIONS.values(), ".jpeg", media_types.UNKNOWN_EXTENSION})
 _is_uri = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:").match
@@ -28,11 +29,11 @@ _is_uri = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:").match
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Where the files of rows are.
+    """The folders that contain the files of rows, absolute and without symbolic links.
 
     Attributes:
-        out: The output folder, absolute and without symbolic links.
-        manifest: The manifest's folder likewise; None when it is not known, and then no input is linked.
+        out: The output folder.
+        manifest: The folder of the manifest; None if unknown, so that no input is linked.
     """
 
     out: Path
@@ -40,10 +41,10 @@ class Folders:
 
 
 def entry(row: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> dict[str, Any]:
-    """Return what the page shows of a row; thumbnails that are not there yet are made.
+    """Return a row as the page shows it; make missing thumbnails.
 
     Raises:
-        StorageError: A thumbnail can't be written.
+        StorageError: A thumbnail cannot be written.
     """
     reason, message = _why(row)
     usage = row.get("usage")
@@ -77,18 +78,17 @@ def entry(row: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> dict
 
 
 def manifest_folder(out: Path, summary: dict[str, Any]) -> Path | None:
-    """Return the folder of the manifest that the last run named; None when it is not found.
+    """Return the folder of the last run's manifest; None if it is not found.
 
-    The summary has the manifest and the output folder as they were given, relative to a working folder that is not known any
-    more: the way from one to the other is what counts. That also finds it when both were moved together.
+    The summary has both paths as given, relative to an unknown working folder. The path from one to
+    the other is still valid, also if both were moved together.
     """
     manifest, given_out = (summary.get(name) for name in ("manifest", "out"))
     if not (manifest and isinstance(manifest, str) and isinstance(given_out, str)):
         return None
     try:
-        candidates = [
-            Path(os.path.normpath(out / os.path.relpath(manifest, given_out or os.curdir)))
-        ]
+        from_out = os.path.relpath(manifest, given_out or os.curdir)
+        candidates = [Path(os.path.normpath(out / from_out))]
         if Path(manifest).is_absolute():
             candidates.append(Path(manifest))
         return next((path.parent.resolve() for path in candidates if path.is_file()), None)
@@ -97,7 +97,7 @@ def manifest_folder(out: Path, summary: dict[str, Any]) -> Path | None:
 
 
 def number_of_files(row: dict[str, Any]) -> int:
-    """Return how many pictures a row names, inputs and drafts included."""
+    """Return the number of pictures of a row, inputs and drafts included."""
     return sum(len(_files(row, name)) for name in ("images", "drafts", "inputs"))
 
 
@@ -107,7 +107,7 @@ def _files(row: dict[str, Any], name: str) -> list[dict[str, Any]]:
         return []
     return [
         file
-        for file in found[:MOST_FILES]
+        for file in found[:MAX_FILES]
         if isinstance(file, dict) and isinstance(file.get("path"), str)
     ]
 
@@ -143,14 +143,11 @@ def _shown(
 
 
 def _inside(path: str, out: Path) -> Path | None:
-    """Return the file of a path below the output folder; None when it is not there, no image, or leads elsewhere."""
+    """Return an image in the output folder; None if it is missing, no image, or outside."""
     given = Path(path)
-    if (
-        "\0" in path
-        or given.is_absolute()
-        or ".." in given.parts
-        or given.suffix.lower() not in _EXTENSIONS
-    ):
+    if "\0" in path or given.is_absolute() or ".." in given.parts:
+        return None
+    if given.suffix.lower() not in _EXTENSIONS:
         return None
     try:
         found = (out / given).resolve()
@@ -160,7 +157,7 @@ def _inside(path: str, out: Path) -> Path | None:
 
 
 def _input_file(path: str, base: Path | None) -> Path | None:
-    """Return the file that a manifest names, anywhere on this machine; None unless its first bytes are an image's."""
+    """Return an input anywhere on this machine; None unless it starts like an image."""
     if base is None:
         return None
     file = Path(os.path.normpath(base / path))
@@ -174,12 +171,12 @@ def _input_file(path: str, base: Path | None) -> Path | None:
 
 
 def _href(file: Path, out: Path) -> str:
-    """Return a link from the page to a file: relative, and of no characters that could make it anything else than a path."""
+    """Return a relative link from the page to a file, without characters that end a path."""
     return quote(os.fsencode(os.path.relpath(file, out)))
 
 
 def _why(row: dict[str, Any]) -> tuple[str | None, str | None]:
-    """Return the reason why there is no picture as the server names it, and its words."""
+    """Return the server's reason for a missing picture, and its message."""
     error = row.get("error")
     if isinstance(error, dict):
         http_status = _number(error.get("http_status"))
@@ -195,11 +192,9 @@ def _why(row: dict[str, Any]) -> tuple[str | None, str | None]:
 def _text(value: Any) -> str | None:
     if not isinstance(value, str) or not value:
         return None
-    return (
-        value
-        if len(value) <= MOST_CHARS
-        else f"{value[:MOST_CHARS]} … (cut; the whole is in results.jsonl)"
-    )
+    if len(value) <= MAX_CHARS:
+        return value
+    return f"{value[:MAX_CHARS]} … (truncated; the full text is in results.jsonl)"
 
 
 def _number(value: Any) -> float | int | None:

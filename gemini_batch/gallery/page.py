@@ -1,9 +1,9 @@
-"""The page around the calls: one file that loads nothing from a network and runs no script but its own.
+"""The page around the calls: one file that loads nothing from a network and runs only its script.
 
-What is shown comes from outside: prompts, ids, paths, and what a model wrote. It is in the page as JSON, in blocks that no
-browser runs, and gets from there into the document as text alone. Should that ever fail, the Content-Security-Policy holds: only
-the one script and the one style sheet whose hashes it names, no handler in an attribute, no connection, and no way for a script
-to make markup of a string.
+Its data is untrusted: prompts, ids, paths, and texts of a model. It is embedded as JSON in blocks
+that no browser runs, and inserted into the document only as text. As a second line of defence the
+Content-Security-Policy allows only the script and the style sheet with the given hashes: no inline
+handlers, no connections, and no markup made from strings (Trusted Types).
 """
 
 import base64
@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-# What could end a script block or begin a comment in it, and the two line ends that are none in JSON. All stand in strings only.
+# Characters that could end a script block or begin a comment, and line ends that JSON allows.
 _ESCAPED = (
     (b"<", rb"\u003c"),
     (b">", rb"\u003e"),
@@ -29,7 +29,7 @@ _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 
 def safe_json(value: Any) -> bytes:
-    """Return JSON that means the same and can stand in an HTML script block."""
+    """Return the value as JSON that is safe in an HTML script block."""
     text = orjson.dumps(value)
     for character, escape in _ESCAPED:
         text = text.replace(character, escape)
@@ -37,27 +37,19 @@ def safe_json(value: Any) -> bytes:
 
 
 def frame(title: str) -> tuple[bytes, bytes]:
-    """Return what comes before and after the data blocks.
-
-    Args:
-        title: The page's, any text.
-    """
+    """Return the parts of the page before and after the data blocks; `title` is any text."""
     style, script = _template("gallery.css"), _script()
     before, after = _template("gallery.html").split("{{data}}")
     slots = {"csp": policy(style, script), "title": title, "style": style, "script": script}
-    raw = {"style", "script"}  # their own end tags are not in them, which a test sees to
+
+    def value(slot: re.Match[str]) -> str:
+        text = slots[slot[1]]
+        if slot[1] in {"style", "script"}:  # a test ensures that they contain no end tag
+            return text
+        return html.escape(text, quote=slot[1] != "csp")
 
     def filled(text: str) -> bytes:
-        # In one pass: what is filled in is not looked at again.
-        whole = _SLOT.sub(
-            lambda slot: (
-                slots[slot[1]]
-                if slot[1] in raw
-                else html.escape(slots[slot[1]], quote=slot[1] != "csp")
-            ),
-            text,
-        )
-        return whole.encode("utf-8", "replace")
+        return _SLOT.sub(value, text).encode("utf-8", "replace")
 
     return filled(before), filled(after)
 
@@ -83,7 +75,7 @@ def _source(text: str) -> str:
 
 
 def _script() -> str:
-    """Return the parts of the script as one, whose names are nobody else's: `status` and `open` are the browser's."""
+    """Return the script in a scope of its own: `status` and `open` are names of the browser."""
     parts = "\n".join(_template(f"script/{name}.js") for name in _SCRIPT)
     return f'"use strict";\n(() => {{\n{parts}}})();\n'
 

@@ -1,8 +1,8 @@
-"""Small pictures for the gallery: made once, and kept under the sha256 of what they show.
+"""Small pictures for the gallery, made once and stored under the SHA-256 of the original.
 
 ::
 
-    OUT/.gemini_batch/thumbnails/SHA256-384.webp      may be removed at any time; the next gallery makes them again
+    OUT/.gemini_batch/thumbnails/SHA256-384.webp    may be deleted; the next gallery makes it again
 """
 
 import hashlib
@@ -26,11 +26,11 @@ if TYPE_CHECKING:  # Pillow is imported when the first thumbnail is made
 FOLDER = f"{PRIVATE}/{THUMBNAILS}"
 SIDE_PX = 384
 SUFFIX = f"-{SIDE_PX}.webp"
-# The largest answer, 4K at 21:9, has 17 million pixels and a camera's file 50 to 100. What claims to be larger is not decoded.
+# The largest answer, 4K at 21:9, has 17 million pixels, a photo up to 100 million.
 MAX_PIXELS = 100_000_000
-# Of those above this one is decoded at a time: 100 million take 400 MB.
+# Larger images are decoded one at a time: 100 million pixels take 400 MB.
 LARGE_PIXELS = 20_000_000
-# Pillow's readers of what `media` knows; the others are not let near bytes that come from outside.
+# The formats of answers and inputs; Pillow's other readers never get untrusted bytes.
 _READABLE = ("PNG", "JPEG", "WEBP", "GIF", "AVIF")
 _QUALITY = 74
 
@@ -39,11 +39,11 @@ _is_sha256 = re.compile(r"[0-9a-f]{64}").fullmatch
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """What there is to see of a file.
+    """The thumbnail of a file.
 
     Attributes:
-        key: Names the thumbnail; None when the file can't be shown small: no format that is read here, broken, or too large.
-        is_changed: Whether the file is not the one that was recorded. Not looked at when that one's thumbnail is there already.
+        key: Its name; None if the file is of an unknown format, broken, or too large.
+        is_changed: True if the file is not the recorded one; unchecked if that has a thumbnail.
     """
 
     key: str | None
@@ -51,13 +51,10 @@ class Thumbnail:
 
 
 class Thumbnails:
-    """The thumbnails of one output folder; may be used by several threads, and by several processes.
-
-    Args:
-        out: The output folder.
+    """The thumbnails of one output folder; safe for several threads and processes.
 
     Raises:
-        StorageError: Their folder can't be made, or a symbolic link leads out of the output folder.
+        StorageError: Their folder can't be made, or a symbolic link leads out of `out`.
     """
 
     def __init__(self, out: Path) -> None:
@@ -71,11 +68,11 @@ class Thumbnails:
             raise StorageError(f"{self._folder}: can't be made: {error.strerror}") from error
 
     def of(self, file: Path, sha256: object) -> Thumbnail:
-        """Return the thumbnail of a file, made now unless it is there already.
+        """Return the thumbnail of a regular file; make it unless it exists.
 
         Args:
-            file: A regular file.
-            sha256: What its content was when it was recorded.
+            file: The original.
+            sha256: Its recorded content.
 
         Raises:
             StorageError: The thumbnail can't be written.
@@ -99,7 +96,7 @@ class Thumbnails:
         """Return a thumbnail's bytes.
 
         Raises:
-            OSError: It is not there any more.
+            OSError: It no longer exists.
         """
         return self._path(key).read_bytes()
 
@@ -107,7 +104,7 @@ class Thumbnails:
         return self._folder / (key + SUFFIX)
 
     def _drawn(self, source: BinaryIO) -> bytes | None:
-        """Return the file as a small WebP, the right way up, without what its metadata says; None when it can't be read."""
+        """Return the file as a small upright WebP without metadata; None if it can't be read."""
         if media_types.sniff(source.read(media_types.HEAD_BYTES)) is None:
             return None
         source.seek(0)
@@ -120,11 +117,11 @@ class Thumbnails:
                     return None
                 with self._one_large if pixels > LARGE_PIXELS else nullcontext():
                     return _small(image)
-        except Exception:  # noqa: BLE001 # the bytes come from outside, and Pillow's parsers raise of every kind; without a thumbnail the file is still linked
+        except Exception:  # noqa: BLE001 # on untrusted bytes Pillow raises anything
             return None
 
     def _keep(self, key: str, small: bytes) -> None:
-        """Write a thumbnail whole or not at all."""
+        """Write a thumbnail atomically."""
         path = self._path(key)
         via = path.with_name(f"{key}.{os.getpid()}.{threading.get_ident()}.part")
         try:
@@ -136,21 +133,14 @@ class Thumbnails:
 def _small(image: "Image.Image") -> bytes:
     from PIL import Image, ImageOps
 
-    image.draft(
-        "RGB", (2 * SIDE_PX, 2 * SIDE_PX)
-    )  # a JPEG is then decoded at a half, a quarter or an eighth
-    is_transparent = "transparency" in image.info or image.mode in {
-        "RGBA",
-        "LA",
-        "PA",
-        "RGBa",
-        "La",
-    }
+    # Decodes a JPEG at a half, a quarter or an eighth of its size.
+    image.draft("RGB", (2 * SIDE_PX, 2 * SIDE_PX))
+    is_transparent = "transparency" in image.info or image.mode.lower() in {"rgba", "la", "pa"}
     mode = "RGBA" if is_transparent else "RGB"
     whole = image if image.mode == mode else image.convert(mode)
     whole.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS, reducing_gap=2.0)
     small = ImageOps.exif_transpose(whole)
-    small.info.clear()  # no colour profile or comment of any size goes with it
+    small.info.clear()  # drops colour profiles and comments
     target = BytesIO()
     small.save(target, "WEBP", quality=_QUALITY, method=3)
     return target.getvalue()

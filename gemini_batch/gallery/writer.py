@@ -1,7 +1,7 @@
-"""`gallery.html`: all calls of an output folder on one page, to look at.
+"""`gallery.html`: all calls of an output folder on one page.
 
-Rows are streamed, so a folder of 100,000 takes the memory of those that wait for a thumbnail. The page is written beside and then
-gets its name: whoever looks at the last one never sees half of the next.
+Rows are streamed, so that memory holds only the calls whose thumbnails are being made. The page is
+written under another name and then renamed: a reader never sees half of it.
 """
 
 import base64
@@ -27,13 +27,12 @@ from gemini_batch.output.paths import GALLERY, PRIVATE, SUMMARY
 from gemini_batch.output.rows import marked_rows, newest_rows
 from gemini_batch.records import Status
 
-# Calls on the page; of more, the newest. Measured: 20,000 are 15 MB, which Chromium opens in 0.6 s.
-MOST_SHOWN = 20_000
-# Up to so many pictures the thumbnails are in the page itself, which can then be mailed: at 7 kB for a flat picture and more for
-# a photograph that is 3 MB and more. 2,000 would be 20 MB and more that a browser has to read before it shows the first: they
-# are linked, and loaded as one comes to them.
-MOST_EMBEDDED = 300
-_MOST_THREADS = 8
+# Calls on the page, the newest ones. Measured: 20,000 take 15 MB, opened by Chromium in 0.6 s.
+MAX_SHOWN = 20_000
+# Pictures up to which the thumbnails are embedded, so that the page can be mailed: 3 MB at 7 kB for
+# a flat picture. With more they are linked: 2,000 would take 20 MB before the first is shown.
+MAX_EMBEDDED = 300
+_MAX_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +43,9 @@ class Gallery:
         path: The page.
         calls: Newest rows in the folder.
         shown: How many of them are on the page.
-        pictures: Results on the page, drafts and inputs not counted.
-        missing: Of these, how many are not there any more.
-        size_bytes: Of the page.
+        pictures: Results on the page, without drafts and inputs.
+        missing: Those of them whose file no longer exists.
+        size_bytes: The size of the page.
     """
 
     path: Path
@@ -59,7 +58,7 @@ class Gallery:
 
 @dataclass(slots=True)
 class _Totals:
-    """What all calls came to, shown or not."""
+    """The totals of all calls, shown or not."""
 
     calls: int = 0
     pictures: int = 0
@@ -79,9 +78,8 @@ class _Totals:
         self.tokens += tokens if isinstance(tokens, int) else 0
         self.simulated += row["endpoint"] == "simulator"
         self.cost.add(row)
-        if (
-            isinstance(finished_at, str) and len(finished_at) <= 40
-        ):  # ISO 8601, UTC: in the order of text
+        # ISO 8601 in UTC sorts as text.
+        if isinstance(finished_at, str) and len(finished_at) <= 40:
             self.first_at = min(self.first_at or finished_at, finished_at)
             self.last_at = max(self.last_at or finished_at, finished_at)
 
@@ -89,17 +87,17 @@ class _Totals:
 def write_gallery(
     out: Path,
     *,
-    most_shown: int = MOST_SHOWN,
-    most_embedded: int = MOST_EMBEDDED,
+    max_shown: int = MAX_SHOWN,
+    max_embedded: int = MAX_EMBEDDED,
     observe: Callable[[int, int], None] | None = None,
 ) -> Gallery:
-    """Write `gallery.html` into an output folder; a run may be going on in it.
+    """Write `gallery.html` into an output folder, also during a run.
 
     Args:
         out: The output folder.
-        most_shown: Calls on the page; of more, those that finished last are shown, and the page says so.
-        most_embedded: Pictures up to which the thumbnails are in the page itself.
-        observe: Called after each call with how many are ready, and of how many.
+        max_shown: Calls on the page; of more, those that finished last, which the page states.
+        max_embedded: Pictures up to which the thumbnails are embedded.
+        observe: Called after each call with the numbers of finished calls and of all.
 
     Raises:
         StorageError: The folder can't be written, or its `results.jsonl` is damaged.
@@ -107,7 +105,7 @@ def write_gallery(
     folders = Folders(out.resolve(), manifest_folder(out.resolve(), _summary(out)))
     calls, files = _number(out)
     thumbnails = Thumbnails(folders.out)
-    writer = _Writer(folders, thumbnails, hidden=max(0, calls - most_shown))
+    writer = _Writer(folders, thumbnails, hidden=max(0, calls - max_shown))
     via = folders.out / f"{PRIVATE}/{GALLERY}.{os.getpid()}.part"
     try:
         with new_file(folders.out / GALLERY, durable=False, via=via) as page:
@@ -118,9 +116,9 @@ def write_gallery(
                 page.write(b",\n" if done > 1 else b"\n")
                 page.write(line)
                 if observe is not None:
-                    observe(done, min(calls, most_shown))
+                    observe(done, min(calls, max_shown))
             page.write(b']</script>\n<script type="application/json" id="thumbnails">{')
-            if files <= most_embedded:
+            if files <= max_embedded:
                 _embed(page, thumbnails, writer.keys)
             page.write(b'}</script>\n<script type="application/json" id="about">')
             page.write(safe_json(writer.about(_summary(out).get("manifest"))))
@@ -140,7 +138,7 @@ def write_gallery(
 
 
 def _number(out: Path) -> tuple[int, int]:
-    """Return how many calls there are, and how many pictures they name."""
+    """Return the number of calls, and of the pictures that they name."""
     calls, files = 0, 0
     try:
         for row in newest_rows(out):
@@ -152,14 +150,14 @@ def _number(out: Path) -> tuple[int, int]:
 
 
 class _Writer:
-    """Makes the page's lines of rows, and counts."""
+    """Makes the lines of the page from rows, and counts."""
 
     def __init__(self, folders: Folders, thumbnails: Thumbnails, *, hidden: int) -> None:
         self._folders = folders
         self._thumbnails = thumbnails
         self._hidden = hidden
         self.totals = _Totals()
-        self._of_all = Cost()  # superseded rows were paid for too
+        self._of_all = Cost()  # with superseded rows, which were paid for too
         self.shown = 0
         self.pictures = 0
         self.missing = 0
@@ -216,16 +214,14 @@ class _Writer:
 def _in_order(
     function: Callable[[dict[str, Any]], dict[str, Any]], values: Iterable[dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-    """Yield `function(value)` of each value, worked on by as many threads as there are cores, a bounded number ahead."""
-    threads = min(_cores(), _MOST_THREADS)
+    """Yield `function(value)` of each value in order, computed a few ahead in a thread per core."""
+    threads = min(os.cpu_count() or 1, _MAX_THREADS)
     source = iter(values)
     with (
         warnings.catch_warnings(),
         ThreadPoolExecutor(threads, thread_name_prefix="thumbnails") as pool,
     ):
-        warnings.simplefilter(
-            "ignore"
-        )  # Pillow's about large images and odd metadata: both are expected
+        warnings.simplefilter("ignore")  # Pillow's: large images and odd metadata are expected
         waiting: deque[Future[dict[str, Any]]] = deque()
         try:
             waiting.extend(pool.submit(function, value) for value in islice(source, 4 * threads))
@@ -237,16 +233,11 @@ def _in_order(
                 future.cancel()
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _embed(page: BinaryIO, thumbnails: Thumbnails, keys: Iterable[str]) -> None:
     for number, key in enumerate(keys):
         data = base64.b64encode(thumbnails.data(key))
-        page.write(
-            b'%b\n"%b":"data:image/webp;base64,%b"' % (b"," if number else b"", key.encode(), data)
-        )
+        comma = b"," if number else b""
+        page.write(b'%b\n"%b":"data:image/webp;base64,%b"' % (comma, key.encode(), data))
 
 
 def _summary(out: Path) -> dict[str, Any]:

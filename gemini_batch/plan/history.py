@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from gemini_batch.config import Settings
-from gemini_batch.output.reuse import Reuse
 from gemini_batch.output.history import History
+from gemini_batch.output.reuse import Reuse
 from gemini_batch.plan.totals import CallState
 from gemini_batch.records import ResultRow, Status
 

@@ -1,4 +1,4 @@
-"""What a person, or a log pipeline, reads on stderr while a run goes on, and at its end."""
+"""Progress and results of a run, as shown on stderr."""
 
 from gemini_batch.progress.formatting import count, least_time, list_price, plain, quantity, usd
 

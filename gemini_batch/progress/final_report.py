@@ -1,4 +1,4 @@
-"""The last lines of a run on a terminal: what there is, what it cost, where it is, and what to do next."""
+"""The last lines of a run on a terminal: counts, cost, output folder and next command."""
 
 import shlex
 from collections.abc import Iterator
@@ -15,56 +15,45 @@ from gemini_batch.progress.view import RunInfo
 from gemini_batch.records import Status
 
 _LABEL_CELLS = 8
+_TITLES: dict[int | None, tuple[str, str]] = {
+    ExitCode.DONE: ("done", "bold green"),
+    ExitCode.INCOMPLETE: ("finished with errors", "bold yellow"),
+}
 
 
-def ending(summary: Summary, about: RunInfo) -> Iterator[Text]:
+def final_report(summary: Summary, info: RunInfo) -> Iterator[Text]:
     """Yield the lines."""
     yield Text()
-    yield _title(summary, about.name)
+    title = _TITLES.get(summary.exit_code, ("stopped", "bold yellow"))
+    duration, name = f" in {span(summary.duration_s)}: ", (plain(info.name), "bold")
+    yield Text.assemble(title, duration, name)
     yield _labelled("calls", _counts(summary))
     yield _labelled("cost", Text(messages.cost(summary)))
     if billed := messages.possibly_billed(summary):
         yield _labelled("", Text(billed, "yellow"))
     if summary.by_status.get(Status.SUCCEEDED):
         yield _labelled("images", _to_copy(f"{summary.out}/{IMAGES}"))
-        yield _labelled("look", _to_copy(f"{about.program} gallery {shlex.quote(summary.out)}"))
+        yield _labelled("view", _to_copy(f"{info.program} gallery {shlex.quote(summary.out)}"))
     if advice := messages.advice(summary):
         yield _labelled("next", Text(f"{advice}:", "bold"))
-        yield _to_copy(about.again)
-
-
-def _title(summary: Summary, name: str) -> Text:
-    line = Text()
-    if summary.exit_code == ExitCode.DONE:
-        line.append("done", "bold green")
-    elif summary.exit_code == ExitCode.INCOMPLETE:
-        line.append("done, but not all is well", "bold yellow")
-    else:
-        line.append("stopped", "bold yellow")
-    line.append(f" in {span(summary.duration_s)}: ")
-    line.append(plain(name), "bold")
-    return line
+        yield _to_copy(info.resume_command)
 
 
 def _counts(summary: Summary) -> Text:
-    line = Text()
-    for name, number in summary.this_run.by_status.items():
-        line.append(" · " if line else "")
-        line.append(f"{number:,} {name}", STYLES[Status(name)])
-    if not line:
-        line.append("nothing finished")
+    by_status = summary.this_run.by_status.items()
+    parts = [Text(f"{number:,} {name}", STYLES[Status(name)]) for name, number in by_status]
+    parts = parts or [Text("nothing finished")]
     if summary.left:
-        line.append(f" · {summary.left:,} of {summary.calls:,} left")
-    return line
+        parts.append(Text(f"{summary.left:,} of {summary.calls:,} left"))
+    return Text(" · ").join(parts)
 
 
 def _labelled(label: str, value: Text) -> Text:
-    line = Text(no_wrap=value.no_wrap)
-    line.append(f"{label:<{_LABEL_CELLS}}", "dim")
-    line.append_text(value)
+    line = Text.assemble((f"{label:<{_LABEL_CELLS}}", "dim"), value)
+    line.no_wrap = value.no_wrap
     return line
 
 
-def _to_copy(words: str) -> Text:
-    """Return what only the terminal may break into lines."""
-    return Text(plain(words), no_wrap=True)
+def _to_copy(text: str) -> Text:
+    """Return a line that is not wrapped, so that it can be copied."""
+    return Text(plain(text), no_wrap=True)

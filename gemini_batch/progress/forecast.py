@@ -1,4 +1,4 @@
-"""When a run will be through: what its windows still let by, how fast it is really answered, and how much today still takes. Pure."""
+"""Estimate of when a run ends, from its quota, its recent pace and the rest of the day. Pure."""
 
 import math
 from collections import deque
@@ -17,21 +17,20 @@ from gemini_batch.quota.model_quota import Used
 from gemini_batch.records import Limits
 
 _DAY_S = 86_400.0
-# Others use the same quota, and a grant is not used to the last moment.
-_MOSTLY = 0.9
-# Of a pace.
+# The quota limits the pace if at least this share of it was used: other runs may use it as well.
+_QUOTA_BOUND_SHARE = 0.9
 _BUCKETS = 240
 
 
 class Pace:
-    """Counts what happened in the last `horizon_s` seconds, to a 240th of it, in as many numbers; `now_s` never goes back."""
+    """Counts events of the last `horizon_s` seconds in 240 buckets; `now_s` never decreases."""
 
     def __init__(self, horizon_s: float) -> None:
         self._bucket_s = horizon_s / _BUCKETS
-        self._counts: deque[list[int]] = deque()  # [bucket, how many]
+        self._counts: deque[list[int]] = deque()  # [bucket, events]
 
     def add(self, now_s: float, number: int = 1) -> None:
-        """Count what happens now."""
+        """Count events that happen now."""
         bucket = int(now_s / self._bucket_s)
         if self._counts and self._counts[-1][0] >= bucket:
             self._counts[-1][1] += number
@@ -40,13 +39,12 @@ class Pace:
             self._forget(bucket)
 
     def recent(self, now_s: float) -> tuple[int, float]:
-        """Return how often it happened within the horizon, and how many seconds ago it did first; (0, 0.0) when it did not."""
+        """Return the number of events within the horizon, and the age of the first in seconds."""
         self._forget(int(now_s / self._bucket_s))
         if not self._counts:
             return 0, 0.0
-        return sum(number for _, number in self._counts), max(
-            0.0, now_s - self._counts[0][0] * self._bucket_s
-        )
+        first_s = self._counts[0][0] * self._bucket_s
+        return sum(number for _, number in self._counts), max(0.0, now_s - first_s)
 
     def _forget(self, bucket: int) -> None:
         while self._counts and self._counts[0][0] <= bucket - _BUCKETS:
@@ -54,17 +52,17 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """How one model's calls are getting on.
+class ModelProgress:
+    """Progress of the calls of one model.
 
     Attributes:
         left: Calls that have not ended.
-        unsent: Those of them whose request has not left.
+        unsent: Those of them that have not been sent.
         weights: Of an average call.
-        sent: How many requests left of late (`horizon_s`), and how many seconds ago the first of them.
-        ended: How many calls ended in that time; 0 while it would tell little.
-        latency_s: How long an answer takes.
-        used: What counts against each limit, by all runs that share the quota; empty when nobody asked.
+        sent: Requests sent within the horizon, and the age of the first in seconds.
+        ended: Calls that ended within the horizon; 0 while too few to say anything.
+        latency_s: The average time to an answer.
+        used: Usage of each limit by all runs that share the quota; empty if unknown.
     """
 
     left: int
@@ -78,14 +76,15 @@ class Course:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What is to be expected.
+    """The expected end of a run.
 
     Attributes:
-        ends_in_s: Seconds until all is done; None when today's quota does not suffice and the run ends with it.
-        is_least: Nothing is known yet of how fast answers come: it is what the quota takes at the least.
-        closes_in_s: Seconds until today's quota is used up; None when it suffices.
-        left_over: Calls that today's quota does not take.
-        days_more: On how many more days they are sent.
+        ends_in_s: Seconds until all calls are done; None if the run ends before, with the day's
+            quota.
+        is_least: True if the pace of answers is unknown, so that `ends_in_s` is a lower bound.
+        closes_in_s: Seconds until the day's quota is used up; None if it suffices.
+        left_over: Calls that exceed the day's quota.
+        days_more: Further days that they need.
         resets_in_s: Seconds until the next day of the quota.
     """
 
@@ -98,7 +97,7 @@ class Forecast:
 
 
 def horizon_s(limits: Limits) -> float:
-    """Return what "of late" is, in seconds: three turns of the longest window, and never less than a minute."""
+    """Return the horizon of a pace: three turns of the longest window, at least 60 seconds."""
     bounds = LimitSet.of(limits)
     turn_s = (SLOTS_A_MINUTE + bounds.guard_slots(GUARD_S) + 1) * bounds.slot_s
     if limits.usd_per_10min is not None:
@@ -107,40 +106,41 @@ def horizon_s(limits: Limits) -> float:
 
 
 def forecast(
-    courses: Iterable[Course], limits: Limits, *, waits_for_reset: bool = False
+    models: Iterable[ModelProgress], limits: Limits, *, waits_for_reset: bool = False
 ) -> Forecast:
-    """Return when the calls of all models, whose quotas are apart, will be done.
+    """Return when the calls of all models will be done; each model has its own quota.
 
     Args:
-        courses: One a model.
-        limits: Of each model.
-        waits_for_reset: Whether the run sleeps until a quota's next day.
+        models: The progress of each model.
+        limits: The limits of each model.
+        waits_for_reset: True if the run sleeps until the next day of a quota.
     """
-    courses = [course for course in courses if course.left]
-    each = [_of_one(course, limits) for course in courses]
-    is_least = any(not course.ended for course in courses)
-    closing = [of_one for of_one in each if of_one.closes_in_s is not None]
-    if not closing:
-        return Forecast(max((of_one.ends_in_s or 0.0 for of_one in each), default=0.0), is_least)
+    models = [model for model in models if model.left]
+    each = [_of_model(model, limits) for model in models]
+    ends_in_s: float | None = max((of_one.ends_in_s or 0.0 for of_one in each), default=0.0)
+    is_least = any(not model.ended for model in models)
+    short = [of_one for of_one in each if of_one.closes_in_s is not None]
+    if not short:
+        return Forecast(ends_in_s, is_least)
     return Forecast(
-        ends_in_s=max(of_one.ends_in_s or 0.0 for of_one in each) if waits_for_reset else None,
-        is_least=is_least,
-        closes_in_s=max(of_one.closes_in_s or 0.0 for of_one in closing),
-        left_over=sum(of_one.left_over for of_one in closing),
-        days_more=max(of_one.days_more for of_one in closing),
-        resets_in_s=max(of_one.resets_in_s for of_one in closing),
+        ends_in_s if waits_for_reset else None,
+        is_least,
+        closes_in_s=max(of_one.closes_in_s or 0.0 for of_one in short),
+        left_over=sum(of_one.left_over for of_one in short),
+        days_more=max(of_one.days_more for of_one in short),
+        resets_in_s=max(of_one.resets_in_s for of_one in short),
     )
 
 
-def _of_one(course: Course, limits: Limits) -> Forecast:
-    today, a_day, resets_in_s = _day(course)
-    closes_in_s = _stretch_s(today, course, limits) if today else 0.0
-    # Also plain when the day ends before its quota does.
-    if a_day is None or course.unsent <= today or closes_in_s >= resets_in_s:
-        return Forecast(_stretch_s(course.unsent, course, limits) + course.latency_s)
-    left_over = course.unsent - today
-    days_more = math.ceil(left_over / a_day)
-    last_s = duration(left_over - (days_more - 1) * a_day, course.weights, limits).sending_s
+def _of_model(model: ModelProgress, limits: Limits) -> Forecast:
+    today, per_day, resets_in_s = _day(model)
+    closes_in_s = _sending_s(today, model, limits) if today else 0.0
+    # The quota also suffices if the day ends before it is used up.
+    if per_day is None or model.unsent <= today or closes_in_s >= resets_in_s:
+        return Forecast(_sending_s(model.unsent, model, limits) + model.latency_s)
+    left_over = model.unsent - today
+    days_more = math.ceil(left_over / per_day)
+    last_s = duration(left_over - (days_more - 1) * per_day, model.weights, limits).sending_s
     return Forecast(
         ends_in_s=resets_in_s + (days_more - 1) * _DAY_S + last_s,
         closes_in_s=closes_in_s,
@@ -150,36 +150,37 @@ def _of_one(course: Course, limits: Limits) -> Forecast:
     )
 
 
-def _stretch_s(calls: int, course: Course, limits: Limits) -> float:
-    """Return how many seconds it takes to send so many more calls.
+def _sending_s(calls: int, model: ModelProgress, limits: Limits) -> float:
+    """Return the seconds that it takes to send so many more calls.
 
-    What was sent of late still fills the windows: so the time for it and them together, less what has passed of it; but never
-    less than they take by themselves. When the quota would have let more by of late, the pace is that of the answers.
+    Requests sent recently still fill the windows, so the time counts both and subtracts what has
+    passed; it is never shorter than for the calls alone. If the quota would have allowed more
+    requests than were sent, the pace of the answers decides.
     """
     if not calls:
         return 0.0
-    number, since_s = course.sent
+    number, since_s = model.sent
 
     def takes_s(calls: int) -> float:
-        return duration(calls, course.weights, limits).sending_s
+        return duration(calls, model.weights, limits).sending_s
 
     by_quota_s = max(takes_s(calls), takes_s(number + calls) - since_s)
-    is_quota_the_reason = takes_s(number + 1) >= _MOSTLY * since_s
-    return (
-        by_quota_s
-        if is_quota_the_reason or not course.ended
-        else max(by_quota_s, calls * since_s / course.ended)
-    )
+    if not model.ended or takes_s(number + 1) >= _QUOTA_BOUND_SHARE * since_s:
+        return by_quota_s
+    return max(by_quota_s, calls * since_s / model.ended)
 
 
-def _day(course: Course) -> tuple[int, int | None, float]:
-    """Return how many calls today still takes, how many a day takes (None: any number), and the seconds until the next one."""
-    today, a_day, resets_in_s = course.unsent, None, 0.0
-    for used in course.used:
-        limit, weight = used.bound.limit, used.bound.weight(course.weights)
+def _day(model: ModelProgress) -> tuple[int, int | None, float]:
+    """Return the calls that today's quota allows, those of a whole day, and seconds to its reset.
+
+    The second is None if there is no limit.
+    """
+    today, per_day, resets_in_s = model.unsent, None, 0.0
+    for used in model.used:
+        limit, weight = used.bound.limit, used.bound.weight(model.weights)
         if used.bound.span != "a day" or limit is None or not weight:
             continue
         today = min(today, max(0, limit - used.used) // weight)
-        a_day = min(a_day or limit, limit // weight)
+        per_day = min(per_day or limit, limit // weight)
         resets_in_s = used.frees_in_s
-    return today, a_day, resets_in_s
+    return today, per_day, resets_in_s

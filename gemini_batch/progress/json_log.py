@@ -1,147 +1,123 @@
-"""A run as a log pipeline reads it: one JSON object a line, with stable names. A name or a type changes only with a major version.
+"""A run as JSON Lines for log pipelines: one object a line, with stable names and types.
 
-Every object has `at` (UTC, milliseconds, `Z`) and `event`. Names that end in `_s` are seconds and in `_usd` dollars at list price, both
-numbers with a fraction; `_at` is a moment like `at`, to the second; `may_be_billed` and `needs_person` are true or false; `images[]` are
-paths in `out`; `by_status{}` is a number a status. Counts, `line`, `attempt`, `http_status` and `exit_code` are whole numbers; all else is
-text. What nobody knows, or does not apply, is null: never 0, never "".
+A name or a type changes only with a major version. Every object has `at` (UTC, milliseconds, `Z`)
+and `event`. Names that end in `_s` are seconds and in `_usd` dollars at list price, both numbers
+with a fraction; `_at` is a time like `at`, to the second; `may_be_billed` and `needs_person` are
+booleans; `images[]` are paths in `out`; `by_status{}` is a count per status. Counts, `line`,
+`attempt`, `http_status` and `exit_code` are integers; all other fields are text. Unknown values
+and those that do not apply are null, never 0 or "".
 
-| event | when | fields |
-| --- | --- | --- |
-| `repaired` | a killed run left something that was put right | `message` |
-| `run_started` | the manifest is valid, nothing is sent yet | `manifest, out, tier, to_send, reused, done, edited, cost_usd, sending_s, days, bound_by, models[{model, calls, input_tokens, cost_usd}]` |
-| `call_not_reused` | an answer of another folder can't be copied: the call is sent | `id, message` |
-| `call_finished` | a call ended, and its row and images are on the disk | `id, line, status, model, images[], attempts, latency_s, cost_usd, prompt_tokens, total_tokens, reason, http_status, message, reused_from` |
-| `call_retrying` | an attempt gave nothing; the call is sent again | `id, attempt, wait_s, message, may_be_billed, reason` |
-| `call_unanswered` | an attempt was sent and gave nothing: it may have been billed | `id, attempt, message` |
-| `call_abandoned` | the run was cancelled with the call in flight: it may have been billed | `id` |
-| `waiting` | nothing of a model is sent for 5 seconds or more | `model, wait_s, why` |
-| `progress` | once a minute | `finished, todo, in_flight, cost_usd, projected_usd, ends_in_s, closes_in_s` |
-| `little_room` | the disk has little room: fewer calls are in flight; once a run | `out` |
-| `warning` | something that is none of these | `message` |
-| `stopping` | no more calls are taken in | `reason, message, in_flight, model, run_again_at` |
-| `run_ended` | the end, also when there was nothing to do | `manifest, out, exit_code, finished, by_status{}, calls, left, needs_person, cost_usd, estimated_usd, unpriced, possibly_billed, sent, retries, prompt_tokens, output_tokens, duration_s, run_again_at, next` |
-| `error` | nothing could begin, or the process ends | `exit_code, message` |
-| `lines_left_out` | whoever reads was too slow | `number` |
+- `repaired` (the remains of a killed run were repaired): `message`
+- `run_started` (the manifest is valid, nothing is sent yet): `manifest, out, tier, to_send, reused,
+  done, edited, cost_usd, sending_s, days, bound_by, models[{model, calls, input_tokens, cost_usd}]`
+- `call_not_reused` (an answer of another folder can't be copied, so the call is sent):
+  `id, message`
+- `call_finished` (a call ended; its row and images are on the disk): `id, line, status, model,
+  images[], attempts, latency_s, cost_usd, prompt_tokens, total_tokens, reason, http_status,
+  message, reused_from`
+- `call_retrying` (an attempt failed and the call is sent again): `id, attempt, wait_s, message,
+  may_be_billed, reason`
+- `call_unanswered` (an attempt was sent and got no answer; it may have been billed):
+  `id, attempt, message`
+- `call_abandoned` (the run was cancelled with the call in flight; it may have been billed): `id`
+- `waiting` (no call of a model is sent for 5 seconds or more): `model, wait_s, why`
+- `progress` (once a minute): `finished, todo, in_flight, cost_usd, projected_usd, ends_in_s,
+  closes_in_s`
+- `little_room` (little disk space is left, so fewer calls are in flight; once a run): `out`
+- `warning` (any other problem): `message`
+- `stopping` (no more calls are started): `reason, message, in_flight, model, run_again_at`
+- `run_ended` (the end, also if there was nothing to do): `manifest, out, exit_code, finished,
+  by_status{}, calls, left, needs_person, cost_usd, estimated_usd, unpriced, possibly_billed, sent,
+  retries, prompt_tokens, output_tokens, duration_s, run_again_at, next`
+- `error` (the command could not start, or the process ends): `exit_code, message`
+- `lines_left_out` (the reader was too slow): `number`
 """
 
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any
 
+from gemini_batch import events
 from gemini_batch.clock import utc_now
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode
-from gemini_batch.events import (
-    CallAbandoned,
-    CallFinished,
-    CallNotReused,
-    CallRetrying,
-    CallUnanswered,
-    Event,
-    LittleRoom,
-    Repaired,
-    RunStarted,
-    Stopping,
-    Waiting,
-)
 from gemini_batch.progress import messages
-from gemini_batch.progress.run_state import RunState, Sample
-from gemini_batch.progress.view import WORTH_SAYING_S, Held, Out, RunInfo, is_asked_for
+from gemini_batch.progress.run_state import Sample
+from gemini_batch.progress.view import MIN_REPORTED_WAIT_S, LogView, RunInfo
 from gemini_batch.records import ResultRow
 
-_AS_THEY_ARE: dict[type[Event], str] = {
-    Repaired: "repaired",
-    CallNotReused: "call_not_reused",
-    CallRetrying: "call_retrying",
-    CallUnanswered: "call_unanswered",
-    CallAbandoned: "call_abandoned",
-    Waiting: "waiting",
-    LittleRoom: "little_room",
+_UNCHANGED: dict[type[events.Event], str] = {
+    events.Repaired: "repaired",
+    events.CallNotReused: "call_not_reused",
+    events.CallRetrying: "call_retrying",
+    events.CallUnanswered: "call_unanswered",
+    events.CallAbandoned: "call_abandoned",
+    events.Waiting: "waiting",
+    events.LittleRoom: "little_room",
 }
-"""Events whose fields are logged under their own names; `call_id` is `id`."""
+"""Events that are logged with their own field names, except that `call_id` becomes `id`."""
 
 
-class JsonLog:
-    """Says what happens as JSON; when quiet, only what needs a person.
+class JsonLog(LogView):
+    """Writes one JSON object per event."""
 
-    Args:
-        about: What is known beforehand.
-        tally: Counts; not shared.
-        out: Takes lines without their ends.
-    """
+    _last_wait: tuple[str, str, float] = ("", "", 0.0)  # model, reason, until when
 
-    every_s: ClassVar[float] = 60.0
-
-    def __init__(self, about: RunInfo, tally: RunState, out: Out[str]) -> None:
-        self._about = about
-        self._tally = tally
-        self.flush = out.flush
-        self._lines = Held[str](out.say, is_quiet=about.is_quiet)
-        self._waited_for: tuple[str, str, float] | None = None
-
-    def observe(self, event: Event) -> None:
+    def observe(self, event: events.Event) -> None:
         """Log an event."""
-        now_s = self._about.clock.steady_s()
-        self._tally.observe(event, now_s)
-        if isinstance(event, Waiting) and not self._is_news(event, now_s):
+        now_s = self._clock.steady_s()
+        self._run_state.observe(event, now_s)
+        if isinstance(event, events.Waiting) and not self._is_new_wait(event, now_s):
             return
-        if (found := _fields(event, self._about.name)) is None:
+        if (found := _fields(event, self._info.name)) is None:
             return
-        line = log_line(self._about.clock.utc(), *found)
-        if isinstance(event, Stopping) and is_asked_for(event):
-            self._lines.say_now(line)
-        elif isinstance(event, Repaired | CallNotReused | LittleRoom | Stopping):
-            self._lines.hold(line)
-        else:
-            self._lines.say(line)
+        line = log_line(self._clock.utc(), *found)
+        match event:
+            case events.Stopping():
+                self._write_stopping(event, line)
+            case events.Repaired() | events.CallNotReused() | events.LittleRoom():
+                self._lines.buffer(line)
+            case _:
+                self._lines.write(line)
 
-    def take(self, sample: Sample) -> None:
-        """Log how far the run is."""
-        self._tally.take(sample)
-        clock = self._about.clock
-        state = self._tally.state(clock.steady_s(), clock.utc())
-        expected = state.forecast
+    def update(self, sample: Sample) -> None:
+        """Log the progress."""
+        snapshot = self._snapshot(sample)
+        expected = snapshot.forecast
         fields = {
-            "finished": state.todo - state.left,
-            "todo": state.todo,
-            "in_flight": state.in_flight,
-            "cost_usd": round(state.cost_usd, 6),
-            "projected_usd": _rounded(state.projected_usd, 6),
+            "finished": snapshot.todo - snapshot.left,
+            "todo": snapshot.todo,
+            "in_flight": snapshot.in_flight,
+            "cost_usd": round(snapshot.cost_usd, 6),
+            "projected_usd": _rounded(snapshot.projected_usd, 6),
             "ends_in_s": None if expected.is_least else _rounded(expected.ends_in_s, 0),
             "closes_in_s": _rounded(expected.closes_in_s, 0),
         }
-        self._lines.say(log_line(state.now, "progress", fields))
+        self._lines.write(log_line(snapshot.now, "progress", fields))
 
-    def tell(self, message: str) -> None:
-        """Log what no event tells."""
-        self._lines.hold(log_line(self._about.clock.utc(), "warning", {"message": message}))
+    def warn(self, message: str) -> None:
+        """Log a message that belongs to no event."""
+        self._lines.buffer(log_line(self._clock.utc(), "warning", {"message": message}))
 
     def end(self, summary: Summary) -> None:
-        """Log what the run came to."""
-        say = self._lines.say
-        if summary.exit_code != ExitCode.DONE:
-            self._lines.release()
-            say = self._lines.say_now
-        say(log_line(self._about.clock.utc(), "run_ended", _end(summary, self._about)))
+        """Log the result of the run."""
+        write = self._final_writer(summary)
+        write(log_line(self._clock.utc(), "run_ended", _end(summary, self._info)))
 
-    def _is_news(self, event: Waiting, now_s: float) -> bool:
-        """Return whether a wait is long, and not the one that was told of: every caller in line meets it."""
-        if event.wait_s < WORTH_SAYING_S:
+    def _is_new_wait(self, event: events.Waiting, now_s: float) -> bool:
+        """Return whether a wait is long and not yet logged: each waiting call reports it."""
+        if event.wait_s < MIN_REPORTED_WAIT_S:
             return False
-        told, until_s = self._waited_for, now_s + event.wait_s
-        if (
-            told is not None
-            and told[:2] == (event.model, event.why)
-            and until_s < told[2] + WORTH_SAYING_S
-        ):
+        (*same, last_until_s), until_s = self._last_wait, now_s + event.wait_s
+        if same == [event.model, event.why] and until_s < last_until_s + MIN_REPORTED_WAIT_S:
             return False
-        self._waited_for = (event.model, event.why, until_s)
+        self._last_wait = (event.model, event.why, until_s)
         return True
 
 
 def log_line(at: datetime, event: str, fields: dict[str, Any]) -> str:
-    """Return one object as a line of ASCII: nothing in it that a terminal obeys."""
+    """Return one object as a line of ASCII, without control characters."""
     moment = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return json.dumps({"at": moment, "event": event, **fields}, default=_as_json)
 
@@ -154,18 +130,18 @@ def error_line(code: ExitCode, message: str) -> str:
 def _as_json(value: Any) -> str:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    raise TypeError(f"{value!r} has no form in the log")
+    raise TypeError(f"{value!r} can't be logged")
 
 
-def _fields(event: Event, name: str) -> tuple[str, dict[str, Any]] | None:
-    """Return the name and the fields of an event; None for one that is not logged."""
-    if isinstance(event, RunStarted):
+def _fields(event: events.Event, name: str) -> tuple[str, dict[str, Any]] | None:
+    """Return the name and the fields of an event; None if it is not logged."""
+    if isinstance(event, events.RunStarted):
         return "run_started", _start(event, name)
-    if isinstance(event, CallFinished):
+    if isinstance(event, events.CallFinished):
         return "call_finished", _row(event.row)
-    if isinstance(event, Stopping):
+    if isinstance(event, events.Stopping):
         return "stopping", _stopping(event)
-    if (known := _AS_THEY_ARE.get(type(event))) is None:
+    if (known := _UNCHANGED.get(type(event))) is None:
         return None
     fields = {"id" if key == "call_id" else key: value for key, value in asdict(event).items()}
     return known, {
@@ -173,7 +149,7 @@ def _fields(event: Event, name: str) -> tuple[str, dict[str, Any]] | None:
     }
 
 
-def _start(event: RunStarted, name: str) -> dict[str, Any]:
+def _start(event: events.RunStarted, name: str) -> dict[str, Any]:
     return {
         "manifest": name,
         "out": event.out,
@@ -198,7 +174,7 @@ def _start(event: RunStarted, name: str) -> dict[str, Any]:
     }
 
 
-def _stopping(event: Stopping) -> dict[str, Any]:
+def _stopping(event: events.Stopping) -> dict[str, Any]:
     return {
         "reason": event.stop.reason.value,
         "message": event.stop.message,
@@ -209,7 +185,7 @@ def _stopping(event: Stopping) -> dict[str, Any]:
 
 
 def _row(row: ResultRow) -> dict[str, Any]:
-    """Return what a pipeline counts of a row; its prompt, texts and metadata stay in `results.jsonl`."""
+    """Return the short fields of a row; prompt, texts and metadata are only in `results.jsonl`."""
     error, usage = row.error, row.usage
     return {
         "id": row.id,
@@ -229,8 +205,8 @@ def _row(row: ResultRow) -> dict[str, Any]:
     }
 
 
-def _end(summary: Summary, about: RunInfo) -> dict[str, Any]:
-    """Return the end in numbers; `next` is the command that goes on, null when there is nothing to do."""
+def _end(summary: Summary, info: RunInfo) -> dict[str, Any]:
+    """Return the result; `next` is the command that continues, null if nothing is left to do."""
     run = summary.this_run
     return {
         "manifest": summary.manifest,
@@ -251,7 +227,7 @@ def _end(summary: Summary, about: RunInfo) -> dict[str, Any]:
         "output_tokens": run.output_tokens,
         "duration_s": summary.duration_s,
         "run_again_at": summary.run_again_at,
-        "next": about.again if messages.advice(summary) else None,
+        "next": info.resume_command if messages.advice(summary) else None,
     }
 
 

@@ -1,7 +1,7 @@
-"""A run on a terminal: one calm region that is painted in place, and above it the lines that stay.
+"""The live view of a run on a terminal: a region repainted in place, below lines that stay.
 
-The event loop only counts, under a lock that is held for microseconds. Painting is done by the outlet's thread, at most four times a
-second; when the terminal does not take what it is given (Ctrl-S), that thread waits, and nobody else.
+The event loop only counts, under a lock that is held for microseconds. The writer thread paints,
+at most four times a second; if the terminal is blocked (Ctrl-S), only that thread waits.
 """
 
 import io
@@ -10,69 +10,60 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import FrameType, TracebackType
-from typing import ClassVar, Self
+from contextlib import contextmanager
+from types import FrameType
+from typing import ClassVar
 
 from rich.console import Console
 from rich.text import Text
 
+from gemini_batch import events
 from gemini_batch.engine.summary import Summary
-from gemini_batch.errors import ExitCode
-from gemini_batch.events import (
-    CallFinished,
-    CallNotReused,
-    Event,
-    LittleRoom,
-    Repaired,
-    RunStarted,
-    Stopping,
-)
 from gemini_batch.progress import messages
-from gemini_batch.progress.final_report import ending
+from gemini_batch.progress.final_report import final_report
 from gemini_batch.progress.formatting import plain
-from gemini_batch.progress.live_layout import STYLES, picture
-from gemini_batch.progress.region import Region, Row
+from gemini_batch.progress.live_layout import STYLES, rows_of
+from gemini_batch.progress.region import Region
 from gemini_batch.progress.run_state import RunState, Sample
-from gemini_batch.progress.view import Out, RunInfo
+from gemini_batch.progress.view import LineSink, RunInfo
 from gemini_batch.records import ResultRow, Status
 
 FRAME_S = 0.25
-# A process that slept longer between two frames was stopped, or its machine was.
+# A longer time between two frames means that the process, or the machine, was stopped.
 _STOPPED_S = 1.0
 
 
-class Live:
-    """Counts on the loop, and paints in the outlet's thread.
+class LiveView:
+    """Counts on the event loop, and paints in the writer thread.
 
     Args:
-        about: What is known beforehand.
-        tally: Counts; shared between the two under the lock.
+        info: Facts about the run.
+        run_state: The counts; shared between the two threads under the lock.
         write: Writes to the terminal; may block, may raise OSError.
-        size: Returns the terminal's columns and lines.
-        is_in_front: Returns whether the terminal is this process's to paint on, and not that of a shell it was sent behind.
+        size: Returns the columns and lines of the terminal.
+        is_in_foreground: Returns whether this process, not a shell, owns the terminal.
     """
 
     every_s: ClassVar[float] = 1.0
 
     def __init__(
         self,
-        about: RunInfo,
-        tally: RunState,
+        info: RunInfo,
+        run_state: RunState,
         write: Callable[[str], None],
         size: Callable[[], tuple[int, int]],
-        is_in_front: Callable[[], bool] = lambda: True,
+        is_in_foreground: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._about = about
-        self._tally = tally
+        self._info = info
+        self._run_state = run_state
         self._write = write
         self._size = size
-        self._is_in_front = is_in_front
-        self._say: Callable[[Text], None] = _nobody
-        self.flush: Callable[[], None] = _nothing
+        self._is_in_foreground = is_in_foreground
+        self._write_line: Callable[[Text], None] = lambda _line: None
+        self.flush: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
         self._is_sending, self._has_ended = False, False
         self._was_resumed = threading.Event()
-        self._before: object = None
         self._region = Region()
         self._shown_s = time.monotonic()
         self._console = Console(
@@ -84,123 +75,116 @@ class Live:
             legacy_windows=False,
         )
 
-    def __enter__(self) -> Self:
-        """Notice from now on when a shell has stopped this process and let it go on."""
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGCONT, self._resumed)
-        return self
+    @contextmanager
+    def painting(self) -> Iterator[None]:
+        """Paint after a shell has resumed this process, too; at the end, remove the region."""
+        is_main = threading.current_thread() is threading.main_thread()
+        previous = signal.signal(signal.SIGCONT, self._resumed) if is_main else None
+        try:
+            yield
+        finally:
+            self._stop_painting()
+            if is_main:
+                signal.signal(signal.SIGCONT, previous)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Take the region away: nothing is painted from now on."""
+    def _stop_painting(self) -> None:
         with self._lock:
             self._is_sending, self._has_ended = False, True
-        if self._before is not None:
-            signal.signal(signal.SIGCONT, self._before)  # type: ignore[arg-type]
 
-    # --- on the event loop --------------------------------------------------------------------------------------------
+    # --- on the event loop ----------------------------------------------------------------------
 
-    def speak_through(self, out: Out[Text]) -> None:
-        """Leave lines that stay there from now on: its thread is the one that calls `show`."""
-        self._say, self.flush = out.say, out.flush
+    def write_to(self, sink: LineSink[Text]) -> None:
+        """Queue lines in this sink from now on; its thread is the one that calls `show`."""
+        self._write_line, self.flush = sink.write, sink.flush
 
-    def observe(self, event: Event) -> None:
-        """Count an event, and leave a line of what has to stay in sight."""
+    def observe(self, event: events.Event) -> None:
+        """Count an event, and write a line for those that must stay visible."""
         with self._lock:
-            self._tally.observe(event, self._about.clock.steady_s())
+            self._run_state.observe(event, self._info.clock.steady_s())
         match event:
-            case RunStarted() if event.todo + event.reused:
-                for words in messages.started(self._about.name, event):
-                    self._line(words, "")
-            case Repaired(message):
-                self._line(message, "yellow")
-            case CallNotReused():
-                self._line(messages.not_reused(event), "yellow")
-            case LittleRoom():
-                self._line(messages.little_room(event), "yellow")
-            case CallFinished(row) if row.status is not Status.SUCCEEDED:
-                self._say(_unsuccessful(row))
-            case Stopping():
-                self._line(messages.stopping(event), "yellow")
+            case events.RunStarted() if event.todo + event.reused:
+                for text in messages.started(self._info.name, event):
+                    self._line(text, "")
+            case (
+                events.Repaired() | events.CallNotReused() | events.LittleRoom() | events.Stopping()
+            ):
+                self.warn(messages.notice(event))
+            case events.CallFinished(row) if row.status is not Status.SUCCEEDED:
+                self._write_line(_unsuccessful(row))
             case _:
                 pass
 
-    def take(self, sample: Sample) -> None:
-        """Take in what is used of the quota, and what is in flight; with the first sample the region appears, whole."""
+    def update(self, sample: Sample) -> None:
+        """Record a sample; the first one makes the region appear."""
         with self._lock:
-            self._tally.take(sample)
+            self._run_state.update(sample)
             self._is_sending = not self._has_ended
 
-    def tell(self, message: str) -> None:
-        """Leave a line of what no event tells."""
+    def warn(self, message: str) -> None:
+        """Write a line that stays."""
         self._line(message, "yellow")
 
     def end(self, summary: Summary) -> None:
-        """Leave a short end in place of the region."""
-        with self._lock:
-            self._is_sending, self._has_ended = False, True
-        if words := messages.nothing_to_do(self._about.name, summary):
-            self._line(words, "green" if summary.exit_code == ExitCode.DONE else "")
+        """Write a short result instead of the region."""
+        self._stop_painting()
+        if nothing_to_do := messages.nothing_to_do(self._info.name, summary):
+            self._line(nothing_to_do, "green")
             return
-        for line in ending(summary, self._about):
-            self._say(line)
+        for line in final_report(summary, self._info):
+            self._write_line(line)
 
-    def _line(self, words: str, style: str) -> None:
-        self._say(Text(plain(words), style))
+    def _line(self, text: str, style: str) -> None:
+        self._write_line(Text(plain(text), style))
 
     def _resumed(self, _signal: int, _frame: FrameType | None) -> None:
         self._was_resumed.set()
 
-    # --- in the outlet's thread ---------------------------------------------------------------------------------------
+    # --- in the writer thread -------------------------------------------------------------------
 
     def show(self, lines: list[Text]) -> None:
         """Write lines that stay, and paint the region below them."""
         if time.monotonic() - self._shown_s > _STOPPED_S:
-            time.sleep(0.05)  # the main thread gets to see the signal
-        is_in_front = self._is_in_front()
-        if not is_in_front or self._was_resumed.is_set():
+            time.sleep(0.05)  # lets the main thread handle SIGCONT first
+        is_in_foreground = self._is_in_foreground()
+        if not is_in_foreground or self._was_resumed.is_set():
             self._region.forget()
             self._was_resumed.clear()
         columns, height = self._size()
-        rows = self._picture(columns, height) if is_in_front else []
-        above = "".join(
-            f"{self._ansi(part)}\n" for line in lines for part in self._broken(line, columns)
-        )
-        painted = [Row(self._ansi(row), row.cell_len) for row in rows]
+        rows = self._rows(columns, height) if is_in_foreground else []
+        wrapped = (part for line in lines for part in self._wrapped(line, columns))
+        above = "".join(f"{self._ansi(part)}\n" for part in wrapped)
+        painted = [(self._ansi(row), row.cell_len) for row in rows]
         if frame := self._region.frame(above, painted, columns):
             self._write(frame)
         self._shown_s = time.monotonic()
 
-    def _picture(self, columns: int, height: int) -> list[Text]:
+    def _rows(self, columns: int, height: int) -> list[Text]:
         with self._lock:
             if not self._is_sending:
                 return []
-            state = self._tally.state(self._about.clock.steady_s(), self._about.clock.utc())
+            clock = self._info.clock
+            snapshot = self._run_state.snapshot(clock.steady_s(), clock.utc())
         try:
-            return picture(self._about.name, state, columns, height)
-        except Exception:  # noqa: BLE001 # a picture is no reason to lose the words
+            return rows_of(self._info.name, snapshot, columns, height)
+        except Exception:  # noqa: BLE001 # a bug in the layout must not cost the lines
             return []
 
-    def _broken(self, line: Text, columns: int) -> Iterator[Text]:
-        """Yield a line broken between words; one that is not to be wrapped, for a person to copy, is left to the terminal."""
+    def _wrapped(self, line: Text, columns: int) -> Iterator[Text]:
+        """Yield a line wrapped at spaces; one to be copied is left to the terminal."""
         parts = [line] if line.no_wrap else line.wrap(self._console, max(20, columns - 4))
         for number, part in enumerate(parts):
             part.rstrip()
             yield Text("   " if number else " " if part else "").append_text(part)
 
     def _ansi(self, text: Text) -> str:
-        """Return the text with its colours, as this terminal has them; its words are not looked into for markup."""
+        """Return the text with the colours of this terminal, without interpreting markup."""
         with self._console.capture() as captured:
             self._console.print(text, soft_wrap=True, end="")
         return captured.get()
 
 
 def terminal_size(file: int) -> tuple[int, int]:
-    """Return a terminal's columns and lines; those of a common one when it does not say."""
+    """Return the columns and lines of a terminal; 80 and 24 if unknown."""
     try:
         columns, lines = os.get_terminal_size(file)
     except OSError:
@@ -208,8 +192,8 @@ def terminal_size(file: int) -> tuple[int, int]:
     return columns or 80, lines or 24
 
 
-def is_in_front(file: int) -> bool:
-    """Return whether this process is in the terminal's foreground."""
+def is_in_foreground(file: int) -> bool:
+    """Return whether this process is in the foreground of the terminal."""
     try:
         return os.tcgetpgrp(file) == os.getpgrp()
     except OSError:
@@ -217,16 +201,8 @@ def is_in_front(file: int) -> bool:
 
 
 def _unsuccessful(row: ResultRow) -> Text:
-    line = Text()
-    line.append(f"{row.status.value:<9}", STYLES[row.status])
-    line.append(f" {plain(row.id)}  ")
-    line.append(plain(messages.reason(row)), "dim")
-    return line
-
-
-def _nobody(_line: Text) -> None:
-    """Tell nobody."""
-
-
-def _nothing() -> None:
-    """Wait for nothing."""
+    return Text.assemble(
+        (f"{row.status.value:<9}", STYLES[row.status]),
+        f" {plain(row.id)}  ",
+        (plain(messages.reason(row)), "dim"),
+    )

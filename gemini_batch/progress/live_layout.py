@@ -1,4 +1,4 @@
-"""What the live view shows of a run, as lines of styled text. Colour carries meaning only: done, blocked, failed, and what needs a look."""
+"""The rows of the live view as styled text. Colours mark results and what needs attention."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
@@ -9,7 +9,7 @@ from rich.text import Text
 from gemini_batch.events import Stopping
 from gemini_batch.progress.formatting import clock, count, plain, quantity, whole_span
 from gemini_batch.progress.messages import eta, finishing
-from gemini_batch.progress.run_state import State
+from gemini_batch.progress.run_state import RunSnapshot
 from gemini_batch.quota.limits import Limit
 from gemini_batch.quota.model_quota import UNKNOWN, Used
 from gemini_batch.records import Status, StopReason
@@ -22,29 +22,34 @@ STYLES = {
     Status.UNCERTAIN: "yellow",
     Status.LOST: "red",
 }
+_GROUPS = (
+    ("green", (Status.SUCCEEDED,)),
+    ("yellow", (Status.BLOCKED, Status.UNCERTAIN)),
+    ("red", (Status.REJECTED, Status.FAILED, Status.LOST)),
+)
 _ALWAYS = (Status.SUCCEEDED, Status.BLOCKED, Status.FAILED)
 
-# Wider than this, eyes lose the line; what a stranger says may be longer.
-_MOST_CELLS = 100
+# Wider rows are hard to read; only errors may be longer.
+_MAX_CELLS = 100
 _LABEL_CELLS = 8
 _GAUGE_CELLS = 16
-# Below so many, gauges are half as long and do not say when they reset.
+# Below this width gauges are half as long, without the time of their reset.
 _NARROW_CELLS = 78
-# Shorter waits are the pace of every run.
-_WORTH_SHOWING_S = 1.0
+# Shorter waits are normal pacing.
+_MIN_SHOWN_WAIT_S = 1.0
 _FULL, _EMPTY = "━", "─"
 
 
-def picture(name: str, state: State, columns: int, lines: int) -> list[Text]:
-    """Return the rows that show a run; the first ones matter the most, and no more are given than fit.
+def rows_of(name: str, state: RunSnapshot, columns: int, lines: int) -> list[Text]:
+    """Return the rows that show a run, the most important first, and no more than fit.
 
     Args:
-        name: Of the manifest.
+        name: The manifest.
         state: The run.
-        columns: Of the terminal.
-        lines: Of the terminal.
+        columns: Width of the terminal.
+        lines: Height of the terminal.
     """
-    cells = max(20, min(columns - 1, _MOST_CELLS))
+    cells = max(20, min(columns - 1, _MAX_CELLS))
     rows = [
         Text(),
         _title(name, state, cells),
@@ -59,16 +64,15 @@ def picture(name: str, state: State, columns: int, lines: int) -> list[Text]:
     ]
     for row in rows:
         row.truncate(cells, overflow="ellipsis")
-    troubles = _labelled("errors", list(_troubles(state)))
-    for row in troubles:
+    errors = _labelled("errors", list(_errors(state)))
+    for row in errors:
         row.truncate(max(20, columns - 1), overflow="ellipsis")
-    rows += troubles
-    # The line that it stands below stays in sight.
-    return rows[: max(1, lines - 1)]
+    # One line above the region stays visible.
+    return (rows + errors)[: max(1, lines - 1)]
 
 
 def _flowing(parts: Iterable[str], cells: int, style: str = "") -> list[Text]:
-    """Return rows of parts, as many in each as fit beside a label."""
+    """Return rows of parts, as many in each as fit next to a label."""
     rows = [""]
     for part in parts:
         longer = f"{rows[-1]} · {part}" if rows[-1] else part
@@ -82,18 +86,17 @@ def _flowing(parts: Iterable[str], cells: int, style: str = "") -> list[Text]:
 def _labelled(label: str, values: Sequence[Text]) -> list[Text]:
     rows = []
     for number, value in enumerate(values):
-        row = Text(no_wrap=True)
-        row.append(f" {'' if number else label:<{_LABEL_CELLS}}", "dim")
-        row.append_text(value)
+        row = Text.assemble((f" {'' if number else label:<{_LABEL_CELLS}}", "dim"), value)
+        row.no_wrap = True
         rows.append(row)
     return rows
 
 
-def _title(name: str, state: State, cells: int) -> Text:
+def _title(name: str, state: RunSnapshot, cells: int) -> Text:
     elapsed = whole_span(state.elapsed_s)
     room = cells - 3 - len(elapsed)
     name = plain(name)
-    while cell_len(name) > room and len(name) > 1:  # of a long path the end says the most
+    while cell_len(name) > room and len(name) > 1:  # the end of a long path matters most
         name = "…" + name[2:]
     row = Text(" ")
     row.append(name, "bold")
@@ -102,7 +105,7 @@ def _title(name: str, state: State, cells: int) -> Text:
     return row
 
 
-def _bar(state: State, cells: int) -> Text:
+def _bar(state: RunSnapshot, cells: int) -> Text:
     ended, todo = state.todo - state.left, max(1, state.todo)
     numbers = f"{ended:>{len(f'{todo:,}')},} of {todo:,}  {ended * 100 // todo:>3} %"
     room = max(4, cells - 3 - len(numbers))
@@ -114,21 +117,11 @@ def _bar(state: State, cells: int) -> Text:
     return row
 
 
-def _shares(state: State, room: int) -> Iterator[tuple[str, int]]:
-    """Yield the style and the cells of each kind of end; what there is any of has a cell, and all ended fills the bar."""
+def _shares(state: RunSnapshot, room: int) -> Iterator[tuple[str, int]]:
+    """Yield the style and width of each group: at least a cell, and the full bar if all ended."""
     groups = [
-        ("green", state.by_status.get(Status.SUCCEEDED, 0)),
-        (
-            "yellow",
-            state.by_status.get(Status.BLOCKED, 0) + state.by_status.get(Status.UNCERTAIN, 0),
-        ),
-        (
-            "red",
-            sum(
-                state.by_status.get(each, 0)
-                for each in (Status.REJECTED, Status.FAILED, Status.LOST)
-            ),
-        ),
+        (style, sum(state.by_status.get(status, 0) for status in statuses))
+        for style, statuses in _GROUPS
     ]
     total = max(1, state.todo)
     ended = sum(number for _, number in groups)
@@ -146,8 +139,8 @@ def _shares(state: State, room: int) -> Iterator[tuple[str, int]]:
         yield style, share
 
 
-def _counts(state: State, cells: int) -> Text:
-    """Return how many ended how; the words stand in columns, so that nothing moves when a number gets longer."""
+def _counts(state: RunSnapshot, cells: int) -> Text:
+    """Return the calls by status, in columns, so that nothing moves when a number gets longer."""
     parts = [
         (number, status.value, STYLES[status])
         for status in Status
@@ -156,94 +149,85 @@ def _counts(state: State, cells: int) -> Text:
     parts.append((state.left, "left", ""))
     for wide, gap in ((len(f"{state.todo:,}"), "   "), (0, "  "), (0, " ")):
         row = Text(" ")
-        for number, word, style in parts:
-            words = f"{number:,} {word}"
-            row.append(words, style if number else "dim")
-            row.append(" " * max(0, wide + 1 + len(word) - len(words)) + gap)
+        for number, label, style in parts:
+            text = f"{number:,} {label}"
+            row.append(text, style if number else "dim")
+            row.append(" " * max(0, wide + 1 + len(label) - len(text)) + gap)
         row.rstrip()
         if row.cell_len <= cells:
             break
     return row
 
 
-def _time(state: State) -> list[str]:
+def _time(state: RunSnapshot) -> list[str]:
     if state.is_stopping:
         return [f"{count(max(0, state.left - state.in_flight), 'call')} left for another run"]
     return eta(state.forecast, state.left, state.now).split(" · ")
 
 
-def _now(state: State, cells: int) -> list[Text]:
-    """Return what is being waited for, and why."""
+def _now(state: RunSnapshot, cells: int) -> list[Text]:
+    """Return what the run waits for, and why."""
     if state.stopping is not None:
         return _flowing([_ending(state.stopping, state.in_flight)], cells, "yellow")
-    if (waiting := state.waiting) and waiting.wait_s >= _WORTH_SHOWING_S:
+    if (waiting := state.waiting) and waiting.wait_s >= _MIN_SHOWN_WAIT_S:
         parts = [f"waiting {whole_span(waiting.wait_s)}: {plain(waiting.why)}"]
         if state.models > 1:
             parts.append(plain(waiting.model))
         return _flowing(parts, cells)
     if not state.in_flight:
-        return [Text("all have ended" if not state.left else "about to send")]
+        return [Text("starting to send" if state.left else "all calls have ended")]
     return [Text(f"waiting for {count(state.in_flight, 'answer')}")]
 
 
 def _ending(stopping: Stopping, in_flight: int) -> str:
     if stopping.model:
-        return plain(f"{stopping.stop.message}; other models go on")
+        return plain(f"{stopping.stop.message}; other models continue")
     if not in_flight:
-        return "stopping: writing what has arrived"
+        return "stopping: writing the last answers"
     return finishing(in_flight, by_key=stopping.stop.reason is StopReason.INTERRUPTED)
 
 
-def _pace(state: State) -> Iterator[str]:
+def _pace(state: RunSnapshot) -> Iterator[str]:
     per_min = state.images_per_min
-    yield (
-        f"{per_min:,.0f} images a minute"
-        if per_min >= 9.5 or not per_min
-        else f"{per_min:.1f} images a minute"
-    )
+    digits = 0 if per_min >= 9.5 or not per_min else 1
+    yield f"{per_min:,.{digits}f} images a minute"
     yield f"{state.in_flight:,} in flight"
-    if state.again:
-        yield f"{state.again:,} to be sent again"
+    if state.to_retry:
+        yield f"{state.to_retry:,} to retry"
 
 
-def _cost(state: State) -> Iterator[str]:
+def _cost(state: RunSnapshot) -> Iterator[str]:
     unpriced = f" and {state.unpriced:,} of unknown cost" if state.unpriced else ""
     so_far = f"{_dollars(state.cost_usd)}{unpriced} so far"
     if state.is_stopping:
         yield f"{so_far}, at list price"
         return
     yield so_far
-    known = state.projected_usd is not None
-    yield (
-        f"about {_dollars(state.projected_usd or 0.0)} at the end, at list price"
-        if known
-        else "cost unknown"
-    )
+    if state.projected_usd is None:
+        yield "cost unknown"
+    else:
+        yield f"about {_dollars(state.projected_usd)} at the end, at list price"
 
 
 def _dollars(amount: float) -> str:
-    """Return an amount in cents: digits that come and go would move what stands behind them."""
+    """Return an amount in cents, so that the text behind it does not move."""
     return f"${amount:,.2f}"
 
 
-def _gauges(state: State, cells: int) -> Iterator[Text]:
+def _gauges(state: RunSnapshot, cells: int) -> Iterator[Text]:
+    is_narrow = cells < _NARROW_CELLS
     for model, limits in state.used.items():
         shown = [used for used in limits if used.bound.limit is not None]
         if len(state.used) > 1 and shown:
             yield Text(plain(model), "dim")
-        wide = max((len(_what(used.bound)) for used in shown), default=0)
-        numbers = max(
-            (len(quantity(used.bound, used.bound.limit or 0)) for used in shown), default=0
-        )
+        wide = max((len(_label(used.bound)) for used in shown), default=0)
+        limits_shown = (quantity(used.bound, used.bound.limit or 0) for used in shown)
+        numbers = max(map(len, limits_shown), default=0)
         for used in shown:
-            row = _gauge(
-                used, wide, numbers, _GAUGE_CELLS if cells >= _NARROW_CELLS else _GAUGE_CELLS // 2
-            )
-            if used.bound.span == "a day" and cells >= _NARROW_CELLS:
-                row.append(
-                    f" · resets {clock(state.now + timedelta(seconds=used.frees_in_s), state.now)}",
-                    "dim",
-                )
+            row = _gauge(used, wide, numbers, _GAUGE_CELLS // (2 if is_narrow else 1))
+            if used.bound.span == "a day" and not is_narrow:
+                resets_at = state.now + timedelta(seconds=used.frees_in_s)
+                row.append(f" · resets {clock(resets_at, state.now)}", "dim")
             yield row
 
 
@@ -251,10 +235,8 @@ def _gauge(used: Used, wide: int, numbers: int, cells: int) -> Text:
     limit = max(1, used.bound.limit or 0)
     is_known = used.used < UNKNOWN
     filled = min(cells, -(-used.used * cells // limit)) if is_known else cells
-    is_over = (
-        used.bound.span == "a day" and used.used >= limit
-    )  # a minute that is full is what the run is after
-    row = Text(f"{_what(used.bound):<{wide}}  ")
+    is_over = used.bound.span == "a day" and used.used >= limit  # a full minute is the goal
+    row = Text(f"{_label(used.bound):<{wide}}  ")
     row.append(_FULL * filled, "yellow" if is_over else "")
     row.append(_EMPTY * (cells - filled), "dim")
     row.append(f"  {quantity(used.bound, used.used) if is_known else 'unknown':>{numbers}}")
@@ -262,16 +244,16 @@ def _gauge(used: Used, wide: int, numbers: int, cells: int) -> Text:
     return row
 
 
-def _what(bound: Limit) -> str:
+def _label(bound: Limit) -> str:
     return f"{bound.thing}s {bound.span}"
 
 
-def _troubles(state: State) -> Iterator[Text]:
-    for trouble in reversed(state.troubles):
-        seen = state.now - timedelta(seconds=state.now_s - trouble.seen_s)
-        row = Text()
-        row.append(f"{seen.astimezone():%H:%M:%S}  ", "dim")
-        row.append(plain(trouble.words))
-        row.append(f"  {plain(trouble.call_id)}", "dim")
-        row.append(f" and {trouble.number - 1:,} before it" if trouble.number > 1 else "", "dim")
-        yield row
+def _errors(state: RunSnapshot) -> Iterator[Text]:
+    for error in reversed(state.errors):
+        seen = state.now - timedelta(seconds=state.now_s - error.seen_s)
+        repeated = f" and {error.number - 1:,} before it" if error.number > 1 else ""
+        yield Text.assemble(
+            (f"{seen.astimezone():%H:%M:%S}  ", "dim"),
+            plain(error.message),
+            (f"  {plain(error.call_id)}{repeated}", "dim"),
+        )

@@ -1,11 +1,11 @@
-"""What is said of a run's events and of its end, each in one sentence. Pure."""
+"""The sentences about a run's events and its end. Pure."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from gemini_batch.engine.summary import UNFINISHED, Summary
 from gemini_batch.errors import ExitCode
-from gemini_batch.events import CallNotReused, CallRetrying, LittleRoom, RunStarted, Stopping
+from gemini_batch.events import CallNotReused, LittleRoom, Repaired, RunStarted, Stopping
 from gemini_batch.progress.forecast import Forecast
 from gemini_batch.progress.formatting import (
     about,
@@ -19,116 +19,104 @@ from gemini_batch.progress.formatting import (
 )
 from gemini_batch.records import ResultRow, Status, StopReason, resolved_by_waiting
 
-# Of calls that failed or were rejected, so many are named at the end, where nobody saw them come by.
-_SHOWN_REASONS = 5
+# Failed and rejected calls that the end names; the others are only counted.
+_MAX_REASONS = 5
 _ADVICE = {
-    Status.FAILED: "run again to send what failed",
-    Status.REJECTED: "edit the rejected lines and run again",
-    Status.UNCERTAIN: "look at what may have been billed, and to send it again add --retry uncertain",
+    Status.FAILED: "run again to retry the failed calls",
+    Status.REJECTED: "edit the rejected lines, then run again",
+    Status.UNCERTAIN: "check what may have been billed; to send it again, add --retry uncertain",
 }
 
 
 def started(name: str, event: RunStarted) -> tuple[str, str]:
-    """Return what a run is about to do at what price, and how long it takes and where it goes."""
+    """Return what a run will do and its price; its shortest duration and its output folder."""
     parts = [f"{name}: {count(event.todo, 'call')} to send"]
     if event.reused:
         parts.append(f"{event.reused:,} reused from another folder, $0")
     if event.done:
-        parts.append(f"{event.done:,} done before")
+        parts.append(f"{event.done:,} already done")
     if event.edited:
         parts.append(edited(event.edited))
     cost = list_price(event.cost_usd, event.tier, is_simulated=event.is_simulated)
     time = least_time(event.duration_s, event.days, event.bound_by)
-    return " · ".join([*parts, cost]), f"tier {event.tier}: {time} · into {event.out}"
+    return " · ".join([*parts, cost]), f"tier {event.tier}: {time} · output in {event.out}"
 
 
 def edited(number: int) -> str:
-    """Return how many calls were answered once, but not as they are asked for now: their request was another, or their endpoint."""
-    return f"{number:,} edited since done, or done at another endpoint: paid for again"
+    """Return how many calls have an answer to another request, or from another endpoint."""
+    return f"{number:,} edited since done, or done at another endpoint: will be paid for again"
 
 
 def reason(row: ResultRow) -> str:
     """Return why a call has no image."""
     if row.error is not None:
         return row.error.message
-    return row.block_reason or row.finish_reason or "no reason was given"
+    return row.block_reason or row.finish_reason or "no reason given"
 
 
-def retrying(event: CallRetrying) -> str:
-    """Return why a call is sent again."""
-    return f"{event.reason}: {event.message}"
-
-
-def not_reused(event: CallNotReused) -> str:
-    """Return why a call is paid for after all."""
-    return f"{event.call_id}: can't be reused, and is sent: {event.message}"
-
-
-def little_room(event: LittleRoom) -> str:
-    """Return why fewer calls are in flight."""
-    return f"{event.out}: the disk has little room: fewer calls are in flight, so that each answer fits"
+def notice(event: Repaired | CallNotReused | LittleRoom | Stopping) -> str:
+    """Return the text of an event that the user should see."""
+    match event:
+        case Repaired(message):
+            return message
+        case CallNotReused(call_id, message):
+            return f"{call_id}: can't be reused, so it is sent: {message}"
+        case LittleRoom(out):
+            return f"{out}: little disk space left, so fewer calls are in flight"
+        case Stopping():
+            return stopping(event)
 
 
 def finishing(in_flight: int, *, by_key: bool) -> str:
-    """Return what a run does after a signal; `by_key` when the person who sent it can press again."""
+    """Return what a run does after a signal; `by_key` if Ctrl-C sent it."""
     it = "it" if in_flight == 1 else "them"
-    words = f"finishing {count(in_flight, 'call')} already paid for"
-    return f"{words}; press again to abandon {it}" if by_key else words
+    text = f"finishing {count(in_flight, 'call')} already paid for"
+    return f"{text}; Ctrl-C again to abandon {it}" if by_key else text
 
 
 def stopping(event: Stopping) -> str:
-    """Return why no more calls are taken in, and what is still waited for."""
+    """Return why no more calls are started, and what is still awaited."""
     if event.model:
-        return f"{event.stop.message}; other models go on"
-    words = f"stopping: {event.stop.message}"
+        return f"{event.stop.message}; other models continue"
+    parts = [f"stopping: {event.stop.message}"]
     if event.in_flight:
-        words += (
-            f"; {finishing(event.in_flight, by_key=event.stop.reason is StopReason.INTERRUPTED)}"
-        )
-    return words
+        by_key = event.stop.reason is StopReason.INTERRUPTED
+        parts.append(finishing(event.in_flight, by_key=by_key))
+    return "; ".join(parts)
 
 
 def eta(expected: Forecast, left: int, now: datetime) -> str:
-    """Return when a run will be done: `today until 09:00, then 320 left tomorrow · from 10:00` when today's quota does not suffice.
+    """Return when a run will be done, as `about 19 min, until 12:19`.
 
-    Args:
-        expected: What is to be expected.
-        left: Calls that have not ended.
-        now: The wall clock.
+    If the day's quota does not suffice: `today until 09:00, then 320 left tomorrow · from 10:00`.
     """
 
     def moment(in_s: float) -> str:
         return clock(now + timedelta(seconds=in_s), now)
 
     if not left:
-        return "all are done"
+        return "all calls are done"
     if expected.closes_in_s is None:
         ends_in_s = expected.ends_in_s or 0.0
         if expected.is_least:
             return f"at least {about(ends_in_s)}"
-        return f"about {about(ends_in_s)}" + (
-            f", until {moment(ends_in_s)}" if ends_in_s >= 60 else ""
-        )
-    words = (
-        f"today until {moment(expected.closes_in_s)}"
-        if expected.closes_in_s
-        else "today's quota is used up"
-    )
+        until = f", until {moment(ends_in_s)}" if ends_in_s >= 60 else ""
+        return f"about {about(ends_in_s)}{until}"
+    closes_in_s = expected.closes_in_s
+    today = f"today until {moment(closes_in_s)}" if closes_in_s else "today's quota is used up"
     more = "tomorrow" if expected.days_more == 1 else f"over {expected.days_more} days"
-    words += f", then {expected.left_over:,} left {more} · from {moment(expected.resets_in_s)}"
-    return words if expected.ends_in_s is None else f"{words} to about {moment(expected.ends_in_s)}"
+    text = f"{today}, then {expected.left_over:,} left {more} · from {moment(expected.resets_in_s)}"
+    return text if expected.ends_in_s is None else f"{text} to about {moment(expected.ends_in_s)}"
 
 
 def counts(by_status: Mapping[Status, int] | Mapping[str, int]) -> str:
     """Return `148 succeeded, 2 blocked`."""
-    return (
-        ", ".join(f"{number:,} {status}" for status, number in by_status.items() if number)
-        or "nothing finished"
-    )
+    parts = [f"{number:,} {status}" for status, number in by_status.items() if number]
+    return ", ".join(parts) or "nothing finished"
 
 
 def nothing_to_do(name: str, summary: Summary) -> str | None:
-    """Return that all was done before, if it was."""
+    """Return that all calls were done before; None if not."""
     if summary.this_run.finished or summary.left or summary.exit_code != ExitCode.DONE:
         return None
     done = "its one call is done" if summary.calls == 1 else f"all {summary.calls:,} calls are done"
@@ -136,30 +124,30 @@ def nothing_to_do(name: str, summary: Summary) -> str | None:
 
 
 def cost(summary: Summary) -> str:
-    """Return what the run cost, beside what the plan said that the calls with an answer would."""
+    """Return the cost of the run, and the estimate for the calls that were answered."""
     run = summary.this_run
-    words = f"{usd(run.cost_usd)} at list price"
+    parts = [f"{usd(run.cost_usd)} at list price"]
     if run.estimated_answered_usd:
-        words += f", estimated {usd(run.estimated_answered_usd)}"
-    return words + (f", and {run.unpriced:,} of unknown cost" if run.unpriced else "")
+        parts.append(f"estimated {usd(run.estimated_answered_usd)}")
+    if run.unpriced:
+        parts.append(f"and {run.unpriced:,} of unknown cost")
+    return ", ".join(parts)
 
 
-def possibly_billed(summary: Summary) -> str | None:
-    """Return what may have been paid for nothing, if anything."""
-    number = summary.this_run.possibly_billed
-    return (
-        f"{count(number, 'more request')} gave nothing and may have been billed" if number else None
-    )
+def possibly_billed(summary: Summary) -> str:
+    """Return how many requests may have been billed without an answer; "" for none."""
+    if not (number := summary.this_run.possibly_billed):
+        return ""
+    return f"{count(number, 'request')} failed without an answer and may have been billed"
 
 
 def ended(summary: Summary) -> str:
-    """Return what a run came to."""
-    parts = [counts(summary.this_run.by_status)]
-    if summary.left:
-        parts.append(f"{summary.left:,} of {summary.calls:,} left")
-    parts += [
+    """Return the result of a run."""
+    parts = [
+        counts(summary.this_run.by_status),
+        f"{summary.left:,} of {summary.calls:,} left" if summary.left else "",
         cost(summary),
-        possibly_billed(summary) or "",
+        possibly_billed(summary),
         span(summary.duration_s),
         f"results in {summary.out}",
     ]
@@ -167,35 +155,32 @@ def ended(summary: Summary) -> str:
 
 
 def advice(summary: Summary) -> str | None:
-    """Return why to run the command again, and when; None when there is no need."""
+    """Return why and when to run the command again; None if there is no need."""
     match summary.exit_code:
         case ExitCode.DONE:
-            words = None
+            return None
         case ExitCode.INCOMPLETE:
-            words = next(
-                (_ADVICE[each] for each in _ADVICE if summary.by_status.get(each)), "run again"
-            )
-        case ExitCode.REFUSED | ExitCode.STOPPED if _needs_mending(summary):
-            words = "mend that, then run"
+            found = (text for status, text in _ADVICE.items() if summary.by_status.get(status))
+            return next(found, "run again")
+        case ExitCode.REFUSED | ExitCode.STOPPED if _needs_fixing(summary):
+            return "fix the problem above, then run"
         case _ if summary.run_again_at is not None:
-            words = f"run again after {at(summary.run_again_at)}"
-        case _:
-            words = "run again to go on"
-    return words
+            return f"run again after {at(summary.run_again_at)}"
+    return "run again to continue"
 
 
 def reasons(summary: Summary) -> Iterator[str]:
-    """Yield why calls failed or were rejected: a mail from cron is to say what is wrong, and not only how often."""
+    """Yield why calls failed or were rejected; of many, the first ones."""
     run = summary.this_run
-    for row in run.unfinished[:_SHOWN_REASONS]:
+    for row in run.unfinished[:_MAX_REASONS]:
         yield f"{row['id']} (line {row['line']:,}): {row['status']}: {row['message']}"
-    more = sum(run.by_status.get(status, 0) for status in UNFINISHED) - _SHOWN_REASONS
+    more = sum(run.by_status.get(status, 0) for status in UNFINISHED) - _MAX_REASONS
     if more > 0:
-        yield f"and {more:,} more: why is in their rows, in results.jsonl"
+        yield f"and {more:,} more: see their rows in results.jsonl"
 
 
-def _needs_mending(summary: Summary) -> bool:
-    """Tell whether running it again is in vain as things are; after an outage nobody knows."""
+def _needs_fixing(summary: Summary) -> bool:
+    """Return whether the first stop persists in the next run; after an outage it may not."""
     resolved = resolved_by_waiting(made_progress=summary.this_run.sent > 0)
     again = resolved | {StopReason.OUTAGE, StopReason.MANIFEST_CHANGED}
     return any(stop["reason"] not in again for stop in summary.stops[:1])

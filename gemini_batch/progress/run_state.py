@@ -1,4 +1,4 @@
-"""What a run did so far and what it does now, counted event by event: cheap, for it is called on the event loop."""
+"""The state of a run, counted event by event. Cheap: it is called on the event loop."""
 
 import math
 from collections import Counter, OrderedDict
@@ -6,36 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from gemini_batch.events import (
-    CallFinished,
-    CallNotReused,
-    CallRetrying,
-    CallSent,
-    Event,
-    Load,
-    RunStarted,
-    Stopping,
-    Waiting,
-)
-from gemini_batch.progress import messages
-from gemini_batch.progress.forecast import Course, Forecast, Pace, forecast, horizon_s
+from gemini_batch import events
+from gemini_batch.progress.forecast import Forecast, ModelProgress, Pace, forecast, horizon_s
 from gemini_batch.quota.limits import LimitSet, Weights
 from gemini_batch.quota.model_quota import Used
 from gemini_batch.records import Limits, ResultRow, Status
 
-# Troubles that are remembered: the last kinds of them.
-_TROUBLES = 3
-# About so many answers tell how long one takes.
+# Kinds of errors that are kept, the most recent ones.
+_MAX_ERRORS = 3
+# Answers over which the latency is averaged.
 _LATENCIES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a view asks about once in a while.
+    """Values that a view requests from the run at its interval.
 
     Attributes:
         in_flight: Requests that were sent and not answered.
-        used: What counts against the limits of each model now, by all runs that share the quota; without those that could not be asked.
+        used: Usage of each limit by model, of all runs that share the quota; without the unknown.
     """
 
     in_flight: int = 0
@@ -43,36 +32,36 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """Attempts that gave nothing, for the same reason: how many, and when and by which call it was seen last."""
+class RecentError:
+    """Attempts that failed for the same reason: their number, and when and in which call last."""
 
-    words: str
+    message: str
     number: int
     call_id: str
     seen_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """A run at a moment, to be shown.
+class RunSnapshot:
+    """The state of a run at one moment.
 
     Attributes:
         todo: Calls to be done in this run.
-        by_status: Those that ended.
-        left: Those that have not.
+        by_status: Calls that ended.
+        left: Calls that have not ended.
         elapsed_s: Since the run began to send.
-        images_per_min: Of late; 0 while nothing is known.
-        forecast: When it will be done.
+        images_per_min: Recent pace; 0 while unknown.
+        forecast: The expected end.
         in_flight: Requests that were sent and not answered.
-        again: Calls that are sent again later.
-        waiting: The longest wait from now on; None when nothing waits.
-        models: How many models the run uses.
+        to_retry: Calls that will be sent again.
+        waiting: The longest wait from now on; None if no model waits.
+        models: Number of models that the run uses.
         cost_usd: So far, at list price.
         unpriced: Calls of unknown cost that ended.
-        projected_usd: At the end; None when a price is unknown.
-        used: What counts against each limit, by model.
-        troubles: The last kinds of trouble, the newest last.
-        stopping: Why the run takes in no more calls; None while it does.
+        projected_usd: At the end; None if a price is unknown.
+        used: Usage of each limit, by model.
+        errors: The most recent kinds of errors, the newest last.
+        stopping: Why the run, or a model, starts no more calls; None while it does.
         now: The wall clock.
         now_s: The steady clock.
     """
@@ -84,47 +73,47 @@ class State:
     images_per_min: float
     forecast: Forecast
     in_flight: int
-    again: int
-    waiting: Waiting | None
+    to_retry: int
+    waiting: events.Waiting | None
     models: int
     cost_usd: float
     unpriced: int
     projected_usd: float | None
     used: Mapping[str, tuple[Used, ...]]
-    troubles: tuple[Trouble, ...]
-    stopping: Stopping | None
+    errors: tuple[RecentError, ...]
+    stopping: events.Stopping | None
     now: datetime
     now_s: float
 
     @property
     def is_stopping(self) -> bool:
-        """Whether no more calls are taken in of any model."""
+        """True if no model starts any more calls."""
         return self.stopping is not None and not self.stopping.model
 
 
 @dataclass(slots=True)
 class _Model:
-    """How one model's calls are getting on."""
+    """Counts the calls of one model."""
 
-    load: Load
+    load: events.Load
     sent: Pace
     ended: Pace
     done: int = 0
     latency_s: float = 0.0
 
-    def note(self, latency_s: float, now_s: float) -> None:
-        """Count a call that ended; of its latency the last ones count the most."""
+    def ended_now(self, latency_s: float, now_s: float) -> None:
+        """Count a call that ended, and update the moving average of the latency."""
         self.done += 1
         self.ended.add(now_s)
         self.latency_s += (latency_s - self.latency_s) / min(self.done, _LATENCIES)
 
 
 class RunState:
-    """Counts a run; moments are of the steady clock.
+    """Counts the events of a run; times are of the steady clock.
 
     Args:
-        limits: Of each model.
-        waits_for_reset: Whether the run sleeps until a quota's next day.
+        limits: The limits of each model.
+        waits_for_reset: True if the run sleeps until the next day of a quota.
     """
 
     def __init__(self, limits: Limits, *, waits_for_reset: bool = False) -> None:
@@ -132,59 +121,53 @@ class RunState:
         self._waits_for_reset = waits_for_reset
         self._horizon_s = horizon_s(limits)
         self._cap_per_min = _cap_per_min(limits)
-        self._started: RunStarted | None = None
+        self._started: events.RunStarted | None = None
         self._started_s = 0.0
         self._by_status: Counter[Status] = Counter()
         self._models: dict[str, _Model] = {}
         lately_s = max(60.0, 3 * limits.minute_s)
         self._images, self._sent = Pace(lately_s), Pace(lately_s)
         self._cost_usd, self._unpriced, self._reused = 0.0, 0, 0
-        self._again = 0
-        self._waits: dict[
-            str, tuple[Waiting, float]
-        ] = {}  # of each model the last one, and until when
-        self._troubles: OrderedDict[str, Trouble] = OrderedDict()
-        self._stopping: Stopping | None = None
+        self._to_retry = 0
+        # The last wait of each model, and until when.
+        self._waits: dict[str, tuple[events.Waiting, float]] = {}
+        self._errors: OrderedDict[str, RecentError] = OrderedDict()
+        self._stopping: events.Stopping | None = None
         self._sample = Sample()
 
-    @property
-    def finished(self) -> int:
-        """How many calls ended."""
-        return sum(self._by_status.values())
-
-    def observe(self, event: Event, now_s: float) -> None:
-        """Take in what happened."""
+    def observe(self, event: events.Event, now_s: float) -> None:
+        """Record an event."""
         match event:
-            case RunStarted():
+            case events.RunStarted():
                 self._started, self._started_s = event, now_s
                 self._models = {
                     model: _Model(load, Pace(self._horizon_s), Pace(self._horizon_s))
                     for model, load in event.loads.items()
                 }
-            case CallSent():
+            case events.CallSent():
                 self._sent.add(now_s)
-                self._again = max(0, self._again - (event.attempt > 1))
+                self._to_retry = max(0, self._to_retry - (event.attempt > 1))
                 if event.model in self._models:
                     self._models[event.model].sent.add(now_s)
-            case CallFinished(row):
+            case events.CallFinished(row):
                 self._finished(row, now_s)
-            case CallRetrying():
-                self._again += 1
-                self._trouble(messages.retrying(event), event.call_id, now_s)
-            case CallNotReused():
-                self._trouble(event.message, event.call_id, now_s)
-            case Waiting():
+            case events.CallRetrying():
+                self._to_retry += 1
+                self._add_error(f"{event.reason}: {event.message}", event.call_id, now_s)
+            case events.CallNotReused():
+                self._add_error(event.message, event.call_id, now_s)
+            case events.Waiting():
                 self._waits[event.model] = (event, now_s + event.wait_s)
-            case Stopping():
+            case events.Stopping():
                 self._sample = replace(self._sample, in_flight=event.in_flight)
-                # That one model's day is over is no news when all of them are stopping.
+                # A stop of the whole run is not replaced by that of one model.
                 if not event.model or self._stopping is None or self._stopping.model:
                     self._stopping = event
             case _:
                 pass
 
-    def take(self, sample: Sample) -> None:
-        """Take in what was asked about."""
+    def update(self, sample: Sample) -> None:
+        """Record a sample."""
         self._sample = sample
 
     def _finished(self, row: ResultRow, now_s: float) -> None:
@@ -195,51 +178,52 @@ class RunState:
         if row.reused_from is not None:
             self._reused += 1
         elif row.model in self._models:
-            self._models[row.model].note(row.latency_s, now_s)
+            self._models[row.model].ended_now(row.latency_s, now_s)
 
-    def _trouble(self, words: str, call_id: str, now_s: float) -> None:
-        before = self._troubles.pop(words, None)
-        self._troubles[words] = Trouble(words, before.number + 1 if before else 1, call_id, now_s)
-        if len(self._troubles) > _TROUBLES:
-            self._troubles.popitem(last=False)
+    def _add_error(self, message: str, call_id: str, now_s: float) -> None:
+        before = self._errors.pop(message, None)
+        number = before.number + 1 if before else 1
+        self._errors[message] = RecentError(message, number, call_id, now_s)
+        if len(self._errors) > _MAX_ERRORS:
+            self._errors.popitem(last=False)
 
-    # --- at a moment --------------------------------------------------------------------------------------------------
+    # --- snapshots ------------------------------------------------------------------------------
 
-    def state(self, now_s: float, now: datetime) -> State:
-        """Return the run as it stands."""
+    def snapshot(self, now_s: float, now: datetime) -> RunSnapshot:
+        """Return the state of the run."""
         todo = self._started.todo + self._started.reused if self._started else 0
-        return State(
+        finished = self._by_status.total()
+        return RunSnapshot(
             todo=todo,
             by_status=dict(self._by_status),
-            left=max(0, todo - self.finished),
+            left=max(0, todo - finished),
             elapsed_s=now_s - self._started_s,
             images_per_min=self._images_per_min(now_s),
-            forecast=self.forecast(now_s),
+            forecast=self._forecast(now_s),
             in_flight=self._sample.in_flight,
-            again=self._again,
+            to_retry=self._to_retry,
             waiting=self._longest_wait(now_s),
             models=len(self._models),
             cost_usd=self._cost_usd,
             unpriced=self._unpriced,
             projected_usd=self._projected_usd(),
             used=self._sample.used,
-            troubles=tuple(self._troubles.values()),
+            errors=tuple(self._errors.values()),
             stopping=self._stopping,
             now=now,
             now_s=now_s,
         )
 
-    def forecast(self, now_s: float) -> Forecast:
-        """Return when the run will be done."""
-        courses = [self._course(name, model, now_s) for name, model in self._models.items()]
-        return forecast(courses, self._limits, waits_for_reset=self._waits_for_reset)
+    def _forecast(self, now_s: float) -> Forecast:
+        models = [self._progress(name, model, now_s) for name, model in self._models.items()]
+        return forecast(models, self._limits, waits_for_reset=self._waits_for_reset)
 
-    def _course(self, name: str, model: _Model, now_s: float) -> Course:
+    def _progress(self, name: str, model: _Model, now_s: float) -> ModelProgress:
         left = max(0, model.load.calls - model.done)
         in_flight = self._sample.in_flight if len(self._models) == 1 else 0
-        # Before the first wave of answers is in, their number says little of how fast they come.
+        # Until the first calls in flight are answered, their number says little about the pace.
         is_known = model.done >= max(1, min(left, in_flight))
-        return Course(
+        return ModelProgress(
             left=left,
             unsent=max(0, left - in_flight),
             weights=Weights.average(model.load),
@@ -253,22 +237,22 @@ class RunState:
         number, since_s = self._images.recent(now_s)[0], self._sent.recent(now_s)[1]
         if not since_s:
             return 0.0
-        # What a quota lets by in its first seconds is no pace to be kept.
+        # The pace of the first seconds of a window cannot be sustained.
         return min(number * 60 / since_s, self._cap_per_min * max(1, len(self._models)))
 
-    def _longest_wait(self, now_s: float) -> Waiting | None:
-        told, until_s = max(self._waits.values(), key=lambda wait: wait[1], default=(None, 0.0))
-        return replace(told, wait_s=until_s - now_s) if told and until_s > now_s else None
+    def _longest_wait(self, now_s: float) -> events.Waiting | None:
+        last, until_s = max(self._waits.values(), key=lambda wait: wait[1], default=(None, 0.0))
+        return replace(last, wait_s=until_s - now_s) if last and until_s > now_s else None
 
     def _projected_usd(self) -> float | None:
         if self._started is None or self._started.cost_usd is None:
             return None
-        own = self.finished - self._reused
+        own = self._by_status.total() - self._reused
         left = max(0, self._started.todo - own)
         return self._cost_usd + self._started.cost_usd * left / max(1, self._started.todo)
 
 
 def _cap_per_min(limits: Limits) -> float:
-    """Return the most calls of a model in a minute of 60 s."""
+    """Return the most calls that a model's quota allows in 60 seconds."""
     calls = LimitSet.of(limits).calls_a_minute
     return math.inf if calls is None else calls * 60 / limits.minute_s

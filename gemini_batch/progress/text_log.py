@@ -1,102 +1,73 @@
-"""A run without a terminal, as cron mails it: a line at the start, one a minute at the most, one at the end, then what to do next."""
+"""A text log of a run without a terminal, for cron mails: start, progress, end, next step."""
 
-from typing import ClassVar
-
+from gemini_batch import events
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode
-from gemini_batch.events import (
-    CallNotReused,
-    Event,
-    LittleRoom,
-    Repaired,
-    RunStarted,
-    Stopping,
-    Waiting,
-)
 from gemini_batch.progress import messages
-from gemini_batch.progress.formatting import plain, usd, whole_span
-from gemini_batch.progress.run_state import RunState, Sample, State
-from gemini_batch.progress.view import WORTH_SAYING_S, Held, Out, RunInfo, is_asked_for
+from gemini_batch.progress.formatting import usd, whole_span
+from gemini_batch.progress.run_state import RunSnapshot, Sample
+from gemini_batch.progress.view import MIN_REPORTED_WAIT_S, LogView
 
 
-class Lines:
-    """Says what happens, a line at a time; when quiet, only what needs a person.
+class TextLog(LogView):
+    """Writes at most one line of progress a minute."""
 
-    Args:
-        about: What is known beforehand.
-        tally: Counts; not shared.
-        out: Takes lines without their ends.
-    """
+    _last_progress: tuple[int, str] = (0, "")
 
-    every_s: ClassVar[float] = 60.0
-
-    def __init__(self, about: RunInfo, tally: RunState, out: Out[str]) -> None:
-        self._about = about
-        self._tally = tally
-        self.flush = out.flush
-        self._words = Held[str](lambda words: out.say(plain(words)), is_quiet=about.is_quiet)
-        self._said: tuple[int, str] = (0, "")
-
-    def observe(self, event: Event) -> None:
-        """Say what is worth saying of an event."""
-        self._tally.observe(event, self._about.clock.steady_s())
+    def observe(self, event: events.Event) -> None:
+        """Record an event; write a line for those that explain the end of the run."""
+        self._run_state.observe(event, self._clock.steady_s())
         match event:
-            case RunStarted() if event.todo + event.reused:
-                self._words.say(" · ".join(messages.started(self._about.name, event)))
-            case Repaired(message):
-                self._words.hold(message)
-            case CallNotReused():
-                self._words.hold(messages.not_reused(event))
-            case LittleRoom():
-                self._words.hold(messages.little_room(event))
-            case Stopping():
-                say = self._words.say_now if is_asked_for(event) else self._words.hold
-                say(messages.stopping(event))
+            case events.RunStarted() if event.todo + event.reused:
+                self._lines.write(" · ".join(messages.started(self._info.name, event)))
+            case events.Repaired() | events.CallNotReused() | events.LittleRoom():
+                self._lines.buffer(messages.notice(event))
+            case events.Stopping():
+                self._write_stopping(event, messages.stopping(event))
             case _:
                 pass
 
-    def take(self, sample: Sample) -> None:
-        """Say how far the run is, unless nothing has changed since it was said."""
-        self._tally.take(sample)
-        state = self._tally.state(self._about.clock.steady_s(), self._about.clock.utc())
-        standing = (state.todo - state.left, waiting.why if (waiting := _long_wait(state)) else "")
-        if standing != self._said and not state.is_stopping:
-            self._said = standing
-            self._words.say(_progress(state))
+    def update(self, sample: Sample) -> None:
+        """Write the progress, unless nothing has changed since the last line."""
+        snapshot = self._snapshot(sample)
+        waiting = _long_wait(snapshot)
+        progress = (snapshot.todo - snapshot.left, waiting.why if waiting else "")
+        if progress != self._last_progress and not snapshot.is_stopping:
+            self._last_progress = progress
+            self._lines.write(_progress(snapshot))
 
-    def tell(self, message: str) -> None:
-        """Say what no event tells."""
-        self._words.hold(message)
+    def warn(self, message: str) -> None:
+        """Write a message that belongs to no event."""
+        self._lines.buffer(message)
 
     def end(self, summary: Summary) -> None:
-        """Say what the run came to, and last what to run next and when, if anything."""
-        if words := messages.nothing_to_do(self._about.name, summary):
-            self._words.say(words)
+        """Write the result of the run and, if there is more to do, the next command."""
+        if nothing_to_do := messages.nothing_to_do(self._info.name, summary):
+            self._lines.write(nothing_to_do)
             return
-        say = self._words.say
+        write = self._final_writer(summary)
+        write(messages.ended(summary))
         if summary.exit_code != ExitCode.DONE:
-            self._words.release()
-            say = self._words.say_now
-        say(messages.ended(summary))
-        if summary.exit_code != ExitCode.DONE:
-            for words in messages.reasons(summary):
-                say(f"  {words}")
+            for reason in messages.reasons(summary):
+                write(f"  {reason}")
         if advice := messages.advice(summary):
-            say(f"{advice}: {self._about.again}")
+            write(f"{advice}: {self._info.resume_command}")
 
 
-def _progress(state: State) -> str:
+def _progress(snapshot: RunSnapshot) -> str:
+    finished = snapshot.todo - snapshot.left
     parts = [
-        f"{state.todo - state.left:,} of {state.todo:,}: {messages.counts(state.by_status)}",
-        usd(state.cost_usd),
-        messages.eta(state.forecast, state.left, state.now),
+        f"{finished:,} of {snapshot.todo:,}: {messages.counts(snapshot.by_status)}",
+        usd(snapshot.cost_usd),
+        messages.eta(snapshot.forecast, snapshot.left, snapshot.now),
     ]
-    if state.again:
-        parts.append(f"{state.again:,} to be sent again")
-    if waiting := _long_wait(state):
+    if snapshot.to_retry:
+        parts.append(f"{snapshot.to_retry:,} to retry")
+    if waiting := _long_wait(snapshot):
         parts.append(f"waiting {whole_span(waiting.wait_s)}: {waiting.why}")
     return " · ".join(parts)
 
 
-def _long_wait(state: State) -> Waiting | None:
-    return state.waiting if state.waiting and state.waiting.wait_s >= WORTH_SAYING_S else None
+def _long_wait(snapshot: RunSnapshot) -> events.Waiting | None:
+    waiting = snapshot.waiting
+    return waiting if waiting and waiting.wait_s >= MIN_REPORTED_WAIT_S else None

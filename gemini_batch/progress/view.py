@@ -1,113 +1,140 @@
-"""What every way of showing a run is made of and asked for."""
+"""The interface of the views of a run, and the base of the two logs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 from gemini_batch.clock import Clock
 from gemini_batch.engine.summary import Summary
+from gemini_batch.errors import ExitCode
 from gemini_batch.events import Event, Stopping
-from gemini_batch.progress.run_state import Sample
+from gemini_batch.progress.formatting import plain
+from gemini_batch.progress.run_state import RunSnapshot, RunState, Sample
 from gemini_batch.records import StopReason
 
-T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
 
-# What is kept for the end of a quiet run; a run that goes wrong a thousand times says so once.
-_MOST_KEPT = 100
-# Shorter waits are the pace of every run.
-WORTH_SAYING_S = 5.0
+# Lines that a quiet run keeps for its end: a problem that occurs a thousand times is clear by then.
+_MAX_BUFFERED = 100
+# Shorter waits are normal pacing and not reported.
+MIN_REPORTED_WAIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What a view knows of its run beforehand.
+    """Facts about a run that its view knows from the start.
 
     Attributes:
-        name: The manifest, as it was given.
-        again: The command that goes on with the run.
-        program: How this program is called, for other commands.
-        is_quiet: Say nothing unless something needs a person.
-        clock: The times of the run.
+        name: The manifest, as given.
+        resume_command: The command that continues the run.
+        program: The name under which this program was called.
+        is_quiet: Print nothing unless user action is required.
+        clock: The clock of the run.
     """
 
     name: str
-    again: str
+    resume_command: str
     program: str = "gemini-batch"
     is_quiet: bool = False
     clock: Clock = field(default_factory=Clock)
 
 
 class View(Protocol):
-    """Shows a run. Only `flush` blocks: the others are called on the event loop."""
+    """Shows a run. Only `flush` blocks; the other methods are called on the event loop."""
 
     every_s: ClassVar[float]
-    """How often it wants a `Sample`."""
+    """The interval between two calls of `update`."""
 
     def observe(self, event: Event) -> None:
-        """Take in what happened."""
+        """Record an event."""
         ...
 
-    def take(self, sample: Sample) -> None:
-        """Take in what it asked for."""
+    def update(self, sample: Sample) -> None:
+        """Record a sample."""
         ...
 
     def end(self, summary: Summary) -> None:
-        """Say what the run came to, and last what to run next and when, if anything."""
+        """Show the result of the run and, if there is more to do, the next command."""
         ...
 
-    def tell(self, message: str) -> None:
-        """Say what no event tells."""
-        ...
-
-    def flush(self) -> None:
-        """Wait until what was said is to be seen, unless nobody reads: a question is about to be asked below it."""
-        ...
-
-
-class Out(Protocol[T_contra]):
-    """Where a view leaves its lines."""
-
-    def say(self, line: T_contra, /) -> None:
-        """Leave a line; does not block."""
+    def warn(self, message: str) -> None:
+        """Show a message that belongs to no event."""
         ...
 
     def flush(self) -> None:
-        """Wait until what was left is written, unless nobody reads."""
+        """Wait until everything is shown, unless the reader is blocked: a question follows."""
         ...
 
 
-class Held(Generic[T]):
-    """Says things at once, or keeps them for the end when the run is to be quiet; then they are said if it needs a person."""
+class LineSink(Protocol[T_contra]):
+    """Destination of a view's lines."""
 
-    def __init__(self, say: Callable[[T], None], *, is_quiet: bool) -> None:
-        self._say = say
+    def write(self, line: T_contra, /) -> None:
+        """Queue a line; does not block."""
+        ...
+
+    def flush(self) -> None:
+        """Wait until the queued lines are written, unless the reader is blocked."""
+        ...
+
+
+class QuietFilter:
+    """Passes lines on at once. A quiet run keeps the important ones until its end."""
+
+    def __init__(self, write: Callable[[str], None], *, is_quiet: bool) -> None:
+        self.write_now = write
         self._is_quiet = is_quiet
-        self._kept: list[T] = []
+        self._buffered: list[str] = []
 
-    def say(self, words: T) -> None:
-        """Say what is only for those who look on."""
+    def write(self, line: str) -> None:
+        """Write a line that a quiet run leaves out."""
         if not self._is_quiet:
-            self._say(words)
+            self.write_now(line)
 
-    def hold(self, words: T) -> None:
-        """Say what explains an end that needs a person."""
+    def buffer(self, line: str) -> None:
+        """Write a line that a quiet run shows only if it ends badly."""
         if not self._is_quiet:
-            self._say(words)
-        elif len(self._kept) < _MOST_KEPT:
-            self._kept.append(words)
-
-    def say_now(self, words: T) -> None:
-        """Say what a person waits for."""
-        self._say(words)
+            self.write_now(line)
+        elif len(self._buffered) < _MAX_BUFFERED:
+            self._buffered.append(line)
 
     def release(self) -> None:
-        """Say what was kept, for the run needs a person."""
-        for words in self._kept:
-            self._say(words)
-        self._kept.clear()
+        """Write the buffered lines."""
+        for line in self._buffered:
+            self.write_now(line)
+        self._buffered.clear()
 
 
-def is_asked_for(event: Stopping) -> bool:
-    """Return whether a person, or what started the process, asked for this end and waits for an answer."""
-    return event.stop.reason in {StopReason.INTERRUPTED, StopReason.TERMINATED}
+class LogView:
+    """Base of the two logs. In a quiet run they show only what requires user action.
+
+    Args:
+        info: Facts about the run.
+        run_state: The counts; not shared.
+        sink: Gets lines without their ends.
+    """
+
+    every_s: ClassVar[float] = 60.0
+
+    def __init__(self, info: RunInfo, run_state: RunState, sink: LineSink[str]) -> None:
+        self._info = info
+        self._clock = info.clock
+        self._run_state = run_state
+        self._lines = QuietFilter(lambda line: sink.write(plain(line)), is_quiet=info.is_quiet)
+        self.flush = sink.flush
+
+    def _snapshot(self, sample: Sample) -> RunSnapshot:
+        self._run_state.update(sample)
+        return self._run_state.snapshot(self._clock.steady_s(), self._clock.utc())
+
+    def _write_stopping(self, event: Stopping, line: str) -> None:
+        """Answer a signal at once, also in a quiet run: the sender waits for it."""
+        is_signal = event.stop.reason in {StopReason.INTERRUPTED, StopReason.TERMINATED}
+        (self._lines.write_now if is_signal else self._lines.buffer)(line)
+
+    def _final_writer(self, summary: Summary) -> Callable[[str], None]:
+        """Return the function that writes the last lines, after those that explain a bad end."""
+        if summary.exit_code == ExitCode.DONE:
+            return self._lines.write
+        self._lines.release()
+        return self._lines.write_now

@@ -1,4 +1,4 @@
-"""Chooses how a run is shown, and asks for what the view wants to know."""
+"""Selection of the view of a run, and the task that supplies it with samples."""
 
 import asyncio
 import os
@@ -13,60 +13,59 @@ from gemini_batch.errors import StorageError
 from gemini_batch.progress.formatting import count
 from gemini_batch.progress.json_log import JsonLog, log_line
 from gemini_batch.progress.run_state import RunState, Sample
-from gemini_batch.progress.text_log import Lines
+from gemini_batch.progress.text_log import TextLog
 from gemini_batch.progress.view import RunInfo, View
 from gemini_batch.progress.writer_thread import WriterThread, writer
 
 
 @contextmanager
-def watching(about: RunInfo, config: Settings, *, log_format: str = "text") -> Iterator[View]:
-    """Give the view that suits stderr: a live one on a terminal, else lines; JSON when it is asked for.
+def watching(info: RunInfo, config: Settings, *, log_format: str = "text") -> Iterator[View]:
+    """Provide the view for stderr: a live one on a terminal, else a text log, or a JSON log.
 
-    At the end of the block all that was said is written, unless nobody reads it.
+    At the end of the block all output is written, unless the reader is blocked.
 
     Args:
-        about: What is known of the run.
-        config: Its settings.
+        info: Facts about the run.
+        config: The settings of the run.
         log_format: `text` or `json`.
     """
-    stream, clock = sys.stderr, about.clock
-    tally = RunState(config.limits, waits_for_reset=config.waits_for_reset)
-    if not about.is_quiet and log_format == "text" and suits_live(stream, os.environ):
+    stream = sys.stderr
+    run_state = RunState(config.limits, waits_for_reset=config.waits_for_reset)
+    write = writer(stream)
+    if not info.is_quiet and log_format == "text" and suits_live(stream, os.environ):
         from rich.text import Text
 
-        from gemini_batch.progress.live import FRAME_S, Live, is_in_front, terminal_size
+        from gemini_batch.progress.live import FRAME_S, LiveView, is_in_foreground, terminal_size
 
         file = stream.fileno()
-        live = Live(
-            about, tally, writer(stream), lambda: terminal_size(file), lambda: is_in_front(file)
+        live = LiveView(
+            info, run_state, write, lambda: terminal_size(file), lambda: is_in_foreground(file)
         )
-        with (
-            WriterThread(
-                live.show, every_s=FRAME_S, left_out=lambda number: Text(_left_out(number))
-            ) as outlet,
-            live,
-        ):
-            live.speak_through(outlet)
+
+        def dropped_text(number: int) -> Text:
+            return Text(_dropped(number))
+
+        writing = WriterThread(live.show, every_s=FRAME_S, dropped_line=dropped_text)
+        with writing as thread, live.painting():
+            live.write_to(thread)
             yield live
         return
-    write = writer(stream)
     is_json = log_format == "json"
 
-    def left_out_line(number: int) -> str:
-        return (
-            log_line(clock.utc(), "lines_left_out", {"number": number})
-            if is_json
-            else _left_out(number)
-        )
+    def dropped_line(number: int) -> str:
+        if is_json:
+            return log_line(info.clock.utc(), "lines_left_out", {"number": number})
+        return _dropped(number)
 
-    with WriterThread[str](
-        lambda lines: write("".join(f"{line}\n" for line in lines)), left_out=left_out_line
-    ) as outlet_:
-        yield (JsonLog if is_json else Lines)(about, tally, outlet_)
+    def show(lines: list[str]) -> None:
+        write("".join(f"{line}\n" for line in lines))
+
+    with WriterThread[str](show, dropped_line=dropped_line) as sink:
+        yield (JsonLog if is_json else TextLog)(info, run_state, sink)
 
 
 def suits_live(stream: TextIO | None, environment: Mapping[str, str]) -> bool:
-    """Return whether a stream is a terminal that a person looks at and that can be painted on."""
+    """Return whether a stream is an interactive terminal that can show the live view."""
     if stream is None or not stream.isatty() or "utf" not in (stream.encoding or "").lower():
         return False
     if environment.get("TERM", "dumb") in {"dumb", "unknown", ""}:
@@ -76,33 +75,33 @@ def suits_live(stream: TextIO | None, environment: Mapping[str, str]) -> bool:
 
 @asynccontextmanager
 async def sampled(run: Run, view: View) -> AsyncIterator[None]:
-    """While the block goes on, tell the view what is in flight and what is used of the quota, as often as it likes.
+    """Supply the view with samples at its interval until the block ends.
 
-    Cancellation: safe; no more is told.
+    Cancellation: safe; no more samples are supplied.
     """
     error: Exception | None = None
     async with asyncio.TaskGroup() as group:
-        asking = group.create_task(_ask(run, view), name="ask for what is used")
+        sampling = group.create_task(_sample(run, view), name="sample the run")
         try:
             yield
-        except Exception as raised:  # noqa: BLE001 # raised again below: as it is, and not in a group
+        except Exception as raised:  # noqa: BLE001 # raised again below, and not in a group
             error = raised
         finally:
-            asking.cancel()
+            sampling.cancel()
     if error is not None:
         raise error
 
 
-async def _ask(run: Run, view: View) -> None:
-    with suppress(Exception):  # a gauge is no reason to lose what is in flight, and paid for
+async def _sample(run: Run, view: View) -> None:
+    with suppress(Exception):  # a failing display must not cost answers in flight
         while True:
             await asyncio.sleep(view.every_s)
             try:
                 used = await run.used()
-            except StorageError:  # the gate meets it as well, and says so
+            except StorageError:  # the rate limiter meets and reports it as well
                 used = {}
-            view.take(Sample(run.in_flight, used))
+            view.update(Sample(run.in_flight, used))
 
 
-def _left_out(number: int) -> str:
-    return f"({count(number, 'line')} left out: nobody read on)"
+def _dropped(number: int) -> str:
+    return f"({count(number, 'line')} dropped: output was blocked)"

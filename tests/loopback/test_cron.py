@@ -1,4 +1,4 @@
-"""`jobs/cron`: the wrapper is run for real, as cron runs it; the other files are read by whoever reads them in the end."""
+"""`jobs/cron`: the wrapper runs as under cron; crontab and units are read by their programs."""
 
 import os
 import re
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,10 @@ def script(path: Path, text: str) -> Path:
 
 @dataclass
 class Crond:
-    """Starts the wrapper as cron does: a bare environment, no terminal, another folder; what would be mailed is kept.
+    """Starts the wrapper like cron: a bare environment, no terminal, another folder.
 
     Attributes:
-        said: What it said on stderr and stdout, which cron would mail, of the last night.
+        said: The output of the last night, which cron would mail.
     """
 
     folder: Path
@@ -81,7 +82,7 @@ class Crond:
             "HOME": str(self.folder),
             "TMPDIR": str(self.folder),
             "SHELL": "/bin/sh",
-            "LOGNAME": "somebody",
+            "LOGNAME": "user",
             "MAILTO": "me@example.com",
             "GEMINI_BATCH": str(program),
             "GEMINI_BATCH_BASE_URL": self.server.base_url,
@@ -103,7 +104,7 @@ class Crond:
         )
 
     def start(self, *flags: str) -> subprocess.Popen[str]:
-        """Begin a night."""
+        """Start a night."""
         command = [
             str(CRON / "nightly.sh"),
             str(self.folder / "jobs.jsonl"),
@@ -135,20 +136,20 @@ class Crond:
         return process.returncode
 
     def pretend(self, code: int, *, needs_person: bool = True) -> None:
-        """From now on the program only ends so, where what it does is not the question."""
+        """Replace the program by one that only exits with this code."""
         summary = f"echo '{{\"exit_code\": {code},'; echo '\"needs_person\": {str(needs_person).lower()}}}'"
         script(
             self.folder / "gemini-batch",
-            f"[ \"$GEMINI_API_KEY\" = {KEY} ] || exit 6; echo '· … words' >&2; {summary}; exit {code}",
+            f"[ \"$GEMINI_API_KEY\" = {KEY} ] || exit 6; echo '· … text' >&2; {summary}; exit {code}",
         )
 
     def left_behind(self) -> list[str]:
-        """Name what the wrapper should have taken away."""
+        """Name the temporary files that the wrapper should have removed."""
         return [path.name for path in self.folder.glob("tmp.*")]
 
     @property
     def mail(self) -> str:
-        """What was mailed; `""` for nothing."""
+        """The mail; `""` for none."""
         mailbox = self.folder / "mailbox"
         return mailbox.read_text() if mailbox.exists() else ""
 
@@ -165,15 +166,15 @@ ROBOT = {"id": "robot", "prompt": "A robot"}
 
 
 def broken(fault: str) -> dict[str, Any]:
-    """Return a job that goes wrong in a certain way."""
+    """Return a job with this fault."""
     return {"id": fault, "prompt": f"A cat [[fault:{fault}]]"}
 
 
-# --- the wrapper --------------------------------------------------------------------------------------------------------
+# --- the wrapper ----------------------------------------------------------------------------------
 
 
 def test_a_night_that_went_well_is_silent(crond: Crond) -> None:
-    """No mail and no word, also when there was nothing to do."""
+    """No mail and no output, also if there was nothing to do."""
     assert [crond.night(ROBOT), crond.said, crond.mail] == [0, "", ""]
     assert [crond.night(), crond.said, crond.mail] == [0, "", ""]
     assert (crond.folder / "jobs.out/images/robot.jpg").exists()
@@ -181,36 +182,33 @@ def test_a_night_that_went_well_is_silent(crond: Crond) -> None:
 
 
 def test_a_day_that_is_used_up_is_no_mail(crond: Crond) -> None:
-    """Exit 5 because of the day's quota is the end of most nights of a large job."""
+    """Exit 5 because of the day's quota is the normal end of a night of a large job."""
     assert [crond.night(ROBOT, broken("429-day")), crond.said, crond.mail] == [5, "", ""]
 
 
 @pytest.mark.parametrize(
-    ("fault", "code", "words"),
+    ("faults", "code", "reasons"),
     [
-        ("400", 4, '"400 INVALID_ARGUMENT": 1'),
-        ("503", 4, '"503 UNAVAILABLE": 1'),
-        ("402", 5, "the project can't pay"),
-        ("429-zero", 5, "has no quota for the model"),
-        ("401", 6, "the API refused the key"),
+        (("400", "503"), 4, ('"400 INVALID_ARGUMENT": 1', '"503 UNAVAILABLE": 1')),
+        (("402",), 5, ("the project can't pay",)),
+        (("429-zero",), 5, ("has no quota for the model",)),
+        (("401",), 6, ("the API refused the key",)),
     ],
 )
-def test_what_waiting_does_not_mend_is_mailed(
-    crond: Crond, fault: str, code: int, words: str
+def test_what_waiting_does_not_fix_is_mailed(
+    crond: Crond, faults: tuple[str, ...], code: int, reasons: tuple[str, ...]
 ) -> None:
-    """One mail with the last words and the summary, the run's own exit code, and nothing for cron to mail as well."""
-    assert [crond.night(ROBOT, broken(fault), flags=("--max-attempts", "1")), crond.said] == [
-        code,
-        "",
-    ]
+    """One mail with the messages and the summary, the exit code of the run, nothing for cron."""
+    ended = crond.night(ROBOT, *map(broken, faults), flags=("--max-attempts", "1"))
+    assert (ended, crond.said) == (code, "")
     assert crond.mail.startswith(f"mail: -s gemini_batch: jobs.jsonl: exit {code} me@example.com\n")
-    assert words in crond.mail
+    assert all(reason in crond.mail for reason in reasons)
     assert f'"exit_code": {code},' in crond.mail
     assert "python -m gemini_batch run" in crond.mail
 
 
 def test_what_was_mailed_is_not_mailed_each_night(crond: Crond) -> None:
-    """A rejected call keeps the exit code at 4, and is told of once."""
+    """A rejected call keeps the exit code at 4, and is mailed once."""
     crond.night(broken("400"))
     assert crond.mail
     assert [crond.night(), crond.said, crond.mail] == [4, "", ""]
@@ -226,16 +224,16 @@ def test_a_full_disk_is_mailed(crond: Crond) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "code", "words"),
+    ("program", "code", "message"),
     [("/nowhere/gemini-batch", 127, "not found"), ("/dev/null", 126, "ermission denied")],
 )
 def test_a_program_that_cannot_start_is_mailed(
-    crond: Crond, program: str, code: int, words: str
+    crond: Crond, program: str, code: int, message: str
 ) -> None:
-    """Whatever keeps the run from beginning needs a person."""
+    """A run that cannot start requires action."""
     crond.environment["GEMINI_BATCH"] = program
     assert crond.night(ROBOT) == code
-    assert words in crond.mail
+    assert message in crond.mail
 
 
 def test_a_bad_manifest_is_mailed(crond: Crond) -> None:
@@ -245,31 +243,39 @@ def test_a_bad_manifest_is_mailed(crond: Crond) -> None:
 
 
 def test_a_run_that_still_goes_on_is_no_mail(crond: Crond) -> None:
-    """Exit 7: last night's run is still at work; tonight's leaves it alone."""
+    """Exit 7: the run of last night is still active."""
     with OutputFolder(crond.folder / "jobs.out").locked():
         assert [crond.night(ROBOT), crond.said, crond.mail] == [7, "", ""]
     assert not crond.server.audit.entries
 
 
-@pytest.mark.parametrize("is_group", [False, True])
-def test_a_signal_drains_the_run(tmp_path: Path, *, is_group: bool) -> None:
-    """`timeout 5h nightly.sh …`, which signals the wrapper and then its group, ends the night as a Ctrl-C does: what is paid for is
-    finished, and nobody is bothered.
+def test_a_signal_drains_the_run(tmp_path: Path) -> None:
+    """`timeout 5h nightly.sh` signals the wrapper and its group: the run drains like after Ctrl-C.
+
+    Nothing is mailed.
     """
-    with simulator(SimulatorConfig(tier="unlimited", pixels=16, latency_s=1.0)) as server:
-        crond = Crond(tmp_path, server)
-        crond.install("mail")
-        (tmp_path / "jobs.jsonl").write_bytes(
-            b"".join(b'{"prompt": "Number %d"}\n' % number for number in range(9))
-        )
-        process = crond.start("--concurrency", "2")
-        wait_for_requests(server, 2)
-        process.send_signal(signal.SIGTERM)
-        if is_group:
-            os.killpg(process.pid, signal.SIGTERM)
-        assert process.communicate(timeout=60)[0] == ""
-        assert (process.returncode, crond.mail, crond.left_behind()) == (143, "", [])
-        assert len((tmp_path / "jobs.out/results.jsonl").read_bytes().splitlines()) == 2
+
+    def night(*, is_group: bool) -> None:
+        folder = tmp_path / str(is_group)
+        folder.mkdir()
+        with simulator(SimulatorConfig(tier="unlimited", pixels=16, latency_s=1.0)) as server:
+            crond = Crond(folder, server)
+            crond.install("mail")
+            (folder / "jobs.jsonl").write_bytes(
+                b"".join(b'{"prompt": "Number %d"}\n' % number for number in range(9))
+            )
+            process = crond.start("--concurrency", "2")
+            wait_for_requests(server, 2)
+            process.send_signal(signal.SIGTERM)
+            if is_group:
+                os.killpg(process.pid, signal.SIGTERM)
+            assert process.communicate(timeout=60)[0] == ""
+            assert (process.returncode, crond.mail, crond.left_behind()) == (143, "", [])
+            assert len((folder / "jobs.out/results.jsonl").read_bytes().splitlines()) == 2
+
+    with ThreadPoolExecutor() as pool:
+        for ended in [pool.submit(night, is_group=is_group) for is_group in (False, True)]:
+            ended.result()
 
 
 @pytest.mark.parametrize(
@@ -283,19 +289,19 @@ def test_a_signal_drains_the_run(tmp_path: Path, *, is_group: bool) -> None:
         (137, False, True),
     ],
 )
-def test_who_is_needed_when(
+def test_which_ends_are_mailed(
     crond: Crond, code: int, *, needs_person: bool, is_mailed: bool
 ) -> None:
-    """A bug, a wrong flag and a process that was killed are mailed whatever the summary says; of 4 and 5 it decides."""
+    """A bug, wrong usage and a killed process are always mailed; for 4 and 5 the summary decides."""
     crond.pretend(code, needs_person=needs_person)
     assert (crond.night(ROBOT), bool(crond.mail), crond.said) == (code, is_mailed, "")
 
 
-# --- who is told, and how -----------------------------------------------------------------------------------------------
+# --- mail -----------------------------------------------------------------------------------------
 
 
 def test_sendmail_will_do(tmp_path: Path, server: Simulator) -> None:
-    """Without `mail` the report goes to `sendmail`, as UTF-8; no line of it can end it."""
+    """Without `mail` the report goes to `sendmail` as UTF-8; no line of it ends the mail."""
     crond = Crond(tmp_path, server)
     crond.install("sendmail")
     crond.pretend(4)
@@ -304,12 +310,12 @@ def test_sendmail_will_do(tmp_path: Path, server: Simulator) -> None:
         "sendmail: -i -t\nTo: me@example.com\nSubject: gemini_batch: jobs.jsonl: exit 4\nMIME-Version: 1.0\n"
         "Content-Type: text/plain; charset=UTF-8\n"
     )
-    assert "\n  · … words\n" in crond.mail
+    assert "\n  · … text\n" in crond.mail
     assert crond.said == ""
 
 
 @pytest.mark.parametrize("mail", ["", "echo mail: no such host; exit 75"])
-def test_cron_mails_what_nobody_else_does(tmp_path: Path, server: Simulator, mail: str) -> None:
+def test_without_a_mail_program_cron_mails(tmp_path: Path, server: Simulator, mail: str) -> None:
     """Without a mail program, or when it fails, the report goes to stderr."""
     crond = Crond(tmp_path, server)
     if mail:
@@ -319,15 +325,15 @@ def test_cron_mails_what_nobody_else_does(tmp_path: Path, server: Simulator, mai
     assert '"needs_person": true' in crond.said
 
 
-def test_nobody_is_told_who_does_not_want_to_be(crond: Crond) -> None:
-    """With an empty MAILTO no mail is sent; cron drops what is said."""
+def test_an_empty_mailto_gets_no_mail(crond: Crond) -> None:
+    """With an empty MAILTO no mail is sent; cron drops the output."""
     crond.environment["MAILTO"] = ""
     crond.pretend(4)
     assert crond.night(ROBOT) == 4
     assert crond.mail == ""
 
 
-def test_without_a_name_the_user_is_told(crond: Crond) -> None:
+def test_without_mailto_the_user_gets_the_mail(crond: Crond) -> None:
     """MAILTO need not be set."""
     del crond.environment["MAILTO"]
     crond.pretend(4)
@@ -336,7 +342,7 @@ def test_without_a_name_the_user_is_told(crond: Crond) -> None:
     assert crond.mail.splitlines()[0] + "\n" == f"mail: -s gemini_batch: jobs.jsonl: exit 4 {user}"
 
 
-# --- the key ------------------------------------------------------------------------------------------------------------
+# --- the key --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -350,7 +356,7 @@ def test_the_key_is_read_as_systemd_reads_it(crond: Crond, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "mode", "words"),
+    ("text", "mode", "message"),
     [
         (f"GEMINI_API_KEY={KEY}\n", 0o640, "others may read it; make it yours alone: chmod 600 "),
         (f"GEMINI_API_KEY={KEY}\n", 0o604, "others may read it; make it yours alone: chmod 600 "),
@@ -359,17 +365,17 @@ def test_the_key_is_read_as_systemd_reads_it(crond: Crond, line: str) -> None:
     ],
 )
 def test_a_key_that_is_badly_kept_is_mailed_and_not_shown(
-    crond: Crond, text: str, mode: int, words: str
+    crond: Crond, text: str, mode: int, message: str
 ) -> None:
-    """Exit 6, nothing is sent, and what is wrong is said without the key."""
+    """Exit 6, nothing is sent, and the message does not contain the key."""
     crond.write_key(text, mode)
     assert crond.night(ROBOT) == 6
-    assert words in crond.mail
+    assert message in crond.mail
     assert not crond.server.audit.entries
 
 
 def test_the_key_may_be_a_link(crond: Crond) -> None:
-    """Links can be read by all, and say nothing of what they lead to."""
+    """The permissions of the target count, not those of the link."""
     kept = crond.key_file.rename(crond.folder / "key")
     crond.key_file.symlink_to(kept)
     crond.pretend(0)
@@ -379,7 +385,7 @@ def test_the_key_may_be_a_link(crond: Crond) -> None:
 
 
 def test_without_a_key_the_run_says_so(crond: Crond) -> None:
-    """No file and no variable: exit 6, where keys come from, and which file is not there."""
+    """No file and no variable: exit 6, the source of keys, and the missing file."""
     crond.key_file.unlink()
     assert crond.night(ROBOT) == 6
     assert "set GEMINI_API_KEY" in crond.mail
@@ -389,7 +395,7 @@ def test_without_a_key_the_run_says_so(crond: Crond) -> None:
 
 
 def test_the_wrapper_needs_a_manifest(crond: Crond) -> None:
-    """Without one it says how it is called."""
+    """Without one it prints its usage."""
     found = subprocess.run(
         [CRON / "nightly.sh"], capture_output=True, text=True, check=False, env=crond.environment
     )
@@ -399,11 +405,11 @@ def test_the_wrapper_needs_a_manifest(crond: Crond) -> None:
     )
 
 
-# --- syntax -------------------------------------------------------------------------------------------------------------
+# --- syntax ---------------------------------------------------------------------------------------
 
 
 def test_the_wrapper_is_plain_sh() -> None:
-    """Every sh that is here can read it."""
+    """Every installed sh can parse it."""
     shells = [shell for shell in ("sh", "dash", "bash", "busybox", "ksh") if shutil.which(shell)]
     for shell in shells:
         command = [shell, *(["sh"] if shell == "busybox" else []), "-n", str(CRON / "nightly.sh")]
@@ -411,7 +417,7 @@ def test_the_wrapper_is_plain_sh() -> None:
 
 
 def test_shellcheck_has_no_complaint() -> None:
-    """Of the wrapper."""
+    """The wrapper passes shellcheck."""
     shellcheck = shutil.which(
         "shellcheck", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     )
@@ -424,7 +430,7 @@ def test_shellcheck_has_no_complaint() -> None:
 
 
 def test_the_crontab_is_one() -> None:
-    """Each line is a comment, a variable, or five fields and a command that is there; no % ends the command."""
+    """Each line is a comment, a variable, or five fields and an existing command without %."""
     commands = []
     for line in (CRON / "crontab").read_text().splitlines():
         if line.startswith("#") or not line or NAMES_OF_CRON.fullmatch(line):
@@ -442,7 +448,7 @@ def test_the_crontab_is_one() -> None:
 
 
 def test_the_units_are_ones(tmp_path: Path) -> None:
-    """Systemd has no complaint of any of them."""
+    """Systemd accepts each of them."""
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("there is no systemd here")
@@ -469,10 +475,10 @@ def test_the_units_are_ones(tmp_path: Path) -> None:
         (7, "true", False),
     ],
 )
-def test_the_unit_fails_when_a_person_is_needed(
+def test_the_unit_fails_if_action_is_required(
     tmp_path: Path, status: int, needs_person: str, *, fails: bool
 ) -> None:
-    """What systemd runs after a night looks into the summary where the exit code alone does not say it."""
+    """The command after a night reads the summary if the exit code does not decide."""
     service = (CRON / "gemini-batch.service").read_text()
     (line,) = re.findall(r"^ExecStopPost=/bin/sh -c '(.*)'$", service, flags=re.MULTILINE)
     (tmp_path / "jobs/nightly.out").mkdir(parents=True)

@@ -1,6 +1,6 @@
-"""The commonest errors, each produced for real, and all that a person is told of it: what happened, where, and what to do next.
+"""The most common errors, each produced for real, with all of its message: problem, place, next step.
 
-What can be wrong with a manifest's bytes and lines has a table of its own, in the same manner, in `test_bad_input.py`.
+Errors in the bytes and lines of a manifest have such a table in `tests/unit/cli/test_bad_input.py`.
 """
 
 import os
@@ -26,11 +26,11 @@ from tests.simulated import simulator
 pytestmark = pytest.mark.loopback
 
 ROBOT = b'{"id": "robot", "prompt": "A robot"}\n'
-# Ended quietly, as cron wants it; one attempt, so that nothing is waited for.
+# Quiet, as for cron, and with one attempt, so that nothing waits.
 RUN = "run jobs.jsonl --base-url {server} --quiet --max-attempts 1"
 AGAIN = f"python -m gemini_batch {RUN}"
 GET_A_KEY = "key that may use the model comes from https://aistudio.google.com/apikey"
-HOW_IT_IS_USED = "gemini_batch: how it is used: gemini-batch run --help"
+SEE = "gemini_batch: see: gemini-batch run --help"
 PAGE = b"<!DOCTYPE html><title>Sign in</title>Welcome to our hotel"
 SMALL_DISK = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "jobs.out"]
 
@@ -49,15 +49,15 @@ def file(path: str, content: str) -> Iterator[None]:
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """Hold the output folder, as another run does."""
+def locked() -> Iterator[None]:
+    """Lock the output folder, like another run."""
     with OutputFolder(Path("jobs.out")).locked():
         yield
 
 
 @contextmanager
 def small_disk() -> Iterator[None]:
-    """Let the output folder be a disk of 1 MB, where the machine allows one."""
+    """Mount a disk of 1 MB as the output folder, if the machine allows it."""
     Path("jobs.out").mkdir()
     if (
         sys.platform != "linux"
@@ -72,7 +72,7 @@ def small_disk() -> Iterator[None]:
 
 @contextmanager
 def hotel() -> Iterator[None]:
-    """Answer every request with a web page, as the network of a hotel does; `GEMINI_BATCH_BASE_URL` is its address."""
+    """Answer a request with a web page, like the network of a hotel; sets `GEMINI_BATCH_BASE_URL`."""
     with socket.create_server(("127.0.0.1", 0)) as listening, pytest.MonkeyPatch.context() as patch:
         patch.setenv("GEMINI_BATCH_BASE_URL", f"http://127.0.0.1:{listening.getsockname()[1]}")
 
@@ -91,7 +91,7 @@ def hotel() -> Iterator[None]:
 
 @contextmanager
 def no_patience() -> Iterator[None]:
-    """Give up at once where a run waits for two minutes."""
+    """Stop at once instead of after two minutes of outage."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(breaker, "SERVER_GIVES_UP_AFTER_S", 0.0)
         yield
@@ -110,7 +110,7 @@ def environment(name: str, value: str | None) -> Iterator[None]:
 
 @contextmanager
 def bug() -> Iterator[None]:
-    """Have our own code fail where nobody foresaw it."""
+    """Make our own code fail unexpectedly."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setup, "open_run", {}.__getitem__)
         yield
@@ -118,14 +118,14 @@ def bug() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Met:
-    """An error as it is met.
+    """An error and its cause.
 
     Attributes:
         code: The exit code.
-        said: All lines that are said, but for those that count; `{server}` and the like stand for what is different each time.
+        said: All lines except those with counts; `{server}` and the like stand for what varies.
         arguments: The command line.
-        jobs: The manifest's bytes.
-        around: What the world is like.
+        jobs: The bytes of the manifest.
+        around: The environment.
     """
 
     code: int
@@ -135,20 +135,22 @@ class Met:
     around: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
-def stopped(name: str, code: int, why: str, then: str = f"mend that, then run: {AGAIN}") -> Met:
-    """Return what is met when a fault of the simulator stops the run."""
+def stopped(
+    name: str, code: int, why: str, then: str = f"fix the problem above, then run: {AGAIN}"
+) -> Met:
+    """Return the error after which a fault of the simulator stops the run."""
     return Met(code, f"stopping: {why}\n{then}", jobs=fault(name))
 
 
 def config(text: str, said: str, code: int = 3) -> Met:
-    """Return what is met with a config file."""
+    """Return the error with a config file."""
     return Met(
         code, f"gemini_batch: {said}", f"{RUN} --config c.toml", around=lambda: file("c.toml", text)
     )
 
 
-def usage(arguments: str, said: str, how: str = HOW_IT_IS_USED) -> Met:
-    """Return what is met with a wrong command line."""
+def usage(arguments: str, said: str, how: str = SEE) -> Met:
+    """Return the error with a wrong command line."""
     return Met(2, f"gemini_batch: {said}\n{how}", arguments)
 
 
@@ -205,7 +207,7 @@ ERRORS: dict[str, Met] = {
         "stopping: the API has no such model: models/gemini-3-pro-imag is not found for API version v1beta, or is not supported for "
         "generateContent. Call ListModels to see the list of available models and their supported methods. "
         'Did you mean "gemini-3-pro-image"?\n'
-        f"mend that, then run: {AGAIN} --model gemini-3-pro-imag",
+        f"fix the problem above, then run: {AGAIN} --model gemini-3-pro-imag",
         f"{RUN} --model gemini-3-pro-imag",
     ),
     "an address with a path too many": Met(
@@ -213,7 +215,7 @@ ERRORS: dict[str, Met] = {
         "stopping: the server that answered 404 is not the Gemini API: Error 404 (Not Found)!!1 404. "
         "That\u2019s an error. The requested URL /api/v1beta/models/gemini-3-pro-image-preview:generateContent was not found on this server. "
         "That\u2019s all we know. Check --base-url\n"
-        f"mend that, then run: {AGAIN.replace('{server}', '{server}/api')}",
+        f"fix the problem above, then run: {AGAIN.replace('{server}', '{server}/api')}",
         RUN.replace("{server}", "{server}/api"),
     ),
     "a model's name with a blank": Met(
@@ -254,7 +256,7 @@ ERRORS: dict[str, Met] = {
     "a budget that is too small": Met(
         5,
         "stopping: the budget of $0.10 has $0.100 left, and the next call may cost up to $0.142: --max-cost sets what a run may cost\n"
-        f"mend that, then run: {AGAIN} --max-cost 0.1",
+        f"fix the problem above, then run: {AGAIN} --max-cost 0.1",
         f"{RUN} --max-cost 0.1",
     ),
     "a call above the tier's tokens": Met(
@@ -268,9 +270,9 @@ ERRORS: dict[str, Met] = {
         "jobs.jsonl: valid; 1 call, 0 done, 1 to send\n"
         "       1  gemini-9  1K  cost unknown\n"
         "  tokens  about 2 in, 1,120 out\n"
-        '  cost    unknown: there is no price; give one in a table [prices."gemini-9"] of a --config file\n'
+        '  cost    unknown; set the price in a table [prices."gemini-9"] of a --config file\n'
         "  time    tier free: no wait for the quota\n"
-        "  into    jobs.out",
+        "  output  jobs.out",
         "plan jobs.jsonl --model gemini-9",
     ),
     # --- settings ---
@@ -331,33 +333,33 @@ ERRORS: dict[str, Met] = {
     # --- the command line ---
     "a command, misspelt": usage(
         "rum jobs.jsonl",
-        'COMMAND: got "rum"; did you mean "run"?',
-        "gemini_batch: how it is used: gemini-batch --help",
+        "COMMAND: invalid choice: 'rum' (choose from {choices})",
+        "gemini_batch: see: gemini-batch --help",
     ),
     "no command": usage(
         "",
         "the following arguments are required: COMMAND",
-        "gemini_batch: how it is used: gemini-batch --help",
+        "gemini_batch: see: gemini-batch --help",
     ),
     "no manifest": usage("run", "the following arguments are required: JOBS.jsonl"),
     "a flag, misspelt": usage(
         "run jobs.jsonl --teir free", '--teir: no such flag; did you mean "--tier"?'
     ),
     "a folder that a variable was to name": usage(
-        "run jobs.jsonl --out=", "--out: got nothing; allowed: a folder, such as jobs.out"
+        "run jobs.jsonl --out=", "--out: is empty; allowed: a folder, such as jobs.out"
     ),
-    "the folder in place of the manifest": Met(
+    "a folder instead of the manifest": Met(
         3, "gemini_batch: .: is a folder; name a JSONL file in it", "plan ."
     ),
     "a flag, where there are none": usage(
         "verify jobs.out --json",
-        "--json: no such flag; there is none but --help",
-        "gemini_batch: how it is used: gemini-batch verify --help",
+        "--json: no such flag; the only one is --help",
+        "gemini_batch: see: gemini-batch verify --help",
     ),
     "a flag, cut short": usage(
         "run jobs.jsonl --sim", '--sim: no such flag; did you mean "--simulate"?'
     ),
-    "one argument too many": usage("run a.jsonl b.jsonl", 'got "b.jsonl", one argument too many'),
+    "one argument too many": usage("run a.jsonl b.jsonl", 'unexpected argument: "b.jsonl"'),
     "a word for a number": usage(
         "run jobs.jsonl --rpm ten", "--rpm: got ten; allowed: a whole number from 1"
     ),
@@ -367,13 +369,13 @@ ERRORS: dict[str, Met] = {
     ),
     "a choice that is none": usage(
         "run jobs.jsonl --retry failed",
-        '--retry: got "failed"; known: blocked, rejected, uncertain, missing',
+        "--retry: invalid choice: 'failed' (choose from {choices})",
     ),
     # --- the output folder and the disk ---
     "a folder that is held": Met(
         7,
         "gemini_batch: jobs.out: held by another run (process {pid}); wait for it, or choose another folder with --out",
-        around=held,
+        around=locked,
     ),
     "a folder that can't be made": Met(
         8,
@@ -388,7 +390,7 @@ ERRORS: dict[str, Met] = {
     "no room": Met(
         8,
         "stopping: jobs.out: the disk has 1 MB left, and the answers in flight and the next one may need 17 MB: free some space, then run "
-        f"again\nrun again to go on: {AGAIN}",
+        f"again\nrun again to continue: {AGAIN}",
         around=small_disk,
     ),
     "rows that are damaged": Met(
@@ -403,50 +405,51 @@ ERRORS: dict[str, Met] = {
         "status .",
     ),
     # --- the network and the server ---
-    "nobody there": Met(
+    "a refused connection": Met(
         5,
         "stopping: no connection to http://127.0.0.1:1: Connection refused, for 0 s\n"
-        "run again to go on: python -m gemini_batch run jobs.jsonl --base-url http://127.0.0.1:1 --quiet",
+        "run again to continue: python -m gemini_batch run jobs.jsonl --base-url http://127.0.0.1:1 --quiet",
         "run jobs.jsonl --base-url http://127.0.0.1:1 --quiet",
         around=no_patience,
     ),
-    "nobody there until the deadline": Met(
+    "a refused connection until the deadline": Met(
         5,
         "stopping: the deadline of 1 s is over; the server can't be reached: no connection to http://127.0.0.1:1: Connection refused\n"
-        "run again to go on: python -m gemini_batch run jobs.jsonl --base-url http://127.0.0.1:1 --quiet --deadline 1",
+        "run again to continue: python -m gemini_batch run jobs.jsonl --base-url http://127.0.0.1:1 --quiet --deadline 1",
         "run jobs.jsonl --base-url http://127.0.0.1:1 --quiet --deadline 1",
     ),
     "https where there is none": Met(
         5,
         "stopping: no connection to https://{address}: TLS error ({reason}), for 0 s\n"
-        "run again to go on: python -m gemini_batch run jobs.jsonl --base-url https://{address} --quiet",
+        "run again to continue: python -m gemini_batch run jobs.jsonl --base-url https://{address} --quiet",
         "run jobs.jsonl --base-url https://{address} --quiet",
         around=no_patience,
     ),
     "a web page in the way": Met(
         4,
         "  robot (line 1): failed: the answer is a web page, not JSON: is a login or a proxy in the way, or is the address wrong?\n"
-        "run again to send what failed: python -m gemini_batch run jobs.jsonl --quiet --max-attempts 1",
+        "run again to retry the failed calls: python -m gemini_batch run jobs.jsonl --quiet --max-attempts 1",
         "run jobs.jsonl --quiet --max-attempts 1",
         around=hotel,
     ),
     "a redirect": Met(
         4,
-        "  robot (line 1): failed: redirects to localhost:{port}; redirects are not followed, because the key would go along: "
-        f"check --base-url\nrun again to send what failed: {AGAIN}",
+        "  robot (line 1): failed: redirects to localhost:{port}; redirects are not followed, because "
+        "the key would go along: check --base-url\n"
+        f"run again to retry the failed calls: {AGAIN}",
         jobs=fault("redirect"),
     ),
     "a server that is overloaded": Met(
         4,
         "  robot (line 1): failed: The model is overloaded. Please try again later.\n"
-        f"run again to send what failed: {AGAIN}",
+        f"run again to retry the failed calls: {AGAIN}",
         jobs=fault("503"),
     ),
     "a job that the server refuses": Met(
         4,
         "  robot (line 1): rejected: Unable to process input image. Please retry or report in "
         "https://developers.generativeai.google/guide/troubleshooting\n"
-        f"edit the rejected lines and run again: {AGAIN}",
+        f"edit the rejected lines, then run again: {AGAIN}",
         jobs=fault("400-image"),
     ),
     # --- us ---
@@ -471,7 +474,7 @@ def test_an_error_says_what_happened_where_and_what_to_do(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each with its exit code and exactly these words; never a traceback, never the key."""
+    """Each has its exit code and exactly this text; never a traceback, never the key."""
     met = ERRORS[name]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -493,7 +496,7 @@ def test_an_error_says_what_happened_where_and_what_to_do(
 
 
 def exit_code(arguments: list[str]) -> int:
-    """Run a command in this process; a wrong command line ends in an exception of Python's own."""
+    """Run a command in this process, and return its exit code also after wrong usage."""
     try:
         return main(arguments)
     except SystemExit as ended:
@@ -501,7 +504,7 @@ def exit_code(arguments: list[str]) -> int:
 
 
 def masked(said: str, address: str) -> str:
-    """Put names in place of what is different each time."""
+    """Replace by names what varies."""
     for found, name in (
         (re.escape(f"http://{address}"), "{server}"),
         (re.escape(address), "{address}"),
@@ -510,6 +513,7 @@ def masked(said: str, address: str) -> str:
         (r"\d{4}-\d\d-\d\d \d\d:\d\d UTC( \(.*?\))?", "{time}"),
         (r"TLS error \([A-Z_]+\)", "TLS error ({reason})"),
         (r"retry in [\d.]+s", "retry in {seconds}s"),
+        (r"\(choose from .*\)", "(choose from {choices})"),
         (r"/\S*gemini_batch-bug-\w+\.txt", "{file}"),
     ):
         said = re.sub(found, name, said)
@@ -519,13 +523,13 @@ def masked(said: str, address: str) -> str:
 def test_the_traceback_of_a_bug_is_in_a_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A person reads a sentence; whoever mends it finds the traceback in the file that the sentence names."""
+    """The user reads one line, which names the file with the traceback."""
     monkeypatch.setenv("GEMINI_API_KEY", "any")
     (tmp_path / "jobs.jsonl").write_bytes(ROBOT)
     with bug():
         assert main(["run", str(tmp_path / "jobs.jsonl")]) == 1
-    words = capsys.readouterr().err
-    kept = Path(words.split()[-1])
-    assert "Traceback" not in words
+    said = capsys.readouterr().err
+    kept = Path(said.split()[-1])
+    assert "Traceback" not in said
     assert "Traceback" in kept.read_text("utf-8")
     kept.unlink()

@@ -1,10 +1,11 @@
-"""What a run may cost, as a person sets it: over real HTTP, and on a real pseudo-terminal."""
+"""Budgets and confirmations, over real HTTP and on a real pseudo-terminal."""
 
 import os
 import pty
-import subprocess
-import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -36,36 +37,56 @@ def command(tmp_path: Path, server: Simulator, monkeypatch: pytest.MonkeyPatch) 
     return ["run", str(path), "--base-url", server.base_url, "--rpm", "6000"]
 
 
-def on_terminal(arguments: list[str], typed: str) -> tuple[int, str]:
-    """Run the command as one at a terminal, who types this; return the exit code and what the terminal shows."""
-    ours, theirs = pty.openpty()
-    program = [sys.executable, "-m", "gemini_batch", *arguments]
-    with subprocess.Popen(program, stdin=theirs, stdout=theirs, stderr=theirs) as process:
-        os.close(theirs)
-        os.write(ours, typed.encode())
+@dataclass
+class Terminal:
+    """A pseudo-terminal as standard input and error, and what it shows."""
+
+    monkeypatch: pytest.MonkeyPatch
+
+    def run(self, arguments: list[str], typed: str) -> tuple[int, str]:
+        """Run a command in this process with this input; return its exit code and the output."""
+        ours, theirs = pty.openpty()
         shown = bytearray()
-        try:
-            while data := os.read(ours, 1 << 16):
-                shown += data
-        except OSError:
-            pass  # the other end is closed
-        code = process.wait(30)
-    os.close(ours)
-    return code, shown.decode(errors="replace")
+
+        def read() -> None:
+            with suppress(OSError):  # the other end is closed
+                while data := os.read(ours, 1 << 16):
+                    shown.extend(data)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        os.write(ours, typed.encode())
+        with (
+            self.monkeypatch.context() as patch,
+            os.fdopen(os.dup(theirs), "r") as stdin,
+            os.fdopen(theirs, "w") as stderr,
+        ):
+            patch.setattr("sys.stdin", stdin)
+            patch.setattr("sys.stderr", stderr)
+            code = main(arguments)
+        reader.join(10)
+        os.close(ours)
+        return code, shown.decode(errors="replace")
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A terminal for commands."""
+    return Terminal(monkeypatch)
 
 
 def test_a_run_ends_before_its_budget_is_passed(
     command: list[str], tmp_path: Path, server: Simulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The budget pays for as many calls as fit, the run ends with 5 and says why, and the same command again goes on."""
+    """As many calls as fit are sent, the run exits with 5 and says why; a larger budget continues."""
     assert main([*command, "--max-cost", "0.60"]) == 5
     summary = orjson.loads((tmp_path / "jobs.out/summary.json").read_bytes())
     assert summary["this_run"]["sent"] == len(server.audit.entries) == 4
     assert 0.5 < summary["this_run"]["cost_usd"] <= 0.60
     assert summary["stops"][0]["reason"] == "budget"
-    words = capsys.readouterr().err.splitlines()
-    assert any("the budget of $0.60 has $0.0" in line for line in words)
-    assert words[-1].endswith(
+    said = capsys.readouterr().err.splitlines()
+    assert any("the budget of $0.60 has $0.0" in line for line in said)
+    assert said[-1].endswith(
         f"{command[1]} --base-url {server.base_url} --rpm 6000 --max-cost 0.60"
     )
 
@@ -76,7 +97,7 @@ def test_a_run_ends_before_its_budget_is_passed(
 def test_a_budget_needs_prices(
     command: list[str], server: Simulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where a price is not known no budget can be held: nothing is sent, and the message says what to do."""
+    """Without a price no budget can be kept: nothing is sent, and the message says what to do."""
     assert main([*command, "--model", "gemini-9-image", "--max-cost", "5"]) == 3
     assert capsys.readouterr().err == (
         'gemini_batch: --max-cost: the price of gemini-9-image at 1K is unknown: set it in [prices."gemini-9-image"] of a '
@@ -85,19 +106,21 @@ def test_a_budget_needs_prices(
     assert not server.audit.entries
 
 
-def test_a_person_is_asked_before_a_dear_run(command: list[str], server: Simulator) -> None:
-    """On a terminal a run above the limit waits for a yes; anything else sends nothing, ends with 5 and says how to go on."""
-    code, shown = on_terminal([*command, "--confirm-above", "1"], "n\n")
+def test_an_expensive_run_asks_for_confirmation(
+    command: list[str], server: Simulator, terminal: Terminal
+) -> None:
+    """On a terminal it waits for a yes; anything else sends nothing and exits with 5."""
+    code, shown = terminal.run([*command, "--confirm-above", "1"], "n\n")
     assert (code, len(server.audit.entries)) == (5, 0)
-    assert "10 calls to send, up to about $1.34 at list price. Go on? [y/N]" in shown
-    assert f"nothing was sent; to send it: {sys.executable} -m gemini_batch run" in shown
+    assert "10 calls to send, up to about $1.34 at list price. Continue? [y/N]" in shown
+    assert "nothing was sent; to send it: python -m gemini_batch run" in shown
     assert "--yes" in shown
 
-    code, shown = on_terminal([*command, "--confirm-above", "1"], "\4")
+    code, shown = terminal.run([*command, "--confirm-above", "1"], "\4")
     assert (code, len(server.audit.entries)) == (5, 0)
     assert "\nnothing was sent" in shown
 
-    code, _ = on_terminal([*command, "--confirm-above", "1"], "y\n")
+    code, _ = terminal.run([*command, "--confirm-above", "1"], "y\n")
     assert (code, len(server.audit.entries)) == (0, 10)
 
 
@@ -110,27 +133,26 @@ def test_a_person_is_asked_before_a_dear_run(command: list[str], server: Simulat
         [],
     ],
 )
-def test_nobody_is_asked_without_need(
-    command: list[str], server: Simulator, flags: list[str]
+def test_other_runs_do_not_ask(
+    command: list[str], server: Simulator, terminal: Terminal, flags: list[str]
 ) -> None:
-    """A run below the limit, or with a budget below it, or with `--yes`, begins at once."""
-    code, shown = on_terminal([*command, *flags], "n\n")
+    """A run below the threshold, with a budget below it, or with `--yes`, starts at once."""
+    code, shown = terminal.run([*command, *flags], "n\n")
     assert code in {0, 5}
     assert server.audit.entries
-    assert "Go on?" not in shown
+    assert "Continue?" not in shown
 
 
-def test_an_unknown_price_is_asked_about(command: list[str], server: Simulator) -> None:
-    """Cost unknown is never 0: a person decides."""
-    code, shown = on_terminal([*command, "--model", "gemini-9-image"], "\n")
+def test_an_unknown_price_asks_for_confirmation(
+    command: list[str], server: Simulator, terminal: Terminal
+) -> None:
+    """An unknown cost is not 0: the user decides."""
+    code, shown = terminal.run([*command, "--model", "gemini-9-image"], "\n")
     assert (code, len(server.audit.entries)) == (5, 0)
-    assert "10 calls to send, cost unknown. Go on? [y/N]" in shown
+    assert "10 calls to send, cost unknown. Continue? [y/N]" in shown
 
 
-def test_without_a_terminal_nobody_is_asked(command: list[str], server: Simulator) -> None:
+def test_without_a_terminal_nothing_is_asked(command: list[str], server: Simulator) -> None:
     """A cron job never waits for an answer."""
-    program = [sys.executable, "-m", "gemini_batch", *command, "--confirm-above", "0.01"]
-    done = subprocess.run(
-        program, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
-    )
-    assert (done.returncode, len(server.audit.entries)) == (0, 10)
+    assert main([*command, "--confirm-above", "0.01"]) == 0
+    assert len(server.audit.entries) == 10

@@ -1,4 +1,4 @@
-"""The README says what is so: its tables and help texts are the code's, its examples work, and what it names is there."""
+"""The README is up to date: tables and help match the code, examples work, links exist."""
 
 import ast
 import json
@@ -19,7 +19,7 @@ from tests import render
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 HELP = render.help_texts()
-# What the browser and the shell take, and not this program.
+# Flags of other programs.
 OTHERS_FLAGS = {"--quiet", "--editable", "--numprocesses", "--dist", "--check", "--kills", "--seed"}
 
 
@@ -30,7 +30,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.mark.parametrize("name", [name for name in render.BLOCKS if name != "help"])
 def test_the_tables_are_the_models(name: str) -> None:
-    """Manifest, rows, summary and exit codes: after a change, `python -m tests.render README.md` writes them anew."""
+    """Manifest, rows, summary and exit codes: after a change, `python -m tests.render README.md` renders them."""
     assert render.rendered(README, (name,)) == README
 
 
@@ -39,12 +39,12 @@ def test_the_tables_are_the_models(name: str) -> None:
     reason="each Python lays out help a little differently; 3.11 is the oldest",
 )
 def test_the_help_texts_are_those_of_the_commands() -> None:
-    """The help of every command stands in the README: after a change, `python -m tests.render README.md` writes it anew."""
+    """The README has the help of every command; `python -m tests.render README.md` renders it."""
     assert render.rendered(README, ("help",)) == README
 
 
 def test_a_block_that_is_gone_is_noticed() -> None:
-    """A README that has no place for a table is an error, not one table less."""
+    """A README without the place of a table is an error."""
     with pytest.raises(ValueError, match="has no place for 'rows'"):
         render.rendered(README.replace("<!-- rows: end -->", ""), ("rows",))
 
@@ -54,9 +54,9 @@ def test_every_flag_says_what_it_is(command: str) -> None:
     """Each flag has a help text, and one that takes a number says what it is by default."""
     text = render.help_of([command, "--help"]).partition("\noptions:\n")[2]
     for entry in re.split(r"\n  (?=--[a-z])", text)[1:]:
-        flag, words = re.fullmatch(r"(--\S+(?: \S+)?)\s+(.*)", entry, re.DOTALL).groups()  # type: ignore[union-attr]  # all do
-        assert re.search(r"[a-z]{3}", words), flag
-        assert flag.split()[-1] not in {"N", "USD", "SECONDS"} or "default" in words, flag
+        flag, said = re.fullmatch(r"(--\S+(?: \S+)?)\s+(.*)", entry, re.DOTALL).groups()  # type: ignore[union-attr]  # all do
+        assert re.search(r"[a-z]{3}", said), flag
+        assert flag.split()[-1] not in {"N", "USD", "SECONDS"} or "default" in said, flag
 
 
 def test_every_tier_is_named() -> None:
@@ -74,7 +74,7 @@ def test_every_tier_is_named() -> None:
 
 
 def test_the_variables_are_named() -> None:
-    """What can be set in the environment stands in the help."""
+    """Every environment variable is in the help."""
     for variable in (
         "GEMINI_BATCH_BASE_URL",
         "GEMINI_BATCH_STATE_DIR",
@@ -85,14 +85,14 @@ def test_the_variables_are_named() -> None:
 
 
 def test_every_flag_that_is_named_exists() -> None:
-    """No flag of the README is one that was renamed or never built."""
+    """Every flag in the README exists."""
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", README.partition("<!-- help: begin")[0]))
     known = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", HELP))
     assert named - known - OTHERS_FLAGS == set()
 
 
 def test_every_example_of_a_line_is_a_job() -> None:
-    """The JSON of the README is a manifest that a run takes."""
+    """The JSON of the README is a valid manifest."""
     lines = [line for block in blocks("json") for line in block.splitlines()]
     assert len(lines) >= 5
     for line in lines:
@@ -100,7 +100,7 @@ def test_every_example_of_a_line_is_a_job() -> None:
 
 
 def test_every_example_of_a_config_file_is_one() -> None:
-    """The TOML of the README is taken as a config file."""
+    """The TOML of the README is a valid config file."""
     first, second = (tomllib.loads(block) for block in blocks("toml"))
     assert tiers.limits_of("ours", first["tiers"]).requests_per_min == 150
     assert prices.merged(prices.built_in(), second["prices"]) != prices.built_in()
@@ -108,7 +108,7 @@ def test_every_example_of_a_config_file_is_one() -> None:
 
 @pytest.mark.loopback
 def test_the_example_in_python_runs(tmp_path: Path) -> None:
-    """The Python of the README runs as it stands: a run, and then the rows of what is not done yet."""
+    """The Python of the README runs unchanged: a run, then the rows of what is not done."""
     (code,) = blocks("python")
     environment = os.environ | {"GEMINI_BATCH_STATE_DIR": str(tmp_path / "state")}
     done = subprocess.run(
@@ -127,7 +127,7 @@ def test_the_example_in_python_runs(tmp_path: Path) -> None:
 
 
 def test_each_promise_names_a_test_that_exists() -> None:
-    """Behind every promise stands the test that proves it."""
+    """Every promise names the test that proves it."""
     promises = README.partition("## What it promises")[2].partition("\n## ")[0]
     for promise in promises.split("\n- **")[1:]:
         assert re.search(r"\*`tests/", promise), promise

@@ -1,4 +1,4 @@
-"""How a run is shown, as a person at a terminal and as a cron job meet it: over real HTTP, and on a real pseudo-terminal."""
+"""The display of a run on a real pseudo-terminal, and in a log, over real HTTP."""
 
 import asyncio
 import fcntl
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.loopback
 
 
 class Tty(io.StringIO):
-    """A stream that says it is a terminal, of some encoding."""
+    """A terminal of some encoding."""
 
     encoding = "utf-8"
 
@@ -58,10 +58,10 @@ class Ascii(Tty):
         (None, {"TERM": "xterm"}, False),
     ],
 )
-def test_only_a_terminal_that_a_person_looks_at_is_painted_on(
+def test_only_an_interactive_terminal_gets_the_live_view(
     *, stream: io.StringIO | None, environment: Mapping[str, str], is_live: bool
 ) -> None:
-    """Not a pipe, a dumb terminal, a CI, or one that can't show the bar."""
+    """Not a pipe, a dumb terminal, a CI, or a terminal that cannot show the bar."""
     assert suits_live(stream, environment) == is_live
 
 
@@ -75,18 +75,18 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def server() -> Iterator[Simulator]:
-    """A simulator that answers after a second: the view has time to be seen."""
-    with simulator(SimulatorConfig(tier="unlimited", pixels=16, latency_s=1.0)) as running:
+    """A simulator that answers at once."""
+    with simulator() as running:
         yield running
 
 
 class Seat:
-    """A person at a terminal, with one command running."""
+    """A terminal with one command running."""
 
     def __init__(self, *arguments: str, columns: int = 80, lines: int = 24) -> None:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        # As a login shell would start it: keys become signals.
+        # As started by a login shell: keys become signals.
         code = (
             "import os, sys; os.login_tty(0); from gemini_batch.cli import main; sys.exit(main())"
         )
@@ -99,13 +99,13 @@ class Seat:
         """Press keys."""
         os.write(self._ours, keys.encode())
 
-    def look_for(self, words: str) -> None:
-        """Look on until the words are to be seen."""
-        while words not in self.shown:
+    def wait_for(self, text: str) -> None:
+        """Read until the text is shown."""
+        while text not in self.shown:
             self.shown += os.read(self._ours, 1 << 16).decode(errors="replace")
 
     def end(self) -> int:
-        """Look on until the end; return the exit code."""
+        """Read until the end; return the exit code."""
         try:
             while data := os.read(self._ours, 1 << 16):
                 self.shown += data.decode(errors="replace")
@@ -116,7 +116,7 @@ class Seat:
 
     @property
     def text(self) -> str:
-        """All that was shown, without colours and movements."""
+        """All output, without colours and cursor movements."""
         return re.sub(r"\x1b\[[\d;]*[A-Za-z]", "", self.shown).replace("\r\n", "\n")
 
 
@@ -131,27 +131,28 @@ def manifest(folder: Path, number: int, prompt: str = "A robot", name: str = "jo
     return path
 
 
-def test_a_run_on_a_terminal_is_one_view_and_a_short_end(tmp_path: Path, server: Simulator) -> None:
-    """The view has the bar, the cost and the quota of the ledger; at the end it makes room for counts, cost, place and gallery."""
-    path = manifest(tmp_path, 8)
-    flags = ("--base-url", server.base_url, "--rpm", "60", "--rpd", "500", "--concurrency", "2")
-    seat = Seat("run", str(path), *flags, columns=200)
-    assert seat.end() == 0
-    assert re.search(r"━+─+ +[1-7] of 8 +\d\d %", seat.text)
+def test_a_run_on_a_terminal_is_one_view_and_a_short_end(tmp_path: Path) -> None:
+    """The view has bar, cost and quota; at the end counts, cost, folder and gallery replace it."""
+    path = manifest(tmp_path, 4)
+    with simulator(SimulatorConfig(tier="unlimited", pixels=16, latency_s=1.0)) as server:
+        flags = ("--base-url", server.base_url, "--rpm", "60", "--rpd", "500", "--concurrency", "2")
+        seat = Seat("run", str(path), *flags, columns=200)
+        assert seat.end() == 0
+    assert re.search(r"━+─+ +[1-3] of 4 +\d\d %", seat.text)
     assert re.search(r"requests a day +[━─]+ +\d of 500 · resets", seat.text)
     assert "waiting for 2 answers" in seat.text
     end = seat.text[seat.text.rindex(" done in ") :].splitlines()
-    assert end[1] == " calls   8 succeeded"
-    assert end[2].startswith(" cost    $1.")
-    assert ", estimated $1.08" in end[2]
+    assert end[1] == " calls   4 succeeded"
+    assert end[2].startswith(" cost    $0.")
+    assert ", estimated $0.5" in end[2]
     assert end[3:] == [
         f" images  {tmp_path}/jobs.out/images",
-        f" look    python -m gemini_batch gallery {tmp_path}/jobs.out",
+        f" view    python -m gemini_batch gallery {tmp_path}/jobs.out",
     ]
 
 
 def test_ctrl_c_on_a_terminal_is_answered_and_a_second_one_abandons(tmp_path: Path) -> None:
-    """The first one finishes what is paid for, in these words; the second leaves it, and the end says what that may have cost."""
+    """The first completes the calls in flight; the second abandons them, and the end names the risk."""
     with simulator(SimulatorConfig(tier="unlimited", pixels=16, latency_s=60.0)) as server:
         seat = Seat(
             "run",
@@ -165,18 +166,18 @@ def test_ctrl_c_on_a_terminal_is_answered_and_a_second_one_abandons(tmp_path: Pa
         )
         wait_for_requests(server, 3)
         seat.press("\x03")
-        seat.look_for("finishing 3 calls already paid for; press again to abandon them")
+        seat.wait_for("finishing 3 calls already paid for; Ctrl-C again to abandon them")
         seat.press("\x03")
         assert seat.end() == 130
-    assert "3 more requests gave nothing and may have been billed" in seat.text
-    assert seat.text.splitlines()[-2] == " next    run again to go on:"
+    assert "3 requests failed without an answer and may have been billed" in seat.text
+    assert seat.text.splitlines()[-2] == " next    run again to continue:"
     assert seat.text.splitlines()[-1].startswith(" python -m gemini_batch run ")
 
 
 def test_every_line_of_a_json_log_is_an_object(
     tmp_path: Path, server: Simulator, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A run, and one that could not begin: whatever is on stderr can be parsed."""
+    """A run, and one that could not start: every line on stderr can be parsed."""
     path = manifest(tmp_path, 2)
     flags = ["--base-url", server.base_url, "--rpm", "6000", "--log-format", "json"]
     assert main(["run", str(path), *flags]) == 0
@@ -197,18 +198,18 @@ def test_every_line_of_a_json_log_is_an_object(
 def test_a_json_log_of_a_quiet_run_that_went_well_is_empty(
     tmp_path: Path, server: Simulator, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Only what needs a person is logged."""
+    """Only what requires action is logged."""
     path = manifest(tmp_path, 1)
     flags = ["--base-url", server.base_url, "--rpm", "6000", "--log-format", "json", "--quiet"]
     assert main(["run", str(path), *flags]) == 0
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_path_with_an_escape_sequence_is_spelled_out(
+def test_a_path_with_an_escape_sequence_is_escaped(
     tmp_path: Path, server: Simulator, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """No command, and no error, writes it as it is."""
-    path, spelled_out = manifest(tmp_path, 1, name="a\x1b[2J[red]b"), "a\\x1b[2J[red]b"
+    """No command and no error writes it unchanged."""
+    path, escaped = manifest(tmp_path, 1, name="a\x1b[2J[red]b"), "a\\x1b[2J[red]b"
     out = path.with_suffix(".out")
     commands = [
         ["plan", str(path)],
@@ -219,25 +220,25 @@ def test_a_path_with_an_escape_sequence_is_spelled_out(
     ]
     for command in commands:
         assert main(command) == 0
-        words = "".join(capfd.readouterr())
-        assert spelled_out in words
-        assert "\x1b" not in words
+        shown = "".join(capfd.readouterr())
+        assert escaped in shown
+        assert "\x1b" not in shown
     path.write_text('{"prompt": 7}\n')
     assert main(commands[0]) == 3
-    assert f"{spelled_out}.jsonl:1: prompt" in capfd.readouterr().err
+    assert f"{escaped}.jsonl:1: prompt" in capfd.readouterr().err
 
 
 def test_a_ledger_that_can_t_be_read_costs_the_gauges_and_not_the_run() -> None:
-    """Who looks on may fail; what is in flight and paid for does not."""
+    """The view may fail; calls in flight do not."""
     seen: list[object] = []
-    took = asyncio.Event()
+    updated = asyncio.Event()
 
     class Watched:
         every_s = 0.001
 
-        def take(self, sample: object) -> None:
+        def update(self, sample: object) -> None:
             seen.append(sample)
-            took.set()
+            updated.set()
             raise ZeroDivisionError
 
     class Asked:
@@ -248,7 +249,8 @@ def test_a_ledger_that_can_t_be_read_costs_the_gauges_and_not_the_run() -> None:
 
     async def scenario() -> str:
         async with sampled(Asked(), Watched()):  # type: ignore[arg-type]
-            await took.wait()
+            async with asyncio.timeout(10):
+                await updated.wait()
             await asyncio.sleep(0)
         return "ended"
 
@@ -257,7 +259,7 @@ def test_a_ledger_that_can_t_be_read_costs_the_gauges_and_not_the_run() -> None:
 
 
 def test_what_a_run_raises_comes_out_as_it_is() -> None:
-    """The errors of a run are known by their type: they are in no group."""
+    """The errors of a run keep their type: they are not in a group."""
 
     class Watched:
         every_s = 60.0

@@ -64,7 +64,7 @@ def check_stopped(ended: Ended) -> None:
     assert len([line for line in ended.err.splitlines() if line.startswith("stopping: ")]) == 1, (
         ended.err
     )
-    assert ended.err.splitlines()[-1].startswith("run again to go on: "), ended.err
+    assert ended.err.splitlines()[-1].startswith("run again to continue: "), ended.err
 
 
 def check_goes_on(folder: Path, server: Server, ids: list[str], *, at_most_again: int) -> None:
@@ -142,7 +142,7 @@ def test_a_folder_that_vanishes_stops_the_sending(
         assert "Errno" not in ended.err
         *_, came_to, advice = ended.err.splitlines()
         assert f" of {CALLS} left" in came_to, ended.err
-        assert advice.startswith("run again to go on: "), ended.err
+        assert advice.startswith("run again to continue: "), ended.err
         assert not out.exists(), "something was written where the folder had been"
         (tmp_path / "elsewhere").rename(out)
         check_goes_on(tmp_path, server, ids, at_most_again=8)

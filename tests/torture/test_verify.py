@@ -62,29 +62,32 @@ def write(name: str, data: bytes) -> Callable[[Path], None]:
 # What is done to a folder of three calls, and what is said of it.
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "an image that is gone": (gone, "n1: images/n1.jpg: no such file or directory"),
-    "another size": (longer, "bytes, its row says "),
+    "another size": (longer, " bytes, expected "),
     "other bytes of the same size": (
         other_bytes,
-        "n1: images/n1.jpg: other bytes than its row says (sha256 ",
+        "n1: images/n1.jpg: has sha256 ",
     ),
     "a folder in place of an image": (a_folder, "n1: images/n1.jpg: is a directory"),
-    "a file that no row knows": (
+    "a file without a row": (
         write("images/else.jpg", b"x"),
-        "images/else.jpg: no row knows of this file",
+        "images/else.jpg: belongs to no row",
     ),
-    "a draft that no row knows": (
+    "a draft without a row": (
         write("drafts/a/b.png", b"x"),
-        "drafts/a/b.png: no row knows of this file",
+        "drafts/a/b.png: belongs to no row",
     ),
-    "a cost that was changed": (lambda out: rewrite(out, dearer), "summary.json: says $"),
+    "a cost that was changed": (
+        lambda out: rewrite(out, dearer),
+        "summary.json: the last run finished at $",
+    ),
     "a row that was removed": (
         lambda out: rewrite(out, lambda lines: lines.clear()),
-        "summary.json: says that the last run finished 3 calls; 0 rows of its time",
+        "summary.json: the last run finished 3 calls, but 0 rows are of its time",
     ),
-    "a summary that is no JSON": (write("summary.json", b"{"), "summary.json: is no JSON"),
+    "a summary that is no JSON": (write("summary.json", b"{"), "summary.json: is not JSON"),
     "a summary of something else": (
         write("summary.json", b"[]"),
-        "summary.json: is no summary of a run",
+        "summary.json: is not the summary of a run",
     ),
 }
 
@@ -97,7 +100,7 @@ def test_each_damage_is_named(tmp_path: Path, server: Simulator, name: str) -> N
     out = tmp_path / "jobs.out"
     assert run(tmp_path, server.base_url).code == 0
     whole = command("verify", str(out))
-    assert (whole.code, whole.out) == (0, f"{out}: 3 calls, all as their rows say\n")
+    assert (whole.code, whole.out) == (0, f"{out}: 3 calls, no problems\n")
     damage(out)
     before = tree(out)
     ended = command("verify", str(out))
@@ -116,9 +119,10 @@ def test_what_it_advises_makes_the_folder_whole(tmp_path: Path, server: Simulato
     assert run(tmp_path, server.base_url).code == 0
     longer(out)
     (out / "images/n2.jpg").unlink()
+    advice = "delete the damaged ones, then run with --retry missing"
     assert command("verify", str(out)).out.splitlines()[-2:] == [
         f"{out}: 3 calls, 2 problems",
-        "to have images made again, and pay for them again: delete the damaged ones, and run with --retry missing",
+        f"to generate and pay for images again: {advice}",
     ]
     gone(out)
     assert run(tmp_path, server.base_url, "--retry", "missing").code == 0
@@ -135,10 +139,8 @@ def test_what_a_killed_run_left_is_not_to_be_paid_for_again(
     (out / "images/n1.jpg").rename(out / f".gemini_batch/incoming/{staged_name('n1', 1)}.0")
     (out / ".gemini_batch/durable").write_bytes(b"0")  # as after a kill in between
     last = command("verify", str(out)).out.splitlines()[-1]
-    assert (
-        last
-        == "a run was killed: run again first, which gives what had arrived its name and costs nothing"
-    )
+    advice = "a run was killed: run again first, to recover the images that had arrived, at $0"
+    assert last == advice
     assert run(tmp_path, server.base_url).code == 0
     assert command("verify", str(out)).code == 0
 

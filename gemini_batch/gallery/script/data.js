@@ -1,5 +1,5 @@
-// What the page is given, and how it is put: elements, words, totals. Nothing here, or in the other parts, makes markup of a string;
-// the page's Content-Security-Policy would not let it. The parts are one script, in the order that page.py has.
+// The data of the page, and its elements, formats and totals. No part of the script makes markup from
+// a string; the Content-Security-Policy forbids it. page.py joins the parts into one script.
 
 const byId = (id) => document.getElementById(id);
 const data = (id) => JSON.parse(byId(id).textContent);
@@ -10,9 +10,9 @@ const about = data("about");
 const numbers = new Intl.NumberFormat("en-US");
 const moments = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
-// --- making elements ------------------------------------------------------------------------------------------------
+// --- elements ---------------------------------------------------------------------------------------
 
-/** Make an element. `properties` are set as attributes, but for `text`; children that are null are left out. */
+/** Make an element. `properties` are attributes, except `text`; null children are left out. */
 function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -24,7 +24,7 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-/** Return a link of the data if it is a relative path and nothing else; the data has been checked, this is the second lock. */
+/** Return a link if it is a relative path: a second check after that of entries.py. */
 function link(href) {
   return typeof href === "string" && /^[\w.~%-][\w.~%/-]*$/.test(href) ? href : null;
 }
@@ -36,7 +36,7 @@ function thumbnail(file) {
   return own || about.thumbnails.folder + key + about.thumbnails.suffix;
 }
 
-// --- words ----------------------------------------------------------------------------------------------------------
+// --- formats ----------------------------------------------------------------------------------------
 
 const count = (number, one, many) => `${numbers.format(number)} ${number === 1 ? one : many}`;
 
@@ -71,7 +71,7 @@ function status(call) {
   return make("span", { class: "status", "data-status": call.status, text: capital(call.status) });
 }
 
-// --- totals ---------------------------------------------------------------------------------------------------------
+// --- totals -----------------------------------------------------------------------------------------
 
 function showTotals() {
   const { totals } = about;
@@ -89,21 +89,21 @@ function showTotals() {
   const when = totals.first_at && totals.last_at ? period(totals.first_at, totals.last_at) : null;
   const isSimulated = totals.calls > 0 && totals.simulated === totals.calls;
   const manifest = about.manifest && `of ${about.manifest.split("/").pop()}`;
-  const words = [manifest, when].filter(Boolean).map((text) => make("span", { dir: "auto", text }));
-  byId("origin").append(...words, ...(isSimulated ? [make("span", { class: "tag", text: "Simulated: nothing was paid" })] : []));
+  const parts = [manifest, when].filter(Boolean).map((text) => make("span", { dir: "auto", text }));
+  byId("origin").append(...parts, ...(isSimulated ? [make("span", { class: "tag", text: "Simulated: nothing was paid" })] : []));
   if (totals.shown < totals.calls) {
-    byId("notice").textContent = `These are the ${numbers.format(totals.shown)} calls that finished last, of ${numbers.format(totals.calls)}. The totals are of all; the rows are in results.jsonl.`;
+    byId("notice").textContent = `Only the newest ${numbers.format(totals.shown)} of ${numbers.format(totals.calls)} calls are shown. The totals cover all calls; results.jsonl has all rows.`;
     byId("notice").hidden = false;
   }
-  byId("end").textContent = `${about.out} · made by gemini_batch · pictures and rows stand beside this page`;
+  byId("end").textContent = `${about.out} · made by gemini_batch · pictures and rows are next to this page`;
 }
 
-/** Return what the price leaves out: calls of unknown cost, and what was paid for answers that were superseded. */
+/** Return what the list price does not include: calls of unknown cost, and superseded answers. */
 function beyondPrice({ cost_usd, unpriced, all_rows }) {
   const unknown = (number) => (number ? `and ${count(number, "call", "calls")} of unknown cost` : null);
   const isMore = all_rows.cost_usd > cost_usd || all_rows.unpriced > unpriced;
-  const inAll = isMore ? ["in all, with what was superseded:", usd(all_rows.cost_usd), unknown(all_rows.unpriced)] : [];
-  return [unknown(unpriced), inAll.filter(Boolean).join(" ")].filter(Boolean).join("; ") || null;
+  const total = isMore ? ["including superseded answers:", usd(all_rows.cost_usd), unknown(all_rows.unpriced)] : [];
+  return [unknown(unpriced), total.filter(Boolean).join(" ")].filter(Boolean).join("; ") || null;
 }
 
 function period(first, last) {

@@ -1,8 +1,8 @@
-// What a person does, and the beginning of it all.
+// Event handlers, and the start of the page.
 
-const PRINTED = 5000; // calls at most
+const MAX_PRINTED = 5000; // calls
 
-/** Go from call to call with the arrow keys, as the eye does. */
+/** Move the focus from call to call with the arrow keys. */
 function walk(event) {
   const opener = event.target.closest(".open");
   if (!opener || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -30,7 +30,7 @@ function focusCall(index) {
 }
 
 function opened(event) {
-  if (event.ctrlKey || event.metaKey || event.shiftKey || event.button > 0) return; // a new tab, as with every link
+  if (event.ctrlKey || event.metaKey || event.shiftKey || event.button > 0) return; // opens a new tab, like any link
   const opener = event.target.closest(".open");
   if (!opener) return;
   event.preventDefault();
@@ -63,7 +63,7 @@ function sortBy(key) {
 }
 
 function reset() {
-  wanted.words = [];
+  wanted.terms = [];
   wanted.statuses.clear();
   byId("text").value = "";
   for (const box of byId("statuses").querySelectorAll("input")) box.checked = false;
@@ -77,7 +77,7 @@ function setTheme(theme) {
   byId("theme").setAttribute("aria-pressed", String(isDark));
 }
 
-/** The browser may keep nothing for pages on a disk; then the choice holds until the page is closed. */
+/** Store the theme; a browser may store nothing for local files, so it lasts until the page closes. */
 function remembered(theme) {
   try {
     if (theme) localStorage.setItem("gemini_batch.theme", theme);
@@ -93,7 +93,7 @@ function listen() {
   byId("text").addEventListener("input", () => {
     clearTimeout(typing);
     typing = setTimeout(() => {
-      wanted.words = byId("text").value.toLowerCase().split(/\s+/).filter(Boolean);
+      wanted.terms = byId("text").value.toLowerCase().split(/\s+/).filter(Boolean);
       update();
     }, 120);
   });
@@ -124,20 +124,20 @@ function listen() {
   });
   byId("previous").addEventListener("click", () => show(open - 1));
   byId("next").addEventListener("click", () => show(open + 1));
-  byId("close").addEventListener("click", leave);
+  byId("close").addEventListener("click", closeViewer);
   viewer.addEventListener("keydown", step);
   viewer.addEventListener("keydown", keepFocus);
   viewer.addEventListener("cancel", (event) => {
     event.preventDefault();
-    leave();
+    closeViewer();
   });
-  viewer.addEventListener("close", leave); // closed by the browser itself
+  viewer.addEventListener("close", closeViewer); // closed by the browser itself
   document.addEventListener("keydown", (event) => {
     if (event.key !== "/" || viewer.open || event.target.closest("input, select") || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     byId("text").focus();
   });
-  addEventListener("beforeprint", () => current.fillAll(PRINTED));
+  addEventListener("beforeprint", () => current.fillAll(MAX_PRINTED));
   new ResizeObserver(() => document.documentElement.style.setProperty("--bar", `${byId("bar").offsetHeight}px`)).observe(byId("bar"));
 }
 

@@ -1,8 +1,8 @@
-// Which calls are shown, in which order, and a page of them at a time.
+// Filter and order of the calls, and their division into pages.
 
-const PAGE = 60; // cards filled in at a time; a multiple of every number of columns, 1 to 6
-const NEAR = "1400px 0px"; // how far ahead of the window
-const FILL_AHEAD = 3000; // so many calls are filled in while nothing else is to be done, for the browser's own search
+const PAGE = 60; // calls; a multiple of every number of columns, 1 to 6
+const NEAR = "1400px 0px"; // distance from the window at which a page is filled
+const FILL_AHEAD = 3000; // calls that are filled in idle time, for the browser's own search
 
 const RANK = ["succeeded", "blocked", "rejected", "failed", "uncertain", "lost"];
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
@@ -17,9 +17,9 @@ const KEYS = {
   cost_usd: (call) => call.cost_usd,
   latency_s: (call) => call.latency_s,
 };
-const wanted = { words: [], statuses: new Set(), sort: "line", isDescending: false, view: "grid" };
+const wanted = { terms: [], statuses: new Set(), sort: "line", isDescending: false, view: "grid" };
 const searchable = new Array(calls.length);
-let shown = []; // places in `calls`, in the order of the page
+let shown = []; // indexes in `calls`, in the order of the page
 
 function haystack(place) {
   if (searchable[place] === undefined) {
@@ -35,10 +35,10 @@ function haystack(place) {
 
 function matches(place) {
   if (wanted.statuses.size && !wanted.statuses.has(calls[place].status)) return false;
-  return wanted.words.length === 0 || wanted.words.every((word) => haystack(place).includes(word));
+  return wanted.terms.length === 0 || wanted.terms.every((term) => haystack(place).includes(term));
 }
 
-/** Sort places; calls without the value come last, whichever the direction. */
+/** Sort indexes; calls without a value come last in both directions. */
 function sorted(places) {
   const key = KEYS[wanted.sort];
   const turn = wanted.isDescending ? -1 : 1;
@@ -70,8 +70,8 @@ function update() {
   current.show();
 }
 
-// --- pages of calls -------------------------------------------------------------------------------------------------
-// A page of calls is an empty box of the right height until one comes near it, and stays filled in from then on.
+// --- pages of calls ---------------------------------------------------------------------------------
+// A page is an empty box of the right height until it is near the window; then it stays filled.
 
 class PagedView {
   constructor(root) {
@@ -99,7 +99,7 @@ class PagedView {
     this.pages = [];
   }
 
-  /** Fill in a page, if it is not. */
+  /** Fill a page unless it is filled. */
   fill(number) {
     if (this.isFilled[number] !== false) return;
     this.isFilled[number] = true;
@@ -133,7 +133,7 @@ class PagedView {
   }
 }
 
-let current = null; // the view that is shown
+let current = null; // the visible view
 
 const whenIdle = window.requestIdleCallback
   ? (work) => window.requestIdleCallback(work)

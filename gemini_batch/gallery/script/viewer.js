@@ -1,4 +1,4 @@
-// One call, large.
+// The viewer: one call at full size.
 
 const viewer = byId("viewer");
 let open = -1; // index in `shown`
@@ -9,7 +9,7 @@ function show(index) {
   const call = calls[shown[index]];
   byId("viewer-id").textContent = call.id;
   byId("place").textContent = `${numbers.format(index + 1)} of ${numbers.format(shown.length)}`;
-  byId("viewer-said").textContent = `${call.id}, ${call.status}, ${index + 1} of ${shown.length}`;
+  byId("viewer-status").textContent = `${call.id}, ${call.status}, ${index + 1} of ${shown.length}`;
   byId("previous").setAttribute("aria-disabled", String(index === 0));
   byId("next").setAttribute("aria-disabled", String(index === shown.length - 1));
   byId("stage").replaceChildren(...stage(call));
@@ -49,18 +49,18 @@ function reason(call) {
   );
 }
 
-/** A picture as large as there is room, linked to its file; the thumbnail stands there until it is loaded. */
+/** A picture as large as fits, linked to its file; the thumbnail is shown until it is loaded. */
 function figure(file, name, call, isResult = false, isAlone = false) {
   const href = link(file.href);
-  const changed = file.is_changed ? `${name}, changed since` : name;
+  const changed = file.is_changed ? `${name}, changed since the run` : name;
   if (!href) {
-    const words = file.is_remote ? "at an address" : isResult ? "missing" : "not there any more";
-    return make("figure", { class: "absent" }, make("p", { dir: "auto", text: file.path }), make("figcaption", { text: `${name}: ${words}` }));
+    const text = file.is_remote ? "remote file" : isResult ? "missing" : "no longer exists";
+    return make("figure", { class: "absent" }, make("p", { dir: "auto", text: file.path }), make("figcaption", { text: `${name}: ${text}` }));
   }
   const alt = isResult ? `Result of: ${call.prompt || call.id}` : `${name} of ${call.id}`;
   const image = make("img", { alt, decoding: "async", src: thumbnail(file) || href });
-  const words = make("p", { class: "broken", text: "This browser can't show the file: open it" });
-  words.hidden = true;
+  const broken = make("p", { class: "broken", text: "This browser cannot show the file; open it instead" });
+  broken.hidden = true;
   const whole = new Image();
   whole.addEventListener("load", () => {
     image.style.maxWidth = `${whole.naturalWidth}px`;
@@ -68,14 +68,14 @@ function figure(file, name, call, isResult = false, isAlone = false) {
     image.setAttribute("src", href);
   });
   whole.addEventListener("error", () => {
-    words.hidden = false;
+    broken.hidden = false;
     image.hidden = !thumbnail(file);
   });
   whole.src = href;
   return make(
     "figure",
     {},
-    make("a", { href, target: "_blank", rel: "noopener noreferrer", title: "Open the file" }, image, words),
+    make("a", { href, target: "_blank", rel: "noopener noreferrer", title: "Open the file" }, image, broken),
     isAlone && !file.is_changed ? null : make("figcaption", { text: changed }),
   );
 }
@@ -86,7 +86,7 @@ function facts(call) {
   const detail = [
     ["prompt", prompt],
     ["answer", candidates],
-    ["of it thinking", thoughts],
+    ["of which thinking", thoughts],
   ].filter(([, value]) => value !== null);
   const rows = [
     ["Cost", usd(call.cost_usd) + (call.cost_usd ? " at list price" : "")],
@@ -126,8 +126,8 @@ function section(name, text, kind = "prose") {
   return text ? make("section", {}, make("h3", { text: name }), make("p", { class: kind, dir: "auto", text })) : null;
 }
 
-/** Close, and go back to the call that was looked at: at once, so that the next key finds the focus there. */
-function leave() {
+/** Close the viewer and focus its call at once, so that the next key goes there. */
+function closeViewer() {
   if (open < 0) return;
   const index = open;
   open = -1;
@@ -143,13 +143,13 @@ function step(event) {
   show(at);
 }
 
-/** Keep Tab inside: from the last element to the first and back. */
+/** Keep the focus inside: Tab moves from the last element to the first, and back. */
 function keepFocus(event) {
   if (event.key !== "Tab") return;
   const inside = [...viewer.querySelectorAll("button, a[href], [tabindex='0']")].filter((element) => element.getClientRects().length);
   const [first, last] = [inside[0], inside[inside.length - 1]];
-  const leaving = event.shiftKey ? first : last;
-  if (document.activeElement !== leaving) return;
+  const edge = event.shiftKey ? first : last;
+  if (document.activeElement !== edge) return;
   event.preventDefault();
   (event.shiftKey ? last : first).focus();
 }

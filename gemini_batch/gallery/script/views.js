@@ -1,6 +1,6 @@
-// The two ways to look at many calls: pictures, and a table.
+// The two views of many calls: a grid of pictures, and a table.
 
-// --- pictures -------------------------------------------------------------------------------------------------------
+// --- grid -------------------------------------------------------------------------------------------
 
 class GridView extends PagedView {
   show() {
@@ -57,7 +57,7 @@ class GridView extends PagedView {
     return page ? getComputedStyle(page).gridTemplateColumns.split(" ").length : 1;
   }
 
-  /** Give pages that are not filled in, or not drawn, the height that they will have. */
+  /** Give pages that are not filled or not drawn their future height. */
   #measure() {
     const card = this.root.querySelector(".card");
     if (!card) return;
@@ -75,7 +75,7 @@ class GridView extends PagedView {
   }
 }
 
-/** The picture of a call on its card, or why there is none. */
+/** The picture of a call on its card, or the reason why there is none. */
 function mat(call, image) {
   if (!image) {
     return make(
@@ -100,21 +100,21 @@ function mat(call, image) {
   return box;
 }
 
-/** A thumbnail, loaded when one comes near it; null when there is none. */
+/** A thumbnail, loaded when it is near the window; null if there is none. */
 function picture(file, alt = "") {
   const source = thumbnail(file);
   if (!source) return null;
   const image = make("img", { alt, loading: "lazy", decoding: "async", src: source });
   const whole = link(file.href);
-  // The thumbnails' folder was left behind, or a server does not show hidden folders: take the picture itself.
+  // The folder of thumbnails is missing, or a server hides it: use the picture itself.
   image.addEventListener("error", () => whole && image.setAttribute("src", whole), { once: true });
   return image;
 }
 
-// --- table ----------------------------------------------------------------------------------------------------------
+// --- table ------------------------------------------------------------------------------------------
 
-// Its rows are grids and its bodies blocks, so that a browser lays out only those in sight: a real table of 2,000 rows took 50 ms
-// a frame. That takes the meaning of table elements away, which the roles give back.
+// Rows are grids and bodies are blocks, so that a browser lays out only the visible ones: a real table
+// of 2,000 rows took 50 ms a frame. Table elements lose their meaning by this; the roles restore it.
 
 const COLUMNS = [
   ["Picture", null, "look"],
@@ -138,12 +138,12 @@ class TableView extends PagedView {
   }
 
   place(pages) {
-    const heads = COLUMNS.map(([words, key, kind]) => {
+    const heads = COLUMNS.map(([label, key, kind]) => {
       const direction = wanted.isDescending ? "descending" : "ascending";
       return make(
         "th",
         { role: "columnheader", class: kind, "aria-sort": wanted.sort === key ? direction : null },
-        key === null ? make("span", { class: "unseen", text: words }) : make("button", { type: "button", "data-sort": key, text: words }),
+        key === null ? make("span", { class: "unseen", text: label }) : make("button", { type: "button", "data-sort": key, text: label }),
       );
     });
     const head = make("thead", { role: "rowgroup" }, make("tr", { role: "row", "aria-rowindex": 1 }, ...heads));

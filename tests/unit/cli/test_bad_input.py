@@ -1,4 +1,4 @@
-"""Every kind of bad input, as a person meets it: one sentence that says where, what was found, what is allowed, and what to do."""
+"""Every kind of bad input and its message: place, what was found, what is allowed, what to do."""
 
 import os
 from pathlib import Path
@@ -280,15 +280,15 @@ def refused(folder: Path, manifest: str, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_bad_file_is_refused(folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    """Exit 3 with exactly these words, nothing sent, and nothing written."""
-    content, words = FILES[name]
+    """Exit 3 with exactly this text, nothing sent, and nothing written."""
+    content, message = FILES[name]
     Path("jobs.jsonl").write_bytes(content)
-    assert refused(folder, "jobs.jsonl", capsys) == words
+    assert refused(folder, "jobs.jsonl", capsys) == message
 
 
 @pytest.fixture
 def _locked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nobody read locked.png, the superuser included."""
+    """Make locked.png unreadable, also for the superuser."""
     opened = Path.open
 
     def open_(self: Path, *given: Any, **named: Any) -> Any:
@@ -302,11 +302,11 @@ def _locked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_locked")
 @pytest.mark.parametrize("name", LINES)
 def test_a_bad_line_is_refused(folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    """Exit 3 with exactly these words and the line's number, nothing sent, and nothing written; not even for the good line."""
-    line, words = LINES[name]
+    """Exit 3 with exactly this text and the line number; nothing is sent or written for any line."""
+    line, message = LINES[name]
     Path("jobs.jsonl").write_bytes(lines(GOOD) + b"\n" + line)
     assert refused(folder, "jobs.jsonl", capsys) == [
-        f"jobs.jsonl:3: {words.replace('{folder}', str(folder))}"
+        f"jobs.jsonl:3: {message.replace('{folder}', str(folder))}"
     ]
 
 
@@ -325,7 +325,7 @@ def test_a_line_that_is_too_long_is_refused(
 
 @pytest.fixture
 def _denied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A manifest that nobody may open, the superuser included."""
+    """A manifest that cannot be opened, also by the superuser."""
     opened = os.open
 
     def open_(path: Any, *given: Any, **named: Any) -> int:
@@ -339,7 +339,7 @@ def _denied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_denied")
 @pytest.mark.parametrize(
-    ("manifest", "words"),
+    ("manifest", "message"),
     [
         (
             "pipe",
@@ -356,30 +356,30 @@ def _denied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_manifest_that_is_no_file_is_refused(
-    folder: Path, capsys: pytest.CaptureFixture[str], manifest: str, words: str
+    folder: Path, capsys: pytest.CaptureFixture[str], manifest: str, message: str
 ) -> None:
     """A pipe, a device, a folder, nothing at all, or a file that can't be read: one sentence, and nothing hangs."""
     said = []
     for command in ("plan", "run"):
         assert main([command, manifest, "--simulate", "--out", str(folder / "out")]) == 3
         said.append(capsys.readouterr().err)
-    assert said == [f"gemini_batch: {words}\n"] * 2
+    assert said == [f"gemini_batch: {message}\n"] * 2
     assert not (folder / "out").exists()
 
 
 def test_all_errors_are_shown_up_to_fifty_and_the_rest_counted(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In the order of lines, whoever found them: the grammar, the fields, the ids or the images."""
+    """Problems of syntax, fields, ids and images are sorted by line."""
     bad = [
         [b"{", b'{"promt": "x"}', with_id(f"../{number}"), with_image("empty.png")]
         for number in range(20)
     ]
     Path("jobs.jsonl").write_bytes(lines(*(line for four in bad for line in four)))
-    words = refused(folder, "jobs.jsonl", capsys)
-    assert len(words) == 51
-    assert [line.split(":")[1] for line in words[:50]] == [str(number) for number in range(1, 51)]
-    assert words[50] == "jobs.jsonl: and 30 more problems like these"
+    said = refused(folder, "jobs.jsonl", capsys)
+    assert len(said) == 51
+    assert [line.split(":")[1] for line in said[:50]] == [str(number) for number in range(1, 51)]
+    assert said[50] == "jobs.jsonl: and 30 more problems like these"
 
 
 def test_an_image_is_looked_at_once(

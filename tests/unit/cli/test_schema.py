@@ -1,4 +1,4 @@
-"""The JSON Schemas of `schema job|row`: they say what the models say."""
+"""The JSON Schemas of `schema job|row` agree with the models."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # i
 from pydantic import ValidationError
 
 from gemini_batch.cli import main
-from gemini_batch.cli.json_schema import EXAMPLES, job_schema, row_schema
+from gemini_batch.cli.schema import EXAMPLES, job_schema, row_schema
 from gemini_batch.records import ResultRow, ids
 from gemini_batch.records.job import Job
 
@@ -44,7 +44,7 @@ VALUES: dict[str, list[Any]] = {
 
 
 def is_job(line: dict[str, Any]) -> bool:
-    """Tell whether a run would take this line."""
+    """Return whether a run would accept this line."""
     try:
         job_id = Job.model_validate(line).id
     except ValidationError:
@@ -101,7 +101,7 @@ BASES: tuple[dict[str, Any], ...] = (
 
 @pytest.mark.parametrize("name", VALUES)
 def test_the_schema_takes_a_value_if_the_model_does(name: str) -> None:
-    """Wrong types, sizes, choices and names, beside each way to ask: what a run would refuse is red in the editor, and no more."""
+    """For types, sizes, choices and names, an editor marks exactly what a run would refuse."""
     lines = [base | {name: value} for base in BASES for value in VALUES[name]]
     assert [line for line in lines if JOB.is_valid(line) != is_job(line)] == []
     assert {is_job(line) for line in lines} == ({False} if name == "aspectRatio" else {True, False})
@@ -117,7 +117,7 @@ def test_the_schema_takes_a_value_if_the_model_does(name: str) -> None:
 def test_the_schema_takes_what_the_model_takes(
     base: dict[str, Any], fields: list[tuple[str, Any]]
 ) -> None:
-    """Any combination of fields: exactly one way to ask, images only beside a prompt, a raw request alone, one of id and key."""
+    """The same holds for any combination of fields."""
     line = base | dict(fields)
     assert JOB.is_valid(line) == is_job(line)
 
@@ -132,7 +132,7 @@ SEGMENTS = st.lists(st.sampled_from(NAMES + LONG)) | st.lists(
 
 @given(SEGMENTS.map("/".join).map(ids.normal))
 def test_the_schema_takes_the_ids_that_a_run_takes(job_id: str) -> None:
-    """Letters, parts, lengths, and the names of folders: an id that a run would refuse is red in the editor, and no other."""
+    """The same holds for characters, parts and lengths of ids, and for folder names."""
     line = {"prompt": "x", "id": job_id}
     assert JOB.is_valid(line) == is_job(line)
 
@@ -143,14 +143,14 @@ def test_the_schema_takes_the_ids_that_a_run_takes(job_id: str) -> None:
     ).map("/".join)
 )
 def test_the_schema_refuses_no_long_id_that_a_run_takes(job_id: str) -> None:
-    """Its limits are in characters, those of a run in bytes of UTF-8: where they differ the run is the stricter one."""
+    """Its limits are in characters, those of a run in bytes of UTF-8: the run may be stricter."""
     line = {"prompt": "x", "id": job_id}
     assert JOB.is_valid(line) or not is_job(line)
 
 
 @pytest.mark.loopback
 def test_every_row_of_a_run_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of every kind that a run writes are rows by the schema: with image, drafts, inputs, blocked, rejected, failed."""
+    """The schema accepts rows with images, drafts, inputs, and every status of a run."""
     monkeypatch.setenv("GEMINI_BATCH_STATE_DIR", str(tmp_path / "state"))
     shutil.copytree(JOBS / "inputs", tmp_path / "inputs")
     faults = ("safety", "400", "503", "drafts", "text-after", "usage-absent", "prompt-blocked")

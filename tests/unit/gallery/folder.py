@@ -1,4 +1,4 @@
-"""What the tests of the report share: an output folder with rows and pictures that are really there."""
+"""An output folder with rows and real pictures, for the tests of the gallery."""
 
 from io import BytesIO
 from pathlib import Path
@@ -57,7 +57,7 @@ def row(call_id: str = "robot", **fields: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """An output folder beside its manifest, which summary.json names as a person gave it."""
+    """An output folder next to its manifest, which summary.json names as given."""
     folder = tmp_path / "jobs.out"
     folder.mkdir()
     (tmp_path / "jobs.jsonl").write_text("{}\n", encoding="utf-8")

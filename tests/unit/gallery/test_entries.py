@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gemini_batch.gallery.entries import MOST_CHARS, Folders, entry, manifest_folder
+from gemini_batch.gallery.entries import MAX_CHARS, Folders, entry, manifest_folder
 from gemini_batch.gallery.thumbnails import Thumbnails
 from tests.builders import sha256
 from tests.unit.gallery.folder import picture, place, row
@@ -23,7 +23,7 @@ def show(folders: Folders, **fields: Any) -> dict[str, Any]:
     return entry(row(**fields), folders, Thumbnails(folders.out))
 
 
-def test_an_image_is_linked_beside_the_page_and_has_a_thumbnail(folders: Folders) -> None:
+def test_an_image_is_linked_next_to_the_page_and_has_a_thumbnail(folders: Folders) -> None:
     """The link is relative, so the folder can be moved; the thumbnail is named by what it shows."""
     file = place(folders.out, "images/icons/ä b#1?.png")
     [shown] = show(folders, images=[file])["images"]
@@ -33,7 +33,7 @@ def test_an_image_is_linked_beside_the_page_and_has_a_thumbnail(folders: Folders
 
 
 def test_a_link_can_not_be_anything_but_a_path(folders: Folders) -> None:
-    """A file whose name begins like a script is still a file beside the page."""
+    """A file whose name begins like a script is still a file next to the page."""
     file = place(folders.out, "javascript:alert(1).png")
     [shown] = show(folders, images=[file])["images"]
     assert shown["href"] == "javascript%3Aalert%281%29.png"
@@ -59,7 +59,7 @@ def test_a_link_can_not_be_anything_but_a_path(folders: Folders) -> None:
     ],
 )
 def test_a_path_that_is_no_image_of_this_folder_is_missing(folders: Folders, path: str) -> None:
-    """What a row says can't make the page link, or this program read, a file elsewhere."""
+    """No row makes the page link, or this program read, a file elsewhere."""
     place(folders.out.parent, "secret.png")
     place(folders.out, "gallery.html")
     place(folders.out, "results.jsonl")
@@ -84,7 +84,7 @@ def test_a_symbolic_link_that_leads_out_is_missing(folders: Folders) -> None:
 
 
 def test_a_pipe_is_not_waited_for(folders: Folders) -> None:
-    """Something that is no regular file is missing, and nobody waits until someone writes into it."""
+    """Anything but a regular file counts as missing, and is not waited for."""
     (folders.out / "images").mkdir()
     os.mkfifo(folders.out / "images/pipe.png")
     os.mkfifo(folders.out.parent / "pipe.png")
@@ -96,7 +96,7 @@ def test_a_pipe_is_not_waited_for(folders: Folders) -> None:
 
 
 def test_an_input_is_found_from_the_manifest_and_linked_from_the_page(folders: Folders) -> None:
-    """Inputs stand where the manifest says: that is beside, not below, the page."""
+    """Inputs are relative to the manifest, outside the output folder."""
     file = place(folders.out.parent, "inputs/lake.png")
     [shown] = show(folders, inputs=[{"path": "inputs/lake.png", "sha256": file["sha256"]}])[
         "inputs"
@@ -119,7 +119,7 @@ def test_an_input_that_is_no_image_any_more_is_not_linked(folders: Folders) -> N
 
 
 def test_an_input_that_has_changed_says_so(folders: Folders) -> None:
-    """What is shown beside a result is what was sent, or the page says that it is not."""
+    """An input that changed since it was sent is marked."""
     place(folders.out.parent, "lake.png", picture("red"))
     [shown] = show(folders, inputs=[{"path": "lake.png", "sha256": sha256(picture("blue"))}])[
         "inputs"
@@ -132,7 +132,7 @@ def test_an_input_that_has_changed_says_so(folders: Folders) -> None:
     "uri",
     ["https://host/lake.png", "gs://bucket/lake.png", "javascript:alert(1)", "data:text/html,x"],
 )
-def test_an_input_at_an_address_is_words_and_no_link(folders: Folders, uri: str) -> None:
+def test_an_input_at_a_uri_is_text_without_a_link(folders: Folders, uri: str) -> None:
     """The page leads to no network."""
     [shown] = show(folders, inputs=[{"path": uri, "sha256": None}])["inputs"]
     assert shown == {"path": uri, "is_remote": True}
@@ -166,7 +166,7 @@ def test_an_input_at_an_address_is_words_and_no_link(folders: Folders, uri: str)
 def test_why_there_is_no_picture(
     folders: Folders, fields: dict[str, Any], expected: tuple[str | None, str | None]
 ) -> None:
-    """A call without a picture says why, in the server's name for it and in its words."""
+    """A call without a picture says why, with the name and message of the server."""
     shown = show(folders, **fields)
     assert (shown["reason"], shown["message"]) == expected
 
@@ -195,10 +195,10 @@ def test_a_field_of_another_kind_is_left_out(folders: Folders) -> None:
 
 def test_a_long_text_is_cut_and_says_so(folders: Folders) -> None:
     """A text of megabytes does not make a page of gigabytes."""
-    shown = show(folders, prompt="x" * (MOST_CHARS + 1), metadata={"x": "y" * 10_000})
-    assert shown["prompt"].endswith("(cut; the whole is in results.jsonl)")
-    assert len(shown["prompt"]) < MOST_CHARS + 100
-    assert len(shown["metadata"]) < MOST_CHARS + 100
+    shown = show(folders, prompt="x" * (MAX_CHARS + 1), metadata={"x": "y" * 10_000})
+    assert shown["prompt"].endswith("(truncated; the full text is in results.jsonl)")
+    assert len(shown["prompt"]) < MAX_CHARS + 100
+    assert len(shown["metadata"]) < MAX_CHARS + 100
 
 
 @pytest.mark.parametrize(
@@ -209,9 +209,7 @@ def test_a_long_text_is_cut_and_says_so(folders: Folders) -> None:
         ("/gone/jobs.jsonl", "/gone/jobs.out"),
     ],
 )
-def test_the_manifest_is_found_by_its_place_beside_the_folder(
-    out: Path, manifest: str, given_out: str
-) -> None:
+def test_the_manifest_is_found_next_to_the_folder(out: Path, manifest: str, given_out: str) -> None:
     """It is found from any working folder, and when both were moved together."""
     assert manifest_folder(out, {"manifest": manifest, "out": given_out}) == out.parent.resolve()
 

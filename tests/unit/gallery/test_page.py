@@ -79,7 +79,7 @@ def test_the_page_loads_nothing_and_has_no_handler_in_an_attribute() -> None:
     ("name", "end"), [("style", "</style"), ("script", "</script"), ("script", "<!--")]
 )
 def test_style_and_script_do_not_end_themselves(name: str, end: str) -> None:
-    """What goes into the page unescaped has nothing in it that would end its element."""
+    """Unescaped parts of the page contain nothing that would end their element."""
     before, after = frame("x")
     assert end not in _Blocks((before + after).decode()).inside[name].lower()
 

@@ -25,7 +25,7 @@ def opened(thumbnails: Thumbnails, thumbnail: Thumbnail) -> Image.Image:
 
 @pytest.mark.parametrize("format_name", ["PNG", "JPEG", "WEBP", "GIF"])
 def test_a_thumbnail_is_small_and_keeps_the_shape(out: Path, format_name: str) -> None:
-    """Whatever the format, the longest side is bounded and nothing is cut off or pulled."""
+    """For every format the longest side is bounded, without cropping or distortion."""
     data = picture(size=(1600, 800), format_name=format_name)
     file = place(out, "images/a.bin", data)
     thumbnails = Thumbnails(out)
@@ -81,7 +81,7 @@ def test_a_thumbnail_shows_what_its_name_says(out: Path) -> None:
 
 @pytest.mark.parametrize("recorded", ["../../evil", "A" * 64, "", 3, None, "0" * 63 + "\n"])
 def test_a_sha256_that_is_none_names_no_file(out: Path, recorded: object) -> None:
-    """What a row calls a sha256 can't lead to another file."""
+    """A forged sha256 cannot lead to another file."""
     place(out, "a.png")
     found = Thumbnails(out).of(out / "a.png", recorded)
     assert found == Thumbnail(sha256(picture()), is_changed=False)
@@ -108,7 +108,7 @@ def test_what_claims_to_be_huge_is_not_decoded(
 
 @pytest.mark.parametrize("data", [b"\x89PNG\r\n\x1a\nbroken", picture()[:60], b"%!PS-Adobe", b""])
 def test_what_can_not_be_read_has_no_thumbnail(out: Path, data: bytes) -> None:
-    """A broken picture, and a file that is none, are linked and not shown small; the gallery goes on."""
+    """A broken picture, and a file that is none, are linked without a thumbnail; the gallery continues."""
     file = place(out, "a.png", data)
     assert Thumbnails(out).of(out / "a.png", file["sha256"]) == Thumbnail(None, is_changed=False)
     assert not list((out / FOLDER).iterdir())

@@ -26,7 +26,7 @@ def block(out: Path, name: str) -> Any:
 
 
 def test_the_totals_are_those_of_the_newest_rows(out: Path) -> None:
-    """Counts, tokens and cost are of the newest row of each call, beside the cost of all rows; one that is unknown is never 0."""
+    """Totals are of the newest rows, with the cost of all rows; an unknown cost is not 0."""
     image = place(out, "images/a.png")
     write_rows(
         out,
@@ -63,21 +63,21 @@ def test_the_totals_are_those_of_the_newest_rows(out: Path) -> None:
 def test_of_too_many_calls_the_newest_are_shown_and_all_are_counted(out: Path) -> None:
     """A page stays one that a browser can open, and does not hide that there is more."""
     write_rows(out, *(row(f"n{number}") for number in range(10)))
-    written = write_gallery(out, most_shown=3)
+    written = write_gallery(out, max_shown=3)
     assert [call["id"] for call in block(out, "calls")] == ["n7", "n8", "n9"]
     assert (written.calls, written.shown) == (10, 3)
     assert block(out, "about")["totals"]["calls"] == 10
 
 
-def test_few_thumbnails_are_in_the_page_and_many_beside_it(out: Path) -> None:
+def test_few_thumbnails_are_embedded_and_many_linked(out: Path) -> None:
     """A small gallery is one file that can be mailed; a large one stays small."""
     files = [place(out, f"images/{name}.png", picture(name)) for name in ("red", "blue")]
     write_rows(out, *(row(file["path"], images=[file]) for file in files))
-    write_gallery(out, most_embedded=2)
+    write_gallery(out, max_embedded=2)
     inside = block(out, "thumbnails")
     assert set(inside) == {file["sha256"] for file in files}
     assert all(uri.startswith("data:image/webp;base64,") for uri in inside.values())
-    write_gallery(out, most_embedded=1)
+    write_gallery(out, max_embedded=1)
     assert block(out, "thumbnails") == {}
     about = block(out, "about")["thumbnails"]
     assert all(
@@ -85,7 +85,7 @@ def test_few_thumbnails_are_in_the_page_and_many_beside_it(out: Path) -> None:
     )
 
 
-def test_rows_stay_in_order_whatever_their_pictures_take(out: Path) -> None:
+def test_rows_stay_in_order_however_long_pictures_take(out: Path) -> None:
     """Thumbnails are made side by side; the order of rows does not depend on which is ready first."""
     files = [
         place(out, f"images/{n}.png", picture(size=(3000 if n % 7 == 0 else 8, 8 + n)))
@@ -101,7 +101,7 @@ def test_rows_stay_in_order_whatever_their_pictures_take(out: Path) -> None:
 
 
 def test_hostile_text_stays_inside_its_block(out: Path) -> None:
-    """Whatever prompts, ids, paths and models say, the page has its four script elements and no other."""
+    """With hostile prompts, ids, paths and models the page still has exactly four script elements."""
     evil = "</script><script>alert(1)</script>\u2028<!--<script>"
     write_rows(
         out,
@@ -138,7 +138,7 @@ def test_a_gallery_that_fails_leaves_the_last_one(out: Path) -> None:
 
 
 def test_a_page_that_can_not_be_written_is_a_sentence(out: Path) -> None:
-    """A full or read-only disk ends with words for a person."""
+    """A full or read-only disk ends with a message."""
     write_rows(out, row())
     (out / "gallery.html").mkdir()
     with pytest.raises(StorageError, match=r"gallery\.html: can't be written"):
@@ -146,7 +146,7 @@ def test_a_page_that_can_not_be_written_is_a_sentence(out: Path) -> None:
 
 
 def test_rows_that_can_not_be_read_are_a_sentence(out: Path) -> None:
-    """What the disk refuses is told with the folder's name, before anything is written."""
+    """A read error names the folder, before anything is written."""
     (out / "results.jsonl").mkdir()
     with pytest.raises(StorageError, match="can't be read"):
         write_gallery(out)
@@ -155,7 +155,7 @@ def test_rows_that_can_not_be_read_are_a_sentence(out: Path) -> None:
 
 @pytest.mark.parametrize("summary", [b"", b"[]", b"{broken", b'{"manifest": 3}'])
 def test_a_summary_that_is_none_costs_only_the_inputs(out: Path, summary: bytes) -> None:
-    """A gallery can be made while a run goes on, or after one that was killed."""
+    """A gallery can be made during a run, or after a killed one."""
     (out / "summary.json").write_bytes(summary)
     write_rows(out, row(inputs=[{"path": "lake.png", "sha256": sha256(picture())}]))
     write_gallery(out)
@@ -163,7 +163,7 @@ def test_a_summary_that_is_none_costs_only_the_inputs(out: Path, summary: bytes)
 
 
 def test_the_command_says_where_the_page_is(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line for a person, one object for a program."""
+    """One line for the user, one object for a program."""
     write_rows(
         out,
         row(images=[place(out, "images/a.png")]),
@@ -181,7 +181,7 @@ def test_the_command_says_where_the_page_is(out: Path, capsys: pytest.CaptureFix
 
 
 def test_a_folder_of_no_run_is_named(tmp_path: Path) -> None:
-    """A wrong folder is told apart from an empty gallery, and nothing is written into it."""
+    """A wrong folder is an error, not an empty gallery, and nothing is written into it."""
     with pytest.raises(ConfigError, match=r"has no results\.jsonl"):
         command.main(Namespace(out=tmp_path, json=False))
     assert not list(tmp_path.iterdir())

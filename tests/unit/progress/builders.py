@@ -1,4 +1,4 @@
-"""What the tests of this folder are made of: events, states, an end, and a terminal to look at."""
+"""Events, snapshots, summaries and a terminal for the tests of this folder."""
 
 import math
 import re
@@ -11,7 +11,7 @@ from gemini_batch.engine.summary import RunTotals, Summary
 from gemini_batch.errors import ExitCode
 from gemini_batch.events import CallFinished, Load, RunStarted
 from gemini_batch.progress.forecast import Forecast
-from gemini_batch.progress.run_state import State
+from gemini_batch.progress.run_state import RunSnapshot
 from gemini_batch.progress.view import RunInfo
 from gemini_batch.quota.limits import LimitSet
 from gemini_batch.quota.model_quota import Used
@@ -25,7 +25,7 @@ AGAIN = "python -m gemini_batch run jobs.jsonl"
 
 
 class Times:
-    """Clocks that stand still until they are told to go on."""
+    """Clocks that a test advances."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -39,21 +39,21 @@ class Times:
 
 
 class Paper(Generic[T]):
-    """Keeps what is said."""
+    """A sink that keeps its lines."""
 
     def __init__(self) -> None:
         self.lines: list[T] = []
 
-    def say(self, line: T) -> None:
+    def write(self, line: T) -> None:
         """Keep a line."""
         self.lines.append(line)
 
     def flush(self) -> None:
-        """Keep all at once."""
+        """Do nothing: lines are kept at once."""
 
 
-def about(times: Times, *, is_quiet: bool = False, name: str = "jobs.jsonl") -> RunInfo:
-    """Return what is known of a run."""
+def run_info(times: Times, *, is_quiet: bool = False, name: str = "jobs.jsonl") -> RunInfo:
+    """Return facts about a run."""
     return RunInfo(name, AGAIN, is_quiet=is_quiet, clock=times.clock)
 
 
@@ -87,7 +87,7 @@ def finished(call_id: str, status: Status = Status.SUCCEEDED, message: str = "")
 
 
 def used(limits: Limits, *numbers: int, resets_in_s: float = 3600.0) -> tuple[Used, ...]:
-    """Return what is used of the limits that are set, in their order."""
+    """Return the usage of the limits that are set, in their order."""
     bounds = LimitSet.of(limits)
     every = [*bounds.minute, *bounds.ten_minutes, *bounds.day]
     limited = [bound for bound in every if bound.limit is not None]
@@ -97,10 +97,10 @@ def used(limits: Limits, *numbers: int, resets_in_s: float = 3600.0) -> tuple[Us
     )
 
 
-def state(**changes: Any) -> State:
-    """Return a run in its midst."""
+def snapshot(**changes: Any) -> RunSnapshot:
+    """Return a run that is half done."""
     return replace(
-        State(
+        RunSnapshot(
             todo=300,
             by_status={Status.SUCCEEDED: 145, Status.BLOCKED: 2, Status.FAILED: 1},
             left=152,
@@ -108,14 +108,14 @@ def state(**changes: Any) -> State:
             images_per_min=58.0,
             forecast=Forecast(160.0),
             in_flight=8,
-            again=2,
+            to_retry=2,
             waiting=None,
             models=1,
             cost_usd=19.83,
             unpriced=0,
             projected_usd=40.2,
             used={MODEL: used(Limits(requests_per_min=60, requests_per_day=1500), 60, 1240)},
-            troubles=(),
+            errors=(),
             stopping=None,
             now=NOON,
             now_s=1000.0,
@@ -127,7 +127,7 @@ def state(**changes: Any) -> State:
 def summary(
     exit_code: ExitCode = ExitCode.DONE, *, this_run: dict[str, Any] | None = None, **changes: Any
 ) -> Summary:
-    """Return the end of a run; a field that is not of interest here is None."""
+    """Return the end of a run; fields of no interest here are None."""
     run: dict[str, Any] = {field.name: None for field in fields(RunTotals)}
     run |= {
         "finished": 300,
@@ -162,7 +162,7 @@ def summary(
 
 
 class Screen:
-    """As much of a terminal as the live view uses: it wraps, moves up, erases below, and breaks lines anew when it is resized."""
+    """A terminal with what the live view uses: wrapping, moving up, erasing below, resizing."""
 
     def __init__(self, columns: int) -> None:
         self.columns = columns
@@ -170,7 +170,7 @@ class Screen:
         self._at, self._column = 0, 0
 
     def feed(self, text: str) -> None:
-        """Take what a program writes."""
+        """Show what a program writes."""
         for part in re.findall(r"\x1b\[[\d;]*[A-Za-z]|\n|\r|[^\x1b\n\r]+", text):
             if part in "\n\r":
                 self._column = 0
@@ -178,7 +178,7 @@ class Screen:
                 if self._at == len(self._lines):
                     self._lines.append("")
             elif not part.startswith("\x1b"):
-                assert self._column == len(self._lines[self._at]), "written over what is there"
+                assert self._column == len(self._lines[self._at]), "written over existing text"
                 self._lines[self._at] += part
                 self._column += len(part)
             elif part.endswith("A"):
@@ -187,15 +187,15 @@ class Screen:
                 del self._lines[self._at + 1 :]
                 self._lines[self._at] = self._lines[self._at][: self._column]
             else:
-                assert part.endswith("m"), f"{part!r} is not known to this terminal"
+                assert part.endswith("m"), f"{part!r} is unknown to this terminal"
 
     def _up(self, rows: int) -> None:
         while rows > 0:
             self._at -= 1
             rows -= max(1, math.ceil(len(self._lines[self._at]) / self.columns))
-        assert rows == 0, "the cursor stands in the midst of a line"
+        assert rows == 0, "the cursor is in the middle of a line"
 
     @property
     def lines(self) -> list[str]:
-        """What is to be seen."""
+        """The visible lines."""
         return [line.rstrip() for line in self._lines]

@@ -9,7 +9,7 @@ from gemini_batch.progress.formatting import about, count, plain, whole_span
 
 @given(st.text(st.characters()))
 def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
-    """Whatever a stranger wrote becomes one line without control characters, bidirectional marks or halves of characters."""
+    """Untrusted text becomes one line without control characters and bidirectional marks."""
     shown = plain(text)
     assert {unicodedata.category(each) for each in shown if each not in "\u200c\u200d"}.isdisjoint(
         {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -31,20 +31,20 @@ def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
     ],
 )
 def test_what_is_harmless_stays_as_it_is(text: str, shown: str) -> None:
-    """Words of every script stay readable, and what is not shown as it is can still be recognised."""
+    """Text of every script stays readable, and escaped characters are recognisable."""
     assert plain(text) == shown
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "text"),
     [(0, "5 s"), (7, "5 s"), (42, "40 s"), (95, "1 min 30 s"), (290, "5 min"), (1234, "21 min"), (7800, "2 h 10 min"), (7200, "2 h")],
 )  # fmt: skip
-def test_an_estimate_is_no_finer_than_it_is_worth(seconds: float, words: str) -> None:
-    """An estimate of seconds, minutes or hours is rounded so that it stands still for a while."""
-    assert about(seconds) == words
+def test_an_estimate_is_no_finer_than_it_is_worth(seconds: float, text: str) -> None:
+    """An estimate is rounded so that it changes rarely."""
+    assert about(seconds) == text
 
 
-def test_numbers_are_said_as_a_person_says_them() -> None:
+def test_numbers_have_units_and_plurals() -> None:
     """One call, twelve calls; a countdown has whole units."""
     assert [count(number, "call") for number in (0, 1, 1200)] == [
         "0 calls",

@@ -1,4 +1,5 @@
 import json
+import re
 from collections import Counter
 from typing import Any
 
@@ -27,8 +28,8 @@ from tests.unit.progress.builders import (
     NOON,
     Paper,
     Times,
-    about,
     finished,
+    run_info,
     started,
     summary,
     used,
@@ -52,15 +53,15 @@ ALL: list[Event] = [
 
 
 class Log:
-    """A log on paper."""
+    """A JSON log whose lines are kept."""
 
     def __init__(self, *, is_quiet: bool = False) -> None:
         self.times, self.paper = Times(), Paper[str]()
-        self.log = JsonLog(about(self.times, is_quiet=is_quiet), RunState(LIMITS), self.paper)
+        self.view = JsonLog(run_info(self.times, is_quiet=is_quiet), RunState(LIMITS), self.paper)
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """What was logged."""
+        """The logged objects."""
         return [json.loads(line) for line in self.paper.lines]
 
 
@@ -71,23 +72,22 @@ def log() -> Log:
 
 
 def test_names_and_fields_of_events_are_those_of_the_table(log: Log) -> None:
-    """Every event is one object with the documented fields, in their order: a pipeline can rely on it."""
+    """Every event is one object with the documented fields in their order."""
     for event in ALL:
-        log.log.observe(event)
-    log.log.take(Sample(3, {MODEL: used(LIMITS, 3, 3)}))
-    log.log.tell("strange")
-    log.log.end(summary())
+        log.view.observe(event)
+    log.view.update(Sample(3, {MODEL: used(LIMITS, 3, 3)}))
+    log.view.warn("strange")
+    log.view.end(summary())
     logged = {line["event"]: list(line)[2:] for line in log.lines}
     logged |= {
         "error": list(json.loads(error_line(ExitCode.BAD_INPUT, "no")))[2:],
         "lines_left_out": ["number"],
     }
     assert json_log.__doc__ is not None
-    rows = [line.split(" | ") for line in json_log.__doc__.splitlines() if line.startswith("| `")]
-    documented = {row[0].strip("| `"): row[2].strip("| `") for row in rows}
-    named = {
-        event: [_name(field) for field in _split(fields)] for event, fields in documented.items()
-    }
+    documented = re.findall(
+        r"^- `(\w+)` \(.*?\):\s+`(.*?)`", json_log.__doc__, re.DOTALL | re.MULTILINE
+    )
+    named = {event: [_name(field) for field in _split(fields)] for event, fields in documented}
     assert logged == named
 
 
@@ -110,7 +110,7 @@ def _name(field: str) -> str:
 def test_each_call_ends_in_one_line(log: Log) -> None:
     """With its status, cost and reason, and without its prompt."""
     for number in range(3):
-        log.log.observe(finished(f"n{number}", Status.FAILED, "overloaded"))
+        log.view.observe(finished(f"n{number}", Status.FAILED, "overloaded"))
     assert Counter(line["event"] for line in log.lines) == {"call_finished": 3}
     line = log.lines[0]
     assert (line["at"], line["id"], line["status"]) == ("2026-11-22T12:00:00.000Z", "n0", "failed")
@@ -119,26 +119,26 @@ def test_each_call_ends_in_one_line(log: Log) -> None:
 
 
 def test_a_wait_is_logged_once_and_short_ones_never(log: Log) -> None:
-    """Every caller in line meets the same wait; pipelines count it once."""
+    """Each waiting call reports the same wait; a pipeline counts it once."""
     for _ in range(10):
-        log.log.observe(Waiting(MODEL, 23.0, "15 requests a minute"))
-        log.log.observe(Waiting(MODEL, 0.2, "15 requests a minute"))
+        log.view.observe(Waiting(MODEL, 23.0, "15 requests a minute"))
+        log.view.observe(Waiting(MODEL, 0.2, "15 requests a minute"))
         log.times.pass_by(0.1)
     assert len(log.lines) == 1
     log.times.pass_by(60.0)
-    log.log.observe(Waiting(MODEL, 23.0, "15 requests a minute"))
+    log.view.observe(Waiting(MODEL, 23.0, "15 requests a minute"))
     assert len(log.lines) == 2
 
 
-def test_quiet_logs_only_what_needs_a_person() -> None:
-    """Nothing on success; else what was repaired, why it stopped, and the end."""
+def test_quiet_logs_only_what_requires_action() -> None:
+    """Nothing on success; otherwise the repair, the reason of the stop, and the end."""
     well, badly = Log(is_quiet=True), Log(is_quiet=True)
     for log in (well, badly):
         for event in ALL:
-            log.log.observe(event)
-        log.log.take(Sample())
-    well.log.end(summary())
-    badly.log.end(summary(ExitCode.STOPPED, left=3))
+            log.view.observe(event)
+        log.view.update(Sample())
+    well.view.end(summary())
+    badly.view.end(summary(ExitCode.STOPPED, left=3))
     assert well.lines == []
     assert [line["event"] for line in badly.lines] == [
         "repaired",
@@ -150,17 +150,17 @@ def test_quiet_logs_only_what_needs_a_person() -> None:
     assert (badly.lines[-1]["exit_code"], badly.lines[-1]["next"]) == (5, AGAIN)
 
 
-def test_a_line_is_ascii_whatever_strangers_wrote(log: Log) -> None:
-    """Escape sequences, line ends and halves of characters are escaped, and read back as they were."""
-    words = "a\x1b[2J\x7f\x9b\u2028\nü\ud800"
-    log.log.observe(Repaired(words))
+def test_a_line_is_ascii_with_any_untrusted_text(log: Log) -> None:
+    """Escape sequences, line ends and surrogates are escaped, and read back unchanged."""
+    text = "a\x1b[2J\x7f\x9b\u2028\nü\ud800"
+    log.view.observe(Repaired(text))
     assert log.paper.lines[0].isascii()
     assert log.paper.lines[0].isprintable()
-    assert log.lines[0]["message"] == words
+    assert log.lines[0]["message"] == text
 
 
 def test_moments_are_utc(log: Log) -> None:
-    """Of an event and in its fields alike."""
-    log.log.observe(Stopping(DAY_CLOSED, 2))
+    """The time of an event, and times in its fields."""
+    log.view.observe(Stopping(DAY_CLOSED, 2))
     assert log.lines[0]["run_again_at"] == "2026-11-22T12:00:00Z"
     assert log.lines[0]["model"] is None

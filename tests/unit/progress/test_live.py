@@ -9,7 +9,7 @@ from rich.text import Text
 from gemini_batch.errors import ExitCode
 from gemini_batch.events import CallNotReused, LittleRoom, Repaired, Stopping
 from gemini_batch.progress import live as live_module
-from gemini_batch.progress.live import Live, terminal_size
+from gemini_batch.progress.live import LiveView, terminal_size
 from gemini_batch.progress.run_state import RunState, Sample
 from gemini_batch.progress.writer_thread import WriterThread
 from gemini_batch.records import Limits, Status, Stop, StopReason
@@ -18,8 +18,8 @@ from tests.unit.progress.builders import (
     AGAIN,
     Screen,
     Times,
-    about,
     finished,
+    run_info,
     started,
     summary,
     used,
@@ -30,35 +30,35 @@ SAMPLE = Sample(3, {MODEL: used(LIMITS, 3, 3)})
 
 
 class Terminal:
-    """A live view, shown by hand on a screen of which all is kept."""
+    """A live view that the test shows on a screen, with all that was written."""
 
     def __init__(self, columns: int = 80, lines: int = 30, name: str = "jobs.jsonl") -> None:
-        self.times, self.screen, self.said = Times(), Screen(columns), list[Text]()
-        self.lines, self.is_in_front, self.written = lines, True, ""
-        self.live = Live(
-            about(self.times, name=name),
+        self.times, self.screen, self.queued = Times(), Screen(columns), list[Text]()
+        self.lines, self.is_in_foreground, self.written = lines, True, ""
+        self.live = LiveView(
+            run_info(self.times, name=name),
             RunState(LIMITS),
-            self._write,
+            self._write_text,
             self._size,
-            lambda: self.is_in_front,
+            lambda: self.is_in_foreground,
         )
-        self.live.speak_through(self)
+        self.live.write_to(self)
 
-    def say(self, line: Text) -> None:
-        """Keep a line until it is shown."""
-        self.said.append(line)
+    def write(self, line: Text) -> None:
+        """Queue a line until it is shown."""
+        self.queued.append(line)
 
     def flush(self) -> None:
-        """Show what was said."""
+        """Show the queued lines."""
         self.show()
 
     def show(self) -> list[str]:
-        """Let the view paint; return what is on the screen."""
-        lines, self.said = self.said, []
+        """Paint the view; return the content of the screen."""
+        lines, self.queued = self.queued, []
         self.live.show(lines)
         return self.screen.lines
 
-    def _write(self, text: str) -> None:
+    def _write_text(self, text: str) -> None:
         self.written += text
         self.screen.feed(text)
 
@@ -68,19 +68,19 @@ class Terminal:
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
-    """Return a terminal without colours, and no pause for signals that never come."""
+    """A terminal without colours."""
     monkeypatch.setenv("NO_COLOR", "1")
-    with (terminal := Terminal()).live:
+    with (terminal := Terminal()).live.painting():
         yield terminal
 
 
 def test_the_region_begins_with_the_sending_and_goes_with_its_end(terminal: Terminal) -> None:
-    """Before there is nothing but lines; then it appears whole; after, a short end stands in its place."""
+    """There are only lines before; then it appears at once; a short result replaces it at the end."""
     terminal.live.observe(Repaired("3 images got their names"))
     assert terminal.show() == [" 3 images got their names", ""]
     terminal.live.observe(started(300))
     assert not any("0 of 300" in line for line in terminal.show())
-    terminal.live.take(SAMPLE)
+    terminal.live.update(SAMPLE)
     assert any("0 of 300" in line for line in terminal.show())
     terminal.live.end(summary())
     assert terminal.show()[-7:] == [
@@ -89,7 +89,7 @@ def test_the_region_begins_with_the_sending_and_goes_with_its_end(terminal: Term
         " calls   300 succeeded",
         " cost    $39.80 at list price, estimated $40.20",
         " images  jobs.out/images",
-        " look    gemini-batch gallery jobs.out",
+        " view    gemini-batch gallery jobs.out",
         "",
     ]
     assert not any(" of 300" in line for line in terminal.screen.lines)
@@ -98,53 +98,52 @@ def test_the_region_begins_with_the_sending_and_goes_with_its_end(terminal: Term
 def test_blocked_and_failed_calls_stay_in_sight_and_finished_ones_do_not_scroll_by(
     terminal: Terminal,
 ) -> None:
-    """Ten thousand good answers are a number; each bad one is a line with its reason."""
+    """Successful answers are only counted; each other one is a line with its reason."""
     terminal.live.observe(started(300))
-    terminal.live.take(SAMPLE)
+    terminal.live.update(SAMPLE)
     for number in range(100):
         terminal.live.observe(finished(f"good{number}"))
     terminal.live.observe(finished("x", Status.BLOCKED))
     terminal.live.observe(finished("y", Status.FAILED, "HTTP 503: overloaded"))
     terminal.live.observe(CallNotReused("z", "is gone"))
     terminal.live.observe(LittleRoom("jobs.out"))
-    terminal.live.tell("strange")
+    terminal.live.warn("strange")
     seen = terminal.show()
     assert [line for line in seen if "good" in line] == []
-    first = seen.index(" blocked   x  no reason was given")
-    assert seen[first : first + 6] == [
-        " blocked   x  no reason was given",
+    first = seen.index(" blocked   x  no reason given")
+    assert seen[first : first + 5] == [
+        " blocked   x  no reason given",
         " failed    y  HTTP 503: overloaded",
-        " z: can't be reused, and is sent: is gone",
-        " jobs.out: the disk has little room: fewer calls are in flight, so that each",
-        "   answer fits",
+        " z: can't be reused, so it is sent: is gone",
+        " jobs.out: little disk space left, so fewer calls are in flight",
         " strange",
     ]
 
 
 def test_what_to_run_next_can_be_copied(terminal: Terminal) -> None:
-    """The command is a line of its own, which only the terminal breaks."""
+    """The command is on a line of its own, which only the terminal wraps."""
     terminal.live.observe(started(300))
     terminal.live.end(summary(ExitCode.INTERRUPTED, left=3))
     seen = terminal.show()
-    assert seen[-3:] == [" next    run again to go on:", f" {AGAIN}", ""]
+    assert seen[-3:] == [" next    run again to continue:", f" {AGAIN}", ""]
 
 
-def test_long_lines_are_broken_between_words(terminal: Terminal) -> None:
-    """Nothing is lost at the edge, and no word is cut."""
-    words = " ".join(f"word{number}" for number in range(40))
-    terminal.live.observe(finished("y", Status.FAILED, words))
+def test_long_lines_are_wrapped_at_spaces(terminal: Terminal) -> None:
+    """Nothing is lost at the edge, and no word is split."""
+    said = " ".join(f"word{number}" for number in range(40))
+    terminal.live.observe(finished("y", Status.FAILED, said))
     seen = terminal.show()
     assert max(map(len, seen)) < 80
-    assert " ".join(" ".join(seen).split()) == f"failed y {words}"
+    assert " ".join(" ".join(seen).split()) == f"failed y {said}"
 
 
-def test_what_strangers_wrote_is_text() -> None:
-    """Neither escape sequences nor markup in a path, an id or a message are obeyed."""
+def test_untrusted_text_is_text() -> None:
+    """Escape sequences and markup in a path, an id or a message have no effect."""
     hostile = "\x1b[2J[red]x[/red]\x9b1m\x07"
     terminal = Terminal(columns=200, name=hostile)
     terminal.live.observe(Repaired(hostile))
     terminal.live.observe(started(300, out=hostile))
-    terminal.live.take(SAMPLE)
+    terminal.live.update(SAMPLE)
     terminal.live.observe(finished(hostile, Status.FAILED, hostile))
     terminal.show()
     terminal.live.end(
@@ -159,13 +158,13 @@ def test_what_strangers_wrote_is_text() -> None:
 def test_without_colour_the_region_is_the_same(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """NO_COLOR leaves words, places and weights; with colour the words are the same."""
+    """NO_COLOR changes only the colours, not the text or its place."""
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "xterm-256color")
     coloured = Terminal()
     for each in (terminal, coloured):
         each.live.observe(started(300))
-        each.live.take(SAMPLE)
+        each.live.update(SAMPLE)
         each.live.observe(finished("x", Status.BLOCKED))
         each.show()
     assert "\x1b[33m" not in terminal.written
@@ -173,30 +172,29 @@ def test_without_colour_the_region_is_the_same(
     assert coloured.screen.lines == terminal.screen.lines
 
 
-def test_behind_a_shell_nothing_is_painted(terminal: Terminal) -> None:
-    """A run in the background leaves the terminal to others, but for the lines that stay; in front again it begins anew."""
+def test_in_the_background_nothing_is_painted(terminal: Terminal) -> None:
+    """In the background only the lines that stay are written; in front, painting starts again."""
     terminal.live.observe(started(300))
-    terminal.live.take(SAMPLE)
+    terminal.live.update(SAMPLE)
     terminal.show()
-    terminal.is_in_front = False
+    terminal.is_in_foreground = False
     terminal.screen.feed("\n$ ls\n")
     before = terminal.written
     terminal.live.observe(finished("x", Status.BLOCKED))
     terminal.show()
     assert terminal.written.removeprefix(before).count("\n") == 1
     assert "\x1b[J" not in terminal.written.removeprefix(before)
-    terminal.is_in_front = True
+    terminal.is_in_foreground = True
     seen = terminal.show()
-    assert seen[seen.index("$ ls") + 1] == " blocked   x  no reason was given"
-    assert (
-        sum(" of 300" in line for line in seen) == 2
-    )  # the one before, which belongs to the past, and the new one
+    assert seen[seen.index("$ ls") + 1] == " blocked   x  no reason given"
+    # The old region, which is part of the scrollback, and the new one.
+    assert sum(" of 300" in line for line in seen) == 2
 
 
-def test_a_run_that_was_stopped_by_a_shell_is_painted_anew_below_it(terminal: Terminal) -> None:
-    """After Ctrl-Z and `fg` nothing of what was typed in between is painted over."""
+def test_after_a_stop_by_the_shell_the_region_starts_again_below(terminal: Terminal) -> None:
+    """After Ctrl-Z and `fg`, text typed in between is not painted over."""
     terminal.live.observe(started(300))
-    terminal.live.take(SAMPLE)
+    terminal.live.update(SAMPLE)
     terminal.show()
     terminal.screen.feed("\n$ fg\n")
     signal.raise_signal(signal.SIGCONT)
@@ -205,24 +203,24 @@ def test_a_run_that_was_stopped_by_a_shell_is_painted_anew_below_it(terminal: Te
     assert seen[seen.index("$ fg") + 2].startswith(" jobs.jsonl ")
 
 
-def test_a_terminal_that_takes_nothing_does_not_hold_up_the_loop() -> None:
-    """While a write waits for Ctrl-Q, events are counted as fast as ever, and the end waits only for so long."""
+def test_a_blocked_terminal_does_not_block_the_loop() -> None:
+    """While a write is blocked by Ctrl-S, events are counted, and the end waits for a bounded time."""
     resumed, stuck = threading.Event(), threading.Event()
 
     def write(_text: str) -> None:
         stuck.set()
         resumed.wait()
 
-    live = Live(about(Times()), RunState(LIMITS), write, lambda: (80, 24))
+    live = LiveView(run_info(Times()), RunState(LIMITS), write, lambda: (80, 24))
     with (
         WriterThread[Text](
-            live.show, left_out=lambda _: Text(), every_s=0.01, leave_after_s=0.01
+            live.show, dropped_line=lambda _: Text(), every_s=0.01, close_timeout_s=0.01
         ) as out,
-        live,
+        live.painting(),
     ):
-        live.speak_through(out)
+        live.write_to(out)
         live.observe(started(300))
-        live.take(SAMPLE)
+        live.update(SAMPLE)
         assert stuck.wait(10)
         for number in range(1000):
             live.observe(finished(f"n{number}", Status.FAILED, "no"))
@@ -233,23 +231,23 @@ def test_a_terminal_that_takes_nothing_does_not_hold_up_the_loop() -> None:
     out._thread.join()
 
 
-def test_a_picture_that_fails_does_not_take_the_words_with_it(
+def test_a_failing_layout_does_not_cost_the_lines(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mistake in the view costs the view, not what has to be said."""
+    """A bug in the layout costs the region, not the lines."""
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(live_module, "picture", broken)
+    monkeypatch.setattr(live_module, "rows_of", broken)
     terminal.live.observe(started(300))
-    terminal.live.take(SAMPLE)
+    terminal.live.update(SAMPLE)
     terminal.live.observe(finished("x", Status.BLOCKED))
-    assert " blocked   x  no reason was given" in terminal.show()
+    assert " blocked   x  no reason given" in terminal.show()
 
 
-def test_a_terminal_that_does_not_say_its_size_is_a_common_one() -> None:
-    """A pseudo-terminal of 0 columns, or none at all, is 80 by 24."""
+def test_an_unknown_terminal_size_is_80_by_24() -> None:
+    """A pseudo-terminal of 0 columns, or a closed one, counts as 80 by 24."""
     ours, theirs = os.openpty()
     assert terminal_size(theirs) == (80, 24)
     os.close(ours)

@@ -4,30 +4,34 @@ import pytest
 
 from gemini_batch.events import Stopping, Waiting
 from gemini_batch.progress.forecast import Forecast
-from gemini_batch.progress.live_layout import picture
-from gemini_batch.progress.run_state import State, Trouble
+from gemini_batch.progress.live_layout import rows_of
+from gemini_batch.progress.run_state import RecentError, RunSnapshot
 from gemini_batch.quota.model_quota import UNKNOWN
 from gemini_batch.records import Limits, Status, Stop, StopReason
 from tests.builders import MODEL
-from tests.unit.progress.builders import state, used
+from tests.unit.progress.builders import snapshot, used
 
-FULL = state(
+FULL = snapshot(
     waiting=Waiting(MODEL, 23.4, "60 requests a minute"),
-    troubles=(
-        Trouble("HTTP 500: internal", 1, "set/n1", 940.0),
-        Trouble("HTTP 503: the model is overloaded, please try again later", 12, "set/n17", 997.0),
+    errors=(
+        RecentError("HTTP 500: internal", 1, "set/n1", 940.0),
+        RecentError(
+            "HTTP 503: the model is overloaded, please try again later", 12, "set/n17", 997.0
+        ),
     ),
     forecast=Forecast(None, False, 4800.0, 320, 1, 20 * 3600.0),
 )
 
 
-def seen(of: State, columns: int = 80, lines: int = 24, name: str = "jobs.jsonl") -> list[str]:
-    """Return what a person sees."""
-    return [row.plain for row in picture(name, of, columns, lines)]
+def seen(
+    of: RunSnapshot, columns: int = 80, lines: int = 24, name: str = "jobs.jsonl"
+) -> list[str]:
+    """Return the visible rows."""
+    return [row.plain for row in rows_of(name, of, columns, lines)]
 
 
-def row(label: str, of: State, columns: int = 80) -> str:
-    """Return what stands beside a label, its further rows included."""
+def row(label: str, of: RunSnapshot, columns: int = 80) -> str:
+    """Return the text next to a label, with its further rows."""
     rows = seen(of, columns)
     first = next(number for number, text in enumerate(rows) if text.startswith(f" {label}"))
     found = [rows[first]]
@@ -39,8 +43,8 @@ def row(label: str, of: State, columns: int = 80) -> str:
 
 
 @pytest.mark.parametrize("columns", [60, 80, 200])
-def test_all_of_it_is_seen_at_every_width(columns: int) -> None:
-    """Bar, counts, time, what is waited for, pace, cost, each limit and the last errors: whole, and never wider than the terminal."""
+def test_all_rows_fit_at_every_width(columns: int) -> None:
+    """Bar, counts, time, wait, pace, cost, each limit and the last errors fit into the terminal."""
     rows = seen(FULL, columns)
     assert all(len(text) < columns for text in rows)
     assert rows[1].startswith(" jobs.jsonl ")
@@ -53,7 +57,7 @@ def test_all_of_it_is_seen_at_every_width(columns: int) -> None:
     assert row("now", FULL, columns) == "waiting 23 s: 60 requests a minute"
     assert (
         row("pace", FULL, columns).replace(" · ", " ")
-        == "58 images a minute 8 in flight 2 to be sent again"
+        == "58 images a minute 8 in flight 2 to retry"
     )
     assert (
         row("cost", FULL, columns).replace(" · ", " ")
@@ -64,9 +68,9 @@ def test_all_of_it_is_seen_at_every_width(columns: int) -> None:
     assert row("errors", FULL, columns).startswith("11:59:57  HTTP 503: the model is over")
 
 
-def test_a_wide_terminal_does_not_pull_it_apart() -> None:
-    """Eyes follow a hundred cells; only what a stranger says may be longer."""
-    long = state(troubles=(Trouble("x" * 150, 1, "n1", 999.0),))
+def test_a_wide_terminal_does_not_stretch_the_rows() -> None:
+    """Rows have at most a hundred cells; only errors may be longer."""
+    long = snapshot(errors=(RecentError("x" * 150, 1, "n1", 999.0),))
     rows = seen(long, 200)
     assert max(len(text) for text in rows[:-1]) <= 100
     assert "x" * 150 in rows[-1]
@@ -74,9 +78,9 @@ def test_a_wide_terminal_does_not_pull_it_apart() -> None:
 
 def test_nothing_moves_when_a_number_gets_longer() -> None:
     """The counts and the end of the bar keep their places from the first call to the last."""
-    few = seen(state(by_status={Status.SUCCEEDED: 1}, left=299))
+    few = seen(snapshot(by_status={Status.SUCCEEDED: 1}, left=299))
     many = seen(
-        state(by_status={Status.SUCCEEDED: 190, Status.BLOCKED: 9, Status.FAILED: 99}, left=2)
+        snapshot(by_status={Status.SUCCEEDED: 190, Status.BLOCKED: 9, Status.FAILED: 99}, left=2)
     )
     assert few[2].index(" of 300") == many[2].index(" of 300")
     assert few[3].index("0 blocked") == many[3].index("9 blocked")
@@ -89,53 +93,56 @@ def test_nothing_moves_when_a_number_gets_longer() -> None:
 def test_the_bar_shows_every_kind_of_end_and_is_full_only_at_the_end(
     ended: int, columns: int
 ) -> None:
-    """One failure of three hundred is seen, and one call left as well."""
+    """One failure of three hundred is visible, and so is one call left."""
     bad = {Status.FAILED: 1} if ended else {}
-    of = state(by_status={Status.SUCCEEDED: ended - len(bad), **bad}, left=300 - ended)
-    bar = picture("jobs.jsonl", of, columns, 24)[2]
+    of = snapshot(by_status={Status.SUCCEEDED: ended - len(bad), **bad}, left=300 - ended)
+    bar = rows_of("jobs.jsonl", of, columns, 24)[2]
     styles = {str(span.style) for span in bar.spans if bar.plain[span.start : span.end].strip("─ ")}
     assert ("red" in styles) == bool(ended)
     assert ("─" in bar.plain) == (ended < 300)
 
 
 def test_a_terminal_of_a_few_lines_shows_what_matters_the_most() -> None:
-    """The line above stays in sight, and the bar is among the first rows."""
+    """One line above stays visible, and the bar is among the first rows."""
     assert len(seen(FULL, 80, 6)) == 5
     assert any("148 of 300" in text for text in seen(FULL, 80, 6))
 
 
-def test_ctrl_c_is_answered_in_these_words_and_counts_down() -> None:
-    """What is finished is paid for; the time and the cost of what is not sent any more are not spoken of."""
+def test_ctrl_c_is_answered_and_counts_down() -> None:
+    """Time and cost of calls that will not be sent are not shown."""
     stopping = Stopping(Stop(StopReason.INTERRUPTED, "interrupted"), 12)
-    of = state(stopping=stopping, in_flight=12)
-    assert row("now", of) == "finishing 12 calls already paid for; press again to abandon them"
-    assert row("now", state(stopping=stopping, in_flight=1)) == (
-        "finishing 1 call already paid for; press again to abandon it"
+    of = snapshot(stopping=stopping, in_flight=12)
+    assert row("now", of) == "finishing 12 calls already paid for; Ctrl-C again to abandon them"
+    assert row("now", snapshot(stopping=stopping, in_flight=1)) == (
+        "finishing 1 call already paid for; Ctrl-C again to abandon it"
     )
     assert row("time", of) == "140 calls left for another run"
     assert row("cost", of) == "$19.83 so far, at list price"
 
 
 def test_one_model_whose_day_is_over_does_not_stop_the_others() -> None:
-    """It is said, and the time of the others still is."""
+    """The reason is shown, and the time of the other models."""
     stopping = Stopping(Stop(StopReason.DAY_CLOSED, "today's quota of x is used up"), 12, "x")
     assert (
-        row("now", state(stopping=stopping)) == "today's quota of x is used up; other models go on"
+        row("now", snapshot(stopping=stopping))
+        == "today's quota of x is used up; other models continue"
     )
-    assert row("time", state(stopping=stopping)).startswith("about ")
+    assert row("time", snapshot(stopping=stopping)).startswith("about ")
 
 
-def test_what_is_waited_for_is_said_also_when_it_is_no_limit() -> None:
-    """Answers, the next call, or nothing any more; with several models, whose quota."""
-    assert row("now", state()) == "waiting for 8 answers"
-    assert row("now", state(in_flight=0)) == "about to send"
-    assert row("now", state(in_flight=0, left=0)) == "all have ended"
-    assert row("now", state(waiting=Waiting(MODEL, 0.3, "why"))) == "waiting for 8 answers"
-    assert row("now", state(models=2, waiting=Waiting("m", 23.0, "why"))) == "waiting 23 s: why · m"
+def test_every_kind_of_wait_is_named() -> None:
+    """Answers, the first call, or nothing; with several models, which one waits."""
+    assert row("now", snapshot()) == "waiting for 8 answers"
+    assert row("now", snapshot(in_flight=0)) == "starting to send"
+    assert row("now", snapshot(in_flight=0, left=0)) == "all calls have ended"
+    assert row("now", snapshot(waiting=Waiting(MODEL, 0.3, "why"))) == "waiting for 8 answers"
+    assert (
+        row("now", snapshot(models=2, waiting=Waiting("m", 23.0, "why"))) == "waiting 23 s: why · m"
+    )
 
 
 def test_each_limit_that_is_set_has_a_gauge() -> None:
-    """Requests, images, tokens and dollars; of each model, when there are several; and "unknown" when nobody knows."""
+    """Requests, images, tokens and dollars, for each of several models; unknown usage is stated."""
     limits = Limits(
         requests_per_min=15,
         requests_per_day=1500,
@@ -144,60 +151,62 @@ def test_each_limit_that_is_set_has_a_gauge() -> None:
         usd_per_10min=10.0,
         usd_per_day=50.0,
     )
-    of = state(
+    of = snapshot(
         used={
             "a": used(limits, 15, 3, 1_234, 9_420_000, 1500, 0),
             "b": used(limits, *[UNKNOWN] * 6),
         }
     )
     text = "\n".join(seen(of, 100, 40))
-    for words in ("requests a minute", "images a minute", "tokens a minute", "dollars in ten minutes", "requests a day", "dollars a day"):  # fmt: skip
-        assert text.count(words) == 2 + (words == "images a minute")
+    for label in ("requests a minute", "images a minute", "tokens a minute", "dollars in ten minutes", "requests a day", "dollars a day"):  # fmt: skip
+        assert text.count(label) == 2 + (label == "images a minute")
     assert "$9.42 of  $10.00" in text
     assert text.count("unknown of ") == 6
     assert " quota   a\n" in text
 
 
 def test_a_minute_that_is_full_is_no_warning_and_a_day_is() -> None:
-    """Colour has a meaning: to use up the minute is what the run is for."""
-    full = state(used={MODEL: used(Limits(requests_per_min=60, requests_per_day=1500), 60, 1500)})
+    """A full minute is the goal of a run, a full day is not."""
+    full = snapshot(
+        used={MODEL: used(Limits(requests_per_min=60, requests_per_day=1500), 60, 1500)}
+    )
     minute, day = (
-        each for each in picture("jobs.jsonl", full, 100, 24) if "requests a" in each.plain
+        each for each in rows_of("jobs.jsonl", full, 100, 24) if "requests a" in each.plain
     )
     assert "yellow" not in {str(span.style) for span in minute.spans}
     assert "yellow" in {str(span.style) for span in day.spans}
 
 
-def test_what_strangers_wrote_is_text() -> None:
-    """Neither escape sequences nor markup of an id, a message or a path are obeyed."""
+def test_untrusted_text_is_text() -> None:
+    """Escape sequences and markup in an id, a message or a path have no effect."""
     hostile = "\x1b[2J[red]x[/red]\x9b1m\n"
-    of = state(
-        troubles=(Trouble(hostile, 1, hostile, 999.0),),
+    of = snapshot(
+        errors=(RecentError(hostile, 1, hostile, 999.0),),
         waiting=Waiting(hostile, 9.0, hostile),
         models=2,
         used={hostile: used(Limits(requests_per_min=1), 1), "b": ()},
     )
-    rows = picture(hostile, of, 120, 40)
+    rows = rows_of(hostile, of, 120, 40)
     assert all(each.plain.isprintable() for each in rows)
     assert sum("[red]x[/red]" in each.plain for each in rows) >= 4
 
 
 def test_a_long_path_shows_its_end() -> None:
-    """Of `/home/…/nightly.jsonl` the last part says the most."""
-    title = seen(state(), 60, name="/home/" + "folder/" * 20 + "nightly.jsonl")[1]
+    """The last part of `/home/…/nightly.jsonl` matters most."""
+    title = seen(snapshot(), 60, name="/home/" + "folder/" * 20 + "nightly.jsonl")[1]
     assert title.startswith(" …")
     assert "/nightly.jsonl  " in title
     assert len(title) < 60
 
 
 def test_a_run_without_limits_or_prices_has_no_gauge_and_says_that_the_cost_is_unknown() -> None:
-    """Never $0 for what nobody knows."""
-    of = state(used={MODEL: ()}, projected_usd=None, unpriced=3, cost_usd=0.0)
+    """An unknown cost is never shown as $0."""
+    of = snapshot(used={MODEL: ()}, projected_usd=None, unpriced=3, cost_usd=0.0)
     assert not any("quota" in text for text in seen(of))
     assert row("cost", of) == "$0.00 and 3 of unknown cost so far · cost unknown"
 
 
-def test_times_of_errors_are_the_persons() -> None:
-    """When an error was seen, by the clock on the wall."""
-    of = state(now=FULL.now + timedelta(hours=1), troubles=(Trouble("x", 1, "n1", 999.0),))
+def test_times_of_errors_are_local() -> None:
+    """An error has its time by the wall clock."""
+    of = snapshot(now=FULL.now + timedelta(hours=1), errors=(RecentError("x", 1, "n1", 999.0),))
     assert "12:59:59  x  n1" in row("errors", of)

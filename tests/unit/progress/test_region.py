@@ -6,11 +6,11 @@ from tests.unit.progress.builders import Screen
 
 def rows(*texts: str) -> list[Row]:
     """Return rows without colours."""
-    return [Row(text, len(text)) for text in texts]
+    return [(text, len(text)) for text in texts]
 
 
 def test_the_region_is_painted_in_place_and_lines_stay_above_it() -> None:
-    """Each frame takes the place of the one before, however many rows that had; what was said stays above."""
+    """Each frame replaces the one before, with any number of rows; lines stay above."""
     screen, region = Screen(40), Region()
     screen.feed(region.frame("first\n", rows("a", "b"), 40))
     assert screen.lines == ["first", "a", "b"]
@@ -24,7 +24,7 @@ def test_the_region_is_painted_in_place_and_lines_stay_above_it() -> None:
 
 @pytest.mark.parametrize("columns", [200, 60, 31, 20, 7])
 def test_a_terminal_of_another_width_keeps_no_trace_of_the_last_frame(columns: int) -> None:
-    """When a terminal breaks the lines anew, all of their rows are taken back."""
+    """If the terminal wraps the rows again, all of them are erased."""
     screen, region = Screen(80), Region()
     screen.feed(region.frame("above\n", rows("x" * 79, "", "y" * 30, "z" * 79), 80))
     screen.columns = columns
@@ -33,15 +33,15 @@ def test_a_terminal_of_another_width_keeps_no_trace_of_the_last_frame(columns: i
 
 
 def test_a_frame_that_shows_nothing_new_writes_nothing() -> None:
-    """A run that stands still costs a terminal, and a line to it, no byte."""
+    """An unchanged run sends no byte to the terminal."""
     region = Region()
     assert region.frame("", rows("a", "b"), 80)
     assert region.frame("", rows("a", "b"), 80) == ""
     assert region.frame("said\n", rows("a", "b"), 80)
 
 
-def test_after_a_shell_wrote_below_it_the_region_begins_anew() -> None:
-    """What a shell has written in between, while the run was stopped, is not painted over."""
+def test_after_a_shell_wrote_below_it_the_region_starts_again() -> None:
+    """Text that a shell wrote while the run was stopped is not painted over."""
     screen, region = Screen(80), Region()
     screen.feed(region.frame("", rows("a", "b"), 80))
     screen.feed("\n$ fg\n")

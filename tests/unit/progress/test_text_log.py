@@ -16,7 +16,7 @@ from gemini_batch.events import (
     Waiting,
 )
 from gemini_batch.progress.run_state import RunState, Sample
-from gemini_batch.progress.text_log import Lines
+from gemini_batch.progress.text_log import TextLog
 from gemini_batch.records import Limits, Status, Stop, StopReason
 from tests.builders import MODEL
 from tests.unit.progress.builders import (
@@ -24,8 +24,8 @@ from tests.unit.progress.builders import (
     NOON,
     Paper,
     Times,
-    about,
     finished,
+    run_info,
     started,
     summary,
 )
@@ -35,24 +35,24 @@ INTERRUPTED = Stop(StopReason.INTERRUPTED, "interrupted")
 
 
 class Desk:
-    """Lines on paper, and the time they are said at."""
+    """A text log whose lines are kept, with its clock."""
 
     def __init__(self, *, is_quiet: bool = False) -> None:
         self.times = Times()
         self.paper = Paper[str]()
-        self.lines = Lines(about(self.times, is_quiet=is_quiet), RunState(LIMITS), self.paper)
+        self.lines = TextLog(run_info(self.times, is_quiet=is_quiet), RunState(LIMITS), self.paper)
 
-    def tell(self, *events: Event) -> list[str]:
-        """Let these happen; return what is said of them."""
+    def happen(self, *events: Event) -> list[str]:
+        """Observe events; return the lines."""
         return self._said(*(lambda event=event: self.lines.observe(event) for event in events))
 
     def ask(self) -> list[str]:
-        """Let a minute pass; return what is said then."""
+        """Let a minute pass; return the lines."""
         self.times.pass_by(60.0)
-        return self._said(lambda: self.lines.take(Sample()))
+        return self._said(lambda: self.lines.update(Sample()))
 
     def end(self, of: Summary) -> list[str]:
-        """End the run; return what is said."""
+        """End the run; return the lines."""
         return self._said(lambda: self.lines.end(of))
 
     def _said(self, *deeds: Any) -> list[str]:
@@ -63,43 +63,48 @@ class Desk:
 
 
 def test_a_run_is_a_line_at_the_start_one_at_the_end_and_one_a_minute_at_the_most() -> None:
-    """What cron mails is short, whatever happens in between: retries and waits are in the counts of the minute."""
+    """A cron mail is short: retries and waits are only in the line of the minute."""
     desk = Desk()
-    (start,) = desk.tell(started(300))
+    (start,) = desk.happen(started(300))
     assert start.split(" · ") == [
         "jobs.jsonl: 300 calls to send",
         "$40.20 at list price ($0 if the project has no billing)",
-        "tier free: at least 20 min 0 s of sending, by 15 requests a minute",
-        "into jobs.out",
+        "tier free: at least 20 min 0 s of sending, limited by 15 requests a minute",
+        "output in jobs.out",
     ]
     happened: list[Event] = [finished(f"n{number}") for number in range(20)]
     happened += [finished("x", Status.BLOCKED), Waiting(MODEL, 90.0, "15 requests a minute")]
     happened += [
         CallRetrying("y", 1, 5.0, "overloaded", may_be_billed=False, reason="503 UNAVAILABLE")
     ]
-    assert desk.tell(*happened) == []
-    assert desk.ask() == [
-        "21 of 300: 20 succeeded, 1 blocked · $2.81 · about 19 min, until 12:19 · 1 to be sent again · waiting 30 s: 15 requests a minute"
+    assert desk.happen(*happened) == []
+    (progress,) = desk.ask()
+    assert progress.split(" · ") == [
+        "21 of 300: 20 succeeded, 1 blocked",
+        "$2.81",
+        "about 19 min, until 12:19",
+        "1 to retry",
+        "waiting 30 s: 15 requests a minute",
     ]
     assert desk.end(summary()) == [
         "300 succeeded · $39.80 at list price, estimated $40.20 · 12 min 4 s · results in jobs.out"
     ]
 
 
-def test_a_minute_in_which_nothing_changed_is_not_told() -> None:
+def test_a_minute_without_change_has_no_line() -> None:
     """A night of waiting for the reset is one line, not five hundred."""
     desk = Desk()
-    desk.tell(started(), finished("a"), Waiting(MODEL, 30_000.0, "1,500 requests a day"))
+    desk.happen(started(), finished("a"), Waiting(MODEL, 30_000.0, "1,500 requests a day"))
     assert len(desk.ask()) == 1
     assert [line for _ in range(400) for line in desk.ask()] == []
 
 
 def test_a_model_whose_day_is_over_does_not_silence_the_others() -> None:
-    """The others go on, and so do their lines; when all are stopping, only the end is told."""
+    """The others continue, and so do the lines; when the run stops, only its end is written."""
     desk, stop = Desk(), Stop(StopReason.DAY_CLOSED, "used up")
-    desk.tell(started(), Stopping(stop, 2, MODEL), finished("a"))
+    desk.happen(started(), Stopping(stop, 2, MODEL), finished("a"))
     assert len(desk.ask()) == 1
-    desk.tell(Stopping(stop, 2), finished("b"))
+    desk.happen(Stopping(stop, 2), finished("b"))
     assert desk.ask() == []
 
 
@@ -109,28 +114,36 @@ def test_a_model_whose_day_is_over_does_not_silence_the_others() -> None:
         (
             ExitCode.INCOMPLETE,
             {"by_status": {"failed": 1}},
-            f"run again to send what failed: {AGAIN}",
+            f"run again to retry the failed calls: {AGAIN}",
         ),
         (
             ExitCode.INCOMPLETE,
             {"by_status": {"rejected": 1}},
-            f"edit the rejected lines and run again: {AGAIN}",
+            f"edit the rejected lines, then run again: {AGAIN}",
         ),
-        (ExitCode.REFUSED, {"stops": [{"reason": "auth"}]}, f"mend that, then run: {AGAIN}"),
-        (ExitCode.STOPPED, {"stops": [{"reason": "billing"}]}, f"mend that, then run: {AGAIN}"),
-        (ExitCode.STOPPED, {"stops": [{"reason": "outage"}]}, f"run again to go on: {AGAIN}"),
-        (ExitCode.INTERRUPTED, {"left": 3}, f"run again to go on: {AGAIN}"),
+        (
+            ExitCode.REFUSED,
+            {"stops": [{"reason": "auth"}]},
+            f"fix the problem above, then run: {AGAIN}",
+        ),
+        (
+            ExitCode.STOPPED,
+            {"stops": [{"reason": "billing"}]},
+            f"fix the problem above, then run: {AGAIN}",
+        ),
+        (ExitCode.STOPPED, {"stops": [{"reason": "outage"}]}, f"run again to continue: {AGAIN}"),
+        (ExitCode.INTERRUPTED, {"left": 3}, f"run again to continue: {AGAIN}"),
     ],
 )
 def test_the_last_line_is_what_to_do_next(
     exit_code: ExitCode, changes: dict[str, Any], last: str
 ) -> None:
-    """Whatever went wrong, the last line says what to run."""
+    """After every kind of problem the last line is the next command."""
     assert Desk().end(summary(exit_code, **changes))[-1] == last
 
 
 def test_a_day_that_is_over_says_from_when_on_to_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The moment is in UTC, and in local time where that is another."""
+    """The time is in UTC, and in local time if that differs."""
     over = summary(ExitCode.STOPPED, left=3, run_again_at=NOON + timedelta(hours=20))
     assert Desk().end(over)[-1] == f"run again after 2026-11-23 08:00 UTC: {AGAIN}"
     monkeypatch.setenv("TZ", "JST-9")
@@ -142,7 +155,7 @@ def test_a_day_that_is_over_says_from_when_on_to_run_again(monkeypatch: pytest.M
 
 
 def test_failures_are_named_with_their_reason_and_only_the_first_of_many() -> None:
-    """The mail says why, and stays short."""
+    """The mail has the reasons, and stays short."""
     unfinished = [
         {"id": f"n{n}", "line": n + 1, "status": "failed", "message": "HTTP 503: overloaded"}
         for n in range(10)
@@ -151,57 +164,57 @@ def test_failures_are_named_with_their_reason_and_only_the_first_of_many() -> No
     said = Desk().end(summary(ExitCode.INCOMPLETE, this_run=run))
     assert said[1:-1] == [
         *(f"  n{n} (line {n + 1}): failed: HTTP 503: overloaded" for n in range(5)),
-        "  and 7 more: why is in their rows, in results.jsonl",
+        "  and 7 more: see their rows in results.jsonl",
     ]
 
 
 def test_quiet_says_nothing_on_success() -> None:
-    """Not even what was repaired: all is well now."""
+    """Not even a repair is mentioned."""
     desk = Desk(is_quiet=True)
-    desk.tell(
+    desk.happen(
         Repaired("3 images got their names"),
         started(),
         CallNotReused("a", "is gone"),
         finished("a"),
         LittleRoom("o"),
     )
-    desk.lines.tell("strange")
+    desk.lines.warn("strange")
     desk.ask()
     desk.end(summary())
     assert desk.paper.lines == []
 
 
-def test_quiet_says_all_that_explains_an_end_that_needs_a_person() -> None:
-    """What was repaired, why it stopped, what failed, and what to do: the same words as without, but for the start."""
+def test_quiet_explains_an_end_that_requires_action() -> None:
+    """Repairs, the reason of the stop, failures and the next step are written as without --quiet."""
     desk = Desk(is_quiet=True)
     stop = Stop(StopReason.NO_QUOTA, "the server keeps answering 429")
-    desk.tell(Repaired("3 images got their names"), started(), Stopping(stop, 2))
+    desk.happen(Repaired("3 images got their names"), started(), Stopping(stop, 2))
     said = desk.end(summary(ExitCode.STOPPED, left=3))
     assert said[0] == "3 images got their names"
     assert said[1] == "stopping: the server keeps answering 429; finishing 2 calls already paid for"
-    assert said[-1] == f"run again to go on: {AGAIN}"
+    assert said[-1] == f"run again to continue: {AGAIN}"
 
 
-def test_whoever_interrupts_a_quiet_run_is_answered_at_once() -> None:
-    """Ctrl-C is answered before the end, in these words."""
+def test_ctrl_c_in_a_quiet_run_is_answered_at_once() -> None:
+    """Ctrl-C is answered before the end."""
     desk = Desk(is_quiet=True)
-    assert desk.tell(Stopping(INTERRUPTED, 12)) == [
-        "stopping: interrupted; finishing 12 calls already paid for; press again to abandon them"
+    assert desk.happen(Stopping(INTERRUPTED, 12)) == [
+        "stopping: interrupted; finishing 12 calls already paid for; Ctrl-C again to abandon them"
     ]
 
 
-def test_words_for_a_signal_do_not_ask_cron_to_press_a_key() -> None:
-    """A process that was asked to end has no keys."""
-    assert Desk().tell(Stopping(Stop(StopReason.TERMINATED, "asked to end"), 1)) == [
+def test_the_answer_to_a_signal_does_not_ask_cron_to_press_a_key() -> None:
+    """SIGTERM comes from no keyboard."""
+    assert Desk().happen(Stopping(Stop(StopReason.TERMINATED, "asked to end"), 1)) == [
         "stopping: asked to end; finishing 1 call already paid for"
     ]
-    assert Desk().tell(Stopping(INTERRUPTED, 0)) == ["stopping: interrupted"]
+    assert Desk().happen(Stopping(INTERRUPTED, 0)) == ["stopping: interrupted"]
 
 
-def test_what_strangers_wrote_is_spelled_out() -> None:
-    """An escape sequence in an id or in a server's message reaches no terminal, and can't forge a line."""
+def test_untrusted_text_is_escaped() -> None:
+    """An escape sequence in an id or a message reaches no terminal, and cannot forge a line."""
     desk = Desk()
-    desk.tell(Repaired("a\x1b[2Jb\nc"))
+    desk.happen(Repaired("a\x1b[2Jb\nc"))
     unfinished = [{"id": "i\x9bd", "line": 1, "status": "failed", "message": "no\r\x1b]0;x\x07"}]
     desk.end(
         summary(
@@ -213,7 +226,7 @@ def test_what_strangers_wrote_is_spelled_out() -> None:
     assert all(line.isprintable() for line in desk.paper.lines)
 
 
-def test_nothing_to_do_is_said_in_one_line() -> None:
-    """A second run says that all is done, and where."""
+def test_nothing_to_do_is_one_line() -> None:
+    """A second run reports that all is done, and where."""
     done = summary(this_run={"finished": 0, "by_status": {}})
     assert Desk().end(done) == ["jobs.jsonl: nothing to do: all 300 calls are done, in jobs.out"]

@@ -1,0 +1,71 @@
+"""The descriptions and examples in the help of each command."""
+
+ABOUT = """\
+Batch generation with the Gemini image API. Paid answers are never lost, quotas never exceeded.
+
+examples:
+  gemini-batch run jobs.jsonl --simulate     try it with a simulator: no key, no cost
+  gemini-batch plan jobs.jsonl               check every line; calls, cost and time; sends nothing
+  gemini-batch run jobs.jsonl --tier free    send what is not done yet; needs GEMINI_API_KEY
+  gemini-batch gallery jobs.out              write a page that shows all pictures
+"""
+RUN = """\
+Send all calls that are not done yet. It is always safe to repeat the command: it continues where
+the last run stopped.
+
+examples:
+  gemini-batch run jobs.jsonl --tier free
+  gemini-batch run jobs.jsonl --simulate          the same without key and cost
+  gemini-batch run jobs.jsonl --tier pay-as-you-go --max-cost 20
+  gemini-batch run nightly.jsonl --quiet          for cron: silent unless action is required
+  gemini-batch run jobs.jsonl --retry blocked     send blocked calls once more
+"""
+PLAN = """\
+Check every line of a manifest, and show the calls, tokens, cost and time of a run. Sends and writes
+nothing.
+
+examples:
+  gemini-batch plan jobs.jsonl
+  gemini-batch plan jobs.jsonl --tier pay-as-you-go --json
+"""
+STATUS = """\
+Show the contents of an output folder: calls by status, tokens, cost, and missing images.
+
+example:
+  gemini-batch status jobs.out
+"""
+VERIFY = """\
+Verify an output folder: the size and SHA-256 of every image against its row, images without a row,
+and the totals of summary.json. Exits with 0 if there are no problems, else with 4.
+
+example:
+  gemini-batch verify jobs.out
+"""
+GALLERY = """\
+Write gallery.html next to the images: one page to view, filter and compare all calls, offline.
+
+example:
+  gemini-batch gallery jobs.out
+"""
+QUOTA = """\
+Show the usage of each quota by all runs on this machine, what is left, and when it resets.
+
+examples:
+  gemini-batch quota
+  gemini-batch quota --json
+"""
+SCHEMA = """\
+Print the JSON Schema of a manifest line or a result row, for editors and validators.
+
+example:
+  gemini-batch schema job > job.schema.json
+"""
+SIMULATE = """\
+Serve a Gemini image API on this machine: strict validation, real images, real 429s, faults on
+demand; no key, no cost.
+
+examples:
+  gemini-batch simulate --tier free
+  gemini-batch simulate --tier free --now 2030-01-31T23:58:00-08:00   two minutes before midnight
+  gemini-batch simulate --tier unlimited --latency real --rate 503=0.02 --rate reset=0.01
+"""
