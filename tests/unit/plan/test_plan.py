@@ -3,7 +3,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemini_batch.catalog.models import DEFAULT_MODEL
@@ -567,6 +567,7 @@ def test_job_that_cannot_be_planned_keeps_its_place() -> None:
     assert list(planned.pending(DEFAULT_MODEL)) == [(1, 1)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 5), max_size=20), st.randoms(use_true_random=False))
 def test_pending_is_what_is_not_done(variants: list[int], chance: random.Random) -> None:
     """Whatever was done before, pending names every other call once, in order."""
