@@ -12,7 +12,6 @@ from gemini_batch.events import (
     CallRetrying,
     CallSent,
     Event,
-    Load,
     RunStarted,
     Stopping,
     Waiting,
@@ -21,7 +20,7 @@ from gemini_batch.progress import messages
 from gemini_batch.progress.forecast import Course, Forecast, Pace, forecast, horizon_s
 from gemini_batch.quota.limits import LimitSet, Weights
 from gemini_batch.quota.model_quota import Used
-from gemini_batch.records import Limits, ResultRow, Status
+from gemini_batch.records import Limits, Load, ResultRow, Status
 
 # Troubles that are remembered: the last kinds of them.
 _TROUBLES = 3
