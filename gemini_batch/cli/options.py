@@ -11,12 +11,12 @@ from gemini_batch.errors import ConfigError
 from gemini_batch.output.rows import FILE_NAME
 
 if TYPE_CHECKING:  # `status`, `verify` and `gallery` need neither settings nor a plan
-    from gemini_batch.config import RunConfig
+    from gemini_batch.config.run_config import RunConfig
 
 
 def run_config(options: Namespace) -> "RunConfig":
     """Return what the arguments of `run` or `plan` ask for; the flags are named as the fields are."""
-    from gemini_batch.config import RunConfig
+    from gemini_batch.config.run_config import RunConfig
 
     given = {name: getattr(options, name, None) for name in RunConfig.model_fields}
     return RunConfig(**{name: value for name, value in given.items() if value is not None})
