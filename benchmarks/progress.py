@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 
 from gemini_batch.clock import Clock
 from gemini_batch.engine.stats import RunStats
-from gemini_batch.events import CallFinished, CallSent, Event, Load, RunStarted, Waiting
+from gemini_batch.events import CallFinished, CallSent, Event, RunStarted, Waiting
 from gemini_batch.progress.live import FRAME_S, LiveView
 from gemini_batch.progress.run_state import RunState, Sample
 from gemini_batch.progress.view import RunInfo
 from gemini_batch.quota.storage.memory import MemoryLedger
-from gemini_batch.records import Limits, ResultRow, Status
+from gemini_batch.records import Limits, Load, ResultRow, Status
 
 MODEL = "gemini-3-pro-image-preview"
 LIMITS = Limits(

@@ -11,7 +11,7 @@ from gemini_batch.version import __version__
 
 if TYPE_CHECKING:
     from gemini_batch.api import run, stream
-    from gemini_batch.config import RunConfig
+    from gemini_batch.config.run_config import RunConfig
     from gemini_batch.engine.summary import Summary
     from gemini_batch.errors import (
         ConfigError,
@@ -47,7 +47,7 @@ __all__ = [
 _MODULES = {
     "run": "api",
     "stream": "api",
-    "RunConfig": "config",
+    "RunConfig": "config.run_config",
     "Job": "records.job",
     "ResultRow": "records",
     "Status": "records",

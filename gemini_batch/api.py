@@ -19,7 +19,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from gemini_batch.config import RunConfig, Settings
+from gemini_batch.config import Settings
+from gemini_batch.config.run_config import RunConfig
 from gemini_batch.engine import setup
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ConfigError, ManifestError, Problem, StorageError

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from gemini_batch.records import ResultRow, Stop
+from gemini_batch.records import Load, ResultRow, Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,18 +12,6 @@ class Repaired:
     """Something that an earlier, killed run left behind was repaired."""
 
     message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Sums over the calls of one model to be sent.
-
-    `cost_usd` is at list price; None when the price is unknown.
-    """
-
-    calls: int
-    input_tokens: int
-    cost_usd: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Calls, replies, rows, and a transport that plays a script: what tests of storing and sending are made of."""
+"""Calls, replies, rows, and a transport that plays a script, for tests."""
 
 import asyncio
 import hashlib
@@ -52,9 +52,9 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def png(words: str) -> bytes:
-    """Return bytes that begin as a PNG does and are different for different words."""
-    return PNG_HEAD + words.encode()
+def png(text: str) -> bytes:
+    """Return bytes that begin as a PNG does, and differ for different texts."""
+    return PNG_HEAD + text.encode()
 
 
 def corners(width: int = 80, height: int = 40) -> Image.Image:
@@ -194,7 +194,7 @@ def tree(out: Path) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Step:
-    """What comes back of one sending, and after how many seconds; `connects` is whether a connection was to be had."""
+    """The result of one attempt after `latency_s` seconds; `connects` is False without a connection."""
 
     answer: Callable[[Call, StagedAnswer], Answer | Failure]
     latency_s: float = 20.0
@@ -265,7 +265,7 @@ def fails(kind: FailureKind, latency_s: float = 1.0) -> Step:
 
 
 class BugError(Exception):
-    """Something in our own code that nobody foresaw."""
+    """An unexpected error in our own code."""
 
 
 def breaks(latency_s: float = 1.0) -> Step:

@@ -1,7 +1,7 @@
-"""`python -m tests.render README.md [--check]`: writes into the README what the code knows, so that it can't drift from it.
+"""`python -m tests.render README.md [--check]`: renders the README's tables and help from the code.
 
-What stands between `<!-- NAME: begin … -->` and `<!-- NAME: end -->` is made here: the help of every command, and a table for each of the
-manifest's fields, the rows', the summary's, the log's events, and the exit codes.
+The text between `<!-- NAME: begin … -->` and `<!-- NAME: end -->` is rendered here: the help of every
+command, and tables of a manifest's, a row's and a summary's fields, of log events and exit codes.
 """
 
 import argparse
@@ -75,8 +75,9 @@ def exit_codes() -> str:
 
 def help_texts() -> str:
     """Return the help of every command, as a terminal of 100 columns shows it."""
-    texts = "\n\n".join(f"$ gemini-batch {' '.join(line)}\n{help_of(line)}" for line in _asked())
-    return f"<details>\n<summary>The help of every command</summary>\n\n```text\n{texts}\n```\n\n</details>\n"
+    texts = "\n\n".join(f"$ gemini-batch {' '.join(each)}\n{help_of(each)}" for each in _asked())
+    summary = "<summary>The help of every command</summary>"
+    return f"<details>\n{summary}\n\n```text\n{texts}\n```\n\n</details>\n"
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -149,7 +150,7 @@ def _table(head: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> str:
 
 
 def _kind(field: dict[str, Any], defs: dict[str, Any]) -> str:
-    """Return the type of a field as text; null counts as absent and is not named."""
+    """Return the values of a field as a text; null, which counts as absent, is left out."""
     ways = [_one(way, defs) for way in field.get("anyOf", [field]) if way.get("type") != "null"]
     return " or ".join(ways)
 
@@ -157,7 +158,7 @@ def _kind(field: dict[str, Any], defs: dict[str, Any]) -> str:
 def _one(way: dict[str, Any], defs: dict[str, Any]) -> str:
     match way:
         case {"$ref": str(name)}:
-            return _one(defs[name.rpartition("/")[2]], defs)
+            text = _one(defs[name.rpartition("/")[2]], defs)
         case {"enum": list(values)}:
             text = " ".join(f"`{value}`" for value in values)
         case {"type": "array"}:
@@ -166,12 +167,10 @@ def _one(way: dict[str, Any], defs: dict[str, Any]) -> str:
             text = "{" + ", ".join(f"`{name}`" for name in names) + "}"
         case {"type": "integer" | "number" as kind}:
             text = ("a whole number" if kind == "integer" else "a number") + _range(way)
+        case {"format": "date-time"}:
+            text = "a time"
         case _:
-            text = (
-                "a time"
-                if way.get("format") == "date-time"
-                else _KINDS.get(way.get("type", ""), "anything")
-            )
+            text = _KINDS.get(way.get("type", ""), "anything")
     return text
 
 
@@ -199,9 +198,7 @@ def main() -> int:
         prog="python -m tests.render", description="Write into a README what the code knows."
     )
     options.add_argument("readme", type=Path)
-    options.add_argument(
-        "--check", action="store_true", help="write nothing; exit 1 when it has drifted"
-    )
+    options.add_argument("--check", action="store_true", help="write nothing; exit 1 if it differs")
     given = options.parse_args()
     text = given.readme.read_text("utf-8")
     made = rendered(text)

@@ -15,7 +15,6 @@ DEFAULT_IMAGE_SIZE = "1K"
 # Documented for the Pro and 3.1 Flash models:
 # https://ai.google.dev/gemini-api/docs/image-generation (2026-11-22).
 MAX_INPUT_IMAGES = 14
-MODEL_PREFIX = "models/"
 _is_id = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*").fullmatch
 
 
@@ -73,4 +72,4 @@ def fault(model: str) -> str | None:
 
 def bare(model: str) -> str:
     """Return the model's id without the `models/` that Google's own requests carry."""
-    return model.removeprefix(MODEL_PREFIX)
+    return model.removeprefix("models/")

@@ -11,12 +11,12 @@ from gemini_batch.errors import ConfigError
 from gemini_batch.output.paths import RESULTS
 
 if TYPE_CHECKING:  # `status`, `verify` and `gallery` need no settings
-    from gemini_batch.config import RunConfig
+    from gemini_batch.config.run_config import RunConfig
 
 
 def run_config(options: Namespace) -> "RunConfig":
     """Return the configuration of `run` or `plan`; the flags have the names of its fields."""
-    from gemini_batch.config import RunConfig
+    from gemini_batch.config.run_config import RunConfig
 
     given = {name: getattr(options, name, None) for name in RunConfig.model_fields}
     return RunConfig(**{name: value for name, value in given.items() if value is not None})

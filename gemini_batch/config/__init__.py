@@ -1,6 +1,5 @@
-"""The options of a run, and the settings made from them."""
+"""The settings of a run; its options, which need pydantic, are in `run_config`."""
 
-from gemini_batch.config.run_config import RunConfig
 from gemini_batch.config.settings import Settings, Timeouts, concurrency_for
 
-__all__ = ["RunConfig", "Settings", "Timeouts", "concurrency_for"]
+__all__ = ["Settings", "Timeouts", "concurrency_for"]

@@ -15,17 +15,6 @@ Whole: TypeAlias = Annotated[int, Field(ge=1)]
 Amount: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Again: TypeAlias = Literal["blocked", "rejected", "uncertain", "missing"]
 
-# Field of `Limits` → our own field.
-_OWN_LIMITS = {
-    "requests_per_min": "rpm",
-    "tokens_per_min": "tpm",
-    "images_per_min": "ipm",
-    "requests_per_day": "rpd",
-    "usd_per_10min": "usd_per_10min",
-    "usd_per_day": "usd_per_day",
-    "minute_s": "minute_s",
-}
-
 
 class RunConfig(BaseModel):
     """The options of a run. The defaults suit the free tier.
@@ -103,7 +92,15 @@ class RunConfig(BaseModel):
         """
         file = None if self.config_file is None else Path(self.config_file)
         tables = environment.read_tables(file)
-        own = {name: getattr(self, short) for name, short in _OWN_LIMITS.items()}
+        own = {
+            "requests_per_min": self.rpm,
+            "tokens_per_min": self.tpm,
+            "images_per_min": self.ipm,
+            "requests_per_day": self.rpd,
+            "usd_per_10min": self.usd_per_10min,
+            "usd_per_day": self.usd_per_day,
+            "minute_s": self.minute_s,
+        }
         limits = tiers.limits_of(
             self.tier, tables.get("tiers", {}), own, source=str(self.config_file)
         )

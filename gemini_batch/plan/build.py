@@ -7,7 +7,6 @@ from pathlib import Path
 from gemini_batch.catalog import prices
 from gemini_batch.config import Settings
 from gemini_batch.errors import ConfigError, StorageError
-from gemini_batch.events import Load
 from gemini_batch.hashmap import fingerprint
 from gemini_batch.inputs import Inputs
 from gemini_batch.manifest import Manifest
@@ -17,7 +16,7 @@ from gemini_batch.plan.history import RunHistory
 from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.plan.totals import CallTotals, Plan
 from gemini_batch.quota.limits import Duration, Weights, check, duration
-from gemini_batch.records import Call, Limits, Stop, StopReason
+from gemini_batch.records import Call, Limits, Load, Stop, StopReason
 
 
 class BuiltPlan:

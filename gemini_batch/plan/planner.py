@@ -31,8 +31,8 @@ from gemini_batch.records.job import Job
 from gemini_batch.wording import choices, shown
 
 Resolve: TypeAlias = Callable[[str], InputImage | InputUri]
-AddProblem: TypeAlias = Callable[[str, str], None]
-"""Adds a problem of a job: the field, the message."""
+Problems: TypeAlias = list[tuple[str, str]]
+"""Problems of a job: the field, the message."""
 
 
 class JobError(ValueError):
@@ -63,19 +63,17 @@ class Planner:
         Raises:
             JobError: A reference image can't be used, or the model lacks a feature.
         """
-        problems: list[Problem] = []
-
-        def problem(field: str, message: str) -> None:
-            problems.append(Problem(line, field, message))
-
+        problems: Problems = []
         model = models.bare(job.model or self.default_model)
         if job.request is not None:
-            request = _raw_request(job, model, problem)
+            request = _raw_request(job, model, problems)
         else:
-            modalities = tuple(dict.fromkeys(job.modalities or DEFAULT_MODALITIES))
+            modalities = DEFAULT_MODALITIES
+            if job.modalities:
+                modalities = tuple(dict.fromkeys(job.modalities))
             request = Request(
                 model=model,
-                parts=self._parts(job, problem),
+                parts=self._parts(job, problems),
                 system=job.system,
                 modalities=modalities,
                 aspect_ratio=job.aspect_ratio,
@@ -84,13 +82,14 @@ class Planner:
                 temperature=job.temperature,
             )
             if "IMAGE" not in modalities:
-                problem("modalities", f'got {shown(job.modalities)}; must have "IMAGE" in it')
+                problems.append(
+                    ("modalities", f'got {shown(job.modalities)}; must have "IMAGE" in it')
+                )
             if job.images or job.parts:
-                _check_images(request, "parts" if job.parts else "images", problem)
-        for name, message in _not_offered(request.model, request.aspect_ratio, request.image_size):
-            problem(name, message)
+                _check_images(request, "parts" if job.parts else "images", problems)
+        problems += _not_offered(request.model, request.aspect_ratio, request.image_size)
         if problems:
-            raise JobError(problems)
+            raise JobError([Problem(line, *each) for each in problems])
         return request
 
     def estimate(self, request: Request) -> Estimate:
@@ -116,46 +115,46 @@ class Planner:
             estimate=self.estimate(request),
         )
 
-    def _parts(self, job: Job, problem: AddProblem) -> tuple[Part, ...]:
+    def _parts(self, job: Job, problems: Problems) -> tuple[Part, ...]:
         if job.prompt is not None and not job.images:
             return (Text(job.prompt),)
         parts: list[Part] = []
         for number, path in enumerate(job.images):
-            parts += self._image(path, f"images[{number}]", problem)
+            parts += self._image(path, f"images[{number}]", problems)
         if job.prompt is not None:
             parts.append(Text(job.prompt))
         for number, part in enumerate(job.parts or ()):
             if part.text is not None:
                 parts.append(Text(part.text))
             else:
-                parts += self._image(part.image or "", f"parts[{number}].image", problem)
+                parts += self._image(part.image or "", f"parts[{number}].image", problems)
         return tuple(parts)
 
-    def _image(self, path: str, field: str, problem: AddProblem) -> list[Part]:
+    def _image(self, path: str, field: str, problems: Problems) -> list[Part]:
         try:
             return [self.resolve(path)]
         except ValueError as error:
-            problem(field, str(error))
+            problems.append((field, str(error)))
             return []
 
 
-def _raw_request(job: Job, model: str, problem: AddProblem) -> Request:
+def _raw_request(job: Job, model: str, problems: Problems) -> Request:
     """Return a GenerateContentRequest unchanged, except that its model goes into the URL."""
     body = job.request or {}
     if "model" in body:
         named = body["model"]
         body = {name: value for name, value in body.items() if name != "model"}
         if not isinstance(named, str):
-            problem("request.model", f"got {shown(named)}; must be the name of a model")
+            problems.append(("request.model", f"got {shown(named)}; must be the name of a model"))
         elif job.model and models.bare(named) != model:
             found = f'got {shown(named)}, and "model" is {shown(job.model)}'
-            problem("request.model", f"{found}: leave one out")
+            problems.append(("request.model", f"{found}: leave one out"))
         else:
             model = models.bare(named)
     if not body.get("contents"):
-        problem("request", 'has no "contents": it must be a whole GenerateContentRequest')
+        problems.append(("request", 'has no "contents": it must be a whole GenerateContentRequest'))
     raw = raw_request.parse(body)
-    _check_inline(raw.base64_bytes, "request", problem)
+    _check_inline(raw.base64_bytes, "request", problems)
     return Request(model=model, raw=raw)
 
 
@@ -181,18 +180,18 @@ def _not_offered(
     )
 
 
-def _check_images(request: Request, field: str, problem: AddProblem) -> None:
+def _check_images(request: Request, field: str, problems: Problems) -> None:
     images = [part for part in request.parts if not isinstance(part, Text)]
     if len(images) > models.MAX_INPUT_IMAGES:
         limit = f"{models.MAX_INPUT_IMAGES} per request"
-        problem(field, f"got {len(images)} images; allowed: {limit}")
+        problems.append((field, f"got {len(images)} images; allowed: {limit}"))
     files = [image.upload_bytes for image in images if isinstance(image, InputImage)]
-    _check_inline(sum(map(media_types.base64_bytes, files)), field, problem)
+    _check_inline(sum(map(media_types.base64_bytes, files)), field, problems)
 
 
-def _check_inline(inline_bytes: int, field: str, problem: AddProblem) -> None:
+def _check_inline(inline_bytes: int, field: str, problems: Problems) -> None:
     if inline_bytes > media_types.MAX_INLINE_BYTES:
         found = f"got {inline_bytes / 1e6:,.1f} MB of images in base64"
         limit = f"{media_types.MAX_INLINE_BYTES // 1_000_000} MB per request"
         advice = "downscale them, or upload them with the Files API and give their https:// URIs"
-        problem(field, f"{found}; allowed: {limit}: {advice}")
+        problems.append((field, f"{found}; allowed: {limit}: {advice}"))

@@ -10,7 +10,7 @@ from gemini_batch import events
 from gemini_batch.progress.forecast import Forecast, ModelProgress, Pace, forecast, horizon_s
 from gemini_batch.quota.limits import LimitSet, Weights
 from gemini_batch.quota.model_quota import Used
-from gemini_batch.records import Limits, ResultRow, Status
+from gemini_batch.records import Limits, Load, ResultRow, Status
 
 # Kinds of errors that are kept, the most recent ones.
 _MAX_ERRORS = 3
@@ -95,7 +95,7 @@ class RunSnapshot:
 class _Model:
     """Counts the calls of one model."""
 
-    load: events.Load
+    load: Load
     sent: Pace
     ended: Pace
     done: int = 0

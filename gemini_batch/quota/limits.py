@@ -4,8 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-from gemini_batch.events import Load
-from gemini_batch.records import Estimate, Limits
+from gemini_batch.records import Estimate, Limits, Load
 
 SLOTS_A_MINUTE = 240
 SLOTS_A_TEN_MINUTE_SLOT = 10

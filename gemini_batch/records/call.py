@@ -127,6 +127,18 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """Sums over the calls of one model to be sent.
+
+    `cost_usd` is at list price; None when the price is unknown.
+    """
+
+    calls: int
+    input_tokens: int
+    cost_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Limits of a project for one model; None is no limit.
 

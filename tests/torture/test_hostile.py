@@ -17,7 +17,8 @@ IN_A_HURRY = """
 import pathlib, re, sys
 from dataclasses import replace
 from gemini_batch.cli import main
-from gemini_batch.config import RunConfig, Timeouts
+from gemini_batch.config import Timeouts
+from gemini_batch.config.run_config import RunConfig
 settings = RunConfig.settings
 RunConfig.settings = lambda asked: replace(settings(asked), timeouts=Timeouts(5.0, {between_s}, {whole_s}))
 code = main()

@@ -8,7 +8,7 @@ from gemini_batch.clock import Clock, boot_id, boot_time_s
 
 
 def test_boot_time_is_the_same_for_all_processes() -> None:
-    """Two processes read one clock: it counts from the boot of the machine, not from the start of a process."""
+    """Two processes read one clock, which counts from the boot of the machine."""
     before = boot_time_s()
     command = [
         sys.executable,
@@ -24,7 +24,7 @@ def test_boot_time_is_the_same_for_all_processes() -> None:
 
 
 def test_boot_time_does_not_follow_the_wall_clock() -> None:
-    """Setting the wall clock moves no pace."""
+    """Setting the wall clock does not change the steady clock."""
     before = Clock().steady_s()
     with time_machine.travel(0, tick=False):
         assert Clock().utc().year == 1970
@@ -35,5 +35,5 @@ def test_boot_time_does_not_follow_the_wall_clock() -> None:
 
 
 def test_boot_has_a_name() -> None:
-    """Where the system names its boots, the name is known."""
+    """The identifier of the boot is found where the system has one."""
     assert len(boot_id()) >= 32

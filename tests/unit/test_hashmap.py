@@ -12,7 +12,7 @@ keys = crowded | st.integers(1, MASK)
 
 @given(st.lists(st.tuples(keys, st.integers(0, MASK)), max_size=200), st.lists(keys))
 def test_map_holds_what_a_dict_would(pairs: list[tuple[int, int]], others: list[int]) -> None:
-    """Whatever is put in, in whatever order, the map answers as a dict does."""
+    """The map returns the same values as a dict after any sequence of puts."""
     expected: dict[int, int] = {}
     actual = HashMap64()
     for key, value in pairs:
@@ -27,7 +27,7 @@ def test_map_holds_what_a_dict_would(pairs: list[tuple[int, int]], others: list[
 
 @given(st.lists(st.tuples(keys, st.integers(0, MASK)), max_size=200))
 def test_claim_takes_only_what_is_free(pairs: list[tuple[int, int]]) -> None:
-    """The first to claim a key has it; whoever comes later is told what the first one put."""
+    """The first claim of a key sets its value; later ones return that value."""
     expected: dict[int, int] = {}
     actual = HashMap64()
     for key, value in pairs:

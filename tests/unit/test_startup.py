@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import line_of, make_row
+from gemini_batch.plan import Planner, request_sha256
+from gemini_batch.records import InputUri
+from gemini_batch.records.job import Job
+from tests.builders import MODEL, line_of, make_row
+
+ADDRESS = "http://127.0.0.1:9"
+JOB = Job(id="robot", prompt="A robot")
 
 # The event loop, network, pictures and terminal: only what sends or draws needs them.
 HEAVY = {"aiohttp", "aiolimiter", "asyncio", "ssl", "PIL", "rich", "google", "numpy"}
@@ -14,7 +20,7 @@ PYDANTIC = {"pydantic", "pydantic_core"}
 COMMANDS = {
     "--help": HEAVY | PYDANTIC | {"orjson", "platformdirs", "sqlite3", "zoneinfo"},
     "run --help": HEAVY | PYDANTIC | {"orjson", "platformdirs", "sqlite3", "zoneinfo"},
-    "plan jobs.jsonl": HEAVY | {"sqlite3"},
+    f"plan jobs.jsonl --base-url {ADDRESS}": HEAVY | {"sqlite3"},
     "status jobs.out": HEAVY | PYDANTIC | {"sqlite3"},
     "verify jobs.out": HEAVY | PYDANTIC | {"sqlite3"},
     "gallery jobs.out": HEAVY | PYDANTIC | {"sqlite3"},
@@ -37,14 +43,21 @@ sys.exit(code)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_imports_only_what_it_needs(command: str, tmp_path: Path) -> None:
     """A command that sends nothing starts without the libraries that send and draw."""
-    (tmp_path / "jobs.jsonl").write_text('{"id": "robot", "prompt": "A robot"}\n')
+    digest = request_sha256(Planner(MODEL, InputUri).request(JOB, 1))
+    row = make_row("robot", request_sha256=digest, endpoint=ADDRESS)
+    (tmp_path / "jobs.jsonl").write_text(JOB.model_dump_json(exclude_defaults=True))
     (tmp_path / "jobs.out").mkdir()
-    (tmp_path / "jobs.out" / "results.jsonl").write_bytes(line_of(make_row()))
+    (tmp_path / "jobs.out" / "results.jsonl").write_bytes(line_of(row))
     root = str(Path(__file__).parents[2])
     ended = subprocess.run(
         [sys.executable, "-c", CHILD, *command.split()],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": root, "XDG_STATE_HOME": str(tmp_path)},
+        env={
+            **os.environ,
+            "PYTHONPATH": root,
+            "GEMINI_BATCH_STATE_DIR": str(tmp_path),
+            "GEMINI_API_KEY": "x",
+        },
         capture_output=True,
         text=True,
         check=False,

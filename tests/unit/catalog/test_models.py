@@ -7,7 +7,7 @@ from gemini_batch.records import AspectRatio, ImageSize
 
 
 def test_table_has_only_what_a_manifest_can_ask_for() -> None:
-    """Every size and aspect ratio of the table is one that a job may have, and the other way round."""
+    """The sizes and aspect ratios of the table are those that a job may have."""
     known = models.known().values()
     assert {size for model in known for size in model.image_sizes} == set(get_args(ImageSize))
     assert {ratio for model in known for ratio in model.aspect_ratios} == set(get_args(AspectRatio))
@@ -15,7 +15,7 @@ def test_table_has_only_what_a_manifest_can_ask_for() -> None:
 
 @pytest.mark.parametrize("model", models.known())
 def test_entry_is_whole(model: str) -> None:
-    """Each model has a token count for 1K, has token counts only for its sizes, and names a known successor."""
+    """Each model has token counts for 1K, and only for its sizes, and a known successor, if any."""
     entry = models.known()[model]
     assert entry.id == model
     assert models.DEFAULT_IMAGE_SIZE in entry.output_tokens
@@ -29,14 +29,14 @@ def test_entry_is_whole(model: str) -> None:
 
 
 def test_default_is_the_model_of_the_brief_and_has_a_successor() -> None:
-    """The default model is known, and a 404 can name what comes after it."""
+    """The default model is known, and a 404 can name its successor."""
     assert models.DEFAULT_MODEL == "gemini-3-pro-image-preview"
     assert models.find(models.DEFAULT_MODEL) is not None
     assert models.successor(models.DEFAULT_MODEL) == "gemini-3-pro-image"
 
 
 def test_new_model_is_not_known_and_not_refused() -> None:
-    """Of a model that came out tomorrow nothing is known."""
+    """A model that is not in the table is unknown, and allowed."""
     assert models.find("gemini-9-image") is None
     assert models.successor("gemini-9-image") is None
     assert models.fault("gemini-9-image") is None
@@ -51,7 +51,7 @@ def test_id_that_would_change_the_url_is_refused(model: str) -> None:
 
 
 def test_fault_says_what_is_allowed() -> None:
-    """The message has what was found and an example."""
+    """The message has the value found and an example."""
     assert models.fault("a/b") == (
         'got "a/b"; a model\'s id has letters, digits, dots and hyphens, as gemini-3-pro-image-preview has'
     )

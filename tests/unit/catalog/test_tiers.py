@@ -25,7 +25,7 @@ def test_built_in_tiers(name: str, expected: Limits) -> None:
 
 
 def test_table_is_dated_and_sourced() -> None:
-    """Each built-in tier says where its numbers come from, and the table when they were looked up."""
+    """Each built-in tier has a source, and the table has a date."""
     table = tomllib.loads(
         files("gemini_batch.catalog").joinpath("tiers.toml").read_text(encoding="utf-8")
     )
@@ -35,7 +35,7 @@ def test_table_is_dated_and_sourced() -> None:
 
 
 def test_own_table_wins_over_built_in_and_flags_over_both() -> None:
-    """Each number comes from the flag, else from the person's table, else from the built-in one."""
+    """Each number comes from the flag, else from the user's table, else from the built-in one."""
     own = {"free": {"requests_per_min": 10, "tokens_per_min": 250_000}}
     flags = {"requests_per_min": 5, "images_per_min": 4, "usd_per_day": None}
 
@@ -45,7 +45,7 @@ def test_own_table_wins_over_built_in_and_flags_over_both() -> None:
 
 
 def test_own_tier() -> None:
-    """A person's tier stands for itself, with a minute of its own for a simulator."""
+    """A user's tier needs no built-in one, and may have a shorter minute for a simulator."""
     own = {
         "mine": {
             "requests_per_min": 600,
@@ -59,7 +59,7 @@ def test_own_tier() -> None:
 
 
 def test_unknown_tier_names_the_known_ones() -> None:
-    """A misspelled tier is answered with the names there are."""
+    """The message for a misspelled tier has the known names."""
     with pytest.raises(ConfigError) as raised:
         limits_of("fre", {"mine": {"requests_per_min": 1}})
 
@@ -69,7 +69,7 @@ def test_unknown_tier_names_the_known_ones() -> None:
 
 
 def test_enterprise_asks_for_numbers() -> None:
-    """A tier without numbers says which flags give them, and runs with any one of them."""
+    """A tier without numbers names the flags that set them, and runs with any one of them."""
     with pytest.raises(ConfigError) as raised:
         limits_of("enterprise")
 
@@ -145,7 +145,7 @@ def test_enterprise_asks_for_numbers() -> None:
     ],
 )
 def test_wrong_table_says_where_what_and_what_is_allowed(table: Any, expected: str) -> None:
-    """A message says where, what was found and what is allowed, for tiers that are not used as well."""
+    """A message has the place, the value found and those allowed, also for tiers that are not used."""
     with pytest.raises(ConfigError) as raised:
         limits_of("free", table, source="my.toml")
 

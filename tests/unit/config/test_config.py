@@ -8,6 +8,7 @@ from gemini_batch import config
 from gemini_batch.cli.arguments import parser
 from gemini_batch.cli.options import run_config
 from gemini_batch.config.environment import api_key, base_url, read_tables
+from gemini_batch.config.run_config import RunConfig
 from gemini_batch.errors import ConfigError, ExitCode, NoKeyError
 from gemini_batch.records import Limits, Status
 
@@ -239,23 +240,21 @@ def test_the_command_line_has_the_defaults_of_python() -> None:
     """A flag that is not given and a field that is not given mean the same."""
     options = parser().parse_args(["run", "jobs.jsonl"])
 
-    assert config.RunConfig() == run_config(options)
+    assert RunConfig() == run_config(options)
 
 
 def test_every_setting_has_a_flag_but_the_key() -> None:
     """Every option from Python has a flag, except the key, which would show in the process list."""
     options = parser().parse_args(["run", "jobs.jsonl"])
 
-    assert {"api_key"} == {
-        name for name in config.RunConfig.model_fields if not hasattr(options, name)
-    }
+    assert {"api_key"} == {name for name in RunConfig.model_fields if not hasattr(options, name)}
 
 
 def test_options_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tier gives the limits, a field overrides them, and the other settings follow."""
     monkeypatch.setenv("GEMINI_API_KEY", "AIza-of-the-environment")
 
-    settings = config.RunConfig(
+    settings = RunConfig(
         rpm=4, model="models/m", retry=frozenset({"blocked", "missing"})
     ).settings()
 
@@ -271,19 +270,19 @@ def test_options_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_key_of_ones_own_wins_and_is_not_shown() -> None:
     """A key from Python is used, is not printed, and is not in the error of a wrong one."""
-    asked = config.RunConfig(api_key="AIza-mine")
+    asked = RunConfig(api_key="AIza-mine")
     assert asked.settings().api_key == "AIza-mine"
     assert "AIza-mine" not in repr(asked)
 
     with pytest.raises(ConfigError) as caught:
-        config.RunConfig(api_key="AIza mine").settings()
+        RunConfig(api_key="AIza mine").settings()
     assert (
         str(caught.value)
         == "api_key: has a blank, a quote or another character that no key has; copy the key again, and nothing else"
     )
 
     with pytest.raises(ValidationError) as wrong_type:
-        config.RunConfig(api_key=b"\xffAIza-mine")
+        RunConfig(api_key=b"\xffAIza-mine")
     assert "AIza-mine" not in str(wrong_type.value)
 
 
@@ -301,4 +300,4 @@ def test_a_key_of_ones_own_wins_and_is_not_shown() -> None:
 def test_an_invalid_option_is_refused(field: dict[str, Any]) -> None:
     """An invalid value or name is refused at once, with the name of its field."""
     with pytest.raises(ValidationError, match=next(iter(field))):
-        config.RunConfig(**field)
+        RunConfig(**field)

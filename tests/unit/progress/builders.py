@@ -9,13 +9,13 @@ from typing import Any, Generic, TypeVar
 from gemini_batch.clock import Clock
 from gemini_batch.engine.summary import RunTotals, Summary
 from gemini_batch.errors import ExitCode
-from gemini_batch.events import CallFinished, Load, RunStarted
+from gemini_batch.events import CallFinished, RunStarted
 from gemini_batch.progress.forecast import Forecast
 from gemini_batch.progress.run_state import RunSnapshot
 from gemini_batch.progress.view import RunInfo
 from gemini_batch.quota.limits import LimitSet
 from gemini_batch.quota.model_quota import Used
-from gemini_batch.records import Limits, ResultRow, RowError, Status
+from gemini_batch.records import Limits, Load, ResultRow, RowError, Status
 from tests.builders import MODEL, make_row
 
 T = TypeVar("T")

@@ -43,15 +43,15 @@ HEADS = {
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_first_bytes_tell_the_format(name: str) -> None:
-    """A file is what its first bytes say, and nothing when they say nothing."""
+def test_first_bytes_show_the_format(name: str) -> None:
+    """A file's format is found by its first bytes; None if they show no image."""
     head, mime_type = HEADS[name]
     assert sniff(head) == mime_type
     assert sniff((head + b"\0" * HEAD_BYTES)[:HEAD_BYTES]) == mime_type
 
 
 def test_every_format_has_an_extension_that_leads_back() -> None:
-    """MIME type and extension belong together; what is not known is `.bin`."""
+    """MIME type and extension belong together; an unknown type is `.bin`."""
     assert {guess_mime_type(f"a{extension(mime_type)}") for mime_type in EXTENSIONS} == set(
         EXTENSIONS
     )
@@ -62,8 +62,8 @@ def test_every_format_has_an_extension_that_leads_back() -> None:
     assert guess_mime_type("jpg") is None
 
 
-def test_a_png_tells_its_size_in_its_first_bytes() -> None:
-    """Width and height stand in the header; another image, or a header that is cut off, tells none."""
+def test_the_first_bytes_of_a_png_have_its_size() -> None:
+    """Width and height are in the header; None for another image or a truncated header."""
     file = BytesIO()
     Image.new("RGB", (300, 7)).save(file, "PNG")
     assert png_pixels(file.getvalue()[:64]) == (300, 7)

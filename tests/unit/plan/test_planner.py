@@ -1,0 +1,355 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gemini_batch.catalog.models import DEFAULT_MODEL
+from gemini_batch.plan import (
+    Planner,
+    request_sha256,
+)
+from gemini_batch.plan.canonical import CANONICAL_TAG, canonical, image_size, prompt_text
+from gemini_batch.records import (
+    Call,
+    InputUri,
+    Request,
+    Text,
+    media_types,
+    raw_request,
+)
+from tests.unit.plan.jobs import (
+    LARGE,
+    PLANNER,
+    SMALL,
+    expanded,
+    job,
+    refusal,
+    request,
+    resolve,
+)
+
+# --- the canonical request ---
+
+GOLDEN = {
+    "prompt": (
+        Request("m", (Text("A cute robot"),)),
+        b'{"model":"m","parts":[{"text":"A cute robot"}]}',
+        "79c33405ebbd22b914284878b0cfe0fe591e07e3ad5b6020feb8bcd38a5a35fa",
+    ),
+    "all fields": (
+        Request(
+            "m",
+            (SMALL, Text("é"), InputUri("https://x/a", "image/png")),
+            "s",
+            ("TEXT", "IMAGE"),
+            "16:9",
+            "2K",
+            0,
+            1.0,
+        ),
+        b'{"aspect_ratio":"16:9","image_size":"2K","modalities":["IMAGE","TEXT"],"model":"m","parts":[{"sha256":"'
+        + b"ab" * 32
+        + b'"},{"text":"\xc3\xa9"},{"uri":"https://x/a"}],"seed":0,"system":"s","temperature":1.0}',
+        "296d081638780e12fb4807d1453effab918cd3fa7f3120dd39aa1b3a45f7861e",
+    ),
+    "smaller image": (
+        Request("m", (LARGE, SMALL)),
+        b'{"model":"m","parts":[{"max_pixels":1000000,"sha256":"'
+        + b"ef" * 32
+        + b'"},{"sha256":"'
+        + b"ab" * 32
+        + b'"}]}',
+        "5e097b28b46769d6f53dae89b83e1fb2c54debe9b11bc9761a32bf969004ac24",
+    ),
+    "raw": (
+        Request(
+            "m",
+            raw=raw_request.parse(
+                {
+                    "generationConfig": {"b": 1, "a": [2, None]},
+                    "contents": [{"parts": [{"text": "x"}]}],
+                }
+            ),
+        ),
+        b'{"model":"m","raw":{"contents":[{"parts":[{"text":"x"}]}],"generationConfig":{"a":[2,null],"b":1}}}',
+        "69d6f318af0dafa8f0f3b9ea49a1394ba1b7d5cf860082f2151f69187f4b865f",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_canonical_request_never_changes(name: str) -> None:
+    """These bytes decide whether a call was paid for: they never change without a new tag."""
+    asked, form, digest = GOLDEN[name]
+    assert canonical(asked) == b"gemini_batch request 1\n" + form
+    assert request_sha256(asked) == digest
+
+
+def test_defaults_are_left_out_of_the_canonical_request() -> None:
+    """A request that writes out a default is the same request."""
+    plain = Request("m", (Text("x"),))
+    assert canonical(replace(plain, image_size="1K", modalities=("IMAGE",))) == canonical(plain)
+    assert canonical(replace(plain, modalities=("IMAGE", "TEXT"))) == canonical(
+        replace(plain, modalities=("TEXT", "IMAGE"))
+    )
+
+
+def test_content_counts_and_not_the_path() -> None:
+    """A moved image is the same image; an edited one is not."""
+    moved = replace(SMALL, path="b.png", file="/b.png", mtime_ns=9)
+    assert canonical(Request("m", (moved,))) == canonical(Request("m", (SMALL,)))
+    assert canonical(Request("m", (replace(SMALL, sha256="cd" * 32),))) != canonical(
+        Request("m", (SMALL,))
+    )
+
+
+def test_the_bytes_of_a_downscaled_copy_do_not_count() -> None:
+    """The original and the number of pixels count, so a newer Pillow makes the same request."""
+    copy = replace(SMALL, sha256="cd" * 32)
+    assert canonical(Request("m", (replace(LARGE, downscaled=copy),))) == canonical(
+        Request("m", (LARGE,))
+    )
+    assert canonical(Request("m", (replace(LARGE, max_pixels=999_999),))) != canonical(
+        Request("m", (LARGE,))
+    )
+    assert canonical(Request("m", (replace(LARGE, max_pixels=None),))) != canonical(
+        Request("m", (LARGE,))
+    )
+
+
+DIFFERENT: list[dict[str, Any]] = [
+    {"prompt": "x"},
+    {"prompt": "y"},
+    {"prompt": "x", "model": "other"},
+    {"prompt": "x", "images": ["a.png"]},
+    {"prompt": "x", "images": ["a.png", "a.png"]},
+    {"parts": [{"text": "x"}, {"image": "a.png"}]},
+    {"parts": [{"text": "x"}, {"text": "x"}]},
+    {"prompt": "x", "images": ["https://x/a"]},
+    {"prompt": "x", "system": "x"},
+    {"prompt": "x", "aspect_ratio": "1:1"},
+    {"prompt": "x", "image_size": "2K"},
+    {"prompt": "x", "modalities": ["TEXT", "IMAGE"]},
+    {"prompt": "x", "seed": 0},
+    {"prompt": "x", "temperature": 0.0},
+    {"prompt": "x", "temperature": 1.0},
+    {"request": {"contents": [{"parts": [{"text": "x"}]}]}},
+    {"request": {"contents": [{"parts": [{"text": "x"}]}], "model": "models/other"}},
+]
+
+
+def test_every_field_of_a_request_counts() -> None:
+    """No two of these are the same request."""
+    assert len({request_sha256(request(**fields)) for fields in DIFFERENT}) == len(DIFFERENT)
+
+
+def test_metadata_and_variants_do_not_count() -> None:
+    """Data that is not sent, and the number of calls, do not change the request."""
+    calls = expanded(job(prompt="x", variants=3, metadata={"a": 1}), 1)
+    assert {call.request_sha256 for call in calls} == {request_sha256(request(prompt="x"))}
+
+
+# --- one job ---
+
+
+def test_images_go_before_the_prompt() -> None:
+    """The order is images, then prompt; with `parts`, their own."""
+    image = replace(SMALL, path="a.png")
+    assert request(prompt="x", images=["a.png", "https://x/b"]).parts == (
+        image,
+        InputUri("https://x/b"),
+        Text("x"),
+    )
+    parts = [{"text": "x"}, {"image": "a.png"}, {"text": "y"}]
+    assert request(parts=parts).parts == (Text("x"), image, Text("y"))
+
+
+def test_request_has_all_fields_of_its_job() -> None:
+    """A request has the fields of its line; the model is the run's if the line has none."""
+    fields: dict[str, Any] = {
+        "system": "s",
+        "aspect_ratio": "21:9",
+        "image_size": "4K",
+        "seed": 7,
+        "temperature": 0.5,
+    }
+    expected = Request(DEFAULT_MODEL, (Text("x"),), "s", ("TEXT", "IMAGE"), "21:9", "4K", 7, 0.5)
+    assert request(prompt="x", modalities=["TEXT", "IMAGE", "TEXT"], **fields) == expected
+    assert request(prompt="x", model="models/gemini-3-pro-image").model == "gemini-3-pro-image"
+    assert (
+        Planner("models/gemini-3-pro-image", resolve).request(job(prompt="x"), 1).model
+        == "gemini-3-pro-image"
+    )
+
+
+def test_raw_request_is_sent_unchanged() -> None:
+    """Only the model is removed from a GenerateContentRequest; the manifest's line is not changed."""
+    body = {
+        "contents": [{"parts": [{"text": "x"}]}],
+        "model": "models/gemini-3-pro-image",
+        "safety_settings": [],
+    }
+    line = job(request=body)
+    asked = PLANNER.request(line, 1)
+    assert asked == Request(
+        "gemini-3-pro-image",
+        raw=raw_request.parse({"contents": body["contents"], "safety_settings": []}),
+    )
+    assert line.request == body
+    assert request(request={"contents": [{}]}).model == DEFAULT_MODEL
+    assert request(request=body, model="gemini-3-pro-image").model == "gemini-3-pro-image"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("generationConfig", "imageConfig", "imageSize"),
+        ("generation_config", "image_config", "image_size"),
+    ],
+)
+def test_raw_request_is_read_in_either_spelling(names: tuple[str, str, str]) -> None:
+    """The plan knows size, prompt and images of a raw request."""
+    outer, middle, inner = names
+    parts = [
+        {"text": "x"},
+        {"inline_data": {"data": "AAAA"}},
+        {"fileData": {}},
+        {"text": "y"},
+        3,
+        {"text": 4},
+    ]
+    asked = request(request={"contents": [{"parts": parts}, 5], outer: {middle: {inner: "4K"}}})
+    assert image_size(asked) == "4K"
+    assert prompt_text(asked) == "x\ny"
+    expected = PLANNER.estimate(asked)
+    assert (expected.input_tokens, expected.output_tokens) == (1 + 2 * 560, 2000)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"contents": "x"}, {"contents": [{"parts": None}]}, {"contents": [1], "generationConfig": 3}],
+)
+def test_raw_request_of_any_shape_is_no_crash(body: dict[str, Any]) -> None:
+    """A request that the server will refuse is planned without a traceback."""
+    call = PLANNER.call(job(request=body), 1, 1)
+    assert (call.prompt, call.image_size) == (None, "1K")
+
+
+def test_variants_are_calls_of_one_request() -> None:
+    """`variants: 3` of the job `robot` is the calls `robot`, `robot.2`, `robot.3`."""
+    line = job(prompt="A\nrobot", images=["a.png"], variants=3, metadata={"n": 1})
+    calls = expanded(line, 17)
+    assert [call.id for call in calls] == ["robot", "robot.2", "robot.3"]
+    asked = PLANNER.request(line, 17)
+    assert calls[0] == Call(
+        id="robot",
+        line=17,
+        request=asked,
+        request_sha256=request_sha256(asked),
+        prompt="A\nrobot",
+        image_size="1K",
+        metadata={"n": 1},
+        estimate=PLANNER.estimate(asked),
+    )
+
+
+BAD_JOBS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "missing images, all of them": (
+        {"prompt": "x", "images": ["?", "a.png", "?"]},
+        ['images[0]: got "?"; there is no such file', 'images[2]: got "?"; there is no such file'],
+    ),
+    "missing image of a part": (
+        {"parts": [{"text": "x"}, {"image": "?"}]},
+        ['parts[1].image: got "?"; there is no such file'],
+    ),
+    "too many images": (
+        {"prompt": "x", "images": ["a.png"] * 15},
+        ["images: got 15 images; allowed: 14 per request"],
+    ),
+    "too many images in parts": (
+        {"parts": [{"image": "https://x/a"}] * 15},
+        ["parts: got 15 images; allowed: 14 per request"],
+    ),
+    "too large together": (
+        {"prompt": "x", "images": ["37500000", "37500003"]},
+        [
+            (
+                "images: got 100.0 MB of images in base64; allowed: 100 MB per request: downscale them, or upload them with "
+                "the Files API and give their https:// URIs"
+            )
+        ],
+    ),
+    "aspect ratio that the model does not have": (
+        {"prompt": "x", "aspect_ratio": "1:8"},
+        [
+            (
+                'aspect_ratio: got "1:8"; gemini-3-pro-image-preview offers 1:1, 16:9, 9:16, 4:3, 3:4, 5:4, 4:5, 2:3, 3:2, '
+                '21:9: use one of these, or write a raw "request"'
+            )
+        ],
+    ),
+    "size that the model does not have": (
+        {"prompt": "x", "image_size": "2K", "model": "models/gemini-2.5-flash-image"},
+        [
+            'image_size: got "2K"; gemini-2.5-flash-image offers 1K: use one of these, or write a raw "request"'
+        ],
+    ),
+    "model that is no name": (
+        {"prompt": "x", "model": "a/../b"},
+        [
+            'model: got "a/../b"; a model\'s id has letters, digits, dots and hyphens, as gemini-3-pro-image-preview has'
+        ],
+    ),
+    "no image asked for": (
+        {"prompt": "x", "modalities": ["TEXT"]},
+        ['modalities: got ["TEXT"]; must have "IMAGE" in it'],
+    ),
+    "raw request without contents": (
+        {"request": {"generationConfig": {}}},
+        ['request: has no "contents": it must be a whole GenerateContentRequest'],
+    ),
+    "raw request whose model is no text": (
+        {"request": {"contents": [1], "model": 3}},
+        ["request.model: got 3; must be the name of a model"],
+    ),
+    "two models": (
+        {"request": {"contents": [1], "model": "models/a"}, "model": "b"},
+        ['request.model: got "models/a", and "model" is "b": leave one out'],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_JOBS)
+def test_job_that_cannot_be_planned_says_why(name: str) -> None:
+    """The message has the place, the value found, and the values allowed."""
+    fields, messages = BAD_JOBS[name]
+    assert refusal(**fields) == [f"jobs.jsonl:17: {message}" for message in messages]
+
+
+def test_raw_request_over_the_inline_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inline data of a raw request counts with its length in base64."""
+    monkeypatch.setattr(media_types, "MAX_INLINE_BYTES", 4_000_000)
+    part = {"inlineData": {"mimeType": "image/png", "data": "A" * 4_100_000}}
+    assert refusal(request={"contents": [{"parts": [part]}]}) == [
+        (
+            "jobs.jsonl:17: request: got 4.1 MB of images in base64; allowed: 4 MB per request: downscale them, or upload "
+            "them with the Files API and give their https:// URIs"
+        )
+    ]
+
+
+def test_limits_themselves_are_allowed() -> None:
+    """Fourteen images, and a hundred million bytes, are a request."""
+    assert len(request(prompt="x", images=["a.png"] * 14).parts) == 15
+    assert len(request(prompt="x", images=["37500000", "37500000"]).parts) == 3
+
+
+def test_new_model_is_not_checked() -> None:
+    """An unknown model is not checked, and its price is unknown."""
+    line = job(prompt="x", model="gemini-9-image", aspect_ratio="1:8", image_size="512")
+    assert PLANNER.call(line, 1, 1).estimate.cost_usd is None
+
+
+def test_tag_names_the_form() -> None:
+    """The tag has the version of the form in it."""
+    assert CANONICAL_TAG.endswith(b" 1\n")
