@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -24,9 +24,6 @@ MIDNIGHT_S = 60.0
 LEAST_WAIT_S = 1.0
 # A day that is waited for is looked at again so often: the event loop's clock stands still while the machine is suspended.
 LOOK_AGAIN_S = 600.0
-# A server that nobody agrees with is believed when its clock was seen to go for a while (`quota/wall.py`).
-HEAR_AGAIN_S = 20.0
-MOST_HEARINGS = 3
 
 
 @dataclass(slots=True)
@@ -62,7 +59,6 @@ class Clearance:
         *,
         stop: Callable[[Stop], None],
         model_closed: Callable[[Stop, str], None],
-        hear_time: Callable[[], Awaitable[bool]],
         max_cost_usd: float | None = None,
         waits_for_reset: bool = False,
     ) -> None:
@@ -74,7 +70,6 @@ class Clearance:
             clock: For waiting.
             observe: Told what is waited for.
             stop: Told what ends the run.
-            hear_time: Tells the quota what time the server has, where clocks differ; returns whether they do.
             model_closed: Told why no more of a model is sent: with its id, or with "" when nothing is left that could be sent.
             max_cost_usd: Most that the run may cost; None is no limit.
             waits_for_reset: Whether a day that is used up is waited through.
@@ -87,8 +82,6 @@ class Clearance:
         self._observe = observe
         self._stop = stop
         self._model_closed = model_closed
-        self._hear_time = hear_time
-        self._hearings, self._heard_again_s = MOST_HEARINGS, 0.0
         self._waits_for_reset = waits_for_reset
         self._budget = Budget(max_cost_usd)
         self._money_back = asyncio.Event()
@@ -220,7 +213,7 @@ class Clearance:
             await self.outage.turn(call.id, self._closed)
             grant = await self._gate.acquire(model, Weights.of(call.estimate), self._closed)
             if isinstance(grant, DayClosed):
-                return await self._another_day(model, grant)
+                return self._another_day(model, grant)
             if grant is None:
                 return None
             is_held = not probes and self._clock.steady_s() < storm.until_s
@@ -230,10 +223,8 @@ class Clearance:
             if not self.is_open(model):  # the server said no to another one meanwhile
                 return None
 
-    async def _another_day(self, model: str, closed: DayClosed) -> Later | None:
+    def _another_day(self, model: str, closed: DayClosed) -> Later | None:
         """Return when to ask again; None when the run does not wait, and sends nothing more of the model."""
-        if self._waits_for_reset and (again_s := await self._heard_time()):
-            return Later(again_s, again_s)
         if not self.is_open(model):
             return None
         wait_s = closed.wait_s
@@ -248,16 +239,6 @@ class Clearance:
         self._observe(Waiting(model, wait_s, closed.why))
         due_s = self._clock.steady_s() + min(max(wait_s, LEAST_WAIT_S), LOOK_AGAIN_S)
         return Later(due_s, due_s)
-
-    async def _heard_time(self) -> float | None:
-        """In doubt of the time hear the server's, a few times: its day may be another one. Return when to look again, if then."""
-        now_s = self._clock.steady_s()
-        if now_s >= self._heard_again_s and self._hearings:
-            self._hearings -= 1
-            self._heard_again_s = now_s + HEAR_AGAIN_S
-            if not await self._hear_time():
-                self._hearings = 0
-        return self._heard_again_s if self._hearings else None
 
 
 def _used_up(budget: Budget, call: Call) -> Stop:

@@ -34,7 +34,6 @@ from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights, micros
 from gemini_batch.quota.model_quota import Grant
 from gemini_batch.records import (
-    Answer,
     ApiError,
     Call,
     Estimate,
@@ -103,7 +102,6 @@ class Dispatcher:
             observe,
             stop=self.stop,
             model_closed=self._model_closed,
-            hear_time=self.hear_time,
             max_cost_usd=max_cost_usd,
             waits_for_reset=waits_for_reset,
         )
@@ -137,17 +135,6 @@ class Dispatcher:
             await self._guarded(self._committer.flush)
         if self._bug is not None:
             raise self._bug
-
-    async def hear_time(self) -> bool:
-        """Ask the server what time it is, at no cost, where clocks differ; return whether they do.
-
-        Cancellation: safe; nothing is billed.
-        """
-        if not await self._gate.doubts_time():
-            return False
-        if (server_at := await self._transport.server_date()) is not None:
-            await self._gate.note_server_date(server_at)
-        return True
 
     def stop(self, stop: Stop) -> None:
         """Take in no more calls; what is in flight goes on.
@@ -269,8 +256,6 @@ class Dispatcher:
                     self._observe(CallUnanswered(call.id, turn.attempt, outcome.message))
         self._in_flight_log.ended(call.id)
         incoming.discard()
-        if isinstance(sent.answer, Answer) and sent.answer.server_at is not None:
-            await self._gate.note_server_date(sent.answer.server_at)
         return attempted, outcome
 
     async def _settle(self, call: Call, grant: Grant, row: ResultRow) -> None:

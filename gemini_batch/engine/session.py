@@ -247,7 +247,6 @@ class Run:
                     skip_uncertain=config.skip_uncertain,
                     max_cost_usd=config.max_cost_usd,
                 )
-                await dispatcher.hear_time()  # a day may have ended, or only seem to
                 for stop in self._early_stops:
                     dispatcher.stop(stop)
                 with self._deadline(dispatcher):

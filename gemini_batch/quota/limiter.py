@@ -64,19 +64,6 @@ class Ledger(Protocol):
         """Return what counts against each limit of a model now."""
         ...
 
-    def doubts_time(self, now_s: float, utc: datetime) -> bool:
-        """Return whether only a server can say what time it is."""
-        ...
-
-    @property
-    def wants_server_date(self) -> bool:
-        """Whether the `Date` of an answer would make the time surer; never blocks."""
-        ...
-
-    def note_server_date(self, server_at: datetime, now_s: float, utc: datetime) -> None:
-        """Take the server's time as a witness of the time."""
-        ...
-
 
 def _nobody(_model: str, _until_s: float, _why: str) -> None:
     """Tell nobody."""
@@ -239,23 +226,6 @@ class RateLimiter:
         Cancellation: safe; the ledger is told all the same.
         """
         await self._ask(lambda: self._ledger.give_back(model, grant))
-
-    async def doubts_time(self) -> bool:
-        """Return whether a server should be asked for the time before anything is sent.
-
-        Cancellation: safe; nothing changes.
-        """
-        now_s, utc = self._clock.steady_s(), self._clock.utc()
-        return await self._ask(lambda: self._ledger.doubts_time(now_s, utc))
-
-    async def note_server_date(self, server_at: datetime) -> None:
-        """Tell the ledger the server's time of this moment, if it wants to know; without waiting if it does not.
-
-        Cancellation: safe; the ledger is told all the same.
-        """
-        if self._ledger.wants_server_date:
-            now_s, utc = self._clock.steady_s(), self._clock.utc()
-            await self._ask(lambda: self._ledger.note_server_date(server_at, now_s, utc))
 
     # --- the first in line --------------------------------------------------------------------------------------------
 

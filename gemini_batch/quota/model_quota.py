@@ -73,9 +73,7 @@ class DayClosed:
 
     until: datetime
     why: str
-    wait_s: float = field(
-        default=0.0, compare=False
-    )  # not what a wall clock that is not believed would make of `until`
+    wait_s: float = field(default=0.0, compare=False)
 
 
 ReserveResult: TypeAlias = Granted | Paused | DayClosed
@@ -141,7 +139,6 @@ class ModelQuota:
         permits: int,
         now_s: float,
         utc: datetime,
-        rivals: tuple[datetime, ...] = (),
     ) -> ReserveResult:
         """Reserve the earliest slot for up to `permits` equal requests.
 
@@ -150,7 +147,6 @@ class ModelQuota:
             permits: How many are wanted, from 1; one at least is granted, and no more than fit the slot of the first.
             now_s: The steady clock.
             utc: The wall clock, of the same moment.
-            rivals: What else the time may be: then the request counts on the dates of all.
 
         Raises:
             ValueError: One request is larger than a limit.
@@ -158,7 +154,7 @@ class ModelQuota:
         self.bounds.check(weights)
         # What is not granted does not narrow the guard: a ledger in a file does not write it down.
         level = (self._level, self._level_at)
-        verdict = self._decide(weights, permits, now_s, utc, rivals)
+        verdict = self._decide(weights, permits, now_s, utc)
         if not isinstance(verdict, Granted):
             self._level, self._level_at = level
         return verdict
@@ -169,7 +165,6 @@ class ModelQuota:
         permits: int,
         now_s: float,
         utc: datetime,
-        rivals: tuple[datetime, ...],
     ) -> ReserveResult:
         self._last = max(self._last, self._slot(now_s))
         self._narrow(self._last)
@@ -178,10 +173,9 @@ class ModelQuota:
             max(now_s, slot * self._slot_s),
             (slot + 1) * self._slot_s + self._half_guard_s,
         )
-        clocks = self._dates((utc, *rivals), at_s - now_s, end_s - at_s)
-        if (closed := self._closed(weights, clocks)) is not None:
+        days = self._days.dates(utc + timedelta(seconds=at_s - now_s), end_s - at_s)
+        if (closed := self._closed(weights, days, utc)) is not None:
             return closed
-        days = _united(clocks)
         if self.is_paused(now_s):
             return Paused(self._paused * self._slot_s, self._paused_why)
         permits = max(
@@ -255,15 +249,9 @@ class ModelQuota:
     def close_day(self, utc: datetime, grant: Grant | None = None) -> None:
         """Close the date of `grant`, whose answer said so, or else of `utc`.
 
-        An answer that comes after midnight is about the day before: with its grant, the new day stays open. Of a grant that counts
-        on the dates of several clocks, it is the date by the clock that is believed.
+        An answer that comes after midnight is about the day before: with its grant, the new day stays open.
         """
-        today = self._days.dates(utc, 0.0)
-        days = grant.days if grant else today
-        day = min(days, key=lambda each: abs(each - today[0]))
-        while day - 1 in days:
-            day -= 1
-        self._days.close(day)
+        self._days.close((grant.days if grant else self._days.dates(utc, 0.0))[0])
 
     def assume_full(self, now_s: float, utc: datetime) -> None:
         """Count every window, and the date, as used up at a moment: what was used is not known any more.
@@ -305,13 +293,11 @@ class ModelQuota:
         """Return whether the server said that today's quota is used up."""
         return self._days.is_closed(self._days.dates(utc, 0.0)[-1])
 
-    def day_left(
-        self, weights: Weights, utc: datetime, rivals: tuple[datetime, ...] = ()
-    ) -> int | None:
-        """Return how many calls of these weights today still takes, None if any number; `rivals` as for `reserve`."""
+    def day_left(self, weights: Weights, utc: datetime) -> int | None:
+        """Return how many calls of these weights today still takes, None if any number."""
         if self.is_day_closed(utc):
             return 0
-        return min(self._fits_days(weights, _united(self._dates((utc, *rivals)))), default=None)
+        return min(self._fits_days(weights, self._days.dates(utc, 0.0)), default=None)
 
     # --- state --------------------------------------------------------------------------------------------------------
 
@@ -346,32 +332,11 @@ class ModelQuota:
         self._paused += slots
         self._level_at += slots
 
-    def doubt(
-        self, utc: datetime, rivals: tuple[datetime, ...], heard: tuple[datetime, datetime] | None
-    ) -> None:
-        """Let requests count on the dates of all clocks; `heard` is when a server first said one of them, by `utc` and by it."""
-        self._days.doubt(utc, rivals, heard)
-
-    def rewind(self, now_s: float, utc: datetime) -> bool:
-        """Go back to the date of `utc`, of which there is no doubt, from one that only a wrong clock can have brought.
-
-        Returns whether it did. What was used on that date counts on the one when the last request was granted.
-        """
-        ago_s = max(0.0, now_s - self._last * self._slot_s) if self._last else 0.0
-        return self._days.rewind(utc, utc - timedelta(seconds=ago_s))
-
     # --- parts of the decision ----------------------------------------------------------------------------------------
 
     @property
     def _guard(self) -> int:
         return self._least_guard << self._level
-
-    def _dates(
-        self, clocks: tuple[datetime, ...], after_s: float = 0.0, length_s: float = 0.0
-    ) -> list[tuple[datetime, tuple[int, ...]]]:
-        """Return what each clock says, and the dates by it."""
-        after = timedelta(seconds=after_s)
-        return [(clock, self._days.dates(clock + after, length_s)) for clock in clocks]
 
     def _slot(self, now_s: float) -> int:
         return math.floor(now_s / self._slot_s)
@@ -390,21 +355,15 @@ class ModelQuota:
                 slot, why = earliest, bound.words
         return slot, why
 
-    def _closed(
-        self, weights: Weights, clocks: list[tuple[datetime, tuple[int, ...]]]
-    ) -> DayClosed | None:
-        """Return until when a date has no room, if one has none: by the clock that has to wait longest for its next day."""
-        wanted, utc = tuple(bound.weight(weights) for bound in self.bounds.day), clocks[0][0]
-        waits = list[tuple[timedelta, int | None]]()
-        for clock, days in clocks:
-            if (found := self._days.full(wanted, days)) is not None:
-                day, place = found
-                waits.append((self._days.opens_at(day + 1) - clock, place))
-        if not waits:
+    def _closed(self, weights: Weights, days: tuple[int, ...], utc: datetime) -> DayClosed | None:
+        """Return until when a date has no room, if one has none."""
+        wanted = tuple(bound.weight(weights) for bound in self.bounds.day)
+        if (found := self._days.full(wanted, days)) is None:
             return None
-        wait, place = max(waits, key=lambda each: each[0])
+        day, place = found
         why = "the server closed the day" if place is None else self.bounds.day[place].words
-        return DayClosed(utc + wait, why, wait.total_seconds())
+        until = self._days.opens_at(day + 1)
+        return DayClosed(until, why, (until - utc).total_seconds())
 
     def _fits(self, weights: Weights, slot: int) -> list[int]:
         return [
@@ -420,7 +379,3 @@ class ModelQuota:
             for day in days
             if (left := self._days.left(i, day)) is not None and bound.weight(weights)
         ]
-
-
-def _united(clocks: list[tuple[datetime, tuple[int, ...]]]) -> tuple[int, ...]:
-    return tuple(sorted({day for _, days in clocks for day in days}))

@@ -123,7 +123,7 @@ class Days:
     """What was used on each date of a zone, and which dates are over.
 
     Days have 23, 24 or 25 hours, as the zone has it. Within the guard of midnight a grant counts on both dates, for nobody can
-    say by whose clock it arrives. The date never goes back, even if the wall clock does.
+    say by whose clock it arrives. The date never goes back, even if the wall clock does; a date more than one day ahead is dropped.
     """
 
     def __init__(self, limits: tuple[int | None, ...], zone: ZoneInfo, guard_s: float) -> None:
@@ -132,7 +132,7 @@ class Days:
         self._zone = zone
         self._guard = timedelta(seconds=guard_s)
         self._used: dict[int, list[int]] = {}  # date ordinal → used of each limit
-        self._today = 0  # no date before this one is believed any more
+        self._today = 0  # no earlier date is counted any more
         self._closed = 0  # this date and all before it are over: the server said so
 
     def dates(self, start: datetime, length_s: float) -> tuple[int, ...]:
@@ -144,6 +144,8 @@ class Days:
         """
         first = self._date(start - self._guard)
         last = self._date(start + timedelta(seconds=length_s) + self._guard)
+        if max(self._today, self._closed) > first + 1:
+            self._drop_after(first + 1)
         return tuple(range(max(self._today, first), max(self._today, last) + 1))
 
     def full(
@@ -171,8 +173,8 @@ class Days:
         return self._of(day)[place]
 
     def is_closed(self, day: int) -> bool:
-        """Return whether the server closed the date; one that it closed by another clock, days ahead, says nothing of it."""
-        return day <= self._closed <= day + 1
+        """Return whether the server closed the date."""
+        return day <= self._closed
 
     def add(self, weights: tuple[int, ...], dates: tuple[int, ...]) -> None:
         """Count `weights`, which may be negative, on each of `dates`; a date that is long past is left alone.
@@ -188,42 +190,6 @@ class Days:
                 used[place] = max(0, used[place] + weight)
         for day in [day for day in self._used if day < self._today - 1]:
             del self._used[day]
-
-    def doubt(
-        self, utc: datetime, rivals: tuple[datetime, ...], heard: tuple[datetime, datetime] | None
-    ) -> None:
-        """Let requests count on the dates of all clocks, also where one lies behind the date that is kept.
-
-        Args:
-            utc: What is believed.
-            rivals: What the time may be as well.
-            heard: When the rival that is a server was first heard: by what is believed, and by its own clock. What was used until
-                then, on the date that is believed, may have been used on its date.
-        """
-        self._today = min(self._today, *(self._date(moment) for moment in (utc, *rivals)))
-        if heard is not None:
-            believed, rival = map(self._date, heard)
-            self._used[rival] = [
-                max(each) for each in zip(self._of(rival), self._of(believed), strict=True)
-            ]
-
-    def rewind(self, utc: datetime, used_at: datetime) -> bool:
-        """Go back to the date of `utc` if the one that is kept lies days ahead of it; return whether it does.
-
-        What that one used was used on the date of `used_at`. A date that is ahead by one day may be that of a grant that waits
-        until after midnight.
-        """
-        day, used_on = self._date(utc), self._date(used_at)
-        if max(self._today, self._closed) <= day + 1:
-            return False
-        if self._today > day + 1:
-            ahead = self._of(self._today)
-            self._used = {each: used for each, used in self._used.items() if each <= day + 1}
-            self._used[used_on] = [max(each) for each in zip(self._of(used_on), ahead, strict=True)]
-            self._today = day
-        if self._closed > day + 1:
-            self._closed = used_on
-        return True
 
     def close(self, day: int) -> None:
         """Close a date and the one before it."""
@@ -244,6 +210,12 @@ class Days:
         """Take over what `dump` of another calendar gave; limits may differ."""
         (self._today, self._closed), *days = rows
         self._used = {day: used for day, *used in days}
+
+    def _drop_after(self, day: int) -> None:
+        """Drop dates after `day`: one more than a day ahead was set by a wrong clock."""
+        self._used = {each: used for each, used in self._used.items() if each <= day}
+        self._today = self._today if self._today <= day else 0
+        self._closed = self._closed if self._closed <= day else 0
 
     def _of(self, day: int) -> list[int]:
         return self._used.get(day) or [0] * len(self.limits)

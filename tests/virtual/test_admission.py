@@ -22,10 +22,6 @@ def _nothing(*_: object) -> None:
     """Tell nobody."""
 
 
-async def _no_doubt() -> bool:
-    return False
-
-
 def test_who_probes_and_finds_no_room_lets_another_one_probe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -44,7 +40,6 @@ def test_who_probes_and_finds_no_room_lets_another_one_probe(
             _nothing,
             stop=_nothing,
             model_closed=_nothing,
-            hear_time=_no_doubt,
         )
         clearance.open({MODEL})
 

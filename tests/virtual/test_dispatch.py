@@ -5,7 +5,7 @@ import os
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
@@ -1001,53 +1001,6 @@ def test_answers_that_come_too_slowly_are_asked_for_fewer_at_a_time(
 
     assert len(world.statuses) == 10
     assert len([at_s for at_s, _ in world.transport.sent if 300 <= at_s < 350]) == at_once
-
-
-def test_in_doubt_of_the_time_the_server_s_is_heard_again(tmp_path: Path) -> None:
-    """A day that is over by whoever's clock may have begun by the server's: it is asked, at no cost, and a few times only."""
-    heard_s: list[float] = []
-
-    def doubt(world: World) -> None:
-        closed, reserve = (
-            DayClosed(NOON_UTC + timedelta(hours=12), "1 request a day", 12 * 3600),
-            world.ledger.reserve,
-        )
-
-        def is_clear() -> bool:
-            return len(heard_s) >= 2
-
-        async def server_date() -> datetime:
-            heard_s.append(world.clock.steady_s())
-            return NOON_UTC + timedelta(days=1)
-
-        world.transport.server_date = server_date  # type: ignore[attr-defined]
-        ledger: Any = world.ledger
-        ledger.doubts_time = lambda *_: not is_clear()
-        ledger.reserve = lambda *about: reserve(*about) if is_clear() else closed
-
-    world = play(tmp_path, "ab", prepare=doubt, waits_for_reset=True)
-
-    assert set(world.statuses) == {"a", "b"}
-    assert heard_s == pytest.approx([0.0, 20.0], abs=0.1)
-    assert world.on_end < 120
-
-
-def test_a_doubt_that_stays_is_not_asked_about_for_ever(tmp_path: Path) -> None:
-    """The next day is waited for then, as without a doubt."""
-    heard_s: list[float] = []
-
-    def doubt(world: World) -> None:
-        async def server_date() -> None:
-            heard_s.append(world.clock.steady_s())
-
-        close_day(world)
-        world.transport.server_date = server_date  # type: ignore[attr-defined]
-        world.ledger.doubts_time = lambda *_: True  # type: ignore[method-assign]
-
-    world = play(tmp_path, "ab", prepare=doubt, waits_for_reset=True)
-
-    assert set(world.statuses) == {"a", "b"}
-    assert len(heard_s) == 3
 
 
 def test_very_many_who_wait_for_the_next_day_keep_nobody_back(tmp_path: Path) -> None:

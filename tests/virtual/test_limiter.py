@@ -3,7 +3,6 @@ import random
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import pytest
@@ -13,7 +12,6 @@ from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights
 from gemini_batch.quota.model_quota import DayClosed, Grant, ReserveResult
 from gemini_batch.quota.storage.memory import MemoryLedger
-from gemini_batch.quota.storage.sqlite import SqliteLedger
 from gemini_batch.records import Limits
 from tests.unit.quota.contract import CYCLE_S, NEXT_DAY, PICTURE, M
 from tests.virtual.clock import VirtualLoop, run
@@ -418,7 +416,7 @@ def test_settling_and_giving_back_reach_the_ledger() -> None:
 
 
 def test_settling_what_is_not_limited_is_nothing() -> None:
-    """Without a limit on tokens or dollars the ledger is not asked to settle, nor for a Date that it does not want."""
+    """Without a limit on tokens or dollars the ledger is not asked to settle."""
 
     async def scenario(clock: Clock) -> int:
         asked, ledger = 0, BlockingLedger(Limits(requests_per_min=60))
@@ -430,29 +428,9 @@ def test_settling_what_is_not_limited_is_nothing() -> None:
 
         gate = RateLimiter(ledger, ledger.limits, replace(clock, run_blocking=count))
         await gate.settle(M, await granted(gate), tokens=7, usd_micros=3)
-        await gate.note_server_date(clock.utc())
         return asked
 
     assert run(scenario) == 1
-
-
-def test_server_dates_reach_a_ledger_that_wants_them(tmp_path: Path) -> None:
-    """The server's time of an answer goes to the ledger until it is sure of the time."""
-
-    async def scenario(clock: Clock) -> list[bool]:
-        limits = Limits(requests_per_day=9)
-        path = tmp_path / "quota.sqlite"
-        with SqliteLedger(
-            path, limits, endpoint="server", project="test", boot="virtual", steady_s=clock.steady_s
-        ) as ledger:
-            gate, wanted = RateLimiter(ledger, limits, clock), [ledger.wants_server_date]
-            for _ in range(2):
-                await granted(gate)
-                await gate.note_server_date(clock.utc())
-                wanted.append(ledger.wants_server_date)
-        return wanted
-
-    assert run(scenario) == [True, False, False]
 
 
 def test_too_heavy_a_call_leaves_the_line() -> None:

@@ -102,10 +102,6 @@ class Network:
     async def __aexit__(self, *exc_info: object) -> None:
         pass
 
-    async def server_date(self) -> datetime:
-        """Return the server's time."""
-        return self.clock.utc()
-
     async def send(
         self, call: Call, incoming: StagedAnswer, _on_connected: Callable[[], object]
     ) -> Sent:
@@ -115,7 +111,7 @@ class Network:
         assert isinstance(answer, Answer)
         utc = self.clock.utc()
         timing = Timing(sent_at, utc, self.clock.steady_s() - sent_s)
-        return Sent(replace(answer, server_at=utc.replace(microsecond=0)), timing)
+        return Sent(answer, timing)
 
 
 class Machine:

@@ -17,9 +17,6 @@ class MemoryLedger:
     blocks: ClassVar[bool] = False
     """Whether a call of a method may take long, and so belongs in a thread."""
 
-    wants_server_date: ClassVar[bool] = False
-    """It lives for one run only, and goes by the wall clock."""
-
     def __init__(self, limits: Limits, *, guard_s: float = GUARD_S, zone: str = ZONE) -> None:
         """Make a ledger of which nothing is used.
 
@@ -68,13 +65,6 @@ class MemoryLedger:
     ) -> None:
         """Close the date of `grant`, or else of now, for a model."""
         self._of(model).close_day(utc, grant)
-
-    def note_server_date(self, server_at: datetime, now_s: float, utc: datetime) -> None:
-        """Do nothing."""
-
-    def doubts_time(self, now_s: float, utc: datetime) -> bool:
-        """Return False: the clocks of one process are believed."""
-        return False
 
     def used(self, model: str, now_s: float, utc: datetime) -> tuple[Used, ...]:
         """Return what counts against each limit of a model now."""

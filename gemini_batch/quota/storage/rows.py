@@ -1,4 +1,4 @@
-"""What the ledger's file holds: what is believed of the time, and one quota an endpoint, project and model."""
+"""What the ledger's file holds: which boot its times count from, and one quota an endpoint, project and model."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,14 +14,15 @@ from gemini_batch.clock import boot_id
 from gemini_batch.quota.model_quota import ModelQuota, Used
 from gemini_batch.quota.storage.faults import sentences
 from gemini_batch.quota.storage.statefile import check, connect, packed, parse, parse_limits
-from gemini_batch.quota.wall import Belief
 from gemini_batch.records import Limits
 
 Key: TypeAlias = tuple[str, str, str]
 """Endpoint, project and model."""
 
-# The belief in the time is written down when it changed by so much, or is so old, in seconds.
-_CHANGED_S, _OLD_S = 0.25, 10.0
+# Two processes read their clocks in another order than they come to the file. A clock that went back by more began again.
+_BACK_S = 60.0
+# The moment that was seen last is written down when it is so old, in seconds.
+_OLD_S = 10.0
 # No window and no day reaches back so far: a quota that was not used since then is forgotten.
 _KEPT_DAYS = 8
 
@@ -33,12 +34,33 @@ ON CONFLICT (endpoint, project, model) DO UPDATE SET era = excluded.era, used_at
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """One run of the steady clock.
+
+    Attributes:
+        boot_id: Of the boot that it counts from.
+        era: Counts the beginnings of the clock: what was written in another era is of another clock.
+        seen_s: The latest moment that was seen.
+    """
+
+    boot_id: str
+    era: int
+    seen_s: float
+
+    def at(self, boot_id: str, now_s: float) -> "Boot":
+        """Return the run of the clock at a moment: this one, or a new one after a reboot."""
+        if boot_id != self.boot_id or now_s < self.seen_s - _BACK_S:
+            return Boot(boot_id, self.era + 1, now_s)
+        return replace(self, seen_s=max(self.seen_s, now_s))
+
+
 class Rows:
     """The rows, within one transaction.
 
     Attributes:
         path: Of the file, for messages.
-        belief: What was believed of the time; None before anybody looked.
+        boot: Of the last write; None in a new file.
         rebuilt_at: When this file took the place of a damaged one, UTC, or None.
     """
 
@@ -47,34 +69,30 @@ class Rows:
         self.path = path
         state, crc32 = connection.execute("SELECT state, crc32 FROM clock").fetchone()
         clock = parse(state, crc32, path)
-        self.belief = None if clock["belief"] is None else Belief(**clock["belief"])
+        boot = clock.get("boot") or clock.get("belief")  # as an earlier version wrote it
+        self.boot = boot and Boot(boot["boot_id"], boot["era"], boot["seen_s"])
         self.rebuilt_at = (
             None
             if clock["rebuilt_at"] is None
             else datetime.fromtimestamp(clock["rebuilt_at"], UTC)
         )
 
-    def load(
-        self, key: Key, quota: ModelQuota, belief: Belief | None, now_s: float
-    ) -> tuple[int, bool]:
-        """Load a quota; return the era that it is in then, and whether it is new.
+    def load(self, key: Key, quota: ModelQuota, boot: Boot, now_s: float, utc: datetime) -> bool:
+        """Load a quota; return whether it is new.
 
-        What was written in another era than that of `belief` is moved to this clock; without a belief it stays as it is. In a
-        file that was rebuilt, a new quota was full at that moment.
+        What was written in another era is moved to this clock. In a file that was rebuilt, a new quota was full at that moment.
         """
         row = self._connection.execute(_SELECT, key).fetchone()
-        known = belief or self.belief
         if row is None:
             if self.rebuilt_at is not None:
-                ago_s = (belief.utc(now_s) - self.rebuilt_at).total_seconds() if belief else 0.0
+                ago_s = (utc - self.rebuilt_at).total_seconds()
                 quota.assume_full(now_s - max(0.0, ago_s), self.rebuilt_at)
-            return known.era if known else 0, True
+            return True
         era, state, crc32 = row
         quota.load(parse(state, crc32, self.path))
-        if belief is None or era == belief.era:
-            return int(era), False
-        quota.restart(now_s)
-        return belief.era, False
+        if era != boot.era:
+            quota.restart(now_s)
+        return False
 
     def save(self, key: Key, quota: ModelQuota, era: int, limits: Limits, utc: datetime) -> None:
         """Write a quota, with the limits that it was used by."""
@@ -86,19 +104,14 @@ class Rows:
         horizon = (utc - timedelta(days=_KEPT_DAYS)).timestamp()
         self._connection.execute("DELETE FROM quotas WHERE used_at < ?", (horizon,))
 
-    def note_belief(self, belief: Belief) -> None:
-        """Write down what is believed of the time, if that is news."""
-        before = self.belief
-        if (
-            before is None
-            or replace(belief, seen_s=before.seen_s, offset_s=before.offset_s) != before
-            or abs(belief.offset_s - before.offset_s) > _CHANGED_S
-            or belief.seen_s > before.seen_s + _OLD_S
-        ):
+    def note_boot(self, boot: Boot) -> None:
+        """Write down the run of the clock, if that is news."""
+        before = self.boot
+        if before is None or boot.era != before.era or boot.seen_s > before.seen_s + _OLD_S:
             rebuilt_at = self.rebuilt_at and self.rebuilt_at.timestamp()
-            clock = packed({"belief": asdict(belief), "rebuilt_at": rebuilt_at})
+            clock = packed({"boot": asdict(boot), "rebuilt_at": rebuilt_at})
             self._connection.execute("UPDATE clock SET state = ?, crc32 = ?", clock)
-            self.belief = belief
+            self.boot = boot
 
 
 # --- for people -------------------------------------------------------------------------------------------------------
@@ -116,7 +129,7 @@ class QuotaStatus:
         paused_s: For how many seconds nothing is sent.
         paused_why: A phrase for a person.
         is_day_closed: The server said that today's quota is used up.
-        at: The moment of all this, as the ledger believes the time to be, UTC.
+        at: The moment of all this, UTC.
     """
 
     endpoint: str
@@ -150,36 +163,19 @@ def standings(
         connection.execute("BEGIN")
         check(connection, path)
         rows = Rows(connection, path)
-        belief = rows.belief and rows.belief.at(boot_id() if boot is None else boot, now_s, utc)
-        is_certain = belief is not None and not belief.rivals(now_s, utc)
-        return list(
-            _standings(
-                connection,
-                rows,
-                belief,
-                now_s,
-                belief.utc(now_s) if belief else utc,
-                is_certain=is_certain,
-            )
-        )
+        boot_now = boot_id() if boot is None else boot
+        clock = (rows.boot or Boot(boot_now, 0, now_s)).at(boot_now, now_s)
+        return list(_standings(connection, rows, clock, now_s, utc))
 
 
 def _standings(
-    connection: Connection,
-    rows: Rows,
-    belief: Belief | None,
-    now_s: float,
-    utc: datetime,
-    *,
-    is_certain: bool,
+    connection: Connection, rows: Rows, boot: Boot, now_s: float, utc: datetime
 ) -> Iterator[QuotaStatus]:
     found = connection.execute(
         "SELECT endpoint, project, model, limits FROM quotas ORDER BY 1, 2, 3"
     ).fetchall()
     for endpoint, project, model, limits in found:
         quota = ModelQuota(parse_limits(limits, rows.path))
-        rows.load((endpoint, project, model), quota, belief, now_s)
-        if is_certain:
-            quota.rewind(now_s, utc)
+        rows.load((endpoint, project, model), quota, boot, now_s, utc)
         used, paused = quota.used(now_s, utc), quota.pause_left(now_s)
         yield QuotaStatus(endpoint, project, model, used, *paused, quota.is_day_closed(utc), utc)

@@ -22,15 +22,12 @@ from gemini_batch.clock import boot_id, boot_time_s
 from gemini_batch.quota.limits import GUARD_S, Weights
 from gemini_batch.quota.model_quota import ZONE, Grant, Granted, ModelQuota, ReserveResult, Used
 from gemini_batch.quota.storage.faults import LOCKED_S
-from gemini_batch.quota.storage.rows import Rows
+from gemini_batch.quota.storage.rows import Boot, Rows
 from gemini_batch.quota.storage.statefile import StateFile
-from gemini_batch.quota.wall import Belief
 from gemini_batch.records import Limits
 
 # A commit that takes less fits into what a grant holds; after a slower one, grants are asked for so much later.
 _SLOW_COMMIT_S = 0.1
-# While no server agrees with anything, another answer is looked at after so long.
-_DATE_AGAIN_S = 10.0
 
 
 def project_of(api_key: str, scope: str | None = None) -> str:
@@ -49,21 +46,15 @@ class _Turn:
     Attributes:
         quota: To be asked and changed.
         is_new: Nothing was known of it.
-        is_rewound: A wrong clock had moved its date; what it is now is to be written down, for tomorrow it would be another.
         now_s: The steady clock.
-        utc: What is believed of the time.
-        rivals: What the time may be as well, by the wall clock or by a server.
-        earliest: The earliest that the time may be, by any clock.
+        utc: The wall clock.
         keep: Whether to write the quota.
     """
 
     quota: ModelQuota
     is_new: bool
-    is_rewound: bool
     now_s: float
     utc: datetime
-    rivals: tuple[datetime, ...]
-    earliest: datetime
     keep: bool = True
 
 
@@ -118,8 +109,6 @@ class SqliteLedger:
         self._steady_s = steady_s
         self._boot = boot_id() if boot is None else boot
         self._commit_s = 0.0  # what a commit takes on this disk
-        self._has_witnesses = False  # enough to be sure of the time, when it was looked at last
-        self._dated_s = 0.0  # before this moment no other Date is looked at
         self._settles_tokens = limits.tokens_per_min is not None
         self._settles_usd = limits.usd_per_10min is not None or limits.usd_per_day is not None
         self._file = StateFile(path, locked_s=locked_s)
@@ -151,11 +140,8 @@ class SqliteLedger:
         with self._turn(model, now_s, utc) as turn:
             decided_s = self._steady_s()
             lead = timedelta(seconds=lead_s)
-            rivals = tuple(rival + lead for rival in turn.rivals)
-            verdict = turn.quota.reserve(
-                weights, permits, turn.now_s + lead_s, turn.utc + lead, rivals
-            )
-            turn.keep = turn.is_new or turn.is_rewound or isinstance(verdict, Granted)
+            verdict = turn.quota.reserve(weights, permits, turn.now_s + lead_s, turn.utc + lead)
+            turn.keep = turn.is_new or isinstance(verdict, Granted)
         self._commit_s = max(self._steady_s() - decided_s, self._commit_s / 2)
         return verdict
 
@@ -208,40 +194,7 @@ class SqliteLedger:
     def day_left(self, model: str, weights: Weights, now_s: float, utc: datetime) -> int | None:
         """Return how many calls of these weights today still takes, None if any number."""
         with self._turn(model, now_s, utc, writes=False) as turn:
-            return turn.quota.day_left(weights, turn.utc, turn.rivals)
-
-    # --- the wall clock -----------------------------------------------------------------------------------------------
-
-    def doubts_time(self, now_s: float, utc: datetime) -> bool:
-        """Return whether clocks differ: the wall clock jumped, the machine was off, or a server said what no clock says.
-
-        A run asks the server then, before it sends: a `Date` that agrees with a clock settles it, `note_server_date`. Until then a
-        request has to fit the dates of all. In a new file there is nothing to doubt the wall clock by, if it says what can be.
-        """
-        with self._file.transaction(writes=False) as connection:
-            return not self._look(Rows(connection, self._path), now_s, utc).is_settled(now_s, utc)
-
-    @property
-    def wants_server_date(self) -> bool:
-        """Whether there are not enough witnesses of the time; never blocks."""
-        return not self._has_witnesses
-
-    def note_server_date(self, server_at: datetime, now_s: float, utc: datetime) -> None:
-        """Take the `Date` of an answer as a witness of the time; quick when there are enough of them.
-
-        Args:
-            server_at: As the server dated its answer.
-            now_s: The steady clock when the answer came.
-            utc: The wall clock of the same moment.
-        """
-        if not self.wants_server_date or now_s < self._dated_s:
-            return
-        self._dated_s = now_s + _DATE_AGAIN_S
-        with self._file.transaction(writes=True) as connection:
-            rows = Rows(connection, self._path)
-            agreed = self._look(rows, now_s, utc).agreed(server_at, now_s, utc)
-            rows.note_belief(agreed)
-            self._has_witnesses = agreed.is_sure and agreed.is_settled(now_s, utc)
+            return turn.quota.day_left(weights, turn.utc)
 
     # --- one transaction ----------------------------------------------------------------------------------------------
 
@@ -254,41 +207,21 @@ class SqliteLedger:
         *,
         writes: bool = True,
     ) -> Iterator[_Turn]:
-        """Load a model's quota, and write what became of it; without a time, it is left as it is when the clock began anew."""
+        """Load a model's quota, and write what became of it; without a time, it stays on the clock of its row."""
         with self._file.transaction(writes=writes) as connection:
-            rows, belief = Rows(connection, self._path), None
-            rivals: tuple[datetime, ...] = ()
+            rows = Rows(connection, self._path)
+            has_time = now_s is not None
             late_s = 0.0 if now_s is None else max(0.0, self._steady_s() - now_s)
             now_s = self._steady_s() if now_s is None else now_s + late_s
-            if utc is not None:
-                wall = utc + timedelta(seconds=late_s)
-                belief = self._look(rows, now_s, wall)
-                utc, rivals = belief.utc(now_s), belief.rivals(now_s, wall)
-            elif rows.belief is not None:
-                # Not the wall clock alone: one that is weeks ahead would forget all other quotas.
-                utc = rows.belief.utc(max(now_s, rows.belief.seen_s))
+            utc = datetime.now(UTC) if utc is None else utc + timedelta(seconds=late_s)
+            boot = rows.boot or Boot(self._boot, 0, now_s)
+            if has_time:
+                boot = boot.at(self._boot, now_s)
             quota = ModelQuota(self.limits, guard_s=self._guard_s, zone=self._zone)
             key = (*self._owner, model)
-            era, is_new = rows.load(key, quota, belief, now_s)
-            utc = utc or datetime.now(UTC)
-            known = belief or rows.belief
-            earliest = min(utc, *rivals, known.earliest(now_s)) if known else utc
-            if belief is not None and rivals:
-                quota.doubt(utc, rivals, belief.heard())
-            is_rewound = belief is not None and not rivals and quota.rewind(now_s, utc)
-            turn = _Turn(quota, is_new, is_rewound, now_s, utc, rivals, earliest)
+            turn = _Turn(quota, rows.load(key, quota, boot, now_s, utc), now_s, utc)
             yield turn
             if writes and turn.keep:
-                rows.save(key, quota, era, self.limits, turn.utc)
-                rows.forget(turn.earliest)
-                if belief is not None:
-                    rows.note_belief(belief)
-
-    def _look(self, rows: Rows, now_s: float, utc: datetime) -> Belief:
-        """Return what to believe of the time now."""
-        before = rows.belief
-        belief = (
-            before.at(self._boot, now_s, utc) if before else Belief.first(self._boot, now_s, utc)
-        )
-        self._has_witnesses = belief.is_sure and belief.is_settled(now_s, utc)
-        return belief
+                rows.save(key, quota, boot.era, self.limits, turn.utc)
+                rows.forget(turn.utc)
+                rows.note_boot(boot)

@@ -292,7 +292,7 @@ def _create(path: Path, *, rebuilt_at: datetime | None = None) -> None:
         connection.executescript(_SCHEMA)
         moment = None if rebuilt_at is None else rebuilt_at.timestamp()
         connection.execute(
-            "INSERT INTO clock VALUES (1, ?, ?)", packed({"belief": None, "rebuilt_at": moment})
+            "INSERT INTO clock VALUES (1, ?, ?)", packed({"boot": None, "rebuilt_at": moment})
         )
     new.replace(path)
     _sync_folder(path.parent)
