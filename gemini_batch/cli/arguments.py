@@ -252,6 +252,9 @@ def _quota_command(quota: Parser) -> None:
     quota.add_argument(
         "--reset", action="store_true", help="forget all that was used, for every project and model"
     )
+    quota.add_argument(
+        "--project", metavar="NAME", help="with --reset, forget only what this project has used"
+    )
     quota.add_argument("--json", action="store_true", help="print it as JSON to stdout")
     quota.epilog = "All runs of this machine share one file; the folder it is in can be named (env: GEMINI_BATCH_STATE_DIR)."
 

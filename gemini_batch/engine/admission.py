@@ -175,7 +175,7 @@ class Clearance:
             if not isinstance(grant, Grant) or is_set_aside:
                 return grant
             self.outage.left(call.id)  # those whose room it waits for may be waiting to probe
-            await self._gate.give_back(call.request.model, grant)
+            await self._gate.refund(call.request.model, grant)
         return None
 
     async def _room(self, size: str) -> bool:
@@ -219,7 +219,7 @@ class Clearance:
             is_held = not probes and self._clock.steady_s() < storm.until_s
             if self.is_open(model) and not is_held and self.outage.lets(call.id):
                 return grant
-            await self._gate.give_back(model, grant)
+            await self._gate.refund(model, grant)
             if not self.is_open(model):  # the server said no to another one meanwhile
                 return None
 

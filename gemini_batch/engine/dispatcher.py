@@ -266,7 +266,7 @@ class Dispatcher:
         tokens = row.usage.prompt_tokens if row.usage else None
         usd_micros = None if row.cost_usd is None else micros(row.cost_usd)
         estimated = Weights.of(call.estimate)
-        await self._gate.settle(
+        await self._gate.reconcile(
             row.model, grant, tokens=tokens, usd_micros=usd_micros, estimated=estimated
         )
 
@@ -354,7 +354,7 @@ class Dispatcher:
         decision = retry.decide(error, self._outage.failed(now_s, error.message), random.random)
         wait_s = decision.wait_s if isinstance(decision, retry.RetryAfter) else 0.0
         self._outage.wait_until(now_s + wait_s)
-        await self._gate.give_back(model, grant)
+        await self._gate.refund(model, grant)
         await self._gate.pause(model, wait_s, "the server can't be reached")
         if self._outage.length_s(now_s) >= OUTAGE_S:
             self.stop(Stop(StopReason.OUTAGE, f"{error.message}, for {OUTAGE_S:g} s"))

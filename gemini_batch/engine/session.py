@@ -23,8 +23,9 @@ from gemini_batch.output import OutputFolder, inflight, load_image_readers
 from gemini_batch.output.rows import ResultsFile
 from gemini_batch.plan import CallState
 from gemini_batch.plan.build import BuiltPlan, loads, price_table
-from gemini_batch.quota.limiter import Ledger, RateLimiter
+from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.model_quota import Used
+from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.records import Stop, StopReason
 
 
@@ -56,7 +57,7 @@ class Run:
         store: OutputFolder,
         planned: BuiltPlan,
         *,
-        ledger: Ledger,
+        ledger: SharedLedger,
         observe: Observer,
         left: Left,
     ) -> None:

@@ -12,10 +12,8 @@ from gemini_batch.errors import ConfigError, StorageError, describe_os_error
 from gemini_batch.events import Observer, Repaired, SafeObserver
 from gemini_batch.output import OutputFolder
 from gemini_batch.plan.build import build_plan
-from gemini_batch.quota.limiter import Ledger
-from gemini_batch.quota.storage.memory import MemoryLedger
-from gemini_batch.quota.storage.sqlite import SqliteLedger, project_of
-from gemini_batch.quota.storage.statefile import state_path
+from gemini_batch.quota.shared import SharedLedger, project_of
+from gemini_batch.quota.storage import open_storage, state_path
 
 
 @contextmanager
@@ -24,7 +22,7 @@ def prepared(
     out: Path,
     config: Settings,
     observe: Observer,
-    ledger: Ledger | None = None,
+    ledger: SharedLedger | None = None,
     *,
     name: str | None = None,
     base: Path | None = None,
@@ -82,14 +80,10 @@ def _repaired(store: OutputFolder, observe: Observer) -> Left:
 
 
 @contextmanager
-def _opened_ledger(config: Settings, observe: Observer) -> Iterator[Ledger]:
-    if config.base_url is None:
-        yield MemoryLedger(config.limits)
-        return
+def _opened_ledger(config: Settings, observe: Observer) -> Iterator[SharedLedger]:
     project = project_of(config.api_key, config.quota_scope)
-    with SqliteLedger(
-        state_path(), config.limits, endpoint=config.endpoint, project=project
-    ) as ledger:
+    storage = open_storage(None if config.base_url is None else state_path())
+    with SharedLedger(storage, config.limits, endpoint=config.endpoint, project=project) as ledger:
         for notice in ledger.notices:
             observe(Repaired(notice))
         yield ledger

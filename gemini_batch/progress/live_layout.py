@@ -263,7 +263,7 @@ def _gauge(used: Used, wide: int, numbers: int, cells: int) -> Text:
 
 
 def _what(bound: Limit) -> str:
-    return f"{bound.thing}s {bound.span}"
+    return f"{bound.unit}s {bound.span}"
 
 
 def _troubles(state: State) -> Iterator[Text]:

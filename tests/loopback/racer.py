@@ -9,14 +9,15 @@ from gemini_batch.clock import Clock
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights
 from gemini_batch.quota.model_quota import Grant
-from gemini_batch.quota.storage.sqlite import SqliteLedger
+from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.storage import open_storage
 from gemini_batch.records import Limits
 
 MODEL = "model"
 GUARD_S = 0.3
 
 
-async def race(ledger: SqliteLedger, limits: Limits, log: int) -> None:
+async def race(ledger: SharedLedger, limits: Limits, log: int) -> None:
     """Send with a few callers, until somebody ends the process."""
     clock, stop = Clock(), asyncio.Event()
     gate = RateLimiter(ledger, limits, clock)
@@ -34,9 +35,7 @@ def main(path: str, log: str, per_min: str, minute_s: str) -> None:
     """Race on a ledger's file."""
     limits = Limits(requests_per_min=int(per_min), minute_s=float(minute_s))
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    with SqliteLedger(
-        Path(path), limits, endpoint="race", project="race", guard_s=GUARD_S
-    ) as ledger:
+    with SharedLedger(open_storage(Path(path)), limits, guard_s=GUARD_S) as ledger:
         os.write(descriptor, b"ready\n")
         asyncio.run(race(ledger, limits, descriptor))
 

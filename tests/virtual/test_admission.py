@@ -12,7 +12,8 @@ from gemini_batch.engine.admission import Clearance, Leave
 from gemini_batch.engine.disk_space import SPARE_BYTES, answer_bytes
 from gemini_batch.output import OutputFolder
 from gemini_batch.quota.limiter import RateLimiter
-from gemini_batch.quota.storage.memory import MemoryLedger
+from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.storage import MemoryStorage
 from gemini_batch.records import Limits
 from tests.builders import MODEL, make_call
 from tests.virtual.clock import run
@@ -32,7 +33,10 @@ def test_who_probes_and_finds_no_room_lets_another_one_probe(
     )
 
     async def scenario(clock: Clock) -> None:
-        gate, went = RateLimiter(MemoryLedger(Limits()), Limits(), clock), list[str]()
+        gate, went = (
+            RateLimiter(SharedLedger(MemoryStorage(), Limits()), Limits(), clock),
+            list[str](),
+        )
         clearance = Clearance(
             gate,
             OutputFolder(tmp_path),

@@ -40,7 +40,8 @@ from gemini_batch.output.rows import ResultsFile, newest_rows, read_rows
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights
 from gemini_batch.quota.model_quota import DayClosed
-from gemini_batch.quota.storage.memory import MemoryLedger
+from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.storage import MemoryStorage
 from gemini_batch.records import Call, FailureKind, Limits, Status, Stop, StopReason
 from tests.builders import (
     ENDPOINT,
@@ -97,7 +98,7 @@ class World:
         recover(self.store)
         self.log = ResultsFile(self.out)
         self.in_flight_log = InFlightLog(self.store.private, self.log.end_bytes)
-        self.ledger = MemoryLedger(self.limits)
+        self.ledger = SharedLedger(MemoryStorage(), self.limits)
         self.transport = ScriptedTransport(self.clock, self.script)
         table = prices.built_in()
         self.committer = Committer(
@@ -228,13 +229,13 @@ def test_what_a_call_used_is_settled(tmp_path: Path) -> None:
     used: list[tuple[int | None, int | None]] = []
 
     def spy(world: World) -> None:
-        settle = world.ledger.settle
+        reconcile = world.ledger.reconcile
 
         def note(*arguments: Any, tokens: int | None = None, usd_micros: int | None = None) -> None:
             used.append((tokens, usd_micros))
-            settle(*arguments, tokens=tokens, usd_micros=usd_micros)
+            reconcile(*arguments, tokens=tokens, usd_micros=usd_micros)
 
-        world.ledger.settle = note  # type: ignore[method-assign,assignment]
+        world.ledger.reconcile = note  # type: ignore[method-assign,assignment]
 
     world = play(
         tmp_path, ["robot"], {"robot": [picture(prompt_tokens=500)]}, prepare=spy, limits=limits

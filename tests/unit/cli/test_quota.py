@@ -12,8 +12,8 @@ from gemini_batch.cli.quota import main
 from gemini_batch.clock import utc_now
 from gemini_batch.errors import StorageError
 from gemini_batch.quota.limits import Weights
-from gemini_batch.quota.storage.sqlite import SqliteLedger
-from gemini_batch.quota.storage.statefile import state_path
+from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.storage import SqliteStorage, state_path
 from gemini_batch.records import Limits
 from tests.unit.quota.contract import NOON, T0, M
 
@@ -33,16 +33,22 @@ def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-def ledger() -> SqliteLedger:
+def ledger(project: str = "studio", endpoint: str = "https://server") -> SharedLedger:
     """Open the ledger as a run does."""
-    return SqliteLedger(
-        state_path(), LIMITS, endpoint="https://server", project="studio", steady_s=lambda: T0
-    )
+    storage = SqliteStorage(state_path(), steady_s=lambda: T0)
+    storage.open()
+    return SharedLedger(storage, LIMITS, endpoint=endpoint, project=project, steady_s=lambda: T0)
 
 
-def quota(capsys: pytest.CaptureFixture[str], *, as_json: bool = False, reset: bool = False) -> str:
+def quota(
+    capsys: pytest.CaptureFixture[str],
+    *,
+    as_json: bool = False,
+    reset: bool = False,
+    project: str | None = None,
+) -> str:
     """Return what the command prints."""
-    assert main(Namespace(json=as_json, reset=reset)) == 0
+    assert main(Namespace(json=as_json, reset=reset, project=project)) == 0
     return capsys.readouterr().out
 
 
@@ -141,3 +147,27 @@ def test_a_file_of_the_end_of_the_calendar(capsys: pytest.CaptureFixture[str]) -
     assert "resets 2026-11-23 08:00:01 UTC" in quota(capsys)
     assert "deleted" in quota(capsys, reset=True)
     assert not state_path().exists()
+
+
+def test_reset_of_one_project(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only that project is forgotten, only at the endpoint that a run would use."""
+    monkeypatch.setenv("GEMINI_BATCH_BASE_URL", "https://server")
+    for owner in (
+        ("studio", "https://server"),
+        ("other", "https://server"),
+        ("studio", "https://b"),
+    ):
+        with ledger(*owner) as used:
+            used.reserve(M, Weights(), 1, T0, utc_now())
+
+    deleted = quota(capsys, reset=True, project="studio")
+
+    assert deleted == f"{state_path()}: deleted\n  {M} · https://server · studio\n"
+    left = json.loads(quota(capsys, as_json=True))["quotas"]
+    assert [(each["endpoint"], each["project"]) for each in left] == [
+        ("https://b", "studio"),
+        ("https://server", "other"),
+    ]
+    assert "nothing is used" in quota(capsys, reset=True, project="studio")

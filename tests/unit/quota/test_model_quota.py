@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gemini_batch.quota.days import Days
 from gemini_batch.quota.limits import GUARD_S, Duration, LimitSet, Weights, check, duration
 from gemini_batch.quota.model_quota import (
     DayClosed,
@@ -19,7 +20,7 @@ from gemini_batch.quota.model_quota import (
     Paused,
     ReserveResult,
 )
-from gemini_batch.quota.windows import Days, Window
+from gemini_batch.quota.windows import Window
 from gemini_batch.records import Limits
 from tests.unit.quota.contract import CYCLE_S, NOON, PICTURE, T0, granted
 
@@ -79,7 +80,7 @@ def play(
         if isinstance(verdict, Paused):
             now_s = verdict.until_s
         elif isinstance(verdict, Granted) and step["event"] == "give back":
-            quota.give_back(verdict.grant)
+            quota.refund(verdict.grant)
             arrivals += arrive(verdict, weights, step)[1:]
         elif isinstance(verdict, Granted):
             used = replace(
@@ -91,7 +92,7 @@ def play(
             unsettled += [(verdict.grant, used)] * verdict.permits
         if step["settles"]:
             for grant, used in unsettled:
-                quota.settle(grant, tokens=used.tokens, usd_micros=used.usd_micros)
+                quota.reconcile(grant, tokens=used.tokens, usd_micros=used.usd_micros)
             unsettled.clear()
         quota = disturb(quota, limits, step["event"], now_s)
     return arrivals
@@ -228,7 +229,7 @@ def test_a_clock_that_reads_earlier_is_not_believed() -> None:
 def test_nothing_waits_for_a_limit_it_does_not_touch() -> None:
     """A call without tokens does not wait for the tokens of the one before it."""
     quota = ModelQuota(Limits(tokens_per_min=10))
-    quota.settle(granted(ask(quota, weights=Weights(tokens=10))).grant, tokens=99)
+    quota.reconcile(granted(ask(quota, weights=Weights(tokens=10))).grant, tokens=99)
 
     assert granted(ask(quota)).grant.at_s == T0
 
@@ -380,7 +381,7 @@ def test_other_limits_count_what_was_used_before() -> None:
     ask(quota, weights=Weights(tokens=90), permits=5)
     other.load(quota.dump())
 
-    used = {entry.bound.words: entry.used for entry in other.used(T0, NOON)}
+    used = {entry.bound.label: entry.used for entry in other.used(T0, NOON)}
     assert (used["100 tokens a minute"], used["5 requests a day"]) == (450, 5)
     assert isinstance(ask(other, 100.0), DayClosed)
 
