@@ -40,7 +40,8 @@ class _Line:
 
     limiter: AsyncLimiter | None
     tickets: deque[_Ticket] = field(default_factory=deque)
-    reserved: Granted | None = None  # granted and not yet started: one reservation at the most
+    reserved: Granted | None = None  # at most one reservation
+    holds: bool = True  # it was reserved for now, or checked when its moment came
 
     def alike(self) -> int:
         """Return how many callers in a row, the first included, want the same weights."""
@@ -207,6 +208,8 @@ class RateLimiter:
                     return closed
             elif now_s < reserved.grant.at_s:
                 await self._sleep(model, reserved.grant.at_s, reserved.why, stop)
+                line.holds = False
+            elif not line.holds:
                 await self._check(model, line, reserved)
             else:
                 left = reserved.permits - 1
@@ -225,7 +228,7 @@ class RateLimiter:
         result = await self._ask(lambda: self._ledger.reserve(model, weights, permits, now_s, utc))
         match result:
             case Granted():
-                line.reserved = result
+                line.reserved, line.holds = result, not result.why
             case Paused():
                 await self._sleep(model, result.until_s, result.why, stop)
             case DayClosed():
@@ -253,8 +256,11 @@ class RateLimiter:
     async def _check(self, model: str, line: _Line, reserved: Granted) -> None:
         """Drop a reservation that is late, or was paused meanwhile, perhaps by another process."""
         now_s = self._clock.steady_s()
-        if not await self._ask(lambda: self._ledger.holds(model, reserved.grant, now_s)):
-            line.reserved = None
+        holds = await self._ask(
+            lambda: self._ledger.holds(model, reserved.grant, now_s, reserved.permits)
+        )
+        if line.reserved is reserved:
+            line.holds, line.reserved = True, reserved if holds else None
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 

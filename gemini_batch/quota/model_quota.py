@@ -5,21 +5,15 @@ nothing on this date.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 from gemini_batch.quota.days import Days
-from gemini_batch.quota.limits import (
-    GUARD_S,
-    SLOTS_A_MINUTE,
-    SLOTS_A_TEN_MINUTE_SLOT,
-    Limit,
-    LimitSet,
-    Weights,
-)
-from gemini_batch.quota.windows import Window
+from gemini_batch.quota.limits import GUARD_S, SLOTS_A_MINUTE, Limit, LimitSet, Weights
+from gemini_batch.quota.uses import Timeline, Use
 from gemini_batch.records import Limits
 
 ZONE = "America/Los_Angeles"
@@ -100,10 +94,15 @@ class Used:
 
 
 class ModelQuota:
-    """The use of one model, and when more is possible.
+    """The use of one model by all runs, and when a run with these limits may use more.
 
-    Reservations never go back in time: first come, first served, and a heavy call at the head makes
-    all wait.
+    Reservations of runs with equal limits never go back in time: first come, first served, and a
+    heavy call at the head makes all wait.
+
+    A run whose limits are narrower than another's in some window waits while that one sends, and
+    never delays it: a reservation ahead of its time counts against runs with a wider limit only
+    when its moment has come, and `holds` has found that all use is within the run's own limits.
+    Then it also leaves room for what the widest run has reserved.
 
     The guard doubles after a 429 of the minute that this ledger did not foresee, at most once a
     minute and three times in all (1, 2, 4, 8 s), and halves after every ten minutes without one.
@@ -121,19 +120,18 @@ class ModelQuota:
         self._slot_s = self.bounds.slot_s
         self._half_guard_s = guard_s / 2
         self._least_guard = self.bounds.guard_slots(guard_s)
-        ten = SLOTS_A_TEN_MINUTE_SLOT
-        self._windows = [(each, Window(each.limit, SLOTS_A_MINUTE)) for each in self.bounds.minute]
-        self._windows += [
-            (each, Window(each.limit, SLOTS_A_MINUTE, ten)) for each in self.bounds.ten_minutes
-        ]
+        self._own, self._others = Use.of(self.bounds), list[Use]()
+        spans = (*self.bounds.minute, *self.bounds.ten_minutes)
+        self._windows = [*zip(spans, self._own.windows, strict=True)]
         self._days = Days(tuple(bound.limit for bound in self.bounds.day), ZoneInfo(zone), guard_s)
-        self._last = 0  # the latest slot of a decision: no later one is for an earlier slot
         self._paused, self._paused_why = 0, ""  # the first slot after the pause
         self._level, self._level_at = 0, 0  # how often the guard was doubled, and the last change
 
     # --- the decision -----------------------------------------------------------------------------
 
-    def reserve(self, weights: Weights, permits: int, now_s: float, utc: datetime) -> ReserveResult:
+    def reserve(
+        self, weights: Weights, permits: int, now_s: float, utc: datetime, run: str = ""
+    ) -> ReserveResult:
         """Reserve the earliest slot for up to `permits` equal requests.
 
         Args:
@@ -142,6 +140,7 @@ class ModelQuota:
                 slot of the first.
             now_s: The steady clock.
             utc: The wall clock at the same moment.
+            run: Names the run, for the user of another one that waits for it.
 
         Raises:
             ValueError: One request is larger than a limit.
@@ -150,26 +149,33 @@ class ModelQuota:
         # A refusal does not narrow the guard: it is not written to a file.
         level = (self._level, self._level_at)
         result = self._decide(weights, permits, now_s, utc)
-        if not isinstance(result, Granted):
+        if isinstance(result, Granted):
+            self._own.run = run
+        else:
             self._level, self._level_at = level
         return result
 
     def _decide(self, weights: Weights, permits: int, now_s: float, utc: datetime) -> ReserveResult:
-        self._last = max(self._last, self._slot(now_s))
-        self._narrow(self._last)
-        slot, why = self._earliest(weights)
+        own, now = self._own, self._slot(now_s)
+        own.last = max(own.last, now)
+        self._narrow(own.last)
+        self._forget(now)
+        slot, fit, why = self._earliest(weights, now)
         at_s, end_s = max(now_s, slot * self._slot_s), self._expires_s(slot)
         days = self._days.dates(utc + timedelta(seconds=at_s - now_s), end_s - at_s)
         if (closed := self._closed(weights, days, utc)) is not None:
             return closed
         if self.is_paused(now_s):
             return Paused(self._paused * self._slot_s, self._paused_why)
-        fits = (*self._fits(weights, slot), *self._fits_days(weights, days))
-        permits = max(1, min(permits, *fits)) if fits else permits
+        permits = max(1, min([permits, *fit, *self._fits_days(weights, days)]))
         for bound, window in self._windows:
-            window.add(permits * bound.weight(weights), slot, self._guard)
+            window.add(permits * bound.weight(weights), slot)
         self._days.add(self._of_day(weights, permits), days)
-        self._last = slot
+        own.last = slot
+        if not self._yields():
+            own.sure = None
+        elif own.sure is None or slot <= now:
+            own.sure = now
         grant = Grant(at_s, end_s, slot, days, weights)
         return Granted(grant, permits, why if at_s > now_s else "")
 
@@ -180,6 +186,30 @@ class ModelQuota:
             and not self.is_paused(now_s)
             and not any(map(self._days.is_closed, grant.days))
         )
+
+    def confirm(self, grant: Grant, permits: int, now_s: float) -> tuple[bool, bool]:
+        """Use a reservation whose moment has come, or cancel it if other runs left no room for it.
+
+        Returns whether it `holds`, and whether that changed anything.
+        """
+        if not self.holds(grant, now_s):
+            return False, False
+        self._forget(self._slot(now_s))
+        if not self._others:
+            return True, False
+        own, weights = self._own, grant.weights
+        if all(
+            self._room(place, grant.slot, self._timelines(place, grant.slot)) >= 0
+            for place, (bound, window) in enumerate(self._windows)
+            if window.limit is not None and bound.weight(weights)
+        ):
+            is_new = own.sure is not None and own.sure < grant.slot
+            own.sure = grant.slot if is_new else own.sure
+            return True, is_new
+        for bound, window in self._windows:
+            window.correct(-permits * bound.weight(weights), grant.slot)
+        self.refund(grant, permits)
+        return False, True
 
     def is_paused(self, now_s: float) -> bool:
         """Return whether nothing may be sent now."""
@@ -243,9 +273,9 @@ class ModelQuota:
 
         It holds for any limits, also those of a later run.
         """
-        self._last = self._slot(now_s)
+        self._own.last = self._slot(now_s)
         for _, window in self._windows:
-            window.add(UNKNOWN, self._last, self._guard)
+            window.add(UNKNOWN, self._own.last)
         self._days.add((UNKNOWN,) * len(self.bounds.day), self._days.dates(utc, 0.0))
 
     # --- display ----------------------------------------------------------------------------------
@@ -253,12 +283,15 @@ class ModelQuota:
     def used(self, now_s: float, utc: datetime) -> tuple[Used, ...]:
         """Return the use that counts against each limit now, also where there is no limit."""
         today = self._days.dates(utc, 0.0)[-1]
-        slot, guard = max(self._slot(now_s), self._last), self._guard
+        now, guard = self._slot(now_s), self._guard
         next_day_s = (self._days.opens_at(today + 1) - utc).total_seconds()
-        spans = [
-            Used(bound, window.used(slot, guard), self._seconds_to(window.frees(guard), now_s))
-            for bound, window in self._windows
-        ]
+        spans = []
+        for place, (bound, window) in enumerate(self._windows):
+            others = [other.windows[place] for other in self._others]
+            used = window.used(max(now, self._own.last), guard)
+            used += sum(other.used(now, guard) for other in others)
+            frees = max(each.frees(guard) for each in (window, *others))
+            spans.append(Used(bound, used, self._seconds_to(frees, now_s)))
         days = [
             Used(bound, self._days.used(place, today), next_day_s)
             for place, bound in enumerate(self.bounds.day)
@@ -285,11 +318,10 @@ class ModelQuota:
         """Return the whole state as JSON values."""
         return {
             "slot_us": round(self._slot_s * 1e6),
-            "last": self._last,
             "paused": [self._paused, self._paused_why],
             "level": [self._level, self._level_at],
-            "windows": [window.dump() for _, window in self._windows],
             "days": self._days.dump(),
+            "uses": [use.dump() for use in (self._own, *self._others)],
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -300,18 +332,23 @@ class ModelQuota:
         self._days.load(state["days"])
         if state["slot_us"] != round(self._slot_s * 1e6):
             return
-        self._last = state["last"]
         self._paused, self._paused_why = state["paused"]
         self._level, self._level_at = state["level"]
-        for (_, window), numbers in zip(self._windows, state["windows"], strict=True):
-            window.load(numbers)
+        # In the first version all runs were alike.
+        for use in state.get("uses") or [{**state, "limits": self._own.limits}]:
+            is_own = tuple(use["limits"]) == self._own.limits
+            (self._own if is_own else self._other(use["limits"])).load(use)
 
-    def restart(self, now_s: float) -> None:
-        """Move the windows to a steady clock that began again: the last use was just now."""
-        slots = self._slot(now_s) - self._last
-        for _, window in self._windows:
-            window.shift(slots)
-        self._last += slots
+    def restart(self, now_s: float, seen_s: float) -> None:
+        """Move the windows to a steady clock that began again.
+
+        Args:
+            now_s: The new clock.
+            seen_s: The latest moment of the old one, which is now: the time between is unknown.
+        """
+        slots = self._slot(now_s) - self._slot(seen_s)
+        for use in (self._own, *self._others):
+            use.shift(slots)
         self._paused += slots
         self._level_at += slots
 
@@ -338,14 +375,97 @@ class ModelQuota:
             self._level -= 1
             self._level_at += _LEVEL_SLOTS
 
-    def _earliest(self, weights: Weights) -> tuple[int, str]:
+    def _other(self, limits: Sequence[int | None]) -> Use:
+        self._others.append(Use(limits))
+        return self._others[-1]
+
+    def _forget(self, now: int) -> None:
+        for use in (self._own, *self._others):
+            use.forget(now, self._guard)
+        if self._others:
+            self._others = [other for other in self._others if not other.is_empty()]
+
+    def _yields(self) -> bool:
+        """Return whether another run is wider, so that reservations ahead are tentative."""
+        return any(other.is_wider(self._own) for other in self._others)
+
+    def _earliest(self, weights: Weights, now: int) -> tuple[int, list[int], str]:
+        """Return the earliest slot, how many calls fit it by each limit, and the limit before it."""
+        if self._others:
+            return self._earliest_beside(weights, now)
         # A slot that has room is followed by slots with room: the latest of all windows fits all.
-        slot, why = self._last, "the calls before this one"
+        slot, why = self._own.last, "the calls before this one"
         for bound, window in self._windows:
-            earliest = window.earliest(bound.weight(weights), self._last, self._guard)
+            earliest = window.earliest(bound.weight(weights), self._own.last, self._guard)
             if earliest > slot:
                 slot, why = earliest, bound.label
-        return slot, why
+        fit = [
+            (bound.limit - window.used(slot, self._guard)) // bound.weight(weights)
+            for bound, window in self._windows
+            if bound.limit is not None and bound.weight(weights)
+        ]
+        return slot, fit, why
+
+    # --- next to runs with other limits -----------------------------------------------------------
+
+    def _earliest_beside(self, weights: Weights, now: int) -> tuple[int, list[int], str]:
+        """Return the same where room opens, and closes, with the use of others."""
+        own, why = self._own, "the calls before this one"
+        limited = {
+            place: (bound, bound.weight(weights), self._timelines(place, now))
+            for place, (bound, _) in enumerate(self._windows)
+            if bound.limit is not None and bound.weight(weights)
+        }
+        # Room opens when an entry passes out of reach.
+        opens = {own.last}
+        for place, (_, _, timelines) in limited.items():
+            window = own.windows[place]
+            after = window.reach(self._guard) + 1
+            opens.update(
+                (slot + after) * window.stride for line in timelines for slot in line.slots
+            )
+        slot, fit = own.last, list[int]()
+        for slot in sorted(each for each in opens if each >= own.last):
+            fit = [
+                self._room(place, slot, timelines) // weight
+                for place, (_, weight, timelines) in limited.items()
+            ]
+            if all(number >= 1 for number in fit):
+                break
+            at = fit.index(min(fit))
+            place = [*limited][at]
+            why = limited[place][0].label + self._used_by(place, slot, limited[place][1])
+        return slot, fit, why
+
+    def _timelines(self, place: int, now: int) -> tuple[Timeline, Timeline]:
+        """Return the use that counts in a window for this run, and that of the widest run."""
+        limit, counted, widest = self._own.limits[place] or 0, list[tuple[int, int]](), list[Any]()
+        everyone = (self._own, *self._others)
+        for use in everyone:
+            until = math.inf if use is self._own else use.counted_until(place, limit, now)
+            is_widest = use is not self._own and not any(each.is_wider(use) for each in everyone)
+            stride = use.windows[place].stride
+            for slot, weight in use.windows[place].entries():
+                if slot * stride <= until:
+                    counted.append((slot, weight))
+                    if is_widest:
+                        widest.append((slot, weight))
+        return Timeline(counted), Timeline(widest)
+
+    def _room(self, place: int, slot: int, timelines: tuple[Timeline, Timeline]) -> int:
+        """Return what a limit leaves in a slot: before it, and for the widest run after it."""
+        window, (counted, widest) = self._own.windows[place], timelines
+        own, reach = slot // window.stride, window.reach(self._guard)
+        used = counted.between(own - reach - 1, own) + widest.between(own, own + reach)
+        return (window.limit or 0) - used
+
+    def _used_by(self, place: int, slot: int, weight: int) -> str:
+        """Return who leaves no room in a slot, if it is another run."""
+        window, guard = self._own.windows[place], self._guard
+        if window.used(slot, guard) + weight > (window.limit or 0):
+            return ""
+        most = max(self._others, key=lambda other: other.windows[place].used(slot, guard))
+        return f", used by {most.run or 'another run'}"
 
     def _closed(self, weights: Weights, days: tuple[int, ...], utc: datetime) -> DayClosed | None:
         """Return until when a date has no room, if one has none."""
@@ -355,13 +475,6 @@ class ModelQuota:
         why = "the server closed the day" if place is None else self.bounds.day[place].label
         until = self._days.opens_at(day + 1)
         return DayClosed(until, why, (until - utc).total_seconds())
-
-    def _fits(self, weights: Weights, slot: int) -> list[int]:
-        return [
-            (bound.limit - window.used(slot, self._guard)) // bound.weight(weights)
-            for bound, window in self._windows
-            if bound.limit is not None and bound.weight(weights)
-        ]
 
     def _fits_days(self, weights: Weights, days: tuple[int, ...]) -> list[int]:
         return [

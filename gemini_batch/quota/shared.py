@@ -13,6 +13,7 @@ Where `blocks` is true all of it blocks: use it off the event loop. Every method
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -84,7 +85,7 @@ class SharedQuota:
         """Use the quota now; move its windows if the clock began again, and return if it did."""
         is_moved = server_id != self.server_id or now_s < self.seen_s - _BACK_S
         if is_moved:
-            self.quota.restart(now_s)
+            self.quota.restart(now_s, self.seen_s)
             self.server_id, self.seen_s = server_id, now_s
         self.seen_s = max(self.seen_s, now_s)
         self.used_at_s = utc.timestamp()
@@ -135,6 +136,7 @@ class SharedLedger:
         *,
         endpoint: str = "",
         project: str = "",
+        run_name: str = "",
         guard_s: float = GUARD_S,
         zone: str = ZONE,
         steady_s: Callable[[], float] = boot_time_s,
@@ -146,6 +148,7 @@ class SharedLedger:
             limits: Of each model alike.
             endpoint: The API that the quota is of, as rows carry it.
             project: The project that it is of: `project_of(…)`.
+            run_name: Names this run for the user of another one that waits for it; "" is its process.
             guard_s: How much delays between sending and arrival may differ, in seconds.
             zone: The zone whose midnight begins a day, an IANA name.
             steady_s: The clock of every `now_s`.
@@ -153,6 +156,7 @@ class SharedLedger:
         self.limits = limits
         self.storage = storage
         self._owner = (endpoint, project)
+        self._run_name = run_name or f"process {os.getpid()}"
         self._guard_s = guard_s
         self._zone = zone
         self._steady_s = steady_s
@@ -202,7 +206,7 @@ class SharedLedger:
             new_at = turn.utc if turn.is_new else None
             decided_s = self._steady_s() if self.storage.blocks else 0.0
             at_s, at = turn.now_s + lead_s, turn.utc + timedelta(seconds=lead_s)
-            result = turn.quota.reserve(weights, permits, at_s, at)
+            result = turn.quota.reserve(weights, permits, at_s, at, self._run_name)
             turn.is_kept = turn.is_new or isinstance(result, Granted)
             return _moved(result, turn)
 
@@ -213,12 +217,16 @@ class SharedLedger:
             self._forget_unused(new_at)
         return result
 
-    def holds(self, model: str, grant: Grant, now_s: float) -> bool:
-        """Return whether a grant may be used now: not late, not paused, its day not closed."""
+    def holds(self, model: str, grant: Grant, now_s: float, permits: int = 1) -> bool:
+        """Return whether a reservation may be used now that its moment has come.
+
+        It must not be late, or paused, or its day closed. If runs with wider limits left no room
+        for it, it is cancelled, and its permits are not counted any more.
+        """
 
         def decide(turn: _Turn) -> bool:
-            turn.is_kept = False
-            return turn.quota.holds(grant, turn.now_s)
+            holds, turn.is_kept = turn.quota.confirm(grant, permits, turn.now_s)
+            return holds
 
         return now_s <= grant.expires_at_s and self._transact(model, decide, now_s)
 

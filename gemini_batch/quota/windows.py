@@ -13,8 +13,13 @@ class Window:
     where they arrive, though one may take up to the guard longer on its way than another.
 
     Time is a whole number, the model's slot: slots of different windows compare without rounding.
-    Reservations never go back in time, so the oldest slots are dropped as they pass out of reach,
-    and each operation is O(1) amortised.
+    Reservations never go back in time, so the oldest slots are dropped as they pass out of reach of
+    now, and each operation is O(1) amortised where nothing is reserved far ahead.
+
+    Attributes:
+        limit: The most weight in any interval as long as the span; None is no limit.
+        stride: How many of the model's slots make one slot of this window.
+        total: All weight that is not forgotten.
     """
 
     def __init__(self, limit: int | None, span: int, stride: int = 1) -> None:
@@ -27,9 +32,9 @@ class Window:
         """
         self.limit = limit
         self._span = span
-        self._stride = stride
+        self.stride = stride
         self._used: deque[list[int]] = deque()  # [own slot, weight], ascending and sparse
-        self._total = 0
+        self.total = 0
 
     def earliest(self, weight: int, slot: int, guard: int) -> int:
         """Return the first of the model's slots, `slot` or later, that has room for `weight`.
@@ -39,23 +44,22 @@ class Window:
             slot: Not before the last reservation.
             guard: The guard, in the model's slots.
         """
-        self._forget(slot, guard)
         if self.limit is None or not weight:
             return slot
-        reach = self._reach(guard)
-        own, total = slot // self._stride, self._total
+        reach = self.reach(guard)
+        own, total = slot // self.stride, self.total
         for used_slot, used in self._used:
             if own <= used_slot + reach:
                 if total + weight <= self.limit:
                     break
                 own = used_slot + reach + 1
             total -= used
-        return max(slot, own * self._stride)
+        return max(slot, own * self.stride)
 
     def used(self, slot: int, guard: int) -> int:
         """Return the weight that counts against a reservation in the model's slot `slot`."""
-        horizon = slot // self._stride - self._reach(guard)
-        total = self._total
+        horizon = slot // self.stride - self.reach(guard)
+        total = self.total
         for used_slot, used in self._used:
             if used_slot >= horizon:
                 break
@@ -65,35 +69,38 @@ class Window:
     def frees(self, guard: int) -> int:
         """Return the first of the model's slots at which all that is counted is free; 0 if none."""
         last = max((slot for slot, weight in self._used if weight), default=None)
-        return 0 if last is None else (last + self._reach(guard) + 1) * self._stride
+        return 0 if last is None else (last + self.reach(guard) + 1) * self.stride
 
-    def add(self, weight: int, slot: int, guard: int) -> None:
+    def entries(self) -> Iterable[list[int]]:
+        """Return slot of this window and weight, in ascending order."""
+        return self._used
+
+    def add(self, weight: int, slot: int) -> None:
         """Count `weight` in the model's slot `slot`, which is not before the last one."""
-        self._forget(slot, guard)
-        own = slot // self._stride
+        own = slot // self.stride
         if self._used and self._used[-1][0] >= own:  # later by one after a shift
             self._used[-1][1] += weight
         else:
             self._used.append([own, weight])  # a weight of 0 too: it may be corrected upwards
-        self._total += weight
+        self.total += weight
 
     def correct(self, change: int, slot: int) -> None:
         """Correct the weight of the model's slot `slot`; a slot out of reach is left alone.
 
         A correction upwards may pass the limit; later reservations wait for it.
         """
-        own = slot // self._stride
+        own = slot // self.stride
         for entry in reversed(self._used):
             if entry[0] == own:
                 change = max(change, -entry[1])
                 entry[1] += change
-                self._total += change
+                self.total += change
             if entry[0] <= own:
                 return
 
     def shift(self, slots: int) -> None:
         """Move all by so many of the model's slots; rounded to the later slot of this window."""
-        own = -(-slots // self._stride)
+        own = -(-slots // self.stride)
         for entry in self._used:
             entry[0] += own
 
@@ -105,12 +112,14 @@ class Window:
         """Restore what `dump` returned; the limit may differ, the span may not."""
         flat = iter(numbers)
         self._used = deque([slot, weight] for slot, weight in zip(flat, flat, strict=True))
-        self._total = sum(weight for _, weight in self._used)
+        self.total = sum(weight for _, weight in self._used)
 
-    def _reach(self, guard: int) -> int:
-        return self._span - (-guard // self._stride)
+    def reach(self, guard: int) -> int:
+        """Return how many slots of this window before one count against it."""
+        return self._span - (-guard // self.stride)
 
-    def _forget(self, slot: int, guard: int) -> None:
-        horizon = slot // self._stride - self._reach(guard)
+    def forget(self, slot: int, guard: int) -> None:
+        """Drop what does not count against the model's slot `slot` or a later one."""
+        horizon = slot // self.stride - self.reach(guard)
         while self._used and self._used[0][0] < horizon:
-            self._total -= self._used.popleft()[1]
+            self.total -= self._used.popleft()[1]

@@ -180,7 +180,7 @@ def test_stored_state_decides_the_same(limits: Limits, steps: list[dict[str, Any
 def test_window_is_used_up_to_its_limit() -> None:
     """Slots apart by span + guard + 1 do not count together; one slot less and they do."""
     window = Window(10, span=240)
-    window.add(10, 0, guard=4)
+    window.add(10, 0)
 
     assert window.earliest(1, 244, guard=4) == 245
     assert (window.used(244, guard=4), window.used(245, guard=4)) == (10, 0)
@@ -190,7 +190,7 @@ def test_window_is_used_up_to_its_limit() -> None:
 def test_window_of_longer_slots() -> None:
     """A window with a stride answers in the model's slots, at the start of its own."""
     window = Window(1, span=240, stride=10)
-    window.add(1, 17, guard=4)
+    window.add(1, 17)
 
     assert window.earliest(1, 18, guard=4) == (1 + 240 + 1 + 1) * 10
 
@@ -198,10 +198,10 @@ def test_window_of_longer_slots() -> None:
 def test_shifted_window_stays_in_order() -> None:
     """A shift that rounds to a later slot of the window leaves it in order, and nothing twice."""
     window = Window(10, span=240, stride=10)
-    window.add(1, 5, guard=4)
+    window.add(1, 5)
     window.shift(4)
-    window.add(2, 9, guard=4)
-    window.add(3, 10, guard=4)
+    window.add(2, 9)
+    window.add(3, 10)
 
     assert window.dump() == [1, 6]
 
@@ -212,7 +212,8 @@ def test_window_forgets_what_is_out_of_reach() -> None:
     slot = 0
     for _ in range(20_000):
         slot = window.earliest(1, slot + 1, guard=4)
-        window.add(1, slot, guard=4)
+        window.forget(slot, guard=4)
+        window.add(1, slot)
 
     assert len(window.dump()) <= 2 * 60
 
@@ -414,7 +415,7 @@ def test_restart_takes_all_as_used_just_now() -> None:
     ask(quota, 5.0, Weights(usd_micros=500_000))
     quota.pause(T0 + 35.0, "why", T0 + 5.0)
 
-    quota.restart(13.0)
+    quota.restart(13.0, T0 + 5.0)
 
     def after(now_s: float, usd_micros: int = 0) -> ReserveResult:
         return quota.reserve(Weights(usd_micros=usd_micros), 1, now_s, NOON)
