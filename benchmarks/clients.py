@@ -149,12 +149,14 @@ class Engine:
 
     def __init__(self, *, in_memory: bool = False, fsync: bool = True, sha256: bool = True) -> None:
         from gemini_batch.engine import setup
-        from gemini_batch.quota.storage.memory import MemoryLedger
+        from gemini_batch.quota.shared import SharedLedger
+        from gemini_batch.quota.storage import MemoryStorage
         from gemini_batch.records import Limits
 
         self._setup = setup
         self._limits = Limits(requests_per_min=120_000)
-        self._ledger = MemoryLedger if in_memory else _no_ledger
+        # Without one, the engine takes the ledger that all runs of this machine share.
+        self._ledger = SharedLedger(MemoryStorage(), self._limits) if in_memory else None
         if not fsync:
             os.fsync = os.fdatasync = lambda _descriptor: None  # type: ignore[assignment]
         if not sha256:
@@ -182,9 +184,7 @@ class Engine:
         )
         out = WriterThread[str](lambda _lines: None, dropped_line=str)
         say = TextLog(RunInfo("jobs.jsonl", "", is_quiet=True), RunState(self._limits), out).observe
-        with self._setup.open_run(
-            manifest, folder / "out", config, say, self._ledger(self._limits)
-        ) as run:
+        with self._setup.open_run(manifest, folder / "out", config, say, self._ledger) as run:
             summary = await run.send(scenario["url"])
         if summary.exit_code:
             raise SystemExit(
@@ -199,10 +199,6 @@ def write_manifest(path: Path, scenario: Scenario) -> None:
             images = [inputs[number % len(inputs)]] if inputs else []
             job = {"id": f"image-{number}", "prompt": PROMPT.format(number), "images": images}
             file.write(json.dumps(job) + "\n")
-
-
-def _no_ledger(_limits: object) -> None:
-    """Leave it to the engine, which takes the one that all runs of this machine share."""
 
 
 _SHA256 = hashlib.sha256

@@ -15,7 +15,8 @@ from gemini_batch.events import CallFinished, CallSent, Event, RunStarted, Waiti
 from gemini_batch.progress.live import FRAME_S, LiveView
 from gemini_batch.progress.run_state import RunState, Sample
 from gemini_batch.progress.view import RunInfo
-from gemini_batch.quota.storage.memory import MemoryLedger
+from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.storage import MemoryStorage
 from gemini_batch.records import Limits, Load, ResultRow, Status
 
 MODEL = "gemini-3-pro-image-preview"
@@ -67,7 +68,7 @@ def main() -> None:
         live.observe(event)
     watched_s = time.perf_counter() - began_s
 
-    ledger = MemoryLedger(LIMITS)
+    ledger = SharedLedger(MemoryStorage(), LIMITS)
     live.update(Sample(0, {MODEL: ledger.used(MODEL, clock.steady_s(), clock.utc())}))
     began_s = time.process_time()
     for number in range(FRAMES):  # each one differs, as in a run

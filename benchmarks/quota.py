@@ -26,7 +26,8 @@ from gemini_batch.clock import Clock, boot_time_s, utc_now
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights
 from gemini_batch.quota.model_quota import Grant, Granted
-from gemini_batch.quota.storage.sqlite import SqliteLedger
+from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.storage import SqliteStorage, open_storage
 from gemini_batch.records import Limits
 from tests.virtual.clock import run
 from tests.virtual.servers import BucketServer, FixedMinuteServer, Server, SlidingServer
@@ -51,13 +52,9 @@ def ours(rpm: int, clock: Clock, folder: str) -> Iterator[Wait]:
     """The gate and the ledger on disk, of this package."""
     limits = Limits(requests_per_min=rpm)
     path = Path(folder) / f"{rpm}.sqlite"
-    options = {
-        "endpoint": "benchmark",
-        "project": "benchmark",
-        "steady_s": clock.steady_s,
-        "boot": "virtual",
-    }
-    with SqliteLedger(path, limits, **options) as ledger:  # type: ignore[arg-type]
+    storage = SqliteStorage(path, steady_s=clock.steady_s, boot="virtual")
+    storage.open()
+    with SharedLedger(storage, limits, steady_s=clock.steady_s) as ledger:
         gate, never = RateLimiter(ledger, limits, clock), asyncio.Event()
         yield partial(gate.acquire, MODEL, Weights(), never)
 
@@ -158,7 +155,7 @@ def paced(rpms: list[int], hours: float, seed: int) -> list[dict[str, Any]]:
 def hammer(path: str, start_s: float, length_s: float) -> int:
     """Reserve without pause, and return how often."""
     count, weights = 0, Weights()
-    with SqliteLedger(Path(path), Limits(), endpoint="benchmark", project="benchmark") as ledger:
+    with SharedLedger(open_storage(Path(path)), Limits()) as ledger:
         time.sleep(max(0.0, start_s - boot_time_s()))
         while boot_time_s() < start_s + length_s:
             assert isinstance(ledger.reserve(MODEL, weights, 1, boot_time_s(), utc_now()), Granted)
@@ -185,7 +182,7 @@ def reservations(folder: Path, length_s: float) -> list[dict[str, Any]]:
     return rows
 
 
-async def live(ledger: SqliteLedger, limits: Limits, length_s: float) -> tuple[int, int]:
+async def live(ledger: SharedLedger, limits: Limits, length_s: float) -> tuple[int, int]:
     """Send at the pace of the quota, each call taking a second, and return how many went and how many late."""
     clock, stop, late, sent = Clock(), asyncio.Event(), 0, 0
     gate = RateLimiter(ledger, limits, clock)
@@ -207,9 +204,7 @@ async def live(ledger: SqliteLedger, limits: Limits, length_s: float) -> tuple[i
 
 def gate_cost(folder: Path, rpm: int, length_s: float) -> dict[str, Any]:
     limits = Limits(requests_per_min=rpm)
-    with SqliteLedger(
-        folder / "gate.sqlite", limits, endpoint="benchmark", project="benchmark"
-    ) as ledger:
+    with SharedLedger(open_storage(folder / "gate.sqlite"), limits) as ledger:
         before, before_s = resource.getrusage(resource.RUSAGE_SELF), boot_time_s()
         sent, late = asyncio.run(live(ledger, limits, length_s))
         after, took_s = resource.getrusage(resource.RUSAGE_SELF), boot_time_s() - before_s

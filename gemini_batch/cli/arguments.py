@@ -147,6 +147,9 @@ def _verify(verify: Parser) -> None:
 
 def _quota_command(quota: Parser) -> None:
     _flag(quota, "--reset", "delete the recorded usage of all projects and models")
+    quota.add_argument(
+        "--project", metavar="NAME", help="with --reset, delete only the usage of this project"
+    )
     _flag(quota, "--json", "print the usage as JSON to stdout")
     where = "in a folder that can be set (env: GEMINI_BATCH_STATE_DIR)"
     quota.epilog = f"All runs on this machine share one file, {where}."

@@ -1,66 +1,68 @@
-"""`quota`: what is used and left of each window, and when it frees."""
+"""`quota`: the use of each window, what is left, and when it frees."""
 
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import orjson
 
 from gemini_batch.clock import boot_time_s, utc_now
+from gemini_batch.config.environment import base_url
 from gemini_batch.errors import ExitCode, GeminiBatchError
 from gemini_batch.progress import plain, quantity
 from gemini_batch.quota.model_quota import UNKNOWN, Used
-from gemini_batch.quota.storage.rows import QuotaStatus, standings
-from gemini_batch.quota.storage.statefile import delete, state_path
+from gemini_batch.quota.shared import QuotaStatus, statuses
+from gemini_batch.quota.storage import SqliteStorage, state_path
+from gemini_batch.quota.storage.base import QuotaKey
 
 _MICROS = 1_000_000
 
 
 def main(options: Namespace) -> int:
-    """Print what is used of each quota, or forget it; return the exit code."""
+    """Print the use of each quota, or forget it; return the exit code."""
     path = state_path()
+    storage = SqliteStorage(path, steady_s=boot_time_s)
     if options.reset:
-        found, text = _reset(path)
+        found, text = _reset(storage, str(path), options.project)
     else:
-        quotas = standings(path, boot_time_s(), utc_now())
-        found = {"file": str(path), "quotas": [_as_json(standing) for standing in quotas]}
-        text = "\n".join(line for standing in quotas for line in _lines(standing)) or _nothing(path)
+        quotas = statuses(storage, utc_now())
+        found = {"file": str(path), "quotas": [_as_json(status) for status in quotas]}
+        text = "\n".join(line for status in quotas for line in _lines(status))
+    text = text or f"{path}: nothing is used"
     sys.stdout.write(f"{orjson.dumps(found).decode() if options.json else text}\n")
     return ExitCode.DONE
 
 
-def _reset(path: Path) -> tuple[dict[str, Any], str]:
+def _reset(storage: SqliteStorage, path: str, project: str | None) -> tuple[dict[str, Any], str]:
+    """Forget all, or one project at the endpoint that a run would use."""
+    owner = (None, None) if project is None else (base_url(None), project)
     try:
-        names = [_name(standing) for standing in standings(path, boot_time_s(), utc_now())]
+        names = [_name(key) for key in storage.scan().states if key.is_of(*owner)]
     except GeminiBatchError:
-        names = ["a file that could not be read"]  # to get rid of it is what this is for
-    if not delete(path):
-        return {"file": str(path), "deleted": []}, _nothing(path)
-    return {"file": str(path), "deleted": names}, "\n".join(
-        [f"{path}: deleted", *(f"  {name}" for name in names)]
-    )
+        if project is not None:
+            raise
+        names = ["a file that could not be read"]  # this is the way to get rid of it
+    if not storage.clear(*owner):
+        return {"file": path, "deleted": []}, ""
+    lines = [f"{path}: deleted", *(f"  {name}" for name in names)]
+    return {"file": path, "deleted": names}, "\n".join(lines)
 
 
-def _nothing(path: Path) -> str:
-    return f"{path}: nothing is used"
+def _name(key: QuotaKey) -> str:
+    return plain(f"{key.model} · {key.endpoint} · {key.project}")
 
 
-def _name(standing: QuotaStatus) -> str:
-    return plain(f"{standing.model} · {standing.endpoint} · {standing.project}")
-
-
-def _lines(standing: QuotaStatus) -> Iterator[str]:
-    yield _name(standing)
-    if standing.paused_s:
-        yield f"  paused until {_moment(standing, standing.paused_s)}: {standing.paused_why}"
-    if standing.is_day_closed:
+def _lines(status: QuotaStatus) -> Iterator[str]:
+    yield _name(status.key)
+    if status.paused_s:
+        yield f"  paused until {_moment(status, status.paused_s)}: {status.paused_why}"
+    if status.is_day_closed:
         yield "  today: closed by the server"
-    for used in standing.used:
+    for used in status.used:
         if used.bound.limit is not None:
-            line = f"  {used.bound.words:<28} {_used(used):>12} used {_left(used):>12} left   {_frees(standing, used)}"
+            line = f"  {used.bound.label:<28} {_used(used):>12} used {_left(used):>12} left   {_frees(status, used)}"
             yield line.rstrip()
 
 
@@ -72,34 +74,34 @@ def _left(used: Used) -> str:
     return quantity(used.bound, max(0, (used.bound.limit or 0) - used.used))
 
 
-def _frees(standing: QuotaStatus, used: Used) -> str:
+def _frees(status: QuotaStatus, used: Used) -> str:
     if not used.frees_in_s:
         return ""
-    return f"{'resets' if used.bound.span == 'a day' else 'all free'} {_moment(standing, used.frees_in_s)}"
+    return f"{'resets' if used.bound.span == 'a day' else 'all free'} {_moment(status, used.frees_in_s)}"
 
 
-def _moment(standing: QuotaStatus, after_s: float) -> str:
-    """Return a moment by the clock of UTC, and of the person where that is another."""
-    at = standing.at + timedelta(seconds=after_s)
-    local, words = at.astimezone(), f"{at:%Y-%m-%d %H:%M:%S} UTC"
-    return f"{words} ({local:%H:%M:%S %Z})" if local.utcoffset() else words
+def _moment(status: QuotaStatus, after_s: float) -> str:
+    """Return a moment in UTC, and in local time where that differs."""
+    at = status.at + timedelta(seconds=after_s)
+    local, text = at.astimezone(), f"{at:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{text} ({local:%H:%M:%S %Z})" if local.utcoffset() else text
 
 
-def _as_json(standing: QuotaStatus) -> dict[str, Any]:
-    is_paused = standing.paused_s > 0
+def _as_json(status: QuotaStatus) -> dict[str, Any]:
+    is_paused = status.paused_s > 0
     return {
-        "endpoint": standing.endpoint,
-        "project": standing.project,
-        "model": standing.model,
-        "paused_until": standing.at + timedelta(seconds=standing.paused_s) if is_paused else None,
-        "paused_why": standing.paused_why if is_paused else None,
-        "is_day_closed": standing.is_day_closed,
-        "limits": [_limit_as_json(used, standing.at) for used in standing.used],
+        "endpoint": status.key.endpoint,
+        "project": status.key.project,
+        "model": status.key.model,
+        "paused_until": status.at + timedelta(seconds=status.paused_s) if is_paused else None,
+        "paused_why": status.paused_why if is_paused else None,
+        "is_day_closed": status.is_day_closed,
+        "limits": [_limit_as_json(used, status.at) for used in status.used],
     }
 
 
 def _limit_as_json(used: Used, utc: datetime) -> dict[str, Any]:
-    """Return one limit; dollars are in `usd`, and what nobody knows is null."""
+    """Return one limit; dollars are in `usd`, and unknown values are null."""
     is_usd, limit = used.bound.of == "usd_micros", used.bound.limit
 
     def amount(number: int) -> float:

@@ -63,7 +63,7 @@ class Admitted:
         if isinstance(outcome, ResultRow):
             usd = outcome.cost_usd
             self._money.spent_usd = (estimate.cost_usd or 0.0) if usd is None else usd
-            await self._limiter.settle(
+            await self._limiter.reconcile(
                 model,
                 self._grant,
                 tokens=outcome.usage.prompt_tokens if outcome.usage else None,
@@ -71,7 +71,7 @@ class Admitted:
                 estimated=Weights.of(estimate),
             )
         elif isinstance(outcome, Failure) and outcome.kind is FailureKind.UNREACHABLE:
-            await self._limiter.give_back(model, self._grant)
+            await self._limiter.refund(model, self._grant)
         elif isinstance(outcome, Failure) and outcome.may_be_billed:
             self._money.spent_usd = estimate.cost_usd or 0.0
 
@@ -185,7 +185,7 @@ class AdmissionControl:
                         held.push(space.pop_all())
                         return Admitted(self._limiter, call, grant, held.pop_all(), money)
                 lane.release(call.id)  # calls whose space this one waits for may have to probe
-                await self._limiter.give_back(lane.model, grant)
+                await self._limiter.refund(lane.model, grant)
 
     async def _reserve_money(self, call: Call, held: ExitStack) -> Reservation | Closed:
         """Reserve what a call may cost; while others are in flight, wait for what they return."""
@@ -228,7 +228,7 @@ class AdmissionControl:
             return Closed()
         if lane.allows(call.id, self._clock.steady_s()):
             return grant
-        await self._limiter.give_back(lane.model, grant)
+        await self._limiter.refund(lane.model, grant)
         return Closed() if lane.is_closed else Deferred(self._clock.steady_s())
 
     def _another_day(self, lane: Lane, day: DayClosed) -> Deferred | Closed:

@@ -30,8 +30,9 @@ from gemini_batch.output.inflight import InFlightLog
 from gemini_batch.output.rows import ResultsFile
 from gemini_batch.plan import CallState
 from gemini_batch.plan.build import BuiltPlan, loads, price_table
-from gemini_batch.quota.limiter import Ledger, RateLimiter
+from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.model_quota import Used
+from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.records import Stop, StopReason
 
 
@@ -59,7 +60,7 @@ class Run:
         folder: OutputFolder,
         planned: BuiltPlan,
         *,
-        ledger: Ledger,
+        ledger: SharedLedger,
         observe: Observer,
         interrupted: Interrupted,
     ) -> None:

@@ -1,5 +1,6 @@
 """Blocking set-up of a run. Sends no requests."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -12,10 +13,8 @@ from gemini_batch.errors import ConfigError, StorageError, describe_os_error
 from gemini_batch.events import Observer, Repaired, SafeObserver
 from gemini_batch.output import OutputFolder
 from gemini_batch.plan.build import build_plan
-from gemini_batch.quota.limiter import Ledger
-from gemini_batch.quota.storage.memory import MemoryLedger
-from gemini_batch.quota.storage.sqlite import SqliteLedger, project_of
-from gemini_batch.quota.storage.statefile import state_path
+from gemini_batch.quota.shared import SharedLedger, project_of
+from gemini_batch.quota.storage import open_storage, state_path
 
 
 @contextmanager
@@ -24,7 +23,7 @@ def open_run(
     out: Path,
     config: Settings,
     observe: Observer,
-    ledger: Ledger | None = None,
+    ledger: SharedLedger | None = None,
     *,
     name: str | None = None,
     base: Path | None = None,
@@ -57,7 +56,7 @@ def open_run(
         interrupted = _repair(folder, observe)
         with (
             build_plan(path, out, config, name=name, base=base) as planned,
-            nullcontext(ledger) if ledger else _open_ledger(config, observe) as opened,
+            nullcontext(ledger) if ledger else _open_ledger(config, out, observe) as opened,
         ):
             yield Run(
                 name or str(path),
@@ -92,13 +91,14 @@ def _repair(folder: OutputFolder, observe: Observer) -> Interrupted:
 
 
 @contextmanager
-def _open_ledger(config: Settings, observe: Observer) -> Iterator[Ledger]:
-    if config.base_url is None:
-        yield MemoryLedger(config.limits)
-        return
-    project = project_of(config.api_key, config.quota_scope)
-    with SqliteLedger(
-        state_path(), config.limits, endpoint=config.endpoint, project=project
+def _open_ledger(config: Settings, out: Path, observe: Observer) -> Iterator[SharedLedger]:
+    storage = open_storage(None if config.base_url is None else state_path())
+    with SharedLedger(
+        storage,
+        config.limits,
+        endpoint=config.endpoint,
+        project=project_of(config.api_key, config.quota_scope),
+        run_name=f"process {os.getpid()}, {out}",
     ) as ledger:
         for notice in ledger.notices:
             observe(Repaired(notice))

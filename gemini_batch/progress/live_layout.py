@@ -245,7 +245,7 @@ def _gauge(used: Used, wide: int, numbers: int, cells: int) -> Text:
 
 
 def _label(bound: Limit) -> str:
-    return f"{bound.thing}s {bound.span}"
+    return f"{bound.unit}s {bound.span}"
 
 
 def _errors(state: RunSnapshot) -> Iterator[Text]:

@@ -1,6 +1,5 @@
-"""How fast, and how much a day: the ledger decides, the gate waits.
+"""Rate limits: the ledger decides, the limiter waits.
 
-Pure: `windows` one limit over one span · `bounds` limits as numbers and words · `ledger` all limits of one model · `wall` which
-time to believe. `memory` the ledger of one process · `sqlite` the one that processes share, with its `rows`, its `statefile`, the
-`turnstile` before it and the words for its `faults` · `gate` the thin asyncio rim around both.
+Pure: `windows` and `days` count one limit · `limits` · `model_quota` decides on all limits of one
+model. `shared` is the ledger on any `storage`; `limiter` is its asyncio side.
 """

@@ -1,31 +1,33 @@
-"""By how much calls take more than was estimated, as the answers of their model tell. Pure."""
+"""The ratio of real to estimated use of calls, from recent answers of their model. Pure."""
 
 from collections import deque
 
-# The last few dozen answers tell: a manifest may go from one script, or kind of image, to another.
+# The last few dozen answers count: a manifest may change from one kind of prompt to another.
 ANSWERS = 48
-# An answer tells nothing of calls that are more than so many times as large: what any prompt takes on top makes much of a short one.
+# An answer says nothing about calls more than this many times as large: the fixed part of any
+# prompt is a large share of a short one.
 LARGER = 4
-# In steps of a tenth of the estimate, so that calls alike stay alike: the quota takes them in one go.
-STEPS = 10
+# Ratios are rounded up to a tenth, so that equal calls stay equal and are reserved together.
+_TENTHS = 10
 
 
 class UsageRatio:
-    """How much calls will take of one thing that is counted, such as tokens: the most that answers took, as a share of their estimate."""
+    """The largest ratio of use to estimate in recent answers, of one unit such as tokens."""
 
     def __init__(self) -> None:
-        self._told: dict[str, deque[tuple[int, int]]] = {}
+        self._samples: dict[str, deque[tuple[int, int]]] = {}
 
     def note(self, model: str, estimated: int, used: int) -> None:
-        """Take in what an answer of a model really took, in the unit of its estimate."""
+        """Record the real use of an answer of a model, in the unit of its estimate."""
         if estimated > 0:
-            steps = -(-used * STEPS // estimated)
-            self._told.setdefault(model, deque(maxlen=ANSWERS)).append((estimated, steps))
+            tenths = -(-used * _TENTHS // estimated)
+            self._samples.setdefault(model, deque(maxlen=ANSWERS)).append((estimated, tenths))
 
     def expected(self, model: str, estimated: int) -> int:
-        """Return what a call of this estimate will take: never less than the estimate."""
-        told = self._told.get(model, ())
-        steps = max(
-            (steps for answered, steps in told if answered * LARGER >= estimated), default=STEPS
+        """Return the expected use of a call: never less than its estimate."""
+        samples = self._samples.get(model, ())
+        tenths = max(
+            (tenths for answered, tenths in samples if answered * LARGER >= estimated),
+            default=_TENTHS,
         )
-        return -(-estimated * max(steps, STEPS) // STEPS)
+        return -(-estimated * max(tenths, _TENTHS) // _TENTHS)

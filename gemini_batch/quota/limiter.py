@@ -1,90 +1,34 @@
-"""The gate before every request: it asks the ledger, sleeps until the moment that was granted, and looks again."""
+"""The rate limiter: asks the ledger, sleeps until the granted moment, and checks the grant."""
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, assert_never
+from typing import Any, TypeAlias, TypeVar, assert_never
 
 from aiolimiter import AsyncLimiter
 
 from gemini_batch.clock import Clock
 from gemini_batch.quota.estimates import UsageRatio
 from gemini_batch.quota.limits import SLOTS_A_MINUTE, LimitSet, Weights
-from gemini_batch.quota.model_quota import DayClosed, Grant, Granted, Paused, ReserveResult, Used
+from gemini_batch.quota.model_quota import DayClosed, Grant, Granted, Paused
+from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.records import Limits
 
 T = TypeVar("T")
 
 OnWait: TypeAlias = Callable[[str, float, str], None]
-"""Told of each sleep: the model, until when on the steady clock, and why ("60 requests a minute")."""
+"""Called before each sleep: model, end on the steady clock, reason ("60 requests a minute")."""
 
 
-class Ledger(Protocol):
-    """What the gate asks of a ledger; `now_s` is the steady clock, and `utc` the wall clock of the same moment."""
-
-    blocks: ClassVar[bool]
-    """Whether a call of a method may take long, and so belongs in a thread."""
-
-    def reserve(
-        self, model: str, weights: Weights, permits: int, now_s: float, utc: datetime
-    ) -> ReserveResult:
-        """Reserve the earliest slot for up to `permits` equal requests, one at least."""
-        ...
-
-    def holds(self, model: str, grant: Grant, now_s: float) -> bool:
-        """Return whether a grant, once slept for, may still be used."""
-        ...
-
-    def settle(
-        self, model: str, grant: Grant, *, tokens: int | None = None, usd_micros: int | None = None
-    ) -> None:
-        """Put what a call really used in place of its estimate."""
-        ...
-
-    def give_back(self, model: str, grant: Grant) -> None:
-        """Return a grant whose bytes never left to its day."""
-        ...
-
-    def pause(
-        self, model: str, until_s: float, why: str, now_s: float, *, overrun: bool = False
-    ) -> None:
-        """Send nothing of a model before `until_s`."""
-        ...
-
-    def close_day(
-        self, model: str, now_s: float, utc: datetime, grant: Grant | None = None
-    ) -> None:
-        """Close the date of `grant`, or else of now, for a model."""
-        ...
-
-    def used(self, model: str, now_s: float, utc: datetime) -> tuple[Used, ...]:
-        """Return what counts against each limit of a model now."""
-        ...
-
-    def doubts_time(self, now_s: float, utc: datetime) -> bool:
-        """Return whether only a server can say what time it is."""
-        ...
-
-    @property
-    def wants_server_date(self) -> bool:
-        """Whether the `Date` of an answer would make the time surer; never blocks."""
-        ...
-
-    def note_server_date(self, server_at: datetime, now_s: float, utc: datetime) -> None:
-        """Take the server's time as a witness of the time."""
-        ...
-
-
-def _nobody(_model: str, _until_s: float, _why: str) -> None:
-    """Tell nobody."""
+def _ignore(_model: str, _until_s: float, _why: str) -> None:
+    """Do nothing."""
 
 
 @dataclass(eq=False, slots=True)
 class _Ticket:
-    """A caller's place in the line; `alarm` wakes it when it has become the first."""
+    """The place of a caller in the line; `alarm` wakes it when it becomes the first."""
 
     weights: Weights
     alarm: asyncio.Timeout | None = None
@@ -96,7 +40,8 @@ class _Line:
 
     limiter: AsyncLimiter | None
     tickets: deque[_Ticket] = field(default_factory=deque)
-    reserved: Granted | None = None  # granted and not yet started: one reservation at the most
+    reserved: Granted | None = None  # at most one reservation
+    holds: bool = True  # it was reserved for now, or checked when its moment came
 
     def alike(self) -> int:
         """Return how many callers in a row, the first included, want the same weights."""
@@ -117,20 +62,20 @@ class _Line:
 
 
 class RateLimiter:
-    """Lets requests go one by one, when and only when the ledger grants it.
+    """Admits requests one by one, when and only when the ledger grants it.
 
-    The ledger guarantees, `aiolimiter` only smooths: it spreads a minute's quota over a sixth of a minute. Models do not wait
-    for each other. Where there is no limit, nothing waits. Where answers take more tokens, or dollars, than was estimated, the
-    calls after them are counted with so much more.
+    The ledger guarantees, `aiolimiter` only smooths: it spreads a minute's quota over a sixth of a
+    minute. Models do not wait for each other. Without a limit nothing waits. Where answers use more
+    tokens or dollars than estimated, later calls are counted with as much more.
     """
 
     def __init__(
-        self, ledger: Ledger, limits: Limits, clock: Clock, on_wait: OnWait = _nobody
+        self, ledger: SharedLedger, limits: Limits, clock: Clock, on_wait: OnWait = _ignore
     ) -> None:
-        """Make a gate; it holds nothing that would need closing.
+        """Make a limiter; it needs no closing.
 
         Args:
-            ledger: Who decides. It keeps the same limits.
+            ledger: It decides, by the same limits.
             limits: Of each model alike.
             clock: Its steady clock is the ledger's.
             on_wait: Called before each sleep that the ledger asks for; it must not raise.
@@ -141,12 +86,12 @@ class RateLimiter:
         bounds = LimitSet.of(limits)
         calls_a_minute = bounds.calls_a_minute
         self._gap_s = bounds.gap_s
-        # What comes in one slot at an even pace; a whole line of callers when nothing paces them.
+        # The permits of one slot at an even pace; a whole line of callers when nothing paces them.
         self._most_permits = (
             None if calls_a_minute is None else -(-calls_a_minute // SLOTS_A_MINUTE)
         )
         counted = (limits.tokens_per_min, limits.usd_per_10min, limits.usd_per_day)
-        self._settles = any(limit is not None for limit in counted)
+        self._reconciles = any(limit is not None for limit in counted)
         self._tokens, self._usd_micros = UsageRatio(), UsageRatio()
         self._bounds = bounds
         self._lines: dict[str, _Line] = {}
@@ -154,13 +99,13 @@ class RateLimiter:
     async def acquire(
         self, model: str, weights: Weights, stop: asyncio.Event
     ) -> Grant | DayClosed | None:
-        """Wait until one request may leave.
+        """Wait until one request may be sent.
 
-        The caller sends at once, without waiting for anything in between: the grant holds for a moment only.
+        The caller sends at once and awaits nothing in between: the grant holds only for a moment.
 
         Args:
-            model: Whose quota.
-            weights: What the request is estimated to take.
+            model: The model.
+            weights: The estimate of the request.
             stop: When set, all who wait return at once.
 
         Returns:
@@ -169,7 +114,8 @@ class RateLimiter:
         Raises:
             ValueError: The request is larger than a limit.
 
-        Cancellation: safe. A reservation that was made goes to the next in line if it wants the same; else only its slot is spent.
+        Cancellation: safe. A reservation goes to the next in line if its weights are the same; else
+        only its slot is spent.
         """
         line = self._line(model)
         ticket = _Ticket(weights)
@@ -184,15 +130,15 @@ class RateLimiter:
             line.leave(ticket)
 
     async def pause(self, model: str, wait_s: float, why: str, *, overrun: bool = False) -> None:
-        """Send nothing of a model for some seconds; grants that nobody started are spent.
+        """Send nothing of a model for some seconds; reservations that were not used are spent.
 
         Args:
-            model: Whose quota.
-            wait_s: From now, in seconds. A longer pause that goes on already stands.
-            why: A phrase for a person: "the server asked for a pause".
-            overrun: After a 429 of the minute: the ledger counts with a wider guard for a while.
+            model: The model.
+            wait_s: From now, in seconds. A longer pause in progress stands.
+            why: A phrase for the user: "the server asked for a pause".
+            overrun: After a 429 of the minute: the ledger uses a wider guard for a while.
 
-        Cancellation: safe; the ledger is told all the same.
+        Cancellation: safe; the ledger is paused all the same.
         """
         self._line(model).reserved = None
         now_s = self._clock.steady_s()
@@ -203,13 +149,13 @@ class RateLimiter:
     async def close_day(self, model: str, grant: Grant | None = None) -> None:
         """Send nothing more of a model on the date of `grant`, whose answer said so, or else today.
 
-        Cancellation: safe; the ledger is told all the same.
+        Cancellation: safe; the day is closed all the same.
         """
         self._line(model).reserved = None
         now_s, utc = self._clock.steady_s(), self._clock.utc()
         await self._ask(lambda: self._ledger.close_day(model, now_s, utc, grant))
 
-    async def settle(
+    async def reconcile(
         self,
         model: str,
         grant: Grant,
@@ -218,60 +164,42 @@ class RateLimiter:
         usd_micros: int | None = None,
         estimated: Weights | None = None,
     ) -> None:
-        """Put what a call really used in place of what was reserved; None leaves that. Where nothing limits it, this is nothing.
+        """Replace the reserved weights of a call by its real use; None leaves them.
 
-        With what was `estimated`, calls of the model that come after it are counted as this one turned out.
+        Does nothing where no limit counts it. With the `estimated` weights, later calls of the
+        model are expected to use as much more.
 
-        Cancellation: safe; the ledger is told all the same.
+        Cancellation: safe; the ledger is corrected all the same.
         """
-        if self._settles:
+        if self._reconciles:
             if estimated and tokens is not None:
                 self._tokens.note(model, estimated.tokens, tokens)
             if estimated and usd_micros is not None:
                 self._usd_micros.note(model, estimated.usd_micros, usd_micros)
             await self._ask(
-                lambda: self._ledger.settle(model, grant, tokens=tokens, usd_micros=usd_micros)
+                lambda: self._ledger.reconcile(model, grant, tokens=tokens, usd_micros=usd_micros)
             )
 
-    async def give_back(self, model: str, grant: Grant) -> None:
-        """Return a grant whose bytes never left to its day.
+    async def refund(self, model: str, grant: Grant) -> None:
+        """Return a grant whose request never left to its day.
 
-        Cancellation: safe; the ledger is told all the same.
+        Cancellation: safe; the ledger is corrected all the same.
         """
-        await self._ask(lambda: self._ledger.give_back(model, grant))
-
-    async def doubts_time(self) -> bool:
-        """Return whether a server should be asked for the time before anything is sent.
-
-        Cancellation: safe; nothing changes.
-        """
-        now_s, utc = self._clock.steady_s(), self._clock.utc()
-        return await self._ask(lambda: self._ledger.doubts_time(now_s, utc))
-
-    async def note_server_date(self, server_at: datetime) -> None:
-        """Tell the ledger the server's time of this moment, if it wants to know; without waiting if it does not.
-
-        Cancellation: safe; the ledger is told all the same.
-        """
-        if self._ledger.wants_server_date:
-            now_s, utc = self._clock.steady_s(), self._clock.utc()
-            await self._ask(lambda: self._ledger.note_server_date(server_at, now_s, utc))
+        await self._ask(lambda: self._ledger.refund(model, grant))
 
     # --- the first in line --------------------------------------------------------------------------------------------
 
     async def _go(
         self, model: str, line: _Line, weights: Weights, stop: asyncio.Event
     ) -> Grant | DayClosed | None:
-        """Return what the ledger says, after the sleep that it asks for; None when `stop` was set.
+        """Return the decision of the ledger, after its wait; None when `stop` was set.
 
-        Nothing is awaited between the last look at a grant and the return.
+        Nothing is awaited between the last check of a grant and the return.
         """
         while not stop.is_set():
             reserved, now_s = line.reserved, self._clock.steady_s()
             expected = self._expected(model, weights)
-            if (
-                reserved and reserved.grant.weights != expected
-            ):  # answers told more, or it is another one's
+            if reserved and reserved.grant.weights != expected:
                 await self._unreserve(model, line, reserved)
                 continue
             if reserved is None or now_s > reserved.grant.expires_at_s:
@@ -280,7 +208,9 @@ class RateLimiter:
                     return closed
             elif now_s < reserved.grant.at_s:
                 await self._sleep(model, reserved.grant.at_s, reserved.why, stop)
-                await self._look_again(model, line, reserved)
+                line.holds = False
+            elif not line.holds:
+                await self._check(model, line, reserved)
             else:
                 left = reserved.permits - 1
                 line.reserved = Granted(reserved.grant, left, reserved.why) if left else None
@@ -290,36 +220,31 @@ class RateLimiter:
     async def _reserve(
         self, model: str, line: _Line, weights: Weights, stop: asyncio.Event
     ) -> DayClosed | None:
-        """Put a new reservation into the line, or sleep through a pause, or return that the day is over."""
+        """Make a reservation, or sleep through a pause, or return that the day is over."""
         line.reserved = None
         alike = line.alike()
         permits = alike if self._most_permits is None else min(alike, self._most_permits)
         now_s, utc = self._clock.steady_s(), self._clock.utc()
-        verdict = await self._ask(lambda: self._ledger.reserve(model, weights, permits, now_s, utc))
-        match verdict:
+        result = await self._ask(lambda: self._ledger.reserve(model, weights, permits, now_s, utc))
+        match result:
             case Granted():
-                line.reserved = verdict
+                line.reserved, line.holds = result, not result.why
             case Paused():
-                await self._sleep(model, verdict.until_s, verdict.why, stop)
+                await self._sleep(model, result.until_s, result.why, stop)
             case DayClosed():
-                return verdict
+                return result
             case _:
-                assert_never(verdict)
+                assert_never(result)
         return None
 
     async def _unreserve(self, model: str, line: _Line, reserved: Granted) -> None:
-        """Return a reservation that nobody started to its day; its slot stays spent."""
+        """Return an unused reservation to its day; its slot stays spent."""
         line.reserved = None
-
-        def give_back() -> None:
-            for _ in range(reserved.permits):
-                self._ledger.give_back(model, reserved.grant)
-
-        await self._ask(give_back)
+        await self._ask(lambda: self._ledger.refund(model, reserved.grant, reserved.permits))
 
     def _expected(self, model: str, weights: Weights) -> Weights:
-        """Return what a call will take, as answers told; never more than a limit: it was planned to fit, and waits for all of it then."""
-        if not self._settles:
+        """Return the expected use of a call by recent answers, at most the limits: it was planned to fit."""
+        if not self._reconciles:
             return weights
         tokens = self._bounds.clamped("tokens", self._tokens.expected(model, weights.tokens))
         usd_micros = self._bounds.clamped(
@@ -328,11 +253,14 @@ class RateLimiter:
         more = max(tokens, weights.tokens), max(usd_micros, weights.usd_micros)
         return replace(weights, tokens=more[0], usd_micros=more[1])
 
-    async def _look_again(self, model: str, line: _Line, reserved: Granted) -> None:
-        """After a sleep, drop a reservation that came too late, or was paused meanwhile, perhaps by another process."""
+    async def _check(self, model: str, line: _Line, reserved: Granted) -> None:
+        """Drop a reservation that is late, or was paused meanwhile, perhaps by another process."""
         now_s = self._clock.steady_s()
-        if not await self._ask(lambda: self._ledger.holds(model, reserved.grant, now_s)):
-            line.reserved = None
+        holds = await self._ask(
+            lambda: self._ledger.holds(model, reserved.grant, now_s, reserved.permits)
+        )
+        if line.reserved is reserved:
+            line.holds, line.reserved = True, reserved if holds else None
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
@@ -351,7 +279,7 @@ class RateLimiter:
         await _until_stop_or(until_s - self._clock.steady_s(), stop)
 
     async def _ask(self, question: Callable[[], T]) -> T:
-        """Ask the ledger: in a thread if it may block, else here and now, without giving up the turn."""
+        """Ask the ledger: in a thread if it may block, else at once, without yielding to the loop."""
         return await self._clock.run_blocking(question) if self._ledger.blocks else question()
 
     def _line(self, model: str) -> _Line:
@@ -363,9 +291,9 @@ class RateLimiter:
 async def _until_stop_or(
     wait_s: float | None, stop: asyncio.Event, ticket: _Ticket | None = None
 ) -> None:
-    """Wait until `stop` is set, for `wait_s` seconds at the most, or until the ticket's alarm goes off.
+    """Wait until `stop` is set, for `wait_s` seconds at most, or until the ticket's alarm.
 
-    A timeout is all three in one, without a task: whoever hands on the turn moves the deadline to now.
+    A timeout is all three in one, without a task: the alarm moves its deadline to now.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(wait_s) as alarm:
@@ -375,7 +303,7 @@ async def _until_stop_or(
 
 
 async def _unless(stop: asyncio.Event, waiting: Coroutine[Any, Any, object]) -> bool:
-    """Wait for one of two; return False when `stop` was set first, and `waiting` was cancelled."""
+    """Wait for `waiting`; cancel it and return False when `stop` was set first."""
     async with asyncio.TaskGroup() as race:
         wait, watch = race.create_task(waiting), race.create_task(stop.wait())
         wait.add_done_callback(lambda _: watch.cancel())

@@ -1,4 +1,4 @@
-"""The limits of a model as numbers to hold and words to show, what one call takes of them, and how long many take. Pure."""
+"""The limits of a model, what one call takes of them, and how long many calls take. Pure."""
 
 import math
 from dataclasses import dataclass
@@ -11,9 +11,11 @@ SLOTS_A_TEN_MINUTE_SLOT = 10
 """The ten-minute window has slots ten times as long, and so has as many of them."""
 
 GUARD_S = 1.0
-"""How far the delays between leave and arrival may spread, in seconds; the network does not hurry with a simulator's minute."""
+"""How much delays between sending and arrival may differ, in seconds.
 
-# A minute's quota is spent over a sixth of it: no burst, and yet all the rest of the minute to catch up.
+It does not shrink with a simulator's short minute: the network is no faster."""
+
+# A minute's quota is spent over a sixth of it: no burst, and the rest of the minute to catch up.
 _PACE = 1 / 6
 _MICROS = 1_000_000
 
@@ -48,41 +50,40 @@ class Limit:
     Attributes:
         of: The attribute of `Weights` that counts against it.
         limit: The most in any span; None is no limit. Dollars in millionths.
-        thing: What is counted, in the singular: `request`.
+        unit: In the singular: `request`.
         span: `a minute`.
     """
 
     of: str
     limit: int | None
-    thing: str
+    unit: str
     span: str
 
     @property
-    def words(self) -> str:
-        """The limit as a person says it: `60 requests a minute`."""
-        return (
-            f"{f'any {self.thing}s' if self.limit is None else self.amount(self.limit)} {self.span}"
-        )
+    def label(self) -> str:
+        """The limit as text: `60 requests a minute`."""
+        most = f"any {self.unit}s" if self.limit is None else self.amount(self.limit)
+        return f"{most} {self.span}"
 
     def amount(self, number: int) -> str:
-        """Return a number of what is counted as text: `1,500 tokens`, `$0.134`."""
+        """Return an amount as text: `1,500 tokens`, `$0.134`."""
         if self.of == "usd_micros":
             return "$" + f"{number / _MICROS:,.6f}".rstrip("0").rstrip(".")
-        return f"{number:,} {self.thing}{'' if number == 1 else 's'}"
+        return f"{number:,} {self.unit}{'' if number == 1 else 's'}"
 
     def weight(self, weights: Weights) -> int:
         """Return what one call takes of this limit."""
         return int(getattr(weights, self.of))
 
     def calls(self, weights: Weights) -> int | None:
-        """Return how many such calls the limit takes in one span, None if any number."""
+        """Return how many such calls fit one span, None if any number."""
         weight = self.weight(weights)
         return self.limit // weight if self.limit is not None and weight else None
 
 
 @dataclass(frozen=True, slots=True)
 class LimitSet:
-    """All limits of a model, by their span; those that are no limit are in it too, for they are counted as well."""
+    """All limits of a model, by span; those without a limit too, for they are counted as well."""
 
     minute: tuple[Limit, ...]
     ten_minutes: tuple[Limit, ...]
@@ -91,7 +92,7 @@ class LimitSet:
 
     @classmethod
     def of(cls, limits: Limits) -> "LimitSet":
-        """Return the bounds of `limits`."""
+        """Return the set of `limits`."""
         return cls(
             minute=(
                 Limit("requests", limits.requests_per_min, "request", "a minute"),
@@ -118,7 +119,7 @@ class LimitSet:
 
     @property
     def gap_s(self) -> float:
-        """Seconds between two requests at the pace that spends a minute's quota over a sixth of a minute; 0 for no pace."""
+        """Seconds between two requests at the pace of a sixth of a minute; 0 for no pace."""
         calls = self.calls_a_minute
         return self.minute_s * _PACE / calls if calls else 0.0
 
@@ -132,7 +133,7 @@ class LimitSet:
         return max(1, math.ceil(guard_s / self.slot_s))
 
     def clamped(self, of: str, weight: int) -> int:
-        """Return a weight, or the least of the limits of this attribute of `Weights` where that is less."""
+        """Return a weight of this attribute of `Weights`, at most the least of its limits."""
         bounds = (*self.minute, *self.ten_minutes, *self.day)
         return min(
             [
@@ -151,12 +152,12 @@ class LimitSet:
             if bound.limit is not None and bound.weight(weights) > bound.limit:
                 found = bound.amount(bound.weight(weights))
                 raise ValueError(
-                    f"one call takes {found}, and the limit is {bound.words}: it can never be sent"
+                    f"one call takes {found}, and the limit is {bound.label}: it can never be sent"
                 )
 
 
 def check(limits: Limits, weights: Weights) -> None:
-    """Make sure, when a call is planned, that it fits every limit.
+    """Make sure that one call fits every limit.
 
     Raises:
         ValueError: It never will; the text says which limit, and how large the call is.
@@ -166,12 +167,12 @@ def check(limits: Limits, weights: Weights) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """How long a quota takes for a number of calls, at the least.
+    """The least time that a quota takes for a number of calls.
 
     Attributes:
         sending_s: Seconds of sending, all days together, from the first request to the last.
         days: On how many dates; 0 when there is nothing to send.
-        bound_by: The limit that takes the longest (`60 requests a minute`); `""` when none is in the way.
+        bound_by: The limit that takes longest (`60 requests a minute`); `""` without one.
     """
 
     sending_s: float
@@ -187,13 +188,13 @@ def duration(
     day_left: int | None = None,
     guard_s: float = GUARD_S,
 ) -> Duration:
-    """Estimate how long it takes to send calls as fast as the quota lets them go.
+    """Estimate how long it takes to send calls as fast as the quota allows.
 
     Args:
         calls: How many, from 0.
         weights: Of an average call.
         limits: The limits.
-        day_left: How many calls today still takes; None when nothing of today is used.
+        day_left: How many calls still fit today; None when nothing of today is used.
         guard_s: The guard, in seconds.
 
     Raises:
@@ -208,18 +209,18 @@ def duration(
     for bound in bounds.day:
         if a_day := bound.calls(weights):
             today = a_day if day_left is None else min(a_day, day_left)
-            # A day that has no room left is no day of sending, but one that has to pass.
+            # A day without room is no day of sending, but it has to pass.
             needed = 1 + math.ceil(max(0, calls - today) / a_day)
             if needed > days:
-                days, bound_by = needed, bound.words
+                days, bound_by = needed, bound.label
     return Duration(sending_s, days, bound_by)
 
 
 def _sending(calls: int, weights: Weights, bounds: LimitSet, guard_s: float) -> tuple[float, str]:
     """Return the seconds from the first of `calls` to the last, and the limit in the way.
 
-    A window that is full goes on when its first slot has passed out of reach, span + guard + 1 slots later, and then repeats
-    itself: whole cycles, and what the calls after them take by the windows of shorter spans.
+    A full window opens when its first slot has passed out of reach, span + guard + 1 slots later,
+    and then repeats: whole cycles, and the rest by the windows of shorter spans.
     """
     guard, slot_s, gap_s = bounds.guard_slots(guard_s), bounds.slot_s, bounds.gap_s
     minute_cycle_s = (SLOTS_A_MINUTE + guard + 1) * slot_s
@@ -232,7 +233,7 @@ def _sending(calls: int, weights: Weights, bounds: LimitSet, guard_s: float) -> 
             if a_minute := bound.calls(weights):
                 cycles, rest = divmod(calls - 1, a_minute)
                 longest = max(
-                    longest, (cycles * minute_cycle_s + rest * gap_s, bound.words if cycles else "")
+                    longest, (cycles * minute_cycle_s + rest * gap_s, bound.label if cycles else "")
                 )
         return longest
 
@@ -242,7 +243,7 @@ def _sending(calls: int, weights: Weights, bounds: LimitSet, guard_s: float) -> 
             cycles, rest = divmod(calls - 1, in_ten)
             if cycles:
                 longest = max(
-                    longest, (cycles * ten_minute_cycle_s + in_minutes(rest + 1)[0], bound.words)
+                    longest, (cycles * ten_minute_cycle_s + in_minutes(rest + 1)[0], bound.label)
                 )
     return longest
 

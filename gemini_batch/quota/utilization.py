@@ -1,4 +1,4 @@
-"""How much of each limit a run used, of what it might have used. Pure."""
+"""The share of each limit that a run used. Pure."""
 
 import math
 from collections.abc import Callable
@@ -12,18 +12,18 @@ from gemini_batch.quota.model_quota import UNKNOWN, ZONE, Used
 from gemini_batch.records import Limits
 
 UsageLookup: TypeAlias = Callable[[str], tuple[Used, ...] | None]
-"""What counts against each limit of a model now, all runs together; None where the ledger can't say."""
+"""The use of a model that counts against each limit now, of all runs; None if unknown."""
 
 _MICROS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class WindowUse:
-    """One limit of one model: what a run used of it, and how it stood at the end of the run.
+    """One limit of one model: the use of a run, and the use of all runs at its end.
 
     Attributes:
         model: Whose limit; each model has a quota of its own.
-        of: What is counted: `requests`, `images`, `tokens` (of the input) or `usd` (at list price).
+        of: `requests`, `images`, `tokens` (of the input) or `usd` (at list price).
         span: `a minute`, `in ten minutes` or `a day` (a Pacific date).
         limit: The most in one span.
         used_by_run: What this run used, from its first request to its last; tokens and dollars are those of answers.

@@ -1,38 +1,40 @@
-"""One limit over one span: a window that slides with time, and the days of a calendar. Pure."""
+"""One limit over a span that slides with time. Pure."""
 
 from collections import deque
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
-from zoneinfo import ZoneInfo
-
-# A date that is later is a mistake; this one has a midnight in every zone.
-_LAST_DAY = date(9000, 1, 1).toordinal()
 
 
 class Window:
-    """How much weight each slot of the last span holds, and from which slot on there is room for more.
+    """The weight in each slot of the last span, and from which slot on there is room for more.
 
-    A reservation fits slot k when the span + guard slots before k, and k itself with the reservation, hold at most the limit.
-    Two weights that are not counted together then leave at least span + guard slots apart, so that any interval as long as
-    the span holds at most the limit where they arrive, though one may be up to the guard longer on its way than another.
+    A reservation fits slot k when the span + guard slots before k, and k itself with the
+    reservation, hold at most the limit. Two weights that are not counted together then leave at
+    least span + guard slots apart, so any interval as long as the span holds at most the limit
+    where they arrive, though one may take up to the guard longer on its way than another.
 
-    Time is a whole number, the model's slot: slots of different windows compare without rounding. Reservations never go back
-    in time, so the oldest slots are dropped as they pass out of reach, and each operation is O(1) amortised.
+    Time is a whole number, the model's slot: slots of different windows compare without rounding.
+    Reservations never go back in time, so the oldest slots are dropped as they pass out of reach of
+    now, and each operation is O(1) amortised where nothing is reserved far ahead.
+
+    Attributes:
+        limit: The most weight in any interval as long as the span; None is no limit.
+        stride: How many of the model's slots make one slot of this window.
+        total: All weight that is not forgotten.
     """
 
     def __init__(self, limit: int | None, span: int, stride: int = 1) -> None:
         """Make an empty window.
 
         Args:
-            limit: The most weight in any interval as long as the span. None: only counted, never full.
+            limit: The most weight in any interval as long as the span. None: only counted.
             span: Length of the window, in its own slots.
             stride: How many of the model's slots make one slot of this window.
         """
         self.limit = limit
         self._span = span
-        self._stride = stride
+        self.stride = stride
         self._used: deque[list[int]] = deque()  # [own slot, weight], ascending and sparse
-        self._total = 0
+        self.total = 0
 
     def earliest(self, weight: int, slot: int, guard: int) -> int:
         """Return the first of the model's slots, `slot` or later, that has room for `weight`.
@@ -42,23 +44,22 @@ class Window:
             slot: Not before the last reservation.
             guard: The guard, in the model's slots.
         """
-        self._forget(slot, guard)
         if self.limit is None or not weight:
             return slot
-        reach = self._reach(guard)
-        own, total = slot // self._stride, self._total
+        reach = self.reach(guard)
+        own, total = slot // self.stride, self.total
         for used_slot, used in self._used:
             if own <= used_slot + reach:
                 if total + weight <= self.limit:
                     break
                 own = used_slot + reach + 1
             total -= used
-        return max(slot, own * self._stride)
+        return max(slot, own * self.stride)
 
     def used(self, slot: int, guard: int) -> int:
         """Return the weight that counts against a reservation in the model's slot `slot`."""
-        horizon = slot // self._stride - self._reach(guard)
-        total = self._total
+        horizon = slot // self.stride - self.reach(guard)
+        total = self.total
         for used_slot, used in self._used:
             if used_slot >= horizon:
                 break
@@ -66,37 +67,40 @@ class Window:
         return total
 
     def frees(self, guard: int) -> int:
-        """Return the first of the model's slots against which nothing counts that is counted now; 0 when nothing is."""
+        """Return the first of the model's slots at which all that is counted is free; 0 if none."""
         last = max((slot for slot, weight in self._used if weight), default=None)
-        return 0 if last is None else (last + self._reach(guard) + 1) * self._stride
+        return 0 if last is None else (last + self.reach(guard) + 1) * self.stride
 
-    def add(self, weight: int, slot: int, guard: int) -> None:
+    def entries(self) -> Iterable[list[int]]:
+        """Return slot of this window and weight, in ascending order."""
+        return self._used
+
+    def add(self, weight: int, slot: int) -> None:
         """Count `weight` in the model's slot `slot`, which is not before the last one."""
-        self._forget(slot, guard)
-        own = slot // self._stride
+        own = slot // self.stride
         if self._used and self._used[-1][0] >= own:  # later by one after a shift
             self._used[-1][1] += weight
         else:
-            self._used.append([own, weight])  # a weight of 0 too: it may be settled upwards
-        self._total += weight
+            self._used.append([own, weight])  # a weight of 0 too: it may be corrected upwards
+        self.total += weight
 
-    def settle(self, change: int, slot: int) -> None:
-        """Correct the weight of the model's slot `slot`; a slot that is out of reach is left alone.
+    def correct(self, change: int, slot: int) -> None:
+        """Correct the weight of the model's slot `slot`; a slot out of reach is left alone.
 
-        A correction upwards may pass the limit: what was used was used, and what follows waits for it.
+        A correction upwards may pass the limit; later reservations wait for it.
         """
-        own = slot // self._stride
+        own = slot // self.stride
         for entry in reversed(self._used):
             if entry[0] == own:
                 change = max(change, -entry[1])
                 entry[1] += change
-                self._total += change
+                self.total += change
             if entry[0] <= own:
                 return
 
     def shift(self, slots: int) -> None:
-        """Move all that is counted by so many of the model's slots; rounded to the later slot of this window."""
-        own = -(-slots // self._stride)
+        """Move all by so many of the model's slots; rounded to the later slot of this window."""
+        own = -(-slots // self.stride)
         for entry in self._used:
             entry[0] += own
 
@@ -105,148 +109,17 @@ class Window:
         return [number for entry in self._used for number in entry]
 
     def load(self, numbers: Iterable[int]) -> None:
-        """Take over what `dump` of another window gave; limits may differ, spans may not."""
+        """Restore what `dump` returned; the limit may differ, the span may not."""
         flat = iter(numbers)
         self._used = deque([slot, weight] for slot, weight in zip(flat, flat, strict=True))
-        self._total = sum(weight for _, weight in self._used)
+        self.total = sum(weight for _, weight in self._used)
 
-    def _reach(self, guard: int) -> int:
-        return self._span - (-guard // self._stride)
+    def reach(self, guard: int) -> int:
+        """Return how many slots of this window before one count against it."""
+        return self._span - (-guard // self.stride)
 
-    def _forget(self, slot: int, guard: int) -> None:
-        horizon = slot // self._stride - self._reach(guard)
+    def forget(self, slot: int, guard: int) -> None:
+        """Drop what does not count against the model's slot `slot` or a later one."""
+        horizon = slot // self.stride - self.reach(guard)
         while self._used and self._used[0][0] < horizon:
-            self._total -= self._used.popleft()[1]
-
-
-class Days:
-    """What was used on each date of a zone, and which dates are over.
-
-    Days have 23, 24 or 25 hours, as the zone has it. Within the guard of midnight a grant counts on both dates, for nobody can
-    say by whose clock it arrives. The date never goes back, even if the wall clock does.
-    """
-
-    def __init__(self, limits: tuple[int | None, ...], zone: ZoneInfo, guard_s: float) -> None:
-        """Make an empty calendar; `limits` are the most of each thing on one date, None is no limit."""
-        self.limits = limits
-        self._zone = zone
-        self._guard = timedelta(seconds=guard_s)
-        self._used: dict[int, list[int]] = {}  # date ordinal → used of each limit
-        self._today = 0  # no date before this one is believed any more
-        self._closed = 0  # this date and all before it are over: the server said so
-
-    def dates(self, start: datetime, length_s: float) -> tuple[int, ...]:
-        """Return the ordinals of the one or two dates that a grant counts on.
-
-        Args:
-            start: When the grant begins, UTC.
-            length_s: For how many seconds it holds.
-        """
-        first = self._date(start - self._guard)
-        last = self._date(start + timedelta(seconds=length_s) + self._guard)
-        return tuple(range(max(self._today, first), max(self._today, last) + 1))
-
-    def full(
-        self, weights: tuple[int, ...], dates: tuple[int, ...]
-    ) -> tuple[int, int | None] | None:
-        """Return the latest of `dates` without room for `weights` and which limit is in the way, or None if all have room.
-
-        The limit is its place in `limits`, or None when the server closed the date.
-        """
-        for day in reversed(dates):
-            if self.is_closed(day):
-                return self._closed, None
-            for place, (limit, weight) in enumerate(zip(self.limits, weights, strict=True)):
-                if limit is not None and self._of(day)[place] + weight > limit:
-                    return day, place
-        return None
-
-    def left(self, place: int, day: int) -> int | None:
-        """Return what the limit at `place` leaves on a date, at least 0; None without a limit."""
-        limit = self.limits[place]
-        return None if limit is None else max(0, limit - self._of(day)[place])
-
-    def used(self, place: int, day: int) -> int:
-        """Return what was used on a date of the limit at `place`."""
-        return self._of(day)[place]
-
-    def is_closed(self, day: int) -> bool:
-        """Return whether the server closed the date; one that it closed by another clock, days ahead, says nothing of it."""
-        return day <= self._closed <= day + 1
-
-    def add(self, weights: tuple[int, ...], dates: tuple[int, ...]) -> None:
-        """Count `weights`, which may be negative, on each of `dates`; a date that is long past is left alone.
-
-        Only what is counted moves the date on: a slot after midnight that was looked at may not have been taken.
-        """
-        self._today = max(self._today, dates[0])
-        for day in dates:
-            if day < self._today - 1:
-                continue
-            used = self._used.setdefault(day, [0] * len(self.limits))
-            for place, weight in enumerate(weights):
-                used[place] = max(0, used[place] + weight)
-        for day in [day for day in self._used if day < self._today - 1]:
-            del self._used[day]
-
-    def doubt(
-        self, utc: datetime, rivals: tuple[datetime, ...], heard: tuple[datetime, datetime] | None
-    ) -> None:
-        """Let requests count on the dates of all clocks, also where one lies behind the date that is kept.
-
-        Args:
-            utc: What is believed.
-            rivals: What the time may be as well.
-            heard: When the rival that is a server was first heard: by what is believed, and by its own clock. What was used until
-                then, on the date that is believed, may have been used on its date.
-        """
-        self._today = min(self._today, *(self._date(moment) for moment in (utc, *rivals)))
-        if heard is not None:
-            believed, rival = map(self._date, heard)
-            self._used[rival] = [
-                max(each) for each in zip(self._of(rival), self._of(believed), strict=True)
-            ]
-
-    def rewind(self, utc: datetime, used_at: datetime) -> bool:
-        """Go back to the date of `utc` if the one that is kept lies days ahead of it; return whether it does.
-
-        What that one used was used on the date of `used_at`. A date that is ahead by one day may be that of a grant that waits
-        until after midnight.
-        """
-        day, used_on = self._date(utc), self._date(used_at)
-        if max(self._today, self._closed) <= day + 1:
-            return False
-        if self._today > day + 1:
-            ahead = self._of(self._today)
-            self._used = {each: used for each, used in self._used.items() if each <= day + 1}
-            self._used[used_on] = [max(each) for each in zip(self._of(used_on), ahead, strict=True)]
-            self._today = day
-        if self._closed > day + 1:
-            self._closed = used_on
-        return True
-
-    def close(self, day: int) -> None:
-        """Close a date and the one before it."""
-        self._closed = max(self._closed, day)
-
-    def opens_at(self, day: int) -> datetime:
-        """Return when the first grant of a date is possible that counts on it alone, UTC."""
-        midnight = datetime.combine(
-            date.fromordinal(min(day, _LAST_DAY)), datetime.min.time(), self._zone
-        )
-        return midnight.astimezone(UTC) + self._guard
-
-    def dump(self) -> list[list[int]]:
-        """Return all as plain numbers: [today, closed], then [date, used, used, …] of each date."""
-        return [[self._today, self._closed], *([day, *used] for day, used in self._used.items())]
-
-    def load(self, rows: Iterable[list[int]]) -> None:
-        """Take over what `dump` of another calendar gave; limits may differ."""
-        (self._today, self._closed), *days = rows
-        self._used = {day: used for day, *used in days}
-
-    def _of(self, day: int) -> list[int]:
-        return self._used.get(day) or [0] * len(self.limits)
-
-    def _date(self, moment: datetime) -> int:
-        return moment.astimezone(self._zone).date().toordinal()
+            self.total -= self._used.popleft()[1]

@@ -9,36 +9,39 @@ from gemini_batch.clock import Clock
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights
 from gemini_batch.quota.model_quota import Grant
-from gemini_batch.quota.storage.sqlite import SqliteLedger
+from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.storage import open_storage
 from gemini_batch.records import Limits
 
 MODEL = "model"
 GUARD_S = 0.3
 
 
-async def race(ledger: SqliteLedger, limits: Limits, log: int) -> None:
-    """Send with a few callers, until somebody ends the process."""
-    clock, stop = Clock(), asyncio.Event()
+async def race(ledger: SharedLedger, limits: Limits, log: int, calls: float) -> None:
+    """Send with a few callers: so many calls, or until the process is ended."""
+    clock, stop, left = Clock(), asyncio.Event(), calls
     gate = RateLimiter(ledger, limits, clock)
 
     async def caller() -> None:
-        while isinstance(await gate.acquire(MODEL, Weights(), stop), Grant):
+        nonlocal left
+        while left > 0 and isinstance(await gate.acquire(MODEL, Weights(), stop), Grant):
+            left -= 1
             os.write(log, f"{clock.steady_s()}\n".encode())
+            if left <= 0:
+                stop.set()
 
     async with asyncio.TaskGroup() as group:
         for _ in range(3):
             group.create_task(caller())
 
 
-def main(path: str, log: str, per_min: str, minute_s: str) -> None:
+def main(path: str, log: str, per_min: str, minute_s: str, calls: str = "inf") -> None:
     """Race on a ledger's file."""
-    limits = Limits(requests_per_min=int(per_min), minute_s=float(minute_s))
+    limits = Limits(requests_per_min=int(float(per_min)), minute_s=float(minute_s))
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    with SqliteLedger(
-        Path(path), limits, endpoint="race", project="race", guard_s=GUARD_S
-    ) as ledger:
+    with SharedLedger(open_storage(Path(path)), limits, guard_s=GUARD_S) as ledger:
         os.write(descriptor, b"ready\n")
-        asyncio.run(race(ledger, limits, descriptor))
+        asyncio.run(race(ledger, limits, descriptor, float(calls)))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from gemini_batch.clock import boot_time_s, utc_now
 from gemini_batch.quota.limits import Weights
-from gemini_batch.quota.storage.sqlite import SqliteLedger, project_of
+from gemini_batch.quota.shared import SharedLedger, project_of
+from gemini_batch.quota.storage import open_storage
 from gemini_batch.records import Limits
 from tests.torture.commands import KEY, command
 
@@ -20,8 +21,8 @@ from tests.torture.commands import KEY, command
 _NOWHERE = "http://127.0.0.1:9"
 _MODEL = "gemini-3-pro-image-preview"
 _COLUMNS = {
-    "clock": ("one", "state", "crc32"),
-    "quotas": ("endpoint", "project", "model", "era", "used_at", "limits", "state", "crc32"),
+    "file": ("lost_at_s",),
+    "states": ("endpoint", "project", "model", "state", "crc32"),
 }
 Damage = Callable[[Path], None]
 
@@ -35,7 +36,9 @@ def _whole() -> bytes:
             Limits(requests_per_min=15, requests_per_day=1500),
         )
         for endpoint in (_NOWHERE, "https://api.test"):
-            with SqliteLedger(path, limits, endpoint=endpoint, project=project_of(KEY)) as ledger:
+            with SharedLedger(
+                open_storage(path), limits, endpoint=endpoint, project=project_of(KEY)
+            ) as ledger:
                 for _ in range(5):
                     ledger.reserve(_MODEL, Weights(), 2, boot_time_s(), utc_now())
                 ledger.pause(
@@ -114,9 +117,9 @@ LEDGER: st.SearchStrategy[Damage] = st.one_of(
     ).flatmap(lambda place: _VALUES.map(lambda value: _value_changed(*place, value))),
     st.sampled_from(
         [
-            "DROP TABLE clock",
-            "DROP TABLE quotas",
-            "DELETE FROM clock",
+            "DROP TABLE file",
+            "DROP TABLE states",
+            "DELETE FROM file",
             "PRAGMA user_version = 99",
             "PRAGMA application_id = 1",
         ]

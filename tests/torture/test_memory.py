@@ -13,7 +13,7 @@ from gemini_batch.engine import commit, dispatcher
 from gemini_batch.output import OutputFolder, StagedAnswer
 from gemini_batch.output.inflight import InFlightLog
 from gemini_batch.output.rows import ResultsFile
-from gemini_batch.quota.storage.sqlite import SqliteLedger
+from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.simulator import Simulator, SimulatorConfig
 from tests.simulated import simulator
 from tests.torture.commands import Ended, run, sent, write_jobs
@@ -22,7 +22,7 @@ from tests.torture.test_disk import CALLS, check_goes_on, check_stopped
 
 # Where there is no memory for a moment, after how often there was, and how many answers that were on their way may be lost by it.
 PLACES: list[tuple[Any, str, int, int]] = [
-    (SqliteLedger, "reserve", 9, 0),
+    (SharedLedger, "reserve", 9, 0),
     (InFlightLog, "sent", 9, 0),
     (StagedAnswer, "__init__", 9, 0),
     (ImageExtractor, "feed", 9, 1),

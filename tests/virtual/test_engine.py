@@ -22,7 +22,8 @@ from gemini_batch.output import OutputFolder
 from gemini_batch.output.inflight import InFlightLog
 from gemini_batch.output.rows import newest_rows
 from gemini_batch.plan import build
-from gemini_batch.quota.storage.memory import MemoryLedger
+from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.storage import MemoryStorage
 from gemini_batch.records import FailureKind, Limits, Status, Stop, StopReason
 from tests.builders import (
     ENDPOINT,
@@ -108,7 +109,7 @@ class Desk:
 
         config = replace(CONFIG, **changes)
         with setup.open_run(
-            self.path, self.out, config, observe, MemoryLedger(config.limits)
+            self.path, self.out, config, observe, SharedLedger(MemoryStorage(), config.limits)
         ) as going:
             run(scenario)
         assert going.summary is not None
@@ -302,7 +303,7 @@ def test_the_first_exit_code_that_applies(
 def test_a_stop_that_comes_before_the_sending(desk: Desk) -> None:
     """A signal between the plan and the first request is heard."""
     with setup.open_run(
-        desk.path, desk.out, CONFIG, desk.events.append, MemoryLedger(Limits())
+        desk.path, desk.out, CONFIG, desk.events.append, SharedLedger(MemoryStorage(), Limits())
     ) as going:
         going.stop(Stop(StopReason.INTERRUPTED, "interrupted"))
 
@@ -445,7 +446,9 @@ def test_a_bad_manifest_leaves_no_folder(desk: Desk) -> None:
 def test_two_runs_never_share_a_folder(desk: Desk) -> None:
     """The second run on a folder is refused while the first one is there."""
     with (
-        setup.open_run(desk.path, desk.out, CONFIG, desk.events.append, MemoryLedger(Limits())),
+        setup.open_run(
+            desk.path, desk.out, CONFIG, desk.events.append, SharedLedger(MemoryStorage(), Limits())
+        ),
         pytest.raises(FolderBusyError, match="held by another run"),
     ):
         desk.run()
@@ -622,8 +625,8 @@ def test_the_ledger_never_holds_up_the_event_loop(
         return ()
 
     monkeypatch.setattr(virtual_clock, "_inline", off_loop)
-    monkeypatch.setattr(MemoryLedger, "blocks", True)
-    monkeypatch.setattr(MemoryLedger, "used", used)
+    monkeypatch.setattr(MemoryStorage, "blocks", True)
+    monkeypatch.setattr(SharedLedger, "used", used)
     desk.run({"a": [picture(9.0)]}, cancel_at_s=5.0)
     assert asked_on_loop == []
     desk.run()
@@ -651,7 +654,7 @@ def test_a_ledger_that_fails_leaves_the_summary_whole(
     def fail(*_: Any) -> None:
         raise StorageError("the ledger's disk is full")
 
-    monkeypatch.setattr(MemoryLedger, "used", fail)
+    monkeypatch.setattr(SharedLedger, "used", fail)
     (day,) = desk.run(limits=Limits(requests_per_day=9)).windows
 
     assert (day.used_by_run, day.utilisation, day.used, day.left) == (3, 0.3333, None, None)

@@ -1,9 +1,7 @@
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
-from datetime import datetime
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import pytest
@@ -11,9 +9,10 @@ import pytest
 from gemini_batch.clock import Clock
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights
-from gemini_batch.quota.model_quota import DayClosed, Grant, ReserveResult
-from gemini_batch.quota.storage.memory import MemoryLedger
-from gemini_batch.quota.storage.sqlite import SqliteLedger
+from gemini_batch.quota.model_quota import DayClosed, Grant
+from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.storage import MemoryStorage
+from gemini_batch.quota.storage.base import Decide, NewStates, OnUnknown, QuotaKey, StoredState
 from gemini_batch.records import Limits
 from tests.unit.quota.contract import CYCLE_S, NEXT_DAY, PICTURE, M
 from tests.virtual.clock import VirtualLoop, run
@@ -23,18 +22,23 @@ T = TypeVar("T")
 ASKED = "the server asked for a pause"
 
 
-class BlockingLedger(MemoryLedger):
-    """A ledger as one on disk would be: each answer takes a while, in a thread."""
+class BlockingStorage(MemoryStorage):
+    """A storage as one on disk would be: each answer takes a while, in a thread."""
 
     blocks: ClassVar[bool] = True
-    reservations = 0
+    writes = 0
 
-    def reserve(
-        self, model: str, weights: Weights, permits: int, now_s: float, utc: datetime
-    ) -> ReserveResult:
-        """Count how often it is asked."""
-        self.reservations += 1
-        return super().reserve(model, weights, permits, now_s, utc)
+    def transact(self, keys: Sequence[QuotaKey], decide: Decide[T], on_unknown: OnUnknown) -> T:
+        """Count how often something is written."""
+
+        def counted(
+            states: Sequence[StoredState], now_s: float, server: str
+        ) -> tuple[T, NewStates]:
+            result, states_to_write = decide(states, now_s, server)
+            self.writes += bool(states_to_write)
+            return result, states_to_write
+
+        return super().transact(keys, counted, on_unknown)
 
 
 def slow(clock: Clock, blocked_s: float) -> Clock:
@@ -50,7 +54,7 @@ def slow(clock: Clock, blocked_s: float) -> Clock:
 
 def gate_of(clock: Clock, **limits: Any) -> RateLimiter:
     """Return a gate with a ledger of its own."""
-    return RateLimiter(MemoryLedger(Limits(**limits)), Limits(**limits), clock)
+    return RateLimiter(SharedLedger(MemoryStorage(), Limits(**limits)), Limits(**limits), clock)
 
 
 async def granted(gate: RateLimiter, weights: Weights = PICTURE, model: str = M) -> Grant:
@@ -218,7 +222,10 @@ def test_cancelled_callers_hold_nobody(seed: int) -> None:
     """Whoever is cancelled wherever it waits, the others all get through, in order, and no minute is overrun."""
 
     async def scenario(clock: Clock) -> tuple[list[int], list[int], list[float]]:
-        dice, ledger = random.Random(seed), BlockingLedger(Limits(requests_per_min=1000))
+        dice, ledger = (
+            random.Random(seed),
+            SharedLedger(BlockingStorage(), Limits(requests_per_min=1000)),
+        )
         gate = RateLimiter(ledger, ledger.limits, slow(clock, 0.01))
         order, sent = list[int](), list[float]()
 
@@ -262,7 +269,7 @@ def test_a_reservation_serves_only_its_like() -> None:
 
     async def scenario(clock: Clock) -> tuple[Weights, int]:
         limits = Limits(requests_per_min=1000, tokens_per_min=100)
-        ledger = MemoryLedger(limits)
+        ledger = SharedLedger(MemoryStorage(), limits)
         gate = RateLimiter(ledger, limits, clock)
         async with asyncio.TaskGroup() as group:
             tasks = [
@@ -329,7 +336,7 @@ def test_a_pause_by_another_process_is_seen() -> None:
 
     async def scenario(clock: Clock) -> float:
         limits = Limits(requests_per_min=60)
-        ledger = BlockingLedger(limits)
+        ledger = SharedLedger(BlockingStorage(), limits)
         ours, theirs = (RateLimiter(ledger, limits, slow(clock, 0.001)) for _ in range(2))
         for _ in range(60):
             await granted(ours)
@@ -380,12 +387,12 @@ def test_one_reservation_serves_several() -> None:
 
     async def scenario(clock: Clock) -> tuple[int, float]:
         limits = Limits(requests_per_min=6000)
-        ledger = BlockingLedger(limits)
-        gate = RateLimiter(ledger, limits, slow(clock, 0.005))
+        storage = BlockingStorage()
+        gate = RateLimiter(SharedLedger(storage, limits), limits, slow(clock, 0.005))
         async with asyncio.TaskGroup() as group:
             for _ in range(6000):
                 group.create_task(granted(gate))
-        return ledger.reservations, clock.steady_s()
+        return storage.writes, clock.steady_s()
 
     reservations, took_s = run(scenario)
     assert 6000 / 25 <= reservations <= 6000 / 25 * 1.1
@@ -397,31 +404,27 @@ def test_settling_and_giving_back_reach_the_ledger() -> None:
 
     async def scenario(clock: Clock) -> dict[str, int]:
         limits = Limits(tokens_per_min=100, requests_per_day=9)
-        ledger = BlockingLedger(limits)
+        ledger = SharedLedger(BlockingStorage(), limits)
         gate = RateLimiter(ledger, limits, clock)
         used, unsent = (
             await granted(gate, Weights(tokens=50)),
             await granted(gate, Weights(tokens=5)),
         )
-        await gate.settle(M, used, tokens=7, usd_micros=3)
-        await gate.give_back(M, unsent)
+        await gate.reconcile(M, used, tokens=7, usd_micros=3)
+        await gate.refund(M, unsent)
         return {
-            entry.bound.words: entry.used for entry in ledger.used(M, clock.steady_s(), clock.utc())
+            entry.bound.label: entry.used for entry in ledger.used(M, clock.steady_s(), clock.utc())
         }
 
     used = run(scenario)
-    assert (
-        used["100 tokens a minute"],
-        used["9 requests a day"],
-        used["any dollars in ten minutes"],
-    ) == (12, 1, 3)
+    assert (used["100 tokens a minute"], used["9 requests a day"]) == (12, 1)
 
 
 def test_settling_what_is_not_limited_is_nothing() -> None:
-    """Without a limit on tokens or dollars the ledger is not asked to settle, nor for a Date that it does not want."""
+    """Without a limit on tokens or dollars the ledger is not asked to settle."""
 
     async def scenario(clock: Clock) -> int:
-        asked, ledger = 0, BlockingLedger(Limits(requests_per_min=60))
+        asked, ledger = 0, SharedLedger(BlockingStorage(), Limits(requests_per_min=60))
 
         async def count(function: Callable[[], T], /) -> T:
             nonlocal asked
@@ -429,30 +432,10 @@ def test_settling_what_is_not_limited_is_nothing() -> None:
             return function()
 
         gate = RateLimiter(ledger, ledger.limits, replace(clock, run_blocking=count))
-        await gate.settle(M, await granted(gate), tokens=7, usd_micros=3)
-        await gate.note_server_date(clock.utc())
+        await gate.reconcile(M, await granted(gate), tokens=7, usd_micros=3)
         return asked
 
     assert run(scenario) == 1
-
-
-def test_server_dates_reach_a_ledger_that_wants_them(tmp_path: Path) -> None:
-    """The server's time of an answer goes to the ledger until it is sure of the time."""
-
-    async def scenario(clock: Clock) -> list[bool]:
-        limits = Limits(requests_per_day=9)
-        path = tmp_path / "quota.sqlite"
-        with SqliteLedger(
-            path, limits, endpoint="server", project="test", boot="virtual", steady_s=clock.steady_s
-        ) as ledger:
-            gate, wanted = RateLimiter(ledger, limits, clock), [ledger.wants_server_date]
-            for _ in range(2):
-                await granted(gate)
-                await gate.note_server_date(clock.utc())
-                wanted.append(ledger.wants_server_date)
-        return wanted
-
-    assert run(scenario) == [True, False, False]
 
 
 def test_too_heavy_a_call_leaves_the_line() -> None:
@@ -473,7 +456,9 @@ def test_waits_are_told() -> None:
     async def scenario(clock: Clock) -> list[tuple[str, float, str]]:
         told = list[tuple[str, float, str]]()
         limits = Limits(requests_per_min=1)
-        gate = RateLimiter(MemoryLedger(limits), limits, clock, lambda *wait: told.append(wait))
+        gate = RateLimiter(
+            SharedLedger(MemoryStorage(), limits), limits, clock, lambda *wait: told.append(wait)
+        )
         await granted(gate)
         await granted(gate)
         await gate.pause(M, 99.9, ASKED, overrun=True)  # up to the end of a slot
@@ -495,7 +480,7 @@ def test_a_call_that_is_expected_to_take_more_than_a_limit_waits_for_all_of_it()
         gate = gate_of(clock, tokens_per_min=1000)
         estimated = Weights(tokens=100)
         first = await granted(gate, estimated)
-        await gate.settle(M, first, tokens=5000, estimated=estimated)
+        await gate.reconcile(M, first, tokens=5000, estimated=estimated)
         second, third = await granted(gate, estimated), await granted(gate, estimated)
         assert [grant.weights.tokens for grant in (first, second, third)] == [100, 1000, 1000]
         assert third.at_s - second.at_s >= 60

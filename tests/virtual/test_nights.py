@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -23,8 +23,8 @@ from gemini_batch.engine import setup
 from gemini_batch.engine.summary import Summary
 from gemini_batch.output import StagedAnswer
 from gemini_batch.output.rows import newest_rows
-from gemini_batch.quota.storage.sqlite import SqliteLedger
-from gemini_batch.quota.storage.statefile import StateFile
+from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.storage import SqliteStorage
 from gemini_batch.records import Answer, Call, Limits, Timing
 from gemini_batch.simulator.config import SimulatorConfig
 from gemini_batch.simulator.quota import REQUESTS_PER_DAY, REQUESTS_PER_MIN, Moment, Quota
@@ -42,14 +42,14 @@ def _no_real_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Durability is another module's matter here, and real syncs are slow."""
     monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
     monkeypatch.setattr(os, "fdatasync", lambda _descriptor: None)
-    opened = StateFile.__init__
+    opened = SqliteStorage.open
 
-    def quick(self: StateFile, *arguments: Any, **named: Any) -> None:
-        opened(self, *arguments, **named)
+    def quick(self: SqliteStorage) -> None:
+        opened(self)
         assert self._connection
         self._connection.execute("PRAGMA synchronous = OFF")
 
-    monkeypatch.setattr(StateFile, "__init__", quick)
+    monkeypatch.setattr(SqliteStorage, "open", quick)
 
 
 @dataclass
@@ -157,14 +157,10 @@ class Machine:
             )
             return await going.send(ENDPOINT, machine)
 
-        ledger = SqliteLedger(
-            self.out.with_name("quota.sqlite"),
-            self._limits,
-            endpoint=ENDPOINT,
-            project="p",
-            steady_s=lambda: up_s[0],
-            boot="one",
-        )
+        path = self.out.with_name("quota.sqlite")
+        storage = SqliteStorage(path, steady_s=lambda: up_s[0], boot="one")
+        storage.open()
+        ledger = SharedLedger(storage, self._limits, steady_s=lambda: up_s[0])
         with (
             ledger,
             setup.open_run(self._path, self.out, config, lambda _event: None, ledger) as going,

@@ -1,294 +1,249 @@
-"""The ledger that processes and restarts share: an SQLite file in the person's state folder.
+"""The storage that processes and restarts of a machine share: an SQLite file.
 
-::
-
-    with SqliteLedger(state_path(), limits, endpoint=endpoint, project=project_of(api_key, scope)) as ledger:
-        for notice in ledger.notices: …            # a damaged file was set aside: the person has to know
-        gate = Gate(ledger, limits, clock, …)      # clock.steady_s is boot_time_s
-
-All of it blocks: build it, use it and close it off the event loop. Every method may raise `StorageError`; then nothing was
-granted and nothing was changed.
+A commit is durable before anyone knows of it (`journal_mode=TRUNCATE`, `synchronous=FULL`): a kill
+or a power cut loses at most a reservation that was not reported, and none that was used. With
+`synchronous=NORMAL` the emptying of the journal is not synced, and after a power cut the last
+reservation that was used would be rolled back.
 """
 
-import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, TypeVar
+
+import platformdirs
 
 from gemini_batch.clock import boot_id, boot_time_s
-from gemini_batch.quota.limits import GUARD_S, Weights
-from gemini_batch.quota.model_quota import ZONE, Grant, Granted, ModelQuota, ReserveResult, Used
-from gemini_batch.quota.storage.faults import LOCKED_S
-from gemini_batch.quota.storage.rows import Rows
-from gemini_batch.quota.storage.statefile import StateFile
-from gemini_batch.quota.wall import Belief
-from gemini_batch.records import Limits
+from gemini_batch.quota.storage.base import Decide, OnUnknown, QuotaKey, Snapshot
+from gemini_batch.quota.storage.fair_lock import FairFileLock
+from gemini_batch.quota.storage.sqlite_errors import (
+    FOLDER_VARIABLE,
+    LOCKED_S,
+    DamagedError,
+    explained,
+)
+from gemini_batch.quota.storage.sqlite_file import (
+    checked,
+    create,
+    identity,
+    journal,
+    kept_aside,
+    migrate,
+    packed,
+    parsed,
+    set_durable,
+)
 
-# A commit that takes less fits into what a grant holds; after a slower one, grants are asked for so much later.
-_SLOW_COMMIT_S = 0.1
-# While no server agrees with anything, another answer is looked at after so long.
-_DATE_AGAIN_S = 10.0
+T = TypeVar("T")
 
-
-def project_of(api_key: str, scope: str | None = None) -> str:
-    """Return the name of a project's quota: `scope` if a person gave one, else a fingerprint that does not tell the key."""
-    if scope:
-        return scope
-    return (
-        "key-" + hashlib.sha256(b"gemini_batch quota project\0" + api_key.encode()).hexdigest()[:12]
-    )
-
-
-@dataclass(slots=True)
-class _Turn:
-    """One model's quota within a transaction, at the moment when its turn came.
-
-    Attributes:
-        quota: To be asked and changed.
-        is_new: Nothing was known of it.
-        is_rewound: A wrong clock had moved its date; what it is now is to be written down, for tomorrow it would be another.
-        now_s: The steady clock.
-        utc: What is believed of the time.
-        rivals: What the time may be as well, by the wall clock or by a server.
-        earliest: The earliest that the time may be, by any clock.
-        keep: Whether to write the quota.
-    """
-
-    quota: ModelQuota
-    is_new: bool
-    is_rewound: bool
-    now_s: float
-    utc: datetime
-    rivals: tuple[datetime, ...]
-    earliest: datetime
-    keep: bool = True
+_SELECT = "SELECT * FROM states WHERE endpoint = ? AND project = ? AND model = ?"
+_DELETE = "DELETE FROM states WHERE endpoint = ? AND project = ? AND model = ?"
 
 
-class SqliteLedger:
-    """What was used of each model, for all processes of this machine and of this project; threads may share it.
+def state_path(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the path of the ledger: in the user's state folder, or `GEMINI_BATCH_STATE_DIR`."""
+    folder = environment.get(FOLDER_VARIABLE) or platformdirs.user_state_path("gemini_batch")
+    return Path(folder).expanduser() / "quota.sqlite"
 
-    The same promises as `MemoryLedger`, and the same methods. A grant is told of only when it is on the disk. Time that passes
-    between the question and the decision, for a thread or the lock, is added to `now_s` and `utc`.
+
+class SqliteStorage:
+    """One file, its connection and its lock; threads and processes use it one at a time.
+
+    A file that was replaced or deleted meanwhile is noticed with the next transaction.
 
     Attributes:
-        limits: Of each model alike.
-        notices: Sentences for the person about what was found when the file was opened.
+        notices: The message after a damaged file was set aside.
+        lost_at_s: When that was, in seconds since 1970; None if never.
     """
 
     blocks: ClassVar[bool] = True
+    has_own_clock: ClassVar[bool] = False
 
     def __init__(
         self,
         path: Path,
-        limits: Limits,
         *,
-        endpoint: str,
-        project: str,
-        guard_s: float = GUARD_S,
-        zone: str = ZONE,
         steady_s: Callable[[], float] = boot_time_s,
         boot: str | None = None,
         locked_s: float = LOCKED_S,
     ) -> None:
-        """Open the file, or make it.
+        """Name the file; nothing is read.
 
         Args:
-            path: Of the file: `statefile.state_path()`.
-            limits: Of each model alike.
-            endpoint: Whose quota, as rows carry it.
-            project: And of which project: `project_of(…)`.
-            guard_s: How far delays between leave and arrival spread, in seconds.
-            zone: Whose midnight begins a day, an IANA name.
-            steady_s: The clock of every `now_s`; it counts from the machine's boot, so that all processes read the same.
+            path: Of the file: `state_path()`.
+            steady_s: The clock, which counts from the machine's boot: equal for all processes.
             boot: Names the boot of the machine; None asks the system.
             locked_s: How long to wait for another process that holds the file.
-
-        Raises:
-            StorageError: The file can't be read or written, or another process holds it.
-            ConfigError: A newer version wrote it.
         """
-        self.limits = limits
         self._path = path
-        self._owner = (endpoint, project)
-        self._guard_s = guard_s
-        self._zone = zone
         self._steady_s = steady_s
         self._boot = boot_id() if boot is None else boot
-        self._commit_s = 0.0  # what a commit takes on this disk
-        self._has_witnesses = False  # enough to be sure of the time, when it was looked at last
-        self._dated_s = 0.0  # before this moment no other Date is looked at
-        self._settles_tokens = limits.tokens_per_min is not None
-        self._settles_usd = limits.usd_per_10min is not None or limits.usd_per_day is not None
-        self._file = StateFile(path, locked_s=locked_s)
-        self.notices = (self._file.notice,) if self._file.notice else ()
+        self._locked_s = locked_s
+        self._threads = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._lock: FairFileLock | None = None
+        self.notices: tuple[str, ...] = ()
+        self.lost_at_s: float | None = None
 
-    def __enter__(self) -> Self:
-        """Return itself, open."""
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        """Close it."""
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    # --- what the gate asks -------------------------------------------------------------------------------------------
-
-    def reserve(
-        self, model: str, weights: Weights, permits: int, now_s: float, utc: datetime
-    ) -> ReserveResult:
-        """Reserve the earliest slot for up to `permits` equal requests, one at least.
+    def open(self) -> None:
+        """Open the file, or make it; set a damaged one aside and make a new one.
 
         Raises:
-            ValueError: One request is larger than a limit.
+            StorageError: It can't be read or written, or another process holds it.
+            ConfigError: A newer version wrote it.
         """
-        lead_s = self._commit_s if self._commit_s > _SLOW_COMMIT_S else 0.0
-        with self._turn(model, now_s, utc) as turn:
-            decided_s = self._steady_s()
-            lead = timedelta(seconds=lead_s)
-            rivals = tuple(rival + lead for rival in turn.rivals)
-            verdict = turn.quota.reserve(
-                weights, permits, turn.now_s + lead_s, turn.utc + lead, rivals
-            )
-            turn.keep = turn.is_new or turn.is_rewound or isinstance(verdict, Granted)
-        self._commit_s = max(self._steady_s() - decided_s, self._commit_s / 2)
-        return verdict
+        try:
+            with explained(self._path, self._locked_s):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._lock = self._file_lock()
+                with self._lock:
+                    self._connect_or_rebuild()
+        except BaseException:
+            self.close()
+            raise
 
-    def holds(self, model: str, grant: Grant, now_s: float) -> bool:
-        """Return whether a grant, once slept for, may still be used: not late, not paused, its day not closed."""
-        with self._turn(model, writes=False) as turn:
-            return turn.quota.holds(grant, max(now_s, self._steady_s()))
+    def close(self) -> None:
+        """Close the file after the transaction in progress; a second time does nothing."""
+        with self._threads:
+            self._disconnect()
+            if self._lock is not None:
+                self._lock.close()
+                self._lock = None
 
-    def settle(
-        self, model: str, grant: Grant, *, tokens: int | None = None, usd_micros: int | None = None
-    ) -> None:
-        """Put what a call really used in place of its estimate; None leaves the estimate, and so does a run without such a limit."""
-        tokens = tokens if self._settles_tokens and tokens != grant.weights.tokens else None
-        usd_micros = (
-            usd_micros if self._settles_usd and usd_micros != grant.weights.usd_micros else None
-        )
-        if tokens is None and usd_micros is None:
-            return
-        with self._turn(model) as turn:
-            turn.quota.settle(grant, tokens=tokens, usd_micros=usd_micros)
-            turn.keep = not turn.is_new
+    def transact(self, keys: Sequence[QuotaKey], decide: Decide[T], _on_unknown: OnUnknown) -> T:
+        """Decide with exclusive access to some states, and return when the result is durable.
 
-    def give_back(self, model: str, grant: Grant) -> None:
-        """Return a grant whose bytes never left to its day."""
-        with self._turn(model) as turn:
-            turn.quota.give_back(grant)
-            turn.keep = not turn.is_new
-
-    def pause(
-        self, model: str, until_s: float, why: str, now_s: float, *, overrun: bool = False
-    ) -> None:
-        """Send nothing of a model before `until_s`; `overrun` after a 429 of the minute widens the guard."""
-        with self._turn(model) as turn:
-            turn.quota.pause(until_s, why, now_s, overrun=overrun)
-
-    def close_day(
-        self, model: str, now_s: float, utc: datetime, grant: Grant | None = None
-    ) -> None:
-        """Close the date of `grant`, or else of now, for a model."""
-        with self._turn(model, now_s, utc) as turn:
-            turn.quota.close_day(turn.utc, grant)
-
-    # --- for people ---------------------------------------------------------------------------------------------------
-
-    def used(self, model: str, now_s: float, utc: datetime) -> tuple[Used, ...]:
-        """Return what counts against each limit of a model now."""
-        with self._turn(model, now_s, utc, writes=False) as turn:
-            return turn.quota.used(turn.now_s, turn.utc)
-
-    def day_left(self, model: str, weights: Weights, now_s: float, utc: datetime) -> int | None:
-        """Return how many calls of these weights today still takes, None if any number."""
-        with self._turn(model, now_s, utc, writes=False) as turn:
-            return turn.quota.day_left(weights, turn.utc, turn.rivals)
-
-    # --- the wall clock -----------------------------------------------------------------------------------------------
-
-    def doubts_time(self, now_s: float, utc: datetime) -> bool:
-        """Return whether clocks differ: the wall clock jumped, the machine was off, or a server said what no clock says.
-
-        A run asks the server then, before it sends: a `Date` that agrees with a clock settles it, `note_server_date`. Until then a
-        request has to fit the dates of all. In a new file there is nothing to doubt the wall clock by, if it says what can be.
+        Raises:
+            StorageError: Nothing was changed.
         """
-        with self._file.transaction(writes=False) as connection:
-            return not self._look(Rows(connection, self._path), now_s, utc).is_settled(now_s, utc)
+        with self._transaction() as connection:
+            before = [self._state(connection, key) for key in keys]
+            result, states = decide(before, self._steady_s(), self._boot)
+            for key, state in states.items():
+                if state is None:
+                    connection.execute(_DELETE, key)
+                else:
+                    row = packed(key, state.dump())
+                    connection.execute("REPLACE INTO states VALUES (?, ?, ?, ?, ?)", row)
+        return result
 
-    @property
-    def wants_server_date(self) -> bool:
-        """Whether there are not enough witnesses of the time; never blocks."""
-        return not self._has_witnesses
+    def scan(self) -> Snapshot:
+        """Return all states; changes nothing, and makes no file.
 
-    def note_server_date(self, server_at: datetime, now_s: float, utc: datetime) -> None:
-        """Take the `Date` of an answer as a witness of the time; quick when there are enough of them.
-
-        Args:
-            server_at: As the server dated its answer.
-            now_s: The steady clock when the answer came.
-            utc: The wall clock of the same moment.
+        Raises:
+            StorageError: It can't be read, or is damaged.
+            ConfigError: A newer version wrote it.
         """
-        if not self.wants_server_date or now_s < self._dated_s:
-            return
-        self._dated_s = now_s + _DATE_AGAIN_S
-        with self._file.transaction(writes=True) as connection:
-            rows = Rows(connection, self._path)
-            agreed = self._look(rows, now_s, utc).agreed(server_at, now_s, utc)
-            rows.note_belief(agreed)
-            self._has_witnesses = agreed.is_sure and agreed.is_settled(now_s, utc)
+        states: dict[QuotaKey, dict[str, Any]] = {}
+        if self._path.exists():
+            with explained(self._path, self._locked_s), closing(self._connected()) as connection:
+                connection.execute("BEGIN")
+                states = dict(sorted(checked(connection, self._path)))
+        return Snapshot(states, self._steady_s(), self._boot)
 
-    # --- one transaction ----------------------------------------------------------------------------------------------
+    def clear(self, endpoint: str | None = None, project: str | None = None) -> bool:
+        """Delete the states of an endpoint and a project, or the file, damaged or not, for both None.
+
+        Runs in progress make a new file. Returns whether there was anything.
+
+        Raises:
+            StorageError: It can't be changed, or another process holds it.
+        """
+        if not self._path.exists():
+            return False
+        with explained(self._path, self._locked_s), closing(self._file_lock()) as lock, lock:
+            if endpoint is None and project is None:
+                journal(self._path).unlink(missing_ok=True)
+                self._path.unlink()
+                return True
+            with closing(self._connected()) as connection:
+                set_durable(connection)
+                migrate(connection, self._path)
+                condition = "endpoint = coalesce(?, endpoint) AND project = coalesce(?, project)"
+                owner = (endpoint, project)
+                found = connection.execute(f"DELETE FROM states WHERE {condition}", owner)  # noqa: S608 # a constant
+                return found.rowcount > 0
+
+    # --- one transaction --------------------------------------------------------------------------
 
     @contextmanager
-    def _turn(
-        self,
-        model: str,
-        now_s: float | None = None,
-        utc: datetime | None = None,
-        *,
-        writes: bool = True,
-    ) -> Iterator[_Turn]:
-        """Load a model's quota, and write what became of it; without a time, it is left as it is when the clock began anew."""
-        with self._file.transaction(writes=writes) as connection:
-            rows, belief = Rows(connection, self._path), None
-            rivals: tuple[datetime, ...] = ()
-            late_s = 0.0 if now_s is None else max(0.0, self._steady_s() - now_s)
-            now_s = self._steady_s() if now_s is None else now_s + late_s
-            if utc is not None:
-                wall = utc + timedelta(seconds=late_s)
-                belief = self._look(rows, now_s, wall)
-                utc, rivals = belief.utc(now_s), belief.rivals(now_s, wall)
-            elif rows.belief is not None:
-                # Not the wall clock alone: one that is weeks ahead would forget all other quotas.
-                utc = rows.belief.utc(max(now_s, rows.belief.seen_s))
-            quota = ModelQuota(self.limits, guard_s=self._guard_s, zone=self._zone)
-            key = (*self._owner, model)
-            era, is_new = rows.load(key, quota, belief, now_s)
-            utc = utc or datetime.now(UTC)
-            known = belief or rows.belief
-            earliest = min(utc, *rivals, known.earliest(now_s)) if known else utc
-            if belief is not None and rivals:
-                quota.doubt(utc, rivals, belief.heard())
-            is_rewound = belief is not None and not rivals and quota.rewind(now_s, utc)
-            turn = _Turn(quota, is_new, is_rewound, now_s, utc, rivals, earliest)
-            yield turn
-            if writes and turn.keep:
-                rows.save(key, quota, era, self.limits, turn.utc)
-                rows.forget(turn.earliest)
-                if belief is not None:
-                    rows.note_belief(belief)
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with explained(self._path, self._locked_s), self._turn():
+            if self._connection is None or self._identity != identity(self._path):
+                self._connect()
+            assert self._connection  # noqa: S101 # for mypy
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # the first error says more
+                    self._connection.rollback()
+                raise
 
-    def _look(self, rows: Rows, now_s: float, utc: datetime) -> Belief:
-        """Return what to believe of the time now."""
-        before = rows.belief
-        belief = (
-            before.at(self._boot, now_s, utc) if before else Belief.first(self._boot, now_s, utc)
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._threads.acquire(timeout=self._locked_s):
+            raise TimeoutError
+        try:
+            if self._lock is None:
+                raise RuntimeError(f"{self._path} is used after it was closed")
+            with self._lock:
+                yield
+        finally:
+            self._threads.release()
+
+    def _state(self, connection: sqlite3.Connection, key: QuotaKey) -> dict[str, Any] | None:
+        row = connection.execute(_SELECT, key).fetchone()
+        return None if row is None else parsed(row, self._path)[1]
+
+    # --- opening ----------------------------------------------------------------------------------
+
+    def _connect_or_rebuild(self) -> None:
+        try:
+            with explained(self._path, self._locked_s):
+                self._connect()
+        except DamagedError as error:
+            self._disconnect()
+            aside = kept_aside(self._path)
+            create(self._path, lost_at_s=time.time())
+            self._connect()
+            notice = (
+                f"{error}. It is kept as {aside.name}. The use of the last minutes and of today is "
+                "unknown and counts as used up where there is a limit. If today's quota is not "
+                "used up, reset it: gemini-batch quota --reset"
+            )
+            self.notices = (notice,)
+
+    def _connect(self) -> None:
+        """Connect to the file that has the name now, and make sure that it is ours and whole."""
+        self._disconnect()
+        if not self._path.exists():
+            create(self._path)
+        self._connection = self._connected()
+        set_durable(self._connection)
+        migrate(self._connection, self._path)
+        for _ in checked(self._connection, self._path):
+            pass
+        ((self.lost_at_s,),) = self._connection.execute("SELECT lost_at_s FROM file")
+        self._identity = identity(self._path)
+
+    def _connected(self) -> sqlite3.Connection:
+        """Return a connection to a file that exists; threads may share it, one at a time."""
+        uri = self._path.absolute().as_uri() + "?mode=rw"
+        return sqlite3.connect(
+            uri, uri=True, timeout=self._locked_s, isolation_level=None, check_same_thread=False
         )
-        self._has_witnesses = belief.is_sure and belief.is_settled(now_s, utc)
-        return belief
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _file_lock(self) -> FairFileLock:
+        return FairFileLock(self._path.with_name(f"{self._path.name}.lock"), self._locked_s)

@@ -2,7 +2,6 @@ import json
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,10 +12,8 @@ from gemini_batch.cli.quota import main
 from gemini_batch.clock import utc_now
 from gemini_batch.errors import StorageError
 from gemini_batch.quota.limits import Weights
-from gemini_batch.quota.model_quota import ModelQuota
-from gemini_batch.quota.storage.rows import Rows
-from gemini_batch.quota.storage.sqlite import SqliteLedger
-from gemini_batch.quota.storage.statefile import state_path
+from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.storage import SqliteStorage, state_path
 from gemini_batch.records import Limits
 from tests.unit.quota.contract import NOON, T0, M
 
@@ -36,16 +33,22 @@ def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-def ledger() -> SqliteLedger:
+def ledger(project: str = "studio", endpoint: str = "https://server") -> SharedLedger:
     """Open the ledger as a run does."""
-    return SqliteLedger(
-        state_path(), LIMITS, endpoint="https://server", project="studio", steady_s=lambda: T0
-    )
+    storage = SqliteStorage(state_path(), steady_s=lambda: T0)
+    storage.open()
+    return SharedLedger(storage, LIMITS, endpoint=endpoint, project=project, steady_s=lambda: T0)
 
 
-def quota(capsys: pytest.CaptureFixture[str], *, as_json: bool = False, reset: bool = False) -> str:
+def quota(
+    capsys: pytest.CaptureFixture[str],
+    *,
+    as_json: bool = False,
+    reset: bool = False,
+    project: str | None = None,
+) -> str:
     """Return what the command prints."""
-    assert main(Namespace(json=as_json, reset=reset)) == 0
+    assert main(Namespace(json=as_json, reset=reset, project=project)) == 0
     return capsys.readouterr().out
 
 
@@ -136,29 +139,35 @@ def test_reset(capsys: pytest.CaptureFixture[str]) -> None:
     assert "a file that could not be read" in quota(capsys, reset=True)
 
 
-@pytest.mark.parametrize("rival_s", [None, T0])
-def test_a_file_of_the_end_of_the_calendar(
-    capsys: pytest.CaptureFixture[str], rival_s: float | None
-) -> None:
-    """A file that believes in the year 9999 is shown as of today, or of no later than can be, and can be got rid of."""
+def test_a_file_of_the_end_of_the_calendar(capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that was used by a clock in the year 9999 is shown as of today, and can be deleted."""
     with ledger() as used:
-        used.reserve(M, Weights(), 1, T0, utc_now())
-        with used._file.transaction(writes=True) as connection:
-            rows, model, end = (
-                Rows(connection, state_path()),
-                ModelQuota(LIMITS),
-                datetime(9999, 12, 31, 12, tzinfo=UTC),
-            )
-            assert rows.belief
-            model.reserve(Weights(), 7, T0, end)
-            rows.save(("https://server", "studio", M), model, 0, LIMITS, end)
-            rows.note_belief(
-                replace(rows.belief, offset_s=end.timestamp(), is_sure=True, rival_s=rival_s)
-            )
+        used.reserve(M, Weights(), 7, T0, datetime(9999, 12, 30, 12, tzinfo=UTC))
 
-    shown = quota(capsys)
-
-    assert "7 used" in shown
-    assert ("resets 2026-11-23 08:00:01 UTC" in shown) == (rival_s is None)
+    assert "resets 2026-11-23 08:00:01 UTC" in quota(capsys)
     assert "deleted" in quota(capsys, reset=True)
     assert not state_path().exists()
+
+
+def test_reset_of_one_project(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only that project is forgotten, only at the endpoint that a run would use."""
+    monkeypatch.setenv("GEMINI_BATCH_BASE_URL", "https://server")
+    for owner in (
+        ("studio", "https://server"),
+        ("other", "https://server"),
+        ("studio", "https://b"),
+    ):
+        with ledger(*owner) as used:
+            used.reserve(M, Weights(), 1, T0, utc_now())
+
+    deleted = quota(capsys, reset=True, project="studio")
+
+    assert deleted == f"{state_path()}: deleted\n  {M} · https://server · studio\n"
+    left = json.loads(quota(capsys, as_json=True))["quotas"]
+    assert [(each["endpoint"], each["project"]) for each in left] == [
+        ("https://b", "studio"),
+        ("https://server", "other"),
+    ]
+    assert "nothing is used" in quota(capsys, reset=True, project="studio")

@@ -1,71 +1,187 @@
-"""What every ledger promises; a ledger's tests are a subclass of three lines.
+"""The promises of every storage, and of the ledger on it; an implementation is a subclass.
 
 ::
 
+    class TestMyStorage(StorageContract):
+        def storage(self) -> MyStorage:
+            return MyStorage()
+
     class TestMyLedger(LedgerContract):
-        def make(self, limits: Limits) -> MyLedger:
-            return MyLedger(limits)
+        def make(self, limits: Limits) -> SharedLedger:
+            return SharedLedger(MyStorage(), limits)
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Any
 
 import pytest
 
-from gemini_batch.quota import limiter
 from gemini_batch.quota.limits import Weights
 from gemini_batch.quota.model_quota import DayClosed, Granted, Paused, ReserveResult
+from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.storage import LedgerStorage
+from gemini_batch.quota.storage.base import NewStates, QuotaKey, StoredState
 from gemini_batch.records import Limits
 
 NOON = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
-NEXT_DAY = datetime(
-    2026, 11, 23, 8, 0, 1, tzinfo=UTC
-)  # midnight in Los Angeles, and the guard of a second
+# Midnight in Los Angeles, and the guard of a second.
+NEXT_DAY = datetime(2026, 11, 23, 8, 0, 1, tzinfo=UTC)
 CYCLE_S = 61.25  # 60 s, the guard of 1 s, and a slot of 0.25 s
 T0 = 1_000_000.0
 PICTURE = Weights()
 M = "gemini-3-pro-image-preview"
 
 
-class Ledger(limiter.Ledger, Protocol):
-    """What the gate asks of a ledger, and what people do."""
-
-    def day_left(self, model: str, weights: Weights, now_s: float, utc: datetime) -> int | None:
-        """Return how many calls of these weights today still takes, None if any number."""
-        ...
+def granted(result: ReserveResult) -> Granted:
+    """Return the result, which is a grant."""
+    assert isinstance(result, Granted), result
+    return result
 
 
-def granted(verdict: ReserveResult) -> Granted:
-    """Return the verdict, which is a grant."""
-    assert isinstance(verdict, Granted), verdict
-    return verdict
+@dataclass
+class Count:
+    """The simplest state."""
+
+    number: int
+
+    def dump(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {"number": self.number}
+
+
+def number_of(state: StoredState) -> int:
+    """Return the number of a state, 0 if there is none."""
+    values = state if isinstance(state, Mapping | None) else state.dump()
+    return values["number"] if values else 0
+
+
+A, B = QuotaKey("https://one", "studio", "a"), QuotaKey("https://one", "studio", "b")
+OTHER_PROJECT, OTHER_ENDPOINT = A._replace(project="other"), A._replace(endpoint="https://two")
+
+
+class StorageContract:
+    """The promises of a storage."""
+
+    def storage(self) -> LedgerStorage:
+        """Return an open, empty storage."""
+        raise NotImplementedError
+
+    def add(self, storage: LedgerStorage, *keys: QuotaKey) -> int:
+        """Add 1 to some states; return the sum before."""
+
+        def decide(
+            states: Sequence[StoredState], _now_s: float, _server_id: str
+        ) -> tuple[int, NewStates]:
+            numbers = [*map(number_of, states)]
+            return sum(numbers), {
+                key: Count(number + 1) for key, number in zip(keys, numbers, strict=True)
+            }
+
+        return storage.transact(keys, decide, "redo")
+
+    def numbers(self, storage: LedgerStorage) -> dict[QuotaKey, int]:
+        """Return all states."""
+        return {key: number_of(state) for key, state in storage.scan().states.items()}
+
+    def test_what_was_decided_is_there(self) -> None:
+        """A decision gets what the one before it left, of several keys in their order."""
+        storage = self.storage()
+        assert [self.add(storage, A), self.add(storage, A), self.add(storage, B, A)] == [0, 1, 2]
+
+        assert self.numbers(storage) == {A: 3, B: 1}
+
+    def test_nothing_to_write_changes_nothing(self) -> None:
+        """A decision that returns no states leaves them alone."""
+        storage = self.storage()
+        self.add(storage, A)
+
+        assert storage.transact([A], lambda states, *_: (number_of(states[0]), {}), "ask") == 1
+        assert self.numbers(storage) == {A: 1}
+
+    def test_a_decision_that_fails_changes_nothing(self) -> None:
+        """Its error is passed on, and the next decision finds the storage as it was."""
+        storage = self.storage()
+        self.add(storage, A)
+
+        def fail(*_: object) -> tuple[None, NewStates]:
+            raise ValueError("no")
+
+        with pytest.raises(ValueError, match="no"):
+            storage.transact([A], fail, "redo")
+        assert self.add(storage, A) == 1
+
+    def test_a_state_is_deleted(self) -> None:
+        """A state of None deletes its key, also one that does not exist."""
+        storage = self.storage()
+        self.add(storage, A, B)
+
+        storage.transact([A], lambda *_: (None, {A: None, OTHER_PROJECT: None}), "redo")
+
+        assert self.numbers(storage) == {B: 1}
+
+    def test_scan_is_in_order(self) -> None:
+        """States come in the order of endpoint, project and model, with the clock of a decision."""
+        storage = self.storage()
+        for key in (OTHER_ENDPOINT, B, OTHER_PROJECT, A):
+            self.add(storage, key)
+        clock = storage.transact([A], lambda _, now_s, server_id: ((now_s, server_id), {}), "redo")
+
+        found = storage.scan()
+
+        assert list(found.states) == [OTHER_PROJECT, A, B, OTHER_ENDPOINT]
+        assert (found.now_s, found.server_id) == clock
+
+    def test_clear(self) -> None:
+        """A project at an endpoint is deleted alone; without both, all is, and it can be used on."""
+        storage = self.storage()
+        for key in (A, B, OTHER_PROJECT, OTHER_ENDPOINT):
+            self.add(storage, key)
+
+        assert storage.clear("https://one", "studio")
+        assert list(self.numbers(storage)) == [OTHER_PROJECT, OTHER_ENDPOINT]
+        assert not storage.clear("https://one", "studio")
+        assert storage.clear()
+        assert self.numbers(storage) == {}
+        assert self.add(storage, A) == 0
+
+    def test_close_twice(self) -> None:
+        """Closing a closed storage does nothing."""
+        storage = self.storage()
+        storage.close()
+        storage.close()
 
 
 class LedgerContract:
-    """The promises of a ledger."""
+    """The promises of a ledger on any storage."""
 
-    def make(self, limits: Limits) -> Ledger:
-        """Return an empty ledger."""
+    def make(self, limits: Limits) -> SharedLedger:
+        """Return a ledger of the storage, which is empty at first."""
         raise NotImplementedError
+
+    def at(self, after_s: float) -> None:
+        """Set the clock of the storage, where it has its own."""
 
     def ask(
         self,
-        ledger: Ledger,
+        ledger: SharedLedger,
         after_s: float = 0.0,
         weights: Weights = PICTURE,
         permits: int = 1,
         model: str = M,
     ) -> ReserveResult:
         """Reserve at a moment after the start."""
+        self.at(after_s)
         return ledger.reserve(
             model, weights, permits, T0 + after_s, NOON + timedelta(seconds=after_s)
         )
 
     def test_first_request_goes_at_once(self) -> None:
         """Nothing waits for a quota that is not used, and the grant holds in its slot and half the guard after it."""
-        answer = granted(self.ask(self.make(Limits(requests_per_min=1)), 0.1))
+        answer = granted(self.ask(self.make(Limits(requests_per_min=1)), 0.125))
 
-        assert (answer.grant.at_s, answer.grant.expires_at_s) == (T0 + 0.1, T0 + 0.25 + 0.5)
+        assert (answer.grant.at_s, answer.grant.expires_at_s) == (T0 + 0.125, T0 + 0.25 + 0.5)
         assert (answer.permits, answer.why) == (1, "")
 
     def test_full_minute_waits(self) -> None:
@@ -167,6 +283,7 @@ class LedgerContract:
         ledger = self.make(Limits())
         grant = granted(self.ask(ledger)).grant
         hours_s = (NEXT_DAY - NOON).total_seconds() + 20
+        self.at(hours_s)
         ledger.close_day(M, T0 + hours_s, NOON + timedelta(seconds=hours_s), grant)
 
         granted(self.ask(ledger, hours_s))
@@ -190,12 +307,12 @@ class LedgerContract:
         assert not ledger.holds("paused", grant, T0)
         assert not ledger.holds("closed", grant, T0)
 
-    def test_settling_down_makes_room(self) -> None:
-        """Tokens that were not used are free again in the slot of their grant, and dollars on its day too."""
+    def test_a_correction_down_makes_room(self) -> None:
+        """Unused tokens are free again in the slot of their grant, and dollars on its day too."""
         ledger = self.make(Limits(tokens_per_min=100, usd_per_day=1.0))
         weights = Weights(tokens=100, usd_micros=1_000_000)
         grant = granted(self.ask(ledger, weights=weights)).grant
-        ledger.settle(M, grant, tokens=40, usd_micros=400_000)
+        ledger.reconcile(M, grant, tokens=40, usd_micros=400_000)
 
         assert (
             granted(
@@ -204,20 +321,20 @@ class LedgerContract:
             == T0 + 1.0
         )
 
-    def test_settling_up_may_pass_the_limit(self) -> None:
+    def test_a_correction_up_may_pass_the_limit(self) -> None:
         """What was used beyond the estimate counts, and the next call waits for it."""
         ledger = self.make(Limits(tokens_per_min=100))
         grant = granted(self.ask(ledger, weights=Weights(tokens=10))).grant
-        ledger.settle(M, grant, tokens=500)
+        ledger.reconcile(M, grant, tokens=500)
 
         assert granted(self.ask(ledger, 1.0, weights=Weights(tokens=1))).grant.at_s == T0 + CYCLE_S
 
     def test_expired_slot_is_left_alone(self) -> None:
-        """A call that is settled when its minute has passed changes nothing of the minute."""
+        """A call that is corrected when its minute has passed changes nothing of the minute."""
         ledger = self.make(Limits(tokens_per_min=100))
         old = granted(self.ask(ledger, weights=Weights(tokens=100))).grant
         granted(self.ask(ledger, 100.0, weights=Weights(tokens=50)))
-        ledger.settle(M, old, tokens=0)
+        ledger.reconcile(M, old, tokens=0)
 
         assert granted(self.ask(ledger, 101.0, weights=Weights(tokens=50))).grant.at_s == T0 + 101.0
         assert (
@@ -228,12 +345,12 @@ class LedgerContract:
     def test_unsent_grant_goes_back_to_the_day(self) -> None:
         """A request whose bytes never left is no request of the day, but its slot stays spent."""
         ledger = self.make(Limits(requests_per_min=1, requests_per_day=1))
-        ledger.give_back(M, granted(self.ask(ledger)).grant)
+        ledger.refund(M, granted(self.ask(ledger)).grant)
 
         assert granted(self.ask(ledger)).grant.at_s == T0 + CYCLE_S
 
     def test_too_heavy_a_call_is_an_error(self) -> None:
-        """A call that can never be sent is no wait without end."""
+        """A call that can never be sent is an error, no endless wait."""
         ledger = self.make(Limits(tokens_per_min=1000))
 
         with pytest.raises(
@@ -242,10 +359,10 @@ class LedgerContract:
             self.ask(ledger, weights=Weights(tokens=1001))
 
     def test_used(self) -> None:
-        """What was used of each limit can be read, those that are no limit included."""
+        """The use of each limit can be read, also where there is no limit."""
         ledger = self.make(Limits(requests_per_min=60, requests_per_day=1500))
         self.ask(ledger, weights=Weights(tokens=7, usd_micros=5), permits=2)
-        used = {entry.bound.words: entry.used for entry in ledger.used(M, T0, NOON)}
+        used = {entry.bound.label: entry.used for entry in ledger.used(M, T0, NOON)}
 
         assert used == {
             "60 requests a minute": 2,
@@ -256,3 +373,28 @@ class LedgerContract:
             "any dollars a day": 10,
         }
         assert ledger.day_left(M, PICTURE, T0, NOON) == 1498
+
+    def test_another_run_counts_what_this_one_used(self) -> None:
+        """Runs with other limits share minute, pause and day, also what no limit counted before."""
+        first = self.make(Limits(requests_per_day=9))
+        granted(self.ask(first, weights=Weights(tokens=90), permits=2))
+
+        second = self.make(Limits(tokens_per_min=200, requests_per_day=3))
+        used = {entry.bound.label: entry.used for entry in second.used(M, T0, NOON)}
+        assert (used["200 tokens a minute"], used["3 requests a day"]) == (180, 2)
+        second.pause(M, T0 + 5.0, "why", T0)
+        assert Paused(T0 + 5.0, "why") == self.ask(first)
+        granted(self.ask(second, 5.0))
+        assert isinstance(self.ask(second, 6.0), DayClosed)
+        granted(self.ask(first, 6.0))
+
+    def test_old_quotas_are_forgotten(self) -> None:
+        """A quota that was not used for a week is deleted when another one begins."""
+        ledger, week_s = self.make(Limits(requests_per_day=9)), 9 * 86_400.0
+        granted(self.ask(ledger, model="old"))
+        granted(self.ask(ledger, week_s))
+        assert set(self.models(ledger)) == {M}
+
+    def models(self, ledger: SharedLedger) -> list[str]:
+        """Return the models that the storage of a ledger knows."""
+        return [key.model for key in ledger.storage.scan().states]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gemini_batch.quota.days import Days
 from gemini_batch.quota.limits import GUARD_S, Duration, LimitSet, Weights, check, duration
 from gemini_batch.quota.model_quota import (
     DayClosed,
@@ -19,7 +20,7 @@ from gemini_batch.quota.model_quota import (
     Paused,
     ReserveResult,
 )
-from gemini_batch.quota.windows import Days, Window
+from gemini_batch.quota.windows import Window
 from gemini_batch.records import Limits
 from tests.unit.quota.contract import CYCLE_S, NOON, PICTURE, T0, granted
 
@@ -79,7 +80,7 @@ def play(
         if isinstance(verdict, Paused):
             now_s = verdict.until_s
         elif isinstance(verdict, Granted) and step["event"] == "give back":
-            quota.give_back(verdict.grant)
+            quota.refund(verdict.grant)
             arrivals += arrive(verdict, weights, step)[1:]
         elif isinstance(verdict, Granted):
             used = replace(
@@ -91,7 +92,7 @@ def play(
             unsettled += [(verdict.grant, used)] * verdict.permits
         if step["settles"]:
             for grant, used in unsettled:
-                quota.settle(grant, tokens=used.tokens, usd_micros=used.usd_micros)
+                quota.reconcile(grant, tokens=used.tokens, usd_micros=used.usd_micros)
             unsettled.clear()
         quota = disturb(quota, limits, step["event"], now_s)
     return arrivals
@@ -179,7 +180,7 @@ def test_stored_state_decides_the_same(limits: Limits, steps: list[dict[str, Any
 def test_window_is_used_up_to_its_limit() -> None:
     """Slots apart by span + guard + 1 do not count together; one slot less and they do."""
     window = Window(10, span=240)
-    window.add(10, 0, guard=4)
+    window.add(10, 0)
 
     assert window.earliest(1, 244, guard=4) == 245
     assert (window.used(244, guard=4), window.used(245, guard=4)) == (10, 0)
@@ -189,7 +190,7 @@ def test_window_is_used_up_to_its_limit() -> None:
 def test_window_of_longer_slots() -> None:
     """A window with a stride answers in the model's slots, at the start of its own."""
     window = Window(1, span=240, stride=10)
-    window.add(1, 17, guard=4)
+    window.add(1, 17)
 
     assert window.earliest(1, 18, guard=4) == (1 + 240 + 1 + 1) * 10
 
@@ -197,10 +198,10 @@ def test_window_of_longer_slots() -> None:
 def test_shifted_window_stays_in_order() -> None:
     """A shift that rounds to a later slot of the window leaves it in order, and nothing twice."""
     window = Window(10, span=240, stride=10)
-    window.add(1, 5, guard=4)
+    window.add(1, 5)
     window.shift(4)
-    window.add(2, 9, guard=4)
-    window.add(3, 10, guard=4)
+    window.add(2, 9)
+    window.add(3, 10)
 
     assert window.dump() == [1, 6]
 
@@ -211,7 +212,8 @@ def test_window_forgets_what_is_out_of_reach() -> None:
     slot = 0
     for _ in range(20_000):
         slot = window.earliest(1, slot + 1, guard=4)
-        window.add(1, slot, guard=4)
+        window.forget(slot, guard=4)
+        window.add(1, slot)
 
     assert len(window.dump()) <= 2 * 60
 
@@ -228,7 +230,7 @@ def test_a_clock_that_reads_earlier_is_not_believed() -> None:
 def test_nothing_waits_for_a_limit_it_does_not_touch() -> None:
     """A call without tokens does not wait for the tokens of the one before it."""
     quota = ModelQuota(Limits(tokens_per_min=10))
-    quota.settle(granted(ask(quota, weights=Weights(tokens=10))).grant, tokens=99)
+    quota.reconcile(granted(ask(quota, weights=Weights(tokens=10))).grant, tokens=99)
 
     assert granted(ask(quota)).grant.at_s == T0
 
@@ -380,7 +382,7 @@ def test_other_limits_count_what_was_used_before() -> None:
     ask(quota, weights=Weights(tokens=90), permits=5)
     other.load(quota.dump())
 
-    used = {entry.bound.words: entry.used for entry in other.used(T0, NOON)}
+    used = {entry.bound.label: entry.used for entry in other.used(T0, NOON)}
     assert (used["100 tokens a minute"], used["5 requests a day"]) == (450, 5)
     assert isinstance(ask(other, 100.0), DayClosed)
 
@@ -413,7 +415,7 @@ def test_restart_takes_all_as_used_just_now() -> None:
     ask(quota, 5.0, Weights(usd_micros=500_000))
     quota.pause(T0 + 35.0, "why", T0 + 5.0)
 
-    quota.restart(13.0)
+    quota.restart(13.0, T0 + 5.0)
 
     def after(now_s: float, usd_micros: int = 0) -> ReserveResult:
         return quota.reserve(Weights(usd_micros=usd_micros), 1, now_s, NOON)

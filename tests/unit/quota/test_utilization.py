@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from gemini_batch.quota.limits import Weights
 from gemini_batch.quota.model_quota import UNKNOWN, Granted, Used
-from gemini_batch.quota.storage.memory import MemoryLedger
+from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.storage import MemoryStorage
 from gemini_batch.quota.utilization import Utilization, WindowUse
 from gemini_batch.records import Limits
 from tests.virtual.clock import NOON_UTC
@@ -15,7 +16,7 @@ MODEL = "a-model"
 
 def used_up(limits: Limits, pauses_s: list[float], tokens: int = 7) -> list[WindowUse]:
     """Send as soon as the ledger lets, after each of these pauses, and return what came of it."""
-    ledger, found, now_s = MemoryLedger(limits), Utilization(limits), 0.0
+    ledger, found, now_s = SharedLedger(MemoryStorage(), limits), Utilization(limits), 0.0
 
     def utc() -> datetime:
         return NOON_UTC + timedelta(seconds=now_s)
@@ -77,7 +78,7 @@ def test_a_clock_that_is_set_back_over_midnight_allows_no_less_than_a_day() -> N
 def test_what_the_ledger_lost_is_not_known() -> None:
     """After a ledger that was damaged a limit counts as used up; how much was used is null, and not that number."""
     limits = Limits(requests_per_day=10)
-    bound = MemoryLedger(limits).used(MODEL, 0.0, NOON_UTC)[4].bound
+    bound = SharedLedger(MemoryStorage(), limits).used(MODEL, 0.0, NOON_UTC)[4].bound
     found = Utilization(limits)
     found.sent(MODEL, 0.0, NOON_UTC)
     (day,) = found.windows(lambda _: (Used(bound, UNKNOWN),))

@@ -73,13 +73,13 @@ def test_what_a_call_used_is_settled(tmp_path: Path) -> None:
     used: list[tuple[int | None, int | None]] = []
 
     def spy(world: World) -> None:
-        settle = world.ledger.settle
+        reconcile = world.ledger.reconcile
 
         def note(*arguments: Any, tokens: int | None = None, usd_micros: int | None = None) -> None:
             used.append((tokens, usd_micros))
-            settle(*arguments, tokens=tokens, usd_micros=usd_micros)
+            reconcile(*arguments, tokens=tokens, usd_micros=usd_micros)
 
-        world.ledger.settle = note  # type: ignore[method-assign,assignment]
+        world.ledger.reconcile = note  # type: ignore[method-assign,assignment]
 
     world = play(
         tmp_path, ["robot"], {"robot": [picture(prompt_tokens=500)]}, prepare=spy, limits=limits

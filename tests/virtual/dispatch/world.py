@@ -28,7 +28,8 @@ from gemini_batch.output import OutputFolder
 from gemini_batch.output.inflight import InFlightLog
 from gemini_batch.output.rows import ResultsFile, newest_rows
 from gemini_batch.quota.limiter import RateLimiter
-from gemini_batch.quota.storage.memory import MemoryLedger
+from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.storage import MemoryStorage
 from gemini_batch.records import Call, Limits, Stop, StopReason
 from tests.builders import (
     ENDPOINT,
@@ -72,7 +73,7 @@ class World:
         recover(self.folder)
         self.rows = ResultsFile(self.out)
         self.in_flight_log = InFlightLog(self.folder.private, self.rows.end_bytes)
-        self.ledger = MemoryLedger(self.limits)
+        self.ledger = SharedLedger(MemoryStorage(), self.limits)
         self.transport = ScriptedTransport(self.clock, self.script)
         clock, observe = self.clock, self.observe
         self.committer = Committer(

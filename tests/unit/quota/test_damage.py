@@ -13,11 +13,12 @@ import pytest
 from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.quota.limits import Weights
 from gemini_batch.quota.model_quota import DayClosed
-from gemini_batch.quota.storage import statefile
+from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.storage import SqliteStorage, state_path
 from gemini_batch.quota.storage.fair_lock import FairFileLock
 from gemini_batch.records import Limits
 from tests.unit.quota.contract import CYCLE_S, NOON, PICTURE, T0, M, granted
-from tests.unit.quota.test_sqlite import ask, opened
+from tests.unit.quota.files import ask, opened
 
 LIMITS = Limits(requests_per_min=15, requests_per_day=1500)
 
@@ -29,6 +30,13 @@ def path(tmp_path: Path) -> Path:
     with opened(path, LIMITS) as ledger:
         ask(ledger, permits=5)
     return path
+
+
+def sqlite_of(ledger: SharedLedger) -> sqlite3.Connection:
+    """Return the connection of a ledger."""
+    assert isinstance(ledger.storage, SqliteStorage)
+    assert ledger.storage._connection
+    return ledger.storage._connection
 
 
 def overwrite(path: Path, at: int, data: bytes) -> None:
@@ -49,10 +57,8 @@ def flip_a_digit(path: Path) -> None:
 
 def test_place(tmp_path: Path) -> None:
     """The file is in the folder that the environment names, else in the person's state folder."""
-    assert (
-        statefile.state_path({"GEMINI_BATCH_STATE_DIR": str(tmp_path)}) == tmp_path / "quota.sqlite"
-    )
-    assert "gemini_batch" in str(statefile.state_path({}))
+    assert state_path({"GEMINI_BATCH_STATE_DIR": str(tmp_path)}) == tmp_path / "quota.sqlite"
+    assert "gemini_batch" in str(state_path({}))
 
 
 # --- damaged ----------------------------------------------------------------------------------------------------------
@@ -115,7 +121,7 @@ def test_damage_in_the_middle_of_a_run_stops_it(path: Path) -> None:
     """A file that is damaged while a run uses it grants nothing: the next run sets it aside."""
     with opened(path, LIMITS) as ledger:
         with closing(sqlite3.connect(path)) as other:
-            other.execute("UPDATE quotas SET state = replace(state, '[', '[1')")
+            other.execute("UPDATE states SET state = replace(state, '[', '[1')")
             other.commit()
         with pytest.raises(StorageError, match=r"quota\.sqlite: is damaged: its checksum is wrong"):
             ask(ledger)
@@ -135,11 +141,11 @@ def test_next_damage_is_kept_too(path: Path) -> None:
 
 def test_newer_version_is_left_alone(path: Path) -> None:
     """What a newer version wrote is neither read nor changed, and the sentence says what to do."""
-    overwrite(path, 60, (2).to_bytes(4, "big"))
+    overwrite(path, 60, (3).to_bytes(4, "big"))
     before = path.read_bytes()
 
     with pytest.raises(
-        ConfigError, match=r"newer gemini_batch \(version 2; this one knows 1\): update"
+        ConfigError, match=r"newer gemini_batch \(version 3; this one knows 2\): update"
     ):
         opened(path, LIMITS)
 
@@ -180,10 +186,11 @@ def test_turn_that_does_not_come(path: Path) -> None:
 def test_busy_threads(path: Path) -> None:
     """A thread that waits for another one of its own process gives up after the same time."""
     with opened(path, LIMITS, locked_s=0.1) as ledger:
-        inside, done = threading.Event(), threading.Event()
+        inside, done, storage = threading.Event(), threading.Event(), ledger.storage
+        assert isinstance(storage, SqliteStorage)
 
         def hold() -> None:
-            with ledger._file.transaction(writes=False):
+            with storage._transaction():
                 inside.set()
                 done.wait(5)
 
@@ -197,10 +204,9 @@ def test_busy_threads(path: Path) -> None:
 
 
 def test_read_only_file(path: Path) -> None:
-    """A file that can't be written grants nothing, and the sentence names it and the way out."""
+    """A file that can't be written grants nothing; the message names it and the way out."""
     with opened(path, LIMITS) as ledger:
-        assert ledger._file._connection
-        ledger._file._connection.execute("PRAGMA query_only = 1")  # root may write any file
+        sqlite_of(ledger).execute("PRAGMA query_only = 1")  # root may write any file
         with pytest.raises(
             StorageError,
             match=r"can't be written .* writable, or name another folder by GEMINI_BATCH_STATE_DIR",
@@ -220,15 +226,14 @@ def test_read_only_folder(path: Path) -> None:
 def test_folder_that_is_none(tmp_path: Path) -> None:
     """A state folder that is a file is a sentence."""
     (tmp_path / "state").touch()
-    with pytest.raises(StorageError, match=r"state/quota\.sqlite: .*; mend the folder"):
+    with pytest.raises(StorageError, match=r"state/quota\.sqlite: .*; fix the folder"):
         opened(tmp_path / "state" / "quota.sqlite", LIMITS)
 
 
 def test_full_disk(path: Path) -> None:
     """On a full disk nothing is granted that was not counted, and with room again all goes on."""
     with opened(path, LIMITS) as ledger:
-        connection = ledger._file._connection
-        assert connection
+        connection = sqlite_of(ledger)
         ((pages,),) = connection.execute("PRAGMA page_count")
         connection.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(StorageError, match="the disk is full; make room"):
@@ -258,11 +263,11 @@ def test_a_question_that_fails_holds_nobody(path: Path) -> None:
 def test_deleted_while_a_run_goes_on(path: Path) -> None:
     """After `quota --reset` a run goes on with a new file, and not with the one that nobody sees any more."""
     with opened(path, LIMITS) as ledger:
-        assert statefile.delete(path)
+        assert SqliteStorage(path).clear()
         granted(ask(ledger))
         with opened(path, LIMITS) as other:
             assert other.day_left(M, PICTURE, T0, NOON) == 1499
-    assert not statefile.delete(path.with_name("none"))
+    assert not SqliteStorage(path.with_name("none")).clear()
 
 
 def test_closed_is_closed(path: Path) -> None:
@@ -278,8 +283,7 @@ def test_closed_is_closed(path: Path) -> None:
 def test_every_commit_is_on_the_disk(path: Path) -> None:
     """The journal is truncated and synced: a power cut takes back no reservation that was told of."""
     with opened(path, LIMITS) as ledger:
-        connection = ledger._file._connection
-        assert connection
+        connection = sqlite_of(ledger)
         modes = [
             connection.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("journal_mode", "synchronous", "fullfsync")
@@ -291,18 +295,22 @@ def test_every_commit_is_on_the_disk(path: Path) -> None:
 KILLED = """
 import os, sys
 from pathlib import Path
-from gemini_batch.quota.storage.sqlite import SqliteLedger
+from gemini_batch.quota.shared import SharedQuota
 from tests.unit.quota.contract import M, NOON, PICTURE, T0
-from tests.unit.quota.test_statefile import LIMITS
-from tests.unit.quota.test_sqlite import opened
+from tests.unit.quota.test_damage import LIMITS
+from tests.unit.quota.files import opened
 ledger = opened(Path(sys.argv[1]), LIMITS)
-with ledger._turn(M, T0, NOON) as turn:
-    turn.quota.reserve(PICTURE, 7, T0, NOON)
+storage = ledger.storage
+dump = SharedQuota.dump
+def killed(self):
     if sys.argv[2] == "spilled":  # the pages are in the file, and the journal has what was there before
-        connection = ledger._file._connection
+        connection = storage._connection
         connection.execute("PRAGMA cache_spill = 1"); connection.execute("PRAGMA cache_size = 1")
-        connection.executemany("INSERT INTO quotas VALUES (?, '', '', 0, 9e9, '', ?, 0)", ((str(i), "x" * 3000) for i in range(300)))
+        rows = ((str(i), "x" * 3000) for i in range(300))
+        connection.executemany("INSERT INTO states VALUES (?, '', '', ?, 0)", rows)
     os.kill(os.getpid(), 9)
+SharedQuota.dump = killed
+ledger.reserve(M, PICTURE, 7, T0, NOON)
 """
 
 
