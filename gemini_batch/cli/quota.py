@@ -13,7 +13,7 @@ from gemini_batch.config import base_url
 from gemini_batch.errors import ExitCode, GeminiBatchError
 from gemini_batch.progress import plain, quantity
 from gemini_batch.quota.model_quota import UNKNOWN, Used
-from gemini_batch.quota.shared import QuotaStatus, statuses
+from gemini_batch.quota.status import QuotaStatus, statuses
 from gemini_batch.quota.storage import SqliteStorage, state_path
 from gemini_batch.quota.storage.base import QuotaKey
 

@@ -355,7 +355,7 @@ class SharedLedger:
     def _loaded(self, stored: StoredState) -> SharedQuota:
         if isinstance(stored, SharedQuota) and stored.limits == self.limits:
             return stored
-        return _as_seen_by(stored, self.limits, self._empty())
+        return as_seen_by(stored, self.limits, self._empty())
 
     def _empty(self) -> ModelQuota:
         return ModelQuota(self.limits, guard_s=self._guard_s, zone=self._zone)
@@ -380,61 +380,22 @@ class SharedLedger:
             self.storage.transact(keys, decide, "redo")
 
 
-@dataclass(frozen=True, slots=True)
-class QuotaStatus:
-    """The use of one model's quota, for display.
-
-    Attributes:
-        key: The owner.
-        used: What counts against each limit of the last run, also where it has no limit.
-        paused_s: For how many seconds nothing is sent.
-        paused_why: A phrase for the user.
-        is_day_closed: The server said that today's quota is used up.
-        at: The moment of all this, UTC.
-    """
-
-    key: QuotaKey
-    used: tuple[Used, ...]
-    paused_s: float
-    paused_why: str
-    is_day_closed: bool
-    at: datetime
-
-
-def statuses(storage: LedgerStorage, utc: datetime) -> list[QuotaStatus]:
-    """Return all that a storage holds, in the order of endpoint, project and model.
-
-    Raises:
-        StorageError: It can't be read, or is damaged.
-        ConfigError: A newer version wrote it.
-    """
-    states, now_s, server_id = storage.scan()
-    found = []
-    for key, stored in states.items():
-        values = _values(stored)
-        limits = Limits(**values["limits"])
-        state = _as_seen_by(values, limits, ModelQuota(limits))
-        state.follow(now_s, server_id, utc)
-        quota = state.quota
-        used, (paused_s, why) = quota.used(now_s, utc), quota.pause_left(now_s)
-        found.append(QuotaStatus(key, used, paused_s, why, quota.is_day_closed(utc), utc))
-    return found
-
-
-def _as_seen_by(stored: StoredState, limits: Limits, empty: ModelQuota) -> SharedQuota:
-    values = _values(stored)
+def as_seen_by(stored: StoredState, limits: Limits, empty: ModelQuota) -> SharedQuota:
+    """Return a stored state loaded into `empty`, the quota of a run with these limits."""
+    values = values_of(stored)
     empty.load(values["quota"])
     return SharedQuota(empty, limits, values["server_id"], values["seen_s"], values["used_at_s"])
 
 
-def _values(stored: StoredState) -> Mapping[str, Any]:
+def values_of(stored: StoredState) -> Mapping[str, Any]:
+    """Return a state as JSON values."""
     if stored is None:
         return {"used_at_s": math.inf}
     return stored if isinstance(stored, Mapping) else stored.dump()
 
 
 def _used_at_s(stored: StoredState) -> float:
-    return float(_values(stored)["used_at_s"])
+    return float(values_of(stored)["used_at_s"])
 
 
 def _moved(result: ReserveResult, turn: _Turn) -> ReserveResult:
