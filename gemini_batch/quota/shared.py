@@ -30,7 +30,13 @@ from gemini_batch.quota.model_quota import (
     ReserveResult,
     Used,
 )
-from gemini_batch.quota.storage.base import LedgerStorage, NewStates, QuotaKey, StoredState
+from gemini_batch.quota.storage.base import (
+    LedgerStorage,
+    NewStates,
+    OnUnknown,
+    QuotaKey,
+    StoredState,
+)
 from gemini_batch.records import Limits
 
 T = TypeVar("T")
@@ -46,7 +52,7 @@ _KEPT_S = 8 * 86_400.0
 
 
 def project_of(api_key: str, scope: str | None = None) -> str:
-    """Return the name of a project's quota: `scope` if there is one, else a fingerprint of the key."""
+    """Return the name of a project's quota: `scope`, or else a fingerprint of the key."""
     if scope:
         return scope
     digest = hashlib.sha256(b"gemini_batch quota project\0" + api_key.encode()).hexdigest()
@@ -148,7 +154,8 @@ class SharedLedger:
             limits: Of each model alike.
             endpoint: The API that the quota is of, as rows carry it.
             project: The project that it is of: `project_of(…)`.
-            run_name: Names this run for the user of another one that waits for it; "" is its process.
+            run_name: Names this run for the user of another one that waits for it; "" is its
+                process.
             guard_s: How much delays between sending and arrival may differ, in seconds.
             zone: The zone whose midnight begins a day, an IANA name.
             steady_s: The clock of every `now_s`.
@@ -179,7 +186,7 @@ class SharedLedger:
 
     @property
     def blocks(self) -> bool:
-        """Whether a method may take long, and so belongs in a thread."""
+        """True if a method may take long, and so belongs in a thread."""
         return self.storage.blocks
 
     @property
@@ -228,7 +235,10 @@ class SharedLedger:
             holds, turn.is_kept = turn.quota.confirm(grant, permits, turn.now_s)
             return holds
 
-        return now_s <= grant.expires_at_s and self._transact(model, decide, now_s)
+        # Once cancelled it must not be cancelled again: an unknown outcome is asked for.
+        return now_s <= grant.expires_at_s and self._transact(
+            model, decide, now_s, on_unknown="ask"
+        )
 
     # --- after a call -----------------------------------------------------------------------------
 
@@ -296,8 +306,9 @@ class SharedLedger:
         decide: Callable[[_Turn], T],
         now_s: float,
         utc: datetime | None = None,
+        on_unknown: OnUnknown = "redo",
     ) -> T:
-        """Decide about a model's quota at the moment of access; to decide again is harmless."""
+        """Decide about a model's quota at the moment of access."""
         key = self._key(model)
         asked_s = self._steady_s() if self.storage.has_own_clock else now_s
 
@@ -308,7 +319,7 @@ class SharedLedger:
             result = decide(turn)
             return result, {key: state} if turn.is_kept or turn.is_moved else {}
 
-        return self.storage.transact((key,), decide_states, "redo")
+        return self.storage.transact((key,), decide_states, on_unknown)
 
     def _correct(self, model: str, change: Callable[[ModelQuota], None]) -> None:
         """Change a quota that is known, at no moment: it stays on the clock of its state."""

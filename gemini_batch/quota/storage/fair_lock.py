@@ -62,7 +62,7 @@ class FairFileLock:
         return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def _wait(self) -> None:
-        """Wait in `flock`, which keeps the order but has no timeout, in a thread that can be abandoned."""
+        """Wait in `flock`, which keeps the order but has no timeout: in a thread to abandon."""
         file, handover = self._file, threading.Lock()
         arrived = abandoned = False
         failed: list[OSError] = []
