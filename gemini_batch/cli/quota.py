@@ -13,7 +13,7 @@ from gemini_batch.config.environment import base_url
 from gemini_batch.errors import ExitCode, GeminiBatchError
 from gemini_batch.progress import plain, quantity
 from gemini_batch.quota.model_quota import UNKNOWN, Used
-from gemini_batch.quota.shared import QuotaStatus, statuses
+from gemini_batch.quota.status import QuotaStatus, statuses
 from gemini_batch.quota.storage import SqliteStorage, state_path
 from gemini_batch.quota.storage.base import QuotaKey
 
@@ -62,7 +62,8 @@ def _lines(status: QuotaStatus) -> Iterator[str]:
         yield "  today: closed by the server"
     for used in status.used:
         if used.bound.limit is not None:
-            line = f"  {used.bound.label:<28} {_used(used):>12} used {_left(used):>12} left   {_frees(status, used)}"
+            line = f"  {used.bound.label:<28} {_used(used):>12} used {_left(used):>12} left"
+            line += f"   {_frees(status, used)}"
             yield line.rstrip()
 
 
@@ -77,7 +78,8 @@ def _left(used: Used) -> str:
 def _frees(status: QuotaStatus, used: Used) -> str:
     if not used.frees_in_s:
         return ""
-    return f"{'resets' if used.bound.span == 'a day' else 'all free'} {_moment(status, used.frees_in_s)}"
+    frees = "resets" if used.bound.span == "a day" else "all free"
+    return f"{frees} {_moment(status, used.frees_in_s)}"
 
 
 def _moment(status: QuotaStatus, after_s: float) -> str:

@@ -17,7 +17,7 @@ class Days:
     """
 
     def __init__(self, limits: tuple[int | None, ...], zone: ZoneInfo, guard_s: float) -> None:
-        """Make an empty calendar; `limits` are the most of each unit on one date, None is no limit."""
+        """Make an empty calendar; `limits` are of each unit on one date, None is no limit."""
         self.limits = limits
         self._zone = zone
         self._guard = timedelta(seconds=guard_s)

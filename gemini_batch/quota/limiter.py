@@ -36,7 +36,7 @@ class _Ticket:
 
 @dataclass(slots=True)
 class _Line:
-    """The callers of one model, first come, first served: only the first one paces, reserves and sleeps."""
+    """The callers of one model in their order; only the first one paces, reserves and sleeps."""
 
     limiter: AsyncLimiter | None
     tickets: deque[_Ticket] = field(default_factory=deque)
@@ -187,7 +187,7 @@ class RateLimiter:
         """
         await self._ask(lambda: self._ledger.refund(model, grant))
 
-    # --- the first in line --------------------------------------------------------------------------------------------
+    # --- the first in line ------------------------------------------------------------------------
 
     async def _go(
         self, model: str, line: _Line, weights: Weights, stop: asyncio.Event
@@ -243,7 +243,7 @@ class RateLimiter:
         await self._ask(lambda: self._ledger.refund(model, reserved.grant, reserved.permits))
 
     def _expected(self, model: str, weights: Weights) -> Weights:
-        """Return the expected use of a call by recent answers, at most the limits: it was planned to fit."""
+        """Return the use of a call that recent answers suggest, at most the limits."""
         if not self._reconciles:
             return weights
         tokens = self._bounds.clamped("tokens", self._tokens.expected(model, weights.tokens))
@@ -256,13 +256,17 @@ class RateLimiter:
     async def _check(self, model: str, line: _Line, reserved: Granted) -> None:
         """Drop a reservation that is late, or was paused meanwhile, perhaps by another process."""
         now_s = self._clock.steady_s()
-        holds = await self._ask(
-            lambda: self._ledger.holds(model, reserved.grant, now_s, reserved.permits)
-        )
-        if line.reserved is reserved:
-            line.holds, line.reserved = True, reserved if holds else None
+        line.holds, holds = True, False
+        try:
+            holds = await self._ask(
+                lambda: self._ledger.holds(model, reserved.grant, now_s, reserved.permits)
+            )
+        finally:
+            # Also after a cancellation: the ledger may have cancelled it all the same.
+            if line.reserved is reserved and not holds:
+                line.reserved = None
 
-    # --- waiting ------------------------------------------------------------------------------------------------------
+    # --- waiting ----------------------------------------------------------------------------------
 
     async def _pace(self, line: _Line, stop: asyncio.Event) -> bool:
         """Wait for the token bucket; return False when `stop` was set first."""
@@ -279,7 +283,7 @@ class RateLimiter:
         await _until_stop_or(until_s - self._clock.steady_s(), stop)
 
     async def _ask(self, question: Callable[[], T]) -> T:
-        """Ask the ledger: in a thread if it may block, else at once, without yielding to the loop."""
+        """Ask the ledger: in a thread if it may block, else without yielding to the loop."""
         return await self._clock.run_blocking(question) if self._ledger.blocks else question()
 
     def _line(self, model: str) -> _Line:

@@ -22,7 +22,7 @@ _MICROS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What one call takes of each limit; dollars in millionths, so that sums are exact."""
+    """The use of each limit by one call; dollars in millionths, so that sums are exact."""
 
     requests: int = 1
     images: int = 1
@@ -36,7 +36,7 @@ class Weights:
 
     @classmethod
     def average(cls, load: Load) -> Self:
-        """Return the weights of an average call of a load; an unknown price counts as no dollars."""
+        """Return the weights of an average call; an unknown price counts as no dollars."""
         calls = load.calls or 1
         return cls(
             tokens=-(-load.input_tokens // calls), usd_micros=micros((load.cost_usd or 0.0) / calls)

@@ -390,9 +390,9 @@ class ModelQuota:
         return any(other.is_wider(self._own) for other in self._others)
 
     def _earliest(self, weights: Weights, now: int) -> tuple[int, list[int], str]:
-        """Return the earliest slot, how many calls fit it by each limit, and the limit before it."""
+        """Return the earliest slot, the calls that fit it by each limit, and what they wait for."""
         if self._others:
-            return self._earliest_beside(weights, now)
+            return self._earliest_among_others(weights, now)
         # A slot that has room is followed by slots with room: the latest of all windows fits all.
         slot, why = self._own.last, "the calls before this one"
         for bound, window in self._windows:
@@ -408,7 +408,7 @@ class ModelQuota:
 
     # --- next to runs with other limits -----------------------------------------------------------
 
-    def _earliest_beside(self, weights: Weights, now: int) -> tuple[int, list[int], str]:
+    def _earliest_among_others(self, weights: Weights, now: int) -> tuple[int, list[int], str]:
         """Return the same where room opens, and closes, with the use of others."""
         own, why = self._own, "the calls before this one"
         limited = {

@@ -30,7 +30,13 @@ from gemini_batch.quota.model_quota import (
     ReserveResult,
     Used,
 )
-from gemini_batch.quota.storage.base import LedgerStorage, NewStates, QuotaKey, StoredState
+from gemini_batch.quota.storage.base import (
+    LedgerStorage,
+    NewStates,
+    OnUnknown,
+    QuotaKey,
+    StoredState,
+)
 from gemini_batch.records import Limits
 
 T = TypeVar("T")
@@ -46,7 +52,7 @@ _KEPT_S = 8 * 86_400.0
 
 
 def project_of(api_key: str, scope: str | None = None) -> str:
-    """Return the name of a project's quota: `scope` if there is one, else a fingerprint of the key."""
+    """Return the name of a project's quota: `scope`, or else a fingerprint of the key."""
     if scope:
         return scope
     digest = hashlib.sha256(b"gemini_batch quota project\0" + api_key.encode()).hexdigest()
@@ -148,7 +154,8 @@ class SharedLedger:
             limits: Of each model alike.
             endpoint: The API that the quota is of, as rows carry it.
             project: The project that it is of: `project_of(…)`.
-            run_name: Names this run for the user of another one that waits for it; "" is its process.
+            run_name: Names this run for the user of another one that waits for it; "" is its
+                process.
             guard_s: How much delays between sending and arrival may differ, in seconds.
             zone: The zone whose midnight begins a day, an IANA name.
             steady_s: The clock of every `now_s`.
@@ -179,7 +186,7 @@ class SharedLedger:
 
     @property
     def blocks(self) -> bool:
-        """Whether a method may take long, and so belongs in a thread."""
+        """True if a method may take long, and so belongs in a thread."""
         return self.storage.blocks
 
     @property
@@ -228,7 +235,10 @@ class SharedLedger:
             holds, turn.is_kept = turn.quota.confirm(grant, permits, turn.now_s)
             return holds
 
-        return now_s <= grant.expires_at_s and self._transact(model, decide, now_s)
+        # Once cancelled it must not be cancelled again: an unknown outcome is asked for.
+        return now_s <= grant.expires_at_s and self._transact(
+            model, decide, now_s, on_unknown="ask"
+        )
 
     # --- after a call -----------------------------------------------------------------------------
 
@@ -296,8 +306,9 @@ class SharedLedger:
         decide: Callable[[_Turn], T],
         now_s: float,
         utc: datetime | None = None,
+        on_unknown: OnUnknown = "redo",
     ) -> T:
-        """Decide about a model's quota at the moment of access; to decide again is harmless."""
+        """Decide about a model's quota at the moment of access."""
         key = self._key(model)
         asked_s = self._steady_s() if self.storage.has_own_clock else now_s
 
@@ -308,7 +319,7 @@ class SharedLedger:
             result = decide(turn)
             return result, {key: state} if turn.is_kept or turn.is_moved else {}
 
-        return self.storage.transact((key,), decide_states, "redo")
+        return self.storage.transact((key,), decide_states, on_unknown)
 
     def _correct(self, model: str, change: Callable[[ModelQuota], None]) -> None:
         """Change a quota that is known, at no moment: it stays on the clock of its state."""
@@ -355,7 +366,7 @@ class SharedLedger:
     def _loaded(self, stored: StoredState) -> SharedQuota:
         if isinstance(stored, SharedQuota) and stored.limits == self.limits:
             return stored
-        return _as_seen_by(stored, self.limits, self._empty())
+        return as_seen_by(stored, self.limits, self._empty())
 
     def _empty(self) -> ModelQuota:
         return ModelQuota(self.limits, guard_s=self._guard_s, zone=self._zone)
@@ -380,61 +391,22 @@ class SharedLedger:
             self.storage.transact(keys, decide, "redo")
 
 
-@dataclass(frozen=True, slots=True)
-class QuotaStatus:
-    """The use of one model's quota, for display.
-
-    Attributes:
-        key: The owner.
-        used: What counts against each limit of the last run, also where it has no limit.
-        paused_s: For how many seconds nothing is sent.
-        paused_why: A phrase for the user.
-        is_day_closed: The server said that today's quota is used up.
-        at: The moment of all this, UTC.
-    """
-
-    key: QuotaKey
-    used: tuple[Used, ...]
-    paused_s: float
-    paused_why: str
-    is_day_closed: bool
-    at: datetime
-
-
-def statuses(storage: LedgerStorage, utc: datetime) -> list[QuotaStatus]:
-    """Return all that a storage holds, in the order of endpoint, project and model.
-
-    Raises:
-        StorageError: It can't be read, or is damaged.
-        ConfigError: A newer version wrote it.
-    """
-    states, now_s, server_id = storage.scan()
-    found = []
-    for key, stored in states.items():
-        values = _values(stored)
-        limits = Limits(**values["limits"])
-        state = _as_seen_by(values, limits, ModelQuota(limits))
-        state.follow(now_s, server_id, utc)
-        quota = state.quota
-        used, (paused_s, why) = quota.used(now_s, utc), quota.pause_left(now_s)
-        found.append(QuotaStatus(key, used, paused_s, why, quota.is_day_closed(utc), utc))
-    return found
-
-
-def _as_seen_by(stored: StoredState, limits: Limits, empty: ModelQuota) -> SharedQuota:
-    values = _values(stored)
+def as_seen_by(stored: StoredState, limits: Limits, empty: ModelQuota) -> SharedQuota:
+    """Return a stored state loaded into `empty`, the quota of a run with these limits."""
+    values = values_of(stored)
     empty.load(values["quota"])
     return SharedQuota(empty, limits, values["server_id"], values["seen_s"], values["used_at_s"])
 
 
-def _values(stored: StoredState) -> Mapping[str, Any]:
+def values_of(stored: StoredState) -> Mapping[str, Any]:
+    """Return a state as JSON values."""
     if stored is None:
         return {"used_at_s": math.inf}
     return stored if isinstance(stored, Mapping) else stored.dump()
 
 
 def _used_at_s(stored: StoredState) -> float:
-    return float(_values(stored)["used_at_s"])
+    return float(values_of(stored)["used_at_s"])
 
 
 def _moved(result: ReserveResult, turn: _Turn) -> ReserveResult:

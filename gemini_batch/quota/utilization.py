@@ -22,16 +22,18 @@ class WindowUse:
     """One limit of one model: the use of a run, and the use of all runs at its end.
 
     Attributes:
-        model: Whose limit; each model has a quota of its own.
+        model: Its model; each one has a quota of its own.
         of: `requests`, `images`, `tokens` (of the input) or `usd` (at list price).
         span: `a minute`, `in ten minutes` or `a day` (a Pacific date).
         limit: The most in one span.
-        used_by_run: What this run used, from its first request to its last; tokens and dollars are those of answers.
-        allowed: The most that the limit lets pass in that time: `limit` at its beginning, and again after each whole span; for a day,
-            on each date that the run sent on.
+        used_by_run: The use of this run, from its first request to its last; tokens and dollars are
+            those of answers.
+        allowed: The most that the limit allows in that time: `limit` at its beginning, and again
+            after each whole span; for a day, on each date that the run sent on.
         utilisation: `used_by_run` of `allowed`, from 0 to 1.
-        used: What counted against the limit at the end of the run, all runs of this machine together; null if nobody knows.
-        left: What that leaves; null if nobody knows.
+        used: The use by all runs that counted against the limit at the end of this one; null if
+            unknown.
+        left: What that leaves; null if unknown.
     """
 
     model: str
@@ -47,7 +49,7 @@ class WindowUse:
 
 @dataclass(slots=True)
 class _Sent:
-    """What a run sent of one model."""
+    """The requests of a run to one model, and what their answers used."""
 
     first_s: float
     first_at: datetime
@@ -75,15 +77,15 @@ class _Sent:
 
 
 class Utilization:
-    """What a run uses of each limit, counted while it goes on."""
+    """The use of each limit by a run in progress."""
 
     def __init__(self, limits: Limits) -> None:
-        """Begin with nothing; `limits` are those of each model."""
+        """Begin with no use; `limits` are those of each model."""
         self._bounds = LimitSet.of(limits)
         self._sent: dict[str, _Sent] = {}
 
     def sent(self, model: str, now_s: float, utc: datetime) -> None:
-        """Count a request that leaves now, by the steady clock and by the wall clock."""
+        """Count a request that is sent now, by the steady clock and by the wall clock."""
         found = self._sent.get(model)
         if found is None:
             found = self._sent[model] = _Sent(now_s, utc, now_s, utc)
@@ -91,13 +93,13 @@ class Utilization:
         found.last_s, found.last_at = now_s, utc
 
     def answered(self, model: str, *, tokens: int, usd_micros: int) -> None:
-        """Count what an answer to one of them took."""
+        """Count the use of an answer."""
         if (found := self._sent.get(model)) is not None:  # else it was sent by an earlier run
             found.tokens += tokens
             found.usd_micros += usd_micros
 
     def windows(self, standing: UsageLookup) -> list[WindowUse]:
-        """Return each limit that there is, of each model that something was sent of."""
+        """Return each limit of each model that something was sent to."""
         bounds = (*self._bounds.minute, *self._bounds.ten_minutes, *self._bounds.day)
         uses = []
         for model, sent in self._sent.items():

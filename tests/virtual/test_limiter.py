@@ -488,3 +488,21 @@ def test_a_call_that_is_expected_to_take_more_than_a_limit_waits_for_all_of_it()
         assert other.weights.tokens == 100
 
     run(scenario)
+
+
+def test_a_caller_that_is_cancelled_at_the_check_takes_its_reservation_along() -> None:
+    """The ledger may have cancelled it meanwhile: the next caller makes one of its own."""
+
+    async def scenario(clock: Clock) -> float:
+        limits = Limits(requests_per_min=1)
+        ledger = SharedLedger(BlockingStorage(), limits)
+        gate = RateLimiter(ledger, limits, slow(clock, 0.1))
+        await granted(gate)
+        async with asyncio.TaskGroup() as group:
+            sleeper = group.create_task(granted(gate))
+            heir = group.create_task(granted(gate))
+            await asyncio.sleep(CYCLE_S + 0.05 - clock.steady_s())
+            sleeper.cancel()
+        return heir.result().at_s
+
+    assert run(scenario) == 2 * CYCLE_S

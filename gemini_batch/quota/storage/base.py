@@ -35,10 +35,10 @@ NewStates: TypeAlias = Mapping[QuotaKey, State | None]
 Decide: TypeAlias = Callable[[Sequence[StoredState], float, str], tuple[T, NewStates]]
 """A decision: (states, now_s, server_id) -> (result, states to write; None deletes one).
 
-States are in the order of the keys. Without states to write nothing is written. `now_s` was read after access was granted. `server_id`
-names the clock: what was written with another one counts from another origin, or may lack the last
-commits of a server that was replaced. A decision may be made several times, each time from the
-states that are stored then; it changes nothing but the states that it gets and returns.
+States are in the order of the keys. Nothing is written without states to write. `now_s` was read
+after access was granted. `server_id` names the clock: what was written with another one counts from
+another origin, or may lack the last commits of a server that was replaced. A decision may be made
+several times, each time from the states that are stored then; it changes nothing but these states.
 """
 
 
@@ -60,14 +60,14 @@ class LedgerStorage(Protocol):
 
     @property
     def blocks(self) -> bool:
-        """Whether a method may take long, and so belongs in a thread."""
+        """True if a method may take long, and so belongs in a thread."""
         ...
 
     @property
     def has_own_clock(self) -> bool:
-        """Whether `now_s` is a server's clock, in seconds since 1970.
+        """True if `now_s` is a server's clock, in seconds since 1970.
 
-        Else it is the steady clock of the askers, or 0.0 where the moment of asking is the moment.
+        Otherwise it is the steady clock of the askers, or 0.0 where the moment of asking counts.
         """
         ...
 
@@ -78,7 +78,7 @@ class LedgerStorage(Protocol):
 
     @property
     def lost_at_s(self) -> float | None:
-        """When states were lost, in seconds since 1970; None if never.
+        """The moment when states were lost, in seconds since 1970; None if never.
 
         A key without a state may have had one before that moment.
         """

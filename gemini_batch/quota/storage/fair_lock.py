@@ -1,7 +1,7 @@
-"""Lets one process at a time through, in the order of their coming.
+"""A lock between processes that serves them in the order of their arrival.
 
-SQLite's own lock is taken by whoever happens to ask when it is free: of eight processes one took nearly all grants. Processes
-that wait in `flock` are served in turn.
+SQLite's own lock goes to the process that asks when it is free: of eight processes one took nearly
+all grants. Processes that wait in `flock` are served in turn.
 """
 
 import fcntl
@@ -13,13 +13,13 @@ from typing import Self
 
 
 class FairFileLock:
-    """A lock on a file, for use with `with`; the system opens it when its holder dies.
+    """A lock on a file, for use with `with`; the system releases it when its holder dies.
 
     The file is never deleted: two processes could then hold two files of one name.
     """
 
     def __init__(self, path: Path, timeout_s: float) -> None:
-        """Open the lock file, made if it is not there.
+        """Open the lock file; make it if it does not exist.
 
         Args:
             path: Of the lock file.
@@ -51,7 +51,7 @@ class FairFileLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let the next one through."""
+        """Release the lock."""
         fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def close(self) -> None:
@@ -62,7 +62,7 @@ class FairFileLock:
         return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def _wait(self) -> None:
-        """Wait in `flock`, which keeps the order but knows no timeout: in a thread that can be left alone with its descriptor."""
+        """Wait in `flock`, which keeps the order but has no timeout: in a thread to abandon."""
         file, handover = self._file, threading.Lock()
         arrived = abandoned = False
         failed: list[OSError] = []
@@ -78,7 +78,7 @@ class FairFileLock:
                 if abandoned:
                     os.close(file)
 
-        waiting = threading.Thread(target=wait, name="quota turnstile", daemon=True)
+        waiting = threading.Thread(target=wait, name="quota lock", daemon=True)
         waiting.start()
         waiting.join(self._timeout_s)
         with handover:

@@ -41,6 +41,8 @@ from gemini_batch.quota.storage.sqlite_file import (
 T = TypeVar("T")
 
 _SELECT = "SELECT * FROM states WHERE endpoint = ? AND project = ? AND model = ?"
+_CLEAR = """DELETE FROM states
+WHERE endpoint = coalesce(?, endpoint) AND project = coalesce(?, project)"""
 _DELETE = "DELETE FROM states WHERE endpoint = ? AND project = ? AND model = ?"
 
 
@@ -147,9 +149,9 @@ class SqliteStorage:
         return Snapshot(states, self._steady_s(), self._boot)
 
     def clear(self, endpoint: str | None = None, project: str | None = None) -> bool:
-        """Delete the states of an endpoint and a project, or the file, damaged or not, for both None.
+        """Delete the states of an endpoint and a project; None is any. Return if there were any.
 
-        Runs in progress make a new file. Returns whether there was anything.
+        Without both, the file is deleted, damaged or not; runs in progress make a new one.
 
         Raises:
             StorageError: It can't be changed, or another process holds it.
@@ -164,10 +166,7 @@ class SqliteStorage:
             with closing(self._connected()) as connection:
                 set_durable(connection)
                 migrate(connection, self._path)
-                condition = "endpoint = coalesce(?, endpoint) AND project = coalesce(?, project)"
-                owner = (endpoint, project)
-                found = connection.execute(f"DELETE FROM states WHERE {condition}", owner)  # noqa: S608 # a constant
-                return found.rowcount > 0
+                return connection.execute(_CLEAR, (endpoint, project)).rowcount > 0
 
     # --- one transaction --------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from gemini_batch.quota.storage.base import QuotaKey
 from gemini_batch.quota.storage.sqlite_errors import ELSEWHERE, DamagedError
 
 _VERSION = 2
-_APPLICATION_ID = 0x67656D69  # "gemi": tells our file from another program's
+_APPLICATION_ID = 0x67656D69  # "gemi": our file, not another program's
 _SCHEMA = f"""
 CREATE TABLE file (lost_at_s REAL);
 CREATE TABLE states (

@@ -11,6 +11,7 @@
             return SharedLedger(MyStorage(), limits)
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -387,6 +388,26 @@ class LedgerContract:
         granted(self.ask(second, 5.0))
         assert isinstance(self.ask(second, 6.0), DayClosed)
         granted(self.ask(first, 6.0))
+
+    def test_a_narrow_run_waits_and_is_not_in_the_way(self) -> None:
+        """A reservation ahead yields to a run with wider limits, is cancelled, and says why."""
+        wide = self.make(Limits(requests_per_min=10, requests_per_day=100))
+        narrow = self.make(Limits(requests_per_min=2, requests_per_day=100))
+        granted(self.ask(narrow, permits=2))
+        ahead = granted(self.ask(narrow, 0.5, permits=2))
+        assert (ahead.grant.at_s, ahead.why) == (T0 + CYCLE_S, "2 requests a minute")
+        assert granted(self.ask(wide, 1.0, permits=10)).grant.at_s == T0 + 1.0
+
+        self.at(CYCLE_S)
+        assert not narrow.holds(M, ahead.grant, T0 + CYCLE_S, ahead.permits)
+
+        assert narrow.day_left(M, PICTURE, T0 + CYCLE_S, NOON + timedelta(seconds=61)) == 90
+        again = granted(self.ask(narrow, CYCLE_S))
+        assert again.grant.at_s == T0 + 1.0 + CYCLE_S
+        assert again.why == f"2 requests a minute, used by process {os.getpid()}"
+        assert granted(self.ask(wide, CYCLE_S + 0.25, permits=9)).permits == 2
+        self.at(CYCLE_S + 1.0)
+        assert not narrow.holds(M, again.grant, again.grant.at_s)
 
     def test_old_quotas_are_forgotten(self) -> None:
         """A quota that was not used for a week is deleted when another one begins."""

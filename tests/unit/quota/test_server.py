@@ -97,3 +97,20 @@ class TestServerLedger(LedgerContract):
         self.server.server_id = "replica"
 
         assert granted(self.ask(ledger, 30.0)).grant.at_s == T0 + 30.0 + CYCLE_S
+
+    @pytest.mark.parametrize("outcome", ["lost", "unknown"])
+    def test_a_reservation_is_cancelled_once(self, outcome: str) -> None:
+        """A run that yields to a wider one does so once, though the outcome is unknown at first."""
+        wide = self.make(Limits(requests_per_min=10))
+        narrow = self.make(Limits(requests_per_min=2))
+        granted(self.ask(narrow, permits=2))
+        ahead = granted(self.ask(narrow, permits=2))
+        granted(self.ask(wide, 1.0, permits=2))
+        self.at(CYCLE_S)
+        self.server.break_commits.append(outcome)
+
+        assert not narrow.holds(M, ahead.grant, T0 + CYCLE_S, 2)
+
+        assert self.server.asked == 1
+        used = {entry.bound.label: entry.used for entry in wide.used(M, T0 + CYCLE_S, NOON)}
+        assert used["10 requests a minute"] == 2

@@ -9,7 +9,7 @@ import pytest
 
 from gemini_batch.errors import StorageError
 from gemini_batch.quota.model_quota import DayClosed, Paused
-from gemini_batch.quota.shared import statuses
+from gemini_batch.quota.status import statuses
 from gemini_batch.quota.storage import SqliteStorage
 from gemini_batch.records import Limits
 from tests.unit.quota.contract import NEXT_DAY, NOON, PICTURE, T0, M, granted

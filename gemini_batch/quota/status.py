@@ -1,0 +1,50 @@
+"""The use of every quota that a storage holds, for display."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from gemini_batch.quota.model_quota import ModelQuota, Used
+from gemini_batch.quota.shared import as_seen_by, values_of
+from gemini_batch.quota.storage.base import LedgerStorage, QuotaKey
+from gemini_batch.records import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaStatus:
+    """The use of one model's quota, for display.
+
+    Attributes:
+        key: The owner.
+        used: What counts against each limit of the last run, also where it has no limit.
+        paused_s: For how many seconds nothing is sent.
+        paused_why: A phrase for the user.
+        is_day_closed: The server said that today's quota is used up.
+        at: The moment of all this, UTC.
+    """
+
+    key: QuotaKey
+    used: tuple[Used, ...]
+    paused_s: float
+    paused_why: str
+    is_day_closed: bool
+    at: datetime
+
+
+def statuses(storage: LedgerStorage, utc: datetime) -> list[QuotaStatus]:
+    """Return all that a storage holds, in the order of endpoint, project and model.
+
+    Raises:
+        StorageError: It can't be read, or is damaged.
+        ConfigError: A newer version wrote it.
+    """
+    states, now_s, server_id = storage.scan()
+    found = []
+    for key, stored in states.items():
+        values = values_of(stored)
+        limits = Limits(**values["limits"])
+        state = as_seen_by(values, limits, ModelQuota(limits))
+        state.follow(now_s, server_id, utc)
+        quota = state.quota
+        used, (paused_s, why) = quota.used(now_s, utc), quota.pause_left(now_s)
+        found.append(QuotaStatus(key, used, paused_s, why, quota.is_day_closed(utc), utc))
+    return found
