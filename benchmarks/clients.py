@@ -181,7 +181,9 @@ class Engine:
             concurrency=scenario["in_flight"],
         )
         out = WriterThread[str](lambda _lines: None, dropped_line=str)
-        say = TextLog(RunInfo("jobs.jsonl", "", is_quiet=True), RunState(self._limits), out).observe
+        say = TextLog(
+            RunInfo("jobs.jsonl", "", is_quiet=True), RunState(self._limits), out.write, out.flush
+        ).observe
         with self._setup.prepared(
             manifest, folder / "out", config, say, self._ledger(self._limits)
         ) as run:
