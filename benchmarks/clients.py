@@ -183,7 +183,8 @@ class Engine:
             concurrency=scenario["in_flight"],
         )
         out = WriterThread[str](lambda _lines: None, dropped_line=str)
-        say = TextLog(RunInfo("jobs.jsonl", "", is_quiet=True), RunState(self._limits), out).observe
+        info, state = RunInfo("jobs.jsonl", "", is_quiet=True), RunState(self._limits)
+        say = TextLog(info, state, out.write, out.flush).observe
         with self._setup.open_run(manifest, folder / "out", config, say, self._ledger) as run:
             summary = await run.send(scenario["url"])
         if summary.exit_code:

@@ -9,13 +9,7 @@ from gemini_batch.progress import count, usd
 
 
 def is_agreed(options: Namespace, config: Settings, plan: Plan) -> bool:
-    """Return whether a run may start; ask if it is expensive and `--yes` was not given.
-
-    Args:
-        options: `yes` and `confirm_above`.
-        config: The settings of the run.
-        plan: The calls to send.
-    """
+    """Return whether a run may start; ask if it is expensive and `--yes` was not given."""
     cost_usd = plan.total.cost_usd
     if config.max_cost_usd is not None and cost_usd is not None:
         cost_usd = min(cost_usd, config.max_cost_usd)

@@ -68,11 +68,7 @@ class Thumbnails:
             raise StorageError(f"{self._folder}: can't be made: {error.strerror}") from error
 
     def of(self, file: Path, sha256: object) -> Thumbnail:
-        """Return the thumbnail of a regular file; make it unless it exists.
-
-        Args:
-            file: The original.
-            sha256: Its recorded content.
+        """Return the thumbnail of a regular file whose recorded content is `sha256`.
 
         Raises:
             StorageError: The thumbnail can't be written.

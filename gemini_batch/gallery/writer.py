@@ -7,7 +7,7 @@ written under another name and then renamed: a reader never sees half of it.
 import base64
 import os
 import warnings
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -25,7 +25,6 @@ from gemini_batch.output.files import new_file
 from gemini_batch.output.history import Cost
 from gemini_batch.output.paths import GALLERY, PRIVATE, SUMMARY
 from gemini_batch.output.rows import marked_rows, newest_rows
-from gemini_batch.records import Status
 
 # Calls on the page, the newest ones. Measured: 20,000 take 15 MB, opened by Chromium in 0.6 s.
 MAX_SHOWN = 20_000
@@ -40,12 +39,10 @@ class Gallery:
     """A gallery that was written.
 
     Attributes:
-        path: The page.
         calls: Newest rows in the folder.
         shown: How many of them are on the page.
         pictures: Results on the page, without drafts and inputs.
         missing: Those of them whose file no longer exists.
-        size_bytes: The size of the page.
     """
 
     path: Path
@@ -58,20 +55,21 @@ class Gallery:
 
 @dataclass(slots=True)
 class _Totals:
-    """The totals of all calls, shown or not."""
+    """The totals of all calls, and the number of those on the page, as the page gets them."""
 
     calls: int = 0
+    shown: int = 0
     pictures: int = 0
+    missing: int = 0
     tokens: int = 0
-    cost: Cost = field(default_factory=Cost)
     simulated: int = 0
     first_at: str | None = None
     last_at: str | None = None
-    by_status: Counter[str] = field(default_factory=Counter)
+    cost: Cost = field(default_factory=Cost)
+    all_rows: Cost = field(default_factory=Cost)  # superseded rows were paid for too
 
     def add(self, row: dict[str, Any]) -> None:
         self.calls += 1
-        self.by_status[row["status"]] += 1
         self.pictures += len(row["images"])
         usage, finished_at = row.get("usage"), row.get("finished_at")
         tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
@@ -127,13 +125,9 @@ def write_gallery(
             size_bytes = page.tell()
     except OSError as error:
         raise StorageError(f"{out / GALLERY}: can't be written: {error.strerror}") from error
+    totals = writer.totals
     return Gallery(
-        out / GALLERY,
-        writer.totals.calls,
-        writer.shown,
-        writer.pictures,
-        writer.missing,
-        size_bytes,
+        out / GALLERY, totals.calls, totals.shown, writer.pictures, totals.missing, size_bytes
     )
 
 
@@ -157,50 +151,31 @@ class _Writer:
         self._thumbnails = thumbnails
         self._hidden = hidden
         self.totals = _Totals()
-        self._of_all = Cost()  # with superseded rows, which were paid for too
-        self.shown = 0
-        self.pictures = 0
-        self.missing = 0
+        self.pictures = 0  # on the page
         self.keys: dict[str, None] = {}
 
     def lines(self, rows: Iterable[tuple[bool, dict[str, Any]]]) -> Iterator[bytes]:
         for shown in _in_order(self._entry, self._counted(rows)):
-            self.shown += 1
+            self.totals.shown += 1
+            self.totals.missing += sum("is_missing" in image for image in shown["images"])
             self.pictures += len(shown["images"])
-            self.missing += sum("is_missing" in image for image in shown["images"])
             for file in (*shown["images"], *shown["drafts"], *shown["inputs"]):
                 if key := file.get("thumbnail"):
                     self.keys[key] = None
             yield safe_json(shown)
 
     def about(self, manifest: object) -> dict[str, Any]:
-        totals = self.totals
+        totals = asdict(self.totals)
         return {
             "out": os.fsencode(self._folders.out.name).decode(errors="replace"),
             "manifest": manifest if isinstance(manifest, str) else None,
             "thumbnails": {"folder": f"{FOLDER}/", "suffix": SUFFIX},
-            "totals": {
-                "calls": totals.calls,
-                "shown": self.shown,
-                "pictures": totals.pictures,
-                "missing": self.missing,
-                "tokens": totals.tokens,
-                **asdict(totals.cost),
-                "all_rows": asdict(self._of_all),
-                "simulated": totals.simulated,
-                "first_at": totals.first_at,
-                "last_at": totals.last_at,
-                "by_status": {
-                    status.value: totals.by_status[status]
-                    for status in Status
-                    if totals.by_status[status]
-                },
-            },
+            "totals": totals | totals.pop("cost"),
         }
 
     def _counted(self, rows: Iterable[tuple[bool, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
         for is_newest, row in rows:
-            self._of_all.add(row)
+            self.totals.all_rows.add(row)
             if not is_newest:
                 continue
             self.totals.add(row)

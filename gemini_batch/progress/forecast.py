@@ -112,7 +112,7 @@ def forecast(
 
     Args:
         models: The progress of each model.
-        limits: The limits of each model.
+        limits: The same for each model.
         waits_for_reset: True if the run sleeps until the next day of a quota.
     """
     models = [model for model in models if model.left]

@@ -25,7 +25,7 @@ from gemini_batch.progress.formatting import plain
 from gemini_batch.progress.live_layout import STYLES, rows_of
 from gemini_batch.progress.region import Region
 from gemini_batch.progress.run_state import RunState, Sample
-from gemini_batch.progress.view import LineSink, RunInfo
+from gemini_batch.progress.view import RunInfo
 from gemini_batch.records import ResultRow, Status
 
 FRAME_S = 0.25
@@ -37,7 +37,6 @@ class LiveView:
     """Counts on the event loop, and paints in the writer thread.
 
     Args:
-        info: Facts about the run.
         run_state: The counts; shared between the two threads under the lock.
         write: Writes to the terminal; may block, may raise OSError.
         size: Returns the columns and lines of the terminal.
@@ -93,9 +92,9 @@ class LiveView:
 
     # --- on the event loop ----------------------------------------------------------------------
 
-    def write_to(self, sink: LineSink[Text]) -> None:
-        """Queue lines in this sink from now on; its thread is the one that calls `show`."""
-        self._write_line, self.flush = sink.write, sink.flush
+    def write_to(self, write: Callable[[Text], None], flush: Callable[[], None]) -> None:
+        """Queue lines with these functions of the thread that calls `show`."""
+        self._write_line, self.flush = write, flush
 
     def observe(self, event: events.Event) -> None:
         """Count an event, and write a line for those that must stay visible."""

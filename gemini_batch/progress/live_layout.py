@@ -41,14 +41,7 @@ _FULL, _EMPTY = "━", "─"
 
 
 def rows_of(name: str, state: RunSnapshot, columns: int, lines: int) -> list[Text]:
-    """Return the rows that show a run, the most important first, and no more than fit.
-
-    Args:
-        name: The manifest.
-        state: The run.
-        columns: Width of the terminal.
-        lines: Height of the terminal.
-    """
+    """Return the rows that show a run, the most important first, as many as fit the terminal."""
     cells = max(20, min(columns - 1, _MAX_CELLS))
     rows = [
         Text(),

@@ -27,7 +27,7 @@ class Region:
         self._rows: tuple[Row, ...] = ()
 
     def frame(self, above: str, rows: Sequence[Row], columns: int) -> str:
-        """Return the text that writes `above` and replaces the rows below it; "" for no change.
+        """Return the text that writes the lines above and replaces the rows; "" for no change.
 
         Args:
             above: Complete lines that stay.

@@ -23,7 +23,6 @@ class Sample:
     """Values that a view requests from the run at its interval.
 
     Attributes:
-        in_flight: Requests that were sent and not answered.
         used: Usage of each limit by model, of all runs that share the quota; without the unknown.
     """
 
@@ -51,19 +50,14 @@ class RunSnapshot:
         left: Calls that have not ended.
         elapsed_s: Since the run began to send.
         images_per_min: Recent pace; 0 while unknown.
-        forecast: The expected end.
         in_flight: Requests that were sent and not answered.
         to_retry: Calls that will be sent again.
         waiting: The longest wait from now on; None if no model waits.
-        models: Number of models that the run uses.
-        cost_usd: So far, at list price.
         unpriced: Calls of unknown cost that ended.
         projected_usd: At the end; None if a price is unknown.
         used: Usage of each limit, by model.
         errors: The most recent kinds of errors, the newest last.
         stopping: Why the run, or a model, starts no more calls; None while it does.
-        now: The wall clock.
-        now_s: The steady clock.
     """
 
     todo: int
@@ -112,7 +106,6 @@ class RunState:
     """Counts the events of a run; times are of the steady clock.
 
     Args:
-        limits: The limits of each model.
         waits_for_reset: True if the run sleeps until the next day of a quota.
     """
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, Protocol
 
 from gemini_batch.clock import Clock
 from gemini_batch.engine.summary import Summary
@@ -11,8 +11,6 @@ from gemini_batch.events import Event, Stopping
 from gemini_batch.progress.formatting import plain
 from gemini_batch.progress.run_state import RunSnapshot, RunState, Sample
 from gemini_batch.records import StopReason
-
-T_contra = TypeVar("T_contra", contravariant=True)
 
 # Lines that a quiet run keeps for its end: a problem that occurs a thousand times is clear by then.
 _MAX_BUFFERED = 100
@@ -29,7 +27,6 @@ class RunInfo:
         resume_command: The command that continues the run.
         program: The name under which this program was called.
         is_quiet: Print nothing unless user action is required.
-        clock: The clock of the run.
     """
 
     name: str
@@ -66,18 +63,6 @@ class View(Protocol):
         ...
 
 
-class LineSink(Protocol[T_contra]):
-    """Destination of a view's lines."""
-
-    def write(self, line: T_contra, /) -> None:
-        """Queue a line; does not block."""
-        ...
-
-    def flush(self) -> None:
-        """Wait until the queued lines are written, unless the reader is blocked."""
-        ...
-
-
 class QuietFilter:
     """Passes lines on at once. A quiet run keeps the important ones until its end."""
 
@@ -106,22 +91,22 @@ class QuietFilter:
 
 
 class LogView:
-    """Base of the two logs. In a quiet run they show only what requires user action.
-
-    Args:
-        info: Facts about the run.
-        run_state: The counts; not shared.
-        sink: Gets lines without their ends.
-    """
+    """Base of the two logs. In a quiet run they show only what requires user action."""
 
     every_s: ClassVar[float] = 60.0
 
-    def __init__(self, info: RunInfo, run_state: RunState, sink: LineSink[str]) -> None:
+    def __init__(
+        self,
+        info: RunInfo,
+        run_state: RunState,
+        write: Callable[[str], None],
+        flush: Callable[[], None],
+    ) -> None:
         self._info = info
         self._clock = info.clock
         self._run_state = run_state
-        self._lines = QuietFilter(lambda line: sink.write(plain(line)), is_quiet=info.is_quiet)
-        self.flush = sink.flush
+        self._lines = QuietFilter(lambda line: write(plain(line)), is_quiet=info.is_quiet)
+        self.flush = flush
 
     def _snapshot(self, sample: Sample) -> RunSnapshot:
         self._run_state.update(sample)

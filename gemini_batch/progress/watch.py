@@ -22,12 +22,8 @@ from gemini_batch.progress.writer_thread import WriterThread, writer
 def watching(info: RunInfo, config: Settings, *, log_format: str = "text") -> Iterator[View]:
     """Provide the view for stderr: a live one on a terminal, else a text log, or a JSON log.
 
-    At the end of the block all output is written, unless the reader is blocked.
-
-    Args:
-        info: Facts about the run.
-        config: The settings of the run.
-        log_format: `text` or `json`.
+    `log_format` is `text` or `json`. At the end of the block all output is written, unless the
+    reader is blocked.
     """
     stream = sys.stderr
     run_state = RunState(config.limits, waits_for_reset=config.waits_for_reset)
@@ -47,7 +43,7 @@ def watching(info: RunInfo, config: Settings, *, log_format: str = "text") -> It
 
         writing = WriterThread(live.show, every_s=FRAME_S, dropped_line=dropped_text)
         with writing as thread, live.painting():
-            live.write_to(thread)
+            live.write_to(thread.write, thread.flush)
             yield live
         return
     is_json = log_format == "json"
@@ -61,7 +57,7 @@ def watching(info: RunInfo, config: Settings, *, log_format: str = "text") -> It
         write("".join(f"{line}\n" for line in lines))
 
     with WriterThread[str](show, dropped_line=dropped_line) as sink:
-        yield (JsonLog if is_json else TextLog)(info, run_state, sink)
+        yield (JsonLog if is_json else TextLog)(info, run_state, sink.write, sink.flush)
 
 
 def suits_live(stream: TextIO | None, environment: Mapping[str, str]) -> bool:

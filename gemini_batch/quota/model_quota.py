@@ -344,10 +344,12 @@ class ModelQuota:
 
         Args:
             now_s: The new clock.
-            seen_s: The latest moment of the old one, which is now: the time between is unknown.
+            seen_s: The latest moment of the old one. It, or the latest reservation if that is later,
+                is now: the time between is unknown.
         """
-        slots = self._slot(now_s) - self._slot(seen_s)
-        for use in (self._own, *self._others):
+        uses = (self._own, *self._others)
+        slots = self._slot(now_s) - max(self._slot(seen_s), *(use.last for use in uses))
+        for use in uses:
             use.shift(slots)
         self._paused += slots
         self._level_at += slots

@@ -1,18 +1,18 @@
 #!/bin/sh
-# Runs a manifest, and mails when a person is needed, and only then:
+# Runs a manifest, and sends a mail only if action is required:
 #
 #     nightly.sh JOBS.jsonl [flags of `gemini-batch run`]
 #
-# A night that ends because the day's quota is used up is as it should be: the next one goes on. A person is needed when calls of this
-# night failed or were rejected, the key or the project is refused, the disk is full, the manifest is wrong, or the program has a bug.
+# A night that ends because the day's quota is used up is normal: the next one continues. Action is required if calls of this night failed
+# or were rejected, the key or the project is refused, the disk is full, the manifest is wrong, or the program has a bug.
 #
-# From the environment, all of it optional:
-#   MAILTO          whom to mail; default: this user; empty: nobody
+# Optional environment variables:
+#   MAILTO          the recipient; default: this user; empty: no mail
 #   GEMINI_BATCH    the program; default: gemini-batch, from PATH
-#   GEMINI_API_KEY  the key; default: what the line GEMINI_API_KEY=… of KEY_FILE says
-#   KEY_FILE        default: ~/.config/gemini_batch/key.env, which nobody else may read
+#   GEMINI_API_KEY  the key; default: that in the line GEMINI_API_KEY=… of KEY_FILE
+#   KEY_FILE        default: ~/.config/gemini_batch/key.env, readable only by you
 #
-# Where there is neither `mail` nor `sendmail` the report goes to stderr: cron mails that. The exit code is that of the run.
+# Without `mail` and `sendmail` the report goes to stderr, which cron mails. The exit code is that of the run.
 set -u
 
 if [ $# -eq 0 ]; then
@@ -25,36 +25,36 @@ key_file=${KEY_FILE:-${HOME:-}/.config/gemini_batch/key.env}
 to=${MAILTO-$(id -un)}
 scratch=$(mktemp -d) || exit 8
 trap 'rm -rf "$scratch"' EXIT
-words=$scratch/words
+messages=$scratch/messages
 summary=$scratch/summary
-: >"$words"
+: >"$messages"
 : >"$summary"
 
-# The file is not sourced: the shell would show a line that is none, and that may be the key.
+# The file is not sourced: the shell would print an invalid line, which may be the key.
 read_key() {
     if [ -n "${GEMINI_API_KEY:-}${GOOGLE_API_KEY:-}" ] || [ ! -e "$key_file" ]; then
         return 0
     fi
-    if [ -n "$(find -H "$key_file" -prune \( -perm -040 -o -perm -004 \) 2>>"$words")" ]; then
-        echo "$key_file: others may read it; make it yours alone: chmod 600 $key_file" >>"$words"
+    if [ -n "$(find -H "$key_file" -prune \( -perm -040 -o -perm -004 \) 2>>"$messages")" ]; then
+        echo "$key_file: others may read it; make it yours alone: chmod 600 $key_file" >>"$messages"
         return 6
     fi
-    GEMINI_API_KEY=$(sed -n "s/^GEMINI_API_KEY=[\"']\{0,1\}\([^\"']*\).*/\1/p" "$key_file" 2>>"$words" | tail -n 1)
+    GEMINI_API_KEY=$(sed -n "s/^GEMINI_API_KEY=[\"']\{0,1\}\([^\"']*\).*/\1/p" "$key_file" 2>>"$messages" | tail -n 1)
     if [ -z "$GEMINI_API_KEY" ]; then
-        echo "$key_file: has no line GEMINI_API_KEY=…" >>"$words"
+        echo "$key_file: has no line GEMINI_API_KEY=…" >>"$messages"
         return 6
     fi
     export GEMINI_API_KEY
 }
 
-# --json prints this run's summary, so that none of an earlier night is taken for it.
+# --json prints the summary of this run, so that none of an earlier night is used.
 run() {
-    "$program" run "$@" --json </dev/null >"$summary" 2>"$words" &
+    "$program" run "$@" --json </dev/null >"$summary" 2>"$messages" &
     child=$!
     trap 'kill -TERM "$child" 2>/dev/null' HUP INT TERM
     wait "$child"
     code=$?
-    # A signal ends the waiting, not the run: that finishes what it has paid for.
+    # A signal ends the wait, not the run, which completes the calls in flight.
     while kill -0 "$child" 2>/dev/null; do
         wait "$child"
         code=$?
@@ -65,18 +65,18 @@ run() {
 needs_person() {
     case $1 in
     0 | 130 | 143) return 1 ;;
-    7) return 1 ;; # another run still holds the folder, and does the work
+    7) return 1 ;; # another run holds the folder and does the work
     4 | 5) ! grep -q '"needs_person": false' "$summary" ;;
     *) return 0 ;;
     esac
 }
 
-# Set in by two spaces: no line is then a command to a mail program.
+# Indented by two spaces, so that no line is a command to a mail program.
 report() {
     echo "$program run $*"
-    echo "ended with $code on $(uname -n). What it said last:"
+    echo "exited with $code on $(uname -n). Its last messages:"
     echo
-    tail -n 30 "$words" | sed 's/^/  /'
+    tail -n 30 "$messages" | sed 's/^/  /'
     if [ "$code" -eq 6 ] && [ -z "${GEMINI_API_KEY:-}${GOOGLE_API_KEY:-}" ] && [ ! -e "$key_file" ]; then
         echo "  $key_file: there is no such file, and the environment has no key"
     fi

@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -12,6 +13,7 @@ import pytest
 
 from gemini_batch.cli import main
 from tests.loopback.commands import ROOT, rows, use_key_and_state
+from tests.simulated import simulator
 
 pytestmark = pytest.mark.loopback
 
@@ -29,12 +31,12 @@ JOBS = [
     {"id": "nein", "prompt": "… [[fault:safety]]"},
     {"id": "ü", "prompt": "· [[fault:400]]"},
 ]
-RUN = "run jöbs.jsonl --simulate --rpm 6000 --json"
+RUN = "run jöbs.jsonl --rpm 6000 --json"
 COMMANDS = (
-    "plan jöbs.jsonl --simulate",
-    "status jöbs.simulated",
-    "verify jöbs.simulated",
-    "gallery jöbs.simulated",
+    "plan jöbs.jsonl",
+    "status jöbs.out",
+    "verify jöbs.out",
+    "gallery jöbs.out",
     "quota",
     "simulate --list-faults",
     "--help",
@@ -51,6 +53,15 @@ for line in sys.stdin.buffer.read().decode().splitlines():
 """
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A simulator, and the environment that names it."""
+    with simulator() as server, pytest.MonkeyPatch.context() as patch:
+        use_key_and_state(patch, tmp_path_factory.mktemp("state"))
+        patch.setenv("GEMINI_BATCH_BASE_URL", server.base_url)
+        yield
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with a manifest of names and prompts that are not ASCII."""
@@ -64,10 +75,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     (folder / "jöbs.jsonl").write_bytes(b"".join(orjson.dumps(job) + b"\n" for job in JOBS))
     with pytest.MonkeyPatch.context() as patch:
-        use_key_and_state(patch, folder)
         patch.chdir(folder)
         assert main(RUN.split()) == 4
-    return folder / "jöbs.simulated"
+    return folder / "jöbs.out"
 
 
 def command(
@@ -82,6 +92,7 @@ def shell(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run Python by a shell."""
     bare = {"PATH": os.defpath, "HOME": str(folder), "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
+    bare |= {name: os.environ[name] for name in ("GEMINI_API_KEY", "GEMINI_BATCH_BASE_URL")}
     return subprocess.run(
         ["/bin/sh", "-c", f"{shlex.quote(sys.executable)} {arguments}"],
         cwd=folder,
@@ -99,13 +110,13 @@ def test_no_locale_breaks_a_run(folder: Path, locale: str) -> None:
     found = command(folder, RUN, **LOCALES[locale])
     assert (found.returncode, b"bug" in found.stderr) == (4, False)
     assert orjson.loads(found.stdout)["by_status"] == {"succeeded": 1, "blocked": 1, "rejected": 1}
-    assert orjson.loads(found.stdout)["out"] == "jöbs.simulated"
-    assert (folder / "jöbs.simulated/images/größe/机器人.jpg").exists()
+    assert orjson.loads(found.stdout)["out"] == "jöbs.out"
+    assert (folder / "jöbs.out/images/größe/机器人.jpg").exists()
 
 
 def test_no_locale_breaks_a_command(folder: Path, finished: Path) -> None:
     """Characters that ASCII lacks are escaped; JSON stays JSON."""
-    shutil.copytree(finished, folder / "jöbs.simulated")
+    shutil.copytree(finished, folder / "jöbs.out")
     ascii_text = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
     found = shell(folder, f"-c {shlex.quote(SEVERAL)}", "\n".join(COMMANDS), **ascii_text)
     assert found.stderr.decode().splitlines() == [f"{line!a} 0" for line in COMMANDS]
@@ -119,9 +130,9 @@ def test_a_run_needs_no_standard_streams(folder: Path, redirect: str) -> None:
     """With closed or full streams a run does all its work, and no message gets into its files."""
     found = command(folder, RUN, redirect=redirect)
     assert (found.returncode, b"bug" in found.stderr) == (4, False)
-    statuses = sorted(row["status"] for row in rows(folder / "jöbs.simulated"))
+    statuses = sorted(row["status"] for row in rows(folder / "jöbs.out"))
     assert statuses == ["blocked", "rejected", "succeeded"]
-    assert command(folder, "verify jöbs.simulated", redirect=redirect).returncode == 0
+    assert command(folder, "verify jöbs.out", redirect=redirect).returncode == 0
 
 
 NO_ROOM = b"gemini_batch: stdout: can't be written: No space left on device"
@@ -140,7 +151,7 @@ def test_results_that_fail_while_they_are_written_are_an_error(
     folder: Path, finished: Path, *, is_unbuffered: bool
 ) -> None:
     """Errors of `PYTHONUNBUFFERED`, or of more text than a buffer takes, are the same error."""
-    shutil.copytree(finished, folder / "jöbs.simulated")
+    shutil.copytree(finished, folder / "jöbs.out")
     lines = [f"{RUN} --quiet", *COMMANDS, "simulate --port 0"] if is_unbuffered else ["schema job"]
     unbuffered = {"PYTHONUNBUFFERED": "1"} if is_unbuffered else {}
     found = shell(
@@ -156,7 +167,7 @@ def test_results_that_fail_while_they_are_written_are_an_error(
 def test_with_all_output_blocked_the_exit_code_is_right(folder: Path) -> None:
     """With no room for results and messages the exit code is still 8."""
     redirect = ">/dev/full 2>/dev/full"
-    assert command(folder, "plan jöbs.jsonl --simulate", redirect=redirect).returncode == 8
+    assert command(folder, "plan jöbs.jsonl", redirect=redirect).returncode == 8
 
 
 def test_a_reader_that_has_gone_changes_no_exit_code(folder: Path) -> None:
@@ -173,8 +184,8 @@ def test_a_reader_that_has_gone_changes_no_exit_code(folder: Path) -> None:
 
 def test_a_killed_run_is_repaired_although_messages_fail(folder: Path, finished: Path) -> None:
     """Messages about a repair that can't be written stop no run."""
-    shutil.copytree(finished, folder / "jöbs.simulated")
-    with (folder / "jöbs.simulated/results.jsonl").open("ab") as file:
+    shutil.copytree(finished, folder / "jöbs.out")
+    with (folder / "jöbs.out/results.jsonl").open("ab") as file:
         file.write(b'{"torn')
     assert command(folder, RUN, redirect="2>/dev/full").returncode == 4
 

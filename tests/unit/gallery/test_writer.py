@@ -53,7 +53,6 @@ def test_the_totals_are_those_of_the_newest_rows(out: Path) -> None:
         "simulated": 1,
         "first_at": "2026-11-21T12:00:00Z",
         "last_at": "2026-11-22T12:00:00Z",
-        "by_status": {"succeeded": 2, "blocked": 1},
     }
     assert (written.calls, written.shown, written.pictures, written.missing) == (3, 3, 2, 1)
     assert written.size_bytes == (out / "gallery.html").stat().st_size

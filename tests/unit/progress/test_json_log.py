@@ -57,7 +57,12 @@ class Log:
 
     def __init__(self, *, is_quiet: bool = False) -> None:
         self.times, self.paper = Times(), Paper[str]()
-        self.view = JsonLog(run_info(self.times, is_quiet=is_quiet), RunState(LIMITS), self.paper)
+        self.view = JsonLog(
+            run_info(self.times, is_quiet=is_quiet),
+            RunState(LIMITS),
+            self.paper.write,
+            self.paper.flush,
+        )
 
     @property
     def lines(self) -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ class Terminal:
             self._size,
             lambda: self.is_in_foreground,
         )
-        self.live.write_to(self)
+        self.live.write_to(self.write, self.flush)
 
     def write(self, line: Text) -> None:
         """Queue a line until it is shown."""
@@ -218,7 +218,7 @@ def test_a_blocked_terminal_does_not_block_the_loop() -> None:
         ) as out,
         live.painting(),
     ):
-        live.write_to(out)
+        live.write_to(out.write, out.flush)
         live.observe(started(300))
         live.update(SAMPLE)
         assert stuck.wait(10)

@@ -40,7 +40,12 @@ class Desk:
     def __init__(self, *, is_quiet: bool = False) -> None:
         self.times = Times()
         self.paper = Paper[str]()
-        self.lines = TextLog(run_info(self.times, is_quiet=is_quiet), RunState(LIMITS), self.paper)
+        self.lines = TextLog(
+            run_info(self.times, is_quiet=is_quiet),
+            RunState(LIMITS),
+            self.paper.write,
+            self.paper.flush,
+        )
 
     def happen(self, *events: Event) -> list[str]:
         """Observe events; return the lines."""
