@@ -108,7 +108,7 @@ class CallQueue:
 
     def defer(self, attempt: Attempt, until_s: float) -> None:
         """Hand out nothing of the attempt's lane before the steady clock says `until_s`."""
-        attempt.lane.quiet_until_s = until_s
+        attempt.lane.quiet_until_s = max(attempt.lane.quiet_until_s, until_s)
         self.put_back(attempt, until_s - self._clock.steady_s())
 
     def close_lane(self, lane: Lane) -> None:
