@@ -230,3 +230,16 @@ def test_a_cancelled_reservation_is_not_counted() -> None:
     assert granted(wide.reserve(M, PICTURE, 9, at_s, NOON)).permits == 2
     again = granted(narrow.reserve(M, PICTURE, 1, at_s + 1.0, NOON))
     assert again.grant.at_s == at_s + CYCLE_S
+
+
+def test_a_confirmed_reservation_counts_when_the_wide_run_is_gone() -> None:
+    """A reservation that was tentative counts from its use on, also for a wide run that comes."""
+    storage = MemoryStorage()
+    gone, narrow, later = (
+        SharedLedger(storage, Limits(requests_per_min=limit)) for limit in (None, 1, 2)
+    )
+    granted(gone.reserve(M, PICTURE, 1, T0, NOON))
+    ahead = granted(narrow.reserve(M, PICTURE, 1, T0, NOON)).grant
+    assert narrow.holds(M, ahead, ahead.at_s)
+
+    assert granted(later.reserve(M, PICTURE, 2, ahead.at_s + 40.0, NOON)).permits == 1
