@@ -195,10 +195,8 @@ class ModelQuota:
         if not self.holds(grant, now_s):
             return False, False
         self._forget(self._slot(now_s))
-        if not self._others:
-            return True, False
         own, weights = self._own, grant.weights
-        if all(
+        if not self._others or all(
             self._room(place, grant.slot, self._timelines(place, grant.slot)) >= 0
             for place, (bound, window) in enumerate(self._windows)
             if window.limit is not None and bound.weight(weights)
