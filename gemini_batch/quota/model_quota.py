@@ -340,15 +340,16 @@ class ModelQuota:
     def restart(self, now_s: float, seen_s: float) -> None:
         """Move the windows to a steady clock that began again.
 
+        A reservation for later counts as used now: the run that made it has ended with the clock.
+
         Args:
             now_s: The new clock.
-            seen_s: The latest moment of the old one. It, or the latest reservation if that is later,
-                is now: the time between is unknown.
+            seen_s: The latest moment of the old one, which is now: the time between is unknown.
         """
-        uses = (self._own, *self._others)
-        slots = self._slot(now_s) - max(self._slot(seen_s), *(use.last for use in uses))
-        for use in uses:
-            use.shift(slots)
+        now = self._slot(now_s)
+        slots = now - self._slot(seen_s)
+        for use in (self._own, *self._others):
+            use.shift(slots, now)
         self._paused += slots
         self._level_at += slots
 

@@ -64,12 +64,12 @@ class Use:
             return math.inf
         return now if self.sure is None else self.sure
 
-    def shift(self, slots: int) -> None:
-        """Move all by so many slots."""
+    def shift(self, slots: int, latest: int) -> None:
+        """Move all by so many slots, but no reservation later than `latest`."""
         for window in self.windows:
-            window.shift(slots)
-        self.last += slots
-        self.sure = None if self.sure is None else self.sure + slots
+            window.shift(slots, latest)
+        self.last = min(self.last + slots, latest)
+        self.sure = None
 
     def dump(self) -> dict[str, Any]:
         """Return the state as JSON values."""

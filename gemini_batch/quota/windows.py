@@ -98,11 +98,14 @@ class Window:
             if entry[0] <= own:
                 return
 
-    def shift(self, slots: int) -> None:
-        """Move all by so many of the model's slots; rounded to the later slot of this window."""
-        own = -(-slots // self.stride)
+    def shift(self, slots: int, latest: int) -> None:
+        """Move all by so many of the model's slots, but none later than `latest`.
+
+        Both are rounded to the later slot of this window.
+        """
+        own, most = -(-slots // self.stride), -(-latest // self.stride)
         for entry in self._used:
-            entry[0] += own
+            entry[0] = min(entry[0] + own, most)
 
     def dump(self) -> list[int]:
         """Return slot, weight, slot, weight, … as plain numbers."""

@@ -152,11 +152,11 @@ def test_plan_shows_the_saving_and_writes_nothing(
     }
     assert main(["plan", str(job), *FLAGS]) == 0
     assert (
-        "  inputs  1 image made smaller: about 0.0 MB to send in place of 0.0 MB\n"
+        "  inputs  1 image downscaled: about 0.0 MB to send instead of 0.0 MB\n"
         in capsys.readouterr().out
     )
     assert main(["plan", str(job), "--rpm", "6000"]) == 0
-    assert "made smaller" not in capsys.readouterr().out
+    assert "downscaled" not in capsys.readouterr().out
     assert sorted(path.name for path in job.parent.iterdir()) == [
         "jobs.jsonl",
         "large.jpg",

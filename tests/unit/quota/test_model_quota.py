@@ -199,7 +199,7 @@ def test_shifted_window_stays_in_order() -> None:
     """A shift that rounds to a later slot of the window leaves it in order, and nothing twice."""
     window = Window(10, span=240, stride=10)
     window.add(1, 5)
-    window.shift(4)
+    window.shift(4, 1 << 40)
     window.add(2, 9)
     window.add(3, 10)
 
@@ -423,6 +423,19 @@ def test_restart_takes_all_as_used_just_now() -> None:
     assert Paused(43.0, "why") == after(13.0)
     assert granted(after(43.0)).grant.at_s == 8.0 + CYCLE_S
     assert 603.0 <= granted(after(44.0, usd_micros=500_000)).grant.at_s <= 13.0 + 610.0
+
+
+def test_restart_counts_a_reservation_for_later_as_used_now() -> None:
+    """A run that died with the clock may have sent what it had reserved, but not after the reboot: no wait grows by it."""
+    quota = ModelQuota(Limits(requests_per_min=2))
+    for _ in range(3):
+        ask(quota, 0.0)  # the third one is for a minute later
+
+    quota.restart(13.0, T0)
+
+    assert (
+        13.0 + 60.0 <= granted(quota.reserve(PICTURE, 1, 13.0, NOON)).grant.at_s <= 13.0 + CYCLE_S
+    )
 
 
 # --- words and estimates ----------------------------------------------------------------------------------------------
