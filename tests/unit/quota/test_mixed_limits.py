@@ -132,9 +132,9 @@ def test_no_use_passes_the_limits_of_its_run(runs: list[Run], seed: int) -> None
     assert all(len(run.sent) == len(run.demand) for run in runs)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
-    wide=st.sampled_from([30, 120, 300]),
+    wide=st.sampled_from([30, 120]),
     narrow=st.lists(st.sampled_from([1, 4, 20]), min_size=1, max_size=3),
     usd_micros=st.sampled_from([0, 134_000]),
     begins_s=st.sampled_from([0.0, 7.0, 100.0]),
@@ -148,7 +148,7 @@ def test_a_narrow_run_never_delays_a_wide_one(
     It loses nothing but what the others really sent, and they stop soon after it begins: no
     reservation of a run that waits is in its way.
     """
-    length_s = 400.0
+    length_s = 250.0
     demand = [begins_s + at_s for at_s in endless(length_s - begins_s, 60 / wide / 6)]
     alone, beside = (
         Run(Limits(requests_per_min=wide), 0, demand),
