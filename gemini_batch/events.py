@@ -20,14 +20,12 @@ class RunStarted:
 
     Attributes:
         todo: Calls to send.
-        done: Calls that were finished by earlier runs.
         reused: Calls whose answer is copied from another folder, at no cost.
         edited: Calls of `todo` whose line was edited since: they are paid for again.
         cost_usd: Cost of `todo` at list price; None when a model's price is unknown.
         duration_s: The shortest time that the quota allows, without days of waiting.
         days: Number of Pacific dates that it takes.
         bound_by: The limit that takes the longest; "" when there is none.
-        loads: The calls to send, by model.
         is_simulated: The answers are the embedded simulator's: nothing is paid.
     """
 
@@ -109,7 +107,7 @@ class CallFinished:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Nothing of a model is sent for `wait_s` seconds, because of `why`."""
+    """Nothing of a model is sent for `wait_s` seconds."""
 
     model: str
     wait_s: float
@@ -118,10 +116,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class LittleRoom:
-    """The disk of `out` has too little space for a full set of answers in flight: fewer are sent.
-
-    Emitted once per run.
-    """
+    """The disk has too little space for a full set of answers in flight. Emitted once per run."""
 
     out: str
 
@@ -131,7 +126,6 @@ class Stopping:
     """No more calls are started; the `in_flight` answers, already paid for, are awaited.
 
     Attributes:
-        in_flight: Calls that are awaited, of all models.
         model: The one model that stops, while others continue; "" when all stop.
     """
 

@@ -59,11 +59,10 @@ def merged(prices: PriceTable, table: Mapping[str, Any]) -> PriceTable:
     Raises:
         ValueError: A key or a value of the user's table is wrong; the text names it.
     """
-    changed = {
+    return {**prices} | {
         model: _overridden(prices.get(model, ModelPrice()), model, entry)
         for model, entry in table.items()
     }
-    return {**prices, **changed}
 
 
 @cache
@@ -101,13 +100,9 @@ def estimate(
 
 def input_tokens(model: str, *, input_images: int = 0, prompt_bytes: int = 0) -> int:
     """Return the approximate input tokens of one call; `prompt_bytes` are those of UTF-8."""
-    tokens = -(-prompt_bytes // PROMPT_BYTES_PER_TOKEN)
-    if input_images:
-        known = models.find(model)
-        tokens += input_images * (
-            known.input_image_tokens if known else _GUESSED_INPUT_IMAGE_TOKENS
-        )
-    return tokens
+    known = models.find(model)
+    per_image = known.input_image_tokens if known else _GUESSED_INPUT_IMAGE_TOKENS
+    return input_images * per_image - (-prompt_bytes // PROMPT_BYTES_PER_TOKEN)
 
 
 def cost_usd(
@@ -122,16 +117,8 @@ def cost_usd(
     """Return the cost of an answer at list price; None, never 0, if it can't be known.
 
     The server's totals are used if it sent them: its details by modality add up to less than it
-    bills.
-
-    Args:
-        model: The model's id.
-        usage: The tokens as the server counted them; None when it did not.
-        images: Number of images in the answer, drafts included.
-        image_size: The requested size.
-        blocked: A safety or policy answer without an image, which is not charged
-            (https://ai.google.dev/gemini-api/docs/pricing, 2026-11-22).
-        prices: The price table; the built-in one if None.
+    bills. `images` includes drafts. `blocked` is a safety or policy answer without an image, which
+    is not charged (https://ai.google.dev/gemini-api/docs/pricing, 2026-11-22).
     """
     price = (prices or built_in()).get(model)
     if price is None:
@@ -139,15 +126,15 @@ def cost_usd(
     if blocked and not images:
         return 0.0
     output = _output_tokens(usage)
+    if output is None and not images:
+        return None
     image_tokens = _image_tokens(model, usage, images, image_size, output)
     if image_size in price.image_usd:
-        image_usd: float | None = images * price.image_usd[image_size]
+        image_usd = images * price.image_usd[image_size]
     elif image_tokens is None or price.image_output_usd_per_mtok is None:
-        image_usd = None
+        return None
     else:
         image_usd = _usd(image_tokens, price.image_output_usd_per_mtok)
-    if image_usd is None or (output is None and not images):
-        return None
     text_tokens = max(0, (output or 0) - (image_tokens or 0))
     prompt_tokens = (usage.prompt_tokens if usage else None) or 0
     return (
@@ -226,15 +213,15 @@ def _sizes(where: str, model: str, value: Any) -> dict[str, float]:
             f"{where}: got {shown(value)}; must be a table of sizes such as {{ 1K = 0.05 }}"
         )
     known = models.find(model)
-    for size in value if known else ():
-        if known and size not in known.image_sizes:
-            offered = choices(known.image_sizes)
-            raise ValueError(f"{where}: got {shown(size)}; {model} offers {offered}")
+    offered = known.image_sizes if known else tuple(value)
+    for size in value:
+        if size not in offered:
+            raise ValueError(f"{where}: got {shown(size)}; {model} offers {choices(offered)}")
     return {size: _amount(f"{where}.{size}", usd) for size, usd in value.items()}
 
 
 def _amount(where: str, value: Any) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 <= value < float("inf"):
+    # In Python, TOML's true is an int, and its inf and nan are floats.
+    if type(value) not in (int, float) or not 0 <= value < float("inf"):
         raise ValueError(f"{where}: got {shown(value)}; must be an amount of USD, 0 or more")
     return float(value)

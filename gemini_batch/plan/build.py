@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from gemini_batch.catalog import prices
@@ -19,17 +20,15 @@ from gemini_batch.quota.limits import Duration, Weights, check, duration
 from gemini_batch.records import Call, Limits, Load, Stop, StopReason
 
 
+@dataclass(frozen=True, slots=True)
 class BuiltPlan:
     """A valid manifest, and the calls of it that are still to be made."""
 
-    def __init__(
-        self, manifest: Manifest, planner: Planner, plan: Plan, history: RunHistory, limits: Limits
-    ) -> None:
-        self.plan = plan
-        self.history = history
-        self.duration = _duration(plan, limits, planner.prices, manifest.name)
-        self._manifest = manifest
-        self._planner = planner
+    plan: Plan
+    history: RunHistory
+    duration: Duration
+    _manifest: Manifest
+    _planner: Planner
 
     def calls(self) -> dict[str, Iterator[Call | Stop]]:
         """Return the calls to be made of each model.
@@ -96,7 +95,8 @@ def build_plan(
                     manifest.problem(problem.line, problem.field, problem.message)
         if config.max_cost_usd is not None:
             _check_prices(plan)
-        yield BuiltPlan(manifest, planner, plan, history, config.limits)
+        time = _duration(plan, config.limits, planner.prices, manifest.name)
+        yield BuiltPlan(plan, history, time, manifest, planner)
 
 
 def price_table(config: Settings) -> prices.PriceTable:
@@ -128,26 +128,20 @@ def _duration(plan: Plan, limits: Limits, price_table: prices.PriceTable, source
     Raises:
         ConfigError: A call is larger than a limit; the text names its line in `source`.
     """
-    longest = Duration(0.0, 0, "")
-    for model, load in loads(plan).items():
-        where = f"{source}: {model}"
-        try:
-            for (of, size), total in plan.totals.items():
-                if of == model:
-                    where = f"{source}:{total.largest_line}: {model}"
-                    tokens = total.largest_input_tokens
-                    largest = prices.estimate(
-                        model, size, calls=1, input_tokens=tokens, prices=price_table
-                    )
-                    check(limits, Weights.of(largest))
+    where, times = source, [Duration(0.0, 0, "")]
+    try:
+        for (model, size), total in plan.totals.items():
+            where = f"{source}:{total.largest_line}: {model}"
+            tokens = total.largest_input_tokens
+            largest = prices.estimate(model, size, input_tokens=tokens, prices=price_table)
+            check(limits, Weights.of(largest))
+        for model, load in loads(plan).items():
+            where = f"{source}: {model}"
             # 0 calls if all of them are reused.
-            time = duration(load.calls or 1, Weights.average(load), limits)
-        except ValueError as error:
-            raise ConfigError(
-                f"{where}: {error}; choose another tier, or smaller inputs"
-            ) from error
-        longest = max(longest, time, key=lambda each: (each.days, each.sending_s))
-    return longest
+            times.append(duration(load.calls or 1, Weights.average(load), limits))
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}; choose another tier, or smaller inputs") from error
+    return max(times, key=lambda each: (each.days, each.sending_s))
 
 
 def _check_prices(plan: Plan) -> None:

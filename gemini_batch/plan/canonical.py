@@ -82,6 +82,4 @@ def prompt_text(request: Request) -> str | None:
 
 
 def _utf8_bytes(text: str | None) -> int:
-    if text is None:
-        return 0
-    return len(text) if text.isascii() else len(text.encode())
+    return len((text or "").encode())

@@ -16,9 +16,7 @@ FINAL = frozenset({Status.SUCCEEDED, Status.BLOCKED, Status.REJECTED, Status.UNC
 class RunHistory:
     """Compares calls with the rows of earlier runs.
 
-    Args:
-        reuse: The answers of other folders, for calls that are not done; None without any.
-        is_missing: Returns whether the image of a finished call was deleted and is wanted again.
+    `is_missing` returns whether the image of a finished call was deleted and is wanted again.
 
     Attributes:
         statuses: Number of newest rows by status, of the same requests only. A row of this run

@@ -68,9 +68,7 @@ class Planner:
         if job.request is not None:
             request = _raw_request(job, model, problems)
         else:
-            modalities = DEFAULT_MODALITIES
-            if job.modalities:
-                modalities = tuple(dict.fromkeys(job.modalities))
+            modalities = tuple(dict.fromkeys(job.modalities or DEFAULT_MODALITIES))
             request = Request(
                 model=model,
                 parts=self._parts(job, problems),
@@ -116,8 +114,6 @@ class Planner:
         )
 
     def _parts(self, job: Job, problems: Problems) -> tuple[Part, ...]:
-        if job.prompt is not None and not job.images:
-            return (Text(job.prompt),)
         parts: list[Part] = []
         for number, path in enumerate(job.images):
             parts += self._image(path, f"images[{number}]", problems)

@@ -2,7 +2,6 @@
 
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TypeAlias
@@ -125,9 +124,7 @@ class Plan:
     def _count(self, request: Request, calls: int, line: int) -> None:
         """Add `calls` calls of a request, 0 if all are reused, to the sums."""
         key, tokens = (request.model, image_size(request)), input_tokens(request)
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = CallTotals()
+        group = self._groups.setdefault(key, CallTotals())
         group.calls += calls
         group.input_tokens += calls * tokens
         if tokens > group.largest_input_tokens:
@@ -187,22 +184,10 @@ class Plan:
         yield from self._in_state(model, CallState.NEW, CallState.EDITED, CallState.RETRY)
 
     def _in_state(self, model: str, *states: CallState) -> Iterator[tuple[int, int]]:
-        wanted, position, seen = bytes(states), 0, 0
-        for index in self._jobs_of(model):
-            if index > seen:  # skip the calls of other models in between
-                position += sum(self._variants[seen:index])
-            seen = index + 1
-            for variant in range(1, self._variants[index] + 1):
-                if self._states[position] in wanted:
-                    yield index, variant
-                position += 1
-
-    def _jobs_of(self, model: str) -> Iterator[int]:
-        number, index = self._models[model], -1
-        if len(self._models) == 1:
-            yield from range(len(self._variants))
-            return
-        with suppress(ValueError):  # `index` found no more
-            while True:
-                index = self._model_of.index(number, index + 1)
-                yield index
+        number, wanted, position = self._models[model], bytes(states), 0
+        for index, variants in enumerate(self._variants):
+            if self._model_of[index] == number:
+                for variant in range(variants):
+                    if self._states[position + variant] in wanted:
+                        yield index, variant + 1
+            position += variants

@@ -27,7 +27,7 @@ class StopReason(StrEnum):
     MANIFEST_CHANGED = "manifest_changed"
 
 
-_EXIT_OF_STOP = {
+_EXIT_CODES = dict.fromkeys(StopReason, ExitCode.STOPPED) | {
     StopReason.INTERRUPTED: ExitCode.INTERRUPTED,
     StopReason.TERMINATED: ExitCode.TERMINATED,
     StopReason.STORAGE: ExitCode.STORAGE,
@@ -37,15 +37,6 @@ _EXIT_OF_STOP = {
     StopReason.MODEL: ExitCode.REFUSED,
     StopReason.NO_ACCESS: ExitCode.REFUSED,
 }
-_RESOLVED_BY_WAITING = frozenset(
-    {
-        StopReason.INTERRUPTED,
-        StopReason.TERMINATED,
-        StopReason.DAY_CLOSED,
-        StopReason.BUDGET,
-        StopReason.DEADLINE,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +56,7 @@ class Stop:
     @property
     def exit_code(self) -> ExitCode:
         """The exit code of a run that stops for this reason."""
-        return _EXIT_OF_STOP.get(self.reason, ExitCode.STOPPED)
+        return _EXIT_CODES[self.reason]
 
 
 def resolved_by_waiting(*, made_progress: bool) -> frozenset[StopReason]:
@@ -74,4 +65,6 @@ def resolved_by_waiting(*, made_progress: bool) -> frozenset[StopReason]:
     A budget is among them only if the run made progress: one that is too small for a single call
     stays too small.
     """
-    return _RESOLVED_BY_WAITING if made_progress else _RESOLVED_BY_WAITING - {StopReason.BUDGET}
+    reason = StopReason
+    always = {reason.INTERRUPTED, reason.TERMINATED, reason.DAY_CLOSED, reason.DEADLINE}
+    return frozenset(always | {reason.BUDGET} if made_progress else always)

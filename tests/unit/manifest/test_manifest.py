@@ -323,7 +323,7 @@ def test_closing_twice_does_nothing() -> None:
     manifest = Manifest(written({"prompt": "x"}))
     manifest.close()
     manifest.close()
-    assert manifest._fd == -1
+    assert manifest._file.closed
 
 
 @given(
