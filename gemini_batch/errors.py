@@ -67,7 +67,6 @@ class Problem(NamedTuple):
     Attributes:
         line: Line number, from 1; 0 for the file as a whole.
         field: The field's path in the line (`images[0]`), or `""` for the line as a whole.
-        message: The value found, the values allowed, and what to do where that is not plain.
     """
 
     line: int

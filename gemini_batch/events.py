@@ -95,9 +95,7 @@ class CallAbandoned:
 class CallFinished:
     """A call ended, and its row and its image are durable.
 
-    Attributes:
-        offset_bytes: Position of the row in `results.jsonl`.
-        estimated_usd: Its planned cost; None when the price is unknown.
+    The row is at `offset_bytes` of `results.jsonl`. An unknown price leaves `estimated_usd` None.
     """
 
     row: ResultRow
@@ -125,8 +123,7 @@ class LittleRoom:
 class Stopping:
     """No more calls are started; the `in_flight` answers, already paid for, are awaited.
 
-    Attributes:
-        model: The one model that stops, while others continue; "" when all stop.
+    `model` is the one that stops while others continue; "" when all stop.
     """
 
     stop: Stop

@@ -42,11 +42,8 @@ def limits_of(
 ) -> Limits:
     """Return the limits of a tier: flags override the user's table, that the built-in one.
 
-    Args:
-        name: Name of a built-in tier, or of one in `table`.
-        table: The config file's table `tiers`.
-        overrides: Values of flags, by the name of their field in `Limits`; None if not given.
-        source: The config file's name in messages.
+    `table` is the config file's table `tiers`, and `source` the file's name in messages.
+    `overrides` are the flags, by the name of their field in `Limits`; one not given is None.
 
     Raises:
         ConfigError: There is no such tier, a number is invalid, a key is unknown, or the tier has

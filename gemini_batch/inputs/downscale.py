@@ -57,11 +57,8 @@ def pixels(stream: BinaryIO, mime_type: str) -> tuple[int, int] | None:
 class Downscaler:
     """Makes downscaled copies, each one once, and keeps them in a folder for later runs.
 
-    It blocks, and may be used by several threads.
-
-    Args:
-        folder: The folder of the copies, named by the original's sha256 and the number of pixels;
-            created when it is needed.
+    It blocks, and may be used by several threads. A copy is named by the original's sha256 and the
+    number of pixels. The folder is created when it is needed.
     """
 
     def __init__(self, folder: Path) -> None:

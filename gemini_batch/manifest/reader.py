@@ -98,7 +98,7 @@ class Manifest:
 
     def _opened(self, path: Path) -> BinaryIO:
         try:
-            file = open(path, "rb", _BLOCK_BYTES, opener=_open_unblocked)  # noqa: PTH123, SIM115
+            file = open(path, "rb", _BLOCK_BYTES, opener=_open_unblocked)  # noqa: SIM115
         except FileNotFoundError:
             raise self._refused("there is no such file") from None
         except IsADirectoryError:
@@ -146,6 +146,7 @@ class Manifest:
             return None
         if problems.may_be_too_deep(text) and problems.is_too_deep([job.metadata, job.request]):
             self.problem(number, "", problems.TOO_DEEP)
+            return None
         return job
 
     def _set_id(self, index: int, job: Job, text: bytes) -> None:

@@ -40,16 +40,19 @@ class BuiltPlan:
 
     def _calls(self, model: str) -> Iterator[Call | Stop]:
         for index, variant in self.plan.pending(model):
-            where = f"{self._manifest.name}:{self._manifest.line(index)}"
-            job = self._manifest.read(index)
-            if job is None:
-                yield _changed(f"{where}: was edited during the run")
-                return
+            line, job = self._manifest.line(index), self._manifest.read(index)
             try:
-                yield self._planner.call(job, self._manifest.line(index), variant)
+                if job is not None:
+                    yield self._planner.call(job, line, variant)
+                    continue
+                problem = "was edited during the run"
             except JobError as error:
-                yield _changed(f"{where}: {error}")
-                return
+                problem = str(error)
+            yield Stop(
+                StopReason.MANIFEST_CHANGED,
+                f"{self._manifest.name}:{line}: {problem}; run again to check and plan it again",
+            )
+            return
 
 
 def output_folder(manifest: Path, *, is_simulated: bool) -> Path:
@@ -63,12 +66,8 @@ def build_plan(
 ) -> Iterator[BuiltPlan]:
     """Check a manifest and plan it with the rows of earlier runs in `out`; write nothing.
 
-    Args:
-        path: The manifest.
-        out: The output folder.
-        config: The settings.
-        name: The manifest's name in messages, if not its path.
-        base: The folder of relative image paths, if not the manifest's.
+    In messages the manifest has its `name`, else its path. Relative image paths start at `base`,
+    else at the manifest's folder.
 
     Raises:
         ManifestError: Lines of the manifest are wrong.
@@ -100,15 +99,8 @@ def build_plan(
 
 
 def price_table(config: Settings) -> prices.PriceTable:
-    """Return the built-in prices, overridden by those of the config file.
-
-    Raises:
-        ConfigError: The config file's prices are wrong.
-    """
-    try:
-        return prices.merged(prices.built_in(), config.tables.get("prices", {}))
-    except ValueError as error:
-        raise ConfigError(f"--config: {error}") from error
+    """Return the built-in prices, overridden by those of the config file; raises as `merged`."""
+    return prices.merged(prices.built_in(), config.tables.get("prices", {}))
 
 
 def loads(plan: Plan) -> dict[str, Load]:
@@ -156,7 +148,3 @@ def _check_prices(plan: Plan) -> None:
                 f"--max-cost: the price of {model} at {size} is unknown: "
                 f'set it in [prices."{model}"] of a --config file, or run without --max-cost'
             )
-
-
-def _changed(message: str) -> Stop:
-    return Stop(StopReason.MANIFEST_CHANGED, f"{message}; run again to check and plan it again")

@@ -8,13 +8,7 @@ from typing import TypeAlias
 from gemini_batch.catalog import models
 from gemini_batch.catalog.prices import PriceTable, built_in, estimate
 from gemini_batch.errors import Problem
-from gemini_batch.plan.canonical import (
-    DEFAULT_MODALITIES,
-    image_size,
-    input_tokens,
-    prompt_text,
-    request_sha256,
-)
+from gemini_batch.plan import canonical
 from gemini_batch.records import (
     Call,
     Estimate,
@@ -50,7 +44,6 @@ class Planner:
     Attributes:
         default_model: For jobs that name none.
         resolve: Looks up a reference image; raises ValueError with a text for the user.
-        prices: The price table.
     """
 
     default_model: str
@@ -68,7 +61,7 @@ class Planner:
         if job.request is not None:
             request = _raw_request(job, model, problems)
         else:
-            modalities = tuple(dict.fromkeys(job.modalities or DEFAULT_MODALITIES))
+            modalities = tuple(dict.fromkeys(job.modalities or canonical.DEFAULT_MODALITIES))
             request = Request(
                 model=model,
                 parts=self._parts(job, problems),
@@ -92,7 +85,7 @@ class Planner:
 
     def estimate(self, request: Request) -> Estimate:
         """Return the expected usage of one call with this request."""
-        size, tokens = image_size(request), input_tokens(request)
+        size, tokens = canonical.image_size(request), canonical.input_tokens(request)
         return estimate(request.model, size, input_tokens=tokens, prices=self.prices)
 
     def call(self, job: Job, line: int, variant: int) -> Call:
@@ -106,9 +99,9 @@ class Planner:
             id=ids.call_id(job.id or "", variant),
             line=line,
             request=request,
-            request_sha256=request_sha256(request),
-            prompt=prompt_text(request),
-            image_size=image_size(request),
+            request_sha256=canonical.request_sha256(request),
+            prompt=canonical.prompt_text(request),
+            image_size=canonical.image_size(request),
             metadata=job.metadata,
             estimate=self.estimate(request),
         )

@@ -1,6 +1,7 @@
 """The plan of a manifest: the state of each call, and what the calls to be sent add up to."""
 
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -29,12 +30,9 @@ StateOf: TypeAlias = Callable[[str, str], CallState]
 
 @dataclass(slots=True)
 class CallTotals:
-    """Sums over calls to be sent.
+    """Sums over calls to be sent, and the largest one, which must fit into the quota of a minute.
 
-    Attributes:
-        cost_usd: None when a price is unknown.
-        largest_input_tokens: Of the largest one, which must fit into the quota of a minute.
-        largest_line: The manifest's line of the largest one.
+    `cost_usd` is None when a price is unknown.
     """
 
     calls: int = 0
@@ -56,13 +54,11 @@ class CallTotals:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DownscaleTotals:
     """Sums over the reference images that are downscaled; one that is sent twice counts twice.
 
-    Attributes:
-        size_bytes: Size of the originals.
-        upload_bytes: Approximate size of the copies, in proportion to the pixels.
+    `size_bytes` is of the originals, `upload_bytes` of the copies: an estimate by their pixels.
     """
 
     images: int = 0
@@ -73,17 +69,11 @@ class DownscaleTotals:
 class Plan:
     """All calls of a manifest, in one byte per call and six per job.
 
-    Args:
-        planner: Makes the requests.
-        state_of: Returns the state of a call; None when there was no earlier run, which saves
-            the hashing.
-
-    Attributes:
-        downscaled: The images to be downscaled for `--max-input-pixels`.
+    `state_of` is None when there was no earlier run, which saves the hashing.
     """
 
     def __init__(self, planner: Planner, state_of: StateOf | None = None) -> None:
-        self._groups: dict[tuple[str, str], CallTotals] = {}
+        self._groups = defaultdict[tuple[str, str], CallTotals](CallTotals)
         self._planner = planner
         self._state_of = state_of
         self.downscaled = DownscaleTotals()
@@ -123,20 +113,18 @@ class Plan:
 
     def _count(self, request: Request, calls: int, line: int) -> None:
         """Add `calls` calls of a request, 0 if all are reused, to the sums."""
-        key, tokens = (request.model, image_size(request)), input_tokens(request)
-        group = self._groups.setdefault(key, CallTotals())
+        group = self._groups[request.model, image_size(request)]
+        tokens = input_tokens(request)
         group.calls += calls
         group.input_tokens += calls * tokens
         if tokens > group.largest_input_tokens:
             group.largest_input_tokens, group.largest_line = tokens, line
-        large = [part for part in request.parts if isinstance(part, InputImage) and part.max_pixels]
-        if large:
-            total = self.downscaled
-            self.downscaled = DownscaleTotals(
-                total.images + calls * len(large),
-                total.size_bytes + calls * sum(image.size_bytes for image in large),
-                total.upload_bytes + calls * sum(image.upload_bytes for image in large),
-            )
+        total = self.downscaled
+        for image in request.parts:
+            if isinstance(image, InputImage) and image.max_pixels:
+                total.images += calls
+                total.size_bytes += calls * image.size_bytes
+                total.upload_bytes += calls * image.upload_bytes
 
     def count(self, state: CallState) -> int:
         """Return the number of calls in a state."""

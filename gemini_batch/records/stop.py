@@ -37,6 +37,9 @@ _EXIT_CODES = dict.fromkeys(StopReason, ExitCode.STOPPED) | {
     StopReason.MODEL: ExitCode.REFUSED,
     StopReason.NO_ACCESS: ExitCode.REFUSED,
 }
+_RESOLVED_BY_WAITING = frozenset(
+    (StopReason.INTERRUPTED, StopReason.TERMINATED, StopReason.DAY_CLOSED, StopReason.DEADLINE)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,4 @@ def resolved_by_waiting(*, made_progress: bool) -> frozenset[StopReason]:
     A budget is among them only if the run made progress: one that is too small for a single call
     stays too small.
     """
-    reason = StopReason
-    always = {reason.INTERRUPTED, reason.TERMINATED, reason.DAY_CLOSED, reason.DEADLINE}
-    return frozenset(always | {reason.BUDGET} if made_progress else always)
+    return _RESOLVED_BY_WAITING | {StopReason.BUDGET} if made_progress else _RESOLVED_BY_WAITING
