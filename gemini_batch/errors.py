@@ -82,9 +82,7 @@ class Problem(NamedTuple):
 class ManifestError(InputError):
     """The manifest has problems; nothing was sent.
 
-    Attributes:
-        problems: The first problems in the order of lines, no more than are shown.
-        total: Number of all problems.
+    `problems` are the first ones in the order of lines, those to show; `total` counts all.
     """
 
     def __init__(self, source: str, problems: Sequence[Problem], total: int | None = None) -> None:

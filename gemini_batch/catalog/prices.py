@@ -88,7 +88,8 @@ def estimate(
     tokens = _tokens_per_image(model, image_size)
     output_tokens = calls * (tokens or _GUESSED_OUTPUT_TOKENS)
     price = (prices or built_in()).get(model)
-    image_usd = _image_usd(price, image_size, calls, output_tokens if tokens else None)
+    image_tokens = output_tokens if tokens else None
+    image_usd = _image_usd(price, image_size, calls, image_tokens) if price else None
     if price is None or image_usd is None:
         return Estimate(input_tokens, output_tokens, None)
     return Estimate(
@@ -173,12 +174,8 @@ def _tokens_per_image(model: str, size: str) -> int | None:
     return known.output_tokens.get(size) if known else None
 
 
-def _image_usd(
-    price: ModelPrice | None, size: str, images: int, tokens: int | None
-) -> float | None:
+def _image_usd(price: ModelPrice, size: str, images: int, tokens: int | None) -> float | None:
     """Return the cost of images: flat, else of their tokens; None if it can't be known."""
-    if price is None:
-        return None
     if size in price.image_usd:
         return images * price.image_usd[size]
     rate = price.image_output_usd_per_mtok

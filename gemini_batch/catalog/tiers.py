@@ -27,10 +27,7 @@ FLAGS = {
 _COUNT = ((int,), 1, 10**12, "a whole number from 1 to 1,000,000,000,000")
 _USD = ((int, float), 1e-6, 10**8, "dollars, from 0.000001 to 100,000,000")
 _RANGES: dict[str, tuple[tuple[type, ...], float, float, str]] = {
-    "requests_per_min": _COUNT,
-    "tokens_per_min": _COUNT,
-    "images_per_min": _COUNT,
-    "requests_per_day": _COUNT,
+    **dict.fromkeys(FLAGS, _COUNT),
     "usd_per_10min": _USD,
     "usd_per_day": _USD,
     "minute_s": ((int, float), 0.001, 86_400, "seconds, from 0.001 to 86,400"),

@@ -137,11 +137,7 @@ def _duration(plan: Plan, limits: Limits, price_table: prices.PriceTable, source
 
 
 def _check_prices(plan: Plan) -> None:
-    """Make sure that a budget can be enforced.
-
-    Raises:
-        ConfigError: The price of a model is unknown.
-    """
+    """Raise a ConfigError if the price of a model is unknown, so that no budget can be enforced."""
     for (model, size), total in plan.totals.items():
         if total.calls and total.cost_usd is None:
             raise ConfigError(

@@ -25,6 +25,7 @@ from gemini_batch.records.job import Job
 from gemini_batch.wording import choices, shown
 
 Resolve: TypeAlias = Callable[[str], InputImage | InputUri]
+"""Looks up a reference image."""
 Problems: TypeAlias = list[tuple[str, str]]
 """Problems of a job: the field, the message."""
 
@@ -39,12 +40,7 @@ class JobError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """Makes calls from jobs.
-
-    Attributes:
-        default_model: For jobs that name none.
-        resolve: Looks up a reference image; raises ValueError with a text for the user.
-    """
+    """Makes calls from jobs; `resolve` raises ValueError with a text for the user."""
 
     default_model: str
     resolve: Resolve

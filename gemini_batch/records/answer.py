@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 class IncomingImage:
     """One image of an answer, in a staged file.
 
-    `head` is its first 64 bytes, which show the format; `mime_type` is the type that the answer
-    declares, "" until the answer is whole.
+    `head` is its first 64 bytes, which show the format. `mime_type` is declared by the answer, ""
+    until it is whole.
     """
 
     file: str

@@ -152,7 +152,7 @@ def test_plan_shows_the_saving_and_writes_nothing(
     }
     assert main(["plan", str(job), *FLAGS]) == 0
     assert (
-        "  inputs  1 image made smaller: about 0.0 MB to send in place of 0.0 MB\n"
+        "  inputs  1 image downscaled: about 0.0 MB to send instead of 0.0 MB\n"
         in capsys.readouterr().out
     )
     assert main(["plan", str(job), "--rpm", "6000"]) == 0
