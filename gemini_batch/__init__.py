@@ -22,8 +22,8 @@ if TYPE_CHECKING:
         NoKeyError,
         StorageError,
     )
-    from gemini_batch.records import ResultRow, Status
     from gemini_batch.records.job import Job
+    from gemini_batch.records.row import ResultRow, Status
 
 __all__ = [
     "ConfigError",
@@ -49,8 +49,8 @@ _MODULES = {
     "stream": "api",
     "RunConfig": "config.run_config",
     "Job": "records.job",
-    "ResultRow": "records",
-    "Status": "records",
+    "ResultRow": "records.row",
+    "Status": "records.row",
     "Summary": "engine.summary",
 }
 

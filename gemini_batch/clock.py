@@ -16,7 +16,6 @@ class Runner(Protocol):
 
     async def __call__(self, function: Callable[[], T], /) -> T:
         """Run `function`. Cancellation: the caller is cancelled at once, the function runs on."""
-        ...
 
 
 # The time since boot, sleep included. Nothing sets this clock, and all processes of the machine

@@ -1,15 +1,5 @@
 """Errors before or around a run, as exceptions that the user can act on.
 
-::
-
-    GeminiBatchError
-    ├── InputError              fix the input, then run again
-    │   ├── ManifestError       one or more lines of the manifest are wrong
-    │   └── ConfigError         a flag, a config file, a tier or the environment is wrong
-    │       └── NoKeyError      there is no API key
-    ├── FolderBusyError         another run holds the output folder
-    └── StorageError            the disk or a file of the output folder failed
-
 An error of one call is a value and never raised: `gemini_batch.records.Failure`. So is the `Stop`
 of a whole run.
 """
@@ -21,13 +11,10 @@ from typing import ClassVar, NamedTuple, Self
 
 
 class ExitCode(IntEnum):
-    """Exit code of the process. Of several that apply, the first of 130, 143, 8, 6, 5, 4 is used.
-
-    Attributes:
-        meaning: A text for help and README.
-    """
+    """Exit code of the process: of several that apply, the first of 130, 143, 8, 6, 5, 4."""
 
     meaning: str
+    """A text for help and README."""
 
     def __new__(cls, code: int, meaning: str) -> Self:
         """Create a code with its meaning."""
@@ -80,7 +67,6 @@ class Problem(NamedTuple):
     Attributes:
         line: Line number, from 1; 0 for the file as a whole.
         field: The field's path in the line (`images[0]`), or `""` for the line as a whole.
-        message: The value found, the values allowed, and what to do where that is not plain.
     """
 
     line: int
@@ -96,10 +82,7 @@ class Problem(NamedTuple):
 class ManifestError(InputError):
     """The manifest has problems; nothing was sent.
 
-    Attributes:
-        source: The manifest's name.
-        problems: The first problems in the order of lines, no more than are shown.
-        total: Number of all problems.
+    `problems` are the first ones in the order of lines, those to show; `total` counts all.
     """
 
     def __init__(self, source: str, problems: Sequence[Problem], total: int | None = None) -> None:

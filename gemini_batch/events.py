@@ -20,14 +20,12 @@ class RunStarted:
 
     Attributes:
         todo: Calls to send.
-        done: Calls that were finished by earlier runs.
         reused: Calls whose answer is copied from another folder, at no cost.
         edited: Calls of `todo` whose line was edited since: they are paid for again.
         cost_usd: Cost of `todo` at list price; None when a model's price is unknown.
         duration_s: The shortest time that the quota allows, without days of waiting.
         days: Number of Pacific dates that it takes.
         bound_by: The limit that takes the longest; "" when there is none.
-        loads: The calls to send, by model.
         is_simulated: The answers are the embedded simulator's: nothing is paid.
     """
 
@@ -97,9 +95,7 @@ class CallAbandoned:
 class CallFinished:
     """A call ended, and its row and its image are durable.
 
-    Attributes:
-        offset_bytes: Position of the row in `results.jsonl`.
-        estimated_usd: Its planned cost; None when the price is unknown.
+    The row is at `offset_bytes` of `results.jsonl`. An unknown price leaves `estimated_usd` None.
     """
 
     row: ResultRow
@@ -109,7 +105,7 @@ class CallFinished:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Nothing of a model is sent for `wait_s` seconds, because of `why`."""
+    """Nothing of a model is sent for `wait_s` seconds."""
 
     model: str
     wait_s: float
@@ -118,10 +114,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class LittleRoom:
-    """The disk of `out` has too little space for a full set of answers in flight: fewer are sent.
-
-    Emitted once per run.
-    """
+    """The disk has too little space for a full set of answers in flight. Emitted once per run."""
 
     out: str
 
@@ -130,9 +123,7 @@ class LittleRoom:
 class Stopping:
     """No more calls are started; the `in_flight` answers, already paid for, are awaited.
 
-    Attributes:
-        in_flight: Calls that are awaited, of all models.
-        model: The one model that stops, while others continue; "" when all stop.
+    `model` is the one that stops while others continue; "" when all stop.
     """
 
     stop: Stop

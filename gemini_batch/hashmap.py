@@ -27,7 +27,7 @@ class HashMap64:
         # The entry at 0 is unused: a slot with 0 is vacant.
         self._keys = array("Q", (0,))
         self._values = array("Q", (0,))
-        self._allocate(_FIRST_CAPACITY)
+        self._rehash(_FIRST_CAPACITY)
 
     def __len__(self) -> int:
         return len(self._keys) - 1
@@ -58,7 +58,7 @@ class HashMap64:
         self._keys.append(key)
         self._values.append(value)
         if 2 * len(self._keys) > len(self._slots):
-            self._grow()
+            self._rehash(2 * len(self._slots))
 
     def _slot(self, key: int) -> int:
         slots, keys, mask = self._slots, self._keys, self._mask
@@ -67,16 +67,12 @@ class HashMap64:
             slot = (slot + 1) & mask
         return slot
 
-    def _grow(self) -> None:
-        self._allocate(2 * len(self._slots))
-        slots, mask = self._slots, self._mask
+    def _rehash(self, capacity: int) -> None:
+        slots, mask = array("I", (0,)) * capacity, capacity - 1
         for place, key in enumerate(self._keys):
             if place:  # no key is there twice
                 slot = key & mask
                 while slots[slot]:
                     slot = (slot + 1) & mask
                 slots[slot] = place
-
-    def _allocate(self, capacity: int) -> None:
-        self._slots = array("I", (0,)) * capacity
-        self._mask = capacity - 1
+        self._slots, self._mask = slots, mask

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 _REAL_DISK = tempfile.gettempdir()
@@ -14,6 +15,10 @@ _RINGS = {"loopback", "torture", "browser"}
 
 if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK):
     os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
+
+# A busy machine takes longer for an example than the default of 200 ms.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture

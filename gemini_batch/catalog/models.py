@@ -2,11 +2,10 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from types import MappingProxyType
 
 from gemini_batch.wording import shown
 
@@ -30,8 +29,8 @@ class ImageModel:
     """
 
     id: str
-    image_sizes: tuple[str, ...]
-    aspect_ratios: tuple[str, ...]
+    image_sizes: Sequence[str]
+    aspect_ratios: Sequence[str]
     output_tokens: Mapping[str, int]
     input_image_tokens: int
     successor: str | None = None
@@ -41,14 +40,7 @@ class ImageModel:
 def known() -> Mapping[str, ImageModel]:
     """Return all known models by id."""
     table = tomllib.loads(resources.files(__package__).joinpath("models.toml").read_text("utf-8"))
-    return MappingProxyType({id_: _model(id_, entry) for id_, entry in table["models"].items()})
-
-
-def _model(id_: str, entry: dict[str, object]) -> ImageModel:
-    values = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()
-    }
-    return ImageModel(id=id_, **values)  # type: ignore[arg-type]  # our own file, checked by a test
+    return {id_: ImageModel(id_, **entry) for id_, entry in table["models"].items()}
 
 
 def find(model: str) -> ImageModel | None:

@@ -15,6 +15,7 @@ from importlib import resources
 from typing import Any, TypeAlias
 
 from gemini_batch.catalog import models
+from gemini_batch.errors import ConfigError
 from gemini_batch.records import Estimate, Usage
 from gemini_batch.wording import choices, shown, suggest
 
@@ -57,13 +58,12 @@ def merged(prices: PriceTable, table: Mapping[str, Any]) -> PriceTable:
     """Return the prices, overridden key by key by a user's `[prices]`.
 
     Raises:
-        ValueError: A key or a value of the user's table is wrong; the text names it.
+        ConfigError: A key or a value of the user's table is wrong; the text names it.
     """
-    changed = {
+    return {**prices} | {
         model: _overridden(prices.get(model, ModelPrice()), model, entry)
         for model, entry in table.items()
     }
-    return {**prices, **changed}
 
 
 @cache
@@ -85,15 +85,17 @@ def estimate(
 
     `input_tokens` are those of all calls; `prices` are the built-in ones if None.
     """
-    output_tokens = calls * (_tokens_per_image(model, image_size) or _GUESSED_OUTPUT_TOKENS)
+    tokens = _tokens_per_image(model, image_size)
+    output_tokens = calls * (tokens or _GUESSED_OUTPUT_TOKENS)
     price = (prices or built_in()).get(model)
-    image_usd = _image_usd(price, model, image_size) if price else None
+    image_tokens = output_tokens if tokens else None
+    image_usd = _image_usd(price, image_size, calls, image_tokens) if price else None
     if price is None or image_usd is None:
         return Estimate(input_tokens, output_tokens, None)
     return Estimate(
         input_tokens,
         output_tokens,
-        cost_usd=calls * image_usd + _usd(input_tokens, price.input_usd_per_mtok),
+        cost_usd=image_usd + _usd(input_tokens, price.input_usd_per_mtok),
         extra_usd=_usd(calls * EXTRA_OUTPUT_TOKENS, price.text_output_usd_per_mtok),
         max_extra_usd=_usd(calls * MAX_OUTPUT_TOKENS, price.text_output_usd_per_mtok),
     )
@@ -101,13 +103,9 @@ def estimate(
 
 def input_tokens(model: str, *, input_images: int = 0, prompt_bytes: int = 0) -> int:
     """Return the approximate input tokens of one call; `prompt_bytes` are those of UTF-8."""
-    tokens = -(-prompt_bytes // PROMPT_BYTES_PER_TOKEN)
-    if input_images:
-        known = models.find(model)
-        tokens += input_images * (
-            known.input_image_tokens if known else _GUESSED_INPUT_IMAGE_TOKENS
-        )
-    return tokens
+    known = models.find(model)
+    per_image = known.input_image_tokens if known else _GUESSED_INPUT_IMAGE_TOKENS
+    return input_images * per_image - (-prompt_bytes // PROMPT_BYTES_PER_TOKEN)
 
 
 def cost_usd(
@@ -122,16 +120,8 @@ def cost_usd(
     """Return the cost of an answer at list price; None, never 0, if it can't be known.
 
     The server's totals are used if it sent them: its details by modality add up to less than it
-    bills.
-
-    Args:
-        model: The model's id.
-        usage: The tokens as the server counted them; None when it did not.
-        images: Number of images in the answer, drafts included.
-        image_size: The requested size.
-        blocked: A safety or policy answer without an image, which is not charged
-            (https://ai.google.dev/gemini-api/docs/pricing, 2026-11-22).
-        prices: The price table; the built-in one if None.
+    bills. `images` includes drafts. `blocked` is a safety or policy answer without an image, which
+    is not charged (https://ai.google.dev/gemini-api/docs/pricing, 2026-11-22).
     """
     price = (prices or built_in()).get(model)
     if price is None:
@@ -139,14 +129,11 @@ def cost_usd(
     if blocked and not images:
         return 0.0
     output = _output_tokens(usage)
+    if output is None and not images:
+        return None
     image_tokens = _image_tokens(model, usage, images, image_size, output)
-    if image_size in price.image_usd:
-        image_usd: float | None = images * price.image_usd[image_size]
-    elif image_tokens is None or price.image_output_usd_per_mtok is None:
-        image_usd = None
-    else:
-        image_usd = _usd(image_tokens, price.image_output_usd_per_mtok)
-    if image_usd is None or (output is None and not images):
+    image_usd = _image_usd(price, image_size, images, image_tokens)
+    if image_usd is None:
         return None
     text_tokens = max(0, (output or 0) - (image_tokens or 0))
     prompt_tokens = (usage.prompt_tokens if usage else None) or 0
@@ -187,10 +174,11 @@ def _tokens_per_image(model: str, size: str) -> int | None:
     return known.output_tokens.get(size) if known else None
 
 
-def _image_usd(price: ModelPrice, model: str, size: str) -> float | None:
+def _image_usd(price: ModelPrice, size: str, images: int, tokens: int | None) -> float | None:
+    """Return the cost of images: flat, else of their tokens; None if it can't be known."""
     if size in price.image_usd:
-        return price.image_usd[size]
-    tokens, rate = _tokens_per_image(model, size), price.image_output_usd_per_mtok
+        return images * price.image_usd[size]
+    rate = price.image_output_usd_per_mtok
     return None if tokens is None or rate is None else _usd(tokens, rate)
 
 
@@ -203,38 +191,36 @@ _KEYS = tuple(each.name for each in fields(ModelPrice))
 
 def _overridden(price: ModelPrice, model: str, entry: Any) -> ModelPrice:
     """Return the price, overridden by a table's entry."""
+    where = f'--config: prices."{model}"'
     if not isinstance(entry, Mapping):
-        raise ValueError(  # noqa: TRY004 - wrong data of the user, not a wrong type in code
-            f'prices."{model}": got {shown(entry)}; must be a table with {", ".join(_KEYS)}'
-        )
+        raise ConfigError(f"{where}: got {shown(entry)}; must be a table with {choices(_KEYS)}")
     changes: dict[str, Any] = {}
     for key, value in entry.items():
-        where = f'prices."{model}".{key}'
         if key not in _KEYS:
-            raise ValueError(f"{where}: no such price; {suggest(key, _KEYS)}")
+            raise ConfigError(f"{where}.{key}: no such price; {suggest(key, _KEYS)}")
         if key == "image_usd":
-            changes[key] = {**price.image_usd, **_sizes(where, model, value)}
+            changes[key] = {**price.image_usd, **_sizes(f"{where}.{key}", model, value)}
         else:
-            changes[key] = _amount(where, value)
+            changes[key] = _amount(f"{where}.{key}", value)
     return replace(price, **changes)
 
 
 def _sizes(where: str, model: str, value: Any) -> dict[str, float]:
     """Return prices by size; a known model must have these sizes."""
     if not isinstance(value, Mapping):
-        raise ValueError(  # noqa: TRY004 - as above
+        raise ConfigError(
             f"{where}: got {shown(value)}; must be a table of sizes such as {{ 1K = 0.05 }}"
         )
     known = models.find(model)
-    for size in value if known else ():
-        if known and size not in known.image_sizes:
-            offered = choices(known.image_sizes)
-            raise ValueError(f"{where}: got {shown(size)}; {model} offers {offered}")
+    offered = known.image_sizes if known else tuple(value)
+    for size in value:
+        if size not in offered:
+            raise ConfigError(f"{where}: got {shown(size)}; {model} offers {choices(offered)}")
     return {size: _amount(f"{where}.{size}", usd) for size, usd in value.items()}
 
 
 def _amount(where: str, value: Any) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 <= value < float("inf"):
-        raise ValueError(f"{where}: got {shown(value)}; must be an amount of USD, 0 or more")
+    # In Python, TOML's true is an int, and its inf and nan are floats.
+    if type(value) not in (int, float) or not 0 <= value < float("inf"):
+        raise ConfigError(f"{where}: got {shown(value)}; must be an amount of USD, 0 or more")
     return float(value)

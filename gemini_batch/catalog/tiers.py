@@ -2,7 +2,6 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
 from functools import cache
 from importlib import resources
 from typing import Any, TypeAlias
@@ -23,17 +22,12 @@ FLAGS = {
 }
 """The flag that overrides each number of a tier."""
 
-_KEYS = tuple(item.name for item in fields(Limits))
-_TEXTS = ("source",)  # the source of a tier's numbers, for readers
 # More than any project has. Sums of these numbers, and of millionths of these dollars, fit 64 bits,
 # and each is less than the ledger's value for "unknown, so all of it is used".
 _COUNT = ((int,), 1, 10**12, "a whole number from 1 to 1,000,000,000,000")
 _USD = ((int, float), 1e-6, 10**8, "dollars, from 0.000001 to 100,000,000")
 _RANGES: dict[str, tuple[tuple[type, ...], float, float, str]] = {
-    "requests_per_min": _COUNT,
-    "tokens_per_min": _COUNT,
-    "images_per_min": _COUNT,
-    "requests_per_day": _COUNT,
+    **dict.fromkeys(FLAGS, _COUNT),
     "usd_per_10min": _USD,
     "usd_per_day": _USD,
     "minute_s": ((int, float), 0.001, 86_400, "seconds, from 0.001 to 86,400"),
@@ -45,11 +39,8 @@ def limits_of(
 ) -> Limits:
     """Return the limits of a tier: flags override the user's table, that the built-in one.
 
-    Args:
-        name: Name of a built-in tier, or of one in `table`.
-        table: The user's tiers, by name: the config file's table `tiers`.
-        overrides: Numbers by the name of their field in `Limits`, from flags; None if not given.
-        source: The config file's name in messages.
+    `table` is the config file's table `tiers`, and `source` the file's name in messages.
+    `overrides` are the flags, by the name of their field in `Limits`; one not given is None.
 
     Raises:
         ConfigError: There is no such tier, a number is invalid, a key is unknown, or the tier has
@@ -89,14 +80,14 @@ def _checked_tiers(table: Table, source: str) -> dict[str, dict[str, Any]]:
 
 def _checked_tier(tier: Any, where: str) -> dict[str, Any]:
     if not isinstance(tier, Mapping):
-        raise ConfigError(f"{where}: got {tier!r}; allowed: a table with {', '.join(_KEYS)}")
-    for key, value in tier.items():
-        if key not in (*_KEYS, *_TEXTS):
-            allowed = ", ".join((*_KEYS, *_TEXTS))
+        raise ConfigError(f"{where}: got {tier!r}; allowed: a table with {choices(_RANGES)}")
+    numbers = {key: value for key, value in tier.items() if key != "source"}  # it is for readers
+    for key, value in numbers.items():
+        if key not in _RANGES:
+            allowed = choices((*_RANGES, "source"))
             raise ConfigError(f'{where}: unknown key "{key}"; allowed: {allowed}')
-        if key in _KEYS:
-            _check(f"{where}.{key}", key, value)
-    return {key: value for key, value in tier.items() if key in _KEYS}
+        _check(f"{where}.{key}", key, value)
+    return numbers
 
 
 def _check(where: str, key: str, value: Any) -> None:

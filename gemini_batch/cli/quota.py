@@ -17,8 +17,6 @@ from gemini_batch.quota.status import QuotaStatus, statuses
 from gemini_batch.quota.storage import SqliteStorage, state_path
 from gemini_batch.quota.storage.base import QuotaKey
 
-_MICROS = 1_000_000
-
 
 def main(options: Namespace) -> int:
     """Print the use of each quota, or forget it; return the exit code."""
@@ -104,16 +102,12 @@ def _as_json(status: QuotaStatus) -> dict[str, Any]:
 
 def _limit_as_json(used: Used, utc: datetime) -> dict[str, Any]:
     """Return one limit; dollars are in `usd`, and unknown values are null."""
-    is_usd, limit = used.bound.of == "usd_micros", used.bound.limit
-
-    def amount(number: int) -> float:
-        return number / _MICROS if is_usd else number
-
+    bound, limit = used.bound, used.bound.limit
     return {
-        "of": "usd" if is_usd else used.bound.of,
-        "span": used.bound.span,
-        "limit": None if limit is None else amount(limit),
-        "used": None if used.used >= UNKNOWN else amount(used.used),
-        "left": None if limit is None else amount(max(0, limit - used.used)),
+        "of": "usd" if bound.of == "usd_micros" else bound.of,
+        "span": bound.span,
+        "limit": None if limit is None else bound.value(limit),
+        "used": None if used.used >= UNKNOWN else bound.value(used.used),
+        "left": None if limit is None else bound.value(max(0, limit - used.used)),
         "frees_at": utc + timedelta(seconds=used.frees_in_s) if used.frees_in_s else None,
     }

@@ -82,9 +82,6 @@ class RunConfig(BaseModel):
     def settings(self, *, needs_key: bool = True) -> Settings:
         """Return the settings, from the tier's tables, the config file and the environment.
 
-        Args:
-            needs_key: Requests may be sent.
-
         Raises:
             ConfigError: The tier, the config file, the address or the key is wrong, or both an
                 address and `simulate` are given.

@@ -34,7 +34,6 @@ class Settings:
     """The final settings of one run, made by `RunConfig.settings`, which documents the others.
 
     Attributes:
-        tier: The tier's name, for the summary and for messages.
         limits: The limits of each model.
         endpoint: The `endpoint` of rows: the base URL, or `simulator`.
         base_url: The server; None starts the embedded simulator.
@@ -44,7 +43,6 @@ class Settings:
         retry_missing: A finished image that the user deleted is made, and paid for, again.
         skip_uncertain: A call that may have been billed and has no answer is left `uncertain`,
             instead of sent again.
-        timeouts: Of one attempt.
         quota_scope: Name of the project whose quota is used; None derives it from the key.
         tables: The config file's tables, for tiers and prices.
     """

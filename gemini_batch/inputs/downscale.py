@@ -32,18 +32,13 @@ MAX_SOURCE_PIXELS = 200_000_000
 # Larger images are decoded one at a time.
 LARGE_PIXELS = 25_000_000
 
-# The format of a copy. A GIF's 256 colours do not survive a resize, so it becomes a PNG.
-_COPY_TYPES = {
-    "image/jpeg": "image/jpeg",
-    "image/png": "image/png",
-    "image/webp": "image/webp",
-    "image/gif": "image/png",
-}
+# The format of a copy, by that of the original.
 _SAVED_AS: dict[str, dict[str, Any]] = {
     # The quality of cameras, so the bytes per pixel stay about the same, as the plan assumes.
     "image/jpeg": {"format": "JPEG", "quality": 90, "optimize": True},
     "image/png": {"format": "PNG"},
     "image/webp": {"format": "WEBP", "quality": 90},
+    "image/gif": {"format": "PNG"},  # its 256 colours do not survive a resize
 }
 # A JPEG decoder halves cheaply; it must leave three times the pixels per side for the good filter.
 _GAP = 3.0
@@ -51,12 +46,7 @@ _LOCKS = 64
 
 
 def pixels(stream: BinaryIO, mime_type: str) -> tuple[int, int] | None:
-    """Return width and height from an image's header; None for one that is sent unchanged.
-
-    Args:
-        stream: The file; its position changes.
-        mime_type: By its first bytes.
-    """
+    """Return width and height from an image's header; None for one that is sent unchanged."""
     try:
         picture = _opened(stream, mime_type)
         return None if picture is None or getattr(picture, "is_animated", False) else picture.size
@@ -67,11 +57,8 @@ def pixels(stream: BinaryIO, mime_type: str) -> tuple[int, int] | None:
 class Downscaler:
     """Makes downscaled copies, each one once, and keeps them in a folder for later runs.
 
-    It blocks, and may be used by several threads.
-
-    Args:
-        folder: The folder of the copies, named by the original's sha256 and the number of pixels;
-            created when it is needed.
+    It blocks, and may be used by several threads. A copy is named by the original's sha256 and the
+    number of pixels. The folder is created when it is needed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -97,8 +84,8 @@ class Downscaler:
         """
         if image.max_pixels is None:
             return image
-        extension = media_types.extension(_COPY_TYPES[image.mime_type])
-        name = f"{image.sha256}-{image.max_pixels}{extension}"
+        mime_type = f"image/{_SAVED_AS[image.mime_type]['format'].lower()}"
+        name = f"{image.sha256}-{image.max_pixels}{media_types.extension(mime_type)}"
         with self._locks[hash(name) % _LOCKS]:
             try:
                 copy = self._kept(name) or self._made(name, _downscaled(image, self._large))
@@ -171,18 +158,14 @@ def _planned_file(image: InputImage) -> Iterator[BinaryIO]:
             yield stream
             _check_same(image, stream)
     except OSError as error:
-        raise ImageChangedError(
-            f"{image.path}: can't be read any more: {error.strerror}"
-        ) from error
+        reason = error.strerror
+        raise ImageChangedError(f"{image.path}: can't be read any more: {reason}") from error
 
 
 def _check_same(image: InputImage, stream: BinaryIO) -> None:
     seen = os.fstat(stream.fileno())
     if (seen.st_size, seen.st_mtime_ns) != (image.size_bytes, image.mtime_ns):
         raise ImageChangedError(f"{image.path}: changed since the run began; run again")
-
-
-# --- pictures -------------------------------------------------------------------------------------
 
 
 def _opened(stream: BinaryIO, mime_type: str) -> "ImageFile | None":
@@ -199,17 +182,14 @@ def _opened(stream: BinaryIO, mime_type: str) -> "ImageFile | None":
     # Pillow warns of corrupt EXIF on stderr; `-W error` would make that an exception.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     stream.seek(0)
-    match mime_type:
-        case "image/jpeg":
-            return JpegImageFile(stream)
-        case "image/png":
-            return PngImageFile(stream)
-        case "image/webp":
-            return WebPImageFile(stream)
-        case "image/gif":
-            return GifImageFile(stream)
-        case _:
-            return None
+    readers: dict[str, type[ImageFile]] = {
+        "image/jpeg": JpegImageFile,
+        "image/png": PngImageFile,
+        "image/webp": WebPImageFile,
+        "image/gif": GifImageFile,
+    }
+    reader = readers.get(mime_type)
+    return reader(stream) if reader else None
 
 
 def _copy(stream: BinaryIO, mime_type: str, max_pixels: int) -> bytes:
@@ -218,9 +198,8 @@ def _copy(stream: BinaryIO, mime_type: str, max_pixels: int) -> bytes:
         raise ValueError(mime_type)
     small = _upright(_resized(picture, max_pixels))
     small.info.clear()  # place and time of the picture, its thumbnail, its comments
-    profile, options = picture.info.get("icc_profile"), _SAVED_AS[_COPY_TYPES[mime_type]]
     out = io.BytesIO()
-    small.save(out, **options, icc_profile=profile)
+    small.save(out, **_SAVED_AS[mime_type], icc_profile=picture.info.get("icc_profile"))
     return out.getvalue()
 
 

@@ -35,9 +35,8 @@ _is_uri = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", re.ASCII).match
 class Inputs:
     """Looks up reference images and remembers them by path, size, time of change and inode.
 
-    Args:
-        base: The folder of relative paths: the manifest's.
-        max_pixels: Images with more pixels are downscaled; None is never.
+    Relative paths start at `base`. Images with more than `max_pixels` are downscaled; None is
+    never.
     """
 
     def __init__(self, base: Path, max_pixels: int | None = None) -> None:

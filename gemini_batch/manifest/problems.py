@@ -120,13 +120,11 @@ def _not_json(text: bytes, error: ValueError) -> tuple[str, str]:
         return "", _broken(text.decode(), invalid)
     except RecursionError:
         return "", TOO_DEEP
-    return _lone_surrogate(data) or ("", _unwritable(data, error))
-
-
-def _unwritable(data: Any, error: ValueError) -> str:
     if is_too_deep(data):
-        return TOO_DEEP
-    return _TOO_LARGE_NUMBER if "infinity" in str(error) else f"not valid JSON: {error}"
+        return "", TOO_DEEP
+    is_too_large = "infinity" in str(error)
+    other = _TOO_LARGE_NUMBER if is_too_large else f"not valid JSON: {error}"
+    return _lone_surrogate(data) or ("", other)
 
 
 def _broken(text: str, error: json.JSONDecodeError) -> str:

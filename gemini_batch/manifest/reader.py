@@ -5,7 +5,7 @@ import stat
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 import orjson
 
@@ -23,7 +23,6 @@ _BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _BLOCK_BYTES = 1 << 20
 _validate = Job.__pydantic_validator__.validate_python  # `Job.model_validate` takes 20 % longer
-_EXPLICIT = 0
 
 
 class Manifest:
@@ -33,24 +32,19 @@ class Manifest:
     is changed in place, `read` notices that line by line. A job takes 24 bytes of memory, and 24 to
     32 more while `scan` runs.
 
-    Args:
-        path: The file.
-        name: Its name in messages; the path if None.
-
     Raises:
         ManifestError: It is missing, unreadable, or not a regular file.
     """
 
     def __init__(self, path: Path, name: str | None = None) -> None:
-        self._path = path
         self.name = name or str(path)
-        self._fd = self._open()
-        # One entry per good line: its offset, a hash of its text, its number, and the rank of a job
-        # without id among equal ones.
+        self._file = self._opened(path)
+        # One entry per good line: its offset, a hash of its text, its number, and, for a job
+        # without id, its rank among equal ones.
         self._offsets = array("Q")
         self._hashes = array("Q")
         self._lines = array("I")
-        self._repeats = array("I")
+        self._ranks = array("I")
         self._end = 0
         self._problems: list[Problem] = []
         self._problem_count = 0
@@ -65,15 +59,11 @@ class Manifest:
 
     def close(self) -> None:
         """Close the file; a second time does nothing."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._file.close()
 
     def line(self, index: int) -> int:
         """Return the number of a job's line, from 1."""
         return self._lines[index]
-
-    # --- scan ---
 
     def scan(self) -> Iterator[tuple[int, Job]]:
         """Check every line; yield (index, job) for each good one, with its final id.
@@ -106,19 +96,18 @@ class Manifest:
         if len(self._problems) < SHOWN_PROBLEMS:
             self._problems.append(Problem(line, field, message))
 
-    def _open(self) -> int:
+    def _opened(self, path: Path) -> BinaryIO:
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            file = open(path, "rb", _BLOCK_BYTES, opener=_open_unblocked)  # noqa: SIM115
         except FileNotFoundError:
             raise self._refused("there is no such file") from None
+        except IsADirectoryError:
+            raise self._refused("is a folder; name a JSONL file in it") from None
         except OSError as error:
             raise self._refused(f"can't be read: {error.strerror}") from None
-        mode = os.fstat(fd).st_mode
-        if stat.S_ISREG(mode):
-            return fd
-        os.close(fd)
-        if stat.S_ISDIR(mode):
-            raise self._refused("is a folder; name a JSONL file in it")
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file
+        file.close()
         raise self._refused(
             "is not a regular file; it is read more than once, so save it as a file first"
         )
@@ -128,27 +117,25 @@ class Manifest:
 
     def _texts(self) -> Iterator[tuple[int, int, bytes]]:
         """Yield (number, offset, stripped text) of each line that is not blank."""
-        head = os.pread(self._fd, len(_BOM), 0)
+        file = self._file
+        head = file.read(len(_BOM))
         if head.startswith(_UTF16_BOMS):
             raise self._refused("is UTF-16; save it as UTF-8")
-        with os.fdopen(self._fd, "rb", buffering=_BLOCK_BYTES, closefd=False) as file:
-            if head.startswith(_BOM):
-                file.seek(len(_BOM))
-                self._end = len(_BOM)
-            number = 0
-            while line := file.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                offset = self._end
-                self._end += len(line)
-                if len(line) > MAX_LINE_BYTES:
-                    limit = f"{MAX_LINE_BYTES // 1024**2} MB per line"
-                    advice = "name images by path instead of inline data"
-                    self.problem(number, "", f"longer than allowed: {limit}; {advice}")
-                    while line and not line.endswith(b"\n"):
-                        line = file.readline(_BLOCK_BYTES)
-                        self._end += len(line)
-                elif text := line.strip():
-                    yield number, offset, text
+        self._end = file.seek(len(_BOM) if head == _BOM else 0)
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            offset = self._end
+            self._end += len(line)
+            if len(line) > MAX_LINE_BYTES:
+                limit = f"{MAX_LINE_BYTES // 1024**2} MB per line"
+                advice = "name images by path instead of inline data"
+                self.problem(number, "", f"longer than allowed: {limit}; {advice}")
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(_BLOCK_BYTES)
+                    self._end += len(line)
+            elif text := line.strip():
+                yield number, offset, text
 
     def _parsed(self, number: int, text: bytes) -> Job | None:
         try:
@@ -159,21 +146,19 @@ class Manifest:
             return None
         if problems.may_be_too_deep(text) and problems.is_too_deep([job.metadata, job.request]):
             self.problem(number, "", problems.TOO_DEEP)
+            return None
         return job
-
-    # --- ids ---
 
     def _set_id(self, index: int, job: Job, text: bytes) -> None:
         """Set the job's final id, and claim the ids of its calls."""
         if job.id is None:
-            repeats = self._derive_id(index, job)
+            self._ranks.append(self._derive_id(index, job))
         else:
-            repeats = _EXPLICIT
+            self._ranks.append(0)
             _replace_id(job, ids.normal(job.id))
             if (fault := ids.fault(job.id)) is not None:
                 self.problem(self._lines[index], _id_field(text), fault)
             self._claim_call(index, job, 1, text)
-        self._repeats.append(repeats)
         for variant in range(2, job.variants + 1):
             if not self._claim_call(index, job, variant, text):
                 break
@@ -217,25 +202,28 @@ class Manifest:
         same = ids.folded(call_id)
         return next(((number, other) for number, other in own if ids.folded(other) == same), None)
 
-    # --- read ---
-
     def read(self, index: int) -> Job | None:
         """Return a job again; None if its line was edited since the scan."""
         start = self._offsets[index]
         end = self._offsets[index + 1] if index + 1 < len(self._offsets) else self._end
         try:
-            block = os.pread(self._fd, min(end - start, MAX_LINE_BYTES + 1), start)
+            block = os.pread(self._file.fileno(), min(end - start, MAX_LINE_BYTES + 1), start)
         except OSError:
             return None
         text = block.partition(b"\n")[0].strip()
         if fingerprint(text) != self._hashes[index]:
             return None
         job: Job = _validate(orjson.loads(text))
-        repeats = self._repeats[index]
-        is_explicit = repeats == _EXPLICIT
-        final = ids.normal(job.id or "") if is_explicit else ids.repeated(ids.derived(job), repeats)
-        _replace_id(job, final)
+        if job.id is None:
+            _replace_id(job, ids.repeated(ids.derived(job), self._ranks[index]))
+        else:
+            _replace_id(job, ids.normal(job.id))
         return job
+
+
+def _open_unblocked(path: str, flags: int) -> int:
+    """Open a file; a named pipe without a writer does not block."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _replace_id(job: Job, final: str) -> None:

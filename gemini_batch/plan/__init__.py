@@ -3,13 +3,3 @@
 from gemini_batch.plan.canonical import request_sha256
 from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.plan.totals import CallState, CallTotals, DownscaleTotals, Plan
-
-__all__ = [
-    "CallState",
-    "CallTotals",
-    "DownscaleTotals",
-    "JobError",
-    "Plan",
-    "Planner",
-    "request_sha256",
-]

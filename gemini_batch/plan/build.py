@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from gemini_batch.catalog import prices
@@ -19,17 +20,15 @@ from gemini_batch.quota.limits import Duration, Weights, check, duration
 from gemini_batch.records import Call, Limits, Load, Stop, StopReason
 
 
+@dataclass(frozen=True, slots=True)
 class BuiltPlan:
     """A valid manifest, and the calls of it that are still to be made."""
 
-    def __init__(
-        self, manifest: Manifest, planner: Planner, plan: Plan, history: RunHistory, limits: Limits
-    ) -> None:
-        self.plan = plan
-        self.history = history
-        self.duration = _duration(plan, limits, planner.prices, manifest.name)
-        self._manifest = manifest
-        self._planner = planner
+    plan: Plan
+    history: RunHistory
+    duration: Duration
+    _manifest: Manifest
+    _planner: Planner
 
     def calls(self) -> dict[str, Iterator[Call | Stop]]:
         """Return the calls to be made of each model.
@@ -41,16 +40,19 @@ class BuiltPlan:
 
     def _calls(self, model: str) -> Iterator[Call | Stop]:
         for index, variant in self.plan.pending(model):
-            where = f"{self._manifest.name}:{self._manifest.line(index)}"
-            job = self._manifest.read(index)
-            if job is None:
-                yield _changed(f"{where}: was edited during the run")
-                return
+            line, job = self._manifest.line(index), self._manifest.read(index)
             try:
-                yield self._planner.call(job, self._manifest.line(index), variant)
+                if job is not None:
+                    yield self._planner.call(job, line, variant)
+                    continue
+                problem = "was edited during the run"
             except JobError as error:
-                yield _changed(f"{where}: {error}")
-                return
+                problem = str(error)
+            yield Stop(
+                StopReason.MANIFEST_CHANGED,
+                f"{self._manifest.name}:{line}: {problem}; run again to check and plan it again",
+            )
+            return
 
 
 def output_folder(manifest: Path, *, is_simulated: bool) -> Path:
@@ -64,12 +66,8 @@ def build_plan(
 ) -> Iterator[BuiltPlan]:
     """Check a manifest and plan it with the rows of earlier runs in `out`; write nothing.
 
-    Args:
-        path: The manifest.
-        out: The output folder.
-        config: The settings.
-        name: The manifest's name in messages, if not its path.
-        base: The folder of relative image paths, if not the manifest's.
+    In messages the manifest has its `name`, else its path. Relative image paths start at `base`,
+    else at the manifest's folder.
 
     Raises:
         ManifestError: Lines of the manifest are wrong.
@@ -96,19 +94,13 @@ def build_plan(
                     manifest.problem(problem.line, problem.field, problem.message)
         if config.max_cost_usd is not None:
             _check_prices(plan)
-        yield BuiltPlan(manifest, planner, plan, history, config.limits)
+        time = _duration(plan, config.limits, planner.prices, manifest.name)
+        yield BuiltPlan(plan, history, time, manifest, planner)
 
 
 def price_table(config: Settings) -> prices.PriceTable:
-    """Return the built-in prices, overridden by those of the config file.
-
-    Raises:
-        ConfigError: The config file's prices are wrong.
-    """
-    try:
-        return prices.merged(prices.built_in(), config.tables.get("prices", {}))
-    except ValueError as error:
-        raise ConfigError(f"--config: {error}") from error
+    """Return the built-in prices, overridden by those of the config file; raises as `merged`."""
+    return prices.merged(prices.built_in(), config.tables.get("prices", {}))
 
 
 def loads(plan: Plan) -> dict[str, Load]:
@@ -128,41 +120,27 @@ def _duration(plan: Plan, limits: Limits, price_table: prices.PriceTable, source
     Raises:
         ConfigError: A call is larger than a limit; the text names its line in `source`.
     """
-    longest = Duration(0.0, 0, "")
-    for model, load in loads(plan).items():
-        where = f"{source}: {model}"
-        try:
-            for (of, size), total in plan.totals.items():
-                if of == model:
-                    where = f"{source}:{total.largest_line}: {model}"
-                    tokens = total.largest_input_tokens
-                    largest = prices.estimate(
-                        model, size, calls=1, input_tokens=tokens, prices=price_table
-                    )
-                    check(limits, Weights.of(largest))
+    where, times = source, [Duration(0.0, 0, "")]
+    try:
+        for (model, size), total in plan.totals.items():
+            where = f"{source}:{total.largest_line}: {model}"
+            tokens = total.largest_input_tokens
+            largest = prices.estimate(model, size, input_tokens=tokens, prices=price_table)
+            check(limits, Weights.of(largest))
+        for model, load in loads(plan).items():
+            where = f"{source}: {model}"
             # 0 calls if all of them are reused.
-            time = duration(load.calls or 1, Weights.average(load), limits)
-        except ValueError as error:
-            raise ConfigError(
-                f"{where}: {error}; choose another tier, or smaller inputs"
-            ) from error
-        longest = max(longest, time, key=lambda each: (each.days, each.sending_s))
-    return longest
+            times.append(duration(load.calls or 1, Weights.average(load), limits))
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}; choose another tier, or smaller inputs") from error
+    return max(times, key=lambda each: (each.days, each.sending_s))
 
 
 def _check_prices(plan: Plan) -> None:
-    """Make sure that a budget can be enforced.
-
-    Raises:
-        ConfigError: The price of a model is unknown.
-    """
+    """Raise a ConfigError if the price of a model is unknown, so that no budget can be enforced."""
     for (model, size), total in plan.totals.items():
         if total.calls and total.cost_usd is None:
             raise ConfigError(
                 f"--max-cost: the price of {model} at {size} is unknown: "
                 f'set it in [prices."{model}"] of a --config file, or run without --max-cost'
             )
-
-
-def _changed(message: str) -> Stop:
-    return Stop(StopReason.MANIFEST_CHANGED, f"{message}; run again to check and plan it again")

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from gemini_batch.config import Settings
 from gemini_batch.output.history import History
@@ -13,31 +14,22 @@ FINAL = frozenset({Status.SUCCEEDED, Status.BLOCKED, Status.REJECTED, Status.UNC
 """A call whose newest row has one of these is done, unless `Settings.retry` names the status."""
 
 
+@dataclass(slots=True, eq=False)
 class RunHistory:
     """Compares calls with the rows of earlier runs.
 
-    Args:
-        reuse: The answers of other folders, for calls that are not done; None without any.
-        is_missing: Returns whether the image of a finished call was deleted and is wanted again.
+    `is_missing` returns whether the image of a finished call was deleted and is wanted again.
 
     Attributes:
         statuses: Number of newest rows by status, of the same requests only. A row of this run
             takes the row that it replaces out of the count.
     """
 
-    def __init__(
-        self,
-        history: History,
-        config: Settings,
-        reuse: Reuse | None = None,
-        is_missing: Callable[[str], bool] = lambda _call_id: False,
-    ) -> None:
-        self._history = history
-        self._endpoint = config.endpoint
-        self._again = config.retry
-        self._is_missing = is_missing
-        self.reuse = reuse
-        self.statuses: Counter[Status] = Counter()
+    _history: History
+    _config: Settings
+    reuse: Reuse | None
+    _is_missing: Callable[[str], bool]
+    statuses: Counter[Status] = field(default_factory=Counter)
 
     def state(self, call_id: str, request_sha256: str) -> CallState:
         """Return the state of a call, and count its status."""
@@ -47,11 +39,11 @@ class RunHistory:
         return state
 
     def _own(self, call_id: str, request_sha256: str) -> CallState:
-        status = self._history.status(call_id, request_sha256, self._endpoint)
+        status = self._history.status(call_id, request_sha256, self._config.endpoint)
         if status is None:
             return CallState.EDITED if self._history.was_answered(call_id) else CallState.NEW
         self.statuses[status] += 1
-        is_done = status in FINAL and status not in self._again and not self._is_missing(call_id)
+        is_done = status in FINAL - self._config.retry and not self._is_missing(call_id)
         return CallState.DONE if is_done else CallState.RETRY
 
     def replace(self, row: ResultRow) -> None:

@@ -8,13 +8,7 @@ from typing import TypeAlias
 from gemini_batch.catalog import models
 from gemini_batch.catalog.prices import PriceTable, built_in, estimate
 from gemini_batch.errors import Problem
-from gemini_batch.plan.canonical import (
-    DEFAULT_MODALITIES,
-    image_size,
-    input_tokens,
-    prompt_text,
-    request_sha256,
-)
+from gemini_batch.plan import canonical
 from gemini_batch.records import (
     Call,
     Estimate,
@@ -31,6 +25,7 @@ from gemini_batch.records.job import Job
 from gemini_batch.wording import choices, shown
 
 Resolve: TypeAlias = Callable[[str], InputImage | InputUri]
+"""Looks up a reference image."""
 Problems: TypeAlias = list[tuple[str, str]]
 """Problems of a job: the field, the message."""
 
@@ -45,13 +40,7 @@ class JobError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """Makes calls from jobs.
-
-    Attributes:
-        default_model: For jobs that name none.
-        resolve: Looks up a reference image; raises ValueError with a text for the user.
-        prices: The price table.
-    """
+    """Makes calls from jobs; `resolve` raises ValueError with a text for the user."""
 
     default_model: str
     resolve: Resolve
@@ -68,9 +57,7 @@ class Planner:
         if job.request is not None:
             request = _raw_request(job, model, problems)
         else:
-            modalities = DEFAULT_MODALITIES
-            if job.modalities:
-                modalities = tuple(dict.fromkeys(job.modalities))
+            modalities = tuple(dict.fromkeys(job.modalities or canonical.DEFAULT_MODALITIES))
             request = Request(
                 model=model,
                 parts=self._parts(job, problems),
@@ -94,7 +81,7 @@ class Planner:
 
     def estimate(self, request: Request) -> Estimate:
         """Return the expected usage of one call with this request."""
-        size, tokens = image_size(request), input_tokens(request)
+        size, tokens = canonical.image_size(request), canonical.input_tokens(request)
         return estimate(request.model, size, input_tokens=tokens, prices=self.prices)
 
     def call(self, job: Job, line: int, variant: int) -> Call:
@@ -108,16 +95,14 @@ class Planner:
             id=ids.call_id(job.id or "", variant),
             line=line,
             request=request,
-            request_sha256=request_sha256(request),
-            prompt=prompt_text(request),
-            image_size=image_size(request),
+            request_sha256=canonical.request_sha256(request),
+            prompt=canonical.prompt_text(request),
+            image_size=canonical.image_size(request),
             metadata=job.metadata,
             estimate=self.estimate(request),
         )
 
     def _parts(self, job: Job, problems: Problems) -> tuple[Part, ...]:
-        if job.prompt is not None and not job.images:
-            return (Text(job.prompt),)
         parts: list[Part] = []
         for number, path in enumerate(job.images):
             parts += self._image(path, f"images[{number}]", problems)

@@ -1,8 +1,8 @@
 """The plan of a manifest: the state of each call, and what the calls to be sent add up to."""
 
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TypeAlias
@@ -30,12 +30,9 @@ StateOf: TypeAlias = Callable[[str, str], CallState]
 
 @dataclass(slots=True)
 class CallTotals:
-    """Sums over calls to be sent.
+    """Sums over calls to be sent, and the largest one, which must fit into the quota of a minute.
 
-    Attributes:
-        cost_usd: None when a price is unknown.
-        largest_input_tokens: Of the largest one, which must fit into the quota of a minute.
-        largest_line: The manifest's line of the largest one.
+    `cost_usd` is None when a price is unknown.
     """
 
     calls: int = 0
@@ -57,13 +54,11 @@ class CallTotals:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DownscaleTotals:
     """Sums over the reference images that are downscaled; one that is sent twice counts twice.
 
-    Attributes:
-        size_bytes: Size of the originals.
-        upload_bytes: Approximate size of the copies, in proportion to the pixels.
+    `size_bytes` is of the originals, `upload_bytes` of the copies: an estimate by their pixels.
     """
 
     images: int = 0
@@ -74,17 +69,11 @@ class DownscaleTotals:
 class Plan:
     """All calls of a manifest, in one byte per call and six per job.
 
-    Args:
-        planner: Makes the requests.
-        state_of: Returns the state of a call; None when there was no earlier run, which saves
-            the hashing.
-
-    Attributes:
-        downscaled: The images to be downscaled for `--max-input-pixels`.
+    `state_of` is None when there was no earlier run, which saves the hashing.
     """
 
     def __init__(self, planner: Planner, state_of: StateOf | None = None) -> None:
-        self._groups: dict[tuple[str, str], CallTotals] = {}
+        self._groups = defaultdict[tuple[str, str], CallTotals](CallTotals)
         self._planner = planner
         self._state_of = state_of
         self.downscaled = DownscaleTotals()
@@ -124,22 +113,18 @@ class Plan:
 
     def _count(self, request: Request, calls: int, line: int) -> None:
         """Add `calls` calls of a request, 0 if all are reused, to the sums."""
-        key, tokens = (request.model, image_size(request)), input_tokens(request)
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = CallTotals()
+        group = self._groups[request.model, image_size(request)]
+        tokens = input_tokens(request)
         group.calls += calls
         group.input_tokens += calls * tokens
         if tokens > group.largest_input_tokens:
             group.largest_input_tokens, group.largest_line = tokens, line
-        large = [part for part in request.parts if isinstance(part, InputImage) and part.max_pixels]
-        if large:
-            total = self.downscaled
-            self.downscaled = DownscaleTotals(
-                total.images + calls * len(large),
-                total.size_bytes + calls * sum(image.size_bytes for image in large),
-                total.upload_bytes + calls * sum(image.upload_bytes for image in large),
-            )
+        total = self.downscaled
+        for image in request.parts:
+            if isinstance(image, InputImage) and image.max_pixels:
+                total.images += calls
+                total.size_bytes += calls * image.size_bytes
+                total.upload_bytes += calls * image.upload_bytes
 
     def count(self, state: CallState) -> int:
         """Return the number of calls in a state."""
@@ -187,22 +172,10 @@ class Plan:
         yield from self._in_state(model, CallState.NEW, CallState.EDITED, CallState.RETRY)
 
     def _in_state(self, model: str, *states: CallState) -> Iterator[tuple[int, int]]:
-        wanted, position, seen = bytes(states), 0, 0
-        for index in self._jobs_of(model):
-            if index > seen:  # skip the calls of other models in between
-                position += sum(self._variants[seen:index])
-            seen = index + 1
-            for variant in range(1, self._variants[index] + 1):
-                if self._states[position] in wanted:
-                    yield index, variant
-                position += 1
-
-    def _jobs_of(self, model: str) -> Iterator[int]:
-        number, index = self._models[model], -1
-        if len(self._models) == 1:
-            yield from range(len(self._variants))
-            return
-        with suppress(ValueError):  # `index` found no more
-            while True:
-                index = self._model_of.index(number, index + 1)
-                yield index
+        number, wanted, position = self._models[model], bytes(states), 0
+        for index, variants in enumerate(self._variants):
+            if self._model_of[index] == number:
+                for variant in range(variants):
+                    if self._states[position + variant] in wanted:
+                        yield index, variant + 1
+            position += variants

@@ -5,9 +5,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias, TypeVar, assert_never
-
-from aiolimiter import AsyncLimiter
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, assert_never
 
 from gemini_batch.clock import Clock
 from gemini_batch.quota.estimates import UsageRatio
@@ -15,6 +13,9 @@ from gemini_batch.quota.limits import SLOTS_A_MINUTE, LimitSet, Weights
 from gemini_batch.quota.model_quota import DayClosed, Grant, Granted, Paused
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.records import Limits
+
+if TYPE_CHECKING:
+    from aiolimiter import AsyncLimiter
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ class _Ticket:
 class _Line:
     """The callers of one model in their order; only the first one paces, reserves and sleeps."""
 
-    limiter: AsyncLimiter | None
+    limiter: "AsyncLimiter | None"
     tickets: deque[_Ticket] = field(default_factory=deque)
     reserved: Granted | None = None  # at most one reservation
     holds: bool = True  # it was reserved for now, or checked when its moment came
@@ -288,6 +289,8 @@ class RateLimiter:
 
     def _line(self, model: str) -> _Line:
         if model not in self._lines:
+            from aiolimiter import AsyncLimiter  # a run that sends nothing does not need it
+
             self._lines[model] = _Line(AsyncLimiter(1, self._gap_s) if self._gap_s else None)
         return self._lines[model]
 

@@ -68,8 +68,12 @@ class Limit:
     def amount(self, number: int) -> str:
         """Return an amount as text: `1,500 tokens`, `$0.134`."""
         if self.of == "usd_micros":
-            return "$" + f"{number / _MICROS:,.6f}".rstrip("0").rstrip(".")
+            return "$" + f"{self.value(number):,.6f}".rstrip("0").rstrip(".")
         return f"{number:,} {self.unit}{'' if number == 1 else 's'}"
+
+    def value(self, number: int) -> float:
+        """Return an amount as a number: of dollars instead of their millionths."""
+        return number / _MICROS if self.of == "usd_micros" else number
 
     def weight(self, weights: Weights) -> int:
         """Return what one call takes of this limit."""

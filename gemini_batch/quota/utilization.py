@@ -14,8 +14,6 @@ from gemini_batch.records import Limits
 UsageLookup: TypeAlias = Callable[[str], tuple[Used, ...] | None]
 """The use of a model that counts against each limit now, of all runs; None if unknown."""
 
-_MICROS = 1_000_000
-
 
 @dataclass(frozen=True, slots=True)
 class WindowUse:
@@ -119,12 +117,12 @@ class Utilization:
             model=model,
             of="usd" if bound.of == "usd_micros" else bound.of,
             span=bound.span,
-            limit=_amount(bound, limit),
-            used_by_run=_amount(bound, used),
-            allowed=_amount(bound, allowed),
+            limit=bound.value(limit),
+            used_by_run=bound.value(used),
+            allowed=bound.value(allowed),
             utilisation=round(used / allowed, 4) if allowed else 0.0,
-            used=None if known is None else _amount(bound, known),
-            left=None if known is None else _amount(bound, max(0, limit - known)),
+            used=None if known is None else bound.value(known),
+            left=None if known is None else bound.value(max(0, limit - known)),
         )
 
     def _spans(self, sent: _Sent, bound: Limit) -> int:
@@ -132,7 +130,3 @@ class Utilization:
             return sent.dates
         span_s = self._bounds.minute_s * (1 if bound in self._bounds.minute else 10)
         return math.floor((sent.last_s - sent.first_s) / span_s) + 1
-
-
-def _amount(bound: Limit, number: int) -> float:
-    return number / _MICROS if bound.of == "usd_micros" else number

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 class IncomingImage:
     """One image of an answer, in a staged file.
 
-    `head` is its first 64 bytes, which show the format; `mime_type` is the type that the answer
-    declares, "" until the answer is whole.
+    `head` is its first 64 bytes, which show the format. `mime_type` is declared by the answer, ""
+    until it is whole.
     """
 
     file: str
@@ -37,8 +37,6 @@ class Answer:
     Attributes:
         body: The body of an error (capped); of a 200 its JSON with each image's base64 replaced
             by `"#i"`, where `i` is the image's index in `images`.
-        images: The images of a 200, in the order they arrived.
-        retry_after_s: The Retry-After header in seconds, if there was one.
         redirects_to: The host that a redirect points to; "" without one.
     """
 
@@ -78,10 +76,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class QuotaViolation:
-    """One violation of a 429's `google.rpc.QuotaFailure`.
-
-    `quota_value` is None when the server left it out.
-    """
+    """One violation of a 429's `google.rpc.QuotaFailure`; a value that is left out is None."""
 
     quota_id: str
     quota_metric: str
@@ -96,8 +91,7 @@ class ApiError:
         status: Google's name of it (`RESOURCE_EXHAUSTED`); `""` if the body is not Google's JSON.
         reason: `google.rpc.ErrorInfo.reason` (`API_KEY_INVALID`), if there was one.
         message: For the user; from the body, shortened.
-        retry_delay_s: The longest wait that the body or the Retry-After header asks for, seconds.
-        violations: The quotas that a 429 names.
+        retry_delay_s: The longest wait that the body or the Retry-After header asks for.
         fields: The request's fields that a 400 names.
     """
 
@@ -134,8 +128,7 @@ class Reply:
         image: The result, or None: the last image whose part is not a thought.
         drafts: The other images, in order; paid for as well.
         text: All texts that are not thoughts, joined; None if there was none.
-        finish_reason: The first candidate's, any string.
-        finish_message: The first candidate's text on it.
+        finish_reason: The first candidate's, any string; as `finish_message`.
         block_reason: `promptFeedback.blockReason`, or `EMPTY` when no reason for the missing image
             is given.
     """

@@ -31,7 +31,6 @@ class InputImage:
         path: As the manifest has it; `file` is absolute.
         mime_type: From the file's first bytes, never from its name.
         mtime_ns: Time of its last change; with the size it shows that the file is still the same.
-        sha256: Of its content, in hex.
         width: In pixels, as `height`; None where it is not needed.
         max_pixels: Set if the image has more pixels: it is downscaled to at most this number.
         downscaled: The copy that is sent instead, once it is made; `path` is the same.
@@ -113,7 +112,6 @@ class Call:
         request_sha256: Of the canonical request, in hex; equal for all variants of a job.
         prompt: The texts of the prompt, for the row; None for a raw request without text.
         image_size: The size that the request asks for, raw or not; `1K` if it names none.
-        metadata: The job's, unchanged.
     """
 
     id: str
@@ -128,10 +126,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Sums over the calls of one model to be sent.
-
-    `cost_usd` is at list price; None when the price is unknown.
-    """
+    """Sums over the calls of one model to be sent; an unknown price is None."""
 
     calls: int
     input_tokens: int

@@ -55,8 +55,6 @@ def normal(job_id: str) -> str:
 
 def folded(call_id: str) -> str:
     """Return a form that is equal for ids that name one file where case makes no difference."""
-    if call_id.isascii():
-        return call_id.lower()
     return normalize("NFC", normalize("NFD", call_id).casefold())
 
 

@@ -105,10 +105,9 @@ class Job(BaseModel):
             raise ValueError(
                 f'"images" goes with "prompt"; with "{ways[0]}", put the images in there'
             )
-        if self.request is not None:
-            mixed = [name for name in ASKED_BY_FIELD if getattr(self, name) is not None]
-            if mixed:
-                raise ValueError(
-                    f'"request" is sent unchanged: put "{mixed[0]}" into it, or leave it out'
-                )
+        mixed = [name for name in ASKED_BY_FIELD if getattr(self, name) is not None]
+        if self.request is not None and mixed:
+            raise ValueError(
+                f'"request" is sent unchanged: put "{mixed[0]}" into it, or leave it out'
+            )
         return self

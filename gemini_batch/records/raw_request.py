@@ -14,7 +14,6 @@ class RawRequest:
         prompt: Its texts, one per line; None without any.
         images: Number of parts that hold or name a file.
         base64_bytes: Length of all inline data.
-        image_size: `generationConfig.imageConfig.imageSize`, if it is a string.
     """
 
     body: dict[str, Any]
@@ -53,9 +52,7 @@ def parse(body: dict[str, Any]) -> RawRequest:
 
 def _parts(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for content in _list(body.get("contents")):
-        for part in _list(_either(content, "parts")):
-            if isinstance(part, dict):
-                yield part
+        yield from (part for part in _list(_either(content, "parts")) if isinstance(part, dict))
 
 
 def _either(value: Any, *names: str) -> Any:

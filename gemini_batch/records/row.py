@@ -21,10 +21,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An image of a result.
-
-    `path` is relative to the output folder, `width` and `height` are pixels if known.
-    """
+    """An image of a result; `path` is relative to the output folder, the size is in pixels."""
 
     path: str
     mime_type: str

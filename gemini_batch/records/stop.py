@@ -27,7 +27,7 @@ class StopReason(StrEnum):
     MANIFEST_CHANGED = "manifest_changed"
 
 
-_EXIT_OF_STOP = {
+_EXIT_CODES = dict.fromkeys(StopReason, ExitCode.STOPPED) | {
     StopReason.INTERRUPTED: ExitCode.INTERRUPTED,
     StopReason.TERMINATED: ExitCode.TERMINATED,
     StopReason.STORAGE: ExitCode.STORAGE,
@@ -38,13 +38,7 @@ _EXIT_OF_STOP = {
     StopReason.NO_ACCESS: ExitCode.REFUSED,
 }
 _RESOLVED_BY_WAITING = frozenset(
-    {
-        StopReason.INTERRUPTED,
-        StopReason.TERMINATED,
-        StopReason.DAY_CLOSED,
-        StopReason.BUDGET,
-        StopReason.DEADLINE,
-    }
+    (StopReason.INTERRUPTED, StopReason.TERMINATED, StopReason.DAY_CLOSED, StopReason.DEADLINE)
 )
 
 
@@ -65,7 +59,7 @@ class Stop:
     @property
     def exit_code(self) -> ExitCode:
         """The exit code of a run that stops for this reason."""
-        return _EXIT_OF_STOP.get(self.reason, ExitCode.STOPPED)
+        return _EXIT_CODES[self.reason]
 
 
 def resolved_by_waiting(*, made_progress: bool) -> frozenset[StopReason]:
@@ -74,4 +68,4 @@ def resolved_by_waiting(*, made_progress: bool) -> frozenset[StopReason]:
     A budget is among them only if the run made progress: one that is too small for a single call
     stays too small.
     """
-    return _RESOLVED_BY_WAITING if made_progress else _RESOLVED_BY_WAITING - {StopReason.BUDGET}
+    return _RESOLVED_BY_WAITING | {StopReason.BUDGET} if made_progress else _RESOLVED_BY_WAITING

@@ -11,9 +11,10 @@ from gemini_batch.records.job import Job
 from tests.builders import MODEL, line_of, make_row
 
 ADDRESS = "http://127.0.0.1:9"
-JOB = Job(id="robot", prompt="A robot")
+JOBS = [Job(id=f"robot-{number}", prompt="A robot") for number in range(10)]
 
-# The event loop, network, pictures and terminal: only what sends or draws needs them.
+# The event loop, network, pictures and terminal: only what sends or draws needs them. A run with
+# nothing to do needs the loop alone.
 HEAVY = {"aiohttp", "aiolimiter", "asyncio", "ssl", "PIL", "rich", "google", "numpy"}
 # Pydantic takes longer to import than all of gemini_batch: only manifests and settings need it.
 PYDANTIC = {"pydantic", "pydantic_core"}
@@ -21,6 +22,7 @@ COMMANDS = {
     "--help": HEAVY | PYDANTIC | {"orjson", "platformdirs", "sqlite3", "zoneinfo"},
     "run --help": HEAVY | PYDANTIC | {"orjson", "platformdirs", "sqlite3", "zoneinfo"},
     f"plan jobs.jsonl --base-url {ADDRESS}": HEAVY | {"sqlite3"},
+    f"run jobs.jsonl --json --base-url {ADDRESS}": HEAVY - {"asyncio", "ssl"},
     "status jobs.out": HEAVY | PYDANTIC | {"sqlite3"},
     "verify jobs.out": HEAVY | PYDANTIC | {"sqlite3"},
     "gallery jobs.out": HEAVY | PYDANTIC | {"sqlite3"},
@@ -43,11 +45,12 @@ sys.exit(code)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_imports_only_what_it_needs(command: str, tmp_path: Path) -> None:
     """A command that sends nothing starts without the libraries that send and draw."""
-    digest = request_sha256(Planner(MODEL, InputUri).request(JOB, 1))
-    row = make_row("robot", request_sha256=digest, endpoint=ADDRESS)
-    (tmp_path / "jobs.jsonl").write_text(JOB.model_dump_json(exclude_defaults=True))
+    digest = request_sha256(Planner(MODEL, InputUri).request(JOBS[0], 1))
+    rows = [make_row(job.id or "", request_sha256=digest, endpoint=ADDRESS) for job in JOBS]
+    lines = [job.model_dump_json(exclude_defaults=True) for job in JOBS]
+    (tmp_path / "jobs.jsonl").write_text("\n".join(lines))
     (tmp_path / "jobs.out").mkdir()
-    (tmp_path / "jobs.out" / "results.jsonl").write_bytes(line_of(row))
+    (tmp_path / "jobs.out" / "results.jsonl").write_bytes(b"".join(map(line_of, rows)))
     root = str(Path(__file__).parents[2])
     ended = subprocess.run(
         [sys.executable, "-c", CHILD, *command.split()],

@@ -12,6 +12,7 @@ from gemini_batch.catalog.prices import (
     input_tokens,
     merged,
 )
+from gemini_batch.errors import ConfigError
 from gemini_batch.records import Estimate, Usage
 
 PRO, FLASH, NANO = "gemini-3-pro-image-preview", "gemini-3.1-flash-image", "gemini-nano-banana-2.1"
@@ -201,6 +202,6 @@ BAD_TABLES: dict[str, tuple[dict[str, Any], str]] = {
 def test_wrong_price_is_named(name: str) -> None:
     """The error names the key, the value found, and the values allowed."""
     table, message = BAD_TABLES[name]
-    with pytest.raises(ValueError) as refused:  # noqa: PT011 - the whole text is compared
+    with pytest.raises(ConfigError) as refused:
         merged(built_in(), table)
-    assert str(refused.value) == message
+    assert str(refused.value) == f"--config: {message}"

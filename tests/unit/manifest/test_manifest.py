@@ -64,6 +64,10 @@ BAD_LINES: dict[str, tuple[dict[str, Any] | bytes, str]] = {
         b'{"prompt": "x", "metadata": {"a": ' + b"[" * 300 + b"]" * 300 + b"}}",
         "nested too deeply; allowed: 240 levels",
     ),
+    "a request without id, deeper than can be written": (
+        b'{"request": {"contents": ' + b"[" * 300 + b"]" * 300 + b"}}",
+        "nested too deeply; allowed: 240 levels",
+    ),
     "unknown field, near one": (
         {"prompt": "x", "aspectratio": "1:1"},
         'aspectratio: no such field; did you mean "aspect_ratio"?',
@@ -323,7 +327,7 @@ def test_closing_twice_does_nothing() -> None:
     manifest = Manifest(written({"prompt": "x"}))
     manifest.close()
     manifest.close()
-    assert manifest._fd == -1
+    assert manifest._file.closed
 
 
 @given(
