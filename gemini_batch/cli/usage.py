@@ -14,6 +14,14 @@ class Parser(argparse.ArgumentParser):
         message = message.removeprefix("argument ")
         self.exit(2, f"gemini_batch: {message}\ngemini_batch: see: {self.prog} --help\n")
 
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        """Refuse a value that is not among the choices, and suggest the nearest one."""
+        if action.choices is not None and value not in action.choices:
+            from gemini_batch.wording import shown, suggest
+
+            message = f"got {shown(value)}; {suggest(str(value), list(action.choices))}"
+            raise argparse.ArgumentError(action, message)
+
     def refuse(self, arguments: list[str]) -> NoReturn:
         """Report the first argument that the command does not have, and exit."""
         from gemini_batch.wording import shown, suggest

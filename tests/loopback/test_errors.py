@@ -333,7 +333,7 @@ ERRORS: dict[str, Met] = {
     # --- the command line ---
     "a command, misspelt": usage(
         "rum jobs.jsonl",
-        "COMMAND: invalid choice: 'rum' (choose from {choices})",
+        'COMMAND: got "rum"; did you mean "run"?',
         "gemini_batch: see: gemini-batch --help",
     ),
     "no command": usage(
@@ -369,7 +369,7 @@ ERRORS: dict[str, Met] = {
     ),
     "a choice that is none": usage(
         "run jobs.jsonl --retry failed",
-        "--retry: invalid choice: 'failed' (choose from {choices})",
+        '--retry: got "failed"; known: blocked, rejected, uncertain, missing',
     ),
     # --- the output folder and the disk ---
     "a folder that is held": Met(
@@ -513,7 +513,6 @@ def masked(said: str, address: str) -> str:
         (r"\d{4}-\d\d-\d\d \d\d:\d\d UTC( \(.*?\))?", "{time}"),
         (r"TLS error \([A-Z_]+\)", "TLS error ({reason})"),
         (r"retry in [\d.]+s", "retry in {seconds}s"),
-        (r"\(choose from .*\)", "(choose from {choices})"),
         (r"/\S*gemini_batch-bug-\w+\.txt", "{file}"),
     ):
         said = re.sub(found, name, said)
