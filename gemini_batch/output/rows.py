@@ -12,6 +12,7 @@ import orjson
 
 from gemini_batch.errors import StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
+from gemini_batch.output.files import write_whole
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.records import ResultRow, Status
 from gemini_batch.wording import shown
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 _TEXTS = ("id", "status", "request_sha256", "endpoint", "finished_at")
-_NUMBER = (int, float)
+_COUNT = (int, type(None))
+_AMOUNT = (int, float, type(None))
 _BLOCK_BYTES = 1 << 18
 _STATUSES = list(Status)
 
@@ -46,14 +48,11 @@ class ResultsFile:
         line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
         if self._is_torn:
             self._cut_back()
-        is_whole = False
         try:
-            is_whole = os.write(self._descriptor, line) == len(line)
-        finally:
-            if not is_whole:
-                self._cut_back()
-        if not is_whole:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write_whole(self._descriptor, line)
+        except BaseException:
+            self._cut_back()
+            raise
         self.end_bytes += len(line)
 
     def sync(self) -> None:
@@ -86,6 +85,8 @@ def read_rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows in the order of finishing, except a last line that is being written.
 
+    A missing file has no rows. So do the other readers below, and they raise the same.
+
     Args:
         out: The output folder.
         start_bytes: The start of a line.
@@ -100,11 +101,7 @@ def read_rows(
 def placed_rows(
     out: Path, start_bytes: int = 0, end_bytes: int | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (its start in bytes, row) for each row of `read_rows`.
-
-    Raises:
-        StorageError: A line before the last one is not a row.
-    """
+    """Yield (its start in bytes, row) for each row of `read_rows`."""
     path = out / RESULTS
     try:
         file = path.open("rb", buffering=_BLOCK_BYTES)
@@ -130,20 +127,12 @@ def placed_rows(
 
 
 def newest_rows(out: Path, start_bytes: int = 0) -> Iterator[dict[str, Any]]:
-    """Yield the newest row of each id, in the order of finishing, from `start_bytes` on.
-
-    Raises:
-        StorageError: A line before the last one is not a row.
-    """
+    """Yield the newest row of each id, in the order of finishing, from `start_bytes` on."""
     return (row for is_newest, row in marked_rows(out, start_bytes) if is_newest)
 
 
 def marked_rows(out: Path, start_bytes: int = 0) -> Iterator[tuple[bool, dict[str, Any]]]:
-    """Yield (whether it is the newest of its id, row) for each row of `read_rows`.
-
-    Raises:
-        StorageError: A line before the last one is not a row.
-    """
+    """Yield (whether it is the newest of its id, row) for each row of `read_rows`."""
     newest = HashMap64()
     for place, row in enumerate(read_rows(out, start_bytes)):
         newest.put(fingerprint(row["id"]), place)
@@ -191,11 +180,10 @@ def _is_row(row: dict[str, Any]) -> bool:
     for name in _TEXTS:
         if type(row[name]) is not str:
             return False
-    cost_usd = row["cost_usd"]
     return (
         row["status"] in _STATUSES
         and isinstance(row["attempts"], int)
-        and (cost_usd is None or isinstance(cost_usd, _NUMBER))
+        and isinstance(row["cost_usd"], _AMOUNT)
         and _is_usage(row["usage"])
         and _are_files(row["images"])
         and _are_files(row["drafts"])
@@ -203,12 +191,9 @@ def _is_row(row: dict[str, Any]) -> bool:
 
 
 def _is_usage(usage: Any) -> bool:
-    if usage is None:
-        return True
-    if not isinstance(usage, dict):
-        return False
-    tokens = usage.get("total_tokens")
-    return tokens is None or isinstance(tokens, int)
+    return usage is None or (
+        isinstance(usage, dict) and isinstance(usage.get("total_tokens"), _COUNT)
+    )
 
 
 def _are_files(value: Any) -> bool:

@@ -18,7 +18,11 @@ _OPEN = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
 class StagedFile:
-    """A file that grows while an image arrives. Size and SHA-256 are computed on the way."""
+    """A file that grows while an image arrives. Size and SHA-256 are computed on the way.
+
+    Raises:
+        OSError: The disk failed; also by `write`.
+    """
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -28,11 +32,7 @@ class StagedFile:
         self._size_bytes = 0
 
     def write(self, data: bytes, /) -> None:
-        """Append decoded bytes.
-
-        Raises:
-            OSError: The disk failed.
-        """
+        """Append decoded bytes."""
         view = memoryview(data)
         while view:
             view = view[os.write(self._descriptor, view) :]
@@ -109,24 +109,20 @@ class AnswerJournal:
 class StagedAnswer:
     """The images of one attempt while they arrive.
 
-    With a journal, the first image has its file before the request is sent, so that a failing disk
-    is found in time, and the rest of the answer is saved as soon as it is complete.
+    With `sent_at`, the first image has its file before the request is sent, so that a failing disk
+    is found in time, and the rest of the answer is journaled as soon as it is complete.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        name: str,
-        sent_at: datetime | None = None,
-        journal: AnswerJournal | None = None,
+        self, folder: Path, name: str, journal: AnswerJournal, sent_at: datetime | None
     ) -> None:
         self._name = name
         self._stem = f"{folder}/{name}"
-        self._sent_at = sent_at
         self._journal = journal
+        self._sent_at = sent_at
         self._files: list[StagedFile] = []
         self._ahead: StagedFile | None = None
-        if journal is not None:
+        if sent_at is not None:
             journal.open()
             self._ahead = StagedFile(f"{self._stem}.0")
 
@@ -138,10 +134,9 @@ class StagedAnswer:
 
     def journal(self, envelope: bytes) -> None:
         """Save the rest of the answer, for a kill before its row is written."""
-        if self._journal is not None:
-            images = [
-                (image.size_bytes, image.sha256) for image in (file.image() for file in self._files)
-            ]
+        if self._sent_at is not None:
+            arrived = (file.image() for file in self._files)
+            images = [(image.size_bytes, image.sha256) for image in arrived]
             header = orjson.dumps([self._name, self._sent_at, images])
             self._journal.save(self, header + b"\n" + envelope)
 
@@ -153,13 +148,12 @@ class StagedAnswer:
 
     def discard(self) -> None:
         """Remove the files that were not published, and clear the journal."""
-        for file in (*self._files, *([self._ahead] if self._ahead else [])):
+        for file in filter(None, (*self._files, self._ahead)):
             file.close()
             # Cheaper than an exception, which every published image would cost.
             if os.access(file.file, os.F_OK):
                 Path(file.file).unlink()
-        if self._journal is not None:
-            self._journal.clear(self)
+        self._journal.clear(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +161,8 @@ class JournaledAnswer:
     """A complete answer without a row: the run was killed in between, or its disk was full.
 
     Attributes:
-        file: The journal's file.
         name: The start of the names of its images' files.
         attempt: Of the call, from 1.
-        sent_at: UTC.
-        finished_at: UTC.
         envelope: The answer without the images.
         images: In the order of arrival; their size and SHA-256 were checked.
     """
@@ -196,10 +187,10 @@ def journaled_name(file: Path) -> str:
     return answer[0] if answer else ""
 
 
-def read_journaled(file: Path) -> JournaledAnswer | None:
-    """Return a journaled answer if it is complete and its images are unchanged, else None."""
+def read_journaled(file: Path, prefix: str) -> JournaledAnswer | None:
+    """Return the answer if its name has this prefix, it is complete and its images unchanged."""
     answer = _parsed(file)
-    if answer is None:
+    if answer is None or not answer[0].startswith(prefix):
         return None
     name, sent_at, expected, envelope = answer
     try:
@@ -216,10 +207,7 @@ def read_journaled(file: Path) -> JournaledAnswer | None:
 
 
 def _parsed(file: Path) -> tuple[str, str, list[list[int | str]], bytes] | None:
-    """Return (name, sent_at, size and SHA-256 of each image, envelope); None if incomplete.
-
-    A kill or a power cut leaves anything in the file.
-    """
+    """Return (name, sent_at, size and SHA-256 of each image, envelope); None if incomplete."""
     try:
         sizes, rest = file.read_bytes().split(b"\n", 1)
         length, checksum = map(int, sizes.split())
@@ -227,7 +215,7 @@ def _parsed(file: Path) -> tuple[str, str, list[list[int | str]], bytes] | None:
             return None
         header, envelope = answer.split(b"\n", 1)
         name, sent_at, images = orjson.loads(header)
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # a kill or a power cut leaves anything in the file
         return None
     return name, sent_at, images, envelope
 
