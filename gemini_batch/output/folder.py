@@ -5,7 +5,7 @@
 
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from itertools import chain, count, takewhile
@@ -20,7 +20,6 @@ from gemini_batch.output.staging import (
     AnswerJournal,
     JournaledAnswer,
     StagedAnswer,
-    journaled_name,
     read_journaled,
     staged_name,
 )
@@ -125,23 +124,18 @@ class OutputFolder:
         """Return whether a killed run left staged files."""
         return self._incoming.exists() and any(self._incoming.iterdir())
 
-    def remove_staged_files(self, keep: Collection[str] = ()) -> int:
+    def remove_staged_files(self, keep: Iterable[JournaledAnswer] = ()) -> int:
         """Remove the staged files of a killed run; return the number of images among them.
 
-        Args:
-            keep: Names of journaled answers whose files stay.
+        The files of the answers in `keep` stay.
         """
+        kept = {stem for answer in keep for stem in (answer.name, answer.file.stem)}
         images = 0
         for path in list(self._incoming.iterdir()):
-            is_answer = path.suffix == paths.ANSWER_SUFFIX
-            if (journaled_name(path) if is_answer else path.stem) not in keep:
-                images += not is_answer and path.stat().st_size > 0
+            if path.stem not in kept:
+                images += path.suffix != paths.ANSWER_SUFFIX and path.stat().st_size > 0
                 path.unlink()
         return images
-
-    def has_journaled_answers(self) -> bool:
-        """Return whether a killed run left a complete answer without a row."""
-        return any(map(journaled_name, self._incoming.glob(f"*{paths.ANSWER_SUFFIX}")))
 
     def journaled_answer(self, call_id: str) -> JournaledAnswer | None:
         """Return the newest complete answer of a call without a row, or None."""

@@ -22,7 +22,6 @@ class InFlightLog:
     an earlier one atomically.
 
     Args:
-        folder: The private folder.
         rows_bytes: The current size of `results.jsonl`.
         still_open: Calls of the earlier log (id → request_sha256) that stay open.
 
@@ -63,11 +62,7 @@ def _line(note: object) -> bytes:
 
 
 def forget(folder: Path) -> None:
-    """Remove the log of an earlier run, once it was reported and there is nothing to send.
-
-    Raises:
-        OSError: The log can't be removed.
-    """
+    """Remove the log of an earlier run; raise OSError if that fails."""
     (folder / IN_FLIGHT).unlink(missing_ok=True)
 
 

@@ -44,9 +44,7 @@ def unwritable(out: Path, error: OSError) -> StorageError:
 def hold(path: Path, out: Path) -> int:
     """Return the descriptor of the held lock; the kernel releases it when the process ends.
 
-    Args:
-        path: The lock file; its folder is created.
-        out: The folder that it stands for, as messages name it.
+    The folder of the lock file is created. Messages name `out`, the folder that it stands for.
 
     Raises:
         FolderBusyError: Another run holds it.

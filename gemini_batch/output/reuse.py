@@ -46,9 +46,7 @@ class Reuse:
     folder is not taken again.
 
     Args:
-        folders: The other folders, as the user named them, in the order of preference.
-        endpoint: Where this run sends to.
-        out: The run's own folder.
+        folders: As the user named them, in the order of preference.
 
     Attributes:
         reserved: The number of calls that take their answer from each folder.

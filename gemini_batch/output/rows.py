@@ -3,10 +3,10 @@
 import errno
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -16,9 +16,6 @@ from gemini_batch.output.files import write_whole
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.records import ResultRow, Status
 from gemini_batch.wording import shown
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 
 _TEXTS = ("id", "status", "request_sha256", "endpoint", "finished_at")
 _COUNT = (int, type(None))
@@ -85,12 +82,8 @@ def read_rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows in the order of finishing, except a last line that is being written.
 
-    A missing file has no rows. So do the other readers below, and they raise the same.
-
-    Args:
-        out: The output folder.
-        start_bytes: The start of a line.
-        end_bytes: The end of a line; None is the end of the file.
+    `start_bytes` is the start of a line, `end_bytes` the end of one, or None for the end of the
+    file. A missing file has no rows. The readers below behave and raise alike.
 
     Raises:
         StorageError: A line before the last one is not a row.
@@ -151,10 +144,10 @@ def row_at(out: Path, place: int) -> dict[str, Any] | None:
 
 
 @cache
-def _row_adapter() -> "TypeAdapter[ResultRow]":
+def _row_validator() -> Callable[[Any], ResultRow]:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(ResultRow)
+    return TypeAdapter(ResultRow).validate_python
 
 
 def row_of(row: Mapping[str, Any]) -> ResultRow:
@@ -163,7 +156,7 @@ def row_of(row: Mapping[str, Any]) -> ResultRow:
     Raises:
         ValueError: A field is missing or has the wrong type.
     """
-    return _row_adapter().validate_python(row)
+    return _row_validator()(row)
 
 
 def parse_row(line: bytes) -> dict[str, Any] | None:

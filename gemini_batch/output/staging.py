@@ -181,43 +181,28 @@ def staged_name(call_id: str, attempt: int) -> str:
     return f"{hashlib.sha256(call_id.encode()).hexdigest()[:32]}-{attempt}"
 
 
-def journaled_name(file: Path) -> str:
-    """Return the `name` of a journaled answer; "" when it is incomplete."""
-    answer = _parsed(file)
-    return answer[0] if answer else ""
-
-
 def read_journaled(file: Path, prefix: str) -> JournaledAnswer | None:
     """Return the answer if its name has this prefix, it is complete and its images unchanged."""
-    answer = _parsed(file)
-    if answer is None or not answer[0].startswith(prefix):
-        return None
-    name, sent_at, expected, envelope = answer
     try:
+        sizes, rest = file.read_bytes().split(b"\n", 1)
+        length, checksum = map(int, sizes.split())
+        answer = rest[:length]
+        if (len(answer), crc32(answer)) != (length, checksum):
+            return None
+        header, envelope = answer.split(b"\n", 1)
+        name, sent_at, expected = orjson.loads(header)
+        if not name.startswith(prefix):
+            return None
         images = tuple(_image(file.with_name(f"{name}.{index}")) for index in range(len(expected)))
         if expected != [[image.size_bytes, image.sha256] for image in images]:
             return None
         finished_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
-    except OSError:
+    except (OSError, ValueError):  # a kill or a power cut leaves anything in the file
         return None
     attempt = int(name.rpartition("-")[2])
     return JournaledAnswer(
         file, name, attempt, datetime.fromisoformat(sent_at), finished_at, envelope, images
     )
-
-
-def _parsed(file: Path) -> tuple[str, str, list[list[int | str]], bytes] | None:
-    """Return (name, sent_at, size and SHA-256 of each image, envelope); None if incomplete."""
-    try:
-        sizes, rest = file.read_bytes().split(b"\n", 1)
-        length, checksum = map(int, sizes.split())
-        if crc32(answer := rest[:length]) != checksum or len(answer) != length:
-            return None
-        header, envelope = answer.split(b"\n", 1)
-        name, sent_at, images = orjson.loads(header)
-    except (OSError, ValueError):  # a kill or a power cut leaves anything in the file
-        return None
-    return name, sent_at, images, envelope
 
 
 def _image(path: Path) -> IncomingImage:
