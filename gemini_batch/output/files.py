@@ -45,21 +45,13 @@ def new_file(path: Path, *, durable: bool, via: Path | None = None) -> Iterator[
 
 
 def write_whole(descriptor: int, data: bytes) -> None:
-    """Write data in one piece.
-
-    Raises:
-        OSError: The disk failed, or less than all of it was written.
-    """
+    """Write data in one piece; raise OSError if the disk fails or takes only a part."""
     if os.write(descriptor, data) != len(data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def fsync_all(paths: Iterable[str | Path]) -> None:
-    """Make the content of files, or the names in folders, durable.
-
-    Raises:
-        OSError: The disk failed.
-    """
+    """Make the content of files, or the names in folders, durable; raise OSError if that fails."""
     names = iter(paths)
     while block := list(islice(names, _AT_ONCE)):
         _fsync_block(block)

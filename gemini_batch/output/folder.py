@@ -33,7 +33,8 @@ _MAX_CHECKED_FOLDERS = 10_000
 class OutputFolder:
     """The files of one output folder. Paths in arguments and results are relative to it.
 
-    Methods that read or change files raise OSError if the disk refuses.
+    Methods that read or change files raise OSError if the disk refuses, and StorageError if a
+    symbolic link leads out of the folder.
     """
 
     def __init__(self, out: Path) -> None:
@@ -157,21 +158,13 @@ class OutputFolder:
         return ImageFile(path, mime_type, image.size_bytes, width, height, image.sha256)
 
     def publish(self, staged: str, path: str) -> None:
-        """Give a staged file its final name. An earlier file there moves to `superseded/`.
-
-        Raises:
-            StorageError: A symbolic link leads out of the folder.
-        """
+        """Give a staged file its final name. An earlier file there moves to `superseded/`."""
         if self._exists(path):
             self._supersede(path)
         self._move(staged.removeprefix(self._prefix), path)
 
     def retire(self, call_id: str) -> None:
-        """Move the image and the drafts of an earlier row of this call to `superseded/`.
-
-        Raises:
-            StorageError: A symbolic link leads out of the folder.
-        """
+        """Move the image and the drafts of an earlier row of this call to `superseded/`."""
         if self._had_no_images:
             return  # no call is answered twice in one run
         found = self._existing(f"{paths.IMAGES}/{call_id}")

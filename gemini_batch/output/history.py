@@ -63,8 +63,7 @@ class History:
 def without_images(out: Path) -> set[int]:
     """Return the fingerprints of the ids whose newest row names a missing image.
 
-    Raises:
-        StorageError: A line before the last one is not a row.
+    Raises the same as `read_rows`.
     """
     return {
         fingerprint(row["id"])

@@ -112,10 +112,7 @@ class Reuse:
         return number
 
     def reserve(self, call_id: str, request_sha256: str) -> bool:
-        """Reserve an answer for a call; False when there is none left.
-
-        The answer of the call with the same id is preferred.
-        """
+        """Reserve an answer for a call, of the same id if there is one; False if none is left."""
         for number in self._free(call_id, request_sha256):
             self._taken[number] = True
             home = self._folders[self._homes[number]]
@@ -223,15 +220,12 @@ def _has_image(home: Path, row: dict[str, Any]) -> bool:
 
 def _reply(row: dict[str, Any], image: IncomingImage) -> Reply:
     """Return the reply of the row; its tokens were used, and paid for, elsewhere."""
+    same = ("text", "finish_reason", "finish_message", "model_version", "response_id")
     return Reply(
         image=image,
         drafts=(),
-        text=row.get("text"),
-        finish_reason=row.get("finish_reason"),
-        finish_message=row.get("finish_message"),
         block_reason=None,
         safety_ratings=row.get("safety_ratings") or [],
         usage=None,
-        model_version=row.get("model_version"),
-        response_id=row.get("response_id"),
+        **{name: row.get(name) for name in same},
     )

@@ -53,11 +53,7 @@ class ResultsFile:
         self.end_bytes += len(line)
 
     def sync(self) -> None:
-        """Make all rows durable.
-
-        Raises:
-            OSError: The disk failed.
-        """
+        """Make all rows durable; raise OSError if the disk fails."""
         with self._in_use:
             if self._descriptor < 0:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))

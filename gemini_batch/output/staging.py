@@ -20,8 +20,7 @@ _OPEN = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 class StagedFile:
     """A file that grows while an image arrives. Size and SHA-256 are computed on the way.
 
-    Raises:
-        OSError: The disk failed; also by `write`.
+    Opening and writing raise OSError if the disk fails.
     """
 
     def __init__(self, file: str) -> None:
@@ -67,11 +66,7 @@ class AnswerJournal:
         self._owner: object = None  # the attempt whose answer has no row yet
 
     def open(self) -> None:
-        """Create the file unless it is open, so that saving an answer is one write.
-
-        Raises:
-            OSError: The file can't be created.
-        """
+        """Create the file unless it is open, so that saving is one write; raise OSError if not."""
         if self._descriptor < 0:
             names = (self._folder / f"{number}{ANSWER_SUFFIX}" for number in count(1))
             path = next(path for path in names if not path.exists())
