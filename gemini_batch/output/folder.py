@@ -25,6 +25,7 @@ from gemini_batch.output.staging import (
 )
 from gemini_batch.records import ImageFile, IncomingImage, media_types
 
+_FOLDERS = (f"{paths.PRIVATE}/{paths.INCOMING}", paths.IMAGES, paths.DRAFTS, paths.SUPERSEDED)
 # Extensions that an earlier image of a call may have.
 _EXTENSIONS = (*media_types.EXTENSIONS.values(), media_types.UNKNOWN_EXTENSION)
 _MAX_CHECKED_FOLDERS = 10_000
@@ -60,12 +61,7 @@ class OutputFolder:
         """
         try:
             # Before anything is sent, so that every answer can be published.
-            for folder in (
-                f"{paths.PRIVATE}/{paths.INCOMING}",
-                paths.IMAGES,
-                paths.DRAFTS,
-                paths.SUPERSEDED,
-            ):
+            for folder in _FOLDERS:
                 self._check_inside(folder)
             self._had_no_images = not self._exists(paths.IMAGES) and not self._exists(paths.DRAFTS)
         except OSError as error:
@@ -114,8 +110,7 @@ class OutputFolder:
 
     def stage(self, call_id: str, attempt: int, sent_at: datetime | None = None) -> StagedAnswer:
         """Return the staged files of an attempt; with `sent_at`, its answer is journaled."""
-        name = staged_name(call_id, attempt)
-        return StagedAnswer(self._incoming, name, self._journal, sent_at)
+        return StagedAnswer(self._incoming, staged_name(call_id, attempt), self._journal, sent_at)
 
     def staged_files(self, call_id: str, attempt: int) -> list[Path]:
         """Return the files of an attempt that were not published."""

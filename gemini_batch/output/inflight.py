@@ -42,18 +42,15 @@ class InFlightLog:
 
         `rows_bytes` is the current size of `results.jsonl`; a row of the call follows behind it.
         """
-        self._append([call_id, request_sha256, rows_bytes])
+        write_whole(self._descriptor, _line([call_id, request_sha256, rows_bytes]))
 
     def ended(self, call_id: str) -> None:
         """Record that the attempt ended, with an answer or without."""
-        self._append([call_id])
+        write_whole(self._descriptor, _line([call_id]))
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
-
-    def _append(self, note: object) -> None:
-        write_whole(self._descriptor, _line(note))
 
 
 def _line(note: object) -> bytes:

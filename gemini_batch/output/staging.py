@@ -62,12 +62,12 @@ class AnswerJournal:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file: Path | None = None
-        self._descriptor = -1
+        self._descriptor = -1  # of the file, if there is one
         self._owner: object = None  # the attempt whose answer has no row yet
 
     def open(self) -> None:
         """Create the file unless it is open, so that saving is one write; raise OSError if not."""
-        if self._descriptor < 0:
+        if self._file is None:
             names = (self._folder / f"{number}{ANSWER_SUFFIX}" for number in count(1))
             path = next(path for path in names if not path.exists())
             self._descriptor, self._file = os.open(path, _OPEN, 0o666), path
@@ -91,14 +91,13 @@ class AnswerJournal:
 
     def close(self) -> None:
         """Close the file, and remove it unless it holds an answer; idempotent."""
-        if self._descriptor < 0:
+        if self._file is None:
             return
         os.close(self._descriptor)
-        self._descriptor = -1
-        if self._file is not None and self._owner is None:
+        if self._owner is None:
             with suppress(OSError):
                 self._file.unlink()
-        self._owner = None
+        self._file = self._owner = None
 
 
 class StagedAnswer:
