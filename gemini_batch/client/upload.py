@@ -42,7 +42,7 @@ class Upload(Payload):
         self.changed = ""
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> NoReturn:
-        """Raise TypeError."""
+        """Raise TypeError: an upload is never read as a whole."""
         raise TypeError("an upload is read only while it is sent")
 
     async def write(self, writer: AbstractStreamWriter) -> None:

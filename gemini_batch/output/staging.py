@@ -66,7 +66,7 @@ class AnswerJournal:
         self._owner: object = None  # the attempt whose answer has no row yet
 
     def open(self) -> None:
-        """Create the file unless it is open, so that saving is one write; raise OSError if not."""
+        """Create the file unless it is open, so that saving is one write; may raise OSError."""
         if self._file is None:
             names = (self._folder / f"{number}{ANSWER_SUFFIX}" for number in count(1))
             path = next(path for path in names if not path.exists())
