@@ -59,8 +59,19 @@ def parse_error(answer: Answer) -> ApiError:
         reason=next(filter(None, reasons), None),
         message=one_line(message) or f"HTTP {answer.http_status}",
         retry_delay_s=max((delay for delay in delays_s if delay is not None), default=None),
-        violations=tuple(_violations(details)),
-        fields=tuple(_fields(details)),
+        violations=tuple(
+            QuotaViolation(
+                quota_id=as_text(violation.get("quotaId")) or "",
+                quota_metric=as_text(violation.get("quotaMetric")) or "",
+                quota_value=as_name(violation.get("quotaValue")),
+            )
+            for violation in _violations(details, "QuotaFailure", "violations")
+        ),
+        fields=tuple(
+            name
+            for violation in _violations(details, "BadRequest", "fieldViolations")
+            if (name := as_text(violation.get("field")))
+        ),
     )
 
 
@@ -80,28 +91,15 @@ def _delays_s(message: str, details: list[dict[str, Any]]) -> Iterator[float | N
         yield duration_s(as_text(detail.get("retryDelay")) or "")
 
 
-def _violations(details: list[dict[str, Any]]) -> Iterator[QuotaViolation]:
-    for detail in _of(details, "QuotaFailure"):
-        for violation in filter(None, as_dicts(detail.get("violations"))):
-            yield QuotaViolation(
-                quota_id=as_text(violation.get("quotaId")) or "",
-                quota_metric=as_text(violation.get("quotaMetric")) or "",
-                quota_value=as_name(violation.get("quotaValue")),
-            )
-
-
-def _fields(details: list[dict[str, Any]]) -> Iterator[str]:
-    for detail in _of(details, "BadRequest"):
-        for violation in as_dicts(detail.get("fieldViolations")):
-            if name := as_text(violation.get("field")):
-                yield name
+def _violations(details: list[dict[str, Any]], kind: str, key: str) -> Iterator[dict[str, Any]]:
+    for detail in _of(details, kind):
+        yield from filter(None, as_dicts(detail.get(key)))
 
 
 def _of(details: list[dict[str, Any]], kind: str) -> Iterator[dict[str, Any]]:
     """Yield the details of a type."""
-    return (
-        detail for detail in details if str(detail.get("@type", "")).endswith(f"google.rpc.{kind}")
-    )
+    name = f"google.rpc.{kind}"
+    return (detail for detail in details if str(detail.get("@type", "")).endswith(name))
 
 
 def _text_of_page(body: bytes) -> str:

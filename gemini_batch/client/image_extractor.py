@@ -69,9 +69,7 @@ class ImageExtractor:
     bytes fed, for any chunking; memory is one chunk and the envelope. After an exception the
     extractor accepts no more chunks and has no envelope.
 
-    Args:
-        open_image: Called with 0, 1, … when an image begins; its errors go to the caller of `feed`.
-        limits: Of the answer.
+    `open_image` is called with 0, 1, … when an image begins; `feed` passes on its errors.
     """
 
     def __init__(
@@ -181,9 +179,10 @@ class ImageExtractor:
         if not closes:
             return len(chunk)
         if self._key_start:
-            self._key_matches = _key_is(
-                _PATH[self._on_path - 1], bytes(self._envelope[self._key_start : -1])
-            )
+            key = bytes(self._envelope[self._key_start : -1])
+            with suppress(ValueError):  # an invalid key is left to the envelope's parser
+                key = unescaped(key)
+            self._key_matches = key == _PATH[self._on_path - 1]
         self._state = ImageExtractor._in_structure
         return stop + 1
 
@@ -191,7 +190,13 @@ class ImageExtractor:
         """Read a string of base64."""
         stop, has_escapes = text_stop(chunk, pos)
         image = self._images[-1]
-        image.decode(_base64(chunk[pos:stop]) if has_escapes else memoryview(chunk)[pos:stop])
+        try:
+            text = unescaped(chunk[pos:stop]) if has_escapes else memoryview(chunk)[pos:stop]
+        except ValueError as error:
+            raise MalformedAnswerError(
+                "an image of the answer is not valid base64: it has other characters"
+            ) from error
+        image.decode(text)
         if not self._closes(chunk, stop):
             return len(chunk)
         image.end()
@@ -199,7 +204,7 @@ class ImageExtractor:
         return stop + 1
 
     def _after(self, chunk: bytes, pos: int) -> int:
-        """Drop everything behind the last bracket: the answer is complete."""
+        """Drop everything behind the last bracket."""
         return len(chunk)
 
     def _broken(self, chunk: bytes, pos: int) -> int:
@@ -278,19 +283,3 @@ def _check(size: int, limit: int, what: str) -> None:
         raise MalformedAnswerError(
             f"the answer has more than {limit:,} {what}", FailureKind.TOO_LARGE
         )
-
-
-def _base64(text: bytes) -> bytes:
-    try:
-        return unescaped(text)
-    except ValueError as error:
-        raise MalformedAnswerError(
-            "an image of the answer is not valid base64: it has other characters"
-        ) from error
-
-
-def _key_is(wanted: bytes | None, raw: bytes) -> bool:
-    if b"\\" in raw:
-        with suppress(ValueError):  # an invalid key is left to the envelope's parser
-            raw = unescaped(raw)
-    return raw == wanted

@@ -56,11 +56,20 @@ class InteractiveTransport:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
+        headers = {
+            # gzip would cost three times the CPU and save nothing: images do not compress.
+            "Accept-Encoding": "identity",
+            "User-Agent": f"gemini_batch/{__version__}",
+            # The server ends with a 504 when the client would have given up.
+            "X-Server-Timeout": str(math.ceil(self._config.timeouts.whole_s)),
+        }
+        if self._config.auth == "header":
+            headers["x-goog-api-key"] = self._config.api_key
         # As many connections as calls in flight: no call waits between its permit and its request.
         connector = Pool(limit=self._config.concurrency, ttl_dns_cache=300, keepalive_timeout=60)
         self._session = aiohttp.ClientSession(
             connector=connector,
-            headers=self._headers(),
+            headers=headers,
             # `connect` includes the name lookup; `sock_connect` does not.
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=self._config.timeouts.connect_s, sock_connect=None
@@ -76,32 +85,10 @@ class InteractiveTransport:
         if self._session is not None:
             await self._session.close()
 
-    def _headers(self) -> dict[str, str]:
-        headers = {
-            # gzip would cost three times the CPU and save nothing: images do not compress.
-            "Accept-Encoding": "identity",
-            "User-Agent": f"gemini_batch/{__version__}",
-            # The server ends with a 504 when the client would have given up.
-            "X-Server-Timeout": str(math.ceil(self._config.timeouts.whole_s)),
-        }
-        if self._config.auth == "header":
-            headers["x-goog-api-key"] = self._config.api_key
-        return headers
-
     async def send(
         self, call: Call, sink: AnswerSink, on_connected: Callable[[], object] = lambda: None
     ) -> Exchange:
-        """Send the call once and stream its images into `sink`; any outcome is a value.
-
-        There is no await between the last byte of the answer's JSON and the return.
-
-        Args:
-            call: The call to send.
-            sink: Receives the answer. The caller discards it.
-            on_connected: Called when the request begins to leave.
-
-        Cancellation: the request may have been billed; what arrived of the answer is lost.
-        """
+        """Send the call once; see `Transport.send`."""
         upload = Upload(request_json.body(call.request), on_connected)
         sent_at, started_s = self._clock.utc(), self._clock.steady_s()
         answer = await self._exchange(call, upload, sink)

@@ -21,10 +21,6 @@ def text_stop(chunk: bytes, pos: int) -> tuple[int, bool]:
 
 
 def unescaped(text: bytes) -> bytes:
-    """Return the text of a string without its escapes.
-
-    Raises:
-        ValueError: It is not valid JSON, or not ASCII.
-    """
+    """Return a string without its escapes; raise ValueError if it is not valid, or not ASCII."""
     string: str = orjson.loads(b'"%b"' % text)
     return string.encode("ascii")

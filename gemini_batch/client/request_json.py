@@ -22,9 +22,7 @@ Segment: TypeAlias = bytes | InputImage
 def url(base_url: str, model: str) -> str:
     """Return the URL of a model, without the key.
 
-    Args:
-        base_url: Without a slash at its end; may name the API's version (`https://…/v1`).
-        model: The model's id.
+    `base_url` has no slash at its end, and may name the API's version (`https://…/v1`).
     """
     versioned = base_url if _NAMES_A_VERSION.search(base_url) else f"{base_url}/{API_VERSION}"
     return f"{versioned}/models/{quote(model, safe='')}:generateContent"
@@ -62,11 +60,7 @@ def _part(part: Part) -> Iterator[Segment]:
         case Text():
             yield orjson.dumps({"text": part.text})
         case InputUri():
-            data = (
-                {"mimeType": part.mime_type, "fileUri": part.uri}
-                if part.mime_type
-                else {"fileUri": part.uri}
-            )
+            data = _given(mimeType=part.mime_type or None, fileUri=part.uri)
             yield orjson.dumps({"fileData": data})
         case InputImage():
             sent = part.downscaled or part
@@ -76,15 +70,17 @@ def _part(part: Part) -> Iterator[Segment]:
 
 
 def _generation_config(request: Request) -> dict[str, Any]:
-    config: dict[str, Any] = {"responseModalities": list(request.modalities)}
-    image = {"aspectRatio": request.aspect_ratio, "imageSize": request.image_size}
-    if given := {name: value for name, value in image.items() if value is not None}:
-        config["imageConfig"] = given
-    if request.seed is not None:
-        config["seed"] = request.seed
-    if request.temperature is not None:
-        config["temperature"] = request.temperature
-    return config
+    image = _given(aspectRatio=request.aspect_ratio, imageSize=request.image_size)
+    return _given(
+        responseModalities=list(request.modalities),
+        imageConfig=image or None,
+        seed=request.seed,
+        temperature=request.temperature,
+    )
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _merged(segments: Iterator[Segment]) -> Iterator[Segment]:

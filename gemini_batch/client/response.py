@@ -116,16 +116,16 @@ def _ratings(value: Any) -> list[Any]:
 def _usage(value: Any) -> Usage | None:
     if not isinstance(value, dict):
         return None
-    details = {
-        "prompt": _by_modality(value.get("promptTokensDetails")),
-        "candidates": _by_modality(value.get("candidatesTokensDetails")),
-    }
     return Usage(
         prompt_tokens=as_count(value.get("promptTokenCount")),
         candidates_tokens=as_count(value.get("candidatesTokenCount")),
         thoughts_tokens=as_count(value.get("thoughtsTokenCount")),
         total_tokens=as_count(value.get("totalTokenCount")),
-        by_modality={name: counts for name, counts in details.items() if counts},
+        by_modality={
+            name: counts
+            for name in ("prompt", "candidates")
+            if (counts := _by_modality(value.get(f"{name}TokensDetails")))
+        },
     )
 
 

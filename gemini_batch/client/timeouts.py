@@ -17,17 +17,12 @@ MAX_PERIODS = 6
 class StallTimeout:
     """A timeout for a block: TimeoutError if nothing renewed it for `wait_s` seconds.
 
-    If the process itself stood still, the timeout starts again: the answer may have arrived.
+    If the process itself stood still, the timeout starts again: the answer may have arrived. With
+    `enough_bytes` it also starts again, up to `MAX_PERIODS` in all, if so much was received since
+    the start.
     """
 
     def __init__(self, wait_s: float, *, enough_bytes: int | None = None) -> None:
-        """Set up a timeout that starts with its block.
-
-        Args:
-            wait_s: The time without renewal, in seconds.
-            enough_bytes: Start again, up to `MAX_PERIODS` in all, if so much was received since
-                the start; None is never.
-        """
         self._wait_s = wait_s
         self._enough_bytes = enough_bytes
         self._received_bytes = 0

@@ -56,12 +56,10 @@ class Transport(Protocol):
     ) -> Exchange:
         """Send the call once and stream its images into `sink`; any outcome is a value.
 
-        There is no await between the last byte of the answer and the return.
+        There is no await between the last byte of the answer's JSON and the return.
 
-        Args:
-            call: The call to send.
-            sink: Receives the answer. The caller discards it.
-            on_connected: Called when the request begins to leave.
+        `sink` receives the answer; the caller discards it. `on_connected` is called when the
+        request begins to leave.
 
         Cancellation: the request may have been billed; what arrived of the answer is lost.
         """

@@ -70,15 +70,12 @@ def as_text(value: Any, max_chars: int | None = None) -> str | None:
 
 def as_name(value: Any) -> str | None:
     """Return the name of an enum value; servers write unknown values as numbers."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return as_text(value, MAX_NAME_CHARS)
+    return str(value) if type(value) is int else as_text(value, MAX_NAME_CHARS)
 
 
 def as_count(value: Any) -> int | None:
     """Return the int32 that is not negative, or None."""
-    is_int = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_int and 0 <= value <= _MAX_COUNT else None
+    return value if type(value) is int and 0 <= value <= _MAX_COUNT else None
 
 
 def one_line(text: str) -> str:

@@ -1,7 +1,7 @@
 """The body of a request as it is sent: images are read and encoded a block at a time."""
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -42,11 +42,7 @@ class Upload(Payload):
         self.changed = ""
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> NoReturn:
-        """Refuse to be read as a whole.
-
-        Raises:
-            TypeError: Always.
-        """
+        """Raise TypeError: an upload is never read as a whole."""
         raise TypeError("an upload is read only while it is sent")
 
     async def write(self, writer: AbstractStreamWriter) -> None:
@@ -69,37 +65,27 @@ class Upload(Payload):
             if isinstance(segment, bytes):
                 self.may_be_whole = index == last
                 yield segment
-                continue
-            with self._opened(segment) as file:
-                left = segment.size_bytes
-                while left:
-                    block = self._read(file, min(left, UPLOAD_BLOCK_BYTES), segment)
-                    left -= len(block)
-                    if not left:
-                        self._check(file, segment)
+            else:
+                for block in self._blocks(segment):
                     yield pybase64.b64encode(block)
 
-    def _opened(self, image: InputImage) -> BinaryIO:
-        try:
-            file = Path(image.file).open("rb")  # noqa: SIM115  # the caller closes it
-        except OSError as error:
-            raise self._change(image, f"can't be opened any more: {error.strerror}") from error
-        try:
-            self._check(file, image)
-        except InputChangedError:
-            file.close()
-            raise
-        return file
-
-    def _read(self, file: BinaryIO, size_bytes: int, image: InputImage) -> bytes:
+    def _blocks(self, image: InputImage) -> Iterator[bytes]:
         # On the event loop: a block is nearly always in the page cache; a thread would cost more.
         try:
-            block = file.read(size_bytes)
+            with Path(image.file).open("rb") as file:
+                self._check(file, image)
+                left = image.size_bytes
+                while left:
+                    size_bytes = min(left, UPLOAD_BLOCK_BYTES)
+                    block = file.read(size_bytes)
+                    if len(block) < size_bytes:
+                        raise self._change(image, "became shorter while it was sent; run again")
+                    left -= size_bytes
+                    if not left:
+                        self._check(file, image)
+                    yield block
         except OSError as error:
             raise self._change(image, f"can't be read any more: {error.strerror}") from error
-        if len(block) < size_bytes:
-            raise self._change(image, "became shorter while it was sent; run again")
-        return block
 
     def _check(self, file: BinaryIO, image: InputImage) -> None:
         status = os.fstat(file.fileno())

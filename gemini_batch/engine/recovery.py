@@ -99,8 +99,7 @@ def _repair(folder: OutputFolder, path: Path) -> Iterator[str]:
 
 
 def _clear_staged(folder: OutputFolder) -> Iterator[str]:
-    unanswered = possibly_billed(folder) if folder.has_journaled_answers() else {}
-    journaled = {kept.name for call_id in unanswered if (kept := folder.journaled_answer(call_id))}
+    journaled = filter(None, map(folder.journaled_answer, possibly_billed(folder)))
     if parts := folder.remove_staged_files(journaled):
         files = "1 staged image" if parts == 1 else f"{parts:,} staged images"
         yield f"{folder.out}: {files} without a row removed"

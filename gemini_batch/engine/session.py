@@ -25,7 +25,8 @@ from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import StorageError, describe_os_error
 from gemini_batch.events import CallFinished, Event, Observer, RunStarted, Waiting
 from gemini_batch.inputs import Downscaler
-from gemini_batch.output import OutputFolder, inflight, load_image_readers
+from gemini_batch.output import OutputFolder, inflight
+from gemini_batch.output.dimensions import load_image_readers
 from gemini_batch.output.inflight import InFlightLog
 from gemini_batch.output.rows import ResultsFile
 from gemini_batch.plan import CallState

@@ -1,5 +1,6 @@
 """Durable and atomic writing of files."""
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,11 +12,7 @@ _AT_ONCE = 16  # each is an open file
 
 
 def write_atomically(path: Path, data: bytes, *, durable: bool, via: Path | None = None) -> None:
-    """Write a file completely or not at all; see `new_file`.
-
-    Raises:
-        OSError: The file can't be written. An earlier file of this name is unchanged.
-    """
+    """Write a file completely or not at all; see `new_file`, also for what it raises."""
     with new_file(path, durable=durable, via=via) as file:
         file.write(data)
 
@@ -47,12 +44,14 @@ def new_file(path: Path, *, durable: bool, via: Path | None = None) -> Iterator[
         raise
 
 
-def fsync_all(paths: Iterable[str | Path]) -> None:
-    """Make the content of files, or the names in folders, durable.
+def write_whole(descriptor: int, data: bytes) -> None:
+    """Write data in one piece; raise OSError if the disk fails or takes only a part."""
+    if os.write(descriptor, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    Raises:
-        OSError: The disk failed.
-    """
+
+def fsync_all(paths: Iterable[str | Path]) -> None:
+    """Make the content of files, or the names in folders, durable; raise OSError if that fails."""
     names = iter(paths)
     while block := list(islice(names, _AT_ONCE)):
         _fsync_block(block)
@@ -63,19 +62,13 @@ def _fsync_block(paths: Iterable[str | Path]) -> None:
     try:
         for path in paths:
             descriptors.append(descriptor := os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-            _start_writeback(descriptor)
+            # Start writing its pages without waiting: files that are written together cost one
+            # commit of the file system's journal instead of one each.
+            if hasattr(os, "posix_fadvise"):  # macOS has none
+                with suppress(OSError):  # a hint
+                    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         for descriptor in descriptors:
             os.fsync(descriptor)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
-
-
-def _start_writeback(descriptor: int) -> None:
-    """Start writing a file's pages without waiting.
-
-    Files that are written together cost one commit of the journal instead of one each.
-    """
-    if hasattr(os, "posix_fadvise"):  # macOS has none
-        with suppress(OSError):  # a hint
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -5,10 +5,10 @@
 
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
-from itertools import chain, count
+from itertools import chain, count, takewhile
 from pathlib import Path
 
 from gemini_batch.errors import StorageError
@@ -20,19 +20,23 @@ from gemini_batch.output.staging import (
     AnswerJournal,
     JournaledAnswer,
     StagedAnswer,
-    journaled_name,
     read_journaled,
     staged_name,
 )
 from gemini_batch.records import ImageFile, IncomingImage, media_types
 
-# Those that an image gets by its bytes, so those that an earlier image of a call may have.
+_FOLDERS = (f"{paths.PRIVATE}/{paths.INCOMING}", paths.IMAGES, paths.DRAFTS, paths.SUPERSEDED)
+# Extensions that an earlier image of a call may have.
 _EXTENSIONS = (*media_types.EXTENSIONS.values(), media_types.UNKNOWN_EXTENSION)
 _MAX_CHECKED_FOLDERS = 10_000
 
 
 class OutputFolder:
-    """The files of one output folder. Paths in arguments and results are relative to it."""
+    """The files of one output folder. Paths in arguments and results are relative to it.
+
+    Methods that read or change files raise OSError if the disk refuses, and StorageError if a
+    symbolic link leads out of the folder.
+    """
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -47,8 +51,6 @@ class OutputFolder:
         self._checked_folders: set[str] = set()
         self._moved: set[str] = set()
 
-    # --- the folder as a whole ---
-
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Create the folder and hold it for this process; remove it at the end if it is unused.
@@ -59,22 +61,12 @@ class OutputFolder:
         """
         try:
             # Before anything is sent, so that every answer can be published.
-            for folder in (
-                f"{paths.PRIVATE}/{paths.INCOMING}",
-                paths.IMAGES,
-                paths.DRAFTS,
-                paths.SUPERSEDED,
-            ):
+            for folder in _FOLDERS:
                 self._check_inside(folder)
             self._had_no_images = not self._exists(paths.IMAGES) and not self._exists(paths.DRAFTS)
         except OSError as error:
             raise unwritable(self.out, error) from error
-        own = {self._incoming, self._durable}
-        with locked_folder(self.out, self.private / paths.LOCK, own), closing(self._journal):
-            try:
-                self._incoming.mkdir(exist_ok=True)
-            except OSError as error:
-                raise unwritable(self.out, error) from error
+        with locked_folder(self.out), closing(self._journal):
             yield
 
     def durable_bytes(self) -> int | None:
@@ -91,9 +83,6 @@ class OutputFolder:
 
         Only the file's creation is made durable. After a power cut it may hold an earlier size,
         and recovery checks more rows.
-
-        Raises:
-            OSError: The note can't be written.
         """
         is_new = not self._durable.exists()
         descriptor = os.open(self._durable, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -107,11 +96,7 @@ class OutputFolder:
             fsync_all([self.private])
 
     def set_aside(self, name: str, data: bytes) -> Path:
-        """Write data durably into a new file `name.1`, `name.2` …, and return its path.
-
-        Raises:
-            OSError: The file can't be written.
-        """
+        """Write data durably into a new file `name.1`, `name.2` …, and return its path."""
         names = (self.private / f"{name}.{number}" for number in count(1))
         path = next(path for path in names if not path.exists())
         write_atomically(path, data, durable=True)
@@ -119,24 +104,13 @@ class OutputFolder:
         return path
 
     def clear_inputs(self) -> None:
-        """Remove the downscaled input images, once no call is left that would send them.
-
-        Raises:
-            OSError: They can't be removed.
-        """
+        """Remove the downscaled input images, once no call is left that would send them."""
         if self.inputs.exists():
             shutil.rmtree(self.inputs)
 
-    # --- staged files ---
-
     def stage(self, call_id: str, attempt: int, sent_at: datetime | None = None) -> StagedAnswer:
-        """Return the staged files of an attempt; with `sent_at`, its answer is journaled.
-
-        Raises:
-            OSError: The files can't be created.
-        """
-        journal = None if sent_at is None else self._journal
-        return StagedAnswer(self._incoming, staged_name(call_id, attempt), sent_at, journal)
+        """Return the staged files of an attempt; with `sent_at`, its answer is journaled."""
+        return StagedAnswer(self._incoming, staged_name(call_id, attempt), self._journal, sent_at)
 
     def staged_files(self, call_id: str, attempt: int) -> list[Path]:
         """Return the files of an attempt that were not published."""
@@ -146,41 +120,30 @@ class OutputFolder:
         """Return whether a killed run left staged files."""
         return self._incoming.exists() and any(self._incoming.iterdir())
 
-    def remove_staged_files(self, keep: Collection[str] = ()) -> int:
+    def remove_staged_files(self, keep: Iterable[JournaledAnswer] = ()) -> int:
         """Remove the staged files of a killed run; return the number of images among them.
 
-        Args:
-            keep: Names of journaled answers whose files stay.
+        The files of the answers in `keep` stay.
         """
+        kept = {stem for answer in keep for stem in (answer.name, answer.file.stem)}
         images = 0
         for path in list(self._incoming.iterdir()):
-            is_answer = path.suffix == paths.ANSWER_SUFFIX
-            if (journaled_name(path) if is_answer else path.stem) not in keep:
-                images += not is_answer and path.stat().st_size > 0
+            if path.stem not in kept:
+                images += path.suffix != paths.ANSWER_SUFFIX and path.stat().st_size > 0
                 path.unlink()
         return images
-
-    def has_journaled_answers(self) -> bool:
-        """Return whether a killed run left a complete answer without a row."""
-        return any(map(journaled_name, self._incoming.glob(f"*{paths.ANSWER_SUFFIX}")))
 
     def journaled_answer(self, call_id: str) -> JournaledAnswer | None:
         """Return the newest complete answer of a call without a row, or None."""
         of_call = staged_name(call_id, 0).removesuffix("0")
-        found = [
-            answer
-            for file in self._incoming.glob(f"*{paths.ANSWER_SUFFIX}")
-            if journaled_name(file).startswith(of_call)
-            and (answer := read_journaled(file)) is not None
-        ]
-        return max(found, key=lambda answer: answer.finished_at, default=None)
+        files = self._incoming.glob(f"*{paths.ANSWER_SUFFIX}")
+        answers = filter(None, (read_journaled(file, of_call) for file in files))
+        return max(answers, key=lambda answer: answer.finished_at, default=None)
 
     def remove_journaled(self, answer: JournaledAnswer) -> None:
         """Remove the files of a journaled answer that has its row now."""
         for path in (*self._incoming.glob(f"{answer.name}.*"), answer.file):
             path.unlink()
-
-    # --- images ---
 
     def describe(self, image: IncomingImage, stem: str) -> ImageFile:
         """Return the row's entry for an image that will be published at `stem` plus extension."""
@@ -190,37 +153,21 @@ class OutputFolder:
         return ImageFile(path, mime_type, image.size_bytes, width, height, image.sha256)
 
     def publish(self, staged: str, path: str) -> None:
-        """Give a staged file its final name. An earlier file there moves to `superseded/`.
-
-        Raises:
-            OSError: The file can't be moved.
-            StorageError: A symbolic link leads out of the folder.
-        """
+        """Give a staged file its final name. An earlier file there moves to `superseded/`."""
         if self._exists(path):
             self._supersede(path)
         self._move(staged.removeprefix(self._prefix), path)
 
     def retire(self, call_id: str) -> None:
-        """Move the image and the drafts of an earlier row of this call to `superseded/`.
-
-        Raises:
-            OSError: A file can't be moved.
-            StorageError: A symbolic link leads out of the folder.
-        """
+        """Move the image and the drafts of an earlier row of this call to `superseded/`."""
         if self._had_no_images:
             return  # no call is answered twice in one run
-        for path in self._images_of(call_id):
+        found = self._existing(f"{paths.IMAGES}/{call_id}")
+        if self._exists(paths.DRAFTS):
+            drafts = (self._existing(f"{paths.DRAFTS}/{call_id}.{number}") for number in count(1))
+            found += chain.from_iterable(takewhile(bool, drafts))
+        for path in found:
             self._supersede(path)
-
-    def _images_of(self, call_id: str) -> Iterator[str]:
-        yield from self._existing(f"{paths.IMAGES}/{call_id}")
-        if not self._exists(paths.DRAFTS):
-            return
-        for number in count(1):
-            drafts = self._existing(f"{paths.DRAFTS}/{call_id}.{number}")
-            if not drafts:
-                return
-            yield from drafts
 
     def _existing(self, stem: str) -> list[str]:
         return [path for extension in _EXTENSIONS if self._exists(path := stem + extension)]
@@ -261,8 +208,6 @@ class OutputFolder:
             self._checked_folders.clear()
         self._checked_folders.add(folder)
 
-    # --- durability ---
-
     def mark_moved(self, path: str) -> None:
         """Note that a file got or lost this name."""
         self._moved.add(path.rpartition("/")[0] or ".")
@@ -274,11 +219,7 @@ class OutputFolder:
         return sorted(folders | parents, reverse=True)
 
     def sync(self, names: Iterable[str]) -> None:
-        """Make the content of files, or the names in folders, durable.
-
-        Raises:
-            OSError: The disk failed.
-        """
+        """Make the content of files, or the names in folders, durable."""
         fsync_all(self._prefix + name for name in names)
 
 

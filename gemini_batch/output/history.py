@@ -1,17 +1,17 @@
 """Calls of earlier runs: their last status, their missing images, and their cost."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gemini_batch.hashmap import HashMap64, fingerprint
-from gemini_batch.output.rows import newest_rows, read_rows
+from gemini_batch.output.rows import newest_rows
 from gemini_batch.records import Status
 
 _STATUSES = list(Status)
-_STATUS_BITS = 4
-_STATUS_MASK = (1 << _STATUS_BITS) - 1
+_STATUS_MASK = (1 << 4) - 1
+_ANSWERED = {Status.SUCCEEDED, Status.BLOCKED}
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class Cost:
     unpriced: int = 0
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Add a row that was read."""
+        """Add a row."""
         if row["cost_usd"] is None:
             self.unpriced += 1
         else:
@@ -35,20 +35,17 @@ class Cost:
 
 
 class History:
-    """The last status of each call of earlier runs, in 24 to 32 bytes a call."""
+    """The last status of each call, in 24 to 32 bytes a call, from the rows of earlier runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
         # Id → a hash of request and endpoint, whose last bits are the status.
         self._calls = HashMap64()
+        for row in rows:
+            request = fingerprint((row["request_sha256"], row["endpoint"])) & ~_STATUS_MASK
+            self._calls.put(fingerprint(row["id"]), request | _STATUSES.index(row["status"]))
 
     def __len__(self) -> int:
         return len(self._calls)
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Record a row; it replaces an earlier one of the same id."""
-        request = fingerprint((row["request_sha256"], row["endpoint"])) & ~_STATUS_MASK
-        status = _STATUSES.index(row["status"])
-        self._calls.put(fingerprint(row["id"]), request | status)
 
     def status(self, call_id: str, request_sha256: str, endpoint: str) -> Status | None:
         """Return how this request ended; None if never sent, edited since, or sent elsewhere."""
@@ -60,27 +57,13 @@ class History:
     def was_answered(self, call_id: str) -> bool:
         """Return whether the newest row of this id, for any request, is a paid answer."""
         call = self._calls.get(fingerprint(call_id))
-        answered = {Status.SUCCEEDED, Status.BLOCKED}
-        return call is not None and _STATUSES[call & _STATUS_MASK] in answered
-
-
-def read_history(out: Path) -> History:
-    """Read the rows of earlier runs; a missing file is an empty history.
-
-    Raises:
-        StorageError: A line before the last one is not a row.
-    """
-    history = History()
-    for row in read_rows(out):
-        history.add(row)
-    return history
+        return call is not None and _STATUSES[call & _STATUS_MASK] in _ANSWERED
 
 
 def without_images(out: Path) -> set[int]:
     """Return the fingerprints of the ids whose newest row names a missing image.
 
-    Raises:
-        StorageError: A line before the last one is not a row.
+    Raises the same as `read_rows`.
     """
     return {
         fingerprint(row["id"])

@@ -3,68 +3,54 @@
 After a kill, the next run reads from it which calls may have been billed.
 """
 
-import errno
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
-from gemini_batch.output.files import write_atomically
+from gemini_batch.output.files import write_atomically, write_whole
 from gemini_batch.output.paths import IN_FLIGHT
 
 
 class InFlightLog:
     """Records the start and the end of each attempt.
 
-    It is not fsynced: it survives a kill of the process, but not a power cut.
+    It is not fsynced: it survives a kill of the process, but not a power cut. A new log replaces
+    an earlier one atomically.
+
+    Args:
+        rows_bytes: The current size of `results.jsonl`.
+        still_open: Calls of the earlier log (id → request_sha256) that stay open.
+
+    Raises:
+        OSError: The log can't be written; also by `sent` and `ended`.
     """
 
     def __init__(
         self, folder: Path, rows_bytes: int, still_open: Mapping[str, str] | None = None
     ) -> None:
-        """Replace an earlier log atomically.
-
-        Args:
-            folder: The private folder.
-            rows_bytes: The current size of `results.jsonl`.
-            still_open: Calls of the earlier log (id → request_sha256) that stay open.
-
-        Raises:
-            OSError: The log can't be written.
-        """
         log = folder / IN_FLIGHT
         notes = ([*call, rows_bytes] for call in (still_open or {}).items())
         write_atomically(log, b"".join(map(_line, notes)), durable=False)
         self._descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
     def sent(self, call_id: str, request_sha256: str, rows_bytes: int) -> None:
-        """Record that a request is about to be sent.
+        """Record that a request is about to be sent; if this raises, it must not be sent.
 
         `rows_bytes` is the current size of `results.jsonl`; a row of the call follows behind it.
-
-        Raises:
-            OSError: The log can't be written: the request must not be sent.
         """
-        self._append([call_id, request_sha256, rows_bytes])
+        write_whole(self._descriptor, _line([call_id, request_sha256, rows_bytes]))
 
     def ended(self, call_id: str) -> None:
-        """Record that the attempt ended, with an answer or without.
-
-        Raises:
-            OSError: The log can't be written.
-        """
-        self._append([call_id])
+        """Record that the attempt ended, with an answer or without."""
+        write_whole(self._descriptor, _line([call_id]))
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
-
-    def _append(self, note: object) -> None:
-        line = _line(note)
-        if os.write(self._descriptor, line) != len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _line(note: object) -> bytes:
@@ -73,11 +59,7 @@ def _line(note: object) -> bytes:
 
 
 def forget(folder: Path) -> None:
-    """Remove the log of an earlier run, once it was reported and there is nothing to send.
-
-    Raises:
-        OSError: The log can't be removed.
-    """
+    """Remove the log of an earlier run; raise OSError if that fails."""
     (folder / IN_FLIGHT).unlink(missing_ok=True)
 
 
@@ -90,18 +72,14 @@ class Unacknowledged:
         rows_bytes: The size of `results.jsonl` when the first of them was sent.
     """
 
-    calls: dict[str, str] = field(default_factory=dict)
-    rows_bytes: int = 0
+    calls: dict[str, str]
+    rows_bytes: int
 
 
 def unacknowledged(folder: Path) -> Unacknowledged:
     """Return the attempts that the log of an earlier run left open."""
-    found, rows_bytes_of = Unacknowledged(), dict[str, int]()
-    try:
-        file = (folder / IN_FLIGHT).open("rb")
-    except FileNotFoundError:
-        return found
-    with file:
+    notes: dict[str, tuple[str, int]] = {}
+    with suppress(FileNotFoundError), (folder / IN_FLIGHT).open("rb") as file:
         for line in file:
             try:
                 note = orjson.loads(line)
@@ -109,11 +87,12 @@ def unacknowledged(folder: Path) -> Unacknowledged:
                 continue  # a torn note: its request was not sent
             match note:
                 case [str(call_id), str(request_sha256), int(rows_bytes)]:
-                    found.calls[call_id] = request_sha256
-                    rows_bytes_of[call_id] = max(0, rows_bytes)
+                    notes[call_id] = request_sha256, max(0, rows_bytes)
                 case [str(call_id)]:
-                    found.calls.pop(call_id, None)
+                    notes.pop(call_id, None)
                 case _:
                     pass
-    found.rows_bytes = min((rows_bytes_of[call_id] for call_id in found.calls), default=0)
-    return found
+    return Unacknowledged(
+        {call_id: request_sha256 for call_id, (request_sha256, _) in notes.items()},
+        min((rows_bytes for _, rows_bytes in notes.values()), default=0),
+    )

@@ -2,34 +2,32 @@
 
 import fcntl
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from gemini_batch.errors import FolderBusyError, StorageError
 from gemini_batch.output.files import fsync_all
+from gemini_batch.output.paths import DURABLE, INCOMING, LOCK, PRIVATE
 
 
 @contextmanager
-def locked_folder(out: Path, lock: Path, own: Collection[Path]) -> Iterator[None]:
+def locked_folder(out: Path) -> Iterator[None]:
     """Create a folder and hold it for this process; remove it at the end if it is new and unused.
-
-    Args:
-        out: The folder.
-        lock: The lock file, in a folder in `out` where nothing else is.
-        own: Files and folders next to the lock that do not count as use.
 
     Raises:
         FolderBusyError: Another run holds it.
         StorageError: It can't be written.
     """
+    private = out / PRIVATE
     made: list[Path] = []
     with ExitStack() as stack:
         try:
             made += (folder for folder in (out, *out.parents) if not folder.exists())
-            stack.callback(os.close, hold(lock, out))
-            stack.callback(_remove_unused, made, lock, {lock, *own})
+            stack.callback(os.close, hold(private / LOCK, out))
+            stack.callback(_remove_unused, made, private)
             fsync_all(folder.parent for folder in made)
+            (private / INCOMING).mkdir(exist_ok=True)
         except OSError as error:
             _remove_empty(made)
             raise unwritable(out, error) from error
@@ -46,9 +44,7 @@ def unwritable(out: Path, error: OSError) -> StorageError:
 def hold(path: Path, out: Path) -> int:
     """Return the descriptor of the held lock; the kernel releases it when the process ends.
 
-    Args:
-        path: The lock file; its folder is created.
-        out: The folder that it stands for, as messages name it.
+    The folder of the lock file is created. Messages name `out`, the folder that it stands for.
 
     Raises:
         FolderBusyError: Another run holds it.
@@ -59,10 +55,12 @@ def hold(path: Path, out: Path) -> int:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(lock, path):
+            if os.path.samestat(os.fstat(lock), path.stat()):
                 os.ftruncate(lock, 0)
                 os.pwrite(lock, f"process {os.getpid()}\n".encode(), 0)
                 return lock
+        except FileNotFoundError:
+            pass
         except BlockingIOError:
             holder = os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"
             os.close(lock)
@@ -76,30 +74,20 @@ def hold(path: Path, out: Path) -> int:
         os.close(lock)  # the run that held it has just removed the folder: try again
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Return whether an open file still has this name."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _remove_unused(made: list[Path], lock: Path, own: set[Path]) -> None:
+def _remove_unused(made: list[Path], private: Path) -> None:
     """Remove a folder that this run made and did not use, while the lock is still held."""
-    private = lock.parent
+    lock, incoming, durable = (private / name for name in (LOCK, INCOMING, DURABLE))
     with suppress(OSError):  # it is used after all, or gone already
-        if made and {*made[0].iterdir()} == {private} and own.issuperset(private.iterdir()):
-            for path in sorted(own - {lock}, key=Path.is_file):  # folders first: one may be used
-                _remove(path)
+        if (
+            made
+            and {*made[0].iterdir()} == {private}
+            and {lock, incoming, durable}.issuperset(private.iterdir())
+        ):
+            with suppress(FileNotFoundError):
+                incoming.rmdir()  # before the others: it may be used
+            durable.unlink(missing_ok=True)
             lock.unlink()
             _remove_empty([private, *made])
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        path.rmdir()
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:

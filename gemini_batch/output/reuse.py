@@ -46,9 +46,7 @@ class Reuse:
     folder is not taken again.
 
     Args:
-        folders: The other folders, as the user named them, in the order of preference.
-        endpoint: Where this run sends to.
-        out: The run's own folder.
+        folders: As the user named them, in the order of preference.
 
     Attributes:
         reserved: The number of calls that take their answer from each folder.
@@ -62,12 +60,12 @@ class Reuse:
     def __init__(self, folders: Sequence[Path], endpoint: str, out: Path) -> None:
         self._folders = tuple(folders)
         self._endpoint = endpoint
-        # One entry per answer; its number is the index plus 1.
-        self._homes = array("H")  # the index of its folder
-        self._places = array("Q")  # of its row
-        self._hashes = array("Q")
-        self._taken = bytearray()  # or superseded
-        self._others = array("Q")  # the number of another answer to the same request
+        # One entry per answer, at its number; 0 is no answer.
+        self._homes = array("H", (0,))  # the index of its folder
+        self._places = array("Q", (0,))  # of its row
+        self._hashes = array("Q", (0,))
+        self._taken = bytearray(1)  # or superseded
+        self._others = array("Q", (0,))  # the number of another answer to the same request
         self._of_request = HashMap64()  # request → number of an answer
         self._of_call = HashMap64()  # (request, id) → number of its answer
         self._in_use = HashMap64()  # hashes of answers that the output folder has or will have
@@ -94,7 +92,7 @@ class Reuse:
             for place, row in placed_rows(folder):
                 call = fingerprint(row["id"])
                 if superseded := newest.get(call):
-                    self._taken[superseded - 1] = True
+                    self._taken[superseded] = True
                 is_usable = _is_usable(row, self._endpoint)
                 newest.put(call, self._add(home, place, row) if is_usable else 0)
         except OSError as error:
@@ -103,31 +101,25 @@ class Reuse:
             raise ConfigError(f"--reuse-from: {error}") from error
 
     def _add(self, home: int, place: int, row: dict[str, Any]) -> int:
-        request = fingerprint(row["request_sha256"])
+        number, request = len(self._homes), fingerprint(row["request_sha256"])
         self._homes.append(home)
         self._places.append(place)
         self._hashes.append(_hash(row))
         self._taken.append(False)
         self._others.append(self._of_request.get(request) or 0)
-        number = len(self._homes)
         self._of_request.put(request, number)
         self._of_call.put(fingerprint((row["request_sha256"], row["id"])), number)
         return number
 
-    # --- while planning ---
-
     def reserve(self, call_id: str, request_sha256: str) -> bool:
-        """Reserve an answer for a call; False when there is none left.
-
-        The answer of the call with the same id is preferred.
-        """
+        """Reserve an answer for a call, of the same id if there is one; False if none is left."""
         for number in self._free(call_id, request_sha256):
-            self._taken[number - 1] = True
-            home = self._folders[self._homes[number - 1]]
-            row = row_at(home, self._places[number - 1])
+            self._taken[number] = True
+            home = self._folders[self._homes[number]]
+            row = row_at(home, self._places[number])
             if row is None or row["request_sha256"] != request_sha256 or not _has_image(home, row):
                 continue
-            if self._in_use.claim(self._hashes[number - 1], 1) is not None:
+            if self._in_use.claim(self._hashes[number], 1) is not None:
                 continue
             self._choices.put(fingerprint((call_id, request_sha256)), number)
             self.reserved[str(home)] += 1
@@ -136,15 +128,13 @@ class Reuse:
 
     def _free(self, call_id: str, request_sha256: str) -> Iterator[int]:
         same = self._of_call.get(fingerprint((request_sha256, call_id)))
-        if same and not self._taken[same - 1]:
+        if same and not self._taken[same]:
             yield same
         request = fingerprint(request_sha256)
         while number := self._of_request.get(request):
-            self._of_request.put(request, self._others[number - 1])
-            if not self._taken[number - 1]:
+            self._of_request.put(request, self._others[number])
+            if not self._taken[number]:
                 yield number
-
-    # --- during the run ---
 
     def has(self, call_id: str, request_sha256: str) -> bool:
         """Return whether an answer is reserved for this call."""
@@ -165,8 +155,8 @@ class Reuse:
             OSError: The copy can't be written.
         """
         number = self._choices.get(fingerprint((call_id, request_sha256))) or 0
-        home = self._folders[self._homes[number - 1]]
-        row = row_at(home, self._places[number - 1]) if number else None
+        home = self._folders[self._homes[number]]
+        row = row_at(home, self._places[number]) if number else None
         if (
             row is None
             or row["request_sha256"] != request_sha256
@@ -174,11 +164,15 @@ class Reuse:
         ):
             return NotReusable(f"the row of its answer is gone from {home}")
         file = home / row["images"][0]["path"]
+        # A copy: with a hard link, a later edit of one file would change the other.
+        copy = staged.open_image(0)
         try:
-            image = _copied(file, staged)
+            for block in _blocks(file):
+                copy.write(block)
         except _UnreadableError as error:
             staged.discard()
             return NotReusable(f"{file}: can't be read: {error}")
+        image = staged.arrived()[0]
         if image.sha256 != row["images"][0]["sha256"]:
             staged.discard()
             return NotReusable(f"{file}: is not the image of its row any more")
@@ -187,14 +181,6 @@ class Reuse:
 
 class _UnreadableError(Exception):
     """An error of the other folder, in contrast to one of the output folder."""
-
-
-def _copied(source: Path, staged: StagedAnswer) -> IncomingImage:
-    # A copy: with a hard link, a later edit of one file would change the other.
-    image = staged.open_image(0)
-    for block in _blocks(source):
-        image.write(block)
-    return staged.arrived()[0]
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
@@ -234,15 +220,12 @@ def _has_image(home: Path, row: dict[str, Any]) -> bool:
 
 def _reply(row: dict[str, Any], image: IncomingImage) -> Reply:
     """Return the reply of the row; its tokens were used, and paid for, elsewhere."""
+    same = ("text", "finish_reason", "finish_message", "model_version", "response_id")
     return Reply(
         image=image,
         drafts=(),
-        text=row.get("text"),
-        finish_reason=row.get("finish_reason"),
-        finish_message=row.get("finish_message"),
         block_reason=None,
         safety_ratings=row.get("safety_ratings") or [],
         usage=None,
-        model_version=row.get("model_version"),
-        response_id=row.get("response_id"),
+        **{name: row.get(name) for name in same},
     )

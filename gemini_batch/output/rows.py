@@ -3,24 +3,23 @@
 import errno
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from gemini_batch.errors import StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
+from gemini_batch.output.files import write_whole
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.records import ResultRow, Status
 from gemini_batch.wording import shown
 
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
 _TEXTS = ("id", "status", "request_sha256", "endpoint", "finished_at")
-_NUMBER = (int, float)
+_COUNT = (int, type(None))
+_AMOUNT = (int, float, type(None))
 _BLOCK_BYTES = 1 << 18
 _STATUSES = list(Status)
 
@@ -46,22 +45,15 @@ class ResultsFile:
         line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
         if self._is_torn:
             self._cut_back()
-        is_whole = False
         try:
-            is_whole = os.write(self._descriptor, line) == len(line)
-        finally:
-            if not is_whole:
-                self._cut_back()
-        if not is_whole:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write_whole(self._descriptor, line)
+        except BaseException:
+            self._cut_back()
+            raise
         self.end_bytes += len(line)
 
     def sync(self) -> None:
-        """Make all rows durable.
-
-        Raises:
-            OSError: The disk failed.
-        """
+        """Make all rows durable; raise OSError if the disk fails."""
         with self._in_use:
             if self._descriptor < 0:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
@@ -86,10 +78,8 @@ def read_rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows in the order of finishing, except a last line that is being written.
 
-    Args:
-        out: The output folder.
-        start_bytes: The start of a line.
-        end_bytes: The end of a line; None is the end of the file.
+    `start_bytes` is the start of a line, `end_bytes` the end of one, or None for the end of the
+    file. A missing file has no rows. The readers below behave and raise alike.
 
     Raises:
         StorageError: A line before the last one is not a row.
@@ -100,11 +90,7 @@ def read_rows(
 def placed_rows(
     out: Path, start_bytes: int = 0, end_bytes: int | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (its start in bytes, row) for each row of `read_rows`.
-
-    Raises:
-        StorageError: A line before the last one is not a row.
-    """
+    """Yield (its start in bytes, row) for each row of `read_rows`."""
     path = out / RESULTS
     try:
         file = path.open("rb", buffering=_BLOCK_BYTES)
@@ -130,20 +116,12 @@ def placed_rows(
 
 
 def newest_rows(out: Path, start_bytes: int = 0) -> Iterator[dict[str, Any]]:
-    """Yield the newest row of each id, in the order of finishing, from `start_bytes` on.
-
-    Raises:
-        StorageError: A line before the last one is not a row.
-    """
+    """Yield the newest row of each id, in the order of finishing, from `start_bytes` on."""
     return (row for is_newest, row in marked_rows(out, start_bytes) if is_newest)
 
 
 def marked_rows(out: Path, start_bytes: int = 0) -> Iterator[tuple[bool, dict[str, Any]]]:
-    """Yield (whether it is the newest of its id, row) for each row of `read_rows`.
-
-    Raises:
-        StorageError: A line before the last one is not a row.
-    """
+    """Yield (whether it is the newest of its id, row) for each row of `read_rows`."""
     newest = HashMap64()
     for place, row in enumerate(read_rows(out, start_bytes)):
         newest.put(fingerprint(row["id"]), place)
@@ -162,10 +140,10 @@ def row_at(out: Path, place: int) -> dict[str, Any] | None:
 
 
 @cache
-def _row_adapter() -> "TypeAdapter[ResultRow]":
+def _row_validator() -> Callable[[Any], ResultRow]:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(ResultRow)
+    return TypeAdapter(ResultRow).validate_python
 
 
 def row_of(row: Mapping[str, Any]) -> ResultRow:
@@ -174,7 +152,7 @@ def row_of(row: Mapping[str, Any]) -> ResultRow:
     Raises:
         ValueError: A field is missing or has the wrong type.
     """
-    return _row_adapter().validate_python(row)
+    return _row_validator()(row)
 
 
 def parse_row(line: bytes) -> dict[str, Any] | None:
@@ -191,11 +169,10 @@ def _is_row(row: dict[str, Any]) -> bool:
     for name in _TEXTS:
         if type(row[name]) is not str:
             return False
-    cost_usd = row["cost_usd"]
     return (
         row["status"] in _STATUSES
         and isinstance(row["attempts"], int)
-        and (cost_usd is None or isinstance(cost_usd, _NUMBER))
+        and isinstance(row["cost_usd"], _AMOUNT)
         and _is_usage(row["usage"])
         and _are_files(row["images"])
         and _are_files(row["drafts"])
@@ -203,12 +180,9 @@ def _is_row(row: dict[str, Any]) -> bool:
 
 
 def _is_usage(usage: Any) -> bool:
-    if usage is None:
-        return True
-    if not isinstance(usage, dict):
-        return False
-    tokens = usage.get("total_tokens")
-    return tokens is None or isinstance(tokens, int)
+    return usage is None or (
+        isinstance(usage, dict) and isinstance(usage.get("total_tokens"), _COUNT)
+    )
 
 
 def _are_files(value: Any) -> bool:

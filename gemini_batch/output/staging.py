@@ -18,7 +18,10 @@ _OPEN = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
 class StagedFile:
-    """A file that grows while an image arrives. Size and SHA-256 are computed on the way."""
+    """A file that grows while an image arrives. Size and SHA-256 are computed on the way.
+
+    Opening and writing raise OSError if the disk fails.
+    """
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -28,11 +31,7 @@ class StagedFile:
         self._size_bytes = 0
 
     def write(self, data: bytes, /) -> None:
-        """Append decoded bytes.
-
-        Raises:
-            OSError: The disk failed.
-        """
+        """Append decoded bytes."""
         view = memoryview(data)
         while view:
             view = view[os.write(self._descriptor, view) :]
@@ -63,16 +62,12 @@ class AnswerJournal:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file: Path | None = None
-        self._descriptor = -1
+        self._descriptor = -1  # of the file, if there is one
         self._owner: object = None  # the attempt whose answer has no row yet
 
     def open(self) -> None:
-        """Create the file unless it is open, so that saving an answer is one write.
-
-        Raises:
-            OSError: The file can't be created.
-        """
-        if self._descriptor < 0:
+        """Create the file unless it is open, so that saving is one write; may raise OSError."""
+        if self._file is None:
             names = (self._folder / f"{number}{ANSWER_SUFFIX}" for number in count(1))
             path = next(path for path in names if not path.exists())
             self._descriptor, self._file = os.open(path, _OPEN, 0o666), path
@@ -96,37 +91,32 @@ class AnswerJournal:
 
     def close(self) -> None:
         """Close the file, and remove it unless it holds an answer; idempotent."""
-        if self._descriptor < 0:
+        if self._file is None:
             return
         os.close(self._descriptor)
-        self._descriptor = -1
-        if self._file is not None and self._owner is None:
+        if self._owner is None:
             with suppress(OSError):
                 self._file.unlink()
-        self._owner = None
+        self._file = self._owner = None
 
 
 class StagedAnswer:
     """The images of one attempt while they arrive.
 
-    With a journal, the first image has its file before the request is sent, so that a failing disk
-    is found in time, and the rest of the answer is saved as soon as it is complete.
+    With `sent_at`, the first image has its file before the request is sent, so that a failing disk
+    is found in time, and the rest of the answer is journaled as soon as it is complete.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        name: str,
-        sent_at: datetime | None = None,
-        journal: AnswerJournal | None = None,
+        self, folder: Path, name: str, journal: AnswerJournal, sent_at: datetime | None
     ) -> None:
         self._name = name
         self._stem = f"{folder}/{name}"
-        self._sent_at = sent_at
         self._journal = journal
+        self._sent_at = sent_at
         self._files: list[StagedFile] = []
         self._ahead: StagedFile | None = None
-        if journal is not None:
+        if sent_at is not None:
             journal.open()
             self._ahead = StagedFile(f"{self._stem}.0")
 
@@ -138,10 +128,9 @@ class StagedAnswer:
 
     def journal(self, envelope: bytes) -> None:
         """Save the rest of the answer, for a kill before its row is written."""
-        if self._journal is not None:
-            images = [
-                (image.size_bytes, image.sha256) for image in (file.image() for file in self._files)
-            ]
+        if self._sent_at is not None:
+            arrived = (file.image() for file in self._files)
+            images = [(image.size_bytes, image.sha256) for image in arrived]
             header = orjson.dumps([self._name, self._sent_at, images])
             self._journal.save(self, header + b"\n" + envelope)
 
@@ -153,13 +142,12 @@ class StagedAnswer:
 
     def discard(self) -> None:
         """Remove the files that were not published, and clear the journal."""
-        for file in (*self._files, *([self._ahead] if self._ahead else [])):
+        for file in filter(None, (*self._files, self._ahead)):
             file.close()
             # Cheaper than an exception, which every published image would cost.
             if os.access(file.file, os.F_OK):
                 Path(file.file).unlink()
-        if self._journal is not None:
-            self._journal.clear(self)
+        self._journal.clear(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +155,8 @@ class JournaledAnswer:
     """A complete answer without a row: the run was killed in between, or its disk was full.
 
     Attributes:
-        file: The journal's file.
         name: The start of the names of its images' files.
         attempt: Of the call, from 1.
-        sent_at: UTC.
-        finished_at: UTC.
         envelope: The answer without the images.
         images: In the order of arrival; their size and SHA-256 were checked.
     """
@@ -190,46 +175,28 @@ def staged_name(call_id: str, attempt: int) -> str:
     return f"{hashlib.sha256(call_id.encode()).hexdigest()[:32]}-{attempt}"
 
 
-def journaled_name(file: Path) -> str:
-    """Return the `name` of a journaled answer; "" when it is incomplete."""
-    answer = _parsed(file)
-    return answer[0] if answer else ""
-
-
-def read_journaled(file: Path) -> JournaledAnswer | None:
-    """Return a journaled answer if it is complete and its images are unchanged, else None."""
-    answer = _parsed(file)
-    if answer is None:
-        return None
-    name, sent_at, expected, envelope = answer
+def read_journaled(file: Path, prefix: str) -> JournaledAnswer | None:
+    """Return the answer if its name has this prefix, it is complete and its images unchanged."""
     try:
+        sizes, rest = file.read_bytes().split(b"\n", 1)
+        length, checksum = map(int, sizes.split())
+        answer = rest[:length]
+        if (len(answer), crc32(answer)) != (length, checksum):
+            return None
+        header, envelope = answer.split(b"\n", 1)
+        name, sent_at, expected = orjson.loads(header)
+        if not name.startswith(prefix):
+            return None
         images = tuple(_image(file.with_name(f"{name}.{index}")) for index in range(len(expected)))
         if expected != [[image.size_bytes, image.sha256] for image in images]:
             return None
         finished_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
-    except OSError:
+    except (OSError, ValueError):  # a kill or a power cut leaves anything in the file
         return None
     attempt = int(name.rpartition("-")[2])
     return JournaledAnswer(
         file, name, attempt, datetime.fromisoformat(sent_at), finished_at, envelope, images
     )
-
-
-def _parsed(file: Path) -> tuple[str, str, list[list[int | str]], bytes] | None:
-    """Return (name, sent_at, size and SHA-256 of each image, envelope); None if incomplete.
-
-    A kill or a power cut leaves anything in the file.
-    """
-    try:
-        sizes, rest = file.read_bytes().split(b"\n", 1)
-        length, checksum = map(int, sizes.split())
-        if crc32(answer := rest[:length]) != checksum or len(answer) != length:
-            return None
-        header, envelope = answer.split(b"\n", 1)
-        name, sent_at, images = orjson.loads(header)
-    except (OSError, ValueError):
-        return None
-    return name, sent_at, images, envelope
 
 
 def _image(path: Path) -> IncomingImage:

@@ -11,8 +11,9 @@ from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.hashmap import fingerprint
 from gemini_batch.inputs import Inputs
 from gemini_batch.manifest import Manifest
-from gemini_batch.output.history import read_history, without_images
+from gemini_batch.output.history import History, without_images
 from gemini_batch.output.reuse import Reuse
+from gemini_batch.output.rows import read_rows
 from gemini_batch.plan.history import RunHistory
 from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.plan.totals import CallTotals, Plan
@@ -78,7 +79,7 @@ def build_plan(
     try:
         reuse = Reuse(config.reuse_from, config.endpoint, out) if config.reuse_from else None
         missing = without_images(out) if config.retry_missing else frozenset[int]()
-        rows = read_history(out)
+        rows = History(read_rows(out))
         history = RunHistory(rows, config, reuse, lambda call_id: fingerprint(call_id) in missing)
     except OSError as error:
         raise StorageError(f"{out}: can't be read: {error.strerror}") from error

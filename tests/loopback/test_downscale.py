@@ -81,13 +81,13 @@ def test_what_is_sent_is_the_copy(job: Path, monkeypatch: pytest.MonkeyPatch) ->
     from gemini_batch.client import upload
 
     sent: list[str] = []
-    opened_ = upload.Upload._opened
+    blocks_ = upload.Upload._blocks
 
     def noted(self: upload.Upload, image: InputImage) -> Any:
         sent.append(image.file)
-        return opened_(self, image)
+        return blocks_(self, image)
 
-    monkeypatch.setattr(upload.Upload, "_opened", noted)
+    monkeypatch.setattr(upload.Upload, "_blocks", noted)
     with simulator() as server:
         assert main(["run", str(job), "--base-url", server.base_url, *FLAGS]) == 0
     assert [Path(file).parent.name for file in sent] == ["inputs", job.parent.name]

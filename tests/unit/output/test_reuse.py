@@ -17,9 +17,10 @@ from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.engine.recovery import Interrupted, recover
 from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.events import CallFinished, CallNotReused, Event
-from gemini_batch.output import OutputFolder, StagedAnswer, StagedFile
+from gemini_batch.output import OutputFolder, StagedAnswer
 from gemini_batch.output.reuse import NotReusable, Reuse, ReusedAnswer
 from gemini_batch.output.rows import ResultsFile, newest_rows, read_rows
+from gemini_batch.output.staging import AnswerJournal, StagedFile
 from gemini_batch.records import ReusedFrom, Status
 from tests.builders import (
     ENDPOINT,
@@ -85,7 +86,8 @@ def taken(
 ) -> ReusedAnswer | NotReusable:
     """Copy the answer that was reserved for a call."""
     (out / "incoming").mkdir(parents=True, exist_ok=True)
-    return reuse.copy(call_id, request_sha256, StagedAnswer(out / "incoming", call_id))
+    staged = StagedAnswer(out / "incoming", call_id, AnswerJournal(out / "incoming"), None)
+    return reuse.copy(call_id, request_sha256, staged)
 
 
 def sources(reuse: Reuse, out: Path, *call_ids: str) -> list[str]:
@@ -280,7 +282,7 @@ def test_memory_is_flat(tmp_path: Path) -> None:
     reuse = reuse_of(tmp_path / "a")
     held_bytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(reuse._homes) == 5_000
+    assert len(reuse._homes) == 1 + 5_000  # the first entry is no answer
     assert held_bytes < 5_000 * 160
 
 

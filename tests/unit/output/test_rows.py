@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from gemini_batch.errors import StorageError
-from gemini_batch.output.history import read_history
+from gemini_batch.output.history import History
 from gemini_batch.output.rows import ResultsFile, newest_rows, parse_row, read_rows
 from gemini_batch.records import ImageFile, Status
 from tests.builders import ENDPOINT, line_of, make_row, sha256
@@ -126,7 +126,7 @@ def test_the_newest_row_counts(tmp_path: Path) -> None:
         line_of(make_row("cat", Status.BLOCKED)),
         line_of(make_row("robot", Status.SUCCEEDED)),
     )
-    history = read_history(tmp_path)
+    history = History(read_rows(tmp_path))
 
     assert (
         history.status("robot", ROBOT, ENDPOINT),
@@ -142,7 +142,7 @@ def test_the_newest_row_counts(tmp_path: Path) -> None:
 def test_history_keeps_every_status(tmp_path: Path, status: Status) -> None:
     """Each status is read as it was written, and only answers were paid for."""
     write_rows(tmp_path, line_of(make_row("robot", status)))
-    history = read_history(tmp_path)
+    history = History(read_rows(tmp_path))
 
     assert status is history.status("robot", ROBOT, ENDPOINT)
     assert (status in {Status.SUCCEEDED, Status.BLOCKED}) == history.was_answered("robot")
@@ -151,7 +151,7 @@ def test_history_keeps_every_status(tmp_path: Path, status: Status) -> None:
 def test_another_request_or_server_is_not_done(tmp_path: Path) -> None:
     """A row counts only for its request and endpoint."""
     write_rows(tmp_path, line_of(make_row("robot")))
-    history = read_history(tmp_path)
+    history = History(read_rows(tmp_path))
 
     assert history.status("robot", sha256(b"another"), ENDPOINT) is None
     assert history.status("robot", ROBOT, "simulator") is None
@@ -162,7 +162,7 @@ def test_another_request_or_server_is_not_done(tmp_path: Path) -> None:
 
 def test_nothing_is_an_empty_history(tmp_path: Path) -> None:
     """A folder without results has an empty history."""
-    assert len(read_history(tmp_path)) == 0
+    assert len(History(read_rows(tmp_path))) == 0
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_a_line_that_is_no_row_is_refused_with_its_number(tmp_path: Path, bad: b
     with pytest.raises(
         StorageError, match=r"results\.jsonl:2: not a row: .* repair or remove that line"
     ):
-        read_history(tmp_path)
+        History(read_rows(tmp_path))
 
 
 def test_reading_between_two_places(tmp_path: Path) -> None:
