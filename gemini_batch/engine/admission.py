@@ -100,15 +100,9 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The call is left to the next run.
-
-    Attributes:
-        stop: Why nothing more is sent; None if that is known already.
-        is_of_lane: Whether only the calls of this model are affected.
-    """
+    """The call is left to the next run; without `stop`, for a reason that is known already."""
 
     stop: Stop | None = None
-    is_of_lane: bool = False
 
 
 Admission: TypeAlias = Admitted | Deferred | Closed
@@ -237,7 +231,7 @@ class AdmissionControl:
             return Closed()
         if not self._waits_for_reset and day.wait_s > MIDNIGHT_S:
             message = f"today's quota of {lane.model} is used up ({day.why})"
-            return Closed(Stop(StopReason.DAY_CLOSED, message, day.until), is_of_lane=True)
+            return Closed(Stop(StopReason.DAY_CLOSED, message, day.until))
         self._observe(Waiting(lane.model, day.wait_s, day.why))
         wait_s = min(max(day.wait_s, MIN_WAIT_S), LOOK_AGAIN_S)
         return Deferred(self._clock.steady_s() + wait_s)

@@ -110,6 +110,12 @@ class Dispatcher:
             self.stops.append(stop)
             self._observe(Stopping(stop, self.in_flight))
 
+    def _refused(self, lane: Lane, stop: Stop) -> None:
+        if stop.reason in retry.OF_ONE_MODEL:
+            self._stop_lane(lane, stop)
+        else:
+            self.stop(stop)
+
     def _stop_lane(self, lane: Lane, stop: Stop) -> None:
         """Send nothing more of a model; if no other one is open, end the run."""
         if lane.is_closed:
@@ -169,12 +175,9 @@ class Dispatcher:
                         await self._follow_up(attempt, admitted, attempted, outcome)
             case Deferred(until_s):
                 self._queue.defer(attempt, until_s)
-            case Closed(Stop() as stop, is_of_lane=True):
-                self._stop_lane(attempt.lane, stop)
-            case Closed(Stop() as stop):
-                self.stop(stop)
-            case Closed():
-                pass  # known already
+            case Closed(stop):
+                if stop is not None:
+                    self._refused(attempt.lane, stop)
 
     async def _exchange(self, attempt: Attempt) -> tuple[Attempted, Outcome]:
         """Send a call and commit its answer; nothing is awaited between last byte and row."""
@@ -252,10 +255,8 @@ class Dispatcher:
                 self._put_back(attempt, attempt.number + 1, wait_s, error)
             case retry.EndCall(status):
                 self._committer.error(attempted, status, error)
-            case retry.StopModel(stop):
-                self._stop_lane(attempt.lane, stop)
-            case retry.StopRun(stop):
-                self.stop(stop)
+            case Stop() as stop:
+                self._refused(attempt.lane, stop)
             case retry.CloseDay():
                 await admitted.close_day()
                 self._queue.put_back(attempt)  # admission now says until when
