@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import Self, TypeAlias
 
 from gemini_batch.clock import Clock
@@ -31,17 +31,15 @@ MIN_WAIT_S = 1.0
 LOOK_AGAIN_S = 600.0
 
 
+@dataclass(eq=False, slots=True)
 class Admitted:
     """Permit to send one call at once; a context manager that returns what was held for it."""
 
-    def __init__(
-        self, limiter: RateLimiter, call: Call, grant: Grant, held: ExitStack, money: Reservation
-    ) -> None:
-        self._limiter = limiter
-        self._call = call
-        self._grant = grant
-        self._held = held
-        self._money = money
+    _limiter: RateLimiter
+    _call: Call
+    _grant: Grant
+    _held: ExitStack
+    _money: Reservation
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -80,8 +78,8 @@ class Admitted:
 
         Cancellation: safe; the ledger is updated all the same.
         """
-        why = "the server asked for a pause"
-        await self._limiter.pause(self._call.request.model, wait_s, why, overrun=overrun)
+        model, why = self._call.request.model, "the server asked for a pause"
+        await self._limiter.pause(model, wait_s, why, overrun=overrun)
 
     async def close_day(self) -> None:
         """Send nothing more of the model on the day of this permit.
@@ -108,38 +106,29 @@ class Closed:
 Admission: TypeAlias = Admitted | Deferred | Closed
 
 
+@dataclass(eq=False)
 class AdmissionControl:
-    """Budget, disk space, circuit breakers and quota of one run. Every decision is a value."""
+    """Budget, disk space, circuit breakers and quota of one run. Every decision is a value.
 
-    def __init__(
-        self,
-        limiter: RateLimiter,
-        disk: DiskReservations,
-        clock: Clock,
-        observe: Observer,
-        *,
-        max_cost_usd: float | None = None,
-        waits_for_reset: bool = False,
-    ) -> None:
-        """Create the admission control of a run.
+    Attributes:
+        max_cost_usd: Most that the run may cost; None is no limit.
+        waits_for_reset: It waits for the next day when today's quota is used up.
+    """
 
-        Args:
-            limiter: Of the quota.
-            disk: Of the output folder's disk.
-            clock: For waiting.
-            observe: Gets `Waiting` and `LittleRoom`.
-            max_cost_usd: Most that the run may cost; None is no limit.
-            waits_for_reset: Whether to wait for the next day when today's quota is used up.
-        """
-        self._limiter = limiter
-        self._disk = disk
-        self._clock = clock
-        self._observe = observe
-        self._waits_for_reset = waits_for_reset
+    _limiter: RateLimiter
+    _disk: DiskReservations
+    _clock: Clock
+    _observe: Observer
+    _: KW_ONLY
+    max_cost_usd: InitVar[float | None] = None
+    waits_for_reset: bool = False
+    _money_returned: asyncio.Event = field(default_factory=asyncio.Event)
+    _closed: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_short_of_space: bool = False
+
+    def __post_init__(self, max_cost_usd: float | None) -> None:
+        """Start with the whole budget."""
         self._budget = Budget(max_cost_usd)
-        self._money_returned = asyncio.Event()
-        self._is_short_of_space = False
-        self._closed = asyncio.Event()
 
     def close(self) -> None:
         """Admit nothing more; every waiting call gets `Closed`."""
@@ -229,7 +218,7 @@ class AdmissionControl:
         """Return when to ask again; `Closed` if the run does not wait for the next day."""
         if lane.is_closed:
             return Closed()
-        if not self._waits_for_reset and day.wait_s > MIDNIGHT_S:
+        if not self.waits_for_reset and day.wait_s > MIDNIGHT_S:
             message = f"today's quota of {lane.model} is used up ({day.why})"
             return Closed(Stop(StopReason.DAY_CLOSED, message, day.until))
         self._observe(Waiting(lane.model, day.wait_s, day.why))
@@ -240,15 +229,10 @@ class AdmissionControl:
 def _used_up(budget: Budget, call: Call) -> Stop:
     max_usd = budget.max_usd or 0.0
     left_usd = round(max_usd - budget.spent_usd, 6)
-    next_usd = budget.expected_usd(call.request.model, call.estimate)
     if left_usd < 0:
-        message = (
-            f"the budget of ${max_usd:,.2f} is exceeded by ${-left_usd:,.3f}: answers cost more "
-            "than estimated"
-        )
+        state = f"is exceeded by ${-left_usd:,.3f}: answers cost more than estimated"
     else:
-        message = (
-            f"the budget of ${max_usd:,.2f} has ${left_usd:,.3f} left, and the next call may cost "
-            f"up to ${next_usd:,.3f}"
-        )
-    return Stop(StopReason.BUDGET, f"{message}: --max-cost sets what a run may cost")
+        next_usd = budget.expected_usd(call.request.model, call.estimate)
+        state = f"has ${left_usd:,.3f} left, and the next call may cost up to ${next_usd:,.3f}"
+    message = f"the budget of ${max_usd:,.2f} {state}: --max-cost sets what a run may cost"
+    return Stop(StopReason.BUDGET, message)

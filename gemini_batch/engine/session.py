@@ -144,8 +144,8 @@ class Run:
                 in_flight,
                 price_table(config),
                 config.endpoint,
-                clock=clock,
-                observe=observe,
+                clock,
+                observe,
             )
             async with InteractiveTransport(config, base_url, clock) as transport:
                 concurrency = min(config.concurrency, self.planned.plan.todo)
