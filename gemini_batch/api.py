@@ -13,6 +13,7 @@ import logging
 import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -250,17 +251,9 @@ async def served(settings: Settings) -> AsyncIterator[str]:
         return
     from gemini_batch.simulator import Simulator, SimulatorConfig
 
-    limits = settings.limits
-    simulated = SimulatorConfig(
-        tier="unlimited",
-        requests_per_min=limits.requests_per_min,
-        requests_per_day=limits.requests_per_day,
-        tokens_per_min=limits.tokens_per_min,
-        images_per_min=limits.images_per_min,
-        usd_per_10min=limits.usd_per_10min,
-        minute_s=limits.minute_s,
-    )
-    async with Simulator(simulated) as simulator:
+    limits = asdict(settings.limits)
+    del limits["usd_per_day"]  # unknown to the simulator
+    async with Simulator(SimulatorConfig(tier="unlimited", **limits)) as simulator:
         yield simulator.base_url
 
 

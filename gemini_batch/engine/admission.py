@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import ExitStack
 from dataclasses import KW_ONLY, InitVar, dataclass, field
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 from gemini_batch.clock import Clock
 from gemini_batch.engine.budget import Budget, Reservation
@@ -13,15 +13,7 @@ from gemini_batch.events import LittleRoom, Observer, Waiting
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights, micros
 from gemini_batch.quota.model_quota import DayClosed, Grant
-from gemini_batch.records import (
-    ApiError,
-    Call,
-    Failure,
-    FailureKind,
-    ResultRow,
-    Stop,
-    StopReason,
-)
+from gemini_batch.records import ApiError, Call, Failure, FailureKind, ResultRow, Stop, StopReason
 
 # A day that ends so soon is waited for: around midnight a call has to fit two dates.
 MIDNIGHT_S = 60.0
@@ -33,21 +25,17 @@ LOOK_AGAIN_S = 600.0
 
 @dataclass(eq=False, slots=True)
 class Admitted:
-    """Permit to send one call at once; a context manager that returns what was held for it."""
+    """Permit to send one call at once.
+
+    Attributes:
+        held: Gives back the money that was not spent, and the disk space, when it is closed.
+    """
 
     _limiter: RateLimiter
     _call: Call
     _grant: Grant
-    _held: ExitStack
+    held: ExitStack
     _money: Reservation
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        """Give back the money that was not spent, and the disk space."""
-        self._held.close()
 
     async def settle(self, outcome: ResultRow | ApiError | Failure) -> None:
         """Replace what was reserved by what the attempt used, of the quota and of the budget.
@@ -136,7 +124,7 @@ class AdmissionControl:
         self._money_returned.set()
 
     async def pause(self, model: str, wait_s: float) -> None:
-        """Let no permit of a model be granted for `wait_s` seconds: the server can't be reached.
+        """Grant no permit of a model for `wait_s` seconds: the server can't be reached.
 
         Cancellation: safe; the ledger is updated all the same.
         """

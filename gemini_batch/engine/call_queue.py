@@ -23,7 +23,6 @@ class CallQueue:
     no quota. The end is found by counting what was handed out: a call in flight may come back.
 
     Attributes:
-        lanes: By model.
         server: The breaker of the server, shared by all lanes.
         concurrency: How many attempts may be under way.
     """

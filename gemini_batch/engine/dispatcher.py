@@ -28,15 +28,7 @@ from gemini_batch.events import (
     Stopping,
     Waiting,
 )
-from gemini_batch.records import (
-    ApiError,
-    Failure,
-    FailureKind,
-    Reply,
-    ResultRow,
-    Stop,
-    StopReason,
-)
+from gemini_batch.records import ApiError, Failure, FailureKind, Reply, ResultRow, Stop, StopReason
 
 Outcome: TypeAlias = ResultRow | ApiError | Failure
 """The row of an answer, or why there is none."""
@@ -63,12 +55,9 @@ class Dispatcher:
     _bug: Exception | None = field(default=None, init=False)
 
     async def run(self, workers: int) -> None:
-        """Send all calls, or as many as possible until something stops the run.
+        """Send all calls, at most `workers` at a time, until something stops the run.
 
         Returns when all that was sent is written and durable.
-
-        Args:
-            workers: Most calls under way.
 
         Cancellation: what is in flight may have been billed and is lost; all that was answered is
         written and made durable.
@@ -155,7 +144,7 @@ class Dispatcher:
         attempt = replace(attempt, call=call)
         match await self.admission.admit(attempt.lane, call):
             case Admitted() as admitted:
-                with admitted:
+                with admitted.held:
                     attempted, outcome = await self._exchange(attempt)
                     await admitted.settle(outcome)
                     await self._note(attempt.lane, outcome, attempted.timing.latency_s)
@@ -253,9 +242,6 @@ class Dispatcher:
         self, attempt: Attempt, number: int, wait_s: float, error: ApiError | Failure
     ) -> None:
         may_be_billed = isinstance(error, Failure) and error.may_be_billed
-        self.observe(
-            CallRetrying(
-                attempt.call.id, attempt.number, wait_s, error.message, may_be_billed, error.name
-            )
-        )
+        call_id, message, reason = attempt.call.id, error.message, error.name
+        self.observe(CallRetrying(call_id, attempt.number, wait_s, message, may_be_billed, reason))
         self.queue.put_back(replace(attempt, number=number), wait_s)

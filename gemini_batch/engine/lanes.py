@@ -14,8 +14,6 @@ class Attempt:
     """One sending of a call.
 
     Attributes:
-        call: The call.
-        lane: The lane of its model.
         number: Counts from 1.
         malformed_answers: How many answers of the call could not be used so far.
     """
@@ -31,7 +29,6 @@ class Lane:
     """The calls of one model, and everything that can hold them back.
 
     Attributes:
-        model: The model's id.
         server: The breaker of the server, which all lanes share.
         breaker: The breaker of the model.
         quiet_until_s: Nothing is handed out before, steady clock: the quota's day is used up.
@@ -62,10 +59,8 @@ class Lane:
     def next_at_s(self, *, takes_new: bool) -> float | None:
         """Return when the next attempt can be handed out, steady clock; None when none is left.
 
-        Infinity while a call probes whether the model or the server answers again.
-
-        Args:
-            takes_new: Whether calls that were never sent count.
+        Infinity while a call probes whether the model or the server answers again. With
+        `takes_new`, calls that were never sent count.
         """
         has_new = takes_new and self._new is not None
         if not has_new and not self._retries:

@@ -97,10 +97,6 @@ class Run:
     async def send(self, base_url: str, clock: Clock | None = None) -> Summary:
         """Send what is left to be done, and write `summary.json`.
 
-        Args:
-            base_url: Where requests go.
-            clock: Where time comes from.
-
         Cancellation: what is in flight may have been billed and is lost; all that was answered is
         written.
 

@@ -33,7 +33,7 @@ def open_run(
     Args:
         path: The manifest.
         out: The output folder.
-        config: The settings.
+        config: The run's settings.
         observe: Gets every event of the run.
         ledger: Of the quota; None is the one that all runs of this machine share, or a new one in
             memory for the embedded simulator.

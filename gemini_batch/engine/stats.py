@@ -102,13 +102,7 @@ class RunStats:
     ) -> Summary:
         """Return the summary of the run until now.
 
-        Args:
-            manifest: Its path, or what names it.
-            out: The output folder.
-            config: The run's settings.
-            planned: The plan, and the rows of calls that were not finished in this run.
-            stops: Why the run ended early.
-            used: Returns what counts against each limit of a model now.
+        `stops` say why it ended early; `used` returns what counts against each limit of a model.
         """
         plan, ended_at = planned.plan, self._clock.utc()
         by_status = planned.history.statuses + self._by_status
