@@ -80,10 +80,8 @@ def _repair(folder: OutputFolder, path: Path) -> Iterator[str]:
         pass  # a damaged row among the durable ones is refused here, before any change
     if noted is not None and size < noted:
         # It may be on purpose, as when a damaged row was taken out; if not, the user must know.
-        yield (
-            f"{path}: has {size:,} bytes, and had {noted:,} when the last run wrote it: calls "
-            "whose rows are gone are sent, and paid for, again"
-        )
+        lost = f"{path}: has {size:,} bytes, and had {noted:,} when the last run wrote it"
+        yield f"{lost}: calls whose rows are gone are sent, and paid for, again"
     yield from _repair_tail(folder, path, durable_bytes)
     with closing(ResultsFile(folder.out)) as rows:
         yield from _finish_rows(folder, rows, durable_bytes)

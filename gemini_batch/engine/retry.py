@@ -103,12 +103,7 @@ Random: TypeAlias = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class RetryRules:
-    """Settings of a run that decide about retries.
-
-    Attributes:
-        max_attempts: Most attempts of a call.
-        skip_uncertain: Do not send a call again that may have been billed.
-    """
+    """Settings of a run; `skip_uncertain` ends a call that may have been billed."""
 
     max_attempts: int
     skip_uncertain: bool = False

@@ -1,11 +1,12 @@
 """Session: one run, from its plan to its summary."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from random import random
+from typing import TypeAlias
 
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
@@ -33,6 +34,8 @@ from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.model_quota import Used
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.records import Stop, StopReason
+
+_Uses: TypeAlias = dict[str, tuple[Used, ...]]
 
 
 @dataclass(eq=False, repr=False)
@@ -77,7 +80,7 @@ class Run:
         """Requests that were sent and not yet answered."""
         return self._dispatcher.in_flight if self._dispatcher else 0
 
-    async def used(self, clock: Clock | None = None) -> dict[str, tuple[Used, ...]]:
+    async def used(self, clock: Clock | None = None) -> _Uses:
         """Return what counts against each limit of each model now, of all runs that share it.
 
         Cancellation: safe; nothing changes.
@@ -88,7 +91,7 @@ class Run:
         clock = clock or Clock()
         models = sorted(self.planned.plan.models)
 
-        def ask() -> dict[str, tuple[Used, ...]]:
+        def ask() -> _Uses:
             now_s, utc = clock.steady_s(), clock.utc()
             return {model: self._ledger.used(model, now_s, utc) for model in models}
 
@@ -111,7 +114,7 @@ class Run:
         if todo:
             self._summarize(stats).write(self._folder.out, is_over=False)
         observe(self._started())
-        used: Mapping[str, tuple[Used, ...]] = {}
+        used: _Uses = {}
         try:
             if todo:
                 await self._dispatch(base_url, clock, observe)
@@ -134,14 +137,9 @@ class Run:
         config = self._config
         await clock.run_blocking(load_image_readers)
         with self._opened_logs() as (rows, in_flight):
+            prices = price_table(config)
             committer = Committer(
-                self._folder,
-                rows,
-                in_flight,
-                price_table(config),
-                config.endpoint,
-                clock,
-                observe,
+                self._folder, rows, in_flight, prices, config.endpoint, clock, observe
             )
             async with InteractiveTransport(config, base_url, clock) as transport:
                 concurrency = min(config.concurrency, self.planned.plan.todo)
@@ -246,9 +244,7 @@ class Run:
             loads=loads(plan),
         )
 
-    def _conclude(
-        self, stats: RunStats, used: Mapping[str, tuple[Used, ...]] | None = None
-    ) -> Summary:
+    def _conclude(self, stats: RunStats, used: _Uses | None = None) -> Summary:
         summary = self._summarize(stats, used)
         try:
             summary.write(self._folder.out)
@@ -261,20 +257,15 @@ class Run:
         self.summary = summary
         return summary
 
-    def _summarize(
-        self, stats: RunStats, used: Mapping[str, tuple[Used, ...]] | None = None
-    ) -> Summary:
-        stops = self._stops if self.planned.plan.todo else ()
-        lookup = (used or {}).get
+    def _summarize(self, stats: RunStats, used: _Uses | None = None) -> Summary:
+        stops, uses = self._stops if self.planned.plan.todo else (), used or {}
         return stats.summary(
-            self._name, self._folder.out, self._config, self.planned, stops=stops, used=lookup
+            self._name, self._folder.out, self._config, self.planned, stops=stops, used=uses.get
         )
 
     def _forget(self) -> None:
         """Remove what only calls that are still to be sent would need: each call has ended."""
-        with storage_errors(
-            f"{self._folder.out}: files that are not needed any more can't be removed"
-        ):
+        with storage_errors(f"{self._folder.out}: files without further use can't be removed"):
             inflight.forget(self._folder.private)
             self._folder.clear_inputs()
             self._folder.remove_staged_files()

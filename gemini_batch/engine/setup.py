@@ -30,15 +30,10 @@ def open_run(
 ) -> Iterator[Run]:
     """Lock and repair the output folder, check the manifest, and plan.
 
-    Args:
-        path: The manifest.
-        out: The output folder.
-        config: The run's settings.
-        observe: Gets every event of the run.
-        ledger: Of the quota; None is the one that all runs of this machine share, or a new one in
-            memory for the embedded simulator.
-        name: The manifest's name in messages and in the summary; None is its path.
-        base: Where relative paths of images start; None is the manifest's folder.
+    `observe` gets every event of the run. Without `ledger`, the quota's is the one that all runs of
+    this machine share, or a new one in memory for the embedded simulator. `name` replaces the
+    manifest's path in messages and in the summary; `base` replaces its folder, where relative paths
+    of images start.
 
     Raises:
         ManifestError: Lines of the manifest are wrong.
