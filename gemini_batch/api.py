@@ -118,6 +118,7 @@ class Rows(AsyncIterator[ResultRow]):
             await self.aclose()
             raise
         self._is_over = True
+        self._finished.put_nowait(None)  # for others who wait for a row
         self.summary = await self._going
         raise StopAsyncIteration
 
@@ -221,9 +222,8 @@ def _line(job: Job, number: int) -> bytes:
     try:
         return job.model_dump_json(exclude_defaults=True).encode() + b"\n"
     except ValueError as error:
-        raise ManifestError(
-            NAME, [Problem(number, "", f"can't be written as JSON: {error}")]
-        ) from error
+        problem = Problem(number, "", f"can't be written as JSON: {error}")
+        raise ManifestError(NAME, [problem]) from error
 
 
 async def _to_its_end(
