@@ -11,10 +11,9 @@
 import asyncio
 import logging
 import tempfile
-from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import ExitStack, asynccontextmanager, suppress
-from functools import partial
+from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -42,7 +41,6 @@ NAME = "jobs"
 _log = logging.getLogger("gemini_batch")
 _CANCELLED = Stop(StopReason.INTERRUPTED, "cancelled")
 _YIELD_EVERY = 1_000
-_ROWS_AT_ONCE = 100
 
 
 async def run(jobs: Jobs, config: RunConfig | None = None) -> Summary:
@@ -96,9 +94,9 @@ class Rows(AsyncIterator[ResultRow]):
 
     def __init__(self, jobs: Jobs, config: RunConfig) -> None:
         self.summary: Summary | None = None
-        self._begin = partial(_sent, jobs, config)
+        self._jobs = jobs
+        self._config = config
         self._finished = _Finished()
-        self._rows: deque[ResultRow] = deque()
         self._going: asyncio.Task[Summary] | None = None
         self._is_over = False
 
@@ -107,17 +105,20 @@ class Rows(AsyncIterator[ResultRow]):
         if self._is_over:
             raise StopAsyncIteration
         if self._going is None:
-            self._going = _kept(self._begin(self._finished))
+            sending = _sent(self._jobs, self._config, self._finished)
+            self._going = asyncio.create_task(sending, name="rows")
+            _under_way.add(self._going)
+            self._going.add_done_callback(_under_way.discard)
             self._going.add_done_callback(self._finished.end)
         try:
-            while not self._rows and (places := await self._finished.places()):
-                self._rows += await asyncio.to_thread(_rows_at, self._finished.out, places)
+            place = await self._finished.get()
+            if place is not None:
+                return await asyncio.to_thread(_row_at, self._finished.out, place)
         except BaseException:
             await self.aclose()
             raise
-        if self._rows:
-            return self._rows.popleft()
         self._is_over = True
+        self._finished.put_nowait(None)  # for others who wait for a row
         self.summary = await self._going
         raise StopAsyncIteration
 
@@ -147,13 +148,6 @@ _under_way: set[asyncio.Task[Summary]] = set()
 """References to runs whose rows were dropped: the event loop itself holds tasks weakly."""
 
 
-def _kept(sending: Coroutine[None, None, Summary]) -> asyncio.Task[Summary]:
-    going = asyncio.create_task(sending, name="rows")
-    _under_way.add(going)
-    going.add_done_callback(_under_way.discard)
-    return going
-
-
 async def _sent(jobs: Jobs, config: RunConfig, finished: "_Finished") -> Summary:
     async with _sending(jobs, config, finished.observe) as (sending, out):
         finished.out = out
@@ -169,11 +163,7 @@ async def _sending(
     with ExitStack() as stack:
         if isinstance(jobs, str | PathLike):
             path, name, base = Path(jobs), None, None
-            out = (
-                Path(config.out)
-                if config.out
-                else build.output_folder(path, is_simulated=config.simulate)
-            )
+            out = Path(config.out or build.output_folder(path, is_simulated=config.simulate))
         else:
             if not config.out:
                 raise ConfigError(
@@ -185,7 +175,7 @@ async def _sending(
         opening = setup.open_run(path, out, settings, observe, name=name, base=base)
         # Not a task: the end of the event loop would cancel it, but not the thread.
         checking = asyncio.get_running_loop().run_in_executor(None, stack.enter_context, opening)
-        going = await _to_its_end(checking, lambda: None)
+        going = await _to_its_end(checking)
         async with served(settings) as base_url:
             sending = asyncio.create_task(going.send(base_url), name="send")
             try:
@@ -199,18 +189,15 @@ async def _sending(
 def _log_event(event: Event) -> None:
     """Log what the user has to know; everything else is in the rows and the summary."""
     match event:
-        case (
-            Repaired(message)
-            | CallNotReused(message=message)
-            | Stopping(stop=Stop(message=message))
-        ):
-            _log.warning("%s", message)
+        case Repaired() | CallNotReused():
+            _log.warning("%s", event.message)
+        case Stopping():
+            _log.warning("%s", event.stop.message)
         case _:
             pass
 
 
 async def _write(jobs: Iterable[Job] | AsyncIterable[Job], path: Path) -> None:
-    """Write jobs as a manifest."""
     number = 0
     with path.open("wb") as file:
         async for job in _each(jobs):
@@ -235,12 +222,13 @@ def _line(job: Job, number: int) -> bytes:
     try:
         return job.model_dump_json(exclude_defaults=True).encode() + b"\n"
     except ValueError as error:
-        raise ManifestError(
-            NAME, [Problem(number, "", f"can't be written as JSON: {error}")]
-        ) from error
+        problem = Problem(number, "", f"can't be written as JSON: {error}")
+        raise ManifestError(NAME, [problem]) from error
 
 
-async def _to_its_end(work: "asyncio.Future[T]", when_cancelled: Callable[[], object]) -> T:
+async def _to_its_end(
+    work: "asyncio.Future[T]", when_cancelled: Callable[[], object] = lambda: None
+) -> T:
     """Return the result of some work, but not before its end, however often this is cancelled."""
     is_cancelled = False
     while not work.done():
@@ -263,22 +251,14 @@ async def served(settings: Settings) -> AsyncIterator[str]:
         return
     from gemini_batch.simulator import Simulator, SimulatorConfig
 
-    limits = settings.limits
-    simulated = SimulatorConfig(
-        tier="unlimited",
-        requests_per_min=limits.requests_per_min,
-        requests_per_day=limits.requests_per_day,
-        tokens_per_min=limits.tokens_per_min,
-        images_per_min=limits.images_per_min,
-        usd_per_10min=limits.usd_per_10min,
-        minute_s=limits.minute_s,
-    )
-    async with Simulator(simulated) as simulator:
+    limits = asdict(settings.limits)
+    del limits["usd_per_day"]  # unknown to the simulator
+    async with Simulator(SimulatorConfig(tier="unlimited", **limits)) as simulator:
         yield simulator.base_url
 
 
-class _Finished:
-    """Places of the rows of finished calls: one number each in memory.
+class _Finished(asyncio.Queue[int | None]):
+    """Places of the rows of finished calls: one number each in memory; None at the end of the run.
 
     Attributes:
         out: The output folder, once the run is under way.
@@ -286,36 +266,18 @@ class _Finished:
 
     out = Path()
 
-    def __init__(self) -> None:
-        self._places: deque[int] = deque()
-        self._is_over = False
-        self._news = asyncio.Event()
-
     def observe(self, event: Event) -> None:
         _log_event(event)
         if isinstance(event, CallFinished):
-            self._places.append(event.offset_bytes)
-            self._news.set()
+            self.put_nowait(event.offset_bytes)
 
     def end(self, _going: object) -> None:
-        self._is_over = True
-        self._news.set()
-
-    async def places(self) -> list[int]:
-        """Return at least one place as soon as there is any; none at the end of the run."""
-        while not self._places and not self._is_over:
-            self._news.clear()
-            await self._news.wait()
-        return [self._places.popleft() for _ in range(min(len(self._places), _ROWS_AT_ONCE))]
+        self.put_nowait(None)
 
 
-def _rows_at(out: Path, places: list[int]) -> list[ResultRow]:
-    rows: list[ResultRow] = []
-    for place in places:
-        found = row_at(out, place)
-        if found is None:
-            raise StorageError(
-                f"{out / RESULTS}: the row at byte {place:,} is gone: the file was changed"
-            )
-        rows.append(row_of(found))
-    return rows
+def _row_at(out: Path, place: int) -> ResultRow:
+    if (found := row_at(out, place)) is None:
+        raise StorageError(
+            f"{out / RESULTS}: the row at byte {place:,} is gone: the file was changed"
+        )
+    return row_of(found)

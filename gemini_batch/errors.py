@@ -5,7 +5,8 @@ of a whole run.
 """
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import ClassVar, NamedTuple, Self
 
@@ -136,6 +137,15 @@ def describe_os_error(error: OSError) -> str:
     reason = error.strerror or str(error) or type(error).__name__
     file = error.filename
     return f"{file}: {reason}" if isinstance(file, str) and file else reason
+
+
+@contextmanager
+def storage_errors(message: str) -> Iterator[None]:
+    """Raise an `OSError` of the block as a `StorageError`: the message, then the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{message}: {describe_os_error(error)}") from error
 
 
 def out_of_resources(error: BaseException) -> str:

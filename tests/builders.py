@@ -113,7 +113,7 @@ def make_committer(
     """Return a committer with the built-in prices."""
     in_flight = InFlightLog(folder.private, rows.end_bytes)
     prices_ = prices.built_in()
-    return Committer(folder, rows, in_flight, prices_, ENDPOINT, clock=clock, observe=observe)
+    return Committer(folder, rows, in_flight, prices_, ENDPOINT, clock, observe)
 
 
 def arrive(

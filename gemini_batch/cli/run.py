@@ -51,11 +51,10 @@ def main(options: Namespace) -> int:
 def _sent(run: Run, config: Settings, view: View) -> Summary:
     try:
         return asyncio.run(_send(run, config, view))
-    except (KeyboardInterrupt, RuntimeError) as error:
+    except (asyncio.CancelledError, KeyboardInterrupt, RuntimeError) as error:
         # Closing the loop takes one more thread, and waits for threads that hang: all is done.
-        if run.summary is None or not (
-            isinstance(error, KeyboardInterrupt) or out_of_resources(error)
-        ):
+        is_bug = isinstance(error, RuntimeError) and not out_of_resources(error)
+        if run.summary is None or is_bug:
             raise
         return run.summary
 
@@ -70,14 +69,9 @@ async def _send(run: Run, config: Settings, view: View) -> Summary:
             view.warn(f"{context['message']}: {type(error).__name__}")
 
     asyncio.get_running_loop().set_exception_handler(on_error)
-    try:
-        with interrupting(run):
-            async with served(config) as base_url, sampled(run, view):
-                return await run.send(base_url)
-    except asyncio.CancelledError:
-        if run.summary is None:
-            raise
-        return run.summary
+    with interrupting(run):
+        async with served(config) as base_url, sampled(run, view):
+            return await run.send(base_url)
 
 
 def _within_open_files(config: Settings, view: View) -> Settings:
@@ -90,10 +84,8 @@ def _within_open_files(config: Settings, view: View) -> Settings:
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return config
     with suppress(OSError, ValueError):  # the present limit must do
-        resource.setrlimit(
-            resource.RLIMIT_NOFILE,
-            (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard),
-        )
+        raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if allowed >= wanted:
         return config

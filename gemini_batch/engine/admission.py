@@ -2,8 +2,8 @@
 
 import asyncio
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Self, TypeAlias
+from dataclasses import KW_ONLY, InitVar, dataclass, field
+from typing import TypeAlias
 
 from gemini_batch.clock import Clock
 from gemini_batch.engine.budget import Budget, Reservation
@@ -13,15 +13,7 @@ from gemini_batch.events import LittleRoom, Observer, Waiting
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights, micros
 from gemini_batch.quota.model_quota import DayClosed, Grant
-from gemini_batch.records import (
-    ApiError,
-    Call,
-    Failure,
-    FailureKind,
-    ResultRow,
-    Stop,
-    StopReason,
-)
+from gemini_batch.records import ApiError, Call, Failure, FailureKind, ResultRow, Stop, StopReason
 
 # A day that ends so soon is waited for: around midnight a call has to fit two dates.
 MIDNIGHT_S = 60.0
@@ -31,25 +23,19 @@ MIN_WAIT_S = 1.0
 LOOK_AGAIN_S = 600.0
 
 
+@dataclass(eq=False, slots=True)
 class Admitted:
-    """Permit to send one call at once; a context manager that returns what was held for it."""
+    """Permit to send one call at once.
 
-    def __init__(
-        self, limiter: RateLimiter, call: Call, grant: Grant, held: ExitStack, money: Reservation
-    ) -> None:
-        self._limiter = limiter
-        self._call = call
-        self._grant = grant
-        self._held = held
-        self._money = money
+    Attributes:
+        held: Gives back the money that was not spent, and the disk space, when it is closed.
+    """
 
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        """Give back the money that was not spent, and the disk space."""
-        self._held.close()
+    _limiter: RateLimiter
+    _call: Call
+    _grant: Grant
+    held: ExitStack
+    _money: Reservation
 
     async def settle(self, outcome: ResultRow | ApiError | Failure) -> None:
         """Replace what was reserved by what the attempt used, of the quota and of the budget.
@@ -80,8 +66,8 @@ class Admitted:
 
         Cancellation: safe; the ledger is updated all the same.
         """
-        why = "the server asked for a pause"
-        await self._limiter.pause(self._call.request.model, wait_s, why, overrun=overrun)
+        model, why = self._call.request.model, "the server asked for a pause"
+        await self._limiter.pause(model, wait_s, why, overrun=overrun)
 
     async def close_day(self) -> None:
         """Send nothing more of the model on the day of this permit.
@@ -100,52 +86,37 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The call is left to the next run.
-
-    Attributes:
-        stop: Why nothing more is sent; None if that is known already.
-        is_of_lane: Whether only the calls of this model are affected.
-    """
+    """The call is left to the next run; without `stop`, for a reason that is known already."""
 
     stop: Stop | None = None
-    is_of_lane: bool = False
 
 
 Admission: TypeAlias = Admitted | Deferred | Closed
 
 
+@dataclass(eq=False)
 class AdmissionControl:
-    """Budget, disk space, circuit breakers and quota of one run. Every decision is a value."""
+    """Budget, disk space, circuit breakers and quota of one run. Every decision is a value.
 
-    def __init__(
-        self,
-        limiter: RateLimiter,
-        disk: DiskReservations,
-        clock: Clock,
-        observe: Observer,
-        *,
-        max_cost_usd: float | None = None,
-        waits_for_reset: bool = False,
-    ) -> None:
-        """Create the admission control of a run.
+    Attributes:
+        max_cost_usd: Most that the run may cost; None is no limit.
+        waits_for_reset: It waits for the next day when today's quota is used up.
+    """
 
-        Args:
-            limiter: Of the quota.
-            disk: Of the output folder's disk.
-            clock: For waiting.
-            observe: Gets `Waiting` and `LittleRoom`.
-            max_cost_usd: Most that the run may cost; None is no limit.
-            waits_for_reset: Whether to wait for the next day when today's quota is used up.
-        """
-        self._limiter = limiter
-        self._disk = disk
-        self._clock = clock
-        self._observe = observe
-        self._waits_for_reset = waits_for_reset
+    _limiter: RateLimiter
+    _disk: DiskReservations
+    _clock: Clock
+    _observe: Observer
+    _: KW_ONLY
+    max_cost_usd: InitVar[float | None] = None
+    waits_for_reset: bool = False
+    _money_returned: asyncio.Event = field(default_factory=asyncio.Event)
+    _closed: asyncio.Event = field(default_factory=asyncio.Event)
+    _is_short_of_space: bool = False
+
+    def __post_init__(self, max_cost_usd: float | None) -> None:
+        """Start with the whole budget."""
         self._budget = Budget(max_cost_usd)
-        self._money_returned = asyncio.Event()
-        self._is_short_of_space = False
-        self._closed = asyncio.Event()
 
     def close(self) -> None:
         """Admit nothing more; every waiting call gets `Closed`."""
@@ -153,7 +124,7 @@ class AdmissionControl:
         self._money_returned.set()
 
     async def pause(self, model: str, wait_s: float) -> None:
-        """Let no permit of a model be granted for `wait_s` seconds: the server can't be reached.
+        """Grant no permit of a model for `wait_s` seconds: the server can't be reached.
 
         Cancellation: safe; the ledger is updated all the same.
         """
@@ -235,9 +206,9 @@ class AdmissionControl:
         """Return when to ask again; `Closed` if the run does not wait for the next day."""
         if lane.is_closed:
             return Closed()
-        if not self._waits_for_reset and day.wait_s > MIDNIGHT_S:
+        if not self.waits_for_reset and day.wait_s > MIDNIGHT_S:
             message = f"today's quota of {lane.model} is used up ({day.why})"
-            return Closed(Stop(StopReason.DAY_CLOSED, message, day.until), is_of_lane=True)
+            return Closed(Stop(StopReason.DAY_CLOSED, message, day.until))
         self._observe(Waiting(lane.model, day.wait_s, day.why))
         wait_s = min(max(day.wait_s, MIN_WAIT_S), LOOK_AGAIN_S)
         return Deferred(self._clock.steady_s() + wait_s)
@@ -246,15 +217,10 @@ class AdmissionControl:
 def _used_up(budget: Budget, call: Call) -> Stop:
     max_usd = budget.max_usd or 0.0
     left_usd = round(max_usd - budget.spent_usd, 6)
-    next_usd = budget.expected_usd(call.request.model, call.estimate)
     if left_usd < 0:
-        message = (
-            f"the budget of ${max_usd:,.2f} is exceeded by ${-left_usd:,.3f}: answers cost more "
-            "than estimated"
-        )
+        state = f"is exceeded by ${-left_usd:,.3f}: answers cost more than estimated"
     else:
-        message = (
-            f"the budget of ${max_usd:,.2f} has ${left_usd:,.3f} left, and the next call may cost "
-            f"up to ${next_usd:,.3f}"
-        )
-    return Stop(StopReason.BUDGET, f"{message}: --max-cost sets what a run may cost")
+        next_usd = budget.expected_usd(call.request.model, call.estimate)
+        state = f"has ${left_usd:,.3f} left, and the next call may cost up to ${next_usd:,.3f}"
+    message = f"the budget of ${max_usd:,.2f} {state}: --max-cost sets what a run may cost"
+    return Stop(StopReason.BUDGET, message)

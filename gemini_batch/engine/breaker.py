@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from math import inf
 
-from gemini_batch.engine.retry import Random, backoff_s
+from gemini_batch.engine.retry import Random, backoff_s, doubled_s
 
 # A model's breaker. Eight errors of the server in a row are no chance: of answers that fail half of
 # the time, four rows in a thousand would be. A call has six attempts, which last for a minute by
@@ -31,14 +31,7 @@ class CircuitBreaker:
     def __init__(
         self, *, opens_after: int, delay_s: Callable[[int], float], gives_up_after_s: float
     ) -> None:
-        """Create a closed breaker.
-
-        Args:
-            opens_after: Failures in a row.
-            delay_s: Returns how long to stay open in round 1, 2, …, in seconds.
-            gives_up_after_s: Time since it opened after which it is exhausted.
-        """
-        self.reason = ""
+        """Create a closed breaker; `delay_s` returns the seconds to stay open in round 1, 2, …."""
         self._opens_after = opens_after
         self._delay_s = delay_s
         self.gives_up_after_s = gives_up_after_s
@@ -125,21 +118,15 @@ class CircuitBreaker:
 
 def model_breaker() -> CircuitBreaker:
     """Return a breaker for one model: it counts answers that are errors of the server."""
-
-    def delay_s(round_: int) -> float:
-        return min(MAX_DELAY_S, FIRST_DELAY_S * 2.0 ** min(round_ - 1, 30))
-
     return CircuitBreaker(
-        opens_after=MODEL_FAILURES, delay_s=delay_s, gives_up_after_s=MODEL_GIVES_UP_AFTER_S
+        opens_after=MODEL_FAILURES,
+        delay_s=lambda round_: doubled_s(FIRST_DELAY_S, round_, MAX_DELAY_S),
+        gives_up_after_s=MODEL_GIVES_UP_AFTER_S,
     )
 
 
 def server_breaker(random: Random) -> CircuitBreaker:
-    """Return a breaker for the server: it counts connections that could not be made.
-
-    Args:
-        random: A number in [0, 1), for the jitter of the delays.
-    """
+    """Return a breaker for the server: it counts connections that could not be made."""
     return CircuitBreaker(
         opens_after=1,
         delay_s=lambda round_: backoff_s(round_, random),

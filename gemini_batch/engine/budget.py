@@ -1,5 +1,6 @@
 """Budget of a run: money is reserved for each call before it is sent. Pure."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 from gemini_batch.records import Estimate
@@ -10,7 +11,6 @@ class Reservation:
     """Money that is reserved for one call.
 
     Attributes:
-        model: The call's model.
         usd: How much is reserved.
         estimate_usd: What its answer is expected to cost.
         uses_observed_cost: It relies on what earlier answers cost, not on the worst case.
@@ -43,7 +43,7 @@ class Budget:
     must be known: a call of unknown price counts as nothing.
 
     Attributes:
-        max_usd: The limit; None is no limit.
+        max_usd: None is no limit.
         spent_usd: Cost of the calls that ended, those included that may have been billed.
         reserved_usd: For calls that have not ended.
     """
@@ -53,7 +53,7 @@ class Budget:
         self.spent_usd = 0.0
         self.reserved_usd = 0.0
         self._reservations = 0
-        self._observed: dict[str, _Observed] = {}
+        self._observed: defaultdict[str, _Observed] = defaultdict(_Observed)
 
     @property
     def is_reserved(self) -> bool:
@@ -63,11 +63,11 @@ class Budget:
     def expected_usd(self, model: str, estimate: Estimate) -> float:
         """Return the most that a call is expected to cost."""
         usd = estimate.cost_usd or 0.0
-        return max(usd + estimate.extra_usd, usd * self._of(model).max_cost_ratio)
+        return max(usd + estimate.extra_usd, usd * self._observed[model].max_cost_ratio)
 
     def reserve(self, model: str, estimate: Estimate) -> Reservation | None:
         """Reserve money for a call; None when there is not enough, or not yet."""
-        observed, usd = self._of(model), self.expected_usd(model, estimate)
+        observed, usd = self._observed[model], self.expected_usd(model, estimate)
         uses_observed_cost = observed.relying < observed.answers
         if self.max_usd is not None:
             left_usd = self.max_usd - self.spent_usd - self.reserved_usd
@@ -85,7 +85,7 @@ class Budget:
 
     def settle(self, reservation: Reservation) -> None:
         """Replace a reservation by what the call cost."""
-        observed, spent_usd = self._of(reservation.model), reservation.spent_usd
+        observed, spent_usd = self._observed[reservation.model], reservation.spent_usd
         observed.relying -= reservation.uses_observed_cost
         self._reservations -= 1
         # Without reservations no rounding error stays.
@@ -95,6 +95,3 @@ class Budget:
         if reservation.estimate_usd:
             ratio = spent_usd / reservation.estimate_usd
             observed.max_cost_ratio = max(observed.max_cost_ratio, ratio)
-
-    def _of(self, model: str) -> _Observed:
-        return self._observed.setdefault(model, _Observed())

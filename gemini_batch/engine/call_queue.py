@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from math import inf
 
 from gemini_batch.clock import Clock
 from gemini_batch.engine.breaker import CircuitBreaker
@@ -22,7 +23,6 @@ class CallQueue:
     no quota. The end is found by counting what was handed out: a call in flight may come back.
 
     Attributes:
-        lanes: By model.
         server: The breaker of the server, shared by all lanes.
         concurrency: How many attempts may be under way.
     """
@@ -36,12 +36,8 @@ class CallQueue:
     ) -> None:
         """Create a queue of all calls of a run.
 
-        Args:
-            calls: By model, in the order of sending; each is read when a worker asks for it. A
-                `Stop` among them is handed out in its place.
-            concurrency: How many attempts may be under way.
-            server: The breaker of the server.
-            clock: For retries.
+        `calls` are those of each model in the order of sending. Each is read when a worker asks
+        for it; a `Stop` among them is handed out in its place.
         """
         self.server = server
         self.concurrency = concurrency
@@ -138,17 +134,15 @@ class CallQueue:
             }
             ready = [self.lanes[model] for model, at_s in times_s.items() if at_s <= now_s]
             if not ready:
-                due_s = min(times_s.values(), default=None)
-                return None, due_s
+                return None, min(times_s.values(), default=None)
             lane = min(ready, key=lambda lane: _rank(lane, now_s))
-            found = lane.take(now_s, takes_new=takes_new)
-            if found is not None:
+            if (found := lane.take(now_s, takes_new=takes_new)) is not None:
                 return found, None
 
     async def _change(self, due_s: float | None) -> None:
         """Wait for any change, or until the steady clock says `due_s`."""
         changed = self._changed
-        wait_s = None if due_s is None or due_s == float("inf") else due_s - self._clock.steady_s()
+        wait_s = None if due_s is None or due_s == inf else due_s - self._clock.steady_s()
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await changed.wait()
@@ -156,13 +150,8 @@ class CallQueue:
 
 def _rank(lane: Lane, now_s: float) -> tuple[float, int, int]:
     """Return what orders lanes: the earliest retry that is due, then those that wait least."""
-    due_s = lane.retry_due_s()
-    is_due = due_s is not None and due_s <= now_s
-    return (
-        due_s if is_due and due_s is not None else float("inf"),
-        len(lane.waiting),
-        lane.outstanding,
-    )
+    due_s = lane.retry_due_s
+    return (due_s if due_s <= now_s else inf, len(lane.waiting), lane.outstanding)
 
 
 def _is_overload(error: ApiError | Failure) -> bool:

@@ -6,13 +6,13 @@ reported as finished.
 """
 
 import asyncio
-from collections.abc import Iterable
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field, replace
 
 from gemini_batch.catalog import prices
 from gemini_batch.client.response import EMPTY
 from gemini_batch.clock import Clock
-from gemini_batch.errors import StorageError, describe_os_error
+from gemini_batch.errors import StorageError, describe_os_error, storage_errors
 from gemini_batch.events import CallFinished, Observer
 from gemini_batch.output import OutputFolder, StagedAnswer
 from gemini_batch.output.inflight import InFlightLog
@@ -22,8 +22,6 @@ from gemini_batch.records import (
     ApiError,
     Call,
     Failure,
-    ImageFile,
-    IncomingImage,
     InputImage,
     InputRef,
     InputUri,
@@ -38,6 +36,7 @@ from gemini_batch.records import (
 
 GROUP_S = 0.02
 MAX_PENDING = 64
+_NO_REPLY = Reply(None, (), None, None, None, None, [], None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,34 +48,28 @@ class Attempted:
     timing: Timing
 
 
+@dataclass(eq=False, repr=False)
 class Committer:
     """Writes rows and images, in the one order that survives a kill at any moment."""
 
-    def __init__(
-        self,
-        folder: OutputFolder,
-        rows: ResultsFile,
-        in_flight: InFlightLog,
-        price_table: prices.PriceTable,
-        endpoint: str,
-        *,
-        clock: Clock,
-        observe: Observer,
-    ) -> None:
-        self._folder = folder
-        self._rows = rows
-        self._in_flight = in_flight
-        self._price_table = price_table
-        self._endpoint = endpoint
-        self._clock = clock
-        self._observe = observe
-        self._pending: list[CallFinished] = []  # published, and not yet durable
-        self._changed = asyncio.Event()
-        # Where the first row begins whose images could not be published.
-        self._unpublished_bytes: int | None = None
-        # The sync that is under way, or the one that failed.
-        self._syncing: asyncio.Task[None] | None = None
-        folder.mark_moved(RESULTS)  # it may be new
+    _folder: OutputFolder
+    _rows: ResultsFile
+    _in_flight: InFlightLog
+    _price_table: prices.PriceTable
+    _endpoint: str
+    _clock: Clock
+    _observe: Observer
+    # Published, and not yet durable.
+    _pending: list[CallFinished] = field(default_factory=list)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    # Where the first row begins whose images could not be published.
+    _unpublished_bytes: int = sys.maxsize
+    # The sync that is under way, or the one that failed.
+    _syncing: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        """Note that the file of rows may be new."""
+        self._folder.mark_moved(RESULTS)
 
     def begin(self, call: Call, number: int) -> StagedAnswer:
         """Note that a call is in flight, before it can be billed; return where its answer goes.
@@ -105,39 +98,33 @@ class Committer:
     ) -> ResultRow:
         """Write the row of an answer, then publish its images; nothing is awaited.
 
-        Args:
-            attempted: What was sent, how often and when.
-            reply: The answer.
-            reused_from: Where it was paid for, if not here.
+        `reused_from` names where the answer was paid for, if not here.
 
         Raises:
             StorageError: The disk refused; once the row is written, the next run publishes images.
         """
-        call = attempted.call
+        call, arrived = attempted.call, [*([reply.image] if reply.image else []), *reply.drafts]
         images = [self._folder.describe(reply.image, f"{IMAGES}/{call.id}")] if reply.image else []
         drafts = [
             self._folder.describe(draft, f"{DRAFTS}/{call.id}.{number}")
             for number, draft in enumerate(reply.drafts, start=1)
         ]
-        status = Status.SUCCEEDED if reply.image else Status.BLOCKED
-        row = self._row(
-            attempted, status, reply=reply, images=images, drafts=drafts, reused_from=reused_from
+        row = replace(
+            self._row(attempted, Status.SUCCEEDED if reply.image else Status.BLOCKED, reply),
+            images=images,
+            drafts=drafts,
+            cost_usd=0.0 if reused_from else self._cost_usd(call, reply),
+            reused_from=reused_from,
         )
         place = self._append(row)
         try:
             self._folder.retire(call.id)
-            arrived: Iterable[IncomingImage] = [
-                *([reply.image] if reply.image else []),
-                *reply.drafts,
-            ]
             for part, image in zip(arrived, [*images, *drafts], strict=True):
                 self._folder.publish(part.file, image.path)
             self._announce(row, place, 0.0 if reused_from else call.estimate.cost_usd)
         except BaseException as error:
             # Recovery must look at this row, and so at all after it.
-            self._unpublished_bytes = (
-                place if self._unpublished_bytes is None else self._unpublished_bytes
-            )
+            self._unpublished_bytes = min(self._unpublished_bytes, place)
             if not isinstance(error, OSError | StorageError):
                 raise
             reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
@@ -155,7 +142,7 @@ class Committer:
             row_error = RowError(error.http_status, error.status, error.reason, error.message)
         else:
             row_error = RowError(None, error.kind.value, None, error.message)
-        row = self._row(attempted, status, error=row_error)
+        row = replace(self._row(attempted, status, _NO_REPLY), error=row_error)
         self._announce(row, self._append(row), attempted.call.estimate.cost_usd)
         return row
 
@@ -206,15 +193,9 @@ class Committer:
         self._changed.clear()
         group, moved = tuple(self._pending), self._folder.moved()
         # Only of this group: images of rows that are appended from now on are not synced with it.
-        end_bytes = (
-            self._rows.end_bytes if self._unpublished_bytes is None else self._unpublished_bytes
-        )
-        try:
+        end_bytes = min(self._rows.end_bytes, self._unpublished_bytes)
+        with storage_errors("what was written can't be made durable"):
             await self._clock.run_blocking(lambda: self._sync(group, moved, end_bytes))
-        except OSError as error:
-            raise StorageError(
-                f"what was written can't be made durable: {describe_os_error(error)}"
-            ) from error
         self._syncing = None
         del self._pending[: len(group)]
         for finished in group:
@@ -223,12 +204,8 @@ class Committer:
     def _append(self, row: ResultRow) -> int:
         """Write a row; return where it begins."""
         place = self._rows.end_bytes
-        try:
+        with storage_errors(f"{row.id}: its row can't be written"):
             self._rows.append(row)
-        except OSError as error:
-            raise StorageError(
-                f"{row.id}: its row can't be written: {describe_os_error(error)}"
-            ) from error
         return place
 
     def _announce(self, row: ResultRow, place: int, estimated_usd: float | None) -> None:
@@ -243,55 +220,41 @@ class Committer:
         self._folder.sync(moved)
         self._folder.note_durable(end_bytes)
 
-    def _row(
-        self,
-        attempted: Attempted,
-        status: Status,
-        *,
-        reply: Reply | None = None,
-        images: list[ImageFile] | None = None,
-        drafts: list[ImageFile] | None = None,
-        error: RowError | None = None,
-        reused_from: ReusedFrom | None = None,
-    ) -> ResultRow:
+    def _row(self, attempted: Attempted, status: Status, reply: Reply) -> ResultRow:
         call, timing = attempted.call, attempted.timing
         return ResultRow(
             id=call.id,
             line=call.line,
             status=status,
-            images=images or [],
-            drafts=drafts or [],
-            text=reply.text if reply else None,
+            images=[],
+            drafts=[],
+            text=reply.text,
             prompt=call.prompt,
             inputs=_inputs(call),
-            finish_reason=reply.finish_reason if reply else None,
-            finish_message=reply.finish_message if reply else None,
-            block_reason=reply.block_reason if reply else None,
-            safety_ratings=reply.safety_ratings if reply else [],
-            usage=reply.usage if reply else None,
-            cost_usd=0.0 if reused_from else self._cost_usd(call, reply),
+            finish_reason=reply.finish_reason,
+            finish_message=reply.finish_message,
+            block_reason=reply.block_reason,
+            safety_ratings=reply.safety_ratings,
+            usage=reply.usage,
+            cost_usd=0.0,
             model=call.request.model,
-            model_version=reply.model_version if reply else None,
-            response_id=reply.response_id if reply else None,
+            model_version=reply.model_version,
+            response_id=reply.response_id,
             endpoint=self._endpoint,
             request_sha256=call.request_sha256,
             attempts=attempted.attempts,
             latency_s=round(timing.latency_s, 3),
             sent_at=timing.sent_at,
             finished_at=timing.finished_at,
-            error=error,
+            error=None,
             metadata=call.metadata,
-            reused_from=reused_from,
         )
 
-    def _cost_usd(self, call: Call, reply: Reply | None) -> float | None:
-        if reply is None:
-            return 0.0
-        images = len(reply.drafts) + (reply.image is not None)
+    def _cost_usd(self, call: Call, reply: Reply) -> float | None:
         cost_usd = prices.cost_usd(
             call.request.model,
             reply.usage,
-            images,
+            len(reply.drafts) + (reply.image is not None),
             call.image_size,
             blocked=reply.block_reason != EMPTY,
             prices=self._price_table,
@@ -302,18 +265,13 @@ class Committer:
 def _inputs(call: Call) -> list[InputRef]:
     refs: list[InputRef] = []
     for part in call.request.parts:
-        match part:
-            case InputImage():
-                refs.append(InputRef(part.path, part.sha256, _sent_file(part)))
-            case InputUri():
-                refs.append(InputRef(part.uri, None))
-            case _:
-                pass
+        if isinstance(part, InputImage):
+            sent = None
+            if (copy := part.downscaled) is not None:
+                sent = SentFile(
+                    copy.mime_type, copy.size_bytes, copy.width, copy.height, copy.sha256
+                )
+            refs.append(InputRef(part.path, part.sha256, sent))
+        elif isinstance(part, InputUri):
+            refs.append(InputRef(part.uri, None))
     return refs
-
-
-def _sent_file(image: InputImage) -> SentFile | None:
-    sent = image.downscaled
-    if sent is None:
-        return None
-    return SentFile(sent.mime_type, sent.size_bytes, sent.width, sent.height, sent.sha256)

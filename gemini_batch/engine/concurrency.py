@@ -24,9 +24,7 @@ class AdaptiveConcurrency:
     def overloaded(self, sent_s: float, now_s: float) -> None:
         """Note that a request met overload: 429, 503, or a timeout.
 
-        Args:
-            sent_s: When it was sent, steady clock. One sent before the last cut is of its episode.
-            now_s: The steady clock.
+        One that was sent, by the steady clock, before the last cut belongs to its episode.
         """
         if sent_s >= self._cut_s:
             self._allowed = max(1.0, self._allowed * DECREASE)

@@ -29,7 +29,7 @@ class DiskReservations:
         self._reserved_bytes = 0
         self._free_bytes = 0
         self._written_bytes = 0  # of answers that ended since the disk was asked
-        self._looked_s: float | None = None
+        self._looked_s = float("-inf")
         self._released = asyncio.Event()
 
     @property
@@ -38,17 +38,12 @@ class DiskReservations:
         return self._reserved_bytes > 0
 
     def reserve(self, image_size: str) -> str:
-        """Reserve space for an answer; return `""`, or a sentence if there is too little.
-
-        Args:
-            image_size: As the request asks for it: `1K`.
+        """Reserve space for an answer of this size; return `""`, or a sentence if it does not fit.
 
         Raises:
             OSError: The folder is gone.
         """
         needed_bytes = answer_bytes(image_size)
-        if not self._is_fresh() or not self._fits(needed_bytes):
-            self._look()
         if not self._fits(needed_bytes):
             all_bytes = self._reserved_bytes + needed_bytes + SPARE_BYTES
             return (
@@ -65,8 +60,6 @@ class DiskReservations:
         Raises:
             OSError: The folder is gone.
         """
-        if not self._is_fresh() or not self._fits(0):
-            self._look()
         return not self._fits(0)
 
     def release(self, image_size: str) -> None:
@@ -83,18 +76,19 @@ class DiskReservations:
         """
         await self._released.wait()
 
-    def _is_fresh(self) -> bool:
-        return self._looked_s is not None and self._steady_s() - self._looked_s < LOOK_EVERY_S
-
     def _fits(self, needed_bytes: int) -> bool:
-        used_bytes = self._reserved_bytes + self._written_bytes + needed_bytes + SPARE_BYTES
-        return used_bytes <= self._free_bytes
-
-    def _look(self) -> None:
+        """Compare with the free space, which is measured again if that is old or too little."""
+        is_fresh = self._steady_s() - self._looked_s < LOOK_EVERY_S
+        if is_fresh and self._total_bytes(needed_bytes) <= self._free_bytes:
+            return True
         found = os.statvfs(self.folder)
         self._free_bytes = found.f_bavail * found.f_frsize
         self._written_bytes = 0
         self._looked_s = self._steady_s()
+        return self._total_bytes(needed_bytes) <= self._free_bytes
+
+    def _total_bytes(self, needed_bytes: int) -> int:
+        return self._reserved_bytes + self._written_bytes + needed_bytes + SPARE_BYTES
 
 
 def answer_bytes(image_size: str) -> int:

@@ -7,7 +7,7 @@ completed and written.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from gemini_batch.client.response import parse_answer
@@ -28,20 +28,13 @@ from gemini_batch.events import (
     Stopping,
     Waiting,
 )
-from gemini_batch.records import (
-    ApiError,
-    Failure,
-    FailureKind,
-    Reply,
-    ResultRow,
-    Stop,
-    StopReason,
-)
+from gemini_batch.records import ApiError, Failure, FailureKind, Reply, ResultRow, Stop, StopReason
 
 Outcome: TypeAlias = ResultRow | ApiError | Failure
 """The row of an answer, or why there is none."""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Dispatcher:
     """Sends the calls of one run.
 
@@ -50,35 +43,21 @@ class Dispatcher:
         in_flight: Requests that were sent and not yet answered.
     """
 
-    def __init__(
-        self,
-        *,
-        queue: CallQueue,
-        admission: AdmissionControl,
-        preprocess: Preprocessor,
-        transport: Transport,
-        committer: Committer,
-        rules: retry.RetryRules,
-        observe: Observer,
-    ) -> None:
-        self._queue = queue
-        self._admission = admission
-        self._preprocess = preprocess
-        self._transport = transport
-        self._committer = committer
-        self._rules = rules
-        self._observe = observe
-        self._bug: Exception | None = None
-        self.stops: list[Stop] = []
-        self.in_flight = 0
+    queue: CallQueue
+    admission: AdmissionControl
+    preprocess: Preprocessor
+    transport: Transport
+    committer: Committer
+    rules: retry.RetryRules
+    observe: Observer
+    stops: list[Stop] = field(default_factory=list, init=False)
+    in_flight: int = field(default=0, init=False)
+    _bug: Exception | None = field(default=None, init=False)
 
     async def run(self, workers: int) -> None:
-        """Send all calls, or as many as possible until something stops the run.
+        """Send all calls, at most `workers` at a time, until something stops the run.
 
         Returns when all that was sent is written and durable.
-
-        Args:
-            workers: Most calls under way.
 
         Cancellation: what is in flight may have been billed and is lost; all that was answered is
         written and made durable.
@@ -86,14 +65,14 @@ class Dispatcher:
         try:
             async with asyncio.TaskGroup() as background:
                 durability = background.create_task(
-                    self._guarded(self._committer.keep_durable), name="keep durable"
+                    self._guarded(self.committer.keep_durable), name="keep durable"
                 )
                 async with asyncio.TaskGroup() as group:
                     for number in range(workers):
                         group.create_task(self._guarded(self._work), name=f"worker {number}")
                 durability.cancel()
         finally:
-            await self._guarded(self._committer.flush)
+            await self._guarded(self.committer.flush)
         if self._bug is not None:
             raise self._bug
 
@@ -102,28 +81,34 @@ class Dispatcher:
 
         If the server can't be reached the message says so as well: it may be why little was done.
         """
-        if (reason := self._queue.server.reason) and stop.reason is not StopReason.OUTAGE:
+        if (reason := self.queue.server.reason) and stop.reason is not StopReason.OUTAGE:
             message = f"{stop.message}; the server can't be reached: {reason}"
             stop = replace(stop, message=message)
         self._close()
         if all(stop.reason != earlier.reason for earlier in self.stops):
             self.stops.append(stop)
-            self._observe(Stopping(stop, self.in_flight))
+            self.observe(Stopping(stop, self.in_flight))
+
+    def _refused(self, lane: Lane, stop: Stop) -> None:
+        if stop.reason in retry.OF_ONE_MODEL:
+            self._stop_lane(lane, stop)
+        else:
+            self.stop(stop)
 
     def _stop_lane(self, lane: Lane, stop: Stop) -> None:
         """Send nothing more of a model; if no other one is open, end the run."""
         if lane.is_closed:
             return  # another call met the same before
-        self._queue.close_lane(lane)
-        is_last = not self._queue.open_lanes
+        self.queue.close_lane(lane)
+        is_last = not self.queue.open_lanes
         self.stops.append(stop)
-        self._observe(Stopping(stop, self.in_flight, "" if is_last else lane.model))
+        self.observe(Stopping(stop, self.in_flight, "" if is_last else lane.model))
         if is_last:
             self._close()
 
     def _close(self) -> None:
-        self._queue.close()
-        self._admission.close()
+        self.queue.close()
+        self.admission.close()
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         """Let a disk that fails, or a bug, end the run, but not what others have in flight."""
@@ -141,53 +126,48 @@ class Dispatcher:
             self._bug = self._bug or bug
             self._close()
 
-    # --- one attempt ------------------------------------------------------------------------------
-
     async def _work(self) -> None:
-        while (attempt := await self._queue.next()) is not None:
+        while (attempt := await self.queue.next()) is not None:
             if isinstance(attempt, Stop):
                 self.stop(attempt)
                 return
             try:
                 await self._attempt(attempt)
             finally:
-                self._queue.ended(attempt)
-            await self._committer.wait_for_disk()
+                self.queue.ended(attempt)
+            await self.committer.wait_for_disk()
 
     async def _attempt(self, attempt: Attempt) -> None:
         """Take one attempt from the queue to its row, or back into the queue."""
-        if attempt.lane.is_closed or (call := await self._preprocess(attempt)) is None:
+        if attempt.lane.is_closed or (call := await self.preprocess(attempt)) is None:
             return
         attempt = replace(attempt, call=call)
-        match await self._admission.admit(attempt.lane, call):
+        match await self.admission.admit(attempt.lane, call):
             case Admitted() as admitted:
-                with admitted:
+                with admitted.held:
                     attempted, outcome = await self._exchange(attempt)
                     await admitted.settle(outcome)
                     await self._note(attempt.lane, outcome, attempted.timing.latency_s)
                     if not isinstance(outcome, ResultRow):
                         await self._follow_up(attempt, admitted, attempted, outcome)
             case Deferred(until_s):
-                self._queue.defer(attempt, until_s)
-            case Closed(Stop() as stop, is_of_lane=True):
-                self._stop_lane(attempt.lane, stop)
-            case Closed(Stop() as stop):
-                self.stop(stop)
-            case Closed():
-                pass  # known already
+                self.queue.defer(attempt, until_s)
+            case Closed(stop):
+                if stop is not None:
+                    self._refused(attempt.lane, stop)
 
     async def _exchange(self, attempt: Attempt) -> tuple[Attempted, Outcome]:
         """Send a call and commit its answer; nothing is awaited between last byte and row."""
         call = attempt.call
-        staged = self._committer.begin(call, attempt.number)
-        self._observe(CallSent(call.id, attempt.number, call.request.model))
-        self._queue.sent(attempt)
+        staged = self.committer.begin(call, attempt.number)
+        self.observe(CallSent(call.id, attempt.number, call.request.model))
+        self.queue.sent(attempt)
         self.in_flight += 1
         try:
-            exchange = await self._transport.send(call, staged, self._connected)
+            exchange = await self.transport.send(call, staged, self._connected)
         except BaseException:
             staged.discard()
-            self._observe(CallAbandoned(call.id))
+            self.observe(CallAbandoned(call.id))
             raise
         finally:
             self.in_flight -= 1
@@ -197,27 +177,27 @@ class Dispatcher:
             case Reply() as reply:
                 # If the disk refuses the row, the staged files and the in-flight note stay for the
                 # next run.
-                outcome = self._committer.reply(attempted, reply)
+                outcome = self.committer.reply(attempted, reply)
             case outcome:
                 if isinstance(outcome, Failure) and outcome.may_be_billed:
-                    self._observe(CallUnanswered(call.id, attempt.number, outcome.message))
-        self._committer.end(call.id)
+                    self.observe(CallUnanswered(call.id, attempt.number, outcome.message))
+        self.committer.end(call.id)
         staged.discard()
         return attempted, outcome
 
     def _connected(self) -> None:
-        if self._queue.server.succeeded():
-            self._queue.wake()
+        if self.queue.server.succeeded():
+            self.queue.wake()
 
     async def _note(self, lane: Lane, outcome: Outcome, latency_s: float) -> None:
         """Let the outcome open or close circuit breakers; stop what one gives up on."""
-        opened, now_s = self._queue.note(lane, outcome, latency_s), self._queue.now_s
+        opened, now_s = self.queue.note(lane, outcome, latency_s), self.queue.now_s
         if opened is lane.server:
-            for each in self._queue.open_lanes:
+            for each in self.queue.open_lanes:
                 # Calls that wait for their permit would get it while they may not be sent.
-                await self._admission.pause(each.model, opened.left_s(now_s))
+                await self.admission.pause(each.model, opened.left_s(now_s))
         elif opened is not None:
-            self._observe(Waiting(lane.model, opened.left_s(now_s), opened.reason))
+            self.observe(Waiting(lane.model, opened.left_s(now_s), opened.reason))
         if lane.server.is_exhausted(now_s):
             message = f"{lane.server.reason}, for {lane.server.gives_up_after_s:g} s"
             self.stop(Stop(StopReason.OUTAGE, message))
@@ -231,7 +211,7 @@ class Dispatcher:
     ) -> None:
         """Do what the retry policy decides about an attempt without an answer."""
         if isinstance(error, Failure) and error.kind is FailureKind.UNREACHABLE:
-            server, now_s = attempt.lane.server, self._queue.now_s
+            server, now_s = attempt.lane.server, self.queue.now_s
             if not server.is_exhausted(now_s):
                 # No byte left, so it was no attempt.
                 self._put_back(attempt, attempt.number, server.left_s(now_s), error)
@@ -240,7 +220,7 @@ class Dispatcher:
             attempt = replace(attempt, malformed_answers=attempt.malformed_answers + 1)
         match retry.follow_up(
             error,
-            self._rules,
+            self.rules,
             model=attempt.lane.model,
             attempt=attempt.number,
             malformed_answers=attempt.malformed_answers,
@@ -251,22 +231,17 @@ class Dispatcher:
                     await admitted.pause(wait_s, overrun=retry.is_quota(error))
                 self._put_back(attempt, attempt.number + 1, wait_s, error)
             case retry.EndCall(status):
-                self._committer.error(attempted, status, error)
-            case retry.StopModel(stop):
-                self._stop_lane(attempt.lane, stop)
-            case retry.StopRun(stop):
-                self.stop(stop)
+                self.committer.error(attempted, status, error)
+            case Stop() as stop:
+                self._refused(attempt.lane, stop)
             case retry.CloseDay():
                 await admitted.close_day()
-                self._queue.put_back(attempt)  # admission now says until when
+                self.queue.put_back(attempt)  # admission now says until when
 
     def _put_back(
         self, attempt: Attempt, number: int, wait_s: float, error: ApiError | Failure
     ) -> None:
         may_be_billed = isinstance(error, Failure) and error.may_be_billed
-        self._observe(
-            CallRetrying(
-                attempt.call.id, attempt.number, wait_s, error.message, may_be_billed, error.name
-            )
-        )
-        self._queue.put_back(replace(attempt, number=number), wait_s)
+        call_id, message, reason = attempt.call.id, error.message, error.name
+        self.observe(CallRetrying(call_id, attempt.number, wait_s, message, may_be_billed, reason))
+        self.queue.put_back(replace(attempt, number=number), wait_s)

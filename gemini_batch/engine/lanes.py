@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import inf
 
 from gemini_batch.engine.breaker import CircuitBreaker, model_breaker
 from gemini_batch.records import ApiError, Call, Failure, FailureKind, ResultRow, Stop
@@ -13,8 +14,6 @@ class Attempt:
     """One sending of a call.
 
     Attributes:
-        call: The call.
-        lane: The lane of its model.
         number: Counts from 1.
         malformed_answers: How many answers of the call could not be used so far.
     """
@@ -30,7 +29,6 @@ class Lane:
     """The calls of one model, and everything that can hold them back.
 
     Attributes:
-        model: The model's id.
         server: The breaker of the server, which all lanes share.
         breaker: The breaker of the model.
         quiet_until_s: Nothing is handed out before, steady clock: the quota's day is used up.
@@ -61,38 +59,35 @@ class Lane:
     def next_at_s(self, *, takes_new: bool) -> float | None:
         """Return when the next attempt can be handed out, steady clock; None when none is left.
 
-        Infinity while a call probes whether the model or the server answers again.
-
-        Args:
-            takes_new: Whether calls that were never sent count.
+        Infinity while a call probes whether the model or the server answers again. With
+        `takes_new`, calls that were never sent count.
         """
-        if takes_new and self._new is not None:
-            due_s = 0.0
-        elif self._retries:
-            due_s = self._retries[0][0]
-        else:
+        has_new = takes_new and self._new is not None
+        if not has_new and not self._retries:
             return None
+        due_s = 0.0 if has_new else self.retry_due_s
         return max(due_s, self.quiet_until_s, self.breaker.ready_at_s, self.server.ready_at_s)
 
-    def retry_due_s(self) -> float | None:
-        """Return when the earliest retry is due; None without one."""
-        return self._retries[0][0] if self._retries else None
+    @property
+    def retry_due_s(self) -> float:
+        """The time when the earliest retry is due, steady clock; infinity without one."""
+        return self._retries[0][0] if self._retries else inf
 
     def take(self, now_s: float, *, takes_new: bool) -> Attempt | Stop | None:
         """Return the next attempt: a retry that is due, else a new call; None without any.
 
         A new call probes if possible, so that no call uses up its attempts by probing.
         """
-        probes = self.breaker.is_open and takes_new and self._new is not None
         found: Attempt | Stop | None = None
-        if not probes and self._retries and self._retries[0][0] <= now_s:
-            found = heapq.heappop(self._retries)[2]
-        elif takes_new and self._new is not None:
+        if takes_new and (self.breaker.is_open or self.retry_due_s > now_s):
             found = self._take_new()
-        if found is None and self._retries and self._retries[0][0] <= now_s:
+        if found is None and self.retry_due_s <= now_s:
             found = heapq.heappop(self._retries)[2]
         if isinstance(found, Attempt):
-            self._hand_out(found.call.id)
+            self.waiting.add(found.call.id)
+            self.outstanding += 1
+            self.breaker.hand_out(found.call.id)
+            self.server.hand_out(found.call.id)
         return found
 
     def allows(self, call_id: str, now_s: float) -> bool:
@@ -142,9 +137,3 @@ class Lane:
             self._new = None
             return None
         return Attempt(call, self) if isinstance(call, Call) else call
-
-    def _hand_out(self, call_id: str) -> None:
-        self.waiting.add(call_id)
-        self.outstanding += 1
-        self.breaker.hand_out(call_id)
-        self.server.hand_out(call_id)

@@ -2,14 +2,14 @@
 
 import asyncio
 import os
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 
 from gemini_batch.client.response import parse_answer
 from gemini_batch.clock import Clock
 from gemini_batch.engine.commit import Attempted, Committer
 from gemini_batch.engine.lanes import Attempt
 from gemini_batch.engine.recovery import Interrupted
-from gemini_batch.errors import StorageError, describe_os_error
+from gemini_batch.errors import storage_errors
 from gemini_batch.events import CallNotReused, Observer
 from gemini_batch.inputs import Downscaler, ImageChangedError, InputImageError
 from gemini_batch.output import OutputFolder
@@ -33,41 +33,23 @@ MAX_DOWNSCALES = min(4, os.cpu_count() or 1)
 _NO_ATTEMPT = 0
 
 
+@dataclass(eq=False, repr=False)
 class Preprocessor:
     """Ends the calls that need no request, or can't be sent, and downscales the others' images."""
 
-    def __init__(
-        self,
-        folder: OutputFolder,
-        committer: Committer,
-        clock: Clock,
-        observe: Observer,
-        *,
-        interrupted: Interrupted,
-        skip_uncertain: bool = False,
-        reuse: Reuse | None = None,
-        downscaler: Downscaler | None = None,
-    ) -> None:
-        """Create the preprocessor of a run.
+    _folder: OutputFolder
+    _committer: Committer
+    _clock: Clock
+    _observe: Observer
+    _: KW_ONLY
+    interrupted: Interrupted
+    skip_uncertain: bool = False  # do not send these calls again: they may have been billed
+    reuse: Reuse | None = None
+    downscaler: Downscaler | None = None
 
-        Args:
-            folder: The output folder.
-            committer: Writes the rows of calls that are not sent.
-            clock: For their times, and for work in threads.
-            observe: Gets `CallNotReused`.
-            interrupted: What a killed run had in flight.
-            skip_uncertain: Do not send these calls again: they may have been billed.
-            reuse: Answers of other folders.
-            downscaler: For images above the run's limit.
-        """
-        self._folder = folder
-        self._committer = committer
-        self._clock = clock
-        self._observe = observe
-        self._unanswered = dict(interrupted.unanswered)
-        self._skip_uncertain = skip_uncertain
-        self._reuse = reuse
-        self._downscaler = downscaler
+    def __post_init__(self) -> None:
+        """Copy what a killed run had in flight: each call of it is resumed once."""
+        self._unanswered = dict(self.interrupted.unanswered)
         self._downscaling = asyncio.Semaphore(MAX_DOWNSCALES)
 
     async def __call__(self, attempt: Attempt) -> Call | None:
@@ -83,15 +65,13 @@ class Preprocessor:
             return None
         return await self._downscale(call, attempt.number)
 
-    # --- a killed run had it in flight ------------------------------------------------------------
-
     def _resume(self, call: Call) -> bool:
         """End a call that a killed run had in flight; return False if it must be sent."""
         if self._unanswered.get(call.id) != call.request_sha256:
             return False
         del self._unanswered[call.id]
         if not self._take_journaled(call):
-            if not self._skip_uncertain:
+            if not self.skip_uncertain:
                 return False
             message = "sent by a run that ended before the answer came; it may have been billed"
             failure = Failure(FailureKind.DISCONNECTED, message, may_be_billed=True)
@@ -114,20 +94,15 @@ class Preprocessor:
         self._folder.remove_journaled(journaled)
         return True
 
-    # --- another folder has its answer ------------------------------------------------------------
-
     async def _reuse_answer(self, call: Call) -> bool:
-        reuse = self._reuse
+        reuse = self.reuse
         if reuse is None or not reuse.has(call.id, call.request_sha256):
             return False
         staged = self._folder.stage(call.id, _NO_ATTEMPT)
-        try:
+        with storage_errors(f"{call.id}: its reused image can't be written"):
             found = await self._clock.run_blocking(
                 lambda: reuse.copy(call.id, call.request_sha256, staged)
             )
-        except OSError as error:
-            message = f"{call.id}: its reused image can't be written: {describe_os_error(error)}"
-            raise StorageError(message) from error
         reuse.release(call.id, call.request_sha256)
         if isinstance(found, NotReusable):
             self._observe(CallNotReused(call.id, found.message))
@@ -137,10 +112,8 @@ class Preprocessor:
         self._committer.reply(attempted, found.reply, reused_from=found.source)
         return True
 
-    # --- its images are too large -----------------------------------------------------------------
-
     async def _downscale(self, call: Call, number: int) -> Call | None:
-        downscaler = self._downscaler
+        downscaler = self.downscaler
         if downscaler is None or not any(
             isinstance(part, InputImage) and part.max_pixels for part in call.request.parts
         ):

@@ -8,6 +8,7 @@ images since is not undone.
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from gemini_batch.output import OutputFolder, inflight
 from gemini_batch.output.paths import RESULTS, TORN_RESULTS
 from gemini_batch.output.rows import ResultsFile, newest_rows, parse_row, read_rows
-from gemini_batch.records import Status
+from gemini_batch.records import RowError, Status
 
 _BLOCK_BYTES = 1 << 16
 
@@ -44,12 +45,9 @@ def recover(folder: OutputFolder) -> list[str]:
     if path.exists():
         return list(_repair(folder, path))
     messages = []
-    noted = folder.durable_bytes()
-    if noted:
-        messages.append(
-            f"{path}: is gone, and had {noted:,} bytes: all of its calls are sent, and paid for, "
-            "again"
-        )
+    if noted := folder.durable_bytes():
+        lost = f"{path}: is gone, and had {noted:,} bytes"
+        messages.append(f"{lost}: all of its calls are sent, and paid for, again")
     if noted != 0:
         folder.note_durable(0)  # from now on a missing note means that it was removed
     return [*messages, *_clear_staged(folder)]
@@ -82,19 +80,14 @@ def _repair(folder: OutputFolder, path: Path) -> Iterator[str]:
         pass  # a damaged row among the durable ones is refused here, before any change
     if noted is not None and size < noted:
         # It may be on purpose, as when a damaged row was taken out; if not, the user must know.
-        yield (
-            f"{path}: has {size:,} bytes, and had {noted:,} when the last run wrote it: calls "
-            "whose rows are gone are sent, and paid for, again"
-        )
+        lost = f"{path}: has {size:,} bytes, and had {noted:,} when the last run wrote it"
+        yield f"{lost}: calls whose rows are gone are sent, and paid for, again"
     yield from _repair_tail(folder, path, durable_bytes)
-    rows = ResultsFile(folder.out)
-    try:
+    with closing(ResultsFile(folder.out)) as rows:
         yield from _finish_rows(folder, rows, durable_bytes)
         rows.sync()
         folder.sync(folder.moved())
         folder.note_durable(rows.end_bytes)
-    finally:
-        rows.close()
     yield from _clear_staged(folder)
 
 
@@ -174,39 +167,20 @@ def _parts(
     folder: OutputFolder, row: dict[str, Any], missing: list[dict[str, Any]]
 ) -> list[Path] | None:
     """Return the staged file of each missing image; None if one of them did not survive."""
-    staged = (
-        [(_sha256(part), part) for part in folder.staged_files(row["id"], row.get("attempts", 0))]
-        if missing
-        else []
-    )
-    found: list[Path] = []
-    for image in missing:
-        part = next(
-            (part for sha256, part in staged if sha256 == image["sha256"] and part not in found),
-            None,
-        )
-        if part is None:
-            return None
-        found.append(part)
-    return found
+    if not missing:
+        return []
+    staged: dict[str | None, list[Path]] = {}
+    for part in folder.staged_files(row["id"], row.get("attempts", 0)):
+        staged.setdefault(_sha256(part), []).append(part)
+    found = [same.pop(0) for image in missing if (same := staged.get(image["sha256"]))]
+    return found if len(found) == len(missing) else None
 
 
 def _lost(row: dict[str, Any], missing: list[dict[str, Any]]) -> dict[str, Any]:
     names = ", ".join(image["path"] for image in missing)
-    error = {
-        "http_status": None,
-        "status": "LOST",
-        "reason": None,
-        "message": f"did not survive a crash: {names}",
-    }
-    return {
-        **row,
-        "status": Status.LOST.value,
-        "images": [],
-        "drafts": [],
-        "cost_usd": 0.0,
-        "error": error,
-    }
+    error = RowError(None, "LOST", None, f"did not survive a crash: {names}")
+    void = {"images": [], "drafts": [], "cost_usd": 0.0, "error": error}
+    return row | void | {"status": Status.LOST.value}
 
 
 def _sha256(path: Path) -> str | None:

@@ -13,8 +13,16 @@ from gemini_batch.catalog import models
 from gemini_batch.records import ApiError, Failure, FailureKind, Status, Stop, StopReason
 from gemini_batch.wording import suggest
 
-# Refusals that concern one model; others may be accepted.
-_OF_ONE_MODEL = {StopReason.NO_QUOTA, StopReason.ADDRESS, StopReason.MODEL, StopReason.NO_ACCESS}
+OF_ONE_MODEL = frozenset(
+    {
+        StopReason.NO_QUOTA,
+        StopReason.ADDRESS,
+        StopReason.MODEL,
+        StopReason.NO_ACCESS,
+        StopReason.DAY_CLOSED,
+    }
+)
+"""Reasons that concern one model: calls of others may be accepted."""
 
 FIRST_BACKOFF_S = 2.0
 MAX_BACKOFF_S = 60.0
@@ -71,30 +79,6 @@ class RetryAfter:
 
 
 @dataclass(frozen=True, slots=True)
-class Reject:
-    """This job is wrong; others may be right."""
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """Another attempt in this run does not help; the next run may try."""
-
-
-@dataclass(frozen=True, slots=True)
-class StopRun:
-    """No call can succeed until the user acts, or time passes."""
-
-    stop: Stop
-
-
-@dataclass(frozen=True, slots=True)
-class StopModel:
-    """No call of this model can succeed until the user acts, or time passes; others may."""
-
-    stop: Stop
-
-
-@dataclass(frozen=True, slots=True)
 class CloseDay:
     """The model's quota of the day is used up."""
 
@@ -106,19 +90,20 @@ class EndCall:
     status: Status
 
 
-Decision: TypeAlias = RetryAfter | Reject | GiveUp | StopRun | CloseDay
-FollowUp: TypeAlias = RetryAfter | EndCall | StopModel | StopRun | CloseDay
+REJECT = EndCall(Status.REJECTED)
+"""This job is wrong; others may be right."""
+GIVE_UP = EndCall(Status.FAILED)
+"""Another attempt in this run does not help; the next run may try."""
+
+Decision: TypeAlias = RetryAfter | EndCall | Stop | CloseDay
+"""A `Stop` means that no call can succeed until the user acts, or time passes; see `OF_ONE_MODEL`
+for those of a single model."""
 Random: TypeAlias = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
 class RetryRules:
-    """Settings of a run that decide about retries.
-
-    Attributes:
-        max_attempts: Most attempts of a call.
-        skip_uncertain: Do not send a call again that may have been billed.
-    """
+    """Settings of a run; `skip_uncertain` ends a call that may have been billed."""
 
     max_attempts: int
     skip_uncertain: bool = False
@@ -132,45 +117,27 @@ def follow_up(
     attempt: int,
     malformed_answers: int,
     random: Random,
-) -> FollowUp:
+) -> Decision:
     """Return what follows from an attempt without an answer, under the rules of the run.
 
-    Args:
-        error: What came back.
-        rules: The rules.
-        model: The call's model.
-        attempt: Number of the attempt, from 1.
-        malformed_answers: How many answers of the call could not be used, this one included.
-        random: A number in [0, 1), for the jitter.
+    Args are those of `decide`, and `malformed_answers`: how many answers of the call could not be
+    used, this one included.
     """
     is_malformed = isinstance(error, Failure) and error.kind is FailureKind.MALFORMED
     decision = decide(error, malformed_answers if is_malformed else attempt, random)
-    match decision:
-        case Reject():
-            return EndCall(Status.REJECTED)
-        case GiveUp():
-            return EndCall(Status.FAILED)
-        case StopRun(stop) if stop.reason in _OF_ONE_MODEL:
-            return StopModel(_advised(stop, model))
-        case RetryAfter():
-            return _within(rules, decision, error, attempt)
-        case _:
-            return decision
-
-
-def _within(
-    rules: RetryRules, retry: RetryAfter, error: ApiError | Failure, attempt: int
-) -> RetryAfter | EndCall | StopModel:
-    """Return a retry if the rules allow it."""
+    if isinstance(decision, Stop):
+        return _advised(decision, model)
+    if not isinstance(decision, RetryAfter):
+        return decision
     if rules.skip_uncertain and isinstance(error, Failure) and error.may_be_billed:
         return EndCall(Status.UNCERTAIN)
     if attempt < rules.max_attempts:
-        return retry
+        return decision
     if not is_quota(error):
-        return EndCall(Status.FAILED)
+        return GIVE_UP
     # Not this job's fault, and the next job would fare no better.
-    message = advised(f"the server keeps answering 429: {error.message}", LOWER_LIMITS)
-    return StopModel(Stop(StopReason.NO_QUOTA, message))
+    message = _with_advice(f"the server keeps answering 429: {error.message}", LOWER_LIMITS)
+    return Stop(StopReason.NO_QUOTA, message)
 
 
 def is_quota(error: ApiError | Failure) -> bool:
@@ -182,16 +149,18 @@ def decide(error: ApiError | Failure, attempt: int, random: Random) -> Decision:
     """Return what follows from an attempt without an answer.
 
     Args:
-        error: What came back.
+        error: The outcome of the attempt.
         attempt: Number of the attempt, from 1; of `MALFORMED` answers only these are counted.
-        random: A number in [0, 1), for the jitter.
+        random: Returns a number in [0, 1), for the jitter.
     """
     if isinstance(error, Failure):
         return _on_failure(error, attempt, random)
+    asked_s = min(error.retry_delay_s or 0.0, MAX_ASKED_S)
+    transient = RetryAfter(asked_s + backoff_s(attempt, random))
     decision: Decision
     match error.http_status:
         case 400:
-            decision = _on_bad_request(error, attempt, random)
+            decision = _on_bad_request(error, transient)
         case 401:
             decision = _auth(error)
         case 402:
@@ -199,17 +168,20 @@ def decide(error: ApiError | Failure, attempt: int, random: Random) -> Decision:
         case 403 | 404 if _is_about_a_file(error):
             # A file that expired, or belongs to another project, is a 403 too: "You do not have
             # permission to access the File …".
-            decision = Reject()
+            decision = REJECT
         case 403:
             decision = _on_forbidden(error)
         case 404:
             decision = _no_model(error)
         case 429:
             decision = _on_quota(error, attempt, random)
-        case status if status < 500 and status not in _TRANSIENT:
-            decision = _on_other_refusal(error, attempt, random)
+        case status if status < 500 and not _is_transient(error):
+            # Without a status of Google it was refused on the way, and the job may be right. A
+            # redirect leads to the same place each time, and is never followed.
+            is_rejected = status == 413 or (status >= 400 and error.status)
+            decision = REJECT if is_rejected else GIVE_UP
         case _:
-            decision = _transient(error, attempt, random)
+            decision = transient
     return decision
 
 
@@ -218,47 +190,38 @@ def backoff_s(attempt: int, random: Random) -> float:
 
     https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/ (2026-11-22)
     """
-    return random() * min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(attempt - 1, 30))
+    return random() * doubled_s(FIRST_BACKOFF_S, attempt, MAX_BACKOFF_S)
+
+
+def doubled_s(first_s: float, attempt: int, max_s: float) -> float:
+    """Return a wait that doubles with each attempt, from 1."""
+    return min(max_s, first_s * 2.0 ** min(attempt - 1, 30))
 
 
 def _on_failure(failure: Failure, attempt: int, random: Random) -> Decision:
     match failure.kind:
         case FailureKind.STORAGE:
-            return StopRun(Stop(StopReason.STORAGE, failure.message))
+            return Stop(StopReason.STORAGE, failure.message)
         case FailureKind.INPUT_CHANGED | FailureKind.INPUT_UNREADABLE | FailureKind.TOO_LARGE:
-            return GiveUp()
+            return GIVE_UP
         case FailureKind.UNREACHABLE:
             return RetryAfter(backoff_s(attempt, random), pauses_model=True)
         case FailureKind.MALFORMED if attempt >= MAX_MALFORMED:
-            return GiveUp()
+            return GIVE_UP
         case FailureKind.TIMEOUT | FailureKind.DISCONNECTED | FailureKind.MALFORMED:
             return RetryAfter(backoff_s(attempt, random))
 
 
-def _on_other_refusal(error: ApiError, attempt: int, random: Random) -> Decision:
-    if error.http_status < 400:
-        return GiveUp()  # a redirect leads to the same place each time, and is never followed
-    if error.http_status == 409 and error.status == _CONFLICT:
-        return _transient(error, attempt, random)
-    # Without a status of Google it was refused on the way, and the job may be right.
-    return Reject() if error.status or error.http_status == 413 else GiveUp()
-
-
-def _transient(error: ApiError, attempt: int, random: Random) -> RetryAfter:
-    asked_s = min(error.retry_delay_s or 0.0, MAX_ASKED_S)
-    return RetryAfter(asked_s + backoff_s(attempt, random))
-
-
-def _on_bad_request(error: ApiError, attempt: int, random: Random) -> Decision:
+def _on_bad_request(error: ApiError, transient: RetryAfter) -> Decision:
     if error.reason == "API_KEY_INVALID" or _ABOUT_THE_KEY.search(error.message):
         return _auth(error)
     if error.status != "FAILED_PRECONDITION":
-        return Reject()
+        return REJECT
     if _is_about_a_file(error):
         # "The File … is not in an ACTIVE state and usage is not allowed.": just uploaded.
-        return _transient(error, attempt, random)
+        return transient
     message = f"the API does not serve this project or place: {error.message}"
-    return StopRun(Stop(StopReason.PRECONDITION, advised(message, f"where it does: {REGIONS}")))
+    return Stop(StopReason.PRECONDITION, _with_advice(message, f"where it does: {REGIONS}"))
 
 
 def _on_quota(error: ApiError, attempt: int, random: Random) -> Decision:
@@ -267,35 +230,31 @@ def _on_quota(error: ApiError, attempt: int, random: Random) -> Decision:
     if _ZERO_LIMIT.search(error.message) or any(
         violation.quota_value == "0" for violation in error.violations
     ):
-        return StopRun(Stop(StopReason.NO_QUOTA, _no_quota(error)))
+        return Stop(StopReason.NO_QUOTA, _no_quota(error))
     if any("PerDay" in violation.quota_id for violation in error.violations):
         return CloseDay()  # its retryDelay is ignored: real bodies say "8s"
     asked_s = error.retry_delay_s
     if asked_s is not None and asked_s > MAX_ASKED_S:
         return CloseDay()  # "Please retry in 10h17m5.72s.": that is when the day ends
-    wait_s = _unexplained_s(attempt) if asked_s is None else max(asked_s, _insisting_s(attempt))
+    if asked_s is None:
+        wait_s = doubled_s(FIRST_UNEXPLAINED_S, attempt, MAX_UNEXPLAINED_S)
+    elif attempt == 1:
+        wait_s = asked_s
+    else:  # it was too short before; six attempts then last for more than a minute
+        wait_s = max(asked_s, doubled_s(FIRST_BACKOFF_S, attempt, MAX_BACKOFF_S))
     return RetryAfter(wait_s + MARGIN_S + JITTER_S * random(), pauses_model=True)
 
 
-def _unexplained_s(attempt: int) -> float:
-    return min(MAX_UNEXPLAINED_S, FIRST_UNEXPLAINED_S * 2.0 ** min(attempt - 1, 30))
-
-
-def _insisting_s(attempt: int) -> float:
-    """Return the least wait if the server's own was too short before.
-
-    Six attempts then last for more than a minute.
-    """
-    return (
-        0.0 if attempt == 1 else min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(attempt - 1, 30))
-    )
+def _is_transient(error: ApiError) -> bool:
+    is_conflict = error.http_status == 409 and error.status == _CONFLICT
+    return is_conflict or error.http_status in _TRANSIENT
 
 
 def _is_about_a_file(error: ApiError) -> bool:
     return bool(error.status and _ABOUT_A_FILE.search(error.message))
 
 
-def _on_forbidden(error: ApiError) -> StopRun:
+def _on_forbidden(error: ApiError) -> Stop:
     """Stop all models if the key or the project is refused; otherwise only this one.
 
     A key that is bad after all then costs one request a model.
@@ -304,24 +263,20 @@ def _on_forbidden(error: ApiError) -> StopRun:
         return _auth(error)
     if _ABOUT_WHO_ASKS.search(error.message) and not _ABOUT_A_MODEL.search(error.message):
         return _auth(error)
-    return StopRun(Stop(StopReason.NO_ACCESS, _refused(error)))
+    return Stop(StopReason.NO_ACCESS, _refused(error))
 
 
-def _auth(error: ApiError) -> StopRun:
-    return StopRun(
-        Stop(
-            StopReason.AUTH,
-            advised(_refused(error), f"a key that may use the model comes from {KEYS}"),
-        )
-    )
+def _auth(error: ApiError) -> Stop:
+    advice = f"a key that may use the model comes from {KEYS}"
+    return Stop(StopReason.AUTH, _with_advice(_refused(error), advice))
 
 
 def _refused(error: ApiError) -> str:
     return f"the API refused the key ({error.http_status}): {error.message}"
 
 
-def _billing(error: ApiError) -> StopRun:
-    return StopRun(Stop(StopReason.BILLING, f"the project can't pay: {error.message}"))
+def _billing(error: ApiError) -> Stop:
+    return Stop(StopReason.BILLING, f"the project can't pay: {error.message}")
 
 
 def _no_quota(error: ApiError) -> str:
@@ -336,20 +291,18 @@ def _no_quota(error: ApiError) -> str:
     )
 
 
-def _no_model(error: ApiError) -> StopRun:
+def _no_model(error: ApiError) -> Stop:
     if not error.status:  # a web server, or a gateway that does not know this path
         message = f"the server that answered 404 is not the Gemini API: {error.message}"
-        return StopRun(Stop(StopReason.ADDRESS, advised(message, "check --base-url")))
-    return StopRun(Stop(StopReason.MODEL, f"the API has no such model: {error.message}"))
+        return Stop(StopReason.ADDRESS, _with_advice(message, "check --base-url"))
+    return Stop(StopReason.MODEL, f"the API has no such model: {error.message}")
 
 
-def advised(message: str, advice: str) -> str:
+def _with_advice(message: str, advice: str) -> str:
     """Append advice to a server's message, which may or may not end with a full stop."""
-    return (
-        f"{message} {advice[:1].upper()}{advice[1:]}"
-        if message.endswith(".")
-        else f"{message}; {advice}"
-    )
+    if message.endswith("."):
+        return f"{message} {advice[:1].upper()}{advice[1:]}"
+    return f"{message}; {advice}"
 
 
 def _advised(stop: Stop, model: str) -> Stop:
@@ -363,4 +316,4 @@ def _advised(stop: Stop, model: str) -> Stop:
             advice = suggest(model, models.known())
         case _:
             return stop
-    return replace(stop, message=advised(stop.message, advice))
+    return replace(stop, message=_with_advice(stop.message, advice))

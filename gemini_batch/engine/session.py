@@ -1,12 +1,12 @@
 """Session: one run, from its plan to its summary."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from random import random
+from typing import TypeAlias
 
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
@@ -22,7 +22,7 @@ from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.engine.retry import RetryRules
 from gemini_batch.engine.stats import RunStats
 from gemini_batch.engine.summary import Summary
-from gemini_batch.errors import StorageError, describe_os_error
+from gemini_batch.errors import StorageError, storage_errors
 from gemini_batch.events import CallFinished, Event, Observer, RunStarted, Waiting
 from gemini_batch.inputs import Downscaler
 from gemini_batch.output import OutputFolder, inflight
@@ -36,16 +36,10 @@ from gemini_batch.quota.model_quota import Used
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.records import Stop, StopReason
 
-
-@dataclass(frozen=True, slots=True)
-class _Sending:
-    """The parts of a run that exist while it sends."""
-
-    clock: Clock
-    started_at: datetime
-    stats: RunStats
+_Uses: TypeAlias = dict[str, tuple[Used, ...]]
 
 
+@dataclass(eq=False, repr=False)
 class Run:
     """One run, ready to send.
 
@@ -54,29 +48,18 @@ class Run:
         summary: The result, also if `send` was cancelled; None before the end.
     """
 
-    def __init__(
-        self,
-        name: str,
-        config: Settings,
-        folder: OutputFolder,
-        planned: BuiltPlan,
-        *,
-        ledger: SharedLedger,
-        observe: Observer,
-        interrupted: Interrupted,
-    ) -> None:
-        self.planned = planned
-        self.summary: Summary | None = None
-        self._name = name
-        self._config = config
-        self._folder = folder
-        self._ledger = ledger
-        self._observer = observe
-        self._interrupted = interrupted
-        self._early_stops: list[Stop] = []
-        self._dispatcher: Dispatcher | None = None
-        self._task: asyncio.Task[object] | None = None
-        self._is_draining = False
+    _name: str
+    _config: Settings
+    _folder: OutputFolder
+    planned: BuiltPlan
+    _ledger: SharedLedger
+    _observer: Observer
+    _interrupted: Interrupted
+    summary: Summary | None = None
+    _early_stops: list[Stop] = field(default_factory=list)
+    _dispatcher: Dispatcher | None = None
+    _task: asyncio.Task[object] | None = None
+    _is_draining: bool = False
 
     def stop(self, stop: Stop) -> None:
         """Start no more calls; `send` returns when those in flight are written."""
@@ -98,7 +81,7 @@ class Run:
         """Requests that were sent and not yet answered."""
         return self._dispatcher.in_flight if self._dispatcher else 0
 
-    async def used(self, clock: Clock | None = None) -> dict[str, tuple[Used, ...]]:
+    async def used(self, clock: Clock | None = None) -> _Uses:
         """Return what counts against each limit of each model now, of all runs that share it.
 
         Cancellation: safe; nothing changes.
@@ -109,7 +92,7 @@ class Run:
         clock = clock or Clock()
         models = sorted(self.planned.plan.models)
 
-        def ask() -> dict[str, tuple[Used, ...]]:
+        def ask() -> _Uses:
             now_s, utc = clock.steady_s(), clock.utc()
             return {model: self._ledger.used(model, now_s, utc) for model in models}
 
@@ -118,28 +101,24 @@ class Run:
     async def send(self, base_url: str, clock: Clock | None = None) -> Summary:
         """Send what is left to be done, and write `summary.json`.
 
-        Args:
-            base_url: Where requests go.
-            clock: Where time comes from.
-
         Cancellation: what is in flight may have been billed and is lost; all that was answered is
         written.
 
         Raises:
             StorageError: The output folder can't be opened.
         """
-        clock = clock or Clock()
+        clock, todo = clock or Clock(), self.planned.plan.todo
         unknown = len(self._interrupted.unanswered) - len(self._interrupted.journaled)
         stats = RunStats(self._config.limits, clock, possibly_billed=unknown)
-        sending = _Sending(clock, clock.utc(), stats)
+        observe = partial(self._observe, stats)
         self._task = asyncio.current_task()
-        if self.planned.plan.todo:
-            self._write(self._summarize(sending, {}), is_over=False)
-        self._observe(stats, self._started())
-        used: dict[str, tuple[Used, ...]] = {}
+        if todo:
+            self._summarize(stats).write(self._folder.out, is_over=False)
+        observe(self._started())
+        used: _Uses = {}
         try:
-            if self.planned.plan.todo:
-                await self._dispatch(sending, base_url)
+            if todo:
+                await self._dispatch(base_url, clock, observe)
             else:
                 self._forget()
             with suppress(StorageError):  # of a disk that ended the run; all else is known
@@ -147,29 +126,21 @@ class Run:
         except asyncio.CancelledError:
             if not self._stops:
                 self.stop(Stop(StopReason.INTERRUPTED, "cancelled"))
-            self._conclude(sending, {})
+            self._conclude(stats)
             raise
         finally:
             self._task = None
-        return self._conclude(sending, used)
+        return self._conclude(stats, used)
 
-    # --- sending ----------------------------------------------------------------------------------
-
-    async def _dispatch(self, sending: _Sending, base_url: str) -> None:
+    async def _dispatch(self, base_url: str, clock: Clock, observe: Observer) -> None:
         from gemini_batch.client.interactive import InteractiveTransport
 
-        config, clock = self._config, sending.clock
-        observe = partial(self._observe, sending.stats)
+        config = self._config
         await clock.run_blocking(load_image_readers)
         with self._opened_logs() as (rows, in_flight):
+            prices = price_table(config)
             committer = Committer(
-                self._folder,
-                rows,
-                in_flight,
-                price_table(config),
-                config.endpoint,
-                clock=clock,
-                observe=observe,
+                self._folder, rows, in_flight, prices, config.endpoint, clock, observe
             )
             async with InteractiveTransport(config, base_url, clock) as transport:
                 concurrency = min(config.concurrency, self.planned.plan.todo)
@@ -234,16 +205,11 @@ class Run:
             if self._config.skip_uncertain or call_id in interrupted.journaled
         }
         with ExitStack() as stack:
-            try:
-                rows = ResultsFile(self._folder.out)
-                stack.callback(rows.close)
-                in_flight = InFlightLog(self._folder.private, rows.end_bytes, still_open)
-                stack.callback(in_flight.close)
-            except OSError as error:
-                raise StorageError(
-                    f"{self._folder.out}: can't be written: {error.strerror}"
-                ) from error
-            yield rows, in_flight
+            with storage_errors(f"{self._folder.out}: can't be written"):
+                rows = stack.enter_context(closing(ResultsFile(self._folder.out)))
+                log = InFlightLog(self._folder.private, rows.end_bytes, still_open)
+                stack.enter_context(closing(log))
+            yield rows, log
 
     @contextmanager
     def _deadline(self, dispatcher: Dispatcher) -> Iterator[None]:
@@ -257,8 +223,6 @@ class Run:
             yield
         finally:
             timer.cancel()
-
-    # --- the summary ------------------------------------------------------------------------------
 
     @property
     def _stops(self) -> list[Stop]:
@@ -281,48 +245,31 @@ class Run:
             loads=loads(plan),
         )
 
-    def _conclude(self, sending: _Sending, used: Mapping[str, tuple[Used, ...]]) -> Summary:
-        summary = self._summarize(sending, used)
+    def _conclude(self, stats: RunStats, used: _Uses | None = None) -> Summary:
+        summary = self._summarize(stats, used)
         try:
-            self._write(summary)
+            summary.write(self._folder.out)
         except StorageError as error:
             if not self.planned.plan.todo:
                 raise
             # The result is reported all the same, and what to do next.
             self.stop(Stop(StopReason.STORAGE, str(error)))
-            summary = self._summarize(sending, used)
+            summary = self._summarize(stats, used)
         self.summary = summary
         return summary
 
-    def _summarize(self, sending: _Sending, used: Mapping[str, tuple[Used, ...]]) -> Summary:
-        return sending.stats.summary(
-            manifest=self._name,
-            out=self._folder.out,
-            config=self._config,
-            plan=self.planned.plan,
-            before=self.planned.history.statuses,
-            stops=self._stops if self.planned.plan.todo else [],
-            standing=used.get,
-            started_at=sending.started_at,
-            ended_at=sending.clock.utc(),
+    def _summarize(self, stats: RunStats, used: _Uses | None = None) -> Summary:
+        stops, uses = self._stops if self.planned.plan.todo else (), used or {}
+        return stats.summary(
+            self._name, self._folder.out, self._config, self.planned, stops=stops, used=uses.get
         )
-
-    def _write(self, summary: Summary, *, is_over: bool = True) -> None:
-        out = self._folder.out
-        try:
-            summary.write(out, is_over=is_over)
-        except OSError as error:
-            raise StorageError(f"{out}: summary.json can't be written: {error.strerror}") from error
 
     def _forget(self) -> None:
         """Remove what only calls that are still to be sent would need: each call has ended."""
-        try:
+        with storage_errors(f"{self._folder.out}: files without further use can't be removed"):
             inflight.forget(self._folder.private)
             self._folder.clear_inputs()
             self._folder.remove_staged_files()
-        except OSError as error:
-            message = f"{self._folder.out}: files that are not needed any more can't be removed"
-            raise StorageError(f"{message}: {describe_os_error(error)}") from error
 
     def _observe(self, stats: RunStats, event: Event) -> None:
         stats.observe(event)

@@ -9,7 +9,7 @@ from pathlib import Path
 from gemini_batch.config import Settings
 from gemini_batch.engine.recovery import Interrupted, possibly_billed, recover
 from gemini_batch.engine.session import Run
-from gemini_batch.errors import ConfigError, StorageError, describe_os_error
+from gemini_batch.errors import ConfigError, storage_errors
 from gemini_batch.events import Observer, Repaired, SafeObserver
 from gemini_batch.output import OutputFolder
 from gemini_batch.plan.build import build_plan
@@ -30,15 +30,10 @@ def open_run(
 ) -> Iterator[Run]:
     """Lock and repair the output folder, check the manifest, and plan.
 
-    Args:
-        path: The manifest.
-        out: The output folder.
-        config: The settings.
-        observe: Gets every event of the run.
-        ledger: Of the quota; None is the one that all runs of this machine share, or a new one in
-            memory for the embedded simulator.
-        name: The manifest's name in messages and in the summary; None is its path.
-        base: Where relative paths of images start; None is the manifest's folder.
+    `observe` gets every event of the run. Without `ledger`, the quota's is the one that all runs of
+    this machine share, or a new one in memory for the embedded simulator. `name` replaces the
+    manifest's path in messages and in the summary; `base` replaces its folder, where relative paths
+    of images start.
 
     Raises:
         ManifestError: Lines of the manifest are wrong.
@@ -58,27 +53,15 @@ def open_run(
             build_plan(path, out, config, name=name, base=base) as planned,
             nullcontext(ledger) if ledger else _open_ledger(config, out, observe) as opened,
         ):
-            yield Run(
-                name or str(path),
-                config,
-                folder,
-                planned,
-                ledger=opened,
-                observe=observe,
-                interrupted=interrupted,
-            )
+            yield Run(name or str(path), config, folder, planned, opened, observe, interrupted)
 
 
 def _repair(folder: OutputFolder, observe: Observer) -> Interrupted:
     """Finish what a killed run left, and report it; return what it had in flight."""
-    try:
+    with storage_errors(f"{folder.out}: can't be repaired"):
         repaired = recover(folder)
         unanswered = possibly_billed(folder)
         journaled = frozenset(call_id for call_id in unanswered if folder.journaled_answer(call_id))
-    except OSError as error:
-        raise StorageError(
-            f"{folder.out}: can't be repaired: {describe_os_error(error)}"
-        ) from error
     for message in repaired:
         observe(Repaired(message))
     if billed := [call_id for call_id in unanswered if call_id not in journaled]:

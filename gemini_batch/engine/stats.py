@@ -1,7 +1,8 @@
 """Statistics of a run, from its events."""
 
 from collections import Counter
-from datetime import datetime
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from gemini_batch.clock import Clock
@@ -16,7 +17,7 @@ from gemini_batch.events import (
     CallUnanswered,
     Event,
 )
-from gemini_batch.plan import Plan
+from gemini_batch.plan.build import BuiltPlan
 from gemini_batch.quota.limits import micros
 from gemini_batch.quota.utilization import UsageLookup, Utilization
 from gemini_batch.records import Limits, ResultRow, Status, Stop, StopReason, resolved_by_waiting
@@ -37,20 +38,12 @@ class RunStats:
 
     def __init__(self, limits: Limits, clock: Clock, possibly_billed: int = 0) -> None:
         self._clock = clock
+        self._started_at = clock.utc()
+        self._totals = RunTotals(possibly_billed=possibly_billed)
         self._utilisation = Utilization(limits)
         self._by_status: Counter[Status] = Counter()
         self._by_reason: dict[str, Counter[str]] = {}
-        self._unfinished: list[dict[str, str | int]] = []
         self._retried: Counter[str] = Counter()
-        self._reused = 0
-        self._sent = 0
-        self._retries = 0
-        self._possibly_billed = possibly_billed
-        self._prompt_tokens = 0
-        self._output_tokens = 0
-        self._cost_usd = 0.0
-        self._unpriced = 0
-        self._estimated_usd = 0.0
         # Rows have milliseconds: there are no more keys than a timeout has.
         self._latencies_ms: Counter[int] = Counter()
 
@@ -58,41 +51,40 @@ class RunStats:
         """Count an event."""
         match event:
             case CallSent():
-                self._sent += 1
-                self._retries += event.attempt > 1
+                self._totals.sent += 1
+                self._totals.retries += event.attempt > 1
                 self._utilisation.sent(event.model, self._clock.steady_s(), self._clock.utc())
             case CallRetrying():
                 _count(self._retried, event.reason)
             case CallUnanswered() | CallAbandoned():
-                self._possibly_billed += 1
+                self._totals.possibly_billed += 1
             case CallFinished():
                 self._finished(event.row, event.estimated_usd)
             case _:
                 pass
 
     def _finished(self, row: ResultRow, estimated_usd: float | None) -> None:
+        totals = self._totals
         self._by_status[row.status] += 1
         if row.status is not Status.SUCCEEDED:
             reason = row.error.name if row.error else row.block_reason or row.finish_reason
             _count(self._by_reason.setdefault(row.status.value, Counter()), reason or _OTHER)
-        if row.status in UNFINISHED and len(self._unfinished) < _MOST_NAMED:
+        if row.status in UNFINISHED and len(totals.unfinished) < _MOST_NAMED:
             message = row.error.message if row.error else ""
-            self._unfinished.append(
+            totals.unfinished.append(
                 {"id": row.id, "line": row.line, "status": row.status.value, "message": message}
             )
-        self._reused += row.reused_from is not None
+        totals.reused += row.reused_from is not None
         if row.attempts:
             self._latencies_ms[round(row.latency_s * 1000)] += 1
         if row.error is None:
-            self._estimated_usd += estimated_usd or 0.0
-        if row.cost_usd is None:
-            self._unpriced += 1
-        else:
-            self._cost_usd += row.cost_usd
+            totals.estimated_answered_usd += estimated_usd or 0.0
+        totals.unpriced += row.cost_usd is None
+        totals.cost_usd += row.cost_usd or 0.0
         prompt_tokens = (row.usage.prompt_tokens or 0) if row.usage else 0
         if row.usage is not None:
-            self._prompt_tokens += prompt_tokens
-            self._output_tokens += max(0, (row.usage.total_tokens or 0) - prompt_tokens)
+            totals.prompt_tokens += prompt_tokens
+            totals.output_tokens += max(0, (row.usage.total_tokens or 0) - prompt_tokens)
         if row.reused_from is None:
             self._utilisation.answered(
                 row.model, tokens=prompt_tokens, usd_micros=micros(row.cost_usd or 0.0)
@@ -100,78 +92,63 @@ class RunStats:
 
     def summary(
         self,
-        *,
         manifest: str,
         out: Path,
         config: Settings,
-        plan: Plan,
-        before: Counter[Status],
-        stops: list[Stop],
-        standing: UsageLookup,
-        started_at: datetime,
-        ended_at: datetime,
+        planned: BuiltPlan,
+        *,
+        stops: Iterable[Stop],
+        used: UsageLookup,
     ) -> Summary:
-        """Return the summary of the run.
+        """Return the summary of the run until now.
 
-        Args:
-            manifest: Its path, or what names it.
-            out: The output folder.
-            config: The run's settings.
-            plan: What was to be done.
-            before: The newest rows of calls that were not finished in this run, by status.
-            stops: Why the run ended early.
-            standing: Returns what counts against each limit now.
-            started_at: UTC.
-            ended_at: UTC.
+        `stops` say why it ended early; `used` returns what counts against each limit of a model.
         """
-        by_status = before + self._by_status
-        left = plan.todo - sum(self._by_status.values()) + self._by_status[Status.FAILED]
+        plan, ended_at = planned.plan, self._clock.utc()
+        by_status = planned.history.statuses + self._by_status
+        left = plan.todo - self._by_status.total() + self._by_status[Status.FAILED]
         # A deadline that passed when all had been sent has stopped nothing.
-        stops = [stop for stop in stops if left or stop.reason is not StopReason.DEADLINE]
-        stops.sort(key=lambda stop: _EXIT_ORDER.index(stop.exit_code))
-        times = [stop.run_again_at for stop in stops if stop.run_again_at is not None]
-        resolved = resolved_by_waiting(made_progress=bool(self._sent or self._reused))
+        counted = [stop for stop in stops if left or stop.reason is not StopReason.DEADLINE]
+        counted.sort(key=lambda stop: _EXIT_ORDER.index(stop.exit_code))
+        times = [stop.run_again_at for stop in counted if stop.run_again_at is not None]
+        made_progress = bool(self._totals.sent or self._totals.reused)
+        resolved = resolved_by_waiting(made_progress=made_progress)
+        if counted:
+            exit_code = counted[0].exit_code
+        else:
+            exit_code = ExitCode.INCOMPLETE if _is_unfinished(by_status) else ExitCode.DONE
         return Summary(
             manifest=manifest,
             out=str(out),
             tier=config.tier,
             endpoint=config.endpoint,
-            exit_code=_exit_code(stops, by_status),
+            exit_code=exit_code,
             needs_person=_is_unfinished(self._by_status)
-            or any(stop.reason not in resolved for stop in stops),
-            stops=[{"reason": stop.reason.value, "message": stop.message} for stop in stops],
+            or any(stop.reason not in resolved for stop in counted),
+            stops=[{"reason": stop.reason.value, "message": stop.message} for stop in counted],
             calls=len(plan),
             by_status=_named(by_status),
             left=left,
             run_again_at=max(times, default=None),
-            this_run=self._totals(plan),
-            windows=self._utilisation.windows(standing),
-            started_at=started_at,
+            this_run=self._rounded_totals(plan.total.cost_usd),
+            windows=self._utilisation.windows(used),
+            started_at=self._started_at,
             ended_at=ended_at,
-            duration_s=round((ended_at - started_at).total_seconds(), 3),
+            duration_s=round((ended_at - self._started_at).total_seconds(), 3),
         )
 
-    def _totals(self, plan: Plan) -> RunTotals:
-        return RunTotals(
-            finished=sum(self._by_status.values()),
+    def _rounded_totals(self, estimated_cost_usd: float | None) -> RunTotals:
+        return replace(
+            self._totals,
+            finished=self._by_status.total(),
             by_status=_named(self._by_status),
-            unfinished=list(self._unfinished),
             by_reason={
                 status: dict(reasons.most_common()) for status, reasons in self._by_reason.items()
             },
-            reused=self._reused,
-            sent=self._sent,
-            retries=self._retries,
             retries_by_reason=dict(self._retried.most_common()),
-            possibly_billed=self._possibly_billed,
-            prompt_tokens=self._prompt_tokens,
-            output_tokens=self._output_tokens,
-            cost_usd=round(self._cost_usd, 6),
-            unpriced=self._unpriced,
-            estimated_cost_usd=None
-            if plan.total.cost_usd is None
-            else round(plan.total.cost_usd, 6),
-            estimated_answered_usd=round(self._estimated_usd, 6),
+            cost_usd=round(self._totals.cost_usd, 6),
+            estimated_cost_usd=None if estimated_cost_usd is None else round(estimated_cost_usd, 6),
+            estimated_answered_usd=round(self._totals.estimated_answered_usd, 6),
             latency_p50_s=self._latency_s(0.5),
             latency_p95_s=self._latency_s(0.95),
         )
@@ -194,12 +171,6 @@ def _count(counts: Counter[str], reason: str) -> None:
 
 def _is_unfinished(by_status: Counter[Status]) -> bool:
     return any(by_status[status] for status in UNFINISHED)
-
-
-def _exit_code(stops: list[Stop], by_status: Counter[Status]) -> ExitCode:
-    if stops:
-        return stops[0].exit_code
-    return ExitCode.INCOMPLETE if _is_unfinished(by_status) else ExitCode.DONE
 
 
 def _named(counts: Counter[Status]) -> dict[str, int]:

@@ -1,12 +1,12 @@
 """Summary of a run, as written to `summary.json`."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 import orjson
 
-from gemini_batch.errors import ExitCode
+from gemini_batch.errors import ExitCode, storage_errors
 from gemini_batch.output.files import write_atomically
 from gemini_batch.output.paths import PRIVATE, SUMMARY
 from gemini_batch.quota.utilization import WindowUse
@@ -16,7 +16,7 @@ UNFINISHED = frozenset({Status.FAILED, Status.REJECTED, Status.UNCERTAIN})
 """A run ends with `ExitCode.INCOMPLETE` if the newest row of any call has one of these."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunTotals:
     """Totals of this run alone.
 
@@ -47,23 +47,23 @@ class RunTotals:
         latency_p95_s: 95th percentile of the same.
     """
 
-    finished: int
-    by_status: dict[str, int]
-    by_reason: dict[str, dict[str, int]]
-    unfinished: list[dict[str, str | int]]
-    reused: int
-    sent: int
-    retries: int
-    retries_by_reason: dict[str, int]
-    possibly_billed: int
-    prompt_tokens: int
-    output_tokens: int
-    cost_usd: float
-    unpriced: int
-    estimated_cost_usd: float | None
-    estimated_answered_usd: float
-    latency_p50_s: float | None
-    latency_p95_s: float | None
+    finished: int = 0
+    by_status: dict[str, int] = field(default_factory=dict)
+    by_reason: dict[str, dict[str, int]] = field(default_factory=dict)
+    unfinished: list[dict[str, str | int]] = field(default_factory=list)
+    reused: int = 0
+    sent: int = 0
+    retries: int = 0
+    retries_by_reason: dict[str, int] = field(default_factory=dict)
+    possibly_billed: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+    unpriced: int = 0
+    estimated_cost_usd: float | None = None
+    estimated_answered_usd: float = 0.0
+    latency_p50_s: float | None = None
+    latency_p95_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +118,14 @@ class Summary:
         """Write `summary.json` whole or not at all; `is_over` as for `json`.
 
         Raises:
-            OSError: The disk refused.
+            StorageError: The disk refused.
         """
         data, via = self.json(is_over=is_over), out / PRIVATE / SUMMARY
-        write_atomically(out / SUMMARY, data, durable=True, via=via)
+        with storage_errors(f"{out}: {SUMMARY} can't be written"):
+            write_atomically(out / SUMMARY, data, durable=True, via=via)
 
     def json(self, *, is_over: bool = True) -> bytes:
-        """Return the summary as indented JSON.
-
-        Args:
-            is_over: False while the run is in progress: `exit_code` and `ended_at` are null.
-        """
+        """Return indented JSON; unless `is_over`, `exit_code` and `ended_at` are null."""
         end = {} if is_over else {"exit_code": None, "ended_at": None}
         options = orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
         return orjson.dumps(asdict(self) | end, option=options)

@@ -268,7 +268,7 @@ def test_a_disk_with_little_room_has_less_in_flight(
         ended = run(tmp_path, server.base_url)
     assert ended.code == 0, ended.err
     assert len(list(sent(server))) == CALLS
-    assert ended.err.count("the disk has little room: fewer calls are in flight") == 1
+    assert ended.err.count("little disk space left, so fewer calls are in flight") == 1
     assert most == [2]
 
 

@@ -8,16 +8,15 @@ from hypothesis import strategies as st
 
 from gemini_batch.client.response import parse_answer
 from gemini_batch.engine.retry import (
+    GIVE_UP,
+    REJECT,
     CloseDay,
     Decision,
-    GiveUp,
-    Reject,
     RetryAfter,
-    StopRun,
     backoff_s,
     decide,
 )
-from gemini_batch.records import Answer, ApiError, Failure, FailureKind, StopReason
+from gemini_batch.records import Answer, ApiError, Failure, FailureKind, Stop, StopReason
 
 DAY = "GenerateRequestsPerDayPerProjectPerModel-FreeTier"
 MINUTE = "GenerateRequestsPerMinutePerProjectPerModel"
@@ -114,15 +113,15 @@ TABLE = {
         "API Key not found. Please pass a valid API key.", expected=StopReason.AUTH
     ),
     "key expired": invalid("API key expired. Please renew the API key.", expected=StopReason.AUTH),
-    "a prompt about a key": invalid('Invalid value "draw an API key"', expected=Reject()),
+    "a prompt about a key": invalid('Invalid value "draw an API key"', expected=REJECT),
     "a wrong field": invalid(
         "Invalid value",
         {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [{"field": "x"}]},
-        expected=Reject(),
+        expected=REJECT,
     ),
-    "the brief's 400": invalid("Invalid request format", expected=Reject()),
+    "the brief's 400": invalid("Invalid request format", expected=REJECT),
     "payload size": invalid(
-        "Request payload size exceeds the limit: 20971520 bytes.", expected=Reject()
+        "Request payload size exceeds the limit: 20971520 bytes.", expected=REJECT
     ),
     "region": Case(
         400,
@@ -136,7 +135,7 @@ TABLE = {
         "FAILED_PRECONDITION",
         "The File x is not in an ACTIVE state and usage is not allowed.",
     ),
-    "400 HTML": Case(400, Reject(), raw=b"<title>Error 400 (Bad Request)!!1</title>"),
+    "400 HTML": Case(400, REJECT, raw=b"<title>Error 400 (Bad Request)!!1</title>"),
     # 401 … 413
     "the brief's 401": Case(401, StopReason.AUTH, "UNAUTHENTICATED", "API key not valid"),
     "401 without a word": Case(401, StopReason.AUTH, raw=b""),
@@ -189,7 +188,7 @@ TABLE = {
     ),
     "403 of a file": Case(
         403,
-        Reject(),
+        REJECT,
         "PERMISSION_DENIED",
         "You do not have permission to access the File abc or it may not exist.",
     ),
@@ -200,7 +199,7 @@ TABLE = {
         "models/x is not found for API version v1beta, or is not supported.",
     ),
     "404 of a file": Case(
-        404, Reject(), "NOT_FOUND", "Requested entity files/abc-123 was not found."
+        404, REJECT, "NOT_FOUND", "Requested entity files/abc-123 was not found."
     ),
     "404 of a gateway": Case(404, StopReason.ADDRESS, raw=b'{"error": {"message": "no route"}}'),
     "404 without a word": Case(404, StopReason.ADDRESS, raw=b""),
@@ -208,11 +207,11 @@ TABLE = {
         404, StopReason.ADDRESS, raw=b"<p>The file /v1beta/models was not found on this server."
     ),
     "409 of two who write at once": Case(409, BACKOFF, "ABORTED", "The operation was aborted."),
-    "409 of what is there already": Case(409, Reject(), "ALREADY_EXISTS", "Entity already exists."),
-    "409 of something else": Case(409, GiveUp(), raw=b"Conflict"),
-    "413": Case(413, Reject(), raw=b"<html>413 Request Entity Too Large</html>"),
-    "another 4xx of the API": Case(422, Reject(), "INVALID_ARGUMENT", "no"),
-    "another 4xx of something else": Case(405, GiveUp(), raw=b"Method Not Allowed"),
+    "409 of what is there already": Case(409, REJECT, "ALREADY_EXISTS", "Entity already exists."),
+    "409 of something else": Case(409, GIVE_UP, raw=b"Conflict"),
+    "413": Case(413, REJECT, raw=b"<html>413 Request Entity Too Large</html>"),
+    "another 4xx of the API": Case(422, REJECT, "INVALID_ARGUMENT", "no"),
+    "another 4xx of something else": Case(405, GIVE_UP, raw=b"Method Not Allowed"),
     # transient
     **{
         f"{status}": Case(status, BACKOFF, "X", "x")
@@ -228,7 +227,7 @@ TABLE = {
     ),
     # a redirect, and what no client asked for
     **{
-        f"{status}": Case(status, GiveUp(), raw=b"")
+        f"{status}": Case(status, GIVE_UP, raw=b"")
         for status in (101, 301, 302, 303, 304, 307, 308)
     },
     # 429
@@ -283,11 +282,11 @@ def test_the_table(name: str) -> None:
     decision = decide(case.error(), 1, half)
 
     if isinstance(case.expected, StopReason):
-        assert isinstance(decision, StopRun)
-        assert case.expected == decision.stop.reason
+        assert isinstance(decision, Stop)
+        assert case.expected == decision.reason
         # That there is no quota at all is a page of Google's, which asks to retry in seconds: it is put in a sentence.
         said = "limit: 0" if case.expected is StopReason.NO_QUOTA else case.error().message
-        assert said in decision.stop.message
+        assert said in decision.message
     elif isinstance(case.expected, RetryAfter):
         assert isinstance(decision, RetryAfter)
         assert case.expected.wait_s == pytest.approx(decision.wait_s)
@@ -301,9 +300,9 @@ FAILURES: dict[FailureKind, Decision | StopReason] = {
     FailureKind.TIMEOUT: BACKOFF,
     FailureKind.DISCONNECTED: BACKOFF,
     FailureKind.MALFORMED: BACKOFF,
-    FailureKind.TOO_LARGE: GiveUp(),
-    FailureKind.INPUT_CHANGED: GiveUp(),
-    FailureKind.INPUT_UNREADABLE: GiveUp(),
+    FailureKind.TOO_LARGE: GIVE_UP,
+    FailureKind.INPUT_CHANGED: GIVE_UP,
+    FailureKind.INPUT_UNREADABLE: GIVE_UP,
     FailureKind.STORAGE: StopReason.STORAGE,
 }
 
@@ -315,8 +314,8 @@ def test_every_kind_of_failure_is_in_the_table(kind: FailureKind) -> None:
 
     expected = FAILURES[kind]
     if isinstance(expected, StopReason):
-        assert isinstance(decision, StopRun)
-        assert (expected, "no space left") == (decision.stop.reason, decision.stop.message)
+        assert isinstance(decision, Stop)
+        assert (expected, "no space left") == (decision.reason, decision.message)
     else:
         assert expected == decision
 
@@ -325,7 +324,7 @@ def test_a_second_answer_that_cant_be_used_is_the_last() -> None:
     """A 200 is paid for; what can't be used of it comes again the same."""
     failure = Failure(FailureKind.MALFORMED, "bad base64", may_be_billed=True)
 
-    assert [decide(failure, count, half) for count in (1, 2, 3)] == [BACKOFF, GiveUp(), GiveUp()]
+    assert [decide(failure, count, half) for count in (1, 2, 3)] == [BACKOFF, GIVE_UP, GIVE_UP]
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))

@@ -82,8 +82,8 @@ class World:
             self.in_flight_log,
             prices.built_in(),
             ENDPOINT,
-            clock=clock,
-            observe=observe,
+            clock,
+            observe,
         )
         lanes = (
             self.calls if isinstance(self.calls, Mapping) else by_model(self.calls, *self.models)
