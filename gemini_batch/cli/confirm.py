@@ -5,7 +5,7 @@ from argparse import Namespace
 
 from gemini_batch.config import Settings
 from gemini_batch.plan import Plan
-from gemini_batch.progress import count, usd
+from gemini_batch.progress.formatting import count, usd
 
 
 def is_agreed(options: Namespace, config: Settings, plan: Plan) -> bool:

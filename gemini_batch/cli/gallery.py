@@ -10,7 +10,7 @@ import orjson
 from gemini_batch.cli.options import folder_of_rows
 from gemini_batch.errors import ExitCode
 from gemini_batch.gallery import Gallery, write_gallery
-from gemini_batch.progress import count, plain
+from gemini_batch.progress.formatting import count, plain
 
 _PROGRESS_EVERY_S = 0.2
 

@@ -10,7 +10,7 @@ import orjson
 from gemini_batch.cli.options import output_folder, run_config
 from gemini_batch.errors import ExitCode
 from gemini_batch.plan import CallState, build
-from gemini_batch.progress import count, least_time, list_price, plain, usd
+from gemini_batch.progress.formatting import count, least_time, list_price, plain, usd
 from gemini_batch.progress.messages import edited
 
 

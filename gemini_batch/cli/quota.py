@@ -11,7 +11,7 @@ import orjson
 from gemini_batch.clock import boot_time_s, utc_now
 from gemini_batch.config.environment import base_url
 from gemini_batch.errors import ExitCode, GeminiBatchError
-from gemini_batch.progress import plain, quantity
+from gemini_batch.progress.formatting import plain, quantity
 from gemini_batch.quota.model_quota import UNKNOWN, Used
 from gemini_batch.quota.status import QuotaStatus, statuses
 from gemini_batch.quota.storage import SqliteStorage, state_path

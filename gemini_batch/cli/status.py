@@ -14,7 +14,7 @@ from gemini_batch.errors import ExitCode
 from gemini_batch.output.history import Cost
 from gemini_batch.output.paths import SUMMARY
 from gemini_batch.output.rows import marked_rows
-from gemini_batch.progress import plain, usd
+from gemini_batch.progress.formatting import plain, usd
 
 
 def main(options: Namespace) -> int:

@@ -15,7 +15,7 @@ from gemini_batch.errors import ExitCode
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.paths import DRAFTS, IMAGES, SUMMARY
 from gemini_batch.output.rows import newest_rows, read_rows
-from gemini_batch.progress import count, plain
+from gemini_batch.progress.formatting import count, plain
 
 IMAGE_FOLDERS = (IMAGES, DRAFTS)
 # Costs are rounded to a millionth of a dollar, once a row and once in the sum.

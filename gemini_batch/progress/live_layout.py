@@ -1,6 +1,7 @@
 """The rows of the live view as styled text. Colours mark results and what needs attention."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from rich.cells import cell_len
@@ -8,11 +9,11 @@ from rich.text import Text
 
 from gemini_batch.events import Stopping
 from gemini_batch.progress.formatting import clock, count, plain, quantity, whole_span
-from gemini_batch.progress.messages import eta, finishing
+from gemini_batch.progress.messages import eta, finishing, notice
 from gemini_batch.progress.run_state import RunSnapshot
 from gemini_batch.quota.limits import Limit
 from gemini_batch.quota.model_quota import UNKNOWN, Used
-from gemini_batch.records import Status, StopReason
+from gemini_batch.records import Status
 
 STYLES = {
     Status.SUCCEEDED: "green",
@@ -174,10 +175,10 @@ def _now(state: RunSnapshot, cells: int) -> list[Text]:
 
 def _ending(stopping: Stopping, in_flight: int) -> str:
     if stopping.model:
-        return plain(f"{stopping.stop.message}; other models continue")
+        return plain(notice(stopping))
     if not in_flight:
         return "stopping: writing the last answers"
-    return finishing(in_flight, by_key=stopping.stop.reason is StopReason.INTERRUPTED)
+    return finishing(replace(stopping, in_flight=in_flight))
 
 
 def _pace(state: RunSnapshot) -> Iterator[str]:
