@@ -5,12 +5,10 @@ import time
 from argparse import Namespace
 from dataclasses import asdict
 
-import orjson
-
-from gemini_batch.cli.options import folder_of_rows
+from gemini_batch.cli.options import folder_of_rows, print_result
 from gemini_batch.errors import ExitCode
 from gemini_batch.gallery import Gallery, write_gallery
-from gemini_batch.progress.formatting import count, plain
+from gemini_batch.progress.formatting import count
 
 _PROGRESS_EVERY_S = 0.2
 
@@ -18,36 +16,22 @@ _PROGRESS_EVERY_S = 0.2
 def main(options: Namespace) -> int:
     """Write `gallery.html` and print its path and contents; return the exit code."""
     out = folder_of_rows(options)
-    progress = _Progress(is_terminal=sys.stderr.isatty())
-    try:
-        gallery = write_gallery(out, observe=progress.update)
-    finally:
-        progress.end()
-    if options.json:
-        found = asdict(gallery) | {"path": str(gallery.path)}
-        sys.stdout.write(orjson.dumps(found).decode() + "\n")
-    else:
-        sys.stdout.write(_text(gallery))
-    return ExitCode.DONE
+    is_terminal, shown_s = sys.stderr.isatty(), time.monotonic()
 
-
-class _Progress:
-    """Shows the progress of the thumbnails on a terminal, in one line that is erased at the end."""
-
-    def __init__(self, *, is_terminal: bool) -> None:
-        self._is_terminal = is_terminal
-        self._next_s = time.monotonic() + _PROGRESS_EVERY_S
-        self._is_shown = False
-
-    def update(self, done: int, of: int) -> None:
-        if self._is_terminal and time.monotonic() >= self._next_s:
-            self._next_s = time.monotonic() + _PROGRESS_EVERY_S
-            self._is_shown = True
+    def show_progress(done: int, of: int) -> None:
+        nonlocal shown_s
+        if time.monotonic() - shown_s >= _PROGRESS_EVERY_S:
+            shown_s = time.monotonic()
             _show(f"\rthumbnails: {done:,} of {of:,} calls")
 
-    def end(self) -> None:
-        if self._is_shown:
-            _show("\r\x1b[K")
+    try:
+        gallery = write_gallery(out, observe=show_progress if is_terminal else None)
+    finally:
+        if is_terminal:
+            _show("\r\x1b[K")  # erases the line
+    found = asdict(gallery) | {"path": str(gallery.path)}
+    print_result(found, [_text(gallery)], as_json=options.json)
+    return ExitCode.DONE
 
 
 def _show(text: str) -> None:
@@ -63,4 +47,4 @@ def _text(gallery: Gallery) -> str:
     if gallery.missing:
         parts.append(f"{gallery.missing:,} of them missing")
     parts.append(f"{gallery.size_bytes / 1_000_000:.1f} MB")
-    return plain(f"{gallery.path}: {' · '.join(parts)}") + "\n"
+    return f"{gallery.path}: {' · '.join(parts)}"

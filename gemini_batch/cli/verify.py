@@ -81,12 +81,18 @@ def _wrong_sums(out: Path) -> Iterator[str]:
     except orjson.JSONDecodeError:
         yield f"{SUMMARY}: is not JSON"
         return
-    if isinstance(summary, dict) and summary.get("ended_at", "") is None:
-        return  # the run is active, or was killed
-    if (recorded := _recorded(summary)) is None:
-        yield f"{SUMMARY}: is not the summary of a run"
-        return
-    finished, recorded_usd, started_at, ended_at = recorded
+    match summary:
+        case {"ended_at": None}:
+            return  # the run is active, or was killed
+        case {
+            "this_run": {"finished": int(finished), "cost_usd": int() | float() as recorded_usd},
+            "started_at": str(started_at),
+            "ended_at": str(ended_at),
+        }:
+            pass
+        case _:
+            yield f"{SUMMARY}: is not the summary of a run"
+            return
     costs = [
         row["cost_usd"] for row in read_rows(out) if started_at <= row["finished_at"] <= ended_at
     ]
@@ -96,19 +102,6 @@ def _wrong_sums(out: Path) -> Iterator[str]:
         yield f"{run} {count(finished, 'call')}, but {count(len(costs), 'row')} are of its time"
     elif abs(cost_usd - recorded_usd) > ROUNDING_USD:
         yield f"{run} at ${recorded_usd:.6f}, but its rows add up to ${cost_usd:.6f}"
-
-
-def _recorded(summary: Any) -> tuple[int, float, str, str] | None:
-    """Return the finished calls, cost, start and end of the last run; None if any is absent."""
-    match summary:
-        case {
-            "this_run": {"finished": int(finished), "cost_usd": int() | float() as cost_usd},
-            "started_at": str(started_at),
-            "ended_at": str(ended_at),
-        }:
-            return finished, float(cost_usd), started_at, ended_at
-        case _:
-            return None
 
 
 def _print(text: str) -> None:

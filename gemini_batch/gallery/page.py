@@ -38,35 +38,26 @@ def safe_json(value: Any) -> bytes:
 
 def frame(title: str) -> tuple[bytes, bytes]:
     """Return the parts of the page before and after the data blocks; `title` is any text."""
-    style, script = _template("gallery.css"), _script()
-    before, after = _template("gallery.html").split("{{data}}")
-    slots = {"csp": policy(style, script), "title": title, "style": style, "script": script}
-
-    def value(slot: re.Match[str]) -> str:
-        text = slots[slot[1]]
-        if slot[1] in {"style", "script"}:  # a test ensures that they contain no end tag
-            return text
-        return html.escape(text, quote=slot[1] != "csp")
-
-    def filled(text: str) -> bytes:
-        return _SLOT.sub(value, text).encode("utf-8", "replace")
-
-    return filled(before), filled(after)
+    style, script = _template("gallery.css"), _script()  # a test ensures they have no end tags
+    slots = {
+        "csp": html.escape(_policy(style, script), quote=False),
+        "title": html.escape(title),
+        "style": style,
+        "script": script,
+    }
+    before, after = (
+        _SLOT.sub(lambda slot: slots[slot[1]], part).encode("utf-8", "replace")
+        for part in _template("gallery.html").split("{{data}}")
+    )
+    return before, after
 
 
-def policy(style: str, script: str) -> str:
+def _policy(style: str, script: str) -> str:
     """Return the Content-Security-Policy of a page with this style sheet and this script."""
-    return "; ".join(
-        (
-            "default-src 'none'",
-            "img-src 'self' data:",
-            f"style-src {_source(style)}",
-            f"script-src {_source(script)}",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "require-trusted-types-for 'script'",
-            "trusted-types 'none'",
-        )
+    return (
+        f"default-src 'none'; img-src 'self' data:; style-src {_source(style)}; "
+        f"script-src {_source(script)}; base-uri 'none'; form-action 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
     )
 
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -103,7 +104,7 @@ def write_gallery(
     folders = Folders(out.resolve(), manifest_folder(out.resolve(), _summary(out)))
     calls, files = _number(out)
     thumbnails = Thumbnails(folders.out)
-    writer = _Writer(folders, thumbnails, hidden=max(0, calls - max_shown))
+    writer = _Writer(folders, thumbnails, max(0, calls - max_shown))
     via = folders.out / f"{PRIVATE}/{GALLERY}.{os.getpid()}.part"
     try:
         with new_file(folders.out / GALLERY, durable=False, via=via) as page:
@@ -143,19 +144,20 @@ def _number(out: Path) -> tuple[int, int]:
     return calls, files
 
 
+@dataclass(slots=True, eq=False)
 class _Writer:
-    """Makes the lines of the page from rows, and counts."""
+    """Makes the lines of the page from rows, and counts; the first `hidden` calls have no line."""
 
-    def __init__(self, folders: Folders, thumbnails: Thumbnails, *, hidden: int) -> None:
-        self._folders = folders
-        self._thumbnails = thumbnails
-        self._hidden = hidden
-        self.totals = _Totals()
-        self.pictures = 0  # on the page
-        self.keys: dict[str, None] = {}
+    folders: Folders
+    thumbnails: Thumbnails
+    hidden: int
+    totals: _Totals = field(default_factory=_Totals)
+    pictures: int = 0  # on the page
+    keys: dict[str, None] = field(default_factory=dict)
 
     def lines(self, rows: Iterable[tuple[bool, dict[str, Any]]]) -> Iterator[bytes]:
-        for shown in _in_order(self._entry, self._counted(rows)):
+        show = partial(entry, folders=self.folders, thumbnails=self.thumbnails)
+        for shown in _in_order(show, self._counted(rows)):
             self.totals.shown += 1
             self.totals.missing += sum("is_missing" in image for image in shown["images"])
             self.pictures += len(shown["images"])
@@ -167,7 +169,7 @@ class _Writer:
     def about(self, manifest: object) -> dict[str, Any]:
         totals = asdict(self.totals)
         return {
-            "out": os.fsencode(self._folders.out.name).decode(errors="replace"),
+            "out": os.fsencode(self.folders.out.name).decode(errors="replace"),
             "manifest": manifest if isinstance(manifest, str) else None,
             "thumbnails": {"folder": f"{FOLDER}/", "suffix": SUFFIX},
             "totals": totals | totals.pop("cost"),
@@ -176,14 +178,10 @@ class _Writer:
     def _counted(self, rows: Iterable[tuple[bool, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
         for is_newest, row in rows:
             self.totals.all_rows.add(row)
-            if not is_newest:
-                continue
-            self.totals.add(row)
-            if self.totals.calls > self._hidden:
-                yield row
-
-    def _entry(self, row: dict[str, Any]) -> dict[str, Any]:
-        return entry(row, self._folders, self._thumbnails)
+            if is_newest:
+                self.totals.add(row)
+                if self.totals.calls > self.hidden:
+                    yield row
 
 
 def _in_order(

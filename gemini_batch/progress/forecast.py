@@ -56,8 +56,7 @@ class ModelProgress:
     """Progress of the calls of one model.
 
     Attributes:
-        left: Calls that have not ended.
-        unsent: Those of them that have not been sent.
+        left: Calls that have not ended; `unsent` of them have not been sent.
         weights: Of an average call.
         sent: Requests sent within the horizon, and the age of the first in seconds.
         ended: Calls that ended within the horizon; 0 while too few to say anything.
@@ -110,15 +109,12 @@ def forecast(
 ) -> Forecast:
     """Return when the calls of all models will be done; each model has its own quota.
 
-    Args:
-        models: The progress of each model.
-        limits: The same for each model.
-        waits_for_reset: True if the run sleeps until the next day of a quota.
+    `waits_for_reset` is true if the run sleeps until the next day of a quota.
     """
     models = [model for model in models if model.left]
     each = [_of_model(model, limits) for model in models]
-    ends_in_s: float | None = max((of_one.ends_in_s or 0.0 for of_one in each), default=0.0)
-    is_least = any(not model.ended for model in models)
+    ends_in_s = max((of_one.ends_in_s or 0.0 for of_one in each), default=0.0)
+    is_least = not all(model.ended for model in models)
     short = [of_one for of_one in each if of_one.closes_in_s is not None]
     if not short:
         return Forecast(ends_in_s, is_least)
@@ -160,12 +156,13 @@ def _sending_s(calls: int, model: ModelProgress, limits: Limits) -> float:
     if not calls:
         return 0.0
     number, since_s = model.sent
-
-    def takes_s(calls: int) -> float:
-        return duration(calls, model.weights, limits).sending_s
-
-    by_quota_s = max(takes_s(calls), takes_s(number + calls) - since_s)
-    if not model.ended or takes_s(number + 1) >= _QUOTA_BOUND_SHARE * since_s:
+    # For these calls; for the recent ones and these; for the recent ones and one more.
+    alone_s, all_s, one_more_s = (
+        duration(each, model.weights, limits).sending_s
+        for each in (calls, number + calls, number + 1)
+    )
+    by_quota_s = max(alone_s, all_s - since_s)
+    if not model.ended or one_more_s >= _QUOTA_BOUND_SHARE * since_s:
         return by_quota_s
     return max(by_quota_s, calls * since_s / model.ended)
 

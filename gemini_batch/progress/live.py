@@ -11,14 +11,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import ClassVar
 
 from rich.console import Console
 from rich.text import Text
 
-from gemini_batch import events
 from gemini_batch.engine.summary import Summary
+from gemini_batch.events import (
+    CallFinished,
+    CallNotReused,
+    Event,
+    LittleRoom,
+    Repaired,
+    RunStarted,
+    Stopping,
+)
 from gemini_batch.progress import messages
 from gemini_batch.progress.final_report import final_report
 from gemini_batch.progress.formatting import plain
@@ -26,7 +33,7 @@ from gemini_batch.progress.live_layout import STYLES, rows_of
 from gemini_batch.progress.region import Region
 from gemini_batch.progress.run_state import RunState, Sample
 from gemini_batch.progress.view import RunInfo
-from gemini_batch.records import ResultRow, Status
+from gemini_batch.records import Status
 
 FRAME_S = 0.25
 # A longer time between two frames means that the process, or the machine, was stopped.
@@ -65,53 +72,40 @@ class LiveView:
         self._was_resumed = threading.Event()
         self._region = Region()
         self._shown_s = time.monotonic()
-        self._console = Console(
-            file=io.StringIO(),
-            force_terminal=True,
-            highlight=False,
-            markup=False,
-            emoji=False,
-            legacy_windows=False,
-        )
+        self._console = Console(file=io.StringIO(), force_terminal=True, highlight=False)
 
     @contextmanager
     def painting(self) -> Iterator[None]:
         """Paint after a shell has resumed this process, too; at the end, remove the region."""
-        is_main = threading.current_thread() is threading.main_thread()
-        previous = signal.signal(signal.SIGCONT, self._resumed) if is_main else None
+        previous = signal.signal(signal.SIGCONT, lambda *_: self._was_resumed.set())
         try:
             yield
         finally:
             self._stop_painting()
-            if is_main:
-                signal.signal(signal.SIGCONT, previous)
+            signal.signal(signal.SIGCONT, previous)
 
     def _stop_painting(self) -> None:
         with self._lock:
             self._is_sending, self._has_ended = False, True
 
-    # --- on the event loop ----------------------------------------------------------------------
-
     def write_to(self, write: Callable[[Text], None], flush: Callable[[], None]) -> None:
         """Queue lines with these functions of the thread that calls `show`."""
         self._write_line, self.flush = write, flush
 
-    def observe(self, event: events.Event) -> None:
+    def observe(self, event: Event) -> None:
         """Count an event, and write a line for those that must stay visible."""
         with self._lock:
             self._run_state.observe(event, self._info.clock.steady_s())
         match event:
-            case events.RunStarted() if event.todo + event.reused:
+            case RunStarted() if event.todo + event.reused:
                 for text in messages.started(self._info.name, event):
                     self._line(text, "")
-            case (
-                events.Repaired() | events.CallNotReused() | events.LittleRoom() | events.Stopping()
-            ):
+            case Repaired() | CallNotReused() | LittleRoom() | Stopping():
                 self.warn(messages.notice(event))
-            case events.CallFinished(row) if row.status is not Status.SUCCEEDED:
-                self._write_line(_unsuccessful(row))
-            case _:
-                pass
+            case CallFinished(row) if row.status is not Status.SUCCEEDED:
+                status = (f"{row.status.value:<9}", STYLES[row.status])
+                reason = (plain(messages.reason(row)), "dim")
+                self._write_line(Text.assemble(status, f" {plain(row.id)}  ", reason))
 
     def update(self, sample: Sample) -> None:
         """Record a sample; the first one makes the region appear."""
@@ -135,13 +129,8 @@ class LiveView:
     def _line(self, text: str, style: str) -> None:
         self._write_line(Text(plain(text), style))
 
-    def _resumed(self, _signal: int, _frame: FrameType | None) -> None:
-        self._was_resumed.set()
-
-    # --- in the writer thread -------------------------------------------------------------------
-
     def show(self, lines: list[Text]) -> None:
-        """Write lines that stay, and paint the region below them."""
+        """Write lines that stay and paint the region below them; called in the writer thread."""
         if time.monotonic() - self._shown_s > _STOPPED_S:
             time.sleep(0.05)  # lets the main thread handle SIGCONT first
         is_in_foreground = self._is_in_foreground()
@@ -197,11 +186,3 @@ def is_in_foreground(file: int) -> bool:
         return os.tcgetpgrp(file) == os.getpgrp()
     except OSError:
         return True
-
-
-def _unsuccessful(row: ResultRow) -> Text:
-    return Text.assemble(
-        (f"{row.status.value:<9}", STYLES[row.status]),
-        f" {plain(row.id)}  ",
-        (plain(messages.reason(row)), "dim"),
-    )

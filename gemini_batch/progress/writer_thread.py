@@ -116,15 +116,11 @@ def writer(stream: TextIO | None) -> Callable[[str], None]:
     try:
         file = stream.fileno()
     except OSError:  # a test or a notebook replaced the stream
+        return lambda text: print(text, end="", file=stream, flush=True)
 
-        def write(text: str) -> None:
-            stream.write(text)
-            stream.flush()
-    else:
-
-        def write(text: str) -> None:
-            rest = memoryview(text.encode(stream.encoding or "utf-8", "backslashreplace"))
-            while rest:
-                rest = rest[os.write(file, rest) :]
+    def write(text: str) -> None:
+        rest = memoryview(text.encode(stream.encoding or "utf-8", "backslashreplace"))
+        while rest:
+            rest = rest[os.write(file, rest) :]
 
     return write
