@@ -76,23 +76,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(code: ExitCode, message: str, *, is_json: bool = False) -> int:
     with suppress(OSError, MemoryError):  # the exit code still reports the end
         for line in message.split("\n"):
-            text = _as_json(code, line) if is_json else f"gemini_batch: {_plain(line)}"
+            text = f"gemini_batch: {line}"
+            if is_json:
+                from gemini_batch.progress.json_log import error_line
+
+                text = error_line(code, line)
+            elif not line.isprintable():  # else the import, which takes memory, is not needed
+                from gemini_batch.progress.formatting import plain
+
+                text = plain(text)
             print(text, file=sys.stderr, flush=True)  # noqa: T201 # messages for the user
     return code
-
-
-def _plain(line: str) -> str:
-    if line.isprintable():  # saves an import for which there may be no memory
-        return line
-    from gemini_batch.progress.formatting import plain
-
-    return plain(line)
-
-
-def _as_json(code: ExitCode, line: str) -> str:
-    from gemini_batch.progress.json_log import error_line
-
-    return error_line(code, line)
 
 
 def _unexpected(error: Exception) -> tuple[ExitCode, str]:
@@ -102,16 +96,14 @@ def _unexpected(error: Exception) -> tuple[ExitCode, str]:
     if isinstance(error, OSError) and error.filename:
         return ExitCode.STORAGE, describe_os_error(error)
     try:
-        return (
-            ExitCode.BUG,
-            f"a bug in gemini_batch; please report it with the file {_saved_traceback()}",
-        )
+        file = _saved_traceback()
     except (OSError, MemoryError) as unsaved:
         # Then the bug itself may be a shortage that a library reported as another error.
         if shortage := out_of_resources(unsaved):
             return ExitCode.STORAGE, shortage
         why = getattr(unsaved, "strerror", unsaved)
         return ExitCode.BUG, f"a bug in gemini_batch; its traceback can't be saved: {why}"
+    return ExitCode.BUG, f"a bug in gemini_batch; please report it with the file {file}"
 
 
 def _saved_traceback() -> str:

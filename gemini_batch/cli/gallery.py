@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from gemini_batch.cli.options import folder_of_rows, print_result
 from gemini_batch.errors import ExitCode
-from gemini_batch.gallery import Gallery, write_gallery
+from gemini_batch.gallery.writer import Gallery, write_gallery
 from gemini_batch.progress.formatting import count
 
 _PROGRESS_EVERY_S = 0.2

@@ -38,7 +38,10 @@ def safe_json(value: Any) -> bytes:
 
 def frame(title: str) -> tuple[bytes, bytes]:
     """Return the parts of the page before and after the data blocks; `title` is any text."""
-    style, script = _template("gallery.css"), _script()  # a test ensures they have no end tags
+    style = _template("gallery.css")  # a test ensures that it and the script have no end tags
+    parts = "\n".join(_template(f"script/{name}.js") for name in _SCRIPT)
+    # In a scope of its own: `status` and `open` are names of the browser.
+    script = f'"use strict";\n(() => {{\n{parts}}})();\n'
     slots = {
         "csp": html.escape(_policy(style, script), quote=False),
         "title": html.escape(title),
@@ -63,12 +66,6 @@ def _policy(style: str, script: str) -> str:
 
 def _source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _script() -> str:
-    """Return the script in a scope of its own: `status` and `open` are names of the browser."""
-    parts = "\n".join(_template(f"script/{name}.js") for name in _SCRIPT)
-    return f'"use strict";\n(() => {{\n{parts}}})();\n'
 
 
 @cache

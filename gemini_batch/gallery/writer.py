@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -189,21 +188,20 @@ def _in_order(
 ) -> Iterator[dict[str, Any]]:
     """Yield `function(value)` of each value in order, computed a few ahead in a thread per core."""
     threads = min(os.cpu_count() or 1, _MAX_THREADS)
-    source = iter(values)
+    waiting: deque[Future[dict[str, Any]]] = deque()
     with (
         warnings.catch_warnings(),
         ThreadPoolExecutor(threads, thread_name_prefix="thumbnails") as pool,
     ):
         warnings.simplefilter("ignore")  # Pillow's: large images and odd metadata are expected
-        waiting: deque[Future[dict[str, Any]]] = deque()
         try:
-            waiting.extend(pool.submit(function, value) for value in islice(source, 4 * threads))
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(function, value) for value in islice(source, 1))
+            for value in values:
+                waiting.append(pool.submit(function, value))
+                if len(waiting) > 4 * threads:
+                    yield waiting.popleft().result()
+            yield from (future.result() for future in waiting)
         finally:
-            for future in waiting:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)
 
 
 def _embed(page: BinaryIO, thumbnails: Thumbnails, keys: Iterable[str]) -> None:

@@ -68,7 +68,7 @@ class LiveView:
         self._write_line: Callable[[Text], None] = lambda _line: None
         self.flush: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
-        self._is_sending, self._has_ended = False, False
+        self._is_sending = False
         self._was_resumed = threading.Event()
         self._region = Region()
         self._shown_s = time.monotonic()
@@ -81,12 +81,8 @@ class LiveView:
         try:
             yield
         finally:
-            self._stop_painting()
+            self._is_sending = False
             signal.signal(signal.SIGCONT, previous)
-
-    def _stop_painting(self) -> None:
-        with self._lock:
-            self._is_sending, self._has_ended = False, True
 
     def write_to(self, write: Callable[[Text], None], flush: Callable[[], None]) -> None:
         """Queue lines with these functions of the thread that calls `show`."""
@@ -111,7 +107,7 @@ class LiveView:
         """Record a sample; the first one makes the region appear."""
         with self._lock:
             self._run_state.update(sample)
-            self._is_sending = not self._has_ended
+        self._is_sending = True
 
     def warn(self, message: str) -> None:
         """Write a line that stays."""
@@ -119,7 +115,7 @@ class LiveView:
 
     def end(self, summary: Summary) -> None:
         """Write a short result instead of the region."""
-        self._stop_painting()
+        self._is_sending = False
         if nothing_to_do := messages.nothing_to_do(self._info.name, summary):
             self._line(nothing_to_do, "green")
             return
@@ -147,10 +143,10 @@ class LiveView:
         self._shown_s = time.monotonic()
 
     def _rows(self, columns: int, height: int) -> list[Text]:
+        if not self._is_sending:
+            return []
+        clock = self._info.clock
         with self._lock:
-            if not self._is_sending:
-                return []
-            clock = self._info.clock
             snapshot = self._run_state.snapshot(clock.steady_s(), clock.utc())
         try:
             return rows_of(self._info.name, snapshot, columns, height)

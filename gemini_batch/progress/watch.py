@@ -29,6 +29,12 @@ def watching(info: RunInfo, config: Settings, *, log_format: str = "text") -> It
     stream, is_json = sys.stderr, log_format == "json"
     run_state = RunState(config.limits, waits_for_reset=config.waits_for_reset)
     write = writer(stream)
+
+    def dropped_line(number: int) -> str:
+        if is_json:
+            return log_line(info.clock.utc(), "lines_left_out", {"number": number})
+        return f"({count(number, 'line')} dropped: output was blocked)"
+
     if not info.is_quiet and not is_json and suits_live(stream, os.environ):
         from rich.text import Text
 
@@ -38,17 +44,12 @@ def watching(info: RunInfo, config: Settings, *, log_format: str = "text") -> It
         size, in_foreground = partial(terminal_size, file), partial(is_in_foreground, file)
         live = LiveView(info, run_state, write, size, in_foreground)
         thread = WriterThread[Text](
-            live.show, every_s=FRAME_S, dropped_line=lambda number: Text(_dropped(number))
+            live.show, every_s=FRAME_S, dropped_line=lambda number: Text(dropped_line(number))
         )
         with thread, live.painting():
             live.write_to(thread.write, thread.flush)
             yield live
         return
-
-    def dropped_line(number: int) -> str:
-        if is_json:
-            return log_line(info.clock.utc(), "lines_left_out", {"number": number})
-        return _dropped(number)
 
     def show(lines: list[str]) -> None:
         write("".join(f"{line}\n" for line in lines))
@@ -89,7 +90,3 @@ async def _sample(run: Run, view: View) -> None:
             except StorageError:  # the rate limiter meets and reports it as well
                 used = {}
             view.update(Sample(run.in_flight, used))
-
-
-def _dropped(number: int) -> str:
-    return f"({count(number, 'line')} dropped: output was blocked)"

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 # Lines queued for a blocked reader. Lines beyond it are dropped and counted.
 MAX_LINES = 10_000
-# The longest wait for a blocked reader at the end: the exit code must reach the shell or cron.
+# The longest wait for a blocked reader by `flush` and at the end: the exit code must reach the shell or cron.
 CLOSE_TIMEOUT_S = 10.0
 
 
@@ -25,7 +25,6 @@ class WriterThread(Generic[T]):
         show: Gets the lines since the last call, in the thread only. May block; may raise OSError.
         dropped_line: Makes the line that reports a number of dropped lines.
         every_s: The interval of the calls of `show`; None calls it when there are lines.
-        close_timeout_s: How long `flush` and the end wait for a blocked reader.
     """
 
     def __init__(
@@ -34,12 +33,10 @@ class WriterThread(Generic[T]):
         *,
         dropped_line: Callable[[int], T],
         every_s: float | None = None,
-        close_timeout_s: float = CLOSE_TIMEOUT_S,
     ) -> None:
         self._show = show
         self._every_s = every_s
         self._dropped_line = dropped_line
-        self._close_timeout_s = close_timeout_s
         self._changed = threading.Condition()  # guards all that follows; never held during `show`
         self._lines: list[T] = []
         self._queued, self._shown, self._dropped = 0, 0, 0
@@ -57,7 +54,7 @@ class WriterThread(Generic[T]):
             self._is_closed = True
             self._changed.notify_all()
         with suppress(KeyboardInterrupt):  # pressed to end at once
-            self._thread.join(self._close_timeout_s)
+            self._thread.join(CLOSE_TIMEOUT_S)
 
     def write(self, line: T) -> None:
         """Queue a line; if the queue is full, drop and count it."""
@@ -78,7 +75,7 @@ class WriterThread(Generic[T]):
             self._changed.notify_all()
             queued = self._queued
             self._changed.wait_for(
-                lambda: self._shown >= queued or self._has_ended, self._close_timeout_s
+                lambda: self._shown >= queued or self._has_ended, CLOSE_TIMEOUT_S
             )
 
     def _run(self) -> None:
