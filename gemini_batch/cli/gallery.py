@@ -4,6 +4,7 @@ import sys
 import time
 from argparse import Namespace
 from dataclasses import asdict
+from functools import partial
 
 from gemini_batch.cli.options import folder_of_rows, print_result
 from gemini_batch.errors import ExitCode
@@ -17,26 +18,22 @@ def main(options: Namespace) -> int:
     """Write `gallery.html` and print its path and contents; return the exit code."""
     out = folder_of_rows(options)
     is_terminal, shown_s = sys.stderr.isatty(), time.monotonic()
+    show = partial(print, end="", file=sys.stderr, flush=True)
 
     def show_progress(done: int, of: int) -> None:
         nonlocal shown_s
         if time.monotonic() - shown_s >= _PROGRESS_EVERY_S:
             shown_s = time.monotonic()
-            _show(f"\rthumbnails: {done:,} of {of:,} calls")
+            show(f"\rthumbnails: {done:,} of {of:,} calls")
 
     try:
         gallery = write_gallery(out, observe=show_progress if is_terminal else None)
     finally:
         if is_terminal:
-            _show("\r\x1b[K")  # erases the line
+            show("\r\x1b[K")  # erases the line
     found = asdict(gallery) | {"path": str(gallery.path)}
     print_result(found, [_text(gallery)], as_json=options.json)
     return ExitCode.DONE
-
-
-def _show(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
 
 
 def _text(gallery: Gallery) -> str:

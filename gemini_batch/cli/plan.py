@@ -52,9 +52,7 @@ def main(options: Namespace) -> int:
 def _cost(found: dict[str, Any], *, is_simulated: bool) -> str:
     if found["cost_usd"] is not None:
         return list_price(found["cost_usd"], found["tier"], is_simulated=is_simulated)
-    unpriced = dict.fromkeys(
-        entry["model"] for entry in found["models"] if entry["cost_usd"] is None
-    )
+    unpriced = dict.fromkeys(each["model"] for each in found["models"] if each["cost_usd"] is None)
     tables = ", ".join(f'[prices."{model}"]' for model in unpriced)
     return f"unknown; set the price in a table {tables} of a --config file"
 

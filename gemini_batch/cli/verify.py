@@ -17,7 +17,6 @@ from gemini_batch.output.paths import DRAFTS, IMAGES, SUMMARY
 from gemini_batch.output.rows import newest_rows, read_rows
 from gemini_batch.progress.formatting import count, plain
 
-IMAGE_FOLDERS = (IMAGES, DRAFTS)
 # Costs are rounded to a millionth of a dollar, once a row and once in the sum.
 ROUNDING_USD = 1e-4
 
@@ -65,7 +64,7 @@ def _wrong_images(out: Path, row: dict[str, Any]) -> Iterator[str]:
 def _orphans(out: Path) -> Iterator[str]:
     """Yield the images that belong to no row, old rows included."""
     known = {image["path"] for row in read_rows(out) for image in (*row["images"], *row["drafts"])}
-    for folder in IMAGE_FOLDERS:
+    for folder in (IMAGES, DRAFTS):
         for path in sorted((out / folder).rglob("*")):
             name = path.relative_to(out).as_posix()
             if path.is_file() and name not in known:

@@ -108,8 +108,7 @@ def write_gallery(
     try:
         with new_file(folders.out / GALLERY, durable=False, via=via) as page:
             before, after = frame(folders.out.name)
-            page.write(before)
-            page.write(b'<script type="application/json" id="calls">[')
+            page.write(before + b'<script type="application/json" id="calls">[')
             for done, line in enumerate(writer.lines(marked_rows(out)), start=1):
                 page.write(b",\n" if done > 1 else b"\n")
                 page.write(line)
@@ -120,8 +119,7 @@ def write_gallery(
                 _embed(page, thumbnails, writer.keys)
             page.write(b'}</script>\n<script type="application/json" id="about">')
             page.write(safe_json(writer.about(_summary(out).get("manifest"))))
-            page.write(b"</script>")
-            page.write(after)
+            page.write(b"</script>" + after)
             size_bytes = page.tell()
     except OSError as error:
         raise StorageError(f"{out / GALLERY}: can't be written: {error.strerror}") from error

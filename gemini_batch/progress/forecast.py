@@ -1,7 +1,7 @@
 """Estimate of when a run ends, from its quota, its recent pace and the rest of the day. Pure."""
 
 import math
-from collections import deque
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,32 +23,29 @@ _BUCKETS = 240
 
 
 class Pace:
-    """Counts events of the last `horizon_s` seconds in 240 buckets; `now_s` never decreases."""
+    """Counts events of the last `horizon_s` seconds in 240 buckets."""
 
     def __init__(self, horizon_s: float) -> None:
         self._bucket_s = horizon_s / _BUCKETS
-        self._counts: deque[list[int]] = deque()  # [bucket, events]
+        self._counts: Counter[int] = Counter()
 
     def add(self, now_s: float, number: int = 1) -> None:
         """Count events that happen now."""
         bucket = int(now_s / self._bucket_s)
-        if self._counts and self._counts[-1][0] >= bucket:
-            self._counts[-1][1] += number
-        else:
-            self._counts.append([bucket, number])
+        if bucket not in self._counts:
             self._forget(bucket)
+        self._counts[bucket] += number
 
     def recent(self, now_s: float) -> tuple[int, float]:
         """Return the number of events within the horizon, and the age of the first in seconds."""
         self._forget(int(now_s / self._bucket_s))
         if not self._counts:
             return 0, 0.0
-        first_s = self._counts[0][0] * self._bucket_s
-        return sum(number for _, number in self._counts), max(0.0, now_s - first_s)
+        return self._counts.total(), max(0.0, now_s - min(self._counts) * self._bucket_s)
 
     def _forget(self, bucket: int) -> None:
-        while self._counts and self._counts[0][0] <= bucket - _BUCKETS:
-            self._counts.popleft()
+        for old in [each for each in self._counts if each <= bucket - _BUCKETS]:
+            del self._counts[old]
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,8 +73,14 @@ class JsonLog(LogView):
                 fields = _start(event, self._info.name)
             case events.CallFinished(row):
                 fields = _row(row)
-            case events.Stopping():
-                fields = _stopping(event)
+            case events.Stopping(stop, in_flight, model):
+                fields = {
+                    "reason": stop.reason.value,
+                    "message": stop.message,
+                    "in_flight": in_flight,
+                    "model": model or None,
+                    "run_again_at": stop.run_again_at,
+                }
             case _:
                 fields = asdict(event)
                 if "call_id" in fields:
@@ -145,16 +151,6 @@ def _start(event: events.RunStarted, name: str) -> dict[str, Any]:
             }
             for model, load in sorted(event.loads.items())
         ],
-    }
-
-
-def _stopping(event: events.Stopping) -> dict[str, Any]:
-    return {
-        "reason": event.stop.reason.value,
-        "message": event.stop.message,
-        "in_flight": event.in_flight,
-        "model": event.model or None,
-        "run_again_at": event.stop.run_again_at,
     }
 
 

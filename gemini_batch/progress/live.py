@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.console import Console
@@ -40,33 +41,25 @@ FRAME_S = 0.25
 _STOPPED_S = 1.0
 
 
+@dataclass(eq=False)
 class LiveView:
-    """Counts on the event loop, and paints in the writer thread.
+    """Counts on the event loop, and paints in the writer thread; a lock guards the counts.
 
-    Args:
-        run_state: The counts; shared between the two threads under the lock.
-        write: Writes to the terminal; may block, may raise OSError.
-        size: Returns the columns and lines of the terminal.
-        is_in_foreground: Returns whether this process, not a shell, owns the terminal.
+    `_write` writes to the terminal; it may block, and may raise OSError. `_size` returns the
+    columns and lines, and `_is_in_foreground` whether this process, not a shell, owns the terminal.
     """
 
     every_s: ClassVar[float] = 1.0
 
-    def __init__(
-        self,
-        info: RunInfo,
-        run_state: RunState,
-        write: Callable[[str], None],
-        size: Callable[[], tuple[int, int]],
-        is_in_foreground: Callable[[], bool] = lambda: True,
-    ) -> None:
-        self._info = info
-        self._run_state = run_state
-        self._write = write
-        self._size = size
-        self._is_in_foreground = is_in_foreground
-        self._write_line: Callable[[Text], None] = lambda _line: None
-        self.flush: Callable[[], None] = lambda: None
+    _info: RunInfo
+    _run_state: RunState
+    _write: Callable[[str], None]
+    _size: Callable[[], tuple[int, int]]
+    _is_in_foreground: Callable[[], bool] = lambda: True
+    _write_line: Callable[[Text], None] = lambda _line: None
+    flush: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._is_sending = False
         self._was_resumed = threading.Event()

@@ -10,7 +10,6 @@ from rich.text import Text
 from gemini_batch.progress.formatting import clock, count, plain, quantity, whole_span
 from gemini_batch.progress.messages import eta, finishing, notice
 from gemini_batch.progress.run_state import RunSnapshot
-from gemini_batch.quota.limits import Limit
 from gemini_batch.quota.model_quota import UNKNOWN, Used
 from gemini_batch.records import Status
 
@@ -189,36 +188,30 @@ def _cost(state: RunSnapshot) -> Iterator[str]:
 
 def _gauges(state: RunSnapshot, cells: int) -> Iterator[Text]:
     is_narrow = cells < _NARROW_CELLS
-    for model, limits in state.used.items():
-        shown = [used for used in limits if used.bound.limit is not None]
+    for model, every in state.used.items():
+        shown = [(used, used.bound.limit) for used in every if used.bound.limit is not None]
         if len(state.used) > 1 and shown:
             yield Text(plain(model), "dim")
-        wide = max((len(_label(used.bound)) for used in shown), default=0)
-        limits_shown = (quantity(used.bound, used.bound.limit or 0) for used in shown)
-        numbers = max(map(len, limits_shown), default=0)
-        for used in shown:
-            row = _gauge(used, wide, numbers, _GAUGE_CELLS // (2 if is_narrow else 1))
+        labels = [f"{used.bound.unit}s {used.bound.span}" for used, _ in shown]
+        limits = [quantity(used.bound, limit) for used, limit in shown]
+        wide, digits = max(map(len, labels), default=0), max(map(len, limits), default=0)
+        for (used, limit), label in zip(shown, labels, strict=True):
+            row = Text(f"{label:<{wide}}  ")
+            _append_gauge(row, used, max(1, limit), digits, _GAUGE_CELLS // (2 if is_narrow else 1))
             if used.bound.span == "a day" and not is_narrow:
                 resets_at = state.now + timedelta(seconds=used.frees_in_s)
                 row.append(f" · resets {clock(resets_at, state.now)}", "dim")
             yield row
 
 
-def _gauge(used: Used, wide: int, numbers: int, cells: int) -> Text:
-    limit = max(1, used.bound.limit or 0)
+def _append_gauge(row: Text, used: Used, limit: int, digits: int, cells: int) -> None:
     is_known = used.used < UNKNOWN
     filled = min(cells, -(-used.used * cells // limit)) if is_known else cells
     is_over = used.bound.span == "a day" and used.used >= limit  # a full minute is the goal
-    row = Text(f"{_label(used.bound):<{wide}}  ")
     row.append(_FULL * filled, "yellow" if is_over else "")
     row.append(_EMPTY * (cells - filled), "dim")
-    row.append(f"  {quantity(used.bound, used.used) if is_known else 'unknown':>{numbers}}")
-    row.append(f" of {quantity(used.bound, limit):>{numbers}}")
-    return row
-
-
-def _label(bound: Limit) -> str:
-    return f"{bound.unit}s {bound.span}"
+    row.append(f"  {quantity(used.bound, used.used) if is_known else 'unknown':>{digits}}")
+    row.append(f" of {quantity(used.bound, limit):>{digits}}")
 
 
 def _errors(state: RunSnapshot) -> Iterator[Text]:

@@ -92,11 +92,7 @@ class _Model:
 
 
 class RunState:
-    """Counts the events of a run; times are of the steady clock.
-
-    Args:
-        waits_for_reset: True if the run sleeps until the next day of a quota.
-    """
+    """Counts the events of a run; times are of the steady clock."""
 
     def __init__(self, limits: Limits, *, waits_for_reset: bool = False) -> None:
         self._limits = limits

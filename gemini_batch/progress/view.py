@@ -25,7 +25,6 @@ class RunInfo:
 
     Attributes:
         name: The manifest, as given.
-        resume_command: The command that continues the run.
         program: The name under which this program was called.
         is_quiet: Print nothing unless user action is required.
     """
@@ -59,23 +58,17 @@ class View(Protocol):
         """Wait until everything is shown, unless the reader is blocked: a question follows."""
 
 
+@dataclass(eq=False)
 class LogView(ABC):
     """Base of the two logs. In a quiet run they show only what requires user action."""
 
     every_s: ClassVar[float] = 60.0
 
-    def __init__(
-        self,
-        info: RunInfo,
-        run_state: RunState,
-        write: Callable[[str], None],
-        flush: Callable[[], None],
-    ) -> None:
-        self._info = info
-        self._run_state = run_state
-        self._write_now: Callable[[str], None] = lambda line: write(plain(line))
-        self.flush = flush
-        self._buffered: list[str] = []
+    _info: RunInfo
+    _run_state: RunState
+    _write_text: Callable[[str], None]
+    flush: Callable[[], None]
+    _buffered: list[str] = field(default_factory=list)
 
     def observe(self, event: Event) -> None:
         """Record an event, and write its line."""
@@ -111,6 +104,9 @@ class LogView(ABC):
     @abstractmethod
     def _progress(self, snapshot: RunSnapshot) -> str | None:
         """Return the line of progress; None for none."""
+
+    def _write_now(self, line: str) -> None:
+        self._write_text(plain(line))
 
     def _write(self, line: str) -> None:
         """Write a line that a quiet run leaves out."""
