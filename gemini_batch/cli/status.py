@@ -49,12 +49,11 @@ def _last_run(out: Path) -> dict[str, Any] | None:
         summary = orjson.loads((out / SUMMARY).read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):
         return None
-    if not isinstance(summary, dict) or not all(
-        isinstance(summary.get(name), int) for name in ("left", "calls")
-    ):
-        return None
-    wanted = ("manifest", "exit_code", "calls", "left", "run_again_at", "ended_at")
-    return {name: summary.get(name) for name in wanted}
+    match summary:
+        case {"left": int(), "calls": int()}:
+            wanted = ("manifest", "exit_code", "calls", "left", "run_again_at", "ended_at")
+            return {name: summary.get(name) for name in wanted}
+    return None
 
 
 def _lines(found: dict[str, Any], cost: Cost, of_all: Cost) -> Iterator[str]:

@@ -14,7 +14,8 @@ T = TypeVar("T")
 
 # Lines queued for a blocked reader. Lines beyond it are dropped and counted.
 MAX_LINES = 10_000
-# The longest wait for a blocked reader by `flush` and at the end: the exit code must reach the shell or cron.
+# The longest wait for a blocked reader, by `flush` and at the end: the exit code must reach the
+# shell or cron.
 CLOSE_TIMEOUT_S = 10.0
 
 
