@@ -49,9 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments without the program's name; those of the process if None.
     """
     if os.name != "posix":
-        return _fail(
-            ExitCode.USAGE, "gemini_batch runs on Linux and macOS; on Windows, use it inside WSL"
-        )
+        text = "gemini_batch runs on Linux and macOS; on Windows, use it inside WSL"
+        return _fail(ExitCode.USAGE, text)
     arguments = list(sys.argv[1:] if argv is None else argv)
     is_json = False
     try:

@@ -41,9 +41,8 @@ def folder_of_rows(options: Namespace) -> Path:
     """
     out: Path = options.out
     if not (out / RESULTS).exists():
-        raise ConfigError(
-            f"{out}: has no {RESULTS}; name the output folder of a run, such as jobs.out"
-        )
+        hint = "name the output folder of a run, such as jobs.out"
+        raise ConfigError(f"{out}: has no {RESULTS}; {hint}")
     return out
 
 

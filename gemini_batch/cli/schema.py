@@ -48,9 +48,8 @@ def job_schema() -> dict[str, Any]:
     schema["$defs"]["JobPart"]["oneOf"] = [_given(name) for name in JobPart.model_fields]
     fields = schema["properties"]
     fields["id"]["anyOf"][0] |= {"maxLength": ids.MAX_ID_BYTES, "pattern": ids.PATTERN}
-    fields["key"] = fields["id"] | {
-        "description": 'The same as "id", as Google\'s Batch API calls it.'
-    }
+    key = 'The same as "id", as Google\'s Batch API calls it.'
+    fields["key"] = fields["id"] | {"description": key}
     rules = {
         "oneOf": [_given(way) for way in ("prompt", "parts", "request")],
         "not": {"required": ["id", "key"]},
@@ -62,9 +61,8 @@ def job_schema() -> dict[str, Any]:
             },
         ],
     }
-    return _headed(
-        "job", "A line of a gemini_batch manifest", schema | rules | {"examples": list(EXAMPLES)}
-    )
+    schema |= rules | {"examples": list(EXAMPLES)}
+    return _headed("job", "A line of a gemini_batch manifest", schema)
 
 
 def row_schema() -> dict[str, Any]:

@@ -174,6 +174,4 @@ def _number(value: Any) -> float | int | None:
 
 
 def _pretty(value: Any) -> str | None:
-    if not value:
-        return None
-    return _text(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+    return _text(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()) if value else None

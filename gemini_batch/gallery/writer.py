@@ -123,10 +123,8 @@ def write_gallery(
             size_bytes = page.tell()
     except OSError as error:
         raise StorageError(f"{out / GALLERY}: can't be written: {error.strerror}") from error
-    totals = writer.totals
-    return Gallery(
-        out / GALLERY, totals.calls, totals.shown, writer.pictures, totals.missing, size_bytes
-    )
+    sums = writer.totals
+    return Gallery(out / GALLERY, sums.calls, sums.shown, writer.pictures, sums.missing, size_bytes)
 
 
 def _number(out: Path) -> tuple[int, int]:

@@ -93,7 +93,8 @@ class LiveView:
                 self.warn(messages.notice(event))
             case CallFinished(row) if row.status is not Status.SUCCEEDED:
                 status = (f"{row.status.value:<9}", STYLES[row.status])
-                reason = (plain(messages.reason(row)), "dim")
+                why = row.error.message if row.error else row.block_reason or row.finish_reason
+                reason = (plain(why or "no reason given"), "dim")
                 self._write_line(Text.assemble(status, f" {plain(row.id)}  ", reason))
 
     def update(self, sample: Sample) -> None:

@@ -17,7 +17,7 @@ from gemini_batch.progress.formatting import (
     span,
     usd,
 )
-from gemini_batch.records import ResultRow, Status, StopReason, resolved_by_waiting
+from gemini_batch.records import Status, StopReason, resolved_by_waiting
 
 # Failed and rejected calls that the end names; the others are only counted.
 _MAX_REASONS = 5
@@ -45,13 +45,6 @@ def started(name: str, event: RunStarted) -> tuple[str, str]:
 def edited(number: int) -> str:
     """Return how many calls have an answer to another request, or from another endpoint."""
     return f"{number:,} edited since done, or done at another endpoint: will be paid for again"
-
-
-def reason(row: ResultRow) -> str:
-    """Return why a call has no image."""
-    if row.error is not None:
-        return row.error.message
-    return row.block_reason or row.finish_reason or "no reason given"
 
 
 def notice(event: Repaired | CallNotReused | LittleRoom | Stopping) -> str:
