@@ -8,7 +8,13 @@ from contextlib import suppress
 
 from gemini_batch.cli import streams
 from gemini_batch.cli.arguments import parser
-from gemini_batch.errors import ExitCode, GeminiBatchError, describe_os_error, out_of_resources
+from gemini_batch.errors import (
+    ExitCode,
+    GeminiBatchError,
+    StorageError,
+    describe_os_error,
+    out_of_resources,
+)
 
 
 def process() -> int:
@@ -19,15 +25,17 @@ def process() -> int:
     streams.ensure_utf8_mode()
     streams.open_missing_streams()
     for argument in sys.argv[1:]:
-        if not _is_utf8(argument):
+        if argument.encode(errors="ignore").decode() != argument:  # JSON cannot hold it
             return _fail(ExitCode.USAGE, f"{argument!a}: is not UTF-8; rename the file")
     try:
         code = main()
     except SystemExit as end:  # argparse: --help, or wrong usage
         code = end.code if isinstance(end.code, int) else ExitCode.USAGE
-    if problem := streams.flush():
-        code = _unwritten(problem)
-        streams.flush()
+    try:
+        streams.flush(sys.stdout)
+    except StorageError as error:
+        code = _fail(error.exit_code, str(error))
+    streams.flush(sys.stderr)
     main_thread = threading.main_thread()
     if any(not each.daemon for each in threading.enumerate() if each is not main_thread):
         os._exit(code)
@@ -41,18 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments without the program's name; those of the process if None.
     """
     if os.name != "posix":
-        return _fail(
-            ExitCode.USAGE, "gemini_batch runs on Linux and macOS; on Windows, use it inside WSL"
-        )
+        text = "gemini_batch runs on Linux and macOS; on Windows, use it inside WSL"
+        return _fail(ExitCode.USAGE, text)
     arguments = list(sys.argv[1:] if argv is None else argv)
-    options, unknown = parser().parse_known_args(arguments)
-    if unknown:
-        options.parser.refuse(unknown)
-    options.argv = arguments
-    if getattr(options, "json", False):
-        streams.print_utf8()
-    is_json = getattr(options, "log_format", "text") == "json"
+    is_json = False
     try:
+        options, unknown = parser().parse_known_args(arguments)
+        if unknown:
+            options.parser.refuse(unknown)
+        options.argv = arguments
+        if getattr(options, "json", False):
+            streams.print_utf8()
+        is_json = getattr(options, "log_format", "text") == "json"
         return int(options.command(options))
     except GeminiBatchError as error:
         return _fail(error.exit_code, str(error), is_json=is_json)
@@ -61,64 +69,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return ExitCode.DONE  # the reader of our output has gone
     except Exception as error:  # noqa: BLE001 # a bug becomes a message, and its traceback a file
-        return _unexpected(error, is_json=is_json)
+        return _fail(*_unexpected(error), is_json=is_json)
 
 
 def _fail(code: ExitCode, message: str, *, is_json: bool = False) -> int:
     with suppress(OSError, MemoryError):  # the exit code still reports the end
         for line in message.split("\n"):
-            text = _as_json(code, line) if is_json else f"gemini_batch: {_plain(line)}"
+            text = f"gemini_batch: {line}"
+            if is_json:
+                from gemini_batch.progress.json_log import error_line
+
+                text = error_line(code, line)
+            elif not line.isprintable():  # else the import, which takes memory, is not needed
+                from gemini_batch.progress.formatting import plain
+
+                text = plain(text)
             print(text, file=sys.stderr, flush=True)  # noqa: T201 # messages for the user
     return code
 
 
-def _unexpected(error: Exception, *, is_json: bool) -> int:
+def _unexpected(error: Exception) -> tuple[ExitCode, str]:
+    """Return the exit code and the message of a shortage, an error of a file, or a bug."""
     if shortage := out_of_resources(error):
-        return _fail(ExitCode.STORAGE, shortage, is_json=is_json)
-    if isinstance(error, OSError):
-        if problem := streams.flush():
-            return _unwritten(problem)
-        if error.filename:
-            return _fail(ExitCode.STORAGE, describe_os_error(error), is_json=is_json)
-    return _bug(is_json=is_json)
-
-
-def _plain(line: str) -> str:
-    if line.isprintable():  # saves an import for which there may be no memory
-        return line
-    from gemini_batch.progress import plain
-
-    return plain(line)
-
-
-def _as_json(code: ExitCode, line: str) -> str:
-    from gemini_batch.progress.json_log import error_line
-
-    return error_line(code, line)
-
-
-def _bug(*, is_json: bool) -> int:
+        return ExitCode.STORAGE, shortage
+    if isinstance(error, OSError) and error.filename:
+        return ExitCode.STORAGE, describe_os_error(error)
     try:
-        text = f"a bug in gemini_batch; please report it with the file {_saved_traceback()}"
-    except (OSError, MemoryError) as error:
+        file = _saved_traceback()
+    except (OSError, MemoryError) as unsaved:
         # Then the bug itself may be a shortage that a library reported as another error.
-        if shortage := out_of_resources(error):
-            return _fail(ExitCode.STORAGE, shortage, is_json=is_json)
-        why = getattr(error, "strerror", error)
-        text = f"a bug in gemini_batch; its traceback can't be saved: {why}"
-    return _fail(ExitCode.BUG, text, is_json=is_json)
-
-
-def _unwritten(problem: OSError) -> int:
-    return _fail(ExitCode.STORAGE, f"stdout: can't be written: {problem.strerror}")
-
-
-def _is_utf8(argument: str) -> bool:
-    try:
-        argument.encode()
-    except UnicodeEncodeError:  # bytes in another encoding, which JSON cannot hold
-        return False
-    return True
+        if shortage := out_of_resources(unsaved):
+            return ExitCode.STORAGE, shortage
+        why = getattr(unsaved, "strerror", unsaved)
+        return ExitCode.BUG, f"a bug in gemini_batch; its traceback can't be saved: {why}"
+    return ExitCode.BUG, f"a bug in gemini_batch; please report it with the file {file}"
 
 
 def _saved_traceback() -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -53,17 +54,12 @@ def _command(commands: "_Commands[Parser]", name: str, text: str, description: s
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    command.set_defaults(command=_imported_later(name), parser=command)
+    command.set_defaults(command=partial(_import_and_run, name), parser=command)
     return command
 
 
-def _imported_later(name: str) -> Callable[[argparse.Namespace], int]:
-    """Return a function that imports the command's module only when it is called."""
-
-    def command(options: argparse.Namespace) -> int:
-        return int(import_module(f"gemini_batch.cli.{name}").main(options))
-
-    return command
+def _import_and_run(name: str, options: argparse.Namespace) -> int:
+    return int(import_module(f"gemini_batch.cli.{name}").main(options))
 
 
 def _flag(command: Parser | _Group, name: str, text: str) -> None:
@@ -119,10 +115,8 @@ def _sending(sending: _Group) -> None:
 def _money(run: Parser) -> None:
     text = "in dollars at list price, for every tier; calls that were not sent cost nothing"
     money = run.add_argument_group("money", text)
-    text = (
-        "maximum cost of this run, calls in flight included; then exit with 5 (default: no limit)"
-    )
-    _value(money, "--max-cost", amount, "USD", text, dest="max_cost_usd")
+    text = "maximum cost of this run, calls in flight included; then exit with 5 (default: no "
+    _value(money, "--max-cost", amount, "USD", text + "limit)", dest="max_cost_usd")
     text = "ask for confirmation if the estimate exceeds USD (interactive terminals only; "
     _value(money, "--confirm-above", amount, "USD", text + "default: 25)", default=25.0)
     _flag(money, "--yes", "skip the confirmation")

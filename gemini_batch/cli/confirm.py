@@ -5,7 +5,7 @@ from argparse import Namespace
 
 from gemini_batch.config import Settings
 from gemini_batch.plan import Plan
-from gemini_batch.progress import count, usd
+from gemini_batch.progress.formatting import count, usd
 
 
 def is_agreed(options: Namespace, config: Settings, plan: Plan) -> bool:
@@ -13,11 +13,9 @@ def is_agreed(options: Namespace, config: Settings, plan: Plan) -> bool:
     cost_usd = plan.total.cost_usd
     if config.max_cost_usd is not None and cost_usd is not None:
         cost_usd = min(cost_usd, config.max_cost_usd)
-    exceeds_confirmation_threshold = plan.to_send > 0 and (
-        cost_usd is None or cost_usd > options.confirm_above
-    )
+    is_expensive = plan.to_send > 0 and (cost_usd is None or cost_usd > options.confirm_above)
     is_simulated = config.base_url is None
-    if options.yes or is_simulated or not exceeds_confirmation_threshold or not _is_interactive():
+    if options.yes or is_simulated or not is_expensive or not _is_interactive():
         return True
     cost = "cost unknown" if cost_usd is None else f"up to about {usd(cost_usd)} at list price"
     sys.stderr.write(f"{count(plan.to_send, 'call')} to send, {cost}. Continue? [y/N] ")

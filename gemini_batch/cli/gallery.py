@@ -4,13 +4,12 @@ import sys
 import time
 from argparse import Namespace
 from dataclasses import asdict
+from functools import partial
 
-import orjson
-
-from gemini_batch.cli.options import folder_of_rows
+from gemini_batch.cli.options import folder_of_rows, print_result
 from gemini_batch.errors import ExitCode
-from gemini_batch.gallery import Gallery, write_gallery
-from gemini_batch.progress import count, plain
+from gemini_batch.gallery.writer import Gallery, write_gallery
+from gemini_batch.progress.formatting import count
 
 _PROGRESS_EVERY_S = 0.2
 
@@ -18,41 +17,23 @@ _PROGRESS_EVERY_S = 0.2
 def main(options: Namespace) -> int:
     """Write `gallery.html` and print its path and contents; return the exit code."""
     out = folder_of_rows(options)
-    progress = _Progress(is_terminal=sys.stderr.isatty())
+    is_terminal, shown_s = sys.stderr.isatty(), time.monotonic()
+    show = partial(print, end="", file=sys.stderr, flush=True)
+
+    def show_progress(done: int, of: int) -> None:
+        nonlocal shown_s
+        if time.monotonic() - shown_s >= _PROGRESS_EVERY_S:
+            shown_s = time.monotonic()
+            show(f"\rthumbnails: {done:,} of {of:,} calls")
+
     try:
-        gallery = write_gallery(out, observe=progress.update)
+        gallery = write_gallery(out, observe=show_progress if is_terminal else None)
     finally:
-        progress.end()
-    if options.json:
-        found = asdict(gallery) | {"path": str(gallery.path)}
-        sys.stdout.write(orjson.dumps(found).decode() + "\n")
-    else:
-        sys.stdout.write(_text(gallery))
+        if is_terminal:
+            show("\r\x1b[K")  # erases the line
+    found = asdict(gallery) | {"path": str(gallery.path)}
+    print_result(found, [_text(gallery)], as_json=options.json)
     return ExitCode.DONE
-
-
-class _Progress:
-    """Shows the progress of the thumbnails on a terminal, in one line that is erased at the end."""
-
-    def __init__(self, *, is_terminal: bool) -> None:
-        self._is_terminal = is_terminal
-        self._next_s = time.monotonic() + _PROGRESS_EVERY_S
-        self._is_shown = False
-
-    def update(self, done: int, of: int) -> None:
-        if self._is_terminal and time.monotonic() >= self._next_s:
-            self._next_s = time.monotonic() + _PROGRESS_EVERY_S
-            self._is_shown = True
-            _show(f"\rthumbnails: {done:,} of {of:,} calls")
-
-    def end(self) -> None:
-        if self._is_shown:
-            _show("\r\x1b[K")
-
-
-def _show(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
 
 
 def _text(gallery: Gallery) -> str:
@@ -63,4 +44,4 @@ def _text(gallery: Gallery) -> str:
     if gallery.missing:
         parts.append(f"{gallery.missing:,} of them missing")
     parts.append(f"{gallery.size_bytes / 1_000_000:.1f} MB")
-    return plain(f"{gallery.path}: {' · '.join(parts)}") + "\n"
+    return f"{gallery.path}: {' · '.join(parts)}"

@@ -4,11 +4,15 @@ import shlex
 import shutil
 import sys
 from argparse import Namespace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from gemini_batch.errors import ConfigError
 from gemini_batch.output.paths import RESULTS
+from gemini_batch.progress.formatting import plain
 
 if TYPE_CHECKING:  # `status`, `verify` and `gallery` need no settings
     from gemini_batch.config.run_config import RunConfig
@@ -37,10 +41,15 @@ def folder_of_rows(options: Namespace) -> Path:
     """
     out: Path = options.out
     if not (out / RESULTS).exists():
-        raise ConfigError(
-            f"{out}: has no {RESULTS}; name the output folder of a run, such as jobs.out"
-        )
+        hint = "name the output folder of a run, such as jobs.out"
+        raise ConfigError(f"{out}: has no {RESULTS}; {hint}")
     return out
+
+
+def print_result(found: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
+    """Print what a command found: as JSON, or as lines without control characters."""
+    text = orjson.dumps(found).decode() if as_json else "\n".join(map(plain, lines))
+    sys.stdout.write(f"{text}\n")
 
 
 def program() -> str:

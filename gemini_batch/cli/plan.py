@@ -1,16 +1,14 @@
 """`plan`: check the manifest and show what a run would do; sends nothing."""
 
-import sys
 from argparse import Namespace
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-import orjson
-
-from gemini_batch.cli.options import output_folder, run_config
+from gemini_batch.cli.options import output_folder, print_result, run_config
 from gemini_batch.errors import ExitCode
 from gemini_batch.plan import CallState, build
-from gemini_batch.progress import count, least_time, list_price, plain, usd
+from gemini_batch.progress.formatting import count, least_time, list_price, usd
 from gemini_batch.progress.messages import edited
 
 
@@ -47,43 +45,35 @@ def main(options: Namespace) -> int:
                 if tally.calls
             ],
         }
-    as_text = _text(found, is_simulated=options.simulate)
-    sys.stdout.write(orjson.dumps(found).decode() + "\n" if options.json else as_text)
+    print_result(found, _lines(found, is_simulated=options.simulate), as_json=options.json)
     return ExitCode.DONE
 
 
 def _cost(found: dict[str, Any], *, is_simulated: bool) -> str:
     if found["cost_usd"] is not None:
         return list_price(found["cost_usd"], found["tier"], is_simulated=is_simulated)
-    unpriced = dict.fromkeys(
-        entry["model"] for entry in found["models"] if entry["cost_usd"] is None
-    )
+    unpriced = dict.fromkeys(each["model"] for each in found["models"] if each["cost_usd"] is None)
     tables = ", ".join(f'[prices."{model}"]' for model in unpriced)
     return f"unknown; set the price in a table {tables} of a --config file"
 
 
-def _text(found: dict[str, Any], *, is_simulated: bool) -> str:
+def _lines(found: dict[str, Any], *, is_simulated: bool) -> Iterator[str]:
     calls = f"{count(found['calls'], 'call')}, {found['done']:,} done"
-    lines = [f"{found['manifest']}: valid; {calls}, {found['to_send']:,} to send"]
+    yield f"{found['manifest']}: valid; {calls}, {found['to_send']:,} to send"
     if found["edited"]:
-        lines.append(f"  edited  {edited(found['edited'])}")
-    lines += [
-        f"  reused  {number:,} from {folder}, $0" for folder, number in found["reused_from"].items()
-    ]
-    lines += [
-        f"  {entry['calls']:>6,}  {entry['model']}  {entry['image_size']}  {usd(entry['cost_usd'])}"
-        for entry in found["models"]
-    ]
+        yield f"  edited  {edited(found['edited'])}"
+    for folder, number in found["reused_from"].items():
+        yield f"  reused  {number:,} from {folder}, $0"
+    for entry in found["models"]:
+        cost = usd(entry["cost_usd"])
+        yield f"  {entry['calls']:>6,}  {entry['model']}  {entry['image_size']}  {cost}"
     if found["to_send"]:
         time = least_time(found["sending_s"], found["days"], found["bound_by"])
-        lines += [
-            f"  tokens  about {found['input_tokens']:,} in, {found['output_tokens']:,} out",
-            f"  cost    {_cost(found, is_simulated=is_simulated)}",
-            f"  time    tier {found['tier']}: {time}",
-        ]
+        yield f"  tokens  about {found['input_tokens']:,} in, {found['output_tokens']:,} out"
+        yield f"  cost    {_cost(found, is_simulated=is_simulated)}"
+        yield f"  time    tier {found['tier']}: {time}"
     if (smaller := found["made_smaller"])["images"]:
         before, after = smaller["size_bytes"] / 1e6, smaller["upload_bytes"] / 1e6
         upload = f"about {after:,.1f} MB to send instead of {before:,.1f} MB"
-        lines.append(f"  inputs  {count(smaller['images'], 'image')} downscaled: {upload}")
-    lines.append(f"  output  {found['out']}")
-    return "\n".join(map(plain, lines)) + "\n"
+        yield f"  inputs  {count(smaller['images'], 'image')} downscaled: {upload}"
+    yield f"  output  {found['out']}"

@@ -1,17 +1,15 @@
 """`quota`: the use of each window, what is left, and when it frees."""
 
-import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-import orjson
-
+from gemini_batch.cli.options import print_result
 from gemini_batch.clock import boot_time_s, utc_now
 from gemini_batch.config.environment import base_url
 from gemini_batch.errors import ExitCode, GeminiBatchError
-from gemini_batch.progress import plain, quantity
+from gemini_batch.progress.formatting import plain, quantity
 from gemini_batch.quota.model_quota import UNKNOWN, Used
 from gemini_batch.quota.status import QuotaStatus, statuses
 from gemini_batch.quota.storage import SqliteStorage, state_path
@@ -23,18 +21,23 @@ def main(options: Namespace) -> int:
     path = state_path()
     storage = SqliteStorage(path, steady_s=boot_time_s)
     if options.reset:
-        found, text = _reset(storage, str(path), options.project)
+        names = _reset(storage, options.project)
+        found: dict[str, Any] = {"file": str(path), "deleted": names or []}
+        lines = [] if names is None else [f"{path}: deleted", *(f"  {name}" for name in names)]
     else:
         quotas = statuses(storage, utc_now())
         found = {"file": str(path), "quotas": [_as_json(status) for status in quotas]}
-        text = "\n".join(line for status in quotas for line in _lines(status))
-    text = text or f"{path}: nothing is used"
-    sys.stdout.write(f"{orjson.dumps(found).decode() if options.json else text}\n")
+        lines = [line for status in quotas for line in _lines(status)]
+    print_result(found, lines or [f"{path}: nothing is used"], as_json=options.json)
     return ExitCode.DONE
 
 
-def _reset(storage: SqliteStorage, path: str, project: str | None) -> tuple[dict[str, Any], str]:
-    """Forget all, or one project at the endpoint that a run would use."""
+def _reset(storage: SqliteStorage, project: str | None) -> list[str] | None:
+    """Forget all, or one project at the endpoint that a run would use.
+
+    Returns:
+        The names of what was deleted; None if there was nothing.
+    """
     owner = (None, None) if project is None else (base_url(None), project)
     try:
         names = [_name(key) for key in storage.scan().states if key.is_of(*owner)]
@@ -42,10 +45,7 @@ def _reset(storage: SqliteStorage, path: str, project: str | None) -> tuple[dict
         if project is not None:
             raise
         names = ["a file that could not be read"]  # this is the way to get rid of it
-    if not storage.clear(*owner):
-        return {"file": path, "deleted": []}, ""
-    lines = [f"{path}: deleted", *(f"  {name}" for name in names)]
-    return {"file": path, "deleted": names}, "\n".join(lines)
+    return names if storage.clear(*owner) else None
 
 
 def _name(key: QuotaKey) -> str:
@@ -59,25 +59,16 @@ def _lines(status: QuotaStatus) -> Iterator[str]:
     if status.is_day_closed:
         yield "  today: closed by the server"
     for used in status.used:
-        if used.bound.limit is not None:
-            line = f"  {used.bound.label:<28} {_used(used):>12} used {_left(used):>12} left"
-            line += f"   {_frees(status, used)}"
-            yield line.rstrip()
-
-
-def _used(used: Used) -> str:
-    return "unknown" if used.used >= UNKNOWN else quantity(used.bound, used.used)
-
-
-def _left(used: Used) -> str:
-    return quantity(used.bound, max(0, (used.bound.limit or 0) - used.used))
-
-
-def _frees(status: QuotaStatus, used: Used) -> str:
-    if not used.frees_in_s:
-        return ""
-    frees = "resets" if used.bound.span == "a day" else "all free"
-    return f"{frees} {_moment(status, used.frees_in_s)}"
+        bound, limit = used.bound, used.bound.limit
+        if limit is None:
+            continue
+        number = "unknown" if used.used >= UNKNOWN else quantity(bound, used.used)
+        left = quantity(bound, max(0, limit - used.used))
+        line = f"  {bound.label:<28} {number:>12} used {left:>12} left"
+        if used.frees_in_s:
+            frees = "resets" if bound.span == "a day" else "all free"
+            line += f"   {frees} {_moment(status, used.frees_in_s)}"
+        yield line
 
 
 def _moment(status: QuotaStatus, after_s: float) -> str:

@@ -18,7 +18,7 @@ from gemini_batch.engine import setup
 from gemini_batch.engine.session import Run
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode, out_of_resources
-from gemini_batch.progress import count, plain
+from gemini_batch.progress.formatting import count, plain
 from gemini_batch.progress.view import RunInfo, View
 from gemini_batch.progress.watch import sampled, watching
 from gemini_batch.records import Stop, StopReason

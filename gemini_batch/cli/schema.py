@@ -48,9 +48,8 @@ def job_schema() -> dict[str, Any]:
     schema["$defs"]["JobPart"]["oneOf"] = [_given(name) for name in JobPart.model_fields]
     fields = schema["properties"]
     fields["id"]["anyOf"][0] |= {"maxLength": ids.MAX_ID_BYTES, "pattern": ids.PATTERN}
-    fields["key"] = fields["id"] | {
-        "description": 'The same as "id", as Google\'s Batch API calls it.'
-    }
+    key = 'The same as "id", as Google\'s Batch API calls it.'
+    fields["key"] = fields["id"] | {"description": key}
     rules = {
         "oneOf": [_given(way) for way in ("prompt", "parts", "request")],
         "not": {"required": ["id", "key"]},
@@ -62,9 +61,8 @@ def job_schema() -> dict[str, Any]:
             },
         ],
     }
-    return _headed(
-        "job", "A line of a gemini_batch manifest", schema | rules | {"examples": list(EXAMPLES)}
-    )
+    schema |= rules | {"examples": list(EXAMPLES)}
+    return _headed("job", "A line of a gemini_batch manifest", schema)
 
 
 def row_schema() -> dict[str, Any]:
@@ -76,19 +74,13 @@ def described(kind: type) -> dict[str, Any]:
     """Return the schema of a serialized dataclass, with its docstring's text for each field."""
     schema = TypeAdapter(kind).json_schema(mode="serialization")
     for part in (schema, *schema["$defs"].values()):
-        summary, texts = _documented(part.get("description"))
-        part["description"] = _as_json(summary)
-        for name, field in part.get("properties", {}).items():
-            if name in texts:
-                field["description"] = _as_json(texts[name])
+        summary, _, rest = inspect.cleandoc(part.get("description", "")).partition("Attributes:")
+        part["description"] = _text(summary)
+        fields = part.get("properties", {})
+        for name, text in re.findall(r"^ {4}(\w+): (.*(?:\n {5,}\S.*)*)", rest, re.MULTILINE):
+            if name in fields:
+                fields[name]["description"] = _text(text)
     return schema
-
-
-def _documented(docstring: str | None) -> tuple[str, dict[str, str]]:
-    """Return a docstring's summary, and its text for each field in the section "Attributes"."""
-    summary, _, rest = inspect.cleandoc(docstring or "").partition("Attributes:")
-    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}\S.*)*)", rest, re.MULTILINE)
-    return _one_line(summary), {name: _one_line(text) for name, text in entries}
 
 
 def _given(name: str, rule: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -105,10 +97,6 @@ def _headed(name: str, title: str, schema: dict[str, Any]) -> dict[str, Any]:
     return head | schema | {"title": title}
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _as_json(text: str) -> str:
-    """Return the text with JSON's null instead of Python's None."""
-    return re.sub(r"\bNone\b", "null", text)
+def _text(text: str) -> str:
+    """Return the text as one line, with JSON's null instead of Python's None."""
+    return re.sub(r"\bNone\b", "null", " ".join(text.split()))

@@ -1,20 +1,20 @@
 """`status`: show the contents of an output folder."""
 
-import sys
 from argparse import Namespace
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from gemini_batch.cli.options import folder_of_rows
+from gemini_batch.cli.options import folder_of_rows, print_result
 from gemini_batch.errors import ExitCode
 from gemini_batch.output.history import Cost
 from gemini_batch.output.paths import SUMMARY
 from gemini_batch.output.rows import marked_rows
-from gemini_batch.progress import plain, usd
+from gemini_batch.progress.formatting import usd
 
 
 def main(options: Namespace) -> int:
@@ -40,8 +40,7 @@ def main(options: Namespace) -> int:
         "missing_images": missing,
         "last_run": _last_run(out),
     }
-    text = orjson.dumps(found).decode() + "\n" if options.json else _text(found, cost, of_all)
-    sys.stdout.write(text)
+    print_result(found, _lines(found, cost, of_all), as_json=options.json)
     return ExitCode.DONE
 
 
@@ -50,27 +49,27 @@ def _last_run(out: Path) -> dict[str, Any] | None:
         summary = orjson.loads((out / SUMMARY).read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):
         return None
-    if not isinstance(summary, dict) or not all(
-        isinstance(summary.get(name), int) for name in ("left", "calls")
-    ):
-        return None
-    wanted = ("manifest", "exit_code", "calls", "left", "run_again_at", "ended_at")
-    return {name: summary.get(name) for name in wanted}
+    match summary:
+        case {"left": int(), "calls": int()}:
+            wanted = ("manifest", "exit_code", "calls", "left", "run_again_at", "ended_at")
+            return {name: summary.get(name) for name in wanted}
+    return None
 
 
-def _text(found: dict[str, Any], cost: Cost, of_all: Cost) -> str:
-    lines = [f"{found['out']}: {found['total_tokens']:,} tokens, {_priced(cost)}"]
+def _lines(found: dict[str, Any], cost: Cost, of_all: Cost) -> Iterator[str]:
+    yield f"{found['out']}: {found['total_tokens']:,} tokens, {_priced(cost)}"
     if of_all != cost:
-        lines.append(f"  including superseded answers: {_priced(of_all)}")
-    lines += [f"  {number:>6,}  {status}" for status, number in found["by_status"].items()]
+        yield f"  including superseded answers: {_priced(of_all)}"
+    for status, number in found["by_status"].items():
+        yield f"  {number:>6,}  {status}"
     if last := found["last_run"]:
         left = f"{last['left']:,} of {last['calls']:,} left"
         code = last["exit_code"]
         is_open = f"still running, or killed; started with {left}"
         end = is_open if code is None else f"exit {code}, {left}"
-        lines.append(f"  last run of {last['manifest']}: {end}")
-    lines += [f"  missing: {path}" for path in found["missing_images"]]
-    return "\n".join(map(plain, lines)) + "\n"
+        yield f"  last run of {last['manifest']}: {end}"
+    for path in found["missing_images"]:
+        yield f"  missing: {path}"
 
 
 def _priced(cost: Cost) -> str:

@@ -6,6 +6,8 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
+from gemini_batch.errors import StorageError
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
@@ -28,46 +30,42 @@ def open_missing_streams() -> None:
     """Open closed standard streams on the null device, and escape what they cannot encode.
 
     Otherwise the first file of a run would get the number of a closed stream, and messages would
-    be written into it. Errors of stdout are recorded for `flush`.
+    be written into it.
     """
-    for number in range(3):
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
-    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout = _recording(sys.stdout)
+    if isinstance(stdout := sys.stdout, io.TextIOWrapper):
+        # Buffered also under PYTHONUNBUFFERED.
+        file = io.BufferedWriter(_Stdout(stdout.fileno(), "w", closefd=False))
+        by_line = stdout.line_buffering or stdout.write_through
+        sys.stdout = io.TextIOWrapper(file, stdout.encoding, line_buffering=by_line)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_ERRORS)
 
 
-class _RecordingFile(io.FileIO):
-    """A file that records why it could not be written: the exception does not name the file."""
-
-    problem: OSError | None = None
+class _Stdout(io.FileIO):
+    """Standard output, whose errors say so; what follows the first error is dropped."""
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        """Write, and record an error other than a closed pipe."""
+        """Write to the file.
+
+        Raises:
+            BrokenPipeError: The reader has gone.
+            StorageError: Any other error.
+        """
         try:
             return super().write(data)
-        except BrokenPipeError:
-            raise
         except OSError as error:
-            self.problem = error
-            raise
-
-
-def _recording(stream: io.TextIOWrapper) -> io.TextIOWrapper:
-    """Return a stream that records its errors, buffered also under `PYTHONUNBUFFERED`."""
-    raw = _RecordingFile(stream.fileno(), "w", closefd=False)
-    is_line_buffered = stream.line_buffering or stream.write_through
-    return io.TextIOWrapper(
-        io.BufferedWriter(raw), stream.encoding, line_buffering=is_line_buffered
-    )
+            _discard(self)
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise StorageError(f"stdout: can't be written: {error.strerror}") from error
 
 
 def print_utf8() -> None:
@@ -76,31 +74,19 @@ def print_utf8() -> None:
         sys.stdout.reconfigure(encoding="utf-8", errors=_ERRORS)
 
 
-def flush() -> OSError | None:
+def flush(stream: TextIO) -> None:
     """Write the buffered output; drop what fails, so that the interpreter does not try again.
 
-    Returns:
-        Why stdout could not be written; None if it was, or if its reader has gone.
+    Raises:
+        StorageError: The stream is stdout, and its disk failed.
     """
-    problem: OSError | None = None
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _discard(sys.stdout)
-    except OSError as error:
-        problem = error
-        _discard(sys.stdout)
-    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    if isinstance(raw, _RecordingFile):
-        problem, raw.problem = problem or raw.problem, None
-    try:
-        sys.stderr.flush()
+        stream.flush()
     except OSError:
-        _discard(sys.stderr)
-    return problem
+        _discard(stream)
 
 
-def _discard(stream: TextIO) -> None:
+def _discard(stream: TextIO | io.FileIO) -> None:
     """Redirect a stream to the null device."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

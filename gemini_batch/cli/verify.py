@@ -15,9 +15,8 @@ from gemini_batch.errors import ExitCode
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.paths import DRAFTS, IMAGES, SUMMARY
 from gemini_batch.output.rows import newest_rows, read_rows
-from gemini_batch.progress import count, plain
+from gemini_batch.progress.formatting import count, plain
 
-IMAGE_FOLDERS = (IMAGES, DRAFTS)
 # Costs are rounded to a millionth of a dollar, once a row and once in the sum.
 ROUNDING_USD = 1e-4
 
@@ -65,7 +64,7 @@ def _wrong_images(out: Path, row: dict[str, Any]) -> Iterator[str]:
 def _orphans(out: Path) -> Iterator[str]:
     """Yield the images that belong to no row, old rows included."""
     known = {image["path"] for row in read_rows(out) for image in (*row["images"], *row["drafts"])}
-    for folder in IMAGE_FOLDERS:
+    for folder in (IMAGES, DRAFTS):
         for path in sorted((out / folder).rglob("*")):
             name = path.relative_to(out).as_posix()
             if path.is_file() and name not in known:
@@ -81,12 +80,18 @@ def _wrong_sums(out: Path) -> Iterator[str]:
     except orjson.JSONDecodeError:
         yield f"{SUMMARY}: is not JSON"
         return
-    if isinstance(summary, dict) and summary.get("ended_at", "") is None:
-        return  # the run is active, or was killed
-    if (recorded := _recorded(summary)) is None:
-        yield f"{SUMMARY}: is not the summary of a run"
-        return
-    finished, recorded_usd, started_at, ended_at = recorded
+    match summary:
+        case {"ended_at": None}:
+            return  # the run is active, or was killed
+        case {
+            "this_run": {"finished": int(finished), "cost_usd": int() | float() as recorded_usd},
+            "started_at": str(started_at),
+            "ended_at": str(ended_at),
+        }:
+            pass
+        case _:
+            yield f"{SUMMARY}: is not the summary of a run"
+            return
     costs = [
         row["cost_usd"] for row in read_rows(out) if started_at <= row["finished_at"] <= ended_at
     ]
@@ -96,19 +101,6 @@ def _wrong_sums(out: Path) -> Iterator[str]:
         yield f"{run} {count(finished, 'call')}, but {count(len(costs), 'row')} are of its time"
     elif abs(cost_usd - recorded_usd) > ROUNDING_USD:
         yield f"{run} at ${recorded_usd:.6f}, but its rows add up to ${cost_usd:.6f}"
-
-
-def _recorded(summary: Any) -> tuple[int, float, str, str] | None:
-    """Return the finished calls, cost, start and end of the last run; None if any is absent."""
-    match summary:
-        case {
-            "this_run": {"finished": int(finished), "cost_usd": int() | float() as cost_usd},
-            "started_at": str(started_at),
-            "ended_at": str(ended_at),
-        }:
-            return finished, float(cost_usd), started_at, ended_at
-        case _:
-            return None
 
 
 def _print(text: str) -> None:

@@ -49,30 +49,19 @@ def entry(row: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> dict
     reason, message = _why(row)
     usage = row.get("usage")
     tokens = usage if isinstance(usage, dict) else {}
+    texts = ("id", "prompt", "text", "model", "model_version", "response_id", "finished_at")
+    numbers = ("line", "cost_usd", "attempts", "latency_s")
+    counted = ("prompt", "candidates", "thoughts", "total")
     return {
-        "id": _text(row["id"]),
-        "line": _number(row.get("line")),
+        **{name: _text(row.get(name)) for name in texts},
+        **{name: _number(row.get(name)) for name in numbers},
         "status": row["status"],
         "reason": reason,
         "message": message,
-        "prompt": _text(row.get("prompt")),
-        "text": _text(row.get("text")),
         "images": [_output(file, folders, thumbnails) for file in _files(row, "images")],
         "drafts": [_output(file, folders, thumbnails) for file in _files(row, "drafts")],
         "inputs": [_input(file, folders, thumbnails) for file in _files(row, "inputs")],
-        "tokens": {
-            "prompt": _number(tokens.get("prompt_tokens")),
-            "candidates": _number(tokens.get("candidates_tokens")),
-            "thoughts": _number(tokens.get("thoughts_tokens")),
-            "total": _number(tokens.get("total_tokens")),
-        },
-        "cost_usd": _number(row.get("cost_usd")),
-        "model": _text(row.get("model")),
-        "model_version": _text(row.get("model_version")),
-        "response_id": _text(row.get("response_id")),
-        "attempts": _number(row.get("attempts")),
-        "latency_s": _number(row.get("latency_s")),
-        "finished_at": _text(row.get("finished_at")),
+        "tokens": {name: _number(tokens.get(f"{name}_tokens")) for name in counted},
         "metadata": _pretty(row.get("metadata")),
     }
 
@@ -105,49 +94,38 @@ def _files(row: dict[str, Any], name: str) -> list[dict[str, Any]]:
     found = row.get(name)
     if not isinstance(found, list):
         return []
-    return [
-        file
-        for file in found[:MAX_FILES]
-        if isinstance(file, dict) and isinstance(file.get("path"), str)
-    ]
+    files = (file for file in found[:MAX_FILES] if isinstance(file, dict))
+    return [file for file in files if isinstance(file.get("path"), str)]
 
 
 def _output(file: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> dict[str, Any]:
-    return {
-        **_shown(_inside(file["path"], folders.out), file, folders, thumbnails),
-        "width": _number(file.get("width")),
-        "height": _number(file.get("height")),
-        "size_bytes": _number(file.get("size_bytes")),
-    }
+    numbers = {name: _number(file.get(name)) for name in ("width", "height", "size_bytes")}
+    return _shown(_inside(file["path"], folders.out), file, folders, thumbnails) | numbers
 
 
 def _input(file: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> dict[str, Any]:
-    path: str = file["path"]
-    if _is_uri(path):
-        return {"path": _text(path), "is_remote": True}
-    return _shown(_input_file(path, folders.manifest), file, folders, thumbnails)
+    if _is_uri(file["path"]):
+        return {"path": _text(file["path"]), "is_remote": True}
+    return _shown(_input_file(file["path"], folders.manifest), file, folders, thumbnails)
 
 
 def _shown(
     path: Path | None, file: dict[str, Any], folders: Folders, thumbnails: Thumbnails
 ) -> dict[str, Any]:
+    shown = {"path": _text(file["path"])}
     if path is None:
-        return {"path": _text(file["path"]), "is_missing": True}
+        return shown | {"is_missing": True}
     thumbnail = thumbnails.of(path, file.get("sha256"))
-    return {
-        "path": _text(file["path"]),
-        "href": _href(path, folders.out),
-        "thumbnail": thumbnail.key,
-        "is_changed": thumbnail.is_changed,
-    }
+    # A relative link from the page, without characters that end a path.
+    href = quote(os.fsencode(os.path.relpath(path, folders.out)))
+    return shown | {"href": href, "thumbnail": thumbnail.key, "is_changed": thumbnail.is_changed}
 
 
 def _inside(path: str, out: Path) -> Path | None:
     """Return an image in the output folder; None if it is missing, no image, or outside."""
     given = Path(path)
-    if "\0" in path or given.is_absolute() or ".." in given.parts:
-        return None
-    if given.suffix.lower() not in _EXTENSIONS:
+    is_outside = "\0" in path or given.is_absolute() or ".." in given.parts
+    if is_outside or given.suffix.lower() not in _EXTENSIONS:
         return None
     try:
         found = (out / given).resolve()
@@ -170,11 +148,6 @@ def _input_file(path: str, base: Path | None) -> Path | None:
         return None
 
 
-def _href(file: Path, out: Path) -> str:
-    """Return a relative link from the page to a file, without characters that end a path."""
-    return quote(os.fsencode(os.path.relpath(file, out)))
-
-
 def _why(row: dict[str, Any]) -> tuple[str | None, str | None]:
     """Return the server's reason for a missing picture, and its message."""
     error = row.get("error")
@@ -184,9 +157,8 @@ def _why(row: dict[str, Any]) -> tuple[str | None, str | None]:
         return " ".join(name for name in names if name) or None, _text(error.get("message"))
     if row["status"] == "succeeded":
         return None, _text(row.get("finish_message"))
-    return _text(row.get("block_reason")) or _text(row.get("finish_reason")), _text(
-        row.get("finish_message")
-    )
+    reason = _text(row.get("block_reason")) or _text(row.get("finish_reason"))
+    return reason, _text(row.get("finish_message"))
 
 
 def _text(value: Any) -> str | None:
@@ -202,6 +174,4 @@ def _number(value: Any) -> float | int | None:
 
 
 def _pretty(value: Any) -> str | None:
-    if not value:
-        return None
-    return _text(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+    return _text(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()) if value else None

@@ -38,46 +38,34 @@ def safe_json(value: Any) -> bytes:
 
 def frame(title: str) -> tuple[bytes, bytes]:
     """Return the parts of the page before and after the data blocks; `title` is any text."""
-    style, script = _template("gallery.css"), _script()
-    before, after = _template("gallery.html").split("{{data}}")
-    slots = {"csp": policy(style, script), "title": title, "style": style, "script": script}
+    style = _template("gallery.css")  # a test ensures that it and the script have no end tags
+    parts = "\n".join(_template(f"script/{name}.js") for name in _SCRIPT)
+    # In a scope of its own: `status` and `open` are names of the browser.
+    script = f'"use strict";\n(() => {{\n{parts}}})();\n'
+    slots = {
+        "csp": html.escape(_policy(style, script), quote=False),
+        "title": html.escape(title),
+        "style": style,
+        "script": script,
+    }
+    before, after = (
+        _SLOT.sub(lambda slot: slots[slot[1]], part).encode("utf-8", "replace")
+        for part in _template("gallery.html").split("{{data}}")
+    )
+    return before, after
 
-    def value(slot: re.Match[str]) -> str:
-        text = slots[slot[1]]
-        if slot[1] in {"style", "script"}:  # a test ensures that they contain no end tag
-            return text
-        return html.escape(text, quote=slot[1] != "csp")
 
-    def filled(text: str) -> bytes:
-        return _SLOT.sub(value, text).encode("utf-8", "replace")
-
-    return filled(before), filled(after)
-
-
-def policy(style: str, script: str) -> str:
+def _policy(style: str, script: str) -> str:
     """Return the Content-Security-Policy of a page with this style sheet and this script."""
-    return "; ".join(
-        (
-            "default-src 'none'",
-            "img-src 'self' data:",
-            f"style-src {_source(style)}",
-            f"script-src {_source(script)}",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "require-trusted-types-for 'script'",
-            "trusted-types 'none'",
-        )
+    return (
+        f"default-src 'none'; img-src 'self' data:; style-src {_source(style)}; "
+        f"script-src {_source(script)}; base-uri 'none'; form-action 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
     )
 
 
 def _source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _script() -> str:
-    """Return the script in a scope of its own: `status` and `open` are names of the browser."""
-    parts = "\n".join(_template(f"script/{name}.js") for name in _SCRIPT)
-    return f'"use strict";\n(() => {{\n{parts}}})();\n'
 
 
 @cache

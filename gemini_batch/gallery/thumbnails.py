@@ -83,10 +83,15 @@ class Thumbnails:
                 small = None if self._path(found).exists() else self._drawn(source)
         except OSError:
             return Thumbnail(None, is_changed=False)
-        is_changed = recorded is not None and found != recorded
+        path = self._path(found)
         if small is not None:
-            self._keep(found, small)
-        return Thumbnail(found if self._path(found).exists() else None, is_changed)
+            via = path.with_name(f"{found}.{os.getpid()}.{threading.get_ident()}.part")
+            try:
+                write_atomically(path, small, durable=False, via=via)
+            except OSError as error:
+                raise StorageError(f"{path}: can't be written: {error.strerror}") from error
+        is_changed = recorded is not None and found != recorded
+        return Thumbnail(found if path.exists() else None, is_changed)
 
     def data(self, key: str) -> bytes:
         """Return a thumbnail's bytes.
@@ -115,15 +120,6 @@ class Thumbnails:
                     return _small(image)
         except Exception:  # noqa: BLE001 # on untrusted bytes Pillow raises anything
             return None
-
-    def _keep(self, key: str, small: bytes) -> None:
-        """Write a thumbnail atomically."""
-        path = self._path(key)
-        via = path.with_name(f"{key}.{os.getpid()}.{threading.get_ident()}.part")
-        try:
-            write_atomically(path, small, durable=False, via=via)
-        except OSError as error:
-            raise StorageError(f"{path}: can't be written: {error.strerror}") from error
 
 
 def _small(image: "Image.Image") -> bytes:

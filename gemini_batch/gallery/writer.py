@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -103,13 +103,12 @@ def write_gallery(
     folders = Folders(out.resolve(), manifest_folder(out.resolve(), _summary(out)))
     calls, files = _number(out)
     thumbnails = Thumbnails(folders.out)
-    writer = _Writer(folders, thumbnails, hidden=max(0, calls - max_shown))
+    writer = _Writer(folders, thumbnails, max(0, calls - max_shown))
     via = folders.out / f"{PRIVATE}/{GALLERY}.{os.getpid()}.part"
     try:
         with new_file(folders.out / GALLERY, durable=False, via=via) as page:
             before, after = frame(folders.out.name)
-            page.write(before)
-            page.write(b'<script type="application/json" id="calls">[')
+            page.write(before + b'<script type="application/json" id="calls">[')
             for done, line in enumerate(writer.lines(marked_rows(out)), start=1):
                 page.write(b",\n" if done > 1 else b"\n")
                 page.write(line)
@@ -120,15 +119,12 @@ def write_gallery(
                 _embed(page, thumbnails, writer.keys)
             page.write(b'}</script>\n<script type="application/json" id="about">')
             page.write(safe_json(writer.about(_summary(out).get("manifest"))))
-            page.write(b"</script>")
-            page.write(after)
+            page.write(b"</script>" + after)
             size_bytes = page.tell()
     except OSError as error:
         raise StorageError(f"{out / GALLERY}: can't be written: {error.strerror}") from error
-    totals = writer.totals
-    return Gallery(
-        out / GALLERY, totals.calls, totals.shown, writer.pictures, totals.missing, size_bytes
-    )
+    sums = writer.totals
+    return Gallery(out / GALLERY, sums.calls, sums.shown, writer.pictures, sums.missing, size_bytes)
 
 
 def _number(out: Path) -> tuple[int, int]:
@@ -143,19 +139,20 @@ def _number(out: Path) -> tuple[int, int]:
     return calls, files
 
 
+@dataclass(slots=True, eq=False)
 class _Writer:
-    """Makes the lines of the page from rows, and counts."""
+    """Makes the lines of the page from rows, and counts; the first `hidden` calls have no line."""
 
-    def __init__(self, folders: Folders, thumbnails: Thumbnails, *, hidden: int) -> None:
-        self._folders = folders
-        self._thumbnails = thumbnails
-        self._hidden = hidden
-        self.totals = _Totals()
-        self.pictures = 0  # on the page
-        self.keys: dict[str, None] = {}
+    folders: Folders
+    thumbnails: Thumbnails
+    hidden: int
+    totals: _Totals = field(default_factory=_Totals)
+    pictures: int = 0  # on the page
+    keys: dict[str, None] = field(default_factory=dict)
 
     def lines(self, rows: Iterable[tuple[bool, dict[str, Any]]]) -> Iterator[bytes]:
-        for shown in _in_order(self._entry, self._counted(rows)):
+        show = partial(entry, folders=self.folders, thumbnails=self.thumbnails)
+        for shown in _in_order(show, self._counted(rows)):
             self.totals.shown += 1
             self.totals.missing += sum("is_missing" in image for image in shown["images"])
             self.pictures += len(shown["images"])
@@ -167,7 +164,7 @@ class _Writer:
     def about(self, manifest: object) -> dict[str, Any]:
         totals = asdict(self.totals)
         return {
-            "out": os.fsencode(self._folders.out.name).decode(errors="replace"),
+            "out": os.fsencode(self.folders.out.name).decode(errors="replace"),
             "manifest": manifest if isinstance(manifest, str) else None,
             "thumbnails": {"folder": f"{FOLDER}/", "suffix": SUFFIX},
             "totals": totals | totals.pop("cost"),
@@ -176,14 +173,10 @@ class _Writer:
     def _counted(self, rows: Iterable[tuple[bool, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
         for is_newest, row in rows:
             self.totals.all_rows.add(row)
-            if not is_newest:
-                continue
-            self.totals.add(row)
-            if self.totals.calls > self._hidden:
-                yield row
-
-    def _entry(self, row: dict[str, Any]) -> dict[str, Any]:
-        return entry(row, self._folders, self._thumbnails)
+            if is_newest:
+                self.totals.add(row)
+                if self.totals.calls > self.hidden:
+                    yield row
 
 
 def _in_order(
@@ -191,21 +184,20 @@ def _in_order(
 ) -> Iterator[dict[str, Any]]:
     """Yield `function(value)` of each value in order, computed a few ahead in a thread per core."""
     threads = min(os.cpu_count() or 1, _MAX_THREADS)
-    source = iter(values)
+    waiting: deque[Future[dict[str, Any]]] = deque()
     with (
         warnings.catch_warnings(),
         ThreadPoolExecutor(threads, thread_name_prefix="thumbnails") as pool,
     ):
         warnings.simplefilter("ignore")  # Pillow's: large images and odd metadata are expected
-        waiting: deque[Future[dict[str, Any]]] = deque()
         try:
-            waiting.extend(pool.submit(function, value) for value in islice(source, 4 * threads))
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(function, value) for value in islice(source, 1))
+            for value in values:
+                waiting.append(pool.submit(function, value))
+                if len(waiting) > 4 * threads:
+                    yield waiting.popleft().result()
+            yield from (future.result() for future in waiting)
         finally:
-            for future in waiting:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)
 
 
 def _embed(page: BinaryIO, thumbnails: Thumbnails, keys: Iterable[str]) -> None:

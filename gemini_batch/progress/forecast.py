@@ -1,7 +1,7 @@
 """Estimate of when a run ends, from its quota, its recent pace and the rest of the day. Pure."""
 
 import math
-from collections import deque
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,32 +23,29 @@ _BUCKETS = 240
 
 
 class Pace:
-    """Counts events of the last `horizon_s` seconds in 240 buckets; `now_s` never decreases."""
+    """Counts events of the last `horizon_s` seconds in 240 buckets."""
 
     def __init__(self, horizon_s: float) -> None:
         self._bucket_s = horizon_s / _BUCKETS
-        self._counts: deque[list[int]] = deque()  # [bucket, events]
+        self._counts: Counter[int] = Counter()
 
     def add(self, now_s: float, number: int = 1) -> None:
         """Count events that happen now."""
         bucket = int(now_s / self._bucket_s)
-        if self._counts and self._counts[-1][0] >= bucket:
-            self._counts[-1][1] += number
-        else:
-            self._counts.append([bucket, number])
+        if bucket not in self._counts:
             self._forget(bucket)
+        self._counts[bucket] += number
 
     def recent(self, now_s: float) -> tuple[int, float]:
         """Return the number of events within the horizon, and the age of the first in seconds."""
         self._forget(int(now_s / self._bucket_s))
         if not self._counts:
             return 0, 0.0
-        first_s = self._counts[0][0] * self._bucket_s
-        return sum(number for _, number in self._counts), max(0.0, now_s - first_s)
+        return self._counts.total(), max(0.0, now_s - min(self._counts) * self._bucket_s)
 
     def _forget(self, bucket: int) -> None:
-        while self._counts and self._counts[0][0] <= bucket - _BUCKETS:
-            self._counts.popleft()
+        for old in [each for each in self._counts if each <= bucket - _BUCKETS]:
+            del self._counts[old]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +53,7 @@ class ModelProgress:
     """Progress of the calls of one model.
 
     Attributes:
-        left: Calls that have not ended.
-        unsent: Those of them that have not been sent.
+        left: Calls that have not ended; `unsent` of them have not been sent.
         weights: Of an average call.
         sent: Requests sent within the horizon, and the age of the first in seconds.
         ended: Calls that ended within the horizon; 0 while too few to say anything.
@@ -110,15 +106,12 @@ def forecast(
 ) -> Forecast:
     """Return when the calls of all models will be done; each model has its own quota.
 
-    Args:
-        models: The progress of each model.
-        limits: The same for each model.
-        waits_for_reset: True if the run sleeps until the next day of a quota.
+    `waits_for_reset` is true if the run sleeps until the next day of a quota.
     """
     models = [model for model in models if model.left]
     each = [_of_model(model, limits) for model in models]
-    ends_in_s: float | None = max((of_one.ends_in_s or 0.0 for of_one in each), default=0.0)
-    is_least = any(not model.ended for model in models)
+    ends_in_s = max((of_one.ends_in_s or 0.0 for of_one in each), default=0.0)
+    is_least = not all(model.ended for model in models)
     short = [of_one for of_one in each if of_one.closes_in_s is not None]
     if not short:
         return Forecast(ends_in_s, is_least)
@@ -160,12 +153,13 @@ def _sending_s(calls: int, model: ModelProgress, limits: Limits) -> float:
     if not calls:
         return 0.0
     number, since_s = model.sent
-
-    def takes_s(calls: int) -> float:
-        return duration(calls, model.weights, limits).sending_s
-
-    by_quota_s = max(takes_s(calls), takes_s(number + calls) - since_s)
-    if not model.ended or takes_s(number + 1) >= _QUOTA_BOUND_SHARE * since_s:
+    # For these calls; for the recent ones and these; for the recent ones and one more.
+    alone_s, all_s, one_more_s = (
+        duration(each, model.weights, limits).sending_s
+        for each in (calls, number + calls, number + 1)
+    )
+    by_quota_s = max(alone_s, all_s - since_s)
+    if not model.ended or one_more_s >= _QUOTA_BOUND_SHARE * since_s:
         return by_quota_s
     return max(by_quota_s, calls * since_s / model.ended)
 

@@ -34,6 +34,7 @@ and those that do not apply are null, never 0 or "".
 """
 
 import json
+import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -43,20 +44,9 @@ from gemini_batch.clock import utc_now
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode
 from gemini_batch.progress import messages
-from gemini_batch.progress.run_state import Sample
+from gemini_batch.progress.run_state import RunSnapshot
 from gemini_batch.progress.view import MIN_REPORTED_WAIT_S, LogView, RunInfo
 from gemini_batch.records import ResultRow
-
-_UNCHANGED: dict[type[events.Event], str] = {
-    events.Repaired: "repaired",
-    events.CallNotReused: "call_not_reused",
-    events.CallRetrying: "call_retrying",
-    events.CallUnanswered: "call_unanswered",
-    events.CallAbandoned: "call_abandoned",
-    events.Waiting: "waiting",
-    events.LittleRoom: "little_room",
-}
-"""Events that are logged with their own field names, except that `call_id` becomes `id`."""
 
 
 class JsonLog(LogView):
@@ -64,26 +54,43 @@ class JsonLog(LogView):
 
     _last_wait: tuple[str, str, float] = ("", "", 0.0)  # model, reason, until when
 
-    def observe(self, event: events.Event) -> None:
-        """Log an event."""
-        now_s = self._clock.steady_s()
-        self._run_state.observe(event, now_s)
-        if isinstance(event, events.Waiting) and not self._is_new_wait(event, now_s):
-            return
-        if (found := _fields(event, self._info.name)) is None:
-            return
-        line = log_line(self._clock.utc(), *found)
-        match event:
-            case events.Stopping():
-                self._write_stopping(event, line)
-            case events.Repaired() | events.CallNotReused() | events.LittleRoom():
-                self._lines.buffer(line)
-            case _:
-                self._lines.write(line)
+    def warn(self, message: str) -> None:
+        """Log a message that belongs to no event."""
+        super().warn(log_line(self._info.clock.utc(), "warning", {"message": message}))
 
-    def update(self, sample: Sample) -> None:
-        """Log the progress."""
-        snapshot = self._snapshot(sample)
+    def end(self, summary: Summary) -> None:
+        """Log the result of the run."""
+        write = self._final_writer(summary)
+        write(log_line(self._info.clock.utc(), "run_ended", _end(summary, self._info)))
+
+    def _line(self, event: events.Event, now_s: float) -> str | None:
+        match event:
+            case events.CallSent():
+                return None
+            case events.Waiting() if not self._is_new_wait(event, now_s):
+                return None
+            case events.RunStarted():
+                fields = _start(event, self._info.name)
+            case events.CallFinished(row):
+                fields = _row(row)
+            case events.Stopping(stop, in_flight, model):
+                fields = {
+                    "reason": stop.reason.value,
+                    "message": stop.message,
+                    "in_flight": in_flight,
+                    "model": model or None,
+                    "run_again_at": stop.run_again_at,
+                }
+            case _:
+                fields = asdict(event)
+                if "call_id" in fields:
+                    fields = {"id": fields.pop("call_id"), **fields}
+                if "wait_s" in fields:
+                    fields["wait_s"] = round(fields["wait_s"], 3)
+        name = re.sub("(?<!^)([A-Z])", r"_\1", type(event).__name__).lower()
+        return log_line(self._info.clock.utc(), name, fields)
+
+    def _progress(self, snapshot: RunSnapshot) -> str:
         expected = snapshot.forecast
         fields = {
             "finished": snapshot.todo - snapshot.left,
@@ -94,16 +101,7 @@ class JsonLog(LogView):
             "ends_in_s": None if expected.is_least else _rounded(expected.ends_in_s, 0),
             "closes_in_s": _rounded(expected.closes_in_s, 0),
         }
-        self._lines.write(log_line(snapshot.now, "progress", fields))
-
-    def warn(self, message: str) -> None:
-        """Log a message that belongs to no event."""
-        self._lines.buffer(log_line(self._clock.utc(), "warning", {"message": message}))
-
-    def end(self, summary: Summary) -> None:
-        """Log the result of the run."""
-        write = self._final_writer(summary)
-        write(log_line(self._clock.utc(), "run_ended", _end(summary, self._info)))
+        return log_line(snapshot.now, "progress", fields)
 
     def _is_new_wait(self, event: events.Waiting, now_s: float) -> bool:
         """Return whether a wait is long and not yet logged: each waiting call reports it."""
@@ -118,8 +116,8 @@ class JsonLog(LogView):
 
 def log_line(at: datetime, event: str, fields: dict[str, Any]) -> str:
     """Return one object as a line of ASCII, without control characters."""
-    moment = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return json.dumps({"at": moment, "event": event, **fields}, default=_as_json)
+    moment = _utc(at, "milliseconds")
+    return json.dumps({"at": moment, "event": event, **fields}, default=_utc)
 
 
 def error_line(code: ExitCode, message: str) -> str:
@@ -127,26 +125,8 @@ def error_line(code: ExitCode, message: str) -> str:
     return log_line(utc_now(), "error", {"exit_code": int(code), "message": message})
 
 
-def _as_json(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    raise TypeError(f"{value!r} can't be logged")
-
-
-def _fields(event: events.Event, name: str) -> tuple[str, dict[str, Any]] | None:
-    """Return the name and the fields of an event; None if it is not logged."""
-    if isinstance(event, events.RunStarted):
-        return "run_started", _start(event, name)
-    if isinstance(event, events.CallFinished):
-        return "call_finished", _row(event.row)
-    if isinstance(event, events.Stopping):
-        return "stopping", _stopping(event)
-    if (known := _UNCHANGED.get(type(event))) is None:
-        return None
-    fields = {"id" if key == "call_id" else key: value for key, value in asdict(event).items()}
-    return known, {
-        key: round(value, 3) if isinstance(value, float) else value for key, value in fields.items()
-    }
+def _utc(moment: datetime, timespec: str = "seconds") -> str:
+    return moment.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def _start(event: events.RunStarted, name: str) -> dict[str, Any]:
@@ -171,16 +151,6 @@ def _start(event: events.RunStarted, name: str) -> dict[str, Any]:
             }
             for model, load in sorted(event.loads.items())
         ],
-    }
-
-
-def _stopping(event: events.Stopping) -> dict[str, Any]:
-    return {
-        "reason": event.stop.reason.value,
-        "message": event.stop.message,
-        "in_flight": event.in_flight,
-        "model": event.model or None,
-        "run_again_at": event.stop.run_again_at,
     }
 
 

@@ -11,14 +11,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.console import Console
 from rich.text import Text
 
-from gemini_batch import events
 from gemini_batch.engine.summary import Summary
+from gemini_batch.events import (
+    CallFinished,
+    CallNotReused,
+    Event,
+    LittleRoom,
+    Repaired,
+    RunStarted,
+    Stopping,
+)
 from gemini_batch.progress import messages
 from gemini_batch.progress.final_report import final_report
 from gemini_batch.progress.formatting import plain
@@ -26,98 +34,74 @@ from gemini_batch.progress.live_layout import STYLES, rows_of
 from gemini_batch.progress.region import Region
 from gemini_batch.progress.run_state import RunState, Sample
 from gemini_batch.progress.view import RunInfo
-from gemini_batch.records import ResultRow, Status
+from gemini_batch.records import Status
 
 FRAME_S = 0.25
 # A longer time between two frames means that the process, or the machine, was stopped.
 _STOPPED_S = 1.0
 
 
+@dataclass(eq=False)
 class LiveView:
-    """Counts on the event loop, and paints in the writer thread.
+    """Counts on the event loop, and paints in the writer thread; a lock guards the counts.
 
-    Args:
-        run_state: The counts; shared between the two threads under the lock.
-        write: Writes to the terminal; may block, may raise OSError.
-        size: Returns the columns and lines of the terminal.
-        is_in_foreground: Returns whether this process, not a shell, owns the terminal.
+    `_write` writes to the terminal; it may block, and may raise OSError. `_size` returns the
+    columns and lines, and `_is_in_foreground` whether this process, not a shell, owns the terminal.
     """
 
     every_s: ClassVar[float] = 1.0
 
-    def __init__(
-        self,
-        info: RunInfo,
-        run_state: RunState,
-        write: Callable[[str], None],
-        size: Callable[[], tuple[int, int]],
-        is_in_foreground: Callable[[], bool] = lambda: True,
-    ) -> None:
-        self._info = info
-        self._run_state = run_state
-        self._write = write
-        self._size = size
-        self._is_in_foreground = is_in_foreground
-        self._write_line: Callable[[Text], None] = lambda _line: None
-        self.flush: Callable[[], None] = lambda: None
+    _info: RunInfo
+    _run_state: RunState
+    _write: Callable[[str], None]
+    _size: Callable[[], tuple[int, int]]
+    _is_in_foreground: Callable[[], bool] = lambda: True
+    _write_line: Callable[[Text], None] = lambda _line: None
+    flush: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        self._is_sending, self._has_ended = False, False
+        self._is_sending = False
         self._was_resumed = threading.Event()
         self._region = Region()
         self._shown_s = time.monotonic()
-        self._console = Console(
-            file=io.StringIO(),
-            force_terminal=True,
-            highlight=False,
-            markup=False,
-            emoji=False,
-            legacy_windows=False,
-        )
+        self._console = Console(file=io.StringIO(), force_terminal=True, highlight=False)
 
     @contextmanager
     def painting(self) -> Iterator[None]:
         """Paint after a shell has resumed this process, too; at the end, remove the region."""
-        is_main = threading.current_thread() is threading.main_thread()
-        previous = signal.signal(signal.SIGCONT, self._resumed) if is_main else None
+        previous = signal.signal(signal.SIGCONT, lambda *_: self._was_resumed.set())
         try:
             yield
         finally:
-            self._stop_painting()
-            if is_main:
-                signal.signal(signal.SIGCONT, previous)
-
-    def _stop_painting(self) -> None:
-        with self._lock:
-            self._is_sending, self._has_ended = False, True
-
-    # --- on the event loop ----------------------------------------------------------------------
+            self._is_sending = False
+            signal.signal(signal.SIGCONT, previous)
 
     def write_to(self, write: Callable[[Text], None], flush: Callable[[], None]) -> None:
         """Queue lines with these functions of the thread that calls `show`."""
         self._write_line, self.flush = write, flush
 
-    def observe(self, event: events.Event) -> None:
+    def observe(self, event: Event) -> None:
         """Count an event, and write a line for those that must stay visible."""
         with self._lock:
             self._run_state.observe(event, self._info.clock.steady_s())
         match event:
-            case events.RunStarted() if event.todo + event.reused:
+            case RunStarted() if event.todo + event.reused:
                 for text in messages.started(self._info.name, event):
                     self._line(text, "")
-            case (
-                events.Repaired() | events.CallNotReused() | events.LittleRoom() | events.Stopping()
-            ):
+            case Repaired() | CallNotReused() | LittleRoom() | Stopping():
                 self.warn(messages.notice(event))
-            case events.CallFinished(row) if row.status is not Status.SUCCEEDED:
-                self._write_line(_unsuccessful(row))
-            case _:
-                pass
+            case CallFinished(row) if row.status is not Status.SUCCEEDED:
+                status = (f"{row.status.value:<9}", STYLES[row.status])
+                why = row.error.message if row.error else row.block_reason or row.finish_reason
+                reason = (plain(why or "no reason given"), "dim")
+                self._write_line(Text.assemble(status, f" {plain(row.id)}  ", reason))
 
     def update(self, sample: Sample) -> None:
         """Record a sample; the first one makes the region appear."""
         with self._lock:
             self._run_state.update(sample)
-            self._is_sending = not self._has_ended
+        self._is_sending = True
 
     def warn(self, message: str) -> None:
         """Write a line that stays."""
@@ -125,7 +109,7 @@ class LiveView:
 
     def end(self, summary: Summary) -> None:
         """Write a short result instead of the region."""
-        self._stop_painting()
+        self._is_sending = False
         if nothing_to_do := messages.nothing_to_do(self._info.name, summary):
             self._line(nothing_to_do, "green")
             return
@@ -135,13 +119,8 @@ class LiveView:
     def _line(self, text: str, style: str) -> None:
         self._write_line(Text(plain(text), style))
 
-    def _resumed(self, _signal: int, _frame: FrameType | None) -> None:
-        self._was_resumed.set()
-
-    # --- in the writer thread -------------------------------------------------------------------
-
     def show(self, lines: list[Text]) -> None:
-        """Write lines that stay, and paint the region below them."""
+        """Write lines that stay and paint the region below them; called in the writer thread."""
         if time.monotonic() - self._shown_s > _STOPPED_S:
             time.sleep(0.05)  # lets the main thread handle SIGCONT first
         is_in_foreground = self._is_in_foreground()
@@ -158,10 +137,10 @@ class LiveView:
         self._shown_s = time.monotonic()
 
     def _rows(self, columns: int, height: int) -> list[Text]:
+        if not self._is_sending:
+            return []
+        clock = self._info.clock
         with self._lock:
-            if not self._is_sending:
-                return []
-            clock = self._info.clock
             snapshot = self._run_state.snapshot(clock.steady_s(), clock.utc())
         try:
             return rows_of(self._info.name, snapshot, columns, height)
@@ -197,11 +176,3 @@ def is_in_foreground(file: int) -> bool:
         return os.tcgetpgrp(file) == os.getpgrp()
     except OSError:
         return True
-
-
-def _unsuccessful(row: ResultRow) -> Text:
-    return Text.assemble(
-        (f"{row.status.value:<9}", STYLES[row.status]),
-        f" {plain(row.id)}  ",
-        (plain(messages.reason(row)), "dim"),
-    )

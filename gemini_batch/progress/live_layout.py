@@ -1,18 +1,17 @@
 """The rows of the live view as styled text. Colours mark results and what needs attention."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 from rich.cells import cell_len
 from rich.text import Text
 
-from gemini_batch.events import Stopping
 from gemini_batch.progress.formatting import clock, count, plain, quantity, whole_span
-from gemini_batch.progress.messages import eta, finishing
+from gemini_batch.progress.messages import eta, finishing, notice
 from gemini_batch.progress.run_state import RunSnapshot
-from gemini_batch.quota.limits import Limit
 from gemini_batch.quota.model_quota import UNKNOWN, Used
-from gemini_batch.records import Status, StopReason
+from gemini_batch.records import Status
 
 STYLES = {
     Status.SUCCEEDED: "green",
@@ -22,11 +21,6 @@ STYLES = {
     Status.UNCERTAIN: "yellow",
     Status.LOST: "red",
 }
-_GROUPS = (
-    ("green", (Status.SUCCEEDED,)),
-    ("yellow", (Status.BLOCKED, Status.UNCERTAIN)),
-    ("red", (Status.REJECTED, Status.FAILED, Status.LOST)),
-)
 _ALWAYS = (Status.SUCCEEDED, Status.BLOCKED, Status.FAILED)
 
 # Wider rows are hard to read; only errors may be longer.
@@ -53,18 +47,18 @@ def rows_of(name: str, state: RunSnapshot, columns: int, lines: int) -> list[Tex
         *_labelled("now", _now(state, cells)),
         *_labelled("pace", _flowing(_pace(state), cells)),
         *_labelled("cost", _flowing(_cost(state), cells)),
-        *_labelled("quota", list(_gauges(state, cells))),
+        *_labelled("quota", _gauges(state, cells)),
     ]
     for row in rows:
         row.truncate(cells, overflow="ellipsis")
-    errors = _labelled("errors", list(_errors(state)))
+    errors = _labelled("errors", _errors(state))
     for row in errors:
         row.truncate(max(20, columns - 1), overflow="ellipsis")
     # One line above the region stays visible.
     return (rows + errors)[: max(1, lines - 1)]
 
 
-def _flowing(parts: Iterable[str], cells: int, style: str = "") -> list[Text]:
+def _flowing(parts: Iterable[str], cells: int) -> list[Text]:
     """Return rows of parts, as many in each as fit next to a label."""
     rows = [""]
     for part in parts:
@@ -73,16 +67,14 @@ def _flowing(parts: Iterable[str], cells: int, style: str = "") -> list[Text]:
             rows[-1] = longer
         else:
             rows.append(part)
-    return [Text(row, style) for row in rows]
+    return list(map(Text, rows))
 
 
-def _labelled(label: str, values: Sequence[Text]) -> list[Text]:
-    rows = []
-    for number, value in enumerate(values):
-        row = Text.assemble((f" {'' if number else label:<{_LABEL_CELLS}}", "dim"), value)
-        row.no_wrap = True
-        rows.append(row)
-    return rows
+def _labelled(label: str, values: Iterable[Text]) -> list[Text]:
+    return [
+        Text.assemble((f" {'' if number else label:<{_LABEL_CELLS}}", "dim"), value)
+        for number, value in enumerate(values)
+    ]
 
 
 def _title(name: str, state: RunSnapshot, cells: int) -> Text:
@@ -91,11 +83,8 @@ def _title(name: str, state: RunSnapshot, cells: int) -> Text:
     name = plain(name)
     while cell_len(name) > room and len(name) > 1:  # the end of a long path matters most
         name = "…" + name[2:]
-    row = Text(" ")
-    row.append(name, "bold")
-    row.append(" " * max(1, cells - 1 - cell_len(name) - len(elapsed)))
-    row.append(elapsed, "dim")
-    return row
+    gap = " " * max(1, cells - 1 - cell_len(name) - len(elapsed))
+    return Text.assemble(" ", (name, "bold"), gap, (elapsed, "dim"))
 
 
 def _bar(state: RunSnapshot, cells: int) -> Text:
@@ -111,25 +100,21 @@ def _bar(state: RunSnapshot, cells: int) -> Text:
 
 
 def _shares(state: RunSnapshot, room: int) -> Iterator[tuple[str, int]]:
-    """Yield the style and width of each group: at least a cell, and the full bar if all ended."""
-    groups = [
-        (style, sum(state.by_status.get(status, 0) for status in statuses))
-        for style, statuses in _GROUPS
-    ]
-    total = max(1, state.todo)
-    ended = sum(number for _, number in groups)
+    """Yield the width of each colour: at least a cell, and the full bar if all calls ended."""
+    numbers = dict.fromkeys(("green", "yellow", "red"), 0)
+    for status, number in state.by_status.items():
+        numbers[STYLES[status]] += number
+    total, ended = max(1, state.todo), sum(numbers.values())
     filled = room if ended >= total else max(1 if ended else 0, ended * room // total)
-    bad = [
-        (style, min(filled, max(1, round(number * room / total))))
-        for style, number in groups[1:]
-        if number
-    ]
-    good = max(1 if groups[0][1] else 0, filled - sum(share for _, share in bad))
+    shares = {
+        style: min(filled, max(1, round(number * room / total))) if number else 0
+        for style, number in numbers.items()
+    }
+    shares["green"] = max(min(1, numbers["green"]), filled - shares["yellow"] - shares["red"])
     left = room
-    for style, share in [(groups[0][0], good), *bad]:
-        share = min(share, left)  # noqa: PLW2901 # a narrow bar
-        left -= share
-        yield style, share
+    for style, share in shares.items():
+        yield style, min(share, left)  # a narrow bar
+        left -= min(share, left)
 
 
 def _counts(state: RunSnapshot, cells: int) -> Text:
@@ -160,8 +145,14 @@ def _time(state: RunSnapshot) -> list[str]:
 
 def _now(state: RunSnapshot, cells: int) -> list[Text]:
     """Return what the run waits for, and why."""
-    if state.stopping is not None:
-        return _flowing([_ending(state.stopping, state.in_flight)], cells, "yellow")
+    if stopping := state.stopping:
+        if stopping.model:
+            text = plain(notice(stopping))
+        elif state.in_flight:
+            text = finishing(replace(stopping, in_flight=state.in_flight))
+        else:
+            text = "stopping: writing the last answers"
+        return [Text(text, "yellow")]
     if (waiting := state.waiting) and waiting.wait_s >= _MIN_SHOWN_WAIT_S:
         parts = [f"waiting {whole_span(waiting.wait_s)}: {plain(waiting.why)}"]
         if state.models > 1:
@@ -170,14 +161,6 @@ def _now(state: RunSnapshot, cells: int) -> list[Text]:
     if not state.in_flight:
         return [Text("starting to send" if state.left else "all calls have ended")]
     return [Text(f"waiting for {count(state.in_flight, 'answer')}")]
-
-
-def _ending(stopping: Stopping, in_flight: int) -> str:
-    if stopping.model:
-        return plain(f"{stopping.stop.message}; other models continue")
-    if not in_flight:
-        return "stopping: writing the last answers"
-    return finishing(in_flight, by_key=stopping.stop.reason is StopReason.INTERRUPTED)
 
 
 def _pace(state: RunSnapshot) -> Iterator[str]:
@@ -190,8 +173,9 @@ def _pace(state: RunSnapshot) -> Iterator[str]:
 
 
 def _cost(state: RunSnapshot) -> Iterator[str]:
+    """Yield the cost in cents, so that the text behind it does not move."""
     unpriced = f" and {state.unpriced:,} of unknown cost" if state.unpriced else ""
-    so_far = f"{_dollars(state.cost_usd)}{unpriced} so far"
+    so_far = f"${state.cost_usd:,.2f}{unpriced} so far"
     if state.is_stopping:
         yield f"{so_far}, at list price"
         return
@@ -199,46 +183,35 @@ def _cost(state: RunSnapshot) -> Iterator[str]:
     if state.projected_usd is None:
         yield "cost unknown"
     else:
-        yield f"about {_dollars(state.projected_usd)} at the end, at list price"
-
-
-def _dollars(amount: float) -> str:
-    """Return an amount in cents, so that the text behind it does not move."""
-    return f"${amount:,.2f}"
+        yield f"about ${state.projected_usd:,.2f} at the end, at list price"
 
 
 def _gauges(state: RunSnapshot, cells: int) -> Iterator[Text]:
     is_narrow = cells < _NARROW_CELLS
-    for model, limits in state.used.items():
-        shown = [used for used in limits if used.bound.limit is not None]
+    for model, every in state.used.items():
+        shown = [(used, used.bound.limit) for used in every if used.bound.limit is not None]
         if len(state.used) > 1 and shown:
             yield Text(plain(model), "dim")
-        wide = max((len(_label(used.bound)) for used in shown), default=0)
-        limits_shown = (quantity(used.bound, used.bound.limit or 0) for used in shown)
-        numbers = max(map(len, limits_shown), default=0)
-        for used in shown:
-            row = _gauge(used, wide, numbers, _GAUGE_CELLS // (2 if is_narrow else 1))
+        labels = [f"{used.bound.unit}s {used.bound.span}" for used, _ in shown]
+        limits = [quantity(used.bound, limit) for used, limit in shown]
+        wide, digits = max(map(len, labels), default=0), max(map(len, limits), default=0)
+        for (used, limit), label in zip(shown, labels, strict=True):
+            row = Text(f"{label:<{wide}}  ")
+            _append_gauge(row, used, max(1, limit), digits, _GAUGE_CELLS // (2 if is_narrow else 1))
             if used.bound.span == "a day" and not is_narrow:
                 resets_at = state.now + timedelta(seconds=used.frees_in_s)
                 row.append(f" · resets {clock(resets_at, state.now)}", "dim")
             yield row
 
 
-def _gauge(used: Used, wide: int, numbers: int, cells: int) -> Text:
-    limit = max(1, used.bound.limit or 0)
+def _append_gauge(row: Text, used: Used, limit: int, digits: int, cells: int) -> None:
     is_known = used.used < UNKNOWN
     filled = min(cells, -(-used.used * cells // limit)) if is_known else cells
     is_over = used.bound.span == "a day" and used.used >= limit  # a full minute is the goal
-    row = Text(f"{_label(used.bound):<{wide}}  ")
     row.append(_FULL * filled, "yellow" if is_over else "")
     row.append(_EMPTY * (cells - filled), "dim")
-    row.append(f"  {quantity(used.bound, used.used) if is_known else 'unknown':>{numbers}}")
-    row.append(f" of {quantity(used.bound, limit):>{numbers}}")
-    return row
-
-
-def _label(bound: Limit) -> str:
-    return f"{bound.unit}s {bound.span}"
+    row.append(f"  {quantity(used.bound, used.used) if is_known else 'unknown':>{digits}}")
+    row.append(f" of {quantity(used.bound, limit):>{digits}}")
 
 
 def _errors(state: RunSnapshot) -> Iterator[Text]:

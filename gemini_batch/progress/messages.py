@@ -17,7 +17,7 @@ from gemini_batch.progress.formatting import (
     span,
     usd,
 )
-from gemini_batch.records import ResultRow, Status, StopReason, resolved_by_waiting
+from gemini_batch.records import Status, StopReason, resolved_by_waiting
 
 # Failed and rejected calls that the end names; the others are only counted.
 _MAX_REASONS = 5
@@ -47,13 +47,6 @@ def edited(number: int) -> str:
     return f"{number:,} edited since done, or done at another endpoint: will be paid for again"
 
 
-def reason(row: ResultRow) -> str:
-    """Return why a call has no image."""
-    if row.error is not None:
-        return row.error.message
-    return row.block_reason or row.finish_reason or "no reason given"
-
-
 def notice(event: Repaired | CallNotReused | LittleRoom | Stopping) -> str:
     """Return the text of an event that the user should see."""
     match event:
@@ -63,26 +56,21 @@ def notice(event: Repaired | CallNotReused | LittleRoom | Stopping) -> str:
             return f"{call_id}: can't be reused, so it is sent: {message}"
         case LittleRoom(out):
             return f"{out}: little disk space left, so fewer calls are in flight"
-        case Stopping():
-            return stopping(event)
+        case Stopping(stop, _, model) if model:
+            return f"{stop.message}; other models continue"
+        case Stopping(stop, in_flight):
+            parts = [f"stopping: {stop.message}"]
+            if in_flight:
+                parts.append(finishing(event))
+            return "; ".join(parts)
 
 
-def finishing(in_flight: int, *, by_key: bool) -> str:
-    """Return what a run does after a signal; `by_key` if Ctrl-C sent it."""
-    it = "it" if in_flight == 1 else "them"
-    text = f"finishing {count(in_flight, 'call')} already paid for"
-    return f"{text}; Ctrl-C again to abandon {it}" if by_key else text
-
-
-def stopping(event: Stopping) -> str:
-    """Return why no more calls are started, and what is still awaited."""
-    if event.model:
-        return f"{event.stop.message}; other models continue"
-    parts = [f"stopping: {event.stop.message}"]
-    if event.in_flight:
-        by_key = event.stop.reason is StopReason.INTERRUPTED
-        parts.append(finishing(event.in_flight, by_key=by_key))
-    return "; ".join(parts)
+def finishing(event: Stopping) -> str:
+    """Return what a run does with the calls in flight after a stop."""
+    text = f"finishing {count(event.in_flight, 'call')} already paid for"
+    if event.stop.reason is not StopReason.INTERRUPTED:
+        return text
+    return f"{text}; Ctrl-C again to abandon {'it' if event.in_flight == 1 else 'them'}"
 
 
 def eta(expected: Forecast, left: int, now: datetime) -> str:

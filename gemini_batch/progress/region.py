@@ -37,16 +37,13 @@ class Region:
         rows = tuple(rows)
         if not above and rows == self._rows:
             return ""
-        erased = self._erased(columns)
+        erased = ""
+        if self._rows:
+            up = sum(max(1, math.ceil(cells / max(1, columns))) for _, cells in self._rows[:-1])
+            erased = "\r" + (f"\x1b[{up}A" if up else "") + _ERASE_BELOW
         self._rows = rows
         return erased + above + "\n".join(text for text, _ in rows) + ("\r" if rows else "")
 
     def forget(self) -> None:
         """Start again below the current content of the screen."""
         self._rows = ()
-
-    def _erased(self, columns: int) -> str:
-        if not self._rows:
-            return ""
-        up = sum(max(1, math.ceil(cells / max(1, columns))) for _, cells in self._rows[:-1])
-        return "\r" + (f"\x1b[{up}A" if up else "") + _ERASE_BELOW

@@ -45,17 +45,12 @@ class RunSnapshot:
     """The state of a run at one moment.
 
     Attributes:
-        todo: Calls to be done in this run.
-        by_status: Calls that ended.
-        left: Calls that have not ended.
+        todo: Calls to be done in this run; `left` of them have not ended.
         elapsed_s: Since the run began to send.
         images_per_min: Recent pace; 0 while unknown.
-        in_flight: Requests that were sent and not answered.
-        to_retry: Calls that will be sent again.
         waiting: The longest wait from now on; None if no model waits.
         unpriced: Calls of unknown cost that ended.
         projected_usd: At the end; None if a price is unknown.
-        used: Usage of each limit, by model.
         errors: The most recent kinds of errors, the newest last.
         stopping: Why the run, or a model, starts no more calls; None while it does.
     """
@@ -93,27 +88,18 @@ class _Model:
     sent: Pace
     ended: Pace
     done: int = 0
-    latency_s: float = 0.0
-
-    def ended_now(self, latency_s: float, now_s: float) -> None:
-        """Count a call that ended, and update the moving average of the latency."""
-        self.done += 1
-        self.ended.add(now_s)
-        self.latency_s += (latency_s - self.latency_s) / min(self.done, _LATENCIES)
+    latency_s: float = 0.0  # a moving average
 
 
 class RunState:
-    """Counts the events of a run; times are of the steady clock.
-
-    Args:
-        waits_for_reset: True if the run sleeps until the next day of a quota.
-    """
+    """Counts the events of a run; times are of the steady clock."""
 
     def __init__(self, limits: Limits, *, waits_for_reset: bool = False) -> None:
         self._limits = limits
         self._waits_for_reset = waits_for_reset
         self._horizon_s = horizon_s(limits)
-        self._cap_per_min = _cap_per_min(limits)
+        a_minute = LimitSet.of(limits).calls_a_minute
+        self._max_per_min = math.inf if a_minute is None else a_minute * 60 / limits.minute_s
         self._started: events.RunStarted | None = None
         self._started_s = 0.0
         self._by_status: Counter[Status] = Counter()
@@ -140,8 +126,8 @@ class RunState:
             case events.CallSent():
                 self._sent.add(now_s)
                 self._to_retry = max(0, self._to_retry - (event.attempt > 1))
-                if event.model in self._models:
-                    self._models[event.model].sent.add(now_s)
+                if model := self._models.get(event.model):
+                    model.sent.add(now_s)
             case events.CallFinished(row):
                 self._finished(row, now_s)
             case events.CallRetrying():
@@ -156,8 +142,6 @@ class RunState:
                 # A stop of the whole run is not replaced by that of one model.
                 if not event.model or self._stopping is None or self._stopping.model:
                     self._stopping = event
-            case _:
-                pass
 
     def update(self, sample: Sample) -> None:
         """Record a sample."""
@@ -170,8 +154,10 @@ class RunState:
         self._unpriced += row.cost_usd is None
         if row.reused_from is not None:
             self._reused += 1
-        elif row.model in self._models:
-            self._models[row.model].ended_now(row.latency_s, now_s)
+        elif model := self._models.get(row.model):
+            model.done += 1
+            model.ended.add(now_s)
+            model.latency_s += (row.latency_s - model.latency_s) / min(model.done, _LATENCIES)
 
     def _add_error(self, message: str, call_id: str, now_s: float) -> None:
         before = self._errors.pop(message, None)
@@ -180,19 +166,20 @@ class RunState:
         if len(self._errors) > _MAX_ERRORS:
             self._errors.popitem(last=False)
 
-    # --- snapshots ------------------------------------------------------------------------------
-
     def snapshot(self, now_s: float, now: datetime) -> RunSnapshot:
         """Return the state of the run."""
         todo = self._started.todo + self._started.reused if self._started else 0
-        finished = self._by_status.total()
         return RunSnapshot(
             todo=todo,
             by_status=dict(self._by_status),
-            left=max(0, todo - finished),
+            left=max(0, todo - self._by_status.total()),
             elapsed_s=now_s - self._started_s,
             images_per_min=self._images_per_min(now_s),
-            forecast=self._forecast(now_s),
+            forecast=forecast(
+                [self._progress(name, model, now_s) for name, model in self._models.items()],
+                self._limits,
+                waits_for_reset=self._waits_for_reset,
+            ),
             in_flight=self._sample.in_flight,
             to_retry=self._to_retry,
             waiting=self._longest_wait(now_s),
@@ -206,10 +193,6 @@ class RunState:
             now=now,
             now_s=now_s,
         )
-
-    def _forecast(self, now_s: float) -> Forecast:
-        models = [self._progress(name, model, now_s) for name, model in self._models.items()]
-        return forecast(models, self._limits, waits_for_reset=self._waits_for_reset)
 
     def _progress(self, name: str, model: _Model, now_s: float) -> ModelProgress:
         left = max(0, model.load.calls - model.done)
@@ -231,7 +214,7 @@ class RunState:
         if not since_s:
             return 0.0
         # The pace of the first seconds of a window cannot be sustained.
-        return min(number * 60 / since_s, self._cap_per_min * max(1, len(self._models)))
+        return min(number * 60 / since_s, self._max_per_min * max(1, len(self._models)))
 
     def _longest_wait(self, now_s: float) -> events.Waiting | None:
         last, until_s = max(self._waits.values(), key=lambda wait: wait[1], default=(None, 0.0))
@@ -243,9 +226,3 @@ class RunState:
         own = self._by_status.total() - self._reused
         left = max(0, self._started.todo - own)
         return self._cost_usd + self._started.cost_usd * left / max(1, self._started.todo)
-
-
-def _cap_per_min(limits: Limits) -> float:
-    """Return the most calls that a model's quota allows in 60 seconds."""
-    calls = LimitSet.of(limits).calls_a_minute
-    return math.inf if calls is None else calls * 60 / limits.minute_s

@@ -1,5 +1,6 @@
 """The interface of the views of a run, and the base of the two logs."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
@@ -7,10 +8,10 @@ from typing import ClassVar, Protocol
 from gemini_batch.clock import Clock
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode
-from gemini_batch.events import Event, Stopping
+from gemini_batch.events import CallNotReused, Event, LittleRoom, Repaired, Stopping
 from gemini_batch.progress.formatting import plain
 from gemini_batch.progress.run_state import RunSnapshot, RunState, Sample
-from gemini_batch.records import StopReason
+from gemini_batch.records import Stop, StopReason
 
 # Lines that a quiet run keeps for its end: a problem that occurs a thousand times is clear by then.
 _MAX_BUFFERED = 100
@@ -24,7 +25,6 @@ class RunInfo:
 
     Attributes:
         name: The manifest, as given.
-        resume_command: The command that continues the run.
         program: The name under which this program was called.
         is_quiet: Print nothing unless user action is required.
     """
@@ -44,82 +44,85 @@ class View(Protocol):
 
     def observe(self, event: Event) -> None:
         """Record an event."""
-        ...
 
     def update(self, sample: Sample) -> None:
         """Record a sample."""
-        ...
 
     def end(self, summary: Summary) -> None:
         """Show the result of the run and, if there is more to do, the next command."""
-        ...
 
     def warn(self, message: str) -> None:
         """Show a message that belongs to no event."""
-        ...
 
     def flush(self) -> None:
         """Wait until everything is shown, unless the reader is blocked: a question follows."""
-        ...
 
 
-class QuietFilter:
-    """Passes lines on at once. A quiet run keeps the important ones until its end."""
-
-    def __init__(self, write: Callable[[str], None], *, is_quiet: bool) -> None:
-        self.write_now = write
-        self._is_quiet = is_quiet
-        self._buffered: list[str] = []
-
-    def write(self, line: str) -> None:
-        """Write a line that a quiet run leaves out."""
-        if not self._is_quiet:
-            self.write_now(line)
-
-    def buffer(self, line: str) -> None:
-        """Write a line that a quiet run shows only if it ends badly."""
-        if not self._is_quiet:
-            self.write_now(line)
-        elif len(self._buffered) < _MAX_BUFFERED:
-            self._buffered.append(line)
-
-    def release(self) -> None:
-        """Write the buffered lines."""
-        for line in self._buffered:
-            self.write_now(line)
-        self._buffered.clear()
-
-
-class LogView:
+@dataclass(eq=False)
+class LogView(ABC):
     """Base of the two logs. In a quiet run they show only what requires user action."""
 
     every_s: ClassVar[float] = 60.0
 
-    def __init__(
-        self,
-        info: RunInfo,
-        run_state: RunState,
-        write: Callable[[str], None],
-        flush: Callable[[], None],
-    ) -> None:
-        self._info = info
-        self._clock = info.clock
-        self._run_state = run_state
-        self._lines = QuietFilter(lambda line: write(plain(line)), is_quiet=info.is_quiet)
-        self.flush = flush
+    _info: RunInfo
+    _run_state: RunState
+    _write_text: Callable[[str], None]
+    flush: Callable[[], None]
+    _buffered: list[str] = field(default_factory=list)
 
-    def _snapshot(self, sample: Sample) -> RunSnapshot:
+    def observe(self, event: Event) -> None:
+        """Record an event, and write its line."""
+        now_s = self._info.clock.steady_s()
+        self._run_state.observe(event, now_s)
+        if (line := self._line(event, now_s)) is None:
+            return
+        match event:
+            # The sender of a signal waits for the answer, also in a quiet run.
+            case Stopping(stop=Stop(StopReason.INTERRUPTED | StopReason.TERMINATED)):
+                self._write_now(line)
+            case Stopping() | Repaired() | CallNotReused() | LittleRoom():
+                self._buffer(line)
+            case _:
+                self._write(line)
+
+    def update(self, sample: Sample) -> None:
+        """Record a sample, and write a line of progress."""
         self._run_state.update(sample)
-        return self._run_state.snapshot(self._clock.steady_s(), self._clock.utc())
+        clock = self._info.clock
+        line = self._progress(self._run_state.snapshot(clock.steady_s(), clock.utc()))
+        if line is not None:
+            self._write(line)
 
-    def _write_stopping(self, event: Stopping, line: str) -> None:
-        """Answer a signal at once, also in a quiet run: the sender waits for it."""
-        is_signal = event.stop.reason in {StopReason.INTERRUPTED, StopReason.TERMINATED}
-        (self._lines.write_now if is_signal else self._lines.buffer)(line)
+    def warn(self, message: str) -> None:
+        """Write a message that belongs to no event."""
+        self._buffer(message)
+
+    @abstractmethod
+    def _line(self, event: Event, now_s: float) -> str | None:
+        """Return the line of an event; None for none."""
+
+    @abstractmethod
+    def _progress(self, snapshot: RunSnapshot) -> str | None:
+        """Return the line of progress; None for none."""
+
+    def _write_now(self, line: str) -> None:
+        self._write_text(plain(line))
+
+    def _write(self, line: str) -> None:
+        """Write a line that a quiet run leaves out."""
+        if not self._info.is_quiet:
+            self._write_now(line)
+
+    def _buffer(self, line: str) -> None:
+        """Write a line that a quiet run shows only if it ends badly."""
+        self._write(line)
+        if self._info.is_quiet and len(self._buffered) < _MAX_BUFFERED:
+            self._buffered.append(line)
 
     def _final_writer(self, summary: Summary) -> Callable[[str], None]:
         """Return the function that writes the last lines, after those that explain a bad end."""
         if summary.exit_code == ExitCode.DONE:
-            return self._lines.write
-        self._lines.release()
-        return self._lines.write_now
+            return self._write
+        for line in self._buffered:
+            self._write_now(line)
+        return self._write_now

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import TextIO
 
 from gemini_batch.config import Settings
@@ -25,38 +26,35 @@ def watching(info: RunInfo, config: Settings, *, log_format: str = "text") -> It
     `log_format` is `text` or `json`. At the end of the block all output is written, unless the
     reader is blocked.
     """
-    stream = sys.stderr
+    stream, is_json = sys.stderr, log_format == "json"
     run_state = RunState(config.limits, waits_for_reset=config.waits_for_reset)
     write = writer(stream)
-    if not info.is_quiet and log_format == "text" and suits_live(stream, os.environ):
+
+    def dropped_line(number: int) -> str:
+        if is_json:
+            return log_line(info.clock.utc(), "lines_left_out", {"number": number})
+        return f"({count(number, 'line')} dropped: output was blocked)"
+
+    if not info.is_quiet and not is_json and suits_live(stream, os.environ):
         from rich.text import Text
 
         from gemini_batch.progress.live import FRAME_S, LiveView, is_in_foreground, terminal_size
 
         file = stream.fileno()
-        live = LiveView(
-            info, run_state, write, lambda: terminal_size(file), lambda: is_in_foreground(file)
+        size, in_foreground = partial(terminal_size, file), partial(is_in_foreground, file)
+        live = LiveView(info, run_state, write, size, in_foreground)
+        thread = WriterThread[Text](
+            live.show, every_s=FRAME_S, dropped_line=lambda number: Text(dropped_line(number))
         )
-
-        def dropped_text(number: int) -> Text:
-            return Text(_dropped(number))
-
-        writing = WriterThread(live.show, every_s=FRAME_S, dropped_line=dropped_text)
-        with writing as thread, live.painting():
+        with thread, live.painting():
             live.write_to(thread.write, thread.flush)
             yield live
         return
-    is_json = log_format == "json"
-
-    def dropped_line(number: int) -> str:
-        if is_json:
-            return log_line(info.clock.utc(), "lines_left_out", {"number": number})
-        return _dropped(number)
 
     def show(lines: list[str]) -> None:
         write("".join(f"{line}\n" for line in lines))
 
-    with WriterThread[str](show, dropped_line=dropped_line) as sink:
+    with WriterThread(show, dropped_line=dropped_line) as sink:
         yield (JsonLog if is_json else TextLog)(info, run_state, sink.write, sink.flush)
 
 
@@ -75,17 +73,12 @@ async def sampled(run: Run, view: View) -> AsyncIterator[None]:
 
     Cancellation: safe; no more samples are supplied.
     """
-    error: Exception | None = None
-    async with asyncio.TaskGroup() as group:
-        sampling = group.create_task(_sample(run, view), name="sample the run")
-        try:
-            yield
-        except Exception as raised:  # noqa: BLE001 # raised again below, and not in a group
-            error = raised
-        finally:
-            sampling.cancel()
-    if error is not None:
-        raise error
+    sampling = asyncio.create_task(_sample(run, view), name="sample the run")
+    try:
+        yield
+    finally:
+        sampling.cancel()
+        await asyncio.wait([sampling])
 
 
 async def _sample(run: Run, view: View) -> None:
@@ -97,7 +90,3 @@ async def _sample(run: Run, view: View) -> None:
             except StorageError:  # the rate limiter meets and reports it as well
                 used = {}
             view.update(Sample(run.in_flight, used))
-
-
-def _dropped(number: int) -> str:
-    return f"({count(number, 'line')} dropped: output was blocked)"

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from gemini_batch.cli import main
-from gemini_batch.gallery import write_gallery
+from gemini_batch.gallery.writer import write_gallery
 from gemini_batch.simulator import SimulatorConfig
 from tests.browser.gallery import CALLS, Opened, jobs
 from tests.simulated import simulator

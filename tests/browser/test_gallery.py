@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gemini_batch.gallery import write_gallery
+from gemini_batch.gallery.writer import write_gallery
 from tests.browser.gallery import HOSTILE, Opened, card, count, expect_focus, until
 from tests.unit.gallery.folder import row, write_rows
 

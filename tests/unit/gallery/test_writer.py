@@ -10,7 +10,7 @@ import pytest
 
 from gemini_batch.cli import gallery as command
 from gemini_batch.errors import ConfigError, StorageError
-from gemini_batch.gallery import write_gallery
+from gemini_batch.gallery.writer import write_gallery
 from tests.builders import sha256
 from tests.unit.gallery.folder import picture, place, row, write_rows
 

@@ -9,6 +9,7 @@ from rich.text import Text
 from gemini_batch.errors import ExitCode
 from gemini_batch.events import CallNotReused, LittleRoom, Repaired, Stopping
 from gemini_batch.progress import live as live_module
+from gemini_batch.progress import writer_thread
 from gemini_batch.progress.live import LiveView, terminal_size
 from gemini_batch.progress.run_state import RunState, Sample
 from gemini_batch.progress.writer_thread import WriterThread
@@ -203,8 +204,9 @@ def test_after_a_stop_by_the_shell_the_region_starts_again_below(terminal: Termi
     assert seen[seen.index("$ fg") + 2].startswith(" jobs.jsonl ")
 
 
-def test_a_blocked_terminal_does_not_block_the_loop() -> None:
+def test_a_blocked_terminal_does_not_block_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a write is blocked by Ctrl-S, events are counted, and the end waits for a bounded time."""
+    monkeypatch.setattr(writer_thread, "CLOSE_TIMEOUT_S", 0.01)
     resumed, stuck = threading.Event(), threading.Event()
 
     def write(_text: str) -> None:
@@ -213,9 +215,7 @@ def test_a_blocked_terminal_does_not_block_the_loop() -> None:
 
     live = LiveView(run_info(Times()), RunState(LIMITS), write, lambda: (80, 24))
     with (
-        WriterThread[Text](
-            live.show, dropped_line=lambda _: Text(), every_s=0.01, close_timeout_s=0.01
-        ) as out,
+        WriterThread[Text](live.show, dropped_line=lambda _: Text(), every_s=0.01) as out,
         live.painting(),
     ):
         live.write_to(out.write, out.flush)

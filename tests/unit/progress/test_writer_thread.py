@@ -10,9 +10,9 @@ from gemini_batch.progress import writer_thread
 from gemini_batch.progress.writer_thread import WriterThread, writer
 
 
-def opened(show: Callable[[list[str]], None], **options: float) -> WriterThread[str]:
+def opened(show: Callable[[list[str]], None]) -> WriterThread[str]:
     """Return a thread that counts dropped lines in one line."""
-    return WriterThread(show, dropped_line="{} dropped".format, **options)
+    return WriterThread(show, dropped_line="{} dropped".format)
 
 
 @pytest.mark.parametrize("every_s", [None, 60.0])
@@ -38,6 +38,7 @@ def test_flush_waits_for_the_queued_lines(every_s: float | None) -> None:
 def test_a_blocked_reader_blocks_no_writer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines beyond a bound are dropped and counted, and the end waits for a bounded time."""
     monkeypatch.setattr(writer_thread, "MAX_LINES", 10)
+    monkeypatch.setattr(writer_thread, "CLOSE_TIMEOUT_S", 0.01)
     reads, began, shown = threading.Event(), threading.Event(), list[str]()
 
     def show(lines: list[str]) -> None:
@@ -45,7 +46,7 @@ def test_a_blocked_reader_blocks_no_writer(monkeypatch: pytest.MonkeyPatch) -> N
         reads.wait()
         shown.extend(lines)
 
-    with opened(show, close_timeout_s=0.01) as out:
+    with opened(show) as out:
         out.write("first")
         assert began.wait(10)
         for number in range(50):
@@ -69,16 +70,17 @@ def test_a_reader_that_has_gone_is_not_written_to() -> None:
         out.flush()
         for _ in range(100):
             out.write("b")
-        assert out._lines.qsize() == 0
+        assert out._lines == []
 
 
 @pytest.mark.parametrize(
     "error", [BrokenPipeError(), ValueError("I/O operation on closed file"), MemoryError()]
 )
 def test_nothing_waits_for_lines_that_cannot_be_shown(
-    error: Exception, capfd: pytest.CaptureFixture[str]
+    error: Exception, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After any error of the reader, flush returns at once, and no traceback is shown."""
+    monkeypatch.setattr(writer_thread, "CLOSE_TIMEOUT_S", threading.TIMEOUT_MAX)
 
     def show(_lines: list[str]) -> None:
         raise error
@@ -86,7 +88,8 @@ def test_nothing_waits_for_lines_that_cannot_be_shown(
     with opened(show) as out:
         out.write("a")
         out._thread.join()
-        assert out._mark().is_set()
+        out.flush()
+        assert out._lines == []
     assert capfd.readouterr() == ("", "")
 
 
@@ -94,10 +97,12 @@ def test_a_process_with_a_blocked_pipe_ends() -> None:
     """A thread blocked by a full pipe neither keeps Python from exiting, nor makes it abort."""
     code = (
         "import os, sys\n"
+        "from gemini_batch.progress import writer_thread\n"
         "from gemini_batch.progress.writer_thread import WriterThread, writer\n"
+        "writer_thread.CLOSE_TIMEOUT_S = 0.1\n"
         "os.dup2(os.pipe()[1], 2)\n"
         "def show(lines): writer(sys.stderr)(''.join(lines))\n"
-        "with WriterThread(show, dropped_line=str, close_timeout_s=0.1) as out:\n"
+        "with WriterThread(show, dropped_line=str) as out:\n"
         "    out.write('x' * 1_000_000)\n"
         "print('ended')\n"
     )
