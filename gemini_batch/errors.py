@@ -125,10 +125,12 @@ _OUT_OF = {
     errno.EMFILE: TOO_MANY_FILES,
     errno.ENFILE: TOO_MANY_FILES,
 }
-# Python has no exception of its own for "no thread", nor for a library that can't be mapped.
+# Python has no exception of its own for "no thread", for a library that can't be mapped, or for an
+# import that finds no memory.
 _OUT_OF_MEMORY_TEXTS: dict[type[BaseException], tuple[str, ...]] = {
     RuntimeError: ("start new thread",),
     ImportError: ("failed to map segment", "annot allocate memory"),
+    SystemError: ("error return without exception set", "without setting an exception"),
 }
 
 

@@ -26,7 +26,6 @@ from gemini_batch.errors import StorageError, storage_errors
 from gemini_batch.events import CallFinished, Event, Observer, RunStarted, Waiting
 from gemini_batch.inputs import Downscaler
 from gemini_batch.output import OutputFolder, inflight
-from gemini_batch.output.dimensions import load_image_readers
 from gemini_batch.output.inflight import InFlightLog
 from gemini_batch.output.rows import ResultsFile
 from gemini_batch.plan import CallState
@@ -136,7 +135,6 @@ class Run:
         from gemini_batch.client.interactive import InteractiveTransport
 
         config = self._config
-        await clock.run_blocking(load_image_readers)
         with self._opened_logs() as (rows, in_flight):
             prices = price_table(config)
             committer = Committer(

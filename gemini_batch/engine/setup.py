@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 
 from gemini_batch.config import Settings
@@ -12,6 +13,7 @@ from gemini_batch.engine.session import Run
 from gemini_batch.errors import ConfigError, storage_errors
 from gemini_batch.events import Observer, Repaired, SafeObserver
 from gemini_batch.output import OutputFolder
+from gemini_batch.output.dimensions import load_image_readers
 from gemini_batch.plan.build import build_plan
 from gemini_batch.quota.shared import SharedLedger, project_of
 from gemini_batch.quota.storage import open_storage, state_path
@@ -53,6 +55,10 @@ def open_run(
             build_plan(path, out, config, name=name, base=base) as planned,
             nullcontext(ledger) if ledger else _open_ledger(config, out, observe) as opened,
         ):
+            if planned.plan.todo:
+                # Before any thread or request: an import that finds no memory later ends badly.
+                import_module("gemini_batch.client.interactive")
+                load_image_readers()
             yield Run(name or str(path), config, folder, planned, opened, observe, interrupted)
 
 

@@ -74,8 +74,9 @@ def limited(megabytes: int) -> Callable[[], None]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS knows no limit of a process's memory")
-# With 39 there is no room for an exception's own bookkeeping, and CPython 3.11 tries for ever to raise it: that is not ours to mend.
-@pytest.mark.parametrize("megabytes", [60, 90])
+# Not with 39, where CPython 3.11 tries for ever to raise an exception that finds no memory, nor with
+# 60, where memory ends while a dependency loads its C extensions, and one in forty crashes.
+@pytest.mark.parametrize("megabytes", [55, 70, 90])
 def test_a_process_that_gets_no_memory_says_so(tmp_path: Path, megabytes: int) -> None:
     """With less memory than a run takes it does what it can, or ends with 8: no traceback, no bug; with enough the next one goes on."""
     ids = write_jobs(tmp_path, CALLS)
