@@ -12,7 +12,7 @@ from gemini_batch.clock import boot_time_s, utc_now
 from gemini_batch.config.environment import base_url
 from gemini_batch.errors import ExitCode, GeminiBatchError
 from gemini_batch.progress import plain, quantity
-from gemini_batch.quota.model_quota import UNKNOWN, Used
+from gemini_batch.quota.results import UNKNOWN, Used
 from gemini_batch.quota.status import QuotaStatus, statuses
 from gemini_batch.quota.storage import SqliteStorage, state_path
 from gemini_batch.quota.storage.base import QuotaKey
@@ -22,19 +22,21 @@ def main(options: Namespace) -> int:
     """Print the use of each quota, or forget it; return the exit code."""
     path = state_path()
     storage = SqliteStorage(path, steady_s=boot_time_s)
+    found: dict[str, Any] = {"file": str(path)}
     if options.reset:
-        found, text = _reset(storage, str(path), options.project)
+        found["deleted"] = names = _reset(storage, options.project)
+        lines = [f"{path}: deleted", *(f"  {name}" for name in names)] if names else []
     else:
         quotas = statuses(storage, utc_now())
-        found = {"file": str(path), "quotas": [_as_json(status) for status in quotas]}
-        text = "\n".join(line for status in quotas for line in _lines(status))
-    text = text or f"{path}: nothing is used"
+        found["quotas"] = [_as_json(status) for status in quotas]
+        lines = [line for status in quotas for line in _lines(status)]
+    text = "\n".join(lines or [f"{path}: nothing is used"])
     sys.stdout.write(f"{orjson.dumps(found).decode() if options.json else text}\n")
     return ExitCode.DONE
 
 
-def _reset(storage: SqliteStorage, path: str, project: str | None) -> tuple[dict[str, Any], str]:
-    """Forget all, or one project at the endpoint that a run would use."""
+def _reset(storage: SqliteStorage, project: str | None) -> list[str]:
+    """Forget all, or one project at the endpoint that a run would use; return what was deleted."""
     owner = (None, None) if project is None else (base_url(None), project)
     try:
         names = [_name(key) for key in storage.scan().states if key.is_of(*owner)]
@@ -42,10 +44,7 @@ def _reset(storage: SqliteStorage, path: str, project: str | None) -> tuple[dict
         if project is not None:
             raise
         names = ["a file that could not be read"]  # this is the way to get rid of it
-    if not storage.clear(*owner):
-        return {"file": path, "deleted": []}, ""
-    lines = [f"{path}: deleted", *(f"  {name}" for name in names)]
-    return {"file": path, "deleted": names}, "\n".join(lines)
+    return names if storage.clear(*owner) else []
 
 
 def _name(key: QuotaKey) -> str:

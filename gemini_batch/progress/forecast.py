@@ -13,7 +13,7 @@ from gemini_batch.quota.limits import (
     Weights,
     duration,
 )
-from gemini_batch.quota.model_quota import Used
+from gemini_batch.quota.results import Used
 from gemini_batch.records import Limits
 
 _DAY_S = 86_400.0

@@ -11,7 +11,7 @@ from gemini_batch.progress.formatting import clock, count, plain, quantity, whol
 from gemini_batch.progress.messages import eta, finishing
 from gemini_batch.progress.run_state import RunSnapshot
 from gemini_batch.quota.limits import Limit
-from gemini_batch.quota.model_quota import UNKNOWN, Used
+from gemini_batch.quota.results import UNKNOWN, Used
 from gemini_batch.records import Status, StopReason
 
 STYLES = {

@@ -1,8 +1,12 @@
 """The quota of a day: what was used on each date of a zone, and which dates are over. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
+
+ZONE = "America/Los_Angeles"
+"""The zone of a day of the quota: requests a day are counted from midnight Pacific time,
+https://ai.google.dev/gemini-api/docs/rate-limits (collected 2026-11-22)."""
 
 # A later date is a mistake; this one has a midnight in every zone.
 _LAST_DAY = date(9000, 1, 1).toordinal()
@@ -16,9 +20,9 @@ class Days:
     a date more than one day ahead was set by a wrong clock and is dropped.
     """
 
-    def __init__(self, limits: tuple[int | None, ...], zone: ZoneInfo, guard_s: float) -> None:
+    def __init__(self, limits: Sequence[int | None], zone: ZoneInfo, guard_s: float) -> None:
         """Make an empty calendar; `limits` are of each unit on one date, None is no limit."""
-        self.limits = limits
+        self._limits = limits
         self._zone = zone
         self._guard = timedelta(seconds=guard_s)
         self._used: dict[int, list[int]] = {}  # date ordinal -> used of each limit
@@ -27,16 +31,13 @@ class Days:
         self._known = (0, datetime.max.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
     def dates(self, start: datetime, length_s: float) -> tuple[int, ...]:
-        """Return the ordinals of the one or two dates that a grant counts on.
-
-        Args:
-            start: When the grant begins, UTC.
-            length_s: For how many seconds it holds.
-        """
+        """Return the ordinals of the one or two dates of a grant from `start`, UTC."""
         first = self._date(start - self._guard)
         last = self._date(start + timedelta(seconds=length_s) + self._guard)
-        if max(self._today, self._closed) > first + 1:
-            self._drop_after(first + 1)
+        if max(self._today, self._closed) > (most := first + 1):
+            self._used = {day: used for day, used in self._used.items() if day <= most}
+            self._today = self._today if self._today <= most else 0
+            self._closed = self._closed if self._closed <= most else 0
         return tuple(range(max(self._today, first), max(self._today, last) + 1))
 
     def full(
@@ -44,26 +45,30 @@ class Days:
     ) -> tuple[int, int | None] | None:
         """Return the latest of `dates` without room for `weights`, and the limit in the way.
 
-        The limit is its place in `limits`, or None when the server closed the date. None if all
+        The limit is its place in the limits, or None when the server closed the date. None if all
         dates have room.
         """
         for day in reversed(dates):
             if self.is_closed(day):
                 return self._closed, None
-            for place, (limit, weight) in enumerate(zip(self.limits, weights, strict=True)):
-                if limit is not None and self.used(place, day) + weight > limit:
+            of_day = zip(self._limits, weights, self.used(day), strict=True)
+            for place, (limit, weight, used) in enumerate(of_day):
+                if limit is not None and used + weight > limit:
                     return day, place
         return None
 
-    def left(self, place: int, day: int) -> int | None:
-        """Return what the limit at `place` leaves on a date, at least 0; None without a limit."""
-        limit = self.limits[place]
-        return None if limit is None else max(0, limit - self.used(place, day))
+    def fit(self, weights: tuple[int, ...], dates: tuple[int, ...]) -> list[int]:
+        """Return how many times `weights` fit each limit on each of `dates`, which have room."""
+        return [
+            (limit - used) // weight
+            for day in dates
+            for limit, weight, used in zip(self._limits, weights, self.used(day), strict=True)
+            if limit is not None and weight
+        ]
 
-    def used(self, place: int, day: int) -> int:
-        """Return what was used on a date of the limit at `place`."""
-        used = self._used.get(day)
-        return used[place] if used else 0
+    def used(self, day: int) -> list[int]:
+        """Return what was used of each limit on a date."""
+        return self._used.get(day) or [0] * len(self._limits)
 
     def is_closed(self, day: int) -> bool:
         """Return whether the server closed the date."""
@@ -78,7 +83,7 @@ class Days:
         for day in dates:
             if day < self._today - 1:
                 continue
-            used = self._used.setdefault(day, [0] * len(self.limits))
+            used = self._used.setdefault(day, [0] * len(self._limits))
             for place, weight in enumerate(weights):
                 used[place] = max(0, used[place] + weight)
         for day in [day for day in self._used if day < self._today - 1]:
@@ -103,11 +108,6 @@ class Days:
         """Restore what `dump` returned; limits may differ."""
         (self._today, self._closed), *days = rows
         self._used = {day: used for day, *used in days}
-
-    def _drop_after(self, day: int) -> None:
-        self._used = {each: used for each, used in self._used.items() if each <= day}
-        self._today = self._today if self._today <= day else 0
-        self._closed = self._closed if self._closed <= day else 0
 
     def _date(self, moment: datetime) -> int:
         day, start, end = self._known

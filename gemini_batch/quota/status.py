@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from gemini_batch.quota.model_quota import ModelQuota, Used
-from gemini_batch.quota.shared import as_seen_by, values_of
+from gemini_batch.quota.model_quota import ModelQuota
+from gemini_batch.quota.results import Used
+from gemini_batch.quota.state import as_seen_by, values_of
 from gemini_batch.quota.storage.base import LedgerStorage, QuotaKey
 from gemini_batch.records import Limits
 
@@ -40,6 +41,8 @@ def statuses(storage: LedgerStorage, utc: datetime) -> list[QuotaStatus]:
     states, now_s, server_id = storage.scan()
     found = []
     for key, stored in states.items():
+        if stored is None:
+            continue
         values = values_of(stored)
         limits = Limits(**values["limits"])
         state = as_seen_by(values, limits, ModelQuota(limits))

@@ -1,12 +1,18 @@
-"""The use of one model by runs of equal limits, next to runs of other limits. Pure."""
+"""The windows of one model: of this run, next to those of runs with other limits. Pure."""
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeAlias
 
-from gemini_batch.quota.limits import SLOTS_A_MINUTE, SLOTS_A_TEN_MINUTE_SLOT, LimitSet
+from gemini_batch.quota.limits import (
+    SLOTS_A_MINUTE,
+    SLOTS_A_TEN_MINUTE_SLOT,
+    Limit,
+    LimitSet,
+    Weights,
+)
 from gemini_batch.quota.windows import Window
 
 
@@ -24,7 +30,7 @@ class Use:
         sure: Later slots are tentative; None if none is.
     """
 
-    def __init__(self, limits: Sequence[int | None]) -> None:
+    def __init__(self, limits: Iterable[int | None]) -> None:
         self.limits = tuple(limits)
         *minute, ten_minutes = self.limits
         self.windows = [Window(limit, SLOTS_A_MINUTE) for limit in minute]
@@ -33,36 +39,20 @@ class Use:
         self.last = 0
         self.sure: int | None = None
 
-    @classmethod
-    def of(cls, bounds: LimitSet) -> "Use":
-        """Return an empty use of runs with these limits."""
-        return cls([bound.limit for bound in (*bounds.minute, *bounds.ten_minutes)])
-
     def is_wider(self, other: "Use") -> bool:
         """Return whether a limit of this one is wider than the other's."""
         pairs = zip(self.limits, other.limits, strict=True)
         return any(_number(mine) > _number(theirs) for mine, theirs in pairs)
 
-    def is_empty(self) -> bool:
-        """Return whether nothing is counted any more."""
-        return not any(window.total for window in self.windows)
-
-    def forget(self, slot: int, guard: int) -> None:
-        """Drop what is out of reach of a slot."""
-        for window in self.windows:
-            window.forget(slot, guard)
-
-    def counted_until(self, place: int, limit: int, now: int) -> float:
-        """Return the last slot that counts in the window at `place` for a run with this limit.
-
-        Args:
-            place: Of the window.
-            limit: Of the run that asks.
-            now: The slot of now.
-        """
-        if _number(self.limits[place]) >= limit:
-            return math.inf
-        return now if self.sure is None else self.sure
+    def counted(self, place: int, limit: int, now: int) -> list[tuple[int, int]]:
+        """Return the slots and weights in the window at `place` that count for a run's `limit`."""
+        window, until = self.windows[place], now if self.sure is None else self.sure
+        is_sure = _number(window.limit) >= limit
+        return [
+            (slot, weight)
+            for slot, weight in window.entries
+            if is_sure or slot * window.stride <= until
+        ]
 
     def shift(self, slots: int, latest: int) -> None:
         """Move all by so many slots, but no reservation later than `latest`."""
@@ -90,10 +80,10 @@ class Use:
 
 
 class Timeline:
-    """The weight in one window over time, of all runs that count for the one that asks."""
+    """The weight in one window over time."""
 
     def __init__(self, entries: Iterable[tuple[int, int]]) -> None:
-        """Add up entries, [slot of the window, weight], in any order."""
+        """Add up entries, (slot of the window, weight), in any order."""
         ordered = sorted(entries)
         self.slots = [slot for slot, _ in ordered]
         self._sums = [0, *accumulate(weight for _, weight in ordered)]
@@ -104,6 +94,173 @@ class Timeline:
             self._sums[bisect_right(self.slots, until)]
             - self._sums[bisect_right(self.slots, after)]
         )
+
+
+_Timelines: TypeAlias = tuple[Timeline, Timeline]  # what counts for this run; the widest run
+
+
+class Uses:
+    """The use by all runs, as the runs with these limits see it; slots and guards are the model's.
+
+    Attributes:
+        own: Of the runs with these limits.
+    """
+
+    def __init__(self, bounds: LimitSet) -> None:
+        spans = (*bounds.minute, *bounds.ten_minutes)
+        self.own = Use(bound.limit for bound in spans)
+        self._others: list[Use] = []
+        self._windows = [*zip(spans, self.own.windows, strict=True)]
+
+    def forget(self, now: int, guard: int) -> None:
+        """Drop what is out of reach of now, and runs of which nothing is left."""
+        for use in (self.own, *self._others):
+            for window in use.windows:
+                window.forget(now, guard)
+        if self._others:
+            self._others = [
+                other for other in self._others if any(window.total for window in other.windows)
+            ]
+
+    def earliest(self, weights: Weights, now: int, guard: int) -> tuple[int, list[int], str]:
+        """Return the earliest slot, the calls that fit it by each limit, and what they wait for."""
+        if self._others:
+            return self._earliest_among_others(weights, now, guard)
+        # A slot that has room is followed by slots with room: the latest of all windows fits all.
+        slot, why = self.own.last, "the calls before this one"
+        for bound, window in self._windows:
+            earliest = window.earliest(bound.weight(weights), self.own.last, guard)
+            if earliest > slot:
+                slot, why = earliest, bound.label
+        fit = [
+            (bound.limit - window.used(slot, guard)) // bound.weight(weights)
+            for bound, window in self._windows
+            if bound.limit is not None and bound.weight(weights)
+        ]
+        return slot, fit, why
+
+    def reserve(self, weights: Weights, permits: int, slot: int, now: int) -> None:
+        """Count a reservation; it is tentative if it is ahead of time and another run is wider."""
+        own = self.own
+        for bound, window in self._windows:
+            window.add(permits * bound.weight(weights), slot)
+        own.last = slot
+        if not any(other.is_wider(own) for other in self._others):
+            own.sure = None
+        elif own.sure is None or slot <= now:
+            own.sure = now
+
+    def confirm(self, weights: Weights, permits: int, slot: int, guard: int) -> tuple[bool, bool]:
+        """Use a reservation whose slot has come, or cancel it if others left no room for it.
+
+        Returns whether it holds, and whether that changed anything.
+        """
+        own = self.own
+        if not self._others or all(
+            self._room(place, slot, self._timelines(place, slot), guard) >= 0
+            for place, (bound, _) in enumerate(self._windows)
+            if bound.limit is not None and bound.weight(weights)
+        ):
+            if own.sure is None or own.sure >= slot:
+                return True, False
+            own.sure = slot
+            return True, True
+        self.correct(weights, slot, -permits)
+        return False, True
+
+    def correct(self, change: Weights, slot: int, times: int = 1) -> None:
+        """Add a change, some number of times, to a reservation; windows it has left ignore it."""
+        for bound, window in self._windows:
+            window.correct(times * bound.weight(change), slot)
+
+    def fill(self, weight: int, slot: int) -> None:
+        """Count the same weight in each window."""
+        self.own.last = slot
+        for window in self.own.windows:
+            window.add(weight, slot)
+
+    def counted(self, now: int, guard: int) -> list[tuple[Limit, int, int]]:
+        """Return each limit, the use that counts against it, and the slot that frees all of it."""
+        found = []
+        for place, (bound, window) in enumerate(self._windows):
+            others = [other.windows[place] for other in self._others]
+            used = window.used(max(now, self.own.last), guard)
+            used += sum(other.used(now, guard) for other in others)
+            found.append((bound, used, max(each.frees(guard) for each in (window, *others))))
+        return found
+
+    def shift(self, slots: int, latest: int) -> None:
+        """Move all by so many slots, but no reservation later than `latest`."""
+        for use in (self.own, *self._others):
+            use.shift(slots, latest)
+
+    def dump(self) -> list[dict[str, Any]]:
+        """Return the state as JSON values."""
+        return [use.dump() for use in (self.own, *self._others)]
+
+    def load(self, states: Iterable[dict[str, Any]]) -> None:
+        """Restore what `dump` returned, of runs with the same or other limits."""
+        for state in states:
+            use = self.own
+            if tuple(state["limits"]) != use.limits:
+                use = Use(state["limits"])
+                self._others.append(use)
+            use.load(state)
+
+    def _earliest_among_others(
+        self, weights: Weights, now: int, guard: int
+    ) -> tuple[int, list[int], str]:
+        """Return the same where room opens, and closes, with the use of others."""
+        slot, fit, why = self.own.last, list[int](), "the calls before this one"
+        limited = [
+            (place, bound, bound.weight(weights), self._timelines(place, now))
+            for place, (bound, _) in enumerate(self._windows)
+            if bound.limit is not None and bound.weight(weights)
+        ]
+        # Room opens when an entry passes out of reach.
+        opens = {slot}
+        for place, _, _, timelines in limited:
+            window = self.own.windows[place]
+            after = window.reach(guard) + 1
+            opens.update(
+                (used + after) * window.stride for line in timelines for used in line.slots
+            )
+        for slot in sorted(each for each in opens if each >= self.own.last):
+            fit = [
+                self._room(place, slot, timelines, guard) // weight
+                for place, _, weight, timelines in limited
+            ]
+            if all(number >= 1 for number in fit):
+                break
+            place, bound, weight, _ = limited[fit.index(min(fit))]
+            why = bound.label + self._used_by(place, slot, weight, guard)
+        return slot, fit, why
+
+    def _timelines(self, place: int, now: int) -> _Timelines:
+        """Return the use that counts in a window for this run, and that of the widest run."""
+        limit, everyone = self.own.limits[place] or 0, (self.own, *self._others)
+        counted, widest = list[tuple[int, int]](), list[tuple[int, int]]()
+        for use in everyone:
+            entries = use.counted(place, limit, now)
+            counted += entries
+            if use is not self.own and not any(each.is_wider(use) for each in everyone):
+                widest += entries
+        return Timeline(counted), Timeline(widest)
+
+    def _room(self, place: int, slot: int, timelines: _Timelines, guard: int) -> int:
+        """Return what a limit leaves in a slot: before it, and for the widest run after it."""
+        window, (counted, widest) = self.own.windows[place], timelines
+        own, reach = slot // window.stride, window.reach(guard)
+        used = counted.between(own - reach - 1, own) + widest.between(own, own + reach)
+        return (window.limit or 0) - used
+
+    def _used_by(self, place: int, slot: int, weight: int, guard: int) -> str:
+        """Return who leaves no room in a slot, if it is another run."""
+        window = self.own.windows[place]
+        if window.used(slot, guard) + weight > (window.limit or 0):
+            return ""
+        most = max(self._others, key=lambda other: other.windows[place].used(slot, guard))
+        return f", used by {most.run or 'another run'}"
 
 
 def _number(limit: int | None) -> float:

@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
+from gemini_batch.quota.days import ZONE
 from gemini_batch.quota.limits import Limit, LimitSet
-from gemini_batch.quota.model_quota import UNKNOWN, ZONE, Used
+from gemini_batch.quota.results import UNKNOWN, Used
 from gemini_batch.records import Limits
 
 UsageLookup: TypeAlias = Callable[[str], tuple[Used, ...] | None]
@@ -64,14 +65,8 @@ class _Sent:
     @property
     def dates(self) -> int:
         zone = ZoneInfo(ZONE)
-        # The wall clock may have been set back over midnight.
-        return (
-            max(
-                0,
-                (self.last_at.astimezone(zone).date() - self.first_at.astimezone(zone).date()).days,
-            )
-            + 1
-        )
+        first, last = self.first_at.astimezone(zone).date(), self.last_at.astimezone(zone).date()
+        return 1 + max(0, (last - first).days)  # the wall clock may go back over midnight
 
 
 class Utilization:
@@ -84,9 +79,7 @@ class Utilization:
 
     def sent(self, model: str, now_s: float, utc: datetime) -> None:
         """Count a request that is sent now, by the steady clock and by the wall clock."""
-        found = self._sent.get(model)
-        if found is None:
-            found = self._sent[model] = _Sent(now_s, utc, now_s, utc)
+        found = self._sent.setdefault(model, _Sent(now_s, utc, now_s, utc))
         found.requests += 1
         found.last_s, found.last_at = now_s, utc
 
@@ -98,13 +91,12 @@ class Utilization:
 
     def windows(self, standing: UsageLookup) -> list[WindowUse]:
         """Return each limit of each model that something was sent to."""
-        bounds = (*self._bounds.minute, *self._bounds.ten_minutes, *self._bounds.day)
         uses = []
         for model, sent in self._sent.items():
             stands = {(used.bound.of, used.bound.span): used.used for used in standing(model) or ()}
             uses += [
                 self._window(model, sent, bound, stands.get((bound.of, bound.span)))
-                for bound in bounds
+                for bound in self._bounds.all
                 if bound.limit is not None
             ]
         return uses

@@ -94,7 +94,7 @@ class LedgerStorage(Protocol):
         ...
 
     def transact(self, keys: Sequence[QuotaKey], decide: Decide[T], on_unknown: OnUnknown) -> T:
-        """Decide with exclusive access to some states, and return when the result is durable.
+        """Decide with exclusive access to the states of `keys`, and return when that is durable.
 
         Args:
             keys: The states that the decision needs.

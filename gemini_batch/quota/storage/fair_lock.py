@@ -8,7 +8,6 @@ import fcntl
 import os
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 
@@ -19,11 +18,7 @@ class FairFileLock:
     """
 
     def __init__(self, path: Path, timeout_s: float) -> None:
-        """Open the lock file; make it if it does not exist.
-
-        Args:
-            path: Of the lock file.
-            timeout_s: How long to wait for the turn.
+        """Open the lock file, or make it; a turn is waited for as long as the timeout.
 
         Raises:
             OSError: It can't be opened.
@@ -45,12 +40,7 @@ class FairFileLock:
             self._wait()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         """Release the lock."""
         fcntl.flock(self._file, fcntl.LOCK_UN)
 

@@ -21,8 +21,8 @@ def states(connection: Connection, path: Path) -> Iterator[tuple[QuotaKey, dict[
         DamagedError: The file is damaged.
     """
     clock = _clock(connection, path)["belief"] or {}
-    for endpoint, project, model, era, used_at, limits, state, crc32 in connection.execute(_QUOTAS):
-        quota, key = _parsed(state, crc32, path), (endpoint, project, model)
+    for *key, era, used_at, limits, state, crc32 in connection.execute(_QUOTAS):
+        quota = _parsed(state, crc32, path)
         if not (all(isinstance(each, str) for each in key) and isinstance(used_at, float)):
             raise DamagedError(f"{path}: is damaged: a row has values of another type")
         # The boot of an earlier era is unknown: any other than this one moves the windows.

@@ -12,14 +12,8 @@ from hypothesis import strategies as st
 
 from gemini_batch.quota.days import Days
 from gemini_batch.quota.limits import GUARD_S, Duration, LimitSet, Weights, check, duration
-from gemini_batch.quota.model_quota import (
-    DayClosed,
-    Grant,
-    Granted,
-    ModelQuota,
-    Paused,
-    ReserveResult,
-)
+from gemini_batch.quota.model_quota import ModelQuota
+from gemini_batch.quota.results import DayClosed, Grant, Granted, Paused, ReserveResult
 from gemini_batch.quota.windows import Window
 from gemini_batch.records import Limits
 from tests.unit.quota.contract import CYCLE_S, NOON, PICTURE, T0, granted
@@ -282,10 +276,14 @@ def test_both_days_of_midnight_are_filled_and_closed() -> None:
 def test_closed_day_has_nothing_left() -> None:
     """A day that the server closed takes no more calls, limited or not."""
     quota = ModelQuota(Limits())
-    assert quota.day_left(PICTURE, NOON) is None
+    assert not quota.is_day_closed(NOON)
+    granted(ask(quota))
     quota.close_day(NOON)
 
-    assert quota.day_left(PICTURE, NOON) == 0
+    assert quota.is_day_closed(NOON)
+    assert ask(quota) == DayClosed(
+        datetime(2026, 11, 23, 8, 0, 1, tzinfo=UTC), "the server closed the day"
+    )
 
 
 def test_zone_is_a_parameter() -> None:
@@ -405,7 +403,9 @@ def test_minutes_of_another_length_start_anew() -> None:
     ask(hurried, permits=7)
     real.load(hurried.dump())
 
-    assert (granted(ask(real)).grant.at_s, real.day_left(PICTURE, NOON)) == (T0, 1)
+    assert granted(ask(real)).grant.at_s == T0
+    used = {entry.bound.label: entry.used for entry in real.used(T0, NOON)}
+    assert used["9 requests a day"] == 8
 
 
 def test_restart_takes_all_as_used_just_now() -> None:
@@ -487,7 +487,6 @@ def test_duration_counts_days() -> None:
         "1,500 requests a day",
         "1,500 requests a day",
     ]
-    assert duration(100, PICTURE, limits, day_left=0).days == 2
     assert all(a.sending_s < b.sending_s for a, b in pairwise(estimates))
 
 
