@@ -40,13 +40,10 @@ class Days:
             self._closed = self._closed if self._closed <= most else 0
         return tuple(range(max(self._today, first), max(self._today, last) + 1))
 
-    def full(
-        self, weights: tuple[int, ...], dates: tuple[int, ...]
-    ) -> tuple[int, int | None] | None:
-        """Return the latest of `dates` without room for `weights`, and the limit in the way.
+    def full(self, weights: list[int], dates: tuple[int, ...]) -> tuple[int, int | None] | None:
+        """Return the latest of `dates` without room for `weights`; None if all have room.
 
-        The limit is its place in the limits, or None when the server closed the date. None if all
-        dates have room.
+        With it comes the place of the limit in the way, None when the server closed the date.
         """
         for day in reversed(dates):
             if self.is_closed(day):
@@ -57,7 +54,7 @@ class Days:
                     return day, place
         return None
 
-    def fit(self, weights: tuple[int, ...], dates: tuple[int, ...]) -> list[int]:
+    def fit(self, weights: list[int], dates: tuple[int, ...]) -> list[int]:
         """Return how many times `weights` fit each limit on each of `dates`, which have room."""
         return [
             (limit - used) // weight
@@ -67,14 +64,14 @@ class Days:
         ]
 
     def used(self, day: int) -> list[int]:
-        """Return what was used of each limit on a date."""
+        """Return the use of each limit on a date."""
         return self._used.get(day) or [0] * len(self._limits)
 
     def is_closed(self, day: int) -> bool:
         """Return whether the server closed the date."""
         return day <= self._closed
 
-    def add(self, weights: tuple[int, ...], dates: tuple[int, ...]) -> None:
+    def add(self, weights: list[int], dates: tuple[int, ...]) -> None:
         """Count `weights`, which may be negative, on each of `dates`; a long past date is ignored.
 
         Only a reservation moves the date: a slot after midnight may be considered and not taken.

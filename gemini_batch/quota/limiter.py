@@ -5,8 +5,9 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, assert_never
 
 from gemini_batch.clock import Clock
 from gemini_batch.quota.estimates import UsageRatio
@@ -18,6 +19,7 @@ from gemini_batch.records import Limits
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 OnWait: TypeAlias = Callable[[str, float, str], None]
@@ -96,13 +98,9 @@ class RateLimiter:
 
         The caller sends at once and awaits nothing in between: the grant holds only for a moment.
 
-        Args:
-            model: Of the request.
-            weights: The estimate of the request.
-            stop: When set, all who wait return at once.
-
         Returns:
-            The grant; `DayClosed` when today has no room; None when `stop` was set.
+            The grant; `DayClosed` when today has no room; None when `stop` was set, which makes all
+            who wait return at once.
 
         Raises:
             ValueError: The request is larger than a limit.
@@ -125,19 +123,14 @@ class RateLimiter:
     async def pause(self, model: str, wait_s: float, why: str, *, overrun: bool = False) -> None:
         """Send nothing of a model for some seconds; reservations that were not used are spent.
 
-        Args:
-            model: Of the request that was refused.
-            wait_s: From now, in seconds. A longer pause in progress stands.
-            why: A phrase for the user: "the server asked for a pause".
-            overrun: After a 429 of the minute: the ledger uses a wider guard for a while.
+        A longer pause in progress stands. `why` is a phrase for the user. After an `overrun`, a 429
+        of the minute, the ledger uses a wider guard for a while.
 
         Cancellation: safe; the ledger is paused all the same.
         """
         self._line(model).reserved = None
         now_s = self._clock.steady_s()
-        await self._ask(
-            lambda: self._ledger.pause(model, now_s + wait_s, why, now_s, overrun=overrun)
-        )
+        await self._ask(self._ledger.pause, model, now_s + wait_s, why, now_s, overrun=overrun)
 
     async def close_day(self, model: str, grant: Grant | None = None) -> None:
         """Send nothing more of a model on the date of `grant`, whose answer said so, or else today.
@@ -146,7 +139,7 @@ class RateLimiter:
         """
         self._line(model).reserved = None
         now_s, utc = self._clock.steady_s(), self._clock.utc()
-        await self._ask(lambda: self._ledger.close_day(model, now_s, utc, grant))
+        await self._ask(self._ledger.close_day, model, now_s, utc, grant)
 
     async def reconcile(
         self,
@@ -170,7 +163,7 @@ class RateLimiter:
             if estimated and usd_micros is not None:
                 self._usd_micros.note(model, estimated.usd_micros, usd_micros)
             await self._ask(
-                lambda: self._ledger.reconcile(model, grant, tokens=tokens, usd_micros=usd_micros)
+                self._ledger.reconcile, model, grant, tokens=tokens, usd_micros=usd_micros
             )
 
     async def refund(self, model: str, grant: Grant) -> None:
@@ -178,7 +171,7 @@ class RateLimiter:
 
         Cancellation: safe; the ledger is corrected all the same.
         """
-        await self._ask(lambda: self._ledger.refund(model, grant))
+        await self._ask(self._ledger.refund, model, grant)
 
     async def _go(
         self, line: _Line, weights: Weights, stop: asyncio.Event
@@ -194,7 +187,8 @@ class RateLimiter:
                 if (closed := await self._reserve(line, expected, stop)) is not None:
                     return closed
             elif reserved.grant.weights != expected:
-                await self._unreserve(line, reserved)
+                line.reserved = None  # its slot stays spent
+                await self._ask(self._ledger.refund, line.model, reserved.grant, reserved.permits)
             elif now_s > reserved.grant.expires_at_s:
                 line.reserved = None
             elif now_s < reserved.grant.at_s:
@@ -214,9 +208,7 @@ class RateLimiter:
         """Make a reservation, or sleep through a pause, or return that the day is over."""
         permits = line.alike(self._most_permits)
         now_s, utc = self._clock.steady_s(), self._clock.utc()
-        result = await self._ask(
-            lambda: self._ledger.reserve(line.model, weights, permits, now_s, utc)
-        )
+        result = await self._ask(self._ledger.reserve, line.model, weights, permits, now_s, utc)
         match result:
             case Granted():
                 line.reserved, line.holds = result, not result.why
@@ -227,11 +219,6 @@ class RateLimiter:
             case _:
                 assert_never(result)
         return None
-
-    async def _unreserve(self, line: _Line, reserved: Granted) -> None:
-        """Return an unused reservation to its day; its slot stays spent."""
-        line.reserved = None
-        await self._ask(lambda: self._ledger.refund(line.model, reserved.grant, reserved.permits))
 
     def _expected(self, model: str, weights: Weights) -> Weights:
         """Return the use of a call that recent answers suggest, at most the limits."""
@@ -250,7 +237,7 @@ class RateLimiter:
         line.holds, holds = True, False
         try:
             holds = await self._ask(
-                lambda: self._ledger.holds(line.model, reserved.grant, now_s, reserved.permits)
+                self._ledger.holds, line.model, reserved.grant, now_s, reserved.permits
             )
         finally:
             # Also after a cancellation: the ledger may have cancelled it all the same.
@@ -272,9 +259,11 @@ class RateLimiter:
             self._on_wait(line.model, until_s, why)
         await _until_stop_or(until_s - self._clock.steady_s(), stop)
 
-    async def _ask(self, question: Callable[[], T]) -> T:
+    async def _ask(self, method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
         """Ask the ledger: in a thread if it may block, else without yielding to the loop."""
-        return await self._clock.run_blocking(question) if self._ledger.blocks else question()
+        if self._ledger.blocks:
+            return await self._clock.run_blocking(partial(method, *args, **options))
+        return method(*args, **options)
 
     def _line(self, model: str) -> _Line:
         if model not in self._lines:

@@ -45,13 +45,9 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One limit.
+    """The most of an attribute of `Weights` in any span; None is no limit. Dollars in millionths.
 
-    Attributes:
-        of: The attribute of `Weights` that counts against it.
-        limit: The most in any span; None is no limit. Dollars in millionths.
-        unit: In the singular: `request`.
-        span: `a minute`.
+    `unit` is in the singular, `request`, and `span` has an article, `a minute`.
     """
 
     of: str
@@ -72,7 +68,7 @@ class Limit:
         return f"{number:,} {self.unit}{'' if number == 1 else 's'}"
 
     def value(self, number: int) -> float:
-        """Return an amount as a number: of dollars instead of their millionths."""
+        """Return an amount as a number, dollars instead of their millionths."""
         return number / _MICROS if self.of == "usd_micros" else number
 
     def weight(self, weights: Weights) -> int:
@@ -154,15 +150,6 @@ class LimitSet:
                 raise ValueError(
                     f"one call takes {found}, and the limit is {bound.label}: it can never be sent"
                 )
-
-
-def check(limits: Limits, weights: Weights) -> None:
-    """Make sure that one call fits every limit.
-
-    Raises:
-        ValueError: It never will; the text says which limit, and how large the call is.
-    """
-    LimitSet.of(limits).check(weights)
 
 
 @dataclass(frozen=True, slots=True)

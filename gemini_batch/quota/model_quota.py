@@ -58,15 +58,9 @@ class ModelQuota:
     def reserve(
         self, weights: Weights, permits: int, now_s: float, utc: datetime, run: str = ""
     ) -> ReserveResult:
-        """Reserve the earliest slot for up to `permits` equal requests.
+        """Reserve the earliest slot for up to `permits` equal requests, at least one.
 
-        Args:
-            weights: Of each of them.
-            permits: How many are wanted, from 1; at least one is granted, and no more than fit the
-                slot of the first.
-            now_s: The steady clock.
-            utc: The wall clock at the same moment.
-            run: Names the run, for the user of another one that waits for it.
+        `run` names the run for the user of another one that waits for it.
 
         Raises:
             ValueError: One request is larger than a limit.
@@ -99,7 +93,7 @@ class ModelQuota:
             return Paused(self._paused * self._slot_s, self._paused_why)
         permits = max(1, min([permits, *fit, *self._days.fit(day_weights, days)]))
         self._uses.reserve(weights, permits, slot, now)
-        self._days.add(self._of_day(weights, permits), days)
+        self._days.add([permits * weight for weight in day_weights], days)
         return Granted(
             Grant(at_s, end_s, slot, days, weights), permits, why if at_s > now_s else ""
         )
@@ -122,38 +116,25 @@ class ModelQuota:
             self.refund(grant, permits)
         return holds, is_changed
 
-    def reconcile(
-        self, grant: Grant, *, tokens: int | None = None, usd_micros: int | None = None
-    ) -> None:
+    def reconcile(self, grant: Grant, used: Weights) -> None:
         """Replace the estimate of one call by its real use, in its slot and on its days.
 
-        Args:
-            grant: The call's; a slot that has passed out of its window is left alone.
-            tokens: Input tokens as the server counted them; None leaves the estimate.
-            usd_micros: Its cost at list price, in millionths; None leaves the estimate.
+        A slot that has passed out of its window is left alone.
         """
         was = grant.weights
-        change = Weights(
-            requests=0,
-            images=0,
-            tokens=0 if tokens is None else tokens - was.tokens,
-            usd_micros=0 if usd_micros is None else usd_micros - was.usd_micros,
-        )
+        change = Weights(0, 0, used.tokens - was.tokens, used.usd_micros - was.usd_micros)
         self._uses.correct(change, grant.slot)
         self._days.add(self._of_day(change), grant.days)
 
     def refund(self, grant: Grant, permits: int = 1) -> None:
         """Return permits whose requests never left to their day; their slot stays spent."""
-        self._days.add(self._of_day(grant.weights, -permits), grant.days)
+        self._days.add([-permits * weight for weight in self._of_day(grant.weights)], grant.days)
 
     def pause(self, until_s: float, why: str, now_s: float, *, overrun: bool = False) -> None:
         """Send nothing before `until_s`; a longer pause stands.
 
-        Args:
-            until_s: On the steady clock.
-            why: A phrase for the user: "the server asked for a pause".
-            now_s: The steady clock.
-            overrun: The server counted more in a minute than this ledger: the guard widens.
+        `why` is a phrase for the user. After an `overrun`, when the server counted more in a minute
+        than this ledger, the guard widens.
         """
         until = math.ceil(until_s / self._slot_s)
         if until > self._paused:
@@ -178,7 +159,7 @@ class ModelQuota:
         It holds for any limits, also those of a later run.
         """
         self._uses.fill(UNKNOWN, self._slot(now_s))
-        self._days.add((UNKNOWN,) * len(self._bounds.day), self._days.dates(utc, 0.0))
+        self._days.add([UNKNOWN] * len(self._bounds.day), self._days.dates(utc, 0.0))
 
     def used(self, now_s: float, utc: datetime) -> tuple[Used, ...]:
         """Return the use that counts against each limit now, also where there is no limit."""
@@ -228,11 +209,8 @@ class ModelQuota:
     def restart(self, now_s: float, seen_s: float) -> None:
         """Move the windows to a steady clock that began again.
 
-        A reservation for later counts as used now: the run that made it has ended with the clock.
-
-        Args:
-            now_s: The new clock.
-            seen_s: The latest moment of the old one, which is now: the time between is unknown.
+        `seen_s`, the latest moment of the old one, is now: the time between is unknown. A
+        reservation for later counts as used now: the run that made it has ended with the clock.
         """
         now = self._slot(now_s)
         slots = now - self._slot(seen_s)
@@ -256,8 +234,8 @@ class ModelQuota:
     def _seconds_to(self, slot: int, now_s: float) -> float:
         return max(0.0, slot * self._slot_s - now_s)
 
-    def _of_day(self, weights: Weights, permits: int = 1) -> tuple[int, ...]:
-        return tuple(permits * bound.weight(weights) for bound in self._bounds.day)
+    def _of_day(self, weights: Weights) -> list[int]:
+        return [bound.weight(weights) for bound in self._bounds.day]
 
     def _narrow(self, now: int) -> None:
         while self._level and now >= self._level_at + _LEVEL_SLOTS:

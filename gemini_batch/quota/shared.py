@@ -47,13 +47,10 @@ def project_of(api_key: str, scope: str | None = None) -> str:
 
 @dataclass(slots=True)
 class _Turn:
-    """A quota and the moment of a decision about it.
+    """A quota, which a decision changes, and the moment of the decision.
 
     Attributes:
-        state: Its state, which the decision changes.
-        is_new: Nothing was known of it.
-        now_s: The clock of the storage.
-        utc: The same moment.
+        now_s: On the clock of the storage.
         not_before_s: From that clock to the steady clock of the asker, for the start of a grant.
         not_after_s: The same for its end; both err on the safe side.
         is_kept: Whether to write the state. If its clock began again it is written in any case.
@@ -199,13 +196,13 @@ class SharedLedger:
         Nothing is written where no limit counts it, or the estimate was right.
         """
         was = grant.weights
-        tokens = tokens if self._counts_tokens and tokens != was.tokens else None
-        usd_micros = usd_micros if self._counts_usd and usd_micros != was.usd_micros else None
-        if tokens is not None or usd_micros is not None:
-            self._correct(
-                model,
-                lambda quota: quota.reconcile(grant, tokens=tokens, usd_micros=usd_micros),
-            )
+        if tokens is None or not self._counts_tokens:
+            tokens = was.tokens
+        if usd_micros is None or not self._counts_usd:
+            usd_micros = was.usd_micros
+        used = Weights(was.requests, was.images, tokens, usd_micros)
+        if used != was:
+            self._correct(model, lambda quota: quota.reconcile(grant, used))
 
     def refund(self, model: str, grant: Grant, permits: int = 1) -> None:
         """Return permits whose requests never left to their day."""

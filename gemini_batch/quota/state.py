@@ -15,11 +15,9 @@ _BACK_S = 60.0
 
 @dataclass(slots=True)
 class SharedQuota:
-    """The state of one model's quota.
+    """The state of one model's quota, as the run with these limits sees it.
 
     Attributes:
-        quota: As the run with these limits sees it.
-        limits: Of the run that used it last.
         server_id: Names the clock of its moments.
         seen_s: The latest moment of that clock.
         used_at_s: When it was used last, in seconds since 1970.

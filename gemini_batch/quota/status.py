@@ -15,7 +15,6 @@ class QuotaStatus:
     """The use of one model's quota, for display.
 
     Attributes:
-        key: The owner.
         used: What counts against each limit of the last run, also where it has no limit.
         paused_s: For how many seconds nothing is sent.
         paused_why: A phrase for the user.

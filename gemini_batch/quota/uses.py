@@ -100,11 +100,7 @@ _Timelines: TypeAlias = tuple[Timeline, Timeline]  # what counts for this run; t
 
 
 class Uses:
-    """The use by all runs, as the runs with these limits see it; slots and guards are the model's.
-
-    Attributes:
-        own: Of the runs with these limits.
-    """
+    """The use by all runs; `own` is that of the runs with these limits."""
 
     def __init__(self, bounds: LimitSet) -> None:
         spans = (*bounds.minute, *bounds.ten_minutes)

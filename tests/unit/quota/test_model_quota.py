@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemini_batch.quota.days import Days
-from gemini_batch.quota.limits import GUARD_S, Duration, LimitSet, Weights, check, duration
+from gemini_batch.quota.limits import GUARD_S, Duration, LimitSet, Weights, duration
 from gemini_batch.quota.model_quota import ModelQuota
 from gemini_batch.quota.results import DayClosed, Grant, Granted, Paused, ReserveResult
 from gemini_batch.quota.windows import Window
@@ -86,7 +86,7 @@ def play(
             unsettled += [(verdict.grant, used)] * verdict.permits
         if step["settles"]:
             for grant, used in unsettled:
-                quota.reconcile(grant, tokens=used.tokens, usd_micros=used.usd_micros)
+                quota.reconcile(grant, used)
             unsettled.clear()
         quota = disturb(quota, limits, step["event"], now_s)
     return arrivals
@@ -224,7 +224,7 @@ def test_a_clock_that_reads_earlier_is_not_believed() -> None:
 def test_nothing_waits_for_a_limit_it_does_not_touch() -> None:
     """A call without tokens does not wait for the tokens of the one before it."""
     quota = ModelQuota(Limits(tokens_per_min=10))
-    quota.reconcile(granted(ask(quota, weights=Weights(tokens=10))).grant, tokens=99)
+    quota.reconcile(granted(ask(quota, weights=Weights(tokens=10))).grant, Weights(tokens=99))
 
     assert granted(ask(quota)).grant.at_s == T0
 
@@ -443,10 +443,10 @@ def test_restart_counts_a_reservation_for_later_as_used_now() -> None:
 
 def test_check_names_limit_and_size() -> None:
     """A call that never fits is found when it is planned, and the text says why."""
-    check(Limits(usd_per_day=0.134), Weights(usd_micros=134_000))
+    LimitSet.of(Limits(usd_per_day=0.134)).check(Weights(usd_micros=134_000))
 
     with pytest.raises(ValueError, match=r"takes \$0\.134, and the limit is \$0\.1 a day"):
-        check(Limits(usd_per_day=0.1), Weights(usd_micros=134_000))
+        LimitSet.of(Limits(usd_per_day=0.1)).check(Weights(usd_micros=134_000))
 
 
 @pytest.mark.parametrize("calls", [140, 500])
