@@ -24,8 +24,9 @@ def main(options: Namespace) -> int:
     storage = SqliteStorage(path, steady_s=boot_time_s)
     found: dict[str, Any] = {"file": str(path)}
     if options.reset:
-        found["deleted"] = names = _reset(storage, options.project)
-        lines = [f"{path}: deleted", *(f"  {name}" for name in names)] if names else []
+        names = _reset(storage, options.project)
+        found["deleted"] = names or []
+        lines = [] if names is None else [f"{path}: deleted", *(f"  {name}" for name in names)]
     else:
         quotas = statuses(storage, utc_now())
         found["quotas"] = [_as_json(status) for status in quotas]
@@ -35,8 +36,8 @@ def main(options: Namespace) -> int:
     return ExitCode.DONE
 
 
-def _reset(storage: SqliteStorage, project: str | None) -> list[str]:
-    """Forget all, or one project at the endpoint that a run would use; return what was deleted."""
+def _reset(storage: SqliteStorage, project: str | None) -> list[str] | None:
+    """Forget all, or one project at the endpoint that a run would use; None: there was nothing."""
     owner = (None, None) if project is None else (base_url(None), project)
     try:
         names = [_name(key) for key in storage.scan().states if key.is_of(*owner)]
@@ -44,7 +45,7 @@ def _reset(storage: SqliteStorage, project: str | None) -> list[str]:
         if project is not None:
             raise
         names = ["a file that could not be read"]  # this is the way to get rid of it
-    return names if storage.clear(*owner) else []
+    return names if storage.clear(*owner) else None
 
 
 def _name(key: QuotaKey) -> str:
@@ -58,25 +59,14 @@ def _lines(status: QuotaStatus) -> Iterator[str]:
     if status.is_day_closed:
         yield "  today: closed by the server"
     for used in status.used:
-        if used.bound.limit is not None:
-            line = f"  {used.bound.label:<28} {_used(used):>12} used {_left(used):>12} left"
-            line += f"   {_frees(status, used)}"
-            yield line.rstrip()
-
-
-def _used(used: Used) -> str:
-    return "unknown" if used.used >= UNKNOWN else quantity(used.bound, used.used)
-
-
-def _left(used: Used) -> str:
-    return quantity(used.bound, max(0, (used.bound.limit or 0) - used.used))
-
-
-def _frees(status: QuotaStatus, used: Used) -> str:
-    if not used.frees_in_s:
-        return ""
-    frees = "resets" if used.bound.span == "a day" else "all free"
-    return f"{frees} {_moment(status, used.frees_in_s)}"
+        bound = used.bound
+        if used.left is not None:
+            amount = "unknown" if used.used >= UNKNOWN else quantity(bound, used.used)
+            line = f"  {bound.label:<28} {amount:>12} used {quantity(bound, used.left):>12} left"
+            if used.frees_in_s:
+                frees = "resets" if bound.span == "a day" else "all free"
+                line += f"   {frees} {_moment(status, used.frees_in_s)}"
+            yield line
 
 
 def _moment(status: QuotaStatus, after_s: float) -> str:
@@ -107,6 +97,6 @@ def _limit_as_json(used: Used, utc: datetime) -> dict[str, Any]:
         "span": bound.span,
         "limit": None if limit is None else bound.value(limit),
         "used": None if used.used >= UNKNOWN else bound.value(used.used),
-        "left": None if limit is None else bound.value(max(0, limit - used.used)),
+        "left": None if used.left is None else bound.value(used.left),
         "frees_at": utc + timedelta(seconds=used.frees_in_s) if used.frees_in_s else None,
     }

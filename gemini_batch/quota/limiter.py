@@ -69,13 +69,9 @@ class RateLimiter:
     def __init__(
         self, ledger: SharedLedger, limits: Limits, clock: Clock, on_wait: OnWait | None = None
     ) -> None:
-        """Make a limiter; it needs no closing.
+        """Make a limiter, which needs no closing, for a ledger with the same limits and clock.
 
-        Args:
-            ledger: It decides, by the same limits.
-            limits: Of each model alike.
-            clock: Its steady clock is the ledger's.
-            on_wait: Called before each sleep that the ledger asks for; it must not raise.
+        `on_wait` is called before each sleep that the ledger asks for; it must not raise.
         """
         self._ledger = ledger
         self._clock = clock
@@ -83,9 +79,7 @@ class RateLimiter:
         self._bounds = LimitSet.of(limits)
         calls_a_minute = self._bounds.calls_a_minute
         # The permits of one slot at an even pace; a whole line of callers when nothing paces them.
-        self._most_permits = (
-            None if calls_a_minute is None else -(-calls_a_minute // SLOTS_A_MINUTE)
-        )
+        self._most_permits = calls_a_minute and -(-calls_a_minute // SLOTS_A_MINUTE)
         counted = (limits.tokens_per_min, limits.usd_per_10min, limits.usd_per_day)
         self._reconciles = any(limit is not None for limit in counted)
         self._tokens, self._usd_micros = UsageRatio(), UsageRatio()

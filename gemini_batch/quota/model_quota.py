@@ -116,13 +116,11 @@ class ModelQuota:
             self.refund(grant, permits)
         return holds, is_changed
 
-    def reconcile(self, grant: Grant, used: Weights) -> None:
-        """Replace the estimate of one call by its real use, in its slot and on its days.
+    def correct(self, grant: Grant, change: Weights) -> None:
+        """Add a change to the use of one call, in its slot and on its days.
 
         A slot that has passed out of its window is left alone.
         """
-        was = grant.weights
-        change = Weights(0, 0, used.tokens - was.tokens, used.usd_micros - was.usd_micros)
         self._uses.correct(change, grant.slot)
         self._days.add(self._of_day(change), grant.days)
 

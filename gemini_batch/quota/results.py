@@ -74,3 +74,8 @@ class Used:
     bound: Limit
     used: int
     frees_in_s: float = 0.0
+
+    @property
+    def left(self) -> int | None:
+        """The use that the limit leaves, at least 0; None without a limit."""
+        return None if self.bound.limit is None else max(0, self.bound.limit - self.used)

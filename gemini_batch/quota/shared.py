@@ -71,7 +71,7 @@ class _Turn:
     def on_clock_of_asker(self, result: ReserveResult) -> ReserveResult:
         """Return a result with its moments on the steady clock of the asker."""
         match result:
-            case Granted(grant=grant) if self.not_before_s or self.not_after_s:
+            case Granted(grant=grant):
                 at_s = grant.at_s + self.not_before_s
                 expires_at_s = grant.expires_at_s + self.not_after_s
                 return replace(result, grant=replace(grant, at_s=at_s, expires_at_s=expires_at_s))
@@ -163,7 +163,7 @@ class SharedLedger:
             at_s, at = turn.now_s + lead_s, turn.utc + timedelta(seconds=lead_s)
             result = turn.quota.reserve(weights, permits, at_s, at, self._run_name)
             turn.is_kept = turn.is_new or isinstance(result, Granted)
-            return turn.on_clock_of_asker(result)
+            return turn.on_clock_of_asker(result) if self.storage.has_own_clock else result
 
         result = self._transact(model, decide, now_s, utc)
         if self.storage.blocks:
@@ -200,9 +200,9 @@ class SharedLedger:
             tokens = was.tokens
         if usd_micros is None or not self._counts_usd:
             usd_micros = was.usd_micros
-        used = Weights(was.requests, was.images, tokens, usd_micros)
-        if used != was:
-            self._correct(model, lambda quota: quota.reconcile(grant, used))
+        if tokens != was.tokens or usd_micros != was.usd_micros:
+            change = Weights(0, 0, tokens - was.tokens, usd_micros - was.usd_micros)
+            self._correct(model, lambda quota: quota.correct(grant, change))
 
     def refund(self, model: str, grant: Grant, permits: int = 1) -> None:
         """Return permits whose requests never left to their day."""

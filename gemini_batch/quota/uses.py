@@ -2,9 +2,10 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, TypeAlias
+from typing import Any
 
 from gemini_batch.quota.limits import (
     SLOTS_A_MINUTE,
@@ -79,7 +80,7 @@ class Use:
             window.load(numbers)
 
 
-class Timeline:
+class _Timeline:
     """The weight in one window over time."""
 
     def __init__(self, entries: Iterable[tuple[int, int]]) -> None:
@@ -90,13 +91,34 @@ class Timeline:
 
     def between(self, after: int, until: int) -> int:
         """Return the weight in slots later than `after`, up to `until`."""
-        return (
-            self._sums[bisect_right(self.slots, until)]
-            - self._sums[bisect_right(self.slots, after)]
-        )
+        first, last = bisect_right(self.slots, after), bisect_right(self.slots, until)
+        return self._sums[last] - self._sums[first]
 
 
-_Timelines: TypeAlias = tuple[Timeline, Timeline]  # what counts for this run; the widest run
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """The room that all runs leave in a window, and in reach of it.
+
+    Attributes:
+        counted: The use that counts for this run.
+        widest: The use of the widest run, which also needs room after a slot.
+    """
+
+    window: Window
+    reach: int
+    counted: _Timeline
+    widest: _Timeline
+
+    def at(self, slot: int) -> int:
+        """Return what the limit leaves in the model's slot `slot`."""
+        own, reach = slot // self.window.stride, self.reach
+        used = self.counted.between(own - reach - 1, own) + self.widest.between(own, own + reach)
+        return (self.window.limit or 0) - used
+
+    def opens(self) -> Iterator[int]:
+        """Yield the model's slots in which an entry has passed out of reach."""
+        for slot in (*self.counted.slots, *self.widest.slots):
+            yield (slot + self.reach + 1) * self.window.stride
 
 
 class Uses:
@@ -153,9 +175,7 @@ class Uses:
         """
         own = self.own
         if not self._others or all(
-            self._room(place, slot, self._timelines(place, slot), guard) >= 0
-            for place, (bound, _) in enumerate(self._windows)
-            if bound.limit is not None and bound.weight(weights)
+            self._room(place, slot, guard).at(slot) >= 0 for place, *_ in self._limited(weights)
         ):
             if own.sure is None or own.sure >= slot:
                 return True, False
@@ -208,47 +228,34 @@ class Uses:
     ) -> tuple[int, list[int], str]:
         """Return the same where room opens, and closes, with the use of others."""
         slot, fit, why = self.own.last, list[int](), "the calls before this one"
-        limited = [
-            (place, bound, bound.weight(weights), self._timelines(place, now))
-            for place, (bound, _) in enumerate(self._windows)
-            if bound.limit is not None and bound.weight(weights)
-        ]
-        # Room opens when an entry passes out of reach.
-        opens = {slot}
-        for place, _, _, timelines in limited:
-            window = self.own.windows[place]
-            after = window.reach(guard) + 1
-            opens.update(
-                (used + after) * window.stride for line in timelines for used in line.slots
-            )
+        limited = [*self._limited(weights)]
+        rooms = [self._room(place, now, guard) for place, *_ in limited]
+        opens = {slot, *(each for room in rooms for each in room.opens())}
         for slot in sorted(each for each in opens if each >= self.own.last):
             fit = [
-                self._room(place, slot, timelines, guard) // weight
-                for place, _, weight, timelines in limited
+                room.at(slot) // weight for room, (*_, weight) in zip(rooms, limited, strict=True)
             ]
             if all(number >= 1 for number in fit):
                 break
-            place, bound, weight, _ = limited[fit.index(min(fit))]
+            place, bound, weight = limited[fit.index(min(fit))]
             why = bound.label + self._used_by(place, slot, weight, guard)
         return slot, fit, why
 
-    def _timelines(self, place: int, now: int) -> _Timelines:
-        """Return the use that counts in a window for this run, and that of the widest run."""
-        limit, everyone = self.own.limits[place] or 0, (self.own, *self._others)
+    def _limited(self, weights: Weights) -> Iterator[tuple[int, Limit, int]]:
+        """Yield the place of each window that limits a call, its limit, and the call's weight."""
+        for place, (bound, _) in enumerate(self._windows):
+            if bound.limit is not None and (weight := bound.weight(weights)):
+                yield place, bound, weight
+
+    def _room(self, place: int, now: int, guard: int) -> _Room:
+        window, everyone = self.own.windows[place], (self.own, *self._others)
         counted, widest = list[tuple[int, int]](), list[tuple[int, int]]()
         for use in everyone:
-            entries = use.counted(place, limit, now)
+            entries = use.counted(place, window.limit or 0, now)
             counted += entries
             if use is not self.own and not any(each.is_wider(use) for each in everyone):
                 widest += entries
-        return Timeline(counted), Timeline(widest)
-
-    def _room(self, place: int, slot: int, timelines: _Timelines, guard: int) -> int:
-        """Return what a limit leaves in a slot: before it, and for the widest run after it."""
-        window, (counted, widest) = self.own.windows[place], timelines
-        own, reach = slot // window.stride, window.reach(guard)
-        used = counted.between(own - reach - 1, own) + widest.between(own, own + reach)
-        return (window.limit or 0) - used
+        return _Room(window, window.reach(guard), _Timeline(counted), _Timeline(widest))
 
     def _used_by(self, place: int, slot: int, weight: int, guard: int) -> str:
         """Return who leaves no room in a slot, if it is another run."""

@@ -93,7 +93,7 @@ class Utilization:
         """Return each limit of each model that something was sent to."""
         uses = []
         for model, sent in self._sent.items():
-            stands = {(used.bound.of, used.bound.span): used.used for used in standing(model) or ()}
+            stands = {(used.bound.of, used.bound.span): used for used in standing(model) or ()}
             uses += [
                 self._window(model, sent, bound, stands.get((bound.of, bound.span)))
                 for bound in self._bounds.all
@@ -101,10 +101,11 @@ class Utilization:
             ]
         return uses
 
-    def _window(self, model: str, sent: _Sent, bound: Limit, stands: int | None) -> WindowUse:
+    def _window(self, model: str, sent: _Sent, bound: Limit, stands: Used | None) -> WindowUse:
         limit = bound.limit or 0
         used, allowed = int(getattr(sent, bound.of)), limit * self._spans(sent, bound)
-        known = stands if stands is not None and stands < UNKNOWN else None
+        if stands and stands.used >= UNKNOWN:
+            stands = None
         return WindowUse(
             model=model,
             of="usd" if bound.of == "usd_micros" else bound.of,
@@ -113,8 +114,8 @@ class Utilization:
             used_by_run=bound.value(used),
             allowed=bound.value(allowed),
             utilisation=round(used / allowed, 4) if allowed else 0.0,
-            used=None if known is None else bound.value(known),
-            left=None if known is None else bound.value(max(0, limit - known)),
+            used=bound.value(stands.used) if stands else None,
+            left=bound.value(stands.left or 0) if stands else None,
         )
 
     def _spans(self, sent: _Sent, bound: Limit) -> int:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, TypeVar
 import platformdirs
 
 from gemini_batch.clock import boot_id, boot_time_s
+from gemini_batch.quota.storage import sqlite_file
 from gemini_batch.quota.storage.base import Decide, OnUnknown, QuotaKey, Snapshot
 from gemini_batch.quota.storage.fair_lock import FairFileLock
 from gemini_batch.quota.storage.sqlite_errors import (
@@ -25,17 +26,6 @@ from gemini_batch.quota.storage.sqlite_errors import (
     LOCKED_S,
     DamagedError,
     explained,
-)
-from gemini_batch.quota.storage.sqlite_file import (
-    checked,
-    connected,
-    create,
-    identity,
-    journal,
-    kept_aside,
-    parsed,
-    prepare,
-    write,
 )
 
 T = TypeVar("T")
@@ -89,12 +79,7 @@ class SqliteStorage:
         self.lost_at_s: float | None = None
 
     def open(self) -> None:
-        """Open the file, or make it; set a damaged one aside and make a new one.
-
-        Raises:
-            StorageError: It can't be read or written, or another process holds it.
-            ConfigError: A newer version wrote it.
-        """
+        """Open the file, or make it; set a damaged one aside and make a new one."""
         try:
             with explained(self._path, self._locked_s):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,13 +102,13 @@ class SqliteStorage:
         """Decide with exclusive access to the states of `keys`, and return when that is durable."""
         with self._transaction() as connection:
             rows = (connection.execute(_SELECT, key).fetchone() for key in keys)
-            before = [row and parsed(row, self._path)[1] for row in rows]
+            before = [row and sqlite_file.parsed(row, self._path)[1] for row in rows]
             result, states = decide(before, self._steady_s(), self._boot)
             for key, state in states.items():
                 if state is None:
                     connection.execute(_DELETE, key)
                 else:
-                    write(connection, key, state.dump())
+                    sqlite_file.write(connection, key, state.dump())
         return result
 
     def scan(self) -> Snapshot:
@@ -132,10 +117,10 @@ class SqliteStorage:
         if self._path.exists():
             with (
                 explained(self._path, self._locked_s),
-                closing(connected(self._path, self._locked_s)) as connection,
+                closing(sqlite_file.connected(self._path, self._locked_s)) as connection,
             ):
                 connection.execute("BEGIN")
-                states = dict(sorted(checked(connection, self._path)))
+                states = dict(sorted(sqlite_file.checked(connection, self._path)))
         return Snapshot(states, self._steady_s(), self._boot)
 
     def clear(self, endpoint: str | None = None, project: str | None = None) -> bool:
@@ -147,18 +132,18 @@ class SqliteStorage:
             return False
         with explained(self._path, self._locked_s), closing(self._file_lock()) as lock, lock:
             if endpoint is None and project is None:
-                journal(self._path).unlink(missing_ok=True)
+                sqlite_file.journal(self._path).unlink(missing_ok=True)
                 self._path.unlink()
                 return True
-            with closing(connected(self._path, self._locked_s)) as connection:
-                prepare(connection, self._path)
+            with closing(sqlite_file.connected(self._path, self._locked_s)) as connection:
+                sqlite_file.prepare(connection, self._path)
                 return connection.execute(_CLEAR, (endpoint, project)).rowcount > 0
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with explained(self._path, self._locked_s), self._turn():
             connection = self._connection
-            if connection is None or self._identity != identity(self._path):
+            if connection is None or self._identity != sqlite_file.identity(self._path):
                 connection = self._connect()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -187,8 +172,8 @@ class SqliteStorage:
                 self._connect()
         except DamagedError as error:
             self._disconnect()
-            aside = kept_aside(self._path)
-            create(self._path, lost_at_s=time.time())
+            aside = sqlite_file.kept_aside(self._path)
+            sqlite_file.create(self._path, lost_at_s=time.time())
             self._connect()
             notice = (
                 f"{error}. It is kept as {aside.name}. The use of the last minutes and of today is "
@@ -201,13 +186,13 @@ class SqliteStorage:
         """Connect to the file that has the name now, and make sure that it is ours and whole."""
         self._disconnect()
         if not self._path.exists():
-            create(self._path)
-        self._connection = connection = connected(self._path, self._locked_s)
-        prepare(connection, self._path)
-        for _ in checked(connection, self._path):
+            sqlite_file.create(self._path)
+        self._connection = connection = sqlite_file.connected(self._path, self._locked_s)
+        sqlite_file.prepare(connection, self._path)
+        for _ in sqlite_file.checked(connection, self._path):
             pass
         ((self.lost_at_s,),) = connection.execute("SELECT lost_at_s FROM file")
-        self._identity = identity(self._path)
+        self._identity = sqlite_file.identity(self._path)
         return connection
 
     def _disconnect(self) -> None:

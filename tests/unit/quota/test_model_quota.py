@@ -86,7 +86,9 @@ def play(
             unsettled += [(verdict.grant, used)] * verdict.permits
         if step["settles"]:
             for grant, used in unsettled:
-                quota.reconcile(grant, used)
+                tokens = used.tokens - grant.weights.tokens
+                usd_micros = used.usd_micros - grant.weights.usd_micros
+                quota.correct(grant, Weights(0, 0, tokens, usd_micros))
             unsettled.clear()
         quota = disturb(quota, limits, step["event"], now_s)
     return arrivals
@@ -224,7 +226,8 @@ def test_a_clock_that_reads_earlier_is_not_believed() -> None:
 def test_nothing_waits_for_a_limit_it_does_not_touch() -> None:
     """A call without tokens does not wait for the tokens of the one before it."""
     quota = ModelQuota(Limits(tokens_per_min=10))
-    quota.reconcile(granted(ask(quota, weights=Weights(tokens=10))).grant, Weights(tokens=99))
+    grant = granted(ask(quota, weights=Weights(tokens=10))).grant
+    quota.correct(grant, Weights(0, 0, tokens=89))
 
     assert granted(ask(quota)).grant.at_s == T0
 
