@@ -1,10 +1,10 @@
-"""The quota of a day: what was used on each date of a zone, and which dates are over. Pure."""
+"""The quota of a day: the use of each Pacific date, and which dates are over. Pure."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-ZONE = "America/Los_Angeles"
+PACIFIC = ZoneInfo("America/Los_Angeles")
 """The zone of a day of the quota: requests a day are counted from midnight Pacific time,
 https://ai.google.dev/gemini-api/docs/rate-limits (collected 2026-11-22)."""
 
@@ -20,10 +20,9 @@ class Days:
     a date more than one day ahead was set by a wrong clock and is dropped.
     """
 
-    def __init__(self, limits: Sequence[int | None], zone: ZoneInfo, guard_s: float) -> None:
+    def __init__(self, limits: Sequence[int | None], guard_s: float) -> None:
         """Make an empty calendar; `limits` are of each unit on one date, None is no limit."""
         self._limits = limits
-        self._zone = zone
         self._guard = timedelta(seconds=guard_s)
         self._used: dict[int, list[int]] = {}  # date ordinal -> used of each limit
         self._today = 0  # no earlier date is counted any more
@@ -93,7 +92,7 @@ class Days:
     def opens_at(self, day: int) -> datetime:
         """Return when the first grant of a date is possible that counts on it alone, UTC."""
         midnight = datetime.combine(
-            date.fromordinal(min(day, _LAST_DAY)), datetime.min.time(), self._zone
+            date.fromordinal(min(day, _LAST_DAY)), datetime.min.time(), PACIFIC
         )
         return midnight.astimezone(UTC) + self._guard
 
@@ -109,7 +108,7 @@ class Days:
     def _date(self, moment: datetime) -> int:
         day, start, end = self._known
         if not start <= moment < end:
-            found = moment.astimezone(self._zone).date()
+            found = moment.astimezone(PACIFIC).date()
             day = found.toordinal()
             start, end = (self.opens_at(each) - self._guard for each in (day, day + 1))
             self._known = day, start, end

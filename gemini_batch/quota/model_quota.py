@@ -3,9 +3,8 @@
 import math
 from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from gemini_batch.quota.days import ZONE, Days
+from gemini_batch.quota.days import Days
 from gemini_batch.quota.limits import GUARD_S, SLOTS_A_MINUTE, LimitSet, Weights
 from gemini_batch.quota.results import (
     UNKNOWN,
@@ -38,20 +37,14 @@ class ModelQuota:
     minute and three times in all (1, 2, 4, 8 s), and halves after every ten minutes without one.
     """
 
-    def __init__(self, limits: Limits, *, guard_s: float = GUARD_S, zone: str = ZONE) -> None:
-        """Make an unused quota.
-
-        Args:
-            limits: The limits that hold.
-            guard_s: How much delays between sending and arrival may differ, in seconds.
-            zone: The zone whose midnight begins a day, an IANA name.
-        """
+    def __init__(self, limits: Limits, *, guard_s: float = GUARD_S) -> None:
+        """Make an unused quota; delays between sending and arrival may differ by the guard."""
         self._bounds = LimitSet.of(limits)
         self._slot_s = self._bounds.slot_s
         self._half_guard_s = guard_s / 2
         self._least_guard = self._bounds.guard_slots(guard_s)
         self._uses = Uses(self._bounds)
-        self._days = Days([bound.limit for bound in self._bounds.day], ZoneInfo(zone), guard_s)
+        self._days = Days([bound.limit for bound in self._bounds.day], guard_s)
         self._paused, self._paused_why = 0, ""  # the first slot after the pause
         self._level, self._level_at = 0, 0  # how often the guard was doubled, and the last change
 

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar
 
 from gemini_batch.clock import boot_time_s, utc_now
-from gemini_batch.quota.days import ZONE
 from gemini_batch.quota.limits import GUARD_S, Weights
 from gemini_batch.quota.model_quota import ModelQuota
 from gemini_batch.quota.results import Grant, Granted, Paused, ReserveResult, Used
@@ -96,7 +95,6 @@ class SharedLedger:
         project: str = "",
         run_name: str = "",
         guard_s: float = GUARD_S,
-        zone: str = ZONE,
         steady_s: Callable[[], float] = boot_time_s,
     ) -> None:
         """Share what an open storage holds.
@@ -108,7 +106,6 @@ class SharedLedger:
             project: As `project_of` names it.
             run_name: For the user of another run that waits for this one; "" is the process.
             guard_s: How much delays between sending and arrival may differ, in seconds.
-            zone: The zone whose midnight begins a day, an IANA name.
             steady_s: The clock of every `now_s`.
         """
         self.limits = limits
@@ -116,7 +113,6 @@ class SharedLedger:
         self._owner = (endpoint, project)
         self._run_name = run_name or f"process {os.getpid()}"
         self._guard_s = guard_s
-        self._zone = zone
         self._steady_s = steady_s
         self._commit_s = 0.0  # the time of a commit of this storage
         self._counts_tokens = limits.tokens_per_min is not None
@@ -286,7 +282,7 @@ class SharedLedger:
             state = self._loaded(stored)
             is_moved = state.follow(now_s, server_id, utc)
             return _Turn(state, False, now_s, utc, here_s, sure_s), is_moved
-        quota = self._empty()
+        quota = ModelQuota(self.limits, guard_s=self._guard_s)
         if (lost_at_s := self.storage.lost_at_s) is not None:
             ago_s = max(0.0, utc.timestamp() - lost_at_s)
             quota.assume_full(now_s - ago_s, datetime.fromtimestamp(lost_at_s, UTC))
@@ -296,10 +292,7 @@ class SharedLedger:
     def _loaded(self, stored: State | Mapping[str, Any]) -> SharedQuota:
         if isinstance(stored, SharedQuota) and stored.limits == self.limits:
             return stored
-        return as_seen_by(stored, self.limits, self._empty())
-
-    def _empty(self) -> ModelQuota:
-        return ModelQuota(self.limits, guard_s=self._guard_s, zone=self._zone)
+        return as_seen_by(stored, self.limits, ModelQuota(self.limits, guard_s=self._guard_s))
 
     def _forget_unused(self, utc: datetime) -> None:
         """Delete the quotas that were not used for long, so that a file does not grow for ever."""

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
-from zoneinfo import ZoneInfo
 
-from gemini_batch.quota.days import ZONE
+from gemini_batch.quota.days import PACIFIC
 from gemini_batch.quota.limits import Limit, LimitSet
 from gemini_batch.quota.results import UNKNOWN, Used
 from gemini_batch.records import Limits
@@ -64,8 +63,7 @@ class _Sent:
 
     @property
     def dates(self) -> int:
-        zone = ZoneInfo(ZONE)
-        first, last = self.first_at.astimezone(zone).date(), self.last_at.astimezone(zone).date()
+        first, last = (at.astimezone(PACIFIC).date() for at in (self.first_at, self.last_at))
         return 1 + max(0, (last - first).days)  # the wall clock may go back over midnight
 
 

@@ -2,8 +2,10 @@
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 
+@dataclass(slots=True, eq=False)
 class Window:
     """The weight in each slot of the last span, and from which slot on there is room for more.
 
@@ -18,26 +20,23 @@ class Window:
 
     Attributes:
         limit: The most weight in any interval as long as the span. None: only counted.
+        span: Its length, in own slots.
         stride: How many of the model's slots make one slot of this window.
         total: All weight that is not forgotten.
         entries: [own slot, weight], ascending and sparse.
     """
 
-    def __init__(self, limit: int | None, span: int, stride: int = 1) -> None:
-        """Make an empty window of `span` own slots."""
-        self.limit = limit
-        self.stride = stride
-        self.total = 0
-        self.entries: deque[list[int]] = deque()
-        self._span = span
+    limit: int | None
+    span: int
+    stride: int = 1
+    total: int = 0
+    entries: deque[list[int]] = field(default_factory=deque)
 
     def earliest(self, weight: int, slot: int, guard: int) -> int:
         """Return the first of the model's slots, `slot` or later, that has room for `weight`.
 
-        Args:
-            weight: At most the limit.
-            slot: Not before the last reservation.
-            guard: The guard, in the model's slots.
+        `weight` is at most the limit, and `slot` is not before the last reservation. Like every
+        guard, `guard` is in the model's slots.
         """
         if self.limit is None or not weight:
             return slot
@@ -110,7 +109,7 @@ class Window:
 
     def reach(self, guard: int) -> int:
         """Return how many slots of this window before one count against it."""
-        return self._span - (-guard // self.stride)
+        return self.span - (-guard // self.stride)
 
     def forget(self, slot: int, guard: int) -> None:
         """Drop what does not count against the model's slot `slot` or a later one."""

@@ -254,7 +254,7 @@ def test_days_are_as_long_as_the_calendar_has_them(day: date, hours: int) -> Non
 
 def test_near_midnight_a_grant_counts_on_both_days() -> None:
     """Nobody can say on which side of midnight it arrives, so both days pay for it."""
-    days = Days((10,), PACIFIC, guard_s=1.0)
+    days = Days((10,), guard_s=1.0)
     midnight = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
     today = date(2026, 11, 22).toordinal()
 
@@ -287,14 +287,6 @@ def test_closed_day_has_nothing_left() -> None:
     assert ask(quota) == DayClosed(
         datetime(2026, 11, 23, 8, 0, 1, tzinfo=UTC), "the server closed the day"
     )
-
-
-def test_zone_is_a_parameter() -> None:
-    """Where a day begins can be set: one report saw 00:00 UTC."""
-    quota = ModelQuota(Limits(requests_per_day=1), zone="UTC")
-    ask(quota)
-
-    assert DayClosed(datetime(2026, 11, 23, 0, 0, 1, tzinfo=UTC), "1 request a day") == ask(quota)
 
 
 def test_date_never_goes_back() -> None:
