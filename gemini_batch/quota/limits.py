@@ -156,10 +156,8 @@ class LimitSet:
 class Duration:
     """The least time that a quota takes for a number of calls.
 
-    Attributes:
-        sending_s: Seconds of sending, all days together, from the first request to the last.
-        days: On how many dates; 0 when there is nothing to send.
-        bound_by: The limit that takes longest (`60 requests a minute`); `""` without one.
+    `sending_s` is from the first request to the last, all `days` together: dates, 0 when there is
+    nothing to send. `bound_by` is the limit that takes longest, `""` without one.
     """
 
     sending_s: float

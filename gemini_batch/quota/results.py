@@ -12,14 +12,10 @@ UNKNOWN = 10**15
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A permit for one request. It holds in its slot and half the guard after it.
+    """A permit for one request, from `at_s` to `expires_at_s` of the steady clock.
 
-    Attributes:
-        at_s: Not before this moment of the steady clock.
-        expires_at_s: Nor after this one.
-        slot: The slot that its weight is counted in.
-        days: The dates that it counts on, as ordinals: two near midnight.
-        weights: Its weight.
+    It holds in `slot`, where its weights are counted, and half the guard after it. `days` are the
+    dates that it counts on, as ordinals: two near midnight.
     """
 
     at_s: float
@@ -66,7 +62,6 @@ class Used:
     """The use that counts against a limit at a moment.
 
     Attributes:
-        bound: The limit.
         used: Dollars in millionths; `UNKNOWN` or more when the use is unknown.
         frees_in_s: In how many seconds nothing of it counts any more, or the day begins again.
     """

@@ -12,14 +12,10 @@ from gemini_batch.records import Limits
 
 @dataclass(frozen=True, slots=True)
 class QuotaStatus:
-    """The use of one model's quota, for display.
+    """The use of one model's quota at a moment, UTC, for display.
 
-    Attributes:
-        used: What counts against each limit of the last run, also where it has no limit.
-        paused_s: For how many seconds nothing is sent.
-        paused_why: A phrase for the user.
-        is_day_closed: The server said that today's quota is used up.
-        at: The moment of all this, UTC.
+    `used` is what counts against each limit of the last run, also where it has no limit. Nothing is
+    sent for `paused_s` seconds, and on a day that the server closed.
     """
 
     key: QuotaKey

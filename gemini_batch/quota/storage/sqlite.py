@@ -115,10 +115,7 @@ class SqliteStorage:
         """Return all states; changes nothing, and makes no file."""
         states: dict[QuotaKey, dict[str, Any]] = {}
         if self._path.exists():
-            with (
-                explained(self._path, self._locked_s),
-                closing(sqlite_file.connected(self._path, self._locked_s)) as connection,
-            ):
+            with explained(self._path, self._locked_s), closing(self._connected()) as connection:
                 connection.execute("BEGIN")
                 states = dict(sorted(sqlite_file.checked(connection, self._path)))
         return Snapshot(states, self._steady_s(), self._boot)
@@ -135,7 +132,7 @@ class SqliteStorage:
                 sqlite_file.journal(self._path).unlink(missing_ok=True)
                 self._path.unlink()
                 return True
-            with closing(sqlite_file.connected(self._path, self._locked_s)) as connection:
+            with closing(self._connected()) as connection:
                 sqlite_file.prepare(connection, self._path)
                 return connection.execute(_CLEAR, (endpoint, project)).rowcount > 0
 
@@ -187,13 +184,20 @@ class SqliteStorage:
         self._disconnect()
         if not self._path.exists():
             sqlite_file.create(self._path)
-        self._connection = connection = sqlite_file.connected(self._path, self._locked_s)
+        self._connection = connection = self._connected()
         sqlite_file.prepare(connection, self._path)
         for _ in sqlite_file.checked(connection, self._path):
             pass
         ((self.lost_at_s,),) = connection.execute("SELECT lost_at_s FROM file")
         self._identity = sqlite_file.identity(self._path)
         return connection
+
+    def _connected(self) -> sqlite3.Connection:
+        """Return a connection to a file that exists; threads may share it, one at a time."""
+        uri = self._path.absolute().as_uri() + "?mode=rw"
+        return sqlite3.connect(
+            uri, uri=True, timeout=self._locked_s, isolation_level=None, check_same_thread=False
+        )
 
     def _disconnect(self) -> None:
         if self._connection is not None:

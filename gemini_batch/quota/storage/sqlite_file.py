@@ -58,22 +58,6 @@ def checked(
         yield parsed(row, path)
 
 
-def connected(path: Path, locked_s: float) -> sqlite3.Connection:
-    """Return a connection to a file that exists; threads may share it, one at a time.
-
-    Args:
-        path: Of the file.
-        locked_s: How long to wait for another program that holds it.
-    """
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw",
-        uri=True,
-        timeout=locked_s,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-
-
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Have every commit synced to the disk, and bring a file of the first version to this one."""
     connection.execute("PRAGMA journal_mode = TRUNCATE")

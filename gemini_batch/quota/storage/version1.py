@@ -46,10 +46,10 @@ def lost_at_s(connection: Connection, path: Path) -> float | None:
 
 
 def _clock(connection: Connection, path: Path) -> dict[str, Any]:
-    match connection.execute("SELECT state, crc32 FROM clock").fetchall():
-        case [(state, crc32)]:
-            return _parsed(state, crc32, path)
-    raise DamagedError(f"{path}: is damaged: it has no clock")
+    rows = connection.execute("SELECT state, crc32 FROM clock").fetchall()
+    if len(rows) != 1:
+        raise DamagedError(f"{path}: is damaged: it has no clock")
+    return _parsed(*rows[0], path)
 
 
 def _limits(text: Any, path: Path) -> dict[str, Any]:
