@@ -25,7 +25,7 @@ from aiolimiter import AsyncLimiter
 from gemini_batch.clock import Clock, boot_time_s, utc_now
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights
-from gemini_batch.quota.model_quota import Grant, Granted
+from gemini_batch.quota.results import Grant, Granted
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.quota.storage import SqliteStorage, open_storage
 from gemini_batch.records import Limits

@@ -10,7 +10,7 @@ from gemini_batch.clock import boot_time_s, utc_now
 from gemini_batch.config.environment import base_url
 from gemini_batch.errors import ExitCode, GeminiBatchError
 from gemini_batch.progress.formatting import plain, quantity
-from gemini_batch.quota.model_quota import UNKNOWN, Used
+from gemini_batch.quota.results import UNKNOWN, Used
 from gemini_batch.quota.status import QuotaStatus, statuses
 from gemini_batch.quota.storage import SqliteStorage, state_path
 from gemini_batch.quota.storage.base import QuotaKey
@@ -20,24 +20,21 @@ def main(options: Namespace) -> int:
     """Print the use of each quota, or forget it; return the exit code."""
     path = state_path()
     storage = SqliteStorage(path, steady_s=boot_time_s)
+    found: dict[str, Any] = {"file": str(path)}
     if options.reset:
         names = _reset(storage, options.project)
-        found: dict[str, Any] = {"file": str(path), "deleted": names or []}
+        found["deleted"] = names or []
         lines = [] if names is None else [f"{path}: deleted", *(f"  {name}" for name in names)]
     else:
         quotas = statuses(storage, utc_now())
-        found = {"file": str(path), "quotas": [_as_json(status) for status in quotas]}
+        found["quotas"] = [_as_json(status) for status in quotas]
         lines = [line for status in quotas for line in _lines(status)]
     print_result(found, lines or [f"{path}: nothing is used"], as_json=options.json)
     return ExitCode.DONE
 
 
 def _reset(storage: SqliteStorage, project: str | None) -> list[str] | None:
-    """Forget all, or one project at the endpoint that a run would use.
-
-    Returns:
-        The names of what was deleted; None if there was nothing.
-    """
+    """Forget all, or one project at the endpoint that a run would use; None: there was nothing."""
     owner = (None, None) if project is None else (base_url(None), project)
     try:
         names = [_name(key) for key in storage.scan().states if key.is_of(*owner)]
@@ -59,16 +56,14 @@ def _lines(status: QuotaStatus) -> Iterator[str]:
     if status.is_day_closed:
         yield "  today: closed by the server"
     for used in status.used:
-        bound, limit = used.bound, used.bound.limit
-        if limit is None:
-            continue
-        number = "unknown" if used.used >= UNKNOWN else quantity(bound, used.used)
-        left = quantity(bound, max(0, limit - used.used))
-        line = f"  {bound.label:<28} {number:>12} used {left:>12} left"
-        if used.frees_in_s:
-            frees = "resets" if bound.span == "a day" else "all free"
-            line += f"   {frees} {_moment(status, used.frees_in_s)}"
-        yield line
+        bound = used.bound
+        if used.left is not None:
+            amount = "unknown" if used.used >= UNKNOWN else quantity(bound, used.used)
+            line = f"  {bound.label:<28} {amount:>12} used {quantity(bound, used.left):>12} left"
+            if used.frees_in_s:
+                frees = "resets" if bound.span == "a day" else "all free"
+                line += f"   {frees} {_moment(status, used.frees_in_s)}"
+            yield line
 
 
 def _moment(status: QuotaStatus, after_s: float) -> str:
@@ -99,6 +94,6 @@ def _limit_as_json(used: Used, utc: datetime) -> dict[str, Any]:
         "span": bound.span,
         "limit": None if limit is None else bound.value(limit),
         "used": None if used.used >= UNKNOWN else bound.value(used.used),
-        "left": None if limit is None else bound.value(max(0, limit - used.used)),
+        "left": None if used.left is None else bound.value(used.left),
         "frees_at": utc + timedelta(seconds=used.frees_in_s) if used.frees_in_s else None,
     }

@@ -12,7 +12,7 @@ from gemini_batch.engine.lanes import Lane
 from gemini_batch.events import LittleRoom, Observer, Waiting
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights, micros
-from gemini_batch.quota.model_quota import DayClosed, Grant
+from gemini_batch.quota.results import DayClosed, Grant
 from gemini_batch.records import ApiError, Call, Failure, FailureKind, ResultRow, Stop, StopReason
 
 # A day that ends so soon is waited for: around midnight a call has to fit two dates.

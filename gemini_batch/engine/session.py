@@ -31,7 +31,7 @@ from gemini_batch.output.rows import ResultsFile
 from gemini_batch.plan import CallState
 from gemini_batch.plan.build import BuiltPlan, loads, price_table
 from gemini_batch.quota.limiter import RateLimiter
-from gemini_batch.quota.model_quota import Used
+from gemini_batch.quota.results import Used
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.records import Stop, StopReason
 

@@ -17,7 +17,7 @@ from gemini_batch.output.rows import read_rows
 from gemini_batch.plan.history import RunHistory
 from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.plan.totals import CallTotals, Plan
-from gemini_batch.quota.limits import Duration, Weights, check, duration
+from gemini_batch.quota.limits import Duration, LimitSet, Weights, duration
 from gemini_batch.records import Call, Limits, Load, Stop, StopReason
 
 
@@ -127,7 +127,7 @@ def _duration(plan: Plan, limits: Limits, price_table: prices.PriceTable, source
             where = f"{source}:{total.largest_line}: {model}"
             tokens = total.largest_input_tokens
             largest = prices.estimate(model, size, input_tokens=tokens, prices=price_table)
-            check(limits, Weights.of(largest))
+            LimitSet.of(limits).check(Weights.of(largest))
         for model, load in loads(plan).items():
             where = f"{source}: {model}"
             # 0 calls if all of them are reused.

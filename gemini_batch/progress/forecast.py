@@ -13,7 +13,7 @@ from gemini_batch.quota.limits import (
     Weights,
     duration,
 )
-from gemini_batch.quota.model_quota import Used
+from gemini_batch.quota.results import Used
 from gemini_batch.records import Limits
 
 _DAY_S = 86_400.0
@@ -174,7 +174,7 @@ def _day(model: ModelProgress) -> tuple[int, int | None, float]:
         limit, weight = used.bound.limit, used.bound.weight(model.weights)
         if used.bound.span != "a day" or limit is None or not weight:
             continue
-        today = min(today, max(0, limit - used.used) // weight)
+        today = min(today, (used.left or 0) // weight)
         per_day = min(per_day or limit, limit // weight)
         resets_in_s = used.frees_in_s
     return today, per_day, resets_in_s

@@ -10,7 +10,7 @@ from rich.text import Text
 from gemini_batch.progress.formatting import clock, count, plain, quantity, whole_span
 from gemini_batch.progress.messages import eta, finishing, notice
 from gemini_batch.progress.run_state import RunSnapshot
-from gemini_batch.quota.model_quota import UNKNOWN, Used
+from gemini_batch.quota.results import UNKNOWN, Used
 from gemini_batch.records import Status
 
 STYLES = {

@@ -9,7 +9,7 @@ from datetime import datetime
 from gemini_batch import events
 from gemini_batch.progress.forecast import Forecast, ModelProgress, Pace, forecast, horizon_s
 from gemini_batch.quota.limits import LimitSet, Weights
-from gemini_batch.quota.model_quota import Used
+from gemini_batch.quota.results import Used
 from gemini_batch.records import Limits, Load, ResultRow, Status
 
 # Kinds of errors that are kept, the most recent ones.

@@ -1,8 +1,12 @@
-"""The quota of a day: what was used on each date of a zone, and which dates are over. Pure."""
+"""The quota of a day: the use of each Pacific date, and which dates are over. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
+
+PACIFIC = ZoneInfo("America/Los_Angeles")
+"""The zone of a day of the quota: requests a day are counted from midnight Pacific time,
+https://ai.google.dev/gemini-api/docs/rate-limits (collected 2026-11-22)."""
 
 # A later date is a mistake; this one has a midnight in every zone.
 _LAST_DAY = date(9000, 1, 1).toordinal()
@@ -16,10 +20,9 @@ class Days:
     a date more than one day ahead was set by a wrong clock and is dropped.
     """
 
-    def __init__(self, limits: tuple[int | None, ...], zone: ZoneInfo, guard_s: float) -> None:
+    def __init__(self, limits: Sequence[int | None], guard_s: float) -> None:
         """Make an empty calendar; `limits` are of each unit on one date, None is no limit."""
-        self.limits = limits
-        self._zone = zone
+        self._limits = limits
         self._guard = timedelta(seconds=guard_s)
         self._used: dict[int, list[int]] = {}  # date ordinal -> used of each limit
         self._today = 0  # no earlier date is counted any more
@@ -27,49 +30,47 @@ class Days:
         self._known = (0, datetime.max.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
     def dates(self, start: datetime, length_s: float) -> tuple[int, ...]:
-        """Return the ordinals of the one or two dates that a grant counts on.
-
-        Args:
-            start: When the grant begins, UTC.
-            length_s: For how many seconds it holds.
-        """
+        """Return the ordinals of the one or two dates of a grant from `start`, UTC."""
         first = self._date(start - self._guard)
         last = self._date(start + timedelta(seconds=length_s) + self._guard)
-        if max(self._today, self._closed) > first + 1:
-            self._drop_after(first + 1)
+        if max(self._today, self._closed) > (most := first + 1):
+            self._used = {day: used for day, used in self._used.items() if day <= most}
+            self._today = self._today if self._today <= most else 0
+            self._closed = self._closed if self._closed <= most else 0
         return tuple(range(max(self._today, first), max(self._today, last) + 1))
 
-    def full(
-        self, weights: tuple[int, ...], dates: tuple[int, ...]
-    ) -> tuple[int, int | None] | None:
-        """Return the latest of `dates` without room for `weights`, and the limit in the way.
+    def full(self, weights: list[int], dates: tuple[int, ...]) -> tuple[int, int | None] | None:
+        """Return the latest of `dates` without room for `weights`; None if all have room.
 
-        The limit is its place in `limits`, or None when the server closed the date. None if all
-        dates have room.
+        With it comes the place of the limit in the way, None when the server closed the date.
         """
         for day in reversed(dates):
             if self.is_closed(day):
                 return self._closed, None
-            for place, (limit, weight) in enumerate(zip(self.limits, weights, strict=True)):
-                if limit is not None and self.used(place, day) + weight > limit:
+            of_day = zip(self._limits, weights, self.used(day), strict=True)
+            for place, (limit, weight, used) in enumerate(of_day):
+                if limit is not None and used + weight > limit:
                     return day, place
         return None
 
-    def left(self, place: int, day: int) -> int | None:
-        """Return what the limit at `place` leaves on a date, at least 0; None without a limit."""
-        limit = self.limits[place]
-        return None if limit is None else max(0, limit - self.used(place, day))
+    def fit(self, weights: list[int], dates: tuple[int, ...]) -> list[int]:
+        """Return how many times `weights` fit each limit on each of `dates`, which have room."""
+        return [
+            (limit - used) // weight
+            for day in dates
+            for limit, weight, used in zip(self._limits, weights, self.used(day), strict=True)
+            if limit is not None and weight
+        ]
 
-    def used(self, place: int, day: int) -> int:
-        """Return what was used on a date of the limit at `place`."""
-        used = self._used.get(day)
-        return used[place] if used else 0
+    def used(self, day: int) -> list[int]:
+        """Return the use of each limit on a date."""
+        return self._used.get(day) or [0] * len(self._limits)
 
     def is_closed(self, day: int) -> bool:
         """Return whether the server closed the date."""
         return day <= self._closed
 
-    def add(self, weights: tuple[int, ...], dates: tuple[int, ...]) -> None:
+    def add(self, weights: list[int], dates: tuple[int, ...]) -> None:
         """Count `weights`, which may be negative, on each of `dates`; a long past date is ignored.
 
         Only a reservation moves the date: a slot after midnight may be considered and not taken.
@@ -78,7 +79,7 @@ class Days:
         for day in dates:
             if day < self._today - 1:
                 continue
-            used = self._used.setdefault(day, [0] * len(self.limits))
+            used = self._used.setdefault(day, [0] * len(self._limits))
             for place, weight in enumerate(weights):
                 used[place] = max(0, used[place] + weight)
         for day in [day for day in self._used if day < self._today - 1]:
@@ -91,7 +92,7 @@ class Days:
     def opens_at(self, day: int) -> datetime:
         """Return when the first grant of a date is possible that counts on it alone, UTC."""
         midnight = datetime.combine(
-            date.fromordinal(min(day, _LAST_DAY)), datetime.min.time(), self._zone
+            date.fromordinal(min(day, _LAST_DAY)), datetime.min.time(), PACIFIC
         )
         return midnight.astimezone(UTC) + self._guard
 
@@ -104,15 +105,10 @@ class Days:
         (self._today, self._closed), *days = rows
         self._used = {day: used for day, *used in days}
 
-    def _drop_after(self, day: int) -> None:
-        self._used = {each: used for each, used in self._used.items() if each <= day}
-        self._today = self._today if self._today <= day else 0
-        self._closed = self._closed if self._closed <= day else 0
-
     def _date(self, moment: datetime) -> int:
         day, start, end = self._known
         if not start <= moment < end:
-            found = moment.astimezone(self._zone).date()
+            found = moment.astimezone(PACIFIC).date()
             day = found.toordinal()
             start, end = (self.opens_at(each) - self._guard for each in (day, day + 1))
             self._known = day, start, end

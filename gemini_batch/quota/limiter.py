@@ -5,26 +5,25 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, assert_never
+from functools import partial
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, assert_never
 
 from gemini_batch.clock import Clock
 from gemini_batch.quota.estimates import UsageRatio
 from gemini_batch.quota.limits import SLOTS_A_MINUTE, LimitSet, Weights
-from gemini_batch.quota.model_quota import DayClosed, Grant, Granted, Paused
+from gemini_batch.quota.results import DayClosed, Grant, Granted, Paused
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.records import Limits
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 OnWait: TypeAlias = Callable[[str, float, str], None]
 """Called before each sleep: model, end on the steady clock, reason ("60 requests a minute")."""
-
-
-def _ignore(_model: str, _until_s: float, _why: str) -> None:
-    """Do nothing."""
 
 
 @dataclass(eq=False, slots=True)
@@ -39,20 +38,17 @@ class _Ticket:
 class _Line:
     """The callers of one model in their order; only the first one paces, reserves and sleeps."""
 
+    model: str
     limiter: "AsyncLimiter | None"
     tickets: deque[_Ticket] = field(default_factory=deque)
     reserved: Granted | None = None  # at most one reservation
     holds: bool = True  # it was reserved for now, or checked when its moment came
 
-    def alike(self) -> int:
-        """Return how many callers in a row, the first included, want the same weights."""
+    def alike(self, most: int | None) -> int:
+        """Return how many callers, the first included and at most `most`, want its weights."""
         first = self.tickets[0].weights
-        count = 0
-        for ticket in self.tickets:
-            if ticket.weights != first:
-                break
-            count += 1
-        return count
+        alike = takewhile(lambda ticket: ticket.weights == first, islice(self.tickets, most))
+        return sum(1 for _ in alike)
 
     def leave(self, ticket: _Ticket) -> None:
         """Take a caller out of the line, and wake the one who is first after it."""
@@ -71,30 +67,22 @@ class RateLimiter:
     """
 
     def __init__(
-        self, ledger: SharedLedger, limits: Limits, clock: Clock, on_wait: OnWait = _ignore
+        self, ledger: SharedLedger, limits: Limits, clock: Clock, on_wait: OnWait | None = None
     ) -> None:
-        """Make a limiter; it needs no closing.
+        """Make a limiter, which needs no closing, for a ledger with the same limits and clock.
 
-        Args:
-            ledger: It decides, by the same limits.
-            limits: Of each model alike.
-            clock: Its steady clock is the ledger's.
-            on_wait: Called before each sleep that the ledger asks for; it must not raise.
+        `on_wait` is called before each sleep that the ledger asks for; it must not raise.
         """
         self._ledger = ledger
         self._clock = clock
         self._on_wait = on_wait
-        bounds = LimitSet.of(limits)
-        calls_a_minute = bounds.calls_a_minute
-        self._gap_s = bounds.gap_s
+        self._bounds = LimitSet.of(limits)
+        calls_a_minute = self._bounds.calls_a_minute
         # The permits of one slot at an even pace; a whole line of callers when nothing paces them.
-        self._most_permits = (
-            None if calls_a_minute is None else -(-calls_a_minute // SLOTS_A_MINUTE)
-        )
+        self._most_permits = calls_a_minute and -(-calls_a_minute // SLOTS_A_MINUTE)
         counted = (limits.tokens_per_min, limits.usd_per_10min, limits.usd_per_day)
         self._reconciles = any(limit is not None for limit in counted)
         self._tokens, self._usd_micros = UsageRatio(), UsageRatio()
-        self._bounds = bounds
         self._lines: dict[str, _Line] = {}
 
     async def acquire(
@@ -104,13 +92,9 @@ class RateLimiter:
 
         The caller sends at once and awaits nothing in between: the grant holds only for a moment.
 
-        Args:
-            model: The model.
-            weights: The estimate of the request.
-            stop: When set, all who wait return at once.
-
         Returns:
-            The grant; `DayClosed` when today has no room; None when `stop` was set.
+            The grant; `DayClosed` when today has no room; None when `stop` was set, which makes all
+            who wait return at once.
 
         Raises:
             ValueError: The request is larger than a limit.
@@ -126,26 +110,21 @@ class RateLimiter:
                 await _until_stop_or(None, stop, ticket)
             if stop.is_set() or not await self._pace(line, stop):
                 return None
-            return await self._go(model, line, weights, stop)
+            return await self._go(line, weights, stop)
         finally:
             line.leave(ticket)
 
     async def pause(self, model: str, wait_s: float, why: str, *, overrun: bool = False) -> None:
         """Send nothing of a model for some seconds; reservations that were not used are spent.
 
-        Args:
-            model: The model.
-            wait_s: From now, in seconds. A longer pause in progress stands.
-            why: A phrase for the user: "the server asked for a pause".
-            overrun: After a 429 of the minute: the ledger uses a wider guard for a while.
+        A longer pause in progress stands. `why` is a phrase for the user. After an `overrun`, a 429
+        of the minute, the ledger uses a wider guard for a while.
 
         Cancellation: safe; the ledger is paused all the same.
         """
         self._line(model).reserved = None
         now_s = self._clock.steady_s()
-        await self._ask(
-            lambda: self._ledger.pause(model, now_s + wait_s, why, now_s, overrun=overrun)
-        )
+        await self._ask(self._ledger.pause, model, now_s + wait_s, why, now_s, overrun=overrun)
 
     async def close_day(self, model: str, grant: Grant | None = None) -> None:
         """Send nothing more of a model on the date of `grant`, whose answer said so, or else today.
@@ -154,7 +133,7 @@ class RateLimiter:
         """
         self._line(model).reserved = None
         now_s, utc = self._clock.steady_s(), self._clock.utc()
-        await self._ask(lambda: self._ledger.close_day(model, now_s, utc, grant))
+        await self._ask(self._ledger.close_day, model, now_s, utc, grant)
 
     async def reconcile(
         self,
@@ -178,7 +157,7 @@ class RateLimiter:
             if estimated and usd_micros is not None:
                 self._usd_micros.note(model, estimated.usd_micros, usd_micros)
             await self._ask(
-                lambda: self._ledger.reconcile(model, grant, tokens=tokens, usd_micros=usd_micros)
+                self._ledger.reconcile, model, grant, tokens=tokens, usd_micros=usd_micros
             )
 
     async def refund(self, model: str, grant: Grant) -> None:
@@ -186,12 +165,10 @@ class RateLimiter:
 
         Cancellation: safe; the ledger is corrected all the same.
         """
-        await self._ask(lambda: self._ledger.refund(model, grant))
-
-    # --- the first in line ------------------------------------------------------------------------
+        await self._ask(self._ledger.refund, model, grant)
 
     async def _go(
-        self, model: str, line: _Line, weights: Weights, stop: asyncio.Event
+        self, line: _Line, weights: Weights, stop: asyncio.Event
     ) -> Grant | DayClosed | None:
         """Return the decision of the ledger, after its wait; None when `stop` was set.
 
@@ -199,75 +176,67 @@ class RateLimiter:
         """
         while not stop.is_set():
             reserved, now_s = line.reserved, self._clock.steady_s()
-            expected = self._expected(model, weights)
-            if reserved and reserved.grant.weights != expected:
-                await self._unreserve(model, line, reserved)
-                continue
-            if reserved is None or now_s > reserved.grant.expires_at_s:
-                closed = await self._reserve(model, line, expected, stop)
-                if closed is not None:
+            expected = self._expected(line.model, weights)
+            if reserved is None:
+                if (closed := await self._reserve(line, expected, stop)) is not None:
                     return closed
+            elif reserved.grant.weights != expected:
+                line.reserved = None  # its slot stays spent
+                await self._ask(self._ledger.refund, line.model, reserved.grant, reserved.permits)
+            elif now_s > reserved.grant.expires_at_s:
+                line.reserved = None
             elif now_s < reserved.grant.at_s:
-                await self._sleep(model, reserved.grant.at_s, reserved.why, stop)
+                await self._sleep(line, reserved.grant.at_s, reserved.why, stop)
                 line.holds = False
             elif not line.holds:
-                await self._check(model, line, reserved)
+                await self._check(line, reserved, now_s)
             else:
                 left = reserved.permits - 1
-                line.reserved = Granted(reserved.grant, left, reserved.why) if left else None
+                line.reserved = replace(reserved, permits=left) if left else None
                 return reserved.grant
         return None
 
     async def _reserve(
-        self, model: str, line: _Line, weights: Weights, stop: asyncio.Event
+        self, line: _Line, weights: Weights, stop: asyncio.Event
     ) -> DayClosed | None:
         """Make a reservation, or sleep through a pause, or return that the day is over."""
-        line.reserved = None
-        alike = line.alike()
-        permits = alike if self._most_permits is None else min(alike, self._most_permits)
+        permits = line.alike(self._most_permits)
         now_s, utc = self._clock.steady_s(), self._clock.utc()
-        result = await self._ask(lambda: self._ledger.reserve(model, weights, permits, now_s, utc))
+        result = await self._ask(self._ledger.reserve, line.model, weights, permits, now_s, utc)
         match result:
             case Granted():
                 line.reserved, line.holds = result, not result.why
             case Paused():
-                await self._sleep(model, result.until_s, result.why, stop)
+                await self._sleep(line, result.until_s, result.why, stop)
             case DayClosed():
                 return result
             case _:
                 assert_never(result)
         return None
 
-    async def _unreserve(self, model: str, line: _Line, reserved: Granted) -> None:
-        """Return an unused reservation to its day; its slot stays spent."""
-        line.reserved = None
-        await self._ask(lambda: self._ledger.refund(model, reserved.grant, reserved.permits))
-
     def _expected(self, model: str, weights: Weights) -> Weights:
         """Return the use of a call that recent answers suggest, at most the limits."""
         if not self._reconciles:
             return weights
-        tokens = self._bounds.clamped("tokens", self._tokens.expected(model, weights.tokens))
-        usd_micros = self._bounds.clamped(
-            "usd_micros", self._usd_micros.expected(model, weights.usd_micros)
+        tokens = self._tokens.expected(model, weights.tokens)
+        usd_micros = self._usd_micros.expected(model, weights.usd_micros)
+        return replace(
+            weights,
+            tokens=max(weights.tokens, self._bounds.clamped("tokens", tokens)),
+            usd_micros=max(weights.usd_micros, self._bounds.clamped("usd_micros", usd_micros)),
         )
-        more = max(tokens, weights.tokens), max(usd_micros, weights.usd_micros)
-        return replace(weights, tokens=more[0], usd_micros=more[1])
 
-    async def _check(self, model: str, line: _Line, reserved: Granted) -> None:
+    async def _check(self, line: _Line, reserved: Granted, now_s: float) -> None:
         """Drop a reservation that is late, or was paused meanwhile, perhaps by another process."""
-        now_s = self._clock.steady_s()
         line.holds, holds = True, False
         try:
             holds = await self._ask(
-                lambda: self._ledger.holds(model, reserved.grant, now_s, reserved.permits)
+                self._ledger.holds, line.model, reserved.grant, now_s, reserved.permits
             )
         finally:
             # Also after a cancellation: the ledger may have cancelled it all the same.
             if line.reserved is reserved and not holds:
                 line.reserved = None
-
-    # --- waiting ----------------------------------------------------------------------------------
 
     async def _pace(self, line: _Line, stop: asyncio.Event) -> bool:
         """Wait for the token bucket; return False when `stop` was set first."""
@@ -278,20 +247,24 @@ class RateLimiter:
             return True
         return await _unless(stop, line.limiter.acquire())
 
-    async def _sleep(self, model: str, until_s: float, why: str, stop: asyncio.Event) -> None:
+    async def _sleep(self, line: _Line, until_s: float, why: str, stop: asyncio.Event) -> None:
         """Sleep until a moment of the steady clock, or until `stop` is set."""
-        self._on_wait(model, until_s, why)
+        if self._on_wait:
+            self._on_wait(line.model, until_s, why)
         await _until_stop_or(until_s - self._clock.steady_s(), stop)
 
-    async def _ask(self, question: Callable[[], T]) -> T:
+    async def _ask(self, method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
         """Ask the ledger: in a thread if it may block, else without yielding to the loop."""
-        return await self._clock.run_blocking(question) if self._ledger.blocks else question()
+        if self._ledger.blocks:
+            return await self._clock.run_blocking(partial(method, *args, **options))
+        return method(*args, **options)
 
     def _line(self, model: str) -> _Line:
         if model not in self._lines:
             from aiolimiter import AsyncLimiter  # a run that sends nothing does not need it
 
-            self._lines[model] = _Line(AsyncLimiter(1, self._gap_s) if self._gap_s else None)
+            gap_s = self._bounds.gap_s
+            self._lines[model] = _Line(model, AsyncLimiter(1, gap_s) if gap_s else None)
         return self._lines[model]
 
 

@@ -45,13 +45,9 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One limit.
+    """The most of an attribute of `Weights` in any span; None is no limit. Dollars in millionths.
 
-    Attributes:
-        of: The attribute of `Weights` that counts against it.
-        limit: The most in any span; None is no limit. Dollars in millionths.
-        unit: In the singular: `request`.
-        span: `a minute`.
+    `unit` is in the singular, `request`, and `span` has an article, `a minute`.
     """
 
     of: str
@@ -72,7 +68,7 @@ class Limit:
         return f"{number:,} {self.unit}{'' if number == 1 else 's'}"
 
     def value(self, number: int) -> float:
-        """Return an amount as a number: of dollars instead of their millionths."""
+        """Return an amount as a number, dollars instead of their millionths."""
         return number / _MICROS if self.of == "usd_micros" else number
 
     def weight(self, weights: Weights) -> int:
@@ -95,7 +91,7 @@ class LimitSet:
     minute_s: float
 
     @classmethod
-    def of(cls, limits: Limits) -> "LimitSet":
+    def of(cls, limits: Limits) -> Self:
         """Return the set of `limits`."""
         return cls(
             minute=(
@@ -103,23 +99,24 @@ class LimitSet:
                 Limit("images", limits.images_per_min, "image", "a minute"),
                 Limit("tokens", limits.tokens_per_min, "token", "a minute"),
             ),
-            ten_minutes=(
-                Limit("usd_micros", _micros(limits.usd_per_10min), "dollar", "in ten minutes"),
-            ),
+            ten_minutes=(_dollars(limits.usd_per_10min, "in ten minutes"),),
             day=(
                 Limit("requests", limits.requests_per_day, "request", "a day"),
-                Limit("usd_micros", _micros(limits.usd_per_day), "dollar", "a day"),
+                _dollars(limits.usd_per_day, "a day"),
             ),
             minute_s=limits.minute_s,
         )
 
     @property
+    def all(self) -> tuple[Limit, ...]:
+        """The limits of all spans, from the shortest."""
+        return (*self.minute, *self.ten_minutes, *self.day)
+
+    @property
     def calls_a_minute(self) -> int | None:
         """The most calls in a minute, by requests or by images; None if any number."""
-        counts = [
-            bound.limit for bound in self.minute if bound.of != "tokens" and bound.limit is not None
-        ]
-        return min(counts, default=None)
+        counts = (bound.limit for bound in self.minute if bound.of != "tokens")
+        return min((count for count in counts if count is not None), default=None)
 
     @property
     def gap_s(self) -> float:
@@ -138,13 +135,8 @@ class LimitSet:
 
     def clamped(self, of: str, weight: int) -> int:
         """Return a weight of this attribute of `Weights`, at most the least of its limits."""
-        bounds = (*self.minute, *self.ten_minutes, *self.day)
-        return min(
-            [
-                weight,
-                *(bound.limit for bound in bounds if bound.of == of and bound.limit is not None),
-            ]
-        )
+        limits = [each.limit for each in self.all if each.of == of and each.limit is not None]
+        return min([weight, *limits])
 
     def check(self, weights: Weights) -> None:
         """Make sure that one call fits every limit.
@@ -152,7 +144,7 @@ class LimitSet:
         Raises:
             ValueError: It never will; the text says which limit, and how large the call is.
         """
-        for bound in (*self.minute, *self.ten_minutes, *self.day):
+        for bound in self.all:
             if bound.limit is not None and bound.weight(weights) > bound.limit:
                 found = bound.amount(bound.weight(weights))
                 raise ValueError(
@@ -160,23 +152,12 @@ class LimitSet:
                 )
 
 
-def check(limits: Limits, weights: Weights) -> None:
-    """Make sure that one call fits every limit.
-
-    Raises:
-        ValueError: It never will; the text says which limit, and how large the call is.
-    """
-    LimitSet.of(limits).check(weights)
-
-
 @dataclass(frozen=True, slots=True)
 class Duration:
     """The least time that a quota takes for a number of calls.
 
-    Attributes:
-        sending_s: Seconds of sending, all days together, from the first request to the last.
-        days: On how many dates; 0 when there is nothing to send.
-        bound_by: The limit that takes longest (`60 requests a minute`); `""` without one.
+    `sending_s` is from the first request to the last, all `days` together: dates, 0 when there is
+    nothing to send. `bound_by` is the limit that takes longest, `""` without one.
     """
 
     sending_s: float
@@ -184,22 +165,8 @@ class Duration:
     bound_by: str
 
 
-def duration(
-    calls: int,
-    weights: Weights,
-    limits: Limits,
-    *,
-    day_left: int | None = None,
-    guard_s: float = GUARD_S,
-) -> Duration:
-    """Estimate how long it takes to send calls as fast as the quota allows.
-
-    Args:
-        calls: How many, from 0.
-        weights: Of an average call.
-        limits: The limits.
-        day_left: How many calls still fit today; None when nothing of today is used.
-        guard_s: The guard, in seconds.
+def duration(calls: int, weights: Weights, limits: Limits) -> Duration:
+    """Estimate how long it takes to send calls of average weights as fast as the quota allows.
 
     Raises:
         ValueError: One call is larger than a limit.
@@ -208,25 +175,21 @@ def duration(
     bounds.check(weights)
     if calls == 0:
         return Duration(0.0, 0, "")
-    sending_s, bound_by = _sending(calls, weights, bounds, guard_s)
+    sending_s, bound_by = _sending(calls, weights, bounds)
     days = 1
     for bound in bounds.day:
-        if a_day := bound.calls(weights):
-            today = a_day if day_left is None else min(a_day, day_left)
-            # A day without room is no day of sending, but it has to pass.
-            needed = 1 + math.ceil(max(0, calls - today) / a_day)
-            if needed > days:
-                days, bound_by = needed, bound.label
+        if (a_day := bound.calls(weights)) and (needed := math.ceil(calls / a_day)) > days:
+            days, bound_by = needed, bound.label
     return Duration(sending_s, days, bound_by)
 
 
-def _sending(calls: int, weights: Weights, bounds: LimitSet, guard_s: float) -> tuple[float, str]:
+def _sending(calls: int, weights: Weights, bounds: LimitSet) -> tuple[float, str]:
     """Return the seconds from the first of `calls` to the last, and the limit in the way.
 
     A full window opens when its first slot has passed out of reach, span + guard + 1 slots later,
     and then repeats: whole cycles, and the rest by the windows of shorter spans.
     """
-    guard, slot_s, gap_s = bounds.guard_slots(guard_s), bounds.slot_s, bounds.gap_s
+    guard, slot_s, gap_s = bounds.guard_slots(GUARD_S), bounds.slot_s, bounds.gap_s
     minute_cycle_s = (SLOTS_A_MINUTE + guard + 1) * slot_s
     ten_minute_guard = math.ceil(guard / SLOTS_A_TEN_MINUTE_SLOT)
     ten_minute_cycle_s = (SLOTS_A_MINUTE + ten_minute_guard + 1) * slot_s * SLOTS_A_TEN_MINUTE_SLOT
@@ -236,9 +199,8 @@ def _sending(calls: int, weights: Weights, bounds: LimitSet, guard_s: float) -> 
         for bound in bounds.minute:
             if a_minute := bound.calls(weights):
                 cycles, rest = divmod(calls - 1, a_minute)
-                longest = max(
-                    longest, (cycles * minute_cycle_s + rest * gap_s, bound.label if cycles else "")
-                )
+                taken_s = cycles * minute_cycle_s + rest * gap_s
+                longest = max(longest, (taken_s, bound.label if cycles else ""))
         return longest
 
     longest = in_minutes(calls)
@@ -246,9 +208,8 @@ def _sending(calls: int, weights: Weights, bounds: LimitSet, guard_s: float) -> 
         if in_ten := bound.calls(weights):
             cycles, rest = divmod(calls - 1, in_ten)
             if cycles:
-                longest = max(
-                    longest, (cycles * ten_minute_cycle_s + in_minutes(rest + 1)[0], bound.label)
-                )
+                taken_s = cycles * ten_minute_cycle_s + in_minutes(rest + 1)[0]
+                longest = max(longest, (taken_s, bound.label))
     return longest
 
 
@@ -257,5 +218,5 @@ def micros(usd: float) -> int:
     return round(usd * _MICROS)
 
 
-def _micros(usd: float | None) -> int | None:
-    return None if usd is None else micros(usd)
+def _dollars(usd: float | None, span: str) -> Limit:
+    return Limit("usd_micros", None if usd is None else micros(usd), "dollar", span)

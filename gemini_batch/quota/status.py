@@ -3,23 +3,19 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from gemini_batch.quota.model_quota import ModelQuota, Used
-from gemini_batch.quota.shared import as_seen_by, values_of
+from gemini_batch.quota.model_quota import ModelQuota
+from gemini_batch.quota.results import Used
+from gemini_batch.quota.state import as_seen_by, values_of
 from gemini_batch.quota.storage.base import LedgerStorage, QuotaKey
 from gemini_batch.records import Limits
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaStatus:
-    """The use of one model's quota, for display.
+    """The use of one model's quota at a moment, UTC, for display.
 
-    Attributes:
-        key: The owner.
-        used: What counts against each limit of the last run, also where it has no limit.
-        paused_s: For how many seconds nothing is sent.
-        paused_why: A phrase for the user.
-        is_day_closed: The server said that today's quota is used up.
-        at: The moment of all this, UTC.
+    `used` is what counts against each limit of the last run, also where it has no limit. Nothing is
+    sent for `paused_s` seconds, and on a day that the server closed.
     """
 
     key: QuotaKey
@@ -40,6 +36,8 @@ def statuses(storage: LedgerStorage, utc: datetime) -> list[QuotaStatus]:
     states, now_s, server_id = storage.scan()
     found = []
     for key, stored in states.items():
+        if stored is None:
+            continue
         values = values_of(stored)
         limits = Limits(**values["limits"])
         state = as_seen_by(values, limits, ModelQuota(limits))

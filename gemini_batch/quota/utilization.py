@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
-from zoneinfo import ZoneInfo
 
+from gemini_batch.quota.days import PACIFIC
 from gemini_batch.quota.limits import Limit, LimitSet
-from gemini_batch.quota.model_quota import UNKNOWN, ZONE, Used
+from gemini_batch.quota.results import UNKNOWN, Used
 from gemini_batch.records import Limits
 
 UsageLookup: TypeAlias = Callable[[str], tuple[Used, ...] | None]
@@ -63,15 +63,8 @@ class _Sent:
 
     @property
     def dates(self) -> int:
-        zone = ZoneInfo(ZONE)
-        # The wall clock may have been set back over midnight.
-        return (
-            max(
-                0,
-                (self.last_at.astimezone(zone).date() - self.first_at.astimezone(zone).date()).days,
-            )
-            + 1
-        )
+        first, last = (at.astimezone(PACIFIC).date() for at in (self.first_at, self.last_at))
+        return 1 + max(0, (last - first).days)  # the wall clock may go back over midnight
 
 
 class Utilization:
@@ -84,9 +77,7 @@ class Utilization:
 
     def sent(self, model: str, now_s: float, utc: datetime) -> None:
         """Count a request that is sent now, by the steady clock and by the wall clock."""
-        found = self._sent.get(model)
-        if found is None:
-            found = self._sent[model] = _Sent(now_s, utc, now_s, utc)
+        found = self._sent.setdefault(model, _Sent(now_s, utc, now_s, utc))
         found.requests += 1
         found.last_s, found.last_at = now_s, utc
 
@@ -98,21 +89,21 @@ class Utilization:
 
     def windows(self, standing: UsageLookup) -> list[WindowUse]:
         """Return each limit of each model that something was sent to."""
-        bounds = (*self._bounds.minute, *self._bounds.ten_minutes, *self._bounds.day)
         uses = []
         for model, sent in self._sent.items():
-            stands = {(used.bound.of, used.bound.span): used.used for used in standing(model) or ()}
+            stands = {(used.bound.of, used.bound.span): used for used in standing(model) or ()}
             uses += [
                 self._window(model, sent, bound, stands.get((bound.of, bound.span)))
-                for bound in bounds
+                for bound in self._bounds.all
                 if bound.limit is not None
             ]
         return uses
 
-    def _window(self, model: str, sent: _Sent, bound: Limit, stands: int | None) -> WindowUse:
+    def _window(self, model: str, sent: _Sent, bound: Limit, stands: Used | None) -> WindowUse:
         limit = bound.limit or 0
         used, allowed = int(getattr(sent, bound.of)), limit * self._spans(sent, bound)
-        known = stands if stands is not None and stands < UNKNOWN else None
+        if stands and stands.used >= UNKNOWN:
+            stands = None
         return WindowUse(
             model=model,
             of="usd" if bound.of == "usd_micros" else bound.of,
@@ -121,8 +112,8 @@ class Utilization:
             used_by_run=bound.value(used),
             allowed=bound.value(allowed),
             utilisation=round(used / allowed, 4) if allowed else 0.0,
-            used=None if known is None else bound.value(known),
-            left=None if known is None else bound.value(max(0, limit - known)),
+            used=bound.value(stands.used) if stands else None,
+            left=bound.value(stands.left or 0) if stands else None,
         )
 
     def _spans(self, sent: _Sent, bound: Limit) -> int:

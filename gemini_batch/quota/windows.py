@@ -2,8 +2,10 @@
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 
+@dataclass(slots=True, eq=False)
 class Window:
     """The weight in each slot of the last span, and from which slot on there is room for more.
 
@@ -17,38 +19,30 @@ class Window:
     now, and each operation is O(1) amortised where nothing is reserved far ahead.
 
     Attributes:
-        limit: The most weight in any interval as long as the span; None is no limit.
+        limit: The most weight in any interval as long as the span. None: only counted.
+        span: Its length, in own slots.
         stride: How many of the model's slots make one slot of this window.
         total: All weight that is not forgotten.
+        entries: [own slot, weight], ascending and sparse.
     """
 
-    def __init__(self, limit: int | None, span: int, stride: int = 1) -> None:
-        """Make an empty window.
-
-        Args:
-            limit: The most weight in any interval as long as the span. None: only counted.
-            span: Length of the window, in its own slots.
-            stride: How many of the model's slots make one slot of this window.
-        """
-        self.limit = limit
-        self._span = span
-        self.stride = stride
-        self._used: deque[list[int]] = deque()  # [own slot, weight], ascending and sparse
-        self.total = 0
+    limit: int | None
+    span: int
+    stride: int = 1
+    total: int = 0
+    entries: deque[list[int]] = field(default_factory=deque)
 
     def earliest(self, weight: int, slot: int, guard: int) -> int:
         """Return the first of the model's slots, `slot` or later, that has room for `weight`.
 
-        Args:
-            weight: At most the limit.
-            slot: Not before the last reservation.
-            guard: The guard, in the model's slots.
+        `weight` is at most the limit, and `slot` is not before the last reservation. Like every
+        guard, `guard` is in the model's slots.
         """
         if self.limit is None or not weight:
             return slot
         reach = self.reach(guard)
         own, total = slot // self.stride, self.total
-        for used_slot, used in self._used:
+        for used_slot, used in self.entries:
             if own <= used_slot + reach:
                 if total + weight <= self.limit:
                     break
@@ -60,7 +54,7 @@ class Window:
         """Return the weight that counts against a reservation in the model's slot `slot`."""
         horizon = slot // self.stride - self.reach(guard)
         total = self.total
-        for used_slot, used in self._used:
+        for used_slot, used in self.entries:
             if used_slot >= horizon:
                 break
             total -= used
@@ -68,20 +62,16 @@ class Window:
 
     def frees(self, guard: int) -> int:
         """Return the first of the model's slots at which all that is counted is free; 0 if none."""
-        last = max((slot for slot, weight in self._used if weight), default=None)
+        last = max((slot for slot, weight in self.entries if weight), default=None)
         return 0 if last is None else (last + self.reach(guard) + 1) * self.stride
-
-    def entries(self) -> Iterable[list[int]]:
-        """Return slot of this window and weight, in ascending order."""
-        return self._used
 
     def add(self, weight: int, slot: int) -> None:
         """Count `weight` in the model's slot `slot`, which is not before the last one."""
         own = slot // self.stride
-        if self._used and self._used[-1][0] >= own:  # later by one after a shift
-            self._used[-1][1] += weight
+        if self.entries and self.entries[-1][0] >= own:  # later by one after a shift
+            self.entries[-1][1] += weight
         else:
-            self._used.append([own, weight])  # a weight of 0 too: it may be corrected upwards
+            self.entries.append([own, weight])  # a weight of 0 too: it may be corrected upwards
         self.total += weight
 
     def correct(self, change: int, slot: int) -> None:
@@ -90,7 +80,7 @@ class Window:
         A correction upwards may pass the limit; later reservations wait for it.
         """
         own = slot // self.stride
-        for entry in reversed(self._used):
+        for entry in reversed(self.entries):
             if entry[0] == own:
                 change = max(change, -entry[1])
                 entry[1] += change
@@ -104,25 +94,25 @@ class Window:
         Both are rounded to the later slot of this window.
         """
         own, most = -(-slots // self.stride), -(-latest // self.stride)
-        for entry in self._used:
+        for entry in self.entries:
             entry[0] = min(entry[0] + own, most)
 
     def dump(self) -> list[int]:
         """Return slot, weight, slot, weight, … as plain numbers."""
-        return [number for entry in self._used for number in entry]
+        return [number for entry in self.entries for number in entry]
 
     def load(self, numbers: Iterable[int]) -> None:
         """Restore what `dump` returned; the limit may differ, the span may not."""
         flat = iter(numbers)
-        self._used = deque([slot, weight] for slot, weight in zip(flat, flat, strict=True))
-        self.total = sum(weight for _, weight in self._used)
+        self.entries = deque([slot, weight] for slot, weight in zip(flat, flat, strict=True))
+        self.total = sum(weight for _, weight in self.entries)
 
     def reach(self, guard: int) -> int:
         """Return how many slots of this window before one count against it."""
-        return self._span - (-guard // self.stride)
+        return self.span - (-guard // self.stride)
 
     def forget(self, slot: int, guard: int) -> None:
         """Drop what does not count against the model's slot `slot` or a later one."""
         horizon = slot // self.stride - self.reach(guard)
-        while self._used and self._used[0][0] < horizon:
-            self.total -= self._used.popleft()[1]
+        while self.entries and self.entries[0][0] < horizon:
+            self.total -= self.entries.popleft()[1]

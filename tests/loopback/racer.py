@@ -8,7 +8,7 @@ from pathlib import Path
 from gemini_batch.clock import Clock
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights
-from gemini_batch.quota.model_quota import Grant
+from gemini_batch.quota.results import Grant
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.quota.storage import open_storage
 from gemini_batch.records import Limits

@@ -9,7 +9,7 @@ import pytest
 from gemini_batch.clock import Clock
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights
-from gemini_batch.quota.model_quota import DayClosed, Grant
+from gemini_batch.quota.results import DayClosed, Grant
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.quota.storage import MemoryStorage
 from gemini_batch.quota.storage.base import Decide, NewStates, OnUnknown, QuotaKey, StoredState

@@ -6,8 +6,6 @@ from gemini_batch.quota.storage.base import LedgerStorage
 from gemini_batch.quota.storage.memory import MemoryStorage
 from gemini_batch.quota.storage.sqlite import SqliteStorage, state_path
 
-__all__ = ["LedgerStorage", "MemoryStorage", "SqliteStorage", "open_storage", "state_path"]
-
 
 def open_storage(path: Path | None) -> LedgerStorage:
     """Return the open storage of a file, or one of this process alone.

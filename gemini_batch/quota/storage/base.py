@@ -25,7 +25,6 @@ class State(Protocol):
 
     def dump(self) -> dict[str, Any]:
         """Return the state as JSON values."""
-        ...
 
 
 StoredState: TypeAlias = State | Mapping[str, Any] | None
@@ -61,7 +60,6 @@ class LedgerStorage(Protocol):
     @property
     def blocks(self) -> bool:
         """True if a method may take long, and so belongs in a thread."""
-        ...
 
     @property
     def has_own_clock(self) -> bool:
@@ -69,12 +67,10 @@ class LedgerStorage(Protocol):
 
         Otherwise it is the steady clock of the askers, or 0.0 where the moment of asking counts.
         """
-        ...
 
     @property
     def notices(self) -> tuple[str, ...]:
         """Sentences for the user about the opening."""
-        ...
 
     @property
     def lost_at_s(self) -> float | None:
@@ -82,7 +78,6 @@ class LedgerStorage(Protocol):
 
         A key without a state may have had one before that moment.
         """
-        ...
 
     def open(self) -> None:
         """Make the storage ready for `transact`; `scan` and `clear` need no opening.
@@ -91,21 +86,16 @@ class LedgerStorage(Protocol):
             StorageError: It can't be used.
             ConfigError: A newer version wrote it.
         """
-        ...
 
     def transact(self, keys: Sequence[QuotaKey], decide: Decide[T], on_unknown: OnUnknown) -> T:
-        """Decide with exclusive access to some states, and return when the result is durable.
+        """Decide with exclusive access to the states of `keys`, and return when that is durable.
 
-        Args:
-            keys: The states that the decision needs.
-            decide: The decision.
-            on_unknown: If the connection breaks in a commit: "ask" what became of it, for a
-                decision that must not count twice, or "redo" it, where that is harmless.
+        If the connection breaks in a commit, `on_unknown` says to "ask" what became of it, for a
+        decision that must not count twice, or to "redo" it, where that is harmless.
 
         Raises:
             StorageError: Nothing was changed.
         """
-        ...
 
     def scan(self) -> Snapshot:
         """Return all states; changes nothing.
@@ -114,7 +104,6 @@ class LedgerStorage(Protocol):
             StorageError: It can't be read, or is damaged.
             ConfigError: A newer version wrote it.
         """
-        ...
 
     def clear(self, endpoint: str | None = None, project: str | None = None) -> bool:
         """Delete the states of an endpoint and a project, None is any; return if there were any.
@@ -124,8 +113,6 @@ class LedgerStorage(Protocol):
         Raises:
             StorageError: It can't be changed.
         """
-        ...
 
     def close(self) -> None:
         """Close the storage after the transaction in progress; a second time does nothing."""
-        ...

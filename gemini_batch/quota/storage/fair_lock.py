@@ -7,8 +7,8 @@ all grants. Processes that wait in `flock` are served in turn.
 import fcntl
 import os
 import threading
+from concurrent.futures import Future
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 
@@ -19,11 +19,7 @@ class FairFileLock:
     """
 
     def __init__(self, path: Path, timeout_s: float) -> None:
-        """Open the lock file; make it if it does not exist.
-
-        Args:
-            path: Of the lock file.
-            timeout_s: How long to wait for the turn.
+        """Open the lock file, or make it; a turn is waited for as long as the timeout.
 
         Raises:
             OSError: It can't be opened.
@@ -45,12 +41,7 @@ class FairFileLock:
             self._wait()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         """Release the lock."""
         fcntl.flock(self._file, fcntl.LOCK_UN)
 
@@ -63,28 +54,26 @@ class FairFileLock:
 
     def _wait(self) -> None:
         """Wait in `flock`, which keeps the order but has no timeout: in a thread to abandon."""
-        file, handover = self._file, threading.Lock()
-        arrived = abandoned = False
-        failed: list[OSError] = []
+        file, turn = self._file, Future[None]()
 
         def wait() -> None:
-            nonlocal arrived
+            error = None
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError as error:
-                failed.append(error)
-            with handover:
-                arrived = True
-                if abandoned:
-                    os.close(file)
+            except OSError as failure:
+                error = failure
+            if not turn.set_running_or_notify_cancel():
+                os.close(file)
+            elif error:
+                turn.set_exception(error)
+            else:
+                turn.set_result(None)
 
-        waiting = threading.Thread(target=wait, name="quota lock", daemon=True)
-        waiting.start()
-        waiting.join(self._timeout_s)
-        with handover:
-            if not arrived:
-                abandoned = True
+        threading.Thread(target=wait, name="quota lock", daemon=True).start()
+        try:
+            turn.result(self._timeout_s)
+        except TimeoutError:
+            if turn.cancel():
                 self._file = self._open()
-                raise TimeoutError
-        if failed:
-            raise failed[0]
+                raise
+            turn.result()  # it came just now

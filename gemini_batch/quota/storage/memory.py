@@ -23,7 +23,7 @@ class MemoryStorage:
         """Do nothing."""
 
     def transact(self, keys: Sequence[QuotaKey], decide: Decide[T], _on_unknown: OnUnknown) -> T:
-        """Decide at the moment of asking; states are handed back as the objects that they are."""
+        """Decide at the moment of asking; states come back as the objects that they are."""
         result, states = decide([*map(self._states.get, keys)], 0.0, "")
         for key, state in states.items():
             if state is None:
@@ -37,7 +37,7 @@ class MemoryStorage:
         return Snapshot(dict(sorted(self._states.items())), 0.0, "")
 
     def clear(self, endpoint: str | None = None, project: str | None = None) -> bool:
-        """Delete the states of an endpoint and a project; None is any."""
+        """Delete the states of an endpoint and a project; return if there were any."""
         found = [key for key in self._states if key.is_of(endpoint, project)]
         for key in found:
             del self._states[key]

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, TypeVar
 import platformdirs
 
 from gemini_batch.clock import boot_id, boot_time_s
+from gemini_batch.quota.storage import sqlite_file
 from gemini_batch.quota.storage.base import Decide, OnUnknown, QuotaKey, Snapshot
 from gemini_batch.quota.storage.fair_lock import FairFileLock
 from gemini_batch.quota.storage.sqlite_errors import (
@@ -25,17 +26,6 @@ from gemini_batch.quota.storage.sqlite_errors import (
     LOCKED_S,
     DamagedError,
     explained,
-)
-from gemini_batch.quota.storage.sqlite_file import (
-    checked,
-    create,
-    identity,
-    journal,
-    kept_aside,
-    migrate,
-    packed,
-    parsed,
-    set_durable,
 )
 
 T = TypeVar("T")
@@ -56,10 +46,6 @@ class SqliteStorage:
     """One file, its connection and its lock; threads and processes use it one at a time.
 
     A file that was replaced or deleted meanwhile is noticed with the next transaction.
-
-    Attributes:
-        notices: The message after a damaged file was set aside.
-        lost_at_s: When that was, in seconds since 1970; None if never.
     """
 
     blocks: ClassVar[bool] = True
@@ -76,7 +62,7 @@ class SqliteStorage:
         """Name the file; nothing is read.
 
         Args:
-            path: Of the file: `state_path()`.
+            path: Of the file.
             steady_s: The clock, which counts from the machine's boot: equal for all processes.
             boot: Names the boot of the machine; None asks the system.
             locked_s: How long to wait for another process that holds the file.
@@ -93,12 +79,7 @@ class SqliteStorage:
         self.lost_at_s: float | None = None
 
     def open(self) -> None:
-        """Open the file, or make it; set a damaged one aside and make a new one.
-
-        Raises:
-            StorageError: It can't be read or written, or another process holds it.
-            ConfigError: A newer version wrote it.
-        """
+        """Open the file, or make it; set a damaged one aside and make a new one."""
         try:
             with explained(self._path, self._locked_s):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,71 +99,56 @@ class SqliteStorage:
                 self._lock = None
 
     def transact(self, keys: Sequence[QuotaKey], decide: Decide[T], _on_unknown: OnUnknown) -> T:
-        """Decide with exclusive access to some states, and return when the result is durable.
-
-        Raises:
-            StorageError: Nothing was changed.
-        """
+        """Decide with exclusive access to the states of `keys`, and return when that is durable."""
         with self._transaction() as connection:
-            before = [self._state(connection, key) for key in keys]
+            rows = (connection.execute(_SELECT, key).fetchone() for key in keys)
+            before = [row and sqlite_file.parsed(row, self._path)[1] for row in rows]
             result, states = decide(before, self._steady_s(), self._boot)
             for key, state in states.items():
                 if state is None:
                     connection.execute(_DELETE, key)
                 else:
-                    row = packed(key, state.dump())
-                    connection.execute("REPLACE INTO states VALUES (?, ?, ?, ?, ?)", row)
+                    sqlite_file.write(connection, key, state.dump())
         return result
 
     def scan(self) -> Snapshot:
-        """Return all states; changes nothing, and makes no file.
-
-        Raises:
-            StorageError: It can't be read, or is damaged.
-            ConfigError: A newer version wrote it.
-        """
+        """Return all states; changes nothing, and makes no file."""
         states: dict[QuotaKey, dict[str, Any]] = {}
         if self._path.exists():
             with explained(self._path, self._locked_s), closing(self._connected()) as connection:
                 connection.execute("BEGIN")
-                states = dict(sorted(checked(connection, self._path)))
+                states = dict(sorted(sqlite_file.checked(connection, self._path)))
         return Snapshot(states, self._steady_s(), self._boot)
 
     def clear(self, endpoint: str | None = None, project: str | None = None) -> bool:
-        """Delete the states of an endpoint and a project; None is any. Return if there were any.
+        """Delete the states of an endpoint and a project; return if there were any.
 
         Without both, the file is deleted, damaged or not; runs in progress make a new one.
-
-        Raises:
-            StorageError: It can't be changed, or another process holds it.
         """
         if not self._path.exists():
             return False
         with explained(self._path, self._locked_s), closing(self._file_lock()) as lock, lock:
             if endpoint is None and project is None:
-                journal(self._path).unlink(missing_ok=True)
+                sqlite_file.journal(self._path).unlink(missing_ok=True)
                 self._path.unlink()
                 return True
             with closing(self._connected()) as connection:
-                set_durable(connection)
-                migrate(connection, self._path)
+                sqlite_file.prepare(connection, self._path)
                 return connection.execute(_CLEAR, (endpoint, project)).rowcount > 0
-
-    # --- one transaction --------------------------------------------------------------------------
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with explained(self._path, self._locked_s), self._turn():
-            if self._connection is None or self._identity != identity(self._path):
-                self._connect()
-            assert self._connection  # noqa: S101 # for mypy
-            self._connection.execute("BEGIN IMMEDIATE")
+            connection = self._connection
+            if connection is None or self._identity != sqlite_file.identity(self._path):
+                connection = self._connect()
+            connection.execute("BEGIN IMMEDIATE")
             try:
-                yield self._connection
-                self._connection.execute("COMMIT")
+                yield connection
+                connection.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):  # the first error says more
-                    self._connection.rollback()
+                    connection.rollback()
                 raise
 
     @contextmanager
@@ -197,20 +163,14 @@ class SqliteStorage:
         finally:
             self._threads.release()
 
-    def _state(self, connection: sqlite3.Connection, key: QuotaKey) -> dict[str, Any] | None:
-        row = connection.execute(_SELECT, key).fetchone()
-        return None if row is None else parsed(row, self._path)[1]
-
-    # --- opening ----------------------------------------------------------------------------------
-
     def _connect_or_rebuild(self) -> None:
         try:
             with explained(self._path, self._locked_s):
                 self._connect()
         except DamagedError as error:
             self._disconnect()
-            aside = kept_aside(self._path)
-            create(self._path, lost_at_s=time.time())
+            aside = sqlite_file.kept_aside(self._path)
+            sqlite_file.create(self._path, lost_at_s=time.time())
             self._connect()
             notice = (
                 f"{error}. It is kept as {aside.name}. The use of the last minutes and of today is "
@@ -219,18 +179,18 @@ class SqliteStorage:
             )
             self.notices = (notice,)
 
-    def _connect(self) -> None:
+    def _connect(self) -> sqlite3.Connection:
         """Connect to the file that has the name now, and make sure that it is ours and whole."""
         self._disconnect()
         if not self._path.exists():
-            create(self._path)
-        self._connection = self._connected()
-        set_durable(self._connection)
-        migrate(self._connection, self._path)
-        for _ in checked(self._connection, self._path):
+            sqlite_file.create(self._path)
+        self._connection = connection = self._connected()
+        sqlite_file.prepare(connection, self._path)
+        for _ in sqlite_file.checked(connection, self._path):
             pass
-        ((self.lost_at_s,),) = self._connection.execute("SELECT lost_at_s FROM file")
-        self._identity = identity(self._path)
+        ((self.lost_at_s,),) = connection.execute("SELECT lost_at_s FROM file")
+        self._identity = sqlite_file.identity(self._path)
+        return connection
 
     def _connected(self) -> sqlite3.Connection:
         """Return a connection to a file that exists; threads may share it, one at a time."""

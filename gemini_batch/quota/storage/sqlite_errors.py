@@ -13,6 +13,8 @@ LOCKED_S = 30.0
 
 ELSEWHERE = f"or name another folder by {FOLDER_VARIABLE}"
 
+_LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
 _UNWRITABLE = {
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_PERM,
@@ -47,19 +49,17 @@ def explained(path: Path, locked_s: float) -> Iterator[None]:
 
 def _translated(path: Path, locked_s: float, error: sqlite3.Error) -> StorageError:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the rest is detail
-    match code:
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return _locked(path, locked_s)
-        case _ if code in _UNWRITABLE:
-            make = f"make it and its folder writable, {ELSEWHERE}"
-            return StorageError(f"{path}: can't be written ({error}); {make}")
-        case sqlite3.SQLITE_FULL:
-            make = "make room: nothing is sent that can't be counted"
-            return StorageError(f"{path}: the disk is full; {make}")
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_ERROR:
-            return DamagedError(f"{path}: is damaged: {error}")
-        case _:
-            return StorageError(f"{path}: the disk failed: {error}; fix it, {ELSEWHERE}")
+    if code in _LOCKED:
+        return _locked(path, locked_s)
+    if code in _DAMAGED:
+        return DamagedError(f"{path}: is damaged: {error}")
+    if code in _UNWRITABLE:
+        make = f"make it and its folder writable, {ELSEWHERE}"
+        return StorageError(f"{path}: can't be written ({error}); {make}")
+    if code == sqlite3.SQLITE_FULL:
+        make = "make room: nothing is sent that can't be counted"
+        return StorageError(f"{path}: the disk is full; {make}")
+    return StorageError(f"{path}: the disk failed: {error}; fix it, {ELSEWHERE}")
 
 
 def _locked(path: Path, locked_s: float) -> StorageError:

@@ -4,7 +4,7 @@ import os
 import shutil
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -51,17 +51,19 @@ def checked(
     if version < _VERSION:
         yield from version1.states(connection, path)
         return
-    match connection.execute("SELECT lost_at_s FROM file").fetchall():
-        case [(None | float(),)]:
-            pass
-        case _:
-            raise DamagedError(f"{path}: is damaged: it has no header")
+    headers = connection.execute("SELECT typeof(lost_at_s) FROM file").fetchall()
+    if headers not in ([("null",)], [("real",)]):
+        raise DamagedError(f"{path}: is damaged: it has no header")
     for row in connection.execute("SELECT * FROM states"):
         yield parsed(row, path)
 
 
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring a file of the first version to this one; another one is left alone."""
+def prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Have every commit synced to the disk, and bring a file of the first version to this one."""
+    connection.execute("PRAGMA journal_mode = TRUNCATE")
+    connection.execute("PRAGMA synchronous = FULL")
+    # On macOS a plain fsync stops at the disk's cache.
+    connection.execute("PRAGMA fullfsync = ON")
     if connection.execute("PRAGMA user_version").fetchone() != (1,):
         return
     connection.execute("BEGIN IMMEDIATE")
@@ -72,37 +74,33 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     for statement in _SCHEMA.split(";"):
         connection.execute(statement)
     connection.execute("INSERT INTO file VALUES (?)", (lost_at_s,))
-    rows = [packed(key, state) for key, state in states.items()]
-    connection.executemany("INSERT INTO states VALUES (?, ?, ?, ?, ?)", rows)
+    for key, state in states.items():
+        write(connection, key, state)
     connection.execute("COMMIT")
 
 
-def packed(key: QuotaKey, state: dict[str, Any]) -> tuple[Any, ...]:
-    """Return the row of a state, with its checksum."""
-    text = orjson.dumps(state).decode()
-    return (*key, text, zlib.crc32("\0".join((*key, text)).encode()))
+def write(connection: sqlite3.Connection, key: QuotaKey, state: dict[str, Any]) -> None:
+    """Write the row of a state, with its checksum."""
+    texts = (*key, orjson.dumps(state).decode())
+    connection.execute("REPLACE INTO states VALUES (?, ?, ?, ?, ?)", (*texts, _crc32(texts)))
 
 
 def parsed(row: Sequence[Any], path: Path) -> tuple[QuotaKey, dict[str, Any]]:
-    """Return what `_row` was given.
+    """Return key and state of a row.
 
     Raises:
-        DamagedError: It is not that: SQLite itself does not notice a flipped bit.
+        DamagedError: It is not what was written: SQLite itself does not notice a flipped bit.
     """
     *texts, crc32 = row
     if not all(isinstance(text, str) for text in texts):
         raise DamagedError(f"{path}: is damaged: a row has values of another type")
-    if zlib.crc32("\0".join(texts).encode()) != crc32:
+    if _crc32(texts) != crc32:
         raise DamagedError(f"{path}: is damaged: its checksum is wrong")
     return QuotaKey(*texts[:3]), orjson.loads(texts[3])
 
 
-def set_durable(connection: sqlite3.Connection) -> None:
-    """Have every commit synced to the disk."""
-    connection.execute("PRAGMA journal_mode = TRUNCATE")
-    connection.execute("PRAGMA synchronous = FULL")
-    # On macOS a plain fsync stops at the disk's cache.
-    connection.execute("PRAGMA fullfsync = ON")
+def _crc32(texts: Iterable[str]) -> int:
+    return zlib.crc32("\0".join(texts).encode())
 
 
 def create(path: Path, *, lost_at_s: float | None = None) -> None:
@@ -141,8 +139,7 @@ def journal(path: Path) -> Path:
 
 def identity(path: Path) -> tuple[int, int] | None:
     """Return device and inode of the file that has the name now; None if there is none."""
-    try:
+    with suppress(FileNotFoundError):
         found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
+        return found.st_dev, found.st_ino
+    return None

@@ -21,8 +21,8 @@ def states(connection: Connection, path: Path) -> Iterator[tuple[QuotaKey, dict[
         DamagedError: The file is damaged.
     """
     clock = _clock(connection, path)["belief"] or {}
-    for endpoint, project, model, era, used_at, limits, state, crc32 in connection.execute(_QUOTAS):
-        quota, key = _parsed(state, crc32, path), (endpoint, project, model)
+    for *key, era, used_at, limits, state, crc32 in connection.execute(_QUOTAS):
+        quota = _parsed(state, crc32, path)
         if not (all(isinstance(each, str) for each in key) and isinstance(used_at, float)):
             raise DamagedError(f"{path}: is damaged: a row has values of another type")
         # The boot of an earlier era is unknown: any other than this one moves the windows.
@@ -46,10 +46,11 @@ def lost_at_s(connection: Connection, path: Path) -> float | None:
 
 
 def _clock(connection: Connection, path: Path) -> dict[str, Any]:
-    match connection.execute("SELECT state, crc32 FROM clock").fetchall():
-        case [(state, crc32)]:
-            return _parsed(state, crc32, path)
-    raise DamagedError(f"{path}: is damaged: it has no clock")
+    rows = connection.execute("SELECT state, crc32 FROM clock").fetchall()
+    if len(rows) != 1:
+        raise DamagedError(f"{path}: is damaged: it has no clock")
+    state, crc32 = rows[0]
+    return _parsed(state, crc32, path)
 
 
 def _limits(text: Any, path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from gemini_batch.progress.forecast import Forecast
 from gemini_batch.progress.run_state import RunSnapshot
 from gemini_batch.progress.view import RunInfo
 from gemini_batch.quota.limits import LimitSet
-from gemini_batch.quota.model_quota import Used
+from gemini_batch.quota.results import Used
 from gemini_batch.records import Limits, Load, ResultRow, RowError, Status
 from tests.builders import MODEL, make_row
 

@@ -6,7 +6,7 @@ from gemini_batch.events import Stopping, Waiting
 from gemini_batch.progress.forecast import Forecast
 from gemini_batch.progress.live_layout import rows_of
 from gemini_batch.progress.run_state import RecentError, RunSnapshot
-from gemini_batch.quota.model_quota import UNKNOWN
+from gemini_batch.quota.results import UNKNOWN
 from gemini_batch.records import Limits, Status, Stop, StopReason
 from tests.builders import MODEL
 from tests.unit.progress.builders import snapshot, used

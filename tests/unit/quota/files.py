@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gemini_batch.quota.limits import Weights
-from gemini_batch.quota.model_quota import ReserveResult
+from gemini_batch.quota.results import ReserveResult
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.quota.storage import SqliteStorage
 from gemini_batch.records import Limits

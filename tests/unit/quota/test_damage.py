@@ -12,12 +12,12 @@ import pytest
 
 from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.quota.limits import Weights
-from gemini_batch.quota.model_quota import DayClosed
+from gemini_batch.quota.results import DayClosed
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.quota.storage import SqliteStorage, state_path
 from gemini_batch.quota.storage.fair_lock import FairFileLock
 from gemini_batch.records import Limits
-from tests.unit.quota.contract import CYCLE_S, NOON, PICTURE, T0, M, granted
+from tests.unit.quota.contract import CYCLE_S, PICTURE, T0, M, granted, requests_left
 from tests.unit.quota.files import ask, opened
 
 LIMITS = Limits(requests_per_min=15, requests_per_day=1500)
@@ -166,7 +166,7 @@ def test_locked_by_another_program(path: Path) -> None:
             ask(ledger)
         other.close()
 
-        assert ledger.day_left(M, PICTURE, T0, NOON) == 1495
+        assert requests_left(ledger) == 1495
 
 
 def test_turn_that_does_not_come(path: Path) -> None:
@@ -180,7 +180,7 @@ def test_turn_that_does_not_come(path: Path) -> None:
         stopped.close()
 
         granted(ask(ledger))
-        assert ledger.day_left(M, PICTURE, T0, NOON) == 1494
+        assert requests_left(ledger) == 1494
 
 
 def test_busy_threads(path: Path) -> None:
@@ -241,7 +241,7 @@ def test_full_disk(path: Path) -> None:
         connection.execute("PRAGMA max_page_count = 1000000")
 
         granted(ask(ledger))
-        assert ledger.day_left(M, PICTURE, T0, NOON) == 1494
+        assert requests_left(ledger) == 1494
 
 
 def test_a_question_that_fails_holds_nobody(path: Path) -> None:
@@ -266,7 +266,7 @@ def test_deleted_while_a_run_goes_on(path: Path) -> None:
         assert SqliteStorage(path).clear()
         granted(ask(ledger))
         with opened(path, LIMITS) as other:
-            assert other.day_left(M, PICTURE, T0, NOON) == 1499
+            assert requests_left(other) == 1499
     assert not SqliteStorage(path.with_name("none")).clear()
 
 
@@ -295,7 +295,7 @@ def test_every_commit_is_on_the_disk(path: Path) -> None:
 KILLED = """
 import os, sys
 from pathlib import Path
-from gemini_batch.quota.shared import SharedQuota
+from gemini_batch.quota.state import SharedQuota
 from tests.unit.quota.contract import M, NOON, PICTURE, T0
 from tests.unit.quota.test_damage import LIMITS
 from tests.unit.quota.files import opened
@@ -327,4 +327,4 @@ def test_killed_in_its_turn(path: Path, where: str) -> None:
 
     with opened(path, LIMITS) as ledger:
         assert ledger.notices == ()
-        assert ledger.day_left(M, PICTURE, T0, NOON) == 1495
+        assert requests_left(ledger) == 1495

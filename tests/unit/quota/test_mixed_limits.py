@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemini_batch.quota.limits import GUARD_S, LimitSet, Weights
-from gemini_batch.quota.model_quota import Granted
+from gemini_batch.quota.results import Granted
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.quota.storage import MemoryStorage
 from gemini_batch.records import Limits
-from tests.unit.quota.contract import CYCLE_S, NOON, PICTURE, T0, M, granted
+from tests.unit.quota.contract import CYCLE_S, NOON, PICTURE, T0, M, granted, requests_left
 
 
 @dataclass
@@ -227,7 +227,7 @@ def test_a_cancelled_reservation_is_not_counted() -> None:
 
     assert not narrow.holds(M, ahead.grant, at_s, ahead.permits)
 
-    assert narrow.day_left(M, PICTURE, at_s, NOON) == 90
+    assert requests_left(narrow, at_s, NOON) == 90
     assert granted(wide.reserve(M, PICTURE, 9, at_s, NOON)).permits == 2
     again = granted(narrow.reserve(M, PICTURE, 1, at_s + 1.0, NOON))
     assert again.grant.at_s == at_s + CYCLE_S

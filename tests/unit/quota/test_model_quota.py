@@ -11,15 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemini_batch.quota.days import Days
-from gemini_batch.quota.limits import GUARD_S, Duration, LimitSet, Weights, check, duration
-from gemini_batch.quota.model_quota import (
-    DayClosed,
-    Grant,
-    Granted,
-    ModelQuota,
-    Paused,
-    ReserveResult,
-)
+from gemini_batch.quota.limits import GUARD_S, Duration, LimitSet, Weights, duration
+from gemini_batch.quota.model_quota import ModelQuota
+from gemini_batch.quota.results import DayClosed, Grant, Granted, Paused, ReserveResult
 from gemini_batch.quota.windows import Window
 from gemini_batch.records import Limits
 from tests.unit.quota.contract import CYCLE_S, NOON, PICTURE, T0, granted
@@ -92,7 +86,9 @@ def play(
             unsettled += [(verdict.grant, used)] * verdict.permits
         if step["settles"]:
             for grant, used in unsettled:
-                quota.reconcile(grant, tokens=used.tokens, usd_micros=used.usd_micros)
+                tokens = used.tokens - grant.weights.tokens
+                usd_micros = used.usd_micros - grant.weights.usd_micros
+                quota.correct(grant, Weights(0, 0, tokens, usd_micros))
             unsettled.clear()
         quota = disturb(quota, limits, step["event"], now_s)
     return arrivals
@@ -230,7 +226,8 @@ def test_a_clock_that_reads_earlier_is_not_believed() -> None:
 def test_nothing_waits_for_a_limit_it_does_not_touch() -> None:
     """A call without tokens does not wait for the tokens of the one before it."""
     quota = ModelQuota(Limits(tokens_per_min=10))
-    quota.reconcile(granted(ask(quota, weights=Weights(tokens=10))).grant, tokens=99)
+    grant = granted(ask(quota, weights=Weights(tokens=10))).grant
+    quota.correct(grant, Weights(0, 0, tokens=89))
 
     assert granted(ask(quota)).grant.at_s == T0
 
@@ -257,7 +254,7 @@ def test_days_are_as_long_as_the_calendar_has_them(day: date, hours: int) -> Non
 
 def test_near_midnight_a_grant_counts_on_both_days() -> None:
     """Nobody can say on which side of midnight it arrives, so both days pay for it."""
-    days = Days((10,), PACIFIC, guard_s=1.0)
+    days = Days((10,), guard_s=1.0)
     midnight = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
     today = date(2026, 11, 22).toordinal()
 
@@ -282,18 +279,14 @@ def test_both_days_of_midnight_are_filled_and_closed() -> None:
 def test_closed_day_has_nothing_left() -> None:
     """A day that the server closed takes no more calls, limited or not."""
     quota = ModelQuota(Limits())
-    assert quota.day_left(PICTURE, NOON) is None
+    assert not quota.is_day_closed(NOON)
+    granted(ask(quota))
     quota.close_day(NOON)
 
-    assert quota.day_left(PICTURE, NOON) == 0
-
-
-def test_zone_is_a_parameter() -> None:
-    """Where a day begins can be set: one report saw 00:00 UTC."""
-    quota = ModelQuota(Limits(requests_per_day=1), zone="UTC")
-    ask(quota)
-
-    assert DayClosed(datetime(2026, 11, 23, 0, 0, 1, tzinfo=UTC), "1 request a day") == ask(quota)
+    assert quota.is_day_closed(NOON)
+    assert ask(quota) == DayClosed(
+        datetime(2026, 11, 23, 8, 0, 1, tzinfo=UTC), "the server closed the day"
+    )
 
 
 def test_date_never_goes_back() -> None:
@@ -405,7 +398,9 @@ def test_minutes_of_another_length_start_anew() -> None:
     ask(hurried, permits=7)
     real.load(hurried.dump())
 
-    assert (granted(ask(real)).grant.at_s, real.day_left(PICTURE, NOON)) == (T0, 1)
+    assert granted(ask(real)).grant.at_s == T0
+    used = {entry.bound.label: entry.used for entry in real.used(T0, NOON)}
+    assert used["9 requests a day"] == 8
 
 
 def test_restart_takes_all_as_used_just_now() -> None:
@@ -443,10 +438,10 @@ def test_restart_counts_a_reservation_for_later_as_used_now() -> None:
 
 def test_check_names_limit_and_size() -> None:
     """A call that never fits is found when it is planned, and the text says why."""
-    check(Limits(usd_per_day=0.134), Weights(usd_micros=134_000))
+    LimitSet.of(Limits(usd_per_day=0.134)).check(Weights(usd_micros=134_000))
 
     with pytest.raises(ValueError, match=r"takes \$0\.134, and the limit is \$0\.1 a day"):
-        check(Limits(usd_per_day=0.1), Weights(usd_micros=134_000))
+        LimitSet.of(Limits(usd_per_day=0.1)).check(Weights(usd_micros=134_000))
 
 
 @pytest.mark.parametrize("calls", [140, 500])
@@ -487,7 +482,6 @@ def test_duration_counts_days() -> None:
         "1,500 requests a day",
         "1,500 requests a day",
     ]
-    assert duration(100, PICTURE, limits, day_left=0).days == 2
     assert all(a.sending_s < b.sending_s for a, b in pairwise(estimates))
 
 

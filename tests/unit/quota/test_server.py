@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from gemini_batch.quota.limits import Weights
-from gemini_batch.quota.model_quota import Paused
+from gemini_batch.quota.results import Paused
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.quota.storage import LedgerStorage
 from gemini_batch.records import Limits
@@ -18,6 +18,7 @@ from tests.unit.quota.contract import (
     M,
     StorageContract,
     granted,
+    requests_left,
 )
 from tests.unit.quota.server_storage import ServerStorage
 
@@ -88,7 +89,7 @@ class TestServerLedger(LedgerContract):
 
         granted(self.ask(ledger))
 
-        assert (ledger.day_left(M, PICTURE, T0, NOON), self.server.asked) == (7, 0)
+        assert (requests_left(ledger), self.server.asked) == (7, 0)
 
     def test_a_server_that_replaced_another_is_full_for_a_window(self) -> None:
         """A new server's clock is another one: the last use counts as of just now."""

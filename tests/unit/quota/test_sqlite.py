@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from gemini_batch.quota.limits import Weights
-from gemini_batch.quota.model_quota import DayClosed, Granted, Paused, ReserveResult
+from gemini_batch.quota.results import DayClosed, Granted, Paused, ReserveResult
 from gemini_batch.quota.shared import SharedLedger, project_of
 from gemini_batch.quota.storage import LedgerStorage, MemoryStorage
 from gemini_batch.records import Limits
@@ -24,6 +24,7 @@ from tests.unit.quota.contract import (
     M,
     StorageContract,
     granted,
+    requests_left,
 )
 from tests.unit.quota.files import RAM, ask, file, opened
 from tests.unit.quota.test_model_quota import LIMITS, STEPS
@@ -70,7 +71,7 @@ def test_what_one_process_used_the_next_one_counts(path: Path) -> None:
         theirs.pause(M, T0 + 90.0, "the server asked for a pause", T0)
     with opened(path, limits) as later:
         assert Paused(T0 + 90.0, "the server asked for a pause") == ask(later, CYCLE_S)
-        assert later.day_left(M, PICTURE, T0, NOON) == 1
+        assert requests_left(later) == 1
         granted(ask(later, 90.0))
         assert DayClosed(NEXT_DAY, "4 requests a day") == ask(later, 91.0)
 

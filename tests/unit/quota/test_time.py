@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemini_batch.clock import boot_time_s, utc_now
-from gemini_batch.quota.model_quota import DayClosed, Granted
+from gemini_batch.quota.results import DayClosed, Granted
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.quota.storage import open_storage
 from gemini_batch.records import Limits
-from tests.unit.quota.contract import CYCLE_S, NOON, PICTURE, T0, M, granted
+from tests.unit.quota.contract import CYCLE_S, NOON, PICTURE, T0, M, granted, requests_left
 from tests.unit.quota.files import RAM, ask, opened
 from tests.unit.quota.test_model_quota import fullest
 
@@ -55,7 +55,7 @@ def test_reboot_takes_all_as_used_just_now(path: Path) -> None:
     with opened(path, limits, boot="two") as after:
         grant = granted(after.reserve(M, PICTURE, 1, 13.0, later)).grant
         assert grant.at_s == 13.0 + CYCLE_S
-        assert after.day_left(M, PICTURE, 13.0, later) == 7
+        assert requests_left(after, 13.0, later) == 7
 
 
 def test_clock_that_begins_again_without_a_boot(path: Path) -> None:

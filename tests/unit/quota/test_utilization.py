@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemini_batch.quota.limits import Weights
-from gemini_batch.quota.model_quota import UNKNOWN, Granted, Used
+from gemini_batch.quota.results import UNKNOWN, Granted, Used
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.quota.storage import MemoryStorage
 from gemini_batch.quota.utilization import Utilization, WindowUse

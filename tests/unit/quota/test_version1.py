@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from gemini_batch.errors import StorageError
-from gemini_batch.quota.model_quota import DayClosed, Paused
+from gemini_batch.quota.results import DayClosed, Paused
 from gemini_batch.quota.status import statuses
 from gemini_batch.quota.storage import SqliteStorage
 from gemini_batch.records import Limits
-from tests.unit.quota.contract import NEXT_DAY, NOON, PICTURE, T0, M, granted
+from tests.unit.quota.contract import NEXT_DAY, NOON, PICTURE, T0, M, granted, requests_left
 from tests.unit.quota.files import ENDPOINT, ask, opened
 
 LIMITS = Limits(requests_per_min=15, requests_per_day=1500)
@@ -59,13 +59,13 @@ def test_all_but_the_belief_is_used(path: Path) -> None:
     with opened(path, LIMITS) as ledger:
         assert ledger.notices == ()
         assert ask(ledger) == Paused(T0 + 34.0, "the server asked for a pause")
-        assert ledger.day_left(M, PICTURE, T0, NOON) == 1497
+        assert requests_left(ledger) == 1497
         assert granted(ask(ledger, 34.0, permits=15)).permits == 12
         assert granted(ask(ledger, 34.0)).grant.at_s == T0 + 62.25  # the guard was doubled
         closed = ledger.reserve("another", PICTURE, 1, T0, NOON)
         assert closed == DayClosed(NEXT_DAY, "the server closed the day")
     with opened(path, LIMITS) as again:
-        assert again.day_left(M, PICTURE, T0, NOON) == 1484
+        assert requests_left(again) == 1484
 
 
 def test_a_reboot_since_is_noticed(path: Path) -> None:
