@@ -215,7 +215,7 @@ TEN_PAST_EIGHT = timedelta(hours=8, minutes=10)
 @pytest.mark.parametrize(
     ("first", "a_day", "calls"),
     [
-        pytest.param(datetime(2026, 11, 20, tzinfo=UTC), 150, 400, id="days of 24 hours"),
+        pytest.param(datetime(2026, 11, 20, tzinfo=UTC), 75, 200, id="days of 24 hours"),
         pytest.param(
             datetime(2026, 11, 20, tzinfo=UTC),
             1500,
@@ -223,8 +223,8 @@ TEN_PAST_EIGHT = timedelta(hours=8, minutes=10)
             id="days of the free tier",
             marks=pytest.mark.torture,
         ),
-        pytest.param(datetime(2027, 3, 13, tzinfo=UTC), 150, 400, id="a day of 23 hours"),
-        pytest.param(datetime(2026, 10, 31, tzinfo=UTC), 150, 400, id="a day of 25 hours"),
+        pytest.param(datetime(2027, 3, 13, tzinfo=UTC), 75, 200, id="a day of 23 hours"),
+        pytest.param(datetime(2026, 10, 31, tzinfo=UTC), 75, 200, id="a day of 25 hours"),
     ],
 )
 def test_three_nights(

@@ -14,9 +14,18 @@ from PIL import Image
 from gemini_batch.simulator.models import load_models
 from tests.loopback.simulator.client import PRO, calling, image
 
-genai = pytest.importorskip("google.genai")
-errors: Any = pytest.importorskip("google.genai.errors")
-types: Any = pytest.importorskip("google.genai.types")
+
+class _Late:
+    """A module that is imported when it is used: the SDK takes longer than all other imports."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(pytest.importorskip(self._name), attribute)
+
+
+genai, errors, types = map(_Late, ("google.genai", "google.genai.errors", "google.genai.types"))
 
 pytestmark = [
     pytest.mark.loopback,
