@@ -1,7 +1,8 @@
-"""Every test: its ring as a marker, and its temporary folder in memory where the machine has such a place."""
+"""Settings of all tests: rings as markers, and temporary folders in memory where possible."""
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,10 @@ _RINGS = {"loopback", "torture", "browser"}
 
 if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK):
     os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
+
+# Without compiled files each of the many processes that tests start would compile all modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A busy machine takes longer for an example than the default of 200 ms.
 hypothesis.settings.register_profile("tests", deadline=None)
