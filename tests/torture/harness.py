@@ -94,7 +94,7 @@ class Desk:
         return self.folder / "jobs.out"
 
     def noted(self, what: str) -> set[str]:
-        """Return which answers the hook noted as `consumed` by the sieve, or as `kept`."""
+        """Return which answers the hook noted as `consumed` by the extractor, or as `kept`."""
         return set((self.folder / what).read_text().split())
 
     def write_manifest(self) -> None:

@@ -244,7 +244,7 @@ def _endless() -> dict[str, Case]:
         "endless-image": Case(
             ever(_PLAIN + _OPENING, b"A" * 65_536), "failed", "has more than 268,435,456 bytes"
         ),
-        "endless-skeleton": Case(
+        "endless-envelope": Case(
             ever(_PLAIN + b'{"text":"', b"a" * 65_536), "failed", "bytes outside its images"
         ),
         "endless-space": Case(ever(_PLAIN, b" " * 65_536), "failed", "bytes outside its images"),

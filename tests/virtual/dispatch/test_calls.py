@@ -302,7 +302,7 @@ class _Nowhere:
     def close(self) -> None:
         pass
 
-    def keep(self, skeleton: bytes) -> None:
+    def journal(self, envelope: bytes) -> None:
         pass
 
     def arrived(self) -> tuple[()]:

@@ -1,0 +1,98 @@
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from gemini_batch.client import interactive
+from gemini_batch.clock import Clock
+from gemini_batch.config import Settings
+from gemini_batch.engine import session, setup
+from gemini_batch.engine.summary import Summary
+from gemini_batch.events import Event
+from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.storage import MemoryStorage
+from gemini_batch.records import FailureKind, Limits
+from tests.builders import (
+    ENDPOINT,
+    MODEL,
+    ScriptedTransport,
+    Step,
+    fails,
+    says,
+)
+from tests.virtual.clock import run
+
+CONFIG = Settings(
+    tier="test",
+    limits=Limits(),
+    endpoint=ENDPOINT,
+    base_url=ENDPOINT,
+    model=MODEL,
+    concurrency=4,
+    max_attempts=2,
+)
+REFUSED, GONE = [says(401)], [fails(FailureKind.UNREACHABLE)]
+
+
+class Desk:
+    """A manifest and its output folder; each `run` is one run of the engine with a scripted network."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.path = folder / "jobs.jsonl"
+        self.out = folder / "jobs.out"
+        self.events: list[Event] = []
+        self.transport: ScriptedTransport | None = None
+        self._monkeypatch = monkeypatch
+
+    def write(self, **prompts: str) -> None:
+        """Write the manifest: the prompt of each id."""
+        self.write_jobs(*({"id": call_id, "prompt": prompt} for call_id, prompt in prompts.items()))
+
+    def write_jobs(self, *jobs: dict[str, Any]) -> None:
+        """Write the manifest's lines."""
+        self.path.write_bytes(b"".join(orjson.dumps(job) + b"\n" for job in jobs))
+
+    def run(
+        self,
+        script: dict[str, list[Step]] | None = None,
+        *,
+        during: Callable[[session.Run], Any] | None = None,
+        cancel_at_s: float | None = None,
+        watch: Callable[[Event], None] = lambda _event: None,
+        **changes: Any,
+    ) -> Summary:
+        """Run the manifest; return the summary."""
+        self.events = []
+
+        def observe(event: Event) -> None:
+            self.events.append(event)
+            watch(event)
+
+        async def scenario(clock: Clock) -> None:
+            self.transport = ScriptedTransport(clock, script or {})
+            self._monkeypatch.setattr(
+                interactive, "InteractiveTransport", lambda *_: self.transport
+            )
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(going.send(ENDPOINT, clock))
+                if cancel_at_s is not None:
+                    asyncio.get_running_loop().call_later(cancel_at_s, running.cancel)
+                if during:
+                    group.create_task(during(going))
+
+        config = replace(CONFIG, **changes)
+        with setup.open_run(
+            self.path, self.out, config, observe, SharedLedger(MemoryStorage(), config.limits)
+        ) as going:
+            run(scenario)
+        assert going.summary is not None
+        assert going.summary.json() == (self.out / "summary.json").read_bytes()
+        return going.summary
+
+    def sent(self) -> list[str]:
+        """What the last run sent."""
+        return [call_id for _, call_id in self.transport.sent] if self.transport else []
