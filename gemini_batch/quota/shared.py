@@ -45,7 +45,7 @@ def project_of(api_key: str, scope: str | None = None) -> str:
 
 
 @dataclass(slots=True)
-class _Turn:
+class _Moment:
     """A quota, which a decision changes, and the moment of the decision.
 
     Attributes:
@@ -152,14 +152,14 @@ class SharedLedger:
         decided_s = 0.0
         new_at: datetime | None = None
 
-        def decide(turn: _Turn) -> ReserveResult:
+        def decide(moment: _Moment) -> ReserveResult:
             nonlocal decided_s, new_at
-            new_at = turn.utc if turn.is_new else None
+            new_at = moment.utc if moment.is_new else None
             decided_s = self._steady_s() if self.storage.blocks else 0.0
-            at_s, at = turn.now_s + lead_s, turn.utc + timedelta(seconds=lead_s)
-            result = turn.quota.reserve(weights, permits, at_s, at, self._run_name)
-            turn.is_kept = turn.is_new or isinstance(result, Granted)
-            return turn.on_clock_of_asker(result) if self.storage.has_own_clock else result
+            at_s, at = moment.now_s + lead_s, moment.utc + timedelta(seconds=lead_s)
+            result = moment.quota.reserve(weights, permits, at_s, at, self._run_name)
+            moment.is_kept = moment.is_new or isinstance(result, Granted)
+            return moment.on_clock_of_asker(result) if self.storage.has_own_clock else result
 
         result = self._transact(model, decide, now_s, utc)
         if self.storage.blocks:
@@ -175,8 +175,8 @@ class SharedLedger:
         for it, it is cancelled, and its permits are not counted any more.
         """
 
-        def decide(turn: _Turn) -> bool:
-            holds, turn.is_kept = turn.quota.confirm(grant, permits, turn.now_s)
+        def decide(moment: _Moment) -> bool:
+            holds, moment.is_kept = moment.quota.confirm(grant, permits, moment.now_s)
             return holds
 
         # Once cancelled it must not be cancelled again: an unknown outcome is asked for.
@@ -209,8 +209,8 @@ class SharedLedger:
     ) -> None:
         """Send nothing of a model before `until_s`; `overrun` after a 429 of the minute."""
 
-        def decide(turn: _Turn) -> None:
-            turn.quota.pause(until_s - turn.not_before_s, why, turn.now_s, overrun=overrun)
+        def decide(moment: _Moment) -> None:
+            moment.quota.pause(until_s - moment.not_before_s, why, moment.now_s, overrun=overrun)
 
         self._transact(model, decide, now_s)
 
@@ -218,21 +218,21 @@ class SharedLedger:
         self, model: str, now_s: float, utc: datetime, grant: Grant | None = None
     ) -> None:
         """Close the date of `grant`, or else of now, for a model."""
-        self._transact(model, lambda turn: turn.quota.close_day(turn.utc, grant), now_s, utc)
+        self._transact(model, lambda moment: moment.quota.close_day(moment.utc, grant), now_s, utc)
 
     def used(self, model: str, now_s: float, utc: datetime) -> tuple[Used, ...]:
         """Return the use that counts against each limit of a model now."""
 
-        def decide(turn: _Turn) -> tuple[Used, ...]:
-            turn.is_kept = False
-            return turn.quota.used(turn.now_s, turn.utc)
+        def decide(moment: _Moment) -> tuple[Used, ...]:
+            moment.is_kept = False
+            return moment.quota.used(moment.now_s, moment.utc)
 
         return self._transact(model, decide, now_s, utc)
 
     def _transact(
         self,
         model: str,
-        decide: Callable[[_Turn], T],
+        decide: Callable[[_Moment], T],
         now_s: float,
         utc: datetime | None = None,
         on_unknown: OnUnknown = "redo",
@@ -244,9 +244,11 @@ class SharedLedger:
         def decide_states(
             states: Sequence[StoredState], clock_s: float, server_id: str
         ) -> tuple[T, NewStates]:
-            turn, is_moved = self._turn(states[0], clock_s, server_id, asked_s, utc or utc_now())
-            result = decide(turn)
-            return result, {key: turn.state} if turn.is_kept or is_moved else {}
+            moment, is_moved = self._moment(
+                states[0], clock_s, server_id, asked_s, utc or utc_now()
+            )
+            result = decide(moment)
+            return result, {key: moment.state} if moment.is_kept or is_moved else {}
 
         return self.storage.transact((key,), decide_states, on_unknown)
 
@@ -265,9 +267,9 @@ class SharedLedger:
 
         self.storage.transact((key,), decide, "ask")
 
-    def _turn(
+    def _moment(
         self, stored: StoredState, clock_s: float, server_id: str, asked_s: float, utc: datetime
-    ) -> tuple[_Turn, bool]:
+    ) -> tuple[_Moment, bool]:
         """Return a quota at the moment of a decision, and whether its clock began again."""
         here_s = sure_s = 0.0
         if self.storage.has_own_clock:
@@ -281,13 +283,13 @@ class SharedLedger:
         if stored is not None:
             state = self._loaded(stored)
             is_moved = state.follow(now_s, server_id, utc)
-            return _Turn(state, False, now_s, utc, here_s, sure_s), is_moved
+            return _Moment(state, False, now_s, utc, here_s, sure_s), is_moved
         quota = ModelQuota(self.limits, guard_s=self._guard_s)
         if (lost_at_s := self.storage.lost_at_s) is not None:
             ago_s = max(0.0, utc.timestamp() - lost_at_s)
             quota.assume_full(now_s - ago_s, datetime.fromtimestamp(lost_at_s, UTC))
         state = SharedQuota(quota, self.limits, server_id, now_s, utc.timestamp())
-        return _Turn(state, True, now_s, utc, here_s, sure_s), False
+        return _Moment(state, True, now_s, utc, here_s, sure_s), False
 
     def _loaded(self, stored: State | Mapping[str, Any]) -> SharedQuota:
         if isinstance(stored, SharedQuota) and stored.limits == self.limits:
