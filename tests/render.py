@@ -189,7 +189,11 @@ def _of(field: dict[str, Any]) -> str:
 
 def _range(way: dict[str, Any]) -> str:
     least, most = way.get("minimum"), way.get("maximum")
-    return "" if least is None or most is None else f" from {least:,} to {most:,}"
+    if least is None or most is None:
+        return ""
+    # Some versions of pydantic write 2.0 for a limit of 2.
+    least, most = (int(each) if each == int(each) else each for each in (least, most))
+    return f" from {least:,} to {most:,}"
 
 
 def main() -> int:

@@ -4,8 +4,9 @@ import inspect
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
+from typing import Any, cast, get_args, get_type_hints
 
 import orjson
 from pydantic import TypeAdapter
@@ -73,14 +74,24 @@ def row_schema() -> dict[str, Any]:
 def described(kind: type) -> dict[str, Any]:
     """Return the schema of a serialized dataclass, with its docstring's text for each field."""
     schema = TypeAdapter(kind).json_schema(mode="serialization")
-    for part in (schema, *schema["$defs"].values()):
-        summary, _, rest = inspect.cleandoc(part.get("description", "")).partition("Attributes:")
+    docs = {each.__name__: each.__doc__ for each in _dataclasses(kind)}  # pydantic < 2.13 has none
+    for name, part in {kind.__name__: schema, **schema["$defs"]}.items():
+        text = docs.get(name) or part.get("description", "")
+        summary, _, rest = inspect.cleandoc(text).partition("Attributes:")
         part["description"] = _text(summary)
         fields = part.get("properties", {})
-        for name, text in re.findall(r"^ {4}(\w+): (.*(?:\n {5,}\S.*)*)", rest, re.MULTILINE):
-            if name in fields:
-                fields[name]["description"] = _text(text)
+        for field, text in re.findall(r"^ {4}(\w+): (.*(?:\n {5,}\S.*)*)", rest, re.MULTILINE):
+            if field in fields:
+                fields[field]["description"] = _text(text)
     return schema
+
+
+def _dataclasses(kind: Any) -> Iterator[type]:
+    """Yield a dataclass, and those that its fields hold."""
+    if is_dataclass(kind):
+        yield cast(type, kind)
+    for each in get_type_hints(kind).values() if is_dataclass(kind) else get_args(kind):
+        yield from _dataclasses(each)
 
 
 def _given(name: str, rule: Mapping[str, Any] | None = None) -> dict[str, Any]:
