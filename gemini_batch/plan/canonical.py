@@ -62,12 +62,16 @@ def image_size(request: Request) -> str:
 
 def input_tokens(request: Request) -> int:
     """Return the approximate number of a request's input tokens."""
+    # Plain loops: this is done for each line of a manifest.
     if request.raw is not None:
-        images, texts = request.raw.images, [request.raw.prompt]
+        images, prompt_bytes = request.raw.images, _utf8_bytes(request.raw.prompt)
     else:
-        images = sum(not isinstance(part, Text) for part in request.parts)
-        texts = [request.system, *(part.text for part in request.parts if isinstance(part, Text))]
-    prompt_bytes = sum(len(text.encode()) for text in texts if text)
+        images, prompt_bytes = 0, _utf8_bytes(request.system)
+        for part in request.parts:
+            if isinstance(part, Text):
+                prompt_bytes += _utf8_bytes(part.text)
+            else:
+                images += 1
     return prices.input_tokens(request.model, input_images=images, prompt_bytes=prompt_bytes)
 
 
@@ -76,3 +80,9 @@ def prompt_text(request: Request) -> str | None:
     if request.raw is not None:
         return request.raw.prompt
     return "\n".join(part.text for part in request.parts if isinstance(part, Text)) or None
+
+
+def _utf8_bytes(text: str | None) -> int:
+    if text is None:
+        return 0
+    return len(text) if text.isascii() else len(text.encode())

@@ -57,7 +57,8 @@ class Planner:
         if job.request is not None:
             request = _raw_request(job, model, problems)
         else:
-            modalities = tuple(dict.fromkeys(job.modalities or canonical.DEFAULT_MODALITIES))
+            asked = job.modalities
+            modalities = tuple(dict.fromkeys(asked)) if asked else canonical.DEFAULT_MODALITIES
             request = Request(
                 model=model,
                 parts=self._parts(job, problems),
@@ -103,6 +104,8 @@ class Planner:
         )
 
     def _parts(self, job: Job, problems: Problems) -> tuple[Part, ...]:
+        if job.prompt is not None and not job.images:  # nearly every line of most manifests
+            return (Text(job.prompt),)
         parts: list[Part] = []
         for number, path in enumerate(job.images):
             parts += self._image(path, f"images[{number}]", problems)

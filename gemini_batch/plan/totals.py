@@ -108,6 +108,8 @@ class Plan:
         if self._state_of is None:
             return bytes(job.variants)
         digest, job_id = request_sha256(request), job.id or ""
+        if job.variants == 1:
+            return bytes((self._state_of(job_id, digest),))
         variants = range(1, job.variants + 1)
         return bytes([self._state_of(ids.call_id(job_id, each), digest) for each in variants])
 
