@@ -28,7 +28,7 @@ class Admitted:
     """Permit to send one call at once.
 
     Attributes:
-        held: Gives back the money that was not spent, and the disk space, when it is closed.
+        held: Settles the money and gives back the disk space when it is closed.
     """
 
     _limiter: RateLimiter
@@ -155,7 +155,9 @@ class AdmissionControl:
                     if not self._disk.has_shrunk():
                         held.push(space.pop_all())
                         return Admitted(self._limiter, call, grant, held.pop_all(), money)
-                lane.release(call.id)  # calls whose space this one waits for may have to probe
+                # Its space is given back. While it waits for more, another call may probe: one
+                # whose space it waits for.
+                lane.release(call.id)
                 await self._limiter.refund(lane.model, grant)
 
     async def _reserve_money(self, call: Call, held: ExitStack) -> Reservation | Closed:
@@ -200,7 +202,9 @@ class AdmissionControl:
         if lane.allows(call.id, self._clock.steady_s()):
             return grant
         await self._limiter.refund(lane.model, grant)
-        return Closed() if lane.is_closed else Deferred(self._clock.steady_s())
+        if lane.is_closed:
+            return Closed()
+        return Deferred(self._clock.steady_s())  # the lane says when its breakers allow one
 
     def _another_day(self, lane: Lane, day: DayClosed) -> Deferred | Closed:
         """Return when to ask again; `Closed` if the run does not wait for the next day."""

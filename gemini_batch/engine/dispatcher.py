@@ -52,6 +52,7 @@ class Dispatcher:
     observe: Observer
     stops: list[Stop] = field(default_factory=list, init=False)
     in_flight: int = field(default=0, init=False)
+    _run_stops: set[StopReason] = field(default_factory=set, init=False)
     _bug: Exception | None = field(default=None, init=False)
 
     async def run(self, workers: int) -> None:
@@ -85,11 +86,12 @@ class Dispatcher:
             message = f"{stop.message}; the server can't be reached: {reason}"
             stop = replace(stop, message=message)
         self._close()
-        if all(stop.reason != earlier.reason for earlier in self.stops):
+        if stop.reason not in self._run_stops:
+            self._run_stops.add(stop.reason)
             self.stops.append(stop)
             self.observe(Stopping(stop, self.in_flight))
 
-    def _refused(self, lane: Lane, stop: Stop) -> None:
+    def _stop_run_or_lane(self, lane: Lane, stop: Stop) -> None:
         if stop.reason in retry.OF_ONE_MODEL:
             self._stop_lane(lane, stop)
         else:
@@ -144,7 +146,7 @@ class Dispatcher:
         attempt = replace(attempt, call=call)
         match await self.admission.admit(attempt.lane, call):
             case Admitted() as admitted:
-                with admitted.held:
+                with admitted.held:  # the disk space, until an error has its row as well
                     attempted, outcome = await self._exchange(attempt)
                     await admitted.settle(outcome)
                     await self._note(attempt.lane, outcome, attempted.timing.latency_s)
@@ -154,10 +156,10 @@ class Dispatcher:
                 self.queue.defer(attempt, until_s)
             case Closed(stop):
                 if stop is not None:
-                    self._refused(attempt.lane, stop)
+                    self._stop_run_or_lane(attempt.lane, stop)
 
     async def _exchange(self, attempt: Attempt) -> tuple[Attempted, Outcome]:
-        """Send a call and commit its answer; nothing is awaited between last byte and row."""
+        """Send a call; nothing is awaited between the last byte of a reply and its row."""
         call = attempt.call
         staged = self.committer.begin(call, attempt.number)
         self.observe(CallSent(call.id, attempt.number, call.request.model))
@@ -166,7 +168,7 @@ class Dispatcher:
         try:
             exchange = await self.transport.send(call, staged, self._connected)
         except BaseException:
-            staged.discard()
+            staged.discard()  # the in-flight note stays: it may have been billed
             self.observe(CallAbandoned(call.id))
             raise
         finally:
@@ -178,9 +180,10 @@ class Dispatcher:
                 # If the disk refuses the row, the staged files and the in-flight note stay for the
                 # next run.
                 outcome = self.committer.reply(attempted, reply)
-            case outcome:
-                if isinstance(outcome, Failure) and outcome.may_be_billed:
-                    self.observe(CallUnanswered(call.id, attempt.number, outcome.message))
+            case ApiError() | Failure() as error:
+                outcome = error
+                if isinstance(error, Failure) and error.may_be_billed:
+                    self.observe(CallUnanswered(call.id, attempt.number, error.message))
         self.committer.end(call.id)
         staged.discard()
         return attempted, outcome
@@ -211,10 +214,9 @@ class Dispatcher:
     ) -> None:
         """Do what the retry policy decides about an attempt without an answer."""
         if isinstance(error, Failure) and error.kind is FailureKind.UNREACHABLE:
-            server, now_s = attempt.lane.server, self.queue.now_s
-            if not server.is_exhausted(now_s):
-                # No byte left, so it was no attempt.
-                self._put_back(attempt, attempt.number, server.left_s(now_s), error)
+            # No byte left, so it was no attempt.
+            wait_s = attempt.lane.server.left_s(self.queue.now_s)
+            self._put_back(attempt, attempt.number, wait_s, error)
             return
         if isinstance(error, Failure) and error.kind is FailureKind.MALFORMED:
             attempt = replace(attempt, malformed_answers=attempt.malformed_answers + 1)
@@ -233,7 +235,7 @@ class Dispatcher:
             case retry.EndCall(status):
                 self.committer.error(attempted, status, error)
             case Stop() as stop:
-                self._refused(attempt.lane, stop)
+                self._stop_run_or_lane(attempt.lane, stop)
             case retry.CloseDay():
                 await admitted.close_day()
                 self.queue.put_back(attempt)  # admission now says until when
@@ -241,6 +243,8 @@ class Dispatcher:
     def _put_back(
         self, attempt: Attempt, number: int, wait_s: float, error: ApiError | Failure
     ) -> None:
+        if attempt.lane.is_closed:
+            return  # it is left to the next run
         may_be_billed = isinstance(error, Failure) and error.may_be_billed
         call_id, message, reason = attempt.call.id, error.message, error.name
         self.observe(CallRetrying(call_id, attempt.number, wait_s, message, may_be_billed, reason))

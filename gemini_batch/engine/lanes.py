@@ -91,7 +91,7 @@ class Lane:
         return found
 
     def allows(self, call_id: str, now_s: float) -> bool:
-        """Return whether a call that has its permit may be sent now."""
+        """Return whether a call that has its permit may be sent now; if one must probe, it does."""
         return (
             not self.is_closed
             and self.breaker.allows(call_id, now_s)

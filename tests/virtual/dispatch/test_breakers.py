@@ -10,6 +10,7 @@ from gemini_batch.engine.breaker import (
 )
 from gemini_batch.events import (
     CallUnanswered,
+    Stopping,
     Waiting,
 )
 from gemini_batch.output.rows import read_rows
@@ -176,3 +177,16 @@ def test_an_answer_to_another_call_ends_an_outage(tmp_path: Path) -> None:
 
     assert dict.fromkeys("abc", "succeeded") == world.statuses
     assert world.reasons == []
+
+
+def test_an_outage_after_that_of_one_model_is_a_stop_of_its_own(tmp_path: Path) -> None:
+    """A model that was given up does not hide that later the server could not be reached at all."""
+    calls = [make_call(f"{number}") for number in range(20)]
+    calls += [make_call("slow", model=OTHER), make_call("late", model=OTHER)]
+    script = {call.id: [says(503)] for call in calls}
+    script |= {"slow": [picture(2500.0)], "late": [fails(FailureKind.UNREACHABLE, 2400.0)]}
+    world = play(tmp_path, calls, script, concurrency=12, max_attempts=6)
+
+    assert world.statuses == {"slow": "succeeded"}
+    assert world.reasons == [StopReason.OUTAGE] * 2
+    assert [event.model for event in world.of(Stopping)] == [MODEL, ""]
