@@ -112,7 +112,7 @@ def disturb(quota: ModelQuota, limits: Limits, event: str, now_s: float) -> Mode
     return quota
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(limits=LIMITS, steps=STEPS)
 def test_no_interval_of_any_window_exceeds_its_limit(
     limits: Limits, steps: list[dict[str, Any]]
