@@ -51,10 +51,10 @@ Breach = tuple[int, str, str]  # line, what was found, what to say
 
 
 def docstrings(tree: ast.AST) -> Iterator[Breach]:
-    """Yield the docstrings that begin with an interrogative."""
+    """Yield the docstrings, attributes' included, that begin with an interrogative."""
     for node in ast.walk(tree):
-        match getattr(node, "body", None):
-            case [ast.Expr(ast.Constant(str(text)), lineno=line), *_]:
+        match node:
+            case ast.Expr(ast.Constant(str(text)), lineno=line):
                 if (word := re.split(r"\W", text.strip(), maxsplit=1)[0]) in INTERROGATIVES:
                     yield line, word, "a verb and an object, or a noun phrase"
 

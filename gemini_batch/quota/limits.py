@@ -11,7 +11,7 @@ SLOTS_A_TEN_MINUTE_SLOT = 10
 """The ten-minute window has slots ten times as long, and so has as many of them."""
 
 GUARD_S = 1.0
-"""How much delays between sending and arrival may differ, in seconds.
+"""The difference allowed between the delays of two requests on their way, in seconds.
 
 It does not shrink with a simulator's short minute: the network is no faster."""
 

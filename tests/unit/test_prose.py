@@ -20,15 +20,16 @@ def _run(folder: Path, source: str) -> tuple[int, list[str]]:
 
 
 def test_first_words(tmp_path: Path) -> None:
-    """A docstring that begins with an interrogative is reported with its line, at every level."""
+    """A docstring that begins with an interrogative is reported with its line, at every level and below an attribute."""
     source = (
         '"""How it works."""\n\nclass Page:\n    """What a page is."""\n\n'
         '    def turn(self) -> None:\n        """\n        Whether it turned.\n        """\n'
+        'SIZE = 1\n"""How large a page is."""\n'
     )
     say = 'say "a verb and an object, or a noun phrase"'
     assert _run(tmp_path, source) == (
         1,
-        [f'1: "How": {say}', f'4: "What": {say}', f'7: "Whether": {say}'],
+        [f'1: "How": {say}', f'4: "What": {say}', f'7: "Whether": {say}', f'11: "How": {say}'],
     )
 
 

@@ -9,7 +9,7 @@ from gemini_batch.errors import StorageError
 
 FOLDER_VARIABLE = "GEMINI_BATCH_STATE_DIR"
 LOCKED_S = 30.0
-"""How long to wait for another process that holds the file, in seconds."""
+"""The longest wait for another process that holds the file, in seconds."""
 
 ELSEWHERE = f"or name another folder by {FOLDER_VARIABLE}"
 

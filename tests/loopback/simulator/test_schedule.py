@@ -68,7 +68,7 @@ async def test_number_that_cannot_be(marker: str, words: str) -> None:
 
 
 async def test_rates_follow_the_seed() -> None:
-    """Rates hit the same requests again with the same seed, in whatever order they come, and about as many as asked."""
+    """Rates hit the same requests again with the same seed, in any order of arrival, and about as many as asked."""
 
     async def run(seed: int, order: range) -> dict[int, int]:
         async with calling(rates={"503": 0.25, "500": 0.25}, seed=seed) as caller:
@@ -85,7 +85,7 @@ async def test_rates_follow_the_seed() -> None:
 
 
 async def test_a_retry_may_succeed() -> None:
-    """A rate is drawn anew each time that a request is sent."""
+    """A rate is drawn again each time that a request is sent."""
     async with calling(rates={"503": 0.5}) as caller:
         statuses = {(await caller.ask("x")).status for _ in range(20)}
     assert statuses == {200, 503}
