@@ -1,6 +1,5 @@
 """Every answer and error of a server, and the status or exit code that it leads to."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -9,16 +8,8 @@ import pytest
 from gemini_batch.simulator import Simulator
 from gemini_batch.simulator.faults import FAULTS
 from tests.loopback.commands import manifest, rows, run, use_key_and_state
-from tests.simulated import simulator
 
 pytestmark = pytest.mark.loopback
-
-
-@pytest.fixture
-def server() -> Iterator[Simulator]:
-    """A simulator that answers at once."""
-    with simulator() as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """The commands as a user or a cron job gives them, over real HTTP against the simulator."""
 
 import shutil
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,13 +22,6 @@ from tests.loopback.commands import (
 from tests.simulated import simulator
 
 pytestmark = pytest.mark.loopback
-
-
-@pytest.fixture
-def server() -> Iterator[Simulator]:
-    """A simulator that answers at once."""
-    with simulator() as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

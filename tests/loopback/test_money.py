@@ -3,7 +3,6 @@
 import os
 import pty
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +12,8 @@ import pytest
 
 from gemini_batch.cli import main
 from gemini_batch.simulator import Simulator
-from tests.simulated import simulator
 
 pytestmark = pytest.mark.loopback
-
-
-@pytest.fixture
-def server() -> Iterator[Simulator]:
-    """A simulator that answers at once."""
-    with simulator() as running:
-        yield running
 
 
 @pytest.fixture

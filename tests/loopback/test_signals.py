@@ -32,13 +32,6 @@ IDS = [f"n{number}" for number in range(8)]
 FAST = ("--rpm", "6000", "--rpd", "100000")
 
 
-@pytest.fixture
-def server() -> Iterator[Simulator]:
-    """A simulator that answers at once."""
-    with simulator() as running:
-        yield running
-
-
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use_key_and_state(monkeypatch, tmp_path)
