@@ -202,7 +202,9 @@ def _on_failure(failure: Failure, attempt: int, random: Random) -> Decision:
     match failure.kind:
         case FailureKind.STORAGE:
             return Stop(StopReason.STORAGE, failure.message)
-        case FailureKind.INPUT_CHANGED | FailureKind.INPUT_UNREADABLE | FailureKind.TOO_LARGE:
+        case FailureKind.INPUT_CHANGED | FailureKind.INPUT_UNREADABLE:
+            return GIVE_UP
+        case FailureKind.TOO_LARGE | FailureKind.NOT_AN_ANSWER:
             return GIVE_UP
         case FailureKind.UNREACHABLE:
             return RetryAfter(backoff_s(attempt, random), pauses_model=True)

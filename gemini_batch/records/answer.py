@@ -54,6 +54,7 @@ class FailureKind(StrEnum):
     TIMEOUT = "TIMEOUT"
     DISCONNECTED = "DISCONNECTED"  # closed or reset before the answer was whole
     MALFORMED = "MALFORMED"  # a 200 that is not the JSON, or the base64, that it should be
+    NOT_AN_ANSWER = "NOT_AN_ANSWER"  # a 200 with JSON that is no GenerateContentResponse
     TOO_LARGE = "TOO_LARGE"  # over the limit of a body, of its JSON or of the images of one answer
     INPUT_CHANGED = "INPUT_CHANGED"  # a reference image is no longer the file that was planned
     INPUT_UNREADABLE = "INPUT_UNREADABLE"  # a reference image can't be decoded to downscale it
@@ -93,6 +94,7 @@ class ApiError:
         message: For the user; from the body, shortened.
         retry_delay_s: The longest wait that the body or the Retry-After header asks for.
         fields: The request's fields that a 400 names.
+        may_be_billed: The model may have drawn all the same: a gateway gave up waiting for it.
     """
 
     http_status: int
@@ -102,6 +104,7 @@ class ApiError:
     retry_delay_s: float | None = None
     violations: tuple[QuotaViolation, ...] = ()
     fields: tuple[str, ...] = ()
+    may_be_billed: bool = False
 
     @property
     def name(self) -> str:
