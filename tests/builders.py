@@ -235,6 +235,12 @@ def says(
     )
 
 
+def answers(body: object, http_status: int = 200, latency_s: float = 1.0) -> Step:
+    """Answer with this body: JSON, or bytes as they are."""
+    raw = body if isinstance(body, bytes) else orjson.dumps(body)
+    return Step(lambda _call, _incoming: Answer(http_status, raw), latency_s)
+
+
 def blocked_for(reason: str, latency_s: float = 1.0) -> Step:
     """Answer without an image, for a reason."""
     return Step(

@@ -103,6 +103,8 @@ def _sending(sending: _Group) -> None:
     _value(sending, "--max-attempts", whole, "N", text, default=6)
     text = "what to do with a call that failed and may have been billed"
     _choice(sending, "--on-uncertain", ("retry", "skip"), text)
+    text = "continue where 5 calls of a model in a row are rejected with the same message"
+    _flag(sending, "--keep-going", text)
     text = "stop starting new calls after SECONDS; calls in flight are completed (default: none)"
     _value(sending, "--deadline", amount, "SECONDS", text, dest="deadline_s")
     text = "when the day's quota is used up, sleep until it resets instead of exiting with 5"

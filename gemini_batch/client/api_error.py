@@ -37,7 +37,7 @@ def parse_error(answer: Answer) -> ApiError:
     if answer.redirects_to:
         message = one_line(
             f"redirects to {answer.redirects_to}; redirects are not followed, because the key "
-            "would go along: check --base-url"
+            "would go along"
         )
         return ApiError(answer.http_status, "", None, message, answer.retry_after_s)
     body = load(answer.body)
@@ -59,14 +59,7 @@ def parse_error(answer: Answer) -> ApiError:
         reason=next(filter(None, reasons), None),
         message=one_line(message) or f"HTTP {answer.http_status}",
         retry_delay_s=max((delay for delay in delays_s if delay is not None), default=None),
-        violations=tuple(
-            QuotaViolation(
-                quota_id=as_text(violation.get("quotaId")) or "",
-                quota_metric=as_text(violation.get("quotaMetric")) or "",
-                quota_value=as_name(violation.get("quotaValue")),
-            )
-            for violation in _violations(details, "QuotaFailure", "violations")
-        ),
+        violations=tuple(_quota_violations(details)),
         fields=tuple(
             name
             for violation in _violations(details, "BadRequest", "fieldViolations")
@@ -89,6 +82,29 @@ def _delays_s(message: str, details: list[dict[str, Any]]) -> Iterator[float | N
         yield duration_s(match[1])
     for detail in _of(details, "RetryInfo"):
         yield duration_s(as_text(detail.get("retryDelay")) or "")
+
+
+def _quota_violations(details: list[dict[str, Any]]) -> Iterator[QuotaViolation]:
+    """Yield the violations of the details; without any, those that an ErrorInfo tells.
+
+    Its metadata have `quota_limit`, `quota_metric` and `quota_limit_value`:
+    https://cloud.google.com/docs/quotas/troubleshoot (2026-11-30).
+    """
+    found = list(_violations(details, "QuotaFailure", "violations"))
+    for violation in found:
+        yield QuotaViolation(
+            quota_id=as_text(violation.get("quotaId")) or "",
+            quota_metric=as_text(violation.get("quotaMetric")) or "",
+            quota_value=as_name(violation.get("quotaValue")),
+        )
+    for detail in () if found else _of(details, "ErrorInfo"):
+        told = as_dict(detail.get("metadata"))
+        if named := as_text(told.get("quota_limit")) or as_text(told.get("quota_metric")):
+            yield QuotaViolation(
+                quota_id=" ".join(filter(None, (named, as_text(told.get("quota_unit"))))),
+                quota_metric=as_text(told.get("quota_metric")) or "",
+                quota_value=as_name(told.get("quota_limit_value")),
+            )
 
 
 def _violations(details: list[dict[str, Any]], kind: str, key: str) -> Iterator[dict[str, Any]]:

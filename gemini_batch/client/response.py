@@ -79,6 +79,7 @@ def _reply(body: dict[str, Any], arrived: tuple[IncomingImage, ...]) -> Reply:
         usage=_usage(body.get("usageMetadata")),
         model_version=as_text(body.get("modelVersion"), MAX_NAME_CHARS),
         response_id=as_text(body.get("responseId"), MAX_NAME_CHARS),
+        is_empty=block_reason == EMPTY and not any(any(part.values()) for part in parts),
     )
 
 

@@ -1,5 +1,6 @@
 """Reading JSON of any shape, and bounding what is taken from it. Pure."""
 
+import codecs
 import json
 import re
 from typing import Any
@@ -18,6 +19,7 @@ _MAX_INT_DIGITS = 18
 
 def load(body: bytes) -> Any:
     """Return the parsed JSON, or None; accepts what orjson refuses, such as lone surrogates."""
+    body = body.removeprefix(codecs.BOM_UTF8)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:

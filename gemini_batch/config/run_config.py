@@ -41,6 +41,7 @@ class RunConfig(BaseModel):
         on_uncertain: Action for a call that may have been billed and has no answer.
         concurrency: Maximum of calls in flight; by the quota if None.
         max_attempts: Attempts of one call before it is `failed`.
+        keep_going: Continue where call after call of a model is rejected with the same message.
         deadline_s: Seconds after which no call is started.
         wait_for_reset: Sleep until the day's quota resets, instead of ending.
         simulate: Run against a simulator in this process: no key, no cost.
@@ -71,6 +72,7 @@ class RunConfig(BaseModel):
     on_uncertain: Literal["retry", "skip"] = "retry"
     concurrency: Whole | None = None
     max_attempts: Whole = 6
+    keep_going: bool = False
     deadline_s: Amount | None = None
     wait_for_reset: bool = False
     simulate: bool = False
@@ -127,6 +129,7 @@ class RunConfig(BaseModel):
             retry=frozenset(Status(status) for status in self.retry if status != "missing"),
             retry_missing="missing" in self.retry,
             skip_uncertain=self.on_uncertain == "skip",
+            keeps_going=self.keep_going,
             max_input_pixels=self.max_input_pixels,
             reuse_from=tuple(dict.fromkeys(Path(out) for out in self.reuse_from)),
             deadline_s=self.deadline_s,

@@ -43,6 +43,7 @@ class Settings:
         retry_missing: A finished image that the user deleted is made, and paid for, again.
         skip_uncertain: A call that may have been billed and has no answer is left `uncertain`,
             instead of sent again.
+        keeps_going: A model is not stopped when call after call is rejected alike.
         quota_scope: Name of the project whose quota is used; None derives it from the key.
         tables: The config file's tables, for tiers and prices.
     """
@@ -60,6 +61,7 @@ class Settings:
     retry: frozenset[Status] = frozenset()
     retry_missing: bool = False
     skip_uncertain: bool = False
+    keeps_going: bool = False
     timeouts: Timeouts = Timeouts()
     max_input_pixels: int | None = None
     reuse_from: tuple[Path, ...] = ()

@@ -9,6 +9,7 @@ from gemini_batch.clock import Clock
 from gemini_batch.engine.budget import Budget, Reservation
 from gemini_batch.engine.disk_space import DiskReservations
 from gemini_batch.engine.lanes import Lane
+from gemini_batch.engine.retry import may_be_billed
 from gemini_batch.events import LittleRoom, Observer, Waiting
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights, micros
@@ -58,7 +59,7 @@ class Admitted:
             )
         elif isinstance(outcome, Failure) and outcome.kind is FailureKind.UNREACHABLE:
             await self._limiter.refund(model, self._grant)
-        elif isinstance(outcome, Failure) and outcome.may_be_billed:
+        elif may_be_billed(outcome):
             self._money.spent_usd = estimate.cost_usd or 0.0
 
     async def pause(self, wait_s: float, *, overrun: bool) -> None:
@@ -69,12 +70,12 @@ class Admitted:
         model, why = self._call.request.model, "the server asked for a pause"
         await self._limiter.pause(model, wait_s, why, overrun=overrun)
 
-    async def close_day(self) -> None:
-        """Send nothing more of the model on the day of this permit.
+    async def close_day(self, ends_in_s: float | None) -> None:
+        """Send nothing more of the model on the day of this permit, or for `ends_in_s` seconds.
 
         Cancellation: safe; the ledger is updated all the same.
         """
-        await self._limiter.close_day(self._call.request.model, self._grant)
+        await self._limiter.close_day(self._call.request.model, self._grant, ends_in_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +213,7 @@ class AdmissionControl:
             return Closed()
         if not self.waits_for_reset and day.wait_s > MIDNIGHT_S:
             message = f"today's quota of {lane.model} is used up ({day.why})"
-            return Closed(Stop(StopReason.DAY_CLOSED, message, day.until))
+            return Closed(Stop(StopReason.DAY_CLOSED, message, day.until, lane.model))
         self._observe(Waiting(lane.model, day.wait_s, day.why))
         wait_s = min(max(day.wait_s, MIN_WAIT_S), LOOK_AGAIN_S)
         return Deferred(self._clock.steady_s() + wait_s)

@@ -91,6 +91,11 @@ class CallQueue:
         self.wake()
         return opened
 
+    def connected(self) -> None:
+        """Note that the server can be reached."""
+        if self.server.succeeded():
+            self.wake()
+
     def ended(self, attempt: Attempt) -> None:
         """Note that an attempt that was handed out has ended or was put back."""
         attempt.lane.ended(attempt.call.id)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from math import inf
 
 from gemini_batch.engine.breaker import CircuitBreaker, model_breaker
+from gemini_batch.engine.error_kinds import kind_of
+from gemini_batch.engine.retry import SERVER_FAILURES
 from gemini_batch.records import ApiError, Call, Failure, FailureKind, ResultRow, Stop
 
 
@@ -15,13 +17,34 @@ class Attempt:
 
     Attributes:
         number: Counts from 1.
-        malformed_answers: How many answers of the call could not be used so far.
+        unusable: Kinds of the answers of the call so far that could not be used, if the retry
+            policy limits them.
+        may_be_billed: An earlier attempt of the call may have been billed.
     """
 
     call: Call
     lane: "Lane"
     number: int = 1
-    malformed_answers: int = 0
+    unusable: tuple[FailureKind, ...] = ()
+    may_be_billed: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Streak:
+    """Outcomes in a row that say the same."""
+
+    _said: str = ""
+    _length: int = 0
+
+    def note(self, said: str) -> int:
+        """Note an outcome; return how many in a row said this."""
+        self._length = self._length + 1 if said == self._said else 1
+        self._said = said
+        return self._length
+
+    def end(self) -> None:
+        """Note an outcome of another kind."""
+        self._length = 0
 
 
 @dataclass(eq=False, slots=True)
@@ -35,6 +58,7 @@ class Lane:
         is_closed: Nothing more of the model is sent in this run.
         waiting: Calls that were handed out and are not sent yet.
         outstanding: Calls that were handed out and have not ended.
+        refusals: Its calls in a row that were rejected with the same message.
     """
 
     model: str
@@ -45,6 +69,7 @@ class Lane:
     is_closed: bool = False
     waiting: set[str] = field(default_factory=set)
     outstanding: int = 0
+    refusals: Streak = field(default_factory=Streak)
     _retries: list[tuple[float, int, Attempt]] = field(default_factory=list)
 
     @property
@@ -103,7 +128,7 @@ class Lane:
         if isinstance(outcome, Failure) and outcome.kind is FailureKind.UNREACHABLE:
             return self.server if self.server.failed(now_s, outcome.message) else None
         self.server.succeeded()
-        if isinstance(outcome, ApiError) and outcome.http_status >= 500:
+        if isinstance(outcome, ApiError) and kind_of(outcome) in SERVER_FAILURES:
             reason = f"the server answers nothing but {outcome.http_status}"
             return self.breaker if self.breaker.failed(now_s, reason) else None
         if not isinstance(outcome, Failure):

@@ -16,7 +16,7 @@ from gemini_batch.engine.call_queue import CallQueue
 from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.concurrency import AdaptiveConcurrency
 from gemini_batch.engine.disk_space import DiskReservations
-from gemini_batch.engine.dispatcher import Dispatcher
+from gemini_batch.engine.dispatcher import Dispatcher, make_dispatcher
 from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.engine.retry import RetryRules
@@ -78,7 +78,7 @@ class Run:
     @property
     def in_flight(self) -> int:
         """Requests that were sent and not yet answered."""
-        return self._dispatcher.in_flight if self._dispatcher else 0
+        return self._dispatcher.sender.in_flight if self._dispatcher else 0
 
     async def used(self, clock: Clock | None = None) -> _Uses:
         """Return what counts against each limit of each model now, of all runs that share it.
@@ -142,18 +142,20 @@ class Run:
             )
             async with InteractiveTransport(config, base_url, clock) as transport:
                 concurrency = min(config.concurrency, self.planned.plan.todo)
-                dispatcher = Dispatcher(
+                dispatcher = make_dispatcher(
                     queue=CallQueue(
                         self.planned.calls(),
                         AdaptiveConcurrency(concurrency),
                         server_breaker(random),
                         clock,
                     ),
-                    admission=self._admission(clock, observe),
                     preprocess=self._preprocessor(committer, clock, observe),
+                    admission=self._admission(clock, observe),
                     transport=transport,
                     committer=committer,
-                    rules=RetryRules(config.max_attempts, config.skip_uncertain),
+                    rules=RetryRules(
+                        config.max_attempts, config.skip_uncertain, config.keeps_going
+                    ),
                     observe=observe,
                 )
                 self._dispatcher = dispatcher

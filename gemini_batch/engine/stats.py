@@ -30,6 +30,7 @@ _EXIT_ORDER = (
     ExitCode.STORAGE,
     ExitCode.REFUSED,
     ExitCode.STOPPED,
+    ExitCode.INCOMPLETE,
 )
 
 

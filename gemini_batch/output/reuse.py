@@ -220,12 +220,15 @@ def _has_image(home: Path, row: dict[str, Any]) -> bool:
 
 def _reply(row: dict[str, Any], image: IncomingImage) -> Reply:
     """Return the reply of the row; its tokens were used, and paid for, elsewhere."""
-    same = ("text", "finish_reason", "finish_message", "model_version", "response_id")
+    same: dict[str, Any] = {
+        name: row.get(name)
+        for name in ("text", "finish_reason", "finish_message", "model_version", "response_id")
+    }
     return Reply(
         image=image,
         drafts=(),
         block_reason=None,
         safety_ratings=row.get("safety_ratings") or [],
         usage=None,
-        **{name: row.get(name) for name in same},
+        **same,
     )

@@ -1,5 +1,6 @@
 """The quota of a day: the use of each Pacific date, and which dates are over. Pure."""
 
+import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -10,6 +11,8 @@ https://ai.google.dev/gemini-api/docs/rate-limits (collected 2026-11-22)."""
 
 # A later date is a mistake; this one has a midnight in every zone.
 _LAST_DAY = date(9000, 1, 1).toordinal()
+# A day that the server closed until a later moment was closed by a wrong clock.
+_LONGEST = timedelta(days=2)
 
 
 class Days:
@@ -27,6 +30,7 @@ class Days:
         self._used: dict[int, list[int]] = {}  # date ordinal -> used of each limit
         self._today = 0  # no earlier date is counted any more
         self._closed = 0  # the server closed this date and all before it
+        self._closed_until_s = 0  # the server closed its own day until then, in Unix time
         self._known = (0, datetime.max.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
     def dates(self, start: datetime, length_s: float) -> tuple[int, ...]:
@@ -89,6 +93,15 @@ class Days:
         """Close a date and all before it."""
         self._closed = max(self._closed, day)
 
+    def close_until(self, ends_at: datetime) -> None:
+        """Close the server's own day, which ends at another hour than the date; UTC."""
+        self._closed_until_s = max(self._closed_until_s, math.ceil(ends_at.timestamp()))
+
+    def closed_until(self, utc: datetime) -> datetime | None:
+        """Return until when the server's own day is closed, UTC; None if it is open."""
+        left = timedelta(seconds=self._closed_until_s - utc.timestamp()) + self._guard
+        return utc + left if timedelta(0) < left < _LONGEST else None
+
     def opens_at(self, day: int) -> datetime:
         """Return when the first grant of a date is possible that counts on it alone, UTC."""
         midnight = datetime.combine(
@@ -97,12 +110,14 @@ class Days:
         return midnight.astimezone(UTC) + self._guard
 
     def dump(self) -> list[list[int]]:
-        """Return plain numbers: [today, closed], then [date, used, used, …] of each date."""
-        return [[self._today, self._closed], *([day, *used] for day, used in self._used.items())]
+        """Return plain numbers: [today, closed, closed until], then [date, used, …] of each."""
+        head = [self._today, self._closed, self._closed_until_s]
+        return [head, *([day, *used] for day, used in self._used.items())]
 
     def load(self, rows: Iterable[list[int]]) -> None:
         """Restore what `dump` returned; limits may differ."""
-        (self._today, self._closed), *days = rows
+        (self._today, self._closed, *until_s), *days = rows
+        self._closed_until_s = until_s[0] if until_s else 0
         self._used = {day: used for day, *used in days}
 
     def _date(self, moment: datetime) -> int:

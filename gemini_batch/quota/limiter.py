@@ -126,14 +126,18 @@ class RateLimiter:
         now_s = self._clock.steady_s()
         await self._ask(self._ledger.pause, model, now_s + wait_s, why, now_s, overrun=overrun)
 
-    async def close_day(self, model: str, grant: Grant | None = None) -> None:
+    async def close_day(
+        self, model: str, grant: Grant | None = None, ends_in_s: float | None = None
+    ) -> None:
         """Send nothing more of a model on the date of `grant`, whose answer said so, or else today.
+
+        With `ends_in_s` the server's day ends in so many seconds, not at midnight.
 
         Cancellation: safe; the day is closed all the same.
         """
         self._line(model).reserved = None
         now_s, utc = self._clock.steady_s(), self._clock.utc()
-        await self._ask(self._ledger.close_day, model, now_s, utc, grant)
+        await self._ask(self._ledger.close_day, model, now_s, utc, grant, ends_in_s)
 
     async def reconcile(
         self,
@@ -228,10 +232,10 @@ class RateLimiter:
 
     async def _check(self, line: _Line, reserved: Granted, now_s: float) -> None:
         """Drop a reservation that is late, or was paused meanwhile, perhaps by another process."""
-        line.holds, holds = True, False
+        line.holds, holds, utc = True, False, self._clock.utc()
         try:
             holds = await self._ask(
-                self._ledger.holds, line.model, reserved.grant, now_s, reserved.permits
+                self._ledger.holds, line.model, reserved.grant, now_s, reserved.permits, utc
             )
         finally:
             # Also after a cancellation: the ledger may have cancelled it all the same.

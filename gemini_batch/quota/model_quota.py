@@ -18,6 +18,7 @@ from gemini_batch.quota.results import (
 from gemini_batch.quota.uses import Uses
 from gemini_batch.records import Limits
 
+CLOSED = "the server closed the day"
 _MAX_LEVEL = 3
 _LEVEL_SLOTS = 10 * SLOTS_A_MINUTE
 
@@ -77,9 +78,11 @@ class ModelQuota:
         at_s, end_s = max(now_s, slot * self._slot_s), self._expires_s(slot)
         days = self._days.dates(utc + timedelta(seconds=at_s - now_s), end_s - at_s)
         day_weights = self._of_day(weights)
+        if (until := self._days.closed_until(utc)) is not None:
+            return DayClosed(until, CLOSED, (until - utc).total_seconds())
         if (full := self._days.full(day_weights, days)) is not None:
             day, place = full
-            why = "the server closed the day" if place is None else self._bounds.day[place].label
+            why = CLOSED if place is None else self._bounds.day[place].label
             until = self._days.opens_at(day + 1)
             return DayClosed(until, why, (until - utc).total_seconds())
         if self._is_paused(now_s):
@@ -91,7 +94,7 @@ class ModelQuota:
             Grant(at_s, end_s, slot, days, weights), permits, why if at_s > now_s else ""
         )
 
-    def confirm(self, grant: Grant, permits: int, now_s: float) -> tuple[bool, bool]:
+    def confirm(self, grant: Grant, permits: int, now_s: float, utc: datetime) -> tuple[bool, bool]:
         """Use a reservation whose moment has come, or cancel it if other runs left no room for it.
 
         Returns whether it holds, and whether that changed anything. It does not hold if it is late
@@ -101,6 +104,7 @@ class ModelQuota:
             now_s > self._expires_s(grant.slot)
             or self._is_paused(now_s)
             or any(map(self._days.is_closed, grant.days))
+            or self._days.closed_until(utc) is not None
         ):
             return False, False
         self._uses.forget(self._slot(now_s), self._guard)
@@ -136,13 +140,19 @@ class ModelQuota:
         if overrun and (self._level == 0 or now >= self._level_at + SLOTS_A_MINUTE):
             self._level, self._level_at = min(self._level + 1, _MAX_LEVEL), now
 
-    def close_day(self, utc: datetime, grant: Grant | None = None) -> None:
+    def close_day(
+        self, utc: datetime, grant: Grant | None = None, ends_in_s: float | None = None
+    ) -> None:
         """Close the date of `grant`, whose answer said so, or else of `utc`.
 
         An answer that comes after midnight is about the day before: with its grant, the new day
-        stays open.
+        stays open. With `ends_in_s` the server's day ends at another hour than midnight: it is
+        closed until then.
         """
-        self._days.close((grant.days if grant else self._days.dates(utc, 0.0))[0])
+        if ends_in_s is None:
+            self._days.close((grant.days if grant else self._days.dates(utc, 0.0))[0])
+        else:
+            self._days.close_until(utc + timedelta(seconds=ends_in_s))
 
     def assume_full(self, now_s: float, utc: datetime) -> None:
         """Count every window, and the date, as used up at a moment, for the real use is unknown.
@@ -172,7 +182,8 @@ class ModelQuota:
 
     def is_day_closed(self, utc: datetime) -> bool:
         """Return whether the server said that today's quota is used up."""
-        return self._days.is_closed(self._days.dates(utc, 0.0)[-1])
+        is_closed = self._days.is_closed(self._days.dates(utc, 0.0)[-1])
+        return is_closed or self._days.closed_until(utc) is not None
 
     def dump(self) -> dict[str, Any]:
         """Return the whole state as JSON values."""

@@ -168,7 +168,14 @@ class SharedLedger:
             self._forget_unused(new_at)
         return result
 
-    def holds(self, model: str, grant: Grant, now_s: float, permits: int = 1) -> bool:
+    def holds(
+        self,
+        model: str,
+        grant: Grant,
+        now_s: float,
+        permits: int = 1,
+        utc: datetime | None = None,
+    ) -> bool:
         """Return whether a reservation may be used now that its moment has come.
 
         It must not be late, or paused, or its day closed. If runs with wider limits left no room
@@ -176,12 +183,12 @@ class SharedLedger:
         """
 
         def decide(moment: _Moment) -> bool:
-            holds, moment.is_kept = moment.quota.confirm(grant, permits, moment.now_s)
+            holds, moment.is_kept = moment.quota.confirm(grant, permits, moment.now_s, moment.utc)
             return holds
 
         # Once cancelled it must not be cancelled again: an unknown outcome is asked for.
         return now_s <= grant.expires_at_s and self._transact(
-            model, decide, now_s, on_unknown="ask"
+            model, decide, now_s, utc, on_unknown="ask"
         )
 
     def reconcile(
@@ -215,10 +222,19 @@ class SharedLedger:
         self._transact(model, decide, now_s)
 
     def close_day(
-        self, model: str, now_s: float, utc: datetime, grant: Grant | None = None
+        self,
+        model: str,
+        now_s: float,
+        utc: datetime,
+        grant: Grant | None = None,
+        ends_in_s: float | None = None,
     ) -> None:
-        """Close the date of `grant`, or else of now, for a model."""
-        self._transact(model, lambda moment: moment.quota.close_day(moment.utc, grant), now_s, utc)
+        """Close the date of `grant`, or else of now, for a model; or the next `ends_in_s`."""
+
+        def decide(moment: _Moment) -> None:
+            moment.quota.close_day(moment.utc, grant, ends_in_s)
+
+        self._transact(model, decide, now_s, utc)
 
     def used(self, model: str, now_s: float, utc: datetime) -> tuple[Used, ...]:
         """Return the use that counts against each limit of a model now."""

@@ -54,6 +54,7 @@ class FailureKind(StrEnum):
     TIMEOUT = "TIMEOUT"
     DISCONNECTED = "DISCONNECTED"  # closed or reset before the answer was whole
     MALFORMED = "MALFORMED"  # a 200 that is not the JSON, or the base64, that it should be
+    EMPTY = "EMPTY"  # a 200 without any part, and without a reason; it is not charged
     NOT_AN_ANSWER = "NOT_AN_ANSWER"  # a 200 with JSON that is no GenerateContentResponse
     TOO_LARGE = "TOO_LARGE"  # over the limit of a body, of its JSON or of the images of one answer
     INPUT_CHANGED = "INPUT_CHANGED"  # a reference image is no longer the file that was planned
@@ -94,7 +95,6 @@ class ApiError:
         message: For the user; from the body, shortened.
         retry_delay_s: The longest wait that the body or the Retry-After header asks for.
         fields: The request's fields that a 400 names.
-        may_be_billed: The model may have drawn all the same: a gateway gave up waiting for it.
     """
 
     http_status: int
@@ -104,7 +104,6 @@ class ApiError:
     retry_delay_s: float | None = None
     violations: tuple[QuotaViolation, ...] = ()
     fields: tuple[str, ...] = ()
-    may_be_billed: bool = False
 
     @property
     def name(self) -> str:
@@ -134,6 +133,7 @@ class Reply:
         finish_reason: The first candidate's, any string; as `finish_message`.
         block_reason: `promptFeedback.blockReason`, or `EMPTY` when no reason for the missing image
             is given.
+        is_empty: There is nothing in it, not even a thought, and no reason is given.
     """
 
     image: IncomingImage | None
@@ -146,6 +146,7 @@ class Reply:
     usage: Usage | None
     model_version: str | None
     response_id: str | None
+    is_empty: bool = False
 
 
 Outcome: TypeAlias = Reply | ApiError | Failure

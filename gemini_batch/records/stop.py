@@ -1,4 +1,4 @@
-"""`Stop`: the reason why a whole run ends early."""
+"""`Stop`: the reason why a run, or a model within it, ends early."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +24,7 @@ class StopReason(StrEnum):
     BUDGET = "budget"
     DEADLINE = "deadline"
     OUTAGE = "outage"
+    ALIKE = "alike"  # call after call of a model was rejected with the same message
     MANIFEST_CHANGED = "manifest_changed"
 
 
@@ -36,6 +37,7 @@ _EXIT_CODES = dict.fromkeys(StopReason, ExitCode.STOPPED) | {
     StopReason.ADDRESS: ExitCode.REFUSED,
     StopReason.MODEL: ExitCode.REFUSED,
     StopReason.NO_ACCESS: ExitCode.REFUSED,
+    StopReason.ALIKE: ExitCode.INCOMPLETE,
 }
 _RESOLVED_BY_WAITING = frozenset(
     (StopReason.INTERRUPTED, StopReason.TERMINATED, StopReason.DAY_CLOSED, StopReason.DEADLINE)
@@ -50,11 +52,13 @@ class Stop:
         message: One sentence for the user: what happened and what to do.
         run_again_at: The time when running again makes sense, UTC; None for at once, or once the
             user has acted.
+        model: The model whose calls are held back; "" for all.
     """
 
     reason: StopReason
     message: str
     run_again_at: datetime | None = None
+    model: str = ""
 
     @property
     def exit_code(self) -> ExitCode:

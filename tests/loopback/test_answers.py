@@ -26,10 +26,10 @@ BLOCKED = {
     "unknown-block", "text-only", "no-parts", "content-absent", "content-empty", "parts-null", "candidates-absent",
     "candidates-empty", "thought-only", "data-empty",
 } | {name for name in FAULTS if name.startswith(("finish-", "block-"))}  # fmt: skip
-REJECTED = {"400", "400-image", "400-size", "403-file", "413"}
+REJECTED = {"400", "400-image", "400-size", "403-file"}
 FAILED = {
-    "408", "499", "500", "500-text", "502", "502-empty", "503", "503-html", "504", "bad-base64", "bad-padding", "array",
-    "not-json", "empty-body", "reset", "reset-at-once", "disconnect", "truncated", "truncated-chunks", "cut", "redirect",
+    "408", "413", "499", "500", "500-text", "502", "502-empty", "503", "503-html", "504", "bad-base64", "bad-padding", "array",
+    "not-json", "empty-body", "reset", "reset-at-once", "disconnect", "truncated", "truncated-chunks", "cut",
 }  # fmt: skip
 STOPPING = {
     "400-key": (6, "auth"),
@@ -43,6 +43,7 @@ STOPPING = {
     "403-blocked": (6, "auth"),
     "403-html": (6, "auth"),
     "404": (6, "model"),
+    "redirect": (6, "address"),
     "429-minute": (5, "no_quota"),  # with one attempt: else it waits
     "429-day": (5, "day_closed"),
     "429-tokens": (5, "no_quota"),

@@ -234,11 +234,13 @@ def test_the_key_is_seen_nowhere(
     tmp_path: Path, server: Simulator, capsys: pytest.CaptureFixture[str], auth: str
 ) -> None:
     """It is in no message and in no file that a run wrote, with every kind of failure."""
-    faults = ["503", "400", "reset", "not-json", "502", "redirect"]
+    faults = ["503", "400", "reset", "not-json", "502"]
     path = manifest(
         tmp_path, *({"id": name, "prompt": f"A robot [[fault:{name}]]"} for name in faults)
     )
     assert run(path, server, "--auth", auth, "--max-attempts", "1", "--json") == 4
+    redirected = manifest(tmp_path, {"id": "redirect", "prompt": "A robot [[fault:redirect]]"})
+    assert run(redirected, server, "--auth", auth, "--json") == 6
     printed = capsys.readouterr()
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert KEY not in printed.out + printed.err

@@ -433,10 +433,10 @@ ERRORS: dict[str, Met] = {
         around=hotel,
     ),
     "a redirect": Met(
-        4,
-        "  robot (line 1): failed: redirects to localhost:{port}; redirects are not followed, because "
-        "the key would go along: check --base-url\n"
-        f"run again to retry the failed calls: {AGAIN}",
+        6,
+        "stopping: the server that answered 307 is not the Gemini API: redirects to localhost:{port}; "
+        "redirects are not followed, because the key would go along; check --base-url\n"
+        f"fix the problem above, then run: {AGAIN}",
         jobs=fault("redirect"),
     ),
     "a server that is overloaded": Met(

@@ -203,7 +203,7 @@ def test_the_summary_names_no_more_calls_than_a_person_reads(desk: Desk) -> None
     """Ten of those that failed are named, however many there are."""
     ids = [f"n{number}" for number in range(30)]
     desk.write(**dict.fromkeys(ids, "A robot"))
-    this_run = desk.run({name: [says(400)] for name in ids}).this_run
+    this_run = desk.run({name: [says(400, name)] for name in ids}).this_run
 
     assert (len(this_run.unfinished), this_run.by_status) == (10, {"rejected": 30})
 

@@ -7,14 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemini_batch.client.response import parse_answer
+from gemini_batch.engine.error_kinds import ErrorKind
 from gemini_batch.engine.retry import (
     GIVE_UP,
     REJECT,
+    TABLE,
     CloseDay,
     Decision,
     RetryAfter,
     backoff_s,
     decide,
+    may_be_billed,
 )
 from gemini_batch.records import Answer, ApiError, Failure, FailureKind, Stop, StopReason
 
@@ -99,11 +102,16 @@ def info(reason: str) -> dict[str, Any]:
     }
 
 
+def quota_info(**metadata: str) -> dict[str, Any]:
+    """Return a detail whose metadata tell of a quota."""
+    return {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "metadata": metadata}
+
+
 BACKOFF = RetryAfter(1.0)  # half of the first two seconds
 HTML = b"<html><title>403. That's an error.</title>Your client does not have permission</html>"
 ZERO_TEXT = "* Quota exceeded for metric: x/generate_content_free_tier_requests, limit: 0, model: m\nPlease retry in 8.1s."
 
-TABLE = {
+CASES = {
     # 400
     "key, by its reason": invalid("Bad key", info("API_KEY_INVALID"), expected=StopReason.AUTH),
     "key, by its message": invalid(
@@ -135,7 +143,7 @@ TABLE = {
         "FAILED_PRECONDITION",
         "The File x is not in an ACTIVE state and usage is not allowed.",
     ),
-    "400 HTML": Case(400, REJECT, raw=b"<title>Error 400 (Bad Request)!!1</title>"),
+    "400 HTML": Case(400, BACKOFF, raw=b"<title>Error 400 (Bad Request)!!1</title>"),
     # 401 … 413
     "the brief's 401": Case(401, StopReason.AUTH, "UNAUTHENTICATED", "API key not valid"),
     "401 without a word": Case(401, StopReason.AUTH, raw=b""),
@@ -208,10 +216,16 @@ TABLE = {
     ),
     "409 of two who write at once": Case(409, BACKOFF, "ABORTED", "The operation was aborted."),
     "409 of what is there already": Case(409, REJECT, "ALREADY_EXISTS", "Entity already exists."),
-    "409 of something else": Case(409, GIVE_UP, raw=b"Conflict"),
-    "413": Case(413, REJECT, raw=b"<html>413 Request Entity Too Large</html>"),
+    "400 empty": Case(400, BACKOFF, raw=b""),
+    "400 cut off": Case(400, BACKOFF, raw=b'{"error": {"code": 400, "status": "INVALID_ARG'),
+    "400 of another API": Case(
+        400, BACKOFF, raw=b'{"error": {"message": "no such channel", "type": "relay_error"}}'
+    ),
+    "409 of something else": Case(409, BACKOFF, raw=b"Conflict"),
+    "413 of the API": Case(413, REJECT, "INVALID_ARGUMENT", "too large"),
+    "413 on the way": Case(413, GIVE_UP, raw=b"<html>413 Request Entity Too Large</html>"),
     "another 4xx of the API": Case(422, REJECT, "INVALID_ARGUMENT", "no"),
-    "another 4xx of something else": Case(405, GIVE_UP, raw=b"Method Not Allowed"),
+    "another 4xx of something else": Case(405, BACKOFF, raw=b"Method Not Allowed"),
     # transient
     **{
         f"{status}": Case(status, BACKOFF, "X", "x")
@@ -227,7 +241,7 @@ TABLE = {
     ),
     # a redirect, and what no client asked for
     **{
-        f"{status}": Case(status, GIVE_UP, raw=b"")
+        f"{status}": Case(status, StopReason.ADDRESS, raw=b"")
         for status in (101, 301, 302, 303, 304, 307, 308)
     },
     # 429
@@ -252,7 +266,64 @@ TABLE = {
     "day and minute, other order": exhausted(
         CloseDay(), (DAY, "1500"), (MINUTE, "15"), delay="22s"
     ),
-    "no violation, but hours": exhausted(CloseDay(), message="Please retry in 10h17m5.72s."),
+    "no violation, but hours": exhausted(
+        CloseDay(37_025.72), message="Please retry in 10h17m5.72s."
+    ),
+    "a day that ends at another hour": exhausted(CloseDay(7200.0), (DAY, "1500"), delay="7200s"),
+    "hours for another quota": exhausted(CloseDay(3601.0), (MINUTE, "15"), delay="3601s"),
+    "an hour at most": exhausted(
+        RetryAfter(3601.5, pauses_model=True), (MINUTE, "15"), delay="3600s"
+    ),
+    "more than any day": exhausted(CloseDay(), delay="172800s"),
+    "all of a free project, no values": exhausted(
+        StopReason.NO_QUOTA, (f"{MINUTE}-FreeTier", None), (TOKENS, None), (DAY, None), delay="20s"
+    ),
+    "day of a free project, no value": exhausted(CloseDay(), (DAY, None), delay="20s"),
+    "all of a paying project, no values": exhausted(
+        CloseDay(), (MINUTE, None), (DAY.removesuffix("-FreeTier"), None), delay="20s"
+    ),
+    "all of a free project, one value": exhausted(
+        CloseDay(), (f"{MINUTE}-FreeTier", "15"), (DAY, None), delay="20s"
+    ),
+    "the day, only in ErrorInfo": Case(
+        429, CloseDay(), "RESOURCE_EXHAUSTED", "x", [quota_info(quota_limit=DAY)]
+    ),
+    "the day, only as a unit in ErrorInfo": Case(
+        429,
+        CloseDay(),
+        "RESOURCE_EXHAUSTED",
+        "x",
+        [quota_info(quota_metric="g/requests", quota_unit="1/d/{project}/{model}")],
+    ),
+    "zero, only in ErrorInfo": Case(
+        429,
+        StopReason.NO_QUOTA,
+        "RESOURCE_EXHAUSTED",
+        "x",
+        [quota_info(quota_limit=MINUTE, quota_limit_value="0")],
+    ),
+    "the minute, only in ErrorInfo": Case(
+        429,
+        RetryAfter(16.5, pauses_model=True),
+        "RESOURCE_EXHAUSTED",
+        "x",
+        [quota_info(quota_limit=MINUTE, quota_limit_value="60")],
+    ),
+    "a byte order mark": Case(
+        429,
+        CloseDay(),
+        raw=b"\xef\xbb\xbf"
+        + json.dumps(
+            {
+                "error": {
+                    "code": 429,
+                    "status": "RESOURCE_EXHAUSTED",
+                    "message": "x",
+                    "details": [quota_info(quota_limit=DAY)],
+                }
+            }
+        ).encode(),
+    ),
     "zero value": exhausted(StopReason.NO_QUOTA, (MINUTE, "0"), delay="8s"),
     "zero value as a number": exhausted(StopReason.NO_QUOTA, (MINUTE, 0), delay="8s"),
     "zero value of one": exhausted(StopReason.NO_QUOTA, (TOKENS, "100"), (DAY, "0"), delay="8s"),
@@ -274,10 +345,10 @@ TABLE = {
 }
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", CASES)
 def test_the_table(name: str) -> None:
     """From each error, as its bytes come, follows what the table of the API's errors says."""
-    case = TABLE[name]
+    case = CASES[name]
 
     decision = decide(case.error(), 1, half)
 
@@ -285,6 +356,7 @@ def test_the_table(name: str) -> None:
         assert isinstance(decision, Stop)
         assert case.expected == decision.reason
         # That there is no quota at all is a page of Google's, which asks to retry in seconds: it is put in a sentence.
+        assert decision.message
         said = "limit: 0" if case.expected is StopReason.NO_QUOTA else case.error().message
         assert said in decision.message
     elif isinstance(case.expected, RetryAfter):
@@ -296,7 +368,8 @@ def test_the_table(name: str) -> None:
 
 
 FAILURES: dict[FailureKind, Decision | StopReason] = {
-    FailureKind.UNREACHABLE: RetryAfter(1.0, pauses_model=True),
+    FailureKind.UNREACHABLE: RetryAfter(0.0, was_attempt=False),
+    FailureKind.EMPTY: BACKOFF,
     FailureKind.TIMEOUT: BACKOFF,
     FailureKind.DISCONNECTED: BACKOFF,
     FailureKind.MALFORMED: BACKOFF,
@@ -319,6 +392,40 @@ def test_every_kind_of_failure_is_in_the_table(kind: FailureKind) -> None:
         assert (expected, "no space left") == (decision.reason, decision.message)
     else:
         assert expected == decision
+
+
+@pytest.mark.parametrize(
+    ("http_status", "body", "expected"),
+    [
+        (524, b"<html>524: A timeout occurred", True),
+        (520, b"", True),
+        (504, b"<html>Gateway Time-out", True),
+        (502, b'{"error": {"message": "upstream", "type": "relay"}}', True),
+        (500, b'{"error": "internal"}', True),
+        (503, b'{"error": {"code": 503, "status": "UNAVAILABLE", "message": "overloaded"}}', False),
+        (504, b'{"error": {"code": 504, "status": "DEADLINE_EXCEEDED", "message": "x"}}', False),
+        *[(status, b"<html>", False) for status in (521, 522, 523, 525, 526, 530)],
+        (400, b"<html>", False),
+        (408, b"", False),
+        (429, b"", False),
+    ],
+)
+def test_only_a_gateway_that_reached_the_model_may_have_caused_costs(
+    http_status: int,
+    body: bytes,
+    expected: bool,  # noqa: FBT001 # drawn from the table
+) -> None:
+    """A 5xx without Google's words may be billed, unless it says that nothing stood behind it."""
+    error = parse_answer(Answer(http_status, body))
+    assert isinstance(error, ApiError)
+
+    assert may_be_billed(error) is expected
+
+
+def test_every_kind_has_a_rule() -> None:
+    """No error is without a consequence, and none of the API's can be billed by the table but a gateway's."""
+    assert set(TABLE) == {*ErrorKind, *FailureKind}
+    assert [kind for kind, rule in TABLE.items() if rule.may_be_billed] == [ErrorKind.GATEWAY]
 
 
 def test_a_second_answer_that_cant_be_used_is_the_last() -> None:

@@ -289,6 +289,19 @@ class LedgerContract:
 
         assert DayClosed(NEXT_DAY, "the server closed the day") == self.ask(ledger)
 
+    def test_server_closes_its_own_day(self) -> None:
+        """A day that ends at another hour is closed until then, before and after midnight, for all runs, and no later."""
+        ledger, hours_s = self.make(Limits()), (NEXT_DAY - NOON).total_seconds() + 7_200
+        grant = granted(self.ask(ledger)).grant
+        ledger.close_day(M, T0, NOON, grant, hours_s)
+
+        until = NOON + timedelta(seconds=hours_s + 1)
+        for passed_s in (0.0, hours_s - 7_000, hours_s - 1):
+            self.at(passed_s)
+            assert DayClosed(until, "the server closed the day") == self.ask(ledger, passed_s)
+        assert not ledger.holds(M, grant, T0, utc=NOON)
+        granted(self.ask(ledger, hours_s + 1.1))
+
     def test_answer_after_midnight_closes_the_day_before(self) -> None:
         """A 429 of the day that arrives after midnight does not close the new day when its grant is known."""
         ledger = self.make(Limits())

@@ -16,12 +16,13 @@ from gemini_batch.engine.call_queue import CallQueue
 from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.concurrency import AdaptiveConcurrency
 from gemini_batch.engine.disk_space import DiskReservations
-from gemini_batch.engine.dispatcher import Dispatcher
+from gemini_batch.engine.dispatcher import make_dispatcher
 from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.engine.recovery import Interrupted, recover
 from gemini_batch.engine.retry import RetryRules
 from gemini_batch.events import (
     CallFinished,
+    CallUnanswered,
     Event,
 )
 from gemini_batch.output import OutputFolder
@@ -59,6 +60,7 @@ class World:
     max_attempts: int = 3
     max_cost_usd: float | None = None
     waits_for_reset: bool = False
+    keeps_going: bool = False
     events: list[Event] = field(default_factory=list)
     also: Callable[[Event], None] = lambda _event: None
     models: tuple[str, ...] = (MODEL, OTHER)
@@ -88,7 +90,7 @@ class World:
         lanes = (
             self.calls if isinstance(self.calls, Mapping) else by_model(self.calls, *self.models)
         )
-        self.dispatcher = Dispatcher(
+        self.dispatcher = make_dispatcher(
             queue=CallQueue(
                 lanes, AdaptiveConcurrency(self.concurrency), server_breaker(random.random), clock
             ),
@@ -105,7 +107,7 @@ class World:
             ),
             transport=cast(Transport, self.transport),
             committer=self.committer,
-            rules=RetryRules(self.max_attempts),
+            rules=RetryRules(self.max_attempts, keeps_going=self.keeps_going),
             observe=observe,
         )
 
@@ -128,6 +130,11 @@ class World:
     def statuses(self) -> dict[str, str]:
         """The newest row of each call."""
         return {row["id"]: row["status"] for row in newest_rows(self.out)}
+
+    @property
+    def unanswered(self) -> set[str]:
+        """The calls of which an attempt may have been billed."""
+        return {event.call_id for event in self.of(CallUnanswered)}
 
     @property
     def reasons(self) -> list[StopReason]:

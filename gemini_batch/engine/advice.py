@@ -1,0 +1,22 @@
+"""Advice for a model that was refused: where to get a key, its successor, or the known models."""
+
+from dataclasses import replace
+
+from gemini_batch.catalog import models
+from gemini_batch.engine.retry import KEYS, with_advice
+from gemini_batch.records import Stop, StopReason
+from gemini_batch.wording import suggest
+
+
+def advised(stop: Stop) -> Stop:
+    """Return the stop with advice in its message, where the model that it names calls for one."""
+    match stop.reason:
+        case StopReason.NO_ACCESS:
+            advice = f"a key that may use {stop.model} comes from {KEYS}"
+        case StopReason.MODEL if named := models.successor(stop.model):
+            advice = f"its announced successor: --model {named}"
+        case StopReason.MODEL:
+            advice = suggest(stop.model, models.known())
+        case _:
+            return stop
+    return replace(stop, message=with_advice(stop.message, advice))
