@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gemini_batch.cli import help_texts as texts
-from gemini_batch.cli.usage import Parser, amount, folder, whole
+from gemini_batch.cli.usage import Parser, amount, finished, folder, whole
 from gemini_batch.errors import ExitCode
 from gemini_batch.version import __version__
 
@@ -175,9 +175,11 @@ def _manifest(command: Parser) -> None:
     several: dict[str, Any] = {"action": "append", "default": []}
     text = "copy images that another output folder already has, at no cost; may be repeated"
     _value(command, "--reuse-from", Path, "OUT", text, **several)
-    text = "send calls with this status, or a missing image, again, and pay again; may be repeated"
-    statuses = ("blocked", "rejected", "uncertain", "missing")
-    command.add_argument("--retry", choices=statuses, help=text, **several)
+    text = (
+        "send finished calls again, and pay again: blocked, blocked:REASON,REASON, rejected, "
+        "uncertain, or missing (images); may be repeated"
+    )
+    _value(command, "--retry", finished, "STATUS", text, **several)
 
 
 def _server(command: Parser | _Group) -> None:

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import NoReturn
 
+FINISHED = ("blocked", "rejected", "uncertain", "missing")
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are two lines: the problem, and the help to read; exits with 2."""
@@ -59,3 +61,16 @@ def amount(text: str) -> float:
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"got {text}; allowed: a number above 0")
     return number
+
+
+def finished(text: str) -> str:
+    """Return a value of `--retry`: a final status, with `blocked` perhaps reasons, or `missing`."""
+    from gemini_batch.wording import shown, suggest
+
+    status, colon, reasons = text.partition(":")
+    if status not in FINISHED:
+        raise argparse.ArgumentTypeError(f"got {shown(text)}; {suggest(status, FINISHED)}")
+    if colon and (status != "blocked" or not all(reasons.split(","))):
+        allowed = "blocked:REASON,REASON with reasons of rows, such as IMAGE_SAFETY or EMPTY"
+        raise argparse.ArgumentTypeError(f"got {shown(text)}; allowed: {allowed}")
+    return text

@@ -85,9 +85,9 @@ def _delays_s(message: str, details: list[dict[str, Any]]) -> Iterator[float | N
 
 
 def _quota_violations(details: list[dict[str, Any]]) -> Iterator[QuotaViolation]:
-    """Yield the violations of the details; without any, those that an ErrorInfo tells.
+    """Yield the violations of the details; without any, those in the metadata of an ErrorInfo.
 
-    Its metadata have `quota_limit`, `quota_metric` and `quota_limit_value`:
+    These are `quota_limit`, `quota_metric`, `quota_unit` and `quota_limit_value`:
     https://cloud.google.com/docs/quotas/troubleshoot (2026-11-30).
     """
     found = list(_violations(details, "QuotaFailure", "violations"))
@@ -98,12 +98,12 @@ def _quota_violations(details: list[dict[str, Any]]) -> Iterator[QuotaViolation]
             quota_value=as_name(violation.get("quotaValue")),
         )
     for detail in () if found else _of(details, "ErrorInfo"):
-        told = as_dict(detail.get("metadata"))
-        if named := as_text(told.get("quota_limit")) or as_text(told.get("quota_metric")):
+        metadata = as_dict(detail.get("metadata"))
+        if named := as_text(metadata.get("quota_limit")) or as_text(metadata.get("quota_metric")):
             yield QuotaViolation(
-                quota_id=" ".join(filter(None, (named, as_text(told.get("quota_unit"))))),
-                quota_metric=as_text(told.get("quota_metric")) or "",
-                quota_value=as_name(told.get("quota_limit_value")),
+                quota_id=" ".join(filter(None, (named, as_text(metadata.get("quota_unit"))))),
+                quota_metric=as_text(metadata.get("quota_metric")) or "",
+                quota_value=as_name(metadata.get("quota_limit_value")),
             )
 
 

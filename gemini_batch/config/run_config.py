@@ -13,7 +13,9 @@ from gemini_batch.records import Status
 
 Whole: TypeAlias = Annotated[int, Field(ge=1)]
 Amount: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Again: TypeAlias = Literal["blocked", "rejected", "uncertain", "missing"]
+Again: TypeAlias = Annotated[
+    str, Field(pattern=r"^(blocked(:[^,]+(,[^,]+)*)?|rejected|uncertain|missing)$")
+]
 
 
 class RunConfig(BaseModel):
@@ -37,7 +39,8 @@ class RunConfig(BaseModel):
         max_cost_usd: Budget of the run, at list price.
         max_input_pixels: Larger input images are downscaled to this.
         reuse_from: Output folders whose answers are copied, at $0.
-        retry: Finished calls that are sent again.
+        retry: Finished calls that are sent again: `blocked`, `blocked:IMAGE_SAFETY,EMPTY` for
+            these reasons alone, `rejected`, `uncertain`, or `missing` images.
         on_uncertain: Action for a call that may have been billed and has no answer.
         concurrency: Maximum of calls in flight; by the quota if None.
         max_attempts: Attempts of one call before it is `failed`.
@@ -126,8 +129,14 @@ class RunConfig(BaseModel):
             concurrency=self.concurrency or concurrency_for(limits),
             max_attempts=self.max_attempts,
             max_cost_usd=self.max_cost_usd,
-            retry=frozenset(Status(status) for status in self.retry if status != "missing"),
+            retry=frozenset(Status(each) for each in self.retry - {"missing"} if ":" not in each),
             retry_missing="missing" in self.retry,
+            retry_reasons=frozenset(
+                reason.strip().upper()
+                for each in self.retry
+                for reason in each.partition(":")[2].split(",")
+                if reason
+            ),
             skip_uncertain=self.on_uncertain == "skip",
             keeps_going=self.keep_going,
             max_input_pixels=self.max_input_pixels,

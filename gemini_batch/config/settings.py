@@ -41,6 +41,7 @@ class Settings:
         auth: `header` sends `x-goog-api-key`, `query` sends `?key=`.
         retry: Statuses that are sent again although they are final.
         retry_missing: A finished image that the user deleted is made, and paid for, again.
+        retry_reasons: Blocked calls with one of these reasons, in capitals, are sent again.
         skip_uncertain: A call that may have been billed and has no answer is left `uncertain`,
             instead of sent again.
         keeps_going: A model is not stopped when call after call is rejected alike.
@@ -60,6 +61,7 @@ class Settings:
     max_cost_usd: float | None = None
     retry: frozenset[Status] = frozenset()
     retry_missing: bool = False
+    retry_reasons: frozenset[str] = frozenset()
     skip_uncertain: bool = False
     keeps_going: bool = False
     timeouts: Timeouts = Timeouts()

@@ -1,6 +1,6 @@
 """Calls of earlier runs: their last status, their missing images, and their cost."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,13 +60,20 @@ class History:
         return call is not None and _STATUSES[call & _STATUS_MASK] in _ANSWERED
 
 
-def without_images(out: Path) -> set[int]:
-    """Return the fingerprints of the ids whose newest row names a missing image.
+def wanted_again(out: Path, reasons: Collection[str], *, missing: bool) -> set[int]:
+    """Return the fingerprints of the ids that are wanted again, by their newest row.
 
+    They were blocked for one of the `reasons`, in capitals, or with `missing` an image is gone.
     Raises the same as `read_rows`.
     """
     return {
         fingerprint(row["id"])
         for row in newest_rows(out)
-        if any(not (out / image["path"]).exists() for image in row["images"])
+        if (row["status"] == Status.BLOCKED and _reason(row).upper() in reasons)
+        or (missing and any(not (out / image["path"]).exists() for image in row["images"]))
     }
+
+
+def _reason(row: Mapping[str, Any]) -> str:
+    """Return why a row has no image, as the summary counts it."""
+    return row["block_reason"] or row["finish_reason"] or ""

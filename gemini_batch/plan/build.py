@@ -1,6 +1,6 @@
 """Checks a manifest, compares it with earlier runs, and reads the calls to be made again."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.hashmap import fingerprint
 from gemini_batch.inputs import Inputs
 from gemini_batch.manifest import Manifest
-from gemini_batch.output.history import History, without_images
+from gemini_batch.output.history import History, wanted_again
 from gemini_batch.output.reuse import Reuse
 from gemini_batch.output.rows import read_rows
 from gemini_batch.plan.history import RunHistory
@@ -78,9 +78,11 @@ def build_plan(
     """
     try:
         reuse = Reuse(config.reuse_from, config.endpoint, out) if config.reuse_from else None
-        missing = without_images(out) if config.retry_missing else frozenset[int]()
+        again: Collection[int] = ()
+        if config.retry_missing or config.retry_reasons:
+            again = wanted_again(out, config.retry_reasons, missing=config.retry_missing)
         rows = History(read_rows(out))
-        history = RunHistory(rows, config, reuse, lambda call_id: fingerprint(call_id) in missing)
+        history = RunHistory(rows, config, reuse, lambda call_id: fingerprint(call_id) in again)
     except OSError as error:
         raise StorageError(f"{out}: can't be read: {error.strerror}") from error
     inputs = Inputs(base or path.parent, config.max_input_pixels)

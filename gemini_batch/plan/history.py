@@ -18,7 +18,7 @@ FINAL = frozenset({Status.SUCCEEDED, Status.BLOCKED, Status.REJECTED, Status.UNC
 class RunHistory:
     """Compares calls with the rows of earlier runs.
 
-    `is_missing` returns whether the image of a finished call was deleted and is wanted again.
+    `is_wanted_again` returns whether a finished call must be sent again, for more than its status.
 
     Attributes:
         statuses: Number of newest rows by status, of the same requests only. A row of this run
@@ -28,7 +28,7 @@ class RunHistory:
     _history: History
     _config: Settings
     reuse: Reuse | None
-    _is_missing: Callable[[str], bool]
+    _is_wanted_again: Callable[[str], bool]
     statuses: Counter[Status] = field(default_factory=Counter)
 
     def state(self, call_id: str, request_sha256: str) -> CallState:
@@ -43,7 +43,7 @@ class RunHistory:
         if status is None:
             return CallState.EDITED if self._history.was_answered(call_id) else CallState.NEW
         self.statuses[status] += 1
-        is_done = status in FINAL - self._config.retry and not self._is_missing(call_id)
+        is_done = status in FINAL - self._config.retry and not self._is_wanted_again(call_id)
         return CallState.DONE if is_done else CallState.RETRY
 
     def replace(self, row: ResultRow) -> None:

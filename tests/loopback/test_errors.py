@@ -371,6 +371,11 @@ ERRORS: dict[str, Met] = {
         "run jobs.jsonl --retry failed",
         '--retry: got "failed"; known: blocked, rejected, uncertain, missing',
     ),
+    "a reason that is none": usage(
+        "run jobs.jsonl --retry blocked:",
+        '--retry: got "blocked:"; allowed: blocked:REASON,REASON with reasons of rows, such as '
+        "IMAGE_SAFETY or EMPTY",
+    ),
     # --- the output folder and the disk ---
     "a folder that is held": Met(
         7,

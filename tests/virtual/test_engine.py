@@ -24,6 +24,8 @@ from tests.builders import (
     MODEL,
     BugError,
     Step,
+    answers,
+    blocked_for,
     breaks,
     fails,
     picture,
@@ -138,6 +140,22 @@ def test_rejected_calls_are_final_unless_asked_for(desk: Desk) -> None:
         ["a"],
         {"succeeded": 3},
     )
+
+
+def test_blocked_calls_are_sent_again_by_reason(desk: Desk) -> None:
+    """Only those whose reason is named are paid for again; a prompt's own reason counts like an answer's."""
+    prompt = answers({"promptFeedback": {"blockReason": "OTHER"}})
+    script = {"a": [blocked_for("IMAGE_SAFETY")], "b": [prompt], "c": [blocked_for("NO_IMAGE")]}
+    desk.run(script)
+
+    desk.run(script, retry_reasons=frozenset({"SAFETY"}))
+    assert desk.sent() == []
+    desk.run(script, retry_reasons=frozenset({"OTHER", "NO_IMAGE"}))
+    assert sorted(desk.sent()) == ["b", "c"]
+    desk.run(retry_reasons=frozenset({"IMAGE_SAFETY"}))
+    assert desk.sent() == ["a"]
+    desk.run(retry_reasons=frozenset({"IMAGE_SAFETY"}))
+    assert desk.sent() == []
 
 
 def test_a_run_against_another_server_does_not_count(desk: Desk) -> None:

@@ -255,7 +255,7 @@ def test_options_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", "AIza-of-the-environment")
 
     settings = RunConfig(
-        rpm=4, model="models/m", retry=frozenset({"blocked", "missing"})
+        rpm=4, model="models/m", retry=frozenset({"rejected", "missing", "blocked:empty, OTHER"})
     ).settings()
 
     assert Limits(requests_per_min=4, requests_per_day=1500) == settings.limits
@@ -265,7 +265,8 @@ def test_options_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         "AIza-of-the-environment",
     )
     assert (settings.model, settings.concurrency) == ("m", 10)
-    assert (settings.retry, settings.retry_missing) == (frozenset({Status.BLOCKED}), True)
+    assert (settings.retry, settings.retry_missing) == (frozenset({Status.REJECTED}), True)
+    assert settings.retry_reasons == {"EMPTY", "OTHER"}
 
 
 def test_a_key_of_ones_own_wins_and_is_not_shown() -> None:
@@ -294,6 +295,9 @@ def test_a_key_of_ones_own_wins_and_is_not_shown() -> None:
         {"deadline_s": -1},
         {"auth": "bearer"},
         {"retry": {"succeeded"}},
+        {"retry": {"blocked:"}},
+        {"retry": {"blocked:EMPTY,"}},
+        {"retry": {"rejected:400"}},
         {"tyer": "free"},
     ],
 )
