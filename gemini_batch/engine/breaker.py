@@ -111,9 +111,10 @@ class CircuitBreaker:
         """Return for how many seconds more it stays open; 0 while closed or half-open."""
         return max(0.0, self._until_s - now_s)
 
-    def is_exhausted(self, now_s: float) -> bool:
-        """Return whether it has been open for too long to wait in this run."""
-        return self._opened_s is not None and now_s - self._opened_s >= self.gives_up_after_s
+    def is_exhausted(self, now_s: float, after_s: float = inf) -> bool:
+        """Return whether it has been open for too long to wait in this run, or for `after_s`."""
+        most_s = min(self.gives_up_after_s, after_s)
+        return self._opened_s is not None and now_s - self._opened_s >= most_s
 
 
 def model_breaker() -> CircuitBreaker:

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field, replace
 
 from gemini_batch.engine import retry
 from gemini_batch.engine.admission import AdmissionControl, Admitted
+from gemini_batch.engine.breaker import SERVER_GIVES_UP_AFTER_S
 from gemini_batch.engine.call_queue import CallQueue
 from gemini_batch.engine.commit import Attempted, Committer
+from gemini_batch.engine.error_kinds import kind_of
 from gemini_batch.engine.lanes import Attempt, Lane, Streak
 from gemini_batch.engine.sender import Sent
 from gemini_batch.events import CallRetrying, Observer, Waiting
@@ -93,9 +95,11 @@ class FollowUp:
         if lane.server.is_exhausted(now_s):
             message = f"{lane.server.reason}, for {lane.server.gives_up_after_s:g} s"
             return [Stop(StopReason.OUTAGE, message)]
-        if lane.breaker.is_exhausted(now_s):
-            minutes = lane.breaker.gives_up_after_s / 60
-            message = f"{lane.breaker.reason} for {lane.model}, for {minutes:g} minutes"
+        patience_s = lane.breaker.gives_up_after_s
+        if isinstance(sent.outcome, ApiError) and kind_of(sent.outcome) in retry.NOT_REACHED:
+            patience_s = SERVER_GIVES_UP_AFTER_S  # the model may be well: nothing has reached it
+        if lane.breaker.is_exhausted(now_s, patience_s):
+            message = f"{lane.breaker.reason} for {lane.model}, for {patience_s / 60:g} minutes"
             return [Stop(StopReason.OUTAGE, message, model=lane.model)]
         return []
 

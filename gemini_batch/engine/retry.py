@@ -123,9 +123,9 @@ TABLE: dict[Kind, Rule] = {
     FailureKind.STORAGE: Rule(StopReason.STORAGE, Scope.RUN),
 }
 
-SERVER_FAILURES = frozenset(
-    (ErrorKind.OVERLOADED, ErrorKind.ON_THE_WAY, ErrorKind.GATEWAY, ErrorKind.GATEWAY_ALONE)
-)
+NOT_REACHED = frozenset((ErrorKind.ON_THE_WAY, ErrorKind.GATEWAY_ALONE))
+"""Kinds of answers of something between here and the API."""
+SERVER_FAILURES = NOT_REACHED | {ErrorKind.OVERLOADED, ErrorKind.GATEWAY}
 """Kinds that count for the circuit breaker of a model."""
 OF_ONE_MODEL = frozenset(rule.then for rule in TABLE.values() if rule.scope is Scope.MODEL)
 """Reasons of stops that concern one model: calls of others may be accepted."""

@@ -139,6 +139,31 @@ def test_a_thought_without_a_picture_is_not_empty(tmp_path: Path) -> None:
     assert (world.statuses, world.transport.sends("a")) == ({"a": "blocked"}, 1)
 
 
+# --- what never reached the API ---
+
+
+@pytest.mark.parametrize(
+    ("http_status", "body"),
+    [
+        (400, b"<html>400 Bad Request"),
+        (405, b""),
+        (400, b'{"error": {"message": "no channel"}}'),
+        (523, b""),
+    ],
+)
+def test_only_the_api_can_reject_a_job(tmp_path: Path, http_status: int, body: bytes) -> None:
+    """A refusal of a proxy is no row: after some minutes the run ends, to be run again, and the healed way is used."""
+    script = {call_id: [answers(body, http_status)] for call_id in ids(20)}
+    world = play(tmp_path, ids(20), script, max_attempts=6)
+
+    assert (world.reasons, world.statuses) == ([StopReason.OUTAGE], {})
+    assert 120 <= world.on_end < 300
+    assert len(world.transport.sent) < 20
+    assert world.unanswered == set()
+    healed = play(tmp_path, ids(20))
+    assert healed.statuses == dict.fromkeys(ids(20), "succeeded")
+
+
 # --- what a gateway may have cost ---
 
 
