@@ -25,6 +25,7 @@ class ErrorKind(StrEnum):
     NO_QUOTA = "the project has no quota for this model"
     DAY_USED_UP = "the quota of the day is used up"
     QUOTA = "the quota is used up for now"
+    CAPACITY = "a 429 that names no quota: for this request there was no room"
     BAD_JOB = "the API says that the job is wrong"
     NOT_READY = "a file of the job is not ready yet"
     TRANSIENT = "the client or the server took too long, or the request came too early"
@@ -140,7 +141,8 @@ def _of_quota(error: ApiError) -> ErrorKind:
     # an hour is until the day ends: "Please retry in 10h17m5.72s.".
     if (error.retry_delay_s or 0.0) > MAX_ASKED_S or any(map(_is_of_day, error.violations)):
         return ErrorKind.DAY_USED_UP
-    return ErrorKind.QUOTA
+    is_explained = error.violations or error.retry_delay_s is not None
+    return ErrorKind.QUOTA if is_explained else ErrorKind.CAPACITY
 
 
 def _has_zero_limit(violations: tuple[QuotaViolation, ...]) -> bool:

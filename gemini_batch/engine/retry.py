@@ -10,9 +10,11 @@ from gemini_batch.records import ApiError, Failure, FailureKind, Status, Stop, S
 
 FIRST_BACKOFF_S = 2.0
 MAX_BACKOFF_S = 60.0
-# A 429 without details may mean the minute or the day: the first wait is longer than a quarter of a
-# minute, the later ones longer than a whole one.
-FIRST_UNEXPLAINED_S = 15.0
+# A 429 without details is the normal one of Vertex AI, whose capacity is shared: first only the call
+# waits, for some seconds (error-code-429 page of Vertex AI, collected 2026-11-30). It may mean the
+# minute as well: later waits are longer than a quarter of a minute, then longer than a whole one.
+FIRST_UNEXPLAINED_S = 1.0, 4.0
+SECOND_UNEXPLAINED_S = 15.0
 MAX_UNEXPLAINED_S = 300.0
 # Added to the wait that a server asks for: bodies round it down, and clients wake together.
 MARGIN_S = 1.0
@@ -33,6 +35,7 @@ class Then(Enum):
     """Consequences of an error that do not stop anything for good."""
 
     RETRY = auto()  # the call, after a backoff
+    BACK_OFF = auto()  # the call, after a backoff that outlasts a minute
     WAIT = auto()  # for the server; it was no attempt, for no byte left
     PAUSE = auto()  # the model, and retry
     CLOSE_DAY = auto()  # of the model
@@ -103,6 +106,7 @@ TABLE: dict[Kind, Rule] = {
     ),
     ErrorKind.DAY_USED_UP: Rule(Then.CLOSE_DAY, Scope.MODEL),
     ErrorKind.QUOTA: Rule(Then.PAUSE, Scope.MODEL),
+    ErrorKind.CAPACITY: Rule(Then.BACK_OFF),
     ErrorKind.BAD_JOB: Rule(Then.REJECT),
     ErrorKind.TOO_LARGE_ON_THE_WAY: _GIVE_UP,
     ErrorKind.NOT_READY: _RETRY,
@@ -125,7 +129,7 @@ TABLE: dict[Kind, Rule] = {
 
 NOT_REACHED = frozenset((ErrorKind.ON_THE_WAY, ErrorKind.GATEWAY_ALONE))
 """Kinds of answers of something between here and the API."""
-SERVER_FAILURES = NOT_REACHED | {ErrorKind.OVERLOADED, ErrorKind.GATEWAY}
+SERVER_FAILURES = NOT_REACHED | {ErrorKind.OVERLOADED, ErrorKind.GATEWAY, ErrorKind.CAPACITY}
 """Kinds that count for the circuit breaker of a model."""
 OF_ONE_MODEL = frozenset(rule.then for rule in TABLE.values() if rule.scope is Scope.MODEL)
 """Reasons of stops that concern one model: calls of others may be accepted."""
@@ -241,10 +245,11 @@ def decide(error: ApiError | Failure, attempt: int, random: Random) -> Decision:
             return RetryAfter(min(asked_s or 0.0, MAX_ASKED_S) + backoff_s(attempt, random))
         case Then.RETRY | Then.GIVE_UP | Then.REJECT:
             return REJECT if rule.then is Then.REJECT else GIVE_UP
+        case Then.BACK_OFF | Then.PAUSE:
+            wait_s = _quota_wait_s(asked_s, attempt, random, rule.then)
+            return RetryAfter(wait_s, pauses_model=rule.then is Then.PAUSE)
         case Then.WAIT:
             return RetryAfter(0.0, was_attempt=False)
-        case Then.PAUSE:
-            return RetryAfter(_quota_wait_s(asked_s, attempt, random), pauses_model=True)
         case Then.CLOSE_DAY:
             is_believed = asked_s is not None and MAX_ASKED_S < asked_s <= MAX_DAY_S
             return CloseDay(asked_s if is_believed else None)
@@ -272,10 +277,14 @@ def with_advice(message: str, advice: str) -> str:
     return f"{message}; {advice}"
 
 
-def _quota_wait_s(asked_s: float | None, attempt: int, random: Random) -> float:
+def _quota_wait_s(asked_s: float | None, attempt: int, random: Random, then: Then) -> float:
     """Return the wait after a 429 that is not of the day."""
+    if then is Then.BACK_OFF and attempt == 1:
+        least_s, most_s = FIRST_UNEXPLAINED_S
+        return least_s + (most_s - least_s) * random()
     if asked_s is None:
-        wait_s = doubled_s(FIRST_UNEXPLAINED_S, attempt, MAX_UNEXPLAINED_S)
+        number = attempt - 1 if then is Then.BACK_OFF else attempt
+        wait_s = doubled_s(SECOND_UNEXPLAINED_S, number, MAX_UNEXPLAINED_S)
     elif attempt == 1:
         wait_s = asked_s
     else:  # it was too short before; six attempts then last for more than a minute

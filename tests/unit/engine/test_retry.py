@@ -334,9 +334,10 @@ CASES = {
     "limit: 0.5": exhausted(RetryAfter(9.5, pauses_model=True), delay="8s", message="limit: 0.5"),
     "limit: 05": exhausted(RetryAfter(9.5, pauses_model=True), delay="8s", message="limit: 05"),
     "limit: 500": exhausted(RetryAfter(9.5, pauses_model=True), delay="8s", message="limit: 500"),
-    "unexplained": exhausted(RetryAfter(16.5, pauses_model=True), message=UNEXPLAINED),
-    "unexplained, no JSON": Case(
-        429, RetryAfter(16.5, pauses_model=True), raw=b"Too many requests"
+    "unexplained": exhausted(RetryAfter(2.5), message=UNEXPLAINED),
+    "unexplained, no JSON": Case(429, RetryAfter(2.5), raw=b"Too many requests"),
+    "unexplained, of Vertex AI": exhausted(
+        RetryAfter(2.5), message="Resource exhausted, please try again later."
     ),
     "unexplained, with Retry-After": Case(
         429, RetryAfter(8.5, pauses_model=True), raw=b"", retry_after_s=7.0
@@ -467,18 +468,19 @@ def test_six_attempts_outlast_a_minute_whatever_the_server_says() -> None:
 
 
 def test_an_unexplained_429_backs_off_long_but_not_for_ever() -> None:
-    """Without details the waits double from 15 s to five minutes, each with a margin."""
+    """Without details the call alone waits: some seconds, then from 15 s doubled to five minutes, each with a margin."""
     error = ApiError(429, "RESOURCE_EXHAUSTED", None, UNEXPLAINED)
 
     waits = [decide(error, attempt, lambda: 0.0) for attempt in range(1, 8)]
 
+    assert not any(wait.pauses_model for wait in waits if isinstance(wait, RetryAfter))
     assert [wait.wait_s for wait in waits if isinstance(wait, RetryAfter)] == [
+        1.0,
         16.0,
         31.0,
         61.0,
         121.0,
         241.0,
-        301.0,
         301.0,
     ]
 

@@ -1,5 +1,7 @@
 """What follows from answers that are none, and from refusals that are all alike."""
 
+import asyncio
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,10 +11,10 @@ from gemini_batch.engine.recovery import possibly_billed
 from gemini_batch.events import CallRetrying
 from gemini_batch.output.rows import read_rows
 from gemini_batch.records import FailureKind, Limits, StopReason
-from tests.builders import MODEL, PICTURE, Step, answers, fails, make_call, says
+from tests.builders import MODEL, PICTURE, Step, answers, fails, make_call, picture, says
 from tests.virtual.clock import NOON_UTC
 from tests.virtual.dispatch.test_cancel import cancelled_at
-from tests.virtual.dispatch.world import OTHER, play
+from tests.virtual.dispatch.world import OTHER, World, play
 
 NO_ANSWER = fails(FailureKind.NOT_AN_ANSWER)
 EMPTY = answers({"candidates": [{"content": {"role": "model"}, "finishReason": "STOP"}]})
@@ -189,6 +191,38 @@ def test_what_may_be_billed_is_not_forgotten_while_its_retry_waits(tmp_path: Pat
         }
 
         assert set(possibly_billed(world.folder)) == {"a"} | in_flight
+
+
+# --- a 429 that names no quota ---
+
+
+def test_a_429_without_details_holds_back_only_its_call(tmp_path: Path) -> None:
+    """Every tenth of 60 calls meets one, as is normal where capacity is shared: the others go on at their pace."""
+    script = {
+        call_id: [says(429, latency_s=0.3), picture(0.3)] if number % 10 == 3 else [picture(0.3)]
+        for number, call_id in enumerate(ids(60))
+    }
+    world = play(tmp_path, ids(60), script, concurrency=8)
+
+    assert world.statuses == dict.fromkeys(ids(60), "succeeded")
+    assert len(world.transport.sent) == 66
+    assert world.on_end <= 10
+
+
+def test_nothing_but_429_is_asked_ever_more_rarely(tmp_path: Path) -> None:
+    """When all meet them the model pauses: few requests in the first minute, fewer in each after it, and none is failed."""
+
+    async def ten_minutes(world: World) -> None:
+        await asyncio.sleep(600)
+        world.transport.script.clear()
+
+    script = {call_id: [says(429, latency_s=0.3)] for call_id in ids(60)}
+    world = play(tmp_path, ids(60), script, concurrency=8, max_attempts=6, during=ten_minutes)
+
+    by_minute = Counter(int(at_s // 60) for at_s, _ in world.transport.sent if at_s < 600)
+    assert by_minute[0] <= 60
+    assert all(by_minute[minute] < by_minute[0] / 4 for minute in range(1, 10))
+    assert world.statuses == dict.fromkeys(ids(60), "succeeded")
 
 
 # --- a day that ends at another hour ---
