@@ -7,14 +7,17 @@ import re
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import orjson
 
 from gemini_batch.records import InputImage, InputUri, Part, Request, Text, media_types
 
 API_VERSION = "v1beta"
-_NAMES_A_VERSION = re.compile(r"/v[0-9]+(?:(?:alpha|beta)[0-9]*)?\Z")
+_NAMES_A_VERSION = re.compile(r"/v[0-9]+(?:(?:alpha|beta)[0-9]*)?(?=/|\Z)")
+# Vertex AI refuses a content without one: "Please use a valid role: user, model"
+# (BerriAI/litellm#32731, collected 2026-11-30). On the Gemini API it is the default.
+_ROLE = "user"
 Segment: TypeAlias = bytes | InputImage
 """A piece of a body: bytes, or a file to be sent as base64."""
 
@@ -22,16 +25,18 @@ Segment: TypeAlias = bytes | InputImage
 def url(base_url: str, model: str) -> str:
     """Return the URL of a model, without the key.
 
-    `base_url` has no slash at its end, and may name the API's version (`https://…/v1`).
+    `base_url` has no slash at its end, and may name the API's version anywhere in its path, as in
+    `https://aiplatform.googleapis.com/v1/publishers/google`.
     """
-    versioned = base_url if _NAMES_A_VERSION.search(base_url) else f"{base_url}/{API_VERSION}"
+    path = urlsplit(base_url).path
+    versioned = base_url if _NAMES_A_VERSION.search(path) else f"{base_url}/{API_VERSION}"
     return f"{versioned}/models/{quote(model, safe='')}:generateContent"
 
 
 def body(request: Request) -> tuple[Segment, ...]:
     """Return the pieces of the request's JSON."""
     if request.raw is not None:
-        return (orjson.dumps(request.raw.body),)
+        return (orjson.dumps(_with_roles(request.raw.body)),)
     return tuple(_merged(_segments(request)))
 
 
@@ -44,7 +49,7 @@ def content_length(segments: tuple[Segment, ...]) -> int:
 
 
 def _segments(request: Request) -> Iterator[Segment]:
-    yield b'{"contents":[{"parts":['
+    yield b'{"contents":[{"role":"%b","parts":[' % _ROLE.encode()
     for index, part in enumerate(request.parts):
         if index:
             yield b","
@@ -53,6 +58,21 @@ def _segments(request: Request) -> Iterator[Segment]:
     if request.system is not None:
         yield b',"systemInstruction":' + orjson.dumps({"parts": [{"text": request.system}]})
     yield b',"generationConfig":' + orjson.dumps(_generation_config(request)) + b"}"
+
+
+def _with_roles(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a raw request in which each content has a role; its own is left."""
+    match body.get("contents"):
+        case dict() as content:
+            return {**body, "contents": _with_role(content)}
+        case list() as contents:
+            return {**body, "contents": [_with_role(content) for content in contents]}
+        case _:
+            return body
+
+
+def _with_role(content: Any) -> Any:
+    return {"role": _ROLE, **content} if isinstance(content, dict) else content
 
 
 def _part(part: Part) -> Iterator[Segment]:

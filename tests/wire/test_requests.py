@@ -46,7 +46,7 @@ async def test_the_request_has_the_documented_form() -> None:
     assert str(len(body)) == headers["content-length"]
     assert "transfer-encoding" not in headers
     assert json.loads(body) == {
-        "contents": [{"parts": [{"text": "A robot"}]}],
+        "contents": [{"role": "user", "parts": [{"text": "A robot"}]}],
         "generationConfig": {"responseModalities": ["IMAGE"]},
     }
 

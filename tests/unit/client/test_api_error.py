@@ -198,10 +198,12 @@ def test_a_message_is_one_short_line() -> None:
     assert error(503, {"error": {"message": "\x00"}}).message == "HTTP 503"
 
 
-def test_a_redirect_names_its_host_and_the_setting_to_check() -> None:
+def test_a_redirect_names_its_host() -> None:
     """A redirect is not followed, and the message names its host and --base-url."""
     outcome = parse_answer(Answer(302, b"<html>moved</html>", redirects_to="sso.test:8443"))
 
-    message = "redirects to sso.test:8443; redirects are not followed, because the key would go along: check --base-url"
+    message = (
+        "redirects to sso.test:8443; redirects are not followed, because the key would go along"
+    )
     assert outcome == ApiError(302, "", None, message)
     assert parse_answer(Answer(304, b"")) == ApiError(304, "", None, "the answer has no text")

@@ -37,14 +37,18 @@ USE_CASES: dict[str, tuple[Request, Any]] = {
     "text to image": (
         Request(MODEL, (Text("A serene mountain landscape at sunset"),)),
         {
-            "contents": [{"parts": [{"text": "A serene mountain landscape at sunset"}]}],
+            "contents": [
+                {"role": "user", "parts": [{"text": "A serene mountain landscape at sunset"}]}
+            ],
             "generationConfig": {"responseModalities": ["IMAGE"]},
         },
     ),
     "editing": (
         Request(MODEL, (PERSON_1, Text("Add a rainbow in the sky"))),
         {
-            "contents": [{"parts": [inline(PERSON_1), {"text": "Add a rainbow in the sky"}]}],
+            "contents": [
+                {"role": "user", "parts": [inline(PERSON_1), {"text": "Add a rainbow in the sky"}]}
+            ],
             "generationConfig": {"responseModalities": ["IMAGE"]},
         },
     ),
@@ -57,10 +61,11 @@ USE_CASES: dict[str, tuple[Request, Any]] = {
         {
             "contents": [
                 {
+                    "role": "user",
                     "parts": [
                         inline(PHOTO),
                         {"text": "Transform this into Van Gogh's Starry Night style"},
-                    ]
+                    ],
                 },
             ],
             "generationConfig": {"responseModalities": ["TEXT", "IMAGE"]},
@@ -75,11 +80,12 @@ USE_CASES: dict[str, tuple[Request, Any]] = {
         {
             "contents": [
                 {
+                    "role": "user",
                     "parts": [
                         {"text": "Create a group photo of these people"},
                         inline(PERSON_1),
                         inline(PERSON_2),
-                    ]
+                    ],
                 }
             ],
             "generationConfig": {
@@ -99,7 +105,7 @@ USE_CASES: dict[str, tuple[Request, Any]] = {
             temperature=0.5,
         ),
         {
-            "contents": [{"parts": [{"text": 'Say "Grüße" 🎨\n'}]}],
+            "contents": [{"role": "user", "parts": [{"text": 'Say "Grüße" 🎨\n'}]}],
             "systemInstruction": {"parts": [{"text": "Draw flat."}]},
             "generationConfig": {
                 "responseModalities": ["IMAGE"],
@@ -112,14 +118,14 @@ USE_CASES: dict[str, tuple[Request, Any]] = {
     "zero is a setting": (
         Request(MODEL, (Text("x"),), seed=0, temperature=0.0),
         {
-            "contents": [{"parts": [{"text": "x"}]}],
+            "contents": [{"role": "user", "parts": [{"text": "x"}]}],
             "generationConfig": {"responseModalities": ["IMAGE"], "seed": 0, "temperature": 0.0},
         },
     ),
     "size alone": (
         Request(MODEL, (Text("x"),), image_size="4K"),
         {
-            "contents": [{"parts": [{"text": "x"}]}],
+            "contents": [{"role": "user", "parts": [{"text": "x"}]}],
             "generationConfig": {
                 "responseModalities": ["IMAGE"],
                 "imageConfig": {"imageSize": "4K"},
@@ -138,11 +144,12 @@ USE_CASES: dict[str, tuple[Request, Any]] = {
         {
             "contents": [
                 {
+                    "role": "user",
                     "parts": [
                         {"fileData": {"mimeType": "image/png", "fileUri": "https://x.test/a.png"}},
                         {"fileData": {"fileUri": "https://x.test/b"}},
                         {"text": "x"},
-                    ]
+                    ],
                 }
             ],
             "generationConfig": {"responseModalities": ["IMAGE"]},
@@ -173,18 +180,31 @@ def test_a_smaller_copy_is_sent_in_place_of_its_original() -> None:
 
 
 def test_a_raw_request_is_sent_as_it_stands() -> None:
-    """A raw request keeps its spelling, its order and unknown fields."""
+    """A raw request keeps its spelling, its order and unknown fields; a content without a role gets the default one."""
     raw = {
         "generation_config": {"brandNew": [1, 2.5, None]},
-        "contents": [{"parts": [{"text": "ü"}]}],
+        "contents": [{"parts": [{"text": "ü"}]}, {"role": "model", "parts": []}],
     }
 
     body = sent(Request(MODEL, raw=raw_request.parse(raw)))
 
     assert (
-        '{"generation_config":{"brandNew":[1,2.5,null]},"contents":[{"parts":[{"text":"ü"}]}]}'.encode()
+        '{"generation_config":{"brandNew":[1,2.5,null]},"contents":'
+        '[{"role":"user","parts":[{"text":"ü"}]},{"role":"model","parts":[]}]}'.encode()
         == body
     )
+
+
+def test_a_raw_request_with_one_content_keeps_its_shape() -> None:
+    """As Vertex AI's own samples write it: an object, not a list; what is no content at all is left to the server."""
+    for contents, expected in (
+        ({"parts": {"text": "x"}}, {"role": "user", "parts": {"text": "x"}}),
+        ("x", "x"),
+        (["x"], ["x"]),
+    ):
+        body = sent(Request(MODEL, raw=raw_request.parse({"contents": contents})))
+
+        assert json.loads(body) == {"contents": expected}
 
 
 def test_a_request_of_texts_is_one_piece() -> None:
@@ -251,6 +271,17 @@ def test_no_image_is_read(tmp_path: Path) -> None:
         ("https://x.test/v1alpha", "m", "https://x.test/v1alpha/models/m:generateContent"),
         ("https://x.test/v1beta2", "m", "https://x.test/v1beta2/models/m:generateContent"),
         ("https://x.test/gw/tv1", "m", "https://x.test/gw/tv1/v1beta/models/m:generateContent"),
+        (
+            "https://aiplatform.googleapis.com/v1/publishers/google",
+            "m",
+            "https://aiplatform.googleapis.com/v1/publishers/google/models/m:generateContent",
+        ),
+        (
+            "https://x.test/v1/ACCOUNT/GATEWAY/google-ai-studio",
+            "m",
+            "https://x.test/v1/ACCOUNT/GATEWAY/google-ai-studio/models/m:generateContent",
+        ),
+        ("https://v1", "m", "https://v1/v1beta/models/m:generateContent"),
         ("https://x.test/v1x", "m", "https://x.test/v1x/v1beta/models/m:generateContent"),
         (
             "http://[::1]:80",
