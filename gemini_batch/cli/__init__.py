@@ -111,10 +111,10 @@ def _saved_traceback() -> str:
     import traceback
     from urllib.parse import quote
 
-    from gemini_batch.config.environment import KEY_VARIABLES
+    from gemini_batch.config.keys import known_keys
 
     text = traceback.format_exc()
-    for key in filter(None, (os.environ.get(name, "").strip() for name in KEY_VARIABLES)):
+    for key in known_keys():
         for spelling in (key, quote(key, safe=""), quote(key)):
             text = text.replace(spelling, "[key]")
     with tempfile.NamedTemporaryFile(

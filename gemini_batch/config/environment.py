@@ -1,4 +1,4 @@
-"""The environment of a run: the config file's tables, the key, and the base URL."""
+"""The environment of a run: the config file's tables, and the base URL."""
 
 import ipaddress
 import os
@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from gemini_batch.errors import ConfigError, NoKeyError
+from gemini_batch.errors import ConfigError
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
 
-KEY_VARIABLES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 BASE_URL_VARIABLE = "GEMINI_BATCH_BASE_URL"
 
 _TABLES = ("tiers", "prices")
-# Printable ASCII without blanks, quotes and backslashes.
-_KEY = r"[!#-&(-[\]-~]+"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # The API version if the address names none; see client/request_json.py.
 _DEFAULT_VERSION = "/v1beta"
@@ -47,36 +44,6 @@ def read_tables(path: Path | None) -> dict[str, Any]:
             allowed = ", ".join(_TABLES)
             raise ConfigError(f'{path}: unknown table "{name}"; allowed: {allowed}')
     return tables
-
-
-def api_key(environment: Mapping[str, str] = os.environ) -> str:
-    """Return the key of the environment.
-
-    Raises:
-        NoKeyError: There is none.
-        ConfigError: It can't be sent as a header.
-    """
-    for name in KEY_VARIABLES:
-        if key := environment.get(name, "").strip():
-            return checked_key(name, key)
-    raise NoKeyError(
-        f"no key: set {KEY_VARIABLES[0]} (a key comes from https://aistudio.google.com/apikey), "
-        "or try it without one: --simulate"
-    )
-
-
-def checked_key(source: str, key: str) -> str:
-    """Return the key unchanged.
-
-    Raises:
-        ConfigError: It can't be sent as a header; the text names `source`, and not the key.
-    """
-    if not re.fullmatch(_KEY, key):
-        raise ConfigError(
-            f"{source}: has a blank, a quote or another character that no key has; "
-            "copy the key again, and nothing else"
-        )
-    return key
 
 
 def base_url(

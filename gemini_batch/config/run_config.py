@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from gemini_batch.catalog import models, tiers
-from gemini_batch.config import environment
+from gemini_batch.config import environment, keys
 from gemini_batch.config.settings import SIMULATOR_ENDPOINT, Settings, concurrency_for
 from gemini_batch.errors import ConfigError
 from gemini_batch.records import Status
@@ -48,7 +48,7 @@ class RunConfig(BaseModel):
         deadline_s: Seconds after which no call is started.
         wait_for_reset: Sleep until the day's quota resets, instead of ending.
         simulate: Run against a simulator in this process: no key, no cost.
-        api_key: The API key; from the environment if None.
+        api_key: The API key; if None it comes from the environment, or from a file.
         base_url: Another server; from the environment, or Google's, if None.
         allow_insecure: Allow plain http to another machine.
         auth: The place of the key in a request.
@@ -149,5 +149,5 @@ class RunConfig(BaseModel):
 
     def _key(self) -> str:
         if self.api_key:
-            return environment.checked_key("api_key", self.api_key)
-        return environment.api_key()
+            return keys.checked_key("api_key", self.api_key)
+        return keys.find_key().value

@@ -10,8 +10,8 @@ from gemini_batch.records import ApiError, Failure, FailureKind, Status, Stop, S
 
 FIRST_BACKOFF_S = 2.0
 MAX_BACKOFF_S = 60.0
-# A 429 without details is the normal one of Vertex AI, whose capacity is shared: first only the call
-# waits, for some seconds (error-code-429 page of Vertex AI, collected 2026-11-30). It may mean the
+# A 429 without details is the normal one of Vertex AI, whose capacity is shared: first only the
+# call waits, for some seconds (its page error-code-429, collected 2026-11-30). It may mean the
 # minute as well: later waits are longer than a quarter of a minute, then longer than a whole one.
 FIRST_UNEXPLAINED_S = 1.0, 4.0
 SECOND_UNEXPLAINED_S = 15.0

@@ -158,7 +158,7 @@ ERRORS: dict[str, Met] = {
     # --- the key, the project, the model ---
     "no key": Met(
         6,
-        "gemini_batch: no key: set GEMINI_API_KEY (a key comes from https://aistudio.google.com/apikey), or try it without one: --simulate",
+        "gemini_batch: no key: set GEMINI_API_KEY in the environment, in .env or in ~/.config/gemini_batch/key.env (a key comes from https://aistudio.google.com/apikey), or try it without one: --simulate",
         around=lambda: environment("GEMINI_API_KEY", None),
     ),
     "a key with a blank": Met(

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 from gemini_batch import config
 from gemini_batch.cli.arguments import parser
 from gemini_batch.cli.options import run_config
-from gemini_batch.config.environment import api_key, base_url, read_tables
+from gemini_batch.config.environment import base_url, read_tables
+from gemini_batch.config.keys import find_key
 from gemini_batch.config.run_config import RunConfig
 from gemini_batch.errors import ConfigError, ExitCode, NoKeyError
 from gemini_batch.records import Limits, Status
@@ -34,7 +35,7 @@ GOOGLE = "https://generativelanguage.googleapis.com"
 )
 def test_the_key_comes_from_the_environment(environment: dict[str, str], expected: str) -> None:
     """The first variable that is not blank gives the key, without the whitespace around it."""
-    assert expected == api_key(environment)
+    assert expected == find_key(environment).value
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_the_key_comes_from_the_environment(environment: dict[str, str], expecte
 def test_an_invalid_key_is_refused(key: str) -> None:
     """A key that can't be sent as a header, or was copied with its quotes, is refused and not shown."""
     with pytest.raises(ConfigError) as caught:
-        api_key({"GOOGLE_API_KEY": key})
+        find_key({"GOOGLE_API_KEY": key})
 
     assert (
         str(caught.value)
@@ -58,9 +59,9 @@ def test_an_invalid_key_is_refused(key: str) -> None:
 def test_a_missing_key_says_where_to_get_one(environment: dict[str, str]) -> None:
     """The message says which variable to set, where keys come from, and how to try without a key."""
     with pytest.raises(NoKeyError) as caught:
-        api_key(environment)
+        find_key(environment)
 
-    expected = "no key: set GEMINI_API_KEY (a key comes from https://aistudio.google.com/apikey), or try it without one: --simulate"
+    expected = "no key: set GEMINI_API_KEY in the environment, in .env or in ~/.config/gemini_batch/key.env (a key comes from https://aistudio.google.com/apikey), or try it without one: --simulate"
     assert expected == str(caught.value)
     assert caught.value.exit_code == ExitCode.REFUSED
 

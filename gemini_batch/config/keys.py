@@ -1,0 +1,106 @@
+"""The API key: from the environment, from `.env`, or from the user's own key file."""
+
+import io
+import logging
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gemini_batch.errors import ConfigError, NoKeyError
+
+VARIABLES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
+_KEY_FILE = "~/.config/gemini_batch/key.env"
+_MAX_FILE_BYTES = 1 << 16
+# Printable ASCII without blanks, quotes and backslashes.
+_KEY = r"[!#-&(-[\]-~]+"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key and the variable or the file that it comes from."""
+
+    value: str = field(repr=False)
+    source: str
+
+
+def find_key(environment: Mapping[str, str] = os.environ) -> Key:
+    """Return the key of a run: the environment's, else that of `.env` here, else of the key file.
+
+    Of the files only the variables of a key are used.
+
+    Raises:
+        NoKeyError: There is none, or others can read the file that has it.
+        ConfigError: It can't be sent as a header.
+    """
+    for name in VARIABLES:
+        if key := environment.get(name, "").strip():
+            return Key(checked_key(name, key), name)
+    for path in _files(environment):
+        if (found := _key_of(path)) is not None:
+            return found
+    raise NoKeyError(
+        f"no key: set {VARIABLES[0]} in the environment, in .env or in {_KEY_FILE} (a key comes "
+        "from https://aistudio.google.com/apikey), or try it without one: --simulate"
+    )
+
+
+def known_keys(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return all keys of the environment and of the files, to be kept out of a text."""
+    keys = [environment.get(name, "").strip() for name in VARIABLES]
+    for path in _files(environment):
+        with suppress(ConfigError):
+            keys += [key.value] if (key := _key_of(path)) else []
+    return list(filter(None, keys))
+
+
+def checked_key(source: str, key: str) -> str:
+    """Return the key unchanged.
+
+    Raises:
+        ConfigError: It can't be sent as a header; the text names `source`, and not the key.
+    """
+    if not re.fullmatch(_KEY, key):
+        raise ConfigError(
+            f"{source}: has a blank, a quote or another character that no key has; "
+            "copy the key again, and nothing else"
+        )
+    return key
+
+
+def _files(environment: Mapping[str, str]) -> Iterator[Path]:
+    yield Path(".env")
+    if home := environment.get("HOME"):
+        yield Path(_KEY_FILE.replace("~", home, 1))
+
+
+def _key_of(path: Path) -> Key | None:
+    """Return the key of a file; None if there is no such file, or no key in it."""
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:  # Path has no opener
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            text = file.read(_MAX_FILE_BYTES).decode("utf-8-sig", errors="replace")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except OSError as error:
+        raise NoKeyError(f"{path}: can't be read: {error.strerror}") from error
+    from dotenv import dotenv_values  # most runs have the key in the environment
+
+    logging.getLogger("dotenv").addHandler(logging.NullHandler())  # other lines are not our concern
+    values = dotenv_values(stream=io.StringIO(text), interpolate=False)
+    for name in VARIABLES:
+        if key := (values.get(name) or "").strip():
+            if os.name == "posix" and status.st_mode & (stat.S_IRGRP | stat.S_IROTH):
+                raise NoKeyError(f"{path}: others can read it, and it has a key: chmod 600 {path}")
+            return Key(checked_key(f"{path}: {name}", key), str(path))
+    return None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting for the other end of a FIFO."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
