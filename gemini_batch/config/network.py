@@ -1,0 +1,130 @@
+"""The way to a server: the proxy and the certificates that the environment names."""
+
+import ipaddress
+import os
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
+
+from gemini_batch.errors import ConfigError
+
+PROXY_VARIABLES = {
+    "http": ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"),
+    "https": ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"),
+}
+"""Variables of the proxy for a target's scheme; the first that is set counts, as for curl:
+https://curl.se/docs/manpage.html#ENVIRONMENT (2026-11-30)."""
+CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
+_PROXY_SCHEMES = ("http", "https")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A forward proxy.
+
+    Attributes:
+        url: Its address, without credentials.
+        variable: The environment variable that names it.
+        user: For Basic authentication; None without.
+    """
+
+    url: str
+    variable: str
+    user: str | None = None
+    password: str = field(default="", repr=False)
+
+    @property
+    def host(self) -> str:
+        """Its host and port, for messages."""
+        return urlsplit(self.url).netloc
+
+
+def proxy_for(url: str, environment: Mapping[str, str] = os.environ) -> Proxy | None:
+    """Return the proxy for a request to this URL; None for a direct connection.
+
+    A target on this machine is reached directly, and one that NO_PROXY names.
+
+    Raises:
+        ConfigError: The variable's value can't be used; the text has no credentials.
+    """
+    target = urlsplit(url)
+    host = target.hostname or ""
+    if is_loopback(host) or _is_exempt(target, environment):
+        return None
+    for variable in PROXY_VARIABLES.get(target.scheme, ()):
+        if variable == "HTTP_PROXY" and "REQUEST_METHOD" in environment:
+            continue  # in a CGI script it is a header of the client: https://httpoxy.org
+        if value := environment.get(variable, "").strip():
+            return _proxy(variable, value)
+    return None
+
+
+def trusted_certificates(environment: Mapping[str, str] = os.environ) -> ssl.SSLContext:
+    """Return a context that trusts the system's certificates and those of all `CA_VARIABLES`.
+
+    Raises:
+        ConfigError: One of them names no certificates.
+    """
+    context = ssl.create_default_context()
+    for variable, path in ca_paths(environment):
+        try:
+            if path.is_dir():
+                context.load_verify_locations(capath=path)
+            else:
+                context.load_verify_locations(cafile=path)
+        except (OSError, ssl.SSLError) as error:
+            reason = "has no certificates" if isinstance(error, ssl.SSLError) else error.strerror
+            raise ConfigError(
+                f"{variable}: {path}: {reason}; allowed: a file of certificates in PEM, or a "
+                "folder of them"
+            ) from error
+    return context
+
+
+def ca_paths(environment: Mapping[str, str] = os.environ) -> Iterator[tuple[str, Path]]:
+    """Yield each variable that is set, with each path that it names."""
+    for variable in CA_VARIABLES:
+        value = environment.get(variable, "").strip()
+        parts = value.split(os.pathsep) if variable == "SSL_CERT_DIR" else [value]
+        for part in filter(None, parts):
+            yield variable, Path(part)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host, as it is written, is this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_exempt(target: SplitResult, environment: Mapping[str, str]) -> bool:
+    no_proxy = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    return bool(proxy_bypass_environment(target.netloc.rpartition("@")[2], {"no": no_proxy}))
+
+
+def _proxy(variable: str, value: str) -> Proxy:
+    """Return the proxy that a variable names; without a scheme it is plain http."""
+    allowed = "allowed: an address such as http://proxy.example.com:3128"
+    try:
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError(f"{variable}: is not an address; {allowed}") from error
+    if parts.scheme not in _PROXY_SCHEMES:
+        raise ConfigError(f"{variable}: is a {parts.scheme}:// proxy; {allowed}")
+    if not parts.hostname:
+        raise ConfigError(f"{variable}: is not an address; {allowed}")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    user = None if parts.username is None else unquote(parts.username)
+    return Proxy(
+        url=f"{parts.scheme}://{host}" + ("" if port is None else f":{port}"),
+        variable=variable,
+        user=user,
+        password=unquote(parts.password or ""),
+    )
