@@ -5,6 +5,40 @@ import re
 
 import aiohttp
 
+from gemini_batch.config.network import Proxy, why_direct
+from gemini_batch.records import FailureKind
+
+
+def connection_failure(
+    error: Exception, base_url: str, proxy: Proxy | None
+) -> tuple[FailureKind, str]:
+    """Return the kind and the message of a connection that could not be made."""
+    detail = describe_connection_error(error)
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        advice = "if your network has a certificate authority of its own, name it in SSL_CERT_FILE"
+        return FailureKind.CERTIFICATE, f"no connection to {base_url}: {detail}; {advice}"
+    if proxy is None:
+        if isinstance(error, aiohttp.ClientConnectorDNSError):
+            detail += f"; {why_direct(base_url)}"
+        return FailureKind.UNREACHABLE, f"no connection to {base_url}: {detail}"
+    named = f"the proxy {proxy.host} that {proxy.variable} names"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        message = f"{named} refuses to connect to {base_url}: {error.status} {error.message}"
+        if error.status == 407:
+            message += f"; write its user and password into {proxy.variable}"
+        # A proxy that fails, or does not reach the server, may do so later.
+        kind = FailureKind.PROXY if 400 <= error.status < 500 else FailureKind.UNREACHABLE
+        return kind, message
+    is_of_proxy = isinstance(
+        error, aiohttp.ClientProxyConnectionError | aiohttp.ClientConnectorDNSError
+    )
+    way = (
+        f"no connection to {named}"
+        if is_of_proxy
+        else f"no connection to {base_url} through {named}"
+    )
+    return FailureKind.UNREACHABLE, f"{way}: {detail}"
+
 
 def describe_connection_error(error: Exception) -> str:
     """Return the system's text for what went wrong, if there is one."""

@@ -9,7 +9,7 @@ from yarl import URL
 
 from gemini_batch.client import request_json
 from gemini_batch.client.base64_image import MalformedAnswerError
-from gemini_batch.client.connection_errors import describe_connection_error
+from gemini_batch.client.connection_errors import connection_failure, describe_connection_error
 from gemini_batch.client.fairness import LoopBudget
 from gemini_batch.client.headers import location_host, retry_after_s
 from gemini_batch.client.image_extractor import ImageExtractor
@@ -20,6 +20,7 @@ from gemini_batch.client.transport import AnswerSink, Exchange
 from gemini_batch.client.upload import Upload
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
+from gemini_batch.config.network import Proxy, ca_paths, trusted_certificates
 from gemini_batch.errors import describe_os_error, out_of_resources
 from gemini_batch.records import Answer, Call, Failure, FailureKind, Timing
 from gemini_batch.version import __version__
@@ -66,10 +67,18 @@ class InteractiveTransport:
         if self._config.auth == "header":
             headers["x-goog-api-key"] = self._config.api_key
         # As many connections as calls in flight: no call waits between its permit and its request.
-        connector = Pool(limit=self._config.concurrency, ttl_dns_cache=300, keepalive_timeout=60)
+        connector = Pool(
+            limit=self._config.concurrency,
+            ttl_dns_cache=300,
+            keepalive_timeout=60,
+            ssl=trusted_certificates() if any(ca_paths()) else True,
+        )
+        proxy = self._config.proxy
         self._session = aiohttp.ClientSession(
             connector=connector,
             headers=headers,
+            proxy=proxy.url if proxy else None,
+            proxy_auth=_proxy_auth(proxy),
             # `connect` includes the name lookup; `sock_connect` does not.
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=self._config.timeouts.connect_s, sock_connect=None
@@ -168,7 +177,9 @@ class InteractiveTransport:
     def _timed_out(self, upload: Upload) -> Failure:
         timeouts = self._config.timeouts
         if not upload.has_started:
-            message = f"no connection to {self._base_url} within {timeouts.connect_s:g} s"
+            proxy = self._config.proxy
+            way = f" through the proxy {proxy.host} that {proxy.variable} names" if proxy else ""
+            message = f"no connection to {self._base_url}{way} within {timeouts.connect_s:g} s"
             return self._failure(FailureKind.UNREACHABLE, message, may_be_billed=False)
         message = (
             f"no whole answer: nothing for {timeouts.between_bytes_s:g} s, "
@@ -181,15 +192,21 @@ class InteractiveTransport:
             return self._failure(FailureKind.INPUT_CHANGED, upload.changed, may_be_billed=False)
         if shortage := out_of_resources(error):
             return self._failure(FailureKind.STORAGE, shortage, may_be_billed=False)
-        detail = describe_connection_error(error)
         if not upload.has_started:
-            message = f"no connection to {self._base_url}: {detail}"
-            return self._failure(FailureKind.UNREACHABLE, message, may_be_billed=False)
+            kind, message = connection_failure(error, self._base_url, self._config.proxy)
+            return self._failure(kind, message, may_be_billed=False)
+        detail = describe_connection_error(error)
         if isinstance(error.__cause__, aiohttp.http_exceptions.DecompressSizeError):
             message = f"the answer can't be unpacked: {detail}"
             return self._failure(FailureKind.TOO_LARGE, message, may_be_billed=True)
         message = f"the connection broke before the answer was whole: {detail}"
         return self._failure(FailureKind.DISCONNECTED, message, may_be_billed=upload.may_be_whole)
+
+
+def _proxy_auth(proxy: Proxy | None) -> aiohttp.BasicAuth | None:
+    if proxy is None or proxy.user is None:
+        return None
+    return aiohttp.BasicAuth(proxy.user, proxy.password, encoding="utf-8")
 
 
 async def _next_chunk(content: aiohttp.StreamReader) -> bytes:

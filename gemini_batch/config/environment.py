@@ -1,6 +1,5 @@
 """The environment of a run: the config file's tables, and the base URL."""
 
-import ipaddress
 import os
 import re
 import tomllib
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from gemini_batch.config.network import is_loopback
 from gemini_batch.errors import ConfigError
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
@@ -70,7 +70,7 @@ def base_url(
     parts = _plain_address(value)
     if parts is None:
         raise ConfigError(f'{source}: got "{value}"; {_EXAMPLE}')
-    if parts.scheme == "http" and not allow_insecure and not _is_loopback(parts.hostname or ""):
+    if parts.scheme == "http" and not allow_insecure and not is_loopback(parts.hostname or ""):
         raise ConfigError(
             f'{source}: got "{value}"; plain http shows the key to the network: '
             "use https, or allow it by --allow-insecure"
@@ -98,12 +98,3 @@ def _normalized(parts: SplitResult) -> str:
     host = f"[{host}]" if ":" in host else host
     port = "" if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
     return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/').removesuffix(_DEFAULT_VERSION)}"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

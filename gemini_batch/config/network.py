@@ -2,14 +2,16 @@
 
 import ipaddress
 import os
-import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 from gemini_batch.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 PROXY_VARIABLES = {
     "http": ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"),
@@ -52,22 +54,31 @@ def proxy_for(url: str, environment: Mapping[str, str] = os.environ) -> Proxy | 
     """
     target = urlsplit(url)
     host = target.hostname or ""
-    if is_loopback(host) or _is_exempt(target, environment):
-        return None
-    for variable in PROXY_VARIABLES.get(target.scheme, ()):
+    for variable in () if is_loopback(host) else PROXY_VARIABLES.get(target.scheme, ()):
         if variable == "HTTP_PROXY" and "REQUEST_METHOD" in environment:
             continue  # in a CGI script it is a header of the client: https://httpoxy.org
         if value := environment.get(variable, "").strip():
-            return _proxy(variable, value)
+            return None if _is_exempt(target, environment) else _proxy(variable, value)
     return None
 
 
-def trusted_certificates(environment: Mapping[str, str] = os.environ) -> ssl.SSLContext:
+def why_direct(url: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Return a phrase that says why no proxy is used for a request to this URL."""
+    names = PROXY_VARIABLES[urlsplit(url).scheme]
+    found = next((name for name in names if environment.get(name, "").strip()), None)
+    if found is None:
+        return f"no proxy is set ({names[1]})"
+    return f"{found} is set, and not used for this host (NO_PROXY)"
+
+
+def trusted_certificates(environment: Mapping[str, str] = os.environ) -> "SSLContext":
     """Return a context that trusts the system's certificates and those of all `CA_VARIABLES`.
 
     Raises:
         ConfigError: One of them names no certificates.
     """
+    import ssl  # only what sends needs it
+
     context = ssl.create_default_context()
     for variable, path in ca_paths(environment):
         try:
@@ -104,6 +115,9 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_exempt(target: SplitResult, environment: Mapping[str, str]) -> bool:
+    # Heavy, and most environments have no proxy.
+    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
+
     no_proxy = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
     return bool(proxy_bypass_environment(target.netloc.rpartition("@")[2], {"no": no_proxy}))
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from gemini_batch.catalog import models, tiers
-from gemini_batch.config import environment, keys
+from gemini_batch.config import environment, keys, network
 from gemini_batch.config.settings import SIMULATOR_ENDPOINT, Settings, concurrency_for
 from gemini_batch.errors import ConfigError
 from gemini_batch.records import Status
@@ -89,7 +89,7 @@ class RunConfig(BaseModel):
 
         Raises:
             ConfigError: The tier, the config file, the address or the key is wrong, or both an
-                address and `simulate` are given.
+                address and `simulate` are given, or a proxy or certificates can't be used.
             NoKeyError: A key is needed, and there is none.
         """
         file = None if self.config_file is None else Path(self.config_file)
@@ -118,6 +118,8 @@ class RunConfig(BaseModel):
                 self.base_url, allow_insecure=self.allow_insecure
             )
             key = self._key() if needs_key else ""
+            if needs_key and any(network.ca_paths()):
+                network.trusted_certificates()  # a file that can't be used is named at once
         return Settings(
             tier=self.tier,
             limits=limits,
@@ -144,6 +146,7 @@ class RunConfig(BaseModel):
             deadline_s=self.deadline_s,
             waits_for_reset=self.wait_for_reset,
             quota_scope=self.quota_scope,
+            proxy=None if address is None else network.proxy_for(address),
             tables=tables,
         )
 

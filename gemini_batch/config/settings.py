@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gemini_batch.config.network import Proxy
 from gemini_batch.records import Limits, Status
 
 SIMULATOR_ENDPOINT = "simulator"
@@ -46,6 +47,7 @@ class Settings:
             instead of sent again.
         keeps_going: A model is not stopped when call after call is rejected alike.
         quota_scope: Name of the project whose quota is used; None derives it from the key.
+        proxy: The forward proxy of the environment for `base_url`.
         tables: The config file's tables, for tiers and prices.
     """
 
@@ -70,6 +72,7 @@ class Settings:
     deadline_s: float | None = None
     waits_for_reset: bool = False
     quota_scope: str | None = None
+    proxy: Proxy | None = None
     tables: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -30,6 +30,7 @@ class ErrorKind(StrEnum):
     NOT_READY = "a file of the job is not ready yet"
     TRANSIENT = "the client or the server took too long, or the request came too early"
     OVERLOADED = "the server failed"
+    PROXY = "the proxy wants other credentials"
     ON_THE_WAY = "something between here and the API refused the request"
     TOO_LARGE_ON_THE_WAY = "the request is too large for something between here and the API"
     OTHER_SERVER = "the server at the address is not the API"
@@ -43,6 +44,7 @@ Kind: TypeAlias = ErrorKind | FailureKind
 _BY_STATUS = {
     401: ErrorKind.KEY_REFUSED,
     402: ErrorKind.NO_CREDIT,
+    407: ErrorKind.PROXY,
     408: ErrorKind.TRANSIENT,
     425: ErrorKind.TRANSIENT,
     499: ErrorKind.TRANSIENT,

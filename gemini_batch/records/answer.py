@@ -51,6 +51,8 @@ class FailureKind(StrEnum):
     """Kinds of attempts without a usable answer."""
 
     UNREACHABLE = "UNREACHABLE"  # no connection was made: not a byte of the request was sent
+    CERTIFICATE = "CERTIFICATE"  # the server's certificate is not trusted here
+    PROXY = "PROXY"  # the proxy refused to connect
     TIMEOUT = "TIMEOUT"
     DISCONNECTED = "DISCONNECTED"  # closed or reset before the answer was whole
     MALFORMED = "MALFORMED"  # a 200 that is not the JSON, or the base64, that it should be

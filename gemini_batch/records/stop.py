@@ -16,6 +16,8 @@ class StopReason(StrEnum):
     AUTH = "auth"
     PRECONDITION = "precondition"  # region or project: the key alone is not the problem
     ADDRESS = "address"  # the server at the address is not the API
+    CERTIFICATE = "certificate"  # the server's is not trusted here
+    PROXY = "proxy"  # the proxy of the environment refuses to connect
     MODEL = "model"
     NO_ACCESS = "no_access"  # of one model: the key may use another
     BILLING = "billing"
@@ -35,6 +37,8 @@ _EXIT_CODES = dict.fromkeys(StopReason, ExitCode.STOPPED) | {
     StopReason.AUTH: ExitCode.REFUSED,
     StopReason.PRECONDITION: ExitCode.REFUSED,
     StopReason.ADDRESS: ExitCode.REFUSED,
+    StopReason.CERTIFICATE: ExitCode.REFUSED,
+    StopReason.PROXY: ExitCode.REFUSED,
     StopReason.MODEL: ExitCode.REFUSED,
     StopReason.NO_ACCESS: ExitCode.REFUSED,
     StopReason.ALIKE: ExitCode.INCOMPLETE,

@@ -133,7 +133,12 @@ async def test_an_untrusted_certificate_is_not_billed(
     monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", refuse)
     async with serving(Peer.hang) as server:
         base_url = server.base_url.replace("http:", "https:")
-        unreachable(await send(base_url), base_url)
+        failure = await send(base_url)
+
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.may_be_billed) == (FailureKind.CERTIFICATE, False)
+    assert "self-signed certificate" in failure.message
+    assert "SSL_CERT_FILE" in failure.message
 
 
 # --- the disk ---

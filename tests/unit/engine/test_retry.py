@@ -200,6 +200,7 @@ CASES = {
         "PERMISSION_DENIED",
         "You do not have permission to access the File abc or it may not exist.",
     ),
+    "407 of a proxy": Case(407, StopReason.PROXY, raw=b"<h1>Proxy Authentication Required</h1>"),
     "404 of a model": Case(
         404,
         StopReason.MODEL,
@@ -379,6 +380,8 @@ FAILURES: dict[FailureKind, Decision | StopReason] = {
     FailureKind.INPUT_CHANGED: GIVE_UP,
     FailureKind.INPUT_UNREADABLE: GIVE_UP,
     FailureKind.STORAGE: StopReason.STORAGE,
+    FailureKind.CERTIFICATE: StopReason.CERTIFICATE,
+    FailureKind.PROXY: StopReason.PROXY,
 }
 
 

@@ -1,0 +1,247 @@
+"""Runs behind a forward proxy and with a certificate authority of one's own, both real."""
+
+import asyncio
+import os
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+import trustme
+
+from gemini_batch.cli import main
+from gemini_batch.simulator import Simulator
+from tests.loopback.commands import KEY, ROOT, manifest, rows, use_key_and_state
+from tests.simulated import simulator
+
+HOST = "gemini.test"  # known to the proxy alone
+USER, PASSWORD = "me", "p@ss:word-of-the-proxy"
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """The certificate authority of the network."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Simulator]:
+    """A simulator that answers at once."""
+    with simulator() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def address(server: Simulator, authority: trustme.CA) -> Iterator[str]:
+    """The server's address with TLS, by the name that only the proxy knows."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(HOST).configure_cert(context)
+    port = int(server.base_url.rpartition(":")[2])
+    loop, ready, ports = asyncio.new_event_loop(), threading.Event(), list[int]()
+    ended = asyncio.Event()
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        except (OSError, ssl.SSLError):
+            pass
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(copy(reader, behind_writer), copy(behind_reader, writer))
+
+    async def front() -> None:
+        listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+        ports.append(listening.sockets[0].getsockname()[1])
+        ready.set()
+        await ended.wait()
+        listening.close()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(front(),))
+    thread.start()
+    assert ready.wait(10)
+    yield f"https://{HOST}:{ports[0]}"
+    loop.call_soon_threadsafe(ended.set)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The host and port of a forward proxy that asks for a password."""
+    folder = tmp_path_factory.mktemp("proxy")
+    port_file, log = folder / "port", (folder / "log").open("wb")
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "proxy", "--hostname", "127.0.0.1", "--port", "0"),
+            *("--port-file", str(port_file), "--num-workers", "1", "--num-acceptors", "1"),
+            *("--plugins", "tests.loopback.proxy_resolver.Resolver"),
+            *("--basic-auth", f"{USER}:{PASSWORD}"),
+        ],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(folder)},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+    pause = threading.Event()
+    for _ in range(1_000):
+        if port_file.exists() and port_file.read_text():
+            break
+        assert process.poll() is None, (folder / "log").read_text()
+        pause.wait(0.02)
+    yield f"127.0.0.1:{int(port_file.read_text())}"
+    process.terminate()
+    process.wait(10)
+    log.close()
+
+
+@pytest.fixture(autouse=True)
+def network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str, authority: trustme.CA
+) -> None:
+    """The environment of somebody in this network."""
+    use_key_and_state(monkeypatch, tmp_path)
+    for name in ("NO_PROXY", "no_proxy", "https_proxy", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("HTTPS_PROXY", f"http://{USER}:p%40ss%3Aword-of-the-proxy@{proxy}")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    # A server that can't be reached is tried for two minutes otherwise.
+    monkeypatch.setattr("gemini_batch.engine.breaker.SERVER_GIVES_UP_AFTER_S", 0.0)
+
+
+def run(folder: Path, address: str) -> int:
+    """Run a manifest of two robots."""
+    path = manifest(folder, *({"id": each, "prompt": f"A robot {each}"} for each in "ab"))
+    return main(["run", str(path), "--base-url", address, "--rpm", "6000", "--json"])
+
+
+def seen(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """Return what a run wrote to stderr, and the reasons of its stops; the secrets are nowhere."""
+    printed = capsys.readouterr()
+    written = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    everything = b"".join(written).decode(errors="replace") + printed.out + printed.err
+    for secret in (KEY, PASSWORD, "p%40ss", "p@ss"):
+        assert secret not in everything
+    stops = orjson.loads(printed.out)["stops"]
+    return " ".join(stop["message"] for stop in stops), ",".join(stop["reason"] for stop in stops)
+
+
+def test_a_run_through_the_proxy(
+    tmp_path: Path, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The name is known to the proxy alone, and its certificate is signed by the network's own authority."""
+    assert run(tmp_path, address) == 0
+
+    assert seen(tmp_path, capsys) == ("", "")
+    assert [row["status"] for row in rows(tmp_path / "jobs.out")] == ["succeeded"] * 2
+
+
+def test_the_certificates_of_requests_count_as_well(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """REQUESTS_CA_BUNDLE is what most Python programs of a company are told."""
+    monkeypatch.delenv("SSL_CERT_FILE")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+
+    assert run(tmp_path, address) == 0
+
+
+def test_a_certificate_that_is_not_trusted_stops_at_once(
+    tmp_path: Path,
+    address: str,
+    server: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No key leaves, waiting would not help, and the variable that does is named, whatever is set."""
+    before = len(server.audit.entries)
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(other)
+    monkeypatch.setenv("SSL_CERT_FILE", str(other))
+
+    assert run(tmp_path, address) == 6
+
+    message, reason = seen(tmp_path, capsys)
+    assert reason == "certificate"
+    assert "name it in SSL_CERT_FILE" in message
+    assert len(server.audit.entries) == before
+    assert rows(tmp_path / "jobs.out") == []
+
+
+def test_a_proxy_that_refuses_is_named(
+    tmp_path: Path,
+    address: str,
+    proxy: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A wrong password stops the run; the message has the variable and the proxy's host, not what is in it."""
+    monkeypatch.setenv("HTTPS_PROXY", f"http://{USER}:p%40ss-that-is-wrong@{proxy}")
+
+    assert run(tmp_path, address) == 6
+
+    message, reason = seen(tmp_path, capsys)
+    assert reason == "proxy"
+    assert f"the proxy {proxy} that HTTPS_PROXY names refuses to connect" in message
+    assert "407" in message
+    assert "--base-url" not in message
+
+
+def test_a_proxy_that_is_not_there_is_named(
+    tmp_path: Path,
+    address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It may come back: the run is to be run again."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+
+    assert run(tmp_path, address) == 5
+
+    message, reason = seen(tmp_path, capsys)
+    assert reason == "outage"
+    assert (
+        "no connection to the proxy 127.0.0.1:1 that HTTPS_PROXY names: Connection refused"
+        in message
+    )
+
+
+def test_this_machine_is_reached_without_the_proxy(
+    tmp_path: Path, server: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A target on loopback goes direct, whatever is set."""
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+
+    assert run(tmp_path, server.base_url) == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("HTTPS_PROXY=", "no proxy is set (HTTPS_PROXY)"),
+        ("NO_PROXY=.test", "HTTPS_PROXY is set, and not used for this host (NO_PROXY)"),
+    ],
+)
+def test_a_name_that_is_not_known_says_whether_a_proxy_is_set(  # noqa: PLR0917 # fixtures
+    tmp_path: Path,
+    address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variable: str,
+    said: str,
+) -> None:
+    """Only the proxy knows the name: without it, the message says why it was not asked."""
+    name, _, value = variable.partition("=")
+    monkeypatch.setenv(name, value)
+
+    assert run(tmp_path, address) == 5
+
+    assert said in seen(tmp_path, capsys)[0]
