@@ -28,8 +28,10 @@ sys.dont_write_bytecode = False
 os.environ["SSL_CERT_FILE"] = os.devnull
 os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 
-# A busy machine takes longer for an example than the default of 200 ms.
-hypothesis.settings.register_profile("tests", deadline=None)
+# A busy machine takes longer for an example than the default of 200 ms. `.ci/run` runs all properties
+# once more with `--hypothesis-profile long`.
+hypothesis.settings.register_profile("tests", deadline=None, max_examples=40)
+hypothesis.settings.register_profile("long", deadline=None, max_examples=300)
 hypothesis.settings.load_profile("tests")
 
 

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 
 from gemini_batch.simulator import Simulator, SimulatorConfig
 
+QUICK_START = ("SSL_CERT_FILE", "PYDANTIC_DISABLE_PLUGINS")
+"""Variables of `tests/conftest.py` that also processes with a bare environment should get."""
+
 
 @contextmanager
 def simulator(config: SimulatorConfig | None = None) -> Iterator[Simulator]:

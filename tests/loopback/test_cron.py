@@ -19,7 +19,7 @@ import pytest
 from gemini_batch.cli import main
 from gemini_batch.output import OutputFolder
 from gemini_batch.simulator import Simulator, SimulatorConfig
-from tests.simulated import simulator, wait_for_requests
+from tests.simulated import QUICK_START, simulator, wait_for_requests
 
 pytestmark = pytest.mark.loopback
 
@@ -82,6 +82,7 @@ class Crond:
             "GEMINI_BATCH": str(program),
             "GEMINI_BATCH_BASE_URL": self.server.base_url,
             "GEMINI_BATCH_STATE_DIR": str(self.folder / "state"),
+            **{name: os.environ[name] for name in QUICK_START},
         }
         self.key_file = self.folder / ".config/gemini_batch/key.env"
         self.key_file.parent.mkdir(parents=True)
