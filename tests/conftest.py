@@ -15,6 +15,7 @@ _TESTS = Path(__file__).parent
 _REAL_DISK = tempfile.gettempdir()
 _MEMORY = Path("/dev/shm")
 _RINGS = {"loopback", "torture", "browser"}
+_LONG_FIRST = ("loopback", "virtual")
 
 if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK):
     os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
@@ -57,13 +58,19 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if excludes or wanted in _RINGS - {collection_path.name} else None
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let xdist give out the files as they are ordered below, not those with most tests first."""
+    config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with the ring whose folder it is in."""
+    """Mark each test with the ring whose folder it is in; the rings whose files take long go first."""
     depth = len(_TESTS.parts)
     for item in items:
         ring = item.path.parts[depth]
         if ring in _RINGS:
             item.add_marker(ring)
+    items.sort(key=lambda item: item.path.parts[depth] not in _LONG_FIRST)
 
 
 def pytest_collection_finish() -> None:
