@@ -59,8 +59,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let xdist give out the files as they are ordered below, not those with most tests first."""
-    config.option.loadscopereorder = False
+    """Let xdist give out the files as they are ordered below, not those with most tests first.
+
+    Of torture the kills take longest, and are many.
+    """
+    config.option.loadscopereorder = config.option.markexpr == "torture"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
