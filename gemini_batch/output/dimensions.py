@@ -11,7 +11,7 @@ def load_image_readers() -> None:
     from PIL import Image
 
     try:
-        from PIL import AvifImagePlugin, WebPImagePlugin  # noqa: F401 # an import registers a reader
+        from PIL import AvifImagePlugin, WebPImagePlugin  # noqa: F401 # each registers its reader
     except ImportError:  # Pillow before 11.3 has no AVIF
         Image.init()
     else:
