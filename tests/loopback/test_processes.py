@@ -40,7 +40,7 @@ def sent(folder: Path, racer: int) -> list[float]:
     return [float(line) for line in lines if line != "ready"]
 
 
-def wait_for_reserved(folder: Path, number: int, limits: Limits, within_s: float = 20.0) -> None:
+def wait_for_reserved(folder: Path, number: int, limits: Limits, within_s: float = 60.0) -> None:
     """Wait until so many requests of today are in the ledger: another process reserves them."""
     pause, ends_s = threading.Event(), boot_time_s() + within_s
     with SharedLedger(open_storage(folder / "quota.sqlite"), limits) as ledger:

@@ -114,8 +114,8 @@ async def calling(**config: Any) -> AsyncIterator[Caller]:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    """Let the simulator go on until this is true, for ten seconds at most."""
-    async with asyncio.timeout(10):
+    """Let the simulator go on until this is true, for a minute at most."""
+    async with asyncio.timeout(60):
         while not true():  # noqa: ASYNC110 # a request is still on its way through the sockets
             await asyncio.sleep(0)
 

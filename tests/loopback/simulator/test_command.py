@@ -68,7 +68,7 @@ def test_serves_until_a_signal(number: signal.Signals) -> None:
     with _running("--key", "secret-key") as (process, url, line):
         statuses = _post(url, "secret-key"), _post(url, "other")
         process.send_signal(number)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=60)
     assert statuses == (200, 400)
     assert line == (
         f"Gemini simulator on {url} (requests so far: {url}/audit). Use it: "
@@ -103,7 +103,7 @@ def test_a_malformed_request_is_its_clients_business() -> None:
                 connection.sendall(f"{head}\r\n{rest}".encode("latin-1") + body)
                 statuses[name] = answer.readline().split()[1]
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=60)
     assert statuses == dict.fromkeys(MALFORMED, b"400")
     assert (process.returncode, out, err) == (0, "", "")
 

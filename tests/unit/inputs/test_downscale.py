@@ -398,7 +398,7 @@ class Asked:
 
     def wait_for(self, number: int) -> None:
         """Wait until so many asked."""
-        assert all(self._asked.acquire(timeout=10) for _ in range(number))
+        assert all(self._asked.acquire(timeout=60) for _ in range(number))
 
 
 def test_threads_make_one_image_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
