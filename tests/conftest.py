@@ -1,5 +1,6 @@
 """Settings of all tests: rings as markers, and temporary folders in memory where possible."""
 
+import gc
 import os
 import shutil
 import sys
@@ -10,9 +11,11 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+_TESTS = Path(__file__).parent
 _REAL_DISK = tempfile.gettempdir()
 _MEMORY = Path("/dev/shm")
 _RINGS = {"loopback", "torture", "browser"}
+_LONG_FIRST = ("loopback", "virtual")
 
 if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK):
     os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
@@ -21,8 +24,15 @@ if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK):
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# A busy machine takes longer for an example than the default of 200 ms.
-hypothesis.settings.register_profile("tests", deadline=None)
+# aiohttp parses all certificates of the machine at its import, and Pydantic asks each installed
+# package for a plugin: a tenth of the time of each process. No test needs either.
+os.environ["SSL_CERT_FILE"] = os.devnull
+os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
+
+# A busy machine takes longer for an example than the default of 200 ms. `.ci/run` runs all properties
+# once more with `--hypothesis-profile long`.
+hypothesis.settings.register_profile("tests", deadline=None, max_examples=40)
+hypothesis.settings.register_profile("long", deadline=None, max_examples=300)
 hypothesis.settings.load_profile("tests")
 
 
@@ -39,10 +49,34 @@ def tmp_path(
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out a ring that `-m` excludes: its files need not be imported."""
+    if collection_path.parent != _TESTS or collection_path.name not in _RINGS:
+        return None
+    wanted = str(config.option.markexpr)
+    excludes = f"not {collection_path.name}" in wanted
+    return True if excludes or wanted in _RINGS - {collection_path.name} else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let xdist give out the files as they are ordered below, not those with most tests first.
+
+    Of torture the kills take longest, and are many.
+    """
+    config.option.loadscopereorder = config.option.markexpr == "torture"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with the ring whose folder it is in."""
-    tests = Path(__file__).parent
+    """Mark each test with the ring whose folder it is in; the rings whose files take long go first."""
+    depth = len(_TESTS.parts)
     for item in items:
-        ring = item.path.relative_to(tests).parts[0]
+        ring = item.path.parts[depth]
         if ring in _RINGS:
             item.add_marker(ring)
+    items.sort(key=lambda item: item.path.parts[depth] not in _LONG_FIRST)
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was collected out of the garbage collector's way: it lives to the end anyway."""
+    gc.collect()
+    gc.freeze()

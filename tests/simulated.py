@@ -8,6 +8,9 @@ from contextlib import contextmanager
 
 from gemini_batch.simulator import Simulator, SimulatorConfig
 
+QUICK_START = ("SSL_CERT_FILE", "PYDANTIC_DISABLE_PLUGINS")
+"""Variables of `tests/conftest.py` that also processes with a bare environment should get."""
+
 
 @contextmanager
 def simulator(config: SimulatorConfig | None = None) -> Iterator[Simulator]:
@@ -26,7 +29,7 @@ def simulator(config: SimulatorConfig | None = None) -> Iterator[Simulator]:
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(60)
         yield served[0]
     finally:
         loop.call_soon_threadsafe(ended.set)
@@ -34,7 +37,7 @@ def simulator(config: SimulatorConfig | None = None) -> Iterator[Simulator]:
         loop.close()
 
 
-def wait_for_requests(server: Simulator, number: int, within_s: float = 10.0) -> None:
+def wait_for_requests(server: Simulator, number: int, within_s: float = 60.0) -> None:
     """Wait until so many requests have arrived: another process sends them, so there is nothing to await."""
     pause, ends_s = threading.Event(), time.monotonic() + within_s
     while len(server.audit.entries) < number:

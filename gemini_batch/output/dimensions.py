@@ -10,7 +10,12 @@ def load_image_readers() -> None:
     """Load Pillow's readers, so that the row of the first answer does not wait for them."""
     from PIL import Image
 
-    Image.init()
+    try:
+        from PIL import AvifImagePlugin, WebPImagePlugin  # noqa: F401 # each registers its reader
+    except ImportError:  # Pillow before 11.3 has no AVIF
+        Image.init()
+    else:
+        Image.preinit()  # the other types, without the forty that no answer has
 
 
 def pixels(file: str) -> tuple[int | None, int | None]:

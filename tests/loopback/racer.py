@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from gemini_batch.clock import Clock
+from gemini_batch.clock import Clock, boot_time_s
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights
 from gemini_batch.quota.results import Grant
@@ -40,7 +40,7 @@ def main(path: str, log: str, per_min: str, minute_s: str, calls: str = "inf") -
     limits = Limits(requests_per_min=int(float(per_min)), minute_s=float(minute_s))
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     with SharedLedger(open_storage(Path(path)), limits, guard_s=GUARD_S) as ledger:
-        os.write(descriptor, b"ready\n")
+        os.write(descriptor, f"ready {boot_time_s()}\n".encode())
         asyncio.run(race(ledger, limits, descriptor, float(calls)))
 
 

@@ -30,7 +30,7 @@ from gemini_batch.client.transport import Exchange
 from gemini_batch.engine import session, setup
 from gemini_batch.errors import ExitCode, StorageError
 from gemini_batch.output import StagedAnswer
-from gemini_batch.records import Answer, Call
+from gemini_batch.records import Answer, Call, Stop
 from tests.builders import PICTURE, TIMING
 
 pytestmark = pytest.mark.loopback
@@ -76,6 +76,7 @@ class Network:
         self.all_sent = asyncio.Event()
         self.arrived = asyncio.Event()
         self.answers = asyncio.Event()
+        self.rest = asyncio.Event()
 
     async def is_reached(self) -> None:
         """Return when the first request has arrived."""
@@ -98,8 +99,8 @@ class Network:
             self.all_sent.set()
         await self.answers.wait()
         if not self.answers_left:
-            await asyncio.Event().wait()
-        self.answers_left -= 1
+            await self.rest.wait()
+        self.answers_left = max(self.answers_left - 1, 0)
         answer = PICTURE.answer(call, incoming)
         assert isinstance(answer, Answer)
         return Exchange(answer, TIMING)
@@ -110,6 +111,21 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     """The network of the next runs."""
     network = Network()
     monkeypatch.setattr(interactive, "InteractiveTransport", lambda *_: network)
+    return network
+
+
+@pytest.fixture
+def until_left(network: Network, monkeypatch: pytest.MonkeyPatch) -> Network:
+    """The network of a run, which answers one call at once, and the others when the run is left."""
+    network.answers_left = 1
+    network.answers.set()
+    leave = session.Run.interrupt
+
+    def interrupt(run: session.Run, stop: Stop) -> None:
+        leave(run, stop)
+        network.rest.set()
+
+    monkeypatch.setattr(session.Run, "interrupt", interrupt)
     return network
 
 
@@ -250,24 +266,24 @@ async def test_rows_wait_for_a_slow_consumer(tmp_path: Path, network: Network) -
     assert {first.id, *[row.id async for row in rows]} == {job.id for job in robots(300)}
 
 
-async def test_leaving_the_stream_keeps_what_is_in_flight(tmp_path: Path, network: Network) -> None:
+async def test_leaving_the_stream_keeps_what_is_in_flight(
+    tmp_path: Path, until_left: Network
+) -> None:
     """A loop that is left early takes in no more calls, and what was sent is written before it is over."""
     config = simulated(tmp_path / "out", concurrency=2)
     async with aclosing(stream(robots(50), config)) as rows:
-        network.answers.set()
         await anext(rows)
     done = [
         orjson.loads(line)["id"]
         for line in (tmp_path / "out/results.jsonl").read_bytes().splitlines()
     ]
-    assert sorted(done) == sorted(network.sent)
-    assert len(done) < 50
+    assert sorted(done) == sorted(until_left.sent)
+    assert len(done) <= 3
 
 
-async def test_rows_that_are_dropped_end_their_run(tmp_path: Path, network: Network) -> None:
+async def test_rows_that_are_dropped_end_their_run(tmp_path: Path, until_left: Network) -> None:
     """A bare `break` takes in no more calls either; what was sent is written, and then the folder is free."""
     config = simulated(tmp_path / "out", concurrency=2)
-    network.answers.set()
     async for _row in stream(robots(50), config):
         break
     (going,) = (task for task in asyncio.all_tasks() if task.get_name() == "rows")
@@ -276,8 +292,8 @@ async def test_rows_that_are_dropped_end_their_run(tmp_path: Path, network: Netw
         orjson.loads(line)["id"]
         for line in (tmp_path / "out/results.jsonl").read_bytes().splitlines()
     ]
-    assert sorted(done) == sorted(network.sent)
-    assert len(done) < 50
+    assert sorted(done) == sorted(until_left.sent)
+    assert len(done) <= 3
     assert (await run(robots(50), config)).by_status == {"succeeded": 50}
 
 

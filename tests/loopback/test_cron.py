@@ -1,5 +1,6 @@
 """`jobs/cron`: the wrapper runs as under cron; crontab and units are read by their programs."""
 
+import io
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,10 @@ from typing import Any
 import orjson
 import pytest
 
+from gemini_batch.cli import main
 from gemini_batch.output import OutputFolder
 from gemini_batch.simulator import Simulator, SimulatorConfig
-from tests.simulated import simulator, wait_for_requests
+from tests.simulated import QUICK_START, simulator, wait_for_requests
 
 pytestmark = pytest.mark.loopback
 
@@ -79,10 +82,17 @@ class Crond:
             "GEMINI_BATCH": str(program),
             "GEMINI_BATCH_BASE_URL": self.server.base_url,
             "GEMINI_BATCH_STATE_DIR": str(self.folder / "state"),
+            **{name: os.environ[name] for name in QUICK_START},
         }
         self.key_file = self.folder / ".config/gemini_batch/key.env"
         self.key_file.parent.mkdir(parents=True)
         self.write_key(f"GEMINI_API_KEY={KEY}\n")
+
+    def write(self, *jobs: dict[str, Any]) -> Path:
+        """Write the manifest."""
+        path = self.folder / "jobs.jsonl"
+        path.write_bytes(b"".join(orjson.dumps(job) + b"\n" for job in jobs))
+        return path
 
     def write_key(self, text: str, mode: int = 0o600) -> None:
         """Write the file with the key."""
@@ -119,13 +129,35 @@ class Crond:
         """Run one night on these jobs, or on those of the night before; return the exit code."""
         (self.folder / "mailbox").unlink(missing_ok=True)
         if jobs:
-            (self.folder / "jobs.jsonl").write_bytes(
-                b"".join(orjson.dumps(job) + b"\n" for job in jobs)
-            )
+            self.write(*jobs)
         process = self.start("--rpd", "100000", *flags)
         self.said = process.communicate(timeout=60)[0]
         assert KEY not in self.said + self.mail
         return process.returncode
+
+    def record(self, *jobs: dict[str, Any], flags: tuple[str, ...] = ()) -> None:
+        """Run these jobs in this process; the program of the next night repeats what was printed.
+
+        It accepts only the same arguments, and the key.
+        """
+        path = self.write(*jobs)
+        arguments = ["run", str(path), "--rpm", "6000", "--rpd", "100000", *flags, "--json"]
+        names = ("GEMINI_BATCH_BASE_URL", "GEMINI_BATCH_STATE_DIR")
+        with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+            for name in names:
+                patch.setenv(name, self.environment[name])
+            patch.setenv("GEMINI_API_KEY", KEY)
+            out, err = io.StringIO(), io.StringIO()
+            stack.enter_context(redirect_stdout(out))
+            stack.enter_context(redirect_stderr(err))
+            code = main(arguments)
+        (self.folder / "recorded.out").write_text(out.getvalue())
+        (self.folder / "recorded.err").write_text(err.getvalue())
+        script(
+            self.folder / "gemini-batch",
+            f'[ "$GEMINI_API_KEY" = {KEY} ] || exit 98; [ "$*" = "{" ".join(arguments)}" ] || exit 99\n'
+            f"cat '{self.folder}/recorded.err' >&2; cat '{self.folder}/recorded.out'; exit {code}",
+        )
 
     def pretend(self, code: int, *, needs_person: bool = True) -> None:
         """Replace the program by one that only exits with this code."""
@@ -175,7 +207,8 @@ def test_a_night_that_went_well_is_silent(crond: Crond) -> None:
 
 def test_a_day_that_is_used_up_is_no_mail(crond: Crond) -> None:
     """Exit 5 because of the day's quota is the normal end of a night of a large job."""
-    assert [crond.night(ROBOT, broken("429-day")), crond.said, crond.mail] == [5, "", ""]
+    crond.record(ROBOT, broken("429-day"))
+    assert [crond.night(), crond.said, crond.mail] == [5, "", ""]
 
 
 @pytest.mark.parametrize(
@@ -191,7 +224,9 @@ def test_what_waiting_does_not_fix_is_mailed(
     crond: Crond, faults: tuple[str, ...], code: int, reasons: tuple[str, ...]
 ) -> None:
     """One mail with the messages and the summary, the exit code of the run, nothing for cron."""
-    ended = crond.night(ROBOT, *map(broken, faults), flags=("--max-attempts", "1"))
+    flags = ("--max-attempts", "1")
+    crond.record(ROBOT, *map(broken, faults), flags=flags)
+    ended = crond.night(flags=flags)
     assert (ended, crond.said) == (code, "")
     assert crond.mail.startswith(f"mail: -s gemini_batch: jobs.jsonl: exit {code} me@example.com\n")
     assert all(reason in crond.mail for reason in reasons)
@@ -203,6 +238,7 @@ def test_what_was_mailed_is_not_mailed_each_night(crond: Crond) -> None:
     """A rejected call keeps the exit code at 4, and is mailed once."""
     crond.night(broken("400"))
     assert crond.mail
+    crond.record(broken("400"))
     assert [crond.night(), crond.said, crond.mail] == [4, "", ""]
 
 
@@ -210,7 +246,9 @@ def test_a_full_disk_is_mailed(crond: Crond) -> None:
     """Exit 8, whose run has no summary."""
     out = crond.folder / "file"
     out.write_text("")
-    assert crond.night(ROBOT, flags=("--out", str(out / "out"))) == 8
+    flags = ("--out", str(out / "out"))
+    crond.record(ROBOT, flags=flags)
+    assert crond.night(flags=flags) == 8
     assert f"{out}/out: can't be written: Not a directory" in crond.mail
     assert "needs_person" not in crond.mail
 
@@ -230,14 +268,16 @@ def test_a_program_that_cannot_start_is_mailed(
 
 def test_a_bad_manifest_is_mailed(crond: Crond) -> None:
     """Exit 3, with each problem and its line."""
-    assert crond.night({"prompt": ""}) == 3
+    crond.record({"prompt": ""})
+    assert crond.night() == 3
     assert "jobs.jsonl:1: prompt" in crond.mail
 
 
 def test_a_run_that_still_goes_on_is_no_mail(crond: Crond) -> None:
     """Exit 7: the run of last night is still active."""
     with OutputFolder(crond.folder / "jobs.out").locked():
-        assert [crond.night(ROBOT), crond.said, crond.mail] == [7, "", ""]
+        crond.record(ROBOT)
+    assert [crond.night(), crond.said, crond.mail] == [7, "", ""]
     assert not crond.server.audit.entries
 
 

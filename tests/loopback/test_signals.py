@@ -62,7 +62,7 @@ def test_the_first_signal_drains(tmp_path: Path) -> None:
         process = started(path, server.base_url, "--concurrency", "3", *FAST)
         wait_for_requests(server, 3)
         process.send_signal(sent)
-        said = process.communicate(timeout=20)[1]
+        said = process.communicate(timeout=60)[1]
         assert process.returncode == code
         assert "finishing 3 calls already paid for" in said
         assert f"gemini_batch run {path}" in said.splitlines()[-1]
@@ -88,7 +88,7 @@ def test_the_second_signal_abandons_and_the_next_run_names_what_may_be_billed(
         "stopping: interrupted; finishing 1 call already paid for; Ctrl-C again to abandon it\n"
     )
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=20)[1]
+    said = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert "1 request failed without an answer and may have been billed" in said
 
@@ -104,7 +104,7 @@ def test_a_signal_that_comes_twice_at_once_is_one(tmp_path: Path) -> None:
         process.send_signal(sent)
         assert "finishing 1 call already paid for" in first_line(process)
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
         assert [row["status"] for row in rows(folder / "jobs.out")] == ["succeeded"]
 
     with at_once(signal_twice, tmp_path, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -123,7 +123,7 @@ def test_a_run_that_was_killed_is_reported_as_such(
     process = started(path, server.base_url, "--concurrency", "1", *FAST)
     wait_for_requests(server, 2)
     process.kill()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert main(["status", str(tmp_path / "jobs.out")]) == 0
     expected = f"last run of {path}: still running, or killed; started with 2 of 2 left"
     assert expected in capsys.readouterr().out
@@ -163,7 +163,7 @@ def test_ctrl_c_again_and_again_ends_a_run_that_hangs(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "closing\n"
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=20)[1]
+        said = process.communicate(timeout=60)[1]
     finally:
         process.kill()
     assert process.returncode == 130
@@ -181,7 +181,7 @@ def test_a_second_run_on_one_folder_is_refused(
     wait_for_requests(server, 1)
     assert run(path, server) == 7
     assert f"process {process.pid}" in capsys.readouterr().err
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 0
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from gemini_batch.cli import main
 from tests.loopback.commands import ROOT, rows, use_key_and_state
-from tests.simulated import simulator
+from tests.simulated import QUICK_START, simulator
 
 pytestmark = pytest.mark.loopback
 
@@ -92,7 +92,9 @@ def shell(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run Python by a shell."""
     bare = {"PATH": os.defpath, "HOME": str(folder), "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
-    bare |= {name: os.environ[name] for name in ("GEMINI_API_KEY", "GEMINI_BATCH_BASE_URL")}
+    bare |= {
+        name: os.environ[name] for name in (*QUICK_START, "GEMINI_API_KEY", "GEMINI_BATCH_BASE_URL")
+    }
     return subprocess.run(
         ["/bin/sh", "-c", f"{shlex.quote(sys.executable)} {arguments}"],
         cwd=folder,

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 
 import time_machine
 
@@ -28,10 +27,10 @@ def test_boot_time_does_not_follow_the_wall_clock() -> None:
     before = Clock().steady_s()
     with time_machine.travel(0, tick=False):
         assert Clock().utc().year == 1970
-        time.sleep(0.01)
+        assert any(Clock().steady_s() > before for _ in range(1_000_000))
         passed_s = Clock().steady_s() - before
 
-    assert 0.01 <= passed_s < 10
+    assert passed_s < 10
 
 
 def test_boot_has_a_name() -> None:

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image, features
 
 from gemini_batch.plan import Planner, request_sha256
 from gemini_batch.records import InputUri
@@ -70,3 +71,30 @@ def test_a_command_imports_only_what_it_needs(command: str, tmp_path: Path) -> N
     imported = set(ended.stderr.split())
     assert "gemini_batch.cli.arguments" in imported
     assert imported & COMMANDS[command] == set()
+
+
+READERS = """
+import sys
+from gemini_batch.output.dimensions import load_image_readers, pixels
+load_image_readers()
+loaded = set(sys.modules)
+sizes = [pixels(file) for file in sys.argv[1:]]
+print(sizes, sorted(name for name in set(sys.modules) - loaded if name.startswith("PIL.")))
+print("PIL.PdfImagePlugin" in sys.modules)
+"""
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_the_readers_of_answers_are_loaded_and_no_other(tmp_path: Path) -> None:
+    """No answer waits for an import of Pillow, and no run loads readers that no answer needs."""
+    files = [str(tmp_path / f"image.{suffix}") for suffix in ("png", "jpg", "webp", "gif", "avif")]
+    for file in files:
+        Image.new("RGB", (16, 9)).save(file)
+    ended = subprocess.run(
+        [sys.executable, "-c", READERS, *files],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.stdout.splitlines() == [f"{[(16, 9)] * 5} []", "False"], ended.stderr

@@ -1,9 +1,10 @@
 """What the tests of the simulator share: quick simulators, small requests, a client that knows nothing."""
 
+import asyncio
 import base64
 import io
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -110,6 +111,13 @@ async def calling(**config: Any) -> AsyncIterator[Caller]:
         ) as session,
     ):
         yield Caller(simulator, session)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Let the simulator go on until this is true, for a minute at most."""
+    async with asyncio.timeout(60):
+        while not true():  # noqa: ASYNC110 # a request is still on its way through the sockets
+            await asyncio.sleep(0)
 
 
 def text(prompt: str, **generation_config: Any) -> dict[str, Any]:

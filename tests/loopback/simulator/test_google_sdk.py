@@ -22,6 +22,8 @@ class _Late:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("_"):  # pytest asks each name of a test module for such ones
+            raise AttributeError(attribute)
         return getattr(pytest.importorskip(self._name), attribute)
 
 

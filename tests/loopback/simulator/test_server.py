@@ -1,7 +1,6 @@
 import asyncio
 import re
 import socket
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import aiohttp
@@ -10,7 +9,7 @@ import pytest
 from gemini_batch.errors import ConfigError
 from gemini_batch.simulator import Simulator, SimulatorConfig
 from gemini_batch.simulator.models import load_models
-from tests.loopback.simulator.client import FLASH, PRO, Caller, Got, SetTime, calling, text
+from tests.loopback.simulator.client import FLASH, PRO, Caller, Got, SetTime, calling, text, until
 
 pytestmark = pytest.mark.loopback
 
@@ -20,14 +19,6 @@ async def _audit(caller: Caller, accept: str = "application/json") -> tuple[str,
         f"{caller.simulator.base_url}/audit", headers={"Accept": accept}
     ) as response:
         return response.content_type, await response.text()
-
-
-async def _until(true: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if true():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it did not come true in five seconds")
 
 
 async def test_base_url() -> None:
@@ -83,10 +74,9 @@ async def test_stop_while_handlers_hang() -> None:
         async with asyncio.TaskGroup() as group:
             for fault in ("hang", "stall", "trickle=60"):
                 group.create_task(hang(fault))
-            for _ in range(200):
-                if sum(entry.http_status is not None for entry in simulator.audit.entries) == 3:
-                    break
-                await asyncio.sleep(0.01)
+            await until(
+                lambda: sum(e.http_status is not None for e in simulator.audit.entries) == 3
+            )
             began_s = loop.time()
             await simulator.stop()
         assert loop.time() - began_s < 2
@@ -211,12 +201,12 @@ async def test_audit_page_of_every_ending() -> None:
         leaving = asyncio.create_task(
             caller.ask("never [[fault:hang]]", headers={"x-goog-api-key": "other"})
         )
-        await _until(lambda: len(entries) == 3 and entries[2].prompt != "")
+        await until(lambda: len(entries) == 3 and entries[2].prompt != "")
         leaving.cancel()
         waiting = asyncio.create_task(
             caller.ask("slow [[fault:late=30]]", headers={"x-goog-api-key": "third"})
         )
-        await _until(lambda: len(entries) == 4 and entries[2].abandoned)
+        await until(lambda: len(entries) == 4 and entries[2].abandoned)
         _, body = await _audit(caller, "text/html")
         waiting.cancel()
     assert (kind, "No requests yet" in empty, "No requests yet" in body) == (

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import orjson
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gemini_batch.client.base64_image import MalformedAnswerError
@@ -195,7 +195,6 @@ def decoded(data: str) -> bytes | None:
 
 
 @given(answers, seeds, chunk_sizes)
-@settings(max_examples=120, deadline=None)
 def test_any_chunking_gives_what_base64_gives_on_the_whole(
     node: Json, seed: int, sizes: list[int]
 ) -> None:
@@ -292,7 +291,6 @@ def damage(body: bytearray, rng: random.Random) -> None:
 
 
 @given(answers, seeds, chunk_sizes)
-@settings(max_examples=120, deadline=None)
 def test_damaged_bytes_are_refused_or_parsed_as_without_the_extractor(
     node: Json, seed: int, sizes: list[int]
 ) -> None:
@@ -307,7 +305,6 @@ def test_damaged_bytes_are_refused_or_parsed_as_without_the_extractor(
     st.binary(max_size=60) | st.text('{}[]":,\\ue+=A0 ', max_size=60).map(str.encode), chunk_sizes
 )
 @example(b'{"candidates":[{"content":{"parts":[{"inlineData":{"data":"-_8="}}]}}]}', [200])
-@settings(max_examples=120, deadline=None)
 def test_garbage_is_refused(garbage: bytes, sizes: list[int]) -> None:
     """Other bytes are accepted only if they are JSON; else MalformedAnswerError is raised."""
     found = read_extracted(chunked(garbage, sizes))

@@ -3,7 +3,6 @@
 import io
 import os
 import threading
-import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -384,19 +383,37 @@ def test_a_copy_appears_whole_or_not_at_all(
     assert [path.suffix for path in (tmp_path / "inputs").iterdir()] == [".png"]
 
 
+class Asked:
+    """A lock that counts who asked for it."""
+
+    def __init__(self) -> None:
+        self._lock, self._asked = threading.Lock(), threading.Semaphore(0)
+
+    def __enter__(self) -> None:
+        self._asked.release()
+        self._lock.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lock.release()
+
+    def wait_for(self, number: int) -> None:
+        """Wait until so many asked."""
+        assert all(self._asked.acquire(timeout=60) for _ in range(number))
+
+
 def test_threads_make_one_image_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A style reference of all calls is decoded by one of them, and the others wait for it."""
     corners().save(tmp_path / "a.png")
     image, downscaler = looked_up(tmp_path / "a.png", 800), Downscaler(tmp_path / "inputs")
-    together, copy, made = threading.Barrier(4), downscale._copy, []
+    copy, made, lock = downscale._copy, [], Asked()
+    downscaler._locks = [lock] * len(downscaler._locks)  # type: ignore[list-item]
 
     def slow(*given: Any) -> bytes:
         made.append(given)
-        time.sleep(0.05)
+        lock.wait_for(4)
         return copy(*given)
 
     def one(_: int) -> InputImage:
-        together.wait()
         return downscaler.image(image)
 
     monkeypatch.setattr(downscale, "_copy", slow)
@@ -412,22 +429,24 @@ def test_only_one_large_image_is_decoded_at_a_time(
     """Large images, which take hundreds of megabytes each, wait for each other; small ones don't."""
     monkeypatch.setattr(downscale, "LARGE_PIXELS", 3000)
     monkeypatch.setattr(downscale, "_LOCKS", 1 << 16)  # no two names share a lock by chance
-    is_small = False
-    inside, most, together = [], 0, threading.Barrier(3)
+    is_small, decoded = False, list[int]()
+    inside, most, together, large = [], 0, threading.Barrier(3), Asked()
 
     def slow(_stream: Any, _mime_type: str, _max_pixels: int) -> bytes:
         nonlocal most
         inside.append(1)
+        decoded.append(1)
         most = max(most, len(inside))
         if is_small:
             together.wait(60)
-        else:
-            time.sleep(0.01)
+        elif len(decoded) == 1:
+            large.wait_for(3)
         inside.pop()
         return png_header(1, 1)
 
     monkeypatch.setattr(downscale, "_copy", slow)
     downscaler = Downscaler(tmp_path / "inputs")
+    downscaler._large = large  # type: ignore[assignment]
     for number, size in enumerate([(80, 40)] * 3 + [(40, 40)] * 3):
         corners(*size).rotate(number).save(tmp_path / f"{number}.png")
     images = [looked_up(tmp_path / f"{number}.png", 800) for number in range(6)]

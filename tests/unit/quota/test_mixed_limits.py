@@ -120,7 +120,6 @@ RUNS = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
 @given(runs=RUNS, seed=st.integers(0, 99))
 def test_no_use_passes_the_limits_of_its_run(runs: list[Run], seed: int) -> None:
     """When a permit is used, all use in each interval that holds it is within that run's limits.

@@ -7,7 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gemini_batch.quota.days import Days
@@ -112,7 +112,6 @@ def disturb(quota: ModelQuota, limits: Limits, event: str, now_s: float) -> Mode
     return quota
 
 
-@settings(max_examples=120, deadline=None)
 @given(limits=LIMITS, steps=STEPS)
 def test_no_interval_of_any_window_exceeds_its_limit(
     limits: Limits, steps: list[dict[str, Any]]
@@ -149,7 +148,6 @@ def fullest(arrivals: list[tuple[float, int]], span_s: float) -> int:
     return most
 
 
-@settings(max_examples=50, deadline=None)
 @given(limits=LIMITS, steps=STEPS)
 def test_stored_state_decides_the_same(limits: Limits, steps: list[dict[str, Any]]) -> None:
     """A quota that is stored and loaded before each question gives the same answers as one that lives on."""

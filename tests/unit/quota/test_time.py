@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gemini_batch.clock import boot_time_s, utc_now
@@ -96,7 +96,6 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
 @given(events=EVENTS)
 def test_reboots_overrun_nothing(events: list[dict[str, Any]]) -> None:
     """Reboots overrun no minute and no date, and no wait exceeds a window."""

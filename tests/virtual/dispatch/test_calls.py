@@ -7,7 +7,7 @@ from typing import Any, cast
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gemini_batch.engine import call_queue
@@ -215,7 +215,6 @@ GOOD_STEPS = st.one_of(st.just(PICTURE), STEPS)
     room_at=st.lists(st.tuples(st.floats(0, 60), st.integers(1, 6)), max_size=4),
     stop_at_s=st.one_of(st.none(), st.floats(0, 50)),
 )
-@settings(max_examples=120, deadline=None)
 def test_whatever_is_answered_and_waited_for_each_call_ends_once(  # noqa: PLR0917 # drawn
     script: Script,
     concurrency: int,

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from gemini_batch.clock import Clock
+from gemini_batch.engine import call_queue
 from gemini_batch.engine.breaker import (
     SERVER_GIVES_UP_AFTER_S,
 )
-from gemini_batch.engine.call_queue import MAX_WAITING
 from gemini_batch.events import (
     Stopping,
 )
@@ -269,12 +269,15 @@ def test_answers_that_come_too_slowly_are_asked_for_fewer_at_a_time(
     assert len([at_s for at_s, _ in world.transport.sent if 300 <= at_s < 350]) == at_once
 
 
-def test_very_many_who_wait_for_the_next_day_keep_nobody_back(tmp_path: Path) -> None:
+def test_very_many_who_wait_for_the_next_day_keep_nobody_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a model whose day is over no more calls are taken in than workers ask for it, however often it is looked at again."""
     taken_s: list[float] = []
+    monkeypatch.setattr(call_queue, "MAX_WAITING", 100)
 
     def of_the_closed(clock: Clock) -> Iterator[Call]:
-        for number in range(MAX_WAITING + 10):
+        for number in range(110):
             taken_s.append(clock.steady_s())
             yield make_call(f"x{number}")
 
@@ -298,7 +301,7 @@ def test_very_many_who_wait_for_the_next_day_keep_nobody_back(tmp_path: Path) ->
         f"y{number}" for number in range(200)
     ]
     assert len([at_s for at_s in taken_s if at_s < 12 * 3600]) <= 2 * 8
-    assert len(world.statuses) == MAX_WAITING + 210
+    assert len(world.statuses) == 310
 
 
 def test_in_an_outage_who_waits_for_the_next_day_lets_another_one_probe(tmp_path: Path) -> None:
