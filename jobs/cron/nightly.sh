@@ -9,8 +9,7 @@
 # Optional environment variables:
 #   MAILTO          the recipient; default: this user; empty: no mail
 #   GEMINI_BATCH    the program; default: gemini-batch, from PATH
-#   GEMINI_API_KEY  the key; default: that in the line GEMINI_API_KEY=… of KEY_FILE
-#   KEY_FILE        default: ~/.config/gemini_batch/key.env, readable only by you
+#   GEMINI_API_KEY  the key; default: that of ~/.config/gemini_batch/key.env, which only you may be able to read
 #
 # Without `mail` and `sendmail` the report goes to stderr, which cron mails. The exit code is that of the run.
 set -u
@@ -21,7 +20,6 @@ if [ $# -eq 0 ]; then
 fi
 
 program=${GEMINI_BATCH:-gemini-batch}
-key_file=${KEY_FILE:-${HOME:-}/.config/gemini_batch/key.env}
 to=${MAILTO-$(id -un)}
 scratch=$(mktemp -d) || exit 8
 trap 'rm -rf "$scratch"' EXIT
@@ -29,23 +27,6 @@ messages=$scratch/messages
 summary=$scratch/summary
 : >"$messages"
 : >"$summary"
-
-# The file is not sourced: the shell would print an invalid line, which may be the key.
-read_key() {
-    if [ -n "${GEMINI_API_KEY:-}${GOOGLE_API_KEY:-}" ] || [ ! -e "$key_file" ]; then
-        return 0
-    fi
-    if [ -n "$(find -H "$key_file" -prune \( -perm -040 -o -perm -004 \) 2>>"$messages")" ]; then
-        echo "$key_file: others may read it; make it yours alone: chmod 600 $key_file" >>"$messages"
-        return 6
-    fi
-    GEMINI_API_KEY=$(sed -n "s/^GEMINI_API_KEY=[\"']\{0,1\}\([^\"']*\).*/\1/p" "$key_file" 2>>"$messages" | tail -n 1)
-    if [ -z "$GEMINI_API_KEY" ]; then
-        echo "$key_file: has no line GEMINI_API_KEY=…" >>"$messages"
-        return 6
-    fi
-    export GEMINI_API_KEY
-}
 
 # --json prints the summary of this run, so that none of an earlier night is used.
 run() {
@@ -77,9 +58,6 @@ report() {
     echo "exited with $code on $(uname -n). Its last messages:"
     echo
     tail -n 30 "$messages" | sed 's/^/  /'
-    if [ "$code" -eq 6 ] && [ -z "${GEMINI_API_KEY:-}${GOOGLE_API_KEY:-}" ] && [ ! -e "$key_file" ]; then
-        echo "  $key_file: there is no such file, and the environment has no key"
-    fi
     if [ -s "$summary" ]; then
         echo
         sed 's/^/  /' "$summary"
@@ -103,7 +81,7 @@ mail_report() {
     fi
 }
 
-read_key && run "$@"
+run "$@"
 code=$?
 if needs_person "$code"; then
     mail_report "$@" || report "$@" >&2

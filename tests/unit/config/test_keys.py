@@ -76,6 +76,17 @@ def test_a_key_that_others_can_read_is_refused(mode: int) -> None:
     assert caught.value.exit_code == ExitCode.REFUSED
 
 
+def test_a_key_file_may_be_a_link(home: Path) -> None:
+    """The permissions of the target count, not those of the link."""
+    kept = write(home / "kept", "GEMINI_API_KEY=AIza-1")
+    Path(".env").symlink_to(kept)
+    assert find_key({}).value == "AIza-1"
+
+    kept.chmod(0o644)
+    with pytest.raises(NoKeyError, match="others can read it"):
+        find_key({})
+
+
 def test_a_file_without_a_key_may_be_read_by_all(home: Path) -> None:
     """A project's `.env` is no concern of this program's unless it has the key."""
     write(Path(".env"), "DATABASE=x", 0o644)
