@@ -1,4 +1,4 @@
-"""Print the lowest allowed version of each dependency, as pip takes them: `aiohttp==3.13.3`."""
+"""Print the lowest allowed version of each dependency, as pip takes them: `aiohttp==3.13.4`."""
 
 import re
 import tomllib

@@ -6,6 +6,7 @@ import gzip
 import io
 import re
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -192,7 +193,7 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(script: Script) -> AsyncIterator[Server]:
+async def serving(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     """Run `script` for each connection, on a free port of 127.0.0.1."""
     tasks: set[asyncio.Task[object]] = set()
 
@@ -209,8 +210,8 @@ async def serving(script: Script) -> AsyncIterator[Server]:
         finally:
             writer.close()
 
-    listening = await asyncio.start_server(connected, "127.0.0.1", 0)
-    server = Server(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+    listening = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
+    server = Server(f"http{'s' if tls else ''}://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
     try:
         yield server
     finally:
@@ -301,6 +302,11 @@ FAULTS: dict[str, tuple[list[bytes], Callable[[Peer], Any] | None, FailureKind]]
     "closed within a chunk": ([CHUNKED, chunk(ANSWER)[:-40]], None, FailureKind.DISCONNECTED),
     "closed between chunks": ([CHUNKED, chunk(CUT)], None, FailureKind.DISCONNECTED),
     "an invalid chunk": ([CHUNKED + b"nonsense\r\n"], Peer.hang, FailureKind.DISCONNECTED),
+    "an invalid chunk, later": (
+        [CHUNKED, chunk(CUT), b"no\r\n"],
+        Peer.hang,
+        FailureKind.DISCONNECTED,
+    ),
     "not HTTP": ([b"SSH-2.0-OpenSSH_9.9\r\n\r\n"], Peer.hang, FailureKind.DISCONNECTED),
     "invalid gzip": (
         [whole(ANSWER, "Content-Encoding: gzip")],
@@ -313,7 +319,7 @@ FAULTS: dict[str, tuple[list[bytes], Callable[[Peer], Any] | None, FailureKind]]
         FailureKind.MALFORMED,
     ),
     "chunks that end early": ([CHUNKED, chunk(CUT) + b"0\r\n\r\n"], None, FailureKind.MALFORMED),
-    "a length too small": ([whole(ANSWER, length=len(CUT))], None, FailureKind.DISCONNECTED),
+    "a length too small": ([whole(ANSWER, length=len(CUT))], None, FailureKind.MALFORMED),
     "closed without a length": ([HEADERS + b"\r\n" + CUT], None, FailureKind.MALFORMED),
     "an empty 200": ([whole(b"")], None, FailureKind.MALFORMED),
     "a 204": ([b"HTTP/1.1 204 No Content\r\n\r\n"], None, FailureKind.MALFORMED),

@@ -6,6 +6,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,9 @@ from tests.wire.peers import (
     FAULTS,
     HEADERS,
     PIXELS,
+    Images,
     Peer,
+    Sink,
     chunk,
     flood,
     saying,
@@ -189,9 +192,13 @@ async def test_a_compressed_bomb_takes_no_more_memory_than_the_cap() -> None:
     block = packer.compress(b"A" * 1_000_000) + packer.flush(zlib.Z_FULL_FLUSH)
     packed += block * 500
 
+    class Nowhere(Sink):
+        def write(self, data: Any, /) -> int:
+            return len(data)
+
     async with serving(saying(whole(packed, "Content-Encoding: gzip"), then=Peer.hang)) as server:
         tracemalloc.start()
-        failure = await send(server.base_url)
+        failure = await send(server.base_url, images=Images(Nowhere))
         _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
 
