@@ -201,9 +201,15 @@ class Step:
     connects: bool = True
 
 
-def picture(latency_s: float = 20.0, *, prompt_tokens: int = 10, thoughts_tokens: int = 0) -> Step:
+def picture(
+    latency_s: float = 20.0,
+    *,
+    prompt_tokens: int = 10,
+    thoughts_tokens: int = 0,
+    usage: dict[str, Any] | None = None,
+) -> Step:
     """Answer with an image that is different for each call and prompt."""
-    usage = {
+    usage = usage or {
         "promptTokenCount": prompt_tokens,
         "totalTokenCount": prompt_tokens + 1120 + thoughts_tokens,
     }

@@ -30,6 +30,9 @@ _GUESSED_INPUT_IMAGE_TOKENS = 560
 EXTRA_OUTPUT_TOKENS = 630
 # The longest answer of any image model, thinking included (Google's model pages, 2026-11-22).
 MAX_OUTPUT_TOKENS = 32_768
+# More is no count of one answer, of a new model either; nor is such a prompt: the longest of any
+# Gemini model was 2,097,152 tokens, of 1.5 Pro (Google's model pages, 2026-11-22).
+_MAX_ANSWER_TOKENS, _MAX_PROMPT_TOKENS = 4 * MAX_OUTPUT_TOKENS, 2_097_152
 _MTOK = 1_000_000
 
 
@@ -115,19 +118,24 @@ def cost_usd(
     image_size: str = models.DEFAULT_IMAGE_SIZE,
     *,
     blocked: bool = False,
+    has_text: bool = False,
+    input_tokens: int = 0,
     prices: PriceTable | None = None,
 ) -> float | None:
     """Return the cost of an answer at list price; None, never 0, if it can't be known.
 
     The server's totals are used if it sent them: its details by modality add up to less than it
-    bills. `images` includes drafts. `blocked` is a safety or policy answer without an image, which
-    is not charged (https://ai.google.dev/gemini-api/docs/pricing, 2026-11-22).
+    bills. Counts that can't be true are those of the estimate: see `credible`. `images` includes
+    drafts. `blocked` is a safety or policy answer without an image, which is not charged
+    (https://ai.google.dev/gemini-api/docs/pricing, 2026-11-22). `input_tokens` are the estimated
+    ones, for a usage without them.
     """
     price = (prices or built_in()).get(model)
     if price is None:
         return None
     if blocked and not images:
         return 0.0
+    usage = credible(model, usage, images, image_size, has_text=has_text)
     output = _output_tokens(usage)
     if output is None and not images:
         return None
@@ -136,29 +144,61 @@ def cost_usd(
     if image_usd is None:
         return None
     text_tokens = max(0, (output or 0) - (image_tokens or 0))
-    prompt_tokens = (usage.prompt_tokens if usage else None) or 0
+    prompt_tokens = usage.prompt_tokens if usage else None
     return (
         image_usd
-        + _usd(prompt_tokens, price.input_usd_per_mtok)
+        + _usd(input_tokens if prompt_tokens is None else prompt_tokens, price.input_usd_per_mtok)
         + _usd(text_tokens, price.text_output_usd_per_mtok)
     )
 
 
-def _output_tokens(usage: Usage | None) -> int | None:
+def credible(
+    model: str,
+    usage: Usage | None,
+    images: int,
+    image_size: str = models.DEFAULT_IMAGE_SIZE,
+    *,
+    has_text: bool = False,
+) -> Usage | None:
+    """Return an answer's prompt, output and image tokens without those that can't be true.
+
+    Servers other than Google's count nothing, or something else. An image takes at least the
+    tokens of its size, a text one token, and no answer takes more than the API allows.
+    """
     if usage is None:
         return None
-    if usage.total_tokens is not None:
-        return max(0, usage.total_tokens - (usage.prompt_tokens or 0))
-    if usage.candidates_tokens is None and usage.thoughts_tokens is None:
+    prompt = usage.prompt_tokens
+    if prompt is not None and not 0 < prompt <= _MAX_PROMPT_TOKENS:
+        prompt = None
+    least = (_tokens_per_image(model, image_size) or 1) if images else int(has_text)
+    output, served = _output_tokens(usage), _served_image_tokens(usage)
+    for count, at_least in ((output, least), (served, least if images else 0)):
+        if count is not None and not at_least <= count <= _MAX_ANSWER_TOKENS:
+            return None if prompt is None else Usage(prompt)
+    return Usage(prompt, candidates_tokens=output, by_modality=usage.by_modality)
+
+
+def _output_tokens(usage: Usage | None) -> int | None:
+    """Return the output tokens, the more of total and sum; None if neither was sent."""
+    if usage is None:
         return None
-    return (usage.candidates_tokens or 0) + (usage.thoughts_tokens or 0)
+    counts: list[int] = []
+    if usage.total_tokens is not None:
+        counts.append(max(0, usage.total_tokens - (usage.prompt_tokens or 0)))
+    if usage.candidates_tokens is not None or usage.thoughts_tokens is not None:
+        counts.append((usage.candidates_tokens or 0) + (usage.thoughts_tokens or 0))
+    return max(counts, default=None)
+
+
+def _served_image_tokens(usage: Usage | None) -> int | None:
+    return usage.by_modality.get("candidates", {}).get("IMAGE") if usage else None
 
 
 def _image_tokens(
     model: str, usage: Usage | None, images: int, size: str, output: int | None
 ) -> int | None:
     """Return the image tokens, as served, else the model's number per size; None if unknown."""
-    served = usage.by_modality.get("candidates", {}).get("IMAGE") if usage else None
+    served = _served_image_tokens(usage)
     if served is not None:
         return served
     if not images:

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import TypeAlias
 
+from gemini_batch.catalog import prices
 from gemini_batch.clock import Clock
 from gemini_batch.engine.budget import Budget, Reservation
 from gemini_batch.engine.disk_space import DiskReservations
@@ -49,11 +50,17 @@ class Admitted:
         estimate, model = self._call.estimate, self._call.request.model
         if isinstance(outcome, ResultRow):
             usd = outcome.cost_usd
+            usage = prices.credible(
+                model,
+                outcome.usage,
+                len(outcome.images) + len(outcome.drafts),
+                self._call.image_size,
+            )
             self._money.spent_usd = (estimate.cost_usd or 0.0) if usd is None else usd
             await self._limiter.reconcile(
                 model,
                 self._grant,
-                tokens=outcome.usage.prompt_tokens if outcome.usage else None,
+                tokens=usage.prompt_tokens if usage else None,
                 usd_micros=None if usd is None else micros(usd),
                 estimated=Weights.of(estimate),
             )

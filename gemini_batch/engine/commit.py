@@ -257,6 +257,8 @@ class Committer:
             len(reply.drafts) + (reply.image is not None),
             call.image_size,
             blocked=reply.block_reason != EMPTY,
+            has_text=reply.text is not None,
+            input_tokens=call.estimate.input_tokens,
             prices=self._price_table,
         )
         return None if cost_usd is None else round(cost_usd, 6)

@@ -380,4 +380,4 @@ def test_the_row_says_what_was_paid(disk: Disk) -> None:
 
     run(scenario)
 
-    assert [row["cost_usd"] for row in read_rows(disk.store.out)] == [0.24, 0.0, 0.13646]
+    assert [row["cost_usd"] for row in read_rows(disk.store.out)] == [0.24002, 0.0, 0.13646]

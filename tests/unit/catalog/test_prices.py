@@ -1,6 +1,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gemini_batch.catalog import models
 from gemini_batch.catalog.prices import (
@@ -86,10 +88,29 @@ USAGES = {
     ),
     "totals alone": (Usage(16, None, None, 1336), (16 * 2 + 1120 * 120 + 200 * 12) / 1e6),
     "no total": (Usage(16, 1120, 100), (16 * 2 + 1120 * 120 + 100 * 12) / 1e6),
-    "less than an image": (Usage(10, None, None, 1010), (10 * 2 + 1000 * 120) / 1e6),
     "prompt alone": (Usage(prompt_tokens=10), (10 * 2 + 1120 * 120) / 1e6),
-    "nothing": (None, 1120 * 120 / 1e6),
-    "total below the prompt": (Usage(10, None, None, 5), 10 * 2 / 1e6),
+    "a total that lacks the output": (
+        Usage(10, 1120, 80, 10),
+        (10 * 2 + 1120 * 120 + 80 * 12) / 1e6,
+    ),
+    "the longest answer": (
+        Usage(10, None, None, 32778),
+        (10 * 2 + 1120 * 120 + (32768 - 1120) * 12) / 1e6,
+    ),
+}
+ESTIMATED_USD = (7 * 2 + 1120 * 120) / 1e6
+SENSELESS = {
+    "absent": None,
+    "zeros": Usage(0, 0, 0, 0, {"candidates": {"IMAGE": 0}}),
+    "nothing but zeros of details": Usage(None, None, None, None, {"candidates": {"IMAGE": 0}}),
+    "a token": Usage(0, 1, None, 1),
+    "one token less than an image": Usage(0, 1119, 0, 1119),
+    "the image alone too small": Usage(0, 5000, 0, 5000, {"candidates": {"IMAGE": 1119}}),
+    "more than any answer": Usage(0, 200_000, 0, 200_000),
+    "more than any answer by modality": Usage(
+        0, 1120, 0, 1120, {"candidates": {"IMAGE": 2**31 - 1}}
+    ),
+    "more than any prompt": Usage(2**31 - 1, 1120, 0, 2**31 - 1),
 }
 
 
@@ -98,6 +119,55 @@ def test_cost_of_an_image_from_its_usage(name: str) -> None:
     """The bill comes from totals; the image's share from its modality, else from the model's tokens per image."""
     usage, expected = USAGES[name]
     assert cost_usd(PRO, usage, 1) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", SENSELESS)
+def test_a_usage_that_makes_no_sense_is_not_billed(name: str) -> None:
+    """An image that came costs its list price where the counts can't be those of an image."""
+    cost = cost_usd(PRO, SENSELESS[name], 1, input_tokens=7)
+    assert cost == pytest.approx(ESTIMATED_USD)
+
+
+def test_each_image_counts_where_the_usage_makes_no_sense() -> None:
+    """Without counts every image of the answer costs the list price of its size."""
+    usage = Usage(10, None, None, 1510)  # less than one image of 4K
+    assert cost_usd(PRO, usage, 3, "4K") == pytest.approx((10 * 2 + 3 * 2000 * 120) / 1e6)
+
+
+def test_a_flat_price_needs_no_counts() -> None:
+    """A price an image is the same for any usage."""
+    table = {"mine": ModelPrice(1.0, 10.0, None, {"1K": 0.05})}
+    for usage in (None, Usage(0, 0, 0, 0), Usage(5, 2**31 - 1, 0, 2**31 - 1)):
+        cost = cost_usd("mine", usage, 1, prices=table, input_tokens=5)
+        assert cost == pytest.approx(0.05 + 5 / 1e6)
+
+
+@pytest.mark.parametrize("usage", [Usage(10, 0, 0, 10), Usage(10, None, None, 5), Usage(10, 10**6)])
+def test_text_without_its_tokens_is_of_unknown_cost(usage: Usage) -> None:
+    """A text has tokens: where none, or too many, are counted, the cost is not known."""
+    assert cost_usd(PRO, usage, 0, has_text=True) is None
+
+
+def test_nothing_may_cost_nothing_but_its_prompt() -> None:
+    """An answer without image and text may have no output tokens."""
+    assert cost_usd(PRO, Usage(10, 0, 0, 10), 0) == pytest.approx(10 * 2 / 1e6)
+
+
+@given(
+    st.builds(
+        Usage,
+        *4 * [st.none() | st.integers(0, 2**31 - 1) | st.integers(0, 3000)],
+        st.dictionaries(
+            st.just("candidates"), st.dictionaries(st.just("IMAGE"), st.integers(0, 2**31 - 1))
+        ),
+    ),
+    st.sampled_from(["1K", "2K", "4K"]),
+)
+def test_no_usage_makes_an_image_cheaper_or_ruinous(usage: Usage, size: str) -> None:
+    """Whatever a server counts, an image costs the list price at least, and never a fortune."""
+    cost = cost_usd(PRO, usage, 1, size)
+    assert cost is not None
+    assert image_usd(PRO, size) <= cost + 1e-9 < 25  # type: ignore[operator]
 
 
 def test_drafts_are_paid_for() -> None:

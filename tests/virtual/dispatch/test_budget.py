@@ -1,11 +1,16 @@
 import asyncio
 from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
 
 from gemini_batch.clock import Clock
 from gemini_batch.output.rows import read_rows
-from gemini_batch.records import FailureKind, Stop, StopReason
+from gemini_batch.records import Answer, FailureKind, Stop, StopReason
 from tests.builders import (
     PICTURE,
+    Step,
     fails,
     make_call,
     picture,
@@ -20,6 +25,12 @@ def spent_usd(world: World) -> float:
     return sum(float(row["cost_usd"]) for row in read_rows(world.out))
 
 
+def answers(content: dict[str, Any], usage: dict[str, Any]) -> Step:
+    """Answer with a content without an image."""
+    body = {"candidates": [{"content": content, "finishReason": "STOP"}], "usageMetadata": usage}
+    return Step(lambda _call, _incoming: Answer(200, orjson.dumps(body)))
+
+
 def test_a_budget_is_used_and_never_passed(tmp_path: Path) -> None:
     """As many calls as the budget takes are made, at whatever concurrency; the run then ends by itself and says why."""
 
@@ -32,6 +43,59 @@ def test_a_budget_is_used_and_never_passed(tmp_path: Path) -> None:
         assert 0.95 < spent_usd(world) < 1.0
         assert world.reasons == [StopReason.BUDGET]
         assert "--max-cost" in world.dispatcher.stops[0].message
+
+    run(scenario)
+
+
+SENSELESS: dict[str, dict[str, Any]] = {
+    "less than an image": {"promptTokenCount": 10, "totalTokenCount": 510},
+    "less than an image by modality": {
+        "promptTokenCount": 10,
+        "totalTokenCount": 1130,
+        "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 3}],
+    },
+    "one token": {"candidatesTokenCount": 1},
+    "below zero": {"promptTokenCount": -9, "candidatesTokenCount": -1, "totalTokenCount": -10},
+    "a total below the prompt": {"promptTokenCount": 900, "totalTokenCount": 12},
+    "no number": {"promptTokenCount": "10", "totalTokenCount": None},
+    "without end": {"promptTokenCount": 2**31 - 1, "totalTokenCount": 2**31 - 1},
+    "far too many": {"promptTokenCount": 10, "totalTokenCount": 10_000_000},
+    "nothing": {"trafficType": "ON_DEMAND"},
+}
+
+
+@pytest.mark.parametrize("name", SENSELESS)
+def test_a_budget_is_not_passed_by_counts_that_make_no_sense(tmp_path: Path, name: str) -> None:
+    """An image costs its list price where the usage can't be true; the row keeps the usage."""
+    usage = SENSELESS[name]
+
+    async def scenario(clock: Clock) -> None:
+        calls = [make_call(f"c{n}") for n in range(20)]
+        script: Script = {call.id: [picture(usage=usage)] for call in calls}
+        world = World(tmp_path, clock, script, max_cost_usd=1.0, calls=calls, concurrency=1)
+        await world.send()
+        assert len(world.transport.sent) == 7  # at 0.1344 each
+        assert spent_usd(world) == pytest.approx(7 * 0.1344, abs=0.02)
+        assert world.reasons == [StopReason.BUDGET]
+
+    run(scenario)
+
+    told = usage.get("totalTokenCount")
+    (found,) = {row["usage"]["total_tokens"] for row in read_rows(tmp_path)}
+    assert found == (told if isinstance(told, int) and told >= 0 else None)
+
+
+def test_a_text_without_tokens_is_not_free(tmp_path: Path) -> None:
+    """A text that came without any output tokens is booked like an image, and of unknown cost."""
+
+    async def scenario(clock: Clock) -> None:
+        step = answers({"parts": [{"text": "I can't draw that."}]}, {"totalTokenCount": 0})
+        calls = [make_call(f"c{n}") for n in range(20)]
+        script: Script = {call.id: [step] for call in calls}
+        world = World(tmp_path, clock, script, max_cost_usd=1.0, calls=calls, concurrency=1)
+        await world.send()
+        assert len(world.transport.sent) == 7
+        assert {row["cost_usd"] for row in read_rows(tmp_path)} == {None}
 
     run(scenario)
 

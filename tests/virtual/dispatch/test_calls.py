@@ -67,8 +67,20 @@ def test_the_row_is_written_before_anything_else_can_happen(tmp_path: Path) -> N
     assert rows_seen == [1]
 
 
-def test_what_a_call_used_is_settled(tmp_path: Path) -> None:
-    """The server's count of tokens and the price of the answer stand in place of the estimates."""
+@pytest.mark.parametrize(
+    ("usage", "prompt_tokens"),
+    [
+        ({"promptTokenCount": 500, "totalTokenCount": 1620}, 500),
+        ({"promptTokenCount": 500, "totalTokenCount": 500}, 500),
+        ({"promptTokenCount": 0, "totalTokenCount": 0}, None),
+        ({"promptTokenCount": 2**31 - 1, "totalTokenCount": 1120}, None),
+        ({"candidatesTokenCount": 1120}, None),
+    ],
+)
+def test_what_a_call_used_is_settled(
+    tmp_path: Path, usage: dict[str, Any], prompt_tokens: int | None
+) -> None:
+    """The server's tokens and the price stand in place of the estimates, if they make sense."""
     limits = Limits(tokens_per_min=1_000_000, usd_per_10min=100.0)
     used: list[tuple[int | None, int | None]] = []
 
@@ -81,12 +93,11 @@ def test_what_a_call_used_is_settled(tmp_path: Path) -> None:
 
         world.ledger.reconcile = note  # type: ignore[method-assign,assignment]
 
-    world = play(
-        tmp_path, ["robot"], {"robot": [picture(prompt_tokens=500)]}, prepare=spy, limits=limits
-    )
+    world = play(tmp_path, ["robot"], {"robot": [picture(usage=usage)]}, prepare=spy, limits=limits)
 
     (row,) = read_rows(world.out)
-    assert [(500, round(row["cost_usd"] * 1e6))] == used
+    assert row["cost_usd"] >= 0.1344
+    assert [(prompt_tokens, round(row["cost_usd"] * 1e6))] == used
 
 
 # --- retries ---
