@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gemini_batch.cli import help_texts as texts
-from gemini_batch.cli.usage import Parser, amount, finished, folder, whole
+from gemini_batch.cli.usage import Parser, amount, finished, folder, seconds, whole
 from gemini_batch.errors import ExitCode
 from gemini_batch.version import __version__
 
@@ -101,6 +101,8 @@ def _sending(sending: _Group) -> None:
     _value(sending, "--concurrency", whole, "N", text)
     text = "maximum number of attempts per call (default: %(default)s)"
     _value(sending, "--max-attempts", whole, "N", text, default=6)
+    text = "timeout of an attempt; an answer that still arrives gets more time (default: 300)"
+    _value(sending, "--timeout", seconds, "SECONDS", text, dest="timeout_s")
     text = "what to do with a call that failed and may have been billed"
     _choice(sending, "--on-uncertain", ("retry", "skip"), text)
     text = "continue where 5 calls of a model in a row are rejected with the same message"

@@ -45,6 +45,17 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def seconds(text: str) -> float:
+    """Return a time in seconds, up to a day."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 86_400:
+        raise argparse.ArgumentTypeError(f"got {text}; allowed: seconds above 0, up to 86400")
+    return number
+
+
 def folder(text: str) -> Path:
     """Return a folder; an empty text is an unset variable, not the current folder."""
     if not text:

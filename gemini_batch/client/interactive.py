@@ -135,18 +135,20 @@ class InteractiveTransport:
         self, response: aiohttp.ClientResponse, sink: AnswerSink, whole: StallTimeout
     ) -> Answer:
         extractor = ImageExtractor(sink.open_image)
+        # Some servers send the headers at once: until the first byte the model may be drawing.
+        chunk = await _next_chunk(response.content)
         async with StallTimeout(self._config.timeouts.between_bytes_s) as between:
-            while not extractor.is_whole:
-                between.renew()
-                chunk = await _next_chunk(response.content)
-                if not chunk:
-                    break
+            while chunk:
                 whole.received(len(chunk))
                 await self._loop_budget.acquire()
                 try:
                     extractor.feed(chunk)
                 except OSError as error:
                     raise _DiskError(describe_os_error(error)) from error
+                if extractor.is_whole:
+                    break
+                between.renew()
+                chunk = await _next_chunk(response.content)
         envelope = self._redact(extractor.finish())
         sink.journal(envelope)
         try:

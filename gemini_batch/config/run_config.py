@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gemini_batch.catalog import models, tiers
 from gemini_batch.config import environment, keys, network
-from gemini_batch.config.settings import SIMULATOR_ENDPOINT, Settings, concurrency_for
+from gemini_batch.config.settings import SIMULATOR_ENDPOINT, Settings, Timeouts, concurrency_for
 from gemini_batch.errors import ConfigError
 from gemini_batch.records import Status
 
@@ -45,6 +45,7 @@ class RunConfig(BaseModel):
         concurrency: Maximum of calls in flight; by the quota if None.
         max_attempts: Attempts of one call before it is `failed`.
         keep_going: Continue where call after call of a model is rejected with the same message.
+        timeout_s: Seconds that an attempt may take, while its answer does not arrive; 300 if None.
         deadline_s: Seconds after which no call is started.
         wait_for_reset: Sleep until the day's quota resets, instead of ending.
         simulate: Run against a simulator in this process: no key, no cost.
@@ -76,6 +77,7 @@ class RunConfig(BaseModel):
     concurrency: Whole | None = None
     max_attempts: Whole = 6
     keep_going: bool = False
+    timeout_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
     deadline_s: Amount | None = None
     wait_for_reset: bool = False
     simulate: bool = False
@@ -141,6 +143,7 @@ class RunConfig(BaseModel):
             ),
             skip_uncertain=self.on_uncertain == "skip",
             keeps_going=self.keep_going,
+            timeouts=Timeouts.of(self.timeout_s),
             max_input_pixels=self.max_input_pixels,
             reuse_from=tuple(dict.fromkeys(Path(out) for out in self.reuse_from)),
             deadline_s=self.deadline_s,

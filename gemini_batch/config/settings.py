@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from gemini_batch.config.network import Proxy
 from gemini_batch.records import Limits, Status
@@ -23,11 +23,27 @@ class Timeouts:
 
     Measured medians: 19 s for 1K on the Pro model, 35 s for 4K, 35 to 142 s with several reference
     images; a dropped connection is still billed, so the whole is generous (collected 2026-11-22).
+
+    Attributes:
+        connect_s: For the connection.
+        between_bytes_s: For a pause within the answer, after its first byte.
+        whole_s: From the request to the end of the answer; a large one that still arrives is
+            given more.
     """
 
     connect_s: float = 10.0
     between_bytes_s: float = 60.0
     whole_s: float = 300.0
+
+    @classmethod
+    def of(cls, whole_s: float | None) -> Self:
+        """Return the timeouts of an attempt that takes `whole_s` at most; the default if None."""
+        timeouts = cls()
+        if whole_s is None:
+            return timeouts
+        return cls(
+            min(timeouts.connect_s, whole_s), min(timeouts.between_bytes_s, whole_s), whole_s
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -367,6 +367,12 @@ ERRORS: dict[str, Met] = {
     "a unit behind a number": usage(
         "run jobs.jsonl --deadline 1h", "--deadline: got 1h; allowed: a number above 0"
     ),
+    "a timeout of more than a day": usage(
+        "run jobs.jsonl --timeout 1e5", "--timeout: got 1e5; allowed: seconds above 0, up to 86400"
+    ),
+    "no timeout": usage(
+        "run jobs.jsonl --timeout 0", "--timeout: got 0; allowed: seconds above 0, up to 86400"
+    ),
     "a choice that is none": usage(
         "run jobs.jsonl --retry failed",
         '--retry: got "failed"; known: blocked, rejected, uncertain, missing',

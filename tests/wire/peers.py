@@ -261,6 +261,12 @@ async def always(peer: Peer, answer: bytes = whole()) -> None:
         await peer.say(answer)
 
 
+async def rounds(number: int = 10) -> None:
+    """Let the event loop, which client and server share, read what was sent."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
 def headers_of(head: bytes) -> dict[str, str]:
     """Return a request's headers by lower-case name."""
     return {

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from tests.wire.peers import (
     Sink,
     chunk,
     flood,
+    rounds,
     saying,
     send,
     serving,
@@ -89,9 +91,9 @@ async def test_silence_ends_with_the_time_of_the_attempt(
     assert Failure(FailureKind.TIMEOUT, expected, may_be_billed=True) == failure
 
 
-@pytest.mark.parametrize("name", ["before the body", "within the body", "within a chunk"])
+@pytest.mark.parametrize("name", ["within the body", "within a chunk"])
 async def test_silence_within_the_body_ends_earlier(name: str) -> None:
-    """After the headers, a silence of `between_bytes_s` ends the attempt."""
+    """After the first byte of the body, a silence of `between_bytes_s` ends the attempt."""
     async with serving(saying(*SILENT[name], then=Peer.hang)) as server:
         failure = await send(server.base_url, timeouts=short(between_bytes_s=0.03))
 
@@ -99,10 +101,49 @@ async def test_silence_within_the_body_ends_earlier(name: str) -> None:
     assert Failure(FailureKind.TIMEOUT, expected, may_be_billed=True) == failure
 
 
+PACKED = whole(gzip.compress(ANSWER, mtime=0), "Content-Encoding: gzip")
+CHUNK = CHUNKED + chunk(ANSWER)
+# What comes before the silence, and after it.
+EARLY: dict[str, tuple[bytes, bytes]] = {
+    "nothing": (b"", whole()),
+    "an interim answer": (b"HTTP/1.1 102 Processing\r\n\r\n", whole()),
+    "a part of the headers": (HEADERS, whole().removeprefix(HEADERS)),
+    "the headers": (whole()[: -len(ANSWER)], ANSWER),
+    "a part of a chunk's length": (CHUNK[: len(CHUNKED) + 1], CHUNK[len(CHUNKED) + 1 :]),
+    "the head of gzip": (
+        PACKED[: PACKED.index(b"\r\n\r\n") + 14],
+        PACKED[PACKED.index(b"\r\n\r\n") + 14 :],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EARLY)
+async def test_silence_before_the_first_byte_is_the_model_drawing(
+    name: str, jump: Callable[[float], None]
+) -> None:
+    """Until the first byte of the body only `whole_s` counts, whatever came before it."""
+    begun, rest = EARLY[name]
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(begun)
+        await rounds()
+        for _ in range(10):  # a longer step would be one in which the process stood still
+            jump(0.9)
+            await rounds(2)
+        await peer.say(rest)
+        await peer.hang()
+
+    async with serving(script) as server, asyncio.timeout(1000):
+        answer = await send(server.base_url, timeouts=Timeouts(between_bytes_s=2, whole_s=10))
+
+    assert Answer(200, ENVELOPE, ARRIVED) == answer
+
+
 async def test_the_model_may_think_for_long(
     fed: asyncio.Semaphore, jump: Callable[[float], None]
 ) -> None:
-    """`between_bytes_s` starts with the headers, and again with each piece."""
+    """`between_bytes_s` starts with the first piece, and again with each one."""
 
     async def script(peer: Peer) -> None:
         await peer.request()

@@ -28,6 +28,7 @@ from tests.wire.peers import (
     chunk,
     flood,
     opened,
+    rounds,
     send,
     serving,
     whole,
@@ -38,12 +39,6 @@ CHUNKS = CHUNKED + chunk(ANSWER) + b"0\r\n\r\n"
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
 
 
-async def noticed(rounds: int = 10) -> None:
-    """Let the event loop, which client and server share, read what was sent."""
-    for _ in range(rounds):
-        await asyncio.sleep(0)
-
-
 def following(*pieces: bytes, first: bytes = whole(), rest: bytes = b"") -> Script:
     """Return a script: after the first answer come pieces, and before the second one `rest`."""
     answers = iter([first])
@@ -51,7 +46,7 @@ def following(*pieces: bytes, first: bytes = whole(), rest: bytes = b"") -> Scri
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.say(next(answers, whole()))
-        await noticed()
+        await rounds()
         await peer.say(*pieces)
         await peer.request()
         await peer.say(rest + whole())
@@ -64,7 +59,7 @@ async def two_calls(base_url: str) -> list[Answer | Failure]:
     """Send two calls, one after the other; what came after the first is read in between."""
     async with opened(base_url) as transport, asyncio.timeout(3):
         first = await transport.send(call(), Images())
-        await noticed(50)
+        await rounds(50)
         second = await transport.send(call(), Images())
     return [first.answer, second.answer]
 
@@ -166,7 +161,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     async def later(*arguments: Any, **options: Any) -> aiohttp.connector.Connection:
         connection = await connect(*arguments, **options)
-        await noticed()
+        await rounds()
         return connection
 
     with monkeypatch.context() as patched:

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from gemini_batch import config
 from gemini_batch.cli.arguments import parser
 from gemini_batch.cli.options import run_config
+from gemini_batch.config import Timeouts
 from gemini_batch.config.environment import base_url, read_tables
 from gemini_batch.config.keys import find_key
 from gemini_batch.config.run_config import RunConfig
@@ -306,3 +307,29 @@ def test_an_invalid_option_is_refused(field: dict[str, Any]) -> None:
     """An invalid value or name is refused at once, with the name of its field."""
     with pytest.raises(ValidationError, match=next(iter(field))):
         RunConfig(**field)
+
+
+# --- the timeout ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], Timeouts(10, 60, 300)),
+        (["--timeout", "900"], Timeouts(10, 60, 900)),
+        (["--timeout", "86400"], Timeouts(10, 60, 86_400)),
+        (["--timeout", "30"], Timeouts(10, 30, 30)),
+        (["--timeout", "0.5"], Timeouts(0.5, 0.5, 0.5)),
+    ],
+)
+def test_the_timeout_of_an_attempt_is_set(flags: list[str], expected: Timeouts) -> None:
+    """`--timeout` is that of the whole attempt; no part of it takes longer."""
+    options = parser().parse_args(["run", "jobs.jsonl", "--simulate", *flags])
+    assert run_config(options).settings().timeouts == expected
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, 86_401, float("inf"), float("nan")])
+def test_a_timeout_is_at_most_a_day(timeout_s: float) -> None:
+    """From Python too, a timeout is above 0 and at most a day."""
+    with pytest.raises(ValidationError):
+        RunConfig(timeout_s=timeout_s)
