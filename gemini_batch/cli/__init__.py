@@ -111,12 +111,14 @@ def _saved_traceback() -> str:
     import traceback
     from urllib.parse import quote
 
+    from gemini_batch.client.redaction import KeyRedactor
     from gemini_batch.config.keys import known_keys
 
     text = traceback.format_exc()
     for key in known_keys():
         for spelling in (key, quote(key, safe=""), quote(key)):
             text = text.replace(spelling, "[key]")
+        text = KeyRedactor(key).redact_text(text)
     with tempfile.NamedTemporaryFile(
         "w", prefix="gemini_batch-bug-", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:

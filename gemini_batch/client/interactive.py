@@ -14,7 +14,7 @@ from gemini_batch.client.fairness import LoopBudget
 from gemini_batch.client.headers import location_host, retry_after_s
 from gemini_batch.client.image_extractor import ImageExtractor
 from gemini_batch.client.pool import Pool
-from gemini_batch.client.redaction import KeyRedactor
+from gemini_batch.client.redaction import MAX_SEARCHED_BYTES, KeyRedactor
 from gemini_batch.client.timeouts import StallTimeout
 from gemini_batch.client.transport import AnswerSink, Exchange
 from gemini_batch.client.upload import Upload
@@ -25,7 +25,7 @@ from gemini_batch.errors import describe_os_error, out_of_resources
 from gemini_batch.records import Answer, Call, Failure, FailureKind, Timing
 from gemini_batch.version import __version__
 
-MAX_ERROR_BODY_BYTES = 1 << 20
+MAX_ERROR_BODY_BYTES = MAX_SEARCHED_BYTES
 MAX_MESSAGE_CHARS = 500
 # Half of what asyncio reads at once. With the library's own 64 KiB a connection pauses after each
 # read, which costs a tenth of an answer.
@@ -45,14 +45,14 @@ class InteractiveTransport:
     """Sends calls over one pool of connections. Use it as an async context manager.
 
     The key goes into a header or into the query, and never into a log, an error or a row: if a
-    server echoes it, it is redacted, also where it is escaped.
+    server echoes it, it is redacted, however it is spelled.
     """
 
     def __init__(self, config: Settings, base_url: str, clock: Clock) -> None:
         self._config = config
         self._base_url = base_url
         self._clock = clock
-        self._redact = KeyRedactor(config.api_key).redact
+        self._redactor = KeyRedactor(config.api_key)
         self._loop_budget = LoopBudget()
         self._session: aiohttp.ClientSession | None = None
 
@@ -149,7 +149,7 @@ class InteractiveTransport:
                     break
                 between.renew()
                 chunk = await _next_chunk(response.content)
-        envelope = self._redact(extractor.finish())
+        envelope = self._redactor.redact(extractor.finish())
         sink.journal(envelope)
         try:
             return Answer(response.status, envelope, sink.arrived())
@@ -167,12 +167,12 @@ class InteractiveTransport:
         except (TimeoutError, aiohttp.ClientError):
             pass  # the status is enough; a cut body only shortens the message
         wait_s = retry_after_s(response.headers.get("Retry-After"), self._clock.utc())
-        host = self._redact(location_host(response).encode()).decode()
-        text = self._redact(bytes(body[:MAX_ERROR_BODY_BYTES]))
+        host = self._redactor.redact_text(location_host(response))
+        text = self._redactor.redact(bytes(body[:MAX_ERROR_BODY_BYTES]))
         return Answer(response.status, text, (), wait_s, host)
 
     def _failure(self, kind: FailureKind, message: str, *, may_be_billed: bool) -> Failure:
-        message = self._redact(message.encode(errors="replace")).decode()
+        message = self._redactor.redact_text(message)
         # The library's own texts can have many lines, and quote what the server sent.
         return Failure(kind, " ".join(message.split())[:MAX_MESSAGE_CHARS], may_be_billed)
 

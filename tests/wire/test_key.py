@@ -1,5 +1,6 @@
 """The key is never shown."""
 
+import base64
 import html
 import json
 import re
@@ -90,6 +91,35 @@ async def test_the_key_in_the_text_of_an_error_is_redacted() -> None:
 
     expected = f"the connection broke before the answer was whole: bad: {base_url}{PATH}?key=[key] and [key]"
     assert Failure(FailureKind.DISCONNECTED, expected, may_be_billed=True) == failure
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        f"{KEY.replace('_', '-').replace('/', '-')}.test",
+        f"elsewhere.test:80/{KEY}",
+        ".".join(reversed(KEY.lower().replace("_", "-").replace("/", "-").split("."))),
+        f"{KEY.encode().hex()[:40]}.{KEY.encode().hex()[40:]}.test",
+    ],
+)
+async def test_a_redirect_does_not_show_the_key(host: str) -> None:
+    """Where a redirect leads is shown, but not a host that is made of the key."""
+    redirect = whole(b"", f"Location: https://{host}", status="302 X")
+    async with serving(saying(redirect)) as server:
+        answer = await send(server.base_url)
+
+    assert isinstance(answer, Answer)
+    assert answer.redirects_to in ("[key]", "elsewhere.test:80")
+
+
+async def test_a_header_that_is_no_http_does_not_show_the_key() -> None:
+    """The library quotes what it can't parse; the key is not in it."""
+    echo = base64.b64encode(KEY.encode())
+    async with serving(saying(b"HTTP/1.1 200 OK\r\n" + echo + b"\r\n\r\n")) as server:
+        failure = await send(server.base_url)
+
+    assert isinstance(failure, Failure)
+    assert echo.decode() not in failure.message
 
 
 @pytest.mark.parametrize("key", ["proxy-k3y", "SECRET-0", "lettersandlettersonly"])

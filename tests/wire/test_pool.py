@@ -6,11 +6,11 @@ import socket
 import ssl
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import trustme
 
 from gemini_batch.client import interactive, pool
 from gemini_batch.client.pool import MAX_INTERIM_ANSWERS, Pool
@@ -36,7 +36,6 @@ from tests.wire.peers import (
 
 STALE = whole(ANSWER.replace(base64.b64encode(PIXELS), base64.b64encode(b"\xff\xd8\xff stale")))
 CHUNKS = CHUNKED + chunk(ANSWER) + b"0\r\n\r\n"
-CERTIFICATE = Path(__file__).with_name("localhost.pem")
 
 
 def following(*pieces: bytes, first: bytes = whole(), rest: bytes = b"") -> Script:
@@ -128,7 +127,7 @@ def https(monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     """Return a server's context; the client does not check its certificate."""
     monkeypatch.setattr(interactive, "Pool", partial(Pool, ssl=False))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATE)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     return context
 
 
