@@ -270,7 +270,7 @@ def _endless() -> dict[str, Case]:
         ),
         "endless-status": Case(ever(b"HTTP/1.1 200 ", b"y" * 65_536), "failed", "connection broke"),
         "endless-1xx": Case(
-            ever(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 10), "failed", "no whole answer"
+            ever(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 10), "failed", "interim answers"
         ),
         "endless-error": Case(
             ever(b"HTTP/1.1 500 X\r\n\r\n", b"<p>sorry " * 9000), "failed", "sorry"
