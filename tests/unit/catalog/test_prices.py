@@ -177,15 +177,15 @@ BAD_TABLES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no number": (
         {"m": {"input_usd_per_mtok": "2"}},
-        'prices."m".input_usd_per_mtok: got "2"; must be an amount of USD, 0 or more',
+        'prices."m".input_usd_per_mtok: got "2"; must be an amount of USD, from 0 to 100,000,000',
     ),
     "negative": (
         {"m": {"image_usd": {"1K": -1}}},
-        'prices."m".image_usd.1K: got -1; must be an amount of USD, 0 or more',
+        'prices."m".image_usd.1K: got -1; must be an amount of USD, from 0 to 100,000,000',
     ),
     "yes": (
         {"m": {"input_usd_per_mtok": True}},
-        'prices."m".input_usd_per_mtok: got true; must be an amount of USD, 0 or more',
+        'prices."m".input_usd_per_mtok: got true; must be an amount of USD, from 0 to 100,000,000',
     ),
     "a size that the model does not have": (
         {PRO: {"image_usd": {"1K": 0.1, "7K": 0.1}}},
