@@ -41,6 +41,8 @@ def lines(*jobs: dict[str, Any] | bytes) -> bytes:
     return b"".join((job if isinstance(job, bytes) else orjson.dumps(job)) + b"\n" for job in jobs)
 
 
+JSONL = 'a manifest is JSONL, one job per line, such as {"prompt": "A cute robot mascot"}'
+ARRAY = f"jobs.jsonl: is one JSON array; write its objects one per line (jq -c '.[]'): {JSONL}"
 # Name → the manifest's bytes, and all that is said of them.
 FILES: dict[str, tuple[bytes, list[str]]] = {
     "empty file": (b"", [NO_JOBS]),
@@ -53,7 +55,7 @@ FILES: dict[str, tuple[bytes, list[str]]] = {
     "UTF-16": ('{"prompt": "x"}\n'.encode("utf-16"), ["jobs.jsonl: is UTF-16; save it as UTF-8"]),
     "UTF-16 without a BOM": (
         '{"prompt": "x"}'.encode("utf-16-le"),
-        ["jobs.jsonl:1: has NUL bytes, as UTF-16 has; save the file as UTF-8"],
+        ["jobs.jsonl: has NUL bytes, as UTF-16 has; save it as UTF-8"],
     ),
     "not JSON": (
         b"A cute robot\n",
@@ -79,19 +81,22 @@ FILES: dict[str, tuple[bytes, list[str]]] = {
     ),
     "a JSON list over several lines": (
         b'[\n{"id": "a", "prompt": "x"}\n]\n',
-        [
-            'jobs.jsonl:1: got "[" alone; write each job on one line of its own, without "[" and "]" around them',
-            'jobs.jsonl:3: got "]" alone; write each job on one line of its own, without "[" and "]" around them',
-        ],
+        [ARRAY],
     ),
-    "an array": (b'[{"prompt": "x"}]\n', [f'jobs.jsonl:1: got [{{"prompt":"x"}}]; {ONE_OBJECT}']),
+    "an array": (b'[{"prompt": "x"}]\n', [ARRAY]),
+    "an array after a job": (
+        lines(GOOD, b'[{"prompt":"x"}]'),
+        [f'jobs.jsonl:2: got [{{"prompt":"x"}}]; {ONE_OBJECT}'],
+    ),
     "NaN": (
         b'{"prompt": "x", "temperature": NaN}',
-        ["jobs.jsonl:1: got NaN, which JSON does not have; write null, or leave it out"],
+        ["jobs.jsonl:1: temperature: got NaN, which JSON does not have: leave it out"],
     ),
     "a number that is too large": (
         b'{"prompt": "x", "temperature": 1e999}',
-        ["jobs.jsonl:1: has a number that is too large; allowed: up to 1.7e308"],
+        [
+            "jobs.jsonl:1: temperature: got 1e999, a number that is too large; allowed: up to 1.7e308"
+        ],
     ),
     "a duplicate id": (
         lines(GOOD, {"id": "good", "prompt": "x"}),
