@@ -87,12 +87,11 @@ def _has_spaced_colon(text: bytes) -> bool:
 
 
 def _names(data: Any) -> int:
-    """Return the number of names in all objects."""
-    count, left = 0, [data]
-    while left:
-        value = left.pop()
-        count += len(value) if isinstance(value, dict) else 0
-        left += _children(value)
+    """Return the number of names in all objects of JSON that is not nested too deeply."""
+    count, values = (len(data), data.values()) if isinstance(data, dict) else (0, data)
+    for value in values:
+        if isinstance(value, dict | list):
+            count += _names(value)
     return count
 
 

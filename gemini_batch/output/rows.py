@@ -161,7 +161,7 @@ def parse_row(line: bytes) -> dict[str, Any] | None:
     """Return the row of a line; None if this package did not write it."""
     try:
         row: dict[str, Any] = orjson.loads(line)
-        if row.get("metadata") and exact_json.may_change(line, line.find(_METADATA)):
+        if row.get("metadata") and exact_json.may_change(line[max(0, line.find(_METADATA)) :]):
             row["metadata"] = exact_json.loads(line)["metadata"]
         return row if _is_row(row) else None
     except (

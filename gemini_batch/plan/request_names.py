@@ -1,12 +1,11 @@
 """Names of the fields of a GenerateContentRequest, to find those that the API refuses. Pure."""
 
 import re
-from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from gemini_batch.wording import shown
+from gemini_batch.wording import SHOWN_CHARS, shown
 
 Problem: TypeAlias = tuple[str, str]
 """The field, the message."""
@@ -43,43 +42,47 @@ _ALSO_CALLED = {
 }
 # A typing mistake, such as "temprature"; a new field is less like the known ones.
 _NEAR = 0.88
-_SHOWN_CHARS = 80
 
 
 def check(body: dict[str, Any]) -> tuple[list[Problem], tuple[str, ...]]:
     """Return the problems of a request's names, and the paths of those that are unknown."""
     problems: list[Problem] = []
     unknown: list[str] = []
-    for path, written, fields in _objects(body):
-        for name, message in _faults(path, tuple(name[:_SHOWN_CHARS] for name in fields)):
-            where = ".".join(filter(None, ("request", written, name)))
-            if message is None:
-                unknown.append(where)
-            else:
-                problems.append((where, message))
-    return problems, tuple(unknown)
+    objects = [("", "request", body)]
+    for path, where, fields in objects:  # grows
+        if not fields.keys() <= _TAKEN[path]:
+            for name in fields.keys() - _TAKEN[path]:
+                shown_name = name[:SHOWN_CHARS]
+                if message := _message(path, shown_name):
+                    problems.append((f"{where}.{shown_name}", message))
+                else:
+                    unknown.append(f"{where}.{shown_name}")
+        for name, below in _INNER[path]:
+            if isinstance(inner := fields.get(name), dict):
+                objects.append((below, f"{where}.{name}", inner))
+    return sorted(problems), tuple(sorted(unknown))
 
 
-def _objects(
-    value: dict[str, Any], path: str = "", written: str = ""
-) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield (path, path as it is written, object) of each object whose fields are known."""
-    yield path, written, value
-    for name, inner in value.items():
-        below = f"{path}.{_camel(name)}".lstrip(".")
-        if below in _KNOWN and isinstance(inner, dict):
-            yield from _objects(inner, below, f"{written}.{name}".lstrip("."))
+def _snake(name: str) -> str:
+    return re.sub("([A-Z])", lambda match: f"_{match[1].lower()}", name)
 
 
-@lru_cache(maxsize=256)  # nearly all lines of a manifest have the same names
-def _faults(path: str, names: tuple[str, ...]) -> tuple[tuple[str, str | None], ...]:
-    """Return (name, message) for each name that the object at a path has not; None if unknown."""
-    known = _KNOWN[path]
-    taken = {*known, *map(_snake, known)}
-    return tuple((name, _message(path, name)) for name in names if name not in taken)
+_TAKEN = {path: frozenset((*names, *map(_snake, names))) for path, names in _KNOWN.items()}
+# The objects in an object that have known names themselves: how they are written, their paths.
+_INNER = {
+    path: [
+        (spelling, below)
+        for name in names
+        if (below := f"{path}.{name}".lstrip(".")) in _KNOWN
+        for spelling in (name, _snake(name))
+    ]
+    for path, names in _KNOWN.items()
+}
 
 
+@lru_cache(maxsize=256)  # the lines of a manifest are alike
 def _message(path: str, name: str) -> str | None:
+    """Return what to write instead of an unknown name; None for one that is like no known one."""
     plain = name.replace("_", "").replace("-", "").lower()
     by_plain = {each.lower(): (where, each) for where in _KNOWN for each in _KNOWN[where]}
     by_plain |= {each.lower(): (path, each) for each in _KNOWN[path]}
@@ -92,11 +95,3 @@ def _message(path: str, name: str) -> str | None:
             place = "" if where == path else f" in {shown(where or 'request')}"
             return f"no such field; did you mean {shown(meant)}{place}?"
     return None
-
-
-def _camel(name: str) -> str:
-    return re.sub("_([a-z])", lambda match: match[1].upper(), name)
-
-
-def _snake(name: str) -> str:
-    return re.sub("([A-Z])", lambda match: f"_{match[1].lower()}", name)
