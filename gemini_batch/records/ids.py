@@ -144,7 +144,7 @@ def _text(job: Job) -> str:
         return job.prompt
     if job.parts is not None:
         return next((part.text for part in job.parts if part.text), "")
-    return raw_request.parse(job.request or {}).prompt or ""
+    return raw_request.texts_in_lists(job.request or {})
 
 
 def _slug(text: str) -> str:

@@ -52,6 +52,17 @@ def parse(body: dict[str, Any]) -> RawRequest:
     )
 
 
+def texts_in_lists(body: dict[str, Any]) -> str:
+    """Return the texts, one per line, that are not in a single object in place of a list.
+
+    Derived ids are made of them, and never change.
+    """
+    contents = body.get("contents")
+    lists = [_either(each, "parts") for each in contents] if isinstance(contents, list) else []
+    parts = [part for parts in lists if isinstance(parts, list) for part in parts]
+    return "\n".join(text for part in parts if isinstance(text := _either(part, "text"), str))
+
+
 def _parts(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for content in _list(body.get("contents")):
         yield from (part for part in _list(_either(content, "parts")) if isinstance(part, dict))
