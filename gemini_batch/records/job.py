@@ -58,8 +58,8 @@ class Job(BaseModel):
     id: NonEmpty | None = Field(
         default=None,
         validation_alias=AliasChoices("id", "key"),
-        description="Names the job and its file (`icons/robot` → `images/icons/robot.jpg`); "
-        "derived from the line if absent.",
+        description="Names the job and its file (`icons/robot` → `images/icons/robot.jpg`), "
+        "in visible characters; derived from the line if absent.",
     )
     prompt: NonEmpty | None = Field(
         default=None, description="The picture to draw, or the task for the images."

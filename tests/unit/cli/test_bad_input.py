@@ -372,6 +372,47 @@ def test_a_manifest_that_is_no_file_is_refused(
     assert not (folder / "out").exists()
 
 
+@pytest.mark.parametrize("manifest", ["nowhere.jsonl", "in", "a.pdf", "bad.jsonl"])
+def test_without_a_key_the_manifest_comes_first(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    manifest: str,
+) -> None:
+    """Nothing could be sent with a key either: exit 3, with the manifest's problem."""
+    for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    (folder / "bad.jsonl").write_bytes(b'{"prompt": ""}\n')
+    (folder / "good.jsonl").write_bytes(b'{"prompt": "x"}\n')
+    assert main(["run", manifest]) == 3
+    assert capsys.readouterr().err.startswith(f"gemini_batch: {manifest}:")
+    assert main(["run", "good.jsonl"]) == 6
+    assert capsys.readouterr().err.startswith("gemini_batch: no key: ")
+
+
+def test_an_unknown_field_of_requests_is_one_warning(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of many lines with it, `plan` names the first and their number, and only while they are to be sent."""
+    new = {"contents": [{"parts": [{"text": "x"}]}], "futureField": 1}
+    jobs: list[dict[str, Any]] = [
+        GOOD,
+        *({"id": f"n{number}", "request": new} for number in range(40)),
+    ]
+    (folder / "jobs.jsonl").write_bytes(lines(*jobs))
+    assert main(["plan", "jobs.jsonl"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.endswith(
+        "  warning jobs.jsonl:2: request.futureField: not a field that this version knows; it is sent as it stands, "
+        "and may be refused (40 lines have it)\n"
+    )
+    assert printed.out.count("futureField") == 1
+    assert main(["plan", "jobs.jsonl", "--json"]) == 0
+    assert orjson.loads(capsys.readouterr().out)["unknown_fields"] == [
+        {"field": "request.futureField", "jobs": 40, "first_line": 2}
+    ]
+
+
 def test_all_errors_are_shown_up_to_fifty_and_the_rest_counted(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from gemini_batch.plan import Plan, request_names
 from gemini_batch.records.job import Job
+from gemini_batch.simulator import schema
 from tests.unit.plan.jobs import PLANNER, job, refusal
 
 CONTENTS = [{"parts": [{"text": "x"}]}]
@@ -95,6 +96,22 @@ def test_an_unknown_name_passes(request_: dict[str, Any], unknown: str) -> None:
     request = PLANNER.request(job(request=request_), 1)
     assert request.raw
     assert (request.raw.body, request.raw.unknown) == (request_, (unknown,))
+
+
+def test_every_field_of_the_simulator_s_api_is_known() -> None:
+    """The simulator has its own table of the discovery document: neither lacks a name of the other's."""
+    config = schema.REQUEST.fields["generation_config"]
+    assert isinstance(config, schema.Message)
+    inner = [name for name, kind in config.fields.items() if isinstance(kind, schema.Message)]
+    for fields, path in (
+        (schema.REQUEST.fields, ()),
+        (config.fields, ("generation_config",)),
+        *((config.fields[name].fields, ("generation_config", name)) for name in inner),  # type: ignore[union-attr]
+    ):
+        request: dict[str, Any] = dict.fromkeys(fields, None)
+        for name in reversed(path):
+            request = {name: request}
+        assert request_names.check(request) == ([], ())
 
 
 def test_an_unknown_name_is_one_warning() -> None:
