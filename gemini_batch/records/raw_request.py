@@ -53,7 +53,7 @@ def parse(body: dict[str, Any]) -> RawRequest:
 
 
 def texts_in_lists(body: dict[str, Any]) -> str:
-    """Return the texts, one per line, that are not in a single object in place of a list.
+    """Return the texts, one per line, that are in lists, and not in single objects.
 
     Derived ids are made of them, and never change.
     """
