@@ -57,7 +57,7 @@ def job_schema() -> dict[str, Any]:
     fields["key"] = fields["id"] | {"description": key}
     rules = {
         "oneOf": [_given(way) for way in ("prompt", "parts", "request")],
-        "not": {"required": ["id", "key"]},
+        "not": {"allOf": [_given("id"), _given("key")]},
         "allOf": [
             {"if": _given("images", {"type": "array", "minItems": 1}), "then": _given("prompt")},
             {

@@ -227,4 +227,4 @@ def _replace_id(job: Job, final: str) -> None:
 
 
 def _id_field(text: bytes) -> str:
-    return "key" if "key" in orjson.loads(text) else "id"
+    return "id" if orjson.loads(text).get("key") is None else "key"

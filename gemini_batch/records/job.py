@@ -110,6 +110,16 @@ class Job(BaseModel):
         default=None, description="Any data; copied to the result's row, never sent."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_name(cls, data: Any) -> Any:
+        """Leave out `id` or `key` if it is null, and the other one is there."""
+        if isinstance(data, dict) and "key" in data and "id" in data:
+            for name in ("id", "key"):
+                if data[name] is None:
+                    return {each: value for each, value in data.items() if each != name}
+        return data
+
     @model_validator(mode="after")
     def _one_way_to_ask(self) -> Self:
         if self.prompt is not None and self.parts is None and self.request is None:

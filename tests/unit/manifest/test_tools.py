@@ -28,16 +28,19 @@ def test_null_is_as_good_as_left_out() -> None:
     """Every field may be null, as in a table with gaps, and in a part of a prompt too."""
     fields = {name: None for name in Job.model_fields if name not in ("id", "prompt")}
     part = {"text": "x", "image": None}
-    full, bare, parts = scanned(
+    full, bare, parts, *named = scanned(
         written(
             {"id": "a", "prompt": "x", **fields},
             {"id": "a2", "prompt": "x"},
             {"id": None, "prompt": None, "parts": [part]},
+            {"id": None, "key": "by-key", "prompt": "x"},
+            {"id": "by-id", "key": None, "prompt": "x"},
         )
     )
     assert full.model_dump(exclude={"id"}) == bare.model_dump(exclude={"id"})
     assert (full.images, full.variants) == ([], 1)
     assert parts.parts is not None
+    assert [job.id for job in named] == ["by-key", "by-id"]
 
 
 @pytest.mark.parametrize("number", ["42.0", "4.2e1", "420e-1", "42"])
