@@ -24,6 +24,9 @@ class CallState(IntEnum):
     REUSED = 4  # answered in another output folder: copied from there, at no cost
 
 
+MAX_UNKNOWN_FIELDS = 20
+"""Further names are not collected: each line may have one of its own."""
+
 StateOf: TypeAlias = Callable[[str, str], CallState]
 """Returns the state of a call by its id and `request_sha256`."""
 
@@ -55,6 +58,20 @@ class CallTotals:
 
 
 @dataclass(slots=True)
+class UnknownField:
+    """A field of raw requests that the API may not have: its jobs, and the line of the first."""
+
+    jobs: int
+    first_line: int
+
+    def warning(self, field: str) -> str:
+        """Return the text for the user, after the manifest's line."""
+        lines = "1 line has" if self.jobs == 1 else f"{self.jobs:,} lines have"
+        known = "not a field that this version knows; it is sent as it stands, and may be refused"
+        return f"{field}: {known} ({lines} it)"
+
+
+@dataclass(slots=True)
 class DownscaleTotals:
     """Sums over the reference images that are downscaled; one that is sent twice counts twice.
 
@@ -77,6 +94,7 @@ class Plan:
         self._planner = planner
         self._state_of = state_of
         self.downscaled = DownscaleTotals()
+        self.unknown_fields: dict[str, UnknownField] = {}
         self._variants = array("H")
         self._states = bytearray()
         self._models: dict[str, int] = {}  # model → its number
@@ -121,6 +139,9 @@ class Plan:
         group.input_tokens += calls * tokens
         if tokens > group.largest_input_tokens:
             group.largest_input_tokens, group.largest_line = tokens, line
+        for name in request.raw.unknown if request.raw else ():
+            if name in self.unknown_fields or len(self.unknown_fields) < MAX_UNKNOWN_FIELDS:
+                self.unknown_fields.setdefault(name, UnknownField(0, line)).jobs += 1
         total = self.downscaled
         for image in request.parts:
             if isinstance(image, InputImage) and image.max_pixels:
