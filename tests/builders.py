@@ -215,6 +215,7 @@ def picture(latency_s: float = 20.0, *, prompt_tokens: int = 10, thoughts_tokens
         image.close()
         candidates = [{"content": {"parts": [part]}, "finishReason": "STOP"}]
         body = orjson.dumps({"candidates": candidates, "usageMetadata": usage})
+        incoming.journal(body)  # as the client does
         return Answer(200, body, incoming.arrived())
 
     return Step(answer, latency_s)
