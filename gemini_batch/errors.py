@@ -35,7 +35,10 @@ class ExitCode(IntEnum):
     )
     REFUSED = 6, "no key, or the API refuses the key, the model or the region"
     BUSY = 7, "another run holds the output folder"
-    STORAGE = 8, "the disk failed, is full, or a file of the output folder is damaged"
+    STORAGE = (
+        8,
+        "the disk failed or is full; a file of the output folder is damaged, gone or replaced",
+    )
     INTERRUPTED = 130, "interrupted by Ctrl-C: run again to continue"
     TERMINATED = 143, "terminated by SIGTERM, or the terminal was closed: run again to continue"
 
@@ -110,6 +113,10 @@ class StorageError(GeminiBatchError):
     """The disk, or a file of the output folder, failed or can't be trusted."""
 
     exit_code = ExitCode.STORAGE
+
+
+class RowsLostError(StorageError):
+    """Calls would be paid for again, because rows of the output folder are gone."""
 
 
 OUT_OF_MEMORY = (

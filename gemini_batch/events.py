@@ -9,9 +9,13 @@ from gemini_batch.records import Load, ResultRow, Stop
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """Something that an earlier, killed run left behind was repaired."""
+    """Something that an earlier, killed run left behind was repaired.
+
+    `pays` is true if a call is therefore sent, and paid for, again; also a quiet run says so.
+    """
 
     message: str
+    pays: bool = False
 
 
 @dataclass(frozen=True, slots=True)

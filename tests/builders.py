@@ -221,6 +221,7 @@ def picture(
         image.close()
         candidates = [{"content": {"parts": [part]}, "finishReason": "STOP"}]
         body = orjson.dumps({"candidates": candidates, "usageMetadata": usage})
+        incoming.journal(body)  # as the client does
         return Answer(200, body, incoming.arrived())
 
     return Step(answer, latency_s)

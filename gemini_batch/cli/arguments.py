@@ -103,6 +103,11 @@ def _sending(sending: _Group) -> None:
     _value(sending, "--max-attempts", whole, "N", text, default=6)
     text = "timeout of an attempt; an answer that still arrives gets more time (default: 300)"
     _value(sending, "--timeout", seconds, "SECONDS", text, dest="timeout_s")
+    lost = sending.add_mutually_exclusive_group()
+    text = "where rows of results.jsonl are gone, take the images that are there as done"
+    lost.add_argument("--adopt-images", action="store_true", help=text)
+    text = "where rows of results.jsonl are gone, send their calls again, and pay again"
+    lost.add_argument("--forget", action="store_true", help=text)
     text = "what to do with a call that failed and may have been billed"
     _choice(sending, "--on-uncertain", ("retry", "skip"), text)
     text = "continue where 5 calls of a model in a row are rejected with the same message"

@@ -1,7 +1,8 @@
-"""The question before an expensive run; asked only on an interactive terminal."""
+"""The questions before a run; asked only on an interactive terminal."""
 
 import sys
 from argparse import Namespace
+from dataclasses import replace
 
 from gemini_batch.config import Settings
 from gemini_batch.plan import Plan
@@ -18,7 +19,25 @@ def is_agreed(options: Namespace, config: Settings, plan: Plan) -> bool:
     if options.yes or is_simulated or not is_expensive or not _is_interactive():
         return True
     cost = "cost unknown" if cost_usd is None else f"up to about {usd(cost_usd)} at list price"
-    sys.stderr.write(f"{count(plan.to_send, 'call')} to send, {cost}. Continue? [y/N] ")
+    asked = f"{count(plan.to_send, 'call')} to send, {cost}. Continue? [y/N] "
+    return _answer(asked) in {"y", "yes"}
+
+
+def with_decision(config: Settings, problem: str) -> Settings | None:
+    """Ask what to do where rows are gone; return the settings that say so, or None to end."""
+    if not _is_interactive():
+        return None
+    sys.stderr.write(f"{problem}\n")
+    match _answer("Adopt the images, forget the rows, or end? [adopt/forget/N] "):
+        case "adopt":
+            return replace(config, adopts_images=True)
+        case "forget":
+            return replace(config, forgets_rows=True)
+    return None
+
+
+def _answer(question: str) -> str:
+    sys.stderr.write(question)
     sys.stderr.flush()
     answer = ""
     try:
@@ -26,7 +45,7 @@ def is_agreed(options: Namespace, config: Settings, plan: Plan) -> bool:
     finally:
         if not answer.endswith("\n"):  # Ctrl-D or Ctrl-C: the next message gets its own line
             sys.stderr.write("\n")
-    return answer.strip().lower() in {"y", "yes"}
+    return answer.strip().lower()
 
 
 def _is_interactive() -> bool:

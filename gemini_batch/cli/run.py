@@ -5,20 +5,21 @@ import resource
 import shlex
 import sys
 from argparse import Namespace
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gemini_batch.api import served
-from gemini_batch.cli.confirm import is_agreed
+from gemini_batch.cli.confirm import is_agreed, with_decision
 from gemini_batch.cli.options import output_folder, program, run_config
 from gemini_batch.cli.signals import interrupting
 from gemini_batch.config import Settings
 from gemini_batch.engine import setup
 from gemini_batch.engine.session import Run
 from gemini_batch.engine.summary import Summary
-from gemini_batch.errors import ExitCode, NoKeyError, out_of_resources
+from gemini_batch.errors import ExitCode, NoKeyError, RowsLostError, out_of_resources
 from gemini_batch.plan.build import build_plan
 from gemini_batch.progress.formatting import count, plain
 from gemini_batch.progress.view import RunInfo, View
@@ -37,7 +38,7 @@ def main(options: Namespace) -> int:
     about = RunInfo(str(options.manifest), again, program(), is_quiet=options.quiet)
     with watching(about, config, log_format=options.log_format) as view:
         config = _within_open_files(config, view)
-        with setup.open_run(options.manifest, out, config, view.observe) as run:
+        with _opened(options, out, config, view) as run:
             view.flush()
             if not is_agreed(options, config, run.planned.plan):
                 text = plain(f"nothing was sent; to send it: {again} --yes")
@@ -60,6 +61,23 @@ def _settings(options: Namespace, out: Path) -> Settings:
         with build_plan(options.manifest, out, config.settings(needs_key=False)):
             pass
         raise
+
+
+@contextmanager
+def _opened(options: Namespace, out: Path, config: Settings, view: View) -> Iterator[Run]:
+    """Yield the run; where rows are gone, ask on a terminal what to do."""
+    with ExitStack() as stack:
+        try:
+            opening = setup.open_run(options.manifest, out, config, view.observe)
+            run = stack.enter_context(opening)
+        except RowsLostError as error:
+            view.flush()
+            decided = with_decision(config, str(error))
+            if decided is None:
+                raise
+            opening = setup.open_run(options.manifest, out, decided, view.observe)
+            run = stack.enter_context(opening)
+        yield run
 
 
 def _sent(run: Run, config: Settings, view: View) -> Summary:

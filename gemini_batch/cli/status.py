@@ -11,6 +11,7 @@ import orjson
 
 from gemini_batch.cli.options import folder_of_rows, print_result
 from gemini_batch.errors import ExitCode
+from gemini_batch.output.files import MAX_SUMMARY_BYTES, WrongKindError, read_at_most
 from gemini_batch.output.history import Cost
 from gemini_batch.output.paths import SUMMARY
 from gemini_batch.output.rows import marked_rows
@@ -46,8 +47,8 @@ def main(options: Namespace) -> int:
 
 def _last_run(out: Path) -> dict[str, Any] | None:
     try:
-        summary = orjson.loads((out / SUMMARY).read_bytes())
-    except (FileNotFoundError, orjson.JSONDecodeError):
+        summary = orjson.loads(read_at_most(out / SUMMARY, MAX_SUMMARY_BYTES))
+    except (FileNotFoundError, WrongKindError, orjson.JSONDecodeError):
         return None
     match summary:
         case {"left": int(), "calls": int()}:

@@ -13,6 +13,12 @@ import orjson
 from gemini_batch.cli.options import folder_of_rows
 from gemini_batch.errors import ExitCode
 from gemini_batch.output import OutputFolder
+from gemini_batch.output.files import (
+    MAX_SUMMARY_BYTES,
+    WrongKindError,
+    open_to_read,
+    read_at_most,
+)
 from gemini_batch.output.paths import DRAFTS, IMAGES, SUMMARY
 from gemini_batch.output.rows import newest_rows, read_rows
 from gemini_batch.progress.formatting import count, plain
@@ -49,7 +55,7 @@ def _wrong_images(out: Path, row: dict[str, Any]) -> Iterator[str]:
     for image in (*row["images"], *row["drafts"]):
         where = f"{row['id']}: {image['path']}"
         try:
-            with (out / image["path"]).open("rb") as file:
+            with open_to_read(out / image["path"]) as file:
                 size_bytes = os.fstat(file.fileno()).st_size
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
@@ -74,10 +80,10 @@ def _orphans(out: Path) -> Iterator[str]:
 def _wrong_sums(out: Path) -> Iterator[str]:
     """Compare the summary of the last run with the rows that it wrote."""
     try:
-        summary = orjson.loads((out / SUMMARY).read_bytes())
+        summary = orjson.loads(read_at_most(out / SUMMARY, MAX_SUMMARY_BYTES))
     except FileNotFoundError:
         return  # no run has started to send
-    except orjson.JSONDecodeError:
+    except (WrongKindError, orjson.JSONDecodeError):
         yield f"{SUMMARY}: is not JSON"
         return
     match summary:

@@ -41,6 +41,8 @@ class RunConfig(BaseModel):
         reuse_from: Output folders whose answers are copied, at $0.
         retry: Finished calls that are sent again: `blocked`, `blocked:IMAGE_SAFETY,EMPTY` for
             these reasons alone, `rejected`, `uncertain`, or `missing` images.
+        adopt_images: Where rows are gone, take the images that are there as done.
+        forget: Where rows are gone, send their calls again.
         on_uncertain: Action for a call that may have been billed and has no answer.
         concurrency: Maximum of calls in flight; by the quota if None.
         max_attempts: Attempts of one call before it is `failed`.
@@ -73,6 +75,8 @@ class RunConfig(BaseModel):
     max_input_pixels: Whole | None = None
     reuse_from: tuple[Path | str, ...] = ()
     retry: frozenset[Again] = frozenset()
+    adopt_images: bool = False
+    forget: bool = False
     on_uncertain: Literal["retry", "skip"] = "retry"
     concurrency: Whole | None = None
     max_attempts: Whole = 6
@@ -141,6 +145,8 @@ class RunConfig(BaseModel):
                 for reason in each.partition(":")[2].split(",")
                 if reason
             ),
+            adopts_images=self.adopt_images,
+            forgets_rows=self.forget,
             skip_uncertain=self.on_uncertain == "skip",
             keeps_going=self.keep_going,
             timeouts=Timeouts.of(self.timeout_s),

@@ -59,6 +59,8 @@ class Settings:
         retry: Statuses that are sent again although they are final.
         retry_missing: A finished image that the user deleted is made, and paid for, again.
         retry_reasons: Blocked calls with one of these reasons, in capitals, are sent again.
+        adopts_images: An image that no row names is taken for the answer of its call.
+        forgets_rows: Calls whose rows are gone are sent, and paid for, again.
         skip_uncertain: A call that may have been billed and has no answer is left `uncertain`,
             instead of sent again.
         keeps_going: A model is not stopped when call after call is rejected alike.
@@ -80,6 +82,8 @@ class Settings:
     retry: frozenset[Status] = frozenset()
     retry_missing: bool = False
     retry_reasons: frozenset[str] = frozenset()
+    adopts_images: bool = False
+    forgets_rows: bool = False
     skip_uncertain: bool = False
     keeps_going: bool = False
     timeouts: Timeouts = Timeouts()

@@ -15,13 +15,16 @@ from gemini_batch.clock import Clock
 from gemini_batch.errors import StorageError, describe_os_error, storage_errors
 from gemini_batch.events import CallFinished, Observer
 from gemini_batch.output import OutputFolder, StagedAnswer
+from gemini_batch.output.images import Late
 from gemini_batch.output.inflight import InFlightLog
 from gemini_batch.output.paths import DRAFTS, IMAGES, RESULTS
+from gemini_batch.output.rescue import RowsWatch
 from gemini_batch.output.rows import ResultsFile
 from gemini_batch.records import (
     ApiError,
     Call,
     Failure,
+    ImageFile,
     InputImage,
     InputRef,
     InputUri,
@@ -68,15 +71,19 @@ class Committer:
     _syncing: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
-        """Note that the file of rows may be new."""
+        """Note that the file of rows may be new, and watch it."""
         self._folder.mark_moved(RESULTS)
+        self._watch = RowsWatch(self._rows, self._folder)
 
     def begin(self, call: Call, number: int) -> StagedAnswer:
         """Note that a call is in flight, before it can be billed; return where its answer goes.
 
         Raises:
             OSError: The disk refused; nothing may be sent.
+            StorageError: The folder or its rows are not what they were; nothing may be sent.
         """
+        self._folder.check(call.id)
+        self._watch.check()
         staged = self._folder.stage(call.id, number, self._clock.utc())
         try:
             self._in_flight.sent(call.id, call.request_sha256, self._rows.end_bytes)
@@ -118,9 +125,8 @@ class Committer:
         )
         place = self._append(row)
         try:
-            self._folder.retire(call.id)
-            for part, image in zip(arrived, [*images, *drafts], strict=True):
-                self._folder.publish(part.file, image.path)
+            files = [image.path for image in (*images, *drafts)]
+            self._folder.place(call.id, [*zip((each.file for each in arrived), files, strict=True)])
             self._announce(row, place, 0.0 if reused_from else call.estimate.cost_usd)
         except BaseException as error:
             # Recovery must look at this row, and so at all after it.
@@ -130,6 +136,24 @@ class Committer:
             reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
             message = f"{call.id}: its image can't be published, the next run tries again: {reason}"
             raise StorageError(message) from error
+        return row
+
+    def adopt(self, attempted: Attempted, image: ImageFile, drafts: list[ImageFile]) -> ResultRow:
+        """Write the row of a call whose image was there without one, at no cost.
+
+        Raises:
+            StorageError: The disk refused.
+        """
+        row = replace(
+            self._row(attempted, Status.SUCCEEDED, _NO_REPLY),
+            images=[image],
+            drafts=drafts,
+            reused_from=ReusedFrom(str(self._folder.out), attempted.call.id),
+        )
+        place = self._append(row)
+        for each in (image, *drafts):
+            self._folder.mark_moved(each.path)  # its name may not be durable
+        self._announce(row, place, 0.0)
         return row
 
     def error(self, attempted: Attempted, status: Status, error: ApiError | Failure) -> ResultRow:
@@ -192,10 +216,11 @@ class Committer:
         """
         self._changed.clear()
         group, moved = tuple(self._pending), self._folder.moved()
+        late = self._folder.take_late()
         # Only of this group: images of rows that are appended from now on are not synced with it.
         end_bytes = min(self._rows.end_bytes, self._unpublished_bytes)
         with storage_errors("what was written can't be made durable"):
-            await self._clock.run_blocking(lambda: self._sync(group, moved, end_bytes))
+            await self._clock.run_blocking(lambda: self._sync(group, late, moved, end_bytes))
         self._syncing = None
         del self._pending[: len(group)]
         for finished in group:
@@ -203,6 +228,7 @@ class Committer:
 
     def _append(self, row: ResultRow) -> int:
         """Write a row; return where it begins."""
+        self._watch.check()
         place = self._rows.end_bytes
         with storage_errors(f"{row.id}: its row can't be written"):
             self._rows.append(row)
@@ -212,7 +238,10 @@ class Committer:
         self._pending.append(CallFinished(row, place, estimated_usd))
         self._changed.set()
 
-    def _sync(self, group: tuple[CallFinished, ...], moved: list[str], end_bytes: int) -> None:
+    def _sync(
+        self, group: tuple[CallFinished, ...], late: list[Late], moved: list[str], end_bytes: int
+    ) -> None:
+        moved = [*self._folder.publish_late(late), *moved]
         self._folder.sync(
             image.path for each in group for image in (*each.row.images, *each.row.drafts)
         )

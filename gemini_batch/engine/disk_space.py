@@ -1,7 +1,9 @@
 """Disk space for the answers in flight: a full disk must stop the sending before it costs money."""
 
 import asyncio
+import errno
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ _UNKNOWN_SIZE_BYTES = max(ANSWER_BYTES.values())
 # Never used by answers: for rows of errors, the summary and the file system itself.
 SPARE_BYTES = 8 << 20
 LOOK_EVERY_S = 1.0
+_NO_SIZE = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 class DiskReservations:
@@ -81,14 +84,30 @@ class DiskReservations:
         is_fresh = self._steady_s() - self._looked_s < LOOK_EVERY_S
         if is_fresh and self._total_bytes(needed_bytes) <= self._free_bytes:
             return True
-        found = os.statvfs(self.folder)
-        self._free_bytes = found.f_bavail * found.f_frsize
+        self._free_bytes = _free_bytes(self.folder)
         self._written_bytes = 0
         self._looked_s = self._steady_s()
         return self._total_bytes(needed_bytes) <= self._free_bytes
 
     def _total_bytes(self, needed_bytes: int) -> int:
         return self._reserved_bytes + self._written_bytes + needed_bytes + SPARE_BYTES
+
+
+def _free_bytes(folder: Path) -> int:
+    """Return the free space; plenty where the file system does not report its size.
+
+    Mounts of object stores report 0 blocks in all and 0 free
+    (https://github.com/awslabs/mountpoint-s3/issues/871, collected 2026-11-30).
+    """
+    try:
+        found = os.statvfs(folder)
+    except OSError as error:
+        if error.errno in _NO_SIZE:
+            return sys.maxsize
+        raise
+    if found.f_blocks == found.f_bavail == 0:
+        return sys.maxsize
+    return found.f_bavail * (found.f_frsize or found.f_bsize)
 
 
 def answer_bytes(image_size: str) -> int:

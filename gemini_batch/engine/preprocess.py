@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, replace
 
 from gemini_batch.client.response import parse_answer
@@ -10,7 +11,7 @@ from gemini_batch.engine.commit import Attempted, Committer
 from gemini_batch.engine.lanes import Attempt
 from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.errors import storage_errors
-from gemini_batch.events import CallNotReused, Observer
+from gemini_batch.events import CallNotReused, Observer, Repaired
 from gemini_batch.inputs import Downscaler, ImageChangedError, InputImageError
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.reuse import NotReusable, Reuse
@@ -45,6 +46,7 @@ class Preprocessor:
     interrupted: Interrupted
     skip_uncertain: bool = False  # do not send these calls again: they may have been billed
     reuse: Reuse | None = None
+    adopts: Callable[[str], bool] = lambda _call_id: False  # the image that is there for its answer
     downscaler: Downscaler | None = None
 
     def __post_init__(self) -> None:
@@ -61,7 +63,7 @@ class Preprocessor:
             StorageError: The output folder can't be written.
         """
         call = attempt.call
-        if self._resume(call) or await self._reuse_answer(call):
+        if self._resume(call) or await self._adopt(call) or await self._reuse_answer(call):
             return None
         return await self._downscale(call, attempt.number)
 
@@ -84,14 +86,32 @@ class Preprocessor:
         journaled = self._folder.journaled_answer(call.id)
         if journaled is None:
             return False
-        reply = parse_answer(Answer(200, journaled.envelope, journaled.images))
-        if not isinstance(reply, Reply):
+        with self._folder.trying(journaled) as tried:
+            reply = parse_answer(Answer(200, tried.envelope, tried.images))
+            if isinstance(reply, Reply):
+                latency_s = max(0.0, (tried.finished_at - tried.sent_at).total_seconds())
+                # It finishes in this run: rows are in the order of finishing, and are in its
+                # totals.
+                timing = Timing(tried.sent_at, self._clock.utc(), latency_s)
+                self._committer.reply(Attempted(call, tried.attempt, timing), reply)
+                self._folder.remove_journaled(tried)
+                return True
+            kept = self._folder.set_answer_aside(tried.file, tried)
+        message = f"{call.id}: the answer that had arrived gives no result; it is kept in {kept}"
+        self._observe(Repaired(message, pays=True))
+        return False
+
+    async def _adopt(self, call: Call) -> bool:
+        """Take the image that is there, and has no row, for the answer of a call."""
+        if not self.adopts(call.id):
             return False
-        latency_s = max(0.0, (journaled.finished_at - journaled.sent_at).total_seconds())
-        # It finishes in this run: rows are in the order of finishing, and are in its totals.
-        timing = Timing(journaled.sent_at, self._clock.utc(), latency_s)
-        self._committer.reply(Attempted(call, journaled.attempt, timing), reply)
-        self._folder.remove_journaled(journaled)
+        with storage_errors(f"{call.id}: its image can't be read"):
+            found = await self._clock.run_blocking(lambda: self._folder.images_of(call.id))
+        if found is None:
+            message = f"{call.id}: its image is not whole or not an image"
+            self._observe(CallNotReused(call.id, message))
+            return False
+        self._committer.adopt(self._unsent(call, _NO_ATTEMPT), *found)
         return True
 
     async def _reuse_answer(self, call: Call) -> bool:

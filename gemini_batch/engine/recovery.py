@@ -10,15 +10,20 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gemini_batch.hashmap import fingerprint
 from gemini_batch.output import OutputFolder, inflight
+from gemini_batch.output.files import WrongKindError, lines_of, open_regular, open_to_read
 from gemini_batch.output.paths import RESULTS, TORN_RESULTS
 from gemini_batch.output.rows import ResultsFile, newest_rows, parse_row, read_rows
 from gemini_batch.records import RowError, Status
 
 _BLOCK_BYTES = 1 << 16
+PAID_AGAIN = "sent, and paid for, again"
+"""The end of each sentence of `recover` about a call that costs its price once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +42,40 @@ class Interrupted:
 def recover(folder: OutputFolder) -> list[str]:
     """Repair the locked output folder; return a sentence for each repair.
 
+    Rows that are gone are not missed here: see `lost_rows`.
+
     Raises:
         StorageError: A durable row is damaged; nothing was changed.
-        OSError: The disk refused.
+        OSError: The disk refused, or the file of rows is of another kind.
     """
     path = folder.out / RESULTS
-    if path.exists():
+    if os.path.lexists(path) or folder.rescued_rows():
         return list(_repair(folder, path))
-    messages = []
-    if noted := folder.durable_bytes():
-        lost = f"{path}: is gone, and had {noted:,} bytes"
-        messages.append(f"{lost}: all of its calls are sent, and paid for, again")
-    if noted != 0:
+    if folder.durable_bytes() is None:
         folder.note_durable(0)  # from now on a missing note means that it was removed
-    return [*messages, *_clear_staged(folder)]
+    return list(_clear_staged(folder))
+
+
+def lost_rows(folder: OutputFolder) -> str:
+    """Return a sentence about rows that the folder once had, after `recover`; "" if none is gone.
+
+    Raises:
+        OSError: The disk refused.
+    """
+    noted, path = folder.durable_bytes() or 0, folder.out / RESULTS
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return f"{path}: is gone, and had {noted:,} bytes" if noted else ""
+    lost = f"{path}: has {size:,} bytes, and had {noted:,} when the last run wrote it"
+    return lost if size < noted else ""
+
+
+def accept_loss(folder: OutputFolder) -> None:
+    """Take the rows that are there for all that the folder has; raise OSError if that fails."""
+    path = folder.out / RESULTS
+    folder.note_durable(path.stat().st_size if path.exists() else 0)
+    folder.remove_rescued_rows()
 
 
 def possibly_billed(folder: OutputFolder) -> dict[str, str]:
@@ -69,29 +94,59 @@ def possibly_billed(folder: OutputFolder) -> dict[str, str]:
 
 
 def _repair(folder: OutputFolder, path: Path) -> Iterator[str]:
+    # A link or a pipe is refused.
+    os.close(open_regular(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666))
     noted, size = folder.durable_bytes(), path.stat().st_size
     # A missing note was removed, and the staged files with it: the rows are taken as they are.
     durable_bytes = _line_start(path, size if noted is None else noted)
-    if durable_bytes == noted == size:
+    if durable_bytes == noted == size and not folder.rescued_rows():
         if folder.has_staged_files():  # of no row: all rows were seen with their images
             yield from _clear_staged(folder)
         return
     for _ in read_rows(folder.out, 0, durable_bytes):
         pass  # a damaged row among the durable ones is refused here, before any change
-    if noted is not None and size < noted:
-        # It may be on purpose, as when a damaged row was taken out; if not, the user must know.
-        lost = f"{path}: has {size:,} bytes, and had {noted:,} when the last run wrote it"
-        yield f"{lost}: calls whose rows are gone are sent, and paid for, again"
     yield from _repair_tail(folder, path, durable_bytes)
     with closing(ResultsFile(folder.out)) as rows:
+        yield from _add_rescued(folder, rows)
         yield from _finish_rows(folder, rows, durable_bytes)
         rows.sync()
         folder.sync(folder.moved())
-        folder.note_durable(rows.end_bytes)
+        # Until the user decides, the note keeps what the file once had.
+        folder.note_durable(max(rows.end_bytes, noted or 0))
+    if not lost_rows(folder):  # else the file may be put back, without them
+        folder.remove_rescued_rows()
     yield from _clear_staged(folder)
 
 
+def _add_rescued(folder: OutputFolder, rows: ResultsFile) -> Iterator[str]:
+    """Append the rows that a run kept when its file of rows was replaced."""
+    for file in folder.rescued_rows():
+        missing = {_key(row): None for row in _rows_in(file)}
+        for row in read_rows(folder.out):
+            missing.pop(_key(row), None)
+        for row in _rows_in(file):
+            if _key(row) in missing:
+                rows.append(row)
+        if missing:
+            added = "1 row" if len(missing) == 1 else f"{len(missing):,} rows"
+            yield f"{rows.path}: {added} added, of a run whose file of rows had been replaced"
+
+
+def _key(row: dict[str, Any]) -> int:
+    return fingerprint((row["id"], row["request_sha256"], row["finished_at"], row["status"]))
+
+
+def _rows_in(path: Path) -> Iterator[dict[str, Any]]:
+    with open_to_read(path) as file:
+        yield from filter(None, map(parse_row, lines_of(file)))
+
+
 def _clear_staged(folder: OutputFolder) -> Iterator[str]:
+    for path in folder.set_tried_aside():
+        yield (
+            f"{path}: an answer that had arrived ended two runs; it is kept there, and the call "
+            f"is {PAID_AGAIN}"
+        )
     journaled = filter(None, map(folder.journaled_answer, possibly_billed(folder)))
     if parts := folder.remove_staged_files(journaled):
         files = "1 staged image" if parts == 1 else f"{parts:,} staged images"
@@ -100,7 +155,7 @@ def _clear_staged(folder: OutputFolder) -> Iterator[str]:
 
 def _line_start(path: Path, place: int) -> int:
     """Return where the line begins that holds byte `place`: the file may have been edited."""
-    with path.open("rb") as file:
+    with open_to_read(path) as file:
         place = min(place, os.fstat(file.fileno()).st_size)
         while place:
             start = max(0, place - _BLOCK_BYTES)
@@ -114,25 +169,30 @@ def _line_start(path: Path, place: int) -> int:
 
 def _repair_tail(folder: OutputFolder, path: Path, durable_bytes: int) -> Iterator[str]:
     """Copy the file's end from the first line that is no row; leave only its rows in the file."""
-    with path.open("r+b") as file:
+    with os.fdopen(open_regular(path, os.O_RDWR | os.O_NOFOLLOW), "r+b") as file:
         file.seek(durable_bytes)
         end = durable_bytes
-        for line in file:
+        for line in lines_of(file):
             if not line.endswith(b"\n") or (parse_row(line) is None and line.strip()):
                 break
             end += len(line)
-        file.seek(end)
-        tail = file.read()
-        if not tail:
+        size_bytes = os.fstat(file.fileno()).st_size - end
+        if not size_bytes:
             return
-        kept = folder.set_aside(TORN_RESULTS, tail)
+        file.seek(end)
+        blocks = iter(partial(file.read, _BLOCK_BYTES), b"")
+        kept = folder.set_aside(TORN_RESULTS, blocks)
         # The rows are written before the rest is cut off: a kill in between leaves some twice, and
         # loses none.
         file.seek(end)
-        file.writelines(line + b"\n" for line in tail.split(b"\n") if parse_row(line) is not None)
+        with open_to_read(kept) as tail:
+            for line in lines_of(tail):
+                if parse_row(line) is not None:
+                    file.write(line.removesuffix(b"\n") + b"\n")
         file.flush()
         file.truncate()
-    yield f"{path}: its end was damaged and is repaired; the last {len(tail):,} bytes are in {kept}"
+    repaired = f"{path}: its end was damaged and is repaired"
+    yield f"{repaired}; the last {size_bytes:,} bytes are in {kept}"
 
 
 def _finish_rows(folder: OutputFolder, rows: ResultsFile, durable_bytes: int) -> Iterator[str]:
@@ -146,7 +206,7 @@ def _finish_rows(folder: OutputFolder, rows: ResultsFile, durable_bytes: int) ->
         parts = _parts(folder, row, missing)
         if parts is None:
             lost.append(_lost(row, missing))
-            yield f"{row['id']}: its image did not survive; the call is sent, and paid for, again"
+            yield f"{row['id']}: its image did not survive; the call is {PAID_AGAIN}"
             continue
         if len(missing) == len(images) and row["status"] in {Status.SUCCEEDED, Status.BLOCKED}:
             folder.retire(row["id"])  # otherwise the killed run had done this
@@ -185,7 +245,7 @@ def _lost(row: dict[str, Any], missing: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _sha256(path: Path) -> str | None:
     try:
-        with path.open("rb") as file:
+        with open_to_read(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, WrongKindError):
         return None

@@ -112,7 +112,7 @@ class Run:
         observe = partial(self._observe, stats)
         self._task = asyncio.current_task()
         if todo:
-            self._summarize(stats).write(self._folder.out, is_over=False)
+            self._summarize(stats).write(self._folder, is_over=False)
         observe(self._started())
         used: _Uses = {}
         try:
@@ -191,6 +191,7 @@ class Run:
             interrupted=self._interrupted,
             skip_uncertain=self._config.skip_uncertain,
             reuse=self.planned.history.reuse,
+            adopts=self.planned.history.adopts,
             downscaler=Downscaler(self._folder.inputs) if self._config.max_input_pixels else None,
         )
 
@@ -206,7 +207,9 @@ class Run:
         }
         with ExitStack() as stack:
             with storage_errors(f"{self._folder.out}: can't be written"):
-                rows = stack.enter_context(closing(ResultsFile(self._folder.out)))
+                rows = stack.enter_context(
+                    closing(ResultsFile(self._folder.out, self._folder.root()))
+                )
                 log = InFlightLog(self._folder.private, rows.end_bytes, still_open)
                 stack.enter_context(closing(log))
             yield rows, log
@@ -248,7 +251,7 @@ class Run:
     def _conclude(self, stats: RunStats, used: _Uses | None = None) -> Summary:
         summary = self._summarize(stats, used)
         try:
-            summary.write(self._folder.out)
+            summary.write(self._folder)
         except StorageError as error:
             if not self.planned.plan.todo:
                 raise

@@ -8,13 +8,20 @@ from importlib import import_module
 from pathlib import Path
 
 from gemini_batch.config import Settings
-from gemini_batch.engine.recovery import Interrupted, possibly_billed, recover
+from gemini_batch.engine.recovery import (
+    PAID_AGAIN,
+    Interrupted,
+    accept_loss,
+    lost_rows,
+    possibly_billed,
+    recover,
+)
 from gemini_batch.engine.session import Run
-from gemini_batch.errors import ConfigError, storage_errors
+from gemini_batch.errors import ConfigError, RowsLostError, storage_errors
 from gemini_batch.events import ManifestWarning, Observer, Repaired, SafeObserver
 from gemini_batch.output import OutputFolder
-from gemini_batch.output.dimensions import load_image_readers
-from gemini_batch.plan.build import build_plan
+from gemini_batch.output.paths import IMAGES, RESULTS
+from gemini_batch.plan.build import BuiltPlan, build_plan
 from gemini_batch.quota.shared import SharedLedger, project_of
 from gemini_batch.quota.storage import open_storage, state_path
 
@@ -41,6 +48,7 @@ def open_run(
         ManifestError: Lines of the manifest are wrong.
         FolderBusyError: Another run holds the folder.
         StorageError: The folder can't be written, or what is in it is damaged.
+        RowsLostError: Calls would be paid for again because their rows are gone.
         ConfigError: This Python can't name files as a manifest may.
     """
     if (encoding := sys.getfilesystemencoding()) not in {"utf-8", "utf8"}:
@@ -55,12 +63,13 @@ def open_run(
             build_plan(path, out, config, name=name, base=base) as planned,
             nullcontext(ledger) if ledger else _open_ledger(config, out, observe) as opened,
         ):
+            with storage_errors(f"{out}: can't be repaired"):
+                _check_rows(folder, planned, config)
             for warning in planned.warnings():
                 observe(ManifestWarning(warning))
             if planned.plan.todo:
                 # Before any thread or request: an import that finds no memory later ends badly.
                 import_module("gemini_batch.client.interactive")
-                load_image_readers()
             yield Run(name or str(path), config, folder, planned, opened, observe, interrupted)
 
 
@@ -71,7 +80,7 @@ def _repair(folder: OutputFolder, observe: Observer) -> Interrupted:
         unanswered = possibly_billed(folder)
         journaled = frozenset(call_id for call_id in unanswered if folder.journaled_answer(call_id))
     for message in repaired:
-        observe(Repaired(message))
+        observe(Repaired(message, pays=message.endswith(PAID_AGAIN)))
     if billed := [call_id for call_id in unanswered if call_id not in journaled]:
         names = ", ".join(billed[:10]) + (", …" if len(billed) > 10 else "")
         calls = "1 call was" if len(billed) == 1 else f"{len(billed):,} calls were"
@@ -79,6 +88,33 @@ def _repair(folder: OutputFolder, observe: Observer) -> Interrupted:
             Repaired(f"{calls} sent by a run that was killed, and may have been billed: {names}")
         )
     return Interrupted(unanswered, journaled)
+
+
+def _check_rows(folder: OutputFolder, planned: BuiltPlan, config: Settings) -> None:
+    """Check that no call is sent only because its row is gone, unless the user knows.
+
+    Raises:
+        RowsLostError: Rows are gone, or images have none, and calls must be sent.
+        OSError: The disk refused.
+    """
+    lost, to_send = lost_rows(folder), planned.plan.to_send
+    if config.adopts_images or config.forgets_rows:
+        if lost:
+            accept_loss(folder)
+        return
+    without_row = planned.history.without_row
+    if not to_send or not (lost or without_row):
+        return
+    found = lost or f"{folder.out / RESULTS}: rows are gone"
+    calls = "1 call" if to_send == 1 else f"{to_send:,} calls"
+    images = "1 has its image" if without_row == 1 else f"{without_row:,} have their images"
+    raise RowsLostError(
+        f"{found}: {calls} would be sent, and paid for, of which {images} in "
+        f"{folder.out / IMAGES}; nothing was sent\n"
+        "put the file back, from where it was moved or from a backup, and run again; or, to take "
+        "the images that are there as done, add --adopt-images; or, to send and pay for all of "
+        "them, add --forget"
+    )
 
 
 @contextmanager

@@ -2,13 +2,12 @@
 
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from pathlib import Path
 
 import orjson
 
 from gemini_batch.errors import ExitCode, storage_errors
-from gemini_batch.output.files import write_atomically
-from gemini_batch.output.paths import PRIVATE, SUMMARY
+from gemini_batch.output import OutputFolder
+from gemini_batch.output.paths import SUMMARY
 from gemini_batch.quota.utilization import WindowUse
 from gemini_batch.records import Status
 
@@ -114,15 +113,14 @@ class Summary:
     ended_at: datetime
     duration_s: float
 
-    def write(self, out: Path, *, is_over: bool = True) -> None:
+    def write(self, folder: OutputFolder, *, is_over: bool = True) -> None:
         """Write `summary.json` whole or not at all; `is_over` as for `json`.
 
         Raises:
             StorageError: The disk refused.
         """
-        data, via = self.json(is_over=is_over), out / PRIVATE / SUMMARY
-        with storage_errors(f"{out}: {SUMMARY} can't be written"):
-            write_atomically(out / SUMMARY, data, durable=True, via=via)
+        with storage_errors(f"{folder.out}: {SUMMARY} can't be written"):
+            folder.write_summary(self.json(is_over=is_over))
 
     def json(self, *, is_over: bool = True) -> bytes:
         """Return indented JSON; unless `is_over`, `exit_code` and `ended_at` are null."""

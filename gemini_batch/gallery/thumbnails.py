@@ -5,18 +5,19 @@
     OUT/.gemini_batch/thumbnails/SHA256-384.webp    may be deleted; the next gallery makes it again
 """
 
+import errno
 import hashlib
 import os
 import re
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
-from io import BytesIO
+from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from gemini_batch.errors import StorageError
-from gemini_batch.output.files import write_atomically
+from gemini_batch.output.files import open_regular, write_atomically
 from gemini_batch.output.paths import PRIVATE, THUMBNAILS
 from gemini_batch.records import media_types
 
@@ -28,6 +29,8 @@ SIDE_PX = 384
 SUFFIX = f"-{SIDE_PX}.webp"
 # The largest answer, 4K at 21:9, has 17 million pixels, a photo up to 100 million.
 MAX_PIXELS = 100_000_000
+# A 4K PNG in chunks of 8 KiB takes about 9,000, and a JPEG two for each of its few segments.
+MAX_READS = 50_000
 # Larger images are decoded one at a time: 100 million pixels take 400 MB.
 LARGE_PIXELS = 20_000_000
 # The formats of answers and inputs; Pillow's other readers never get untrusted bytes.
@@ -77,7 +80,7 @@ class Thumbnails:
         if recorded is not None and self._path(recorded).exists():
             return Thumbnail(recorded, is_changed=False)
         try:
-            with file.open("rb") as source:
+            with _Bounded(FileIO(open_regular(file))) as source:
                 found = hashlib.file_digest(source, "sha256").hexdigest()
                 source.seek(0)
                 small = None if self._path(found).exists() else self._drawn(source)
@@ -120,6 +123,23 @@ class Thumbnails:
                     return _small(image)
         except Exception:  # noqa: BLE001 # on untrusted bytes Pillow raises anything
             return None
+
+
+class _Bounded(BufferedReader):
+    """A file that is read in a bounded number of steps.
+
+    Pillow reads a header to its end, however long it is: for minutes, and with all of it in
+    memory.
+    """
+
+    _reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as usual; raise OSError after too many reads."""
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return super().read(size)
 
 
 def _small(image: "Image.Image") -> bytes:

@@ -17,11 +17,11 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from gemini_batch.errors import StorageError
+from gemini_batch.errors import StorageError, describe_os_error
 from gemini_batch.gallery.entries import Folders, entry, manifest_folder, number_of_files
 from gemini_batch.gallery.page import frame, safe_json
 from gemini_batch.gallery.thumbnails import FOLDER, SUFFIX, Thumbnails
-from gemini_batch.output.files import new_file
+from gemini_batch.output.files import MAX_SUMMARY_BYTES, new_file, read_at_most
 from gemini_batch.output.history import Cost
 from gemini_batch.output.paths import GALLERY, PRIVATE, SUMMARY
 from gemini_batch.output.rows import marked_rows, newest_rows
@@ -135,7 +135,7 @@ def _number(out: Path) -> tuple[int, int]:
             calls += 1
             files += number_of_files(row)
     except OSError as error:
-        raise StorageError(f"{out}: can't be read: {error.strerror}") from error
+        raise StorageError(f"{out}: can't be read: {describe_os_error(error)}") from error
     return calls, files
 
 
@@ -209,7 +209,7 @@ def _embed(page: BinaryIO, thumbnails: Thumbnails, keys: Iterable[str]) -> None:
 
 def _summary(out: Path) -> dict[str, Any]:
     try:
-        found = orjson.loads((out / SUMMARY).read_bytes())
+        found = orjson.loads(read_at_most(out / SUMMARY, MAX_SUMMARY_BYTES))
     except (OSError, orjson.JSONDecodeError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -105,12 +105,17 @@ class Downscaler:
 
     def _made(self, name: str, data: bytes) -> InputImage:
         self._folder.mkdir(parents=True, exist_ok=True)
-        incoming = self._folder / f"{name}.part"
-        with incoming.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())  # else a power cut could leave an empty file of this name
-        incoming.replace(self._folder / name)
+        part, flags = f"{name}.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        # Relative to the folder, which may have become a link that leads elsewhere.
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            with os.fdopen(os.open(part, flags, 0o600, dir_fd=folder), "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())  # else a power cut could leave an empty file of this name
+            os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+        finally:
+            os.close(folder)
         if (copy := self._kept(name)) is None:
             raise OSError(0, "it is no image when it is read again")
         return copy

@@ -11,7 +11,13 @@ from pathlib import Path
 
 import orjson
 
-from gemini_batch.output.files import write_atomically, write_whole
+from gemini_batch.output.files import (
+    lines_of,
+    open_regular,
+    open_to_read,
+    write_atomically,
+    write_whole,
+)
 from gemini_batch.output.paths import IN_FLIGHT
 
 
@@ -34,8 +40,8 @@ class InFlightLog:
     ) -> None:
         log = folder / IN_FLIGHT
         notes = ([*call, rows_bytes] for call in (still_open or {}).items())
-        write_atomically(log, b"".join(map(_line, notes)), durable=False)
-        self._descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        write_atomically(log, b"".join(map(_line, notes)), durable=False, mode=0o600)
+        self._descriptor = open_regular(log, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
 
     def sent(self, call_id: str, request_sha256: str, rows_bytes: int) -> None:
         """Record that a request is about to be sent; if this raises, it must not be sent.
@@ -79,8 +85,8 @@ class Unacknowledged:
 def unacknowledged(folder: Path) -> Unacknowledged:
     """Return the attempts that the log of an earlier run left open."""
     notes: dict[str, tuple[str, int]] = {}
-    with suppress(FileNotFoundError), (folder / IN_FLIGHT).open("rb") as file:
-        for line in file:
+    with suppress(FileNotFoundError), open_to_read(folder / IN_FLIGHT) as file:
+        for line in lines_of(file):
             try:
                 note = orjson.loads(line)
             except orjson.JSONDecodeError:

@@ -16,6 +16,8 @@
         inputs/             downscaled input images
         thumbnails/         thumbnails of the gallery
         torn-results.N      the end of a damaged results.jsonl, set aside by recovery
+        rescued-results.N   rows of a run whose results.jsonl was replaced; the next run adds them
+        set-aside/          answers that could not be processed twice
 """
 
 RESULTS = "results.jsonl"
@@ -34,5 +36,11 @@ DURABLE = "durable"
 INPUTS = "inputs"
 THUMBNAILS = "thumbnails"
 TORN_RESULTS = "torn-results"
-# In INCOMING: a journaled answer.
+RESCUED_RESULTS = "rescued-results"
+SET_ASIDE = "set-aside"
+# In INCOMING: a journaled answer; one whose processing ended a run, or two; an image whose call has
+# an earlier one, which must be durable in SUPERSEDED first.
 ANSWER_SUFFIX = ".answer"
+TRIED_SUFFIX = ".tried"
+TRIED_AGAIN_SUFFIX = ".tried-again"
+LATE_SUFFIX = ".late"

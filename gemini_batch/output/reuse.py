@@ -4,7 +4,6 @@ Identical requests of a manifest are variants, and each of them gets another ans
 used up, the call is sent.
 """
 
-import os
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output import StagedAnswer
+from gemini_batch.output.files import open_to_read
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.output.rows import newest_rows, placed_rows, row_at
 from gemini_batch.records import IncomingImage, Reply, ReusedFrom, Status
@@ -184,11 +184,8 @@ class _UnreadableError(Exception):
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_NONBLOCK)  # in case it is a pipe
-
     try:
-        with open(path, "rb", opener=opener) as file:
+        with open_to_read(path) as file:
             while block := file.read(_BLOCK_BYTES):
                 yield block
     except OSError as error:

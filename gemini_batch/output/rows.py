@@ -6,14 +6,23 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import orjson
 
 from gemini_batch.errors import StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
-from gemini_batch.output.files import write_whole
+from gemini_batch.output.files import (
+    MAX_LINE_BYTES,
+    kind_of,
+    lines_of,
+    open_regular,
+    open_to_read,
+    write_whole,
+)
 from gemini_batch.output.paths import RESULTS
+from gemini_batch.output.tree import is_same
 from gemini_batch.records import ResultRow, Status, exact_json
 from gemini_batch.wording import shown
 
@@ -22,20 +31,53 @@ _COUNT = (int, type(None))
 _AMOUNT = (int, float, type(None))
 _BLOCK_BYTES = 1 << 18
 _METADATA = b'"metadata":'
+_SHOWN_BYTES = 1_000
 _STATUSES = list(Status)
 
 
 class ResultsFile:
-    """The open file of rows, for the one run that holds the folder."""
+    """The open file of rows, for the one run that holds the folder.
 
-    def __init__(self, out: Path) -> None:
-        self._descriptor = os.open(
-            out / RESULTS, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666
-        )
+    Others can replace, cut or move it meanwhile: `check` notices, before anything is paid for
+    whose row would be lost.
+
+    Args:
+        out: The output folder.
+        dir_fd: Its descriptor, where it is open.
+
+    Raises:
+        OSError: It can't be opened, or is a link, a named pipe or the like.
+    """
+
+    def __init__(self, out: Path, dir_fd: int | None = None) -> None:
+        self.path = out / RESULTS
+        self._name = RESULTS if dir_fd is not None else self.path
+        self._dir_fd = dir_fd
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        self._descriptor = open_regular(self._name, flags, 0o666, dir_fd=dir_fd, shown=self.path)
         self._is_torn = False
         # A cancelled run may close the file while a sync still runs in its thread.
         self._in_use = threading.Lock()
-        self.end_bytes = os.fstat(self._descriptor).st_size
+        self.start_bytes = self.end_bytes = os.fstat(self._descriptor).st_size
+        # False on a mount that gives a file another number with each look-up.
+        self._has_inode = is_same(self._name, self._descriptor, dir_fd=dir_fd)
+
+    def changed(self) -> str:
+        """Return what others did to the file, or "" if the name leads to what was written."""
+        try:
+            named = os.stat(self._name, dir_fd=self._dir_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return "was moved or removed"
+        found = os.fstat(self._descriptor)
+        if not S_ISREG(named.st_mode):
+            return f"was replaced by {kind_of(named.st_mode)}"
+        if self._has_inode and not os.path.samestat(named, found):
+            return "was replaced by another file, as editors, sed -i and sync tools do it"
+        if found.st_size < self.end_bytes:
+            return f"was cut off at {found.st_size:,} of {self.end_bytes:,} bytes"
+        if found.st_size > self.end_bytes and not self._is_torn:
+            return "was written to by another program"
+        return ""
 
     def append(self, row: ResultRow | Mapping[str, Any]) -> None:
         """Write a row in one piece; from then on a kill of this process can't lose it.
@@ -53,6 +95,20 @@ class ResultsFile:
             self._cut_back()
             raise
         self.end_bytes += len(line)
+
+    def own_rows(self) -> Iterator[bytes]:
+        """Yield in blocks what was appended since the opening, also to a file without a name.
+
+        Raises:
+            OSError: It can't be read.
+        """
+        place = self.start_bytes
+        while place < self.end_bytes:
+            wanted = min(_BLOCK_BYTES, self.end_bytes - place)
+            if not (block := os.pread(self._descriptor, wanted, place)):
+                return
+            yield block
+            place += len(block)
 
     def sync(self) -> None:
         """Make all rows durable; raise OSError if the disk fails."""
@@ -95,14 +151,14 @@ def placed_rows(
     """Yield (its start in bytes, row) for each row of `read_rows`."""
     path = out / RESULTS
     try:
-        file = path.open("rb", buffering=_BLOCK_BYTES)
+        file = open_to_read(path, buffering=_BLOCK_BYTES)
     except FileNotFoundError:
         return
     with file:
         file.seek(start_bytes)
         place = start_bytes
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n") or place == end_bytes:
+        for number, line in enumerate(lines_of(file), start=1):
+            if (not line.endswith(b"\n") and len(line) < MAX_LINE_BYTES) or place == end_bytes:
                 return
             row_place, place = place, place + len(line)
             row = parse_row(line)
@@ -110,10 +166,10 @@ def placed_rows(
                 yield row_place, row
             elif line.strip():
                 where = f":{number}" if start_bytes == 0 else f", after byte {start_bytes:,}"
+                found = shown(line[:_SHOWN_BYTES].decode(errors="replace").strip())
                 raise StorageError(
-                    f"{path}{where}: not a row: {shown(line.decode(errors='replace').strip())}; "
-                    "the file was damaged or edited: repair or remove that line (its call is "
-                    "then sent, and paid for, again), and run again"
+                    f"{path}{where}: not a row: {found}; the file was damaged, compressed or "
+                    "edited: repair or remove that line, and run again"
                 )
 
 
@@ -134,9 +190,9 @@ def marked_rows(out: Path, start_bytes: int = 0) -> Iterator[tuple[bool, dict[st
 def row_at(out: Path, place: int) -> dict[str, Any] | None:
     """Return the row that starts at a place of `placed_rows`; None if the file changed."""
     try:
-        with (out / RESULTS).open("rb") as file:
+        with open_to_read(out / RESULTS) as file:
             file.seek(place)
-            return parse_row(file.readline())
+            return parse_row(file.readline(MAX_LINE_BYTES))
     except OSError:
         return None
 

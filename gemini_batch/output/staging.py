@@ -11,10 +11,13 @@ from zlib import crc32
 
 import orjson
 
+from gemini_batch.output.files import open_to_read, read_at_most
 from gemini_batch.output.paths import ANSWER_SUFFIX
+from gemini_batch.output.tree import OpenFolder, is_in
 from gemini_batch.records import IncomingImage, media_types
 
-_OPEN = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+# An answer without its images has at most 8 MiB; more is damage.
+_MAX_ANSWER_BYTES = 64 << 20
 
 
 class StagedFile:
@@ -23,9 +26,9 @@ class StagedFile:
     Opening and writing raise OSError if the disk fails.
     """
 
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self._descriptor = os.open(file, _OPEN, 0o666)
+    def __init__(self, folder: OpenFolder, name: str) -> None:
+        self.file = f"{folder.path}/{name}"
+        self._descriptor = folder.create(name, 0o666)
         self._sha256 = hashlib.sha256()
         self._head = b""
         self._size_bytes = 0
@@ -59,18 +62,19 @@ class AnswerJournal:
     the file and the next one gets another.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: OpenFolder) -> None:
         self._folder = folder
-        self._file: Path | None = None
+        self._name = ""
         self._descriptor = -1  # of the file, if there is one
         self._owner: object = None  # the attempt whose answer has no row yet
 
     def open(self) -> None:
         """Create the file unless it is open, so that saving is one write; may raise OSError."""
-        if self._file is None:
-            names = (self._folder / f"{number}{ANSWER_SUFFIX}" for number in count(1))
-            path = next(path for path in names if not path.exists())
-            self._descriptor, self._file = os.open(path, _OPEN, 0o666), path
+        if not self._name:
+            folder = self._folder
+            names = (f"{number}{ANSWER_SUFFIX}" for number in count(1))
+            name = next(name for name in names if not is_in(name, folder.descriptor))
+            self._descriptor, self._name = folder.create(name, 0o600), name
 
     def save(self, owner: object, answer: bytes) -> None:
         """Save an answer over an earlier one that has its row. Best effort: the row counts."""
@@ -91,13 +95,13 @@ class AnswerJournal:
 
     def close(self) -> None:
         """Close the file, and remove it unless it holds an answer; idempotent."""
-        if self._file is None:
+        if not self._name:
             return
         os.close(self._descriptor)
         if self._owner is None:
             with suppress(OSError):
-                self._file.unlink()
-        self._file = self._owner = None
+                os.unlink(self._name, dir_fd=self._folder.descriptor)
+        self._name, self._owner = "", None
 
 
 class StagedAnswer:
@@ -108,21 +112,22 @@ class StagedAnswer:
     """
 
     def __init__(
-        self, folder: Path, name: str, journal: AnswerJournal, sent_at: datetime | None
+        self, folder: OpenFolder, name: str, journal: AnswerJournal, sent_at: datetime | None
     ) -> None:
+        self._folder = folder
         self._name = name
-        self._stem = f"{folder}/{name}"
         self._journal = journal
         self._sent_at = sent_at
         self._files: list[StagedFile] = []
         self._ahead: StagedFile | None = None
         if sent_at is not None:
             journal.open()
-            self._ahead = StagedFile(f"{self._stem}.0")
+            self._ahead = StagedFile(folder, f"{name}.0")
 
     def open_image(self, index: int, /) -> StagedFile:
         """Open the file of the image that arrives as number `index`, from 0."""
-        file, self._ahead = self._ahead or StagedFile(f"{self._stem}.{index}"), None
+        name = f"{self._name}.{index}"
+        file, self._ahead = self._ahead or StagedFile(self._folder, name), None
         self._files.append(file)
         return file
 
@@ -145,8 +150,9 @@ class StagedAnswer:
         for file in filter(None, (*self._files, self._ahead)):
             file.close()
             # Cheaper than an exception, which every published image would cost.
-            if os.access(file.file, os.F_OK):
-                Path(file.file).unlink()
+            name, folder = file.file.rpartition("/")[2], self._folder.descriptor
+            if os.access(name, os.F_OK, dir_fd=folder):
+                os.unlink(name, dir_fd=folder)
         self._journal.clear(self)
 
 
@@ -178,7 +184,7 @@ def staged_name(call_id: str, attempt: int) -> str:
 def read_journaled(file: Path, prefix: str) -> JournaledAnswer | None:
     """Return the answer if its name has this prefix, it is complete and its images unchanged."""
     try:
-        sizes, rest = file.read_bytes().split(b"\n", 1)
+        sizes, rest = read_at_most(file, _MAX_ANSWER_BYTES).split(b"\n", 1)
         length, checksum = map(int, sizes.split())
         answer = rest[:length]
         if (len(answer), crc32(answer)) != (length, checksum):
@@ -187,7 +193,9 @@ def read_journaled(file: Path, prefix: str) -> JournaledAnswer | None:
         name, sent_at, expected = orjson.loads(header)
         if not name.startswith(prefix):
             return None
-        images = tuple(_image(file.with_name(f"{name}.{index}")) for index in range(len(expected)))
+        images = tuple(
+            staged_image(file.with_name(f"{name}.{index}")) for index in range(len(expected))
+        )
         if expected != [[image.size_bytes, image.sha256] for image in images]:
             return None
         finished_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
@@ -199,8 +207,9 @@ def read_journaled(file: Path, prefix: str) -> JournaledAnswer | None:
     )
 
 
-def _image(path: Path) -> IncomingImage:
-    with path.open("rb") as file:
+def staged_image(path: Path) -> IncomingImage:
+    """Return what is known of an image file by its bytes; raise OSError if it can't be read."""
+    with open_to_read(path) as file:
         head = file.read(media_types.HEAD_BYTES)
         file.seek(0)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()

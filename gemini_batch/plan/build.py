@@ -7,12 +7,13 @@ from pathlib import Path
 
 from gemini_batch.catalog import prices
 from gemini_batch.config import Settings
-from gemini_batch.errors import ConfigError, StorageError
+from gemini_batch.errors import ConfigError, StorageError, describe_os_error
 from gemini_batch.hashmap import fingerprint
 from gemini_batch.inputs import Inputs
 from gemini_batch.manifest import Manifest
 from gemini_batch.output.history import History, wanted_again
 from gemini_batch.output.reuse import Reuse
+from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.rows import read_rows
 from gemini_batch.plan.history import RunHistory
 from gemini_batch.plan.planner import JobError, Planner
@@ -86,14 +87,17 @@ def build_plan(
         again: Collection[int] = ()
         if config.retry_missing or config.retry_reasons:
             again = wanted_again(out, config.retry_reasons, missing=config.retry_missing)
-        rows = History(read_rows(out))
-        history = RunHistory(rows, config, reuse, lambda call_id: fingerprint(call_id) in again)
+        rowless = RowlessImages(out)
+        rows = History(rowless.passing(read_rows(out)))
+        history = RunHistory(
+            rows, config, reuse, lambda call_id: fingerprint(call_id) in again, rowless
+        )
     except OSError as error:
-        raise StorageError(f"{out}: can't be read: {error.strerror}") from error
+        raise StorageError(f"{out}: can't be read: {describe_os_error(error)}") from error
     inputs = Inputs(base or path.parent, config.max_input_pixels)
     planner = Planner(config.model, inputs.resolve, price_table(config))
     with Manifest(path, name) as manifest:
-        plan = Plan(planner, history.state if len(rows) or reuse else None)
+        plan = Plan(planner, history.state if len(rows) or len(rowless) or reuse else None)
         for index, job in manifest.scan():
             try:
                 plan.add(job, manifest.line(index))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from gemini_batch.config import Settings
 from gemini_batch.output.history import History
 from gemini_batch.output.reuse import Reuse
+from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.plan.totals import CallState
 from gemini_batch.records import ResultRow, Status
 
@@ -21,6 +22,8 @@ class RunHistory:
     `is_wanted_again` returns whether a finished call must be sent again, for more than its status.
 
     Attributes:
+        rowless: The images that no row names.
+        without_row: Number of calls that are not done and have such an image.
         statuses: Number of newest rows by status, of the same requests only. A row of this run
             takes the row that it replaces out of the count.
     """
@@ -29,11 +32,17 @@ class RunHistory:
     _config: Settings
     reuse: Reuse | None
     _is_wanted_again: Callable[[str], bool]
+    rowless: RowlessImages
+    without_row: int = 0
     statuses: Counter[Status] = field(default_factory=Counter)
 
     def state(self, call_id: str, request_sha256: str) -> CallState:
         """Return the state of a call, and count its status."""
         state = self._own(call_id, request_sha256)
+        if state is not CallState.DONE and self.rowless.has(call_id):
+            self.without_row += 1
+            if self._config.adopts_images:
+                return CallState.REUSED
         if state is not CallState.DONE and self.reuse:
             return CallState.REUSED if self.reuse.reserve(call_id, request_sha256) else state
         return state
@@ -45,6 +54,10 @@ class RunHistory:
         self.statuses[status] += 1
         is_done = status in FINAL - self._config.retry and not self._is_wanted_again(call_id)
         return CallState.DONE if is_done else CallState.RETRY
+
+    def adopts(self, call_id: str) -> bool:
+        """Return whether a call that is not done takes the image that is there for its own."""
+        return self._config.adopts_images and self.rowless.has(call_id)
 
     def replace(self, row: ResultRow) -> None:
         """Take the status of the row that `row` replaces out of the count."""

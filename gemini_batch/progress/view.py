@@ -87,6 +87,8 @@ class LogView(ABC):
             # The sender of a signal waits for the answer, also in a quiet run.
             case Stopping(stop=Stop(StopReason.INTERRUPTED | StopReason.TERMINATED)):
                 self._write_now(line)
+            case Repaired(pays=True):
+                self._write_now(line)
             case Stopping() | Repaired() | ManifestWarning() | CallNotReused() | LittleRoom():
                 self._buffer(line)
             case _:

@@ -1,5 +1,7 @@
 """Image formats: detection by a file's first bytes, extensions, and the size limit of a request."""
 
+from typing import Literal
+
 # PNG, JPEG, WebP, HEIC and HEIF are documented inputs; GIF and AVIF are in Google's discovery
 # schema: https://ai.google.dev/gemini-api/docs/image-understanding (collected 2026-11-22).
 EXTENSIONS = {
@@ -12,7 +14,9 @@ EXTENSIONS = {
     "image/avif": ".avif",
 }
 UNKNOWN_EXTENSION = ".bin"
+ALL_EXTENSIONS = (*EXTENSIONS.values(), UNKNOWN_EXTENSION)
 HEAD_BYTES = 64
+_SIZE_END = 30  # no format of `head_pixels` has its size later
 # 100 MB per request, in base64:
 # https://ai.google.dev/gemini-api/docs/image-understanding (2026-11-22).
 MAX_INLINE_BYTES = 100_000_000
@@ -51,11 +55,33 @@ def sniff(head: bytes) -> str | None:
     return None
 
 
-def png_pixels(head: bytes) -> tuple[int, int] | None:
-    """Return width and height of a PNG from its first bytes; None for any other image."""
-    if not head.startswith(_PNG) or head[12:16] != b"IHDR":
-        return None
-    return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+def head_pixels(head: bytes) -> tuple[int, int] | None:
+    """Return width and height of a PNG, GIF or WebP from its first `HEAD_BYTES` bytes.
+
+    None for any other image, and for one without a size.
+    """
+    size: tuple[int, int] | None = None
+    match sniff(head), head[12:16]:
+        case "image/png", b"IHDR":
+            size = _number(head[16:20], "big"), _number(head[20:24], "big")
+        case "image/gif", _:
+            size = _number(head[6:8]), _number(head[8:10])
+        # https://developers.google.com/speed/webp/docs/riff_container (2026-11-30), and RFC 6386
+        # and 9649 for the two bitstreams.
+        case "image/webp", b"VP8X":
+            size = _number(head[24:27]) + 1, _number(head[27:30]) + 1
+        case "image/webp", b"VP8L" if head[20:21] == b"\x2f":
+            bits = _number(head[21:25])
+            size = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        case "image/webp", b"VP8 " if head[23:26] == b"\x9d\x01\x2a":
+            size = _number(head[26:28]) & 0x3FFF, _number(head[28:30]) & 0x3FFF
+        case _:
+            pass
+    return size if size and all(size) and len(head) >= _SIZE_END else None
+
+
+def _number(data: bytes, order: Literal["big", "little"] = "little") -> int:
+    return int.from_bytes(data, order)
 
 
 def base64_bytes(size_bytes: int) -> int:

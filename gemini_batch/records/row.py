@@ -116,7 +116,8 @@ class ResultRow:
         finished_at: Arrival of the whole answer, UTC.
         error: The error of the last attempt if `rejected`, `failed` or `uncertain`; else None.
         metadata: The job's, unchanged.
-        reused_from: The answer that was copied at no cost; None for a call of its own.
+        reused_from: The answer that was copied at no cost, of this folder if its image was there
+            and its row was gone (`--adopt-images`); None for a call of its own.
     """
 
     id: str

@@ -406,8 +406,8 @@ ERRORS: dict[str, Met] = {
     ),
     "rows that are damaged": Met(
         8,
-        'gemini_batch: jobs.out/results.jsonl:1: not a row: "no row"; the file was damaged or edited: repair or remove that line (its call '
-        "is then sent, and paid for, again), and run again",
+        'gemini_batch: jobs.out/results.jsonl:1: not a row: "no row"; the file was damaged, compressed or edited: repair or '
+        "remove that line, and run again",
         around=lambda: file("jobs.out/results.jsonl", "no row\n\n"),
     ),
     "a folder without a run": Met(

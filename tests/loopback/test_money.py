@@ -134,6 +134,42 @@ def test_other_runs_do_not_ask(
     assert "Continue?" not in shown
 
 
+def test_rows_that_are_gone_are_paid_for_only_knowingly(
+    command: list[str],
+    tmp_path: Path,
+    server: Simulator,
+    terminal: Terminal,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A quiet run ends with 8 and says what to do; on a terminal it asks; --adopt-images makes all done at no cost, --forget pays."""
+    assert main(command) == 0
+    rows = tmp_path / "jobs.out/results.jsonl"
+    rows.unlink()
+    capsys.readouterr()
+    assert main([*command, "--quiet", "--yes"]) == 8
+    said = capsys.readouterr().err
+    assert f"{rows}: is gone, and had " in said
+    assert "10 calls would be sent, and paid for, of which 10 have their images in " in said
+    assert "--adopt-images" in said
+    assert "--forget" in said
+    code, shown = terminal.run(command, "no\n")
+    assert (code, len(server.audit.entries)) == (8, 10)
+    assert "[adopt/forget/N]" in shown
+    code, _ = terminal.run(command, "adopt\n")
+    assert (code, len(server.audit.entries)) == (0, 10)
+    assert main(["verify", str(tmp_path / "jobs.out")]) == 0
+    rows.unlink()
+    assert main([*command, "--forget"]) == 0
+    assert len(server.audit.entries) == 20
+
+
+def test_one_flag_at_most_decides(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The two answers exclude each other."""
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--forget", "--adopt-images"])
+    assert "not allowed with" in capsys.readouterr().err
+
+
 def test_an_unknown_price_asks_for_confirmation(
     command: list[str], server: Simulator, terminal: Terminal
 ) -> None:

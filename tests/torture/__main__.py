@@ -36,6 +36,9 @@ def main() -> int:
         "--syscalls", action="store_true", help="kill at calls of the system, in place of moments"
     )
     parser.add_argument(
+        "--renames", action="store_true", help="rename and restore results.jsonl meanwhile"
+    )
+    parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="a new folder to leave all files in"
     )
     parser.add_argument("--only", choices=KINDS, help="of --fuzz")
@@ -54,6 +57,7 @@ def main() -> int:
             options.kills,
             options.seed,
             at_syscalls=options.syscalls,
+            renames=options.renames,
             say=lambda words: print(words, file=sys.stderr),
         )
     print(measured.table(options.seed))

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import os
 import re
 import tempfile
 import threading
@@ -14,11 +15,17 @@ import orjson
 from hypothesis import strategies as st
 
 from gemini_batch.client import request_json
+from gemini_batch.engine import setup
+from gemini_batch.errors import StorageError
 from gemini_batch.inputs import Inputs
 from gemini_batch.manifest import Manifest
+from gemini_batch.output.rows import read_rows
 from gemini_batch.plan import Planner
+from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.storage import MemoryStorage
 from gemini_batch.records import exact_json
 from tests.torture.commands import Ended, command, run
+from tests.virtual.desk import CONFIG
 
 Strategy = st.SearchStrategy[bytes]
 
@@ -419,12 +426,14 @@ RESULTS = st.tuples(
     damaged([_SUMMARY]),
     st.binary(max_size=8) | st.integers(0, 3000).map(lambda place: b"%020d" % place),
     damaged([{"a": ["n0", "0", 0]}]) | st.just(b'\n["n0","' + b"0" * 64 + b'",0]'),
+    st.sampled_from(["", "", "", "", "gone", "gz", "pipe", "device", "folder", "link"]),
 )
+Results = tuple[bytes, bool, bytes, bytes, bytes, str]
 
 
-def check_results(results: tuple[bytes, bool, bytes, bytes, bytes]) -> None:
-    """Whatever is in an output folder, each command that reads it ends with a code and words; none sends anything."""
-    rows, has_end, summary, durable, in_flight = results
+def check_results(results: Results) -> None:
+    """Whatever is in an output folder, each command that reads it ends with a code and words; no call whose image is there is sent without them."""
+    rows, has_end, summary, durable, in_flight, became = results
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         folder = Path(name)
         out = folder / "jobs.out"
@@ -435,17 +444,51 @@ def check_results(results: tuple[bytes, bool, bytes, bytes, bytes]) -> None:
         (out / "summary.json").write_bytes(summary)
         (out / ".gemini_batch/durable").write_bytes(durable)
         (out / ".gemini_batch/inflight.jsonl").write_bytes(in_flight)
+        _become(out / "results.jsonl", became)
         # One that is wrong, so that `run` recovers all and sends nothing.
         (folder / "jobs.jsonl").write_bytes(b'{"id": "n0", "prompt": "Number n0"}\n')
         (folder / "wrong.jsonl").write_bytes(b"{}\n")
         for ended, codes in _all_that_read(folder, out):
             assert ended.is_clean, (results, ended)
             assert ended.code in codes, (results, ended)
+        if _would_send(folder / "jobs.jsonl", out):
+            known = {row["id"] for row in read_rows(out)}
+            assert "n0" in known, results
+
+
+def _become(path: Path, kind: str) -> None:
+    """Make the file of rows what others may make of it."""
+    rows = path.read_bytes()
+    if kind:
+        path.unlink()
+    match kind:
+        case "gz":
+            path.write_bytes(gzip.compress(rows))
+        case "pipe":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "folder":
+            path.mkdir()
+        case "link":
+            path.with_name("kept").write_bytes(rows)
+            path.symlink_to("kept")
+
+
+def _would_send(manifest: Path, out: Path) -> int:
+    """Return how many calls a run would send, without a flag and without asking."""
+    ledger = SharedLedger(MemoryStorage(), CONFIG.limits)
+    try:
+        with setup.open_run(manifest, out, CONFIG, lambda _event: None, ledger) as run:
+            return run.planned.plan.to_send
+    except StorageError:
+        return 0
 
 
 def _all_that_read(folder: Path, out: Path) -> Iterator[tuple[Ended, set[int]]]:
-    yield command("status", str(out)), {0, 8}
-    yield command("verify", str(out)), {0, 4, 8}
+    codes = {0, 8} if (out / "results.jsonl").exists() else {3}
+    yield command("status", str(out)), codes
+    yield command("verify", str(out)), codes | {4}
     yield command("plan", str(folder / "jobs.jsonl"), "--retry", "missing"), {0, 8}
     yield command("run", str(folder / "wrong.jsonl"), "--out", str(out)), {3, 8}
-    yield command("status", str(out)), {0, 8}
+    yield command("status", str(out)), codes

@@ -4,10 +4,11 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,7 @@ class Measured:
     while_receiving: int = field(
         default=0, metadata={"label": "  of them while answers were arriving"}
     )
+    noticed: int = field(default=0, metadata={"label": "  of them after a run had stopped itself"})
     calls: int = field(default=0, metadata={"label": "calls, each with one newest row"})
     requests: int = field(default=0, metadata={"label": "requests"})
     finished_again: int = field(
@@ -181,6 +183,7 @@ def torture(
     *,
     calls: int = CALLS,
     at_syscalls: bool = False,
+    renames: bool = False,
     say: Callable[[str], None] = lambda _words: None,
 ) -> Measured:
     """Kill so many runs, on one output folder after the other, and return what was measured.
@@ -190,6 +193,7 @@ def torture(
         kills: How many runs to kill.
         seed: Of the moments and the pictures.
         calls: How many a manifest has.
+        renames: Rename `results.jsonl` and restore it all the time while a run goes on.
         at_syscalls: Kill before the n-th call of the system of a kind, by `strace`, in place of at a moment.
         say: Told how far it is.
     """
@@ -202,9 +206,8 @@ def torture(
         with tortured_server(source.randrange(1 << 30)) as server:
             desk = Desk(place, server, [f"n{index}" for index in range(calls)])
             desk.write_manifest()
-            kill = partial(
-                _kill_at_syscall if at_syscalls else _kill_at_moment, desk, source, measured
-            )
+            how = _kill_at_syscall if at_syscalls else _kill_at_moment
+            kill = partial(_kill_renaming if renames else how, desk, source, measured)
             _kill_and_finish(desk, min(KILLS_A_FOLDER, kills - measured.kills), kill, measured)
             _check(desk, measured)
         say(f"folder {number}: {measured.kills} of {kills} kills, {len(measured.faults)} faults")
@@ -240,6 +243,36 @@ def _kill_at_moment(desk: Desk, source: random.Random, measured: Measured) -> bo
         process.kill()
         process.wait()
     return True
+
+
+def _kill_renaming(desk: Desk, source: random.Random, measured: Measured) -> bool:
+    """Kill a run while the file of rows comes and goes; one that notices ends with 8 by itself."""
+    rows = desk.out / "results.jsonl"
+    away, is_over = rows.with_name("away"), threading.Event()
+    pauses = random.Random(source.random())
+
+    def come_and_go() -> None:
+        while not is_over.wait(pauses.uniform(0.0, 0.2)):
+            with suppress(FileNotFoundError):
+                rows.rename(away)
+                time.sleep(pauses.uniform(0.0, 0.05))
+                away.rename(rows)
+
+    with desk.running() as process:
+        tampering = threading.Thread(target=come_and_go)
+        tampering.start()
+        try:
+            _await_moment(desk.server, process, source)
+            ended = process.poll()
+            measured.noticed += ended == 8
+            if ended not in {None, 0, 8}:
+                measured.faults.append(f"{desk.out}: a run ended with {ended}")
+            process.kill()
+            process.wait()
+        finally:
+            is_over.set()
+            tampering.join()
+    return ended != 0
 
 
 def _kill_at_syscall(desk: Desk, source: random.Random, _measured: Measured) -> bool:

@@ -32,10 +32,12 @@ def test_any_answers(bodies: list[tuple[bytes, bytes]]) -> None:
 
 
 @SHORT
-@example((orjson.dumps(fuzz.ROWS[0] | {"cost_usd": "free"}), True, b"{}", b"0", b""))
-@example((orjson.dumps(fuzz.ROWS[0] | {"usage": [1]}), True, b"[]", b"", b"[1]"))
+@example((orjson.dumps(fuzz.ROWS[0] | {"cost_usd": "free"}), True, b"{}", b"0", b"", ""))
+@example((orjson.dumps(fuzz.ROWS[0] | {"usage": [1]}), True, b"[]", b"", b"[1]", ""))
+@example((b"", False, b"{}", b"%020d" % 3000, b"", "gone"))
+@example((orjson.dumps(fuzz.ROWS[0]), True, b"{}", b"%020d" % 10**18, b"", "link"))
 @given(fuzz.RESULTS)
-def test_any_results(results: tuple[bytes, bool, bytes, bytes, bytes]) -> None:
+def test_any_results(results: fuzz.Results) -> None:
     """Each command that reads an output folder ends with a code and words, whatever is in it."""
     fuzz.check_results(results)
 

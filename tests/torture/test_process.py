@@ -25,6 +25,13 @@ def test_runs_that_are_killed_lose_nothing(tmp_path: Path) -> None:
     assert measured.most_repeats <= CONCURRENCY
 
 
+def test_runs_whose_rows_come_and_go_lose_nothing(tmp_path: Path) -> None:
+    """Killed while results.jsonl is renamed and restored, and run again: no finished call is sent again, and each has one row."""
+    measured = torture(tmp_path, kills=3, seed=5, calls=20, renames=True)
+    assert measured.faults == []
+    assert (measured.calls % 20, measured.finished_again, measured.kept_again) == (0, 0, 0)
+
+
 def can_trace() -> bool:
     """Return whether `strace` is here, and may do what it does."""
     strace = shutil.which("strace")

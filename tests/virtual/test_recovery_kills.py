@@ -177,7 +177,7 @@ def test_a_disk_that_fails_while_recovering_is_an_error(
     written(store, image_row("robot", png("1")), durable=0)
     arrive(store, "robot", png("1"))
 
-    def refuse(*_arguments: Any) -> None:
+    def refuse(*_arguments: Any, **_options: Any) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, name, refuse)

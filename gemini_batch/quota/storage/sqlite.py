@@ -109,8 +109,10 @@ class SqliteStorage:
         """Open the file, or make it; set a damaged one aside and make a new one."""
         try:
             self._lock = self._first_lock()
-            with explained(self._path, self._locked_s), self._lock:
-                self._connect_or_rebuild()
+            with explained(self._path, self._locked_s):
+                sqlite_file.check_kind(self._path)
+                with self._lock:
+                    self._connect_or_rebuild()
         except BaseException:
             self.close()
             raise
@@ -152,6 +154,8 @@ class SqliteStorage:
         """
         if not self._path.exists():
             return False
+        with explained(self._path, self._locked_s):
+            sqlite_file.check_kind(self._path)
         with explained(self._path, self._locked_s), closing(self._file_lock()) as lock, lock:
             if endpoint is None and project is None:
                 sqlite_file.journal(self._path).unlink(missing_ok=True)
@@ -219,6 +223,7 @@ class SqliteStorage:
 
     def _connected(self) -> sqlite3.Connection:
         """Return a connection to a file that exists; threads may share it, one at a time."""
+        sqlite_file.check_kind(self._path)
         uri = self._path.absolute().as_uri() + "?mode=rw"
         return sqlite3.connect(
             uri, uri=True, timeout=self._locked_s, isolation_level=None, check_same_thread=False

@@ -1,8 +1,9 @@
 """The ledger's SQLite file: its tables, its checks, and a new one after damage."""
 
+import errno
 import os
-import shutil
 import sqlite3
+import stat
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -11,11 +12,17 @@ from typing import Any
 
 import orjson
 
-from gemini_batch.errors import ConfigError
+from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.quota.storage import version1
 from gemini_batch.quota.storage.base import QuotaKey
 from gemini_batch.quota.storage.sqlite_errors import ELSEWHERE, DamagedError
 
+# A million calls a day take less.
+_MAX_COPIED_BYTES = 256 << 20
+_BLOCK_BYTES = 1 << 20
+_SUFFIXES = ("-journal", "-wal", "-shm", ".lock", ".new", ".new-journal")
+# File systems in user space that can't sync a folder; there is nothing to sync.
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOSYS}
 _VERSION = 2
 _APPLICATION_ID = 0x67656D69  # "gemi": our file, not another program's
 _SCHEMA = f"""
@@ -103,19 +110,49 @@ def _crc32(texts: Iterable[str]) -> int:
     return zlib.crc32("\0".join(texts).encode())
 
 
+def check_kind(path: Path) -> None:
+    """Check, before it is opened, that the ledger's files are this user's, and regular.
+
+    A named pipe would be waited for, and a device read without end. A file that others may read is
+    made private: it shows what a project spends.
+
+    Raises:
+        StorageError: One is not.
+        OSError: One can't be looked at.
+    """
+    for file in (path, *(path.with_name(path.name + each) for each in _SUFFIXES)):
+        try:
+            found, folder = file.stat(), file.parent.stat()
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
+            raise StorageError(f"{file}: is {kind}; move it away, {ELSEWHERE}")
+        if found.st_uid not in {os.geteuid(), folder.st_uid}:
+            raise StorageError(f"{file}: belongs to another user; move it away, {ELSEWHERE}")
+        if found.st_mode & 0o077:
+            with suppress(OSError):  # a file system without modes
+                file.chmod(0o600)
+
+
 def create(path: Path, *, lost_at_s: float | None = None) -> None:
     """Make an empty file under another name and rename it: so an empty file is a damaged one."""
     new = path.with_name(f"{path.name}.new")
     for leftover in (new, journal(new), journal(path)):
         leftover.unlink(missing_ok=True)
+    # SQLite gives its journal the mode of the file.
+    os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     with closing(sqlite3.connect(new, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
         connection.execute("INSERT INTO file VALUES (?)", (lost_at_s,))
     new.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(descriptor)
 
@@ -125,11 +162,21 @@ def kept_aside(path: Path) -> Path:
     number = 1
     while (aside := path.with_name(f"{path.name}.corrupt-{number}")).exists():
         number += 1
-    shutil.copyfile(path, aside)
+    _copy(path, aside)
     with suppress(FileNotFoundError):
         if journal(path).stat().st_size:
-            shutil.copyfile(journal(path), journal(aside))
+            _copy(journal(path), journal(aside))
     return aside
+
+
+def _copy(path: Path, aside: Path) -> None:
+    """Copy the first part of a file, which is all of it unless it is damaged beyond use."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    left = _MAX_COPIED_BYTES
+    with path.open("rb") as source, os.fdopen(os.open(aside, flags, 0o600), "wb") as copy:
+        while left > 0 and (block := source.read(min(left, _BLOCK_BYTES))):
+            copy.write(block)
+            left -= len(block)
 
 
 def journal(path: Path) -> Path:

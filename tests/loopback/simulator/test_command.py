@@ -95,7 +95,9 @@ def test_a_malformed_request_is_its_clients_business() -> None:
     with _running() as (process, url, _):
         host, _, port = url.removeprefix("http://").partition(":")
         for name, (head, body) in MALFORMED.items():
-            rest = f"Host: {host}:{port}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+            rest = (
+                f"Host: {host}:{port}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+            )
             with (
                 socket.create_connection((host, int(port)), timeout=10) as connection,
                 connection.makefile("rb") as answer,

@@ -375,7 +375,7 @@ def test_a_copy_appears_whole_or_not_at_all(
     corners().save(tmp_path / "a.png")
     image = looked_up(tmp_path / "a.png", 800)
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "replace", Mock(side_effect=KeyboardInterrupt))
+        patched.setattr(os, "rename", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             Downscaler(tmp_path / "inputs").image(image)
     assert [path.suffix for path in (tmp_path / "inputs").iterdir()] == [".part"]

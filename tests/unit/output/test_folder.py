@@ -9,8 +9,9 @@ from PIL import Image
 
 from gemini_batch.errors import FolderBusyError, StorageError
 from gemini_batch.output import OutputFolder
-from gemini_batch.output.lock import hold
+from gemini_batch.output.lock import FolderLock, hold
 from gemini_batch.output.staging import staged_name
+from gemini_batch.output.tree import Tree
 from tests.builders import JPEG_HEAD, arrive, png, sha256, tree
 from tests.virtual.clock import NOON_UTC
 
@@ -52,12 +53,12 @@ def test_a_refused_holder_leaves_the_first_one_alone(
     first, second = OutputFolder(out), OutputFolder(out)
     holders: list[Any] = []
 
-    def hold_late(*arguments: Path) -> int:
+    def hold_late(tree: Tree) -> FolderLock:
         # Between its look at the folder that is not there and its lock, the first one comes.
         monkeypatch.setattr(HOLD, hold)
         holders.append(first.locked())
         holders[0].__enter__()
-        return hold(*arguments)
+        return hold(tree)
 
     monkeypatch.setattr(HOLD, hold_late)
     with pytest.raises(FolderBusyError):
@@ -71,11 +72,11 @@ def test_a_removed_lock_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """A lock that is removed between its opening and its locking is created again."""
     folder, os_open, taken = OutputFolder(tmp_path / "out"), os.open, list[str]()
 
-    def open_then_lose(path: Any, *arguments: Any) -> int:
-        descriptor = os_open(path, *arguments)
+    def open_then_lose(path: Any, *arguments: Any, **options: Any) -> int:
+        descriptor = os_open(path, *arguments, **options)
         if not taken and str(path).endswith("lock"):
             taken.append(str(path))
-            Path(path).unlink()
+            (folder.private / "lock").unlink()
         return descriptor
 
     monkeypatch.setattr(os, "open", open_then_lose)
@@ -138,7 +139,7 @@ def test_a_link_out_of_the_folder_is_found_before_the_run(tmp_path: Path, name: 
     elsewhere.mkdir()
     (out / name).symlink_to(elsewhere)
 
-    with pytest.raises(StorageError, match="a symbolic link leads out of"):
+    with pytest.raises(StorageError, match=rf"{name}: is a symbolic link, and nothing is written"):
         OutputFolder(out).locked().__enter__()
 
     assert list(elsewhere.iterdir()) == []
@@ -151,12 +152,11 @@ def test_a_loop_of_links_is_an_error(tmp_path: Path, loop: str) -> None:
     (tmp_path / loop).symlink_to(tmp_path / loop)
 
     for out in (tmp_path / "out", tmp_path / loop / "out"):
-        with pytest.raises(StorageError) as caught:
+        with pytest.raises(
+            StorageError, match=r"is a symbolic link|Too many levels of symbolic links"
+        ) as caught:
             OutputFolder(out).locked().__enter__()
-        assert (
-            str(caught.value)
-            == f"{out}: can't be written: Too many levels of symbolic links; choose another folder with --out"
-        )
+        assert str(caught.value).endswith("choose another folder with --out")
     assert (tmp_path / loop).is_symlink()
 
 
@@ -345,10 +345,10 @@ def test_a_link_that_came_later_is_refused(folder: OutputFolder, tmp_path: Path)
     (folder.out / "images" / "icons").symlink_to(elsewhere)
     (image,) = arrive(folder, "robot", png(""))
 
-    with pytest.raises(StorageError, match="a symbolic link leads out of"):
+    with pytest.raises(StorageError, match="images/icons: is a symbolic link"):
         folder.publish(image.file, "images/icons/deep/robot.png")
     (elsewhere / "cat.png").write_bytes(b"mine")
-    with pytest.raises(StorageError, match="a symbolic link leads out of"):
+    with pytest.raises(StorageError, match="images/icons: is a symbolic link"):
         folder.retire("icons/cat")
     (elsewhere / "cat.png").unlink()
 
@@ -391,6 +391,7 @@ def test_sync_reaches_files_and_all_folders_above(
     for data in (b"1", b"2"):
         (image,) = arrive(folder, "a/b/robot", png("") + data)
         folder.publish(image.file, "images/a/b/robot.png")
+    synced.clear()
 
     folder.sync(["images/a/b/robot.png"])
     assert synced == ["images/a/b/robot.png"]
@@ -422,6 +423,6 @@ def test_the_note_of_what_is_durable(folder: OutputFolder) -> None:
 
 def test_set_aside_never_overwrites(folder: OutputFolder) -> None:
     """Each call writes a new file."""
-    paths = [folder.set_aside("torn", data) for data in (b"1", b"2")]
+    paths = [folder.set_aside("torn", [data]) for data in (b"1", b"2")]
 
     assert [path.read_bytes() for path in paths] == [b"1", b"2"]

@@ -21,6 +21,7 @@ from gemini_batch.output import OutputFolder, StagedAnswer
 from gemini_batch.output.reuse import NotReusable, Reuse, ReusedAnswer
 from gemini_batch.output.rows import ResultsFile, newest_rows, read_rows
 from gemini_batch.output.staging import AnswerJournal, StagedFile
+from gemini_batch.output.tree import OpenFolder, Tree
 from gemini_batch.records import ReusedFrom, Status
 from tests.builders import (
     ENDPOINT,
@@ -86,7 +87,8 @@ def taken(
 ) -> ReusedAnswer | NotReusable:
     """Copy the answer that was reserved for a call."""
     (out / "incoming").mkdir(parents=True, exist_ok=True)
-    staged = StagedAnswer(out / "incoming", call_id, AnswerJournal(out / "incoming"), None)
+    folder = OpenFolder(Tree(out), "incoming")
+    staged = StagedAnswer(folder, call_id, AnswerJournal(folder), None)
     return reuse.copy(call_id, request_sha256, staged)
 
 

@@ -191,6 +191,14 @@ def test_quiet_says_nothing_on_success() -> None:
     assert desk.paper.lines == []
 
 
+def test_quiet_says_what_is_paid_for_again() -> None:
+    """A mishap that costs a call once more is said in a quiet run too, also if it ends well."""
+    desk = Desk(is_quiet=True)
+    desk.happen(Repaired("a: its image did not survive", pays=True), started(), finished("a"))
+    desk.end(summary())
+    assert desk.paper.lines == ["a: its image did not survive"]
+
+
 def test_quiet_explains_an_end_that_requires_action() -> None:
     """Repairs, the reason of the stop, failures and the next step are written as without --quiet."""
     desk = Desk(is_quiet=True)

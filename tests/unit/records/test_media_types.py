@@ -8,7 +8,7 @@ from gemini_batch.records.media_types import (
     HEAD_BYTES,
     extension,
     guess_mime_type,
-    png_pixels,
+    head_pixels,
     sniff,
 )
 
@@ -66,6 +66,6 @@ def test_the_first_bytes_of_a_png_have_its_size() -> None:
     """Width and height are in the header; None for another image or a truncated header."""
     file = BytesIO()
     Image.new("RGB", (300, 7)).save(file, "PNG")
-    assert png_pixels(file.getvalue()[:64]) == (300, 7)
-    assert png_pixels(b"\xff\xd8\xff" + bytes(61)) is None
-    assert png_pixels(file.getvalue()[:12]) is None
+    assert head_pixels(file.getvalue()[:64]) == (300, 7)
+    assert head_pixels(b"\xff\xd8\xff" + bytes(61)) is None
+    assert head_pixels(file.getvalue()[:12]) is None

@@ -247,7 +247,9 @@ def test_whatever_is_answered_and_waited_for_each_call_ends_once(  # noqa: PLR09
         answers = to
 
     def statvfs(_path: object) -> SimpleNamespace:
-        return SimpleNamespace(f_bavail=answers * ANSWER_BYTES["1K"] + SPARE_BYTES, f_frsize=1)
+        return SimpleNamespace(
+            f_blocks=1, f_bavail=answers * ANSWER_BYTES["1K"] + SPARE_BYTES, f_frsize=1
+        )
 
     async def interrupt(world: World) -> None:
         for at_s, room in room_at:
