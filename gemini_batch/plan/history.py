@@ -18,7 +18,8 @@ FINAL = frozenset({Status.SUCCEEDED, Status.BLOCKED, Status.REJECTED, Status.UNC
 class RunHistory:
     """Compares calls with the rows of earlier runs.
 
-    `is_wanted_again` returns whether a finished call must be sent again, for more than its status.
+    `is_wanted_again` returns whether a finished call must be sent again, for more than its status;
+    None if none must.
 
     Attributes:
         statuses: Number of newest rows by status, of the same requests only. A row of this run
@@ -28,8 +29,12 @@ class RunHistory:
     _history: History
     _config: Settings
     reuse: Reuse | None
-    _is_wanted_again: Callable[[str], bool]
+    _is_wanted_again: Callable[[str], bool] | None = None
     statuses: Counter[Status] = field(default_factory=Counter)
+    _done: frozenset[Status] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._done = FINAL - self._config.retry
 
     def state(self, call_id: str, request_sha256: str) -> CallState:
         """Return the state of a call, and count its status."""
@@ -43,8 +48,9 @@ class RunHistory:
         if status is None:
             return CallState.EDITED if self._history.was_answered(call_id) else CallState.NEW
         self.statuses[status] += 1
-        is_done = status in FINAL - self._config.retry and not self._is_wanted_again(call_id)
-        return CallState.DONE if is_done else CallState.RETRY
+        if status not in self._done or (self._is_wanted_again and self._is_wanted_again(call_id)):
+            return CallState.RETRY
+        return CallState.DONE
 
     def replace(self, row: ResultRow) -> None:
         """Take the status of the row that `row` replaces out of the count."""
