@@ -119,7 +119,7 @@ class Manifest:
 
     @property
     def scanned_bytes(self) -> int:
-        """Where the line ends whose job `scan` has yielded."""
+        """The end of the line whose job `scan` has yielded."""
         return self._end
 
     def scan_part(

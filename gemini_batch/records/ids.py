@@ -149,8 +149,8 @@ def _slug(text: str) -> str:
     head = text[: 4 * _SLUG_CHARS]
     if not head.isascii():
         head = normalize("NFKD", head)
-    words = head.encode("ascii", "ignore").translate(_SLUG_OF_ASCII).split()
-    slug = b"-".join(words).decode()
+    parts = head.encode("ascii", "ignore").translate(_SLUG_OF_ASCII).split()
+    slug = b"-".join(parts).decode()
     if len(slug) <= _SLUG_CHARS:
         return slug
     return slug[: _SLUG_CHARS + 1].rpartition("-")[0] or slug[:_SLUG_CHARS]
