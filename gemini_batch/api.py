@@ -22,8 +22,16 @@ from gemini_batch.config import Settings
 from gemini_batch.config.run_config import RunConfig
 from gemini_batch.engine import setup
 from gemini_batch.engine.summary import Summary
-from gemini_batch.errors import ConfigError, ManifestError, Problem, StorageError
-from gemini_batch.events import CallFinished, CallNotReused, Event, Observer, Repaired, Stopping
+from gemini_batch.errors import ConfigError, ManifestError, Problem, StorageError, storage_errors
+from gemini_batch.events import (
+    CallFinished,
+    CallNotReused,
+    Event,
+    ManifestWarning,
+    Observer,
+    Repaired,
+    Stopping,
+)
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.output.rows import row_at, row_of
 from gemini_batch.plan import build
@@ -169,8 +177,10 @@ async def _sending(
                 raise ConfigError(
                     "out: jobs that are no manifest need a folder of their own: RunConfig(out=…)"
                 )
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gemini_batch-"))
-            path, name, base, out = Path(folder, "jobs.jsonl"), NAME, Path.cwd(), Path(config.out)
+            with storage_errors("there is no folder for temporary files; set TMPDIR"):
+                temporary = tempfile.TemporaryDirectory(prefix="gemini_batch-")
+            folder = stack.enter_context(temporary)
+            path, name, base, out = Path(folder, "jobs.jsonl"), NAME, Path(), Path(config.out)
             await _write(jobs, path)
         opening = setup.open_run(path, out, settings, observe, name=name, base=base)
         # Not a task: the end of the event loop would cancel it, but not the thread.
@@ -189,7 +199,7 @@ async def _sending(
 def _log_event(event: Event) -> None:
     """Log what the user has to know; everything else is in the rows and the summary."""
     match event:
-        case Repaired() | CallNotReused():
+        case Repaired() | ManifestWarning() | CallNotReused():
             _log.warning("%s", event.message)
         case Stopping():
             _log.warning("%s", event.stop.message)

@@ -15,6 +15,13 @@ class Repaired:
 
 
 @dataclass(frozen=True, slots=True)
+class ManifestWarning:
+    """The manifest has something that the API may refuse; it is sent all the same."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunStarted:
     """The manifest is valid and the first request is about to be sent.
 
@@ -133,6 +140,7 @@ class Stopping:
 
 Event: TypeAlias = (
     Repaired
+    | ManifestWarning
     | RunStarted
     | CallNotReused
     | CallSent

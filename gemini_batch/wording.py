@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -11,10 +12,22 @@ SHOWN_CHARS = 60
 
 def shown(value: Any) -> str:
     """Return the value as JSON; a long one is cut, and its length added."""
-    text = orjson.dumps(value).decode()
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)
+    try:
+        text = orjson.dumps(value, default=str).decode()
+    except TypeError:  # a whole number of more than 64 bits, or too many levels
+        text = _as_python(value)
     if len(text) <= SHOWN_CHARS:
         return text
     return f"{text[: SHOWN_CHARS - 20]}… ({len(text):,} characters)"
+
+
+def _as_python(value: Any) -> str:
+    try:
+        return repr(value)
+    except (ValueError, RecursionError):  # a number of more than 4,300 digits
+        return type(value).__name__
 
 
 def choices(values: Iterable[object]) -> str:

@@ -54,12 +54,15 @@ PriceTable: TypeAlias = Mapping[str, ModelPrice]
 """Prices by model id."""
 
 
-def merged(prices: PriceTable, table: Mapping[str, Any]) -> PriceTable:
+def merged(prices: PriceTable, table: Any) -> PriceTable:
     """Return the prices, overridden key by key by a user's `[prices]`.
 
     Raises:
         ConfigError: A key or a value of the user's table is wrong; the text names it.
     """
+    if not isinstance(table, Mapping):
+        allowed = 'must be tables such as [prices."MODEL"]'
+        raise ConfigError(f"--config: prices: got {shown(table)}; {allowed}")
     return {**prices} | {
         model: _overridden(prices.get(model, ModelPrice()), model, entry)
         for model, entry in table.items()
@@ -186,6 +189,8 @@ def _usd(tokens: int, usd_per_mtok: float | None) -> float:
     return tokens * (usd_per_mtok or 0.0) / _MTOK
 
 
+# More than any price; the sum of a million calls is still a number.
+_MAX_USD = 100_000_000
 _KEYS = tuple(each.name for each in fields(ModelPrice))
 
 
@@ -221,6 +226,7 @@ def _sizes(where: str, model: str, value: Any) -> dict[str, float]:
 
 def _amount(where: str, value: Any) -> float:
     # In Python, TOML's true is an int, and its inf and nan are floats.
-    if type(value) not in (int, float) or not 0 <= value < float("inf"):
-        raise ConfigError(f"{where}: got {shown(value)}; must be an amount of USD, 0 or more")
+    if type(value) not in (int, float) or not 0 <= value <= _MAX_USD:
+        allowed = f"an amount of USD, from 0 to {_MAX_USD:,}"
+        raise ConfigError(f"{where}: got {shown(value)}; must be {allowed}")
     return float(value)

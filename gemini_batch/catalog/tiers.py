@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from gemini_batch.errors import ConfigError
 from gemini_batch.records import Limits
-from gemini_batch.wording import choices, did_you_mean
+from gemini_batch.wording import choices, did_you_mean, shown
 
 Table: TypeAlias = Mapping[str, Any]
 
@@ -74,13 +74,15 @@ def _built_in() -> dict[str, dict[str, Any]]:
 def _checked_tiers(table: Table, source: str) -> dict[str, dict[str, Any]]:
     """Return the numbers of each tier after checking every key and value."""
     if not isinstance(table, Mapping):
-        raise ConfigError(f"{source}: tiers: got {table!r}; allowed: tables such as [tiers.mine]")
+        raise ConfigError(
+            f"{source}: tiers: got {shown(table)}; allowed: tables such as [tiers.mine]"
+        )
     return {name: _checked_tier(tier, f"{source}: tiers.{name}") for name, tier in table.items()}
 
 
 def _checked_tier(tier: Any, where: str) -> dict[str, Any]:
     if not isinstance(tier, Mapping):
-        raise ConfigError(f"{where}: got {tier!r}; allowed: a table with {choices(_RANGES)}")
+        raise ConfigError(f"{where}: got {shown(tier)}; allowed: a table with {choices(_RANGES)}")
     numbers = {key: value for key, value in tier.items() if key != "source"}  # it is for readers
     for key, value in numbers.items():
         if key not in _RANGES:
@@ -94,4 +96,4 @@ def _check(where: str, key: str, value: Any) -> None:
     types, least, most, allowed = _RANGES[key]
     # In Python, TOML's true is an int, and its inf and nan are floats.
     if type(value) not in types or not least <= value <= most:
-        raise ConfigError(f"{where}: got {value!r}; allowed: {allowed}")
+        raise ConfigError(f"{where}: got {shown(value)}; allowed: {allowed}")

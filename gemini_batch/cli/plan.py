@@ -3,6 +3,7 @@
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 from gemini_batch.cli.options import output_folder, print_result, run_config
@@ -34,6 +35,10 @@ def main(options: Namespace) -> int:
             "days": time.days,
             "bound_by": time.bound_by,
             "made_smaller": asdict(plan.downscaled),
+            "unknown_fields": [
+                {"field": field, **asdict(unknown)}
+                for field, unknown in plan.unknown_fields.items()
+            ],
             "models": [
                 {
                     "model": model,
@@ -45,7 +50,9 @@ def main(options: Namespace) -> int:
                 if tally.calls
             ],
         }
-    print_result(found, _lines(found, is_simulated=options.simulate), as_json=options.json)
+        warnings = [f"  warning {text}" for text in planned.warnings()]
+    lines = chain(_lines(found, is_simulated=options.simulate), warnings)
+    print_result(found, lines, as_json=options.json)
     return ExitCode.DONE
 
 

@@ -1,5 +1,6 @@
 """`quota`: the use of each window, what is left, and when it frees."""
 
+import os
 from argparse import Namespace
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -20,7 +21,8 @@ def main(options: Namespace) -> int:
     """Print the use of each quota, or forget it; return the exit code."""
     path = state_path()
     storage = SqliteStorage(path, steady_s=boot_time_s)
-    found: dict[str, Any] = {"file": str(path)}
+    # A path of the environment may be no UTF-8, which JSON can't hold.
+    found: dict[str, Any] = {"file": os.fsencode(path).decode(errors="backslashreplace")}
     if options.reset:
         names = _reset(storage, options.project)
         found["deleted"] = names or []

@@ -7,6 +7,7 @@ import sys
 from argparse import Namespace
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from gemini_batch.api import served
@@ -17,7 +18,8 @@ from gemini_batch.config import Settings
 from gemini_batch.engine import setup
 from gemini_batch.engine.session import Run
 from gemini_batch.engine.summary import Summary
-from gemini_batch.errors import ExitCode, out_of_resources
+from gemini_batch.errors import ExitCode, NoKeyError, out_of_resources
+from gemini_batch.plan.build import build_plan
 from gemini_batch.progress.formatting import count, plain
 from gemini_batch.progress.view import RunInfo, View
 from gemini_batch.progress.watch import sampled, watching
@@ -29,7 +31,8 @@ _FILES_A_CALL, _OTHER_FILES = 3, 64
 
 def main(options: Namespace) -> int:
     """Run a manifest; return the exit code."""
-    config, out = run_config(options).settings(), output_folder(options)
+    out = output_folder(options)
+    config = _settings(options, out)
     again = f"{program()} {shlex.join(options.argv)}"
     about = RunInfo(str(options.manifest), again, program(), is_quiet=options.quiet)
     with watching(about, config, log_format=options.log_format) as view:
@@ -46,6 +49,17 @@ def main(options: Namespace) -> int:
         with suppress(BrokenPipeError):
             sys.stdout.write(summary.json().decode())
     return summary.exit_code
+
+
+def _settings(options: Namespace, out: Path) -> Settings:
+    """Return the settings; without a key, problems of the manifest come before that."""
+    config = run_config(options)
+    try:
+        return config.settings()
+    except NoKeyError:
+        with build_plan(options.manifest, out, config.settings(needs_key=False)):
+            pass
+        raise
 
 
 def _sent(run: Run, config: Settings, view: View) -> Summary:

@@ -50,12 +50,16 @@ def job_schema() -> dict[str, Any]:
     fields = schema["properties"]
     fields["id"]["anyOf"][0] |= {"maxLength": ids.MAX_ID_BYTES, "pattern": ids.PATTERN}
     key = 'The same as "id", as Google\'s Batch API calls it.'
+    for name in ("images", "variants"):  # null is the default of these, which no `Job` has
+        rule = fields[name]
+        about = {each: rule.pop(each) for each in ("description", "default") if each in rule}
+        fields[name] = {"anyOf": [rule, _ABSENT], **about}
     fields["key"] = fields["id"] | {"description": key}
     rules = {
         "oneOf": [_given(way) for way in ("prompt", "parts", "request")],
         "not": {"required": ["id", "key"]},
         "allOf": [
-            {"if": _given("images", {"minItems": 1}), "then": _given("prompt")},
+            {"if": _given("images", {"type": "array", "minItems": 1}), "then": _given("prompt")},
             {
                 "if": _given("request"),
                 "then": {"properties": dict.fromkeys(ASKED_BY_FIELD, _ABSENT)},

@@ -11,7 +11,15 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
-from gemini_batch.records import InputImage, InputUri, Part, Request, Text, media_types
+from gemini_batch.records import (
+    InputImage,
+    InputUri,
+    Part,
+    Request,
+    Text,
+    exact_json,
+    media_types,
+)
 
 API_VERSION = "v1beta"
 _NAMES_A_VERSION = re.compile(r"/v[0-9]+(?:(?:alpha|beta)[0-9]*)?(?=/|\Z)")
@@ -36,7 +44,7 @@ def url(base_url: str, model: str) -> str:
 def body(request: Request) -> tuple[Segment, ...]:
     """Return the pieces of the request's JSON."""
     if request.raw is not None:
-        return (orjson.dumps(_with_roles(request.raw.body)),)
+        return (orjson.dumps(_with_roles(request.raw.body), exact_json.written),)
     return tuple(_merged(_segments(request)))
 
 

@@ -16,6 +16,9 @@ DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
 BASE_URL_VARIABLE = "GEMINI_BATCH_BASE_URL"
 
 _TABLES = ("tiers", "prices")
+_MAX_TOML_BYTES = 256 * 1024
+_MAX_DOTS = 20  # in one line: [prices."gemini-3-pro-image".image_usd] has 2 outside of strings
+_TOO_DEEP = f"is nested too deeply; allowed: tables such as [{_TABLES[0]}.mine]"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # The API version if the address names none; see client/request_json.py.
 _DEFAULT_VERSION = "/v1beta"
@@ -31,10 +34,11 @@ def read_tables(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        # Some editors on Windows write a byte order mark.
-        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        tables = tomllib.loads(_toml_text(path))
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: {_TOO_DEEP}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from error
     except ValueError as error:  # more than 4,300 digits
@@ -44,6 +48,29 @@ def read_tables(path: Path | None) -> dict[str, Any]:
             allowed = ", ".join(_TABLES)
             raise ConfigError(f'{path}: unknown table "{name}"; allowed: {allowed}')
     return tables
+
+
+def _toml_text(path: Path) -> str:
+    """Return the text of a config file that tomllib can read in bounded time and memory.
+
+    Raises:
+        ConfigError: It is too large, or a key has too many parts, whose square is the time.
+        OSError: It can't be read.
+        UnicodeDecodeError: It is not UTF-8.
+    """
+    with path.open("rb") as file:
+        data = file.read(_MAX_TOML_BYTES + 1)
+    if len(data) > _MAX_TOML_BYTES:
+        raise ConfigError(f"{path}: is larger than {_MAX_TOML_BYTES // 1024} KB: no config file is")
+    text = data.decode("utf-8-sig")  # some editors on Windows write a byte order mark
+    if any(_bare(line).count(".") > _MAX_DOTS for line in text.splitlines()):
+        raise ConfigError(f"{path}: {_TOO_DEEP}")
+    return text
+
+
+def _bare(line: str) -> str:
+    """Return a line of TOML without its strings and comments."""
+    return re.sub(r"""#.*|"(?:[^"\\]|\\.)*"|'[^']*'""", "", line)
 
 
 def base_url(

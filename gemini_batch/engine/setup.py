@@ -11,7 +11,7 @@ from gemini_batch.config import Settings
 from gemini_batch.engine.recovery import Interrupted, possibly_billed, recover
 from gemini_batch.engine.session import Run
 from gemini_batch.errors import ConfigError, storage_errors
-from gemini_batch.events import Observer, Repaired, SafeObserver
+from gemini_batch.events import ManifestWarning, Observer, Repaired, SafeObserver
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.dimensions import load_image_readers
 from gemini_batch.plan.build import build_plan
@@ -55,6 +55,8 @@ def open_run(
             build_plan(path, out, config, name=name, base=base) as planned,
             nullcontext(ledger) if ledger else _open_ledger(config, out, observe) as opened,
         ):
+            for warning in planned.warnings():
+                observe(ManifestWarning(warning))
             if planned.plan.todo:
                 # Before any thread or request: an import that finds no memory later ends badly.
                 import_module("gemini_batch.client.interactive")

@@ -16,7 +16,8 @@ from urllib.parse import quote
 import orjson
 
 from gemini_batch.gallery.thumbnails import Thumbnails
-from gemini_batch.records import media_types
+from gemini_batch.inputs.lookup import spellings
+from gemini_batch.records import exact_json, media_types
 
 # Characters of one text; results.jsonl has all of it.
 MAX_CHARS = 4_000
@@ -138,9 +139,9 @@ def _input_file(path: str, base: Path | None) -> Path | None:
     """Return an input anywhere on this machine; None unless it starts like an image."""
     if base is None:
         return None
-    file = Path(os.path.normpath(base / path))
+    files = (Path(os.path.normpath(base / each)) for each in spellings(path))
     try:
-        if not file.is_file():
+        if (file := next(filter(Path.is_file, files), None)) is None:
             return None
         with file.open("rb") as source:
             return file if media_types.sniff(source.read(media_types.HEAD_BYTES)) else None
@@ -174,4 +175,9 @@ def _number(value: Any) -> float | int | None:
 
 
 def _pretty(value: Any) -> str | None:
-    return _text(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()) if value else None
+    if not value:
+        return None
+    try:
+        return _text(orjson.dumps(value, exact_json.written, orjson.OPT_INDENT_2).decode())
+    except TypeError:  # more levels than orjson writes; no run writes such a row
+        return None

@@ -2,11 +2,13 @@
 
 import hashlib
 import re
+from contextlib import suppress
 from functools import lru_cache
-from os import fstat
+from os import fstat, stat_result
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import BinaryIO
+from unicodedata import normalize
 from urllib.parse import urlsplit
 
 from gemini_batch.inputs import downscale
@@ -40,7 +42,9 @@ class Inputs:
     """
 
     def __init__(self, base: Path, max_pixels: int | None = None) -> None:
-        self._base = base.absolute()
+        with suppress(FileNotFoundError):  # the current folder was deleted
+            base = base.absolute()
+        self._base = base
         self._max_pixels = max_pixels
 
     def resolve(self, path: str) -> InputImage | InputUri:
@@ -54,7 +58,7 @@ class Inputs:
             return _uri(path)
         file = self._base / path
         try:
-            status = file.stat()
+            file, status = _found(self._base, path)
             if S_ISREG(status.st_mode):
                 identity = (status.st_size, status.st_mtime_ns, status.st_ino)
                 return _image(path, file, identity, self._max_pixels)
@@ -72,6 +76,30 @@ class Inputs:
         except OSError as error:
             problem = f"can't be read: {error.strerror} ({file})"
         raise InputImageError(f"got {shown(path)}; {problem}")
+
+
+def spellings(path: str) -> tuple[str, ...]:
+    """Return a path as given, in NFC and in NFD: macOS and some archives store names in NFD."""
+    if path.isascii():
+        return (path,)
+    return tuple(dict.fromkeys((path, normalize("NFC", path), normalize("NFD", path))))
+
+
+def _found(base: Path, path: str) -> tuple[Path, stat_result]:
+    """Return the file of the first spelling that exists, and its status.
+
+    Raises:
+        OSError: There is none, or it can't be read; of the path as given.
+        ValueError: The path has a NUL.
+    """
+    given, *others = spellings(path)
+    try:
+        return base / given, (base / given).stat()
+    except FileNotFoundError:
+        for other in others:
+            with suppress(OSError):
+                return base / other, (base / other).stat()
+        raise
 
 
 def _uri(uri: str) -> InputUri:

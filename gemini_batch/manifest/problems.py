@@ -1,22 +1,19 @@
 """Problems of a manifest's line, explained to the user who wrote it."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from gemini_batch.manifest.job_line import TOO_DEEP, LineError, is_too_deep, paths
 from gemini_batch.records.job import Job, JobPart
-from gemini_batch.wording import choices, shown, suggest
-
-# orjson writes at most 254 levels; a row or a request adds a few of its own.
-MAX_DEPTH = 240
-TOO_DEEP = f"nested too deeply; allowed: {MAX_DEPTH} levels"
+from gemini_batch.wording import SHOWN_CHARS, choices, shown, suggest
 
 _ONE_OBJECT = 'a line is one whole JSON object, such as {"prompt": "A cute robot mascot"}'
-_TOO_LARGE_NUMBER = "has a number that is too large; allowed: up to 1.7e308"
 _KINDS = {
     "string_type": "a string",
     "int_type": "a whole number",
@@ -31,31 +28,13 @@ _PART_FIELDS = tuple(JobPart.model_fields)
 
 def explain(text: bytes, error: ValueError) -> Iterator[tuple[str, str]]:
     """Yield (field, message) for each problem of a line that is not a job."""
-    if not isinstance(error, ValidationError):
+    if isinstance(error, LineError):
+        yield error.field, str(error)
+    elif isinstance(error, ValidationError):
+        for detail in error.errors(include_url=False):
+            yield _path(detail["loc"]), _message(detail)
+    else:
         yield _not_json(text, error)
-        return
-    for detail in error.errors(include_url=False):
-        yield _path(detail["loc"]), _message(detail)
-
-
-def may_be_too_deep(text: bytes) -> bool:
-    """Return whether a line has enough brackets to be nested too deeply; a quick test."""
-    return len(text) >= 2 * MAX_DEPTH and text.count(b"{") + text.count(b"[") >= MAX_DEPTH
-
-
-def is_too_deep(data: Any) -> bool:
-    """Return whether JSON is nested too deeply to be written again."""
-    level = [data]
-    for _ in range(MAX_DEPTH):
-        level = [child for value in level for child in _children(value)]
-        if not level:
-            return False
-    return True
-
-
-def _children(value: Any) -> Iterator[Any]:
-    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return (child for child in values if isinstance(child, dict | list))
 
 
 def _path(location: tuple[int | str, ...]) -> str:
@@ -110,21 +89,22 @@ def _unknown_field(location: tuple[int | str, ...]) -> str:
 def _not_json(text: bytes, error: ValueError) -> tuple[str, str]:
     """Return (field, message) for a line that orjson refused; Python's parser says why."""
     try:
-        data = json.loads(text.decode(), parse_constant=_refuse)
+        data = json.loads(
+            text.decode(), parse_int=_finite, parse_float=_finite, parse_constant=_Unreadable
+        )
     except UnicodeDecodeError as undecodable:
         byte, column = text[undecodable.start], len(text[: undecodable.start].decode()) + 1
         return "", f"not UTF-8: byte 0x{byte:02x} at column {column}; save the file as UTF-8"
-    except _NoNumberError as found:
-        return "", f"got {found}, which JSON does not have; write null, or leave it out"
     except json.JSONDecodeError as invalid:
         return "", _broken(text.decode(), invalid)
     except RecursionError:
         return "", TOO_DEEP
     if is_too_deep(data):
         return "", TOO_DEEP
-    is_too_large = "infinity" in str(error)
-    other = _TOO_LARGE_NUMBER if is_too_large else f"not valid JSON: {error}"
-    return _lone_surrogate(data) or ("", other)
+    for field, value in paths(data):
+        if isinstance(value, _Unreadable):
+            return field, value.message
+    return _lone_surrogate(data) or ("", f"not valid JSON: {error}")
 
 
 def _broken(text: str, error: json.JSONDecodeError) -> str:
@@ -154,9 +134,17 @@ def _lone_surrogate(data: Any) -> tuple[str, str] | None:
     return None
 
 
-class _NoNumberError(Exception):
-    """The line has NaN or Infinity."""
+class _Unreadable:
+    """A number that JSON can't have, or that no double can hold."""
+
+    def __init__(self, text: str) -> None:
+        if text in ("NaN", "Infinity", "-Infinity"):
+            self.message = f"got {text}, which JSON does not have: leave it out"
+        else:
+            found = text if len(text) <= SHOWN_CHARS else f"{text[:20]}… ({len(text):,} characters)"
+            self.message = f"got {found}, a number that is too large; allowed: up to 1.7e308"
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise _NoNumberError(constant)
+def _finite(text: str) -> float | _Unreadable:
+    number = float(text)
+    return number if math.isfinite(number) else _Unreadable(text)

@@ -14,12 +14,13 @@ from gemini_batch.errors import StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output.files import write_whole
 from gemini_batch.output.paths import RESULTS
-from gemini_batch.records import ResultRow, Status
+from gemini_batch.records import ResultRow, Status, exact_json
 from gemini_batch.wording import shown
 
 _COUNT = (int, type(None))
 _AMOUNT = (int, float, type(None))
 _BLOCK_BYTES = 1 << 18
+_METADATA = b'"metadata":'
 _STATUSES = frozenset(Status)
 
 
@@ -41,7 +42,8 @@ class ResultsFile:
         Raises:
             OSError: The row can't be written. The file ends where it did before.
         """
-        line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
+        option = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
+        line = orjson.dumps(row, exact_json.written, option)
         if self._is_torn:
             self._cut_back()
         try:
@@ -145,21 +147,28 @@ def _row_validator() -> Callable[[Any], ResultRow]:
     return TypeAdapter(ResultRow).validate_python
 
 
-def row_of(row: Mapping[str, Any]) -> ResultRow:
-    """Return the value of a row that was read.
+def row_of(row: dict[str, Any]) -> ResultRow:
+    """Return the value of a row that was read, with Python's own numbers.
 
     Raises:
         ValueError: A field is missing or has the wrong type.
     """
-    return _row_validator()(row)
+    return _row_validator()(row | {"metadata": exact_json.plain(row["metadata"])})
 
 
 def parse_row(line: bytes) -> dict[str, Any] | None:
     """Return the row of a line; None if this package did not write it."""
     try:
         row: dict[str, Any] = orjson.loads(line)
+        if row.get("metadata") and exact_json.may_change(line[max(0, line.find(_METADATA)) :]):
+            row["metadata"] = exact_json.loads(line)["metadata"]
         return row if _is_row(row) else None
-    except (orjson.JSONDecodeError, KeyError, TypeError):  # no JSON, a missing field, no object
+    except (
+        orjson.JSONDecodeError,
+        AttributeError,
+        KeyError,
+        TypeError,
+    ):  # no JSON, a missing field, no object
         return None
 
 

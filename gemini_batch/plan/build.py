@@ -44,6 +44,11 @@ class BuiltPlan:
         """
         return {model: self._calls(model) for model in self.plan.models}
 
+    def warnings(self) -> Iterator[str]:
+        """Yield a text for each field of raw requests that the API may refuse."""
+        for field, unknown in self.plan.unknown_fields.items():
+            yield f"{self._manifest.name}:{unknown.first_line}: {unknown.warning(field)}"
+
     def _calls(self, model: str) -> Iterator[Call | Stop]:
         for index, variant in self.plan.pending(model):
             line, job = self._manifest.line(index), self._manifest.read(index)

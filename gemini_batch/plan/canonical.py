@@ -7,6 +7,7 @@ import orjson
 
 from gemini_batch.catalog import models, prices
 from gemini_batch.records import InputImage, InputUri, Modality, Part, Request, Text
+from gemini_batch.records.exact_json import Number, written
 
 # A new form of `canonical` needs a new tag: with it, every finished call is paid for again.
 CANONICAL_TAG = b"gemini_batch request 1\n"
@@ -24,7 +25,7 @@ def canonical(request: Request) -> bytes:
     form: dict[str, Any] = {"model": request.model}
     if request.raw is not None:
         form["raw"] = request.raw.body
-        return CANONICAL_TAG + orjson.dumps(form, option=orjson.OPT_SORT_KEYS)
+        return CANONICAL_TAG + orjson.dumps(form, _number, orjson.OPT_SORT_KEYS)
     form["parts"] = [_canonical_part(part) for part in request.parts]
     if request.modalities != DEFAULT_MODALITIES:
         form["modalities"] = sorted(set(request.modalities))
@@ -36,6 +37,13 @@ def canonical(request: Request) -> bytes:
     form["temperature"] = request.temperature
     given = {name: value for name, value in form.items() if value is not None}
     return CANONICAL_TAG + orjson.dumps(given, option=orjson.OPT_SORT_KEYS)
+
+
+def _number(value: Any) -> float | orjson.Fragment:
+    """Return a whole number as it is sent, and a decimal as the double that the API reads."""
+    if isinstance(value, Number) and isinstance(nearest := value.nearest, float):
+        return nearest
+    return written(value)
 
 
 def _canonical_part(part: Part) -> dict[str, str | int]:

@@ -1,14 +1,14 @@
 """One job: its request, checked against the model's features, and its calls."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeAlias
 
 from gemini_batch.catalog import models
 from gemini_batch.catalog.prices import PriceTable, built_in, estimate
 from gemini_batch.errors import Problem
-from gemini_batch.plan import canonical
+from gemini_batch.plan import canonical, request_names
 from gemini_batch.records import (
     Call,
     Estimate,
@@ -141,9 +141,11 @@ def _raw_request(job: Job, model: str, problems: Problems) -> Request:
             model = models.bare(named)
     if not body.get("contents"):
         problems.append(("request", 'has no "contents": it must be a whole GenerateContentRequest'))
+    wrong, unknown = request_names.check(body)
+    problems += wrong
     raw = raw_request.parse(body)
     _check_inline(raw.base64_bytes, "request", problems)
-    return Request(model=model, raw=raw)
+    return Request(model=model, raw=replace(raw, unknown=unknown) if unknown else raw)
 
 
 @lru_cache

@@ -26,6 +26,9 @@ class CallState(IntEnum):
     REUSED = 4  # answered in another output folder: copied from there, at no cost
 
 
+MAX_UNKNOWN_FIELDS = 20
+"""Further names are not collected: each line may have one of its own."""
+
 StateOf: TypeAlias = Callable[[str, str], CallState]
 """Returns the state of a call by its id and `request_sha256`."""
 
@@ -64,6 +67,20 @@ class CallTotals:
 
 
 @dataclass(slots=True)
+class UnknownField:
+    """A field of raw requests that the API may not have: its jobs, and the line of the first."""
+
+    jobs: int
+    first_line: int
+
+    def warning(self, field: str) -> str:
+        """Return the text for the user, after the manifest's line."""
+        lines = "1 line has" if self.jobs == 1 else f"{self.jobs:,} lines have"
+        known = "not a field that this version knows; it is sent as it stands, and may be refused"
+        return f"{field}: {known} ({lines} it)"
+
+
+@dataclass(slots=True)
 class DownscaleTotals:
     """Sums over the reference images that are downscaled; one that is sent twice counts twice.
 
@@ -96,6 +113,7 @@ class Plan:
         self._planner = planner
         self._state_of = state_of
         self.downscaled = DownscaleTotals()
+        self.unknown_fields: dict[str, UnknownField] = {}
         self._variants = array("H")
         self._states = bytearray()
         self._models: dict[str, int] = {}  # model → its number
@@ -150,6 +168,7 @@ class Plan:
             calls = todo - states.count(CallState.REUSED)
             group = self._groups[request.model, image_size(request)]
             group.add(calls, input_tokens(request), line)
+            self._count_unknown(request, line)
             self._count_downscaled(request, calls)
 
     def _add_plain(self, job: PlainJob, line: int) -> None:
@@ -174,6 +193,11 @@ class Plan:
             return bytes((self._state_of(job_id, digest),))
         variants = range(1, job.variants + 1)
         return bytes([self._state_of(ids.call_id(job_id, each), digest) for each in variants])
+
+    def _count_unknown(self, request: Request, line: int) -> None:
+        for name in request.raw.unknown if request.raw else ():
+            if name in self.unknown_fields or len(self.unknown_fields) < MAX_UNKNOWN_FIELDS:
+                self.unknown_fields.setdefault(name, UnknownField(0, line)).jobs += 1
 
     def _count_downscaled(self, request: Request, calls: int) -> None:
         total = self.downscaled

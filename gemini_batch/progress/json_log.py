@@ -8,6 +8,7 @@ booleans; `images[]` are paths in `out`; `by_status{}` is a count per status. Co
 and those that do not apply are null, never 0 or "".
 
 - `repaired` (the remains of a killed run were repaired): `message`
+- `manifest_warning` (a raw request has a field that the API may refuse): `message`
 - `run_started` (the manifest is valid, nothing is sent yet): `manifest, out, tier, to_send, reused,
   done, edited, cost_usd, sending_s, days, bound_by, models[{model, calls, input_tokens, cost_usd}]`
 - `call_not_reused` (an answer of another folder can't be copied, so the call is sent):

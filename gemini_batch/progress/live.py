@@ -23,6 +23,7 @@ from gemini_batch.events import (
     CallNotReused,
     Event,
     LittleRoom,
+    ManifestWarning,
     Repaired,
     RunStarted,
     Stopping,
@@ -89,7 +90,7 @@ class LiveView:
             case RunStarted() if event.todo + event.reused:
                 for text in messages.started(self._info.name, event):
                     self._line(text, "")
-            case Repaired() | CallNotReused() | LittleRoom() | Stopping():
+            case Repaired() | ManifestWarning() | CallNotReused() | LittleRoom() | Stopping():
                 self.warn(messages.notice(event))
             case CallFinished(row) if row.status is not Status.SUCCEEDED:
                 status = (f"{row.status.value:<9}", STYLES[row.status])

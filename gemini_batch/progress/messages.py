@@ -5,7 +5,14 @@ from datetime import datetime, timedelta
 
 from gemini_batch.engine.summary import UNFINISHED, Summary
 from gemini_batch.errors import ExitCode
-from gemini_batch.events import CallNotReused, LittleRoom, Repaired, RunStarted, Stopping
+from gemini_batch.events import (
+    CallNotReused,
+    LittleRoom,
+    ManifestWarning,
+    Repaired,
+    RunStarted,
+    Stopping,
+)
 from gemini_batch.progress.forecast import Forecast
 from gemini_batch.progress.formatting import (
     about,
@@ -47,10 +54,10 @@ def edited(number: int) -> str:
     return f"{number:,} edited since done, or done at another endpoint: will be paid for again"
 
 
-def notice(event: Repaired | CallNotReused | LittleRoom | Stopping) -> str:
+def notice(event: Repaired | ManifestWarning | CallNotReused | LittleRoom | Stopping) -> str:
     """Return the text of an event that the user should see."""
     match event:
-        case Repaired(message):
+        case Repaired(message) | ManifestWarning(message):
             return message
         case CallNotReused(call_id, message):
             return f"{call_id}: can't be reused, so it is sent: {message}"

@@ -2,7 +2,15 @@
 
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode
-from gemini_batch.events import CallNotReused, Event, LittleRoom, Repaired, RunStarted, Stopping
+from gemini_batch.events import (
+    CallNotReused,
+    Event,
+    LittleRoom,
+    ManifestWarning,
+    Repaired,
+    RunStarted,
+    Stopping,
+)
 from gemini_batch.progress import messages
 from gemini_batch.progress.formatting import usd, whole_span
 from gemini_batch.progress.run_state import RunSnapshot
@@ -31,7 +39,7 @@ class TextLog(LogView):
         match event:
             case RunStarted() if event.todo + event.reused:
                 return " · ".join(messages.started(self._info.name, event))
-            case Repaired() | CallNotReused() | LittleRoom() | Stopping():
+            case Repaired() | ManifestWarning() | CallNotReused() | LittleRoom() | Stopping():
                 return messages.notice(event)
         return None
 

@@ -8,7 +8,14 @@ from typing import ClassVar, Protocol
 from gemini_batch.clock import Clock
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode
-from gemini_batch.events import CallNotReused, Event, LittleRoom, Repaired, Stopping
+from gemini_batch.events import (
+    CallNotReused,
+    Event,
+    LittleRoom,
+    ManifestWarning,
+    Repaired,
+    Stopping,
+)
 from gemini_batch.progress.formatting import plain
 from gemini_batch.progress.run_state import RunSnapshot, RunState, Sample
 from gemini_batch.records import Stop, StopReason
@@ -80,7 +87,7 @@ class LogView(ABC):
             # The sender of a signal waits for the answer, also in a quiet run.
             case Stopping(stop=Stop(StopReason.INTERRUPTED | StopReason.TERMINATED)):
                 self._write_now(line)
-            case Stopping() | Repaired() | CallNotReused() | LittleRoom():
+            case Stopping() | Repaired() | ManifestWarning() | CallNotReused() | LittleRoom():
                 self._buffer(line)
             case _:
                 self._write(line)

@@ -13,7 +13,7 @@ from unicodedata import normalize
 
 import orjson
 
-from gemini_batch.records import media_types, raw_request
+from gemini_batch.records import exact_json, media_types, raw_request
 from gemini_batch.records.job import Job, JobPart
 from gemini_batch.wording import shown
 
@@ -26,9 +26,19 @@ _SLUG_OF_ASCII = "".join(
 # 10 hex digits: of a million prompts that begin alike, one pair in two manifests collides.
 _DIGEST_BYTES = 5
 
-_FORBIDDEN = r'\x00-\x1f\x7f-\x9f\u2028\u2029\\<>:"|?*'
+# Categories Cf, Zl and Zp of Unicode 16.0 without the visible signs of numbers and verses, and the
+# letters and marks that are invisible too. Also the joiners: an emoji or a word is readable without
+# them, and two ids that differ by one look alike. The last ones are beyond \uffff, which JavaScript
+# writes in another way.
+_INVISIBLE = (
+    r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    r"\u3164\ufeff\uffa0\ufff9-\ufffb"
+    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f"
+)
+_FORBIDDEN = rf'\x00-\x1f\x7f-\x9f{_INVISIBLE}\\<>:"|?*'
 _is_plain = re.compile(r"(?=.{1,150}\Z)[A-Za-z0-9_-]++(?:/[A-Za-z0-9_-]++)*+").fullmatch
 _forbidden = re.compile(f"[{_FORBIDDEN}]").search
+_is_invisible = re.compile(f"[{_INVISIBLE}]").fullmatch
 _IMAGE_SUFFIXES = (*media_types.EXTENSIONS.values(), ".jpeg", media_types.UNKNOWN_EXTENSION)
 # Fields that are not part of the request; all others make the id of a job that has none.
 _NOT_ASKED = frozenset({"id", "variants", "metadata"})
@@ -44,7 +54,7 @@ def _pattern() -> str:
 
 
 PATTERN = _pattern()
-"""The rules of `fault` as a regular expression of JavaScript and Python.
+"""The rules of `fault` as a regular expression of JavaScript, with the flag `u`, and Python.
 
 It is for an id in NFC, and limits characters instead of bytes.
 """
@@ -77,7 +87,7 @@ def fault(job_id: str) -> str | None:
 
 def _faults(job_id: str, segments: list[str]) -> Iterator[str]:
     if bad := _forbidden(job_id):
-        yield f"{_named(bad.group())} can't be in a file's name: leave it out"
+        yield f"{_named(bad.group())}: leave it out"
     if job_id.startswith("/"):
         yield 'it is a path inside the output folder: leave the first "/" out'
     if "" in segments:
@@ -98,7 +108,11 @@ def _faults(job_id: str, segments: list[str]) -> Iterator[str]:
 
 
 def _named(character: str) -> str:
-    return f"'{character}'" if character.isprintable() else f"the character U+{ord(character):04X}"
+    code = f"the character U+{ord(character):04X}"
+    if _is_invisible(character):
+        return f"{code} is invisible in a file's name"
+    shown_as = f"'{character}'" if character.isprintable() else code
+    return f"{shown_as} can't be in a file's name"
 
 
 def derived(job: Job) -> str:
@@ -122,7 +136,7 @@ def asked(job: Job) -> bytes:
         for name, value in job.__dict__.items()
         if value is not None and name not in _NOT_ASKED and (value or name != "images")
     }
-    return orjson.dumps(fields, default=_part, option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps(fields, default=_plain, option=orjson.OPT_SORT_KEYS)
 
 
 def repeated(derived_id: str, count: int) -> str:
@@ -130,9 +144,11 @@ def repeated(derived_id: str, count: int) -> str:
     return derived_id if count == 1 else f"{derived_id}-{count}"
 
 
-def _part(value: Any) -> dict[str, str]:
+def _plain(value: Any) -> dict[str, str] | float:
     if isinstance(value, JobPart):
         return {"text": value.text} if value.text is not None else {"image": value.image or ""}
+    if isinstance(value, exact_json.Number):
+        return float(value.text)  # another id would be another call, and paid for again
     raise TypeError
 
 
@@ -141,7 +157,7 @@ def _text(job: Job) -> str:
         return job.prompt
     if job.parts is not None:
         return next((part.text for part in job.parts if part.text), "")
-    return raw_request.parse(job.request or {}).prompt or ""
+    return raw_request.texts_in_lists(job.request or {})
 
 
 def _slug(text: str) -> str:

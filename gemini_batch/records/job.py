@@ -2,7 +2,15 @@
 
 from typing import Annotated, Any, Self, TypeAlias
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from gemini_batch.records.call import AspectRatio, ImageSize, Modality
 
@@ -14,6 +22,11 @@ MAX_VARIANTS = 1000
 SEED_MIN, SEED_MAX = -(2**31), 2**31 - 1
 ASKED_BY_FIELD = ("system", "aspect_ratio", "image_size", "modalities", "seed", "temperature")
 """Fields that a raw `request` has inside itself."""
+
+
+def _whole(value: Any) -> Any:
+    """Return 42 for 42.0, which is a whole number in JSON."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class JobPart(BaseModel):
@@ -45,13 +58,15 @@ class Job(BaseModel):
     id: NonEmpty | None = Field(
         default=None,
         validation_alias=AliasChoices("id", "key"),
-        description="Names the job and its file (`icons/robot` → `images/icons/robot.jpg`); "
-        "derived from the line if absent.",
+        description="Names the job and its file (`icons/robot` → `images/icons/robot.jpg`), "
+        "in visible characters; derived from the line if absent.",
     )
     prompt: NonEmpty | None = Field(
         default=None, description="The picture to draw, or the task for the images."
     )
-    images: list[NonEmpty] = Field(
+    images: Annotated[
+        list[NonEmpty], BeforeValidator(lambda value: [] if value is None else value)
+    ] = Field(
         default_factory=list,  # a default would be copied, deeply, for each line
         description="Input images, sent before the prompt, at most 14: paths relative to the "
         "manifest, or https:// URIs.",
@@ -77,7 +92,7 @@ class Job(BaseModel):
     modalities: Annotated[list[Modality], Field(min_length=1)] | None = Field(
         default=None, description='Kinds of output; `["IMAGE"]` if absent.'
     )
-    seed: Annotated[int, Field(ge=SEED_MIN, le=SEED_MAX)] | None = Field(
+    seed: Annotated[int, Field(ge=SEED_MIN, le=SEED_MAX), BeforeValidator(_whole)] | None = Field(
         default=None, description="Passed to the model; it does not guarantee the same picture."
     )
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
@@ -86,9 +101,11 @@ class Job(BaseModel):
     model: NonEmpty | None = Field(
         default=None, description="The model's id; that of the run if absent."
     )
-    variants: Annotated[int, Field(ge=1, le=MAX_VARIANTS)] = Field(
-        default=1, description="Number of calls of this job: `robot`, `robot.2`, `robot.3`."
-    )
+    variants: Annotated[
+        int,
+        Field(ge=1, le=MAX_VARIANTS),
+        BeforeValidator(lambda value: 1 if value is None else _whole(value)),
+    ] = Field(default=1, description="Number of calls of this job: `robot`, `robot.2`, `robot.3`.")
     metadata: dict[str, Any] | None = Field(
         default=None, description="Any data; copied to the result's row, never sent."
     )

@@ -10,10 +10,11 @@ class RawRequest:
     """A GenerateContentRequest as the manifest has it, and what planning needs to know of it.
 
     Attributes:
-        body: The request, without its model.
+        body: The request, without its model; a number may be an `exact_json.Number`.
         prompt: Its texts, one per line; None without any.
         images: Number of parts that hold or name a file.
         base64_bytes: Length of all inline data.
+        unknown: Paths of the fields that the API may not have, for a warning.
     """
 
     body: dict[str, Any]
@@ -21,6 +22,7 @@ class RawRequest:
     images: int
     base64_bytes: int
     image_size: str | None
+    unknown: tuple[str, ...] = ()
 
 
 def parse(body: dict[str, Any]) -> RawRequest:
@@ -50,6 +52,17 @@ def parse(body: dict[str, Any]) -> RawRequest:
     )
 
 
+def texts_in_lists(body: dict[str, Any]) -> str:
+    """Return the texts, one per line, that are in lists, and not in single objects.
+
+    Derived ids are made of them, and never change.
+    """
+    contents = body.get("contents")
+    lists = [_either(each, "parts") for each in contents] if isinstance(contents, list) else []
+    parts = [part for parts in lists if isinstance(parts, list) for part in parts]
+    return "\n".join(text for part in parts if isinstance(text := _either(part, "text"), str))
+
+
 def _parts(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for content in _list(body.get("contents")):
         yield from (part for part in _list(_either(content, "parts")) if isinstance(part, dict))
@@ -63,4 +76,5 @@ def _either(value: Any, *names: str) -> Any:
 
 
 def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+    """Return a list; the API takes a single object for a list of one."""
+    return [value] if isinstance(value, dict) else value if isinstance(value, list) else []

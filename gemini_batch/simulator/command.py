@@ -38,6 +38,7 @@ selecting faults:
 while it runs:
   GET /audit      the requests so far and the busiest minute: HTML for a browser, else JSON
   POST /clock     {"advance_s": 3600} or {"now": "2026-11-23T00:00:00-08:00"} moves the time forward
+                  (send it with Content-Type: application/json)
 """
 
 

@@ -17,6 +17,7 @@ from gemini_batch.simulator.clock import SettableClock
 from gemini_batch.simulator.config import SimulatorConfig
 from gemini_batch.simulator.failures import error_response
 from gemini_batch.simulator.incoming import key_problem, read_body
+from gemini_batch.simulator.own_host import clock_refusal
 
 T = TypeVar("T")
 
@@ -54,6 +55,8 @@ class PageRoutes:
 
     async def set_clock(self, request: web.Request) -> web.StreamResponse:
         """Move the server's time forward by seconds, or to a given time."""
+        if refused := clock_refusal(request):
+            return refused
         body = await read_body(request, _MAX_CLOCK_BYTES)
         if isinstance(body, ErrorBody):
             return web.json_response({"error": body.message}, status=400)

@@ -21,6 +21,7 @@ from gemini_batch.simulator.failures import SILENT_LOGGER, GuardedConnection, er
 from gemini_batch.simulator.faults import NO_FAULT
 from gemini_batch.simulator.incoming import key_problem, parse_request, read_body, request_key
 from gemini_batch.simulator.models import Model, load_models
+from gemini_batch.simulator.own_host import own_host_middleware
 from gemini_batch.simulator.pages import PageRoutes
 from gemini_batch.simulator.quota import Moment, Quota
 from gemini_batch.simulator.reply import ResponseSender
@@ -98,7 +99,7 @@ class Simulator:
         Raises:
             ConfigError: The port is in use, or the address is not one of this machine.
         """
-        app = web.Application(middlewares=[error_middleware])
+        app = web.Application(middlewares=[error_middleware, own_host_middleware])
         app.router.add_post("/{version:v1beta|v1}/models/{model}:generateContent", self._generate)
         app.on_response_prepare.append(self._date)
         ApiRoutes(self.config).add_to(app)

@@ -240,6 +240,13 @@ async def test_a_streamed_row_is_the_row_of_the_file(tmp_path: Path) -> None:
     assert orjson.dumps(row, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE) == written
 
 
+async def test_numbers_of_metadata_come_back_as_they_were(tmp_path: Path) -> None:
+    """A whole number of any size is the same in Python, in the file, and in Python again."""
+    metadata = {"n": 123456789012345678901234, "small": -(2**70), "f": 0.1}
+    rows = stream([Job(id="a", prompt="x", metadata=metadata)], simulated(tmp_path / "out"))
+    assert [row.metadata async for row in rows] == [metadata]
+
+
 async def test_rows_wait_for_a_slow_consumer(tmp_path: Path, network: Network) -> None:
     """The run does not wait for whoever takes the rows, and loses none of them."""
     network.expected = 300

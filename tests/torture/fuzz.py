@@ -1,6 +1,8 @@
 """Damaged manifests, answers and results: for each an exit code and words for a person, never a traceback."""
 
 import asyncio
+import gzip
+import re
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -11,6 +13,11 @@ from typing import Any
 import orjson
 from hypothesis import strategies as st
 
+from gemini_batch.client import request_json
+from gemini_batch.inputs import Inputs
+from gemini_batch.manifest import Manifest
+from gemini_batch.plan import Planner
+from gemini_batch.records import exact_json
 from tests.torture.commands import Ended, command, run
 
 Strategy = st.SearchStrategy[bytes]
@@ -122,7 +129,63 @@ JOBS: list[dict[str, Any]] = [
         },
     },
 ]
-MANIFEST = st.lists(damaged(JOBS), min_size=1, max_size=4).map(b"\n".join)
+# What other programs write, and what none should: @NAME is one of the texts below.
+_LINES = (
+    '{"id": "a@INVISIBLE@ID", "prompt": "x", "seed": @NUMBER, "variants": @NUMBER, "images": @VALUE}',
+    '{"prompt": "x", "temperature": @NUMBER, "metadata": {"n": @NUMBER, @NAME: @VALUE, @NAME: @DEEP}}',
+    '{"key": "@ID", "request": {"contents": @CONTENTS, @NAME: @VALUE, "labels": {"n": @NUMBER}}}',
+    '{"request": {"contents": [{"parts": @CONTENTS}], @FIELD: {@NAME: @NUMBER, "imageConfig": {@NAME: @VALUE}}}}',
+    '{@NAME: @VALUE, "prompt": "x", @NAME: @VALUE, @NAME@BLANK: @NUMBER}',
+    '{"parts": [{"text": "x", "image": @VALUE}, {@NAME: @VALUE}], "id": null}',
+    '{"prompt": "x", "images": ["@IMAGE"], "model": null, "modalities": null}',
+)
+_TEXTS = {
+    "INVISIBLE": ["", "", "\u202e", "\u200d", "\ufeff", "\u2028", "\U000e0041"],
+    "ID": ["", "b", "/c", "\u00e9", "e\u0301"],
+    "NUMBER": ["1", "42.0", "4.2e1", "-0", "1.5", "null", "true", "NaN", "-Infinity", "1e400", "1e-400", "1e23",
+               "9" * 5_000, "9" * 20_000, str(2**64), str(-(2**70)), "0.1000000000000000055", "12345678901234567.89",
+               "1E-99999999999999999999", "1." + "0" * 400],
+    "VALUE": ["null", '"x"', "[]", "{}", '["a.png"]', "[null]", "@NUMBER", '"@NUMBER"', '{"a": 1, "a": 2}', "@DEEP"],
+    "NAME": ['"prompt"', '"a"', '"id"', '"seed"', '"imagesize"', '"imageSize"', '"config"', '"newField"', '"\\u0061"', '""',
+             '"\\":"', '"messages"', '"temprature"'],
+    "FIELD": ['"generationConfig"', '"generation_config"', '"generationconfig"', '"config"'],
+    "CONTENTS": ['{"parts": {"text": "x"}}', '[{"parts": {"inlineData": {"data": "AAAA"}}}]', '{"text": "x"}', '"x"', "null",
+                 "7", '{"parts": [{"text": @NUMBER}]}', "@DEEP"],
+    "DEEP": ["[[1]]", "[" * 239 + "]" * 239, "[" * 300 + "]" * 300, "[" * 3_000 + "]" * 3_000, '{"a":' * 300 + "1" + "}" * 300],
+    "IMAGE": ["caf\u00e9.png", "cafe\u0301.png", "a.png", "\u0000", "\ud55c"],
+    "BLANK": ["", " ", "\t", "\r"],
+}  # fmt: skip
+
+
+@st.composite
+def _of_other_programs(draw: st.DrawFn) -> bytes:
+    """Return a manifest as other programs write it, or a file of another kind."""
+    lines = draw(st.lists(st.sampled_from(_LINES), min_size=1, max_size=3))
+    text = "\n".join(lines)
+    while "@" in text:
+        text = re.sub("@([A-Z]+)", lambda name: draw(st.sampled_from(_TEXTS[name[1]])), text)
+    data = text.encode(errors="surrogatepass")
+    match draw(st.integers(0, 11)):
+        case 0:
+            return gzip.compress(data)
+        case 1:
+            return text.encode(draw(st.sampled_from(["utf-16", "utf-16-le", "utf-32"])))
+        case 2:
+            return b"[" + data.replace(b"\n", b",\n") + b"]"
+        case 3:
+            header = draw(
+                st.sampled_from(
+                    [b"id,prompt\n", b"a;b\n", b'"prompt"\t"x"\n', b"PK\3\4", b"PAR1", b"\0"]
+                )
+            )
+            return header + data
+        case 4:
+            return b"\xef\xbb\xbf" + data
+        case _:
+            return data
+
+
+MANIFEST = st.lists(damaged(JOBS), min_size=1, max_size=4).map(b"\n".join) | _of_other_programs()
 
 
 def check_manifest(manifest: bytes) -> None:
@@ -134,6 +197,21 @@ def check_manifest(manifest: bytes) -> None:
         assert ended.is_clean, (manifest, ended)
         assert ended.code in {0, 3}, (manifest, ended)
         assert ended.code == 0 or "jobs.jsonl" in ended.err, (manifest, ended)
+        if ended.code == 0:
+            _check_what_is_written(folder)
+
+
+def _check_what_is_written(folder: Path) -> None:
+    """What was planned can be read again, sent and written, with the numbers that it has."""
+    planner = Planner("m", Inputs(folder).resolve)
+    with Manifest(folder / "jobs.jsonl") as manifest:
+        for index, scanned in manifest.scan():
+            read = manifest.read(index)
+            assert read == scanned
+            call = planner.call(read, manifest.line(index), 1)
+            request_json.body(call.request)
+            text = orjson.dumps(call.metadata, exact_json.written)
+            assert orjson.dumps(exact_json.loads(text), exact_json.written) == text
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

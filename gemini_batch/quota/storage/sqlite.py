@@ -6,6 +6,7 @@ or a power cut loses at most a reservation that was not reported, and none that 
 reservation that was used would be rolled back.
 """
 
+import errno
 import os
 import sqlite3
 import threading
@@ -18,18 +19,32 @@ from typing import Any, ClassVar, TypeVar
 import platformdirs
 
 from gemini_batch.clock import boot_id, boot_time_s
+from gemini_batch.errors import ConfigError
 from gemini_batch.quota.storage import sqlite_file
 from gemini_batch.quota.storage.base import Decide, OnUnknown, QuotaKey, Snapshot
 from gemini_batch.quota.storage.fair_lock import FairFileLock
 from gemini_batch.quota.storage.sqlite_errors import (
+    ELSEWHERE,
     FOLDER_VARIABLE,
     LOCKED_S,
     DamagedError,
     explained,
 )
+from gemini_batch.wording import shown
 
 T = TypeVar("T")
 
+# The folder can't be made, or not be written: a wrong HOME, or a container without a writable one.
+_WRONG_PLACE = {
+    errno.EACCES,
+    errno.EEXIST,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
 _SELECT = "SELECT * FROM states WHERE endpoint = ? AND project = ? AND model = ?"
 _CLEAR = """DELETE FROM states
 WHERE endpoint = coalesce(?, endpoint) AND project = coalesce(?, project)"""
@@ -37,9 +52,21 @@ _DELETE = "DELETE FROM states WHERE endpoint = ? AND project = ? AND model = ?"
 
 
 def state_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the path of the ledger: in the user's state folder, or `GEMINI_BATCH_STATE_DIR`."""
-    folder = environment.get(FOLDER_VARIABLE) or platformdirs.user_state_path("gemini_batch")
-    return Path(folder).expanduser() / "quota.sqlite"
+    """Return the path of the ledger: in the user's state folder, or `GEMINI_BATCH_STATE_DIR`.
+
+    Raises:
+        ConfigError: It has the home folder of a user who has none.
+    """
+    given = environment.get(FOLDER_VARIABLE)
+    try:
+        folder = Path(given or platformdirs.user_state_path("gemini_batch")).expanduser()
+    except RuntimeError:
+        folder = None
+    if folder is None or not (given or folder.is_absolute()):
+        found = f"{FOLDER_VARIABLE}: got {shown(given)}; no such" if given else "there is no"
+        advice = f"name one by its whole path in {FOLDER_VARIABLE}"
+        raise ConfigError(f"{found} home folder, which the quota's ledger needs: {advice}")
+    return folder / "quota.sqlite"
 
 
 class SqliteStorage:
@@ -81,11 +108,9 @@ class SqliteStorage:
     def open(self) -> None:
         """Open the file, or make it; set a damaged one aside and make a new one."""
         try:
-            with explained(self._path, self._locked_s):
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._lock = self._file_lock()
-                with self._lock:
-                    self._connect_or_rebuild()
+            self._lock = self._first_lock()
+            with explained(self._path, self._locked_s), self._lock:
+                self._connect_or_rebuild()
         except BaseException:
             self.close()
             raise
@@ -203,6 +228,23 @@ class SqliteStorage:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _first_lock(self) -> FairFileLock:
+        """Make the folder, and open the lock file in it.
+
+        Raises:
+            ConfigError: The environment names a place where there can be no folder.
+            StorageError: Of any other error.
+        """
+        with explained(self._path, self._locked_s):
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                return self._file_lock()
+            except OSError as error:
+                if error.errno not in _WRONG_PLACE:
+                    raise
+                reason = f"{self._path.parent}: {error.strerror}"
+                raise ConfigError(f"{reason}; fix the folder, {ELSEWHERE}") from error
 
     def _file_lock(self) -> FairFileLock:
         return FairFileLock(self._path.with_name(f"{self._path.name}.lock"), self._locked_s)

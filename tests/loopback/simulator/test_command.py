@@ -102,14 +102,10 @@ def test_serves_until_a_signal(number: signal.Signals) -> None:
 )
 def test_a_malformed_request_is_its_clients_business(head: str, body: bytes) -> None:
     """What is no proper HTTP gets a 400, and nothing of it reaches the terminal of the person who runs the simulator."""
-    sent = (
-        f"{head}\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode(
-            "latin-1"
-        )
-        + body
-    )
     with _running() as (process, url, _):
         host, _, port = url.removeprefix("http://").partition(":")
+        rest = f"Host: {host}:{port}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        sent = f"{head}\r\n{rest}".encode("latin-1") + body
         with (
             socket.create_connection((host, int(port)), timeout=10) as connection,
             connection.makefile("rb") as answer,

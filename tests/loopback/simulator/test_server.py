@@ -411,7 +411,9 @@ async def test_clock_refuses(wrong: str, words: str) -> None:
     time = SetTime()
     async with calling(tier="free", clock=time()) as caller:
         async with caller.session.post(
-            f"{caller.simulator.base_url}/clock", data=wrong
+            f"{caller.simulator.base_url}/clock",
+            data=wrong,
+            headers={"Content-Type": "application/json"},
         ) as response:
             assert (response.status, words in (await response.json())["error"]) == (400, True)
         assert caller.simulator.clock.utc() == time.began

@@ -169,7 +169,7 @@ def test_flat_price_replaces_the_image_rate() -> None:
 
 
 KEYS = "input_usd_per_mtok, text_output_usd_per_mtok, image_output_usd_per_mtok, image_usd"
-BAD_TABLES: dict[str, tuple[dict[str, Any], str]] = {
+BAD_TABLES: dict[str, tuple[Any, str]] = {
     "no table": ({"m": 3}, f'prices."m": got 3; must be a table with {KEYS}'),
     "unknown key": (
         {"m": {"input_usd_per_token": 1}},
@@ -177,15 +177,27 @@ BAD_TABLES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no number": (
         {"m": {"input_usd_per_mtok": "2"}},
-        'prices."m".input_usd_per_mtok: got "2"; must be an amount of USD, 0 or more',
+        'prices."m".input_usd_per_mtok: got "2"; must be an amount of USD, from 0 to 100,000,000',
+    ),
+    "huge": (
+        {"m": {"input_usd_per_mtok": 10**400}},
+        f'prices."m".input_usd_per_mtok: got 1{"0" * 39}… (401 characters); must be an amount of USD, from 0 to 100,000,000',
+    ),
+    "infinite": (
+        {"m": {"image_usd": {"1K": float("inf")}}},
+        'prices."m".image_usd.1K: got inf; must be an amount of USD, from 0 to 100,000,000',
+    ),
+    "no tables": (
+        [10**400],
+        "prices: got [1" + "0" * 38 + '… (403 characters); must be tables such as [prices."MODEL"]',
     ),
     "negative": (
         {"m": {"image_usd": {"1K": -1}}},
-        'prices."m".image_usd.1K: got -1; must be an amount of USD, 0 or more',
+        'prices."m".image_usd.1K: got -1; must be an amount of USD, from 0 to 100,000,000',
     ),
     "yes": (
         {"m": {"input_usd_per_mtok": True}},
-        'prices."m".input_usd_per_mtok: got true; must be an amount of USD, 0 or more',
+        'prices."m".input_usd_per_mtok: got true; must be an amount of USD, from 0 to 100,000,000',
     ),
     "a size that the model does not have": (
         {PRO: {"image_usd": {"1K": 0.1, "7K": 0.1}}},

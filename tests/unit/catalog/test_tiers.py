@@ -96,11 +96,11 @@ def test_enterprise_asks_for_numbers() -> None:
         ),
         (
             {"mine": {"requests_per_min": "15"}},
-            "tiers.mine.requests_per_min: got '15'; allowed: a whole number from 1",
+            'tiers.mine.requests_per_min: got "15"; allowed: a whole number from 1',
         ),
         (
             {"mine": {"requests_per_min": True}},
-            "tiers.mine.requests_per_min: got True; allowed: a whole number from 1",
+            "tiers.mine.requests_per_min: got true; allowed: a whole number from 1",
         ),
         (
             {"mine": {"requests_per_day": 0}},
@@ -116,7 +116,7 @@ def test_enterprise_asks_for_numbers() -> None:
         ),
         (
             {"mine": {"usd_per_day": "5"}},
-            "tiers.mine.usd_per_day: got '5'; allowed: dollars, from 0.000001 to 100,000,000",
+            'tiers.mine.usd_per_day: got "5"; allowed: dollars, from 0.000001 to 100,000,000',
         ),
         (
             {"mine": {"usd_per_10min": float("inf")}},

@@ -41,6 +41,8 @@ def lines(*jobs: dict[str, Any] | bytes) -> bytes:
     return b"".join((job if isinstance(job, bytes) else orjson.dumps(job)) + b"\n" for job in jobs)
 
 
+JSONL = 'a manifest is JSONL, one job per line, such as {"prompt": "A cute robot mascot"}'
+ARRAY = f"jobs.jsonl: is one JSON array; write its objects one per line (jq -c '.[]'): {JSONL}"
 # Name → the manifest's bytes, and all that is said of them.
 FILES: dict[str, tuple[bytes, list[str]]] = {
     "empty file": (b"", [NO_JOBS]),
@@ -53,7 +55,7 @@ FILES: dict[str, tuple[bytes, list[str]]] = {
     "UTF-16": ('{"prompt": "x"}\n'.encode("utf-16"), ["jobs.jsonl: is UTF-16; save it as UTF-8"]),
     "UTF-16 without a BOM": (
         '{"prompt": "x"}'.encode("utf-16-le"),
-        ["jobs.jsonl:1: has NUL bytes, as UTF-16 has; save the file as UTF-8"],
+        ["jobs.jsonl: has NUL bytes, as UTF-16 has; save it as UTF-8"],
     ),
     "not JSON": (
         b"A cute robot\n",
@@ -79,19 +81,22 @@ FILES: dict[str, tuple[bytes, list[str]]] = {
     ),
     "a JSON list over several lines": (
         b'[\n{"id": "a", "prompt": "x"}\n]\n',
-        [
-            'jobs.jsonl:1: got "[" alone; write each job on one line of its own, without "[" and "]" around them',
-            'jobs.jsonl:3: got "]" alone; write each job on one line of its own, without "[" and "]" around them',
-        ],
+        [ARRAY],
     ),
-    "an array": (b'[{"prompt": "x"}]\n', [f'jobs.jsonl:1: got [{{"prompt":"x"}}]; {ONE_OBJECT}']),
+    "an array": (b'[{"prompt": "x"}]\n', [ARRAY]),
+    "an array after a job": (
+        lines(GOOD, b'[{"prompt":"x"}]'),
+        [f'jobs.jsonl:2: got [{{"prompt":"x"}}]; {ONE_OBJECT}'],
+    ),
     "NaN": (
         b'{"prompt": "x", "temperature": NaN}',
-        ["jobs.jsonl:1: got NaN, which JSON does not have; write null, or leave it out"],
+        ["jobs.jsonl:1: temperature: got NaN, which JSON does not have: leave it out"],
     ),
     "a number that is too large": (
         b'{"prompt": "x", "temperature": 1e999}',
-        ["jobs.jsonl:1: has a number that is too large; allowed: up to 1.7e308"],
+        [
+            "jobs.jsonl:1: temperature: got 1e999, a number that is too large; allowed: up to 1.7e308"
+        ],
     ),
     "a duplicate id": (
         lines(GOOD, {"id": "good", "prompt": "x"}),
@@ -365,6 +370,47 @@ def test_a_manifest_that_is_no_file_is_refused(
         said.append(capsys.readouterr().err)
     assert said == [f"gemini_batch: {message}\n"] * 2
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("manifest", ["nowhere.jsonl", "in", "a.pdf", "bad.jsonl"])
+def test_without_a_key_the_manifest_comes_first(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    manifest: str,
+) -> None:
+    """Nothing could be sent with a key either: exit 3, with the manifest's problem."""
+    for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    (folder / "bad.jsonl").write_bytes(b'{"prompt": ""}\n')
+    (folder / "good.jsonl").write_bytes(b'{"prompt": "x"}\n')
+    assert main(["run", manifest]) == 3
+    assert capsys.readouterr().err.startswith(f"gemini_batch: {manifest}:")
+    assert main(["run", "good.jsonl"]) == 6
+    assert capsys.readouterr().err.startswith("gemini_batch: no key: ")
+
+
+def test_an_unknown_field_of_requests_is_one_warning(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of many lines with it, `plan` names the first and their number, and only while they are to be sent."""
+    new = {"contents": [{"parts": [{"text": "x"}]}], "futureField": 1}
+    jobs: list[dict[str, Any]] = [
+        GOOD,
+        *({"id": f"n{number}", "request": new} for number in range(40)),
+    ]
+    (folder / "jobs.jsonl").write_bytes(lines(*jobs))
+    assert main(["plan", "jobs.jsonl"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.endswith(
+        "  warning jobs.jsonl:2: request.futureField: not a field that this version knows; it is sent as it stands, "
+        "and may be refused (40 lines have it)\n"
+    )
+    assert printed.out.count("futureField") == 1
+    assert main(["plan", "jobs.jsonl", "--json"]) == 0
+    assert orjson.loads(capsys.readouterr().out)["unknown_fields"] == [
+        {"field": "request.futureField", "jobs": 40, "first_line": 2}
+    ]
 
 
 def test_all_errors_are_shown_up_to_fifty_and_the_rest_counted(

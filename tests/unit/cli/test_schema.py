@@ -23,7 +23,7 @@ JOB, ROW = Draft202012Validator(job_schema()), Draft202012Validator(row_schema()
 # For each field: null, what is right, and what is wrong.
 VALUES: dict[str, list[Any]] = {
     "id": [None, "robot", "icons/robot.png", "", 7, "a.png/robot", "../robot", "robot ", "robot\n", "x" * 151,
-           f"{'x' * 150}/{'x' * 49}", f"{'x' * 150}/{'x' * 50}"],
+           "a\u202eb", "a\u200d", "\ufeff", "a\U000e0041", "\u2764\ufe0f", f"{'x' * 150}/{'x' * 49}", f"{'x' * 150}/{'x' * 50}"],
     "key": [None, "robot", ""],
     "prompt": [None, "A robot", "", ["A robot"]],
     "images": [[], ["a.png"], [""], "a.png", None, [7]],
@@ -34,10 +34,10 @@ VALUES: dict[str, list[Any]] = {
     "aspect_ratio": [None, "16:9", "4:5x", 1],
     "image_size": [None, "2K", "2k", 512],
     "modalities": [None, ["IMAGE"], ["TEXT", "IMAGE"], [], ["AUDIO"], "IMAGE"],
-    "seed": [None, 7, -(2**31), 2**31, "7", True],
+    "seed": [None, 7, 7.0, 7.5, -(2**31), 2**31, "7", True],
     "temperature": [None, 0, 1.5, 2.5, -1, "1"],
     "model": [None, "gemini-3-pro-image", "", 3],
-    "variants": [1, 1000, 0, 1001, None, "2", True],
+    "variants": [1, 1000, 3.0, 2.5, 0, 1001, None, "2", True],
     "metadata": [None, {}, {"customer": 17}, "x", []],
     "aspectRatio": ["1:1"],
 }  # fmt: skip

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemini_batch.client import request_json
-from gemini_batch.records import InputImage, InputUri, Part, Request, Text, media_types, raw_request
+from gemini_batch.records import (
+    InputImage,
+    InputUri,
+    Part,
+    Request,
+    Text,
+    exact_json,
+    media_types,
+    raw_request,
+)
 
 MODEL = "gemini-3-pro-image-preview"
 PERSON_1 = InputImage("1.png", "/in/1.png", "image/png", 4, 0, "")
@@ -31,6 +40,17 @@ def inline(image: InputImage) -> dict[str, Any]:
     """Return the expected part of an image."""
     data = base64.b64encode(CONTENT[image.file]).decode()
     return {"inlineData": {"mimeType": image.mime_type, "data": data}}
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["123456789012345678901234", "-9223372036854775809", "0.1000000000000000055", "1e-400"],
+)
+def test_a_number_of_a_raw_request_is_sent_as_it_stands(number: str) -> None:
+    """Whole numbers beyond 64 bits and long decimals are not rounded."""
+    text = f'{{"contents":[{{"role":"user","parts":[{{"text":"x"}}]}}],"labels":{{"n":{number}}}}}'.encode()
+    raw = raw_request.parse(exact_json.loads(text))
+    assert sent(Request(MODEL, raw=raw)) == text
 
 
 USE_CASES: dict[str, tuple[Request, Any]] = {

@@ -184,6 +184,17 @@ def test_tables_are_read(tmp_path: Path) -> None:
     assert read_tables(None) == {}
 
 
+TOO_DEEP = "is nested too deeply; allowed: tables such as [tiers.mine]"
+
+
+def test_dots_in_texts_and_comments_are_no_levels(tmp_path: Path) -> None:
+    """A file with many dots outside of keys is read."""
+    dots = "." * 100
+    file = tmp_path / "config.toml"
+    file.write_text(f'[prices."m{dots}"] # {dots}\nnote = \'{dots}\'\n[tiers."a\\"{dots}"]\n')
+    assert read_tables(file)["prices"][f"m{dots}"] == {"note": dots}
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -194,6 +205,12 @@ def test_tables_are_read(tmp_path: Path) -> None:
             "is not TOML: 'utf-8' codec can't decode byte 0xff in position 8: invalid start byte",
         ),
         (b"[tier]\n[prices]", 'unknown table "tier"; allowed: tiers, prices'),
+        (b"a=" + b"[" * 3000 + b"]" * 3000, TOO_DEEP),
+        (b"a=" + b"{b=" * 3000 + b"1" + b"}" * 3000, TOO_DEEP),
+        (b"a." * 30_000 + b"b = 1", TOO_DEEP),
+        (b"[" + b"a . " * 100 + b"b]", TOO_DEEP),
+        (b'\'a\'."b.\\"".' * 30 + b"b = 1 # [x]", TOO_DEEP),
+        (b"# " + b"x" * 300_000, "is larger than 256 KB: no config file is"),
     ],
 )
 def test_a_wrong_config_file_is_refused(tmp_path: Path, content: bytes, expected: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from gemini_batch.gallery.entries import MAX_CHARS, Folders, entry, manifest_folder
 from gemini_batch.gallery.thumbnails import Thumbnails
+from gemini_batch.records import exact_json
 from tests.builders import sha256
 from tests.unit.gallery.folder import picture, place, row
 
@@ -116,6 +117,29 @@ def test_an_input_that_is_no_image_any_more_is_not_linked(folders: Folders) -> N
         ],
     )
     assert all(file["is_missing"] for file in shown["inputs"])
+
+
+@pytest.mark.parametrize(
+    ("stored", "given"), [("e\u0301.png", "\u00e9.png"), ("\u00e9.png", "e\u0301.png")]
+)
+def test_an_input_in_another_normal_form_is_linked(
+    folders: Folders, stored: str, given: str
+) -> None:
+    """What a run found by another spelling of its name, the gallery finds too."""
+    place(folders.out.parent, stored)
+    [shown] = show(folders, inputs=[{"path": given, "sha256": None}])["inputs"]
+    assert shown["path"] == given
+    assert "thumbnail" in shown
+
+
+def test_numbers_of_metadata_are_shown_as_they_are(folders: Folders) -> None:
+    """A number that no double holds is not rounded; data that is nested too deeply is left out."""
+    metadata = exact_json.loads(b'{"n": 123456789012345678901234}')
+    assert "123456789012345678901234" in show(folders, metadata=metadata)["metadata"]
+    deep: Any = 1
+    for _ in range(300):
+        deep = [deep]
+    assert show(folders, metadata={"a": deep})["metadata"] is None
 
 
 def test_an_input_that_has_changed_says_so(folders: Folders) -> None:

@@ -54,6 +54,56 @@ def test_path_does_not_depend_on_the_current_folder(
     assert image.file == str(folder / "in" / "a.jpg")
 
 
+@pytest.mark.parametrize(
+    ("stored", "given"),
+    [
+        ("cafe\u0301.png", "caf\u00e9.png"),
+        ("caf\u00e9.png", "cafe\u0301.png"),
+        ("u\u0308ber/\u00e4.png", "u\u0308ber/\u00e4.png"),
+        (
+            "A\u030angstro\u0308m/\ud55c.png".replace("\ud55c", "\u1112\u1161\u11ab"),
+            "\u00c5ngstr\u00f6m/\ud55c.png",
+        ),
+    ],
+)
+def test_a_name_in_another_normal_form_is_found(tmp_path: Path, stored: str, given: str) -> None:
+    """A file that macOS or an archive named in NFD is found by a manifest in NFC, and the other way round."""
+    file = tmp_path / stored
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(PNG)
+    image = Inputs(tmp_path).resolve(given)
+    assert isinstance(image, InputImage)
+    assert (image.path, image.file) == (given, str(file))
+
+
+def test_the_given_form_comes_first(tmp_path: Path) -> None:
+    """If both files exist, the manifest's own spelling decides; another error of it is not hidden."""
+    for name in ("caf\u00e9.png", "cafe\u0301.png"):
+        (tmp_path / name).write_bytes(PNG)
+        image = Inputs(tmp_path).resolve(name)
+        assert isinstance(image, InputImage)
+        assert image.file == str(tmp_path / name)
+    assert refusal(tmp_path, "th\u00e9.png").startswith(
+        f'got "th\u00e9.png"; there is no such file: looked for {tmp_path}/th\u00e9.png'
+    )
+    (tmp_path / "e\u0301").mkdir()
+    assert "is a folder" in refusal(tmp_path, "\u00e9")
+
+
+def test_a_deleted_current_folder_is_a_missing_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no current folder, a relative path leads to no file, and an absolute one does."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    (tmp_path / "a.png").write_bytes(PNG)
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert "there is no such file" in refusal(Path("in"), "a.png")
+    assert isinstance(Inputs(Path()).resolve(str(tmp_path / "a.png")), InputImage)
+    monkeypatch.chdir(tmp_path)
+
+
 def test_file_is_hashed_once_while_it_stays_the_same(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

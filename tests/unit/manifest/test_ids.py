@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,54 @@ def test_id_that_cannot_name_a_file_is_refused(job_id: str) -> None:
     assert refusal({"id": job_id, "prompt": "x"}) == [
         f"jobs.jsonl:1: id: got {found}; {BAD_IDS[job_id]}"
     ]
+
+
+INVISIBLE = {
+    "an override of the direction": "\u202e",
+    "an isolate": "\u2066",
+    "a mark of the direction": "\u200f",
+    "an Arabic mark": "\u061c",
+    "a space of no width": "\u200b",
+    "a joiner": "\u200d",
+    "a byte order mark": "\ufeff",
+    "a soft hyphen": "\u00ad",
+    "a word joiner": "\u2060",
+    "a line separator": "\u2028",
+    "a filler of Hangul": "\u3164",
+    "a tag": "\U000e0041",
+}
+
+
+@pytest.mark.parametrize("name", INVISIBLE)
+def test_an_id_is_what_it_looks_like(name: str) -> None:
+    """A character that is not seen, or turns others around, is refused in every part of an id."""
+    character = INVISIBLE[name]
+    code = f"U+{ord(character):04X}"
+    for job_id in (f"a{character}b", f"{character}icons/gpj.exe", f"icons/a{character}"):
+        [problem] = refusal({"id": job_id, "prompt": "x"})
+        advice = f"the character {code} is invisible in a file's name: leave it out"
+        assert problem.endswith(f"; {advice}")
+
+
+def test_every_invisible_category_is_refused() -> None:
+    """Of Unicode's format characters and separators, only the visible signs of numbers are allowed."""
+    visible = {*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD}
+    found = {
+        code
+        for code in range(0x110000)
+        if unicodedata.category(chr(code)) in ("Cf", "Zl", "Zp", "Cc")
+        and ids.fault(f"a{chr(code)}b") is None
+    }
+    assert found <= visible
+
+
+@pytest.mark.parametrize(
+    "job_id",
+    ["robot \u2764\ufe0f", "\u0645\u06cc/\u0916", "\u845b\U000e0100", "\U0001f469\U0001f3fd"],
+)
+def test_letters_and_emoji_of_any_script_are_allowed(job_id: str) -> None:
+    """What is seen may be used, with the marks that belong to it."""
+    assert ids_of({"id": job_id, "prompt": "x"}) == [job_id]
 
 
 def test_long_id_is_refused() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gemini_batch import manifest as manifest_package
 from gemini_batch.errors import ManifestError
-from gemini_batch.manifest import SHOWN_PROBLEMS, Manifest, problems, reader
+from gemini_batch.manifest import SHOWN_PROBLEMS, Manifest, job_line, reader
 from tests.unit.manifest.lines import carefully, ids_of, refusal, scanned, written
 
 ONE_OBJECT = 'a line is one whole JSON object, such as {"prompt": "A cute robot mascot"}'
@@ -54,7 +54,7 @@ BAD_LINES: dict[str, tuple[dict[str, Any] | bytes, str]] = {
     ),
     "NaN": (
         b'{"prompt": "x", "temperature": NaN}',
-        "got NaN, which JSON does not have; write null, or leave it out",
+        "temperature: got NaN, which JSON does not have: leave it out",
     ),
     "deeper than can be read": (
         b"[" * 2000 + b"]" * 2000,
@@ -86,7 +86,7 @@ BAD_LINES: dict[str, tuple[dict[str, Any] | bytes, str]] = {
         {"prompt": "x", "images": "a.png"},
         'images: got "a.png"; must be a list: write ["a.png"]',
     ),
-    "no whole number": ({"prompt": "x", "seed": 7.0}, "seed: got 7.0; must be a whole number"),
+    "no whole number": ({"prompt": "x", "seed": 7.5}, "seed: got 7.5; must be a whole number"),
     "no number": ({"prompt": "x", "temperature": "1"}, 'temperature: got "1"; must be a number'),
     "no object": ({"prompt": "x", "metadata": [1]}, "metadata: got [1]; must be an object"),
     "part that is no object": ({"parts": [3]}, "parts[0]: got 3; must be an object"),
@@ -347,6 +347,6 @@ def test_depth_is_that_of_json(value: Any) -> None:
         return 0 if children is None else 1 + max(map(depth, children), default=0)
 
     padded = value
-    for _ in range(problems.MAX_DEPTH - 3):
+    for _ in range(job_line.MAX_DEPTH - 3):
         padded = [padded]
-    assert problems.is_too_deep(padded) == (depth(padded) > problems.MAX_DEPTH)
+    assert job_line.is_too_deep(padded) == (depth(padded) > job_line.MAX_DEPTH)

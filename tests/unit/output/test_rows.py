@@ -10,8 +10,8 @@ import pytest
 
 from gemini_batch.errors import StorageError
 from gemini_batch.output.history import History
-from gemini_batch.output.rows import ResultsFile, newest_rows, parse_row, read_rows
-from gemini_batch.records import ImageFile, Status
+from gemini_batch.output.rows import ResultsFile, newest_rows, parse_row, read_rows, row_of
+from gemini_batch.records import ImageFile, Status, exact_json
 from tests.builders import ENDPOINT, line_of, make_row, sha256
 
 ROBOT = sha256(b"A robot")
@@ -20,6 +20,36 @@ ROBOT = sha256(b"A robot")
 def write_rows(out: Path, *rows: bytes) -> None:
     """Write `results.jsonl`."""
     (out / "results.jsonl").write_bytes(b"".join(rows))
+
+
+# --- numbers ---
+
+
+def test_the_numbers_of_metadata_are_kept(tmp_path: Path) -> None:
+    """A row that is read and written again, as after a crash, has the same numbers."""
+    text = b'{"a":123456789012345678901234,"b":[0.1000000000000000055,1e-400]}'
+    metadata = exact_json.loads(text)
+    log = ResultsFile(tmp_path)
+    log.append(make_row("robot", metadata=metadata))
+    line = (tmp_path / "results.jsonl").read_bytes()
+    (row,) = read_rows(tmp_path)
+    log.append(row)
+    log.close()
+    assert text in line
+    assert (tmp_path / "results.jsonl").read_bytes() == line * 2
+    assert row_of(row).metadata == {"a": 123456789012345678901234, "b": [0.1, 0.0]}
+
+
+def test_numbers_beside_metadata_stay_python_s_own() -> None:
+    """Only what users wrote is kept as it was; a text that looks like metadata changes nothing."""
+    row = make_row("robot", prompt='"metadata": 12345678901234567890123', metadata={"a": 2**63})
+    found = parse_row(line_of(row))
+    assert found is not None
+    assert found["metadata"] == {"a": 2**63}
+    spaced = line_of(row).replace(b'"metadata":{"a":', b'"metadata" : {"a" : 9')
+    kept = parse_row(spaced)
+    assert kept is not None
+    assert kept["metadata"] == {"a": exact_json.Number(f"9{2**63}")}
 
 
 # --- writing ---

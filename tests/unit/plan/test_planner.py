@@ -14,6 +14,7 @@ from gemini_batch.records import (
     InputUri,
     Request,
     Text,
+    exact_json,
     media_types,
     raw_request,
 )
@@ -223,6 +224,47 @@ def test_raw_request_is_read_in_either_spelling(names: tuple[str, str, str]) -> 
     assert prompt_text(asked) == "x\ny"
     expected = PLANNER.estimate(asked)
     assert (expected.input_tokens, expected.output_tokens) == (1 + 2 * 560, 2000)
+
+
+IMAGES = [{"text": "x"}, {"inline_data": {"data": "A" * 4_000}}, {"file_data": {"file_uri": "u"}}]
+
+
+@pytest.mark.parametrize(
+    ("contents", "images"),
+    [
+        ({"role": "user", "parts": {"text": "x"}}, 0),
+        ({"parts": IMAGES}, 2),
+        ([{"parts": {"text": "x"}}, {"parts": {"inlineData": {"data": "A" * 4_000}}}], 1),
+        ([{"parts": IMAGES[:1]}, {"parts": IMAGES[1]}], 1),
+    ],
+)
+def test_a_single_object_is_a_list_of_one(contents: Any, images: int) -> None:
+    """As the API takes it: its prompt, tokens and inline data count, and it is sent as it stands."""
+    asked = request(request={"contents": contents})
+    assert prompt_text(asked) == "x"
+    assert PLANNER.estimate(asked).input_tokens == 1 + images * 560
+    assert asked.raw
+    assert asked.raw.base64_bytes == (4_000 if images else 0)
+    assert asked.raw.body == {"contents": contents}
+
+
+def test_inline_data_of_a_single_object_has_the_same_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is too large for the API is refused however it is written."""
+    monkeypatch.setattr(media_types, "MAX_INLINE_BYTES", 3_999)
+    for contents in ({"parts": IMAGES}, [{"parts": IMAGES[1]}], {"parts": IMAGES[1]}):
+        assert "of images in base64" in refusal(request={"contents": contents})[0]
+
+
+def test_a_whole_number_counts_as_it_is_and_a_decimal_as_a_double() -> None:
+    """An edit of any digit of a whole number is noticed; a decimal is to the API what it was before."""
+
+    def digest(number: str) -> str:
+        body = exact_json.loads(f'{{"contents":[1],"labels":{{"n":{number}}}}}'.encode())
+        return request_sha256(Request("m", raw=raw_request.parse(body)))
+
+    assert digest("123456789012345678901234") != digest("123456789012345678901235")
+    assert digest("0.69999999999999996") == digest("0.7")
+    assert digest("1e-400") == digest("0.0")
 
 
 @pytest.mark.parametrize(

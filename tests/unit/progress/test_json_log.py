@@ -14,6 +14,7 @@ from gemini_batch.events import (
     CallUnanswered,
     Event,
     LittleRoom,
+    ManifestWarning,
     Repaired,
     Stopping,
     Waiting,
@@ -39,6 +40,7 @@ LIMITS = Limits(requests_per_min=15, requests_per_day=1500)
 DAY_CLOSED = Stop(StopReason.DAY_CLOSED, "used up", NOON)
 ALL: list[Event] = [
     Repaired("3 images got their names"),
+    ManifestWarning("jobs.jsonl:1: request.x: not a field"),
     started(300),
     CallNotReused("a", "is gone"),
     CallSent("a", 1, MODEL),
@@ -147,6 +149,7 @@ def test_quiet_logs_only_what_requires_action() -> None:
     assert well.lines == []
     assert [line["event"] for line in badly.lines] == [
         "repaired",
+        "manifest_warning",
         "call_not_reused",
         "little_room",
         "stopping",

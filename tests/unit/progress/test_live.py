@@ -7,7 +7,7 @@ import pytest
 from rich.text import Text
 
 from gemini_batch.errors import ExitCode
-from gemini_batch.events import CallNotReused, LittleRoom, Repaired, Stopping
+from gemini_batch.events import CallNotReused, LittleRoom, ManifestWarning, Repaired, Stopping
 from gemini_batch.progress import live as live_module
 from gemini_batch.progress import writer_thread
 from gemini_batch.progress.live import LiveView, terminal_size
@@ -108,15 +108,17 @@ def test_blocked_and_failed_calls_stay_in_sight_and_finished_ones_do_not_scroll_
     terminal.live.observe(finished("y", Status.FAILED, "HTTP 503: overloaded"))
     terminal.live.observe(CallNotReused("z", "is gone"))
     terminal.live.observe(LittleRoom("jobs.out"))
+    terminal.live.observe(ManifestWarning("jobs.jsonl:1: request.x: not a field"))
     terminal.live.warn("strange")
     seen = terminal.show()
     assert [line for line in seen if "good" in line] == []
     first = seen.index(" blocked   x  no reason given")
-    assert seen[first : first + 5] == [
+    assert seen[first : first + 6] == [
         " blocked   x  no reason given",
         " failed    y  HTTP 503: overloaded",
         " z: can't be reused, so it is sent: is gone",
         " jobs.out: little disk space left, so fewer calls are in flight",
+        " jobs.jsonl:1: request.x: not a field",
         " strange",
     ]
 

@@ -11,6 +11,7 @@ from gemini_batch.events import (
     CallRetrying,
     Event,
     LittleRoom,
+    ManifestWarning,
     Repaired,
     Stopping,
     Waiting,
@@ -178,6 +179,7 @@ def test_quiet_says_nothing_on_success() -> None:
     desk = Desk(is_quiet=True)
     desk.happen(
         Repaired("3 images got their names"),
+        ManifestWarning("jobs.jsonl:1: request.x: not a field"),
         started(),
         CallNotReused("a", "is gone"),
         finished("a"),
@@ -193,10 +195,12 @@ def test_quiet_explains_an_end_that_requires_action() -> None:
     """Repairs, the reason of the stop, failures and the next step are written as without --quiet."""
     desk = Desk(is_quiet=True)
     stop = Stop(StopReason.NO_QUOTA, "the server keeps answering 429")
-    desk.happen(Repaired("3 images got their names"), started(), Stopping(stop, 2))
+    warning = "jobs.jsonl:1: request.x: not a field"
+    repaired = Repaired("3 images got their names")
+    desk.happen(repaired, ManifestWarning(warning), started(), Stopping(stop, 2))
     said = desk.end(summary(ExitCode.STOPPED, left=3))
-    assert said[0] == "3 images got their names"
-    assert said[1] == "stopping: the server keeps answering 429; finishing 2 calls already paid for"
+    assert said[:2] == ["3 images got their names", warning]
+    assert said[2] == "stopping: the server keeps answering 429; finishing 2 calls already paid for"
     assert said[-1] == f"run again to continue: {AGAIN}"
 
 

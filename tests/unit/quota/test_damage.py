@@ -218,15 +218,15 @@ def test_read_only_file(path: Path) -> None:
 def test_read_only_folder(path: Path) -> None:
     """In a folder that can't be written no ledger opens."""
     path.parent.chmod(0o500)
-    with pytest.raises(StorageError, match="Permission denied"):
+    with pytest.raises(ConfigError, match="Permission denied"):
         opened(path, LIMITS)
     path.parent.chmod(0o700)
 
 
 def test_folder_that_is_none(tmp_path: Path) -> None:
-    """A state folder that is a file is a sentence."""
+    """A state folder that is a file is a mistake of the environment."""
     (tmp_path / "state").touch()
-    with pytest.raises(StorageError, match=r"state/quota\.sqlite: .*; fix the folder"):
+    with pytest.raises(ConfigError, match=r"state: File exists; fix the folder, or name another"):
         opened(tmp_path / "state" / "quota.sqlite", LIMITS)
 
 

@@ -1,0 +1,86 @@
+"""Kinds of files that are no JSONL, recognised by their first bytes, with advice for the user."""
+
+import re
+from pathlib import PurePath
+
+from gemini_batch.records.job import Job
+
+HEAD_BYTES = 4096
+
+_EXAMPLE = '{"prompt": "A cute robot mascot"}'
+_JSONL = f"a manifest is JSONL, one job per line, such as {_EXAMPLE}"
+_CONVERT = f"convert it: {_JSONL}"
+_PACKED = "unpack it first"
+_PANDAS = 'with pandas: DataFrame.to_json("jobs.jsonl", orient="records", lines=True)'
+_TABLE = f"convert it, {_PANDAS}; {_JSONL}"
+# https://en.wikipedia.org/wiki/List_of_file_signatures, 2026-11; the first that fits counts.
+_SIGNATURES = (
+    (b"\xff\xfe\0\0", "is UTF-32; save it as UTF-8"),
+    (b"\0\0\xfe\xff", "is UTF-32; save it as UTF-8"),
+    (b"\xff\xfe", "is UTF-16; save it as UTF-8"),
+    (b"\xfe\xff", "is UTF-16; save it as UTF-8"),
+    (b"\x1f\x8b", f"is compressed with gzip; {_PACKED} (gunzip)"),
+    (b"BZh", f"is compressed with bzip2; {_PACKED} (bunzip2)"),
+    (b"\xfd7zXZ\0", f"is compressed with xz; {_PACKED} (unxz)"),
+    (b"\x28\xb5\x2f\xfd", f"is compressed with zstd; {_PACKED} (unzstd)"),
+    (b"7z\xbc\xaf\x27\x1c", f"is a 7z archive; {_PACKED}"),
+    (b"PAR1", f"is a Parquet file; {_TABLE}"),
+    (b"ARROW1", f"is an Arrow file; {_TABLE}"),
+    (b"FEA1", f"is a Feather file; {_TABLE}"),
+    (b"Obj\1", f"is an Avro file; {_CONVERT}"),
+    (b"SQLite format 3\0", f"is an SQLite database; {_CONVERT}"),
+    (b"\x89HDF", f"is an HDF5 file; {_CONVERT}"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", f"is an old Excel or Office file; {_TABLE}"),
+    (b"%PDF", f"is a PDF; {_CONVERT}"),
+    (b"{\\rtf", f"is RTF, as word processors write it; save it as plain text: {_JSONL}"),
+    (b"<", f"is HTML or XML; {_CONVERT}"),
+)
+_ZIP = b"PK\3\4"
+_ZIP_KINDS = (
+    (b"xl/", f"is an Excel workbook; {_TABLE}"),
+    (b"[Content_Types].xml", f"is an Excel workbook or another Office file; {_TABLE}"),
+    (b"opendocument.spreadsheet", f"is an OpenDocument spreadsheet; {_TABLE}"),
+    (b"", f"is a ZIP archive; {_PACKED} (unzip)"),
+)
+_TAR_MAGIC, _TAR_AT = b"ustar", 257
+_DELIMITERS = {",": "CSV", ";": "CSV, with semicolons", "\t": "TSV", "|": "CSV, with bars"}
+_TABLE_SUFFIXES = (".csv", ".tsv", ".tab")
+_BOM = b"\xef\xbb\xbf"
+_JOB_FIELDS = {*Job.model_fields, "key"}
+
+
+def refusal(head: bytes, name: str) -> str | None:
+    """Return what is wrong with a file that is no JSONL as a whole; None for one that may be.
+
+    Args:
+        head: Its first `HEAD_BYTES`.
+        name: Its name, whose suffix may be that of a table.
+    """
+    for magic, message in _SIGNATURES:
+        if head.startswith(magic):
+            return message
+    if head.startswith(_ZIP):
+        return next(message for mark, message in _ZIP_KINDS if mark in head)
+    if head[_TAR_AT:].startswith(_TAR_MAGIC):
+        return f"is a tar archive; {_PACKED}"
+    text = head.removeprefix(_BOM).lstrip()
+    if text.startswith((b"{\0", b"\0{", b'"\0', b"[\0", b"\0[")):
+        return "has NUL bytes, as UTF-16 has; save it as UTF-8"
+    if text.startswith(b"["):
+        return f"is one JSON array; write its objects one per line (jq -c '.[]'): {_JSONL}"
+    return _table(text, PurePath(name).suffix.lower())
+
+
+def _table(text: bytes, suffix: str) -> str | None:
+    """Return what is wrong with a table of text: its first line has the names of fields."""
+    first = text.splitlines()[0].decode(errors="replace") if text else ""
+    if not first or first.startswith("{"):
+        return None
+    delimiter = max(_DELIMITERS, key=first.count)
+    names = {
+        re.sub(r"[\s_-]+", "_", cell.strip("\"' ").casefold()) for cell in first.split(delimiter)
+    }
+    if suffix not in _TABLE_SUFFIXES and not names & _JOB_FIELDS:
+        return None
+    kind = _DELIMITERS[delimiter] if delimiter in first else "CSV"
+    return f"is {kind}; {_TABLE}"
