@@ -4,7 +4,6 @@ from array import array
 
 MASK = (1 << 64) - 1
 _FIRST_CAPACITY = 1 << 10
-_CHUNK = 1 << 16
 
 
 def fingerprint(value: str | bytes | tuple[str | int | None, ...]) -> int:
@@ -66,17 +65,6 @@ class HashMap64:
             slot = (slot + 1) & mask
         self._insert(slot, key, value)
         return None
-
-    def columns(self) -> tuple["array[int]", "array[int]"]:
-        """Return all keys, and the value of each."""
-        return self._keys[1:], self._values[1:]
-
-    def isdisjoint(self, keys: "array[int]") -> bool:
-        """Return whether none of these keys is in the map."""
-        return all(
-            frozenset(keys[start : start + _CHUNK]).isdisjoint(self._keys)
-            for start in range(0, len(keys), _CHUNK)
-        )
 
     def _insert(self, slot: int, key: int, value: int) -> None:
         place = self._slots[slot] = len(self._keys)

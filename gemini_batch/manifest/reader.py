@@ -3,10 +3,10 @@
 import os
 import stat
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self
+from typing import BinaryIO, Self
 
 import orjson
 
@@ -24,17 +24,6 @@ SHOWN_PROBLEMS = 50
 
 _BOM = b"\xef\xbb\xbf"
 _BLOCK_BYTES = 1 << 20
-
-
-class ScannedPart(NamedTuple):
-    """The index of a manifest's last lines, all of them plain, and the hashes of their ids."""
-
-    offsets: "array[int]"
-    hashes: "array[int]"
-    lines: "array[int]"
-    ranks: "array[int]"
-    ids: "array[int]"
-    end_bytes: int
 
 
 class Manifest:
@@ -58,8 +47,6 @@ class Manifest:
         self._lines = array("I")
         self._ranks = array("I")
         self._end = 0
-        self._number = 0
-        self._is_whole = False
         self._problems: list[Problem] = []
         self._problem_count = 0
         self._taken = HashMap64()  # folded id of a call → index of its job
@@ -111,48 +98,6 @@ class Manifest:
         if self._problem_count:
             raise ManifestError(self.name, self._problems, self._problem_count)
 
-    @property
-    def file(self) -> Path:
-        """The open file, by a name that Linux gives it in this process and in a forked one."""
-        return Path(f"/proc/self/fd/{self._file.fileno()}")
-
-    @property
-    def scanned_bytes(self) -> int:
-        """The end of the line whose job `scan` has yielded."""
-        return self._end
-
-    def scan_part(
-        self, start_bytes: int, add: Callable[[PlainJob, int], None]
-    ) -> ScannedPart | None:
-        """Scan the lines from `start_bytes` on, for `take`; `add` gets each job and its line.
-
-        Return None if a line is not plain.
-
-        Raises:
-            ManifestError: As `scan`.
-        """
-        with Manifest(self.file, self.name) as part:
-            part._number = _lines_before(self.file, start_bytes)
-            part._end, taken = start_bytes, part._taken
-            for index, job in part.scan():
-                if not isinstance(job, PlainJob):
-                    return None
-                add(job, part.line(index))
-            arrays = (part._offsets, part._hashes, part._lines, part._ranks)
-            return ScannedPart(*arrays, taken.columns()[0], part._end)
-
-    def take(self, part: ScannedPart) -> bool:
-        """Let `scan` end with a part that begins where it is; False if an id is in both."""
-        if not self._taken.isdisjoint(part.ids):
-            return False
-        self._offsets += part.offsets
-        self._hashes += part.hashes
-        self._lines += part.lines
-        self._ranks += part.ranks
-        self._end = part.end_bytes
-        self._is_whole = True
-        return True
-
     def problem(self, line: int, field: str, message: str) -> None:
         """Add a problem of the job just yielded; `scan` raises it with its own."""
         self._problem_count += 1
@@ -184,12 +129,11 @@ class Manifest:
         head = file.read(file_kind.HEAD_BYTES)
         if other := file_kind.refusal(head, self.name):
             raise self._refused(other)
-        if not self._end and head.startswith(_BOM):
-            self._end = len(_BOM)
-        file.seek(self._end)
-        while not self._is_whole and (line := file.readline(MAX_LINE_BYTES + 1)):
-            self._number += 1
-            offset, number = self._end, self._number
+        self._end = file.seek(len(_BOM) if head.startswith(_BOM) else 0)
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            offset = self._end
             self._end += len(line)
             if len(line) > MAX_LINE_BYTES:
                 limit = f"{MAX_LINE_BYTES // 1024**2} MB per line"
@@ -285,12 +229,6 @@ class Manifest:
         else:
             _replace_id(job, ids.normal(job.id))
         return job
-
-
-def _lines_before(path: Path, end_bytes: int) -> int:
-    with path.open("rb") as file:
-        blocks = iter(lambda: file.read(min(_BLOCK_BYTES, end_bytes - file.tell())), b"")
-        return sum(block.count(b"\n") for block in blocks)
 
 
 def _open_unblocked(path: str, flags: int) -> int:

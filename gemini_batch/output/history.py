@@ -1,10 +1,9 @@
 """Calls of earlier runs: their last status, their missing images, and their cost."""
 
-from array import array
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output.rows import newest_rows
@@ -14,9 +13,6 @@ _STATUSES = list(Status)
 _NUMBER_OF = {status: number for number, status in enumerate(_STATUSES)}
 _STATUS_MASK = (1 << 4) - 1
 _ANSWERED = {Status.SUCCEEDED, Status.BLOCKED}
-
-
-Columns: TypeAlias = tuple["array[int]", "array[int]"]
 
 
 @dataclass(slots=True)
@@ -42,13 +38,9 @@ class Cost:
 class History:
     """The last status of each call, in 24 to 32 bytes a call, from the rows of earlier runs."""
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
         # Id → a hash of request and endpoint, whose last bits are the status.
         self._calls = HashMap64()
-        self.add(rows)
-
-    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add rows that follow those it has."""
         put, number_of = self._calls.put, _NUMBER_OF
         for row in rows:
             request = fingerprint((row["request_sha256"], row["endpoint"])) & ~_STATUS_MASK
@@ -56,15 +48,6 @@ class History:
 
     def __len__(self) -> int:
         return len(self._calls)
-
-    def columns(self) -> Columns:
-        """Return all that it holds, for `take` in a process with the same hashes."""
-        return self._calls.columns()
-
-    def take(self, columns: Columns) -> None:
-        """Add what another one holds, whose rows follow."""
-        for call, value in zip(*columns, strict=True):
-            self._calls.put(call, value)
 
     def status(self, call_id: str, request_sha256: str, endpoint: str) -> Status | None:
         """Return how this request ended; None if never sent, edited since, or sent elsewhere."""

@@ -1,10 +1,9 @@
 """Checks a manifest, compares it with earlier runs, and reads the calls to be made again."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gemini_batch.catalog import prices
 from gemini_batch.config import Settings
@@ -12,16 +11,12 @@ from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.hashmap import fingerprint
 from gemini_batch.inputs import Inputs
 from gemini_batch.manifest import Manifest
-from gemini_batch.manifest.reader import ScannedPart
-from gemini_batch.output.history import Columns as HistoryColumns
 from gemini_batch.output.history import History, wanted_again
-from gemini_batch.output.paths import RESULTS
 from gemini_batch.output.reuse import Reuse
 from gemini_batch.output.rows import read_rows
-from gemini_batch.plan.halves import second_half
 from gemini_batch.plan.history import RunHistory
 from gemini_batch.plan.planner import JobError, Planner
-from gemini_batch.plan.totals import CallTotals, Plan, PlanColumns
+from gemini_batch.plan.totals import CallTotals, Plan
 from gemini_batch.quota.limits import Duration, LimitSet, Weights, duration
 from gemini_batch.records import Call, Limits, Load, Stop, StopReason
 
@@ -92,7 +87,7 @@ def build_plan(
         if config.retry_missing or config.retry_reasons:
             again = wanted_again(out, config.retry_reasons, missing=config.retry_missing)
             is_wanted_again = lambda call_id: fingerprint(call_id) in again  # noqa: E731
-        rows = _read_history(out)
+        rows = History(read_rows(out))
         history = RunHistory(rows, config, reuse, is_wanted_again)
     except OSError as error:
         raise StorageError(f"{out}: can't be read: {error.strerror}") from error
@@ -100,50 +95,16 @@ def build_plan(
     planner = Planner(config.model, inputs.resolve, price_table(config))
     with Manifest(path, name) as manifest:
         plan = Plan(planner, history.state if len(rows) or reuse else None)
-        _scan(manifest, plan, history)
-        if config.max_cost_usd is not None:
-            _check_prices(plan)
-        time = _duration(plan, config.limits, planner.prices, manifest.name)
-        yield BuiltPlan(plan, history, time, manifest, planner)
-
-
-def _read_history(out: Path) -> History:
-    """Return the history of an output folder; raise as `read_rows`."""
-
-    def second(start_bytes: int) -> HistoryColumns:
-        return History(read_rows(out, start_bytes)).columns()
-
-    with second_half(out / RESULTS, second) as half:
-        if half:
-            history = History(read_rows(out, 0, half.start_bytes))
-            if columns := half.result():
-                history.take(columns)
-                return history
-    return History(read_rows(out))
-
-
-def _scan(manifest: Manifest, plan: Plan, history: RunHistory) -> None:
-    """Check a manifest and plan all of its jobs; raise as `Manifest.scan`."""
-
-    def second(start_bytes: int) -> tuple[Any, ...] | None:
-        part = plan.empty_copy()
-        lines = manifest.scan_part(start_bytes, part.add)
-        return (*lines, *part.columns(), history.statuses) if lines else None
-
-    # What is reused depends on the calls before.
-    with nullcontext() if history.reuse else second_half(manifest.file, second) as half:
-        end_bytes = half.start_bytes if half else 0
         for index, job in manifest.scan():
             try:
                 plan.add(job, manifest.line(index))
             except JobError as error:
                 for problem in error.problems:
                     manifest.problem(problem.line, problem.field, problem.message)
-            if manifest.scanned_bytes == end_bytes and half and (part := half.result()):
-                size = len(ScannedPart._fields)
-                if manifest.take(ScannedPart(*part[:size])):
-                    plan.take(PlanColumns(*part[size:-1]))
-                    history.statuses.update(part[-1])
+        if config.max_cost_usd is not None:
+            _check_prices(plan)
+        time = _duration(plan, config.limits, planner.prices, manifest.name)
+        yield BuiltPlan(plan, history, time, manifest, planner)
 
 
 def price_table(config: Settings) -> prices.PriceTable:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from gemini_batch.catalog import prices
 from gemini_batch.manifest.plain import Kind, PlainJob
@@ -92,16 +92,6 @@ class DownscaleTotals:
     upload_bytes: int = 0
 
 
-class PlanColumns(NamedTuple):
-    """The calls of some jobs, as a `Plan` has them."""
-
-    variants: "array[int]"
-    model_of: "array[int]"
-    models: list[str]
-    states: bytearray
-    groups: dict[tuple[str, str], CallTotals]
-
-
 class Plan:
     """All calls of a manifest, in one byte per call and six per job.
 
@@ -138,25 +128,6 @@ class Plan:
             self._variants.append(0)
             self._model_of.append(0)
             raise
-
-    def empty_copy(self) -> "Plan":
-        """Return a plan for other jobs of the manifest, without any yet."""
-        return Plan(self._planner, self._state_of)
-
-    def columns(self) -> PlanColumns:
-        """Return all calls, for `take` in another process; none of them has an image."""
-        return PlanColumns(
-            self._variants, self._model_of, [*self._models], self._states, dict(self._groups)
-        )
-
-    def take(self, part: PlanColumns) -> None:
-        """Add the calls of another plan, whose jobs follow."""
-        number_of = [self._models.setdefault(model, len(self._models)) for model in part.models]
-        self._variants += part.variants
-        self._model_of.extend(map(number_of.__getitem__, part.model_of))
-        self._states += part.states
-        for key, group in part.groups.items():
-            self._groups[key] += group
 
     def _add(self, job: Job, line: int) -> None:
         request = self._planner.request(job, line)

@@ -45,12 +45,8 @@ class WriterThread(Generic[T]):
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
-        """Start the thread if it shows something at intervals; else the first line or `flush` does.
-
-        Until then no thread prevents a fork by `plan.halves`.
-        """
-        if self._every_s is not None:
-            self._start()
+        """Start the thread."""
+        self._thread.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -59,8 +55,7 @@ class WriterThread(Generic[T]):
             self._is_closed = True
             self._changed.notify_all()
         with suppress(KeyboardInterrupt):  # pressed to end at once
-            if self._thread.ident is not None:
-                self._thread.join(CLOSE_TIMEOUT_S)
+            self._thread.join(CLOSE_TIMEOUT_S)
 
     def write(self, line: T) -> None:
         """Queue a line; if the queue is full, drop and count it."""
@@ -73,15 +68,9 @@ class WriterThread(Generic[T]):
             self._lines.append(line)
             self._queued += 1
             self._changed.notify_all()
-            self._start()
-
-    def _start(self) -> None:
-        if self._thread.ident is None:
-            self._thread.start()
 
     def flush(self) -> None:
         """Wait until the queued lines are shown, unless the reader is blocked."""
-        self._start()
         with self._changed:
             self._is_flushing = True
             self._changed.notify_all()

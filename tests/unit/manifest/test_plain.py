@@ -32,7 +32,7 @@ PLAIN: dict[str, dict[str, Any] | bytes] = {
     "empty metadata": ROBOT | {"metadata": {}},
     "a model by the name of Google's requests": ROBOT | {"model": f"models/{DEFAULT_MODEL}"},
     "a model that is not known": ROBOT | {"model": "a-new-one"},
-    "a prompt of as many letters, and fewer bytes": {"prompt": "U" * 24},
+    "a prompt of as many letters, and fewer bytes": {"prompt": "U" * 25},
     "a prompt with spaces around it": {"prompt": " A robot "},
     "escaped quotes": {"prompt": 'It says "Hi": "you"'},
     "escapes": b'{"prompt": "\\u0022a\\u0022 \\n b"}',
