@@ -4,6 +4,7 @@ import os
 import stat
 from array import array
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -13,6 +14,7 @@ from gemini_batch.errors import ManifestError, Problem
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.manifest import file_kind, problems
 from gemini_batch.manifest.job_line import checked_job_of, job_of
+from gemini_batch.manifest.plain import PlainJob, PlainLines
 from gemini_batch.records import ids
 from gemini_batch.records.job import Job
 from gemini_batch.wording import shown
@@ -64,7 +66,7 @@ class Manifest:
         """Return the number of a job's line, from 1."""
         return self._lines[index]
 
-    def scan(self) -> Iterator[tuple[int, Job]]:
+    def scan(self) -> Iterator[tuple[int, Job | PlainJob]]:
         """Check every line; yield (index, job) for each good one, with its final id.
 
         Iterate once, and to the end.
@@ -72,15 +74,22 @@ class Manifest:
         Raises:
             ManifestError: At the end, if there was any problem, `problem` included, or no job.
         """
+        read, claim = PlainLines().read, self._taken.claim
+        offsets, hashes = self._offsets.append, self._hashes.append
+        lines, ranks = self._lines.append, self._ranks.append
         for number, offset, text in self._texts():
-            job = self._parsed(number, text)
+            index, plain = len(self._offsets), read(text)
+            if plain and claim(fingerprint(ids.folded(plain.id)), index) is not None:
+                plain = self._repeat(plain, index)
+            job = plain or self._parsed(number, text)
             if job is None:
                 continue
-            index = len(self._offsets)
-            self._offsets.append(offset)
-            self._hashes.append(fingerprint(text))
-            self._lines.append(number)
-            self._set_id(index, job, text)
+            offsets(offset)
+            hashes(fingerprint(text))
+            lines(number)
+            ranks(plain.rank if plain else 0)
+            if isinstance(job, Job):
+                self._set_id(index, job, text)
             yield index, job
         if not self._offsets and not self._problem_count:
             example = '{"prompt": "A cute robot mascot"}'
@@ -147,9 +156,10 @@ class Manifest:
     def _set_id(self, index: int, job: Job, text: bytes) -> None:
         """Set the job's final id, and claim the ids of its calls."""
         if job.id is None:
-            self._ranks.append(self._derive_id(index, job))
+            base = ids.derived(job)
+            self._ranks[index] = rank = self._claim_derived(base, index)
+            _replace_id(job, ids.repeated(base, rank))
         else:
-            self._ranks.append(0)
             _replace_id(job, ids.normal(job.id))
             if (fault := ids.fault(job.id)) is not None:
                 self.problem(self._lines[index], _id_field(text), fault)
@@ -158,15 +168,20 @@ class Manifest:
             if not self._claim_call(index, job, variant, text):
                 break
 
-    def _derive_id(self, index: int, job: Job) -> int:
-        """Set a unique id from the job's own fields; return its rank, from 1, among equal jobs."""
-        base = ids.derived(job)
+    def _repeat(self, plain: PlainJob, index: int) -> PlainJob | None:
+        """Return a plain job with the next free id if its own is derived; else None."""
+        if not plain.rank:
+            return None
+        rank = self._claim_derived(plain.id, index)
+        return replace(plain, id=ids.repeated(plain.id, rank), rank=rank)
+
+    def _claim_derived(self, base: str, index: int) -> int:
+        """Claim an id for a job that has none; return its rank, from 1, among equal jobs."""
         count = 1
         while self._claim(ids.repeated(base, count), index) is not None:
             count = max(count, self._repeated.get(fingerprint(base)) or 1) + 1
         if count > 1:
             self._repeated.put(fingerprint(base), count)
-        _replace_id(job, ids.repeated(base, count))
         return count
 
     def _claim_call(self, index: int, job: Job, variant: int, text: bytes) -> bool:

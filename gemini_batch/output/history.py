@@ -10,6 +10,7 @@ from gemini_batch.output.rows import newest_rows
 from gemini_batch.records import Status
 
 _STATUSES = list(Status)
+_NUMBER_OF = {status: number for number, status in enumerate(_STATUSES)}
 _STATUS_MASK = (1 << 4) - 1
 _ANSWERED = {Status.SUCCEEDED, Status.BLOCKED}
 
@@ -40,9 +41,10 @@ class History:
     def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
         # Id → a hash of request and endpoint, whose last bits are the status.
         self._calls = HashMap64()
+        put, number_of = self._calls.put, _NUMBER_OF
         for row in rows:
             request = fingerprint((row["request_sha256"], row["endpoint"])) & ~_STATUS_MASK
-            self._calls.put(fingerprint(row["id"]), request | _STATUSES.index(row["status"]))
+            put(fingerprint(row["id"]), request | number_of[row["status"]])
 
     def __len__(self) -> int:
         return len(self._calls)

@@ -26,13 +26,12 @@ from gemini_batch.output.tree import is_same
 from gemini_batch.records import ResultRow, Status, exact_json
 from gemini_batch.wording import shown
 
-_TEXTS = ("id", "status", "request_sha256", "endpoint", "finished_at")
 _COUNT = (int, type(None))
 _AMOUNT = (int, float, type(None))
 _BLOCK_BYTES = 1 << 18
 _METADATA = b'"metadata":'
 _SHOWN_BYTES = 1_000
-_STATUSES = list(Status)
+_STATUSES = frozenset(Status)
 
 
 class ResultsFile:
@@ -231,11 +230,12 @@ def parse_row(line: bytes) -> dict[str, Any] | None:
 
 def _is_row(row: dict[str, Any]) -> bool:
     """Check the fields that readers use; a model's validation would take ten times as long."""
-    for name in _TEXTS:
-        if type(row[name]) is not str:
-            return False
     return (
-        row["status"] in _STATUSES
+        type(row["id"]) is str
+        and type(row["request_sha256"]) is str
+        and type(row["endpoint"]) is str
+        and type(row["finished_at"]) is str
+        and row["status"] in _STATUSES
         and isinstance(row["attempts"], int)
         and isinstance(row["cost_usd"], _AMOUNT)
         and _is_usage(row["usage"])

@@ -1,6 +1,6 @@
 """Checks a manifest, compares it with earlier runs, and reads the calls to be made again."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,14 +84,13 @@ def build_plan(
     """
     try:
         reuse = Reuse(config.reuse_from, config.endpoint, out) if config.reuse_from else None
-        again: Collection[int] = ()
+        is_wanted_again: Callable[[str], bool] | None = None
         if config.retry_missing or config.retry_reasons:
             again = wanted_again(out, config.retry_reasons, missing=config.retry_missing)
+            is_wanted_again = lambda call_id: fingerprint(call_id) in again  # noqa: E731
         rowless = RowlessImages(out)
         rows = History(rowless.passing(read_rows(out)))
-        history = RunHistory(
-            rows, config, reuse, lambda call_id: fingerprint(call_id) in again, rowless
-        )
+        history = RunHistory(rows, config, reuse, rowless, is_wanted_again)
     except OSError as error:
         raise StorageError(f"{out}: can't be read: {describe_os_error(error)}") from error
     inputs = Inputs(base or path.parent, config.max_input_pixels)

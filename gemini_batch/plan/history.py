@@ -19,7 +19,8 @@ FINAL = frozenset({Status.SUCCEEDED, Status.BLOCKED, Status.REJECTED, Status.UNC
 class RunHistory:
     """Compares calls with the rows of earlier runs.
 
-    `is_wanted_again` returns whether a finished call must be sent again, for more than its status.
+    `is_wanted_again` returns whether a finished call must be sent again, for more than its status;
+    None if none must.
 
     Attributes:
         rowless: The images that no row names.
@@ -31,10 +32,14 @@ class RunHistory:
     _history: History
     _config: Settings
     reuse: Reuse | None
-    _is_wanted_again: Callable[[str], bool]
     rowless: RowlessImages
+    _is_wanted_again: Callable[[str], bool] | None = None
     without_row: int = 0
     statuses: Counter[Status] = field(default_factory=Counter)
+    _done: frozenset[Status] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._done = FINAL - self._config.retry
 
     def state(self, call_id: str, request_sha256: str) -> CallState:
         """Return the state of a call, and count its status."""
@@ -52,8 +57,9 @@ class RunHistory:
         if status is None:
             return CallState.EDITED if self._history.was_answered(call_id) else CallState.NEW
         self.statuses[status] += 1
-        is_done = status in FINAL - self._config.retry and not self._is_wanted_again(call_id)
-        return CallState.DONE if is_done else CallState.RETRY
+        if status not in self._done or (self._is_wanted_again and self._is_wanted_again(call_id)):
+            return CallState.RETRY
+        return CallState.DONE
 
     def adopts(self, call_id: str) -> bool:
         """Return whether a call that is not done takes the image that is there for its own."""

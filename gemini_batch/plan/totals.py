@@ -8,7 +8,9 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from gemini_batch.catalog import prices
+from gemini_batch.manifest.plain import Kind, PlainJob
 from gemini_batch.plan.canonical import image_size, input_tokens, request_sha256
+from gemini_batch.plan.plain import PlainRequest
 from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.records import InputImage, Request, ids
 from gemini_batch.records.job import Job
@@ -44,6 +46,13 @@ class CallTotals:
     cost_usd: float | None = 0.0
     largest_input_tokens: int = 0
     largest_line: int = 0
+
+    def add(self, calls: int, input_tokens: int, line: int) -> None:
+        """Add calls of so many tokens each; 0 calls if all of a job's are reused."""
+        self.calls += calls
+        self.input_tokens += calls * input_tokens
+        if input_tokens > self.largest_input_tokens:
+            self.largest_input_tokens, self.largest_line = input_tokens, line
 
     def __add__(self, other: "CallTotals") -> "CallTotals":
         largest = max(self, other, key=lambda each: each.largest_input_tokens)
@@ -99,28 +108,53 @@ class Plan:
         self._states = bytearray()
         self._models: dict[str, int] = {}  # model → its number
         self._model_of = array("I")  # index of a job → number of its model
+        self._plain: dict[Kind, PlainRequest] = {}
 
     def __len__(self) -> int:
         return len(self._states)
 
-    def add(self, job: Job, line: int) -> None:
+    def add(self, job: Job | PlainJob, line: int) -> None:
         """Add the next job; its index is that of `Manifest.scan`.
 
         Raises:
             JobError: The job can't be planned; it counts no calls.
         """
         try:
-            request = self._planner.request(job, line)
+            if isinstance(job, PlainJob):
+                self._add_plain(job, line)
+            else:
+                self._add(job, line)
         except JobError:
             self._variants.append(0)
             self._model_of.append(0)
             raise
+
+    def _add(self, job: Job, line: int) -> None:
+        request = self._planner.request(job, line)
         self._variants.append(job.variants)
         self._model_of.append(self._models.setdefault(request.model, len(self._models)))
         states = self._states_of(job, request)
         self._states += states
         if todo := len(states) - states.count(CallState.DONE):
-            self._count(request, todo - states.count(CallState.REUSED), line)
+            calls = todo - states.count(CallState.REUSED)
+            group = self._groups[request.model, image_size(request)]
+            group.add(calls, input_tokens(request), line)
+            self._count_unknown(request, line)
+            self._count_downscaled(request, calls)
+
+    def _add_plain(self, job: PlainJob, line: int) -> None:
+        request = self._plain.get(job.kind)
+        if request is None:
+            request = self._plain[job.kind] = PlainRequest(self._planner, job.kind, line)
+        self._variants.append(1)
+        self._model_of.append(self._models.setdefault(request.model, len(self._models)))
+        state = CallState.NEW
+        if self._state_of:
+            state = self._state_of(job.id, request.sha256(job.prompt))
+        self._states.append(state)
+        if state is not CallState.DONE:
+            calls, group = int(state is not CallState.REUSED), self._groups[request.group]
+            group.add(calls, request.input_tokens(job.prompt), line)
 
     def _states_of(self, job: Job, request: Request) -> bytes:
         if self._state_of is None:
@@ -131,17 +165,12 @@ class Plan:
         variants = range(1, job.variants + 1)
         return bytes([self._state_of(ids.call_id(job_id, each), digest) for each in variants])
 
-    def _count(self, request: Request, calls: int, line: int) -> None:
-        """Add `calls` calls of a request, 0 if all are reused, to the sums."""
-        group = self._groups[request.model, image_size(request)]
-        tokens = input_tokens(request)
-        group.calls += calls
-        group.input_tokens += calls * tokens
-        if tokens > group.largest_input_tokens:
-            group.largest_input_tokens, group.largest_line = tokens, line
+    def _count_unknown(self, request: Request, line: int) -> None:
         for name in request.raw.unknown if request.raw else ():
             if name in self.unknown_fields or len(self.unknown_fields) < MAX_UNKNOWN_FIELDS:
                 self.unknown_fields.setdefault(name, UnknownField(0, line)).jobs += 1
+
+    def _count_downscaled(self, request: Request, calls: int) -> None:
         total = self.downscaled
         for image in request.parts:
             if isinstance(image, InputImage) and image.max_pixels:

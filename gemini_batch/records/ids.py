@@ -20,7 +20,9 @@ from gemini_batch.wording import shown
 MAX_ID_BYTES = 200
 MAX_SEGMENT_BYTES = 150
 _SLUG_CHARS = 40
-_SLUG_OF_ASCII = "".join(chr(code).lower() if chr(code).isalnum() else " " for code in range(128))
+_SLUG_OF_ASCII = "".join(
+    chr(code).lower() if code < 128 and chr(code).isalnum() else " " for code in range(256)
+).encode()
 # 10 hex digits: of a million prompts that begin alike, one pair in two manifests collides.
 _DIGEST_BYTES = 5
 
@@ -65,6 +67,8 @@ def normal(job_id: str) -> str:
 
 def folded(call_id: str) -> str:
     """Return a form that is equal for ids that name one file where case makes no difference."""
+    if call_id.isascii():
+        return call_id.lower()
     return normalize("NFC", normalize("NFD", call_id).casefold())
 
 
@@ -116,14 +120,23 @@ def derived(job: Job) -> str:
 
     It does not depend on the line's number, on other lines, or on the content of files.
     """
-    asked = {
+    return derived_from(asked(job), _text(job))
+
+
+def derived_from(asked_json: bytes, text: str) -> str:
+    """Return the id of a job that has none, from the result of `asked` and its text."""
+    digest = hashlib.blake2b(asked_json, digest_size=_DIGEST_BYTES).hexdigest()
+    return f"{_slug(text) or 'image'}-{digest}"
+
+
+def asked(job: Job) -> bytes:
+    """Return the fields of a job that make its derived id, as JSON."""
+    fields = {
         name: value
         for name, value in job.__dict__.items()
         if value is not None and name not in _NOT_ASKED and (value or name != "images")
     }
-    form = orjson.dumps(asked, default=_plain, option=orjson.OPT_SORT_KEYS)
-    digest = hashlib.blake2b(form, digest_size=_DIGEST_BYTES).hexdigest()
-    return f"{_slug(_text(job)) or 'image'}-{digest}"
+    return orjson.dumps(fields, default=_plain, option=orjson.OPT_SORT_KEYS)
 
 
 def repeated(derived_id: str, count: int) -> str:
@@ -151,8 +164,9 @@ def _slug(text: str) -> str:
     """Return the beginning of a text as lower-case ASCII with hyphens, at most 40 characters."""
     head = text[: 4 * _SLUG_CHARS]
     if not head.isascii():
-        head = normalize("NFKD", head).encode("ascii", "ignore").decode()
-    slug = "-".join(head.translate(_SLUG_OF_ASCII).split())
+        head = normalize("NFKD", head)
+    parts = head.encode("ascii", "ignore").translate(_SLUG_OF_ASCII).split()
+    slug = b"-".join(parts).decode()
     if len(slug) <= _SLUG_CHARS:
         return slug
     return slug[: _SLUG_CHARS + 1].rpartition("-")[0] or slug[:_SLUG_CHARS]

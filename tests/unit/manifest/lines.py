@@ -1,13 +1,18 @@
 """Manifests written from lines, and their jobs or problems."""
 
 import json
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from gemini_batch.errors import ManifestError
 from gemini_batch.manifest import Manifest
+from gemini_batch.manifest.plain import PlainLines
 from gemini_batch.records.job import Job
 
 
@@ -19,10 +24,32 @@ def written(*lines: dict[str, Any] | str | bytes) -> Path:
     return path
 
 
-def scanned(path: Path) -> list[Job]:
-    """Return all jobs of a valid manifest."""
+@contextmanager
+def carefully() -> Iterator[None]:
+    """Let each line be checked as a `Job`: none is plain."""
+    with patch.object(PlainLines, "read", return_value=None):
+        yield
+
+
+def index_of(path: Path) -> tuple[dict[str, Any], list[str | None]]:
+    """Return the index of a valid manifest, and the ids of its jobs."""
     with Manifest(path) as manifest:
-        return [job for _, job in manifest.scan()]
+        found = [job.id for _, job in manifest.scan()]
+        arrays = {name: value for name, value in vars(manifest).items() if isinstance(value, array)}
+    return arrays, found
+
+
+def scanned(path: Path) -> list[Job]:
+    """Return all jobs of a valid manifest, which are the same if its plain lines are none."""
+    with carefully(), Manifest(path) as manifest:
+        jobs = [job for _, job in manifest.scan() if isinstance(job, Job)]
+        again = [manifest.read(index) for index in range(len(jobs))]
+    assert again == jobs
+    arrays, found = index_of(path)
+    with carefully():
+        assert (arrays, found) == index_of(path)
+    assert found == [job.id for job in jobs]
+    return jobs
 
 
 def ids_of(*lines: dict[str, Any] | str | bytes) -> list[str | None]:
@@ -31,7 +58,12 @@ def ids_of(*lines: dict[str, Any] | str | bytes) -> list[str | None]:
 
 
 def refusal(*lines: dict[str, Any] | str | bytes) -> list[str]:
-    """Return the problems of an invalid manifest."""
+    """Return the problems of an invalid manifest, which are the same if its plain lines are none."""
+    path = written(*lines)
     with pytest.raises(ManifestError) as refused:
-        scanned(written(*lines))
+        index_of(path)
+    with carefully(), pytest.raises(ManifestError) as refused_carefully:
+        index_of(path)
+    assert refused.value.problems == refused_carefully.value.problems
+    assert refused.value.lines() == refused_carefully.value.lines()
     return refused.value.lines()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gemini_batch.manifest import Manifest, reader
 from gemini_batch.records import ids
-from tests.unit.manifest.lines import ids_of, refusal, scanned, written
+from tests.unit.manifest.lines import ids_of, index_of, refusal, scanned, written
 
 BAD_IDS = {
     "../x": 'it is a path inside the output folder: no part of it may be "." or ".."',
@@ -242,7 +242,7 @@ def test_many_identical_lines_take_linear_time(monkeypatch: pytest.MonkeyPatch) 
         return claim(self, call_id, number)
 
     monkeypatch.setattr(Manifest, "_claim", counted)
-    found = ids_of(*['{"prompt": "x"}'] * 2_000)
+    _, found = index_of(written(*['{"prompt": "x"}'] * 2_000))
     assert found[-1] == f"{found[0]}-2000"
     assert lookups <= 2 * 2_000
 

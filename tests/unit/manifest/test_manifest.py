@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gemini_batch import manifest as manifest_package
 from gemini_batch.errors import ManifestError
 from gemini_batch.manifest import SHOWN_PROBLEMS, Manifest, job_line, reader
-from tests.unit.manifest.lines import ids_of, refusal, scanned, written
+from tests.unit.manifest.lines import carefully, ids_of, refusal, scanned, written
 
 ONE_OBJECT = 'a line is one whole JSON object, such as {"prompt": "A cute robot mascot"}'
 FIELDS = (
@@ -259,7 +259,7 @@ def test_read_returns_what_scan_yielded() -> None:
     path = written(
         {"prompt": "x"}, "", {"id": "a", "prompt": "y", "metadata": {"n": 1}}, {"prompt": "x"}
     )
-    with Manifest(path) as manifest:
+    with carefully(), Manifest(path) as manifest:
         jobs = dict(manifest.scan())
         assert len(jobs) == 3
         assert {number: manifest.read(number) for number in jobs} == jobs

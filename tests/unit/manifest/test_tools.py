@@ -106,6 +106,8 @@ def test_numbers_of_metadata_and_request_are_kept() -> None:
     with Manifest(path) as manifest:
         jobs = dict(manifest.scan())
         assert {index: manifest.read(index) for index in jobs} == jobs
+    assert isinstance(jobs[0], Job)
+    assert isinstance(jobs[1], Job)
     number = exact_json.Number("123456789012345678901234")
     assert (jobs[0].metadata, jobs[0].temperature) == ({"n": number}, 0.7)
     assert jobs[1].request == {"contents": {"parts": {"text": "x"}}, "labels": {"n": number}}

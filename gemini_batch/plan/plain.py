@@ -1,0 +1,45 @@
+"""The requests of plain lines: what depends on their shape, size and model is computed once."""
+
+import hashlib
+from dataclasses import replace
+
+import orjson
+
+from gemini_batch.manifest.plain import Kind, around_prompt
+from gemini_batch.plan import canonical
+from gemini_batch.plan.planner import Planner
+from gemini_batch.records import Text
+
+
+class PlainRequest:
+    """The request of the plain lines of one kind, whose prompt may be any.
+
+    Attributes:
+        group: Its model and size.
+
+    Raises:
+        JobError: As `Planner.request`, with this line.
+    """
+
+    __slots__ = ("_around", "_request", "_tokens", "group", "model")
+
+    def __init__(self, planner: Planner, kind: Kind, line: int) -> None:
+        self._request = planner.request(kind.job, line)
+        self._around = around_prompt(canonical.canonical(self._request))
+        self._tokens: dict[int, int] = {}  # bytes of the prompt → tokens
+        self.model = self._request.model
+        self.group = self.model, canonical.image_size(self._request)
+
+    def sha256(self, prompt: str) -> str:
+        """Return what `request_sha256` returns for the request with this prompt."""
+        before, after = self._around
+        return hashlib.sha256(before + orjson.dumps(prompt) + after).hexdigest()
+
+    def input_tokens(self, prompt: str) -> int:
+        """Return what `input_tokens` returns for the request with this prompt."""
+        size_bytes = len(prompt) if prompt.isascii() else len(prompt.encode())
+        tokens = self._tokens.get(size_bytes)
+        if tokens is None:
+            request = replace(self._request, parts=(Text(prompt),))
+            tokens = self._tokens[size_bytes] = canonical.input_tokens(request)
+        return tokens
