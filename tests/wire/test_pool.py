@@ -6,14 +6,15 @@ import socket
 import ssl
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import trustme
 
-from gemini_batch.client import interactive, pool
-from gemini_batch.client.pool import MAX_INTERIM_ANSWERS, Pool
+from gemini_batch.client import pool
+from gemini_batch.client.pool import MAX_INTERIM_ANSWERS
 from gemini_batch.records import Answer, Failure, FailureKind
 from tests.wire.peers import (
     ANSWER,
@@ -123,11 +124,13 @@ async def test_an_error_with_an_answer_behind_it_is_only_an_error() -> None:
 
 
 @pytest.fixture
-def https(monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
-    """Return a server's context; the client does not check its certificate."""
-    monkeypatch.setattr(interactive, "Pool", partial(Pool, ssl=False))
+def https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """Return a server's context, whose certificate the client trusts."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
     return context
 
 
