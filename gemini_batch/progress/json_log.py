@@ -2,12 +2,12 @@
 
 A name or a type changes only with a major version. Every object has `at` (UTC, milliseconds, `Z`)
 and `event`. Names that end in `_s` are seconds and in `_usd` dollars at list price, both numbers
-with a fraction; `_at` is a time like `at`, to the second; `may_be_billed` and `needs_person` are
-booleans; `images[]` are paths in `out`; `by_status{}` is a count per status. Counts, `line`,
-`attempt`, `http_status` and `exit_code` are integers; all other fields are text. Unknown values
-and those that do not apply are null, never 0 or "".
+with a fraction; `_at` is a time like `at`, to the second; `may_be_billed`, `needs_person` and
+`pays` are booleans; `images[]` are paths in `out`; `by_status{}` is a count per status. Counts,
+`line`, `attempt`, `http_status` and `exit_code` are integers; all other fields are text. Unknown
+values and those that do not apply are null, never 0 or "".
 
-- `repaired` (the remains of a killed run were repaired): `message`
+- `repaired` (the remains of a killed run were repaired): `message, pays`
 - `manifest_warning` (a raw request has a field that the API may refuse): `message`
 - `run_started` (the manifest is valid, nothing is sent yet): `manifest, out, tier, to_send, reused,
   done, edited, cost_usd, sending_s, days, bound_by, models[{model, calls, input_tokens, cost_usd}]`

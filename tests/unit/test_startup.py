@@ -75,18 +75,15 @@ def test_a_command_imports_only_what_it_needs(command: str, tmp_path: Path) -> N
 
 READERS = """
 import sys
-from gemini_batch.output.dimensions import load_image_readers, pixels
-load_image_readers()
-loaded = set(sys.modules)
-sizes = [pixels(file) for file in sys.argv[1:]]
-print(sizes, sorted(name for name in set(sys.modules) - loaded if name.startswith("PIL.")))
-print("PIL.PdfImagePlugin" in sys.modules)
+from gemini_batch.output.dimensions import pixels
+sizes = [pixels(open(file, "rb").read(64), file) for file in sys.argv[1:]]
+print(sizes, sorted(name for name in sys.modules if name.startswith("PIL")))
 """
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
-def test_the_readers_of_answers_are_loaded_and_no_other(tmp_path: Path) -> None:
-    """No answer waits for an import of Pillow, and no run loads readers that no answer needs."""
+def test_no_answer_needs_an_image_library(tmp_path: Path) -> None:
+    """No answer waits for an import of Pillow: its size is read from its header."""
     files = [str(tmp_path / f"image.{suffix}") for suffix in ("png", "jpg", "webp", "gif", "avif")]
     for file in files:
         Image.new("RGB", (16, 9)).save(file)
@@ -97,4 +94,4 @@ def test_the_readers_of_answers_are_loaded_and_no_other(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert ended.stdout.splitlines() == [f"{[(16, 9)] * 5} []", "False"], ended.stderr
+    assert ended.stdout.splitlines() == [f"{[(16, 9)] * 5} []"], ended.stderr
