@@ -3,6 +3,7 @@
 import codecs
 import json
 import re
+from functools import cache
 from typing import Any
 
 import orjson
@@ -54,7 +55,12 @@ def field(obj: dict[str, Any], name: str) -> Any:
 
     Parsers of proto JSON accept both: https://protobuf.dev/programming-guides/json/ (2026-11-29).
     """
-    return obj[name] if name in obj else obj.get(_CAPITAL.sub(r"_\g<0>", name).lower())
+    return obj[name] if name in obj else obj.get(_proto_name(name))
+
+
+@cache
+def _proto_name(name: str) -> str:
+    return _CAPITAL.sub(r"_\g<0>", name).lower()
 
 
 def as_dict(value: Any) -> dict[str, Any]:
