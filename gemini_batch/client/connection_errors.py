@@ -19,6 +19,7 @@ _CUT_OFF = (ContentLengthError, TransferEncodingError)
 _REFUSALS = [
     (re.compile(pattern), reason)
     for pattern, reason in (
+        ("interim answers", "it comes after more than 100 interim answers (1xx)"),
         ("^Duplicate Content-Length", "it has two Content-Length headers"),
         ("Content-Length.* can't be present", "it has a Content-Length and is chunked"),
         ("can't be present with Content-Length", "it has a Content-Length and is chunked"),

@@ -72,6 +72,11 @@ class ImageExtractor:
         return self._state is ImageExtractor._after
 
     @property
+    def has_begun(self) -> bool:
+        """True once there was more than white space."""
+        return self._state is not ImageExtractor._before
+
+    @property
     def is_closed(self) -> bool:
         """True if the answer may end here: all JSON that has begun is closed."""
         return self._envelope.has_documents and not self._place.closers

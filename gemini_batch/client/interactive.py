@@ -150,16 +150,14 @@ class InteractiveTransport:
         receiver = Receiver(sink, response.headers.get("Content-Encoding", ""))
         sink.keepable(self._redacted(receiver.body()))
         try:
-            # Some servers send the headers at once: until the first byte the model may be drawing.
-            chunk = await _next_chunk(response.content)
+            # Some servers send the headers, and white space, at once: until then the model draws.
+            while not receiver.has_begun and await self._receive_chunk(response, receiver, whole):
+                pass
             async with StallTimeout(self._config.timeouts.between_bytes_s) as between:
-                while True:
-                    whole.received(len(chunk))
-                    await self._feed(receiver, chunk)
-                    if not chunk or receiver.is_done:
-                        break
+                while not receiver.is_done:
                     between.renew()
-                    chunk = await _next_chunk(response.content)
+                    if not await self._receive_chunk(response, receiver, whole):
+                        break
         except (TimeoutError, aiohttp.ClientError):
             if not receiver.is_closed:  # else all that began to arrive is whole
                 raise
@@ -171,6 +169,15 @@ class InteractiveTransport:
             return Answer(response.status, envelope, sink.arrived(), wait_s)
         except OSError as error:
             raise _DiskError(describe_os_error(error)) from error
+
+    async def _receive_chunk(
+        self, response: aiohttp.ClientResponse, receiver: Receiver, whole: StallTimeout
+    ) -> bool:
+        """Receive what comes next of a body; return False at its end."""
+        chunk = await _next_chunk(response.content)
+        whole.received(len(chunk))
+        await self._feed(receiver, chunk)
+        return bool(chunk)
 
     async def _feed(self, receiver: Receiver, chunk: bytes) -> None:
         try:

@@ -28,6 +28,11 @@ class Receiver:
         return self.error is not None or self._extractor.is_whole or self._decoder.is_done
 
     @property
+    def has_begun(self) -> bool:
+        """True once something came of the answer, and no keep-alive bytes alone."""
+        return self.error is not None or self._extractor.has_begun
+
+    @property
     def is_closed(self) -> bool:
         """True if the answer may end here."""
         return self.error is None and self._extractor.is_closed
