@@ -7,7 +7,10 @@ import html
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
+
+import orjson
 
 from gemini_batch.client.untrusted_json import (
     MAX_MESSAGE_CHARS,
@@ -25,6 +28,27 @@ from gemini_batch.records import Answer, ApiError, QuotaViolation
 _RETRY_IN = re.compile(r"retry in\s+((?:[\d.]+(?:ms|h|m|s))+)", re.IGNORECASE)
 _DURATION_PIECE = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)", re.IGNORECASE)
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+# The names of google.rpc.Code in the order of their numbers, and their HTTP statuses:
+# https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto (2026-11-30).
+_CODES = {
+    "OK": 200,
+    "CANCELLED": 499,
+    "UNKNOWN": 500,
+    "INVALID_ARGUMENT": 400,
+    "DEADLINE_EXCEEDED": 504,
+    "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 409,
+    "PERMISSION_DENIED": 403,
+    "RESOURCE_EXHAUSTED": 429,
+    "FAILED_PRECONDITION": 400,
+    "ABORTED": 409,
+    "OUT_OF_RANGE": 400,
+    "UNIMPLEMENTED": 501,
+    "INTERNAL": 500,
+    "UNAVAILABLE": 503,
+    "DATA_LOSS": 500,
+    "UNAUTHENTICATED": 401,
+}
 # An element or a tag without end extends to the end of the text, so that no page makes this slow.
 _HTML_TAG = re.compile(
     r"<(style|script)\b.*?(?:</\1>|\Z)|<!--.*?(?:-->|\Z)|<[a-z/!][^>]*(?:>|\Z)",
@@ -66,6 +90,26 @@ def parse_error(answer: Answer) -> ApiError:
             if (name := as_text(violation.get("field")))
         ),
     )
+
+
+def parse_nested(answer: Answer, document: dict[str, Any]) -> ApiError | None:
+    """Return the error that a 200 contains, as one of its own code; None if it has none.
+
+    A gateway that keeps the connection alive sends the status before the model has answered.
+    """
+    error = as_dict(document.get("error"))
+    code, status = as_name(error.get("code")) or "", as_text(error.get("status")) or ""
+    number = int(code) if code.isascii() and code.isdigit() and len(code) <= 3 else None
+    named = code if number is None else dict(enumerate(_CODES)).get(number, "")
+    is_http = number is not None and 400 <= number < 600
+    http_status = number if is_http else _CODES.get(status) or _CODES.get(named)
+    if http_status is None or http_status < 400:
+        return None
+    if named not in _CODES and http_status not in {400, 401, 403, 404}:
+        # The API's own, for it was not billed; a refusal without a status may be a gateway's.
+        named = next((name for name, code in _CODES.items() if code == http_status), "")
+    body = orjson.dumps({"error": error | {"status": status or (named if named in _CODES else "")}})
+    return parse_error(replace(answer, http_status=http_status, body=body, images=()))
 
 
 def duration_s(text: str) -> float | None:

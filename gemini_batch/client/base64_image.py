@@ -1,30 +1,27 @@
 """One image of an answer, decoded from base64 while it arrives."""
 
 import binascii
+from collections.abc import Iterator
 
 import pybase64
 
+from gemini_batch.client.malformed import MalformedAnswerError
 from gemini_batch.client.transport import ImageSink
-from gemini_batch.records import FailureKind
 
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
-
-
-class MalformedAnswerError(ValueError):
-    """The answer can't be used. `kind` is `TOO_LARGE` past a limit, else `MALFORMED`."""
-
-    def __init__(self, message: str, kind: FailureKind = FailureKind.MALFORMED) -> None:
-        super().__init__(message)
-        self.kind = kind
+_WHITESPACE = b" \t\n\r\v\f"
+_DATA_URI = b"data:"
+# "data:image/svg+xml;charset=utf-8;base64," is among the longest.
+_MAX_DATA_URI_BYTES = 200
 
 
 class Base64Image:
     """Decodes the pieces of a base64 string into a sink.
 
-    Bytes in JSON may use the standard or the URL-safe alphabet
-    (https://protobuf.dev/programming-guides/json/, 2026-11-29), and may lack their padding. But
-    Google's API always sends the padding, and without it the end of the image may be missing: such
-    an answer is refused.
+    Bytes in JSON may use the standard or the URL-safe alphabet, and may lack their padding
+    (https://protobuf.dev/programming-guides/json/, 2026-11-29). Gateways also break the lines, and
+    put the start of a data URI in front. A last character that was cut is found: it leaves bits
+    that belong to no byte.
     """
 
     def __init__(self, index: int, sink: ImageSink) -> None:
@@ -32,46 +29,87 @@ class Base64Image:
         self._sink = sink
         self._carry = b""  # up to 3 characters of a group of four that continues in the next piece
         self._is_padded = False
+        self._is_standard = True  # no character so far but those of the standard alphabet
+        self._has_begun = False  # it is known that it is no data URI, or where its base64 begins
 
     def decode(self, text: bytes | memoryview) -> None:
-        """Decode the next piece, and write it at once.
+        """Decode the next piece, and write it at once; after an error nothing has changed.
 
         Raises:
             MalformedAnswerError: It is not valid base64.
         """
+        if not self._has_begun:
+            text = self._without_uri(text)
+            if not self._has_begun:
+                return
         # A copy for groups that straddle pieces: decoding their 3 bytes apart was measured to be
         # slower, and costs a second write.
-        view = memoryview(b"".join((self._carry, text)) if self._carry else text)
+        joined = b"".join((self._carry, text)) if self._carry else text
+        view = memoryview(joined if self._is_standard else _standard(joined))
         whole = len(view) - len(view) % 4
+        if whole:
+            try:
+                decoded = pybase64.b64decode(view[:whole], validate=True)
+            except binascii.Error as error:
+                if not self._is_standard:
+                    raise self._invalid(str(error)) from error
+                self._is_standard = False
+                self.decode(text)
+                return
+            if self._is_padded:  # the decoder sees one piece, and each may end in padding
+                raise self._invalid("it continues after its padding")
+            self._is_padded = view[whole - 1] == ord("=")
+            self._sink.write(decoded)
         self._carry = bytes(view[whole:])
-        if not whole:
-            return
-        if self._is_padded:  # the decoder sees one piece, and each may end in padding
-            raise self._invalid("it continues after its padding")
-        self._is_padded = view[whole - 1] == ord("=")
-        self._sink.write(self._decoded(view[:whole]))
 
     def end(self) -> None:
-        """Close the sink at the end of the string.
+        """Decode a last group without padding, and close the sink; call it at the string's end.
 
         Raises:
-            MalformedAnswerError: The last group is incomplete.
+            MalformedAnswerError: The string was cut off.
         """
-        if self._carry:
-            raise self._invalid("its length is not a multiple of four")
+        last = _standard(self._carry).rstrip(b"=")
+        if last:
+            if self._is_padded:
+                raise self._invalid("it continues after its padding")
+            padded = last + b"=" * (-len(last) % 4)
+            try:
+                decoded = pybase64.b64decode(padded, validate=True)
+            except binascii.Error as error:
+                raise self._invalid("its last group is incomplete") from error
+            if pybase64.b64encode(decoded) != padded:
+                raise self._invalid("it is cut off within a byte")
+            self._sink.write(decoded)
+        self._carry = b""
         self._sink.close()
 
-    def _decoded(self, groups: memoryview) -> bytes:
-        try:
-            return pybase64.b64decode(groups, validate=True)
-        except binascii.Error:
-            pass  # perhaps the other alphabet
-        try:
-            return pybase64.b64decode(bytes(groups).translate(_FROM_URL_SAFE), validate=True)
-        except binascii.Error as error:
-            raise self._invalid(str(error)) from error
+    def text(self) -> Iterator[bytes]:
+        """Yield the base64 of what was decoded, and the characters that were not."""
+        for block in self._sink.blocks():
+            yield pybase64.b64encode(block)
+        yield self._carry
+
+    def _without_uri(self, text: bytes | memoryview) -> bytes | memoryview:
+        """Return the text behind "data:image/png;base64,"; hold back what may become one."""
+        start = self._carry + bytes(text[:_MAX_DATA_URI_BYTES])
+        if start.lstrip()[: len(_DATA_URI)].lower() != _DATA_URI[: len(start.lstrip())]:
+            self._has_begun = True
+            return text
+        held, comma, rest = (self._carry + bytes(text)).partition(b",")
+        if comma and held.rstrip().lower().endswith(b"base64"):
+            self._has_begun, self._carry = True, b""
+            return rest
+        if comma or len(held) > _MAX_DATA_URI_BYTES:
+            raise self._invalid("it is another kind of data URI")
+        self._carry = held
+        return b""
 
     def _invalid(self, reason: str) -> MalformedAnswerError:
         return MalformedAnswerError(
             f"image {self._index} of the answer is not valid base64: {reason}"
         )
+
+
+def _standard(text: bytes | memoryview) -> bytes:
+    """Return base64 of any dress in the standard alphabet, without white space."""
+    return bytes(text).translate(_FROM_URL_SAFE, _WHITESPACE)

@@ -4,9 +4,33 @@ import os
 import re
 
 import aiohttp
+from aiohttp.http_exceptions import (
+    ContentLengthError,
+    HttpProcessingError,
+    TransferEncodingError,
+)
 
 from gemini_batch.config.network import Proxy, why_direct
 from gemini_batch.records import FailureKind
+
+# The connection ended within the body.
+_CUT_OFF = (ContentLengthError, TransferEncodingError)
+# Messages of aiohttp 3.13 and of llhttp 9, and what they mean.
+_REFUSALS = [
+    (re.compile(pattern), reason)
+    for pattern, reason in (
+        ("interim answers", "it comes after more than 100 interim answers (1xx)"),
+        ("^Duplicate Content-Length", "it has two Content-Length headers"),
+        ("Content-Length.* can't be present", "it has a Content-Length and is chunked"),
+        ("can't be present with Content-Length", "it has a Content-Length and is chunked"),
+        ("Content-Length", "its Content-Length is not valid"),
+        ("^Got more than|^Too many headers", "its headers are too long"),
+        ("(?i)chunk", "its chunks are not valid"),
+        ("^Expected HTTP/|^Bad status line|^Invalid HTTP version", "it is not HTTP"),
+        ("(?i)header", "its headers are not valid"),
+        ("(?i)status", "its status line is not valid"),
+    )
+]
 
 
 def connection_failure(
@@ -56,6 +80,18 @@ def describe_connection_error(error: Exception) -> str:
             return os.strerror(number)
         case _:
             return _message(error)
+
+
+def describe_refusal(error: Exception) -> str | None:
+    """Return why the library refuses the HTTP of an answer; None if the connection broke.
+
+    The library's own text quotes the answer.
+    """
+    refusal = error.__cause__
+    if not isinstance(refusal, HttpProcessingError) or isinstance(refusal, _CUT_OFF):
+        return None
+    found = (reason for pattern, reason in _REFUSALS if pattern.search(refusal.message))
+    return next(found, "its HTTP is not valid")
 
 
 def _message(error: Exception) -> str:

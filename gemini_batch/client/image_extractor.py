@@ -9,90 +9,77 @@ replaces one valid string by another: the envelope is valid JSON exactly when th
 the envelope's parser decides that.
 """
 
-import re
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
-from gemini_batch.client.base64_image import Base64Image, MalformedAnswerError
+from gemini_batch.client import data_uris
+from gemini_batch.client.answer_paths import Leaf, Place
+from gemini_batch.client.envelope import Envelope
 from gemini_batch.client.json_strings import MAX_ESCAPE_BYTES, text_stop, unescaped
+from gemini_batch.client.malformed import (
+    ExtractorLimits,
+    MalformedAnswerError,
+    check_limit,
+    not_json,
+)
 from gemini_batch.client.transport import ImageSink
 from gemini_batch.records import FailureKind
 
-# Path of an image's base64: the keys of the nested objects, None for any item of an array.
-_PATH = (b"candidates", None, b"content", b"parts", None, b"inlineData", b"data")
+_LIMITS = ExtractorLimits()
 _CLOSER_OF = {b"{": b"}", b"[": b"]"}
-_WEB_PAGE = (
-    "the answer is a web page, not JSON: is a login or a proxy in the way, or is the address wrong?"
-)
-_WHITESPACE = b" \t\n\r"
-_BOM = b"\xef\xbb\xbf"
-# The next structural mark: a short string without escapes, as nearly all but the images are, with
-# the comma before and the colon after it; or a member whose key is not on the path, with its plain
-# string; or a single byte. `{}+` and `*+` never backtrack. The run in front is part of the pattern:
-# a search would try each of its bytes, and take three times as long.
-_WS = rb"[ \t\n\r]*+"
-_OTHER_KEY = rb'(?!(?:%b)")[^"\\]{0,64}+' % b"|".join(key for key in _PATH if key is not None)
-_MARK = rb'[^"{}\[\],:]*+(?:(,)?%b"(?:%b"%b:%b"[^"\\]*+"|([^"\\]{0,64}+)"(?:%b(:))?)|(["{}\[\],:]))'
-_ON_PATH = re.compile(_MARK % (_WS, _OTHER_KEY, _WS, _WS, _WS))
-# Off the path, plain strings are skipped.
-_OFF_PATH = re.compile(rb'(?:[^"\\{}\[\]]++|"[^"\\]*+")*+' + _ON_PATH.pattern)
-
-
-@dataclass(frozen=True, slots=True)
-class ExtractorLimits:
-    """Limits of one answer, for a server that sends without end.
-
-    Attributes:
-        envelope_bytes: Everything but image data; a `thoughtSignature` can be megabytes.
-        body_bytes: Of a 4K image, about 30 MB is base64.
-        images: There is one and a few drafts. Each is a file on disk.
-        depth: Nested objects and arrays. Real answers have about ten; orjson refuses 1,024.
-    """
-
-    envelope_bytes: int = 8 * 2**20
-    body_bytes: int = 256 * 2**20
-    images: int = 64
-    depth: int = 200
+# White space, the UTF-8 byte order mark, and `)]}'`, which guards JSON of Google's web pages.
+_IN_FRONT = b" \t\n\r\xef\xbb\xbf)]}',"
 
 
 class ImageExtractor:
     r"""A push parser that extracts the images of one answer.
 
-    Each string at `candidates[*].content.parts[*].inlineData.data` is decoded into a sink, and
-    replaced by the string `"#0"`, `"#1"` … in the order of arrival. With duplicate keys the last
-    one wins in the envelope's parser; an image whose number is not found there was overruled. Keys
-    and data may contain JSON escapes (`\u0064ata`, `\/`, `\u003d`). Everything else is unchanged.
+    The strings of `answer_paths` that are images are decoded into a sink, and replaced by the
+    string `"#0"`, `"#1"` … in the order of arrival; so is the base64 of a data URI in a text:
+    `data:image/png;base64,#2`. With duplicate keys the last one wins in the envelope's parser; an
+    image whose number is not found there was overruled. Keys and data may contain JSON escapes
+    (`\u0064ata`, `\/`, `\u003d`). Other strings of more than 16 KiB are left out (see `Envelope`).
+    Everything else is unchanged.
 
-    The answer must be one JSON object or array. A UTF-8 byte order mark in front of it is dropped,
-    as RFC 8259 §8.1 allows (orjson does not), and so is anything behind it. Work is linear in the
-    bytes fed, for any chunking; memory is one chunk and the envelope. After an exception the
-    extractor accepts no more chunks and has no envelope.
+    The answer must be one JSON object or array, or objects one after another; of several, the
+    envelope is an array. A byte order mark in front is dropped, as RFC 8259 §8.1 allows (orjson
+    does not), and so is anything behind the last one. Work is linear in the bytes fed, for any
+    chunking; memory is one chunk and the envelope. After an exception the extractor accepts no
+    more chunks and has no envelope.
 
-    `open_image` is called with 0, 1, … when an image begins; `feed` passes on its errors.
+    `open_image` is called with 0, 1, … when an image begins, and `open_aside` when the first string
+    is left out; `feed` passes on their errors.
     """
 
     def __init__(
-        self, open_image: Callable[[int], ImageSink], limits: ExtractorLimits = ExtractorLimits()
+        self,
+        open_image: Callable[[int], ImageSink],
+        limits: ExtractorLimits = _LIMITS,
+        open_aside: Callable[[], ImageSink] | None = None,
     ) -> None:
-        self._open_image = open_image
-        self._limits = limits
+        self._max_bytes, self._max_front_bytes = limits.body_bytes, limits.envelope_bytes
         # A state consumes what it can of a chunk, returns where it stopped, and may set another.
         self._state: Callable[[ImageExtractor, bytes, int], int] = ImageExtractor._before
-        self._envelope = bytearray()
-        self._images: list[Base64Image] = []
+        self._envelope = Envelope(open_image, open_aside, limits.envelope_bytes, limits.images)
         self._fed_bytes = 0
-        self._held = b""  # the start of an escape that continues in the next chunk
-        self._closers = bytearray()  # of the open objects and arrays, outermost first
-        self._on_path = 0  # the number of these, from the outermost, that match _PATH
-        self._at_key = False  # in an object, the next string would be a key
-        self._key_start = 0  # where the current key begins in the envelope; 0 for other strings
-        self._key_matches = False  # the last key of the innermost object on the path is _PATH's
+        self._held = b""  # what can't be understood before the next chunk: half an escape
+        self._place = Place(limits.depth)
+        self._is_key = False  # the current string is a key that may be on a path
+        self._data = data_uris.data_pattern(b"")  # of the current data URI
 
     @property
     def is_whole(self) -> bool:
-        """True once the JSON has closed; what follows is not part of the answer."""
+        """True once the answer has ended; what follows is not part of it."""
         return self._state is ImageExtractor._after
+
+    @property
+    def has_begun(self) -> bool:
+        """True once there was more than white space."""
+        return self._state is not ImageExtractor._before
+
+    @property
+    def is_closed(self) -> bool:
+        """True if the answer may end here: all JSON that has begun is closed."""
+        return self._envelope.has_documents and not self._place.closers
 
     def feed(self, chunk: bytes) -> None:
         """Parse the next bytes of the body, with at most one write per image.
@@ -101,16 +88,17 @@ class ImageExtractor:
             MalformedAnswerError: The answer is malformed or past a limit.
             OSError: A sink failed.
         """
+        pos = 0
+        self._fed_bytes += len(chunk)
+        if self._held:
+            chunk, self._held = self._held + chunk, b""
         try:
-            self._fed_bytes += len(chunk)
-            _check(self._fed_bytes, self._limits.body_bytes, "bytes")
-            if self._held:
-                chunk, self._held = self._held + chunk, b""
-            pos = 0
+            check_limit(self._fed_bytes, self._max_bytes, "bytes")
             while pos < len(chunk):
                 pos = self._state(self, chunk, pos)
         except BaseException:
             self._state = ImageExtractor._broken
+            self._held = chunk[pos:]
             raise
 
     def finish(self) -> bytes:
@@ -119,92 +107,151 @@ class ImageExtractor:
         Raises:
             MalformedAnswerError: The body ended before its JSON, or `feed` has raised.
         """
-        if not self.is_whole:
+        if not self.is_closed:
+            if self._state is ImageExtractor._before:
+                raise MalformedAnswerError("the answer is empty", FailureKind.NOT_AN_ANSWER)
             raise MalformedAnswerError(
                 f"the answer breaks off after {self._fed_bytes:,} bytes, before its JSON closes"
             )
-        return bytes(self._envelope.removeprefix(_BOM))
+        return self._envelope.documents()
+
+    def set_aside(self, rest: bytes) -> bool:
+        """Keep bytes that can't be parsed, after `feed` has raised; return if there is room."""
+        held, self._held = self._held, b""
+        return self._envelope.set_aside(held + rest)
+
+    def body(self) -> Iterator[bytes]:
+        """Yield what was fed again, with base64 in the standard alphabet."""
+        yield from self._envelope.body()
+        yield self._held
 
     def _before(self, chunk: bytes, pos: int) -> int:
-        """Read whitespace before the first bracket; the envelope's parser refuses a stray BOM."""
-        rest = chunk[pos:].lstrip(_WHITESPACE + _BOM)
-        stop = len(chunk) - len(rest)
-        self._keep(chunk[pos:stop])
-        if rest:
+        """Skip what may be in front of the first bracket."""
+        rest = chunk[pos:].lstrip(_IN_FRONT)
+        if not rest:
+            check_limit(self._fed_bytes, self._max_front_bytes, "bytes outside its images")
+        else:
             if rest[:1] not in _CLOSER_OF:
-                if rest.startswith(b"<"):
-                    raise MalformedAnswerError(_WEB_PAGE)
-                raise MalformedAnswerError(
-                    f"the answer is neither a JSON object nor an array: it begins with {rest[:1]!r}"
-                )
+                raise not_json(rest)
             self._state = ImageExtractor._in_structure
-        return stop
+        return len(chunk) - len(rest)
 
     def _in_structure(self, chunk: bytes, pos: int) -> int:
         """Read brackets, commas, colons, and what is between them except strings."""
-        start = pos
-        while found := (_ON_PATH if self._on_path == len(self._closers) else _OFF_PATH).match(
-            chunk, pos
-        ):
+        start, place = pos, self._place
+        while found := place.mark.match(chunk, pos):
             pos = found.end()
             comma, string, colon, mark = found.groups()
             if string is not None:
-                self._at_key = self._at_key or comma is not None
-                if self._is_at_image:
+                if comma is not None or place.at_key:
+                    place.match_key(string)
+                    place.at_key = colon is None
+                elif place.leaf is not None and (
+                    place.leaf is Leaf.IMAGE or b"data:" in string.lower()
+                ):
                     self._begin_string(chunk[start : found.start(2) - 1])
                     return found.start(2)
-                if self._is_at_key:
-                    self._key_matches = string == _PATH[self._on_path - 1]
-                self._at_key = self._at_key and colon is None
             elif mark == b'"':
                 self._begin_string(chunk[start : pos - 1])
                 return pos
             elif mark in _CLOSER_OF:
-                self._open(_CLOSER_OF[mark])
+                place.open(_CLOSER_OF[mark])
             elif mark in {b"}", b"]"}:
-                self._close(mark)
-                if self.is_whole:
-                    break
+                place.close(mark)
+                if not place.closers:
+                    self._envelope.structure(chunk[start:pos])
+                    # An array, or an object with a result, is the last.
+                    is_last = self._envelope.end_document() or mark == b"]"
+                    self._state = ImageExtractor._after if is_last else ImageExtractor._between
+                    return pos
             elif mark is not None:  # else it is a member, which changes nothing
-                self._at_key = mark == b","
-        stop = pos if self.is_whole else len(chunk)
-        self._keep(chunk[start:stop])
-        return stop
+                place.at_key = mark == b","
+        self._envelope.structure(chunk[start:])
+        return len(chunk)
 
     def _in_string(self, chunk: bytes, pos: int) -> int:
-        """Read a key or a value that stays in the envelope."""
+        """Read a key or a value that stays in the envelope, unless it is long."""
         stop, _ = text_stop(chunk, pos)
         closes = self._closes(chunk, stop)
-        self._keep(chunk[pos : stop + closes])
+        self._envelope.string(chunk[pos:stop])
         if not closes:
             return len(chunk)
-        if self._key_start:
-            key = bytes(self._envelope[self._key_start : -1])
-            with suppress(ValueError):  # an invalid key is left to the envelope's parser
-                key = unescaped(key)
-            self._key_matches = key == _PATH[self._on_path - 1]
+        string = self._envelope.end_string()
+        if self._is_key:
+            self._place.match_key(string)
         self._state = ImageExtractor._in_structure
         return stop + 1
 
     def _in_image(self, chunk: bytes, pos: int) -> int:
         """Read a string of base64."""
         stop, has_escapes = text_stop(chunk, pos)
-        image = self._images[-1]
         try:
             text = unescaped(chunk[pos:stop]) if has_escapes else memoryview(chunk)[pos:stop]
         except ValueError as error:
             raise MalformedAnswerError(
                 "an image of the answer is not valid base64: it has other characters"
             ) from error
-        image.decode(text)
-        if not self._closes(chunk, stop):
+        closes = self._closes(chunk, stop)
+        self._envelope.image.decode(text)
+        if not closes:
             return len(chunk)
-        image.end()
+        self._state = ImageExtractor._at_image_end
+        return stop
+
+    def _at_image_end(self, _chunk: bytes, pos: int) -> int:
+        """Read the quote behind base64."""
+        self._envelope.image.end()
+        self._envelope.keep(b'"')
         self._state = ImageExtractor._in_structure
-        return stop + 1
+        return pos + 1
+
+    def _in_text(self, chunk: bytes, pos: int) -> int:
+        """Read a text that may contain data URIs."""
+        stop, _ = text_stop(chunk, pos)
+        if uri := data_uris.START.search(chunk, pos, stop):
+            before = chunk[pos : uri.start()]
+            quote = self._envelope.tail(data_uris.MAX_QUOTE_BYTES) + before
+            self._data = data_uris.data_pattern(quote)
+            self._envelope.text(before)
+            self._envelope.data_uri(uri[0])
+            self._state = ImageExtractor._in_data_uri
+            return uri.end()
+        if self._closes(chunk, stop):
+            self._envelope.text(chunk[pos:stop])
+            self._envelope.keep(b'"')
+            self._state = ImageExtractor._in_structure
+            return stop + 1
+        near = max(pos, stop - data_uris.MAX_START_BYTES)
+        if partial := data_uris.PARTIAL_START.search(chunk, near, stop):
+            stop = partial.start()
+            self._held = chunk[stop:]
+        self._envelope.text(chunk[pos:stop])
+        return len(chunk)
+
+    def _in_data_uri(self, chunk: bytes, pos: int) -> int:
+        """Read the base64 of a data URI; how it ends shows in the text behind it."""
+        found = self._data.match(chunk, pos)
+        stop = found.end() if found else pos
+        if stop > pos:
+            self._envelope.data_in_text(data_uris.plain(chunk[pos:stop]))
+        rest = chunk[stop : stop + MAX_ESCAPE_BYTES]
+        if not rest or data_uris.CUT_ESCAPE.fullmatch(rest):
+            self._held = rest
+            return len(chunk)
+        self._envelope.end_data_uri()
+        self._state = ImageExtractor._in_text
+        return stop
+
+    def _between(self, chunk: bytes, pos: int) -> int:
+        """Look for another object behind one that was not the last."""
+        rest = chunk[pos:].lstrip(_IN_FRONT)
+        if rest:
+            is_object = rest.startswith(b"{")
+            self._state = ImageExtractor._in_structure if is_object else ImageExtractor._after
+        return len(chunk) - len(rest)
 
     def _after(self, chunk: bytes, pos: int) -> int:
-        """Drop everything behind the last bracket."""
+        """Drop everything behind the answer."""
         return len(chunk)
 
     def _broken(self, chunk: bytes, pos: int) -> int:
@@ -213,53 +260,18 @@ class ImageExtractor:
 
     def _begin_string(self, before: bytes) -> None:
         """Set the state for the string that begins here, after the structure `before`."""
-        if self._is_at_image:
-            index = len(self._images)
-            _check(index + 1, self._limits.images, "images")
-            self._keep(before + b'"#%d"' % index)
-            self._images.append(Base64Image(index, self._open_image(index)))
-            self._state = ImageExtractor._in_image
-        else:
-            self._keep(before + b'"')
-            self._key_start = len(self._envelope) if self._is_at_key else 0
-            self._state = ImageExtractor._in_string
-
-    @property
-    def _is_at_image(self) -> bool:
-        """True if a string that begins here is base64."""
-        return (
-            self._key_matches
-            and not self._at_key
-            and self._on_path == len(_PATH) == len(self._closers)
-        )
-
-    @property
-    def _is_at_key(self) -> bool:
-        """True if a string that begins here may be a key of _PATH."""
-        return (
-            self._at_key
-            and self._on_path == len(self._closers)
-            and _PATH[self._on_path - 1] is not None
-        )
-
-    def _open(self, closer: bytes) -> None:
-        depth = len(self._closers)
-        _check(depth + 1, self._limits.depth, "nested objects and arrays")
-        if self._on_path == depth < len(_PATH):  # the container around this one is on the path
-            is_next = depth == 0 or _PATH[depth - 1] is None or self._key_matches
-            self._on_path += is_next and closer == (b"]" if _PATH[depth] is None else b"}")
-        self._closers += closer
-        self._at_key = True
-
-    def _close(self, closer: bytes) -> None:
-        if not self._closers.endswith(closer):
-            raise MalformedAnswerError(
-                f"the answer is not valid JSON: a {closer.decode()!r} closes nothing"
-            )
-        self._closers.pop()
-        self._on_path = min(self._on_path, len(self._closers))
-        if not self._closers:
-            self._state = ImageExtractor._after
+        self._envelope.structure(before)
+        match self._place.leaf:
+            case Leaf.IMAGE:
+                self._envelope.open_image(b'"')
+                self._state = ImageExtractor._in_image
+            case Leaf.TEXT:
+                self._envelope.keep(b'"')
+                self._state = ImageExtractor._in_text
+            case None:
+                self._envelope.begin_string()
+                self._is_key = self._place.is_at_key
+                self._state = ImageExtractor._in_string
 
     def _closes(self, chunk: bytes, stop: int) -> bool:
         """Return whether the string ends at `stop`; hold back an incomplete escape there."""
@@ -271,15 +283,3 @@ class ImageExtractor:
                 )
             self._held = rest
         return rest.startswith(b'"')
-
-    def _keep(self, piece: bytes) -> None:
-        size = len(self._envelope) + len(piece)
-        _check(size, self._limits.envelope_bytes, "bytes outside its images")
-        self._envelope += piece
-
-
-def _check(size: int, limit: int, what: str) -> None:
-    if size > limit:
-        raise MalformedAnswerError(
-            f"the answer has more than {limit:,} {what}", FailureKind.TOO_LARGE
-        )

@@ -1,19 +1,25 @@
 """One request to `generateContent`, and its answer as it streams in."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Self
 
 import aiohttp
 from yarl import URL
 
 from gemini_batch.client import request_json
-from gemini_batch.client.base64_image import MalformedAnswerError
-from gemini_batch.client.connection_errors import connection_failure, describe_connection_error
+from gemini_batch.client.body_decoder import decoded
+from gemini_batch.client.connection_errors import (
+    connection_failure,
+    describe_connection_error,
+    describe_refusal,
+)
 from gemini_batch.client.fairness import LoopBudget
 from gemini_batch.client.headers import location_host, retry_after_s
-from gemini_batch.client.image_extractor import ImageExtractor
+from gemini_batch.client.malformed import MalformedAnswerError
 from gemini_batch.client.pool import Pool
+from gemini_batch.client.receiver import Receiver
 from gemini_batch.client.redaction import MAX_SEARCHED_BYTES, KeyRedactor
 from gemini_batch.client.timeouts import StallTimeout
 from gemini_batch.client.transport import AnswerSink, Exchange
@@ -33,6 +39,12 @@ READ_BUFFER_BYTES = 1 << 17
 # An answer that still arrives when its time is over is not cut off, for it is paid for, if it
 # brought this much. On a line that 128 answers share, that is next to nothing.
 MIN_PROGRESS_BYTES = 1 << 16
+# Silence that ends the rest of an answer which can't be used.
+REST_S = 5.0
+# A key in any spelling is shorter.
+MAX_SPELLED_KEY_BYTES = 4_096
+# What is searched at once.
+REDACTED_BYTES = MAX_SEARCHED_BYTES // 2
 # Servers behind gateways send longer headers than the library's 8 KiB.
 MAX_HEADER_BYTES = 1 << 16
 
@@ -85,6 +97,7 @@ class InteractiveTransport:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=READ_BUFFER_BYTES,
+            auto_decompress=False,  # the first bytes show more than the headers
             max_line_size=MAX_HEADER_BYTES,
             max_field_size=MAX_HEADER_BYTES,
         )
@@ -134,27 +147,64 @@ class InteractiveTransport:
     async def _receive(
         self, response: aiohttp.ClientResponse, sink: AnswerSink, whole: StallTimeout
     ) -> Answer:
-        extractor = ImageExtractor(sink.open_image)
-        # Some servers send the headers at once: until the first byte the model may be drawing.
-        chunk = await _next_chunk(response.content)
-        async with StallTimeout(self._config.timeouts.between_bytes_s) as between:
-            while chunk:
-                whole.received(len(chunk))
-                await self._loop_budget.acquire()
-                try:
-                    extractor.feed(chunk)
-                except OSError as error:
-                    raise _DiskError(describe_os_error(error)) from error
-                if extractor.is_whole:
-                    break
-                between.renew()
-                chunk = await _next_chunk(response.content)
-        envelope = self._redactor.redact(extractor.finish())
-        sink.journal(envelope)
+        receiver = Receiver(sink, response.headers.get("Content-Encoding", ""))
+        sink.keepable(self._redacted(receiver.body()))
         try:
-            return Answer(response.status, envelope, sink.arrived())
+            # Some servers send the headers, and white space, at once: until then the model draws.
+            while not receiver.has_begun and await self._receive_chunk(response, receiver, whole):
+                pass
+            async with StallTimeout(self._config.timeouts.between_bytes_s) as between:
+                while not receiver.is_done:
+                    between.renew()
+                    if not await self._receive_chunk(response, receiver, whole):
+                        break
+        except (TimeoutError, aiohttp.ClientError):
+            if not receiver.is_closed:  # else all that began to arrive is whole
+                raise
+        await self._set_rest_aside(response, receiver)
+        envelope = self._redactor.redact(receiver.finish())
+        sink.journal(envelope)
+        wait_s = retry_after_s(response.headers.get("Retry-After"), self._clock.utc())
+        try:
+            return Answer(response.status, envelope, sink.arrived(), wait_s)
         except OSError as error:
             raise _DiskError(describe_os_error(error)) from error
+
+    async def _receive_chunk(
+        self, response: aiohttp.ClientResponse, receiver: Receiver, whole: StallTimeout
+    ) -> bool:
+        """Receive what comes next of a body; return False at its end."""
+        chunk = await _next_chunk(response.content)
+        whole.received(len(chunk))
+        await self._feed(receiver, chunk)
+        return bool(chunk)
+
+    async def _feed(self, receiver: Receiver, chunk: bytes) -> None:
+        try:
+            for _ in receiver.feed(chunk, is_last=not chunk):
+                await self._loop_budget.acquire()
+        except OSError as error:
+            raise _DiskError(describe_os_error(error)) from error
+
+    async def _set_rest_aside(self, response: aiohttp.ClientResponse, receiver: Receiver) -> None:
+        """Read on where an answer can't be parsed: it may hold an image that was paid for."""
+        if receiver.error is None:
+            return
+        with suppress(TimeoutError, aiohttp.ClientError):
+            async with StallTimeout(min(REST_S, self._config.timeouts.between_bytes_s)) as between:
+                while receiver.has_room and (chunk := await _next_chunk(response.content)):
+                    between.renew()
+                    await self._feed(receiver, chunk)
+
+    def _redacted(self, body: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the pieces of a body without the key, also where it is in two of them."""
+        held = b""
+        for piece in body:
+            for start in range(0, len(piece), REDACTED_BYTES):
+                text = self._redactor.redact(held + piece[start : start + REDACTED_BYTES])
+                yield text[:-MAX_SPELLED_KEY_BYTES]
+                held = text[-MAX_SPELLED_KEY_BYTES:]
+        yield held
 
     async def _error(self, response: aiohttp.ClientResponse) -> Answer:
         body = bytearray()
@@ -168,7 +218,8 @@ class InteractiveTransport:
             pass  # the status is enough; a cut body only shortens the message
         wait_s = retry_after_s(response.headers.get("Retry-After"), self._clock.utc())
         host = self._redactor.redact_text(location_host(response))
-        text = self._redactor.redact(bytes(body[:MAX_ERROR_BODY_BYTES]))
+        encoding = response.headers.get("Content-Encoding", "")
+        text = self._redactor.redact(decoded(bytes(body), encoding, MAX_ERROR_BODY_BYTES))
         return Answer(response.status, text, (), wait_s, host)
 
     def _failure(self, kind: FailureKind, message: str, *, may_be_billed: bool) -> Failure:
@@ -197,10 +248,11 @@ class InteractiveTransport:
         if not upload.has_started:
             kind, message = connection_failure(error, self._base_url, self._config.proxy)
             return self._failure(kind, message, may_be_billed=False)
+        if refusal := describe_refusal(error):
+            message = f"the answer can't be read: {refusal}"
+            may_be_billed = upload.may_be_whole
+            return self._failure(FailureKind.MALFORMED, message, may_be_billed=may_be_billed)
         detail = describe_connection_error(error)
-        if isinstance(error.__cause__, aiohttp.http_exceptions.DecompressSizeError):
-            message = f"the answer can't be unpacked: {detail}"
-            return self._failure(FailureKind.TOO_LARGE, message, may_be_billed=True)
         message = f"the connection broke before the answer was whole: {detail}"
         return self._failure(FailureKind.DISCONNECTED, message, may_be_billed=upload.may_be_whole)
 

@@ -24,3 +24,14 @@ def unescaped(text: bytes) -> bytes:
     """Return a string without its escapes; raise ValueError if it is not valid, or not ASCII."""
     string: str = orjson.loads(b'"%b"' % text)
     return string.encode("ascii")
+
+
+def whole_characters(text: bytes, max_bytes: int) -> bytes:
+    """Return the start of a string's text, without half an escape or character at its end."""
+    if len(text) <= max_bytes:
+        return text
+    match = _TEXT.match(text, 0, max_bytes)
+    stop = match.end() if match else 0
+    while stop and text[stop] & 0xC0 == 0x80:
+        stop -= 1
+    return text[:stop]

@@ -2,16 +2,20 @@
 
 Shapes: GenerateContentResponse of
 https://generativelanguage.googleapis.com/$discovery/rest?version=v1beta (August 2026), and every
-200 without an image that has been seen in the wild. An unknown value is data; only an answer that
-is not a JSON object is malformed.
+200 without an image that has been seen in the wild. An unknown value is data; but an object with
+none of the documented fields is no answer.
 """
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from gemini_batch.client.api_error import parse_error
+from gemini_batch.client.api_error import parse_error, parse_nested
+from gemini_batch.client.documents import is_answer, merged
+from gemini_batch.client.envelope import LEFT_OUT
+from gemini_batch.client.no_answer import not_an_answer, place_of_image
 from gemini_batch.client.untrusted_json import (
     MAX_MESSAGE_CHARS,
     MAX_NAME_CHARS,
@@ -21,10 +25,20 @@ from gemini_batch.client.untrusted_json import (
     as_list,
     as_name,
     as_text,
+    field,
     load,
-    one_line,
 )
-from gemini_batch.records import Answer, Failure, FailureKind, IncomingImage, Outcome, Reply, Usage
+from gemini_batch.records import (
+    Answer,
+    Failure,
+    FailureKind,
+    IncomingImage,
+    Outcome,
+    RemoteImage,
+    Reply,
+    Usage,
+    media_types,
+)
 
 EMPTY = "EMPTY"
 """The block reason of a 200 that has no image and does not say why."""
@@ -34,6 +48,19 @@ EMPTY = "EMPTY"
 MAX_TEXT_CHARS = 1_000_000
 MAX_RATINGS_BYTES = 65_536
 MAX_MODALITIES = 100
+# As many as images in an answer; a signed URL has about 2,000 characters.
+MAX_REMOTE = 64
+MAX_URI_CHARS = 8_192
+# An image that the image extractor took out of a text. What follows shows that it is whole.
+DATA_URI = re.compile(
+    r"data:(image/[\w.+-]+)[^,\s]*;base64,(#\d+)(?=[\s)\]}>\"'<`,;*|\\]|$)", re.IGNORECASE
+)
+# A smaller one of an unknown format is an example in a text.
+MIN_UNKNOWN_BYTES = 1_024
+# ![a robot](https://example.com/robot.png "Robot")
+_LINKED_IMAGE = re.compile(
+    r"!\[[^\]]{0,1000}\]\(\s{0,9}<?(https?://[^\s<>()]{1,8192})", re.IGNORECASE
+)
 _FINISHED_NORMALLY = {None, "STOP", "FINISH_REASON_UNSPECIFIED"}
 
 
@@ -43,70 +70,138 @@ def parse_answer(answer: Answer | Failure) -> Outcome:
         return answer
     if not 200 <= answer.http_status < 300:
         return parse_error(answer)
-    body = load(answer.body)
-    if not isinstance(body, dict):
-        return Failure(FailureKind.MALFORMED, "the answer is not a JSON object", may_be_billed=True)
-    if isinstance(error := body.get("error"), dict) and "candidates" not in body:
-        message = one_line(as_text(error.get("message")) or "") or "it does not say which"
-        message = f"a {answer.http_status} that contains an error: {message}"
-        return Failure(FailureKind.MALFORMED, message, may_be_billed=True)
-    return _reply(body, answer.images)
+    value = load(answer.body)
+    if value is None and answer.body.strip() != b"null":
+        return Failure(FailureKind.MALFORMED, "the answer is not valid JSON", may_be_billed=True)
+    return _parsed(answer, value)
+
+
+def _parsed(answer: Answer, value: Any) -> Outcome:
+    documents = as_dicts(value) if isinstance(value, list) else [as_dict(value)]
+    body = merged([each for each in documents if is_answer(each)])
+    reply = None if body is None else _reply(body, answer.images)
+    if reply is not None and (reply.image is not None or reply.remote):
+        return reply
+    errors = (parse_nested(answer, each) for each in documents)
+    if error := next(filter(None, errors), None):
+        return error
+    if reply is None or body is None:
+        return not_an_answer(value)
+    if reply.block_reason == EMPTY and (why := _unread(answer, body, value)):
+        return Failure(FailureKind.MALFORMED, why, may_be_billed=True)
+    return reply
+
+
+def _unread(answer: Answer, body: dict[str, Any], value: Any) -> str | None:
+    """Return why an answer without an image may have one all the same; None if it has none."""
+    if LEFT_OUT.search(answer.body):
+        return "the answer has no image where images are, and much else"
+    if place := place_of_image(value):
+        return f"the answer has an image where none is expected: {place}"
+    if isinstance(value, list) and not any(
+        field(candidate, "finishReason") for candidate in as_dicts(body.get("candidates"))
+    ):
+        return "the answer ends without a finishReason"
+    return None
 
 
 def _reply(body: dict[str, Any], arrived: tuple[IncomingImage, ...]) -> Reply:
     candidates = as_dicts(body.get("candidates"))
     first = candidates[0] if candidates else {}
-    feedback = as_dict(body.get("promptFeedback"))
+    feedback = as_dict(field(body, "promptFeedback"))
     parts = [
         part
         for candidate in candidates
         for part in as_dicts(as_dict(candidate.get("content")).get("parts"))
+        if part
     ]
     image, drafts = _images(parts, arrived)
-    finish_reason = as_name(first.get("finishReason"))
-    block_reason = as_name(feedback.get("blockReason"))
-    if image is None and block_reason is None and finish_reason in _FINISHED_NORMALLY:
+    remote = _remote(parts, has_image=image is not None or bool(drafts))
+    finish_reason = as_name(field(first, "finishReason"))
+    block_reason = as_name(field(feedback, "blockReason"))
+    has_result = image is not None or not all(each.is_thought for each in remote)
+    if not has_result and block_reason is None and finish_reason in _FINISHED_NORMALLY:
         block_reason = EMPTY
     return Reply(
         image=image,
         drafts=drafts,
         text=_text(parts),
         finish_reason=finish_reason,
-        finish_message=as_text(first.get("finishMessage"), MAX_MESSAGE_CHARS),
+        finish_message=as_text(field(first, "finishMessage"), MAX_MESSAGE_CHARS),
         block_reason=block_reason,
-        safety_ratings=_ratings(first.get("safetyRatings"))
-        or _ratings(feedback.get("safetyRatings")),
-        usage=_usage(body.get("usageMetadata")),
-        model_version=as_text(body.get("modelVersion"), MAX_NAME_CHARS),
-        response_id=as_text(body.get("responseId"), MAX_NAME_CHARS),
+        safety_ratings=_ratings(field(first, "safetyRatings"))
+        or _ratings(field(feedback, "safetyRatings")),
+        usage=_usage(field(body, "usageMetadata")),
+        model_version=as_text(field(body, "modelVersion"), MAX_NAME_CHARS),
+        response_id=as_text(field(body, "responseId"), MAX_NAME_CHARS),
         is_empty=block_reason == EMPTY and not any(any(part.values()) for part in parts),
+        remote=remote,
     )
 
 
 def _images(
     parts: list[dict[str, Any]], arrived: tuple[IncomingImage, ...]
 ) -> tuple[IncomingImage | None, tuple[IncomingImage, ...]]:
-    """Return the result, the last image that is not a thought, and the others."""
+    """Return the result, the last image that is not a thought, and the others.
+
+    An image in a text is the result only if there is no other.
+    """
     # The image extractor replaced the base64 of each image by "#i". An empty one is no image.
     by_mark = {f"#{index}": image for index, image in enumerate(arrived) if image.size_bytes}
     result: IncomingImage | None = None
-    all_images: list[IncomingImage] = []
+    of_text: IncomingImage | None = None
+    found: dict[str, IncomingImage] = {}
     for part in parts:
-        inline = as_dict(part.get("inlineData"))
-        image = by_mark.get(as_text(inline.get("data")) or "")
-        if image is None:
-            continue
-        image = replace(image, mime_type=as_text(inline.get("mimeType")) or "")
-        all_images.append(image)
-        if part.get("thought") is not True:
-            result = image
-    return result, tuple(image for image in all_images if image is not result)
+        is_thought = part.get("thought") is True
+        inline = as_dict(field(part, "inlineData"))
+        if image := by_mark.get(as_text(inline.get("data")) or ""):
+            image = replace(image, mime_type=as_text(field(inline, "mimeType")) or "")
+            found[image.file] = image
+            result = result if is_thought else image
+        for mime_type, mark in _data_uris(part):
+            image = by_mark.get(mark)
+            if image is None or not _is_image(image):
+                continue
+            image = replace(image, mime_type=mime_type.lower())
+            found.setdefault(image.file, image)
+            of_text = of_text if is_thought else image
+    result = result or of_text
+    return result, tuple(image for image in found.values() if image is not result)
+
+
+def _data_uris(part: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the MIME types and marks of the images in the texts of a part."""
+    uri = field(as_dict(field(part, "fileData")), "fileUri")
+    texts = (as_text(part.get("text")) or "", as_text(uri) or "")
+    return [found for text in texts if "," in text for found in DATA_URI.findall(text)]
+
+
+def _is_image(image: IncomingImage) -> bool:
+    """Return whether a data URI is an image, and no example of one."""
+    return media_types.sniff(image.head) is not None or image.size_bytes >= MIN_UNKNOWN_BYTES
+
+
+def _remote(parts: list[dict[str, Any]], *, has_image: bool) -> tuple[RemoteImage, ...]:
+    """Return the images that parts name by a URI; of links in texts only without any other."""
+    found: dict[str, RemoteImage] = {}
+    for part in parts:
+        is_thought = part.get("thought") is True
+        file = as_dict(field(part, "fileData"))
+        uri = as_text(field(file, "fileUri")) or ""
+        mime_type = as_text(field(file, "mimeType"), MAX_NAME_CHARS) or ""
+        text = "" if has_image else as_text(part.get("text")) or ""
+        linked = _LINKED_IMAGE.findall(text) if "](" in text else []
+        for each, its_type in ((uri, mime_type), *((link, "") for link in linked)):
+            is_elsewhere = 0 < len(each) <= MAX_URI_CHARS and each[:5].lower() != "data:"
+            if is_elsewhere and len(found) < MAX_REMOTE:
+                found.setdefault(each, RemoteImage(each, its_type, is_thought))
+    return tuple(found.values())
 
 
 def _text(parts: list[dict[str, Any]]) -> str | None:
     """Return the text that is not a thought."""
     texts = (as_text(part.get("text")) for part in parts if part.get("thought") is not True)
-    return as_text("".join(filter(None, texts)), MAX_TEXT_CHARS)
+    return as_text(DATA_URI.sub(r"\1", "".join(filter(None, texts))), MAX_TEXT_CHARS)
 
 
 def _ratings(value: Any) -> list[Any]:
@@ -118,14 +213,14 @@ def _usage(value: Any) -> Usage | None:
     if not isinstance(value, dict):
         return None
     return Usage(
-        prompt_tokens=as_count(value.get("promptTokenCount")),
-        candidates_tokens=as_count(value.get("candidatesTokenCount")),
-        thoughts_tokens=as_count(value.get("thoughtsTokenCount")),
-        total_tokens=as_count(value.get("totalTokenCount")),
+        prompt_tokens=as_count(field(value, "promptTokenCount")),
+        candidates_tokens=as_count(field(value, "candidatesTokenCount")),
+        thoughts_tokens=as_count(field(value, "thoughtsTokenCount")),
+        total_tokens=as_count(field(value, "totalTokenCount")),
         by_modality={
             name: counts
             for name in ("prompt", "candidates")
-            if (counts := _by_modality(value.get(f"{name}TokensDetails")))
+            if (counts := _by_modality(field(value, f"{name}TokensDetails")))
         },
     )
 
@@ -134,7 +229,7 @@ def _by_modality(value: Any) -> dict[str, int]:
     counts: dict[str, int] = {}
     for entry in as_list(value)[:MAX_MODALITIES]:
         name = as_text(as_dict(entry).get("modality"), MAX_NAME_CHARS)
-        count = as_count(as_dict(entry).get("tokenCount"))
+        count = as_count(field(as_dict(entry), "tokenCount"))
         if name is not None and count is not None:
             counts[name] = counts.get(name, 0) + count
     return counts

@@ -4,7 +4,7 @@ A batch does not go through it: it holds no worker while it waits, and its answe
 another process.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -23,12 +23,21 @@ class ImageSink(Protocol):
     def close(self) -> object:
         """Note that the image is complete."""
 
+    def blocks(self, start: int = 0, size_bytes: int | None = None, /) -> Iterator[bytes]:
+        """Yield what was written, or a piece of it; all but the last block have 3 n bytes."""
+
 
 class AnswerSink(Protocol):
     """Receives the answer of one attempt while it arrives."""
 
     def open_image(self, index: int, /) -> ImageSink:
         """Open the sink of the image that arrives as number `index`, from 0."""
+
+    def open_aside(self) -> ImageSink:
+        """Open the sink of what is no image and too large for memory."""
+
+    def keepable(self, body: Iterable[bytes], /) -> None:
+        """Take the body of the answer, to be read if it has to be kept as it came."""
 
     def journal(self, envelope: bytes, /) -> None:
         """Save the rest of a complete answer, so that it survives a kill. Raises nothing."""

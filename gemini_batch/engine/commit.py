@@ -24,6 +24,7 @@ from gemini_batch.records import (
     ApiError,
     Call,
     Failure,
+    FailureKind,
     ImageFile,
     InputImage,
     InputRef,
@@ -39,6 +40,7 @@ from gemini_batch.records import (
 
 GROUP_S = 0.02
 MAX_PENDING = 64
+_UNREADABLE = {FailureKind.MALFORMED, FailureKind.NOT_AN_ANSWER, FailureKind.TOO_LARGE}
 _NO_REPLY = Reply(None, (), None, None, None, None, [], None, None, None)
 
 
@@ -169,6 +171,18 @@ class Committer:
         row = replace(self._row(attempted, status, _NO_REPLY), error=row_error)
         self._announce(row, self._append(row), attempted.call.estimate.cost_usd)
         return row
+
+    async def keep_unreadable(
+        self, staged: StagedAnswer, error: ApiError | Failure
+    ) -> ApiError | Failure:
+        """Keep an answer that could not be understood; return the error with its place.
+
+        Cancellation: it is kept all the same, unless the process ends.
+        """
+        if not isinstance(error, Failure) or error.kind not in _UNREADABLE:
+            return error
+        place = await self._clock.run_blocking(lambda: staged.keep(self._folder.out))
+        return replace(error, message=f"{error.message}; {place}") if place else error
 
     async def wait_for_disk(self) -> None:
         """Wait until fewer than `MAX_PENDING` rows are waiting for fsync (backpressure).

@@ -73,7 +73,7 @@ class Sender:
             case Reply() as reply:
                 outcome = self.committer.reply(attempted, reply)
             case ApiError() | Failure() as error:
-                outcome = error
+                outcome = error = await self.committer.keep_unreadable(staged, error)
                 if may_be_billed(error):
                     self.observe(CallUnanswered(call.id, attempt.number, error.message))
         if isinstance(outcome, ResultRow) or not (attempt.may_be_billed or may_be_billed(outcome)):

@@ -187,7 +187,7 @@ class OutputFolder(ImageFolders):
         images, incoming = 0, self._incoming.descriptor
         for name in os.listdir(incoming):  # noqa: PTH208  # of an open folder
             if (path := Path(name)).stem not in kept:
-                is_image = path.suffix not in _NEXT_SUFFIX
+                is_image = path.suffix not in {*_NEXT_SUFFIX, paths.ASIDE_SUFFIX}
                 found = os.stat(name, dir_fd=incoming, follow_symlinks=False)
                 images += is_image and found.st_size > 0
                 os.unlink(name, dir_fd=incoming)

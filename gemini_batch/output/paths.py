@@ -13,6 +13,7 @@
         inflight.jsonl      the in-flight log
         incoming/           staged files, and journaled answers
         durable             the durable size of results.jsonl in bytes
+        unreadable/         answers that could not be understood, as they came
         inputs/             downscaled input images
         thumbnails/         thumbnails of the gallery
         torn-results.N      the end of a damaged results.jsonl, set aside by recovery
@@ -33,6 +34,7 @@ LOCK = "lock"
 IN_FLIGHT = "inflight.jsonl"
 INCOMING = "incoming"
 DURABLE = "durable"
+UNREADABLE = "unreadable"
 INPUTS = "inputs"
 THUMBNAILS = "thumbnails"
 TORN_RESULTS = "torn-results"
@@ -44,3 +46,5 @@ ANSWER_SUFFIX = ".answer"
 TRIED_SUFFIX = ".tried"
 TRIED_AGAIN_SUFFIX = ".tried-again"
 LATE_SUFFIX = ".late"
+# In INCOMING: what of an answer is no image and too large for memory.
+ASIDE_SUFFIX = ".aside"

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,12 +13,15 @@ from zlib import crc32
 import orjson
 
 from gemini_batch.output.files import open_to_read, read_at_most
-from gemini_batch.output.paths import ANSWER_SUFFIX
+from gemini_batch.output.paths import ANSWER_SUFFIX, ASIDE_SUFFIX
 from gemini_batch.output.tree import OpenFolder, is_in
+from gemini_batch.output.unreadable import keep
 from gemini_batch.records import IncomingImage, media_types
 
 # An answer without its images has at most 8 MiB; more is damage.
 _MAX_ANSWER_BYTES = 64 << 20
+# Base64 encodes three bytes at a time.
+_BLOCK_BYTES = 3 << 18
 
 
 class StagedFile:
@@ -28,6 +32,7 @@ class StagedFile:
 
     def __init__(self, folder: OpenFolder, name: str) -> None:
         self.file = f"{folder.path}/{name}"
+        self._folder, self._name = folder, name
         self._descriptor = folder.create(name, 0o666)
         self._sha256 = hashlib.sha256()
         self._head = b""
@@ -48,6 +53,17 @@ class StagedFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def blocks(self, start: int = 0, size_bytes: int | None = None, /) -> Iterator[bytes]:
+        """Yield what was written, or a piece of it."""
+        left = self._size_bytes - start if size_bytes is None else size_bytes
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self._name, flags, dir_fd=self._folder.descriptor)
+        with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor
+            file.seek(start)
+            while left > 0 and (block := file.read(min(left, _BLOCK_BYTES))):
+                left -= len(block)
+                yield block
 
     def image(self) -> IncomingImage:
         """Return what arrived."""
@@ -120,6 +136,8 @@ class StagedAnswer:
         self._sent_at = sent_at
         self._files: list[StagedFile] = []
         self._ahead: StagedFile | None = None
+        self._aside: StagedFile | None = None
+        self._body: Iterable[bytes] = ()
         if sent_at is not None:
             journal.open()
             self._ahead = StagedFile(folder, f"{name}.0")
@@ -130,6 +148,19 @@ class StagedAnswer:
         file, self._ahead = self._ahead or StagedFile(self._folder, name), None
         self._files.append(file)
         return file
+
+    def open_aside(self) -> StagedFile:
+        """Open the file of what is no image and too large for memory."""
+        self._aside = StagedFile(self._folder, f"{self._name}{ASIDE_SUFFIX}")
+        return self._aside
+
+    def keepable(self, body: Iterable[bytes], /) -> None:
+        """Take the body of the answer, for `keep`."""
+        self._body = body
+
+    def keep(self, out: Path) -> str:
+        """Keep the body as it came; return a sentence that says where. It may take a second."""
+        return keep(out, self._name, self._body)
 
     def journal(self, envelope: bytes) -> None:
         """Save the rest of the answer, for a kill before its row is written."""
@@ -147,7 +178,7 @@ class StagedAnswer:
 
     def discard(self) -> None:
         """Remove the files that were not published, and clear the journal."""
-        for file in filter(None, (*self._files, self._ahead)):
+        for file in filter(None, (*self._files, self._ahead, self._aside)):
             file.close()
             # Cheaper than an exception, which every published image would cost.
             name, folder = file.file.rpartition("/")[2], self._folder.descriptor

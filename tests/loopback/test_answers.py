@@ -19,7 +19,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 SUCCEEDED = {
     "drafts", "drafts-plain", "text-after", "wrong-mime", "not-an-image", "usage-absent", "decoys", "reordered", "future",
-    "pretty", "compact", "escaped", "gzip", "chunked", "trickle", "late", "close",
+    "pretty", "compact", "escaped", "gzip", "array", "chunked", "trickle", "late", "close",
 }  # fmt: skip
 BLOCKED = {
     "safety", "image-safety", "prohibited", "recitation", "no-image", "max-tokens", "unknown-reason", "prompt-blocked",
@@ -28,7 +28,7 @@ BLOCKED = {
 } | {name for name in FAULTS if name.startswith(("finish-", "block-"))}  # fmt: skip
 REJECTED = {"400", "400-image", "400-size", "403-file"}
 FAILED = {
-    "408", "413", "499", "500", "500-text", "502", "502-empty", "503", "503-html", "504", "bad-base64", "bad-padding", "array",
+    "408", "413", "499", "500", "500-text", "502", "502-empty", "503", "503-html", "504", "bad-base64", "bad-padding",
     "not-json", "empty-body", "reset", "reset-at-once", "disconnect", "truncated", "truncated-chunks", "cut",
 }  # fmt: skip
 STOPPING = {
@@ -87,6 +87,12 @@ def test_every_answer_and_error_gets_its_status(
         assert bool(row["error"]) == (row["status"] in {"rejected", "failed"})
     assert found == expected
     assert "Traceback" not in capsys.readouterr().err
+    kept = (tmp_path / "jobs.out/.gemini_batch/unreadable").glob("*")
+    named = {
+        row["id"]: row["error"]["message"] for row in rows(tmp_path / "jobs.out") if row["error"]
+    }
+    ids = {name for path in kept for name, message in named.items() if message.endswith(path.name)}
+    assert ids == {"bad-base64", "bad-padding", "cut"}
     drafts = next(row["drafts"] for row in rows(tmp_path / "jobs.out") if row["id"] == "drafts")
     assert [(tmp_path / "jobs.out" / draft["path"]).stat().st_size for draft in drafts] == [
         draft["size_bytes"] for draft in drafts

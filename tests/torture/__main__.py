@@ -138,6 +138,7 @@ MOST_GROWTH_MB = 15.0
 KINDS = {
     "manifests": Kind(fuzz.MANIFEST, fuzz.check_manifest),
     "answers": Kind(fuzz.RUN_OF_ANSWERS, fuzz.check_answers, fuzz.ANSWERS_OF_A_RUN),
+    "dresses": Kind(fuzz.RUN_OF_DRESSES, fuzz.check_dresses, fuzz.ANSWERS_OF_A_RUN),
     "results": Kind(fuzz.RESULTS, fuzz.check_results),
     "ledgers": Kind(fuzz_ledger.LEDGER, fuzz_ledger.check_ledger),
 }

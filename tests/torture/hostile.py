@@ -131,7 +131,6 @@ def _bomb(head: bytes, piece: bytes, megabytes: int, form: int) -> bytes:
 
 _CHUNKS = [_chunk(answer()[:50], b";a=b"), _chunk(answer()[50:])]
 _OPENING = answer().partition(DATA)[0]
-_MALFORMED = "is not a JSON object"
 _ECHOES = [
     KEY,
     urllib.parse.quote(KEY, safe=""),
@@ -181,10 +180,10 @@ def _framing(elsewhere: str) -> dict[str, Case]:
         "length-too-long": good(answer(), length=len(answer()) + 1000),
         "length-far-too-long": good(answer(), length=10**15),
         "length-too-short": bad(answer(), "", length=len(answer()) - 30),
-        "length-twice": bad(answer(), "connection broke", "Content-Length: 3"),
-        "length-negative": bad(answer(), "connection broke", length=-5),
-        "length-nonsense": bad(answer(), "connection broke", "Content-Length: 0x10"),
-        "length-and-chunks": bad(answer(), "connection broke", "Transfer-Encoding: chunked"),
+        "length-twice": bad(answer(), "two Content-Length headers", "Content-Length: 3"),
+        "length-negative": bad(answer(), "Content-Length is not valid", length=-5),
+        "length-nonsense": bad(answer(), "two Content-Length headers", "Content-Length: 0x10"),
+        "length-and-chunks": bad(answer(), "is chunked", "Transfer-Encoding: chunked"),
         "chunk-extensions": Case(once(_CHUNKED, *_CHUNKS, b"0\r\n\r\n"), "succeeded"),
         "chunk-trailers": Case(once(_CHUNKED, *_CHUNKS, b"0\r\nX-Trailer: a\r\n\r\n"), "succeeded"),
         "chunks-without-end": Case(once(_CHUNKED, *_CHUNKS), "succeeded"),
@@ -196,7 +195,7 @@ def _framing(elsewhere: str) -> dict[str, Case]:
         ),
         "no-length": Case(once(_PLAIN, answer()), "succeeded"),
         "http-1.0": Case(once(b"HTTP/1.0 200 OK\r\n\r\n", answer()), "succeeded"),
-        "http-0.9": Case(once(answer()), "failed", "connection broke"),
+        "http-0.9": Case(once(answer()), "failed", "it is not HTTP"),
         "early-hints": Case(
             once(b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n" * 50, whole(answer())),
             "succeeded",
@@ -210,7 +209,7 @@ def _framing(elsewhere: str) -> dict[str, Case]:
         "half-a-head": Case(once(b"HTTP/1.1 200 OK\r\nContent-"), "failed", "connection broke"),
         "201": good(answer(), status="201 Created"),
         "206": good(answer(), status="206 Partial Content"),
-        "204": Case(once(b"HTTP/1.1 204 No Content\r\n\r\n"), "failed", "breaks off after 0 bytes"),
+        "204": Case(once(b"HTTP/1.1 204 No Content\r\n\r\n"), "failed", "the answer is empty"),
         "206-in-part": bad(
             answer()[:40], "breaks off after 40 bytes", status="206 Partial Content"
         ),
@@ -228,7 +227,7 @@ def _framing(elsewhere: str) -> dict[str, Case]:
         "redirect-to-nonsense": bad(b"", "302", "Location: http://[::1", status="302 Found"),
         "gzip": good(gzip.compress(answer()), "", "Content-Encoding: gzip"),
         "deflate": good(zlib.compress(answer()), "", "Content-Encoding: deflate"),
-        "gzip-that-is-none": bad(answer(), "connection broke", "Content-Encoding: gzip"),
+        "gzip-that-is-none": good(answer(), "", "Content-Encoding: gzip"),
         "encoding-unknown": good(answer(), "", "Content-Encoding: rot13"),
         "dates-of-nonsense": good(
             answer(), "", "Date: Fri, 99 Foo 0000", "Retry-After: 1e999", "Age: -1"
@@ -245,7 +244,7 @@ def _endless() -> dict[str, Case]:
             ever(_PLAIN + _OPENING, b"A" * 65_536), "failed", "has more than 268,435,456 bytes"
         ),
         "endless-envelope": Case(
-            ever(_PLAIN + b'{"text":"', b"a" * 65_536), "failed", "bytes outside its images"
+            ever(_PLAIN + b'{"text":"', b"a" * 65_536), "failed", "has more than 268,435,456 bytes"
         ),
         "endless-space": Case(ever(_PLAIN, b" " * 65_536), "failed", "bytes outside its images"),
         "endless-nesting": Case(ever(_PLAIN, b"[" * 65_536), "failed", "nested objects and arrays"),
@@ -263,12 +262,12 @@ def _endless() -> dict[str, Case]:
             ever(_CHUNKED + _chunk(_OPENING), _chunk(b"AAAA")), "failed", "no whole answer"
         ),
         "endless-headers": Case(
-            ever(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n" * 100), "failed", "connection broke"
+            ever(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n" * 100), "failed", "headers are too long"
         ),
         "endless-header": Case(
-            ever(b"HTTP/1.1 200 OK\r\nX: ", b"y" * 65_536), "failed", "connection broke"
+            ever(b"HTTP/1.1 200 OK\r\nX: ", b"y" * 65_536), "failed", "headers are too long"
         ),
-        "endless-status": Case(ever(b"HTTP/1.1 200 ", b"y" * 65_536), "failed", "connection broke"),
+        "endless-status": Case(ever(b"HTTP/1.1 200 ", b"y" * 65_536), "failed", "can't be read"),
         "endless-1xx": Case(
             ever(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 10), "failed", "interim answers"
         ),
@@ -304,24 +303,25 @@ def _contents() -> dict[str, Case]:
             "is a web page, not JSON",
             "Content-Type: text/html",
         ),
-        "empty": bad(b"", "breaks off after 0 bytes"),
-        "null": bad(b"null", "neither a JSON object nor an array"),
-        "a-number": bad(b"1e999", "neither a JSON object nor an array"),
-        "a-string": bad(b'"x"', "neither a JSON object nor an array"),
-        "an-array": bad(b"[1]", _MALFORMED),
-        "an-array-of-answers": bad(b"[" + answer() + b"]", _MALFORMED),
+        "empty": bad(b"", "the answer is empty"),
+        "null": bad(b"null", "the answer is not JSON: it begins with"),
+        "a-number": bad(b"1e999", "the answer is not JSON: it begins with"),
+        "a-string": bad(b'"x"', "the answer is not JSON: it begins with"),
+        "an-array": bad(b"[1]", "but an array of 1"),
+        "an-array-of-answers": good(b"[" + answer() + b"]"),
         "two-answers": good(answer() + answer()),
-        "utf-16": bad('{"a":1}'.encode("utf-16"), "neither a JSON object nor"),
+        "utf-16": good(answer().decode().encode("utf-16")),
         "nested-200": bad(b"[" * 201 + b"]" * 201, "nested objects and arrays"),
         "error-in-a-200": bad(
-            b'{"error":{"code":13,"message":"Internal"}}', "a 200 that contains an error: Internal"
+            b'{"error":{"code":13,"message":"Internal"}}', '"status": "INTERNAL"'
         ),
         "cut-in-an-escape": bad(b'{"a":"\\u00', "breaks off"),
         "base64-of-nothing": bad(_with(DATA, b"!!!!"), "not valid base64"),
         "base64-goes-on": bad(_with(DATA, DATA + DATA), "not valid base64"),
-        "base64-cut": bad(_with(DATA, DATA[:-1]), "not valid base64"),
+        "base64-cut": bad(_with(DATA, DATA[:-3]), "not valid base64"),
+        "base64-without-padding": good(_with(DATA, DATA.rstrip(b"="))),
         # An answer without an image.
-        "an-object": Case(once(whole(b"{}")), "blocked", "EMPTY"),
+        "an-object": bad(b"{}", "but an empty object"),
         "data-a-number": Case(once(whole(_with(b'"' + DATA + b'"', b"7"))), "blocked", "EMPTY"),
         "data-an-object": Case(
             once(whole(_with(b'"' + DATA + b'"', b'{"data":"#0"}'))), "blocked", "EMPTY"
@@ -329,11 +329,11 @@ def _contents() -> dict[str, Case]:
         "data-null": Case(once(whole(_with(b'"' + DATA + b'"', b"null"))), "blocked", "EMPTY"),
         "data-a-mark": bad(_with(DATA, b"#0"), "not valid base64"),
         "data-empty": Case(once(whole(_with(DATA, b""))), "blocked", "EMPTY"),
-        "candidates-an-object": Case(
-            once(whole(b'{"candidates":{"content":{"parts":[]}}}')), "blocked", "EMPTY"
+        "candidates-an-object": bad(
+            b'{"candidates":{"content":{"parts":[]}}}', "but an object with 'candidates'"
         ),
-        "candidates-numbers": Case(
-            once(whole(b'{"candidates":[1,null,"x",[],{}]}')), "blocked", "EMPTY"
+        "candidates-numbers": bad(
+            b'{"candidates":[1,null,"x",[],{}]}', "but an object with 'candidates'"
         ),
         "a-million-parts": Case(
             once(whole(parts % b",".join([b"{}"] * 1_000_000))), "blocked", "EMPTY"
@@ -427,9 +427,9 @@ def _echoes() -> dict[str, Case]:
         "echo-in-a-page": bad(f"<p>{_ECHO}</p>".encode(), "[key]", status="500 X"),
         "echo-in-a-reason": Case(once(whole(b"", status=f"500 {KEY}")), "failed"),
         "echo-in-a-header": Case(
-            once(f"HTTP/1.1 200 OK\r\n{KEY}\r\n\r\n".encode()), "failed", "[key]"
+            once(f"HTTP/1.1 200 OK\r\n{KEY}\r\n\r\n".encode()), "failed", "can't be read"
         ),
-        "echo-in-a-status": Case(once(f"{KEY} {KEY}\r\n\r\n".encode()), "failed", "[key]"),
+        "echo-in-a-status": Case(once(f"{KEY} {KEY}\r\n\r\n".encode()), "failed", "it is not HTTP"),
         "echo-in-a-chunk": Case(once(_CHUNKED, f"{KEY}\r\n".encode()), "failed"),
         "echo-in-gzip": good(gzip.compress(_echoing(_ECHOING)), "[key]", "Content-Encoding: gzip"),
         "echo-in-a-redirect": bad(

@@ -31,6 +31,13 @@ def test_any_answers(bodies: list[tuple[bytes, bytes]]) -> None:
     fuzz.check_answers(bodies)
 
 
+@settings(SHORT, max_examples=3)
+@given(fuzz.RUN_OF_DRESSES)
+def test_any_dress(made: list[fuzz.Dressed]) -> None:
+    """Each picture that was paid for is kept, whatever it came in."""
+    fuzz.check_dresses(made)
+
+
 @SHORT
 @example((orjson.dumps(fuzz.ROWS[0] | {"cost_usd": "free"}), True, b"{}", b"0", b"", ""))
 @example((orjson.dumps(fuzz.ROWS[0] | {"usage": [1]}), True, b"[]", b"", b"[1]", ""))

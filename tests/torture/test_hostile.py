@@ -19,6 +19,8 @@ from dataclasses import replace
 from gemini_batch.cli import main
 from gemini_batch.config import Timeouts
 from gemini_batch.config.run_config import RunConfig
+from gemini_batch.engine import follow_up
+follow_up.MAX_NOT_ANSWERS = follow_up.MAX_ALIKE = 10**6  # each of the cases is one in a row of many
 settings = RunConfig.settings
 RunConfig.settings = lambda asked: replace(settings(asked), timeouts=Timeouts(5.0, {between_s}, {whole_s}))
 code = main()
@@ -49,11 +51,13 @@ def run_on(
     return ended.returncode, words, int(memory_kb) * 1024
 
 
+# An address that is no API ends a run at once: see `test_another_server_stops_the_run`.
+HALTING = ("redirect", "switching", "304", "echo-in-a-redirect")
 GROUPS: dict[str, tuple[Callable[[str], bool], str, float, float]] = {
-    "at once": (lambda name: not name.startswith(SLOW), "header", 30, 60),
+    "at once": (lambda name: not name.startswith((*SLOW, *HALTING)), "header", 30, 60),
     "slow": (lambda name: name.startswith(SLOW), "header", 1, 2.5),
     "with the key in the query": (
-        lambda name: name.startswith(("echo", "redirect", "length")),
+        lambda name: name.startswith(("echo", "length")) and not name.startswith(HALTING),
         "query",
         5,
         10,
@@ -97,6 +101,23 @@ def test_whatever_a_server_says_is_a_row(tmp_path: Path, group: str) -> None:
         assert KEY not in path.name
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
     assert memory_bytes < 300_000_000
+
+
+@pytest.mark.parametrize("auth", ["header", "query"])
+def test_another_server_stops_the_run(tmp_path: Path, auth: str) -> None:
+    """A redirect, or what else no API says, is not followed, and ends the run; the key is nowhere."""
+    with hostile() as (seen, cases):
+        for name in (name for name in cases if name.startswith(HALTING)):
+            folder = tmp_path / name
+            folder.mkdir()
+            (folder / "jobs.jsonl").write_bytes(orjson.dumps({"id": name, "prompt": f"Say {name}"}))
+            code, words, _ = run_on(folder, seen.base_url, "--auth", auth, between_s=5, whole_s=10)
+            assert (code, "Traceback" in words) == (6, False), (name, words)
+            assert cases[name].says in words, (name, words)
+            assert KEY not in words
+    assert seen.elsewhere == []
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
 
 
 def _is_whole(folder: Path, row: dict[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gemini_batch.client import image_extractor, interactive
+from gemini_batch.client import image_extractor, receiver
 
 
 @pytest.fixture
@@ -32,5 +32,5 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> asyncio.Semaphore:
             super().feed(chunk)
             pieces.release()
 
-    monkeypatch.setattr(interactive, "ImageExtractor", Watched)
+    monkeypatch.setattr(receiver, "ImageExtractor", Watched)
     return pieces

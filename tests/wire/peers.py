@@ -7,7 +7,7 @@ import io
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC
@@ -54,6 +54,10 @@ class Sink(io.BytesIO):
             self.on_write()
         return super().write(data)
 
+    def blocks(self, start: int = 0, size_bytes: int | None = None, /) -> Iterator[bytes]:
+        """Yield what was written."""
+        yield self.getvalue()[start:][:size_bytes]
+
     def close(self) -> None:
         """Call `on_close` once; the garbage collector closes as well."""
         on_close, self.on_close = self.on_close, None
@@ -72,6 +76,15 @@ class Images:
         """Open the next sink."""
         self.sinks.append(self._open_sink())
         return self.sinks[-1]
+
+    def open_aside(self) -> Sink:
+        """Open a sink of its own."""
+        self.aside = Sink()
+        return self.aside
+
+    def keepable(self, body: Iterable[bytes], /) -> None:
+        """Take the body."""
+        self.body = body
 
     def journal(self, envelope: bytes, /) -> None:
         """Save nothing."""
@@ -295,6 +308,49 @@ def chunk(piece: bytes) -> bytes:
 
 CUT = ANSWER[:-20]
 HEADERS = b"HTTP/1.1 200 OK\r\n"
+# HTTP that the library refuses, and why.
+REFUSED: dict[str, tuple[list[bytes], str]] = {
+    "an invalid chunk at once": ([CHUNKED + b"nonsense\r\n"], "its chunks are not valid"),
+    "an invalid chunk later": ([CHUNKED, chunk(CUT), b"zz\r\n"], "its chunks are not valid"),
+    "a chunk longer than it says": (
+        [CHUNKED + chunk(CUT)[:-2] + b"zz\r\n"],
+        "its chunks are not valid",
+    ),
+    "a chunk of an impossible size": ([CHUNKED + b"f" * 40 + b"\r\n"], "its chunks are not valid"),
+    "not HTTP": ([b"SSH-2.0-OpenSSH_9.9\r\n\r\n"], "it is not HTTP"),
+    "HTTP 0.9": ([ANSWER], "it is not HTTP"),
+    "HTTP 3": ([b"HTTP/3.0 200 OK\r\n\r\n"], "it is not HTTP"),
+    "an impossible status": ([b"HTTP/1.1 2000 OK\r\n\r\n"], "its status line is not valid"),
+    "two lengths": ([whole(ANSWER, "Content-Length: 3")], "it has two Content-Length headers"),
+    "the same length twice": (
+        [whole(ANSWER, f"Content-Length: {len(ANSWER)}")],
+        "it has two Content-Length headers",
+    ),
+    "a length and chunks": (
+        [whole(ANSWER, "Transfer-Encoding: chunked")],
+        "it has a Content-Length and is chunked",
+    ),
+    "chunks and a length": (
+        [HEADERS + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n"],
+        "it has a Content-Length and is chunked",
+    ),
+    "a negative length": ([whole(length=-5)], "its Content-Length is not valid"),
+    "a length that is none": (
+        [whole().replace(b"Content-Length: ", b"Content-Length: x")],
+        "its Content-Length is not valid",
+    ),
+    "headers without end": (
+        [HEADERS, *[b"X-%d: y\r\n" % number for number in range(300)]],
+        "its headers are too long",
+    ),
+    "a header without end": ([HEADERS + b"X: " + b"y" * 100_000], "its headers are too long"),
+    "a header that is none": ([HEADERS + b"X Y: a\r\n\r\n"], "its headers are not valid"),
+    "a NUL in a header": ([HEADERS + b"X: a\0b\r\n\r\n"], "its headers are not valid"),
+    "trailers without end": (
+        [CHUNKED, chunk(CUT), b"0\r\n", b"X" * 70_000],
+        "its headers are too long",
+    ),
+}
 FAULTS: dict[str, tuple[list[bytes], Callable[[Peer], Any] | None, FailureKind]] = {
     "closed before the headers": ([], None, FailureKind.DISCONNECTED),
     "reset before the headers": ([], Peer.reset, FailureKind.DISCONNECTED),
@@ -307,42 +363,20 @@ FAULTS: dict[str, tuple[list[bytes], Callable[[Peer], Any] | None, FailureKind]]
     "closed within the body": ([whole(CUT, length=len(ANSWER))], None, FailureKind.DISCONNECTED),
     "closed within a chunk": ([CHUNKED, chunk(ANSWER)[:-40]], None, FailureKind.DISCONNECTED),
     "closed between chunks": ([CHUNKED, chunk(CUT)], None, FailureKind.DISCONNECTED),
-    "an invalid chunk": ([CHUNKED + b"nonsense\r\n"], Peer.hang, FailureKind.DISCONNECTED),
-    "an invalid chunk, later": (
-        [CHUNKED, chunk(CUT), b"no\r\n"],
-        Peer.hang,
-        FailureKind.DISCONNECTED,
-    ),
-    "not HTTP": ([b"SSH-2.0-OpenSSH_9.9\r\n\r\n"], Peer.hang, FailureKind.DISCONNECTED),
-    "invalid gzip": (
-        [whole(ANSWER, "Content-Encoding: gzip")],
-        None,
-        FailureKind.DISCONNECTED,
-    ),
+    "a length too small": ([whole(ANSWER, length=len(CUT))], None, FailureKind.MALFORMED),
     "gzip cut off": (
         [whole(gzip.compress(ANSWER)[:-30], "Content-Encoding: gzip")],
         None,
         FailureKind.MALFORMED,
     ),
     "chunks that end early": ([CHUNKED, chunk(CUT) + b"0\r\n\r\n"], None, FailureKind.MALFORMED),
-    "a length too small": ([whole(ANSWER, length=len(CUT))], None, FailureKind.MALFORMED),
     "closed without a length": ([HEADERS + b"\r\n" + CUT], None, FailureKind.MALFORMED),
-    "an empty 200": ([whole(b"")], None, FailureKind.MALFORMED),
-    "a 204": ([b"HTTP/1.1 204 No Content\r\n\r\n"], None, FailureKind.MALFORMED),
+    "an empty 200": ([whole(b"")], None, FailureKind.NOT_AN_ANSWER),
+    "a 204": ([b"HTTP/1.1 204 No Content\r\n\r\n"], None, FailureKind.NOT_AN_ANSWER),
     "a page": (
         [whole(b"<html>Sign in</html>", "Content-Type: text/html")],
         None,
-        FailureKind.MALFORMED,
+        FailureKind.NOT_AN_ANSWER,
     ),
     "invalid base64": ([whole(ANSWER.replace(b"/9j", b"/9!"))], None, FailureKind.MALFORMED),
-    "headers without end": (
-        [HEADERS, *[b"X-%d: y\r\n" % number for number in range(300)]],
-        Peer.hang,
-        FailureKind.DISCONNECTED,
-    ),
-    "a header without end": (
-        [HEADERS + b"X: " + b"y" * 100_000],
-        Peer.hang,
-        FailureKind.DISCONNECTED,
-    ),
-}
+} | {name: ([*pieces], Peer.hang, FailureKind.MALFORMED) for name, (pieces, _) in REFUSED.items()}

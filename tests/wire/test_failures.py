@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gemini_batch.client import image_extractor, interactive
+from gemini_batch.client import image_extractor, interactive, malformed, receiver
 from gemini_batch.config import Timeouts
 from gemini_batch.records import (
     Answer,
@@ -27,6 +27,7 @@ from tests.wire.peers import (
     FAULTS,
     HEADERS,
     PIXELS,
+    REFUSED,
     Images,
     Peer,
     Sink,
@@ -52,6 +53,26 @@ async def test_a_broken_answer_is_a_failure(name: str) -> None:
     assert (kind, True) == (failure.kind, failure.may_be_billed), failure
     assert failure.message
     assert "\n" not in failure.message
+
+
+@pytest.mark.parametrize("end", [None, Peer.reset, Peer.hang])
+@pytest.mark.parametrize("name", REFUSED)
+async def test_http_that_is_refused_is_named(name: str, end: Callable[[Peer], Any] | None) -> None:
+    """HTTP that fails the same way each time is malformed, at once, and quotes nothing."""
+    pieces, why = REFUSED[name]
+    async with serving(saying(*pieces, then=end)) as server, asyncio.timeout(2):
+        failure = await send(server.base_url)
+
+    expected = f"the answer can't be read: {why}"
+    assert Failure(FailureKind.MALFORMED, expected, may_be_billed=True) == failure
+
+
+@pytest.mark.parametrize("head", [[CHUNKED], []])
+async def test_an_answer_before_its_framing_breaks_is_received(head: list[bytes]) -> None:
+    """An answer that is whole counts, in one packet with what breaks the framing too."""
+    pieces = [*head, (b"" if head else CHUNKED) + chunk(ANSWER) + b"zz\r\n"]
+    async with serving(saying(*pieces, then=Peer.hang)) as server, asyncio.timeout(2):
+        assert Answer(200, ENVELOPE, ARRIVED) == await send(server.base_url)
 
 
 async def test_an_error_without_end_is_cut_off() -> None:
@@ -205,7 +226,7 @@ OPENING = ANSWER.partition(base64.b64encode(PIXELS))[0]
 @pytest.mark.parametrize(
     ("opening", "piece", "expected"),
     [
-        (b'{"text":"', b"a" * 65_536, "the answer has more than 100,000 bytes outside its images"),
+        (b'{"text":"', b"a" * 65_536, "the answer has more than 1,000,000 bytes"),
         (b"{", b" " * 65_536, "the answer has more than 100,000 bytes outside its images"),
         (OPENING, b"A" * 65_536, "the answer has more than 1,000,000 bytes"),
     ],
@@ -214,9 +235,9 @@ async def test_a_body_without_end_is_cut_off(
     monkeypatch: pytest.MonkeyPatch, opening: bytes, piece: bytes, expected: str
 ) -> None:
     """An endless body ends the attempt at a limit."""
-    limits = image_extractor.ExtractorLimits(envelope_bytes=100_000, body_bytes=1_000_000)
+    limits = malformed.ExtractorLimits(envelope_bytes=100_000, body_bytes=1_000_000)
     monkeypatch.setattr(
-        interactive, "ImageExtractor", partial(image_extractor.ImageExtractor, limits=limits)
+        receiver, "ImageExtractor", partial(image_extractor.ImageExtractor, limits=limits)
     )
 
     async with serving(partial(flood, head=HEADERS + b"\r\n" + opening, piece=piece)) as server:
@@ -225,24 +246,35 @@ async def test_a_body_without_end_is_cut_off(
     assert Failure(FailureKind.TOO_LARGE, expected, may_be_billed=True) == failure
 
 
-async def test_a_compressed_bomb_takes_no_more_memory_than_the_cap() -> None:
-    """Half a megabyte that unpacks to 500 MB ends the attempt, and is never in memory."""
+class Dropping(Sink):
+    """A sink that keeps nothing."""
+
+    def write(self, data: Any, /) -> int:
+        """Drop it."""
+        return len(data)
+
+
+@pytest.mark.parametrize("headers", [(), ("Content-Encoding: gzip",)])
+async def test_a_compressed_bomb_takes_no_more_memory_than_a_piece(
+    monkeypatch: pytest.MonkeyPatch, headers: tuple[str, ...]
+) -> None:
+    """Half a megabyte that unpacks to 500 MB is unpacked in pieces, up to the limit of a body."""
+    limits = malformed.ExtractorLimits(body_bytes=20_000_000)
+    monkeypatch.setattr(
+        receiver, "ImageExtractor", partial(image_extractor.ImageExtractor, limits=limits)
+    )
     packer = zlib.compressobj(wbits=31)
     packed = packer.compress(OPENING) + packer.flush(zlib.Z_FULL_FLUSH)
     # After a full flush, equal data is packed into equal bytes.
     block = packer.compress(b"A" * 1_000_000) + packer.flush(zlib.Z_FULL_FLUSH)
     packed += block * 500
 
-    class Nowhere(Sink):
-        def write(self, data: Any, /) -> int:
-            return len(data)
-
-    async with serving(saying(whole(packed, "Content-Encoding: gzip"), then=Peer.hang)) as server:
+    async with serving(saying(whole(packed, *headers), then=Peer.hang)) as server:
         tracemalloc.start()
-        failure = await send(server.base_url, images=Images(Nowhere))
+        failure = await send(server.base_url, images=Images(Dropping))
         _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
 
     assert isinstance(failure, Failure)
     assert failure.kind is FailureKind.TOO_LARGE
-    assert peak_bytes < 150_000_000
+    assert peak_bytes < 10_000_000

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from itertools import cycle
 from typing import Any
 
-from gemini_batch.client.image_extractor import ExtractorLimits, ImageExtractor
+from gemini_batch.client.image_extractor import ImageExtractor
+from gemini_batch.client.malformed import ExtractorLimits
 
 PIXEL = b"\x89PNG\r\n\x1a\n pixel"
 
@@ -20,6 +21,11 @@ class Sink(io.BytesIO):
         """Append bytes; an empty write is a mistake."""
         assert len(data), "an empty write"
         return super().write(data)
+
+    def blocks(self, start: int = 0, size_bytes: int | None = None, /) -> Iterator[bytes]:
+        """Yield what was written."""
+        data = self.image if self.closed else self.getvalue()
+        yield (data or b"")[start:][:size_bytes]
 
     def close(self) -> None:
         """Keep the complete image."""
@@ -86,3 +92,7 @@ class Null:
 
     def close(self) -> None:
         """Do nothing."""
+
+    def blocks(self, _start: int = 0, _size_bytes: int | None = None, /) -> Iterator[bytes]:
+        """Yield nothing."""
+        return iter(())

@@ -1,13 +1,14 @@
 """The image extractor: what it extracts, what it leaves, and what it refuses."""
 
 import re
+import tracemalloc
 from itertools import repeat
 
 import orjson
 import pytest
 
-from gemini_batch.client.base64_image import MalformedAnswerError
-from gemini_batch.client.image_extractor import ExtractorLimits, ImageExtractor
+from gemini_batch.client.image_extractor import ImageExtractor
+from gemini_batch.client.malformed import ExtractorLimits, MalformedAnswerError
 from gemini_batch.records import FailureKind
 from tests.unit.client.extracting import PIXEL, Null, Sinks, answer, chunked, extract, feed_all
 
@@ -17,7 +18,7 @@ from tests.unit.client.extracting import PIXEL, Null, Sinks, answer, chunked, ex
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"candidates":[{"content":{"parts":[{"inline_data":{"data":"QUJD"}},{"inlinedata":{"data":"QUJD"}}]}}]}',
+        b'{"candidates":[{"content":{"parts":[{"inline-data":{"data":"QUJD"}},{"inlinedata":{"data":"QUJD"}}]}}]}',
         b'{"candidates":[{"content":{"parts":[{"inlineData":{"Data":"QUJD","mimeType":"data","data\\u0000":"QUJD"}}]}}]}',
         b'{"candidates":[{"content":{"parts":[{"fileData":{"data":"QUJD"}},{"data":"QUJD"},{"inlineData":"QUJD"}]}}]}',
         b'{"candidates":[{"content":{"parts":[{"inlineData":{"data":{"data":"QUJD"}}},{"inlineData":{"data":["QUJD"]}}]}}]}',
@@ -34,7 +35,8 @@ from tests.unit.client.extracting import PIXEL, Null, Sinks, answer, chunked, ex
         b'{"a":{"candidates":[{"content":{"parts":[{"inlineData":{"data":"QUJD"}}]}}]}}',
         b'{"candidates":[{"content":{"parts":[{"x":{"inlineData":{"data":"QUJD"}}}],"role":{"data":"QUJD"}}}],"data":"QUJD"}',
         b'{"candidates":[{"content":{"parts":[{"text":"{\\"inlineData\\":{\\"data\\":\\"QUJD\\"}}"},{"text":"inlineData"}]}}]}',
-        b'[{"candidates":[{"content":{"parts":[{"inlineData":{"data":"QUJD"}}]}}]}]',
+        b'[[{"candidates":[{"content":{"parts":[{"inlineData":{"data":"QUJD"}}]}}]}]]',
+        b'{"response":{"candidates":[{"content":{"parts":[{"inlineData":{"data":"QUJD"}}]}}]}}',
         b'{"x":{"y":[["}",{"z":"]"}]],"a":"{"},"candidates":[{"x":["]"],"content":{"x":{"y":"}"},"parts":[]}}]}',
         b'{"x":{"a":{"y":"}"},"b":["]"]},"candidates":[{"x":[{"y":"}"},["]"]]}]}',
         b'{"promptFeedback":{"blockReason":"SAFETY"}}',
@@ -44,7 +46,7 @@ from tests.unit.client.extracting import PIXEL, Null, Sinks, answer, chunked, ex
     ],
 )
 def test_decoys_stay_as_they_are(body: bytes) -> None:
-    """Only a string at the exact path is an image; a top-level array is unchanged."""
+    """Only a string at the exact path is an image."""
     assert extract([body]) == (body, [])
 
 
@@ -75,6 +77,18 @@ def test_decoys_stay_as_they_are(body: bytes) -> None:
             rb'{"candidates":[{"content":{"parts":[{"inlineData":{"data":"\/\u002B8\u0041QQ\u003d\u003D"}}]}}]}',
             [b"\xff\xef\x00A"],
         ),
+        (
+            b'{"candidates":[{"content":{"parts":[{"inline_data":{"mime_type":"x","data":"QUJD"}}]}}]}',
+            [b"ABC"],
+        ),
+        (
+            b'[{"candidates":[{"content":{"parts":[{"inlineData":{"data":"QUJD"}}]}}]},1,[],{"candidates":[{"content":{"parts":[{"inlineData":{"data":"REVG"}}]}}]}]',
+            [b"ABC", b"DEF"],
+        ),
+        (
+            b'{"candidates":[{"content":{"parts":[{"inlineData":{"data":"QUJD"}}]}}]}\r\n{"candidates":[{"content":{"parts":[{"inlineData":{"data":"REVG"}}]}}]}',
+            [b"ABC", b"DEF"],
+        ),
     ],
 )
 def test_images_are_found_by_their_path(body: bytes, images: list[bytes]) -> None:
@@ -100,9 +114,141 @@ def test_space_and_byte_order_mark_around_the_answer_are_accepted() -> None:
         found, images = extract(chunked(chunks, [1]))
         assert (found.lstrip(), images) == (envelope, [PIXEL])
         assert orjson.loads(found) == orjson.loads(envelope)
-    for mark in (b" \xef\xbb\xbf", b"\xef\xbb\xbf\xef\xbb\xbf", b"\xbf", b"\xef\xbb"):
-        with pytest.raises(orjson.JSONDecodeError):
-            orjson.loads(extract([mark + body])[0])
+    for mark in (b" \xef\xbb\xbf", b"\n\n\xef\xbb\xbf\n", b")]}'\n", b")]}',\n\n"):
+        assert extract(chunked(mark + body, [1])) == (envelope, [PIXEL])
+
+
+DRESSED = [
+    (b"QUJD", b"ABC"),
+    (b"QUI", b"AB"),
+    (b"QQ", b"A"),
+    (b"QUJD=", b"ABC"),
+    (b"QQ=", b"A"),
+    (b"QQ====", b"A"),
+    (b"=", b""),
+    (b"QUJD\n", b"ABC"),
+    (b" QU\r\nJD\tQUI ", b"ABCAB"),
+    (rb"QUJD\r\nQU\nI=\n", b"ABCAB"),
+    (rb"QUJ\u000aD\u0020-\u005f8=", b"ABC\xfb\xff"),
+    (b"data:image/png;base64,QUJD", b"ABC"),
+    (rb" DATA:image\/png;charset=utf-8;Base64,QU\nI", b"AB"),
+    (b"data:;base64,", b""),
+    (b"data", b"u\xabZ"),
+    (b"dQ", b"u"),
+]
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 1000])
+@pytest.mark.parametrize(("data", "image"), DRESSED)
+def test_base64_may_be_in_any_dress(data: bytes, image: bytes, size: int) -> None:
+    """White space, a missing padding and the start of a data URI cost no image."""
+    assert extract(chunked(answer(data), [size]))[1] == [image]
+
+
+# --- images in texts ---
+
+_TEXT = b'{"candidates":[{"content":{"parts":[{"text":"%b"}]},"finishReason":"STOP"}]}'
+_URI = b"data:image/png;base64,"
+TEXTS: list[tuple[bytes, bytes, list[bytes]]] = [
+    (b"![](%bQUJD)" % _URI, b"![](%b#0)" % _URI, [b"ABC"]),
+    (b"%bQUJD" % _URI, b"%b#0" % _URI, [b"ABC"]),
+    (b"%bQUJD here data: QUJD" % _URI, b"%b#0 here data: QUJD" % _URI, [b"ABC"]),
+    (
+        rb"![a](data:image\/png;base64,\/\u002B8\u003d)",
+        rb"![a](data:image\/png;base64,#0)",
+        [b"\xff\xef"],
+    ),
+    (b'<img src=\\"%bQU\\nJD QUI\\">' % _URI, b'<img src=\\"%b#0\\">' % _URI, [b"ABCAB"]),
+    (b"(%bQUJ%%2BQQ%%3D%%3D)" % _URI, b"(%b#0)" % _URI, [b"AB~A"]),
+    (b"%bQUJD\\n%bREVG" % (_URI, _URI), b"%b#0\\n%b#1" % (_URI, _URI), [b"ABC", b"DEF"]),
+    (b"%bQUJD\\nQUJD" % _URI, b"%b#0\\nQUJD" % _URI, [b"ABC"]),
+    (b"DATA:Image/WebP;x=y;BASE64,QUI", b"DATA:Image/WebP;x=y;BASE64,#0", [b"AB"]),
+    (b"%bQUJD... and so on" % _URI, b"%b#0... and so on" % _URI, [b"ABC"]),
+    (
+        b"dadatadata:ima data:image/ data:image/png,QUJD d",
+        b"dadatadata:ima data:image/ data:image/png,QUJD d",
+        [],
+    ),
+    (b"data:text/plain;base64,QUJD", b"data:text/plain;base64,QUJD", []),
+]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+@pytest.mark.parametrize(("text", "left", "images"), TEXTS)
+def test_images_in_a_text_are_extracted(
+    text: bytes, left: bytes, images: list[bytes], size: int
+) -> None:
+    """The base64 of a data URI in a text is an image, however it is escaped; the rest stays."""
+    assert extract(chunked(_TEXT % text, [size])) == (_TEXT % left, images)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("data", [b"QUJDR", b"QQ==QUJD", b"QU=D", b"QUJ"])
+def test_bad_base64_in_a_text_costs_no_answer(data: bytes, size: int) -> None:
+    """It is marked as no image; a text may contain anything."""
+    envelope, _ = extract(chunked(_TEXT % (b"(%b%b) QUJD" % (_URI, data)), [size]))
+    assert envelope == _TEXT % (b"(%b#0!) QUJD" % _URI)
+
+
+def test_a_data_uri_in_a_file_uri_is_extracted() -> None:
+    """A URI that is the image itself is decoded like one."""
+    body = b'{"candidates":[{"content":{"parts":[{"file_data":{"file_uri":"%b%b"}}]}}]}'
+    assert extract([body % (_URI, b"QUJD")]) == (body % (_URI, b"#0"), [b"ABC"])
+
+
+# --- strings that nobody reads ---
+
+LONG = b"c2ln" * 5000
+
+
+@pytest.mark.parametrize("size", [1, 4095, 100_000])
+def test_long_strings_are_left_out(size: int) -> None:
+    """Signatures are dropped, other strings are set aside; both leave a mark in the envelope."""
+    part = b'{"thoughtSignature":"%b","thought_signature" : "%b","x":{"y":"%b"},"short":"%b"}'
+    body = b'{"candidates":[{"content":{"parts":[%b]}}],"a":["%b"]}'
+    strings = (LONG, LONG, rb"\"" + LONG, LONG[:16_384])
+
+    envelope, images = extract(chunked(body % (part % strings, LONG[1:]), [size]))
+
+    left = (b"", b"", b"#20002 bytes", LONG[:16_384])
+    assert (envelope, images) == (body % (part % left, b"#19999 bytes"), [])
+
+
+def test_signatures_of_any_size_are_skipped_in_flat_memory() -> None:
+    """A hundred megabytes of signatures pass, and take the memory of a few chunks."""
+    extractor = ImageExtractor(Sinks().open)
+    extractor.feed(b'{"candidates":[{"content":{"parts":[')
+    chunk = b"c2ln" * 25_000
+    tracemalloc.start()
+    for _ in range(50):
+        extractor.feed(b'{"thoughtSignature":"')
+        feed_all(extractor, repeat(chunk, 20))
+        extractor.feed(b'"},')
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    extractor.feed(b"{}]}}]}")
+
+    assert peak_bytes < 3 * len(chunk)
+    assert (
+        orjson.loads(extractor.finish())["candidates"][0]["content"]["parts"][:2]
+        == [{"thoughtSignature": ""}] * 2
+    )
+
+
+@pytest.mark.parametrize("size", [1000, 100_000, 10**7])
+def test_text_is_kept_as_far_as_it_is_read(size: int) -> None:
+    """Of endless text, more is kept than a row shows, and the image behind it counts."""
+    text = rb"\u00e9 \"" * 500_000
+    body = b'{"candidates":[{"content":{"parts":[{"text":"%b"},{"text":"%b![](%bQUJD)"}]}}]}'
+
+    envelope, images = extract(chunked(body % (text, text, _URI), [size]))
+
+    parts = orjson.loads(envelope)["candidates"][0]["content"]["parts"]
+    assert images == [b"ABC"]
+    assert (text_start := parts[0]["text"]) == ('é "' * 500_000)[: len(text_start)]
+    assert len(text_start) > 1_000_000
+    assert parts[1]["text"] == _URI.decode() + "#0"
+    assert len(envelope) < 5 * 2**20
 
 
 # --- what is refused ---
@@ -112,27 +258,26 @@ def test_space_and_byte_order_mark_around_the_answer_are_accepted() -> None:
     "data",
     [
         b"QUJ",
-        b"QUJD=",
-        b"QUI",
+        b"QR",
         b"A===",
         b"====",
-        b"=",
+        b"QUJDQ",
         b"QQ==QUJD",
         b"QQ==QQ",
-        b"QQ====",
         b"QU=D",
-        b"QUJD\n",
-        b" QUJD",
         b"QU\x00D",
         b"QU\xc3\xa9",
         b"#0",
-        rb"QUJD\n",
         rb"QUJ\u00e9",
         rb"QUJ\ud83d",
         rb"QUJ\q",
         rb"QUJ\u00zz",
         rb"QUJD\/",
         rb"QQ=\u003d\u0041AAA",
+        b"data:image/png,QUJD",
+        b"data:QUJD",
+        b"data:image/png;base64" + b"," * 300,
+        b"data:" + b"a" * 300,
     ],
 )
 @pytest.mark.parametrize("size", [1, 4, 5, 1000])
@@ -149,15 +294,11 @@ def test_bad_base64_is_malformed(data: bytes, size: int) -> None:
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (b"<html>busy</html>", "is a web page, not JSON"),
-        (b" 12", "begins with b'1'"),
-        (b'"text"', "neither a JSON object nor an array"),
-        (b"null", "neither a JSON object nor an array"),
         (b'{"a":[1}', "'}' closes nothing"),
         (b'[{"a":1]', "']' closes nothing"),
         (rb'{"a":"\u12x4 is no escape"}', "is not an escape"),
-        (b"", "breaks off after 0 bytes"),
-        (b"  ", "breaks off after 2 bytes"),
+        (b"[{}", "breaks off after 3 bytes"),
+        (b'{} {"a"', "breaks off after 7 bytes"),
     ],
 )
 def test_a_body_that_is_not_an_answer_is_malformed(body: bytes, why: str) -> None:
@@ -165,6 +306,24 @@ def test_a_body_that_is_not_an_answer_is_malformed(body: bytes, why: str) -> Non
     with pytest.raises(MalformedAnswerError, match=re.escape(why)) as caught:
         extract([body])
     assert caught.value.kind is FailureKind.MALFORMED
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"<html>busy</html>", "is a web page, not JSON"),
+        (b" 12", "begins with '12'"),
+        (b'"text"', "the answer is not JSON: it begins with"),
+        (b"Bad \x1b[31m gateway", "begins with 'Bad [31m gateway'"),
+        (b"", "the answer is empty"),
+        (b" \n ", "the answer is empty"),
+    ],
+)
+def test_a_body_that_is_no_json_is_no_answer(body: bytes, why: str) -> None:
+    """What is no object and no array is said to be something else."""
+    with pytest.raises(MalformedAnswerError, match=re.escape(why)) as caught:
+        extract([body])
+    assert caught.value.kind is FailureKind.NOT_AN_ANSWER
 
 
 BODY = answer()
@@ -206,7 +365,7 @@ def test_a_body_without_end_is_cut_off(endless: bytes) -> None:
     with pytest.raises(MalformedAnswerError, match="more than") as caught:
         feed_all(extractor, repeat(endless * 100))
     assert caught.value.kind is FailureKind.TOO_LARGE
-    assert len(extractor._envelope) <= 50_000
+    assert len(extractor._envelope.tail(10**6)) <= 50_000
 
 
 # --- errors ---
@@ -247,4 +406,5 @@ def test_a_sink_that_fails_breaks_the_sieve(call: str) -> None:
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_junk_behind_a_complete_answer_changes_nothing(junk: bytes, size: int) -> None:
     """A closed answer was paid for; what follows is dropped, in the same chunk or a later one."""
-    assert extract(chunked(answer() + junk, [size])) == extract([answer()])
+    body = answer()[:-1] + b',"promptFeedback":{"blockReason":"X"}}'
+    assert extract(chunked(body + junk, [size])) == extract([body])

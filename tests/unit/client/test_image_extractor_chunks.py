@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from gemini_batch.client import image_extractor, json_strings
-from gemini_batch.client.base64_image import MalformedAnswerError
+from gemini_batch.client import answer_paths, data_uris, envelope, json_strings
 from gemini_batch.client.image_extractor import ImageExtractor
+from gemini_batch.client.malformed import MalformedAnswerError
 from tests.unit.client.extracting import (
     CLOSE,
     OPEN,
@@ -47,18 +47,19 @@ def test_every_cut_and_every_chunk_size_gives_the_same() -> None:
 
 
 def test_every_truncation_is_refused() -> None:
-    """`is_whole` is true from the last bracket on, and a shorter answer is refused."""
+    """`is_closed` is true from the last bracket on, and a shorter answer is refused."""
     body = NASTY.rstrip()
     for stop in range(len(body)):
         extractor = ImageExtractor(Sinks().open)
         extractor.feed(body[:stop])
-        assert not extractor.is_whole
-        with pytest.raises(MalformedAnswerError, match=f"breaks off after {stop} bytes"):
+        assert not extractor.is_closed
+        why = f"breaks off after {stop} bytes" if stop > 1 else "is empty"
+        with pytest.raises(MalformedAnswerError, match=why):
             extractor.finish()
     extractor = ImageExtractor(Sinks().open)
     for piece in (body, b" \r\n", b"\t"):
         extractor.feed(piece)
-        assert extractor.is_whole
+        assert extractor.is_closed
     assert extractor.finish() == extract([NASTY])[0]
 
 
@@ -124,10 +125,10 @@ class Tally:
         """Return a pattern that counts."""
 
         def counted(
-            method: Callable[[bytes, int], "re.Match[bytes] | None"], text: bytes, pos: int
+            method: Callable[..., "re.Match[bytes] | None"], text: bytes, pos: int = 0, *stop: int
         ) -> object:
-            found = method(text, pos)
-            self.bytes += (found.end() if found else len(text)) - pos
+            found = method(text, pos, *stop)
+            self.bytes += (found.end() if found else stop[0] if stop else len(text)) - pos
             return found
 
         return SimpleNamespace(
@@ -142,7 +143,7 @@ def test_nothing_is_searched_again(
 ) -> None:
     """At most about three times the bytes fed are searched, for any chunking."""
     tally = Tally()
-    for module in (image_extractor, json_strings):
+    for module in (answer_paths, data_uris, envelope, json_strings):
         for name, value in list(vars(module).items()):
             if isinstance(value, re.Pattern):
                 monkeypatch.setattr(module, name, tally.pattern(value))

@@ -13,10 +13,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gemini_batch.client.base64_image import MalformedAnswerError
+from gemini_batch.client.malformed import MalformedAnswerError
 from tests.unit.client.extracting import answer, b64, chunked, extract
 
 PATH = ("candidates", "*", "content", "parts", "*", "inlineData", "data")
+PATHS = {
+    root + PATH[:-2] + (name, "data")
+    for root in ((), ("*",))
+    for name in ("inlineData", "inline_data")
+}
 
 
 @dataclass
@@ -87,7 +92,7 @@ def write(node: Json, rng: random.Random, out: Written, path: tuple[str, ...] = 
             out.put(b"," if place else b"")
             write(item, rng, out, (*path, "*"))
         out.put(b"]")
-    elif isinstance(node, str) and path == PATH:
+    elif isinstance(node, str) and path in PATHS:
         out.body += write_string(node, chance, rng)
         out.envelope += b'"#%d"' % len(out.data)
         out.data.append(node)
@@ -188,10 +193,14 @@ URL_SAFE = str.maketrans("-_", "+/")
 
 def decoded(data: str) -> bytes | None:
     """Decode base64 of either alphabet with the standard library; None if it is invalid."""
+    text = "".join(data.translate(URL_SAFE).split())
+    text = text.rstrip("=") if len(text) % 4 else text
+    padded = text + "=" * (-len(text) % 4)
     try:
-        return base64.b64decode(data.translate(URL_SAFE), validate=True)
+        image = base64.b64decode(padded, validate=True)
     except ValueError:
         return None
+    return image if padded == text or base64.b64encode(image).decode() == padded else None
 
 
 @given(answers, seeds, chunk_sizes)
@@ -206,22 +215,18 @@ def test_any_chunking_gives_what_base64_gives_on_the_whole(
             extract(chunked(bytes(want.body), sizes))
         return
     envelope, found = extract(chunked(bytes(want.body), sizes))
-    assert (bytes(want.envelope).rstrip(), wanted) == (envelope, found)
+    assert (bytes(want.envelope).strip(), wanted) == (envelope, found)
     assert orjson.loads(want.envelope) == orjson.loads(envelope)
 
 
-def with_images(node: Any, image_of: Callable[[str], bytes], path: tuple[str, ...] = PATH) -> Any:
+def with_images(node: Any, image_of: Callable[[str], bytes], path: tuple[str, ...] = ()) -> Any:
     """Return a parsed answer with its images."""
-    if not path:
-        return image_of(node) if isinstance(node, str) else node
-    if path[0] == "*":
-        return (
-            [with_images(item, image_of, path[1:]) for item in node]
-            if isinstance(node, list)
-            else node
-        )
-    if isinstance(node, dict) and path[0] in node:
-        return {**node, path[0]: with_images(node[path[0]], image_of, path[1:])}
+    if isinstance(node, str):
+        return image_of(node) if path in PATHS else node
+    if isinstance(node, list):
+        return [with_images(item, image_of, (*path, "*")) for item in node]
+    if isinstance(node, dict):
+        return {key: with_images(item, image_of, (*path, key)) for key, item in node.items()}
     return node
 
 
@@ -233,19 +238,30 @@ def plain_image(data: str) -> bytes:
     return image
 
 
-def read_whole(body: bytes) -> tuple[Any] | None:
-    """Parse an answer, up to where it closes, without the extractor; None if it is invalid."""
-    body = body.removeprefix(b"\xef\xbb\xbf")
-    for closer in re.finditer(rb"[}\]]", body):
-        try:
-            doc = orjson.loads(body[: closer.end()])
-            return (with_images(doc, plain_image),)
-        except ValueError:
-            continue
-    return None
+IN_FRONT = b" \t\n\r\xef\xbb\xbf)]}',"
+LAST = re.compile(rb'"(finish_?[rR]eason|block_?[rR]eason|error)"')
 
 
-def read_extracted(chunks: Iterable[bytes]) -> tuple[Any] | None:
+def read_whole(body: bytes) -> list[Any] | None:
+    """Parse the objects of an answer, or its array, without the extractor; None if invalid."""
+    found: list[Any] = []
+    while (body := body.lstrip(IN_FRONT)) and (body.startswith(b"{") or not found):
+        for closer in re.finditer(rb"[}\]]", body):
+            try:
+                document = orjson.loads(body[: closer.end()])
+                found.append(with_images(document, plain_image))
+            except ValueError:
+                continue
+            break
+        else:
+            return None
+        if isinstance(document, list) or LAST.search(body[: closer.end()]):
+            break
+        body = body[closer.end() :]
+    return found or None
+
+
+def read_extracted(chunks: Iterable[bytes]) -> list[Any] | None:
     """Parse an answer with the extractor and the envelope's parser; None if one refuses."""
     try:
         envelope, found = extract(chunks)
@@ -262,7 +278,8 @@ def read_extracted(chunks: Iterable[bytes]) -> tuple[Any] | None:
         doc = orjson.loads(envelope)
     except orjson.JSONDecodeError:
         return None
-    return (with_images(doc, image_of),)
+    # Of one array, or of several objects, the envelope is an array.
+    return [with_images(doc, image_of)]
 
 
 DAMAGE = [

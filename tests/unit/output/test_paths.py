@@ -10,7 +10,15 @@ from gemini_batch.output import paths
 PACKAGE = Path(gemini_batch.__file__).parent
 NAMES = {value for name, value in vars(paths).items() if name.isupper()}
 # A field of a row may have the name of a folder; with a slash it is a path.
-PLAIN = {paths.IMAGES, paths.DRAFTS, paths.INPUTS, paths.THUMBNAILS, paths.LOCK, paths.DURABLE}
+PLAIN = {
+    paths.IMAGES,
+    paths.DRAFTS,
+    paths.INPUTS,
+    paths.THUMBNAILS,
+    paths.LOCK,
+    paths.DURABLE,
+    paths.UNREADABLE,
+}
 # The template of the page in the package itself.
 ALLOWED = {("gallery/page.py", paths.GALLERY)}
 

@@ -1,0 +1,52 @@
+"""The error of an answer that can't be used, and limits of one answer."""
+
+from dataclasses import dataclass
+
+from gemini_batch.client.untrusted_json import one_line
+from gemini_batch.records import FailureKind
+
+_SHOWN_BYTES = 100
+WEB_PAGE = (
+    "the answer is a web page, not JSON: is a login or a proxy in the way, or is the address wrong?"
+)
+
+
+class MalformedAnswerError(ValueError):
+    """The answer can't be used. `kind` is `TOO_LARGE` past a limit, else mostly `MALFORMED`."""
+
+    def __init__(self, message: str, kind: FailureKind = FailureKind.MALFORMED) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractorLimits:
+    """Limits of one answer, for a server that sends without end.
+
+    Attributes:
+        envelope_bytes: Everything but images, and strings that are left out.
+        body_bytes: Of a 4K image, about 30 MB is base64; signatures are as large, on each part.
+        images: There is one and a few drafts. Each is a file on disk.
+        depth: Nested objects and arrays. Real answers have about ten; orjson refuses 1,024.
+    """
+
+    envelope_bytes: int = 8 * 2**20
+    body_bytes: int = 256 * 2**20
+    images: int = 64
+    depth: int = 200
+
+
+def check_limit(size: int, limit: int, what: str) -> None:
+    """Raise MalformedAnswerError if there is more than `limit` of something."""
+    if size > limit:
+        raise MalformedAnswerError(
+            f"the answer has more than {limit:,} {what}", FailureKind.TOO_LARGE
+        )
+
+
+def not_json(start: bytes) -> MalformedAnswerError:
+    """Return the error of a body that begins so."""
+    shown = one_line(start[:_SHOWN_BYTES].decode(errors="replace"))
+    message = f"the answer is not JSON: it begins with {shown!r}"
+    is_page = start.startswith(b"<")
+    return MalformedAnswerError(WEB_PAGE if is_page else message, FailureKind.NOT_AN_ANSWER)

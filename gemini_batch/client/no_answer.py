@@ -1,0 +1,79 @@
+"""Sentences for a 200 of another API or of a gateway, which is no answer. Pure."""
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from gemini_batch.client.untrusted_json import as_text, one_line
+from gemini_batch.records import Failure, FailureKind
+
+_SHOWN_NAMES = 5
+_SHOWN_CHARS = 300
+_MAX_VALUES = 10_000
+_MIN_IMAGE_CHARS = 32
+# PNG, JPEG, WebP and GIF in base64; a data URI; one whose image was taken out.
+_IMAGE = re.compile(r"iVBORw0KGgo|/9j/|UklGR|R0lGOD|data:image/|.*?;base64,#\d", re.DOTALL)
+_MESSAGES = ("message", "detail", "details", "msg", "error_description", "error")
+
+
+def not_an_answer(value: Any) -> Failure:
+    """Return the failure of a 200 with this JSON; an error was not billed."""
+    if text := _error(value):
+        message = f"the answer is an error, and not one of the Gemini API: {text}"
+        return Failure(FailureKind.NOT_AN_ANSWER, message, may_be_billed=False)
+    match value:
+        case dict() if value:
+            names = ", ".join(repr(one_line(name)[:50]) for name in islice(value, _SHOWN_NAMES))
+            what = f"an object with {names}{' …' if len(value) > _SHOWN_NAMES else ''}"
+        case dict():
+            what = "an empty object"
+        case list():
+            what = f"an array of {len(value):,}" if value else "an empty array"
+        case _:
+            what = f"the JSON value {one_line(str(value))[:50]!r}"
+    place = place_of_image(value)
+    message = f"the answer is none of the Gemini API, but {what}"
+    if place:
+        message += f"; an image may be at {place}"
+    return Failure(FailureKind.NOT_AN_ANSWER, message, may_be_billed=True)
+
+
+def place_of_image(value: Any) -> str | None:
+    """Return the path of the first string that looks like an image."""
+    for path, text in _strings(value):
+        if len(text) >= _MIN_IMAGE_CHARS and _IMAGE.match(text):
+            return one_line(path)[:_SHOWN_CHARS].lstrip(".")
+    return None
+
+
+def _strings(value: Any) -> Iterator[tuple[str, str]]:
+    """Yield all strings and their paths, those of an object's last member first."""
+    left: list[tuple[str, Any]] = [("", value)]
+    for _ in range(_MAX_VALUES):
+        if not left:
+            return
+        path, value = left.pop()
+        match value:
+            case str():
+                yield path, value
+            case dict():
+                items = islice(value.items(), _MAX_VALUES)
+                left += ((f"{path}.{name}", item) for name, item in items)
+            case list():
+                items = islice(enumerate(value), _MAX_VALUES)
+                left += ((f"{path}[{place}]", item) for place, item in items)
+
+
+def _error(value: Any) -> str | None:
+    """Return the message of an error; None if it is none."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    if not isinstance(value, dict) or not ({"error", "errors"} & set(value)):
+        return None
+    error = value.get("error") or value.get("errors")
+    if isinstance(error, dict):
+        error = next((error[name] for name in _MESSAGES if as_text(error.get(name))), error)
+    return (
+        one_line(error if isinstance(error, str) else str(error))[:_SHOWN_CHARS] if error else None
+    )

@@ -1,0 +1,85 @@
+"""The body of one answer while it arrives: its images, its envelope, and what can't be parsed."""
+
+from collections.abc import Iterable, Iterator
+
+from gemini_batch.client.body_decoder import BodyDecoder
+from gemini_batch.client.image_extractor import ImageExtractor
+from gemini_batch.client.malformed import WEB_PAGE, MalformedAnswerError
+from gemini_batch.client.transport import AnswerSink
+from gemini_batch.records import FailureKind
+
+
+class Receiver:
+    """Decodes a body into a sink; after an error, sets aside what still comes.
+
+    Attributes:
+        error: Why the answer can't be used.
+    """
+
+    def __init__(self, sink: AnswerSink, encoding: str) -> None:
+        self.error: MalformedAnswerError | None = None
+        self._decoder = BodyDecoder(encoding)
+        self._extractor = ImageExtractor(sink.open_image, open_aside=sink.open_aside)
+        self._has_room = True
+
+    @property
+    def is_done(self) -> bool:
+        """True if nothing more has to be read: the answer is whole, or it can't be used."""
+        return self.error is not None or self._extractor.is_whole or self._decoder.is_done
+
+    @property
+    def has_begun(self) -> bool:
+        """True once something came of the answer, and no keep-alive bytes alone."""
+        return self.error is not None or self._extractor.has_begun
+
+    @property
+    def is_closed(self) -> bool:
+        """True if the answer may end here."""
+        return self.error is None and self._extractor.is_closed
+
+    @property
+    def has_room(self) -> bool:
+        """True if what can't be parsed can still be set aside."""
+        return self._has_room
+
+    def feed(self, chunk: bytes, *, is_last: bool = False) -> Iterator[None]:
+        """Parse the next bytes of the body, a piece of bounded length with each item.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        try:
+            for piece in (chunk,) if self.error else self._decoder.decode(chunk, is_last=is_last):
+                yield
+                self._feed(piece)
+        except MalformedAnswerError as error:  # of the decoder
+            self.error = error
+            self._has_room = self._extractor.set_aside(self._decoder.unread)
+
+    def _feed(self, piece: bytes) -> None:
+        if self.error is None:
+            try:
+                self._extractor.feed(piece)
+            except MalformedAnswerError as error:
+                self.error = error
+                # A body without end is not worth reading on.
+                self._has_room = error.kind is not FailureKind.TOO_LARGE
+                piece = b""
+        if self.error is not None and self._has_room:
+            self._has_room = self._extractor.set_aside(piece)
+
+    def finish(self) -> bytes:
+        """Return the envelope, once the body has ended.
+
+        Raises:
+            MalformedAnswerError: The answer can't be used.
+        """
+        if self.error is not None and not self._extractor.is_closed:
+            raise self.error
+        return self._extractor.finish()
+
+    def body(self) -> Iterable[bytes]:
+        """Yield the body again, as far as it was kept; nothing of a web page."""
+        if self.error is not None and str(self.error) == WEB_PAGE:
+            return
+        yield from self._extractor.body()
