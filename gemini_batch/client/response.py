@@ -6,6 +6,7 @@ https://generativelanguage.googleapis.com/$discovery/rest?version=v1beta (August
 is not a JSON object is malformed.
 """
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -21,10 +22,20 @@ from gemini_batch.client.untrusted_json import (
     as_list,
     as_name,
     as_text,
+    field,
     load,
     one_line,
 )
-from gemini_batch.records import Answer, Failure, FailureKind, IncomingImage, Outcome, Reply, Usage
+from gemini_batch.records import (
+    Answer,
+    Failure,
+    FailureKind,
+    IncomingImage,
+    Outcome,
+    RemoteImage,
+    Reply,
+    Usage,
+)
 
 EMPTY = "EMPTY"
 """The block reason of a 200 that has no image and does not say why."""
@@ -34,6 +45,13 @@ EMPTY = "EMPTY"
 MAX_TEXT_CHARS = 1_000_000
 MAX_RATINGS_BYTES = 65_536
 MAX_MODALITIES = 100
+# As many as images in an answer; a signed URL has about 2,000 characters.
+MAX_REMOTE = 64
+MAX_URI_CHARS = 8_192
+# ![a robot](https://example.com/robot.png "Robot")
+_LINKED_IMAGE = re.compile(
+    r"!\[[^\]]{0,1000}\]\(\s{0,9}<?(https?://[^\s<>()]{1,8192})", re.IGNORECASE
+)
 _FINISHED_NORMALLY = {None, "STOP", "FINISH_REASON_UNSPECIFIED"}
 
 
@@ -56,29 +74,32 @@ def parse_answer(answer: Answer | Failure) -> Outcome:
 def _reply(body: dict[str, Any], arrived: tuple[IncomingImage, ...]) -> Reply:
     candidates = as_dicts(body.get("candidates"))
     first = candidates[0] if candidates else {}
-    feedback = as_dict(body.get("promptFeedback"))
+    feedback = as_dict(field(body, "promptFeedback"))
     parts = [
         part
         for candidate in candidates
         for part in as_dicts(as_dict(candidate.get("content")).get("parts"))
     ]
     image, drafts = _images(parts, arrived)
-    finish_reason = as_name(first.get("finishReason"))
-    block_reason = as_name(feedback.get("blockReason"))
-    if image is None and block_reason is None and finish_reason in _FINISHED_NORMALLY:
+    remote = _remote(parts, has_image=image is not None or bool(drafts))
+    finish_reason = as_name(field(first, "finishReason"))
+    block_reason = as_name(field(feedback, "blockReason"))
+    has_result = image is not None or not all(each.is_thought for each in remote)
+    if not has_result and block_reason is None and finish_reason in _FINISHED_NORMALLY:
         block_reason = EMPTY
     return Reply(
         image=image,
         drafts=drafts,
         text=_text(parts),
         finish_reason=finish_reason,
-        finish_message=as_text(first.get("finishMessage"), MAX_MESSAGE_CHARS),
+        finish_message=as_text(field(first, "finishMessage"), MAX_MESSAGE_CHARS),
         block_reason=block_reason,
-        safety_ratings=_ratings(first.get("safetyRatings"))
-        or _ratings(feedback.get("safetyRatings")),
-        usage=_usage(body.get("usageMetadata")),
-        model_version=as_text(body.get("modelVersion"), MAX_NAME_CHARS),
-        response_id=as_text(body.get("responseId"), MAX_NAME_CHARS),
+        safety_ratings=_ratings(field(first, "safetyRatings"))
+        or _ratings(field(feedback, "safetyRatings")),
+        usage=_usage(field(body, "usageMetadata")),
+        model_version=as_text(field(body, "modelVersion"), MAX_NAME_CHARS),
+        response_id=as_text(field(body, "responseId"), MAX_NAME_CHARS),
+        remote=remote,
         is_empty=block_reason == EMPTY and not any(any(part.values()) for part in parts),
     )
 
@@ -92,15 +113,30 @@ def _images(
     result: IncomingImage | None = None
     all_images: list[IncomingImage] = []
     for part in parts:
-        inline = as_dict(part.get("inlineData"))
+        inline = as_dict(field(part, "inlineData"))
         image = by_mark.get(as_text(inline.get("data")) or "")
         if image is None:
             continue
-        image = replace(image, mime_type=as_text(inline.get("mimeType")) or "")
+        image = replace(image, mime_type=as_text(field(inline, "mimeType")) or "")
         all_images.append(image)
         if part.get("thought") is not True:
             result = image
     return result, tuple(image for image in all_images if image is not result)
+
+
+def _remote(parts: list[dict[str, Any]], *, has_image: bool) -> tuple[RemoteImage, ...]:
+    """Return the images that parts name by a URI; of links in texts only without any other."""
+    found: dict[str, RemoteImage] = {}
+    for part in parts:
+        is_thought = part.get("thought") is True
+        file = as_dict(field(part, "fileData"))
+        uri = as_text(field(file, "fileUri")) or ""
+        mime_type = as_text(field(file, "mimeType"), MAX_NAME_CHARS) or ""
+        linked = [] if has_image else _LINKED_IMAGE.findall(as_text(part.get("text")) or "")
+        for each, its_type in ((uri, mime_type), *((link, "") for link in linked)):
+            if 0 < len(each) <= MAX_URI_CHARS and len(found) < MAX_REMOTE:
+                found.setdefault(each, RemoteImage(each, its_type, is_thought))
+    return tuple(found.values())
 
 
 def _text(parts: list[dict[str, Any]]) -> str | None:
@@ -118,14 +154,14 @@ def _usage(value: Any) -> Usage | None:
     if not isinstance(value, dict):
         return None
     return Usage(
-        prompt_tokens=as_count(value.get("promptTokenCount")),
-        candidates_tokens=as_count(value.get("candidatesTokenCount")),
-        thoughts_tokens=as_count(value.get("thoughtsTokenCount")),
-        total_tokens=as_count(value.get("totalTokenCount")),
+        prompt_tokens=as_count(field(value, "promptTokenCount")),
+        candidates_tokens=as_count(field(value, "candidatesTokenCount")),
+        thoughts_tokens=as_count(field(value, "thoughtsTokenCount")),
+        total_tokens=as_count(field(value, "totalTokenCount")),
         by_modality={
             name: counts
             for name in ("prompt", "candidates")
-            if (counts := _by_modality(value.get(f"{name}TokensDetails")))
+            if (counts := _by_modality(field(value, f"{name}TokensDetails")))
         },
     )
 
@@ -134,7 +170,7 @@ def _by_modality(value: Any) -> dict[str, int]:
     counts: dict[str, int] = {}
     for entry in as_list(value)[:MAX_MODALITIES]:
         name = as_text(as_dict(entry).get("modality"), MAX_NAME_CHARS)
-        count = as_count(as_dict(entry).get("tokenCount"))
+        count = as_count(field(as_dict(entry), "tokenCount"))
         if name is not None and count is not None:
             counts[name] = counts.get(name, 0) + count
     return counts

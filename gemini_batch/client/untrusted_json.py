@@ -11,6 +11,7 @@ MAX_MESSAGE_CHARS = 2_000
 MAX_NAME_CHARS = 500
 # Control characters could move a terminal's cursor, or end a line of a log.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_CAPITAL = re.compile("[A-Z]")
 # int32 in the discovery schema; a larger number is not a count.
 _MAX_COUNT = 2**31 - 1
 # orjson writes at most 64 bits, and Python reads at most 4,300 digits.
@@ -46,6 +47,14 @@ def _writable(value: Any) -> Any:
             return {_writable(key): _writable(item) for key, item in value.items()}
         case _:
             return value
+
+
+def field(obj: dict[str, Any], name: str) -> Any:
+    """Return a field by its JSON name, `inlineData`, or by its proto name, `inline_data`, or None.
+
+    Parsers of proto JSON accept both: https://protobuf.dev/programming-guides/json/ (2026-11-29).
+    """
+    return obj[name] if name in obj else obj.get(_CAPITAL.sub(r"_\g<0>", name).lower())
 
 
 def as_dict(value: Any) -> dict[str, Any]:

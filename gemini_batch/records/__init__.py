@@ -14,6 +14,7 @@ from gemini_batch.records.answer import (
     IncomingImage,
     Outcome,
     QuotaViolation,
+    RemoteImage,
     Reply,
     Timing,
     Usage,

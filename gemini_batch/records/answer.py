@@ -125,6 +125,15 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteImage:
+    """An image that an answer names by its URI; `mime_type` is "" if the answer has none."""
+
+    uri: str
+    mime_type: str
+    is_thought: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """A parsed 200: with an image (`succeeded`), or with the reason for none (`blocked`).
 
@@ -136,6 +145,7 @@ class Reply:
         block_reason: `promptFeedback.blockReason`, or `EMPTY` when no reason for the missing image
             is given.
         is_empty: There is nothing in it, not even a thought, and no reason is given.
+        remote: The images that are not in the answer, in order; they are paid for as well.
     """
 
     image: IncomingImage | None
@@ -149,6 +159,7 @@ class Reply:
     model_version: str | None
     response_id: str | None
     is_empty: bool = False
+    remote: tuple[RemoteImage, ...] = ()
 
 
 Outcome: TypeAlias = Reply | ApiError | Failure

@@ -12,6 +12,7 @@ from gemini_batch.records import (
     Failure,
     FailureKind,
     IncomingImage,
+    RemoteImage,
     Reply,
     Usage,
 )
@@ -104,6 +105,69 @@ def test_thoughts_are_not_the_text() -> None:
 
     assert outcome.text == "ab"
     assert reply(candidate({"text": "hm", "thought": True}, inline(0))).text is None
+
+
+# --- images elsewhere ---
+
+FILE = {"fileUri": "https://a.test/1.png?sig=x%2F", "mimeType": "image/png"}
+ELSEWHERE: dict[str, tuple[list[Any], list[RemoteImage]]] = {
+    "a file": ([{"fileData": FILE}], [RemoteImage(FILE["fileUri"], "image/png", False)]),
+    "in the names of proto": (
+        [{"file_data": {"file_uri": "gs://b/1.png", "mime_type": "image/png"}, "thought": True}],
+        [RemoteImage("gs://b/1.png", "image/png", True)],
+    ),
+    "several in order, one named twice": (
+        [{"fileData": {"fileUri": name}} for name in ("b:1", "b:0", "b:1")],
+        [RemoteImage("b:1", "", False), RemoteImage("b:0", "", False)],
+    ),
+    "a link in a text": (
+        [{"text": "Here: ![a *robot*]( <HTTP://a.test/1.png> 'Robot'), [not](https://a.test/2)"}],
+        [RemoteImage("HTTP://a.test/1.png", "", False)],
+    ),
+    "links in a text": (
+        [{"text": "![](https://a.test/1.png)\n![b](http://a.test/2?x=y 'B') https://a.test/3"}],
+        [
+            RemoteImage("https://a.test/1.png", "", False),
+            RemoteImage("http://a.test/2?x=y", "", False),
+        ],
+    ),
+    "a link next to an image": ([{"text": "![](https://a.test/1.png)"}, inline(0)], []),
+    "a link next to a draft": (
+        [{"text": "![](https://a.test/1.png)"}, inline(0, thought=True)],
+        [],
+    ),
+    "no text": ([{"fileData": {"fileUri": 7}}, {"fileData": []}, {"fileData": {}}], []),
+    "no end": ([{"fileData": {"fileUri": "x" * 8193}}], []),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_an_image_elsewhere_is_named(name: str) -> None:
+    """Images that an answer only names are in the reply, with what it says of them."""
+    parts, expected = ELSEWHERE[name]
+
+    assert tuple(expected) == reply(candidate(*parts)).remote
+
+
+@pytest.mark.parametrize(
+    ("part", "block_reason"),
+    [({"fileData": FILE}, None), ({"fileData": FILE, "thought": True}, EMPTY)],
+)
+def test_an_answer_with_an_image_elsewhere_is_not_empty(
+    part: dict[str, Any], block_reason: str | None
+) -> None:
+    """An image that has to be fetched is no missing one, unless it is only a draft."""
+    outcome = reply(candidate(part))
+
+    assert (outcome.image, outcome.block_reason) == (None, block_reason)
+    assert len(outcome.remote) == 1
+
+
+def test_the_images_elsewhere_are_bounded() -> None:
+    """No answer makes a client fetch more than 64 images."""
+    parts = [{"fileData": {"fileUri": f"https://a.test/{number}"}} for number in range(100)]
+
+    assert len(reply(candidate(*parts)).remote) == 64
 
 
 # --- a 200 without one ---
