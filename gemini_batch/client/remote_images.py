@@ -7,18 +7,13 @@ this machine, as the simulator is, are http and loopback addresses allowed.
 """
 
 import asyncio
-import binascii
 import errno
 import re
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Self
-from urllib.parse import unquote_to_bytes
 
 import aiohttp
-import pybase64
 from yarl import URL
 
 from gemini_batch.client.addresses import is_loopback, is_loopback_host, is_public
@@ -28,11 +23,9 @@ from gemini_batch.client.transport import ImageSink
 from gemini_batch.client.untrusted_json import one_line
 from gemini_batch.clock import Clock
 from gemini_batch.errors import storage_errors
-from gemini_batch.records import media_types
+from gemini_batch.records import FetchProblem, NotFetched, media_types
 from gemini_batch.version import __version__
 
-FETCH_S = 60.0
-"""Time for all images of an answer: name look-ups, redirects and repeats included."""
 MAX_IMAGE_BYTES = 64 * 2**20
 """Limit of one image; a 4K PNG has about 25 MB."""
 MAX_REDIRECTS = 5
@@ -47,31 +40,14 @@ _TRANSIENT = frozenset({408, 425, 429})
 # Of signed URLs: "Request has expired" (S3), "ExpiredToken" (Google Cloud Storage), "Signature not
 # valid in the specified time frame" (Azure), as of 2026-11-30, from public reports.
 _EXPIRED = re.compile(rb"expired|specified time frame", re.IGNORECASE)
-_FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_INVALID = "it is not a valid URI"
 _WHITESPACE = b" \t\r\n"
 
 
-class Cause(Enum):
-    """Causes of a fetch that failed."""
-
-    TRANSIENT = "transient"  # another time it may succeed
-    GONE = "gone"  # the server says that there is no such image, or not any more
-    REFUSED = "refused"  # by the rules here or there: it fails each time
-
-
-@dataclass(frozen=True, slots=True)
-class NotFetched:
-    """An image that could not be fetched; `wait_s` is asked for by the server."""
-
-    cause: Cause
-    message: str
-    wait_s: float = 0.0
-
-
 class _NotFetchedError(Exception):
-    def __init__(self, cause: Cause, message: str, wait_s: float = 0.0) -> None:
+    def __init__(self, problem: FetchProblem, message: str, wait_s: float = 0.0) -> None:
         super().__init__(message)
-        self.result = NotFetched(cause, message, wait_s)
+        self.result = NotFetched(problem, message, wait_s)
 
 
 class _RefusedAddressError(OSError):
@@ -96,22 +72,13 @@ class RemoteImages:
     async def fetch(
         self, uri: str, open_sink: Callable[[], ImageSink], until_s: float
     ) -> NotFetched | None:
-        """Fetch an image; return why it can't be, or None when the sink has it.
-
-        `open_sink` is called for each try that brings an image, `until_s` is of the event loop's
-        clock.
-
-        Cancellation: the image is not whole; its sink is not closed.
-
-        Raises:
-            StorageError: The sink failed.
-        """
-        failed = NotFetched(Cause.TRANSIENT, f"it did not arrive within {FETCH_S:g} s")
+        """Fetch an image; see `ImageFetcher.fetch`."""
+        failed = NotFetched(FetchProblem.TRANSIENT, "it did not arrive in time")
         try:
             async with asyncio.timeout_at(until_s):
                 for number in range(TRIES):
                     result = await self._try(uri, open_sink)
-                    if result is None or result.cause is not Cause.TRANSIENT:
+                    if result is None or result.problem is not FetchProblem.TRANSIENT:
                         return _named(uri, result)
                     failed = result
                     if number + 1 < TRIES:
@@ -122,19 +89,18 @@ class RemoteImages:
 
     async def _try(self, uri: str, open_sink: Callable[[], ImageSink]) -> NotFetched | None:
         try:
-            if uri[:5].lower() == "data:":
-                _decode(uri[5:], open_sink)
-            else:
-                await self._follow(_url(uri), open_sink)
+            await self._follow(_url(uri), open_sink)
         except _NotFetchedError as error:
             return error.result
-        except ValueError:  # of the library's: one of them is a `ClientError` too
-            return NotFetched(Cause.REFUSED, "it is not a valid URI")
+        except aiohttp.InvalidURL:
+            return NotFetched(FetchProblem.REFUSED, _INVALID)
         except (aiohttp.ClientError, OSError) as error:
             if isinstance(getattr(error, "os_error", None), _RefusedAddressError):
                 message = "it leads to an address that is not public, and is not connected to"
-                return NotFetched(Cause.REFUSED, message)
-            return NotFetched(Cause.TRANSIENT, describe_connection_error(error))
+                return NotFetched(FetchProblem.REFUSED, message)
+            return NotFetched(FetchProblem.TRANSIENT, describe_connection_error(error))
+        except ValueError:  # of the URL; one of the library's errors above is a `ValueError` too
+            return NotFetched(FetchProblem.REFUSED, _INVALID)
         return None
 
     async def _follow(self, url: URL, open_sink: Callable[[], ImageSink]) -> None:
@@ -147,14 +113,16 @@ class RemoteImages:
                     await self._receive(response, open_sink)
                     return
                 url = response.url.join(_url(location))
-        raise _NotFetchedError(Cause.REFUSED, f"it redirects more than {MAX_REDIRECTS} times")
+        raise _NotFetchedError(
+            FetchProblem.REFUSED, f"it redirects more than {MAX_REDIRECTS} times"
+        )
 
     def _check(self, url: URL) -> None:
         if url.scheme == "gs":
             advice = "a gs:// URI needs Google Cloud's credentials: copy it with `gcloud storage`"
-            raise _NotFetchedError(Cause.REFUSED, advice)
+            raise _NotFetchedError(FetchProblem.REFUSED, advice)
         if not url.host or url.scheme not in ({"http", "https"} if self._is_local else {"https"}):
-            raise _NotFetchedError(Cause.REFUSED, "only https:// URIs are fetched")
+            raise _NotFetchedError(FetchProblem.REFUSED, "only https:// URIs are fetched")
 
     async def _receive(
         self, response: aiohttp.ClientResponse, open_sink: Callable[[], ImageSink]
@@ -163,15 +131,15 @@ class RemoteImages:
             case 200:
                 await _stream(response, open_sink)
             case 404 | 410:
-                raise _NotFetchedError(Cause.GONE, f"it is gone (HTTP {status})")
+                raise _NotFetchedError(FetchProblem.GONE, f"it is gone (HTTP {status})")
             case _ if status in _TRANSIENT or not 400 <= status < 500:
                 wait_s = retry_after_s(response.headers.get("Retry-After"), self._clock.utc())
-                raise _NotFetchedError(Cause.TRANSIENT, f"HTTP {status}", wait_s or 0.0)
+                raise _NotFetchedError(FetchProblem.TRANSIENT, f"HTTP {status}", wait_s or 0.0)
             case _:
                 if _EXPIRED.search(await response.content.read(_ERROR_BYTES)):
-                    raise _NotFetchedError(Cause.GONE, f"it has expired (HTTP {status})")
+                    raise _NotFetchedError(FetchProblem.GONE, f"it has expired (HTTP {status})")
                 message = f"the server refuses it (HTTP {status}); the key is never sent there"
-                raise _NotFetchedError(Cause.REFUSED, message)
+                raise _NotFetchedError(FetchProblem.REFUSED, message)
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -224,26 +192,10 @@ async def _stream(response: aiohttp.ClientResponse, open_sink: Callable[[], Imag
     sink.close()
 
 
-def _decode(data: str, open_sink: Callable[[], ImageSink]) -> None:
-    """Write the image of a `data:` URI, in any of the ways that base64 is written."""
-    kind, comma, text = data.partition(",")
-    if not comma:
-        raise _NotFetchedError(Cause.REFUSED, "the data: URI has no data")
-    content = unquote_to_bytes(text)
-    if kind.rstrip().lower().endswith(";base64"):
-        plain = content.translate(_FROM_URL_SAFE, _WHITESPACE).rstrip(b"=")
-        try:
-            content = pybase64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
-        except binascii.Error as error:
-            message = f"the data: URI is not valid base64: {error}"
-            raise _NotFetchedError(Cause.REFUSED, message) from error
-    _begin(content, open_sink).close()
-
-
 def _begin(start: bytes, open_sink: Callable[[], ImageSink]) -> ImageSink:
     """Open the sink for an image that starts so."""
     if media_types.sniff(start[: media_types.HEAD_BYTES]) is None:
-        raise _NotFetchedError(Cause.REFUSED, _no_picture(start))
+        raise _NotFetchedError(FetchProblem.REFUSED, _no_picture(start))
     with storage_errors("an image of the answer can't be written"):
         sink = open_sink()
     _write(sink, start)
@@ -264,7 +216,7 @@ def _no_picture(start: bytes) -> str:
 
 
 def _too_large() -> _NotFetchedError:
-    return _NotFetchedError(Cause.REFUSED, f"it has more than {MAX_IMAGE_BYTES:,} bytes")
+    return _NotFetchedError(FetchProblem.REFUSED, f"it has more than {MAX_IMAGE_BYTES:,} bytes")
 
 
 def _named(uri: str, result: NotFetched | None) -> NotFetched | None:
@@ -274,4 +226,4 @@ def _named(uri: str, result: NotFetched | None) -> NotFetched | None:
     name = one_line(uri)
     if len(name) > _MAX_SHOWN_CHARS:
         name = f"{name[:_MAX_SHOWN_CHARS]}…"
-    return NotFetched(result.cause, f"{name}: {result.message}")
+    return NotFetched(result.problem, f"{name}: {result.message}")

@@ -224,9 +224,6 @@ def _reply(row: dict[str, Any], image: IncomingImage) -> Reply:
     return Reply(
         image=image,
         drafts=(),
-        text=row.get("text"),
-        finish_reason=row.get("finish_reason"),
-        finish_message=row.get("finish_message"),
         block_reason=None,
         safety_ratings=row.get("safety_ratings") or [],
         usage=None,

@@ -14,7 +14,8 @@ from gemini_batch.manifest import Manifest
 from gemini_batch.output.history import History, wanted_again
 from gemini_batch.output.reuse import Reuse
 from gemini_batch.output.rowless import RowlessImages
-from gemini_batch.output.rows import read_rows
+from gemini_batch.output.rows import placed_rows
+from gemini_batch.output.unfetched import Unfetched
 from gemini_batch.plan.history import RunHistory
 from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.plan.totals import CallTotals, Plan
@@ -88,9 +89,9 @@ def build_plan(
         if config.retry_missing or config.retry_reasons:
             again = wanted_again(out, config.retry_reasons, missing=config.retry_missing)
             is_wanted_again = lambda call_id: fingerprint(call_id) in again  # noqa: E731
-        rowless = RowlessImages(out)
-        rows = History(rowless.passing(read_rows(out)))
-        history = RunHistory(rows, config, reuse, rowless, is_wanted_again)
+        rowless, unfetched = RowlessImages(out), Unfetched(out, config.endpoint)
+        rows = History(rowless.passing(unfetched.noting(placed_rows(out))))
+        history = RunHistory(rows, config, reuse, rowless, unfetched, is_wanted_again)
     except OSError as error:
         raise StorageError(f"{out}: can't be read: {describe_os_error(error)}") from error
     inputs = Inputs(base or path.parent, config.max_input_pixels)

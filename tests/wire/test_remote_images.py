@@ -1,18 +1,19 @@
 """Images that an answer names by URI."""
 
 import asyncio
-import base64
 import gzip
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from gemini_batch.client import remote_images
-from gemini_batch.client.remote_images import Cause, NotFetched, RemoteImages
+from gemini_batch.client.remote_images import RemoteImages
 from gemini_batch.clock import Clock
 from gemini_batch.errors import StorageError
+from gemini_batch.records import FetchProblem, NotFetched
 from tests.wire.peers import CHUNKED, Peer, Script, Server, Sink, chunk, headers_of, serving, whole
 
 IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(range(200)) * 50
@@ -128,7 +129,7 @@ async def test_a_transient_failure_is_repeated(name: str) -> None:
         result, images = await fetch(f"{server.base_url}/a.png")
         assert (result, images[-1]) == (None, IMAGE)
     async with serving(each(TRANSIENT[name])) as server:
-        assert (await failed(server)).cause is Cause.TRANSIENT
+        assert (await failed(server)).problem is FetchProblem.TRANSIENT
         # A request without any answer is repeated by the library, too, once a try.
         assert len(server.peers) in {remote_images.TRIES, 2 * remote_images.TRIES}
 
@@ -154,7 +155,7 @@ REFUSED = {
 async def test_an_image_that_is_gone_is_asked_for_once(name: str) -> None:
     """A definite answer is not repeated, and is kept apart from what may come another time."""
     async with serving(each(GONE[name])) as server:
-        assert (await failed(server)).cause is Cause.GONE
+        assert (await failed(server)).problem is FetchProblem.GONE
         assert len(server.peers) == 1
 
 
@@ -164,7 +165,7 @@ async def test_what_is_no_picture_or_refused_is_asked_for_once(name: str) -> Non
     async with serving(each(REFUSED[name])) as server:
         result, images = await fetch(f"{server.base_url}/a.png")
         assert result is not None
-        assert (result.cause, images) == (Cause.REFUSED, [])
+        assert (result.problem, images) == (FetchProblem.REFUSED, [])
         assert result.message.startswith(f"{server.base_url}/a.png: ")
         assert len(server.peers) == 1
     if name == "a login page":
@@ -183,7 +184,7 @@ async def test_an_image_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) 
     async with serving(each(flood)) as server:
         result, images = await fetch(f"{server.base_url}/a.png")
     assert result is not None
-    assert (result.cause, len(images)) == (Cause.REFUSED, 1)
+    assert (result.problem, len(images)) == (FetchProblem.REFUSED, 1)
     assert "more than 100,000 bytes" in result.message
     assert len(images[0]) <= 100_000
 
@@ -207,7 +208,7 @@ async def test_the_time_holds_for_all_tries_together(jump: Callable[[float], Non
             jump(60.0)
         result, _ = fetching.result()
         assert result is not None
-        assert result.cause is Cause.TRANSIENT
+        assert result.problem is FetchProblem.TRANSIENT
         assert len(server.peers) == 2
 
 
@@ -223,7 +224,7 @@ async def test_a_name_that_is_looked_up_for_ever_costs_the_time(
     monkeypatch.setattr(loop, "getaddrinfo", hang)
     result, _ = await fetch("https://slow.test/a.png", PUBLIC_API, within_s=0.05)
     assert result is not None
-    assert result.cause is Cause.TRANSIENT
+    assert result.problem is FetchProblem.TRANSIENT
 
 
 async def test_a_wait_that_the_server_asks_for_is_kept_within_the_time() -> None:
@@ -232,8 +233,25 @@ async def test_a_wait_that_the_server_asks_for_is_kept_within_the_time() -> None
     async with serving(each(answer)) as server:
         result, _ = await fetch(f"{server.base_url}/a.png", within_s=0.2)
         assert result is not None
-        assert (result.cause, len(server.peers)) == (Cause.TRANSIENT, 1)
+        assert (result.problem, len(server.peers)) == (FetchProblem.TRANSIENT, 1)
         assert "HTTP 503" in result.message
+
+
+async def test_an_untrusted_certificate_may_be_trusted_another_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A problem of TLS is one of the connection, and says so."""
+
+    async def refuse(*_: object, sock: socket.socket, **__: object) -> Any:
+        sock.close()
+        raise ssl.SSLCertVerificationError(1, "self-signed certificate")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", refuse)
+    async with serving(Peer.hang) as server:
+        result, _ = await fetch(f"{server.base_url.replace('http:', 'https:')}/a.png")
+    assert result is not None
+    assert result.problem is FetchProblem.TRANSIENT
+    assert "its certificate is not trusted here" in result.message
 
 
 # --- redirects and addresses ---
@@ -245,7 +263,7 @@ async def test_five_redirects_are_followed_and_no_more() -> None:
     async with serving(each(*hops, whole(IMAGE))) as server:
         assert await fetch(f"{server.base_url}/a.png") == (None, [IMAGE])
     async with serving(each(hops[0])) as server:
-        assert (await failed(server)).cause is Cause.REFUSED
+        assert (await failed(server)).problem is FetchProblem.REFUSED
         assert len(server.peers) == 6
 
 
@@ -269,7 +287,7 @@ async def test_a_redirect_leads_nowhere_else(location: str) -> None:
     async with serving(
         each(page("307 Temporary Redirect", b"", f"Location: {location}"))
     ) as server:
-        assert (await failed(server)).cause is Cause.REFUSED
+        assert (await failed(server)).problem is FetchProblem.REFUSED
         assert len(server.peers) == 1
 
 
@@ -289,6 +307,7 @@ async def test_a_redirect_leads_nowhere_else(location: str) -> None:
         "gs://bucket/a.png",
         "file:///etc/passwd",
         "files/abc-123",
+        "data:image/png;base64,iVBORw0KGgo=",
         "",
         "https://",
         "https://[::1/a.png",
@@ -308,7 +327,7 @@ async def test_an_api_elsewhere_leads_to_no_address_here(
     async with serving(each(whole(IMAGE))) as server:
         result, images = await fetch(uri.format(port=server.base_url[-5:].lstrip(":")), PUBLIC_API)
         assert result is not None
-        assert (result.cause, images, server.peers) == (Cause.REFUSED, [], [])
+        assert (result.problem, images, server.peers) == (FetchProblem.REFUSED, [], [])
 
 
 async def test_the_address_that_is_connected_to_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,29 +350,7 @@ async def test_the_address_that_is_connected_to_is_checked(monkeypatch: pytest.M
     assert {*tried} == {"8.8.8.8"}
 
 
-# --- data: URIs and the disk ---
-
-
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "data:image/png;base64," + base64.b64encode(IMAGE).decode(),
-        "DATA:;base64," + base64.urlsafe_b64encode(IMAGE).decode().rstrip("="),
-        "data:image/png;charset=x;base64," + base64.encodebytes(IMAGE).decode(),
-        "data:image/png," + "".join(f"%{byte:02x}" for byte in IMAGE),
-    ],
-)
-async def test_a_data_uri_is_decoded(uri: str) -> None:
-    """An image within the URI is taken from there, in any spelling of base64."""
-    assert await fetch(uri, PUBLIC_API) == (None, [IMAGE])
-
-
-@pytest.mark.parametrize("uri", ["data:", "data:image/png;base64,*", "data:text/plain,hello"])
-async def test_a_data_uri_without_a_picture_is_refused(uri: str) -> None:
-    """What is no picture is none in a data: URI either."""
-    result, images = await fetch(uri, PUBLIC_API)
-    assert result is not None
-    assert (result.cause, images) == (Cause.REFUSED, [])
+# --- the disk ---
 
 
 async def test_a_disk_that_fails_is_no_failure_of_the_server() -> None:
