@@ -143,7 +143,7 @@ def _failure(missing: NotFetched) -> Failure:
         case FetchProblem.GONE:
             then = "the next run looks once more, and then sends the call, and pays for it, again"
         case FetchProblem.REFUSED:
-            then = "fetch it by hand, or edit the line: the call is not sent again by itself"
+            then = "the call is not sent, and paid for, again unless you say --retry unfetched"
     message = f"the answer's image was not fetched: {missing.message}; {then}"
     return Failure(FailureKind.NOT_FETCHED, message, may_be_billed=False)
 

@@ -34,7 +34,7 @@ class RunHistory:
     _config: Settings
     reuse: Reuse | None
     rowless: RowlessImages
-    unfetched: Unfetched
+    unfetched: Unfetched | None
     _is_wanted_again: Callable[[str], bool] | None = None
     without_row: int = 0
     statuses: Counter[Status] = field(default_factory=Counter)
@@ -61,9 +61,8 @@ class RunHistory:
         self.statuses[status] += 1
         if status in self._done and not (self._is_wanted_again and self._is_wanted_again(call_id)):
             return CallState.DONE
-        if status is Status.FAILED and self.unfetched.has(call_id, request_sha256):
-            return CallState.UNFETCHED
-        return CallState.RETRY
+        is_unfetched = self.unfetched and self.unfetched.has(call_id, request_sha256)
+        return CallState.UNFETCHED if is_unfetched else CallState.RETRY
 
     def adopts(self, call_id: str) -> bool:
         """Return whether a call that is not done takes the image that is there for its own."""

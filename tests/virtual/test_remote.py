@@ -293,6 +293,15 @@ def test_an_image_that_is_gone_is_paid_for_again_with_a_word(one: Desk) -> None:
     assert [cost > 0 for cost in costs(one)] == [True, True]
 
 
+def test_an_image_that_is_refused_is_paid_for_again_on_demand(one: Desk) -> None:
+    """With `--retry unfetched` nothing is fetched, and the call is sent."""
+    one.fetcher.script[URI] = [FORBIDDEN]
+    one.run({"a": [names(URI)]})
+    summary = one.run(retry_unfetched=True)
+    assert (summary.by_status, one.sent()) == ({"succeeded": 1}, ["a"])
+    assert one.fetcher.fetched == [URI]
+
+
 def test_an_edited_or_newer_row_is_not_fetched(one: Desk) -> None:
     """Neither an edited line, nor another endpoint, nor a call whose newest row has no URI fetches for its old answer."""
     one.fetcher.script[URI] = [GONE_IMAGE]
@@ -347,7 +356,7 @@ def test_rows_without_the_field_and_damaged_ones_are_read(one: Desk) -> None:
             name: value for name, value in orjson.loads(line).items() if name != "remote_images"
         }
         path.write_bytes(orjson.dumps(found | changed) + b"\n")
-        assert one.run().by_status == {"succeeded": 1}
+        assert one.run(forgets_rows=True).by_status == {"succeeded": 1}
         assert one.sent() == ["a"]
     assert one.fetcher.fetched == [URI]
 
