@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import tee
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import orjson
 from PIL import Image
 
 from gemini_batch.catalog import prices
-from gemini_batch.client.transport import Exchange
+from gemini_batch.client.transport import Exchange, ImageSink
 from gemini_batch.clock import Clock
 from gemini_batch.engine.breaker import server_breaker
 from gemini_batch.engine.commit import Attempted, Committer
@@ -27,7 +27,9 @@ from gemini_batch.records import (
     Estimate,
     Failure,
     FailureKind,
+    FetchProblem,
     IncomingImage,
+    NotFetched,
     Reply,
     Request,
     ResultRow,
@@ -292,6 +294,70 @@ def breaks(latency_s: float = 1.0) -> Step:
 
 
 PICTURE = picture()
+
+
+def names(*uris: str, latency_s: float = 20.0, inline: str = "", thought: int = 0) -> Step:
+    """Answer with images by their URIs; before them with one of its own, and the first `thought` of them as drafts."""
+    parts: list[Any] = [
+        {"fileData": {"fileUri": uri, "mimeType": "image/png"}, "thought": number < thought}
+        for number, uri in enumerate(uris)
+    ]
+    if inline:
+        own = {"inlineData": {"mimeType": "image/png", "data": "#0"}, "thought": True}
+        parts.insert(0, own)
+    usage = {"promptTokenCount": 10, "totalTokenCount": 1130}
+    candidates = [{"content": {"parts": parts}, "finishReason": "STOP"}]
+    body = orjson.dumps({"candidates": candidates, "usageMetadata": usage, "responseId": "r1"})
+
+    def answer(_call: Call, incoming: StagedAnswer) -> Answer:
+        if inline:
+            image = incoming.open_image(0)
+            image.write(png(inline))
+            image.close()
+        incoming.journal(body)
+        return Answer(200, body, incoming.arrived())
+
+    return Step(answer, latency_s)
+
+
+Fetched: TypeAlias = bytes | NotFetched
+GONE_IMAGE = NotFetched(FetchProblem.GONE, "it is gone (HTTP 404)")
+OFFLINE = NotFetched(FetchProblem.TRANSIENT, "no network")
+FORBIDDEN = NotFetched(FetchProblem.REFUSED, "only https")
+
+
+@dataclass
+class ScriptedFetcher:
+    """Stands in for the servers that hold images: each fetch takes 5 s; a URI that has no script brings a picture of its own."""
+
+    script: dict[str, list[Fetched]] = field(default_factory=dict)
+    fetched: list[str] = field(default_factory=list)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        pass
+
+    async def fetch(
+        self, uri: str, open_sink: Callable[[], ImageSink], until_s: float
+    ) -> NotFetched | None:
+        """Play the next result of a URI, the last one again and again."""
+        results = self.script.get(uri, [png(uri)])
+        found = results[min(self.fetched.count(uri), len(results) - 1)]
+        self.fetched.append(uri)
+        open_sink().write(png("half"))
+        try:
+            async with asyncio.timeout_at(until_s):
+                await asyncio.sleep(5.0)
+        except TimeoutError:
+            return OFFLINE
+        if isinstance(found, NotFetched):
+            return found
+        sink = open_sink()
+        sink.write(found)
+        sink.close()
+        return None
 
 
 @dataclass

@@ -184,7 +184,7 @@ def _manifest(command: Parser) -> None:
     _value(command, "--reuse-from", Path, "OUT", text, **several)
     text = (
         "send finished calls again, and pay again: blocked, blocked:REASON,REASON, rejected, "
-        "uncertain, or missing (images); may be repeated"
+        "uncertain, missing or unfetched (images); may be repeated"
     )
     _value(command, "--retry", finished, "STATUS", text, **several)
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import NoReturn
 
-FINISHED = ("blocked", "rejected", "uncertain", "missing")
+FINISHED = ("blocked", "rejected", "uncertain", "missing", "unfetched")
 
 
 class Parser(argparse.ArgumentParser):
@@ -75,7 +75,7 @@ def amount(text: str) -> float:
 
 
 def finished(text: str) -> str:
-    """Return a value of `--retry`: a final status, with `blocked` perhaps reasons, or `missing`."""
+    """Return a value of `--retry`: a status, perhaps with reasons, or a kind of images."""
     from gemini_batch.wording import shown, suggest
 
     status, colon, reasons = text.partition(":")

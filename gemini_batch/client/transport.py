@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from gemini_batch.records import Answer, Call, Failure, IncomingImage, Timing
+from gemini_batch.records import Answer, Call, Failure, IncomingImage, NotFetched, Timing
 
 
 class ImageSink(Protocol):
@@ -71,4 +71,25 @@ class Transport(Protocol):
         request begins to leave.
 
         Cancellation: the request may have been billed; what arrived of the answer is lost.
+        """
+
+
+class ImageFetcher(Protocol):
+    """Fetches images that an answer names by URI. Used as an async context manager."""
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+    async def fetch(
+        self, uri: str, open_sink: Callable[[], ImageSink], until_s: float
+    ) -> NotFetched | None:
+        """Fetch an image; return why it can't be, or None when the sink has it.
+
+        `open_sink` is called for each try that brings an image, `until_s` is of the event loop's
+        clock.
+
+        Cancellation: the image is not whole; its sink is not closed.
+
+        Raises:
+            StorageError: The sink failed.
         """

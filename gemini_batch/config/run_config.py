@@ -14,7 +14,7 @@ from gemini_batch.records import Status
 Whole: TypeAlias = Annotated[int, Field(ge=1)]
 Amount: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Again: TypeAlias = Annotated[
-    str, Field(pattern=r"^(blocked(:[^,]+(,[^,]+)*)?|rejected|uncertain|missing)$")
+    str, Field(pattern=r"^(blocked(:[^,]+(,[^,]+)*)?|rejected|uncertain|missing|unfetched)$")
 ]
 
 
@@ -40,7 +40,7 @@ class RunConfig(BaseModel):
         max_input_pixels: Larger input images are downscaled to this.
         reuse_from: Output folders whose answers are copied, at $0.
         retry: Finished calls that are sent again: `blocked`, `blocked:IMAGE_SAFETY,EMPTY` for
-            these reasons alone, `rejected`, `uncertain`, or `missing` images.
+            these reasons alone, `rejected`, `uncertain`, `missing` images, or `unfetched` ones.
         adopt_images: Where rows are gone, take the images that are there as done.
         forget: Where rows are gone, send their calls again.
         on_uncertain: Action for a call that may have been billed and has no answer.
@@ -137,8 +137,11 @@ class RunConfig(BaseModel):
             concurrency=self.concurrency or concurrency_for(limits),
             max_attempts=self.max_attempts,
             max_cost_usd=self.max_cost_usd,
-            retry=frozenset(Status(each) for each in self.retry - {"missing"} if ":" not in each),
+            retry=frozenset(
+                Status(each) for each in self.retry - {"missing", "unfetched"} if ":" not in each
+            ),
             retry_missing="missing" in self.retry,
+            retry_unfetched="unfetched" in self.retry,
             retry_reasons=frozenset(
                 reason.strip().upper()
                 for each in self.retry

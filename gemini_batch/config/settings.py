@@ -58,6 +58,7 @@ class Settings:
         auth: `header` sends `x-goog-api-key`, `query` sends `?key=`.
         retry: Statuses that are sent again although they are final.
         retry_missing: A finished image that the user deleted is made, and paid for, again.
+        retry_unfetched: An answer whose image was not fetched is made, and paid for, again.
         retry_reasons: Blocked calls with one of these reasons, in capitals, are sent again.
         adopts_images: An image that no row names is taken for the answer of its call.
         forgets_rows: Calls whose rows are gone are sent, and paid for, again.
@@ -81,6 +82,7 @@ class Settings:
     max_cost_usd: float | None = None
     retry: frozenset[Status] = frozenset()
     retry_missing: bool = False
+    retry_unfetched: bool = False
     retry_reasons: frozenset[str] = frozenset()
     adopts_images: bool = False
     forgets_rows: bool = False

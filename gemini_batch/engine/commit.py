@@ -103,11 +103,22 @@ class Committer:
         self._in_flight.ended(call_id)
 
     def reply(
-        self, attempted: Attempted, reply: Reply, *, reused_from: ReusedFrom | None = None
+        self,
+        attempted: Attempted,
+        reply: Reply,
+        *,
+        reused_from: ReusedFrom | None = None,
+        failure: Failure | None = None,
+        is_paid: bool = False,
     ) -> ResultRow:
         """Write the row of an answer, then publish its images; nothing is awaited.
 
-        `reused_from` names where the answer was paid for, if not here.
+        Args:
+            attempted: The call.
+            reply: Its answer; images that are still remote could not be fetched.
+            reused_from: Where the answer was paid for, if not here.
+            failure: Why the image itself could not be fetched: the call is `failed`.
+            is_paid: An earlier row has its cost.
 
         Raises:
             StorageError: The disk refused; once the row is written, the next run publishes images.
@@ -118,18 +129,26 @@ class Committer:
             self._folder.describe(draft, f"{DRAFTS}/{call.id}.{number}")
             for number, draft in enumerate(reply.drafts, start=1)
         ]
+        is_free = is_paid or reused_from is not None
+        answered = Status.SUCCEEDED if reply.image else Status.BLOCKED
         row = replace(
-            self._row(attempted, Status.SUCCEEDED if reply.image else Status.BLOCKED, reply),
+            self._row(attempted, Status.FAILED if failure else answered, reply),
             images=images,
             drafts=drafts,
-            cost_usd=0.0 if reused_from else self._cost_usd(call, reply),
+            cost_usd=0.0 if is_free else self._cost_usd(call, reply),
+            error=_row_error(failure) if failure else None,
             reused_from=reused_from,
         )
         place = self._append(row)
         try:
             files = [image.path for image in (*images, *drafts)]
-            self._folder.place(call.id, [*zip((each.file for each in arrived), files, strict=True)])
-            self._announce(row, place, 0.0 if reused_from else call.estimate.cost_usd)
+            parts = [*zip((each.file for each in arrived), files, strict=True)]
+            if failure is None:
+                self._folder.place(call.id, parts)
+            else:  # an earlier image, of an edited job, is still the newest
+                for staged, path in parts:
+                    self._folder.publish(staged, path)
+            self._announce(row, place, 0.0 if is_free else call.estimate.cost_usd)
         except BaseException as error:
             # Recovery must look at this row, and so at all after it.
             self._unpublished_bytes = min(self._unpublished_bytes, place)
@@ -164,11 +183,7 @@ class Committer:
         Raises:
             StorageError: The disk refused.
         """
-        if isinstance(error, ApiError):
-            row_error = RowError(error.http_status, error.status, error.reason, error.message)
-        else:
-            row_error = RowError(None, error.kind.value, None, error.message)
-        row = replace(self._row(attempted, status, _NO_REPLY), error=row_error)
+        row = replace(self._row(attempted, status, _NO_REPLY), error=_row_error(error))
         self._announce(row, self._append(row), attempted.call.estimate.cost_usd)
         return row
 
@@ -291,13 +306,14 @@ class Committer:
             finished_at=timing.finished_at,
             error=None,
             metadata=call.metadata,
+            remote_images=[image.uri for image in reply.remote],
         )
 
     def _cost_usd(self, call: Call, reply: Reply) -> float | None:
         cost_usd = prices.cost_usd(
             call.request.model,
             reply.usage,
-            len(reply.drafts) + (reply.image is not None),
+            len(reply.drafts) + (reply.image is not None) + len(reply.remote),
             call.image_size,
             blocked=reply.block_reason != EMPTY,
             has_text=reply.text is not None,
@@ -305,6 +321,12 @@ class Committer:
             prices=self._price_table,
         )
         return None if cost_usd is None else round(cost_usd, 6)
+
+
+def _row_error(error: ApiError | Failure) -> RowError:
+    if isinstance(error, ApiError):
+        return RowError(error.http_status, error.status, error.reason, error.message)
+    return RowError(None, error.kind.value, None, error.message)
 
 
 def _inputs(call: Call) -> list[InputRef]:

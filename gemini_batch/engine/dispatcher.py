@@ -16,6 +16,7 @@ from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.follow_up import FollowUp
 from gemini_batch.engine.lanes import Attempt
 from gemini_batch.engine.preprocess import Preprocessor
+from gemini_batch.engine.remote import RemoteReplies
 from gemini_batch.engine.retry import RetryRules
 from gemini_batch.engine.sender import Sender
 from gemini_batch.errors import StorageError, describe_os_error, out_of_resources
@@ -151,6 +152,7 @@ def make_dispatcher(
     admission: AdmissionControl,
     transport: Transport,
     committer: Committer,
+    remote: RemoteReplies,
     rules: RetryRules,
     observe: Observer,
 ) -> Dispatcher:
@@ -163,6 +165,7 @@ def make_dispatcher(
             queue=queue,
             transport=transport,
             committer=committer,
+            remote=remote,
             observe=observe,
             max_attempts=rules.max_attempts,
         ),

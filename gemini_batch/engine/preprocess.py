@@ -1,4 +1,4 @@
-"""Preprocessing of a call before admission: resume, reuse, downscale."""
+"""Preprocessing of a call before admission: resume, reuse, fetch, downscale."""
 
 import asyncio
 import os
@@ -10,17 +10,21 @@ from gemini_batch.clock import Clock
 from gemini_batch.engine.commit import Attempted, Committer
 from gemini_batch.engine.lanes import Attempt
 from gemini_batch.engine.recovery import Interrupted
+from gemini_batch.engine.remote import RemoteReplies
 from gemini_batch.errors import storage_errors
 from gemini_batch.events import CallNotReused, Observer, Repaired
 from gemini_batch.inputs import Downscaler, ImageChangedError, InputImageError
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.reuse import NotReusable, Reuse
+from gemini_batch.output.staging import JournaledAnswer
+from gemini_batch.output.unfetched import Unfetched
 from gemini_batch.records import (
     Answer,
     Call,
     Failure,
     FailureKind,
     InputImage,
+    NotFetched,
     Reply,
     Status,
     Timing,
@@ -44,9 +48,11 @@ class Preprocessor:
     _observe: Observer
     _: KW_ONLY
     interrupted: Interrupted
+    remote: RemoteReplies
     skip_uncertain: bool = False  # do not send these calls again: they may have been billed
     reuse: Reuse | None = None
     adopts: Callable[[str], bool] = lambda _call_id: False  # the image that is there for its answer
+    unfetched: Unfetched | None = None
     downscaler: Downscaler | None = None
 
     def __post_init__(self) -> None:
@@ -63,16 +69,18 @@ class Preprocessor:
             StorageError: The output folder can't be written.
         """
         call = attempt.call
-        if self._resume(call) or await self._adopt(call) or await self._reuse_answer(call):
+        if await self._resume(call) or await self._adopt(call):
+            return None
+        if await self._reuse_answer(call) or await self._fetch(call):
             return None
         return await self._downscale(call, attempt.number)
 
-    def _resume(self, call: Call) -> bool:
+    async def _resume(self, call: Call) -> bool:
         """End a call that a killed run had in flight; return False if it must be sent."""
         if self._unanswered.get(call.id) != call.request_sha256:
             return False
         del self._unanswered[call.id]
-        if not self._take_journaled(call):
+        if not await self._take_journaled(call):
             if not self.skip_uncertain:
                 return False
             message = "sent by a run that ended before the answer came; it may have been billed"
@@ -81,25 +89,45 @@ class Preprocessor:
         self._committer.end(call.id)
         return True
 
-    def _take_journaled(self, call: Call) -> bool:
+    async def _take_journaled(self, call: Call) -> bool:
         """Give a call the answer that had arrived whole, if there is one."""
         journaled = self._folder.journaled_answer(call.id)
         if journaled is None:
             return False
+        remote = parse_answer(Answer(200, journaled.envelope, journaled.images))
+        if isinstance(remote, Reply) and remote.remote:
+            await self._complete_journaled(call, journaled, remote)
+            return True
         with self._folder.trying(journaled) as tried:
             reply = parse_answer(Answer(200, tried.envelope, tried.images))
             if isinstance(reply, Reply):
-                latency_s = max(0.0, (tried.finished_at - tried.sent_at).total_seconds())
-                # It finishes in this run: rows are in the order of finishing, and are in its
-                # totals.
-                timing = Timing(tried.sent_at, self._clock.utc(), latency_s)
-                self._committer.reply(Attempted(call, tried.attempt, timing), reply)
+                self._committer.reply(self._attempted(call, tried), reply)
                 self._folder.remove_journaled(tried)
                 return True
             kept = self._folder.set_answer_aside(tried.file, tried)
         message = f"{call.id}: the answer that had arrived gives no result; it is kept in {kept}"
         self._observe(Repaired(message, pays=True))
         return False
+
+    async def _complete_journaled(
+        self, call: Call, journaled: JournaledAnswer, reply: Reply
+    ) -> None:
+        """Fetch the images of such an answer; a run that is killed meanwhile did not try it."""
+        staged = self._folder.stage(call.id, journaled.attempt)
+        fetched = await self.remote.fetch(reply, staged, len(journaled.images))
+        with self._folder.trying(journaled) as tried:
+            self.remote.write(self._attempted(call, tried), fetched)
+            self._folder.remove_journaled(tried)
+        staged.discard()
+
+    def _attempted(self, call: Call, journaled: JournaledAnswer) -> Attempted:
+        """Return the attempt of a journaled answer, which finishes in this run.
+
+        Rows are in the order of finishing, and are in its totals.
+        """
+        latency_s = max(0.0, (journaled.finished_at - journaled.sent_at).total_seconds())
+        timing = Timing(journaled.sent_at, self._clock.utc(), latency_s)
+        return Attempted(call, journaled.attempt, timing)
 
     async def _adopt(self, call: Call) -> bool:
         """Take the image that is there, and has no row, for the answer of a call."""
@@ -130,6 +158,24 @@ class Preprocessor:
         # As with an answer that has just arrived: no await before its row.
         attempted = self._unsent(call, _NO_ATTEMPT)
         self._committer.reply(attempted, found.reply, reused_from=found.source)
+        return True
+
+    async def _fetch(self, call: Call) -> bool:
+        """Fetch the image of an answer that is paid for; return False if the call must be sent."""
+        row = self.unfetched.take(call.id, call.request_sha256) if self.unfetched else None
+        if row is None:
+            return False
+        staged = self._folder.stage(call.id, _NO_ATTEMPT)
+        attempted = self._unsent(call, _NO_ATTEMPT)
+        try:
+            outcome = await self.remote.fetch_again(attempted, row, staged)
+        except asyncio.CancelledError:
+            staged.discard()
+            raise
+        staged.discard()
+        if isinstance(outcome, NotFetched):
+            self._observe(CallNotReused(call.id, outcome.message))
+            return False
         return True
 
     async def _downscale(self, call: Call, number: int) -> Call | None:

@@ -206,7 +206,8 @@ def _finish_rows(folder: OutputFolder, rows: ResultsFile, durable_bytes: int) ->
         parts = _parts(folder, row, missing)
         if parts is None:
             lost.append(_lost(row, missing))
-            yield f"{row['id']}: its image did not survive; the call is {PAID_AGAIN}"
+            if row["status"] != Status.FAILED:
+                yield f"{row['id']}: its image did not survive; the call is {PAID_AGAIN}"
             continue
         if len(missing) == len(images) and row["status"] in {Status.SUCCEEDED, Status.BLOCKED}:
             folder.retire(row["id"])  # otherwise the killed run had done this
@@ -237,10 +238,12 @@ def _parts(
 
 
 def _lost(row: dict[str, Any], missing: list[dict[str, Any]]) -> dict[str, Any]:
+    void = {"images": [], "drafts": [], "cost_usd": 0.0}
+    if row["status"] == Status.FAILED:  # drafts; its image is still to be fetched
+        return row | void
     names = ", ".join(image["path"] for image in missing)
     error = RowError(None, "LOST", None, f"did not survive a crash: {names}")
-    void = {"images": [], "drafts": [], "cost_usd": 0.0, "error": error}
-    return row | void | {"status": Status.LOST.value}
+    return row | void | {"error": error, "status": Status.LOST.value}
 
 
 def _sha256(path: Path) -> str | None:

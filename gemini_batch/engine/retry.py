@@ -130,6 +130,7 @@ TABLE: dict[Kind, Rule] = {
     FailureKind.EMPTY: _RETRY_ONCE,
     FailureKind.NOT_AN_ANSWER: _GIVE_UP,
     FailureKind.TOO_LARGE: _GIVE_UP,
+    FailureKind.NOT_FETCHED: _GIVE_UP,
     FailureKind.INPUT_CHANGED: _GIVE_UP,
     FailureKind.INPUT_UNREADABLE: _GIVE_UP,
     FailureKind.STORAGE: Rule(StopReason.STORAGE, Scope.RUN),

@@ -8,8 +8,10 @@ from gemini_batch.client.transport import Transport
 from gemini_batch.engine.call_queue import CallQueue
 from gemini_batch.engine.commit import Attempted, Committer
 from gemini_batch.engine.lanes import Attempt
+from gemini_batch.engine.remote import RemoteReplies
 from gemini_batch.engine.retry import may_be_billed
 from gemini_batch.events import CallAbandoned, CallSent, CallUnanswered, Observer
+from gemini_batch.output import StagedAnswer
 from gemini_batch.records import ApiError, Failure, FailureKind, Reply, ResultRow
 
 Outcome: TypeAlias = ResultRow | ApiError | Failure
@@ -31,12 +33,13 @@ class Sender:
 
     Attributes:
         max_attempts: Of a call in this run.
-        in_flight: Requests that were sent and not yet answered.
+        in_flight: Requests that were sent and not yet answered, or whose images are not fetched.
     """
 
     queue: CallQueue
     transport: Transport
     committer: Committer
+    remote: RemoteReplies
     observe: Observer
     max_attempts: int
     in_flight: int = field(default=0, init=False)
@@ -44,7 +47,9 @@ class Sender:
     async def send(self, attempt: Attempt) -> Sent:
         """Send a call; nothing is awaited between the last byte of a reply and its row.
 
-        Cancellation: it may have been billed; the in-flight note stays.
+        Only a reply that names its images by URI waits for them, kept on the disk.
+
+        Cancellation: it may have been billed; the in-flight note stays, and the kept reply.
 
         Raises:
             OSError: The disk refused the in-flight note; nothing was sent.
@@ -70,8 +75,10 @@ class Sender:
             case Reply() as reply if reply.is_empty and self._is_tried_again(attempt):
                 message = "the answer has no picture, no text and no reason"
                 outcome = Failure(FailureKind.EMPTY, message, may_be_billed=False)
-            case Reply() as reply:
+            case Reply(remote=()) as reply:
                 outcome = self.committer.reply(attempted, reply)
+            case Reply() as reply:
+                outcome = await self._complete(attempted, reply, staged)
             case ApiError() | Failure() as error:
                 outcome = error = await self.committer.keep_unreadable(staged, error)
                 if may_be_billed(error):
@@ -80,6 +87,15 @@ class Sender:
             self.committer.end(call.id)  # else the note stays until the call ends, for a kill
         staged.discard()
         return Sent(attempt, attempted, outcome)
+
+    async def _complete(
+        self, attempted: Attempted, reply: Reply, staged: StagedAnswer
+    ) -> ResultRow:
+        self.in_flight += 1
+        try:
+            return await self.remote.commit(attempted, reply, staged, len(staged.arrived()))
+        finally:
+            self.in_flight -= 1
 
     def _is_tried_again(self, attempt: Attempt) -> bool:
         """Return whether an empty answer gets another attempt before it is `blocked`."""

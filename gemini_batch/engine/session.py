@@ -19,6 +19,7 @@ from gemini_batch.engine.disk_space import DiskReservations
 from gemini_batch.engine.dispatcher import Dispatcher, make_dispatcher
 from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.engine.recovery import Interrupted
+from gemini_batch.engine.remote import RemoteReplies
 from gemini_batch.engine.retry import RetryRules
 from gemini_batch.engine.stats import RunStats
 from gemini_batch.engine.summary import Summary
@@ -133,6 +134,7 @@ class Run:
 
     async def _dispatch(self, base_url: str, clock: Clock, observe: Observer) -> None:
         from gemini_batch.client.interactive import InteractiveTransport
+        from gemini_batch.client.remote_images import RemoteImages
 
         config = self._config
         with self._opened_logs() as (rows, in_flight):
@@ -140,7 +142,11 @@ class Run:
             committer = Committer(
                 self._folder, rows, in_flight, prices, config.endpoint, clock, observe
             )
-            async with InteractiveTransport(config, base_url, clock) as transport:
+            async with (
+                InteractiveTransport(config, base_url, clock) as transport,
+                RemoteImages(base_url, clock) as fetcher,
+            ):
+                remote = RemoteReplies(fetcher, committer, clock)
                 concurrency = min(config.concurrency, self.planned.plan.todo)
                 dispatcher = make_dispatcher(
                     queue=CallQueue(
@@ -149,10 +155,11 @@ class Run:
                         server_breaker(random),
                         clock,
                     ),
-                    preprocess=self._preprocessor(committer, clock, observe),
+                    preprocess=self._preprocessor(committer, remote, clock, observe),
                     admission=self._admission(clock, observe),
                     transport=transport,
                     committer=committer,
+                    remote=remote,
                     rules=RetryRules(
                         config.max_attempts, config.skip_uncertain, config.keeps_going
                     ),
@@ -182,16 +189,20 @@ class Run:
             waits_for_reset=self._config.waits_for_reset,
         )
 
-    def _preprocessor(self, committer: Committer, clock: Clock, observe: Observer) -> Preprocessor:
+    def _preprocessor(
+        self, committer: Committer, remote: RemoteReplies, clock: Clock, observe: Observer
+    ) -> Preprocessor:
         return Preprocessor(
             self._folder,
             committer,
             clock,
             observe,
             interrupted=self._interrupted,
+            remote=remote,
             skip_uncertain=self._config.skip_uncertain,
             reuse=self.planned.history.reuse,
             adopts=self.planned.history.adopts,
+            unfetched=self.planned.history.unfetched,
             downscaler=Downscaler(self._folder.inputs) if self._config.max_input_pixels else None,
         )
 

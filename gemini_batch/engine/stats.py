@@ -78,14 +78,15 @@ class RunStats:
         totals.reused += row.reused_from is not None
         if row.attempts:
             self._latencies_ms[round(row.latency_s * 1000)] += 1
-        if row.error is None:
+        if row.error is None or row.remote_images:
             totals.estimated_answered_usd += estimated_usd or 0.0
         totals.unpriced += row.cost_usd is None
         totals.cost_usd += row.cost_usd or 0.0
-        prompt_tokens = (row.usage.prompt_tokens or 0) if row.usage else 0
-        if row.usage is not None:
+        usage = row.usage if row.attempts else None  # otherwise an earlier run has counted it
+        prompt_tokens = (usage.prompt_tokens or 0) if usage else 0
+        if usage is not None:
             totals.prompt_tokens += prompt_tokens
-            totals.output_tokens += max(0, (row.usage.total_tokens or 0) - prompt_tokens)
+            totals.output_tokens += max(0, (usage.total_tokens or 0) - prompt_tokens)
         if row.reused_from is None:
             self._utilisation.answered(
                 row.model, tokens=prompt_tokens, usd_micros=micros(row.cost_usd or 0.0)

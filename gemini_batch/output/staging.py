@@ -74,8 +74,8 @@ class AnswerJournal:
     """Saves a complete answer until it has its row, so that a kill in between loses nothing.
 
     There is one such answer at a time, so one file is overwritten: a new file for each would cost
-    a tiny answer more than its image. If the row of an answer can't be written, the answer keeps
-    the file and the next one gets another.
+    a tiny answer more than its image. An answer that waits for images to be fetched, or whose row
+    can't be written, keeps the file, and the next one gets another.
     """
 
     def __init__(self, folder: OpenFolder) -> None:
@@ -109,6 +109,14 @@ class AnswerJournal:
             with suppress(OSError):
                 os.pwrite(self._descriptor, b"-", 0)
 
+    def detach(self, owner: object) -> str:
+        """Leave the file to the owner of the saved answer; return its name, "" if not saved."""
+        if self._owner is not owner:
+            return ""
+        name = self._name
+        self.close()
+        return name
+
     def close(self) -> None:
         """Close the file, and remove it unless it holds an answer; idempotent."""
         if not self._name:
@@ -138,6 +146,7 @@ class StagedAnswer:
         self._ahead: StagedFile | None = None
         self._aside: StagedFile | None = None
         self._body: Iterable[bytes] = ()
+        self._kept = ""
         if sent_at is not None:
             journal.open()
             self._ahead = StagedFile(folder, f"{name}.0")
@@ -170,6 +179,10 @@ class StagedAnswer:
             header = orjson.dumps([self._name, self._sent_at, images])
             self._journal.save(self, header + b"\n" + envelope)
 
+    def keep_journaled(self) -> None:
+        """Keep the journaled answer until `discard`, also when other answers arrive."""
+        self._kept = self._journal.detach(self)
+
     def arrived(self) -> tuple[IncomingImage, ...]:
         """Return the images in their order of arrival."""
         for file in self._files:
@@ -185,6 +198,9 @@ class StagedAnswer:
             if os.access(name, os.F_OK, dir_fd=folder):
                 os.unlink(name, dir_fd=folder)
         self._journal.clear(self)
+        if self._kept:
+            os.unlink(self._kept, dir_fd=self._folder.descriptor)
+            self._kept = ""
 
 
 @dataclass(frozen=True, slots=True)

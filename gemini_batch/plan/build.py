@@ -14,7 +14,8 @@ from gemini_batch.manifest import Manifest
 from gemini_batch.output.history import History, wanted_again
 from gemini_batch.output.reuse import Reuse
 from gemini_batch.output.rowless import RowlessImages
-from gemini_batch.output.rows import read_rows
+from gemini_batch.output.rows import placed_rows, read_rows
+from gemini_batch.output.unfetched import Unfetched
 from gemini_batch.plan.history import RunHistory
 from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.plan.totals import CallTotals, Plan
@@ -89,8 +90,10 @@ def build_plan(
             again = wanted_again(out, config.retry_reasons, missing=config.retry_missing)
             is_wanted_again = lambda call_id: fingerprint(call_id) in again  # noqa: E731
         rowless = RowlessImages(out)
-        rows = History(rowless.passing(read_rows(out)))
-        history = RunHistory(rows, config, reuse, rowless, is_wanted_again)
+        unfetched = None if config.retry_unfetched else Unfetched(out, config.endpoint)
+        of_file = unfetched.noting(placed_rows(out)) if unfetched else read_rows(out)
+        rows = History(rowless.passing(of_file))
+        history = RunHistory(rows, config, reuse, rowless, unfetched, is_wanted_again)
     except OSError as error:
         raise StorageError(f"{out}: can't be read: {describe_os_error(error)}") from error
     inputs = Inputs(base or path.parent, config.max_input_pixels)

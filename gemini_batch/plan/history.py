@@ -8,6 +8,7 @@ from gemini_batch.config import Settings
 from gemini_batch.output.history import History
 from gemini_batch.output.reuse import Reuse
 from gemini_batch.output.rowless import RowlessImages
+from gemini_batch.output.unfetched import Unfetched
 from gemini_batch.plan.totals import CallState
 from gemini_batch.records import ResultRow, Status
 
@@ -33,6 +34,7 @@ class RunHistory:
     _config: Settings
     reuse: Reuse | None
     rowless: RowlessImages
+    unfetched: Unfetched | None
     _is_wanted_again: Callable[[str], bool] | None = None
     without_row: int = 0
     statuses: Counter[Status] = field(default_factory=Counter)
@@ -57,9 +59,10 @@ class RunHistory:
         if status is None:
             return CallState.EDITED if self._history.was_answered(call_id) else CallState.NEW
         self.statuses[status] += 1
-        if status not in self._done or (self._is_wanted_again and self._is_wanted_again(call_id)):
-            return CallState.RETRY
-        return CallState.DONE
+        if status in self._done and not (self._is_wanted_again and self._is_wanted_again(call_id)):
+            return CallState.DONE
+        is_unfetched = self.unfetched and self.unfetched.has(call_id, request_sha256)
+        return CallState.UNFETCHED if is_unfetched else CallState.RETRY
 
     def adopts(self, call_id: str) -> bool:
         """Return whether a call that is not done takes the image that is there for its own."""

@@ -24,6 +24,7 @@ class CallState(IntEnum):
     EDITED = 2  # finished once, but with another request: it will be paid for again
     RETRY = 3  # not finished the last time, or requested again
     REUSED = 4  # answered in another output folder: copied from there, at no cost
+    UNFETCHED = 5  # paid for, but its image was not fetched: fetched now, and sent if it is gone
 
 
 MAX_UNKNOWN_FIELDS = 20
@@ -217,10 +218,12 @@ class Plan:
     def pending(self, model: str) -> Iterator[tuple[int, int]]:
         """Yield (index of the job, variant from 1) of each call of a model that is not done.
 
-        The order is the manifest's, but reused calls come first: they need no quota.
+        The order is the manifest's, but calls that need no quota come first: reused ones, and those
+        whose image is fetched, before its URI expires.
         """
-        if self.count(CallState.REUSED):
-            yield from self._in_state(model, CallState.REUSED)
+        for state in (CallState.REUSED, CallState.UNFETCHED):
+            if self.count(state):
+                yield from self._in_state(model, state)
         yield from self._in_state(model, CallState.NEW, CallState.EDITED, CallState.RETRY)
 
     def _in_state(self, model: str, *states: CallState) -> Iterator[tuple[int, int]]:

@@ -61,6 +61,7 @@ class FailureKind(StrEnum):
     TOO_LARGE = "TOO_LARGE"  # over the limit of a body, of its JSON or of the images of one answer
     INPUT_CHANGED = "INPUT_CHANGED"  # a reference image is no longer the file that was planned
     INPUT_UNREADABLE = "INPUT_UNREADABLE"  # a reference image can't be decoded to downscale it
+    NOT_FETCHED = "NOT_FETCHED"  # the answer is whole, but not its image, which has a URI
     STORAGE = "STORAGE"  # the answer could not be written here
 
 
@@ -131,6 +132,23 @@ class RemoteImage:
     uri: str
     mime_type: str
     is_thought: bool
+
+
+class FetchProblem(StrEnum):
+    """Kinds of problems with an image that is fetched by its URI."""
+
+    TRANSIENT = "transient"  # another time it may succeed
+    GONE = "gone"  # the server says that there is no such image, or not any more
+    REFUSED = "refused"  # by the rules here or there: it fails each time
+
+
+@dataclass(frozen=True, slots=True)
+class NotFetched:
+    """An image that could not be fetched; a server may ask for a wait of `wait_s` seconds."""
+
+    problem: FetchProblem
+    message: str
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

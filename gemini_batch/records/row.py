@@ -1,6 +1,6 @@
 """`ResultRow`: one line of `results.jsonl`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -102,7 +102,8 @@ class ResultRow:
         block_reason: The reason why there is no image; `EMPTY` if the answer gives none.
         safety_ratings: As served.
         usage: Tokens as the server counts them; None without an answer.
-        cost_usd: At list price, all attempts that answered; None if the model's price is unknown.
+        cost_usd: At list price, all attempts that answered; None if the model's price is unknown; 0
+            for an answer that an earlier row has paid for, whose image was fetched later.
         model: The model that was requested.
         model_version: The model that answered, as served.
         response_id: The answer's own id, as served.
@@ -110,7 +111,7 @@ class ResultRow:
         request_sha256: Of the request, inputs by content; an edited line has another one, and is
             sent again.
         attempts: Number of attempts in this run; 0 if it was not sent, because its answer was
-            reused or an input can't be read.
+            reused, its image was fetched later, or an input can't be read.
         latency_s: Of the last attempt, from sending to the last byte.
         sent_at: Start of the last attempt, UTC.
         finished_at: Arrival of the whole answer, UTC.
@@ -118,6 +119,8 @@ class ResultRow:
         metadata: The job's, unchanged.
         reused_from: The answer that was copied at no cost, of this folder if its image was there
             and its row was gone (`--adopt-images`); None for a call of its own.
+        remote_images: URIs of images of the answer that could not be fetched, the result last;
+            else empty. Of a `failed` call the next run fetches them, before it pays again.
     """
 
     id: str
@@ -146,3 +149,4 @@ class ResultRow:
     error: RowError | None
     metadata: dict[str, Any] | None
     reused_from: ReusedFrom | None = None
+    remote_images: list[str] = field(default_factory=list)

@@ -7,6 +7,7 @@ from typing import Any
 from gemini_batch.simulator import answers, delivery
 from gemini_batch.simulator.answers import AnswerContext, Json
 from gemini_batch.simulator.fault import Fault
+from gemini_batch.simulator.files import Mode
 
 _Shape = Callable[[AnswerContext, Json], Any]
 
@@ -114,6 +115,19 @@ def _with_wrong_type(parts: list[Json]) -> list[Json]:
     return parts
 
 
+def _by_uri(mode: Mode) -> _Shape:
+    """Name the image by a URI of this server."""
+
+    def shape(context: AnswerContext, good: Json) -> Json:
+        content = good["candidates"][0]["content"]
+        content["parts"] = [
+            context.file_part(mode) if "inlineData" in part else part for part in content["parts"]
+        ]
+        return good
+
+    return shape
+
+
 _DRAFT_TEXT: Json = {"parts": [{"text": "Here it comes."}], "role": "model"}
 _NOT_AN_IMAGE = base64.b64encode(b"This is no picture, though it says so." * 20).decode()
 
@@ -198,6 +212,22 @@ UNUSUAL: dict[str, Fault] = {
     "array": Fault(summary="the answer in a list", shape=lambda _context, good: [good]),
 }
 
+BY_URI: dict[str, Fault] = {
+    "file-uri": Fault(summary="a fileUri of this server", shape=_by_uri(Mode.WHOLE)),
+    "file-uri-slow": Fault(summary="a fileUri whose picture takes 2 s", shape=_by_uri(Mode.SLOW)),
+    "file-uri-redirect": Fault(
+        summary="a fileUri that redirects to the picture", shape=_by_uri(Mode.REDIRECT)
+    ),
+    "file-uri-cut": Fault(
+        summary="a fileUri whose picture breaks off the first time", shape=_by_uri(Mode.CUT_ONCE)
+    ),
+    "file-uri-404-once": Fault(
+        summary="a fileUri that is a 404 the first time", shape=_by_uri(Mode.GONE_ONCE)
+    ),
+    "file-uri-404": Fault(summary="a fileUri that is a 404", shape=_by_uri(Mode.GONE)),
+    "file-uri-page": Fault(summary="a fileUri that is a login page", shape=_by_uri(Mode.PAGE)),
+}
+
 REASONS: dict[str, Fault] = {
     **{
         "finish-" + reason.lower().replace("_", "-"): Fault(
@@ -264,4 +294,4 @@ DELIVERIES: dict[str, Fault] = {
     "redirect": Fault(summary="a redirect to another host", deliver=delivery.redirect),
 }
 
-ANSWERS: dict[str, Fault] = NO_IMAGE | UNUSUAL | REASONS | WRITES | DELIVERIES
+ANSWERS: dict[str, Fault] = NO_IMAGE | UNUSUAL | BY_URI | REASONS | WRITES | DELIVERIES

@@ -4,12 +4,13 @@ import base64
 import json
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from gemini_batch.simulator.checks import ImageRequest
 from gemini_batch.simulator.config import SimulatorConfig
+from gemini_batch.simulator.files import Mode
 from gemini_batch.simulator.markers import without_markers
 from gemini_batch.simulator.pictures import EncodedImage
 
@@ -67,18 +68,26 @@ class AnswerContext:
         image: The answer's image.
         rng: Seeded by the server, the request and the attempt: equal contexts give equal answers.
         config: The simulator's configuration.
+        host: Keeps the image, for a URI that behaves as a mode says, and returns the URI.
     """
 
     request: ImageRequest
     image: EncodedImage
     rng: random.Random
     config: SimulatorConfig
+    host: Callable[[Mode, EncodedImage], str] | None = None
 
     def image_part(self, *, thought: bool = False) -> Json:
         """Return the image as a part; as a draft if `thought`."""
         data = base64.b64encode(self.image.data).decode()
         part: Json = {"inlineData": {"mimeType": self.image.mime_type, "data": data}}
         return {**part, "thought": True} if thought else part
+
+    def file_part(self, mode: Mode) -> Json:
+        """Return the image as a part that names it by URI."""
+        assert self.host is not None, "each answer with an image has one"  # noqa: S101 - for mypy
+        uri = self.host(mode, self.image)
+        return {"fileData": {"mimeType": self.image.mime_type, "fileUri": uri}}
 
     def signature(self) -> str:
         """Return random bytes in base64: a `thoughtSignature` is opaque to clients."""

@@ -14,6 +14,7 @@ from typing import Any
 from gemini_batch.errors import ConfigError
 from gemini_batch.simulator.answer_faults import (
     ANSWERS,
+    BY_URI,
     DELIVERIES,
     NO_IMAGE,
     REASONS,
@@ -87,6 +88,7 @@ _GROUPS: dict[str, dict[str, Fault]] = {
     "Errors: server": {name: fault for name, fault in ERRORS.items() if name.startswith("5")},
     "200 without an image": NO_IMAGE,
     "200 with an unusual answer or image": UNUSUAL,
+    "200 that names its image by a URI": BY_URI,
     "JSON serialization": WRITES,
     "Delivery (set the seconds with trickle=5)": DELIVERIES,
 }

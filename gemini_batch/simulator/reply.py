@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -17,6 +18,7 @@ from gemini_batch.simulator.checks import ImageRequest
 from gemini_batch.simulator.clock import SettableClock
 from gemini_batch.simulator.config import SimulatorConfig
 from gemini_batch.simulator.faults import NO_FAULT, FaultSet
+from gemini_batch.simulator.files import HostedFiles
 
 T = TypeVar("T")
 
@@ -24,11 +26,12 @@ _DRAWING_THREADS = 4
 
 
 class ResponseSender:
-    """Sends every answer of a simulator, errors included."""
+    """Sends every answer of a simulator, errors included; `files` has those that answers name."""
 
     def __init__(self, config: SimulatorConfig, clock: SettableClock) -> None:
         self._config = config
         self._clock = clock
+        self.files = HostedFiles()
         self._answered: Counter[str] = Counter()
         self._threads = ThreadPoolExecutor(_DRAWING_THREADS, thread_name_prefix="simulator")
 
@@ -64,7 +67,15 @@ class ResponseSender:
         variation = self._answered[sha256] if self._config.vary else 0
         self._answered[sha256] += 1
         body, entry.images = await loop.run_in_executor(
-            self._threads, self._body, image_request, fault_set, rng, variation
+            self._threads,
+            partial(
+                self._body,
+                image_request,
+                fault_set,
+                rng,
+                variation,
+                origin=str(request.url.origin()),
+            ),
         )
         await asyncio.sleep(max(0.0, due_s - loop.time()))
         return await self._send(request, entry, 200, body, bodies.JSON_TYPE, fault_set=fault_set)
@@ -89,7 +100,13 @@ class ResponseSender:
         )
 
     def _body(
-        self, image_request: ImageRequest, fault_set: FaultSet, rng: random.Random, variation: int
+        self,
+        image_request: ImageRequest,
+        fault_set: FaultSet,
+        rng: random.Random,
+        variation: int,
+        *,
+        origin: str,
     ) -> tuple[bytes, int]:
         """Return the body of a 200 and the number of its images; blocks."""
         config = self._config
@@ -100,7 +117,9 @@ class ResponseSender:
             longest=config.pixels,
             image_bytes=config.image_bytes,
         )
-        context = AnswerContext(image_request, image, rng, config)
+        context = AnswerContext(
+            image_request, image, rng, config, lambda *file: origin + self.files.add(*file)
+        )
         answer: Any = answers.image_answer(context)
         shape, write = fault_set.stage("shape"), fault_set.stage("write")
         if shape is not None:
@@ -165,6 +184,8 @@ def _count_images(answer: Any) -> int:
     """Return 1 if the answer has an image that is not a draft, else 0."""
     try:
         parts = answer["candidates"][0]["content"]["parts"]
-        return int(any("inlineData" in part and not part.get("thought") for part in parts))
+        return int(
+            any({"inlineData", "fileData"} & {*part} and not part.get("thought") for part in parts)
+        )
     except (KeyError, IndexError, TypeError):
         return 0

@@ -103,6 +103,8 @@ class Simulator:
         app.router.add_post("/{version:v1beta|v1}/models/{model}:generateContent", self._generate)
         app.on_response_prepare.append(self._date)
         ApiRoutes(self.config).add_to(app)
+        self._sender = ResponseSender(self.config, self.clock)
+        self._sender.files.add_to(app)
         PageRoutes(self.config, self.audit, self.clock, self.report).add_to(app)
         # Handlers are cancelled when their client disconnects; hanging ones, when the server stops.
         self._runner = web.AppRunner(
@@ -113,7 +115,6 @@ class Simulator:
             auto_decompress=False,
             shutdown_timeout=0.1,
         )
-        self._sender = ResponseSender(self.config, self.clock)
         self._started_s = self.clock.steady_s()
         await self._runner.setup()
         server = self._runner.server

@@ -20,6 +20,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 SUCCEEDED = {
     "drafts", "drafts-plain", "text-after", "wrong-mime", "not-an-image", "usage-absent", "decoys", "reordered", "future",
     "pretty", "compact", "escaped", "gzip", "array", "chunked", "trickle", "late", "close",
+    "file-uri", "file-uri-slow", "file-uri-redirect", "file-uri-cut",
 }  # fmt: skip
 BLOCKED = {
     "safety", "image-safety", "prohibited", "recitation", "no-image", "max-tokens", "unknown-reason", "prompt-blocked",
@@ -30,6 +31,7 @@ REJECTED = {"400", "400-image", "400-size", "403-file"}
 FAILED = {
     "408", "413", "499", "500", "500-text", "502", "502-empty", "503", "503-html", "504", "bad-base64", "bad-padding",
     "not-json", "empty-body", "reset", "reset-at-once", "disconnect", "truncated", "truncated-chunks", "cut",
+    "file-uri-404", "file-uri-404-once", "file-uri-page",
 }  # fmt: skip
 STOPPING = {
     "400-key": (6, "auth"),

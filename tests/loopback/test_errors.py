@@ -375,7 +375,7 @@ ERRORS: dict[str, Met] = {
     ),
     "a choice that is none": usage(
         "run jobs.jsonl --retry failed",
-        '--retry: got "failed"; known: blocked, rejected, uncertain, missing',
+        '--retry: got "failed"; known: blocked, rejected, uncertain, missing, unfetched',
     ),
     "a reason that is none": usage(
         "run jobs.jsonl --retry blocked:",

@@ -39,6 +39,11 @@ def main() -> int:
         "--renames", action="store_true", help="rename and restore results.jsonl meanwhile"
     )
     parser.add_argument(
+        "--by-uri",
+        action="store_true",
+        help="the answers name where their pictures are; kill while these are fetched",
+    )
+    parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="a new folder to leave all files in"
     )
     parser.add_argument("--only", choices=KINDS, help="of --fuzz")
@@ -58,6 +63,7 @@ def main() -> int:
             options.seed,
             at_syscalls=options.syscalls,
             renames=options.renames,
+            by_uri=options.by_uri,
             say=lambda words: print(words, file=sys.stderr),
         )
     print(measured.table(options.seed))

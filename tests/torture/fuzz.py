@@ -455,6 +455,7 @@ _ROW: dict[str, Any] = {
     "error": None,
     "metadata": None,
     "reused_from": None,
+    "remote_images": [],
 }
 ROWS: list[dict[str, Any]] = [
     _ROW,

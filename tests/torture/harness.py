@@ -184,6 +184,7 @@ def torture(
     calls: int = CALLS,
     at_syscalls: bool = False,
     renames: bool = False,
+    by_uri: bool = False,
     say: Callable[[str], None] = lambda _words: None,
 ) -> Measured:
     """Kill so many runs, on one output folder after the other, and return what was measured.
@@ -195,6 +196,7 @@ def torture(
         calls: How many a manifest has.
         renames: Rename `results.jsonl` and restore it all the time while a run goes on.
         at_syscalls: Kill before the n-th call of the system of a kind, by `strace`, in place of at a moment.
+        by_uri: The answers name where their pictures are, and runs are killed while these are fetched.
         say: Told how far it is.
     """
     measured, source = Measured(), random.Random(seed)
@@ -203,7 +205,7 @@ def torture(
         number += 1
         place = folder / str(number)
         place.mkdir()
-        with tortured_server(source.randrange(1 << 30)) as server:
+        with tortured_server(source.randrange(1 << 30), by_uri=by_uri) as server:
             desk = Desk(place, server, [f"n{index}" for index in range(calls)])
             desk.write_manifest()
             how = _kill_at_syscall if at_syscalls else _kill_at_moment
@@ -302,6 +304,8 @@ def _await_moment(
     else:
         delay_s = source.uniform(0, 2.0)
     time.sleep(delay_s)
+    if server.by_uri:  # each kill is to fall while a picture arrives
+        _await(lambda: server.receiving > 0 or process.poll() is not None, give_up_s=5.0)
 
 
 def _await(condition: Callable[[], bool], give_up_s: float = _PATIENCE_S) -> None:

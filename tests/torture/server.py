@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import orjson
 
 _HEAD_END = b"\r\n\r\n"
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n"
 
 
 @dataclass
@@ -36,17 +37,21 @@ class Sending:
 
 
 class TorturedServer:
-    """Answers each request with a picture of its own, in pieces.
+    """Answers each request with a picture of its own, in pieces; with `by_uri` the answer names where its picture is, at once, and the
+    picture comes in pieces.
 
     Attributes:
         sendings: All requests, in the order of arrival.
         process: The number of the run that is on now; whoever starts one sets it.
-        receiving: Answers that have begun and not ended.
-        whole: Answers whose last byte was sent.
+        receiving: Answers, or their pictures, that have begun and not ended.
+        whole: Those whose last byte was sent.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, by_uri: bool = False) -> None:
         self._random = random.Random(seed)
+        self.by_uri = by_uri
+        self._max_pause_s = 0.06 if by_uri else 0.02
+        self._pictures: dict[str, bytes] = {}
         self.sendings: list[Sending] = []
         self.process = 0
         self.receiving = 0
@@ -58,6 +63,10 @@ class TorturedServer:
         try:
             while True:
                 head = await reader.readuntil(_HEAD_END)
+                if head.startswith(b"GET "):
+                    name = head.split(b" ", 2)[1].decode().rpartition("/")[2]
+                    await self._say(self._pictures[name], writer)
+                    continue
                 length = next(
                     int(line.partition(b":")[2])
                     for line in head.split(b"\r\n")
@@ -78,19 +87,30 @@ class TorturedServer:
             process=self.process,
         )
         self.sendings.append(sending)
-        body = _body(sending.response_id, data)
+        if not self.by_uri:
+            inline = {"mimeType": "image/png", "data": base64.b64encode(data).decode()}
+            body = _body(sending.response_id, {"inlineData": inline})
+            sending.is_whole = await self._say(body, writer)
+            return
+        self._pictures[sending.response_id] = data
+        uri = f"{self.base_url}/files/{sending.response_id}"
+        body = _body(sending.response_id, {"fileData": {"mimeType": "image/png", "fileUri": uri}})
+        writer.write(_HEAD % len(body) + body)
+        await writer.drain()
+        sending.is_whole = not writer.is_closing()
+
+    async def _say(self, body: bytes, writer: asyncio.StreamWriter) -> bool:
+        """Send an answer or a picture in pieces; return whether all was sent."""
         self.receiving += 1
         try:
-            writer.write(
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-                % len(body)
-            )
+            writer.write(_HEAD % len(body))
             for piece in _pieces(body, self._random):
                 writer.write(piece)
                 await writer.drain()
-                await asyncio.sleep(self._random.uniform(0.001, 0.02))
-            sending.is_whole = not writer.is_closing()
-            self.whole += sending.is_whole
+                await asyncio.sleep(self._random.uniform(0.001, self._max_pause_s))
+            is_whole = not writer.is_closing()
+            self.whole += is_whole
+            return is_whole
         finally:
             self.receiving -= 1
 
@@ -111,8 +131,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def _body(response_id: str, data: bytes) -> bytes:
-    part = {"inlineData": {"mimeType": "image/png", "data": base64.b64encode(data).decode()}}
+def _body(response_id: str, part: dict[str, object]) -> bytes:
     usage = {"promptTokenCount": 10, "candidatesTokenCount": 1120, "totalTokenCount": 1130}
     candidates = [{"content": {"role": "model", "parts": [part]}, "finishReason": "STOP"}]
     return orjson.dumps(
@@ -135,9 +154,13 @@ def _prompt(request: dict[str, object]) -> str:
 
 
 @contextmanager
-def tortured_server(seed: int) -> Iterator[TorturedServer]:
+def tortured_server(seed: int, *, by_uri: bool = False) -> Iterator[TorturedServer]:
     """Serve on a free port of 127.0.0.1, on a thread of its own, until the block ends."""
-    server, loop, ready = TorturedServer(seed), asyncio.new_event_loop(), threading.Event()
+    server, loop, ready = (
+        TorturedServer(seed, by_uri=by_uri),
+        asyncio.new_event_loop(),
+        threading.Event(),
+    )
     ended = asyncio.Event()
 
     async def serve() -> None:

@@ -32,6 +32,14 @@ def test_runs_whose_rows_come_and_go_lose_nothing(tmp_path: Path) -> None:
     assert (measured.calls % 20, measured.finished_again, measured.kept_again) == (0, 0, 0)
 
 
+def test_runs_that_are_killed_while_they_fetch_pictures_lose_nothing(tmp_path: Path) -> None:
+    """Killed while the pictures that answers name by URI are fetched, and run again: no answer that was whole is sent for again."""
+    measured = torture(tmp_path, kills=2, seed=5, calls=20, by_uri=True)
+    assert measured.faults == []
+    assert (measured.kills, measured.calls % 20, measured.kept_again) == (2, 0, 0)
+    assert measured.while_receiving
+
+
 def can_trace() -> bool:
     """Return whether `strace` is here, and may do what it does."""
     strace = shutil.which("strace")

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gemini_batch.client import interactive
+from gemini_batch.client import interactive, remote_images
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.engine import session, setup
@@ -19,6 +19,7 @@ from gemini_batch.records import FailureKind, Limits
 from tests.builders import (
     ENDPOINT,
     MODEL,
+    ScriptedFetcher,
     ScriptedTransport,
     Step,
     fails,
@@ -46,6 +47,7 @@ class Desk:
         self.out = folder / "jobs.out"
         self.events: list[Event] = []
         self.transport: ScriptedTransport | None = None
+        self.fetcher = ScriptedFetcher()
         self._monkeypatch = monkeypatch
 
     def write(self, **prompts: str) -> None:
@@ -77,6 +79,7 @@ class Desk:
             self._monkeypatch.setattr(
                 interactive, "InteractiveTransport", lambda *_: self.transport
             )
+            self._monkeypatch.setattr(remote_images, "RemoteImages", lambda *_: self.fetcher)
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(going.send(ENDPOINT, clock))
                 if cancel_at_s is not None:

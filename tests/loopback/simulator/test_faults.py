@@ -7,6 +7,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from gemini_batch.simulator import files
 from gemini_batch.simulator.answers import BLOCK_REASONS, FINISH_REASONS
 from gemini_batch.simulator.faults import FAULTS
 from tests.loopback.simulator.client import FLASH_25, PRO, Got, calling, text, until
@@ -195,6 +196,45 @@ async def test_every_block_reason(reason: str) -> None:
     async with calling() as caller:
         got = await caller.ask(f"x [[fault:block-{reason.lower().replace('_', '-')}]]")
     assert got.json["promptFeedback"]["blockReason"] == reason
+
+
+# --- answers that name their picture ------------------------------------------------------------------------------------
+
+# The statuses of one GET after the other, and whether the second one brings a picture.
+BY_URI = {
+    "file-uri": ([200, 200], True),
+    "file-uri-slow": ([200, 200], True),
+    "file-uri-redirect": ([302, 302], False),
+    "file-uri-cut": ([200, 200], True),
+    "file-uri-404-once": ([404, 200], True),
+    "file-uri-404": ([404, 404], False),
+    "file-uri-page": ([200, 200], False),
+}
+
+
+@pytest.mark.parametrize("fault", BY_URI)
+async def test_a_picture_by_its_uri(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer has a fileUri of this server instead of the picture, which counts as one; a GET gets what the fault says."""
+    monkeypatch.setattr(files, "_SLOW_S", 0.05)
+    statuses, is_picture = BY_URI[fault]
+    async with calling() as caller:
+        got = await caller.ask(f"x [[fault:{fault}]]")
+        (data,) = (part["fileData"] for part in got.parts if "fileData" in part)
+        assert not any("inlineData" in part for part in got.parts)
+        assert data["mimeType"] == "image/jpeg"
+        assert data["fileUri"].startswith(f"{caller.simulator.base_url}/files/")
+        assert caller.simulator.report()["models"][0]["images"] == 1
+        found = []
+        async with aiohttp.ClientSession() as session:
+            for _ in statuses:
+                async with session.get(data["fileUri"], allow_redirects=False) as response:
+                    found.append(response.status)
+                    try:
+                        body = await response.read()
+                    except aiohttp.ClientPayloadError:
+                        assert (fault, len(found)) == ("file-uri-cut", 1)
+    assert found == statuses
+    assert body.startswith(b"\xff\xd8\xff") == is_picture
 
 
 # --- answers with more than a picture ---------------------------------------------------------------------------------

@@ -274,7 +274,9 @@ def test_options_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", "AIza-of-the-environment")
 
     settings = RunConfig(
-        rpm=4, model="models/m", retry=frozenset({"rejected", "missing", "blocked:empty, OTHER"})
+        rpm=4,
+        model="models/m",
+        retry=frozenset({"rejected", "missing", "unfetched", "blocked:empty, OTHER"}),
     ).settings()
 
     assert Limits(requests_per_min=4, requests_per_day=1500) == settings.limits
@@ -284,7 +286,8 @@ def test_options_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         "AIza-of-the-environment",
     )
     assert (settings.model, settings.concurrency) == ("m", 10)
-    assert (settings.retry, settings.retry_missing) == (frozenset({Status.REJECTED}), True)
+    assert settings.retry == {Status.REJECTED}
+    assert (settings.retry_missing, settings.retry_unfetched) == (True, True)
     assert settings.retry_reasons == {"EMPTY", "OTHER"}
 
 

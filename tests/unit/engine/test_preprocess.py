@@ -35,6 +35,7 @@ async def test_images_are_downscaled_in_a_few_threads(
         Clock(),
         unused,
         interrupted=Interrupted({}),
+        remote=unused,
         downscaler=Downscaler(tmp_path / "inputs"),
     )
     image = InputImage("a.png", "/a.png", "image/png", 9, 0, "", 80, 40, max_pixels=800)

@@ -307,6 +307,7 @@ class Desk:
             clock,
             self.events.append,
             interrupted=Interrupted({}),
+            remote=None,  # type: ignore[arg-type] # no answer here names its images
             reuse=reuse,
         )
 

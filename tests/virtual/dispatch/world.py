@@ -19,6 +19,7 @@ from gemini_batch.engine.disk_space import DiskReservations
 from gemini_batch.engine.dispatcher import make_dispatcher
 from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.engine.recovery import Interrupted, recover
+from gemini_batch.engine.remote import RemoteReplies
 from gemini_batch.engine.retry import RetryRules
 from gemini_batch.events import (
     CallFinished,
@@ -35,6 +36,7 @@ from gemini_batch.records import Call, Limits, Stop, StopReason
 from tests.builders import (
     ENDPOINT,
     MODEL,
+    ScriptedFetcher,
     ScriptedTransport,
     Step,
     by_model,
@@ -56,6 +58,7 @@ class World:
     out: Path
     clock: Clock
     script: Script
+    fetcher: ScriptedFetcher = field(default_factory=ScriptedFetcher)
     limits: Limits = UNLIMITED
     max_attempts: int = 3
     max_cost_usd: float | None = None
@@ -87,6 +90,7 @@ class World:
             clock,
             observe,
         )
+        remote = RemoteReplies(self.fetcher, self.committer, clock)
         lanes = (
             self.calls if isinstance(self.calls, Mapping) else by_model(self.calls, *self.models)
         )
@@ -103,10 +107,16 @@ class World:
                 waits_for_reset=self.waits_for_reset,
             ),
             preprocess=Preprocessor(
-                self.folder, self.committer, clock, observe, interrupted=Interrupted({})
+                self.folder,
+                self.committer,
+                clock,
+                observe,
+                interrupted=Interrupted({}),
+                remote=remote,
             ),
             transport=cast(Transport, self.transport),
             committer=self.committer,
+            remote=remote,
             rules=RetryRules(self.max_attempts, keeps_going=self.keeps_going),
             observe=observe,
         )

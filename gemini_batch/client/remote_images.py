@@ -1,0 +1,229 @@
+"""Fetches images that an answer names by URI, without the key.
+
+The server chooses the URI, so it is not trusted: https only, public addresses only, within bounds
+of bytes and time. The address that is connected to is checked, so that a name that resolves to
+another address the second time, or a redirect, changes nothing. Only where the API itself is on
+this machine, as the simulator is, are http and loopback addresses allowed.
+"""
+
+import asyncio
+import errno
+import re
+import socket
+from collections.abc import Callable
+from typing import Any, Self
+
+import aiohttp
+from yarl import URL
+
+from gemini_batch.client.addresses import is_loopback, is_loopback_host, is_public
+from gemini_batch.client.connection_errors import describe_connection_error
+from gemini_batch.client.headers import retry_after_s
+from gemini_batch.client.transport import ImageSink
+from gemini_batch.client.untrusted_json import one_line
+from gemini_batch.clock import Clock
+from gemini_batch.errors import storage_errors
+from gemini_batch.records import FetchProblem, NotFetched, media_types
+from gemini_batch.version import __version__
+
+MAX_IMAGE_BYTES = 64 * 2**20
+"""Limit of one image; a 4K PNG has about 25 MB."""
+MAX_REDIRECTS = 5
+TRIES = 4
+FIRST_PAUSE_S = 1.0
+
+_CONNECT_S, _BETWEEN_BYTES_S = 10.0, 20.0
+_ERROR_BYTES = 4096
+_MAX_SHOWN_CHARS = 200
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_TRANSIENT = frozenset({408, 425, 429})
+# Of signed URLs: "Request has expired" (S3), "ExpiredToken" (Google Cloud Storage), "Signature not
+# valid in the specified time frame" (Azure), as of 2026-11-30, from public reports.
+_EXPIRED = re.compile(rb"expired|specified time frame", re.IGNORECASE)
+_INVALID = "it is not a valid URI"
+_WHITESPACE = b" \t\r\n"
+
+
+class _NotFetchedError(Exception):
+    def __init__(self, problem: FetchProblem, message: str, wait_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.result = NotFetched(problem, message, wait_s)
+
+
+class _RefusedAddressError(OSError):
+    """An address that must not be connected to."""
+
+
+class RemoteImages:
+    """Fetches images over connections of its own. Use it as an async context manager."""
+
+    def __init__(self, base_url: str, clock: Clock) -> None:
+        self._is_local = is_loopback_host(URL(base_url).host or "")
+        self._clock = clock
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def fetch(
+        self, uri: str, open_sink: Callable[[], ImageSink], until_s: float
+    ) -> NotFetched | None:
+        """Fetch an image; see `ImageFetcher.fetch`."""
+        failed = NotFetched(FetchProblem.TRANSIENT, "it did not arrive in time")
+        try:
+            async with asyncio.timeout_at(until_s):
+                for number in range(TRIES):
+                    result = await self._try(uri, open_sink)
+                    if result is None or result.problem is not FetchProblem.TRANSIENT:
+                        return _named(uri, result)
+                    failed = result
+                    if number + 1 < TRIES:
+                        await asyncio.sleep(max(FIRST_PAUSE_S * 2**number, result.wait_s))
+        except TimeoutError:
+            pass
+        return _named(uri, failed)
+
+    async def _try(self, uri: str, open_sink: Callable[[], ImageSink]) -> NotFetched | None:
+        try:
+            await self._follow(_url(uri), open_sink)
+        except _NotFetchedError as error:
+            return error.result
+        except aiohttp.InvalidURL:
+            return NotFetched(FetchProblem.REFUSED, _INVALID)
+        except (aiohttp.ClientError, OSError) as error:
+            if isinstance(getattr(error, "os_error", None), _RefusedAddressError):
+                message = "it leads to an address that is not public, and is not connected to"
+                return NotFetched(FetchProblem.REFUSED, message)
+            return NotFetched(FetchProblem.TRANSIENT, describe_connection_error(error))
+        except ValueError:  # of the URL; one of the library's errors above is a `ValueError` too
+            return NotFetched(FetchProblem.REFUSED, _INVALID)
+        return None
+
+    async def _follow(self, url: URL, open_sink: Callable[[], ImageSink]) -> None:
+        session = self._opened()
+        for _ in range(MAX_REDIRECTS + 1):
+            self._check(url)
+            async with session.get(url, allow_redirects=False) as response:
+                location = response.headers.get("Location")
+                if response.status not in _REDIRECTS or location is None:
+                    await self._receive(response, open_sink)
+                    return
+                url = response.url.join(_url(location))
+        raise _NotFetchedError(
+            FetchProblem.REFUSED, f"it redirects more than {MAX_REDIRECTS} times"
+        )
+
+    def _check(self, url: URL) -> None:
+        if url.scheme == "gs":
+            advice = "a gs:// URI needs Google Cloud's credentials: copy it with `gcloud storage`"
+            raise _NotFetchedError(FetchProblem.REFUSED, advice)
+        if not url.host or url.scheme not in ({"http", "https"} if self._is_local else {"https"}):
+            raise _NotFetchedError(FetchProblem.REFUSED, "only https:// URIs are fetched")
+
+    async def _receive(
+        self, response: aiohttp.ClientResponse, open_sink: Callable[[], ImageSink]
+    ) -> None:
+        match status := response.status:
+            case 200:
+                await _stream(response, open_sink)
+            case 404 | 410:
+                raise _NotFetchedError(FetchProblem.GONE, f"it is gone (HTTP {status})")
+            case _ if status in _TRANSIENT or not 400 <= status < 500:
+                wait_s = retry_after_s(response.headers.get("Retry-After"), self._clock.utc())
+                raise _NotFetchedError(FetchProblem.TRANSIENT, f"HTTP {status}", wait_s or 0.0)
+            case _:
+                if _EXPIRED.search(await response.content.read(_ERROR_BYTES)):
+                    raise _NotFetchedError(FetchProblem.GONE, f"it has expired (HTTP {status})")
+                message = f"the server refuses it (HTTP {status}); the key is never sent there"
+                raise _NotFetchedError(FetchProblem.REFUSED, message)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            # A connection for each request: nothing that an earlier one left can be taken for an
+            # image. There are no more of them than calls in flight.
+            connector = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=self._socket)
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                headers={
+                    "Accept": "image/*",
+                    "Accept-Encoding": "identity",
+                    "User-Agent": f"gemini_batch/{__version__}",
+                },
+                timeout=aiohttp.ClientTimeout(
+                    total=None, connect=_CONNECT_S, sock_read=_BETWEEN_BYTES_S
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+    def _socket(self, info: tuple[Any, ...]) -> socket.socket:
+        """Open the socket for an address, once the address itself is known to be allowed."""
+        family, kind, protocol, _, (address, *_) = info
+        if not is_public(address) and not (self._is_local and is_loopback(address)):
+            # The same text for each address: only then the library raises the error as it is.
+            raise _RefusedAddressError(errno.EACCES, "not a public address")
+        return socket.socket(family, kind, protocol)
+
+
+def _url(text: str) -> URL:
+    """Return the URL; one that is plain ASCII is not quoted again, for it may be signed."""
+    return URL(text, encoded=text.isascii() and text.isprintable() and " " not in text)
+
+
+async def _stream(response: aiohttp.ClientResponse, open_sink: Callable[[], ImageSink]) -> None:
+    if (response.content_length or 0) > MAX_IMAGE_BYTES:
+        raise _too_large()
+    head, sink, size_bytes = b"", None, 0
+    async for chunk in response.content.iter_any():
+        size_bytes += len(chunk)
+        if size_bytes > MAX_IMAGE_BYTES:
+            raise _too_large()
+        if sink is not None:
+            _write(sink, chunk)
+            continue
+        head += chunk
+        if len(head) >= media_types.HEAD_BYTES:
+            sink = _begin(head, open_sink)
+    sink = sink or _begin(head, open_sink)
+    sink.close()
+
+
+def _begin(start: bytes, open_sink: Callable[[], ImageSink]) -> ImageSink:
+    """Open the sink for an image that starts so."""
+    if media_types.sniff(start[: media_types.HEAD_BYTES]) is None:
+        raise _NotFetchedError(FetchProblem.REFUSED, _no_picture(start))
+    with storage_errors("an image of the answer can't be written"):
+        sink = open_sink()
+    _write(sink, start)
+    return sink
+
+
+def _write(sink: ImageSink, data: bytes) -> None:
+    with storage_errors("an image of the answer can't be written"):
+        sink.write(data)
+
+
+def _no_picture(start: bytes) -> str:
+    if not start:
+        return "it is empty"
+    if start.lstrip(_WHITESPACE).startswith(b"<"):
+        return "it is a web page and not a picture: does the server ask for a login?"
+    return f"it is not a picture: it begins with {start[:16]!r}"
+
+
+def _too_large() -> _NotFetchedError:
+    return _NotFetchedError(FetchProblem.REFUSED, f"it has more than {MAX_IMAGE_BYTES:,} bytes")
+
+
+def _named(uri: str, result: NotFetched | None) -> NotFetched | None:
+    """Put the URI in front of the message."""
+    if result is None:
+        return None
+    name = one_line(uri)
+    if len(name) > _MAX_SHOWN_CHARS:
+        name = f"{name[:_MAX_SHOWN_CHARS]}…"
+    return NotFetched(result.problem, f"{name}: {result.message}")

@@ -1,0 +1,54 @@
+"""Answers whose image could not be fetched: their rows hold the URIs, and have been paid for."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gemini_batch.hashmap import HashMap64, fingerprint
+from gemini_batch.output.rows import row_at, row_of
+from gemini_batch.records import ResultRow, Status
+
+
+class Unfetched:
+    """The newest rows of such answers, at 24 to 32 bytes each."""
+
+    def __init__(self, out: Path, endpoint: str) -> None:
+        self._out = out
+        self._endpoint = endpoint
+        self._places = HashMap64()  # id → where its row begins, plus 1; 0 if a newer row has no URI
+
+    def noting(self, rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+        """Yield the rows of `placed_rows`, noting those that hold URIs."""
+        for place, row in rows:
+            if _is_unfetched(row):
+                self._places.put(fingerprint(row["id"]), place + 1)
+            elif len(self._places) and self._places.get(call := fingerprint(row["id"])):
+                self._places.put(call, 0)
+            yield row
+
+    def has(self, call_id: str, request_sha256: str) -> bool:
+        """Return whether there is such an answer to this very request."""
+        return self._row(call_id, request_sha256) is not None
+
+    def take(self, call_id: str, request_sha256: str) -> ResultRow | None:
+        """Return the row of such an answer, once; else None."""
+        row = self._row(call_id, request_sha256)
+        if row is not None:
+            self._places.put(fingerprint(call_id), 0)
+        return row
+
+    def _row(self, call_id: str, request_sha256: str) -> ResultRow | None:
+        place = self._places.get(fingerprint(call_id))
+        row = row_at(self._out, place - 1) if place else None
+        if row is None or not _is_unfetched(row):
+            return None
+        if (row["request_sha256"], row["endpoint"]) != (request_sha256, self._endpoint):
+            return None
+        try:
+            return row_of(row)
+        except ValueError:  # edited by hand
+            return None
+
+
+def _is_unfetched(row: Mapping[str, Any]) -> bool:
+    return bool(row.get("remote_images")) and row["status"] == Status.FAILED
