@@ -94,17 +94,18 @@ class Preprocessor:
         journaled = self._folder.journaled_answer(call.id)
         if journaled is None:
             return False
-        remote = parse_answer(Answer(200, journaled.envelope, journaled.images))
-        if isinstance(remote, Reply) and remote.remote:
-            await self._complete_journaled(call, journaled, remote)
-            return True
+        kept = None
         with self._folder.trying(journaled) as tried:
             reply = parse_answer(Answer(200, tried.envelope, tried.images))
-            if isinstance(reply, Reply):
+            if not isinstance(reply, Reply):
+                kept = self._folder.set_answer_aside(tried.file, tried)
+            elif not reply.remote:
                 self._committer.reply(self._attempted(call, tried), reply)
                 self._folder.remove_journaled(tried)
-                return True
-            kept = self._folder.set_answer_aside(tried.file, tried)
+        if isinstance(reply, Reply):
+            if reply.remote:
+                await self._complete_journaled(call, journaled, reply)
+            return True
         message = f"{call.id}: the answer that had arrived gives no result; it is kept in {kept}"
         self._observe(Repaired(message, pays=True))
         return False

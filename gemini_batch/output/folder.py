@@ -6,7 +6,7 @@
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain, count
@@ -205,7 +205,7 @@ class OutputFolder(ImageFolders):
         """Process a journaled answer in the block, under another name of its file.
 
         If the block ends the process, the answer is tried once more by the next run; then
-        `set_tried_aside` moves it. If the disk refuses, it stays for the next run.
+        `set_tried_aside` moves it. If the disk refuses, or the block leaves it, it stays as it is.
         """
         tried = answer.file.with_suffix(_NEXT_SUFFIX[answer.file.suffix])
         self._rename_in_incoming(answer.file.name, tried.name)
@@ -214,6 +214,8 @@ class OutputFolder(ImageFolders):
         except (OSError, StorageError):
             self._rename_in_incoming(tried.name, answer.file.name)
             raise
+        with suppress(FileNotFoundError):
+            self._rename_in_incoming(tried.name, answer.file.name)
 
     def remove_journaled(self, answer: JournaledAnswer) -> None:
         """Remove the files of a journaled answer that has its row now."""

@@ -45,9 +45,13 @@ def address(server: Simulator, authority: trustme.CA) -> Iterator[str]:
     ended = asyncio.Event()
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The simulator answers only to its own host.
+        named, own = (
+            f"Host: {host}".encode() for host in (f"{HOST}:{ports[0]}", f"127.0.0.1:{port}")
+        )
         try:
             while data := await reader.read(1 << 16):
-                writer.write(data)
+                writer.write(data.replace(named, own))
                 await writer.drain()
         except (OSError, ssl.SSLError):
             pass

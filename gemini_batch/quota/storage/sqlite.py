@@ -109,10 +109,8 @@ class SqliteStorage:
         """Open the file, or make it; set a damaged one aside and make a new one."""
         try:
             self._lock = self._first_lock()
-            with explained(self._path, self._locked_s):
-                sqlite_file.check_kind(self._path)
-                with self._lock:
-                    self._connect_or_rebuild()
+            with explained(self._path, self._locked_s), self._lock:
+                self._connect_or_rebuild()
         except BaseException:
             self.close()
             raise
@@ -244,6 +242,7 @@ class SqliteStorage:
         with explained(self._path, self._locked_s):
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
+                sqlite_file.check_kind(self._path)
                 return self._file_lock()
             except OSError as error:
                 if error.errno not in _WRONG_PLACE:
