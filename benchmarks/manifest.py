@@ -62,9 +62,10 @@ def write_results(folder: Path, manifest: Path, out: Path, endpoint: str, share:
     planner = Planner(MODEL, Inputs(folder).resolve)
     with Manifest(manifest) as jobs, (out / RESULTS).open("wb") as file:
         every = round(1 / (1 - share))
-        for index, job in jobs.scan():
+        for index in [index for index, _ in jobs.scan()]:
             if index % every == every - 1:
                 continue
+            job = jobs.read(index)
             request = planner.request(job, index)
             row |= {"id": job.id, "line": index + 1, "prompt": job.prompt, "metadata": job.metadata}
             row["request_sha256"] = request_sha256(request)
