@@ -51,8 +51,12 @@ class BuiltPlan:
         return {models.bare(self._planner.default_model): successor} if successor else {}
 
     def notices(self) -> tuple[str, ...]:
-        """Return the state and the successor of each model that will not stay."""
-        return tuple(filter(None, map(models.warning, self.plan.models)))
+        """Return the state and the successor of each model that will not stay, and what follows."""
+        states = filter(None, map(models.warning, self.plan.models))
+        if not (number := self.history.by_alias):
+            return tuple(states)
+        calls = "1 call was" if number == 1 else f"{number:,} calls were"
+        return *states, f"{calls} done by another id of the same model, and will not be sent again"
 
     def warnings(self) -> Iterator[str]:
         """Yield a text for each kind of request that the API may refuse."""

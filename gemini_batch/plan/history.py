@@ -31,6 +31,7 @@ class RunHistory:
     Attributes:
         rowless: The images that no row names.
         without_row: Number of calls that are not done and have such an image.
+        by_alias: Number of calls that were done by another id of their model.
         statuses: Number of newest rows by status, of the same requests only. A row of this run
             takes the row that it replaces out of the count.
     """
@@ -42,6 +43,7 @@ class RunHistory:
     unfetched: Unfetched | None
     _is_wanted_again: Callable[[str], bool] | None = None
     without_row: int = 0
+    by_alias: int = 0
     statuses: Counter[Status] = field(default_factory=Counter)
     _done: frozenset[Status] = field(init=False)
 
@@ -76,6 +78,7 @@ class RunHistory:
                 other = other_id, canonical.request_sha256(alias)
                 history.rename(other, (call_id, request_sha256), endpoint)
             status = history.status(call_id, request_sha256, endpoint)
+            self.by_alias += status in self._done
         if status is None:
             return CallState.EDITED if self._history.was_answered(call_id) else CallState.NEW
         self.statuses[status] += 1

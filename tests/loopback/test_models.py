@@ -34,6 +34,9 @@ def test_a_default_model_that_is_gone_costs_no_run(
         sent = len(server.audit.entries)
         assert run(path, server, "--model", PRO) == 0
         assert len(server.audit.entries) == sent
+        assert main(["plan", str(path), "--base-url", server.base_url, "--model", PRO]) == 0
+        done = "6 calls were done by another id of the same model, and will not be sent again"
+        assert f"  model   {done}\n" in capsys.readouterr().out
         path.write_bytes(b'{"id": "new", "prompt": "A robot"}\n')
         assert run(path, server, "--model", PREVIEW) == 6
         assert f"--model {PRO}" in capsys.readouterr().err
