@@ -28,6 +28,7 @@ from gemini_batch.events import (
     CallNotReused,
     Event,
     ManifestWarning,
+    ModelReplaced,
     Observer,
     Repaired,
     Stopping,
@@ -199,7 +200,7 @@ async def _sending(
 def _log_event(event: Event) -> None:
     """Log what the user has to know; everything else is in the rows and the summary."""
     match event:
-        case Repaired() | ManifestWarning() | CallNotReused():
+        case Repaired() | ManifestWarning() | CallNotReused() | ModelReplaced():
             _log.warning("%s", event.message)
         case Stopping():
             _log.warning("%s", event.stop.message)

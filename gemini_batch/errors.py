@@ -31,9 +31,12 @@ class ExitCode(IntEnum):
     INCOMPLETE = 4, "some calls are failed, rejected or uncertain; verify: problems were found"
     STOPPED = (
         5,
-        "stopped by quota, billing, budget, deadline or outage: run again as the last line says",
+        "stopped by the day's quota, budget, deadline or outage: run again as the last line says",
     )
-    REFUSED = 6, "no key, or the API refuses the key, the model or the region"
+    REFUSED = (
+        6,
+        "no key, no quota or no billing, or the API refuses the key, the model or the region",
+    )
     BUSY = 7, "another run holds the output folder"
     STORAGE = (
         8,

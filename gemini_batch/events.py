@@ -37,6 +37,7 @@ class RunStarted:
         duration_s: The shortest time that the quota allows, without days of waiting.
         days: Number of Pacific dates that it takes.
         bound_by: The limit that takes the longest; "" when there is none.
+        notices: State and successor of each model that will not stay.
         is_simulated: The answers are the embedded simulator's: nothing is paid.
     """
 
@@ -51,6 +52,7 @@ class RunStarted:
     out: str
     tier: str
     loads: Mapping[str, Load]
+    notices: tuple[str, ...] = ()
     is_simulated: bool = False
 
 
@@ -124,6 +126,15 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelReplaced:
+    """The API does not have the default model any more: the run continues with its successor."""
+
+    model: str
+    successor: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class LittleRoom:
     """The disk has too little space for a full set of answers in flight. Emitted once per run."""
 
@@ -153,6 +164,7 @@ Event: TypeAlias = (
     | CallAbandoned
     | CallFinished
     | Waiting
+    | ModelReplaced
     | LittleRoom
     | Stopping
 )

@@ -22,17 +22,17 @@ from gemini_batch.wording import choices, shown, suggest
 # "A token is equivalent to about 4 characters": https://ai.google.dev/gemini-api/docs/tokens
 # (2026-11-22). Bytes of UTF-8 are closer where a character has more than one byte.
 PROMPT_BYTES_PER_TOKEN = 4
-# For a model that is not in models.toml: the numbers of Pro, the largest.
+# For a model that is not in models.toml: the numbers of the 3.1 models and of 2.1, the newest
+# (2026-11-30).
 _GUESSED_OUTPUT_TOKENS = 1120
-_GUESSED_INPUT_IMAGE_TOKENS = 560
+_GUESSED_INPUT_IMAGE_TOKENS = 1120
 # Output other than the image: 88 to 630 tokens in 66 answers measured through a gateway (collected
-# 2026-11-22).
+# 2026-11-22). A model that thinks more varies as much around its mean.
 EXTRA_OUTPUT_TOKENS = 630
-# The longest answer of any image model, thinking included (Google's model pages, 2026-11-22).
-MAX_OUTPUT_TOKENS = 32_768
+_MOST_TIMES_THE_MEAN = 1.5
 # More is no count of one answer, of a new model either; nor is such a prompt: the longest of any
 # Gemini model was 2,097,152 tokens, of 1.5 Pro (Google's model pages, 2026-11-22).
-_MAX_ANSWER_TOKENS, _MAX_PROMPT_TOKENS = 4 * MAX_OUTPUT_TOKENS, 2_097_152
+_MAX_ANSWER_TOKENS, _MAX_PROMPT_TOKENS = 4 * models.MAX_OUTPUT_TOKENS, 2_097_152
 _MTOK = 1_000_000
 
 
@@ -85,25 +85,32 @@ def estimate(
     *,
     calls: int = 1,
     input_tokens: int = 0,
+    thinking_tokens: int = 0,
     prices: PriceTable | None = None,
 ) -> Estimate:
     """Return the expected usage of calls for one image each.
 
-    `input_tokens` are those of all calls; `prices` are the built-in ones if None.
+    `input_tokens` and `thinking_tokens` are those of all calls; `prices` are the built-in ones if
+    None.
     """
-    tokens = _tokens_per_image(model, image_size)
-    output_tokens = calls * (tokens or _GUESSED_OUTPUT_TOKENS)
+    known, tokens = models.find(model), _tokens_per_image(model, image_size)
+    image_tokens = calls * (tokens or _GUESSED_OUTPUT_TOKENS)
+    output_tokens = image_tokens + thinking_tokens
     price = (prices or built_in()).get(model)
-    image_tokens = output_tokens if tokens else None
-    image_usd = _image_usd(price, image_size, calls, image_tokens) if price else None
+    image_usd = _image_usd(price, image_size, calls, image_tokens if tokens else None)
     if price is None or image_usd is None:
         return Estimate(input_tokens, output_tokens, None)
+    most_tokens = max(calls * EXTRA_OUTPUT_TOKENS, round(thinking_tokens * _MOST_TIMES_THE_MEAN))
+    longest_tokens = calls * (known.max_output_tokens if known else models.MAX_OUTPUT_TOKENS)
+    text_usd_per_mtok = price.text_output_usd_per_mtok
     return Estimate(
         input_tokens,
         output_tokens,
-        cost_usd=image_usd + _usd(input_tokens, price.input_usd_per_mtok),
-        extra_usd=_usd(calls * EXTRA_OUTPUT_TOKENS, price.text_output_usd_per_mtok),
-        max_extra_usd=_usd(calls * MAX_OUTPUT_TOKENS, price.text_output_usd_per_mtok),
+        cost_usd=image_usd
+        + _usd(input_tokens, price.input_usd_per_mtok)
+        + _usd(thinking_tokens, text_usd_per_mtok),
+        extra_usd=_usd(most_tokens - thinking_tokens, text_usd_per_mtok),
+        max_extra_usd=_usd(longest_tokens, text_usd_per_mtok),
     )
 
 
@@ -182,19 +189,30 @@ def credible(
 
 
 def _output_tokens(usage: Usage | None) -> int | None:
-    """Return the output tokens, the more of total and sum; None if neither was sent."""
+    """Return the output tokens: by the total, unless it is less than one of its parts.
+
+    On Pro the candidates have the thoughts in them (measured, 2026-11-22): their sum would count
+    these twice.
+    """
     if usage is None:
         return None
-    counts: list[int] = []
+    parts = [each for each in (usage.candidates_tokens, usage.thoughts_tokens) if each is not None]
     if usage.total_tokens is not None:
-        counts.append(max(0, usage.total_tokens - (usage.prompt_tokens or 0)))
-    if usage.candidates_tokens is not None or usage.thoughts_tokens is not None:
-        counts.append((usage.candidates_tokens or 0) + (usage.thoughts_tokens or 0))
-    return max(counts, default=None)
+        by_total = max(0, usage.total_tokens - (usage.prompt_tokens or 0))
+        if by_total >= max(parts, default=0):
+            return by_total
+    return sum(parts) if parts else None
 
 
 def _served_image_tokens(usage: Usage | None) -> int | None:
     return usage.by_modality.get("candidates", {}).get("IMAGE") if usage else None
+
+
+def thinking_and_text_tokens(usage: Usage | None) -> int | None:
+    """Return the output tokens that are not of images; None if unknown."""
+    output = _output_tokens(usage)
+    images = _served_image_tokens(usage)
+    return None if output is None or images is None else max(0, output - images)
 
 
 def _image_tokens(
@@ -217,8 +235,12 @@ def _tokens_per_image(model: str, size: str) -> int | None:
     return known.output_tokens.get(size) if known else None
 
 
-def _image_usd(price: ModelPrice, size: str, images: int, tokens: int | None) -> float | None:
+def _image_usd(
+    price: ModelPrice | None, size: str, images: int, tokens: int | None
+) -> float | None:
     """Return the cost of images: flat, else of their tokens; None if it can't be known."""
+    if price is None:
+        return None
     if size in price.image_usd:
         return images * price.image_usd[size]
     rate = price.image_output_usd_per_mtok

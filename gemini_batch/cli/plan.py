@@ -6,6 +6,7 @@ from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
+from gemini_batch.catalog import models
 from gemini_batch.cli.options import output_folder, print_result, run_config
 from gemini_batch.errors import ExitCode
 from gemini_batch.plan import CallState, build
@@ -43,6 +44,7 @@ def main(options: Namespace) -> int:
                 {
                     "model": model,
                     "image_size": size,
+                    **_calendar(model),
                     "calls": tally.calls,
                     "cost_usd": tally.cost_usd,
                 }
@@ -50,10 +52,20 @@ def main(options: Namespace) -> int:
                 if tally.calls
             ],
         }
-        warnings = [f"  warning {text}" for text in planned.warnings()]
+        warnings = [f"  model   {text}" for text in planned.notices()]
+        warnings += [f"  warning {text}" for text in planned.warnings()]
     lines = chain(_lines(found, is_simulated=options.simulate), warnings)
     print_result(found, lines, as_json=options.json)
     return ExitCode.DONE
+
+
+def _calendar(model: str) -> dict[str, Any]:
+    """Return the state of a model by Google's calendar, and its successor; null if unknown."""
+    known = models.find(model)
+    return {
+        "state": known.state if known else None,
+        "successor": known.successor if known else None,
+    }
 
 
 def _cost(found: dict[str, Any], *, is_simulated: bool) -> str:

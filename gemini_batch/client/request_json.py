@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
+from gemini_batch.catalog import models
 from gemini_batch.records import (
     InputImage,
     InputUri,
@@ -98,12 +99,16 @@ def _part(part: Part) -> Iterator[Segment]:
 
 
 def _generation_config(request: Request) -> dict[str, Any]:
-    image = _given(aspectRatio=request.aspect_ratio, imageSize=request.image_size)
+    # Without the default: some models refuse any size (2026-06-30).
+    size = request.image_size if request.image_size != models.DEFAULT_IMAGE_SIZE else None
+    image = _given(aspectRatio=request.aspect_ratio, imageSize=size)
+    thinking = request.thinking and {"thinkingLevel": request.thinking.upper()}
     return _given(
         responseModalities=list(request.modalities),
         imageConfig=image or None,
         seed=request.seed,
         temperature=request.temperature,
+        thinkingConfig=thinking,
     )
 
 

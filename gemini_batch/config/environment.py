@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from gemini_batch.config.endpoints import GOOGLE
 from gemini_batch.config.network import is_loopback
 from gemini_batch.errors import ConfigError
 
-DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
+DEFAULT_BASE_URL = GOOGLE
 
 BASE_URL_VARIABLE = "GEMINI_BATCH_BASE_URL"
 

@@ -132,6 +132,7 @@ class RunConfig(BaseModel):
             endpoint=endpoint,
             base_url=address,
             model=models.bare(self.model),
+            is_model_named="model" in self.model_fields_set,
             api_key=key,
             auth=self.auth,
             concurrency=self.concurrency or concurrency_for(limits),

@@ -56,6 +56,7 @@ class Settings:
         base_url: The server; None starts the embedded simulator.
         api_key: Never printed, never written.
         auth: `header` sends `x-goog-api-key`, `query` sends `?key=`.
+        is_model_named: The user named `model`: it is never replaced by another.
         retry: Statuses that are sent again although they are final.
         retry_missing: A finished image that the user deleted is made, and paid for, again.
         retry_unfetched: An answer whose image was not fetched is made, and paid for, again.
@@ -75,6 +76,7 @@ class Settings:
     endpoint: str
     base_url: str | None
     model: str
+    is_model_named: bool = False
     api_key: str = field(default="", repr=False)
     auth: str = "header"
     concurrency: int = _MAX_CONCURRENCY

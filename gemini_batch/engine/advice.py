@@ -16,7 +16,7 @@ def advised(stop: Stop) -> Stop:
         case StopReason.MODEL if named := models.successor(stop.model):
             advice = f"its announced successor: --model {named}"
         case StopReason.MODEL:
-            advice = suggest(stop.model, models.known())
+            advice = suggest(stop.model, [each for each in models.known() if each != stop.model])
         case _:
             return stop
     return replace(stop, message=with_advice(stop.message, advice))

@@ -33,15 +33,20 @@ class CallQueue:
         concurrency: AdaptiveConcurrency,
         server: CircuitBreaker,
         clock: Clock,
+        successors: Mapping[str, str] | None = None,
     ) -> None:
         """Create a queue of all calls of a run.
 
         `calls` are those of each model in the order of sending. Each is read when a worker asks
-        for it; a `Stop` among them is handed out in its place.
+        for it; a `Stop` among them is handed out in its place. `successors` are of models with
+        calls that may be replaced.
         """
         self.server = server
         self.concurrency = concurrency
         self.lanes = {model: Lane(model, server, of_model) for model, of_model in calls.items()}
+        for model, successor in (successors or {}).items():
+            if model in self.lanes:
+                self.lanes[model].successor = successor
         self._clock = clock
         self._sequence = 0
         self._is_closed = False
@@ -102,7 +107,8 @@ class CallQueue:
         self.wake()
 
     def put_back(self, attempt: Attempt, wait_s: float = 0.0) -> None:
-        """Hand the attempt out again after `wait_s` seconds."""
+        """Hand the attempt out again after `wait_s` seconds, in the lane that has its calls now."""
+        attempt = attempt.lane.current(attempt)
         self._sequence += 1
         attempt.lane.retry_at(self._clock.steady_s() + wait_s, self._sequence, attempt)
         self.wake()
@@ -111,6 +117,12 @@ class CallQueue:
         """Hand out nothing of the attempt's lane before the steady clock says `until_s`."""
         attempt.lane.quiet_until_s = max(attempt.lane.quiet_until_s, until_s)
         self.put_back(attempt, until_s - self._clock.steady_s())
+
+    def replace_model(self, lane: Lane, successor: str, gone: Stop) -> None:
+        """Let a successor's lane take over the calls of a model that the API does not have."""
+        heir = self.lanes.setdefault(successor, Lane(successor, self.server, None))
+        lane.hand_over(heir, gone)
+        self.wake()
 
     def close_lane(self, lane: Lane) -> None:
         """Hand out nothing more of a lane."""

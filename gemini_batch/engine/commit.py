@@ -20,6 +20,7 @@ from gemini_batch.output.inflight import InFlightLog
 from gemini_batch.output.paths import DRAFTS, IMAGES, RESULTS
 from gemini_batch.output.rescue import RowsWatch
 from gemini_batch.output.rows import ResultsFile
+from gemini_batch.plan.canonical import thinking
 from gemini_batch.records import (
     ApiError,
     Call,
@@ -307,6 +308,7 @@ class Committer:
             error=None,
             metadata=call.metadata,
             remote_images=[image.uri for image in reply.remote],
+            thinking=thinking(call.request),
         )
 
     def _cost_usd(self, call: Call, reply: Reply) -> float | None:

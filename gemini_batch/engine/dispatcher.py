@@ -41,6 +41,7 @@ class Dispatcher:
     observe: Observer
     stops: list[Stop] = field(default_factory=list, init=False)
     _run_stops: set[StopReason] = field(default_factory=set, init=False)
+    _stopped_models: set[str] = field(default_factory=set, init=False)
     _bug: Exception | None = field(default=None, init=False)
 
     async def run(self, workers: int) -> None:
@@ -75,10 +76,10 @@ class Dispatcher:
 
     def _stop_model(self, stop: Stop) -> None:
         """Send nothing more of a model; if no other one is open, end the run."""
-        lane = self.queue.lanes[stop.model]
-        if lane.is_closed:
+        if stop.model in self._stopped_models:
             return  # another call met the same before
-        self.queue.close_lane(lane)
+        self._stopped_models.add(stop.model)
+        self.queue.close_lane(self.queue.lanes[stop.model])
         is_last = not self.queue.open_lanes
         self.stops.append(stop)
         self.observe(Stopping(stop, self.sender.in_flight, "" if is_last else stop.model))
@@ -120,7 +121,8 @@ class Dispatcher:
         while (attempt := await self.queue.next()) is not None:
             if isinstance(attempt, Stop):
                 self.stop(attempt)
-                return
+                await asyncio.sleep(0)  # there may be one for each of many calls
+                continue
             try:
                 await self._attempt(attempt)
             finally:
@@ -129,7 +131,10 @@ class Dispatcher:
 
     async def _attempt(self, attempt: Attempt) -> None:
         """Take one attempt from the queue to its row, or back into the queue."""
-        if attempt.lane.is_closed or (call := await self.preprocess(attempt)) is None:
+        if attempt.lane.is_closed:
+            self._leave(attempt)
+            return
+        if (call := await self.preprocess(attempt)) is None:
             return
         attempt = replace(attempt, call=call)
         match await self.admission.admit(attempt.lane, call):
@@ -143,6 +148,16 @@ class Dispatcher:
             case Closed(stop):
                 if stop is not None:
                     self.stop(stop)
+                self._leave(attempt)
+
+    def _leave(self, attempt: Attempt) -> None:
+        """Leave a call of a closed lane to the next run, or to the lane that took it over."""
+        lane = attempt.lane
+        if lane.heir and lane.gone:
+            if attempt.call.if_gone:
+                self.queue.put_back(attempt)
+            else:
+                self.stop(lane.gone)
 
 
 def make_dispatcher(

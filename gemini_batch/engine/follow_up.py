@@ -11,7 +11,7 @@ from gemini_batch.engine.commit import Attempted, Committer
 from gemini_batch.engine.error_kinds import kind_of
 from gemini_batch.engine.lanes import Attempt, Lane, Streak
 from gemini_batch.engine.sender import Sent
-from gemini_batch.events import CallRetrying, Observer, Waiting
+from gemini_batch.events import CallRetrying, ModelReplaced, Observer, Waiting
 from gemini_batch.records import (
     ApiError,
     Failure,
@@ -70,17 +70,29 @@ class FollowUp:
             case retry.RetryAfter() as again:
                 if again.pauses_model:
                     await admitted.pause(again.wait_s, overrun=retry.is_quota(outcome))
-                if not lane.is_closed and not any(each.model in ("", lane.model) for each in stops):
-                    self._put_back(attempt, again, outcome)
+                self._put_back(attempt, again, outcome, stops)
             case retry.CloseDay(ends_in_s):
                 await admitted.close_day(ends_in_s)
                 self.queue.put_back(attempt)  # admission now says until when
             case retry.EndCall(status):
                 stops += self._end(sent.attempted, lane, status, outcome)
+            case Stop() as stop if self._goes_on(attempt, stop):
+                self.queue.put_back(attempt)
             case Stop() as stop:
                 of_model = lane.model if stop.reason in retry.OF_ONE_MODEL else ""
                 stops.append(replace(stop, model=of_model))
         return stops
+
+    def _goes_on(self, attempt: Attempt, stop: Stop) -> bool:
+        """Return whether a call continues with its model's successor; the first moves all."""
+        lane = attempt.lane
+        if stop.reason is StopReason.MODEL and lane.successor and lane.heir is None:
+            self.queue.replace_model(lane, lane.successor, replace(stop, model=lane.model))
+            advice = f"the run continues with its successor {lane.successor}"
+            message = retry.with_advice(stop.message, advice)
+            self.observe(ModelReplaced(lane.model, lane.successor, message))
+        is_of_model = stop.reason in retry.OF_ONE_MODEL
+        return is_of_model and lane.heir is not None and attempt.call.if_gone is not None
 
     async def _note(self, lane: Lane, sent: Sent) -> list[Stop]:
         """Let the outcome open or close circuit breakers; stop what one gives up on."""
@@ -129,8 +141,16 @@ class FollowUp:
         return [Stop(StopReason.ALIKE, retry.with_advice(message, advice), model=lane.model)]
 
     def _put_back(
-        self, attempt: Attempt, again: retry.RetryAfter, error: ApiError | Failure
+        self,
+        attempt: Attempt,
+        again: retry.RetryAfter,
+        error: ApiError | Failure,
+        stops: list[Stop],
     ) -> None:
+        """Let the call be sent again, unless its model or the run has stopped."""
+        lane = attempt.lane.current(attempt).lane
+        if lane.is_closed or any(each.model in ("", lane.model) for each in stops):
+            return
         wait_s = max(again.wait_s, attempt.lane.server.left_s(self.queue.now_s))
         is_billed = retry.may_be_billed(error)
         self.observe(

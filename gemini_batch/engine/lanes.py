@@ -2,7 +2,8 @@
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from math import inf
 
 from gemini_batch.engine.breaker import CircuitBreaker, model_breaker
@@ -59,6 +60,9 @@ class Lane:
         waiting: Calls that were handed out and are not sent yet.
         outstanding: Calls that were handed out and have not ended.
         refusals: Its calls in a row that were rejected with the same message.
+        successor: The model of the calls that name none, once the API does not have this one.
+        gone: Why the lane's calls that name the model can't be sent; None while it is there.
+        heir: The lane that took over the others.
     """
 
     model: str
@@ -70,6 +74,9 @@ class Lane:
     waiting: set[str] = field(default_factory=set)
     outstanding: int = 0
     refusals: Streak = field(default_factory=Streak)
+    successor: str | None = None
+    gone: Stop | None = None
+    heir: "Lane | None" = None
     _retries: list[tuple[float, int, Attempt]] = field(default_factory=list)
 
     @property
@@ -150,6 +157,30 @@ class Lane:
         self.breaker.release(call_id)
         self.server.release(call_id)
 
+    def hand_over(self, heir: "Lane", gone: Stop) -> None:
+        """Give the calls that name no model to the successor's lane, and close this one.
+
+        In the place of a call that names the model, `gone` is handed out.
+        """
+        self.gone, self.heir = gone, heir
+        if not heir.is_closed:
+            if self._new is not None:
+                heir.add_calls(_moved(self._new, gone))
+            for due_s, sequence, attempt in self._retries:
+                if (moved := self.current(attempt)).lane is heir:
+                    heir.retry_at(due_s, sequence, moved)
+        self.close()
+
+    def add_calls(self, calls: Iterator[Call | Stop]) -> None:
+        """Hand these out after the lane's own calls."""
+        self._new = chain(self._new or (), calls)
+
+    def current(self, attempt: Attempt) -> Attempt:
+        """Return the attempt as it can be sent now: of the heir, if it may be replaced."""
+        if self.heir is None or attempt.call.if_gone is None:
+            return attempt
+        return replace(attempt, call=attempt.call.if_gone, lane=self.heir)
+
     def close(self) -> None:
         """Hand out nothing more."""
         self.is_closed = True
@@ -162,3 +193,9 @@ class Lane:
             self._new = None
             return None
         return Attempt(call, self) if isinstance(call, Call) else call
+
+
+def _moved(calls: Iterator[Call | Stop], gone: Stop) -> Iterator[Call | Stop]:
+    """Yield the calls that name no model, of its successor; a stop for each of the others."""
+    for call in calls:
+        yield call if isinstance(call, Stop) else call.if_gone or gone

@@ -18,6 +18,7 @@ from gemini_batch.output import OutputFolder
 from gemini_batch.output.reuse import NotReusable, Reuse
 from gemini_batch.output.staging import JournaledAnswer
 from gemini_batch.output.unfetched import Unfetched
+from gemini_batch.plan.canonical import other_sha256s
 from gemini_batch.records import (
     Answer,
     Call,
@@ -36,6 +37,11 @@ MAX_DOWNSCALES = min(4, os.cpu_count() or 1)
 # The attempt that staged files of a reused image are named after; real ones count from 1. Recovery
 # finds them by the row's `attempts`.
 _NO_ATTEMPT = 0
+
+
+def _names(call: Call) -> tuple[str, ...]:
+    """Return `request_sha256` of a call, and of the same call by the other ids of its model."""
+    return call.request_sha256, *other_sha256s(call.request)
 
 
 @dataclass(eq=False, repr=False)
@@ -77,7 +83,8 @@ class Preprocessor:
 
     async def _resume(self, call: Call) -> bool:
         """End a call that a killed run had in flight; return False if it must be sent."""
-        if self._unanswered.get(call.id) != call.request_sha256:
+        sent = self._unanswered.get(call.id)
+        if sent is None or sent not in _names(call):
             return False
         del self._unanswered[call.id]
         if not await self._take_journaled(call):
@@ -163,7 +170,7 @@ class Preprocessor:
 
     async def _fetch(self, call: Call) -> bool:
         """Fetch the image of an answer that is paid for; return False if the call must be sent."""
-        row = self.unfetched.take(call.id, call.request_sha256) if self.unfetched else None
+        row = self.unfetched.take(call.id, *_names(call)) if self.unfetched else None
         if row is None:
             return False
         staged = self._folder.stage(call.id, _NO_ATTEMPT)

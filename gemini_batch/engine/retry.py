@@ -317,6 +317,6 @@ def _no_quota(error: ApiError) -> str:
     )
     named = f" ({', '.join(filter(None, metrics))})" if any(metrics) else ""
     return (
-        f"this project's tier has no quota for the model, limit: 0{named}; set up billing at "
-        f"{KEYS}, or choose another model with --model"
+        f"this project's tier has no quota for the model, limit: 0{named}; image models have no "
+        f"free quota: set up billing at {KEYS}, or with billing choose another model with --model"
     )

@@ -90,7 +90,8 @@ class Run:
             StorageError: The ledger can't be read.
         """
         clock = clock or Clock()
-        models = sorted(self.planned.plan.models)
+        lanes = self._dispatcher.queue.lanes if self._dispatcher else ()
+        models = sorted({*self.planned.plan.models, *lanes})
 
         def ask() -> _Uses:
             now_s, utc = clock.steady_s(), clock.utc()
@@ -154,6 +155,7 @@ class Run:
                         AdaptiveConcurrency(concurrency),
                         server_breaker(random),
                         clock,
+                        self.planned.successors,
                     ),
                     preprocess=self._preprocessor(committer, remote, clock, observe),
                     admission=self._admission(clock, observe),
@@ -257,6 +259,7 @@ class Run:
             tier=self._config.tier,
             is_simulated=self._config.base_url is None,
             loads=loads(plan),
+            notices=self.planned.notices(),
         )
 
     def _conclude(self, stats: RunStats, used: _Uses | None = None) -> Summary:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gemini_batch.config.endpoints import service
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output.rows import newest_rows
 from gemini_batch.records import Status
@@ -43,23 +44,42 @@ class History:
         self._calls = HashMap64()
         put, number_of = self._calls.put, _NUMBER_OF
         for row in rows:
-            request = fingerprint((row["request_sha256"], row["endpoint"])) & ~_STATUS_MASK
+            request = _request(row["request_sha256"], row["endpoint"])
             put(fingerprint(row["id"]), request | number_of[row["status"]])
 
     def __len__(self) -> int:
         return len(self._calls)
 
     def status(self, call_id: str, request_sha256: str, endpoint: str) -> Status | None:
-        """Return how this request ended; None if never sent, edited since, or sent elsewhere."""
+        """Return how this request ended; None if never sent, edited since, or sent elsewhere.
+
+        All addresses of Google are one place.
+        """
         call = self._calls.get(fingerprint(call_id))
-        if call is None or (call ^ fingerprint((request_sha256, endpoint))) & ~_STATUS_MASK:
+        if call is None or call & ~_STATUS_MASK != _request(request_sha256, endpoint):
             return None
         return _STATUSES[call & _STATUS_MASK]
+
+    def has(self, call_id: str) -> bool:
+        """Return whether there is a row of this id, for any request."""
+        return self._calls.get(fingerprint(call_id)) is not None
+
+    def rename(self, old: tuple[str, str], new: tuple[str, str], endpoint: str) -> None:
+        """Let the newest row of a call be one of another call; both are an id and its request."""
+        status = self.status(*old, endpoint)
+        if status is not None:
+            entry = _request(new[1], endpoint) | _STATUSES.index(status)
+            self._calls.put(fingerprint(new[0]), entry)
 
     def was_answered(self, call_id: str) -> bool:
         """Return whether the newest row of this id, for any request, is a paid answer."""
         call = self._calls.get(fingerprint(call_id))
         return call is not None and _STATUSES[call & _STATUS_MASK] in _ANSWERED
+
+
+def _request(request_sha256: str, endpoint: str) -> int:
+    """Return the hash of a request and of its service, without the status."""
+    return fingerprint((request_sha256, service(endpoint))) & ~_STATUS_MASK
 
 
 def wanted_again(out: Path, reasons: Collection[str], *, missing: bool) -> set[int]:

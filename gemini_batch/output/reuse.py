@@ -12,6 +12,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
+from gemini_batch.config.endpoints import service
 from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output import StagedAnswer
@@ -41,9 +42,9 @@ class NotReusable:
 class Reuse:
     """The answers of other folders, at about a hundred bytes each.
 
-    Only answers with an image count, and only those of the same endpoint: an image of the
-    simulator never replaces a real one. An answer that an earlier run copied into the output
-    folder is not taken again.
+    Only answers with an image count, and only those of the same service: an image of the
+    simulator never replaces a real one, but one of Vertex AI and one of the Gemini API are alike.
+    An answer that an earlier run copied into the output folder is not taken again.
 
     Args:
         folders: As the user named them, in the order of preference.
@@ -63,6 +64,7 @@ class Reuse:
         # One entry per answer, at its number; 0 is no answer.
         self._homes = array("H", (0,))  # the index of its folder
         self._places = array("Q", (0,))  # of its row
+        self._requests = array("Q", (0,))
         self._hashes = array("Q", (0,))
         self._taken = bytearray(1)  # or superseded
         self._others = array("Q", (0,))  # the number of another answer to the same request
@@ -104,6 +106,7 @@ class Reuse:
         number, request = len(self._homes), fingerprint(row["request_sha256"])
         self._homes.append(home)
         self._places.append(place)
+        self._requests.append(request)
         self._hashes.append(_hash(row))
         self._taken.append(False)
         self._others.append(self._of_request.get(request) or 0)
@@ -111,13 +114,16 @@ class Reuse:
         self._of_call.put(fingerprint((row["request_sha256"], row["id"])), number)
         return number
 
-    def reserve(self, call_id: str, request_sha256: str) -> bool:
-        """Reserve an answer for a call, of the same id if there is one; False if none is left."""
-        for number in self._free(call_id, request_sha256):
+    def reserve(self, call_id: str, request_sha256: str, other_sha256: str | None = None) -> bool:
+        """Reserve an answer for a call, of the same id if there is one; False if none is left.
+
+        With `other_sha256` it is an answer to the same request by another id of its model.
+        """
+        for number in self._free(call_id, other_sha256 or request_sha256):
             self._taken[number] = True
             home = self._folders[self._homes[number]]
             row = row_at(home, self._places[number])
-            if row is None or row["request_sha256"] != request_sha256 or not _has_image(home, row):
+            if row is None or not self._is_answer(number, row) or not _has_image(home, row):
                 continue
             if self._in_use.claim(self._hashes[number], 1) is not None:
                 continue
@@ -135,6 +141,10 @@ class Reuse:
             self._of_request.put(request, self._others[number])
             if not self._taken[number]:
                 yield number
+
+    def _is_answer(self, number: int, row: dict[str, Any]) -> bool:
+        """Return whether a row is still that of an answer which was read before."""
+        return fingerprint(row["request_sha256"]) == self._requests[number]
 
     def has(self, call_id: str, request_sha256: str) -> bool:
         """Return whether an answer is reserved for this call."""
@@ -157,11 +167,7 @@ class Reuse:
         number = self._choices.get(fingerprint((call_id, request_sha256))) or 0
         home = self._folders[self._homes[number]]
         row = row_at(home, self._places[number]) if number else None
-        if (
-            row is None
-            or row["request_sha256"] != request_sha256
-            or not _is_usable(row, self._endpoint)
-        ):
+        if row is None or not self._is_answer(number, row) or not _is_usable(row, self._endpoint):
             return NotReusable(f"the row of its answer is gone from {home}")
         file = home / row["images"][0]["path"]
         # A copy: with a hard link, a later edit of one file would change the other.
@@ -194,7 +200,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 def _is_usable(row: dict[str, Any], endpoint: str) -> bool:
     is_success = row["status"] == Status.SUCCEEDED
-    return is_success and row["endpoint"] == endpoint and len(row["images"]) == 1
+    return is_success and service(row["endpoint"]) == service(endpoint) and len(row["images"]) == 1
 
 
 def _hash(row: dict[str, Any]) -> int:

@@ -1,9 +1,10 @@
 """Answers whose image could not be fetched: their rows hold the URIs, and have been paid for."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gemini_batch.config.endpoints import service
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output.rows import row_at, row_of
 from gemini_batch.records import ResultRow, Status
@@ -26,23 +27,25 @@ class Unfetched:
                 self._places.put(call, 0)
             yield row
 
-    def has(self, call_id: str, request_sha256: str) -> bool:
-        """Return whether there is such an answer to this very request."""
-        return self._row(call_id, request_sha256) is not None
+    def has(self, call_id: str, *request_sha256s: str) -> bool:
+        """Return whether there is such an answer to this very request, by one of its names."""
+        return self._row(call_id, request_sha256s) is not None
 
-    def take(self, call_id: str, request_sha256: str) -> ResultRow | None:
+    def take(self, call_id: str, *request_sha256s: str) -> ResultRow | None:
         """Return the row of such an answer, once; else None."""
-        row = self._row(call_id, request_sha256)
+        row = self._row(call_id, request_sha256s)
         if row is not None:
             self._places.put(fingerprint(call_id), 0)
         return row
 
-    def _row(self, call_id: str, request_sha256: str) -> ResultRow | None:
+    def _row(self, call_id: str, request_sha256s: Collection[str]) -> ResultRow | None:
         place = self._places.get(fingerprint(call_id))
         row = row_at(self._out, place - 1) if place else None
         if row is None or not _is_unfetched(row):
             return None
-        if (row["request_sha256"], row["endpoint"]) != (request_sha256, self._endpoint):
+        if service(row["endpoint"]) != service(self._endpoint):
+            return None
+        if row["request_sha256"] not in request_sha256s:
             return None
         try:
             return row_of(row)

@@ -1,11 +1,14 @@
 """Checks a manifest, compares it with earlier runs, and reads the calls to be made again."""
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from gemini_batch.catalog import prices
+from gemini_batch.catalog import models, prices
+from gemini_batch.catalog.thinking import ANSWERS
 from gemini_batch.config import Settings
 from gemini_batch.errors import ConfigError, StorageError, describe_os_error
 from gemini_batch.hashmap import fingerprint
@@ -41,10 +44,29 @@ class BuiltPlan:
         """
         return {model: self._calls(model) for model in self.plan.models}
 
+    @property
+    def successors(self) -> dict[str, str]:
+        """The announced successor of the default model, if some of its jobs name no model."""
+        successor = self.plan.successor
+        return {models.bare(self._planner.default_model): successor} if successor else {}
+
+    def notices(self) -> tuple[str, ...]:
+        """Return the state and the successor of each model that will not stay, and what follows."""
+        states = filter(None, map(models.warning, self.plan.models))
+        if not (number := self.history.by_alias):
+            return tuple(states)
+        calls = "1 call was" if number == 1 else f"{number:,} calls were"
+        return *states, f"{calls} done by another id of the same model, and will not be sent again"
+
     def warnings(self) -> Iterator[str]:
-        """Yield a text for each field of raw requests that the API may refuse."""
+        """Yield a text for each kind of request that the API may refuse."""
         for field, unknown in self.plan.unknown_fields.items():
             yield f"{self._manifest.name}:{unknown.first_line}: {unknown.warning(field)}"
+        for model, (line, jobs) in self.plan.many_references.items():
+            known = models.known()[model]
+            lines = "1 line has" if jobs == 1 else f"{jobs:,} lines have"
+            more = f"{lines} more than {known.usual_references} reference images"
+            yield f"{self._manifest.name}:{line}: {more}, which {model} may refuse"
 
     def _calls(self, model: str) -> Iterator[Call | Stop]:
         for index, variant in self.plan.pending(model):
@@ -89,15 +111,21 @@ def build_plan(
         if config.retry_missing or config.retry_reasons:
             again = wanted_again(out, config.retry_reasons, missing=config.retry_missing)
             is_wanted_again = lambda call_id: fingerprint(call_id) in again  # noqa: E731
-        rowless = RowlessImages(out)
+        rowless, recent = RowlessImages(out), deque[dict[str, Any]](maxlen=ANSWERS)
         unfetched = None if config.retry_unfetched else Unfetched(out, config.endpoint)
         of_file = unfetched.noting(placed_rows(out)) if unfetched else read_rows(out)
-        rows = History(rowless.passing(of_file))
+        rows = History(_kept(rowless.passing(of_file), recent))
         history = RunHistory(rows, config, reuse, rowless, unfetched, is_wanted_again)
     except OSError as error:
         raise StorageError(f"{out}: can't be read: {describe_os_error(error)}") from error
     inputs = Inputs(base or path.parent, config.max_input_pixels)
-    planner = Planner(config.model, inputs.resolve, price_table(config))
+    planner = Planner(
+        config.model,
+        inputs.resolve,
+        price_table(config),
+        replaces_default=not config.is_model_named,
+    )
+    planner.thinking.learn(recent)
     with Manifest(path, name) as manifest:
         plan = Plan(planner, history.state if len(rows) or len(rowless) or reuse else None)
         for index, job in manifest.scan():
@@ -110,6 +138,15 @@ def build_plan(
             _check_prices(plan)
         time = _duration(plan, config.limits, planner.prices, manifest.name)
         yield BuiltPlan(plan, history, time, manifest, planner)
+
+
+def _kept(
+    rows: Iterable[dict[str, Any]], recent: deque[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows, and keep the last ones."""
+    for row in rows:
+        recent.append(row)
+        yield row
 
 
 def price_table(config: Settings) -> prices.PriceTable:

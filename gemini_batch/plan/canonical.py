@@ -1,6 +1,8 @@
 """The canonical form of a request, which identifies it, and facts of a request, raw or not."""
 
 import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -35,6 +37,7 @@ def canonical(request: Request) -> bytes:
     form["aspect_ratio"] = request.aspect_ratio
     form["seed"] = request.seed
     form["temperature"] = request.temperature
+    form["thinking"] = request.thinking
     given = {name: value for name, value in form.items() if value is not None}
     return CANONICAL_TAG + orjson.dumps(given, option=orjson.OPT_SORT_KEYS)
 
@@ -62,10 +65,21 @@ def request_sha256(request: Request) -> str:
     return hashlib.sha256(canonical(request)).hexdigest()
 
 
+def other_sha256s(request: Request) -> Iterator[str]:
+    """Yield `request_sha256` of the same request to each other id of its model."""
+    for model in models.same(request.model) - {request.model}:
+        yield request_sha256(replace(request, model=model))
+
+
 def image_size(request: Request) -> str:
     """Return the size that a request asks for; 1K if it names none."""
     asked = request.image_size if request.raw is None else request.raw.image_size
     return asked or models.DEFAULT_IMAGE_SIZE
+
+
+def thinking(request: Request) -> str | None:
+    """Return the level of thinking that a request asks for, if any."""
+    return request.thinking if request.raw is None else request.raw.thinking
 
 
 def input_tokens(request: Request) -> int:

@@ -9,11 +9,16 @@ from gemini_batch.output.history import History
 from gemini_batch.output.reuse import Reuse
 from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.unfetched import Unfetched
-from gemini_batch.plan.totals import CallState
+from gemini_batch.plan import canonical
+from gemini_batch.plan.totals import Aliases, CallState
 from gemini_batch.records import ResultRow, Status
 
 FINAL = frozenset({Status.SUCCEEDED, Status.BLOCKED, Status.REJECTED, Status.UNCERTAIN})
 """A call whose newest row has one of these is done, unless `Settings.retry` names the status."""
+
+
+def _is_any(_call_id: str) -> bool:
+    return True
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +31,7 @@ class RunHistory:
     Attributes:
         rowless: The images that no row names.
         without_row: Number of calls that are not done and have such an image.
+        by_alias: Number of calls that were done by another id of their model.
         statuses: Number of newest rows by status, of the same requests only. A row of this run
             takes the row that it replaces out of the count.
     """
@@ -37,31 +43,52 @@ class RunHistory:
     unfetched: Unfetched | None
     _is_wanted_again: Callable[[str], bool] | None = None
     without_row: int = 0
+    by_alias: int = 0
     statuses: Counter[Status] = field(default_factory=Counter)
     _done: frozenset[Status] = field(init=False)
 
     def __post_init__(self) -> None:
         self._done = FINAL - self._config.retry
 
-    def state(self, call_id: str, request_sha256: str) -> CallState:
-        """Return the state of a call, and count its status."""
-        state = self._own(call_id, request_sha256)
-        if state is not CallState.DONE and self.rowless.has(call_id):
+    def state(self, call_id: str, request_sha256: str, aliases: Aliases) -> CallState:
+        """Return the state of a call, and count its status.
+
+        An answer to one of its aliases counts as its own.
+        """
+        state = self._own(call_id, request_sha256, aliases)
+        if state is CallState.DONE:
+            return state
+        if self.rowless.has(call_id):
             self.without_row += 1
             if self._config.adopts_images:
                 return CallState.REUSED
-        if state is not CallState.DONE and self.reuse:
-            return CallState.REUSED if self.reuse.reserve(call_id, request_sha256) else state
-        return state
+        if not self.reuse:
+            return state
+        is_reused = self.reuse.reserve(call_id, request_sha256) or any(
+            self.reuse.reserve(call_id, request_sha256, canonical.request_sha256(alias))
+            for _, alias in aliases(_is_any)
+        )
+        return CallState.REUSED if is_reused else state
 
-    def _own(self, call_id: str, request_sha256: str) -> CallState:
-        status = self._history.status(call_id, request_sha256, self._config.endpoint)
+    def _own(self, call_id: str, request_sha256: str, aliases: Aliases) -> CallState:
+        history, endpoint = self._history, self._config.endpoint
+        status = history.status(call_id, request_sha256, endpoint)
+        if status is None:
+            for other_id, alias in aliases(history.has):
+                other = other_id, canonical.request_sha256(alias)
+                history.rename(other, (call_id, request_sha256), endpoint)
+            status = history.status(call_id, request_sha256, endpoint)
+            self.by_alias += status in self._done
         if status is None:
             return CallState.EDITED if self._history.was_answered(call_id) else CallState.NEW
         self.statuses[status] += 1
         if status in self._done and not (self._is_wanted_again and self._is_wanted_again(call_id)):
             return CallState.DONE
-        is_unfetched = self.unfetched and self.unfetched.has(call_id, request_sha256)
+        is_unfetched = self.unfetched and self.unfetched.has(
+            call_id,
+            request_sha256,
+            *(canonical.request_sha256(alias) for _, alias in aliases(history.has)),
+        )
         return CallState.UNFETCHED if is_unfetched else CallState.RETRY
 
     def adopts(self, call_id: str) -> bool:

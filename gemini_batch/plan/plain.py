@@ -1,14 +1,16 @@
 """The requests of plain lines: what depends on their shape, size and model is computed once."""
 
 import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import orjson
 
-from gemini_batch.manifest.plain import Kind, around_prompt
+from gemini_batch.manifest.plain import Kind, PlainJob, around_prompt
 from gemini_batch.plan import canonical
+from gemini_batch.plan.aliases import aliases
 from gemini_batch.plan.planner import Planner
-from gemini_batch.records import Text
+from gemini_batch.records import Request, Text
 
 
 class PlainRequest:
@@ -34,6 +36,16 @@ class PlainRequest:
         """Return what `request_sha256` returns for the request with this prompt."""
         before, after = self._around
         return hashlib.sha256(before + orjson.dumps(prompt) + after).hexdigest()
+
+    def aliases(
+        self, job: PlainJob, is_known: Callable[[str], bool]
+    ) -> Iterator[tuple[str, Request]]:
+        """Yield what `aliases` yields for the job of a line."""
+        if job.kind.job.model is None and not is_known(job.id):
+            return  # nearly all new lines
+        whole = job.kind.job.model_copy(update={"id": job.id, "prompt": job.prompt})
+        request = replace(self._request, parts=(Text(job.prompt),))
+        yield from aliases(whole, request, 1, is_known)
 
     def input_tokens(self, prompt: str) -> int:
         """Return what `input_tokens` returns for the request with this prompt."""

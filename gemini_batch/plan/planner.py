@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from gemini_batch.catalog import models
 from gemini_batch.catalog.prices import PriceTable, built_in, estimate
+from gemini_batch.catalog.thinking import ThinkingTokens
 from gemini_batch.errors import Problem
 from gemini_batch.plan import canonical, request_names
 from gemini_batch.records import (
@@ -30,6 +31,9 @@ Problems: TypeAlias = list[tuple[str, str]]
 """Problems of a job: the field, the message."""
 
 
+_UNSPECIFIED = "thinking_level_unspecified"
+
+
 class JobError(ValueError):
     """A job that can't be planned, for the reasons in `problems`."""
 
@@ -40,11 +44,17 @@ class JobError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """Makes calls from jobs; `resolve` raises ValueError with a text for the user."""
+    """Makes calls from jobs; `resolve` raises ValueError with a text for the user.
+
+    Attributes:
+        replaces_default: Calls of the default model have a successor, if the job names no model.
+    """
 
     default_model: str
     resolve: Resolve
     prices: PriceTable = field(default_factory=built_in)
+    thinking: ThinkingTokens = field(default_factory=ThinkingTokens)
+    replaces_default: bool = False
 
     def request(self, job: Job, line: int) -> Request:
         """Return the request of a job.
@@ -68,6 +78,7 @@ class Planner:
                 image_size=job.image_size,
                 seed=job.seed,
                 temperature=job.temperature,
+                thinking=job.thinking,
             )
             if "IMAGE" not in modalities:
                 problems.append(
@@ -76,14 +87,20 @@ class Planner:
             if job.images or job.parts:
                 _check_images(request, "parts" if job.parts else "images", problems)
         problems += _not_offered(request.model, request.aspect_ratio, request.image_size)
+        problems += _refused(request)
         if problems:
             raise JobError([Problem(line, *each) for each in problems])
         return request
 
     def estimate(self, request: Request) -> Estimate:
         """Return the expected usage of one call with this request."""
-        size, tokens = canonical.image_size(request), canonical.input_tokens(request)
-        return estimate(request.model, size, input_tokens=tokens, prices=self.prices)
+        return estimate(
+            request.model,
+            canonical.image_size(request),
+            input_tokens=canonical.input_tokens(request),
+            thinking_tokens=self.thinking.mean(request.model, canonical.thinking(request)),
+            prices=self.prices,
+        )
 
     def call(self, job: Job, line: int, variant: int) -> Call:
         """Return one call of a job, from 1 to its `variants`.
@@ -92,7 +109,7 @@ class Planner:
             JobError: As `request`.
         """
         request = self.request(job, line)
-        return Call(
+        call = Call(
             id=ids.call_id(job.id or "", variant),
             line=line,
             request=request,
@@ -102,6 +119,18 @@ class Planner:
             metadata=job.metadata,
             estimate=self.estimate(request),
         )
+        successor = self.successor(job)
+        if successor is None:
+            return call
+        moved = replace(request, model=successor)
+        return replace(call, if_gone=replace(call, request=moved, estimate=self.estimate(moved)))
+
+    def successor(self, job: Job) -> str | None:
+        """Return the model of a job that names none, for when the API has the default no more."""
+        is_named = job.model or (job.request and "model" in job.request)
+        if is_named or not self.replaces_default:
+            return None
+        return models.successor(models.bare(self.default_model))
 
     def _parts(self, job: Job, problems: Problems) -> tuple[Part, ...]:
         if job.prompt is not None and not job.images:  # nearly every line of most manifests
@@ -168,6 +197,31 @@ def _not_offered(
         for name, value, offered in asked
         if value is not None and value not in offered
     )
+
+
+def _refused(request: Request) -> Problems:
+    """Return (field, message) for each setting that a model refuses; an unknown one takes all."""
+    known, raw = models.find(request.model), request.raw
+    if known is None:
+        return []
+    if raw is None:
+        given = (("seed", request.seed), ("temperature", request.temperature))
+        refused = [name for name, value in given if value is not None and name in known.refuses]
+        problems = [(name, f"{known.id} refuses it: leave it out") for name in refused]
+        if request.thinking and request.thinking not in known.thinking:
+            allowed = choices(known.thinking) or "no level"
+            found = f"got {shown(request.thinking)}; {known.id} offers {allowed}"
+            problems.append(("thinking", f"{found}: leave it out for the model's own"))
+        return problems
+    problems = [
+        ("request", f"has {name}, which {known.id} refuses: leave it out")
+        for name in known.refuses
+        if name in raw.features
+    ]
+    if raw.thinking and known.thinking and raw.thinking not in (*known.thinking, _UNSPECIFIED):
+        found = f"has the thinkingLevel {shown(raw.thinking)}; {known.id} offers"
+        problems.append(("request", f"{found} {choices(known.thinking)}"))
+    return problems
 
 
 def _check_images(request: Request, field: str, problems: Problems) -> None:

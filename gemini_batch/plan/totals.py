@@ -2,17 +2,24 @@
 
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import partial
 from typing import TypeAlias
 
-from gemini_batch.catalog import prices
+from gemini_batch.catalog import models, prices
 from gemini_batch.manifest.plain import Kind, PlainJob
-from gemini_batch.plan.canonical import image_size, input_tokens, request_sha256
+from gemini_batch.plan.aliases import aliases
+from gemini_batch.plan.canonical import (
+    image_size,
+    input_tokens,
+    request_sha256,
+    thinking,
+)
 from gemini_batch.plan.plain import PlainRequest
 from gemini_batch.plan.planner import JobError, Planner
-from gemini_batch.records import InputImage, Request, ids
+from gemini_batch.records import InputImage, Request, Text, ids
 from gemini_batch.records.job import Job
 
 
@@ -30,15 +37,18 @@ class CallState(IntEnum):
 MAX_UNKNOWN_FIELDS = 20
 """Further names are not collected: each line may have one of its own."""
 
-StateOf: TypeAlias = Callable[[str, str], CallState]
-"""Returns the state of a call by its id and `request_sha256`."""
+Aliases: TypeAlias = Callable[[Callable[[str], bool]], Iterable[tuple[str, Request]]]
+"""Returns the id and the request of the same call by the other ids of its model, of known ids."""
+StateOf: TypeAlias = Callable[[str, str, Aliases], CallState]
+"""Returns the state of a call by its id, its `request_sha256` and its aliases."""
 
 
 @dataclass(slots=True)
 class CallTotals:
     """Sums over calls to be sent, and the largest one, which must fit into the quota of a minute.
 
-    `cost_usd` is None when a price is unknown.
+    `cost_usd` is None when a price is unknown. `thinking_tokens` are those beyond the level that
+    the model has by default.
     """
 
     calls: int = 0
@@ -47,6 +57,7 @@ class CallTotals:
     cost_usd: float | None = 0.0
     largest_input_tokens: int = 0
     largest_line: int = 0
+    thinking_tokens: int = 0
 
     def add(self, calls: int, input_tokens: int, line: int) -> None:
         """Add calls of so many tokens each; 0 calls if all of a job's are reused."""
@@ -63,6 +74,7 @@ class CallTotals:
             calls=self.calls + other.calls,
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
+            thinking_tokens=self.thinking_tokens + other.thinking_tokens,
             cost_usd=(self.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None,
         )
 
@@ -105,6 +117,9 @@ class Plan:
         self._state_of = state_of
         self.downscaled = DownscaleTotals()
         self.unknown_fields: dict[str, UnknownField] = {}
+        # The announced successor of the default model, if a job may continue with it.
+        self.successor: str | None = None
+        self.many_references: dict[str, tuple[int, int]] = {}  # model → first line, jobs
         self._variants = array("H")
         self._states = bytearray()
         self._models: dict[str, int] = {}  # model → its number
@@ -132,6 +147,7 @@ class Plan:
 
     def _add(self, job: Job, line: int) -> None:
         request = self._planner.request(job, line)
+        self.successor = self.successor or self._planner.successor(job)
         self._variants.append(job.variants)
         self._model_of.append(self._models.setdefault(request.model, len(self._models)))
         states = self._states_of(job, request)
@@ -140,18 +156,23 @@ class Plan:
             calls = todo - states.count(CallState.REUSED)
             group = self._groups[request.model, image_size(request)]
             group.add(calls, input_tokens(request), line)
+            group.thinking_tokens += calls * self._more_thinking(request)
             self._count_unknown(request, line)
+            self._count_references(request, line)
             self._count_downscaled(request, calls)
 
     def _add_plain(self, job: PlainJob, line: int) -> None:
         request = self._plain.get(job.kind)
         if request is None:
             request = self._plain[job.kind] = PlainRequest(self._planner, job.kind, line)
+            self.successor = self.successor or self._planner.successor(job.kind.job)
         self._variants.append(1)
         self._model_of.append(self._models.setdefault(request.model, len(self._models)))
         state = CallState.NEW
         if self._state_of:
-            state = self._state_of(job.id, request.sha256(job.prompt))
+            state = self._state_of(
+                job.id, request.sha256(job.prompt), partial(request.aliases, job)
+            )
         self._states.append(state)
         if state is not CallState.DONE:
             calls, group = int(state is not CallState.REUSED), self._groups[request.group]
@@ -162,14 +183,21 @@ class Plan:
             return bytes(job.variants)
         digest, job_id = request_sha256(request), job.id or ""
         if job.variants == 1:
-            return bytes((self._state_of(job_id, digest),))
-        variants = range(1, job.variants + 1)
-        return bytes([self._state_of(ids.call_id(job_id, each), digest) for each in variants])
+            return bytes((self._state_of(job_id, digest, partial(aliases, job, request, 1)),))
+        return bytes(
+            self._state_of(ids.call_id(job_id, each), digest, partial(aliases, job, request, each))
+            for each in range(1, job.variants + 1)
+        )
 
     def _count_unknown(self, request: Request, line: int) -> None:
         for name in request.raw.unknown if request.raw else ():
             if name in self.unknown_fields or len(self.unknown_fields) < MAX_UNKNOWN_FIELDS:
                 self.unknown_fields.setdefault(name, UnknownField(0, line)).jobs += 1
+
+    def _more_thinking(self, request: Request) -> int:
+        """Return the expected thinking beyond the model's default level."""
+        level, mean = thinking(request), self._planner.thinking.mean
+        return mean(request.model, level) - mean(request.model) if level else 0
 
     def _count_downscaled(self, request: Request, calls: int) -> None:
         total = self.downscaled
@@ -178,6 +206,18 @@ class Plan:
                 total.images += calls
                 total.size_bytes += calls * image.size_bytes
                 total.upload_bytes += calls * image.upload_bytes
+
+    def _count_references(self, request: Request, line: int) -> None:
+        """Note a request with more reference images than its model usually takes."""
+        known = models.find(request.model)
+        images = (
+            request.raw.images
+            if request.raw
+            else sum(not isinstance(part, Text) for part in request.parts)
+        )
+        if known and images > known.usual_references:
+            first, jobs = self.many_references.get(request.model, (line, 0))
+            self.many_references[request.model] = first, jobs + 1
 
     def count(self, state: CallState) -> int:
         """Return the number of calls in a state."""
@@ -199,8 +239,15 @@ class Plan:
         return {key: self._priced(*key, group) for key, group in self._groups.items()}
 
     def _priced(self, model: str, size: str, group: CallTotals) -> CallTotals:
-        calls, tokens, table = group.calls, group.input_tokens, self._planner.prices
-        expected = prices.estimate(model, size, calls=calls, input_tokens=tokens, prices=table)
+        calls, planner = group.calls, self._planner
+        expected = prices.estimate(
+            model,
+            size,
+            calls=calls,
+            input_tokens=group.input_tokens,
+            thinking_tokens=calls * planner.thinking.mean(model) + group.thinking_tokens,
+            prices=planner.prices,
+        )
         cost_usd = expected.cost_usd if calls else 0.0
         return replace(group, output_tokens=expected.output_tokens, cost_usd=cost_usd)
 

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gemini_batch.quota.limits import Limit
 
+# "Not available" in the free column of https://ai.google.dev/gemini-api/docs/pricing for every
+# image model, read 2026-10-08.
+NO_FREE_IMAGES = "image models have no free quota: the project needs billing"
 _JOINERS = "\u200c\u200d"  # they join the parts of an emoji, and hide nothing
 _LINE_ENDS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 
@@ -78,7 +81,7 @@ def list_price(amount: float | None, tier: str, *, is_simulated: bool) -> str:
     """Return the cost of a run, with a note when it is not billed."""
     if amount is None:
         return usd(amount)
-    free = " ($0 if the project has no billing)" if tier == "free" else ""
+    free = f" ({NO_FREE_IMAGES})" if tier == "free" else ""
     return f"{usd(amount)} at list price{' (simulated: nothing is paid)' if is_simulated else free}"
 
 

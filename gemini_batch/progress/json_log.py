@@ -8,9 +8,10 @@ with a fraction; `_at` is a time like `at`, to the second; `may_be_billed`, `nee
 values and those that do not apply are null, never 0 or "".
 
 - `repaired` (the remains of a killed run were repaired): `message, pays`
-- `manifest_warning` (a raw request has a field that the API may refuse): `message`
+- `manifest_warning` (the manifest has something that the API may refuse): `message`
 - `run_started` (the manifest is valid, nothing is sent yet): `manifest, out, tier, to_send, reused,
-  done, edited, cost_usd, sending_s, days, bound_by, models[{model, calls, input_tokens, cost_usd}]`
+  done, edited, cost_usd, sending_s, days, bound_by, models[{model, calls, input_tokens, cost_usd}],
+  notices[]`
 - `call_not_reused` (an answer of another folder can't be copied, so the call is sent):
   `id, message`
 - `call_finished` (a call ended; its row and images are on the disk): `id, line, status, model,
@@ -24,6 +25,8 @@ values and those that do not apply are null, never 0 or "".
 - `waiting` (no call of a model is sent for 5 seconds or more): `model, wait_s, why`
 - `progress` (once a minute): `finished, todo, in_flight, cost_usd, projected_usd, ends_in_s,
   closes_in_s`
+- `model_replaced` (the API does not have the default model any more; calls that name no model go
+  to its successor; once a run): `model, successor, message`
 - `little_room` (little disk space is left, so fewer calls are in flight; once a run): `out`
 - `warning` (any other problem): `message`
 - `stopping` (no more calls are started): `reason, message, in_flight, model, run_again_at`
@@ -152,6 +155,7 @@ def _start(event: events.RunStarted, name: str) -> dict[str, Any]:
             }
             for model, load in sorted(event.loads.items())
         ],
+        "notices": list(event.notices),
     }
 
 

@@ -24,6 +24,7 @@ from gemini_batch.events import (
     Event,
     LittleRoom,
     ManifestWarning,
+    ModelReplaced,
     Repaired,
     RunStarted,
     Stopping,
@@ -90,7 +91,14 @@ class LiveView:
             case RunStarted() if event.todo + event.reused:
                 for text in messages.started(self._info.name, event):
                     self._line(text, "")
-            case Repaired() | ManifestWarning() | CallNotReused() | LittleRoom() | Stopping():
+            case (
+                Repaired()
+                | ManifestWarning()
+                | CallNotReused()
+                | LittleRoom()
+                | ModelReplaced()
+                | Stopping()
+            ):
                 self.warn(messages.notice(event))
             case CallFinished(row) if row.status is not Status.SUCCEEDED:
                 status = (f"{row.status.value:<9}", STYLES[row.status])

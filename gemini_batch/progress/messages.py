@@ -9,6 +9,7 @@ from gemini_batch.events import (
     CallNotReused,
     LittleRoom,
     ManifestWarning,
+    ModelReplaced,
     Repaired,
     RunStarted,
     Stopping,
@@ -35,8 +36,8 @@ _ADVICE = {
 }
 
 
-def started(name: str, event: RunStarted) -> tuple[str, str]:
-    """Return what a run will do and its price; its shortest duration and its output folder."""
+def started(name: str, event: RunStarted) -> tuple[str, ...]:
+    """Return the work and its price; the shortest duration and the output folder; notices."""
     parts = [f"{name}: {count(event.todo, 'call')} to send"]
     if event.reused:
         parts.append(f"{event.reused:,} reused from another folder, $0")
@@ -46,7 +47,8 @@ def started(name: str, event: RunStarted) -> tuple[str, str]:
         parts.append(edited(event.edited))
     cost = list_price(event.cost_usd, event.tier, is_simulated=event.is_simulated)
     time = least_time(event.duration_s, event.days, event.bound_by)
-    return " · ".join([*parts, cost]), f"tier {event.tier}: {time} · output in {event.out}"
+    where = f"tier {event.tier}: {time} · output in {event.out}"
+    return " · ".join([*parts, cost]), where, *event.notices
 
 
 def edited(number: int) -> str:
@@ -54,13 +56,17 @@ def edited(number: int) -> str:
     return f"{number:,} edited since done, or done at another endpoint: will be paid for again"
 
 
-def notice(event: Repaired | ManifestWarning | CallNotReused | LittleRoom | Stopping) -> str:
+def notice(
+    event: Repaired | ManifestWarning | CallNotReused | ModelReplaced | LittleRoom | Stopping,
+) -> str:
     """Return the text of an event that the user should see."""
     match event:
         case Repaired(message) | ManifestWarning(message):
             return message
         case CallNotReused(call_id, message):
             return f"{call_id}: can't be reused, so it is sent: {message}"
+        case ModelReplaced(model, _, message):
+            return f"{model}: {message}"
         case LittleRoom(out):
             return f"{out}: little disk space left, so fewer calls are in flight"
         case Stopping(stop, _, model) if model:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from gemini_batch import events
+from gemini_batch.catalog.observations import Observations
 from gemini_batch.progress.forecast import Forecast, ModelProgress, Pace, forecast, horizon_s
 from gemini_batch.quota.limits import LimitSet, Weights
 from gemini_batch.quota.results import Used
@@ -88,6 +89,8 @@ class _Model:
     sent: Pace
     ended: Pace
     done: int = 0
+    # Cost of each answer with an image, as a share of its estimate.
+    cost_ratios: Observations = field(default_factory=Observations)
     latency_s: float = 0.0  # a moving average
 
 
@@ -124,15 +127,14 @@ class RunState:
                     for model, load in event.loads.items()
                 }
             case events.CallSent():
-                self._sent.add(now_s)
-                self._to_retry = max(0, self._to_retry - (event.attempt > 1))
-                if model := self._models.get(event.model):
-                    model.sent.add(now_s)
+                self._call_sent(event, now_s)
             case events.CallFinished(row):
-                self._finished(row, now_s)
+                self._finished(row, event.estimated_usd, now_s)
             case events.CallRetrying():
                 self._to_retry += 1
                 self._add_error(f"{event.reason}: {event.message}", event.call_id, now_s)
+            case events.ModelReplaced():
+                self._replace_model(event.model, event.successor)
             case events.CallNotReused():
                 self._add_error(event.message, event.call_id, now_s)
             case events.Waiting():
@@ -143,11 +145,17 @@ class RunState:
                 if not event.model or self._stopping is None or self._stopping.model:
                     self._stopping = event
 
+    def _call_sent(self, event: events.CallSent, now_s: float) -> None:
+        self._sent.add(now_s)
+        self._to_retry = max(0, self._to_retry - (event.attempt > 1))
+        if model := self._models.get(event.model):
+            model.sent.add(now_s)
+
     def update(self, sample: Sample) -> None:
         """Record a sample."""
         self._sample = sample
 
-    def _finished(self, row: ResultRow, now_s: float) -> None:
+    def _finished(self, row: ResultRow, estimated_usd: float | None, now_s: float) -> None:
         self._by_status[row.status] += 1
         self._images.add(now_s, len(row.images) if row.status is Status.SUCCEEDED else 0)
         self._cost_usd += row.cost_usd or 0.0
@@ -156,8 +164,19 @@ class RunState:
             self._reused += 1
         elif model := self._models.get(row.model):
             model.done += 1
+            if row.images and row.cost_usd is not None and estimated_usd:
+                model.cost_ratios.add(row.cost_usd / estimated_usd)
             model.ended.add(now_s)
             model.latency_s += (row.latency_s - model.latency_s) / min(model.done, _LATENCIES)
+
+    def _replace_model(self, model: str, successor: str) -> None:
+        """Count the calls of a model that is gone with those of its successor."""
+        if (old := self._models.pop(model, None)) is None:
+            return
+        new = self._models.setdefault(successor, old)
+        if new is not old:
+            new.load += old.load
+            new.done += old.done
 
     def _add_error(self, message: str, call_id: str, now_s: float) -> None:
         before = self._errors.pop(message, None)
@@ -223,6 +242,11 @@ class RunState:
     def _projected_usd(self) -> float | None:
         if self._started is None or self._started.cost_usd is None:
             return None
-        own = self._by_status.total() - self._reused
-        left = max(0, self._started.todo - own)
-        return self._cost_usd + self._started.cost_usd * left / max(1, self._started.todo)
+        return self._cost_usd + sum(map(_left_usd, self._models.values()))
+
+
+def _left_usd(model: _Model) -> float:
+    """Return the expected cost of the calls that are left, by the plan and by the answers."""
+    calls = max(1, model.load.calls)
+    each_usd = (model.load.cost_usd or 0.0) / calls
+    return max(0, calls - model.done) * each_usd * model.cost_ratios.mean(1.0)

@@ -7,6 +7,7 @@ from gemini_batch.events import (
     Event,
     LittleRoom,
     ManifestWarning,
+    ModelReplaced,
     Repaired,
     RunStarted,
     Stopping,
@@ -39,7 +40,14 @@ class TextLog(LogView):
         match event:
             case RunStarted() if event.todo + event.reused:
                 return " · ".join(messages.started(self._info.name, event))
-            case Repaired() | ManifestWarning() | CallNotReused() | LittleRoom() | Stopping():
+            case (
+                Repaired()
+                | ManifestWarning()
+                | CallNotReused()
+                | LittleRoom()
+                | ModelReplaced()
+                | Stopping()
+            ):
                 return messages.notice(event)
         return None
 

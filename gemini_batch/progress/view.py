@@ -13,6 +13,7 @@ from gemini_batch.events import (
     Event,
     LittleRoom,
     ManifestWarning,
+    ModelReplaced,
     Repaired,
     Stopping,
 )
@@ -89,7 +90,14 @@ class LogView(ABC):
                 self._write_now(line)
             case Repaired(pays=True):
                 self._write_now(line)
-            case Stopping() | Repaired() | ManifestWarning() | CallNotReused() | LittleRoom():
+            case (
+                Stopping()
+                | Repaired()
+                | ManifestWarning()
+                | CallNotReused()
+                | ModelReplaced()
+                | LittleRoom()
+            ):
                 self._buffer(line)
             case _:
                 self._write(line)

@@ -34,6 +34,7 @@ from gemini_batch.records.call import (
     Part,
     Request,
     Text,
+    Thinking,
 )
 from gemini_batch.records.row import (
     ImageFile,

@@ -14,6 +14,8 @@ AspectRatio: TypeAlias = Literal[
 ]  # fmt: skip
 ImageSize: TypeAlias = Literal["512", "1K", "2K", "4K"]
 Modality: TypeAlias = Literal["TEXT", "IMAGE"]
+# ThinkingConfig.thinkingLevel, in lower case (discovery document, 2026-08).
+Thinking: TypeAlias = Literal["minimal", "low", "medium", "high"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class Request:
     image_size: ImageSize | None = None
     seed: int | None = None
     temperature: float | None = None
+    thinking: Thinking | None = None
     raw: RawRequest | None = None
 
 
@@ -89,9 +92,9 @@ class Estimate:
 
     Attributes:
         input_tokens: Text and reference images.
-        output_tokens: The image alone.
+        output_tokens: The image, and the mean of thinking and text.
         cost_usd: Of these, at list price; None when the model's price is unknown.
-        extra_usd: Likely cost of thinking and text, which no plan can count, on top.
+        extra_usd: Likely cost of more thinking and text than that, on top.
         max_extra_usd: Their cost in the longest answer that the API allows.
     """
 
@@ -112,6 +115,8 @@ class Call:
         request_sha256: Of the canonical request, in hex; equal for all variants of a job.
         prompt: The texts of the prompt, for the row; None for a raw request without text.
         image_size: The size that the request asks for, raw or not; `1K` if it names none.
+        if_gone: The same call of the announced successor, for the case that the API does not have
+            the model any more; None if the user named the model, or there is no successor.
     """
 
     id: str
@@ -122,6 +127,7 @@ class Call:
     image_size: str
     metadata: dict[str, Any] | None
     estimate: Estimate
+    if_gone: "Call | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +137,14 @@ class Load:
     calls: int
     input_tokens: int
     cost_usd: float | None
+
+    def __add__(self, other: "Load") -> "Load":
+        unknown = self.cost_usd is None or other.cost_usd is None
+        return Load(
+            self.calls + other.calls,
+            self.input_tokens + other.input_tokens,
+            None if unknown else (self.cost_usd or 0.0) + (other.cost_usd or 0.0),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from gemini_batch.records.call import AspectRatio, ImageSize, Modality
+from gemini_batch.records.call import AspectRatio, ImageSize, Modality, Thinking
 
 NonEmpty: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
 
@@ -20,7 +20,15 @@ MAX_VARIANTS = 1000
 # int32 in Google's discovery schema (2026-08):
 # https://generativelanguage.googleapis.com/$discovery/rest?version=v1beta
 SEED_MIN, SEED_MAX = -(2**31), 2**31 - 1
-ASKED_BY_FIELD = ("system", "aspect_ratio", "image_size", "modalities", "seed", "temperature")
+ASKED_BY_FIELD = (
+    "system",
+    "aspect_ratio",
+    "image_size",
+    "modalities",
+    "seed",
+    "temperature",
+    "thinking",
+)
 """Fields that a raw `request` has inside itself."""
 
 
@@ -97,6 +105,11 @@ class Job(BaseModel):
     )
     temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
         default=None, description="The sampling temperature; the model's default if absent."
+    )
+    thinking: Thinking | None = Field(
+        default=None,
+        description="How long the model thinks before it draws; its default if absent. "
+        "Each model offers some of these, or none.",
     )
     model: NonEmpty | None = Field(
         default=None, description="The model's id; that of the run if absent."

@@ -1,8 +1,11 @@
 """Facts of a raw GenerateContentRequest, in camelCase or snake_case; the rest is not checked."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+_CAPITAL = re.compile("[A-Z]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +17,11 @@ class RawRequest:
         prompt: Its texts, one per line; None without any.
         images: Number of parts that hold or name a file.
         base64_bytes: Length of all inline data.
+        image_size: As written, None if there is none.
         unknown: Paths of the fields that the API may not have, for a warning.
+        thinking: The level, in lower case; None if there is none.
+        features: Its settings of `generationConfig`, its tools, `thinking_budget` and
+            `cached_content`, in snake_case.
     """
 
     body: dict[str, Any]
@@ -23,6 +30,8 @@ class RawRequest:
     base64_bytes: int
     image_size: str | None
     unknown: tuple[str, ...] = ()
+    thinking: str | None = None
+    features: frozenset[str] = frozenset()
 
 
 def parse(body: dict[str, Any]) -> RawRequest:
@@ -39,8 +48,10 @@ def parse(body: dict[str, Any]) -> RawRequest:
             base64_bytes += len(data) if isinstance(data, str) else 0
         elif isinstance(_either(part, "fileData", "file_data"), dict):
             images += 1
-    image_config = _either(
-        _either(body, "generationConfig", "generation_config"), "imageConfig", "image_config"
+    config = _either(body, "generationConfig", "generation_config")
+    image_config = _either(config, "imageConfig", "image_config")
+    thinking = _either(
+        _either(config, "thinkingConfig", "thinking_config"), "thinkingLevel", "thinking_level"
     )
     image_size = _either(image_config, "imageSize", "image_size")
     return RawRequest(
@@ -49,6 +60,8 @@ def parse(body: dict[str, Any]) -> RawRequest:
         images=images,
         base64_bytes=base64_bytes,
         image_size=image_size if isinstance(image_size, str) else None,
+        thinking=thinking.lower() if isinstance(thinking, str) else None,
+        features=frozenset(_features(body, config)),
     )
 
 
@@ -61,6 +74,21 @@ def texts_in_lists(body: dict[str, Any]) -> str:
     lists = [_either(each, "parts") for each in contents] if isinstance(contents, list) else []
     parts = [part for parts in lists if isinstance(parts, list) for part in parts]
     return "\n".join(text for part in parts if isinstance(text := _either(part, "text"), str))
+
+
+def _features(body: dict[str, Any], config: Any) -> Iterator[str]:
+    """Yield the features; one that is null counts as absent."""
+    thinking = _either(config, "thinkingConfig", "thinking_config")
+    given = [config, thinking, *_list(body.get("tools"))]
+    for each in given:
+        if isinstance(each, dict):
+            yield from (_snake_case(name) for name, value in each.items() if value is not None)
+    if _either(body, "cachedContent", "cached_content") is not None:
+        yield "cached_content"
+
+
+def _snake_case(name: str) -> str:
+    return _CAPITAL.sub(lambda capital: f"_{capital[0].lower()}", name)
 
 
 def _parts(body: dict[str, Any]) -> Iterator[dict[str, Any]]:

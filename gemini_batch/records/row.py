@@ -104,7 +104,8 @@ class ResultRow:
         usage: Tokens as the server counts them; None without an answer.
         cost_usd: At list price, all attempts that answered; None if the model's price is unknown; 0
             for an answer that an earlier row has paid for, whose image was fetched later.
-        model: The model that was requested.
+        model: The model that was called: the one that was asked for, or the successor of a
+            default model that the API does not have any more.
         model_version: The model that answered, as served.
         response_id: The answer's own id, as served.
         endpoint: The base URL that it was sent to; `simulator` for `--simulate`.
@@ -121,6 +122,7 @@ class ResultRow:
             and its row was gone (`--adopt-images`); None for a call of its own.
         remote_images: URIs of images of the answer that could not be fetched, the result last;
             else empty. Of a `failed` call the next run fetches them, before it pays again.
+        thinking: The level that was asked for; None for the model's own.
     """
 
     id: str
@@ -150,3 +152,4 @@ class ResultRow:
     metadata: dict[str, Any] | None
     reused_from: ReusedFrom | None = None
     remote_images: list[str] = field(default_factory=list)
+    thinking: str | None = None

@@ -41,6 +41,8 @@ _EXIT_CODES = dict.fromkeys(StopReason, ExitCode.STOPPED) | {
     StopReason.PROXY: ExitCode.REFUSED,
     StopReason.MODEL: ExitCode.REFUSED,
     StopReason.NO_ACCESS: ExitCode.REFUSED,
+    StopReason.BILLING: ExitCode.REFUSED,
+    StopReason.NO_QUOTA: ExitCode.REFUSED,
     StopReason.ALIKE: ExitCode.INCOMPLETE,
 }
 _RESOLVED_BY_WAITING = frozenset(

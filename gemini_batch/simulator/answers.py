@@ -96,40 +96,56 @@ class AnswerContext:
 
 def image_answer(context: AnswerContext) -> Json:
     """Return an answer with one image."""
+    asked = context.request
+    size = asked.model.size(asked.image_size)
+    if asked.max_output_tokens and asked.max_output_tokens < size.output_tokens:
+        return finished(context, "MAX_TOKENS")
     parts: list[Json] = []
-    prompt = without_markers(context.request.prompt)
+    prompt = without_markers(asked.prompt)
+    if asked.includes_thoughts and asked.model.mean_thinking(asked.thinking):
+        parts.append(
+            {"text": f"**Composing**\n\nThe picture is of: {prompt[:80]}", "thought": True}
+        )
     if "TEXT" in context.request.modalities:
         parts.append({"text": f"Here is the picture you asked for: {prompt[:200]}"})
     parts.append({**context.image_part(), "thoughtSignature": context.signature()})
-    candidate = {"content": {"parts": parts, "role": "model"}, "finishReason": "STOP", "index": 0}
+    candidate: Json = {
+        "content": {"parts": parts, "role": "model"},
+        "finishReason": "STOP",
+        "index": 0,
+    }
+    if asked.searches:
+        queries = [f"{prompt[:60]} {number}".strip() for number in range(context.rng.randint(1, 3))]
+        candidate["groundingMetadata"] = {"webSearchQueries": queries}
     return _whole(context, [candidate], usage(context, images=1))
 
 
 def usage(context: AnswerContext, *, images: int) -> Json:
     """Return usage like that of real answers.
 
-    The candidates' count exceeds the sum of its details by 88 to 630 (measured).
+    The candidates' count of Pro exceeds the sum of its details by 88 to 630 (measured): the
+    thoughts.
     """
     image_request = context.request
     image_tokens = images * image_request.model.size(image_request.image_size).output_tokens
-    thoughts = context.rng.randint(80, 520) if image_request.model.thinks else 0
+    model = image_request.model
+    thoughts = round(model.mean_thinking(image_request.thinking) * context.rng.uniform(0.5, 1.5))
     text_tokens = (
         context.rng.randint(8, 100) if "TEXT" in image_request.modalities or not images else 0
     )
-    candidates = image_tokens + max(thoughts, 88 if images else 1) + (text_tokens if images else 0)
-    if not images and thoughts:
-        candidates = thoughts
+    written = image_tokens + text_tokens if images else int(not thoughts)
+    counts_thoughts = thoughts and (model.candidates_have_thoughts or not images)
     counted: Json = {
         "promptTokenCount": image_request.prompt_tokens,
-        "candidatesTokenCount": candidates,
-        "totalTokenCount": image_request.prompt_tokens + candidates,
+        "candidatesTokenCount": written + thoughts if counts_thoughts else written,
+        "totalTokenCount": image_request.prompt_tokens + written + thoughts,
         "promptTokensDetails": prompt_details(image_request),
     }
     if images:
         counted["candidatesTokensDetails"] = [{"modality": "IMAGE", "tokenCount": image_tokens}]
     if thoughts:
         counted["thoughtsTokenCount"] = thoughts
-    counted["serviceTier"] = "standard"
+    counted["serviceTier"] = image_request.tier
     return counted
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gemini_batch.simulator import bodies, schema
+from gemini_batch.simulator import bodies, model_rules, schema
 from gemini_batch.simulator.bodies import ErrorBody
 from gemini_batch.simulator.models import DEFAULT_SIZE, Model
 from gemini_batch.simulator.references import Reference, is_image
@@ -41,6 +41,11 @@ class ImageRequest:
         aspect_ratio: As requested; None leaves the choice to the model.
         image_size: As requested, or `1K`.
         seed: As requested.
+        thinking: The level of thinking, in lower case; None for the model's own.
+        includes_thoughts: Whether the answer shows its thoughts.
+        searches: Whether it has the tool `googleSearch`.
+        tier: The service tier that is served.
+        max_output_tokens: As requested.
         text_tokens: Estimated tokens of the texts: four characters per token.
         sha256: Hash of the whole request and its model.
     """
@@ -52,6 +57,11 @@ class ImageRequest:
     aspect_ratio: str | None
     image_size: str
     seed: int | None
+    thinking: str | None
+    includes_thoughts: bool
+    searches: bool
+    tier: str
+    max_output_tokens: int | None
     text_tokens: int
     sha256: str
 
@@ -87,7 +97,8 @@ def check(body: bytes, model: Model, *, counting: bool = False) -> ImageRequest 
         return (
             _contents(request)
             or _config(config, model)
-            or _images(request)
+            or model_rules.refusal(request, model)
+            or _images(request, model)
             or _image_request(request, config, raw, model)
         )
     except RecursionError:
@@ -186,7 +197,7 @@ def _config(config: dict[str, Any], model: Model) -> ErrorBody | None:  # noqa: 
     return None
 
 
-def _images(request: dict[str, Any]) -> ErrorBody | None:
+def _images(request: dict[str, Any], model: Model) -> ErrorBody | None:
     images = [part for part in _parts(request) if "inline_data" in part or "file_data" in part]
     if len(images) > MAX_REFERENCES:
         return bodies.error(
@@ -200,6 +211,8 @@ def _images(request: dict[str, Any]) -> ErrorBody | None:
             return bodies.error(
                 400, "Unable to submit request because it has an empty mimeType parameter."
             )
+        if mime_type in model.inputs:
+            continue
         if mime_type is not None and mime_type not in INPUT_TYPES:
             return bodies.error(400, f"Unsupported MIME type: {mime_type}")
         if "file_data" in part:
@@ -226,7 +239,8 @@ def _image_request(
         for part in parts
         if "inline_data" in part or "file_data" in part
     )
-    image = config.get("image_config", {})
+    image, thinking = config.get("image_config", {}), config.get("thinking_config", {})
+    level, tier = thinking.get("thinking_level", ""), (request.get("service_tier") or "").lower()
     canonical = json.dumps([model.id, raw], sort_keys=True, separators=(",", ":"))
     return ImageRequest(
         model=model,
@@ -236,6 +250,11 @@ def _image_request(
         aspect_ratio=image.get("aspect_ratio"),
         image_size=image.get("image_size") or DEFAULT_SIZE,
         seed=config.get("seed"),
+        thinking=level.lower() if level.lower() in model.thinking else None,
+        includes_thoughts=bool(thinking.get("include_thoughts")),
+        searches="google_search" in model_rules.tools(request),
+        tier=tier if tier in model.tiers else "standard",
+        max_output_tokens=config.get("max_output_tokens"),
         text_tokens=max(1, sum(len(text) + 3 for text in [*texts, *system]) // 4),
         sha256=hashlib.sha256(canonical.encode()).hexdigest(),
     )

@@ -43,10 +43,18 @@ def _no_quota(context: AnswerContext) -> ErrorBody:
     return bodies.quota_exceeded(violations, context.request.model.id, free=True)
 
 
+def _gone(context: AnswerContext) -> ErrorBody | None:
+    model = context.request.model.id
+    return bodies.model_not_found(model, "v1beta") if model == _SHUT_DOWN else None
+
+
 def _always(body: ErrorBody) -> Callable[[AnswerContext], ErrorBody]:
     return lambda _context: body
 
 
+# https://ai.google.dev/gemini-api/docs/deprecations: 2026-06-25; it is gone on Vertex AI, and still
+# answered on the Gemini API by a report of 2026-10.
+_SHUT_DOWN = "gemini-3-pro-image-preview"
 _FIELD = (
     "generation_config.image_config",
     (
@@ -159,6 +167,9 @@ ERRORS: dict[str, Fault] = {
     "404": Fault(
         summary="the model does not exist",
         error=lambda context: bodies.model_not_found(context.request.model.id, "v1beta"),
+    ),
+    "404-gone": Fault(
+        summary="gemini-3-pro-image-preview is shut down; other models answer", error=_gone
     ),
     "408": Fault(summary="request timeout", error=_always(bodies.error(408, "Request timed out."))),
     "413": Fault(

@@ -15,7 +15,7 @@ class Fault:
 
     Attributes:
         summary: One line for `--list-faults`.
-        error: Makes the error answer.
+        error: Makes the error answer; None lets the good one pass.
         shape: Changes or replaces the JSON of the good answer.
         write: Serializes the JSON.
         deliver: Sends the bytes.
@@ -23,7 +23,7 @@ class Fault:
     """
 
     summary: str
-    error: Callable[[AnswerContext], ErrorBody] | None = None
+    error: Callable[[AnswerContext], ErrorBody | None] | None = None
     shape: Callable[[AnswerContext, Json], Any] | None = None
     write: Callable[[Json], bytes] | None = None
     deliver: Deliver | None = None

@@ -1,7 +1,7 @@
 """Models of the simulator, from its own dated table `models.toml`."""
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
@@ -28,7 +28,14 @@ class Model:
         pixels: Width and height at 1K, by aspect ratio.
         sizes: Data of each `imageSize`.
         input_image_tokens: Prompt tokens of one reference image.
-        thinks: Whether its usage has thinking tokens.
+        refuses: Settings and tools that a request must not have, in snake_case.
+        thinking: Mean tokens of thinking, by the levels that may be asked for; an answer has half
+            of it to one and a half times of it.
+        default_thinking: The level of a request that names none.
+        thinking_tokens: The mean of a model without levels.
+        candidates_have_thoughts: Whether its usage counts thoughts among the candidates.
+        inputs: Types that it takes besides images.
+        tiers: Service tiers that it has besides `standard`.
         ignores_size: Whether every `imageSize` is accepted and none changes the image.
     """
 
@@ -37,8 +44,18 @@ class Model:
     pixels: dict[str, tuple[int, int]]
     sizes: dict[str, Size]
     input_image_tokens: int
-    thinks: bool = False
+    refuses: tuple[str, ...] = ()
+    thinking: dict[str, int] = field(default_factory=dict)
+    default_thinking: str = ""
+    thinking_tokens: int = 0
+    candidates_have_thoughts: bool = False
+    inputs: tuple[str, ...] = ()
+    tiers: tuple[str, ...] = ()
     ignores_size: bool = False
+
+    def mean_thinking(self, level: str | None) -> int:
+        """Return the mean tokens of thinking at a level, or at its own."""
+        return self.thinking.get(level or self.default_thinking, self.thinking_tokens)
 
     def size(self, image_size: str) -> Size:
         """Return the data of `image_size`, or of 1K if the model ignores the size."""

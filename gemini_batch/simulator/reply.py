@@ -54,16 +54,13 @@ class ResponseSender:
             await asyncio.sleep(deadline_s)
             late = bodies.error(504, "Deadline expired before operation could complete.")
             return await self.refuse(request, entry, late)
-        fails: Callable[[AnswerContext], ErrorBody] | None = fault_set.stage("error")
+        fails: Callable[[AnswerContext], ErrorBody | None] | None = fault_set.stage("error")
         if fails is not None:
-            await asyncio.sleep(due_s - loop.time())
             no_image = pictures.EncodedImage(b"", image_request.model.mime_type)
-            return await self.refuse(
-                request,
-                entry,
-                fails(AnswerContext(image_request, no_image, rng, self._config)),
-                fault_set,
-            )
+            refusal = fails(AnswerContext(image_request, no_image, rng, self._config))
+            if refusal is not None:
+                await asyncio.sleep(due_s - loop.time())
+                return await self.refuse(request, entry, refusal, fault_set)
         variation = self._answered[sha256] if self._config.vary else 0
         self._answered[sha256] += 1
         body, entry.images = await loop.run_in_executor(
@@ -78,7 +75,15 @@ class ResponseSender:
             ),
         )
         await asyncio.sleep(max(0.0, due_s - loop.time()))
-        return await self._send(request, entry, 200, body, bodies.JSON_TYPE, fault_set=fault_set)
+        return await self._send(
+            request,
+            entry,
+            200,
+            body,
+            bodies.JSON_TYPE,
+            headers={"x-gemini-service-tier": image_request.tier},
+            fault_set=fault_set,
+        )
 
     async def refuse(
         self,

@@ -13,6 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from gemini_batch.simulator.enum_names import (
+    HARM_CATEGORIES,
+    HARM_THRESHOLDS,
+    MEDIA_RESOLUTIONS,
+    SERVICE_TIERS,
+)
+
 _PACKAGE = "type.googleapis.com/google.ai.generativelanguage.v1beta."
 
 
@@ -111,15 +118,7 @@ _GENERATION_CONFIG = Message(
             }
         ),
         "image_config": Message({"aspect_ratio": STRING, "image_size": STRING}),
-        "media_resolution": Enum(
-            "GenerationConfig.MediaResolution",
-            (
-                "MEDIA_RESOLUTION_UNSPECIFIED",
-                "MEDIA_RESOLUTION_LOW",
-                "MEDIA_RESOLUTION_MEDIUM",
-                "MEDIA_RESOLUTION_HIGH",
-            ),
-        ),
+        "media_resolution": Enum("GenerationConfig.MediaResolution", MEDIA_RESOLUTIONS),
     }
 )
 REQUEST = Message(
@@ -129,12 +128,18 @@ REQUEST = Message(
         "system_instruction": _CONTENT,
         "tools": ANY,
         "tool_config": ANY,
-        "safety_settings": Repeated(Message({"category": STRING, "threshold": STRING})),
+        "safety_settings": Repeated(
+            Message(
+                {
+                    "category": Enum("HarmCategory", HARM_CATEGORIES),
+                    "threshold": Enum("SafetySetting.HarmBlockThreshold", HARM_THRESHOLDS),
+                }
+            )
+        ),
         "generation_config": _GENERATION_CONFIG,
         "cached_content": STRING,
-        "service_tier": Enum(
-            "ServiceTier", ("SERVICE_TIER_UNSPECIFIED", "STANDARD", "FLEX", "PRIORITY")
-        ),
+        "service_tier": Enum("ServiceTier", SERVICE_TIERS),
+        "labels": ANY,
         "store": BOOL,
     }
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gemini_batch.catalog.models import DEFAULT_MODEL
 from gemini_batch.simulator import Simulator
 from gemini_batch.simulator.faults import FAULTS
 from tests.loopback.commands import manifest, rows, run, use_key_and_state
@@ -39,22 +40,23 @@ STOPPING = {
     "400-location": (6, "precondition"),
     "400-billing": (6, "precondition"),
     "401": (6, "auth"),
-    "402": (5, "billing"),
+    "402": (6, "billing"),
     "403": (6, "no_access"),
     "403-leaked": (6, "auth"),
     "403-blocked": (6, "auth"),
     "403-html": (6, "auth"),
     "404": (6, "model"),
+    "404-gone": (6, "model"),  # the manifest names the model: it is never replaced
     "redirect": (6, "address"),
-    "429-minute": (5, "no_quota"),  # with one attempt: else it waits
+    "429-minute": (6, "no_quota"),  # with one attempt: else it waits
     "429-day": (5, "day_closed"),
-    "429-tokens": (5, "no_quota"),
-    "429-images": (5, "no_quota"),
-    "429-usd": (5, "no_quota"),
+    "429-tokens": (6, "no_quota"),
+    "429-images": (6, "no_quota"),
+    "429-usd": (6, "no_quota"),
     "429-both": (5, "day_closed"),
-    "429-zero": (5, "no_quota"),
-    "429-bare": (5, "no_quota"),
-    "429-retry-after": (5, "no_quota"),
+    "429-zero": (6, "no_quota"),
+    "429-bare": (6, "no_quota"),
+    "429-retry-after": (6, "no_quota"),
 }
 # Past a timeout, or a cap of 256 MB: in tests/wire/test_interactive.py.
 SLOW = {"hang", "stall", "endless"}
@@ -106,7 +108,8 @@ def test_an_error_that_no_call_can_pass_stops_the_run(
     tmp_path: Path, server: Simulator, capsys: pytest.CaptureFixture[str], fault: str
 ) -> None:
     """The run ends with its exit code and a reason, the last line is the next command, no job fails."""
-    path = manifest(tmp_path, {"id": "robot", "prompt": f"A robot [[fault:{fault}]]"})
+    job = {"id": "robot", "prompt": f"A robot [[fault:{fault}]]", "model": DEFAULT_MODEL}
+    path = manifest(tmp_path, job)
     code, reason = STOPPING[fault]
     assert run(path, server, "--max-attempts", "1", "--json") == code
     printed = capsys.readouterr()
@@ -124,7 +127,8 @@ def test_a_model_that_is_gone_names_its_successor(
     tmp_path: Path, server: Simulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The message names the model to use instead of the one that was shut down."""
-    assert run(manifest(tmp_path, {"prompt": "A robot [[fault:404]]"}), server) == 6
+    path = manifest(tmp_path, {"prompt": "A robot [[fault:404]]"})
+    assert run(path, server, "--model", DEFAULT_MODEL) == 6
     assert "--model gemini-3-pro-image\n" in capsys.readouterr().err.replace("; finishing", "\n")
 
 

@@ -286,7 +286,7 @@ def test_plan_sends_nothing_and_needs_no_key(
     assert main(["plan", str(path), "--json", "--base-url", server.base_url]) == 0
     found = orjson.loads(capsys.readouterr().out)
     assert (found["calls"], found["to_send"], found["done"]) == (40, 40, 0)
-    assert found["cost_usd"] == pytest.approx(40 * 0.24, rel=0.01)
+    assert found["cost_usd"] == pytest.approx(40 * (0.24 + 300 * 12 / 1e6), rel=0.01)
     assert found["bound_by"] == "15 requests a minute"
     assert list(server.audit.entries) == []
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["jobs.jsonl"]

@@ -214,8 +214,8 @@ def test_a_day_that_is_used_up_is_no_mail(crond: Crond) -> None:
     ("faults", "code", "reasons"),
     [
         (("400", "503"), 4, ('"400 INVALID_ARGUMENT": 1', '"503 UNAVAILABLE": 1')),
-        (("402",), 5, ("the project can't pay",)),
-        (("429-zero",), 5, ("has no quota for the model",)),
+        (("402",), 6, ("the project can't pay",)),
+        (("429-zero",), 6, ("has no quota for the model",)),
         (("401",), 6, ("the API refused the key",)),
     ],
 )

@@ -195,12 +195,14 @@ ERRORS: dict[str, Met] = {
         "the API does not serve this project or place: User location is not supported for the API use. "
         "Where it does: https://ai.google.dev/gemini-api/docs/available-regions",
     ),
-    "a model that is retired": stopped(
-        "404",
+    "a model that is retired": Met(
         6,
-        "the API has no such model: models/gemini-3-pro-image-preview is not found for API version v1beta, or is not supported for "
+        "stopping: the API has no such model: models/gemini-3-pro-image-preview is not found for API version v1beta, or is not supported for "
         "generateContent. Call ListModels to see the list of available models and their supported methods. "
-        "Its announced successor: --model gemini-3-pro-image",
+        "Its announced successor: --model gemini-3-pro-image\n"
+        f"fix the problem above, then run: {AGAIN} --model gemini-3-pro-image-preview",
+        f"{RUN} --model gemini-3-pro-image-preview",
+        jobs=fault("404"),
     ),
     "a model that never was": Met(
         6,
@@ -228,13 +230,13 @@ ERRORS: dict[str, Met] = {
     # --- quota and money ---
     "a tier without quota": stopped(
         "429-zero",
-        5,
-        "this project's tier has no quota for the model, limit: 0 (generate_content_free_tier_requests); set up billing at "
-        "https://aistudio.google.com/apikey, or choose another model with --model",
+        6,
+        "this project's tier has no quota for the model, limit: 0 (generate_content_free_tier_requests); image models have no free quota: "
+        "set up billing at https://aistudio.google.com/apikey, or with billing choose another model with --model",
     ),
     "no money": stopped(
         "402",
-        5,
+        6,
         "the project can't pay: Your prepayment credits are depleted. Please go to AI Studio at https://ai.studio/projects to manage your "
         "project and billing.",
     ),
@@ -246,7 +248,7 @@ ERRORS: dict[str, Met] = {
     ),
     "limits below the tier's": stopped(
         "429-images",
-        5,
+        6,
         "the server keeps answering 429: You exceeded your current quota, please check your plan and billing details. For more information "
         "on this error, head to: https://ai.google.dev/gemini-api/docs/rate-limits. To monitor your current usage, head to: "
         "https://ai.dev/rate-limit. * Quota exceeded for metric: generativelanguage.googleapis.com/generate_images_per_model, limit: 10, "

@@ -103,7 +103,7 @@ def test_an_expensive_run_asks_for_confirmation(
     """On a terminal it waits for a yes; anything else sends nothing and exits with 5."""
     code, shown = terminal.run([*command, "--confirm-above", "1"], "n\n")
     assert (code, len(server.audit.entries)) == (5, 0)
-    assert "10 calls to send, up to about $1.34 at list price. Continue? [y/N]" in shown
+    assert "10 calls to send, up to about $1.38 at list price. Continue? [y/N]" in shown
     assert "nothing was sent; to send it: python -m gemini_batch run" in shown
     assert "--yes" in shown
 

@@ -185,8 +185,8 @@ def test_counts_cover_calls_that_this_run_did_not_reach(desk: Desk) -> None:
     [
         (REFUSED, ExitCode.REFUSED),
         ([says(404)], ExitCode.REFUSED),
-        ([says(402)], ExitCode.STOPPED),
-        ([says(429)], ExitCode.STOPPED),
+        ([says(402)], ExitCode.REFUSED),
+        ([says(429)], ExitCode.REFUSED),
         (GONE, ExitCode.STOPPED),
         ([fails(FailureKind.STORAGE)], ExitCode.STORAGE),
         ([says(400)], ExitCode.INCOMPLETE),

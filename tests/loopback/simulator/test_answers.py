@@ -74,6 +74,74 @@ async def test_usage() -> None:
     assert "thoughtsTokenCount" not in old
 
 
+@pytest.mark.parametrize(
+    ("model", "level", "mean"),
+    [
+        (PRO, None, 300),
+        ("gemini-3.1-flash-image", None, 150),
+        ("gemini-3.1-flash-lite-image", "HIGH", 900),
+        ("gemini-nano-banana-2.1", "MINIMAL", 200),
+        ("gemini-nano-banana-2.1", None, 900),
+        ("gemini-nano-banana-2.1", "high", 1800),
+    ],
+)
+async def test_thinking_is_drawn_around_its_mean(model: str, level: str | None, mean: int) -> None:
+    """An answer thinks for half to one and a half times the mean of its level, and the total has it once."""
+    config = {"thinkingConfig": {"thinkingLevel": level}} if level else {}
+    request = text("x", responseModalities=["IMAGE"], **config)
+    async with calling() as caller:
+        usages = [
+            (await caller.post(request, model=model)).json["usageMetadata"] for _ in range(12)
+        ]
+    thoughts = [usage["thoughtsTokenCount"] for usage in usages]
+    assert mean / 2 <= min(thoughts) < max(thoughts) <= mean * 3 / 2
+    assert [
+        usage["totalTokenCount"] - usage["promptTokenCount"] - 1120 for usage in usages
+    ] == thoughts
+
+
+async def test_largest_image_of_the_newest_model_has_its_documented_tokens() -> None:
+    """A 4K image of Nano Banana 2.1 has 3,780 tokens and is a JPEG; a reference image has 1,120."""
+    request = with_images("x", image())
+    request["generationConfig"] = {"imageConfig": {"imageSize": "4K"}}
+    async with calling() as caller:
+        got = await caller.post(request, model="gemini-nano-banana-2.1")
+    usage = got.json["usageMetadata"]
+    assert usage["candidatesTokensDetails"] == [{"modality": "IMAGE", "tokenCount": 3780}]
+    assert usage["promptTokensDetails"][1] == {"modality": "IMAGE", "tokenCount": 1120}
+    assert got.parts[-1]["inlineData"]["mimeType"] == "image/jpeg"
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "served"),
+    [
+        (PRO, None, "standard"),
+        (PRO, "flex", "flex"),
+        (PRO, "PRIORITY", "priority"),
+        (PRO, "unspecified", "standard"),
+        ("gemini-3.1-flash-image", "flex", "standard"),
+    ],
+)
+async def test_service_tier_that_was_served(model: str, asked: str | None, served: str) -> None:
+    """Header and usage say which tier was served: one that the model does not have is standard."""
+    async with calling() as caller:
+        got = await caller.post(text("x") | ({"serviceTier": asked} if asked else {}), model=model)
+    assert got.headers["x-gemini-service-tier"] == served
+    assert got.json["usageMetadata"]["serviceTier"] == served
+
+
+async def test_answer_shows_what_was_asked_for() -> None:
+    """Thoughts come as parts, searches with their queries, and too few output tokens give no image."""
+    async with calling() as caller:
+        thought = (await caller.post(text("x", thinkingConfig={"includeThoughts": True}))).parts
+        found = await caller.post(text("x") | {"tools": [{"googleSearch": {}}]})
+        cut = await caller.post(text("x", maxOutputTokens=10))
+    assert [part.get("thought", False) for part in thought] == [True, False, False]
+    assert 1 <= len(found.json["candidates"][0]["groundingMetadata"]["webSearchQueries"]) <= 3
+    assert cut.json["candidates"][0]["finishReason"] == "MAX_TOKENS"
+    assert "content" not in cut.json["candidates"][0]
+
+
 async def test_date_is_the_servers() -> None:
     """The Date header tells the server's time, also when that was set, whatever was asked."""
     time = SetTime(datetime(2026, 12, 24, 18, 0, 0, tzinfo=UTC))

@@ -306,6 +306,61 @@ async def test_sizes_per_model() -> None:
     }
 
 
+NANO, LITE = "gemini-nano-banana-2.1", "gemini-3.1-flash-lite-image"
+PRO_NAMES = [PRO, "gemini-3-pro-image", "nano-banana-pro-preview"]
+EVERY = [*PRO_NAMES, FLASH, LITE, NANO, FLASH_25]
+
+
+def thinks(level: str) -> dict[str, Any]:
+    """Return a request that asks for a level of thinking."""
+    return text("x", thinkingConfig={"thinkingLevel": level})
+
+
+OF_MODELS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "seed": (text("x", seed=1), [NANO]),
+    "temperature": (text("x", temperature=1), [NANO]),
+    "topP": (text("x", topP=0.5), [NANO]),
+    "topK": (text("x", topK=3), [NANO]),
+    "logprobs": (text("x", responseLogprobs=True, logprobs=1), [NANO]),
+    "candidateCount": (text("x", candidateCount=1), [NANO]),
+    "thinkingBudget": (text("x", thinkingConfig={"thinkingBudget": 99}), [NANO]),
+    "minimal": (thinks("MINIMAL"), []),
+    "low": (thinks("LOW"), [FLASH, LITE, NANO]),
+    "medium": (thinks("medium"), [FLASH, LITE]),
+    "high": (thinks("HIGH"), []),
+    "unspecified": (thinks("THINKING_LEVEL_UNSPECIFIED"), []),
+    "googleSearch": (text("x") | {"tools": [{"googleSearch": {}}]}, [LITE]),
+    "google_search": (text("x") | {"tools": {"google_search": {}}}, [LITE]),
+    "codeExecution": (text("x") | {"tools": [{"codeExecution": {}}]}, EVERY),
+    "cachedContent": (text("x") | {"cachedContent": "cachedContents/a"}, EVERY),
+    "8:1": (
+        text("x", imageConfig={"aspectRatio": "8:1"}),
+        [*PRO_NAMES, LITE, FLASH_25],
+    ),
+    "2K": (text("x", imageConfig={"imageSize": "2K"}), [LITE]),
+    "512": (text("x", imageConfig={"imageSize": "512"}), [*PRO_NAMES, LITE, NANO]),
+    "a PDF": (
+        with_images("x", b"%PDF-1.7", mime_type="application/pdf"),
+        [*PRO_NAMES, LITE, FLASH_25],
+    ),
+    "a video": (
+        with_images("x", b"....ftypmp42", mime_type="video/mp4"),
+        [*PRO_NAMES, LITE, FLASH_25],
+    ),
+    "labels": (text("x") | {"labels": {"team": "a"}}, []),
+    "UNSPECIFIED": (text("x") | {"serviceTier": "unspecified"}, []),
+}
+
+
+@pytest.mark.parametrize("case", OF_MODELS)
+async def test_what_single_models_refuse(case: str) -> None:
+    """Settings, tools and inputs that one model takes and another refuses, as the API does."""
+    request, refusing = OF_MODELS[case]
+    async with calling() as caller:
+        statuses = {name: (await caller.post(request, model=name)).status for name in EVERY}
+    assert statuses == {name: 400 if name in refusing else 200 for name in EVERY}
+
+
 async def test_too_large() -> None:
     """A body past the limit is refused in Google's words, and read to its end so that the answer arrives."""
     async with calling(max_request_bytes=100_000) as caller:

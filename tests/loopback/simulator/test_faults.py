@@ -517,6 +517,19 @@ async def test_redirect() -> None:
         assert caller.simulator.audit.followed_redirects == 1
 
 
+OTHERS = ("gemini-3-pro-image", "nano-banana-pro-preview", FLASH_25)
+
+
+async def test_a_model_that_is_gone_and_the_others_that_are_not() -> None:
+    """With `404-gone` the default model is not found, and any other answers as before."""
+    async with calling(rates={"404-gone": 1.0}) as caller:
+        gone = await caller.ask("x")
+        others = [(await caller.ask("x", model=name)).status for name in OTHERS]
+    assert (gone.status, gone.json["error"]["status"]) == (404, "NOT_FOUND")
+    assert gone.message.startswith(f"models/{PRO} is not found for API version v1beta")
+    assert set(others) == {200}
+
+
 def test_every_fault_is_named_by_a_test() -> None:
     """The table has no fault that no test of this file names."""
     source = Path(__file__).read_text(encoding="utf-8")

@@ -133,7 +133,38 @@ async def test_editing(style: str, version: str) -> None:
             ],
             thinking_config=types.ThinkingConfig(include_thoughts=True),
         )
-    assert [part.inline_data.mime_type for part in got.parts] == ["image/jpeg"]
+    thought, picture = got.parts
+    assert (thought.thought, thought.text[:13]) == (True, "**Composing**")
+    assert picture.inline_data.mime_type == "image/jpeg"
+
+
+@pytest.mark.parametrize("tier", ["unspecified", "standard", "flex", "priority"])
+async def test_service_tiers_and_levels(style: str, version: str, tier: str) -> None:
+    """Every service tier and level of the SDK passes, and the usage says what was served."""
+    async with _client(version) as client:
+
+        async def ask(model: str, level: str | None) -> Any:
+            config = types.GenerateContentConfig(
+                service_tier=tier,
+                image_config=types.ImageConfig(aspect_ratio="21:9", image_size="1K"),
+                thinking_config=types.ThinkingConfig(thinking_level=level) if level else None,
+            )
+            return await _call(
+                style,
+                client,
+                lambda sdk: sdk.models.generate_content(model=model, contents="x", config=config),
+            )
+
+        pro = await ask(PRO, None)
+        levels = [
+            (await ask("gemini-nano-banana-2.1", level)).usage_metadata.thoughts_token_count
+            for level in ("MINIMAL", "MEDIUM", "HIGH")
+        ]
+    served = pro.sdk_http_response.headers["x-gemini-service-tier"]
+    assert served == ("standard" if tier == "unspecified" else tier)
+    assert 100 <= levels[0] <= 300
+    assert 450 <= levels[1] <= 1350
+    assert 900 <= levels[2] <= 2700
 
 
 def image_of() -> Image.Image:

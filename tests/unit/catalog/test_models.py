@@ -3,7 +3,7 @@ from typing import get_args
 import pytest
 
 from gemini_batch.catalog import models
-from gemini_batch.records import AspectRatio, ImageSize
+from gemini_batch.records import AspectRatio, ImageSize, Thinking
 
 
 def test_table_has_only_what_a_manifest_can_ask_for() -> None:
@@ -33,6 +33,62 @@ def test_default_is_the_model_of_the_brief_and_has_a_successor() -> None:
     assert models.DEFAULT_MODEL == "gemini-3-pro-image-preview"
     assert models.find(models.DEFAULT_MODEL) is not None
     assert models.successor(models.DEFAULT_MODEL) == "gemini-3-pro-image"
+
+
+def test_default_level_of_thinking_is_one_that_the_model_offers() -> None:
+    """A model has levels, one of which is its default, or one fixed mean."""
+    for model in models.known().values():
+        if model.thinking:
+            assert model.default_thinking in model.thinking
+            assert set(model.thinking) <= set(get_args(Thinking))
+            assert model.thinking_tokens == 0
+        else:
+            assert model.default_thinking is None
+
+
+SAME = [
+    {"gemini-3-pro-image-preview", "nano-banana-pro-preview", "gemini-3-pro-image"},
+    {"gemini-3.1-flash-image-preview", "gemini-3.1-flash-image", "gemini-nano-banana-2.1"},
+    {"gemini-2.5-flash-image", "gemini-3.1-flash-lite-image"},
+]
+
+
+def test_each_model_is_the_same_as_its_successor() -> None:
+    """The ids of one line of succession are one model; an unknown one is alone."""
+    for ids in SAME:
+        for model in ids:
+            assert models.same(model) == ids
+    assert models.same("gemini-9-image") == {"gemini-9-image"}
+    assert set().union(*SAME) == set(models.known())
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (
+            "gemini-3-pro-image-preview",
+            "is shut down since 2026-06-25 (it may still be answered); its successor is gemini-3-pro-image",
+        ),
+        (
+            "gemini-3.1-flash-image-preview",
+            "is shut down since 2026-06-25; its successor is gemini-3.1-flash-image",
+        ),
+        ("gemini-3.1-flash-image", "is deprecated since 2026-10-06 (earliest shutdown 2026-10-29 "),
+        ("gemini-2.5-flash-image", "is deprecated since 2026-09-18 (shutdown 2027-03-15 by "),
+    ],
+)
+def test_a_model_that_will_not_stay_is_named_with_its_successor(model: str, words: str) -> None:
+    """The warning has state, date and successor."""
+    assert (models.warning(model) or "").startswith(f"{model} {words}")
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["gemini-3-pro-image", "gemini-nano-banana-2.1", "gemini-3.1-flash-lite-image", "gemini-9"],
+)
+def test_a_stable_or_unknown_model_has_no_warning(model: str) -> None:
+    """Nothing is said of a model that stays."""
+    assert models.warning(model) is None
 
 
 def test_new_model_is_not_known_and_not_refused() -> None:

@@ -18,7 +18,7 @@ from gemini_batch.errors import ConfigError
 from gemini_batch.records import Estimate, Usage
 
 PRO, FLASH, NANO = "gemini-3-pro-image-preview", "gemini-3.1-flash-image", "gemini-nano-banana-2.1"
-# USD an image as Google prints it, https://ai.google.dev/gemini-api/docs/pricing (collected 2026-11-22).
+# USD an image as Google prints it, https://ai.google.dev/gemini-api/docs/pricing (read 2026-09-22 to 2026-10-08).
 PRINTED = {
     (PRO, "1K"): 0.134,
     (PRO, "2K"): 0.134,
@@ -32,6 +32,8 @@ PRINTED = {
     (FLASH, "4K"): 0.151,
     ("gemini-3.1-flash-lite-image", "1K"): 0.0336,
     (NANO, "1K"): 0.0336,
+    (NANO, "2K"): 0.0504,
+    (NANO, "4K"): 0.1134,
     ("gemini-2.5-flash-image", "1K"): 0.039,
 }
 
@@ -63,6 +65,28 @@ def test_estimate_counts_text_and_reference_images() -> None:
     )
 
 
+@pytest.mark.parametrize(("model", "tokens"), [(PRO, 560), (FLASH, 1120), (NANO, 1120),
+                                               ("gemini-3.1-flash-lite-image", 1120), ("gemini-2.5-flash-image", 258)])  # fmt: skip
+def test_reference_images_have_the_tokens_of_the_price_page(model: str, tokens: int) -> None:
+    """A reference image on 3.1 Flash, Flash-Lite and 2.1 is 1,120 tokens."""
+    assert input_tokens(model, input_images=3) == 3 * tokens
+
+
+@pytest.mark.parametrize(
+    ("model", "thinking", "usd"), [(NANO, 900, 0.0336 + 900 * 7.5 / 1e6), (PRO, 300, 0.1344 + 300 * 12 / 1e6),
+                                   (FLASH, 150, 0.0672 + 150 * 3 / 1e6)])  # fmt: skip
+def test_estimate_has_the_thinking_at_the_text_rate(model: str, thinking: int, usd: float) -> None:
+    """Thinking is billed as text, and is in cost and output tokens."""
+    actual = estimate(model, thinking_tokens=thinking)
+    assert actual.cost_usd == pytest.approx(usd)
+    assert actual.output_tokens == 1120 + thinking
+
+
+def test_worst_case_of_the_lite_model_is_its_shorter_answer() -> None:
+    """The longest answer of Flash-Lite has 4,096 tokens."""
+    assert estimate("gemini-3.1-flash-lite-image").max_extra_usd == pytest.approx(4096 * 1.5 / 1e6)
+
+
 def test_estimate_of_many_is_the_sum_of_each() -> None:
     """The estimate of a sum is the sum of the estimates."""
     each = [estimate(FLASH, "2K", input_tokens=tokens) for tokens in (0, 10, 100, 1000, 7)]
@@ -74,17 +98,22 @@ def test_estimate_of_many_is_the_sum_of_each() -> None:
 def test_unknown_price_is_none_and_never_zero() -> None:
     """An unknown price is never reported as free."""
     tokens = input_tokens("gemini-9-image", prompt_bytes=4, input_images=1)
-    assert estimate("gemini-9-image", input_tokens=tokens) == Estimate(561, 1120, None)
-    assert estimate(NANO, "4K").cost_usd is None
+    assert estimate("gemini-9-image", input_tokens=tokens) == Estimate(1121, 1120, None)
+    table = {"mine": ModelPrice(1.0, 10.0, 30.0)}
+    assert estimate("mine", "4K", prices=table).cost_usd is None
     assert cost_usd("gemini-9-image", Usage(prompt_tokens=1, total_tokens=9), 1) is None
     assert cost_usd("gemini-9-image", None, 0, blocked=True) is None
-    assert cost_usd(NANO, None, 1, "4K") is None
+    assert cost_usd("mine", None, 1, "4K", prices=table) is None
 
 
 USAGES = {
     "by modality": (
         Usage(16, 1296, 180, 1492, {"prompt": {"TEXT": 16}, "candidates": {"IMAGE": 1290}}),
         (16 * 2 + 1290 * 120 + (1492 - 16 - 1290) * 12) / 1e6,
+    ),
+    "thoughts in the candidates": (
+        Usage(16, 1296, 180, 1312, {"candidates": {"IMAGE": 1120}}),
+        (16 * 2 + 1120 * 120 + 176 * 12) / 1e6,
     ),
     "totals alone": (Usage(16, None, None, 1336), (16 * 2 + 1120 * 120 + 200 * 12) / 1e6),
     "no total": (Usage(16, 1120, 100), (16 * 2 + 1120 * 120 + 100 * 12) / 1e6),
@@ -196,12 +225,16 @@ def test_answer_without_image_and_usage_is_unknown() -> None:
 
 def test_output_of_unknown_image_size_counts_as_image() -> None:
     """Without tokens per image, the whole output costs the image rate, the more expensive one."""
-    assert cost_usd(NANO, Usage(0, None, None, 1700), 1, "2K") == pytest.approx(1700 * 30 / 1e6)
+    table = {"mine": ModelPrice(1.0, 10.0, 30.0)}
+    usage = Usage(0, None, None, 1700)
+    assert cost_usd("mine", usage, 1, "2K", prices=table) == pytest.approx(1700 * 30 / 1e6)
 
 
 def test_unknown_text_rate_counts_nothing() -> None:
     """A model with an unknown text rate is billed for its images."""
-    assert cost_usd(FLASH, Usage(1000, None, None, 2620), 1) == pytest.approx(1120 * 60 / 1e6)
+    table = {FLASH: ModelPrice(image_output_usd_per_mtok=60.0)}
+    usage = Usage(1000, None, None, 2620)
+    assert cost_usd(FLASH, usage, 1, prices=table) == pytest.approx(1120 * 60 / 1e6)
 
 
 def test_users_prices_win_key_by_key() -> None:

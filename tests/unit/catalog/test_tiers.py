@@ -30,7 +30,7 @@ def test_table_is_dated_and_sourced() -> None:
         files("gemini_batch.catalog").joinpath("tiers.toml").read_text(encoding="utf-8")
     )
 
-    assert table["checked_on"].isoformat() == "2026-11-22"
+    assert table["checked_on"].isoformat() == "2026-11-30"
     assert all(tier["source"] for tier in table["tiers"].values())
 
 

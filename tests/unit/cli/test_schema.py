@@ -36,6 +36,7 @@ VALUES: dict[str, list[Any]] = {
     "modalities": [None, ["IMAGE"], ["TEXT", "IMAGE"], [], ["AUDIO"], "IMAGE"],
     "seed": [None, 7, 7.0, 7.5, -(2**31), 2**31, "7", True],
     "temperature": [None, 0, 1.5, 2.5, -1, "1"],
+    "thinking": [None, "minimal", "HIGH", "none", 900],
     "model": [None, "gemini-3-pro-image", "", 3],
     "variants": [1, 1000, 3.0, 2.5, 0, 1001, None, "2", True],
     "metadata": [None, {}, {"customer": 17}, "x", []],

@@ -135,6 +135,26 @@ USE_CASES: dict[str, tuple[Request, Any]] = {
             },
         },
     ),
+    "the default size": (
+        Request(MODEL, (Text("x"),), image_size="1K", aspect_ratio="1:1"),
+        {
+            "contents": [{"role": "user", "parts": [{"text": "x"}]}],
+            "generationConfig": {
+                "responseModalities": ["IMAGE"],
+                "imageConfig": {"aspectRatio": "1:1"},
+            },
+        },
+    ),
+    "thinking": (
+        Request(MODEL, (Text("x"),), image_size="1K", thinking="minimal"),
+        {
+            "contents": [{"role": "user", "parts": [{"text": "x"}]}],
+            "generationConfig": {
+                "responseModalities": ["IMAGE"],
+                "thinkingConfig": {"thinkingLevel": "MINIMAL"},
+            },
+        },
+    ),
     "zero is a setting": (
         Request(MODEL, (Text("x"),), seed=0, temperature=0.0),
         {

@@ -16,7 +16,7 @@ from tests.unit.manifest.lines import carefully, ids_of, refusal, scanned, writt
 
 ONE_OBJECT = 'a line is one whole JSON object, such as {"prompt": "A cute robot mascot"}'
 FIELDS = (
-    "id, prompt, images, parts, request, system, aspect_ratio, image_size, modalities, seed, temperature, model, "
+    "id, prompt, images, parts, request, system, aspect_ratio, image_size, modalities, seed, temperature, thinking, model, "
     "variants, metadata"
 )
 ASK = 'needs exactly one of "prompt", "parts" and "request"'

@@ -14,6 +14,8 @@ from gemini_batch.errors import ManifestError
 from gemini_batch.manifest import Manifest, plain
 from gemini_batch.manifest.plain import PlainLines
 from gemini_batch.plan import CallState, JobError, Plan, Planner
+from gemini_batch.plan.canonical import request_sha256
+from gemini_batch.plan.totals import Aliases
 from tests.unit.cli.test_bad_input import FILES
 from tests.unit.manifest.lines import carefully
 from tests.unit.plan.jobs import resolve
@@ -106,10 +108,12 @@ def test_a_line_that_may_be_anything_else_is_not_plain(name: str) -> None:
 
 def planned(path: Path, states: bytes) -> Iterator[Any]:
     """Yield all that is known of a manifest once it is planned; calls take these states in turn."""
-    looked_up: list[tuple[str, str]] = []
+    looked_up: list[Any] = []
 
-    def state_of(call_id: str, digest: str) -> CallState:
-        looked_up.append((call_id, digest))
+    def state_of(call_id: str, digest: str, aliases: Aliases) -> CallState:
+        others = [(other, request_sha256(request)) for other, request in aliases(lambda _: True)]
+        unknown = list(aliases(lambda other: other == "unknown"))
+        looked_up.append((call_id, digest, others, unknown))
         return CallState(states[len(looked_up) % len(states)])
 
     plan = Plan(Planner(DEFAULT_MODEL, resolve), state_of if states else None)

@@ -468,7 +468,7 @@ def test_what_another_folder_has_is_not_sent(
         found = orjson.loads(capsys.readouterr().out)
         assert (found["calls"], found["to_send"], found["reused"]) == (5, 2, 3)
         assert found["reused_from"] == {str(manifest.with_name("jobs.out")): 3}
-        assert found["cost_usd"] == pytest.approx(2 * 0.1344, rel=0.01)
+        assert found["cost_usd"] == pytest.approx(2 * (0.1344 + 300 * 12 / 1e6), rel=0.01)
         assert main(["plan", str(other), *flags]) == 0
         assert f"  reused  3 from {manifest.with_name('jobs.out')}, $0\n" in capsys.readouterr().out
 

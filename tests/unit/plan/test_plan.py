@@ -28,6 +28,9 @@ from tests.unit.plan.jobs import (
     resolve,
 )
 
+# The mean thinking of Pro, 300 tokens, at its text rate.
+THINKING_USD = 300 * 12 / 1e6
+
 
 def plan_of(jobs: list[Job], planned: Plan) -> Plan:
     """Put all jobs into a plan."""
@@ -74,7 +77,7 @@ def test_plan_counts_states() -> None:
     }
     digests: set[str] = set()
 
-    def judge(call_id: str, digest: str) -> CallState:
+    def judge(call_id: str, digest: str, _others: object) -> CallState:
         digests.add(digest)
         return states[call_id]
 
@@ -101,10 +104,10 @@ def test_what_is_reused_costs_nothing_and_comes_first() -> None:
         "d": CallState.REUSED,
     }
     jobs = [job(id=name, prompt="x", variants=2 if name == "b" else 1) for name in "abcd"]
-    planned = plan_of(jobs, Plan(PLANNER, lambda call_id, _: states[call_id]))
+    planned = plan_of(jobs, Plan(PLANNER, lambda call_id, *_: states[call_id]))
     assert list(planned.pending(DEFAULT_MODEL)) == [(1, 1), (3, 1), (0, 1), (1, 2)]
     assert (len(planned), planned.todo, planned.to_send, planned.total.calls) == (5, 4, 2, 2)
-    assert planned.total.cost_usd == about(2 * 0.1344 + 2 * 2 / 1e6)
+    assert planned.total.cost_usd == about(2 * (0.1344 + THINKING_USD) + 2 * 2 / 1e6)
 
 
 def test_a_plan_of_reused_calls_alone_is_free() -> None:
@@ -126,7 +129,7 @@ def test_plan_counts_what_downscaling_saves() -> None:
         job(id="reused", prompt="x", images=["large.jpg"]),
     ]
     states = {"done": CallState.DONE, "reused": CallState.REUSED}
-    planned = plan_of(jobs, Plan(PLANNER, lambda call_id, _: states.get(call_id, CallState.NEW)))
+    planned = plan_of(jobs, Plan(PLANNER, lambda call_id, *_: states.get(call_id, CallState.NEW)))
     assert planned.downscaled == DownscaleTotals(
         images=6, size_bytes=24_000_000, upload_bytes=6_000_000
     )
@@ -153,15 +156,41 @@ def test_plan_adds_up_by_model_and_size() -> None:
     ]
     planned = plan_of(
         jobs,
-        Plan(PLANNER, lambda call_id, _: CallState.DONE if call_id == "done" else CallState.NEW),
+        Plan(PLANNER, lambda call_id, *_: CallState.DONE if call_id == "done" else CallState.NEW),
     )
     assert planned.totals == {
-        (DEFAULT_MODEL, "1K"): CallTotals(4, 50, 4480, about(4 * 0.1344 + 50 * 2 / 1e6), 20, 1),
-        (DEFAULT_MODEL, "4K"): CallTotals(1, 1, 2000, about(0.24 + 2 / 1e6), 1, 3),
+        (DEFAULT_MODEL, "1K"): CallTotals(
+            4, 50, 4 * 1420, about(4 * (0.1344 + THINKING_USD) + 50 * 2 / 1e6), 20, 1
+        ),
+        (DEFAULT_MODEL, "4K"): CallTotals(1, 1, 2300, about(0.24 + THINKING_USD + 2 / 1e6), 1, 3),
     }
     assert planned.total == CallTotals(
-        5, 51, 6480, about(5 * 0.1344 + 0.1056 + 51 * 2 / 1e6), 20, 1
+        5, 51, 5 * 300 + 6480, about(5 * (0.1344 + THINKING_USD) + 0.1056 + 51 * 2 / 1e6), 20, 1
     )
+
+
+def test_plan_adds_up_levels_of_thinking() -> None:
+    """Calls of one size with different levels have the sum of their thinking."""
+    nano = "gemini-nano-banana-2.1"
+    levels = ["minimal", None, "high", "high"]
+    jobs = [job(prompt="x", model=nano, thinking=level, variants=2) for level in levels]
+    (total,) = plan_of(jobs, Plan(PLANNER)).totals.values()
+    assert total.output_tokens == 2 * (4 * 1120 + 200 + 900 + 1800 + 1800)
+    assert total.cost_usd == about(
+        sum(PLANNER.call(each, 1, 1).estimate.cost_usd or 0 for each in jobs) * 2
+    )
+
+
+def test_a_plan_names_calls_with_many_reference_images() -> None:
+    """Models that usually take fewer than fourteen are named, with the first line and the number of lines."""
+    lite = "gemini-3.1-flash-lite-image"
+    jobs = [
+        job(prompt="x", model=lite, images=["a.png"] * 3),
+        job(prompt="x", model=lite, images=["a.png"] * 4),
+        job(prompt="x", images=["a.png"] * 14),
+        job(prompt="x", model=lite, images=["a.png"] * 14),
+    ]
+    assert plan_of(jobs, Plan(PLANNER)).many_references == {lite: (2, 2)}
 
 
 def test_one_unknown_price_makes_the_total_unknown() -> None:
@@ -197,7 +226,8 @@ def test_pending_is_what_is_not_done(variants: list[int], chance: random.Random)
     ]
     done = {call.id for each in jobs for call in expanded(each, 1) if chance.random() < 0.5}
     planned = plan_of(
-        jobs, Plan(PLANNER, lambda call_id, _: CallState.DONE if call_id in done else CallState.NEW)
+        jobs,
+        Plan(PLANNER, lambda call_id, *_: CallState.DONE if call_id in done else CallState.NEW),
     )
     pending = [
         PLANNER.call(jobs[index], index + 1, variant).id

@@ -29,6 +29,8 @@ from tests.unit.plan.jobs import (
     resolve,
 )
 
+NANO = "gemini-nano-banana-2.1"
+
 # --- the canonical request ---
 
 GOLDEN = {
@@ -134,6 +136,9 @@ DIFFERENT: list[dict[str, Any]] = [
     {"prompt": "x", "seed": 0},
     {"prompt": "x", "temperature": 0.0},
     {"prompt": "x", "temperature": 1.0},
+    {"prompt": "x", "thinking": "minimal", "model": NANO},
+    {"prompt": "x", "thinking": "high", "model": NANO},
+    {"prompt": "x", "model": NANO},
     {"request": {"contents": [{"parts": [{"text": "x"}]}]}},
     {"request": {"contents": [{"parts": [{"text": "x"}]}], "model": "models/other"}},
 ]
@@ -148,6 +153,104 @@ def test_metadata_and_variants_do_not_count() -> None:
     """Data that is not sent, and the number of calls, do not change the request."""
     calls = expanded(job(prompt="x", variants=3, metadata={"a": 1}), 1)
     assert {call.request_sha256 for call in calls} == {request_sha256(request(prompt="x"))}
+
+
+# --- what a model refuses ---
+
+RAW = {"contents": [{"parts": [{"text": "x"}]}]}
+LITE, FLASH = "gemini-3.1-flash-lite-image", "gemini-3.1-flash-image"
+TEN_SHAPES = "1:1, 16:9, 9:16, 4:3, 3:4, 5:4, 4:5, 2:3, 3:2, 21:9"
+REFUSED_BY: dict[str, tuple[dict[str, Any], str]] = {
+    "seed": ({"model": NANO, "seed": 0}, f"seed: {NANO} refuses it: leave it out"),
+    "temperature": (
+        {"model": NANO, "temperature": 0.0},
+        f"temperature: {NANO} refuses it: leave it out",
+    ),
+    "a level that it lacks": (
+        {"model": NANO, "thinking": "low"},
+        f'thinking: got "low"; {NANO} offers minimal, medium, high: leave it out for the model\'s own',
+    ),
+    "a level of another model": (
+        {"model": FLASH, "thinking": "medium"},
+        f'thinking: got "medium"; {FLASH} offers minimal, high: leave it out for the model\'s own',
+    ),
+    "a level where thinking is fixed": (
+        {"thinking": "high"},
+        f'thinking: got "high"; {DEFAULT_MODEL} offers no level: leave it out for the model\'s own',
+    ),
+    "a shape": (
+        {"model": LITE, "aspect_ratio": "8:1"},
+        f'aspect_ratio: got "8:1"; {LITE} offers {TEN_SHAPES}: use one of these, or write a raw "request"',
+    ),
+}
+RAW_REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "seed": (NANO, {"generationConfig": {"seed": 1}}, "seed"),
+    "snake case": (NANO, {"generation_config": {"top_k": 1}}, "top_k"),
+    "topP": (NANO, {"generationConfig": {"topP": 1}}, "top_p"),
+    "candidateCount": (NANO, {"generationConfig": {"candidateCount": 1}}, "candidate_count"),
+    "responseLogprobs": (
+        NANO,
+        {"generationConfig": {"responseLogprobs": True}},
+        "response_logprobs",
+    ),
+    "thinkingBudget": (
+        NANO,
+        {"generationConfig": {"thinkingConfig": {"thinkingBudget": 0}}},
+        "thinking_budget",
+    ),
+    "googleSearch": (LITE, {"tools": [{"googleSearch": {}}]}, "google_search"),
+    "codeExecution": (FLASH, {"tools": [{"codeExecution": {}}]}, "code_execution"),
+    "cachedContent": (FLASH, {"cachedContent": "cachedContents/x"}, "cached_content"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_BY)
+def test_what_the_model_refuses_is_refused_before_anything_is_sent(name: str) -> None:
+    """The field, the model, and what to do."""
+    fields, message = REFUSED_BY[name]
+    assert refusal(prompt="x", **fields) == [f"jobs.jsonl:17: {message}"]
+
+
+@pytest.mark.parametrize("name", RAW_REFUSED)
+def test_a_raw_request_has_nothing_that_the_model_refuses(name: str) -> None:
+    """Either spelling is read; null counts as absent."""
+    model, more, found = RAW_REFUSED[name]
+    expected = [f"jobs.jsonl:17: request: has {found}, which {model} refuses: leave it out"]
+    assert refusal(request=RAW | more, model=model) == expected
+
+
+def test_a_raw_request_asks_for_a_level_that_the_model_has() -> None:
+    """A level is read in any case; where the levels are not documented, any passes."""
+    low = RAW | {"generationConfig": {"thinkingConfig": {"thinkingLevel": "LOW"}}}
+    expected = (
+        f'jobs.jsonl:17: request: has the thinkingLevel "low"; {NANO} offers minimal, medium, high'
+    )
+    assert refusal(request=low, model=NANO) == [expected]
+    assert request(request=low).raw is not None
+    for level in ("HIGH", "minimal", "THINKING_LEVEL_UNSPECIFIED"):
+        config = {"thinkingConfig": {"thinkingLevel": level}}
+        assert request(request=RAW | {"generationConfig": config}, model=NANO).raw is not None
+
+
+@pytest.mark.parametrize("model", ["gemini-9-image", DEFAULT_MODEL, FLASH])
+def test_other_models_take_seed_and_temperature(model: str) -> None:
+    """Only what is known to be refused is refused."""
+    asked = request(prompt="x", model=model, seed=1, temperature=1.0)
+    assert (asked.seed, asked.temperature) == (1, 1.0)
+    nulls = {"generationConfig": {"seed": None}}
+    assert request(request=RAW | nulls, model=NANO).model == NANO
+
+
+@pytest.mark.parametrize("level", ["minimal", "medium", "high"])
+def test_a_level_is_in_the_request_and_in_its_estimate(level: str) -> None:
+    """More thinking costs more, by field or raw, and is another request."""
+    raw = {"generationConfig": {"thinkingConfig": {"thinkingLevel": level.upper()}}}
+    for asked in (
+        request(prompt="x", model=NANO, thinking=level),
+        request(request=RAW | raw, model=NANO),
+    ):
+        tokens = {"minimal": 200, "medium": 900, "high": 1800}[level]
+        assert PLANNER.estimate(asked).output_tokens == 1120 + tokens
 
 
 # --- one job ---
@@ -223,7 +326,7 @@ def test_raw_request_is_read_in_either_spelling(names: tuple[str, str, str]) -> 
     assert image_size(asked) == "4K"
     assert prompt_text(asked) == "x\ny"
     expected = PLANNER.estimate(asked)
-    assert (expected.input_tokens, expected.output_tokens) == (1 + 2 * 560, 2000)
+    assert (expected.input_tokens, expected.output_tokens) == (1 + 2 * 560, 2000 + 300)
 
 
 IMAGES = [{"text": "x"}, {"inline_data": {"data": "A" * 4_000}}, {"file_data": {"file_uri": "u"}}]

@@ -15,6 +15,7 @@ from gemini_batch.events import (
     Event,
     LittleRoom,
     ManifestWarning,
+    ModelReplaced,
     Repaired,
     Stopping,
     Waiting,
@@ -49,6 +50,7 @@ ALL: list[Event] = [
     Waiting(MODEL, 23.0, "15 requests a minute"),
     CallAbandoned("c"),
     finished("a"),
+    ModelReplaced(MODEL, "gemini-3-pro-image", "is gone"),
     LittleRoom("jobs.out"),
     Stopping(DAY_CLOSED, 2, MODEL),
 ]
@@ -151,6 +153,7 @@ def test_quiet_logs_only_what_requires_action() -> None:
         "repaired",
         "manifest_warning",
         "call_not_reused",
+        "model_replaced",
         "little_room",
         "stopping",
         "run_ended",

@@ -1,9 +1,18 @@
+import random
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from gemini_batch.events import CallFinished, CallRetrying, CallSent, Event, Stopping, Waiting
+from gemini_batch.events import (
+    CallFinished,
+    CallRetrying,
+    CallSent,
+    Event,
+    ModelReplaced,
+    Stopping,
+    Waiting,
+)
 from gemini_batch.progress.run_state import RunState, Sample
 from gemini_batch.records import ImageFile, Limits, ReusedFrom, Status, Stop, StopReason
 from tests.builders import MODEL
@@ -33,6 +42,30 @@ def test_calls_are_counted_by_their_end_and_the_cost_projected() -> None:
     assert state.cost_usd == pytest.approx(0.268)
     assert state.projected_usd == pytest.approx(1.34)
     assert state.elapsed_s == 3
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.8, 1.2, 1.5, 3.0])
+def test_the_projected_cost_follows_the_answers(factor: float) -> None:
+    """After twenty answers that cost another share of their estimate, so do the calls that are left."""
+    row = ended("a")
+    row.images.append(PICTURE)
+    chance = random.Random(7)
+    shares = [factor * chance.uniform(0.95, 1.05) for _ in range(20)]
+    answers = [CallFinished(replace(row, cost_usd=0.134 * share), 0, 0.134) for share in shares]
+    run_state = observed((0, started(200)), *((1.0, answer) for answer in answers))
+    projected = run_state.snapshot(2, NOON).projected_usd
+    assert projected == pytest.approx(200 * 0.134 * factor, rel=0.05)
+
+
+def test_a_model_that_is_replaced_takes_its_calls_along() -> None:
+    """The calls of a model that is gone are expected of its successor."""
+    gone = ModelReplaced(MODEL, "gemini-3-pro-image", "gone")
+    run_state = observed((0, started(10)), (1, gone))
+    row = replace(ended("a"), model="gemini-3-pro-image")
+    run_state.observe(CallFinished(row, 0, 0.134), 2)
+    state = run_state.snapshot(3, NOON)
+    assert (state.models, state.left) == (1, 9)
+    assert state.projected_usd == pytest.approx(1.34)
 
 
 def test_an_unknown_price_is_never_projected_as_nothing() -> None:
