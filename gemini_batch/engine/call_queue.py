@@ -120,8 +120,8 @@ class CallQueue:
 
     def replace_model(self, lane: Lane, successor: str, gone: Stop) -> None:
         """Let a successor's lane take over the calls of a model that the API does not have."""
-        heir = self.lanes.setdefault(successor, Lane(successor, self.server, None))
-        lane.hand_over(heir, gone)
+        next_lane = self.lanes.setdefault(successor, Lane(successor, self.server, None))
+        lane.hand_over(next_lane, gone)
         self.wake()
 
     def close_lane(self, lane: Lane) -> None:

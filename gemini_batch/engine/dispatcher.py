@@ -153,7 +153,7 @@ class Dispatcher:
     def _leave(self, attempt: Attempt) -> None:
         """Leave a call of a closed lane to the next run, or to the lane that took it over."""
         lane = attempt.lane
-        if lane.heir and lane.gone:
+        if lane.next_lane and lane.gone:
             if attempt.call.if_gone:
                 self.queue.put_back(attempt)
             else:

@@ -86,13 +86,13 @@ class FollowUp:
     def _goes_on(self, attempt: Attempt, stop: Stop) -> bool:
         """Return whether a call continues with its model's successor; the first moves all."""
         lane = attempt.lane
-        if stop.reason is StopReason.MODEL and lane.successor and lane.heir is None:
+        if stop.reason is StopReason.MODEL and lane.successor and lane.next_lane is None:
             self.queue.replace_model(lane, lane.successor, replace(stop, model=lane.model))
             advice = f"the run continues with its successor {lane.successor}"
             message = retry.with_advice(stop.message, advice)
             self.observe(ModelReplaced(lane.model, lane.successor, message))
         is_of_model = stop.reason in retry.OF_ONE_MODEL
-        return is_of_model and lane.heir is not None and attempt.call.if_gone is not None
+        return is_of_model and lane.next_lane is not None and attempt.call.if_gone is not None
 
     async def _note(self, lane: Lane, sent: Sent) -> list[Stop]:
         """Let the outcome open or close circuit breakers; stop what one gives up on."""

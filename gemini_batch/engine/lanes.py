@@ -62,7 +62,7 @@ class Lane:
         refusals: Its calls in a row that were rejected with the same message.
         successor: The model of the calls that name none, once the API does not have this one.
         gone: Why the lane's calls that name the model can't be sent; None while it is there.
-        heir: The lane that took over the others.
+        next_lane: The lane that took over the others.
     """
 
     model: str
@@ -76,7 +76,7 @@ class Lane:
     refusals: Streak = field(default_factory=Streak)
     successor: str | None = None
     gone: Stop | None = None
-    heir: "Lane | None" = None
+    next_lane: "Lane | None" = None
     _retries: list[tuple[float, int, Attempt]] = field(default_factory=list)
 
     @property
@@ -157,18 +157,18 @@ class Lane:
         self.breaker.release(call_id)
         self.server.release(call_id)
 
-    def hand_over(self, heir: "Lane", gone: Stop) -> None:
+    def hand_over(self, next_lane: "Lane", gone: Stop) -> None:
         """Give the calls that name no model to the successor's lane, and close this one.
 
         In the place of a call that names the model, `gone` is handed out.
         """
-        self.gone, self.heir = gone, heir
-        if not heir.is_closed:
+        self.gone, self.next_lane = gone, next_lane
+        if not next_lane.is_closed:
             if self._new is not None:
-                heir.add_calls(_moved(self._new, gone))
+                next_lane.add_calls(_moved(self._new, gone))
             for due_s, sequence, attempt in self._retries:
-                if (moved := self.current(attempt)).lane is heir:
-                    heir.retry_at(due_s, sequence, moved)
+                if (moved := self.current(attempt)).lane is next_lane:
+                    next_lane.retry_at(due_s, sequence, moved)
         self.close()
 
     def add_calls(self, calls: Iterator[Call | Stop]) -> None:
@@ -176,10 +176,10 @@ class Lane:
         self._new = chain(self._new or (), calls)
 
     def current(self, attempt: Attempt) -> Attempt:
-        """Return the attempt as it can be sent now: of the heir, if it may be replaced."""
-        if self.heir is None or attempt.call.if_gone is None:
+        """Return the attempt as it can be sent now: of the lane that took over, if it may be replaced."""
+        if self.next_lane is None or attempt.call.if_gone is None:
             return attempt
-        return replace(attempt, call=attempt.call.if_gone, lane=self.heir)
+        return replace(attempt, call=attempt.call.if_gone, lane=self.next_lane)
 
     def close(self) -> None:
         """Hand out nothing more."""
