@@ -19,6 +19,7 @@ from gemini_batch.client.fairness import LoopBudget
 from gemini_batch.client.headers import location_host, retry_after_s
 from gemini_batch.client.malformed import MalformedAnswerError
 from gemini_batch.client.pool import Pool
+from gemini_batch.client.proxies import basic_auth
 from gemini_batch.client.receiver import Receiver
 from gemini_batch.client.redaction import MAX_SEARCHED_BYTES, KeyRedactor
 from gemini_batch.client.timeouts import StallTimeout
@@ -26,7 +27,7 @@ from gemini_batch.client.transport import AnswerSink, Exchange
 from gemini_batch.client.upload import Upload
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
-from gemini_batch.config.network import Proxy, ca_paths, trusted_certificates
+from gemini_batch.config.network import ca_paths, trusted_certificates
 from gemini_batch.errors import describe_os_error, out_of_resources
 from gemini_batch.records import Answer, Call, Failure, FailureKind, Timing
 from gemini_batch.version import __version__
@@ -90,7 +91,7 @@ class InteractiveTransport:
             connector=connector,
             headers=headers,
             proxy=proxy.url if proxy else None,
-            proxy_auth=_proxy_auth(proxy),
+            proxy_auth=basic_auth(proxy),
             # `connect` includes the name lookup; `sock_connect` does not.
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=self._config.timeouts.connect_s, sock_connect=None
@@ -255,12 +256,6 @@ class InteractiveTransport:
         detail = describe_connection_error(error)
         message = f"the connection broke before the answer was whole: {detail}"
         return self._failure(FailureKind.DISCONNECTED, message, may_be_billed=upload.may_be_whole)
-
-
-def _proxy_auth(proxy: Proxy | None) -> aiohttp.BasicAuth | None:
-    if proxy is None or proxy.user is None:
-        return None
-    return aiohttp.BasicAuth(proxy.user, proxy.password, encoding="utf-8")
 
 
 async def _next_chunk(content: aiohttp.StreamReader) -> bytes:

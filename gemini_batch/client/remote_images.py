@@ -4,6 +4,8 @@ The server chooses the URI, so it is not trusted: https only, public addresses o
 of bytes and time. The address that is connected to is checked, so that a name that resolves to
 another address the second time, or a redirect, changes nothing. Only where the API itself is on
 this machine, as the simulator is, are http and loopback addresses allowed.
+
+Behind a proxy only the proxy looks up names: there a host is checked as it is written.
 """
 
 import asyncio
@@ -11,6 +13,7 @@ import errno
 import re
 import socket
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Self
 
 import aiohttp
@@ -19,9 +22,11 @@ from yarl import URL
 from gemini_batch.client.addresses import is_loopback, is_loopback_host, is_public
 from gemini_batch.client.connection_errors import describe_connection_error
 from gemini_batch.client.headers import retry_after_s
+from gemini_batch.client.proxies import basic_auth
 from gemini_batch.client.transport import ImageSink
 from gemini_batch.client.untrusted_json import one_line
 from gemini_batch.clock import Clock
+from gemini_batch.config.network import ca_paths, proxy_for, trusted_certificates
 from gemini_batch.errors import storage_errors
 from gemini_batch.records import FetchProblem, NotFetched, media_types
 from gemini_batch.version import __version__
@@ -41,6 +46,7 @@ _TRANSIENT = frozenset({408, 425, 429})
 # valid in the specified time frame" (Azure), as of 2026-11-30, from public reports.
 _EXPIRED = re.compile(rb"expired|specified time frame", re.IGNORECASE)
 _INVALID = "it is not a valid URI"
+_NOT_PUBLIC = "not a public address"
 _WHITESPACE = b" \t\r\n"
 
 
@@ -60,14 +66,15 @@ class RemoteImages:
     def __init__(self, base_url: str, clock: Clock) -> None:
         self._is_local = is_loopback_host(URL(base_url).host or "")
         self._clock = clock
-        self._session: aiohttp.ClientSession | None = None
+        self._direct: aiohttp.ClientSession | None = None
+        self._proxied: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in filter(None, (self._direct, self._proxied)):
+            await session.close()
 
     async def fetch(
         self, uri: str, open_sink: Callable[[], ImageSink], until_s: float
@@ -95,7 +102,7 @@ class RemoteImages:
         except aiohttp.InvalidURL:
             return NotFetched(FetchProblem.REFUSED, _INVALID)
         except (aiohttp.ClientError, OSError) as error:
-            if isinstance(getattr(error, "os_error", None), _RefusedAddressError):
+            if isinstance(getattr(error, "os_error", error), _RefusedAddressError):
                 message = "it leads to an address that is not public, and is not connected to"
                 return NotFetched(FetchProblem.REFUSED, message)
             return NotFetched(FetchProblem.TRANSIENT, describe_connection_error(error))
@@ -104,10 +111,9 @@ class RemoteImages:
         return None
 
     async def _follow(self, url: URL, open_sink: Callable[[], ImageSink]) -> None:
-        session = self._opened()
         for _ in range(MAX_REDIRECTS + 1):
             self._check(url)
-            async with session.get(url, allow_redirects=False) as response:
+            async with self._get(url) as response:
                 location = response.headers.get("Location")
                 if response.status not in _REDIRECTS or location is None:
                     await self._receive(response, open_sink)
@@ -115,6 +121,18 @@ class RemoteImages:
                 url = response.url.join(_url(location))
         raise _NotFetchedError(
             FetchProblem.REFUSED, f"it redirects more than {MAX_REDIRECTS} times"
+        )
+
+    def _get(self, url: URL) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        proxy = proxy_for(str(url))
+        if proxy is None:
+            self._direct = self._direct or self._session(self._socket)
+            return self._direct.get(url, allow_redirects=False)
+        if not _is_public_name(url.host or ""):
+            raise _RefusedAddressError(errno.EACCES, _NOT_PUBLIC)
+        self._proxied = self._proxied or self._session()
+        return self._proxied.get(
+            url, allow_redirects=False, proxy=proxy.url, proxy_auth=basic_auth(proxy)
         )
 
     def _check(self, url: URL) -> None:
@@ -141,32 +159,45 @@ class RemoteImages:
                 message = f"the server refuses it (HTTP {status}); the key is never sent there"
                 raise _NotFetchedError(FetchProblem.REFUSED, message)
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            # A connection for each request: nothing that an earlier one left can be taken for an
-            # image. There are no more of them than calls in flight.
-            connector = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=self._socket)
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                headers={
-                    "Accept": "image/*",
-                    "Accept-Encoding": "identity",
-                    "User-Agent": f"gemini_batch/{__version__}",
-                },
-                timeout=aiohttp.ClientTimeout(
-                    total=None, connect=_CONNECT_S, sock_read=_BETWEEN_BYTES_S
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._session
+    def _session(
+        self, socket_factory: Callable[[tuple[Any, ...]], socket.socket] | None = None
+    ) -> aiohttp.ClientSession:
+        # A connection for each request: nothing that an earlier one left can be taken for an image.
+        # There are no more of them than calls in flight.
+        connector = aiohttp.TCPConnector(
+            limit=0,
+            force_close=True,
+            socket_factory=socket_factory,
+            ssl=trusted_certificates() if any(ca_paths()) else True,
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            headers={
+                "Accept": "image/*",
+                "Accept-Encoding": "identity",
+                "User-Agent": f"gemini_batch/{__version__}",
+            },
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=_CONNECT_S, sock_read=_BETWEEN_BYTES_S
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
 
     def _socket(self, info: tuple[Any, ...]) -> socket.socket:
         """Open the socket for an address, once the address itself is known to be allowed."""
         family, kind, protocol, _, (address, *_) = info
         if not is_public(address) and not (self._is_local and is_loopback(address)):
             # The same text for each address: only then the library raises the error as it is.
-            raise _RefusedAddressError(errno.EACCES, "not a public address")
+            raise _RefusedAddressError(errno.EACCES, _NOT_PUBLIC)
         return socket.socket(family, kind, protocol)
+
+
+def _is_public_name(host: str) -> bool:
+    """Return whether a host is a public address, or a name; no name is looked up."""
+    try:
+        return is_public(host)
+    except ValueError:
+        return True
 
 
 def _url(text: str) -> URL:

@@ -176,7 +176,7 @@ class Lane:
         self._new = chain(self._new or (), calls)
 
     def current(self, attempt: Attempt) -> Attempt:
-        """Return the attempt as it can be sent now: of the lane that took over, if it may be replaced."""
+        """Return the attempt as it can be sent now: of the next lane, if it may be replaced."""
         if self.next_lane is None or attempt.call.if_gone is None:
             return attempt
         return replace(attempt, call=attempt.call.if_gone, lane=self.next_lane)

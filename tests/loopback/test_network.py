@@ -8,17 +8,22 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import orjson
 import pytest
 import trustme
 
 from gemini_batch.cli import main
+from gemini_batch.client.remote_images import RemoteImages
+from gemini_batch.clock import Clock
+from gemini_batch.records import FetchProblem, NotFetched
 from gemini_batch.simulator import Simulator
+from tests.builders import png
 from tests.loopback.commands import KEY, ROOT, manifest, rows, use_key_and_state
 from tests.simulated import simulator
 
-HOST = "gemini.test"  # known to the proxy alone
+HOST, PICTURES = "gemini.test", "pictures.test"  # known to the proxy alone
 USER, PASSWORD = "me", "p@ss:word-of-the-proxy"
 
 
@@ -36,10 +41,10 @@ def server() -> Iterator[Simulator]:
 
 
 @pytest.fixture(scope="module")
-def address(server: Simulator, authority: trustme.CA) -> Iterator[str]:
-    """The server's address with TLS, by the name that only the proxy knows."""
+def addresses(server: Simulator, authority: trustme.CA) -> Iterator[tuple[str, str]]:
+    """The server's address with TLS, and that of an image elsewhere, by names that only the proxy knows."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(HOST).configure_cert(context)
+    authority.issue_cert(HOST, PICTURES).configure_cert(context)
     port = int(server.base_url.rpartition(":")[2])
     loop, ready, ports = asyncio.new_event_loop(), threading.Event(), list[int]()
     ended = asyncio.Event()
@@ -61,20 +66,36 @@ def address(server: Simulator, authority: trustme.CA) -> Iterator[str]:
         behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", port)
         await asyncio.gather(copy(reader, behind_writer), copy(behind_reader, writer))
 
+    async def draw(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        image = png("far away")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(image) + image)
+        await writer.drain()
+        writer.close()
+
     async def front() -> None:
-        listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-        ports.append(listening.sockets[0].getsockname()[1])
+        listening = [
+            await asyncio.start_server(each, "127.0.0.1", 0, ssl=context) for each in (serve, draw)
+        ]
+        ports.extend(each.sockets[0].getsockname()[1] for each in listening)
         ready.set()
         await ended.wait()
-        listening.close()
+        for each in listening:
+            each.close()
 
     thread = threading.Thread(target=loop.run_until_complete, args=(front(),))
     thread.start()
     assert ready.wait(10)
-    yield f"https://{HOST}:{ports[0]}"
+    yield f"https://{HOST}:{ports[0]}", f"https://{PICTURES}:{ports[1]}/a.png"
     loop.call_soon_threadsafe(ended.set)
     thread.join()
     loop.close()
+
+
+@pytest.fixture
+def address(addresses: tuple[str, str]) -> str:
+    """The server's address."""
+    return addresses[0]
 
 
 @pytest.fixture(scope="module")
@@ -249,3 +270,27 @@ def test_a_name_that_is_not_known_says_whether_a_proxy_is_set(  # noqa: PLR0917 
     assert run(tmp_path, address) == 5
 
     assert said in seen(tmp_path, capsys)[0]
+
+
+async def fetched(base_url: str, uri: str) -> NotFetched | bytes:
+    """Return the image that an answer of this server names by a URI."""
+    image = bytearray()
+    sink = SimpleNamespace(write=image.extend, close=lambda: None)
+    until_s = asyncio.get_running_loop().time() + 30
+    async with RemoteImages(base_url, Clock()) as images:
+        return await images.fetch(uri, lambda: sink, until_s) or bytes(image)
+
+
+async def test_an_image_elsewhere_comes_through_the_proxy(addresses: tuple[str, str]) -> None:
+    """Its name is looked up by the proxy alone."""
+    assert await fetched(*addresses) == png("far away")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "10.0.0.1", "[::1]", "169.254.169.254"])
+async def test_the_proxy_is_not_asked_for_an_address_of_ones_own(host: str) -> None:
+    """A host is checked as it is written, for the address is the proxy's to find."""
+    found = await fetched("https://gemini.test", f"https://{host}/a.png")
+
+    assert isinstance(found, NotFetched)
+    assert found.problem is FetchProblem.REFUSED
+    assert "not public" in found.message
