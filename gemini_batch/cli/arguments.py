@@ -35,6 +35,8 @@ def parser() -> Parser:
     text = "write gallery.html next to the images"
     _folder(_command(commands, "gallery", text, texts.GALLERY), "the numbers of the page")
     _quota_command(_command(commands, "quota", "show the usage of each quota", texts.QUOTA))
+    text = "show the key, server, proxy and quota of a run; ask for the model; costs nothing"
+    _doctor(_command(commands, "doctor", text, texts.DOCTOR))
     text = "print the JSON Schema of a line or a row"
     _schema(_command(commands, "schema", text, texts.SCHEMA))
     text = "serve a Gemini image API on this machine: no key, no cost"
@@ -77,7 +79,7 @@ def _value(
     command.add_argument(name, type=kind, metavar=metavar, help=text, **options)
 
 
-def _choice(command: _Group, name: str, choices: tuple[str, ...], text: str) -> None:
+def _choice(command: Parser | _Group, name: str, choices: tuple[str, ...], text: str) -> None:
     """Add a flag whose default is the first choice."""
     text += " (default: %(default)s)"
     command.add_argument(name, choices=choices, default=choices[0], help=text)
@@ -117,8 +119,7 @@ def _sending(sending: _Group) -> None:
     text = "when the day's quota is used up, sleep until it resets instead of exiting with 5"
     _flag(sending, "--wait-for-reset", text)
     _server(sending)
-    text = "how to send the key (GEMINI_API_KEY or GOOGLE_API_KEY): as x-goog-api-key, or as ?key="
-    _choice(sending, "--auth", ("header", "query"), text)
+    _auth(sending)
 
 
 def _money(run: Parser) -> None:
@@ -137,6 +138,15 @@ def _plan(plan: Parser) -> None:
     _flag(plan, "--simulate", "plan for the simulator's output folder")
     _server(plan)
     _flag(plan, "--json", "print the plan as JSON to stdout")
+
+
+def _doctor(doctor: Parser) -> None:
+    text = "the model to ask for (default: gemini-3-pro-image-preview)"
+    _value(doctor, "--model", str, "ID", text)
+    _quota(doctor)
+    _server(doctor)
+    _auth(doctor)
+    _flag(doctor, "--json", "print what was found as JSON to stdout")
 
 
 def _folder(command: Parser, printed: str) -> None:
@@ -194,6 +204,11 @@ def _server(command: Parser | _Group) -> None:
     _value(command, "--base-url", str, "URL", text)
     text = "allow unencrypted http to a remote host (the API key is sent in clear text)"
     _flag(command, "--allow-insecure", text)
+
+
+def _auth(command: Parser | _Group) -> None:
+    text = "how to send the key (GEMINI_API_KEY or GOOGLE_API_KEY): as x-goog-api-key, or as ?key="
+    _choice(command, "--auth", ("header", "query"), text)
 
 
 def _quota(command: Parser) -> _Group:

@@ -1,12 +1,10 @@
 """One request to `generateContent`, and its answer as it streams in."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Self
 
 import aiohttp
-from yarl import URL
 
 from gemini_batch.client import request_json
 from gemini_batch.client.body_decoder import decoded
@@ -18,25 +16,19 @@ from gemini_batch.client.connection_errors import (
 from gemini_batch.client.fairness import LoopBudget
 from gemini_batch.client.headers import location_host, retry_after_s
 from gemini_batch.client.malformed import MalformedAnswerError
-from gemini_batch.client.pool import Pool
-from gemini_batch.client.proxies import basic_auth
 from gemini_batch.client.receiver import Receiver
 from gemini_batch.client.redaction import MAX_SEARCHED_BYTES, KeyRedactor
+from gemini_batch.client.session import open_session, with_key
 from gemini_batch.client.timeouts import StallTimeout
 from gemini_batch.client.transport import AnswerSink, Exchange
 from gemini_batch.client.upload import Upload
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
-from gemini_batch.config.network import ca_paths, trusted_certificates
 from gemini_batch.errors import describe_os_error, out_of_resources
 from gemini_batch.records import Answer, Call, Failure, FailureKind, Timing
-from gemini_batch.version import __version__
 
 MAX_ERROR_BODY_BYTES = MAX_SEARCHED_BYTES
 MAX_MESSAGE_CHARS = 500
-# Half of what asyncio reads at once. With the library's own 64 KiB a connection pauses after each
-# read, which costs a tenth of an answer.
-READ_BUFFER_BYTES = 1 << 17
 # An answer that still arrives when its time is over is not cut off, for it is paid for, if it
 # brought this much. On a line that 128 answers share, that is next to nothing.
 MIN_PROGRESS_BYTES = 1 << 16
@@ -46,8 +38,6 @@ REST_S = 5.0
 MAX_SPELLED_KEY_BYTES = 4_096
 # What is searched at once.
 REDACTED_BYTES = MAX_SEARCHED_BYTES // 2
-# Servers behind gateways send longer headers than the library's 8 KiB.
-MAX_HEADER_BYTES = 1 << 16
 
 
 class _DiskError(Exception):
@@ -70,38 +60,7 @@ class InteractiveTransport:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        headers = {
-            # gzip would cost three times the CPU and save nothing: images do not compress.
-            "Accept-Encoding": "identity",
-            "User-Agent": f"gemini_batch/{__version__}",
-            # The server ends with a 504 when the client would have given up.
-            "X-Server-Timeout": str(math.ceil(self._config.timeouts.whole_s)),
-        }
-        if self._config.auth == "header":
-            headers["x-goog-api-key"] = self._config.api_key
-        # As many connections as calls in flight: no call waits between its permit and its request.
-        connector = Pool(
-            limit=self._config.concurrency,
-            ttl_dns_cache=300,
-            keepalive_timeout=60,
-            ssl=trusted_certificates() if any(ca_paths()) else True,
-        )
-        proxy = self._config.proxy
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            headers=headers,
-            proxy=proxy.url if proxy else None,
-            proxy_auth=basic_auth(proxy),
-            # `connect` includes the name lookup; `sock_connect` does not.
-            timeout=aiohttp.ClientTimeout(
-                total=None, connect=self._config.timeouts.connect_s, sock_connect=None
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            read_bufsize=READ_BUFFER_BYTES,
-            auto_decompress=False,  # the first bytes show more than the headers
-            max_line_size=MAX_HEADER_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
-        )
+        self._session = open_session(self._config)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -121,9 +80,7 @@ class InteractiveTransport:
     async def _exchange(self, call: Call, upload: Upload, sink: AnswerSink) -> Answer | Failure:
         if self._session is None:
             raise RuntimeError("the transport is used outside its `async with`")
-        url = URL(request_json.url(self._base_url, call.request.model), encoded=True)
-        if self._config.auth == "query":
-            url = url.update_query(key=self._config.api_key)
+        url = with_key(request_json.url(self._base_url, call.request.model), self._config)
         response: aiohttp.ClientResponse | None = None
         whole = StallTimeout(self._config.timeouts.whole_s, enough_bytes=MIN_PROGRESS_BYTES)
         try:

@@ -32,6 +32,11 @@ Segment: TypeAlias = bytes | InputImage
 
 
 def url(base_url: str, model: str) -> str:
+    """Return the URL of a call to a model, without the key."""
+    return f"{model_url(base_url, model)}:generateContent"
+
+
+def model_url(base_url: str, model: str) -> str:
     """Return the URL of a model, without the key.
 
     `base_url` has no slash at its end, and may name the API's version anywhere in its path, as in
@@ -39,7 +44,7 @@ def url(base_url: str, model: str) -> str:
     """
     path = urlsplit(base_url).path
     versioned = base_url if _NAMES_A_VERSION.search(path) else f"{base_url}/{API_VERSION}"
-    return f"{versioned}/models/{quote(model, safe='')}:generateContent"
+    return f"{versioned}/models/{quote(model, safe='')}"
 
 
 def body(request: Request) -> tuple[Segment, ...]:

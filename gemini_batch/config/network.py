@@ -64,7 +64,10 @@ def proxy_for(url: str, environment: Mapping[str, str] = os.environ) -> Proxy | 
 
 def why_direct(url: str, environment: Mapping[str, str] = os.environ) -> str:
     """Return a phrase that says why no proxy is used for a request to this URL."""
-    names = PROXY_VARIABLES[urlsplit(url).scheme]
+    target = urlsplit(url)
+    if is_loopback(target.hostname or ""):
+        return "this machine is reached directly"
+    names = PROXY_VARIABLES[target.scheme]
     found = next((name for name in names if environment.get(name, "").strip()), None)
     if found is None:
         return f"no proxy is set ({names[1]})"
