@@ -15,6 +15,16 @@ _TESTS = Path(__file__).parent
 _REAL_DISK = tempfile.gettempdir()
 _MEMORY = Path("/dev/shm")
 _RINGS = {"loopback", "torture", "browser"}
+_WAY_TO_SERVERS = (
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+)
 _LONG_FIRST = ("loopback", "virtual")
 
 if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK):
@@ -24,9 +34,11 @@ if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK):
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# aiohttp parses all certificates of the machine at its import, and Pydantic asks each installed
-# package for a plugin: a tenth of the time of each process. No test needs either: the one certificate
-# is of an authority whose key nobody has.
+# aiohttp parses all certificates of the machine at its import, a run those that the environment
+# names, and Pydantic asks each installed package for a plugin: a third of the time of many tests. No
+# test needs them: the one certificate is of an authority whose key nobody has.
+for _name in _WAY_TO_SERVERS:
+    os.environ.pop(_name, None)
 os.environ["SSL_CERT_FILE"] = str(Path(__file__).with_name("nobody.pem"))
 os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 

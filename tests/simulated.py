@@ -3,10 +3,13 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from gemini_batch.simulator import Simulator, SimulatorConfig
+import pytest
+from aiohttp import web
+
+from gemini_batch.simulator import Simulator, SimulatorConfig, delivery
 
 QUICK_START = ("SSL_CERT_FILE", "PYDANTIC_DISABLE_PLUGINS")
 """Variables of `tests/conftest.py` that also processes with a bare environment should get."""
@@ -37,7 +40,24 @@ def simulator(config: SimulatorConfig | None = None) -> Iterator[Simulator]:
         loop.close()
 
 
-def wait_for_requests(server: Simulator, number: int, within_s: float = 60.0) -> None:
+@contextmanager
+def late_answers_held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Hold the answers with the fault `late` until what is yielded is called, or the block ends."""
+    released, whole = threading.Event(), delivery.whole
+
+    async def held(answer: delivery.OutgoingAnswer) -> web.StreamResponse:
+        await asyncio.to_thread(released.wait)
+        return await whole(answer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(delivery, "whole", held)
+        try:
+            yield released.set
+        finally:
+            released.set()
+
+
+def wait_for_requests(server: Simulator, number: int, within_s: float = 300.0) -> None:
     """Wait until so many requests have arrived: another process sends them, so there is nothing to await."""
     pause, ends_s = threading.Event(), time.monotonic() + within_s
     while len(server.audit.entries) < number:

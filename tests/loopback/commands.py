@@ -56,6 +56,12 @@ def first_line(process: subprocess.Popen[str]) -> str:
     return process.stderr.readline()
 
 
+def line_with(process: subprocess.Popen[str], text: str) -> str:
+    """Wait for the first line on stderr that has the text."""
+    assert process.stderr is not None
+    return next(line for line in process.stderr if text in line)
+
+
 def rows(out: Path) -> list[dict[str, Any]]:
     """Return all rows of an output folder."""
     return [orjson.loads(line) for line in (out / "results.jsonl").read_bytes().splitlines()]

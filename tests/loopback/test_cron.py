@@ -7,7 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +19,8 @@ import pytest
 
 from gemini_batch.cli import main
 from gemini_batch.output import OutputFolder
-from gemini_batch.simulator import Simulator, SimulatorConfig
-from tests.simulated import QUICK_START, simulator, wait_for_requests
+from gemini_batch.simulator import Simulator
+from tests.simulated import QUICK_START, late_answers_held, simulator, wait_for_requests
 
 pytestmark = pytest.mark.loopback
 
@@ -130,7 +131,7 @@ class Crond:
         if jobs:
             self.write(*jobs)
         process = self.start("--rpd", "100000", *flags)
-        self.said = process.communicate(timeout=60)[0]
+        self.said = process.communicate(timeout=300)[0]
         assert KEY not in self.said + self.mail
         return process.returncode
 
@@ -165,6 +166,13 @@ class Crond:
             self.folder / "gemini-batch",
             f"echo '· … text' >&2; {summary}; exit {code}",
         )
+
+    def wait_for_message(self, text: str, within_s: float = 300.0) -> None:
+        """Wait until the run has said this; the wrapper keeps its messages in a temporary file."""
+        pause, ends_s = threading.Event(), time.monotonic() + within_s
+        while not any(text in path.read_text() for path in self.folder.glob("tmp.*/messages")):
+            assert time.monotonic() < ends_s, f"the run has not said: {text}"
+            pause.wait(0.02)
 
     def left_behind(self) -> list[str]:
         """Name the temporary files that the wrapper should have removed."""
@@ -280,33 +288,34 @@ def test_a_run_that_still_goes_on_is_no_mail(crond: Crond) -> None:
     assert not crond.server.audit.entries
 
 
-def test_a_signal_drains_the_run(tmp_path: Path) -> None:
+def test_a_signal_drains_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`timeout 5h nightly.sh` signals the wrapper and its group: the run drains like after Ctrl-C.
 
     Nothing is mailed.
     """
-
-    def night(*, is_group: bool) -> None:
-        folder = tmp_path / str(is_group)
-        folder.mkdir()
-        with simulator(SimulatorConfig(tier="unlimited", pixels=16, latency_s=1.0)) as server:
-            crond = Crond(folder, server)
+    nights = []
+    with ExitStack() as stack:
+        release = stack.enter_context(late_answers_held(monkeypatch))
+        for is_group in (False, True):
+            folder = tmp_path / str(is_group)
+            folder.mkdir()
+            crond = Crond(folder, stack.enter_context(simulator()))
             crond.install("mail")
-            (folder / "jobs.jsonl").write_bytes(
-                b"".join(b'{"prompt": "Number %d"}\n' % number for number in range(9))
+            crond.write(
+                *({"prompt": f"Number {number} [[fault:late=0.01]]"} for number in range(9))
             )
-            process = crond.start("--concurrency", "2")
-            wait_for_requests(server, 2)
+            nights.append((crond, crond.start("--concurrency", "2"), is_group))
+        for crond, process, is_group in nights:
+            wait_for_requests(crond.server, 2)
             process.send_signal(signal.SIGTERM)
             if is_group:
                 os.killpg(process.pid, signal.SIGTERM)
-            assert process.communicate(timeout=60)[0] == ""
+            crond.wait_for_message("finishing 2 calls already paid for")
+        release()
+        for crond, process, _ in nights:
+            assert process.communicate(timeout=300)[0] == ""
             assert (process.returncode, crond.mail, crond.left_behind()) == (143, "", [])
-            assert len((folder / "jobs.out/results.jsonl").read_bytes().splitlines()) == 2
-
-    with ThreadPoolExecutor() as pool:
-        for ended in [pool.submit(night, is_group=is_group) for is_group in (False, True)]:
-            ended.result()
+            assert len((crond.folder / "jobs.out/results.jsonl").read_bytes().splitlines()) == 2
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def sent(folder: Path, racer: int) -> list[float]:
     return [float(line) for line in lines if not line.startswith("ready")]
 
 
-def wait_for_reserved(folder: Path, number: int, limits: Limits, within_s: float = 60.0) -> None:
+def wait_for_reserved(folder: Path, number: int, limits: Limits, within_s: float = 300.0) -> None:
     """Wait until so many requests of today are in the ledger: another process reserves them."""
     pause, ends_s = threading.Event(), boot_time_s() + within_s
     with SharedLedger(open_storage(folder / "quota.sqlite"), limits) as ledger:
@@ -50,19 +50,17 @@ def wait_for_reserved(folder: Path, number: int, limits: Limits, within_s: float
 
 
 def test_a_slow_run_does_not_hold_up_a_fast_one(tmp_path: Path) -> None:
-    """120 calls at 300 a minute next to a run at 4 a minute, which waits, end within 40 s.
+    """120 calls at 3,000 a minute end while a run at 4 a minute waits for the next one.
 
-    Of a minute of 60 s: here it has 15 s.
+    In a line behind it they would end after that minute.
     """
-    minute_s = 15.0
+    minute_s = 60.0
     with ExitStack() as stack:
         start(tmp_path, 0, stack, 4, minute_s)
         slow_limits = Limits(requests_per_min=4, minute_s=minute_s)
         wait_for_reserved(tmp_path, 5, slow_limits)  # four are sent, one is of the next minute
-        assert start(tmp_path, 1, stack, 300, minute_s, 120).wait(timeout=60.0) == 0
+        assert start(tmp_path, 1, stack, 3000, minute_s, 120).wait(timeout=600.0) == 0
         slow, fast = (sent(tmp_path, racer) for racer in range(2))
 
-    ready_s = float((tmp_path / "1.log").read_text().split(maxsplit=2)[1])
-    assert len(fast) == 120
-    assert fast[-1] - ready_s <= 40.0 * minute_s / 60.0
-    assert len(slow) == 4
+    assert (len(slow), len(fast)) == (4, 120)
+    assert fast[-1] < slow[0] + minute_s

@@ -237,7 +237,7 @@ def test_cancelled_callers_hold_nobody(seed: int) -> None:
     async def scenario(clock: Clock) -> tuple[list[int], list[int], list[float]]:
         dice, ledger = (
             random.Random(seed),
-            SharedLedger(BlockingStorage(), Limits(requests_per_min=1000)),
+            SharedLedger(BlockingStorage(), Limits(requests_per_min=1000), steady_s=clock.steady_s),
         )
         gate = RateLimiter(ledger, ledger.limits, slow(clock, 0.01))
         order, sent = list[int](), list[float]()
@@ -349,7 +349,7 @@ def test_a_pause_by_another_process_is_seen() -> None:
 
     async def scenario(clock: Clock) -> float:
         limits = Limits(requests_per_min=60)
-        ledger = SharedLedger(BlockingStorage(), limits)
+        ledger = SharedLedger(BlockingStorage(), limits, steady_s=clock.steady_s)
         ours, theirs = (RateLimiter(ledger, limits, slow(clock, 0.001)) for _ in range(2))
         for _ in range(60):
             await granted(ours)
@@ -401,7 +401,9 @@ def test_one_reservation_serves_several() -> None:
     async def scenario(clock: Clock) -> tuple[int, float]:
         limits = Limits(requests_per_min=6000)
         storage = BlockingStorage()
-        gate = RateLimiter(SharedLedger(storage, limits), limits, slow(clock, 0.005))
+        gate = RateLimiter(
+            SharedLedger(storage, limits, steady_s=clock.steady_s), limits, slow(clock, 0.005)
+        )
         async with asyncio.TaskGroup() as group:
             for _ in range(2400):
                 group.create_task(granted(gate))
@@ -417,7 +419,7 @@ def test_settling_and_giving_back_reach_the_ledger() -> None:
 
     async def scenario(clock: Clock) -> dict[str, int]:
         limits = Limits(tokens_per_min=100, requests_per_day=9)
-        ledger = SharedLedger(BlockingStorage(), limits)
+        ledger = SharedLedger(BlockingStorage(), limits, steady_s=clock.steady_s)
         gate = RateLimiter(ledger, limits, clock)
         used, unsent = (
             await granted(gate, Weights(tokens=50)),
@@ -437,7 +439,10 @@ def test_settling_what_is_not_limited_is_nothing() -> None:
     """Without a limit on tokens or dollars the ledger is not asked to settle."""
 
     async def scenario(clock: Clock) -> int:
-        asked, ledger = 0, SharedLedger(BlockingStorage(), Limits(requests_per_min=60))
+        asked, ledger = (
+            0,
+            SharedLedger(BlockingStorage(), Limits(requests_per_min=60), steady_s=clock.steady_s),
+        )
 
         async def count(function: Callable[[], T], /) -> T:
             nonlocal asked
@@ -508,7 +513,7 @@ def test_a_caller_that_is_cancelled_at_the_check_takes_its_reservation_along() -
 
     async def scenario(clock: Clock) -> float:
         limits = Limits(requests_per_min=1)
-        ledger = SharedLedger(BlockingStorage(), limits)
+        ledger = SharedLedger(BlockingStorage(), limits, steady_s=clock.steady_s)
         gate = RateLimiter(ledger, limits, slow(clock, 0.1))
         await granted(gate)
         async with asyncio.TaskGroup() as group:

@@ -267,7 +267,7 @@ SMALL = Limits(requests_per_min=15, requests_per_day=300)
 
 @pytest.mark.parametrize(
     ("starts_before_min", "calls"),
-    [(15, 500), pytest.param(30, 1200, marks=pytest.mark.torture)],
+    [(10, 300), pytest.param(30, 1200, marks=pytest.mark.torture)],
 )
 def test_a_run_across_midnight_uses_both_days(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starts_before_min: int, calls: int
@@ -290,11 +290,11 @@ def test_a_run_that_waits_for_each_reset_needs_no_second_night(
     """With `--wait-for-reset` one run sleeps through what is left of each day, a day of 25 hours among them, and ends with all
     images; but for the requests that count on both sides of a midnight no day is wasted.
     """
-    machine = Machine(tmp_path, monkeypatch, calls=450, limits=replace(SMALL, requests_per_day=150))
+    machine = Machine(tmp_path, monkeypatch, calls=180, limits=replace(SMALL, requests_per_day=60))
     summary = machine.night(BEFORE_MIDNIGHT, waits_for_reset=True)
 
     assert machine.google.refused == []
-    assert (summary.exit_code, machine.images()) == (0, 450)
+    assert (summary.exit_code, machine.images()) == (0, 180)
     assert list(machine.google.arrived) == ["2026-10-31", "2026-11-01", "2026-11-02"]
-    assert list(machine.google.arrived.values()) == [150, 150, 150]
+    assert list(machine.google.arrived.values()) == [60, 60, 60]
     assert not summary.needs_person

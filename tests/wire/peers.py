@@ -1,4 +1,4 @@
-"""A transport with short timeouts, and servers that follow a script."""
+"""A transport, and servers that follow a script."""
 
 import asyncio
 import base64
@@ -123,8 +123,8 @@ def image_of(file: Path) -> InputImage:
 async def opened(
     base_url: str, clock: Clock | None = None, **settings: Any
 ) -> AsyncIterator[InteractiveTransport]:
-    """Open a transport with short timeouts."""
-    defaults: dict[str, Any] = {"api_key": KEY, "timeouts": short(), "concurrency": 2}
+    """Open a transport whose timeouts no busy machine reaches."""
+    defaults: dict[str, Any] = {"api_key": KEY, "timeouts": patient(), "concurrency": 2}
     config = Settings("free", Limits(), base_url, base_url, MODEL, **(defaults | settings))
     async with InteractiveTransport(config, base_url, clock or Clock()) as transport:
         yield transport
@@ -141,9 +141,9 @@ async def send(
     return exchange.answer
 
 
-def short(**timeouts: float) -> Timeouts:
-    """Return timeouts of 5 seconds, except those given."""
-    return replace(Timeouts(5.0, 5.0, 5.0), **timeouts)
+def patient(**timeouts: float) -> Timeouts:
+    """Return timeouts of minutes, except those given."""
+    return replace(Timeouts(300.0, 300.0, 300.0), **timeouts)
 
 
 # --- servers ---

@@ -33,10 +33,10 @@ from tests.wire.peers import (
     call,
     chunk,
     opened,
+    patient,
     saying,
     send,
     serving,
-    short,
     whole,
 )
 
@@ -63,7 +63,7 @@ WHOLE: dict[str, list[bytes]] = {
 async def test_a_complete_answer_is_received(name: str, end: Callable[[Peer], Any] | None) -> None:
     """A complete answer counts at once, for any framing and any end of the connection."""
     images = Images()
-    async with serving(saying(*WHOLE[name], then=end)) as server, asyncio.timeout(2):
+    async with serving(saying(*WHOLE[name], then=end)) as server, asyncio.timeout(60):
         answer = await send(server.base_url, images=images)
 
     assert isinstance(answer, Answer), answer
@@ -98,7 +98,7 @@ async def test_an_answer_that_waits_for_the_loop_budget_survives_a_broken_connec
         gone.set()
 
     monkeypatch.setattr(fairness.LoopBudget, "acquire", acquire)
-    async with serving(script) as server, asyncio.timeout(3):
+    async with serving(script) as server, asyncio.timeout(60):
         answer = await send(server.base_url)
 
     assert Answer(200, ENVELOPE, ARRIVED) == answer
@@ -219,7 +219,7 @@ async def test_only_the_host_of_a_redirect_is_kept(location: str, expected: str 
 async def test_the_status_is_enough(pieces: list[bytes], end: Any, expected: bytes) -> None:
     """The body of an error is capped; if it breaks off, hangs or can't be read, the status counts."""
     async with serving(saying(*pieces, then=end)) as server:
-        answer = await send(server.base_url, timeouts=short(between_bytes_s=0.03))
+        answer = await send(server.base_url, timeouts=patient(between_bytes_s=0.03))
 
     assert isinstance(answer, Answer)
     assert answer.http_status == 500

@@ -57,7 +57,7 @@ def following(*pieces: bytes, first: bytes = whole(), rest: bytes = b"") -> Scri
 
 async def two_calls(base_url: str) -> list[Answer | Failure]:
     """Send two calls, one after the other; what came after the first is read in between."""
-    async with opened(base_url) as transport, asyncio.timeout(3):
+    async with opened(base_url) as transport, asyncio.timeout(60):
         first = await transport.send(call(), Images())
         await rounds(50)
         second = await transport.send(call(), Images())
@@ -181,7 +181,7 @@ async def test_a_server_that_speaks_first_gets_no_request(greeting: bytes) -> No
         if greeting:
             await peer.hang()
 
-    async with serving(script) as server, asyncio.timeout(2):
+    async with serving(script) as server, asyncio.timeout(60):
         failure = await send(server.base_url)
 
     expected = f"no connection to {server.base_url}: the server did not wait for the request"
@@ -191,7 +191,7 @@ async def test_a_server_that_speaks_first_gets_no_request(greeting: bytes) -> No
 async def test_interim_answers_without_end_end_the_attempt() -> None:
     """A stream of 1xx is cut off at once, and not skipped until the timeout."""
     endless = partial(flood, head=b"", piece=b"HTTP/1.1 100 Continue\r\n\r\n" * 50)
-    async with serving(endless) as server, asyncio.timeout(3):
+    async with serving(endless) as server, asyncio.timeout(60):
         failure = await send(server.base_url)
 
     assert isinstance(failure, Failure)

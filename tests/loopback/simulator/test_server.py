@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from gemini_batch.errors import ConfigError
-from gemini_batch.simulator import Simulator, SimulatorConfig
+from gemini_batch.simulator import Simulator, SimulatorConfig, delivery
 from gemini_batch.simulator.models import load_models
 from tests.loopback.simulator.client import FLASH, PRO, Caller, Got, SetTime, calling, text, until
 
@@ -91,16 +92,20 @@ async def test_stop_twice() -> None:
     await simulator.stop()
 
 
-async def test_many_at_once() -> None:
-    """Requests are answered side by side: a hundred of 0.2 s take little more than one, and the audit saw them together."""
-    async with calling(latency_s=0.2) as caller:
-        loop = asyncio.get_running_loop()
-        began_s = loop.time()
-        async with asyncio.TaskGroup() as group:
+async def test_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are answered side by side: the first of a hundred waits for the last, and the audit saw them together."""
+    all_here, whole = asyncio.Barrier(100), delivery.whole
+
+    async def together(answer: delivery.OutgoingAnswer) -> web.StreamResponse:
+        await all_here.wait()
+        return await whole(answer)
+
+    monkeypatch.setattr(delivery, "whole", together)
+    async with calling() as caller:
+        async with asyncio.timeout(300), asyncio.TaskGroup() as group:
             for number in range(100):
-                group.create_task(caller.ask(f"job {number}"))
-        assert loop.time() - began_s < 3
-        assert caller.simulator.report()["models"][0]["most_in_flight"] > 50
+                group.create_task(caller.ask(f"job {number} [[fault:late=0.01]]"))
+        assert caller.simulator.report()["models"][0]["most_in_flight"] == 100
 
 
 async def test_audit_as_json() -> None:
