@@ -19,6 +19,7 @@ from gemini_batch.client.untrusted_json import (
     as_dicts,
     as_name,
     as_text,
+    field,
     load,
     one_line,
 )
@@ -49,6 +50,9 @@ _CODES = {
     "DATA_LOSS": 500,
     "UNAUTHENTICATED": 401,
 }
+# An error as JSON within a message: `got status: 429. {"error":{"code":429,…}}`.
+_QUOTED = re.compile(r"\{\s*+\"error\".*\}", re.DOTALL)
+_MAX_QUOTED = 4
 # An element or a tag without end extends to the end of the text, so that no page makes this slow.
 _HTML_TAG = re.compile(
     r"<(style|script)\b.*?(?:</\1>|\Z)|<!--.*?(?:-->|\Z)|<[a-z/!][^>]*(?:>|\Z)",
@@ -64,11 +68,8 @@ def parse_error(answer: Answer) -> ApiError:
             "would go along"
         )
         return ApiError(answer.http_status, "", None, message, answer.retry_after_s)
-    body = load(answer.body)
-    if isinstance(body, list) and body:  # as Google's streaming methods wrap it
-        body = body[0]
-    error = as_dict(body).get("error")
-    if not isinstance(error, dict):
+    error = _innermost(load(answer.body))
+    if error is None:
         message = _text_of_page(answer.body)
         return ApiError(answer.http_status, "", None, message, answer.retry_after_s)
     message = as_text(error.get("message")) or ""
@@ -77,9 +78,13 @@ def parse_error(answer: Answer) -> ApiError:
     reasons = (
         as_text(detail.get("reason"), MAX_NAME_CHARS) for detail in _of(details, "ErrorInfo")
     )
+    status = as_text(error.get("status")) or ""
+    own_status = _CODES.get(status)
+    is_of_another = own_status is not None and as_name(error.get("code")) == str(own_status)
     return ApiError(
-        http_status=answer.http_status,
-        status=as_text(error.get("status"), MAX_NAME_CHARS) or "",
+        # Gateways pass an error on with a status of their own.
+        http_status=own_status if own_status and is_of_another else answer.http_status,
+        status=status if own_status else "",
         reason=next(filter(None, reasons), None),
         message=one_line(message) or f"HTTP {answer.http_status}",
         retry_delay_s=max((delay for delay in delays_s if delay is not None), default=None),
@@ -97,7 +102,7 @@ def parse_nested(answer: Answer, document: dict[str, Any]) -> ApiError | None:
 
     A gateway that keeps the connection alive sends the status before the model has answered.
     """
-    error = as_dict(document.get("error"))
+    error = _innermost(document) or {}
     code, status = as_name(error.get("code")) or "", as_text(error.get("status")) or ""
     number = int(code) if code.isascii() and code.isdigit() and len(code) <= 3 else None
     named = code if number is None else dict(enumerate(_CODES)).get(number, "")
@@ -108,8 +113,28 @@ def parse_nested(answer: Answer, document: dict[str, Any]) -> ApiError | None:
     if named not in _CODES and http_status not in {400, 401, 403, 404}:
         # The API's own, for it was not billed; a refusal without a status may be a gateway's.
         named = next((name for name, code in _CODES.items() if code == http_status), "")
-    body = orjson.dumps({"error": error | {"status": status or (named if named in _CODES else "")}})
+    status = next((name for name in (status, named) if name in _CODES), "")
+    body = orjson.dumps({"error": error | {"code": http_status, "status": status}})
     return parse_error(replace(answer, http_status=http_status, body=body, images=()))
+
+
+def _innermost(body: Any) -> dict[str, Any] | None:
+    """Return the error of a body; of one that quotes another error as JSON, that one.
+
+    Gateways pass on so what they got; an error with details is the API's own.
+    """
+    error: dict[str, Any] | None = None
+    for _ in range(_MAX_QUOTED):
+        if isinstance(body, list) and body:  # as Google's streaming methods wrap it
+            body = body[0]
+        found = as_dict(body).get("error")
+        error = found if isinstance(found, dict) else error
+        text = as_text(found.get("message") if isinstance(found, dict) else found) or ""
+        quoted = _QUOTED.search(text)
+        if quoted is None or (error is not None and error.get("details")):
+            break
+        body = load(quoted[0].encode(errors="replace"))
+    return error
 
 
 def duration_s(text: str) -> float | None:
@@ -125,23 +150,24 @@ def _delays_s(message: str, details: list[dict[str, Any]]) -> Iterator[float | N
     if match := _RETRY_IN.search(message):
         yield duration_s(match[1])
     for detail in _of(details, "RetryInfo"):
-        yield duration_s(as_text(detail.get("retryDelay")) or "")
+        delay = field(detail, "retryDelay")
+        seconds = as_name(as_dict(delay).get("seconds")) or ""  # as protobuf's libraries have it
+        yield duration_s(as_text(delay) or f"{seconds}s")
 
 
 def _quota_violations(details: list[dict[str, Any]]) -> Iterator[QuotaViolation]:
-    """Yield the violations of the details; without any, those in the metadata of an ErrorInfo.
+    """Yield the violations of the details, and those in the metadata of an ErrorInfo.
 
-    These are `quota_limit`, `quota_metric`, `quota_unit` and `quota_limit_value`:
-    https://cloud.google.com/docs/quotas/troubleshoot (2026-11-30).
+    The latter, `quota_limit`, `quota_metric`, `quota_unit` and `quota_limit_value`, only where no
+    violation has a name: https://cloud.google.com/docs/quotas/troubleshoot (2026-11-30).
     """
-    found = list(_violations(details, "QuotaFailure", "violations"))
-    for violation in found:
-        yield QuotaViolation(
-            quota_id=as_text(violation.get("quotaId")) or "",
-            quota_metric=as_text(violation.get("quotaMetric")) or "",
-            quota_value=as_name(violation.get("quotaValue")),
-        )
-    for detail in () if found else _of(details, "ErrorInfo"):
+    is_named = False
+    for violation in _violations(details, "QuotaFailure", "violations"):
+        quota_id = as_text(field(violation, "quotaId")) or ""
+        quota_metric = as_text(field(violation, "quotaMetric")) or ""
+        is_named = is_named or bool(quota_id or quota_metric)
+        yield QuotaViolation(quota_id, quota_metric, as_name(field(violation, "quotaValue")))
+    for detail in () if is_named else _of(details, "ErrorInfo"):
         metadata = as_dict(detail.get("metadata"))
         if named := as_text(metadata.get("quota_limit")) or as_text(metadata.get("quota_metric")):
             yield QuotaViolation(
@@ -153,7 +179,7 @@ def _quota_violations(details: list[dict[str, Any]]) -> Iterator[QuotaViolation]
 
 def _violations(details: list[dict[str, Any]], kind: str, key: str) -> Iterator[dict[str, Any]]:
     for detail in _of(details, kind):
-        yield from filter(None, as_dicts(detail.get(key)))
+        yield from filter(None, as_dicts(field(detail, key)))
 
 
 def _of(details: list[dict[str, Any]], kind: str) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from gemini_batch.client.malformed import MalformedAnswerError
 PIECE_BYTES = 1 << 18
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_MAX_NAME_CHARS = 20
 _KNOWN = {"gzip", "x-gzip", "deflate", "zstd"}
 
 
@@ -32,8 +33,10 @@ def decompressor(start: bytes, encoding: str) -> Callable[[bytes], Iterator[byte
         return _Zlib(-15).pieces
     if encoding in _KNOWN:
         raise MalformedAnswerError(f"the answer is not the {encoding} that it says")
+    # A longer one is not shown in part: half a key would not be found in it.
+    named = repr(encoding) if len(encoding) <= _MAX_NAME_CHARS else "something unknown"
     raise MalformedAnswerError(
-        f"the answer is compressed with {encoding[:20]!r}, which was not asked for and can't be "
+        f"the answer is compressed with {named}, which was not asked for and can't be "
         "decompressed here"
     )
 

@@ -25,13 +25,14 @@ class EventStream:
     def __init__(self) -> None:
         self.is_done = False
         self._held = b""  # the start of a line that is too short to be understood
+        self._is_after_cr = False  # a newline would belong to the carriage return before it
         self._in_line = False
         self._keeps_line = False
         self._keeps_event: bool | None = None  # None before its first data
 
     def decode(self, chunk: bytes) -> bytes:
         """Return the JSON in the next bytes of the body; an event ends with a newline."""
-        chunk, self._held = self._held + chunk, b""
+        chunk, self._held = self._held + self._with_newlines(chunk), b""
         pieces: list[bytes] = []
         pos = 0
         while pos < len(chunk):
@@ -46,6 +47,14 @@ class EventStream:
                 pieces.append(chunk[pos:stop])
             self._in_line, pos = newline < 0, stop
         return b"".join(pieces)
+
+    def _with_newlines(self, chunk: bytes) -> bytes:
+        """Return the bytes with a newline at the end of each line: a CR, a CRLF or an LF."""
+        if self._is_after_cr and chunk:
+            chunk = chunk.removeprefix(b"\n")
+            self._is_after_cr = False
+        self._is_after_cr = self._is_after_cr or chunk.endswith(b"\r")
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _begin_line(self, chunk: bytes, pos: int, newline: int) -> int:
         """Decide if a line is kept; return where what is kept of it begins."""

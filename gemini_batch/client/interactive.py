@@ -90,7 +90,8 @@ class InteractiveTransport:
                     return await self._receive(response, sink, whole)
                 return await self._error(response)
         except MalformedAnswerError as error:
-            return self._failure(error.kind, str(error), may_be_billed=True)
+            message = error.redacted(self._redactor.redact_text)
+            return self._failure(error.kind, message, may_be_billed=True)
         except _DiskError as error:
             message = f"the answer can't be written: {error}"
             return self._failure(FailureKind.STORAGE, message, may_be_billed=True)

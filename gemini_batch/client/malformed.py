@@ -1,22 +1,39 @@
 """The error of an answer that can't be used, and limits of one answer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gemini_batch.client.untrusted_json import one_line
 from gemini_batch.records import FailureKind
 
-_SHOWN_BYTES = 100
+_SHOWN_CHARS = 100
+# What is looked through for the key before it is cut to that; a key in any spelling is shorter.
+_QUOTED_BYTES = 4_096
 WEB_PAGE = (
     "the answer is a web page, not JSON: is a login or a proxy in the way, or is the address wrong?"
 )
 
 
 class MalformedAnswerError(ValueError):
-    """The answer can't be used. `kind` is `TOO_LARGE` past a limit, else mostly `MALFORMED`."""
+    """The answer can't be used. `kind` is `TOO_LARGE` past a limit, else mostly `MALFORMED`.
 
-    def __init__(self, message: str, kind: FailureKind = FailureKind.MALFORMED) -> None:
+    The message ends with the start of what is `quoted`.
+    """
+
+    def __init__(
+        self, message: str, kind: FailureKind = FailureKind.MALFORMED, quoted: str = ""
+    ) -> None:
         super().__init__(message)
         self.kind = kind
+        self._quoted = quoted
+
+    def __str__(self) -> str:
+        return self.redacted(lambda text: text)
+
+    def redacted(self, redact: Callable[[str], str]) -> str:
+        """Return the message with what it quotes, redacted before it is cut."""
+        message = super().__str__()
+        return f"{message} {redact(self._quoted)[:_SHOWN_CHARS]!r}" if self._quoted else message
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +63,8 @@ def check_limit(size: int, limit: int, what: str) -> None:
 
 def not_json(start: bytes) -> MalformedAnswerError:
     """Return the error of a body that begins so."""
-    shown = one_line(start[:_SHOWN_BYTES].decode(errors="replace"))
-    message = f"the answer is not JSON: it begins with {shown!r}"
-    is_page = start.startswith(b"<")
-    return MalformedAnswerError(WEB_PAGE if is_page else message, FailureKind.NOT_AN_ANSWER)
+    kind = FailureKind.NOT_AN_ANSWER
+    if start.startswith(b"<"):
+        return MalformedAnswerError(WEB_PAGE, kind)
+    quoted = one_line(start[:_QUOTED_BYTES].decode(errors="replace"))
+    return MalformedAnswerError("the answer is not JSON: it begins with", kind, quoted)

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from gemini_batch.client.untrusted_json import as_text, one_line
-from gemini_batch.records import Failure, FailureKind
+from gemini_batch.records import Failure, FailureKind, media_types
 
 _SHOWN_NAMES = 5
 _SHOWN_CHARS = 300
@@ -40,15 +40,23 @@ def not_an_answer(value: Any) -> Failure:
 
 
 def place_of_image(value: Any) -> str | None:
-    """Return the path of the first string that looks like an image."""
-    for path, text in _strings(value):
-        if len(text) >= _MIN_IMAGE_CHARS and _IMAGE.match(text):
+    """Return the path of the first string, or array of bytes, that looks like an image."""
+    for path, found in _leaves(value):
+        is_image = (
+            media_types.sniff(found)
+            if isinstance(found, bytes)
+            else len(found) >= _MIN_IMAGE_CHARS and _IMAGE.match(found)
+        )
+        if is_image:
             return one_line(path)[:_SHOWN_CHARS].lstrip(".")
     return None
 
 
-def _strings(value: Any) -> Iterator[tuple[str, str]]:
-    """Yield all strings and their paths, those of an object's last member first."""
+def _leaves(value: Any) -> Iterator[tuple[str, str | bytes]]:
+    """Yield all strings, the starts of arrays of bytes, and the paths of both.
+
+    Those of an object's last member come first.
+    """
     left: list[tuple[str, Any]] = [("", value)]
     for _ in range(_MAX_VALUES):
         if not left:
@@ -57,12 +65,22 @@ def _strings(value: Any) -> Iterator[tuple[str, str]]:
         match value:
             case str():
                 yield path, value
+            case dict() | list() if start := _bytes(value):
+                yield path, start
             case dict():
                 items = islice(value.items(), _MAX_VALUES)
                 left += ((f"{path}.{name}", item) for name, item in items)
             case list():
                 items = islice(enumerate(value), _MAX_VALUES)
                 left += ((f"{path}[{place}]", item) for place, item in items)
+
+
+def _bytes(value: dict[str, Any] | list[Any]) -> bytes | None:
+    """Return the start of bytes as numbers; JavaScript's arrays of bytes become objects."""
+    numbers = value.values() if isinstance(value, dict) else value
+    start = list(islice(numbers, media_types.HEAD_BYTES))
+    are_bytes = start and all(type(number) is int and 0 <= number < 256 for number in start)
+    return bytes(start) if are_bytes else None
 
 
 def _error(value: Any) -> str | None:

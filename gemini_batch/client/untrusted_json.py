@@ -54,8 +54,10 @@ def field(obj: dict[str, Any], name: str) -> Any:
     """Return a field by its JSON name, `inlineData`, or by its proto name, `inline_data`, or None.
 
     Parsers of proto JSON accept both: https://protobuf.dev/programming-guides/json/ (2026-11-29).
+    Gateways may write both, and null in one of them.
     """
-    return obj[name] if name in obj else obj.get(_proto_name(name))
+    value = obj.get(name)
+    return obj.get(_proto_name(name)) if value is None else value
 
 
 @cache

@@ -122,6 +122,26 @@ async def test_a_header_that_is_no_http_does_not_show_the_key() -> None:
     assert echo.decode() not in failure.message
 
 
+@pytest.mark.parametrize("before", [0, 40, 70, 80, 95, 120])
+async def test_a_message_that_is_cut_shows_no_part_of_the_key(before: int) -> None:
+    """What a message quotes is redacted before it is cut."""
+    async with serving(saying(whole(b"x" * before + KEY.encode()))) as server:
+        failure = await send(server.base_url)
+
+    assert isinstance(failure, Failure)
+    assert failure.message.startswith("the answer is not JSON: it begins with 'x"[: 40 + before])
+    assert KEY[:5] not in failure.message
+
+
+async def test_an_encoding_made_of_the_key_is_not_shown() -> None:
+    """Neither is the start of it."""
+    async with serving(saying(whole(b"z" * 20, f"Content-Encoding: {KEY}"))) as server:
+        failure = await send(server.base_url)
+
+    assert isinstance(failure, Failure)
+    assert failure.message.startswith("the answer is compressed with something unknown")
+
+
 @pytest.mark.parametrize("key", ["proxy-k3y", "SECRET-0", "lettersandlettersonly"])
 async def test_a_short_key_is_redacted(key: str) -> None:
     """A proxy's key may be short; it is redacted if it can't be a word of an answer."""

@@ -1,5 +1,6 @@
 """Errors of the API, and of the servers in front of it."""
 
+import json
 from typing import Any
 
 import pytest
@@ -164,6 +165,83 @@ def test_the_reason_and_the_fields_are_named() -> None:
         "API_KEY_INVALID",
         ("a.b", "c"),
     )
+
+
+OF_THE_DAY = {
+    "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+    "violations": [{"quotaId": "GenerateRequestsPerDayPerProject", "quotaValue": "100"}],
+}
+DAY_USED_UP = {
+    "error": {"code": 429, "message": "no", "status": "RESOURCE_EXHAUSTED", "details": [OF_THE_DAY]}
+}
+QUOTED = {
+    "as its message": {"code": 429, "message": json.dumps(DAY_USED_UP, indent=1), "status": "Busy"},
+    "within its message": {"message": f"got status: 429. {json.dumps(DAY_USED_UP)}: try later"},
+    "as the error": json.dumps(DAY_USED_UP),
+    "twice": {"message": json.dumps({"error": {"message": json.dumps(DAY_USED_UP)}})},
+    "in an array": {"message": json.dumps([DAY_USED_UP])},
+}
+
+
+@pytest.mark.parametrize("status", [429, 400, 500, 502])
+@pytest.mark.parametrize("name", QUOTED)
+def test_an_error_that_another_one_quotes_is_read(name: str, status: int) -> None:
+    """A gateway passes the API's error on as text, with a status of its own."""
+    expected = error(429, DAY_USED_UP)
+    assert expected.violations
+
+    assert error(status, {"error": QUOTED[name]}) == expected
+
+
+def test_an_error_passed_on_with_another_status_is_itself() -> None:
+    """A quota within a 400 rejects no job, and a bad key within a 502 is no outage."""
+    assert error(400, DAY_USED_UP) == error(503, DAY_USED_UP) == error(429, DAY_USED_UP)
+    mixed = {"error": {"code": 413, "message": "no", "status": "INVALID_ARGUMENT"}}
+    assert error(413, mixed).http_status == 413
+
+
+@pytest.mark.parametrize("status", ["Bad Request", "error", "400", "invalid_argument", 400, None])
+def test_a_status_that_google_does_not_have_is_none(status: Any) -> None:
+    """It shows that the error is a gateway's, which can't reject a job, and may hide a bill."""
+    assert error(400, {"error": {"code": 400, "message": "no", "status": status}}).status == ""
+
+
+def test_an_error_with_details_is_the_api_s_own() -> None:
+    """What its message quotes, such as a prompt, is not taken for an error."""
+    body = {"error": {**DAY_USED_UP["error"], "message": '{"error": {"message": "hi"}}'}}
+
+    assert error(429, body).violations == error(429, DAY_USED_UP).violations
+
+
+def test_details_have_proto_names_too() -> None:
+    """Gateways that dump the objects of a library write them so."""
+    details = [
+        {
+            "@type": "google.rpc.QuotaFailure",
+            "violations": [{"quota_id": "a", "quota_metric": "b", "quota_value": 7}],
+        },
+        {"@type": "google.rpc.RetryInfo", "retry_delay": {"seconds": "34", "nanos": 5}},
+    ]
+
+    outcome = error(429, {"error": {"details": details}})
+
+    assert outcome.violations == (QuotaViolation("a", "b", "7"),)
+    assert outcome.retry_delay_s == 34.0
+
+
+def test_a_quota_in_the_metadata_counts_next_to_violations_without_a_name() -> None:
+    """Vertex AI writes a subject and a description into these."""
+    idle = {"@type": QUOTA["@type"], "violations": [{"subject": "project:1", "description": "x"}]}
+    info = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "metadata": {"quota_limit": "PerDay", "quota_metric": "m", "quota_limit_value": "0"},
+    }
+
+    outcome = error(429, {"error": {"details": [idle, info]}})
+    named = error(429, {"error": {"details": [QUOTA, info]}})
+
+    assert outcome.violations == (QuotaViolation("", "", None), QuotaViolation("PerDay", "m", "0"))
+    assert len(named.violations) == 2
 
 
 HTML = b"""<!DOCTYPE html><html><head><title>Error 502 (Server Error)!!1</title><style>* { color: red }</style>

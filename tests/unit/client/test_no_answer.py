@@ -1,5 +1,6 @@
 """Successes that are no answer of the API, or an error, or an answer in pieces."""
 
+import base64
 import json
 from typing import Any
 
@@ -13,6 +14,8 @@ from tests.unit.client.responses import IMAGES, candidate, image, inline, reply
 PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
+# Longer than all values that are looked at.
+RAW = [*base64.b64decode(PIXEL), *[0] * 20_000]
 
 
 def parsed(body: Any, images: tuple[IncomingImage, ...] = ()) -> Any:
@@ -106,6 +109,16 @@ ERRORS: dict[str, tuple[dict[str, Any], int, str]] = {
     "a number of gRPC": ({"code": 8, "message": "x"}, 429, "RESOURCE_EXHAUSTED"),
     "a name of gRPC": ({"code": "UNAUTHENTICATED"}, 401, "UNAUTHENTICATED"),
     "another status": ({"code": 403, "status": "UNAVAILABLE"}, 403, "UNAVAILABLE"),
+    "in the words of HTTP": (
+        {"code": 503, "message": "Late", "status": "Service Unavailable"},
+        503,
+        "UNAVAILABLE",
+    ),
+    "quoted as JSON": (
+        {"code": 500, "message": 'got 503: {"error": {"code": 503, "status": "UNAVAILABLE"}}.'},
+        503,
+        "UNAVAILABLE",
+    ),
     "the last of gRPC": ({"code": 16}, 401, "UNAUTHENTICATED"),
 }
 
@@ -250,6 +263,15 @@ UNREAD: dict[str, tuple[Any, str]] = {
         candidate({"functionResponse": {"parts": [{"inlineData": {"data": PIXEL}}]}}),
         "functionResponse.parts[0].inlineData.data",
     ),
+    "as numbers": (candidate({"inlineData": {"data": RAW}}), "parts[0].inlineData.data"),
+    "as a buffer of Node": (
+        candidate({"inlineData": {"data": {"type": "Buffer", "data": RAW}}}),
+        "parts[0].inlineData.data.data",
+    ),
+    "as a Uint8Array": (
+        candidate({"inlineData": {"data": {str(at): byte for at, byte in enumerate(RAW)}}}),
+        "parts[0].inlineData.data",
+    ),
     "left out": (candidate({"image": {"bytes": "#123456 bytes"}}), "and much else"),
 }
 
@@ -280,6 +302,23 @@ def test_an_answer_without_an_image_stays_a_result(body: Any) -> None:
 
     assert isinstance(outcome, Reply) or "#3" in str(body)
     assert not isinstance(outcome, Reply) or outcome.block_reason in {EMPTY, None}
+
+
+@pytest.mark.parametrize("is_snake", [True, False])
+def test_null_in_the_other_spelling_hides_nothing(is_snake: bool) -> None:  # noqa: FBT001
+    """A field that is written twice, once as null, has the value of the other."""
+    names = ("inlineData", "inline_data", "mimeType", "mime_type", "fileData", "file_data")
+    nulls = dict.fromkeys(names)
+    here, mime_type = ("inline_data", "mime_type") if is_snake else ("inlineData", "mimeType")
+    body = candidate(nulls | {here: nulls | {mime_type: "image/webp", "data": "#0"}})
+    body |= {"usageMetadata": None, "usage_metadata": {"prompt_token_count": 5}}
+
+    outcome = reply(body)
+
+    assert outcome.image is not None
+    assert outcome.image.mime_type == "image/webp"
+    assert outcome.usage is not None
+    assert outcome.usage.prompt_tokens == 5
 
 
 def test_the_proto_names_are_read() -> None:

@@ -148,6 +148,19 @@ def test_a_compression_that_can_not_be_undone_is_named(
     assert b"".join(receiver.body())
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_lines_of_events_end_in_each_allowed_way(end: bytes, size: int) -> None:
+    """An event may have many lines, which end in LF, CRLF or CR, also between two chunks."""
+    lines = json.dumps(orjson.loads(answer()), indent=1).encode().split(b"\n")
+    stream = [b": hi", b"event: message", *(b"data: " + line for line in lines), b"", b"id: 7"]
+
+    receiver, sink = receive(end.join([*stream, b"data: [DONE]", b"", b""]), [size])
+
+    assert orjson.loads(receiver.finish())["candidates"]
+    assert [each.image for each in sink] == [PIXEL]
+
+
 @pytest.mark.parametrize(
     "stream",
     [
