@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gemini_batch.client.image_extractor import ImageExtractor
-from gemini_batch.engine import commit, dispatcher
+from gemini_batch.engine import commit, sender
 from gemini_batch.output import OutputFolder, StagedAnswer
 from gemini_batch.output.inflight import InFlightLog
 from gemini_batch.output.rows import ResultsFile
@@ -28,10 +28,10 @@ PLACES: list[tuple[Any, str, int, int]] = [
     (ImageExtractor, "feed", 9, 1),
     (StagedAnswer, "open_image", 9, 1),
     (ImageExtractor, "finish", 9, 1),
-    (dispatcher, "parse_answer", 9, 0),
+    (sender, "parse_answer", 9, 0),
     (OutputFolder, "describe", 9, 0),
     (ResultsFile, "append", 9, 0),
-    (OutputFolder, "retire", 9, 0),
+    (OutputFolder, "place", 9, 0),
     (OutputFolder, "publish", 9, 0),
     (commit.Committer, "_announce", 9, 0),
     (InFlightLog, "ended", 9, 0),

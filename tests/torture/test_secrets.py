@@ -19,7 +19,6 @@ FAULTS = (
     "502",
     "reset",
     "not-json",
-    "redirect",
     "403-file",
     "truncated",
     "bad-base64",
@@ -58,14 +57,25 @@ def test_a_run_writes_its_key_nowhere(
     )
     ended = run(tmp_path, server.base_url, "--auth", auth, "--max-attempts", "1", "--json")
     assert ended.code == 4, ended
+    (tmp_path / "redirect.jsonl").write_bytes(b'{"prompt": "A robot [[fault:redirect]]"}')
+    stopped = command(
+        "run", str(tmp_path / "redirect.jsonl"), "--base-url", server.base_url, "--auth", auth
+    )
+    assert stopped.code == 6, stopped
     out = str(tmp_path / "jobs.out")
     others = [
         command(*words) for words in (["status", out], ["verify", out], ["quota"], ["gallery", out])
     ]
-    words = "".join(each.out + each.err for each in (ended, *others)).encode()
+    words = "".join(each.out + each.err for each in (ended, stopped, *others)).encode()
     assert not shows(words, key)
     assert telltales(tmp_path, key) == []
-    assert {path.name for path in tmp_path.iterdir()} == {"jobs.jsonl", "jobs.out", "state"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "jobs.jsonl",
+        "jobs.out",
+        "redirect.jsonl",
+        "redirect.out",
+        "state",
+    }
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
