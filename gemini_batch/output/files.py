@@ -64,11 +64,11 @@ def open_regular(
         descriptor = os.open(path, wanted, mode, dir_fd=dir_fd)
     except FileNotFoundError:
         raise
-    except OSError:
+    except OSError as refused:
+        error: OSError = refused
         with suppress(OSError):
             found = os.stat(path, dir_fd=dir_fd, follow_symlinks=not flags & os.O_NOFOLLOW)
-            if problem := _wrong_kind(found, name):
-                error = problem
+            error = _wrong_kind(found, name) or refused
         raise type(error)(error.errno, error.strerror, name) from None
     if problem := _wrong_kind(os.fstat(descriptor), name):
         os.close(descriptor)

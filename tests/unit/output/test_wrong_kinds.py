@@ -147,6 +147,64 @@ def test_a_link_is_read_but_not_written_through(tmp_path: Path) -> None:
         open_regular(tmp_path / "link", os.O_WRONLY | os.O_NOFOLLOW)
 
 
+def a_refused_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a file whose permissions are removed; root, who runs tests too, would be let in."""
+    path.write_bytes(b"x")
+    opened = os.open
+
+    def refusing(name: str | Path, *arguments: Any, **options: Any) -> int:
+        if name == path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(name))
+        return opened(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refusing)
+
+
+def a_file_below_a_file(path: Path, _: pytest.MonkeyPatch) -> None:
+    """Put a file where the folder of the file must be."""
+    path.parent.rmdir()
+    path.parent.write_bytes(b"x")
+
+
+def a_loop_of_links(path: Path, _: pytest.MonkeyPatch) -> None:
+    """Make a link that leads to itself."""
+    path.symlink_to(path.name)
+
+
+def too_many_open_files(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the process have no descriptor left."""
+    path.write_bytes(b"x")
+
+    def refusing(*_: Any, **__: Any) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "open", refusing)
+
+
+@pytest.mark.parametrize(
+    ("make", "number"),
+    [
+        (a_refused_file, errno.EACCES),
+        (a_file_below_a_file, errno.ENOTDIR),
+        (a_loop_of_links, errno.ELOOP),
+        (too_many_open_files, errno.EMFILE),
+    ],
+)
+def test_a_file_that_cannot_be_opened_keeps_its_error(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[Path, pytest.MonkeyPatch], None],
+    number: int,
+) -> None:
+    """`open_regular` raises the system's error, with the path, for what is of the right kind."""
+    path = tmp_path / "folder" / "file"
+    path.parent.mkdir()
+    make(path, monkeypatch)
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        open_regular(path)
+    assert (caught.value.errno, caught.value.filename) == (number, str(path))
+
+
 # --- notes that make no sense ---
 
 
