@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from gemini_batch.config.endpoints import GOOGLE
+from gemini_batch.config.keys import open_at_once
 from gemini_batch.config.network import is_loopback
 from gemini_batch.errors import ConfigError
 
@@ -55,11 +57,14 @@ def _toml_text(path: Path) -> str:
     """Return the text of a config file that tomllib can read in bounded time and memory.
 
     Raises:
-        ConfigError: It is too large, or a key has too many parts, whose square is the time.
+        ConfigError: It is too large, no regular file, or a key has too many parts, whose square is
+            the time.
         OSError: It can't be read.
         UnicodeDecodeError: It is not UTF-8.
     """
-    with path.open("rb") as file:
+    with open(path, "rb", opener=open_at_once) as file:  # Path has no opener
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ConfigError(f"{path}: is not a regular file; save it as one first")
         data = file.read(_MAX_TOML_BYTES + 1)
     if len(data) > _MAX_TOML_BYTES:
         raise ConfigError(f"{path}: is larger than {_MAX_TOML_BYTES // 1024} KB: no config file is")

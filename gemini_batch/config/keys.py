@@ -80,7 +80,7 @@ def _files(environment: Mapping[str, str]) -> Iterator[Path]:
 def _key_of(path: Path) -> Key | None:
     """Return the key of a file; None if there is no such file, or no key in it."""
     try:
-        with open(path, "rb", opener=_open_at_once) as file:  # Path has no opener
+        with open(path, "rb", opener=open_at_once) as file:  # Path has no opener
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 return None
@@ -101,6 +101,6 @@ def _key_of(path: Path) -> Key | None:
     return None
 
 
-def _open_at_once(path: str, flags: int) -> int:
+def open_at_once(path: str, flags: int) -> int:
     """Open without waiting for the other end of a FIFO."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

@@ -1,3 +1,5 @@
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +225,29 @@ def test_a_wrong_config_file_is_refused(tmp_path: Path, content: bytes, expected
         read_tables(file)
 
     assert f"{file}: {expected}" == str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "socket", "device"])
+def test_a_config_that_is_no_regular_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Nobody may ever write into a named pipe: it is refused by a sentence, and nothing hangs."""
+    monkeypatch.chdir(tmp_path)  # the path of a socket is short
+    path, expected = Path("config.toml"), "config.toml: is not a regular file; save it as one first"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link to a pipe":
+        os.mkfifo("pipe")
+        path.symlink_to("pipe")
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(path))
+        expected = "config.toml: can't be read: No such device or address"
+    with pytest.raises(ConfigError) as caught:
+        read_tables(path)
+    assert expected == str(caught.value)
 
 
 def test_a_config_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
