@@ -1,5 +1,6 @@
 """The command line: arguments in, results on stdout, messages on stderr, an exit code out."""
 
+import errno
 import os
 import sys
 import threading
@@ -15,6 +16,8 @@ from gemini_batch.errors import (
     describe_os_error,
     out_of_resources,
 )
+
+_FAILED_DISK = {errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT}
 
 
 def process() -> int:
@@ -94,6 +97,9 @@ def _unexpected(error: Exception) -> tuple[ExitCode, str]:
         return ExitCode.STORAGE, shortage
     if isinstance(error, OSError) and error.filename:
         return ExitCode.STORAGE, describe_os_error(error)
+    if isinstance(error, OSError) and error.errno in _FAILED_DISK:  # of an open file
+        reason = os.strerror(error.errno)
+        return ExitCode.STORAGE, f"a file can't be read or written: {reason}; check the disk"
     try:
         file = _saved_traceback()
     except (OSError, MemoryError) as unsaved:

@@ -53,7 +53,10 @@ def _last_run(out: Path) -> dict[str, Any] | None:
     match summary:
         case {"left": int(), "calls": int()}:
             wanted = ("manifest", "exit_code", "calls", "left", "run_again_at", "ended_at")
-            return {name: summary.get(name) for name in wanted}
+            found = {name: summary.get(name) for name in wanted}
+            # Of a damaged one, which may be nested more deeply than can be printed.
+            is_damaged = any(isinstance(value, dict | list) for value in found.values())
+            return None if is_damaged else found
     return None
 
 

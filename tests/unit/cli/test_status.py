@@ -1,11 +1,15 @@
 """`status`: what an output folder says of itself."""
 
+import errno
+import os
 from pathlib import Path
+from typing import NoReturn
 
 import orjson
 import pytest
 
 from gemini_batch.cli import main
+from gemini_batch.output import rows
 from tests.unit.gallery.folder import row, write_rows
 
 
@@ -37,3 +41,36 @@ def test_what_was_superseded_was_paid_for_too(
     found = orjson.loads(status("--json"))
     assert (found["cost_usd"], found["unpriced"]) == (0.6344, 1)
     assert found["all_rows"] == {"cost_usd": 0.8844, "unpriced": 2}
+
+
+@pytest.mark.parametrize("name", ["manifest", "exit_code", "run_again_at", "ended_at"])
+@pytest.mark.parametrize("value", ["[" * 400 + "]" * 400, '{"a":' * 300 + "1" + "}" * 300, "[]"])
+def test_a_summary_nested_deeply_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    """What no run writes is not shown, and never a bug."""
+    write_rows(tmp_path, row("cat"))
+    (tmp_path / "summary.json").write_text(f'{{"left": 1, "calls": 2, "{name}": {value}}}')
+    for flags in ([], ["--json"]):
+        assert main(["status", str(tmp_path), *flags]) == 0
+    assert '"last_run":null' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN])
+@pytest.mark.parametrize("command", ["status", "verify", "gallery"])
+def test_a_disk_that_fails_while_a_file_is_read_is_named(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    number: int,
+) -> None:
+    """An open file, which has no name in its error, ends with 8 and a sentence."""
+    write_rows(tmp_path, row("cat"))
+
+    def failing(_: object) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(rows, "lines_of", failing)
+    assert main([command, str(tmp_path)]) == 8
+    assert os.strerror(number) in capsys.readouterr().err
