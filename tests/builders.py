@@ -229,6 +229,19 @@ def picture(
     return Step(answer, latency_s)
 
 
+GOOGLE_STATUS = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    500: "INTERNAL",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
 def says(
     http_status: int, message: str = "no", latency_s: float = 1.0, details: list[Any] | None = None
 ) -> Step:
@@ -236,7 +249,7 @@ def says(
     error = {
         "code": http_status,
         "message": message,
-        "status": "SOME_STATUS",
+        "status": GOOGLE_STATUS.get(http_status, "UNKNOWN"),
         "details": details or [],
     }
     return Step(
