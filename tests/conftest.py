@@ -44,7 +44,7 @@ os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 
 # A busy machine takes longer for an example than the default of 200 ms. `.ci/run` runs all properties
 # once more with `--hypothesis-profile long`.
-hypothesis.settings.register_profile("tests", deadline=None, max_examples=40)
+hypothesis.settings.register_profile("tests", deadline=None, max_examples=20)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=300)
 hypothesis.settings.load_profile("tests")
 

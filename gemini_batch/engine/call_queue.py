@@ -1,6 +1,7 @@
 """Call queue: hands out the next attempt of all lanes, as many at once as the server copes with."""
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from math import inf
@@ -50,6 +51,7 @@ class CallQueue:
         self._clock = clock
         self._sequence = 0
         self._is_closed = False
+        self._stops: deque[Stop] = deque()
         self._changed = asyncio.Event()
 
     @property
@@ -67,7 +69,9 @@ class CallQueue:
 
         Cancellation: safe; nothing was handed out.
         """
-        while not self._is_closed:
+        while self._stops or not self._is_closed:
+            if self._stops:
+                return self._stops.popleft()
             outstanding = sum(lane.outstanding for lane in self.lanes.values())
             if outstanding >= self.concurrency.allowed:
                 await self._change(None)
@@ -117,6 +121,20 @@ class CallQueue:
         """Hand out nothing of the attempt's lane before the steady clock says `until_s`."""
         attempt.lane.quiet_until_s = max(attempt.lane.quiet_until_s, until_s)
         self.put_back(attempt, until_s - self._clock.steady_s())
+
+    def leave(self, attempt: Attempt) -> None:
+        """Leave a call of a closed lane to the next run, or to the lane that took it over.
+
+        If it names a model that is gone, the reason is handed out next.
+        """
+        lane = attempt.lane
+        if lane.next_lane is None or lane.gone is None:
+            return
+        if attempt.call.if_gone is None:
+            self._stops.append(lane.gone)
+            self.wake()
+        else:
+            self.put_back(attempt)
 
     def replace_model(self, lane: Lane, successor: str, gone: Stop) -> None:
         """Let a successor's lane take over the calls of a model that the API does not have."""

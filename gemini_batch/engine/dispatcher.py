@@ -132,7 +132,7 @@ class Dispatcher:
     async def _attempt(self, attempt: Attempt) -> None:
         """Take one attempt from the queue to its row, or back into the queue."""
         if attempt.lane.is_closed:
-            self._leave(attempt)
+            self.queue.leave(attempt)
             return
         if (call := await self.preprocess(attempt)) is None:
             return
@@ -148,16 +148,7 @@ class Dispatcher:
             case Closed(stop):
                 if stop is not None:
                     self.stop(stop)
-                self._leave(attempt)
-
-    def _leave(self, attempt: Attempt) -> None:
-        """Leave a call of a closed lane to the next run, or to the lane that took it over."""
-        lane = attempt.lane
-        if lane.next_lane and lane.gone:
-            if attempt.call.if_gone:
-                self.queue.put_back(attempt)
-            else:
-                self.stop(lane.gone)
+                self.queue.leave(attempt)
 
 
 def make_dispatcher(
