@@ -422,7 +422,7 @@ def _echoes() -> dict[str, Case]:
     return {
         "echo": good(_echoing(_ECHOING), "[key]"),
         "echo-in-an-error": Case(
-            once(whole(_echoing(_REFUSING), status="400 X")), "rejected", "[key]"
+            once(whole(_echoing(_REFUSING), status="400 X")), "failed", "[key]"
         ),
         "echo-in-a-page": bad(f"<p>{_ECHO}</p>".encode(), "[key]", status="500 X"),
         "echo-in-a-reason": Case(once(whole(b"", status=f"500 {KEY}")), "failed"),
