@@ -26,7 +26,7 @@ _REFUSALS = [
         ("Content-Length", "its Content-Length is not valid"),
         ("^Got more than|^Too many headers", "its headers are too long"),
         ("(?i)chunk", "its chunks are not valid"),
-        ("^Expected HTTP/|^Bad status line|^Invalid HTTP version", "it is not HTTP"),
+        ("^Expected HTTP/|^Bad status line|^Invalid HTTP version", "its status line is not valid"),
         ("(?i)header", "its headers are not valid"),
         ("(?i)status", "its status line is not valid"),
     )

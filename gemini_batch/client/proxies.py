@@ -1,12 +1,12 @@
-"""Credentials of a forward proxy, as the HTTP library takes them."""
+"""Addresses of forward proxies, as the HTTP library takes them."""
 
-import aiohttp
+from yarl import URL
 
 from gemini_batch.config.network import Proxy
 
 
-def basic_auth(proxy: Proxy | None) -> aiohttp.BasicAuth | None:
-    """Return the credentials of a proxy; None without any."""
+def proxy_address(proxy: Proxy | None) -> URL | None:
+    """Return a proxy's address with its credentials, which the library takes out of it."""
     if proxy is None or proxy.user is None:
-        return None
-    return aiohttp.BasicAuth(proxy.user, proxy.password, encoding="utf-8")
+        return None if proxy is None else URL(proxy.url)
+    return URL(proxy.url).with_user(proxy.user).with_password(proxy.password)

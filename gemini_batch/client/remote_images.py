@@ -22,7 +22,7 @@ from yarl import URL
 from gemini_batch.client.addresses import is_loopback, is_loopback_host, is_public
 from gemini_batch.client.connection_errors import describe_connection_error
 from gemini_batch.client.headers import retry_after_s
-from gemini_batch.client.proxies import basic_auth
+from gemini_batch.client.proxies import proxy_address
 from gemini_batch.client.transport import ImageSink
 from gemini_batch.client.untrusted_json import one_line
 from gemini_batch.clock import Clock
@@ -131,9 +131,7 @@ class RemoteImages:
         if not _is_public_name(url.host or ""):
             raise _RefusedAddressError(errno.EACCES, _NOT_PUBLIC)
         self._proxied = self._proxied or self._session()
-        return self._proxied.get(
-            url, allow_redirects=False, proxy=proxy.url, proxy_auth=basic_auth(proxy)
-        )
+        return self._proxied.get(url, allow_redirects=False, proxy=proxy_address(proxy))
 
     def _check(self, url: URL) -> None:
         if url.scheme == "gs":

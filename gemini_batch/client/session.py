@@ -6,7 +6,7 @@ import aiohttp
 from yarl import URL
 
 from gemini_batch.client.pool import Pool
-from gemini_batch.client.proxies import basic_auth
+from gemini_batch.client.proxies import proxy_address
 from gemini_batch.config import Settings
 from gemini_batch.config.network import ca_paths, trusted_certificates
 from gemini_batch.version import __version__
@@ -39,8 +39,7 @@ def open_session(config: Settings) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=connector,
         headers=headers,
-        proxy=config.proxy.url if config.proxy else None,
-        proxy_auth=basic_auth(config.proxy),
+        proxy=proxy_address(config.proxy),
         # `connect` includes the name lookup; `sock_connect` does not.
         timeout=aiohttp.ClientTimeout(
             total=None, connect=config.timeouts.connect_s, sock_connect=None

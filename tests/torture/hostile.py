@@ -195,7 +195,7 @@ def _framing(elsewhere: str) -> dict[str, Case]:
         ),
         "no-length": Case(once(_PLAIN, answer()), "succeeded"),
         "http-1.0": Case(once(b"HTTP/1.0 200 OK\r\n\r\n", answer()), "succeeded"),
-        "http-0.9": Case(once(answer()), "failed", "it is not HTTP"),
+        "http-0.9": Case(once(answer()), "failed", "its status line is not valid"),
         "early-hints": Case(
             once(b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n" * 50, whole(answer())),
             "succeeded",
@@ -429,7 +429,9 @@ def _echoes() -> dict[str, Case]:
         "echo-in-a-header": Case(
             once(f"HTTP/1.1 200 OK\r\n{KEY}\r\n\r\n".encode()), "failed", "can't be read"
         ),
-        "echo-in-a-status": Case(once(f"{KEY} {KEY}\r\n\r\n".encode()), "failed", "it is not HTTP"),
+        "echo-in-a-status": Case(
+            once(f"{KEY} {KEY}\r\n\r\n".encode()), "failed", "its status line is not valid"
+        ),
         "echo-in-a-chunk": Case(once(_CHUNKED, f"{KEY}\r\n".encode()), "failed"),
         "echo-in-gzip": good(gzip.compress(_echoing(_ECHOING)), "[key]", "Content-Encoding: gzip"),
         "echo-in-a-redirect": bad(

@@ -317,9 +317,9 @@ REFUSED: dict[str, tuple[list[bytes], str]] = {
         "its chunks are not valid",
     ),
     "a chunk of an impossible size": ([CHUNKED + b"f" * 40 + b"\r\n"], "its chunks are not valid"),
-    "not HTTP": ([b"SSH-2.0-OpenSSH_9.9\r\n\r\n"], "it is not HTTP"),
-    "HTTP 0.9": ([ANSWER], "it is not HTTP"),
-    "HTTP 3": ([b"HTTP/3.0 200 OK\r\n\r\n"], "it is not HTTP"),
+    "not HTTP": ([b"SSH-2.0-OpenSSH_9.9\r\n\r\n"], "its status line is not valid"),
+    "HTTP 0.9": ([ANSWER], "its status line is not valid"),
+    "HTTP 3": ([b"HTTP/3.0 200 OK\r\n\r\n"], "its status line is not valid"),
     "an impossible status": ([b"HTTP/1.1 2000 OK\r\n\r\n"], "its status line is not valid"),
     "two lengths": ([whole(ANSWER, "Content-Length: 3")], "it has two Content-Length headers"),
     "the same length twice": (

@@ -36,8 +36,8 @@ pytestmark = [
         "ignore:Inheritance class AiohttpClientSession:DeprecationWarning",
         "ignore:.* is not a valid FinishReason:UserWarning",
     ),
-    pytest.mark.parametrize("version", ["v1beta", "v1"]),
-    pytest.mark.parametrize("style", ["sync", "async"]),
+    # Each version and each style: they have nothing to do with each other.
+    pytest.mark.parametrize(("version", "style"), [("v1beta", "sync"), ("v1", "async")]),
 ]
 
 # Loaded once: a client of its own loads all certificates twice, which takes a tenth of a second.
