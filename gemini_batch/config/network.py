@@ -83,7 +83,7 @@ def trusted_certificates(environment: Mapping[str, str] = os.environ) -> "SSLCon
     import ssl  # only what sends needs it
 
     context = ssl.create_default_context()
-    # Several variables often name one file, which takes 20 ms to read.
+    # Several variables often name one file.
     distinct = {path: variable for variable, path in ca_paths(environment)}
     for path, variable in distinct.items():
         try:

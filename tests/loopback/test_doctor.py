@@ -38,7 +38,7 @@ def doctor(*flags: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[s
 def test_all_is_well(
     server: Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str], auth: str
 ) -> None:
-    """What a run would use is shown, the model is known, and no call was made."""
+    """Key, limits and ledger of a run are shown, the model is known, and no call was made."""
     before = len(server.audit.entries)
     flags = ("--base-url", server.base_url, "--auth", auth, "--tier", "pay-as-you-go")
 
@@ -73,7 +73,7 @@ def test_a_model_that_is_not_there(server: Simulator, capsys: pytest.CaptureFixt
 def test_a_wrong_address(
     server: Simulator, capsys: pytest.CaptureFixture[str], path: str, said: str
 ) -> None:
-    """Exit 6 and what is there in place of the API."""
+    """Exit 6, and the message says what answered, or that nothing did."""
     address = f"{server.base_url}{path}" if path else "http://127.0.0.1:1"
 
     code, found = doctor("--base-url", address, capsys=capsys)

@@ -185,7 +185,7 @@ def test_a_certificate_that_is_not_trusted_stops_at_once(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """No key leaves, waiting would not help, and the variable that does is named, whatever is set."""
+    """No key leaves, the run does not wait, and SSL_CERT_FILE is named, also where it is set."""
     before = len(server.audit.entries)
     other = tmp_path / "other.pem"
     trustme.CA().cert_pem.write_to_path(other)
@@ -241,7 +241,7 @@ def test_a_proxy_that_is_not_there_is_named(
 def test_this_machine_is_reached_without_the_proxy(
     tmp_path: Path, server: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A target on loopback goes direct, whatever is set."""
+    """A target on loopback goes direct, also with a proxy for all schemes."""
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
 
