@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from gemini_batch.engine import retry
 from gemini_batch.engine.admission import AdmissionControl, Admitted
 from gemini_batch.engine.call_queue import CallQueue
-from gemini_batch.engine.commit import Attempted, Committer
+from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.lanes import Attempt, Lane, Streak
+from gemini_batch.engine.result_row import Attempted
 from gemini_batch.engine.sender import Outcome, Sent
 from gemini_batch.events import CallRetrying, ModelReplaced, Observer, Waiting
 from gemini_batch.records import (
