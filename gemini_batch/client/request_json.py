@@ -42,9 +42,32 @@ def model_url(base_url: str, model: str) -> str:
     `base_url` has no slash at its end, and may name the API's version anywhere in its path, as in
     `https://aiplatform.googleapis.com/v1/publishers/google`.
     """
+    return f"{versioned(base_url)}/models/{quote(model, safe='')}"
+
+
+def batch_url(base_url: str, model: str) -> str:
+    """Return the URL that creates a batch of calls to a model, without the key."""
+    return f"{model_url(base_url, model)}:batchGenerateContent"
+
+
+def resource_url(base_url: str, name: str) -> str:
+    """Return the URL of `batches/…` or `files/…`, without the key."""
+    return f"{versioned(base_url)}/{quote(name)}"
+
+
+def upload_url(base_url: str) -> str:
+    """Return the URL that begins an upload: `upload` goes before the version."""
+    whole = versioned(base_url)
+    start = len(whole) - len(urlsplit(whole).path)
+    found = _NAMES_A_VERSION.search(whole, start)
+    at = found.start() if found else len(whole)
+    return f"{whole[:at]}/upload{whole[at:]}/files"
+
+
+def versioned(base_url: str) -> str:
+    """Return the base URL with the API's version, the same for all routes."""
     path = urlsplit(base_url).path
-    versioned = base_url if _NAMES_A_VERSION.search(path) else f"{base_url}/{API_VERSION}"
-    return f"{versioned}/models/{quote(model, safe='')}"
+    return base_url if _NAMES_A_VERSION.search(path) else f"{base_url}/{API_VERSION}"
 
 
 def body(request: Request) -> tuple[Segment, ...]:
@@ -52,6 +75,15 @@ def body(request: Request) -> tuple[Segment, ...]:
     if request.raw is not None:
         return (orjson.dumps(_with_roles(request.raw.body), exact_json.written),)
     return tuple(_merged(_segments(request)))
+
+
+def line(key: str, request: Request) -> tuple[Segment, ...]:
+    """Return the pieces of a line of a batch's input file, with its newline.
+
+    A raw request without a role gets one, as in `body`. The model is in the URL of the create.
+    """
+    start, end = b'{"key":%b,"request":' % orjson.dumps(key), b"}\n"
+    return tuple(_merged(iter((start, *body(request), end))))
 
 
 def content_length(segments: tuple[Segment, ...]) -> int:

@@ -27,9 +27,11 @@ from gemini_batch.client.untrusted_json import (
     as_text,
     field,
     load,
+    one_line,
 )
 from gemini_batch.records import (
     Answer,
+    ApiError,
     Failure,
     FailureKind,
     IncomingImage,
@@ -74,6 +76,42 @@ def parse_answer(answer: Answer | Failure) -> Outcome:
     if value is None and answer.body.strip() != b"null":
         return Failure(FailureKind.MALFORMED, "the answer is not valid JSON", may_be_billed=True)
     return _parsed(answer, value)
+
+
+def parse_line(body: bytes, images: tuple[IncomingImage, ...]) -> tuple[str | None, Outcome]:
+    """Return the key of a line of a batch's results, None without one, and what it means.
+
+    A line has the `response` of an interactive call, or an `error` or `status`, a google.rpc.Status
+    with the code of gRPC. It was a 200 at the time, so its `ApiError` has the HTTP status of the
+    code.
+    """
+    value = load(body)
+    if not isinstance(value, dict):
+        message = "a line of the results is not a JSON object"
+        return None, Failure(FailureKind.MALFORMED, message, may_be_billed=True)
+    metadata = as_dict(value.get("metadata"))
+    key = as_name(value.get("key")) or as_name(metadata.get("key"))
+    return key, _of_line(Answer(200, body, images), value)
+
+
+def _of_line(answer: Answer, line: dict[str, Any]) -> Outcome:
+    response = line.get("response")
+    outcome = None if response is None else _parsed(answer, response)
+    has_image = isinstance(outcome, Reply) and (outcome.image is not None or outcome.remote)
+    if outcome is not None and has_image:
+        return outcome
+    for name in ("error", "status"):
+        if error := line.get(name):
+            return parse_nested(answer, {"error": error}) or _without_code(error)
+    if outcome is not None:
+        return outcome
+    return not_an_answer(line)
+
+
+def _without_code(error: Any) -> Outcome:
+    """Return the outcome of an error line whose code is missing or unknown."""
+    message = as_text(as_dict(error).get("message")) or as_text(error) or "no message"
+    return ApiError(500, "UNKNOWN", None, one_line(message))
 
 
 def _parsed(answer: Answer, value: Any) -> Outcome:
