@@ -17,7 +17,7 @@ from gemini_batch.events import CallFinished, Observer
 from gemini_batch.output import OutputFolder, StagedAnswer
 from gemini_batch.output.images import Late
 from gemini_batch.output.inflight import InFlightLog
-from gemini_batch.output.paths import DRAFTS, IMAGES, RESULTS
+from gemini_batch.output.paths import DRAFTS, IMAGES, RESULTS, SUPERSEDED
 from gemini_batch.output.rescue import RowsWatch
 from gemini_batch.output.rows import ResultsFile
 from gemini_batch.records import (
@@ -123,25 +123,63 @@ class Committer:
             error=row_error(failure) if failure else None,
             reused_from=reused_from,
         )
+        parts = [
+            (each.file, image.path) for each, image in zip(arrived, (*images, *drafts), strict=True)
+        ]
+        # With a failure, an earlier image, of an edited job, is still the newest.
+        self._publish(row, parts, 0.0 if is_free else call.estimate.cost_usd, is_newest=not failure)
+        return row
+
+    def late(self, attempted: Attempted, reply: Reply) -> ResultRow:
+        """Write the row of an answer that comes when its call has another; nothing is awaited.
+
+        Its images go where superseded ones are.
+
+        Raises:
+            StorageError: As `reply`.
+        """
+        key = attempted.batch.key if attempted.batch else ""
+        arrived = [*([reply.image] if reply.image else []), *reply.drafts]
+        stem = f"{SUPERSEDED}/{attempted.call.id}.{key}"
+        images = [
+            self._folder.describe(each, stem if number == 1 else f"{stem}.{number}")
+            for number, each in enumerate(arrived, start=1)
+        ]
+        row = replace(
+            self._row(attempted, Status.LATE, reply),
+            images=images[: reply.image is not None],
+            drafts=images[reply.image is not None :],
+            cost_usd=cost_usd(attempted, reply, self._price_table),
+        )
+        parts = [(each.file, image.path) for each, image in zip(arrived, images, strict=True)]
+        self._publish(row, parts, attempted.call.estimate.cost_usd, is_newest=False)
+        return row
+
+    def _publish(
+        self,
+        row: ResultRow,
+        parts: list[tuple[str, str]],
+        estimated_usd: float | None,
+        *,
+        is_newest: bool,
+    ) -> None:
+        """Append a row and give its images their names; `is_newest` retires earlier ones."""
         place = self._append(row)
         try:
-            files = [image.path for image in (*images, *drafts)]
-            parts = [*zip((each.file for each in arrived), files, strict=True)]
-            if failure is None:
-                self._folder.place(call.id, parts)
-            else:  # an earlier image, of an edited job, is still the newest
+            if is_newest:
+                self._folder.place(row.id, parts)
+            else:
                 for staged, path in parts:
                     self._folder.publish(staged, path)
-            self._announce(row, place, 0.0 if is_free else call.estimate.cost_usd)
+            self._announce(row, place, estimated_usd)
         except BaseException as error:
             # Recovery must look at this row, and so at all after it.
             self._unpublished_bytes = min(self._unpublished_bytes, place)
             if not isinstance(error, OSError | StorageError):
                 raise
             reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
-            message = f"{call.id}: its image can't be published, the next run tries again: {reason}"
+            message = f"{row.id}: its image can't be published, the next run tries again: {reason}"
             raise StorageError(message) from error
-        return row
 
     def adopt(self, attempted: Attempted, image: ImageFile, drafts: list[ImageFile]) -> ResultRow:
         """Write the row of a call whose image was there without one, at no cost.

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -198,12 +199,16 @@ def _repair_tail(folder: OutputFolder, path: Path, durable_bytes: int) -> Iterat
 def _finish_rows(folder: OutputFolder, rows: ResultsFile, durable_bytes: int) -> Iterator[str]:
     """Publish the images of each row after the durable offset, or void the row."""
     lost: list[dict[str, Any]] = []
-    for row in newest_rows(folder.out, durable_bytes):
+    late = (row for row in read_rows(folder.out, durable_bytes) if row["status"] == Status.LATE)
+    for row in chain(newest_rows(folder.out, durable_bytes), late):
         images = [*row["images"], *row["drafts"]]
         missing = [
             image for image in images if _sha256(folder.out / image["path"]) != image["sha256"]
         ]
         parts = _parts(folder, row, missing)
+        if parts is None and row["status"] == Status.LATE:
+            yield f"{row['id']}: the image of a late answer did not survive; the call has another"
+            continue
         if parts is None:
             lost.append(_lost(row, missing))
             if row["status"] != Status.FAILED:
@@ -231,7 +236,11 @@ def _parts(
     if not missing:
         return []
     staged: dict[str | None, list[Path]] = {}
-    for part in folder.staged_files(row["id"], row.get("attempts", 0)):
+    if row.get("batch"):
+        files = folder.staged_lines()
+    else:
+        files = folder.staged_files(row["id"], row.get("attempts", 0))
+    for part in files:
         staged.setdefault(_sha256(part), []).append(part)
     found = [same.pop(0) for image in missing if (same := staged.get(image["sha256"]))]
     return found if len(found) == len(missing) else None

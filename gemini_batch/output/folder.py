@@ -39,6 +39,8 @@ _NEXT_SUFFIX = {
     paths.TRIED_SUFFIX: paths.TRIED_AGAIN_SUFFIX,
 }
 _NOTE_BYTES = 64
+# No other staged file begins so.
+_LINE_PREFIX = "batch-"
 # No file of rows is larger; a note that says more is damaged.
 _MAX_NOTED_BYTES = 1 << 40
 
@@ -169,6 +171,15 @@ class OutputFolder(ImageFolders):
     def stage(self, call_id: str, attempt: int, sent_at: datetime | None = None) -> StagedAnswer:
         """Return the staged files of an attempt; with `sent_at`, its answer is journaled."""
         return StagedAnswer(self._incoming, staged_name(call_id, attempt), self._journal, sent_at)
+
+    def stage_line(self, uuid: str, number: int) -> StagedAnswer:
+        """Return the staged files of a line of a batch's results: whose it is shows at its end."""
+        name = f"{_LINE_PREFIX}{uuid}-{number}"
+        return StagedAnswer(self._incoming, name, self._journal, None)
+
+    def staged_lines(self) -> list[Path]:
+        """Return the files of lines of a batch's results that were not published."""
+        return sorted(self._incoming.path.glob(f"{_LINE_PREFIX}*"))
 
     def staged_files(self, call_id: str, attempt: int) -> list[Path]:
         """Return the files of an attempt that were not published."""

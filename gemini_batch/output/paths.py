@@ -19,6 +19,7 @@
         torn-results.N      the end of a damaged results.jsonl, set aside by recovery
         rescued-results.N   rows of a run whose results.jsonl was replaced; the next run adds them
         set-aside/          answers that could not be processed twice
+        batches/UUID/       a batch that is open: lines.jsonl, its calls, and batch.json, its state
 """
 
 RESULTS = "results.jsonl"
@@ -40,6 +41,10 @@ THUMBNAILS = "thumbnails"
 TORN_RESULTS = "torn-results"
 RESCUED_RESULTS = "rescued-results"
 SET_ASIDE = "set-aside"
+BATCHES = "batches"
+# In a folder of BATCHES:
+BATCH_LINES = "lines.jsonl"
+BATCH_NOTE = "batch.json"
 # In INCOMING: a journaled answer; one whose processing ended a run, or two; an image whose call has
 # an earlier one, which must be durable in SUPERSEDED first.
 ANSWER_SUFFIX = ".answer"

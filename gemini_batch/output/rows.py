@@ -173,7 +173,10 @@ def placed_rows(
 
 
 def newest_rows(out: Path, start_bytes: int = 0) -> Iterator[dict[str, Any]]:
-    """Yield the newest row of each id, in the order of finishing, from `start_bytes` on."""
+    """Yield the newest row of each id, in the order of finishing, from `start_bytes` on.
+
+    A late row is none of them.
+    """
     return (row for is_newest, row in marked_rows(out, start_bytes) if is_newest)
 
 
@@ -181,7 +184,8 @@ def marked_rows(out: Path, start_bytes: int = 0) -> Iterator[tuple[bool, dict[st
     """Yield (whether it is the newest of its id, row) for each row of `read_rows`."""
     newest = HashMap64()
     for place, row in enumerate(read_rows(out, start_bytes)):
-        newest.put(fingerprint(row["id"]), place)
+        if row["status"] != Status.LATE:
+            newest.put(fingerprint(row["id"]), place)
     for place, row in enumerate(read_rows(out, start_bytes)):
         yield newest.get(fingerprint(row["id"])) == place, row
 

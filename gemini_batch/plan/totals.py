@@ -32,6 +32,10 @@ class CallState(IntEnum):
     RETRY = 3  # not finished the last time, or requested again
     REUSED = 4  # answered in another output folder: copied from there, at no cost
     UNFETCHED = 5  # paid for, but its image was not fetched: fetched now, and sent if it is gone
+    WAITING = 6  # an open batch may still answer it
+
+
+_NOT_TO_DO = frozenset({CallState.DONE, CallState.WAITING})
 
 
 MAX_UNKNOWN_FIELDS = 20
@@ -125,6 +129,7 @@ class Plan:
         self._models: dict[str, int] = {}  # model → its number
         self._model_of = array("I")  # index of a job → number of its model
         self._plain: dict[Kind, PlainRequest] = {}
+        self._waiting_models: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._states)
@@ -152,7 +157,9 @@ class Plan:
         self._model_of.append(self._models.setdefault(request.model, len(self._models)))
         states = self._states_of(job, request)
         self._states += states
-        if todo := len(states) - states.count(CallState.DONE):
+        if waiting := states.count(CallState.WAITING):
+            self._waiting_models.add(request.model)
+        if todo := len(states) - states.count(CallState.DONE) - waiting:
             calls = todo - states.count(CallState.REUSED)
             group = self._groups[request.model, image_size(request)]
             group.add(calls, input_tokens(request), line)
@@ -174,7 +181,9 @@ class Plan:
                 job.id, request.sha256(job.prompt), partial(request.aliases, job)
             )
         self._states.append(state)
-        if state is not CallState.DONE:
+        if state is CallState.WAITING:
+            self._waiting_models.add(request.model)
+        if state not in _NOT_TO_DO:
             calls, group = int(state is not CallState.REUSED), self._groups[request.group]
             group.add(calls, request.input_tokens(job.prompt), line)
 
@@ -225,8 +234,8 @@ class Plan:
 
     @property
     def todo(self) -> int:
-        """Number of calls that are not done: to be sent, or reused."""
-        return len(self) - self.count(CallState.DONE)
+        """Number of calls that are not done and do not wait: to be sent, or reused."""
+        return len(self) - self.count(CallState.DONE) - self.count(CallState.WAITING)
 
     @property
     def to_send(self) -> int:
@@ -258,20 +267,23 @@ class Plan:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models that have calls to be made, in the order of the manifest."""
-        left = {model for model, _ in self._groups}
+        """The models that have calls to be made or awaited, in the order of the manifest."""
+        left = {model for model, _ in self._groups} | self._waiting_models
         return tuple(model for model in self._models if model in left)
 
     def pending(self, model: str) -> Iterator[tuple[int, int]]:
         """Yield (index of the job, variant from 1) of each call of a model that is not done.
 
         The order is the manifest's, but calls that need no quota come first: reused ones, and those
-        whose image is fetched, before its URI expires.
+        whose image is fetched, before its URI expires. Last come those that wait in a batch, which
+        may give them back.
         """
         for state in (CallState.REUSED, CallState.UNFETCHED):
             if self.count(state):
                 yield from self._in_state(model, state)
         yield from self._in_state(model, CallState.NEW, CallState.EDITED, CallState.RETRY)
+        if self.count(CallState.WAITING):
+            yield from self._in_state(model, CallState.WAITING)
 
     def _in_state(self, model: str, *states: CallState) -> Iterator[tuple[int, int]]:
         number, wanted, position = self._models[model], bytes(states), 0
