@@ -123,7 +123,7 @@ class Tally:
 
         self.chunk: Callable[[bytes], bytes] = Chunk
 
-    def pattern(self, pattern: "re.Pattern[bytes]") -> SimpleNamespace:
+    def pattern(self, pattern: "re.Pattern[bytes]") -> Any:
         """Return a pattern that counts."""
 
         def counted(
