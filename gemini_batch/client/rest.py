@@ -6,7 +6,6 @@ from typing import Any, Self
 
 import aiohttp
 import orjson
-from aiohttp.payload import Payload
 from yarl import URL
 
 from gemini_batch.client.api_error import parse_error, parse_nested
@@ -22,7 +21,7 @@ from gemini_batch.client.redaction import MAX_SEARCHED_BYTES, KeyRedactor
 from gemini_batch.client.session import key_headers, open_keyless_session, with_key
 from gemini_batch.client.timeouts import StallTimeout
 from gemini_batch.client.untrusted_json import load, one_line
-from gemini_batch.client.upload import Upload
+from gemini_batch.client.upload import StreamedBody, Upload
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.errors import out_of_resources
@@ -84,7 +83,7 @@ class RestSession:
         self,
         method: str,
         url: URL,
-        body: Upload | None = None,
+        body: StreamedBody | None = None,
         headers: Mapping[str, str] | None = None,
         *,
         has_key: bool = True,
@@ -131,7 +130,7 @@ class RestSession:
             self.redactor.redact_text(location_host(response)),
         )
 
-    def failure(self, error: Exception, body: Upload | None = None) -> Failure:
+    def failure(self, error: Exception, body: StreamedBody | None = None) -> Failure:
         """Return why there is no answer; nothing that is sent here is billed at once."""
         timeouts = self.config.timeouts
         is_connected = body.has_started if body else not isinstance(error, _NOT_CONNECTED)
