@@ -6,6 +6,7 @@ of proto JSON accept both (https://protobuf.dev/programming-guides/json/, 2026-1
 
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeAlias
 
@@ -33,8 +34,6 @@ _PART: dict[bytes, Node] = {
     b"file_data": _FILE,
 }
 _ANSWER: Node = {b"candidates": [{b"content": {b"parts": [_PART]}}]}
-# By the last bracket; streaming methods wrap their answers in an array.
-_ROOTS: dict[bytes, Node] = {b"}": _ANSWER, b"]": [_ANSWER]}
 _KEYS = (b"candidates", b"content", b"parts", *_PART, *_BLOB, *_FILE)
 
 # The next structural mark: a short string without escapes, as nearly all but the images are, with
@@ -42,11 +41,39 @@ _KEYS = (b"candidates", b"content", b"parts", *_PART, *_BLOB, *_FILE)
 # string; or a single byte. `{}+` and `*+` never backtrack. The run in front is part of the pattern:
 # a search would try each of its bytes, and take three times as long.
 _WS = rb"[ \t\n\r]*+"
-_OTHER_KEY = rb'(?!(?:%b)")[^"\\]{0,64}+' % b"|".join(_KEYS)
+_OTHER_KEY = rb'(?!(?:%b)")[^"\\]{0,64}+'
 _MARK = rb'[^"{}\[\],:]*+(?:(,)?%b"(?:%b"%b:%b"[^"\\]*+"|([^"\\]{0,64}+)"(?:%b(:))?)|(["{}\[\],:]))'
-_ON_PATH = re.compile(_MARK % (_WS, _OTHER_KEY, _WS, _WS, _WS))
 # Off the path, plain strings are skipped.
-_OFF_PATH = re.compile(rb'(?:[^"\\{}\[\]]++|"[^"\\]*+")*+' + _ON_PATH.pattern)
+_SKIPPED = rb'(?:[^"\\{}\[\]]++|"[^"\\]*+")*+'
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The places in one kind of document.
+
+    Attributes:
+        roots: The nodes of a document, by its last bracket.
+        on_path: The pattern of the next structural mark.
+        off_path: The same where no path can begin.
+    """
+
+    roots: dict[bytes, Node]
+    on_path: "re.Pattern[bytes]"
+    off_path: "re.Pattern[bytes]"
+
+
+def _paths(roots: dict[bytes, Node], *keys: bytes) -> Paths:
+    """Return the paths; `keys` are those in front of an answer."""
+    other_key = _OTHER_KEY % b"|".join((*keys, *_KEYS))
+    mark = _MARK % (_WS, other_key, _WS, _WS, _WS)
+    return Paths(roots, re.compile(mark), re.compile(_SKIPPED + mark))
+
+
+# Streaming methods wrap their answers in an array.
+ANSWER = _paths({b"}": _ANSWER, b"]": [_ANSWER]})
+"""An answer of `generateContent`."""
+LINE = _paths({b"}": {b"response": _ANSWER}}, b"response")
+"""A line of a batch's results."""
 
 
 class Place:
@@ -60,13 +87,14 @@ class Place:
         closers: Of the open objects and arrays, outermost first.
     """
 
-    def __init__(self, max_depth: int) -> None:
+    def __init__(self, paths: Paths, max_depth: int) -> None:
+        self._paths = paths
         self._max_depth = max_depth
         self._path: list[Node] = []  # the nodes of these, from the outermost, that are on a path
         self.at_key = False
         self.matched: Node | None = None
         self.node: Node | None = None
-        self.mark = _ON_PATH
+        self.mark = paths.on_path
         self.closers = bytearray()
 
     @property
@@ -96,13 +124,13 @@ class Place:
         check_limit(len(self.closers) + 1, self._max_depth, "nested objects and arrays")
         node = self.matched
         if not self.closers:
-            node = _ROOTS[closer]
+            node = self._paths.roots.get(closer)
         elif isinstance(self.node, list):
             node = self.node[0]
         self.node = node if isinstance(node, dict if closer == b"}" else list) else None
         if self.node is not None:
             self._path.append(self.node)
-        self.mark = _ON_PATH if self.node is not None else _OFF_PATH
+        self.mark = self._paths.off_path if self.node is None else self._paths.on_path
         self.closers += closer
         self.at_key, self.matched = True, None
 
@@ -122,5 +150,5 @@ class Place:
             self._path.pop()
         is_on_path = len(self._path) == depth
         self.node = self._path[-1] if is_on_path and depth else None
-        self.mark = _ON_PATH if is_on_path else _OFF_PATH
+        self.mark = self._paths.on_path if is_on_path else self._paths.off_path
         self.matched = None

@@ -12,7 +12,7 @@ the envelope's parser decides that.
 from collections.abc import Callable, Iterator
 
 from gemini_batch.client import data_uris
-from gemini_batch.client.answer_paths import Leaf, Place
+from gemini_batch.client.answer_paths import ANSWER, Leaf, Paths, Place
 from gemini_batch.client.envelope import Envelope
 from gemini_batch.client.json_strings import MAX_ESCAPE_BYTES, text_stop, unescaped
 from gemini_batch.client.malformed import (
@@ -31,9 +31,9 @@ _IN_FRONT = b" \t\n\r\xef\xbb\xbf)]}',"
 
 
 class ImageExtractor:
-    r"""A push parser that extracts the images of one answer.
+    r"""A push parser that extracts the images of one answer, or of one line of a batch's results.
 
-    The strings of `answer_paths` that are images are decoded into a sink, and replaced by the
+    The strings of `paths` that are images are decoded into a sink, and replaced by the
     string `"#0"`, `"#1"` … in the order of arrival; so is the base64 of a data URI in a text:
     `data:image/png;base64,#2`. With duplicate keys the last one wins in the envelope's parser; an
     image whose number is not found there was overruled. Keys and data may contain JSON escapes
@@ -55,6 +55,7 @@ class ImageExtractor:
         open_image: Callable[[int], ImageSink],
         limits: ExtractorLimits = _LIMITS,
         open_aside: Callable[[], ImageSink] | None = None,
+        paths: Paths = ANSWER,
     ) -> None:
         self._max_bytes, self._max_front_bytes = limits.body_bytes, limits.envelope_bytes
         # A state consumes what it can of a chunk, returns where it stopped, and may set another.
@@ -62,7 +63,7 @@ class ImageExtractor:
         self._envelope = Envelope(open_image, open_aside, limits.envelope_bytes, limits.images)
         self._fed_bytes = 0
         self._held = b""  # what can't be understood before the next chunk: half an escape
-        self._place = Place(limits.depth)
+        self._place = Place(paths, limits.depth)
         self._is_key = False  # the current string is a key that may be on a path
         self._data = data_uris.data_pattern(b"")  # of the current data URI
 

@@ -1,6 +1,8 @@
 """The HTTP session of a run: its key, its proxy, its certificates, and its limits."""
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import aiohttp
 from yarl import URL
@@ -20,15 +22,20 @@ MAX_HEADER_BYTES = 1 << 16
 
 def open_session(config: Settings) -> aiohttp.ClientSession:
     """Open a session that sends the key in a header, unless it goes into the query."""
-    headers = {
+    # The server ends with a 504 when the client would have given up.
+    timeout = {"X-Server-Timeout": str(math.ceil(config.timeouts.whole_s))}
+    return open_keyless_session(config, timeout | key_headers(config))
+
+
+def open_keyless_session(
+    config: Settings, headers: Mapping[str, str] = MappingProxyType({})
+) -> aiohttp.ClientSession:
+    """Open a session that sends these headers, and no key of its own."""
+    always = {
         # gzip would cost three times the CPU and save nothing: images do not compress.
         "Accept-Encoding": "identity",
         "User-Agent": f"gemini_batch/{__version__}",
-        # The server ends with a 504 when the client would have given up.
-        "X-Server-Timeout": str(math.ceil(config.timeouts.whole_s)),
     }
-    if config.auth == "header":
-        headers["x-goog-api-key"] = config.api_key
     # As many connections as calls in flight: no call waits between its permit and its request.
     connector = Pool(
         limit=config.concurrency,
@@ -38,7 +45,7 @@ def open_session(config: Settings) -> aiohttp.ClientSession:
     )
     return aiohttp.ClientSession(
         connector=connector,
-        headers=headers,
+        headers=always | dict(headers),
         proxy=proxy_address(config.proxy),
         # `connect` includes the name lookup; `sock_connect` does not.
         timeout=aiohttp.ClientTimeout(
@@ -50,6 +57,11 @@ def open_session(config: Settings) -> aiohttp.ClientSession:
         max_line_size=MAX_HEADER_BYTES,
         max_field_size=MAX_HEADER_BYTES,
     )
+
+
+def key_headers(config: Settings) -> dict[str, str]:
+    """Return the header with the key, if it goes into one."""
+    return {"x-goog-api-key": config.api_key} if config.auth == "header" else {}
 
 
 def with_key(url: str, config: Settings) -> URL:

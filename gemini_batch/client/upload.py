@@ -20,26 +20,21 @@ class InputChangedError(Exception):
     """A reference image differs from the one that was planned."""
 
 
-class Upload(Payload):
+class StreamedBody(Payload):
     """A request's body of known size that is never whole in memory.
 
     Attributes:
         has_started: The connection exists, and bytes may have been sent.
-        may_be_whole: The last block was handed over. Before that the server has no request that
-            it could bill.
         changed: The problem with a reference image, or "".
+        on_block: Called after each block that was sent.
     """
 
-    def __init__(
-        self, segments: tuple[request_json.Segment, ...], on_start: Callable[[], object]
-    ) -> None:
-        super().__init__(segments, content_type="application/json")
-        self._size = request_json.content_length(segments)
-        self._segments = segments
-        self._on_start = on_start
+    def __init__(self, value: object, size_bytes: int, content_type: str) -> None:
+        super().__init__(value, content_type=content_type)
+        self._size = size_bytes
         self.has_started = False
-        self.may_be_whole = False
         self.changed = ""
+        self.on_block: Callable[[], object] = lambda: None
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> NoReturn:
         """Raise TypeError: an upload is never read as a whole."""
@@ -55,10 +50,42 @@ class Upload(Payload):
         """
         async for block in self:
             await writer.write(block)
+            self.on_block()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the blocks of the body."""
         self.has_started = True
+        try:
+            for block in self.blocks():
+                yield block
+        except InputChangedError as error:
+            # aiohttp replaces what a body raises by an error of the connection.
+            self.changed = str(error)
+            raise
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the blocks of the body."""
+        raise NotImplementedError
+
+
+class Upload(StreamedBody):
+    """The body of a request of JSON.
+
+    Attributes:
+        may_be_whole: The last block was handed over. Before that the server has no request that
+            it could bill.
+    """
+
+    def __init__(
+        self, segments: tuple[request_json.Segment, ...], on_start: Callable[[], object]
+    ) -> None:
+        super().__init__(segments, request_json.content_length(segments), "application/json")
+        self._segments = segments
+        self._on_start = on_start
+        self.may_be_whole = False
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the blocks of the body."""
         self._on_start()
         last = len(self._segments) - 1
         for index, segment in enumerate(self._segments):
@@ -66,33 +93,41 @@ class Upload(Payload):
                 self.may_be_whole = index == last
                 yield segment
             else:
-                for block in self._blocks(segment):
-                    yield pybase64.b64encode(block)
+                yield from base64_blocks(segment)
 
-    def _blocks(self, image: InputImage) -> Iterator[bytes]:
-        # On the event loop: a block is nearly always in the page cache; a thread would cost more.
-        try:
-            with Path(image.file).open("rb") as file:
-                self._check(file, image)
-                left = image.size_bytes
-                while left:
-                    size_bytes = min(left, UPLOAD_BLOCK_BYTES)
-                    block = file.read(size_bytes)
-                    if len(block) < size_bytes:
-                        raise self._change(image, "became shorter while it was sent; run again")
-                    left -= size_bytes
-                    if not left:
-                        self._check(file, image)
-                    yield block
-        except OSError as error:
-            raise self._change(image, f"can't be read any more: {error.strerror}") from error
 
-    def _check(self, file: BinaryIO, image: InputImage) -> None:
-        status = os.fstat(file.fileno())
-        if (status.st_size, status.st_mtime_ns) != (image.size_bytes, image.mtime_ns):
-            raise self._change(image, "changed since the run began; run again")
+def base64_blocks(image: InputImage, skip_bytes: int = 0) -> Iterator[bytes]:
+    """Yield the base64 of an image, without so much of its start.
 
-    def _change(self, image: InputImage, problem: str) -> InputChangedError:
-        # aiohttp replaces what a body raises by an error of the connection, so it is noted here.
-        self.changed = f"{image.path}: {problem}"
-        return InputChangedError(self.changed)
+    Raises:
+        InputChangedError: The image differs from the one that was planned.
+    """
+    # On the event loop: a block is nearly always in the page cache; a thread would cost more.
+    groups, skip_bytes = divmod(skip_bytes, 4)
+    try:
+        with Path(image.file).open("rb") as file:
+            _check(file, image)
+            file.seek(groups * 3)
+            left = image.size_bytes - groups * 3
+            while left:
+                size_bytes = min(left, UPLOAD_BLOCK_BYTES)
+                block = file.read(size_bytes)
+                if len(block) < size_bytes:
+                    raise _change(image, "became shorter while it was sent; run again")
+                left -= size_bytes
+                if not left:
+                    _check(file, image)
+                yield pybase64.b64encode(block)[skip_bytes:]
+                skip_bytes = 0
+    except OSError as error:
+        raise _change(image, f"can't be read any more: {error.strerror}") from error
+
+
+def _check(file: BinaryIO, image: InputImage) -> None:
+    status = os.fstat(file.fileno())
+    if (status.st_size, status.st_mtime_ns) != (image.size_bytes, image.mtime_ns):
+        raise _change(image, "changed since the run began; run again")
+
+
+def _change(image: InputImage, problem: str) -> InputChangedError:
+    return InputChangedError(f"{image.path}: {problem}")

@@ -81,13 +81,13 @@ def test_what_is_sent_is_the_copy(job: Path, monkeypatch: pytest.MonkeyPatch) ->
     from gemini_batch.client import upload
 
     sent: list[str] = []
-    blocks_ = upload.Upload._blocks
+    blocks_ = upload.base64_blocks
 
-    def noted(self: upload.Upload, image: InputImage) -> Any:
+    def noted(image: InputImage) -> Any:
         sent.append(image.file)
-        return blocks_(self, image)
+        return blocks_(image)
 
-    monkeypatch.setattr(upload.Upload, "_blocks", noted)
+    monkeypatch.setattr(upload, "base64_blocks", noted)
     with simulator() as server:
         assert main(["run", str(job), "--base-url", server.base_url, *FLAGS]) == 0
     assert [Path(file).parent.name for file in sent] == ["inputs", job.parent.name]

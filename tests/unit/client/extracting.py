@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import cycle
 from typing import Any
 
+from gemini_batch.client.answer_paths import ANSWER, Paths
 from gemini_batch.client.image_extractor import ImageExtractor
 from gemini_batch.client.malformed import ExtractorLimits
 
@@ -51,11 +52,11 @@ def feed_all(extractor: ImageExtractor, chunks: Iterable[bytes]) -> None:
 
 
 def extract(
-    chunks: Iterable[bytes], limits: ExtractorLimits | None = None
+    chunks: Iterable[bytes], limits: ExtractorLimits | None = None, paths: Paths = ANSWER
 ) -> tuple[bytes, list[bytes | None]]:
     """Return the envelope and the images of an answer; None for an image that was not closed."""
     sinks = Sinks()
-    extractor = ImageExtractor(sinks.open, limits) if limits else ImageExtractor(sinks.open)
+    extractor = ImageExtractor(sinks.open, limits or ExtractorLimits(), paths=paths)
     feed_all(extractor, chunks)
     return extractor.finish(), [sink.image for sink in sinks]
 

@@ -7,6 +7,7 @@ from itertools import repeat
 import orjson
 import pytest
 
+from gemini_batch.client.answer_paths import LINE
 from gemini_batch.client.image_extractor import ImageExtractor
 from gemini_batch.client.malformed import ExtractorLimits, MalformedAnswerError
 from gemini_batch.records import FailureKind
@@ -48,6 +49,24 @@ from tests.unit.client.extracting import PIXEL, Null, Sinks, answer, chunked, ex
 def test_decoys_stay_as_they_are(body: bytes) -> None:
     """Only a string at the exact path is an image."""
     assert extract([body]) == (body, [])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"candidates":[{"content":{"parts":[{"inlineData":{"data":"QUJD"}}]}}]}',
+        b'{"Response":{"candidates":[{"content":{"parts":[{"inlineData":{"data":"QUJD"}}]}}]}}',
+        b'{"response":{"response":{"candidates":[{"content":{"parts":[{"inlineData":{"data":"QUJD"}}]}}]}}}',
+        b'{"request":{"contents":[{"parts":[{"inlineData":{"data":"QUJD"}}]}]},"key":"response"}',
+        b'{"x":{"response":{"candidates":[{"content":{"parts":[{"inlineData":{"data":"QUJD"}}]}}]}}}',
+        b'{"response":[{"candidates":[{"content":{"parts":[{"inlineData":{"data":"QUJD"}}]}}]}]}',
+        b'[{"response":{"candidates":[{"content":{"parts":[{"inlineData":{"data":"QUJD"}}]}}]}}]',
+        b'{"response":"candidates","candidates":[{"content":{"parts":[{"inlineData":{"data":"QUJD"}}]}}]}',
+    ],
+)
+def test_decoys_of_a_line_stay_as_they_are(body: bytes) -> None:
+    """In a line of a batch only the strings below its own `response` are images."""
+    assert extract(chunked(body, [3]), paths=LINE) == (body, [])
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gemini_batch.client.answer_paths import LINE
 from gemini_batch.client.malformed import MalformedAnswerError
 from tests.unit.client.extracting import answer, b64, chunked, extract
 
@@ -217,6 +218,22 @@ def test_any_chunking_gives_what_base64_gives_on_the_whole(
     envelope, found = extract(chunked(bytes(want.body), sizes))
     assert (bytes(want.envelope).strip(), wanted) == (envelope, found)
     assert orjson.loads(want.envelope) == orjson.loads(envelope)
+
+
+@given(answers.filter(lambda node: isinstance(node, Object)), seeds, chunk_sizes)
+def test_a_line_of_a_batch_has_the_images_of_its_response(
+    node: Json, seed: int, sizes: list[int]
+) -> None:
+    """With the paths of a line, what is below `response` is extracted as an answer is."""
+    want = written(node, seed)
+    start, end = b'{"a":{"data":"QUJD"},"response":', b',"key":"k","candidates":[]}'
+    body, envelope = (start + each + end for each in (want.body, want.envelope))
+    wanted = [decoded(data) for data in want.data]
+    if None in wanted:
+        with pytest.raises(MalformedAnswerError, match="base64"):
+            extract(chunked(body, sizes), paths=LINE)
+        return
+    assert extract(chunked(body, sizes), paths=LINE) == (envelope, wanted)
 
 
 def with_images(node: Any, image_of: Callable[[str], bytes], path: tuple[str, ...] = ()) -> Any:
