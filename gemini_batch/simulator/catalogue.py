@@ -14,7 +14,14 @@ from gemini_batch.simulator.failures import error_response
 from gemini_batch.simulator.incoming import key_problem, parse_request, read_body
 from gemini_batch.simulator.models import load_models
 
-SIMULATED = ("generateContent", "countTokens", "models.get", "models.list")
+SIMULATED = (
+    "generateContent",
+    "batchGenerateContent",
+    "countTokens",
+    "models",
+    "files",
+    "batches",
+)
 # https://ai.google.dev/api/models#method:-models.list, 2026-11-29: 50 models per page by default,
 # at most 1000.
 _PAGE_SIZE, _MAX_PAGE_SIZE = 50, 1000
@@ -151,7 +158,11 @@ def _model_json(name: str) -> Json:
     return {
         "name": f"models/{name}",
         "displayName": name,
-        "supportedGenerationMethods": ["generateContent", "countTokens"],
+        "supportedGenerationMethods": [
+            "generateContent",
+            "countTokens",
+            *(["batchGenerateContent"] if load_models()[name].batch_tokens else []),
+        ],
     }
 
 

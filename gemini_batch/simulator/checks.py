@@ -85,22 +85,7 @@ def check(body: bytes, model: Model, *, counting: bool = False) -> ImageRequest 
         counting: Whether it is a request of `countTokens`.
     """
     try:
-        raw = _parsed(body)
-        violations: schema.Violations = []
-        request = schema.read(
-            schema.COUNT_REQUEST if counting else schema.REQUEST, raw, "", violations
-        )
-        if violations:
-            return bodies.bad_fields(violations)
-        request = request.get("generate_content_request", request)
-        config = request.get("generation_config", {})
-        return (
-            _contents(request)
-            or _config(config, model)
-            or model_rules.refusal(request, model)
-            or _images(request, model)
-            or _image_request(request, config, raw, model)
-        )
+        return check_json(parsed(body), model, counting=counting)
     except RecursionError:
         problem_text = "Message too deep."
     except UnicodeDecodeError:
@@ -112,7 +97,25 @@ def check(body: bytes, model: Model, *, counting: bool = False) -> ImageRequest 
     return bodies.error(400, f"Invalid JSON payload received. {problem_text}")
 
 
-def _parsed(body: bytes) -> Any:
+def check_json(raw: Any, model: Model, *, counting: bool = False) -> ImageRequest | ErrorBody:
+    """Return the request in JSON that has been parsed, or the 400 for it."""
+    violations: schema.Violations = []
+    request = schema.read(schema.COUNT_REQUEST if counting else schema.REQUEST, raw, "", violations)
+    if violations:
+        return bodies.bad_fields(violations)
+    request = request.get("generate_content_request", request)
+    config = request.get("generation_config", {})
+    return (
+        _contents(request)
+        or _config(config, model)
+        or model_rules.refusal(request, model)
+        or _images(request, model)
+        or _image_request(request, config, raw, model)
+    )
+
+
+def parsed(body: bytes) -> Any:
+    """Return JSON as proto's parser reads it: no NaN, no half of a surrogate pair."""
     raw = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
     if b"\\ud" in body.lower():
         # Fails if there is half of a surrogate pair.

@@ -26,10 +26,16 @@ _RANGES = {
             "tokens_per_min",
             "images_per_min",
             "usd_per_10min",
+            "batch_tokens",
+            "max_batches",
+            "max_file_bytes",
+            "max_stored_bytes",
         ),
         (0, 10**12, "0 to 1,000,000,000,000"),
     ),
-    **dict.fromkeys(("latency_s", "hang_s"), (0, math.inf, "0 or more seconds")),
+    **dict.fromkeys(
+        ("latency_s", "hang_s", "batch_turnaround_s"), (0, math.inf, "0 or more seconds")
+    ),
 }
 
 # Requests per minute, requests per day; None is no limit. Numbers of the project brief:
@@ -75,6 +81,12 @@ class SimulatorConfig:
         max_request_bytes: Longer bodies are refused; the API documents 100 MB, and 20 MB on older
             pages.
         hang_s: Maximum seconds of a hanging answer.
+        batch_turnaround_s: Seconds from the creation of a batch to its end.
+        batch_tokens: Input tokens of one model in all open batches of a project; None is the
+            model's documented limit on the first paid tier, and no limit with `unlimited`.
+        max_batches: Open batches of a project.
+        max_file_bytes: Size of an uploaded file.
+        max_stored_bytes: Size of all files of a project.
         clock: Source of time.
     """
 
@@ -103,6 +115,11 @@ class SimulatorConfig:
     gzip: bool = False
     max_request_bytes: int = 100 * 1024 * 1024
     hang_s: float = 600.0
+    batch_turnaround_s: float = 0.0
+    batch_tokens: int | None = None
+    max_batches: int = 100
+    max_file_bytes: int = 2 * 1024**3
+    max_stored_bytes: int = 20 * 1024**3
     clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:

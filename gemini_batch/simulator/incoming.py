@@ -1,11 +1,13 @@
 """Key and body of a request."""
 
 import asyncio
+import json
 import zlib
+from typing import Any
 
 from aiohttp import web
 
-from gemini_batch.simulator import bodies
+from gemini_batch.simulator import bodies, schema
 from gemini_batch.simulator.bodies import ErrorBody
 from gemini_batch.simulator.checks import ImageRequest, check
 from gemini_batch.simulator.config import GOOD_KEY, SimulatorConfig
@@ -66,6 +68,17 @@ async def read_body(request: web.Request, max_bytes: int) -> bytes | ErrorBody:
     if inflater is not None and (not inflater.eof or inflater.unused_data):
         return _not(coding)
     return b"".join(pieces)
+
+
+def read_json(kind: schema.Message, body: bytes) -> dict[str, Any] | ErrorBody:
+    """Return a body with snake_case names, or the 400 if it is not JSON of this kind."""
+    try:
+        raw = json.loads(body)
+    except (ValueError, RecursionError):
+        return bodies.error(400, "Invalid JSON payload received. Unexpected token.")
+    violations: schema.Violations = []
+    found: dict[str, Any] = schema.read(kind, raw, "", violations)
+    return bodies.bad_fields(violations) if violations else found
 
 
 async def parse_request(

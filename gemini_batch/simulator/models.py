@@ -36,6 +36,8 @@ class Model:
         candidates_have_thoughts: Whether its usage counts thoughts among the candidates.
         inputs: Types that it takes besides images.
         tiers: Service tiers that it has besides `standard`.
+        batch_tokens: Input tokens of a project's open batches on the first paid tier; 0 if the
+            model has no batches.
         ignores_size: Whether every `imageSize` is accepted and none changes the image.
     """
 
@@ -51,6 +53,7 @@ class Model:
     candidates_have_thoughts: bool = False
     inputs: tuple[str, ...] = ()
     tiers: tuple[str, ...] = ()
+    batch_tokens: int = 0
     ignores_size: bool = False
 
     def mean_thinking(self, level: str | None) -> int:

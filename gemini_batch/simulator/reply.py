@@ -39,6 +39,20 @@ class ResponseSender:
         """Stop the drawing threads."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        """The threads that draw images."""
+        return self._threads
+
+    def take_turn(self, sha256: str) -> int:
+        """Return how often a request has been answered before, and count one more answer."""
+        self._answered[sha256] += 1
+        return self._answered[sha256] - 1
+
+    def rng(self, sha256: str, turn: int, fault_set: FaultSet) -> random.Random:
+        """Return the random numbers of an answer."""
+        return random.Random(f"{self._config.seed}/{sha256}/{turn}/{fault_set.names}")
+
     async def answer(
         self, request: web.Request, entry: Entry, image_request: ImageRequest, fault_set: FaultSet
     ) -> web.StreamResponse:
@@ -46,7 +60,7 @@ class ResponseSender:
         entry.faults = fault_set.names
         sha256 = image_request.sha256
         answered = self._answered[sha256]
-        rng = random.Random(f"{self._config.seed}/{sha256}/{answered}/{fault_set.names}")
+        rng = self.rng(sha256, answered, fault_set)
         loop = asyncio.get_running_loop()
         due_s = loop.time() + self._latency_s(image_request, rng)
         deadline_s = _server_timeout_s(request)
@@ -61,8 +75,8 @@ class ResponseSender:
             if refusal is not None:
                 await asyncio.sleep(due_s - loop.time())
                 return await self.refuse(request, entry, refusal, fault_set)
-        variation = self._answered[sha256] if self._config.vary else 0
         self._answered[sha256] += 1
+        variation = answered if self._config.vary else 0
         body, entry.images = await loop.run_in_executor(
             self._threads,
             partial(
@@ -114,23 +128,45 @@ class ResponseSender:
         origin: str,
     ) -> tuple[bytes, int]:
         """Return the body of a 200 and the number of its images; blocks."""
+        answer = self.make(image_request, fault_set, rng, variation, origin=origin)
+        write = fault_set.stage("write")
+        plain = answers.pretty if self._config.pretty else answers.compact
+        return (write or plain)(answer), _count_images(answer)
+
+    def make(
+        self,
+        image_request: ImageRequest,
+        fault_set: FaultSet,
+        rng: random.Random,
+        variation: int,
+        *,
+        origin: str,
+        longest: int | None = None,
+    ) -> Any:
+        """Return the JSON of a 200; blocks.
+
+        Args:
+            image_request: The checked request.
+            fault_set: The faults of this answer.
+            rng: Seeded by the request and its turn.
+            variation: 0 for the first answer to this request.
+            origin: Scheme, host and port of this server.
+            longest: Longest side of the image in pixels, instead of the config's.
+        """
         config = self._config
         image = pictures.draw(
             image_request,
             seed=config.seed,
             variation=variation,
-            longest=config.pixels,
+            longest=longest or config.pixels,
             image_bytes=config.image_bytes,
         )
         context = AnswerContext(
             image_request, image, rng, config, lambda *file: origin + self.files.add(*file)
         )
         answer: Any = answers.image_answer(context)
-        shape, write = fault_set.stage("shape"), fault_set.stage("write")
-        if shape is not None:
-            answer = shape(context, answer)
-        plain = answers.pretty if config.pretty else answers.compact
-        return (write or plain)(answer), _count_images(answer)
+        shape = fault_set.stage("shape")
+        return answer if shape is None else shape(context, answer)
 
     async def _send(
         self,

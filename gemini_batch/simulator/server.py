@@ -12,6 +12,8 @@ from aiohttp import web
 from gemini_batch.errors import ConfigError
 from gemini_batch.simulator import bodies, quota
 from gemini_batch.simulator.audit import Audit, Entry, fingerprint, shown_prompt
+from gemini_batch.simulator.batch.api import BatchApi
+from gemini_batch.simulator.batch.line_maker import LineMaker
 from gemini_batch.simulator.bodies import ErrorBody
 from gemini_batch.simulator.catalogue import ApiRoutes
 from gemini_batch.simulator.checks import ImageRequest
@@ -105,6 +107,8 @@ class Simulator:
         ApiRoutes(self.config).add_to(app)
         self._sender = ResponseSender(self.config, self.clock)
         self._sender.files.add_to(app)
+        maker = LineMaker(self.config, self._sender, self._schedule, self._offset_s)
+        BatchApi(self.config, self.clock, maker).add_to(app)
         PageRoutes(self.config, self.audit, self.clock, self.report).add_to(app)
         # Handlers are cancelled when their client disconnects; hanging ones, when the server stops.
         self._runner = web.AppRunner(

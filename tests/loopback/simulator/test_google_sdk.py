@@ -228,7 +228,10 @@ async def test_models(style: str, version: str) -> None:
             await _call(style, client, lambda sdk: sdk.models.get(model="gemini-9"))
     assert [model.name for model in listed] == [f"models/{name}" for name in load_models()]
     assert one == next(model for model in listed if model.name == f"models/{PRO}")
-    assert (one.display_name, one.supported_actions) == (PRO, ["generateContent", "countTokens"])
+    assert (one.display_name, one.supported_actions) == (
+        PRO,
+        ["generateContent", "countTokens", "batchGenerateContent"],
+    )
     assert (caught.value.code, caught.value.status) == (404, "NOT_FOUND")
     assert caught.value.message == f"Model is not found: models/gemini-9 for api version {version}"
 
@@ -256,20 +259,6 @@ UNSIMULATED: dict[str, tuple[Ask, str]] = {
         "streamGenerateContent",
     ),
     "embed": (lambda sdk: sdk.models.embed_content(model=PRO, contents="x"), "batchEmbedContents"),
-    "batch": (
-        lambda sdk: sdk.batches.create(model=PRO, src=[{"contents": "x"}]),
-        "batchGenerateContent",
-    ),
-    "batches": (lambda sdk: sdk.batches.list(), "batches"),
-    "a batch": (lambda sdk: sdk.batches.get(name="batches/x"), "batches"),
-    "batch cancel": (lambda sdk: sdk.batches.cancel(name="batches/x"), "batches"),
-    "upload": (
-        lambda sdk: sdk.files.upload(file=io.BytesIO(image()), config={"mime_type": "image/png"}),
-        "files",
-    ),
-    "files": (lambda sdk: sdk.files.list(), "files"),
-    "a file": (lambda sdk: sdk.files.delete(name="files/x"), "files"),
-    "download": (lambda sdk: sdk.files.download(file="files/x"), "files"),
     "cache": (lambda sdk: sdk.caches.create(model=PRO, config={"contents": "x"}), "cachedContents"),
     "a cache": (lambda sdk: sdk.caches.get(name="cachedContents/x"), "cachedContents"),
     "tuned": (lambda sdk: sdk.models.list(config={"query_base": False}), "tunedModels"),
@@ -284,7 +273,7 @@ async def test_what_is_not_simulated(style: str, version: str, ask: Ask, name: s
             await _call(style, client, ask)
     assert (caught.value.code, caught.value.status) == (501, "UNIMPLEMENTED")
     assert caught.value.message == (
-        f"simulator: {name} is not simulated; available: generateContent, countTokens, models.get and models.list"
+        f"simulator: {name} is not simulated; available: generateContent, batchGenerateContent, countTokens, models, files and batches"
     )
 
 

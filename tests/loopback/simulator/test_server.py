@@ -283,8 +283,6 @@ async def test_page_that_is_none(query: str, words: str) -> None:
         (f"/v1beta/models/{PRO}:streamGenerateContent?alt=sse", "streamGenerateContent"),
         ("/v1alpha/auth_tokens", "auth_tokens"),
         ("/v1beta/cachedContents/x", "cachedContents"),
-        ("/v1beta/files/x:download?alt=media", "files"),
-        ("/upload/v1beta/files", "files"),
         ("/upload/v1beta/fileSearchStores/x:uploadToFileSearchStore", "fileSearchStores"),
         (
             "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
