@@ -118,6 +118,19 @@ def parse_nested(answer: Answer, document: dict[str, Any]) -> ApiError | None:
     return parse_error(replace(answer, http_status=http_status, body=body, images=()))
 
 
+def parse_status(value: Any) -> ApiError | None:
+    """Return the error of a google.rpc.Status in a batch, or in a line of its results.
+
+    It has the HTTP status of its code, for no HTTP answer had it; None if it is none, or OK.
+    """
+    if not value or as_name(as_dict(value).get("code")) == "0":
+        return None
+    if nested := parse_nested(Answer(200, b""), {"error": value}):
+        return nested
+    message = as_text(as_dict(value).get("message")) or as_text(value)
+    return ApiError(500, "UNKNOWN", None, one_line(message or "an error without a message"))
+
+
 def _innermost(body: Any) -> dict[str, Any] | None:
     """Return the error of a body; of one that quotes another error as JSON, that one.
 

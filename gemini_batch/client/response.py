@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from gemini_batch.client.api_error import parse_error, parse_nested
+from gemini_batch.client.api_error import parse_error, parse_nested, parse_status
 from gemini_batch.client.documents import is_answer, merged
 from gemini_batch.client.envelope import LEFT_OUT
 from gemini_batch.client.no_answer import not_an_answer, place_of_image
@@ -27,11 +27,9 @@ from gemini_batch.client.untrusted_json import (
     as_text,
     field,
     load,
-    one_line,
 )
 from gemini_batch.records import (
     Answer,
-    ApiError,
     Failure,
     FailureKind,
     IncomingImage,
@@ -100,18 +98,10 @@ def _of_line(answer: Answer, line: dict[str, Any]) -> Outcome:
     has_image = isinstance(outcome, Reply) and (outcome.image is not None or outcome.remote)
     if outcome is not None and has_image:
         return outcome
-    for name in ("error", "status"):
-        if error := line.get(name):
-            return parse_nested(answer, {"error": error}) or _without_code(error)
-    if outcome is not None:
-        return outcome
-    return not_an_answer(line)
-
-
-def _without_code(error: Any) -> Outcome:
-    """Return the outcome of an error line whose code is missing or unknown."""
-    message = as_text(as_dict(error).get("message")) or as_text(error) or "no message"
-    return ApiError(500, "UNKNOWN", None, one_line(message))
+    status = line.get("status")
+    if outcome is not None and not isinstance(status, dict):
+        status = None  # a word such as OK
+    return parse_status(line.get("error")) or parse_status(status) or outcome or not_an_answer(line)
 
 
 def _parsed(answer: Answer, value: Any) -> Outcome:

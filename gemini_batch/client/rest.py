@@ -79,6 +79,15 @@ class RestSession:
         body = None if value is None else json_body(value)
         return await self.send(method, with_key(url, self.config), body, headers)
 
+    async def delete(self, url: str) -> ApiError | Failure | None:
+        """Delete what a URL names; None if it is deleted, or was not there.
+
+        Cancellation: the request may have arrived.
+        """
+        value = parsed(await self.request("DELETE", url))
+        is_gone = isinstance(value, ApiError) and value.http_status == 404
+        return value if isinstance(value, ApiError | Failure) and not is_gone else None
+
     async def send(
         self,
         method: str,

@@ -5,14 +5,28 @@ up to 30 MB of base64. So each line is given a sink of its own when it begins, a
 when it ends.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import orjson
+
+from gemini_batch.client.answer_paths import LINE
+from gemini_batch.client.image_extractor import ImageExtractor
+from gemini_batch.client.malformed import MalformedAnswerError
+from gemini_batch.client.response import parse_line
 from gemini_batch.client.transport import AnswerSink
-from gemini_batch.records import Outcome
+from gemini_batch.client.untrusted_json import as_name
+from gemini_batch.records import Failure, FailureKind, Outcome
 
 SinkT = TypeVar("SinkT", bound=AnswerSink)
+Redact = Callable[[bytes], bytes]
+
+# A line that can't be parsed shows its key at one of its ends all the same.
+_END_BYTES = 512
+_FIRST_KEY = re.compile(rb'\s*\{\s*"key"\s*:\s*("(?:[^"\\]|\\.)*")')
+_LAST_KEY = re.compile(rb'"key"\s*:\s*("(?:[^"\\]|\\.)*")\s*\}\s*\Z')
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +57,119 @@ class ResultLines(Generic[SinkT]):
 
     Attributes:
         whole_bytes: Offset behind the last whole line.
+        last_byte: The byte before that: a newline, or the last one of JSON that is closed.
     """
 
-    whole_bytes: int
-
     def __init__(
-        self,
-        open_sink: Callable[[], SinkT],
-        redact: Callable[[bytes], bytes],
-        start_bytes: int = 0,
+        self, open_sink: Callable[[], SinkT], redact: Redact, start_bytes: int = 0
     ) -> None:
-        raise NotImplementedError
+        self._open_sink = open_sink
+        self._redact = redact
+        self._line: _Line[SinkT] | None = None
+        self._offset_bytes = start_bytes
+        self.whole_bytes = start_bytes
+        self.last_byte = b""
 
-    def feed(self, chunk: bytes) -> Iterator[ResultLine[SinkT] | None]:
-        """Yield the lines that end in the next bytes, and None after each bounded piece of work.
+    def feed(self, chunk: bytes) -> Iterator[ResultLine[SinkT]]:
+        """Yield the lines that end in the next bytes; nothing is read of a line before that.
 
         Raises:
             OSError: A sink failed.
         """
-        raise NotImplementedError
+        pos = 0
+        while pos < len(chunk):
+            newline = chunk.find(b"\n", pos)
+            stop = len(chunk) if newline < 0 else newline
+            self._feed_line(chunk if stop - pos == len(chunk) else chunk[pos:stop])
+            self._offset_bytes += stop - pos + (newline >= 0)
+            pos = stop + 1
+            if newline >= 0:
+                line, self._line = self._line, None
+                self.whole_bytes, self.last_byte = self._offset_bytes, b"\n"
+                if line is not None:
+                    yield line.ended(self.whole_bytes, self._redact)
 
     def finish(self) -> ResultLine[SinkT] | None:
-        """Return the last line if it has no newline: whole if its JSON is closed, else torn."""
-        raise NotImplementedError
+        """Return the last line if it has no newline: whole if its JSON is closed, else torn.
+
+        What is fed from then on is what follows the last whole line.
+        """
+        line, self._line = self._line, None
+        offset_bytes, self._offset_bytes = self._offset_bytes, self.whole_bytes
+        if line is None:
+            return None
+        if not line.is_closed:
+            return line.torn(offset_bytes)
+        self.whole_bytes, self.last_byte = offset_bytes, line.last_byte
+        self._offset_bytes = offset_bytes
+        return line.ended(offset_bytes, self._redact)
+
+    def _feed_line(self, piece: bytes) -> None:
+        if self._line is None:
+            if not piece.strip():
+                return
+            self._line = _Line(self._open_sink(), self._offset_bytes)
+        self._line.feed(piece)
+
+
+class _Line(Generic[SinkT]):
+    """The line that arrives."""
+
+    def __init__(self, sink: SinkT, start_bytes: int) -> None:
+        self._sink = sink
+        self._start_bytes = start_bytes
+        self._extractor = ImageExtractor(sink.open_image, open_aside=sink.open_aside, paths=LINE)
+        self._error: MalformedAnswerError | None = None
+        self._head = b""
+        self._tail = b""
+        self.last_byte = b""
+
+    @property
+    def is_closed(self) -> bool:
+        """True if the JSON of the line is closed."""
+        return self._error is None and self._extractor.is_closed
+
+    def feed(self, piece: bytes) -> None:
+        """Take the next bytes; once the line can't be parsed, only its end is of interest."""
+        self.last_byte = piece[-1:] or self.last_byte
+        if len(self._head) < _END_BYTES:
+            self._head += piece[: _END_BYTES - len(self._head)]
+        if self._error is None:
+            try:
+                self._extractor.feed(piece)
+            except MalformedAnswerError as error:
+                self._error = error
+        if self._error is not None:
+            self._tail = (self._tail + piece[-_END_BYTES:])[-_END_BYTES:]
+
+    def ended(self, stop_bytes: int, redact: Redact) -> ResultLine[SinkT]:
+        """Return the whole line."""
+        try:
+            if self._error is not None:
+                raise self._error
+            envelope = redact(self._extractor.finish())
+        except MalformedAnswerError as error:
+            message = error.redacted(lambda text: redact(text.encode()).decode())
+            failure = Failure(error.kind, message, may_be_billed=True)
+            return self._result(stop_bytes, self._key(), failure)
+        key, outcome = parse_line(envelope, self._sink.arrived())
+        return self._result(stop_bytes, key, outcome)
+
+    def torn(self, stop_bytes: int) -> ResultLine[SinkT]:
+        """Return the line that broke off."""
+        message = f"the results break off after {stop_bytes:,} bytes, within a line"
+        failure = Failure(FailureKind.DISCONNECTED, message, may_be_billed=True)
+        return self._result(stop_bytes, None, failure, is_torn=True)
+
+    def _result(
+        self, stop_bytes: int, key: str | None, outcome: Outcome, *, is_torn: bool = False
+    ) -> ResultLine[SinkT]:
+        return ResultLine(self._start_bytes, stop_bytes, key, outcome, is_torn, self._sink)
+
+    def _key(self) -> str | None:
+        """Return the key of a line that can't be parsed."""
+        found = _FIRST_KEY.match(self._head) or _LAST_KEY.search(self._tail)
+        try:
+            return as_name(orjson.loads(found[1])) if found else None
+        except orjson.JSONDecodeError:
+            return None

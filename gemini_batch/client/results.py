@@ -1,11 +1,24 @@
 """The results of a batch: its file, downloaded line by line, over cuts of the connection."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Generic
 
+from gemini_batch.client.downloading import Download
+from gemini_batch.client.fairness import LoopBudget
 from gemini_batch.client.files import Files
-from gemini_batch.client.result_lines import ResultLine, SinkT
-from gemini_batch.records import ApiError, Failure
+from gemini_batch.client.result_lines import ResultLine, ResultLines, SinkT
+from gemini_batch.records import ApiError, Failure, FailureKind
+
+# Tries without a new whole line, and the pause before the second; each further one is twice as
+# long. The next run tries again.
+TRIES = 4
+FIRST_PAUSE_S = 1.0
+MAX_PAUSE_S = 60.0
+_TRANSIENT = frozenset({408, 500, 502, 503, 504})
+_TRANSIENT_KINDS = frozenset(
+    {FailureKind.TIMEOUT, FailureKind.DISCONNECTED, FailureKind.UNREACHABLE}
+)
 
 
 class Results(Generic[SinkT]):
@@ -20,13 +33,19 @@ class Results(Generic[SinkT]):
         restarts: Number of times that the file was read again from its start.
     """
 
-    failure: ApiError | Failure | None
-    restarts: int
-
     def __init__(self, files: Files, name: str, open_sink: Callable[[], SinkT]) -> None:
-        raise NotImplementedError
+        self._files = files
+        self._name = name
+        self._open_sink = open_sink
+        self._redact = files.redact
+        self._loop_budget = LoopBudget()
+        self._lines = ResultLines(open_sink, self._redact)
+        self._etag = ""
+        self._can_continue = True
+        self.failure: ApiError | Failure | None = None
+        self.restarts = 0
 
-    def lines(self) -> AsyncIterator[ResultLine[SinkT]]:
+    async def lines(self) -> AsyncIterator[ResultLine[SinkT]]:
         """Yield the lines of the file `files/…`, to its end or to a `failure`.
 
         A torn line is yielded, for its sink; after it comes the same line again if the download
@@ -37,4 +56,59 @@ class Results(Generic[SinkT]):
         Raises:
             OSError: A sink failed.
         """
-        raise NotImplementedError
+        tries, most_bytes = 0, 0
+        while True:
+            async for line in self._read():
+                yield line
+            if self.failure is None or not _is_transient(self.failure):
+                return
+            tries = 0 if self._lines.whole_bytes > most_bytes else tries
+            most_bytes = max(most_bytes, self._lines.whole_bytes)
+            tries += 1
+            if tries == TRIES:
+                return
+            asked_s = self.failure.retry_delay_s if isinstance(self.failure, ApiError) else None
+            pause_s = max(FIRST_PAUSE_S * 2 ** (tries - 1), asked_s or 0.0)
+            await asyncio.sleep(min(MAX_PAUSE_S, pause_s))
+
+    async def _read(self) -> AsyncIterator[ResultLine[SinkT]]:
+        """Yield the lines of one download, and note its failure."""
+        whole_bytes = self._lines.whole_bytes
+        start_bytes = whole_bytes - 1 if whole_bytes and self._can_continue else 0
+        async with self._files.download(self._name, start_bytes, self._etag) as download:
+            if not isinstance(download, Download):
+                self.failure = download
+                return
+            self._begin(download)
+            known = self._lines.last_byte if download.start_bytes else b""
+            async for chunk in download.chunks():
+                if not chunk.startswith(known):
+                    self._can_continue = False
+                    message = "the server continues the results at another place"
+                    self.failure = Failure(FailureKind.DISCONNECTED, message, may_be_billed=False)
+                    return
+                await self._loop_budget.acquire()
+                for line in self._lines.feed(chunk.removeprefix(known)):
+                    yield line
+                    await self._loop_budget.acquire()
+                known = b""
+            self._can_continue = self._can_continue and download.can_continue
+            self.failure = download.failure
+        last = self._lines.finish()
+        if last is not None:
+            if last.is_torn and self.failure is None and isinstance(last.outcome, Failure):
+                self.failure = last.outcome
+            yield last
+
+    def _begin(self, download: Download) -> None:
+        """Continue behind the last whole line, or begin again."""
+        self._etag = download.etag
+        if download.start_bytes == 0 and self._lines.whole_bytes:
+            self.restarts += 1
+            self._lines = ResultLines(self._open_sink, self._redact)
+
+
+def _is_transient(error: ApiError | Failure) -> bool:
+    if isinstance(error, Failure):
+        return error.kind in _TRANSIENT_KINDS
+    return error.http_status in _TRANSIENT
