@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeAlias
 
 from gemini_batch.records import Load, ResultRow, Stop
@@ -135,6 +136,38 @@ class ModelReplaced:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchSeen:
+    """A batch was created, looked at, or collected.
+
+    Attributes:
+        batch: Its name on the server, or its uuid while it has none.
+        calls: Number of calls in it.
+        done: How many of them have ended, by the server; None if unknown.
+        state: `PENDING`, `RUNNING`, `SUCCEEDED` … by the server; "" if unknown.
+        since: When it was created.
+        is_new: It was created now.
+        is_over: Its calls have their rows.
+    """
+
+    batch: str
+    model: str
+    calls: int
+    done: int | None
+    state: str
+    since: datetime
+    is_new: bool = False
+    is_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNotice:
+    """Something about a batch that the user should know; `pays` as that of `Repaired`."""
+
+    message: str
+    pays: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LittleRoom:
     """The disk has too little space for a full set of answers in flight. Emitted once per run."""
 
@@ -165,6 +198,8 @@ Event: TypeAlias = (
     | CallFinished
     | Waiting
     | ModelReplaced
+    | BatchSeen
+    | BatchNotice
     | LittleRoom
     | Stopping
 )

@@ -95,6 +95,10 @@ class Settings:
     reuse_from: tuple[Path, ...] = ()
     deadline_s: float | None = None
     waits_for_reset: bool = False
+    route: str = "interactive"
+    waits_for_batches: bool = False
+    batch_patience_s: float = 26 * 3600.0
+    batch_lines: int = 500
     quota_scope: str | None = None
     proxy: Proxy | None = None
     tables: Mapping[str, Any] = field(default_factory=dict)

@@ -8,7 +8,6 @@ from dataclasses import KW_ONLY, dataclass, replace
 from gemini_batch.client.response import parse_answer
 from gemini_batch.clock import Clock
 from gemini_batch.engine.commit import Committer
-from gemini_batch.engine.lanes import Attempt
 from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.engine.remote import RemoteReplies
 from gemini_batch.engine.result_row import Attempted, facts_of
@@ -67,20 +66,19 @@ class Preprocessor:
         self._unanswered = dict(self.interrupted.unanswered)
         self._downscaling = asyncio.Semaphore(MAX_DOWNSCALES)
 
-    async def __call__(self, attempt: Attempt) -> Call | None:
-        """Return the call as it must be sent; None when its row is written.
+    async def __call__(self, call: Call, number: int) -> Call | None:
+        """Return the call as attempt `number` must send it; None when its row is written.
 
         Cancellation: safe; what has not ended is left to the next run.
 
         Raises:
             StorageError: The output folder can't be written.
         """
-        call = attempt.call
         if await self._resume(call) or await self._adopt(call):
             return None
         if await self._reuse_answer(call) or await self._fetch(call):
             return None
-        return await self._downscale(call, attempt.number)
+        return await self._downscale(call, number)
 
     async def _resume(self, call: Call) -> bool:
         """End a call that a killed run had in flight; return False if it must be sent."""

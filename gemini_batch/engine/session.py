@@ -12,6 +12,7 @@ from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.engine.admission import AdmissionControl
 from gemini_batch.engine.breaker import server_breaker
+from gemini_batch.engine.budget import Budget
 from gemini_batch.engine.call_queue import CallQueue
 from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.concurrency import AdaptiveConcurrency
@@ -187,7 +188,7 @@ class Run:
             DiskReservations(self._folder.out, clock.steady_s),
             clock,
             observe,
-            max_cost_usd=self._config.max_cost_usd,
+            budget=Budget(self._config.max_cost_usd),
             waits_for_reset=self._config.waits_for_reset,
         )
 

@@ -29,6 +29,7 @@ _EXIT_ORDER = (
     ExitCode.TERMINATED,
     ExitCode.STORAGE,
     ExitCode.REFUSED,
+    ExitCode.BAD_INPUT,
     ExitCode.STOPPED,
     ExitCode.INCOMPLETE,
 )
@@ -126,7 +127,7 @@ class RunStats:
             endpoint=config.endpoint,
             exit_code=exit_code,
             needs_person=_is_unfinished(self._by_status)
-            or any(stop.reason not in resolved for stop in counted),
+            or any(stop.needs_person or stop.reason not in resolved for stop in counted),
             stops=[{"reason": stop.reason.value, "message": stop.message} for stop in counted],
             calls=len(plan),
             by_status=_named(by_status),

@@ -10,8 +10,8 @@ import shutil
 from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -35,10 +35,12 @@ from gemini_batch.records import Estimate, Facts, InputRef, SentFile, exact_json
 _FOLDER = f"{paths.PRIVATE}/{paths.BATCHES}"
 _MAX_NOTE_BYTES = 1 << 16
 _UUID_CHARS = 32
+# A batch is expired after 48 hours (https://ai.google.dev/gemini-api/docs/batch-api, 2026-11-30).
+_LIFE = timedelta(hours=50)
 
 
 class Step(StrEnum):
-    """How far a batch is, by what a kill right after it leaves."""
+    """Stages of a batch, by what a kill right after each of them leaves."""
 
     PLANNED = "planned"  # nothing was sent
     UPLOADED = "uploaded"  # its input file is on the server, which costs nothing
@@ -64,12 +66,13 @@ class BatchNote:
         estimated_usd: At the price of a batch; None if a price is unknown.
         rows_bytes: The size of `results.jsonl` when it was planned.
         planned_at: When it was noted first, UTC.
+        sent_at: When its create was noted, just before it was sent.
         step: How far it is.
         file: Its input file on the server, `files/…`; "" before, as the other names.
         name: The batch on the server, `batches/…`.
         output_file: Its results.
         created_at: By the server's clock, UTC, as `ended_at`; None before.
-        state: The last state that the server told.
+        state: The last state that the server reported.
         done: Requests that have ended by the server's last count; None if it did not say.
         looks: Looks through the whole list that did not find it.
         missing_since: Since when the server does not know its name; None if it does.
@@ -92,6 +95,7 @@ class BatchNote:
     file: str = ""
     name: str = ""
     output_file: str = ""
+    sent_at: datetime | None = None
     created_at: datetime | None = None
     ended_at: datetime | None = None
     state: str = ""
@@ -110,12 +114,12 @@ class BatchNote:
 
     @property
     def since(self) -> datetime:
-        """When it was created, as far as that is known."""
-        return self.created_at or self.planned_at
+        """The time of its creation, as far as that is known."""
+        return self.created_at or self.sent_at or self.planned_at
 
     def key(self, position: int, request_sha256: str) -> str:
         """Return the key of a line: no other batch has it."""
-        return f"{self.uuid[:8]}.{position}.{request_sha256[:8]}"
+        return key_of(self.uuid, position, request_sha256)
 
     def position(self, key: str) -> int | None:
         """Return the line of a key; None if the key is of another batch."""
@@ -124,6 +128,11 @@ class BatchNote:
         if prefix != self.uuid[:8] or not (number.isascii() and number.isdigit()):
             return None
         return int(number) if len(number) <= 9 and int(number) < self.calls else None
+
+
+def key_of(uuid: str, position: int, request_sha256: str) -> str:
+    """Return the key of a line of a batch."""
+    return f"{uuid[:8]}.{position}.{request_sha256[:8]}"
 
 
 class BatchLines:
@@ -169,6 +178,10 @@ class BatchNotes:
         option = orjson.OPT_APPEND_NEWLINE
         lines = (orjson.dumps(each, exact_json.written, option) for each in calls)
         self._write(note.uuid, paths.BATCH_LINES, lines)
+
+    def lines(self, uuid: str) -> BatchLines:
+        """Open the calls of a batch."""
+        return BatchLines(self.out / _FOLDER / uuid / paths.BATCH_LINES)
 
     def write(self, note: BatchNote) -> None:
         """Replace the note of a batch, durably."""
@@ -243,9 +256,10 @@ def _found(folder: Path) -> FoundBatch:
     with suppress(FileNotFoundError):
         lines = BatchLines(path)
     if note is None:
-        at = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-        calls = len(lines) if lines else 0
-        note = BatchNote(folder.name, "", "", "", calls, 0, None, 0, at, Step.CREATING)
+        at = datetime.fromtimestamp((path if lines else folder).stat().st_mtime, UTC)
+        calls, first = len(lines) if lines else 0, at - _LIFE
+        note = BatchNote(folder.name, "", "", "", calls, 0, None, 0, first, Step.CREATING)
+        note = replace(note, sent_at=at)
         problem = f"{folder / paths.BATCH_NOTE}: {problem}: the batch is looked for by its name"
     if note.step in {Step.PLANNED, Step.UPLOADED}:
         return FoundBatch(note, lines)

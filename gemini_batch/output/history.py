@@ -13,7 +13,7 @@ from gemini_batch.records import Status
 _STATUSES = list(Status)
 _NUMBER_OF = {status: number for number, status in enumerate(_STATUSES)}
 _STATUS_MASK = (1 << 4) - 1
-# Beside the status: how often in a row a batch gave the call back.
+# Next to the status: how often in a row a batch gave the call back.
 _BATCH_TRY, MAX_BATCH_TRIES = 1 << 4, 3
 _REQUEST_MASK = ~((1 << 6) - 1)
 _ANSWERED = {Status.SUCCEEDED, Status.BLOCKED}

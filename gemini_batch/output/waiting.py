@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gemini_batch.config.endpoints import service
+from gemini_batch.config.settings import SIMULATOR_ENDPOINT
 from gemini_batch.errors import StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output.batches import BatchLines, BatchNote, Step, find_batches
@@ -20,7 +21,7 @@ _POSITION_MASK = (1 << _POSITION_BITS) - 1
 
 
 class Mark(IntFlag):
-    """What is known of a call in a batch."""
+    """Facts about a call in a batch."""
 
     TAKEN = 1  # its answer has a row
     FREED = 2  # the batch gave it back: it may be sent again
@@ -131,6 +132,10 @@ class Waiting:
             if self._calls.claim(call, place) is not None:
                 self._others.setdefault(call, []).append(place)
 
+    def drop(self, batch: OpenBatch) -> None:
+        """Let no call wait for a batch any more: its note is removed."""
+        batch.note = replace(batch.note, step=Step.PLANNED)
+
     def close(self) -> None:
         """Close the files of all batches."""
         for batch in self.batches:
@@ -201,13 +206,15 @@ def open_batches(out: Path, endpoint: str) -> Waiting:
         OSError: The disk refused.
     """
     return Waiting(
-        OpenBatch(
-            replace(found.note, endpoint=found.note.endpoint or endpoint),
-            found.lines,
-            found.problem,
-        )
+        OpenBatch(_as_found(found.note, endpoint), found.lines, found.problem)
         for found in find_batches(out)
     )
+
+
+def _as_found(note: BatchNote, endpoint: str) -> BatchNote:
+    if note.endpoint == SIMULATOR_ENDPOINT:  # its server ended with the run
+        return replace(note, step=Step.PLANNED)
+    return replace(note, endpoint=note.endpoint or endpoint)
 
 
 def _key(batch: Any) -> str:

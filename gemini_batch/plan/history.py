@@ -60,7 +60,7 @@ class RunHistory:
 
     @property
     def endpoint(self) -> str:
-        """Where the run sends."""
+        """The endpoint of the run."""
         return self._config.endpoint
 
     def state(self, call_id: str, request_sha256: str, aliases: Aliases) -> CallState:

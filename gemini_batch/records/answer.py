@@ -62,6 +62,7 @@ class FailureKind(StrEnum):
     INPUT_CHANGED = "INPUT_CHANGED"  # a reference image is no longer the file that was planned
     INPUT_UNREADABLE = "INPUT_UNREADABLE"  # a reference image can't be decoded to downscale it
     NOT_FETCHED = "NOT_FETCHED"  # the answer is whole, but not its image, which has a URI
+    NO_RESULT = "NO_RESULT"  # its batch has ended, or is gone, without an answer of the call
     STORAGE = "STORAGE"  # the answer could not be written here
 
 

@@ -377,6 +377,7 @@ FAILURES: dict[FailureKind, Decision | StopReason] = {
     FailureKind.MALFORMED: BACKOFF,
     FailureKind.NOT_AN_ANSWER: GIVE_UP,
     FailureKind.NOT_FETCHED: GIVE_UP,
+    FailureKind.NO_RESULT: GIVE_UP,
     FailureKind.TOO_LARGE: GIVE_UP,
     FailureKind.INPUT_CHANGED: GIVE_UP,
     FailureKind.INPUT_UNREADABLE: GIVE_UP,
