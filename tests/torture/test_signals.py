@@ -19,8 +19,6 @@ from tests.loopback.commands import (
 )
 from tests.simulated import late_answers_held, simulator, wait_for_requests
 
-pytestmark = pytest.mark.loopback
-
 IDS = [f"n{number}" for number in range(8)]
 FAST = ("--rpm", "6000", "--rpd", "100000")
 
