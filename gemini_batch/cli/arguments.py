@@ -39,6 +39,8 @@ def parser() -> Parser:
     _doctor(_command(commands, "doctor", text, texts.DOCTOR))
     text = "print the JSON Schema of a line or a row"
     _schema(_command(commands, "schema", text, texts.SCHEMA))
+    text = "print the completion script of a shell"
+    _completion(_command(commands, "completion", text, texts.COMPLETION))
     text = "serve a Gemini image API on this machine: no key, no cost"
     _simulate(_command(commands, "simulate", text, texts.SIMULATE))
     return root
@@ -171,6 +173,11 @@ def _quota_command(quota: Parser) -> None:
 def _schema(schema: Parser) -> None:
     text = "a line of the manifest, or a line of results.jsonl"
     schema.add_argument("of", choices=("job", "row"), metavar="job|row", help=text)
+
+
+def _completion(completion: Parser) -> None:
+    text = "the shell that reads it"
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), help=text)
 
 
 def _simulate(simulate: Parser) -> None:

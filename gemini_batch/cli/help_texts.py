@@ -69,6 +69,14 @@ Print the JSON Schema of a manifest line or a result row, for editors and valida
 example:
   gemini-batch schema job > job.schema.json
 """
+COMPLETION = """\
+Print a script that lets a shell complete commands, flags and file names.
+
+examples:
+  gemini-batch completion bash > ~/.local/share/bash-completion/completions/gemini-batch
+  gemini-batch completion zsh > "${fpath[1]}/_gemini-batch"
+  gemini-batch completion fish > ~/.config/fish/completions/gemini-batch.fish
+"""
 SIMULATE = """\
 Serve a Gemini image API on this machine: strict validation, real images, real 429s, faults on
 demand; no key, no cost.
