@@ -34,6 +34,14 @@ Show the contents of an output folder: calls by status, tokens, cost, and missin
 example:
   gemini-batch status jobs.out
 """
+COSTS = """\
+Show what answers cost at list price, superseded ones included. A day is a local one; a run, and its
+manifest, are known for folders since runs.jsonl is written.
+
+examples:
+  gemini-batch costs
+  gemini-batch costs jobs.out --by model
+"""
 VERIFY = """\
 Verify an output folder: the size and SHA-256 of every image against its row, images without a row,
 and the totals of summary.json. Exits with 0 if there are no problems, else with 4.
