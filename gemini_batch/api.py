@@ -24,6 +24,7 @@ from gemini_batch.engine import setup
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ConfigError, ManifestError, Problem, StorageError, storage_errors
 from gemini_batch.events import (
+    BatchNotice,
     CallFinished,
     CallNotReused,
     Event,
@@ -200,7 +201,7 @@ async def _sending(
 def _log_event(event: Event) -> None:
     """Log what the user has to know; everything else is in the rows and the summary."""
     match event:
-        case Repaired() | ManifestWarning() | CallNotReused() | ModelReplaced():
+        case Repaired() | ManifestWarning() | CallNotReused() | ModelReplaced() | BatchNotice():
             _log.warning("%s", event.message)
         case Stopping():
             _log.warning("%s", event.stop.message)

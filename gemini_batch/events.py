@@ -38,6 +38,8 @@ class RunStarted:
         duration_s: The shortest time that the quota allows, without days of waiting.
         days: Number of Pacific dates that it takes.
         bound_by: The limit that takes the longest; "" when there is none.
+        waiting: Calls that wait in open batches.
+        route: The way of the calls to send: `interactive`, `batch` or `auto`.
         notices: State and successor of each model that will not stay.
         is_simulated: The answers are the embedded simulator's: nothing is paid.
     """
@@ -54,6 +56,8 @@ class RunStarted:
     tier: str
     loads: Mapping[str, Load]
     notices: tuple[str, ...] = ()
+    waiting: int = 0
+    route: str = "interactive"
     is_simulated: bool = False
 
 

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from gemini_batch.cli import help_texts as texts
-from gemini_batch.cli.usage import Parser, amount, finished, folder, seconds, whole
+from gemini_batch.cli.usage import (
+    Parser,
+    amount,
+    batch_lines,
+    finished,
+    folder,
+    hours,
+    seconds,
+    whole,
+)
 from gemini_batch.errors import ExitCode
 from gemini_batch.version import __version__
 
@@ -95,6 +104,7 @@ def _run(run: Parser) -> None:
     scope = "share the quota with runs of this name (default: with those of the same key)"
     _value(_quota(run), "--quota-scope", str, "NAME", scope)
     _sending(run.add_argument_group("sending"))
+    _batches(run)
     output = run.add_argument_group("output")
     _flag(output, "--quiet", "print nothing unless user action is required")
     _choice(output, "--log-format", ("text", "json"), "write text or JSON Lines to stderr")
@@ -126,6 +136,19 @@ def _sending(sending: _Group) -> None:
     _flag(sending, "--wait-for-reset", text)
     _server(sending)
     _auth(sending)
+
+
+def _batches(run: Parser) -> None:
+    text = "half the price for an answer within a day; later runs collect what is ready"
+    batches = run.add_argument_group("batches", text)
+    text = "how to send: single requests, batches, or batches once the day's quota is used up"
+    _choice(batches, "--route", ("interactive", "batch", "auto"), text)
+    text = "wait until all batches are collected, instead of exiting with 5"
+    _flag(batches, "--wait", text)
+    text = "maximum number of calls per batch (default: %(default)s)"
+    _value(batches, "--batch-lines", batch_lines, "N", text, default=500)
+    text = "cancel a batch of this age and free the calls that it did not answer (default: 26)"
+    _value(batches, "--batch-patience", hours, "HOURS", text, dest="batch_patience_s")
 
 
 def _money(run: Parser) -> None:

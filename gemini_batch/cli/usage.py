@@ -44,6 +44,8 @@ _MEANT = {
 _MAX_LISTED = 8
 FINISHED = ("blocked", "rejected", "uncertain", "missing", "unfetched")
 
+MAX_BATCH_LINES = 50_000  # their calls are in memory while they are sent
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are two lines: the problem, and the help to read; exits with 2."""
@@ -99,6 +101,14 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def batch_lines(text: str) -> int:
+    """Return a number of calls of a batch."""
+    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= MAX_BATCH_LINES:
+        allowed = f"a whole number from 1 to {MAX_BATCH_LINES:,}"
+        raise argparse.ArgumentTypeError(f"got {text}; allowed: {allowed}")
+    return int(text)
+
+
 def seconds(text: str) -> float:
     """Return a time in seconds, up to a day."""
     try:
@@ -108,6 +118,16 @@ def seconds(text: str) -> float:
     if not 0 < number <= 86_400:
         raise argparse.ArgumentTypeError(f"got {text}; allowed: seconds above 0, up to 86400")
     return number
+
+
+def hours(text: str) -> float:
+    """Return seconds of a time in hours, or with a unit: `26`, `26h`, `90m`, `45s`."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)([hms]?)", text)
+    if not found:
+        allowed = "hours, as in 26, or a time with a unit: 26h, 90m, 45s"
+        raise argparse.ArgumentTypeError(f"got {text}; allowed: {allowed}")
+    number, unit = found.groups()
+    return float(number) * {"": 3600.0, "h": 3600.0, "m": 60.0, "s": 1.0}[unit]
 
 
 def folder(text: str) -> Path:

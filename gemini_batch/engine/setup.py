@@ -67,7 +67,7 @@ def open_run(
                 _check_rows(folder, planned, config)
             for warning in planned.warnings():
                 observe(ManifestWarning(warning))
-            if planned.plan.todo:
+            if planned.plan.todo or planned.history.waiting:
                 # Before any thread or request: an import that finds no memory later ends badly.
                 import_module("gemini_batch.client.interactive")
             yield Run(name or str(path), config, folder, planned, opened, observe, interrupted)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import orjson
 
@@ -27,6 +28,7 @@ class RunTotals:
             `status` and `message`.
         reused: Rows whose answer was copied from another folder, at no cost.
         sent: Requests sent, retries included.
+        submitted: Calls sent in batches.
         retries: Requests that were sent again.
         retries_by_reason: Why calls had to be sent again: `{"503 UNAVAILABLE": 3, "UNREACHABLE":
             1}`. Where no byte was sent, as with `UNREACHABLE`, it is no retry by the count above.
@@ -50,6 +52,7 @@ class RunTotals:
     unfinished: list[dict[str, str | int]] = field(default_factory=list)
     reused: int = 0
     sent: int = 0
+    submitted: int = 0
     retries: int = 0
     retries_by_reason: dict[str, int] = field(default_factory=dict)
     possibly_billed: int = 0
@@ -88,6 +91,10 @@ class Summary:
         calls: All calls of the manifest.
         by_status: Their newest rows by status, earlier runs included.
         left: Calls that are not done; running again sends them. In progress: as of the start.
+        waiting: Calls that wait in batches, which a later run collects.
+        committed_usd: Their estimated cost, at the price of a batch.
+        batches: These batches: `name`, null while it is unknown; `model`; `calls`; how many of
+            them are `waiting`; the server's last `state`; `created_at`; `committed_usd`.
         run_again_at: When running again makes sense, UTC; null for at once.
         this_run: RunTotals of this run alone.
         windows: What it used of each limit of each model.
@@ -112,6 +119,9 @@ class Summary:
     started_at: datetime
     ended_at: datetime
     duration_s: float
+    waiting: int = 0
+    committed_usd: float = 0.0
+    batches: list[dict[str, Any]] = field(default_factory=list)
 
     def json(self) -> bytes:
         """Return indented JSON."""

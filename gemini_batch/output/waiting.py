@@ -27,6 +27,7 @@ class Mark(IntFlag):
     FREED = 2  # the batch gave it back: it may be sent again
     OVERTAKEN = 4  # the call has another answer since the batch was made
     EDITED = 8  # the manifest asks for another request now
+    ASKED = 16  # the manifest asks for it
 
 
 @dataclass(eq=False, slots=True)
@@ -52,6 +53,11 @@ class OpenBatch:
         """The number of calls without a row, that wait for the batch."""
         done = Mark.TAKEN | Mark.FREED
         return sum(not mark & done for mark in self._marks)
+
+    @property
+    def committed_usd(self) -> float:
+        """The estimated cost of the calls that wait; 0 where a price is unknown."""
+        return (self.note.estimated_usd or 0.0) * self.waiting / max(1, self.note.calls)
 
     @property
     def is_awaited(self) -> bool:
@@ -132,6 +138,24 @@ class Waiting:
             if self._calls.claim(call, place) is not None:
                 self._others.setdefault(call, []).append(place)
 
+    def open_at(self, endpoint: str) -> list[OpenBatch]:
+        """Return the batches that hold back calls to this service."""
+        return [
+            batch
+            for batch in self.batches
+            if batch.is_awaited
+            and batch.waiting
+            and service(batch.note.endpoint) == service(endpoint)
+        ]
+
+    def is_of_other(self, row: ResultRow) -> bool:
+        """Return whether a row is of a call in a batch that the manifest does not ask for."""
+        key = row.batch.key if row.batch else ""
+        return any(
+            batch.note.position(key) == position and not batch.mark(position) & Mark.ASKED
+            for batch, position in self._places(row.id)
+        )
+
     def drop(self, batch: OpenBatch) -> None:
         """Let no call wait for a batch any more: its note is removed."""
         batch.note = replace(batch.note, step=Step.PLANNED)
@@ -159,8 +183,8 @@ class Waiting:
     def note_asked(self, call_id: str, request_sha256s: Collection[str], endpoint: str) -> None:
         """Note what the manifest asks of a call: its answers to other requests are late."""
         for batch, position in self._places(call_id):
-            if not any(batch.is_of(position, each, endpoint) for each in request_sha256s):
-                batch.add(position, Mark.EDITED)
+            is_same = any(batch.is_of(position, each, endpoint) for each in request_sha256s)
+            batch.add(position, Mark.ASKED if is_same else Mark.EDITED)
 
     def noting(
         self, rows: Iterable[tuple[int, dict[str, Any]]]

@@ -133,7 +133,11 @@ def build_plan(
         )
         planner.thinking.learn(recent)
         with Manifest(path, name) as manifest:
-            plan = Plan(planner, None if history.is_new else history.state)
+            plan = Plan(
+                planner,
+                None if history.is_new else history.state,
+                is_batched=config.route == "batch",
+            )
             for index, job in manifest.scan():
                 try:
                     plan.add(job, manifest.line(index))

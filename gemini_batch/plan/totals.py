@@ -112,10 +112,14 @@ class DownscaleTotals:
 class Plan:
     """All calls of a manifest, in one byte per call and six per job.
 
-    `state_of` is None when there was no earlier run, which saves the hashing.
+    `state_of` is None when there was no earlier run, which saves the hashing. With `is_batched`
+    the calls are priced as in a batch.
     """
 
-    def __init__(self, planner: Planner, state_of: StateOf | None = None) -> None:
+    def __init__(
+        self, planner: Planner, state_of: StateOf | None = None, *, is_batched: bool = False
+    ) -> None:
+        self._is_batched = is_batched
         self._groups = defaultdict[tuple[str, str], CallTotals](CallTotals)
         self._planner = planner
         self._state_of = state_of
@@ -258,6 +262,8 @@ class Plan:
             prices=planner.prices,
         )
         cost_usd = expected.cost_usd if calls else 0.0
+        if self._is_batched and cost_usd is not None:
+            cost_usd *= prices.factor(model, "batch", planner.prices) or 1.0
         return replace(group, output_tokens=expected.output_tokens, cost_usd=cost_usd)
 
     @property

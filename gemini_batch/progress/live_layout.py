@@ -20,6 +20,7 @@ STYLES = {
     Status.FAILED: "red",
     Status.UNCERTAIN: "yellow",
     Status.LOST: "red",
+    Status.LATE: "dim",
 }
 _ALWAYS = (Status.SUCCEEDED, Status.BLOCKED, Status.FAILED)
 

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from gemini_batch.client.files import Files
@@ -55,7 +56,7 @@ class Collected:
     @property
     def report(self) -> str:
         """Return a phrase about the odd lines, and the calls without any; "" for none."""
-        parts = [f"{number:,} {kind}" for kind, number in self.odd.items()]
+        parts = [f"{number:,} {kind}" for kind, number in (+self.odd).items()]
         lines = f"lines of the results that can't be used: {', '.join(parts)}" if parts else ""
         calls = "1 call has" if self.missing == 1 else f"{self.missing:,} calls have"
         missing = f"{calls} no answer" if self.missing else ""
@@ -130,24 +131,34 @@ class Collector:
         results = Results(self.files, batch.note.output_file, lambda: self._open(batch))
         seen, restarts = bytearray(batch.note.calls), 0
         found.odd.clear()
+        is_torn = False
         try:
-            async for line in results.lines():
-                if results.restarts != restarts:  # all lines come again
-                    seen, restarts = bytearray(batch.note.calls), results.restarts
-                    found.odd.clear()
-                self._staged = None  # from here on it may be named by a row
-                await self._take(batch, line, seen, found)
-                line.sink.discard()
-                await self.committer.wait_for_disk()
-                if self.is_stopped():
-                    return
+            async with aclosing(results.lines()) as lines:
+                async for line in lines:
+                    is_torn = line.is_torn
+                    if results.restarts != restarts:  # all lines come again
+                        seen, restarts = bytearray(batch.note.calls), results.restarts
+                        found.odd.clear()
+                    self._staged = None  # from here on it may be named by a row
+                    await self._take(batch, line, seen, found)
+                    line.sink.discard()
+                    await self.committer.wait_for_disk()
+                    if self.is_stopped():
+                        return
         except OSError as error:
             message = f"the results of a batch can't be written: {describe_os_error(error)}"
             raise StorageError(message) from error
         finally:
             if self._staged is not None:  # of a line that did not come to its end
                 self._staged.discard()
-        found.failure = results.failure
+        found.odd[_TORN] += is_torn
+        # One that ends in the middle of a line, as others do at its end, is at its end.
+        is_end = (
+            is_torn
+            and isinstance(results.failure, Failure)
+            and results.failure.kind is FailureKind.MALFORMED
+        )
+        found.failure = None if is_end else results.failure
 
     def _open(self, batch: OpenBatch) -> StagedAnswer:
         self._number += 1
@@ -162,7 +173,6 @@ class Collector:
         found: Collected,
     ) -> None:
         if line.is_torn:
-            found.odd[_TORN] += 1
             return
         position = batch.note.position(line.key or "")
         facts = None if position is None else batch.facts(position)

@@ -8,7 +8,6 @@ from datetime import datetime
 
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
-from gemini_batch.config.endpoints import service
 from gemini_batch.engine.batch import steps
 from gemini_batch.engine.batch.collect import Collected, Collector
 from gemini_batch.engine.batch.look import Looker
@@ -117,12 +116,7 @@ class BatchRoute:
 
     def _awaited(self) -> list[OpenBatch]:
         """Return the batches that hold calls back, also those that this run can't ask for."""
-        here = service(self.config.endpoint)
-        return [
-            batch
-            for batch in self.waiting.batches
-            if batch.is_awaited and batch.waiting and service(batch.note.endpoint) == here
-        ]
+        return self.waiting.open_at(self.config.endpoint)
 
     def _is_here(self, batch: OpenBatch) -> bool:
         return batch.note.endpoint == self.config.endpoint

@@ -25,6 +25,8 @@ from gemini_batch.records.remote_batch import BatchState, RemoteBatch
 PATIENCE_S = 26 * 3600.0
 # A batch that is pending or running for more than 48 hours has expired (the same page).
 EXPIRED_AFTER = timedelta(hours=50)
+TRIES = 2
+"""Batches in a row that gave a call back, after which it is sent in another way, or not now."""
 LOOKS = 3
 """Looks without a find until a batch is given up; in as many runs, or over `LOST_AFTER`."""
 LOST_AFTER = timedelta(minutes=15)

@@ -24,7 +24,7 @@ from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.engine.result_row import Attempted, facts_of
 from gemini_batch.events import BatchNotice, BatchSeen, ModelReplaced, Observer
 from gemini_batch.output.batches import BatchNote, BatchNotes, Step
-from gemini_batch.output.waiting import OpenBatch, Waiting
+from gemini_batch.output.waiting import Mark, OpenBatch, Waiting
 from gemini_batch.records import (
     ApiError,
     BatchRef,
@@ -162,6 +162,8 @@ class Submitter:
         self.money[note.uuid] = chunk.money
         batch = OpenBatch(note, self.notes.lines(note.uuid))
         self.waiting.add(batch)
+        for position in range(note.calls):
+            batch.add(position, Mark.ASKED)
         outcome = await self.batches.create(chunk.model, note.display_name, note.file)
         match outcome:
             case Created(found):

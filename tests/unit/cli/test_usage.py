@@ -24,7 +24,7 @@ FLAG = "gemini_batch: {}: no such flag"
             "run x --resume",
             "; each run continues where the last one ended: run the same command again",
         ),
-        ("run x --frob", ""),
+        ("run x --xyzzy", ""),
         ("verify out -q", ""),
         ("status out --frob", "; known: --json"),
     ],
