@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # it imports all that sends
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What all phases of a run share; without batches there is no route for them."""
+    """The parts that all phases of a run share; without batches there is no route for them."""
 
     transport: Transport
     committer: Committer

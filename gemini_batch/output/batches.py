@@ -8,7 +8,7 @@ state that is damaged counts as the worst that it can mean: the batch may exist.
 import os
 import shutil
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
@@ -232,21 +232,25 @@ def has_batches(out: Path) -> bool:
         return False
 
 
-def find_batches(out: Path) -> Iterator[FoundBatch]:
-    """Yield the batches of an output folder, the oldest first; the caller closes their lines.
+def find_batches(out: Path) -> list[FoundBatch]:
+    """Return the batches of an output folder, the oldest first; the caller closes their lines.
 
     Raises:
         StorageError: The calls of a batch that may exist can't be known: nothing may be sent.
         OSError: The disk refused.
     """
     found: list[FoundBatch] = []
-    with suppress(FileNotFoundError, NotADirectoryError):
-        found += [
-            _found(entry)
-            for entry in (out / _FOLDER).iterdir()
-            if len(entry.name) == _UUID_CHARS and entry.is_dir() and not entry.is_symlink()
-        ]
-    yield from sorted(found, key=lambda each: (each.note.since, each.note.uuid))
+    try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for entry in (out / _FOLDER).iterdir():
+                if len(entry.name) == _UUID_CHARS and entry.is_dir() and not entry.is_symlink():
+                    found.append(_found(entry))  # noqa: PERF401  # to be closed
+    except BaseException:
+        for each in found:
+            if each.lines is not None:
+                each.lines.close()
+        raise
+    return sorted(found, key=lambda each: (each.note.since, each.note.uuid))
 
 
 def _found(folder: Path) -> FoundBatch:
@@ -264,6 +268,8 @@ def _found(folder: Path) -> FoundBatch:
     if note.step in {Step.PLANNED, Step.UPLOADED}:
         return FoundBatch(note, lines)
     if lines is None or len(lines) < note.calls:
+        if lines is not None:
+            lines.close()
         there = "is gone" if lines is None else f"has {len(lines):,} of {note.calls:,} lines"
         raise StorageError(
             f"{path}: {there}, so the calls of the batch {note.name or note.uuid} are unknown, and "

@@ -45,7 +45,7 @@ class BatchDesk:
         self.path, self.out = folder / "jobs.jsonl", folder / "jobs.out"
         self.snapshot = folder / "snapshot"
         self.at = NOON_UTC
-        self.server = BatchServer(now=lambda: self._now())
+        self.server = BatchServer(now=self._utc)
         self.events: list[Event] = []
         self.transport: ScriptedTransport | None = None
         self.kill_at = 0
@@ -146,6 +146,9 @@ class BatchDesk:
         """Return the messages of the last run."""
         return "\n".join(str(getattr(event, "message", "")) for event in self.events)
 
+    def _utc(self) -> datetime:
+        return self._now()
+
     def _before(self, what: str) -> None:
         self.deeds.append(what)
         if len(self.deeds) == self.kill_at:
@@ -160,7 +163,7 @@ class BatchDesk:
         shutil.rmtree(self.out)
         self.snapshot.rename(self.out)
         self.server, self._left_behind = self._left_behind, None
-        self.server.now = lambda: self._now()
+        self.server.now = self._utc
         self._now = lambda: self.at
         self.at += timedelta(hours=2)
 

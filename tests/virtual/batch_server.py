@@ -31,7 +31,7 @@ TURNAROUND = timedelta(hours=1)
 LOST = Failure(FailureKind.DISCONNECTED, "the connection broke", may_be_billed=True)
 
 
-class Killed(BaseException):  # noqa: N818  # nobody is to handle it
+class Killed(BaseException):  # nobody is to handle it
     """The process is gone."""
 
 

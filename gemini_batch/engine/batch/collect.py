@@ -25,6 +25,7 @@ from gemini_batch.records import (
     Facts,
     Failure,
     FailureKind,
+    Outcome,
     Reply,
     ResultRow,
     Status,
@@ -33,7 +34,7 @@ from gemini_batch.records import (
 )
 
 _READINGS = 2
-"""Number of readings of a file in which lines are missing: it may have been cut off without a word."""
+"""Number of readings of a file in which lines are missing: it may have been cut off."""
 _TORN, _UNKNOWN, _SECOND = "torn", "with a key that is not of the batch", "a second answer"
 
 
@@ -131,11 +132,11 @@ class Collector:
         results = Results(self.files, batch.note.output_file, lambda: self._open(batch))
         seen, restarts = bytearray(batch.note.calls), 0
         found.odd.clear()
-        is_torn = False
+        torn: Outcome | None = None  # the last line, if it is
         try:
             async with aclosing(results.lines()) as lines:
                 async for line in lines:
-                    is_torn = line.is_torn
+                    torn = line.outcome if line.is_torn else None
                     if results.restarts != restarts:  # all lines come again
                         seen, restarts = bytearray(batch.note.calls), results.restarts
                         found.odd.clear()
@@ -151,14 +152,9 @@ class Collector:
         finally:
             if self._staged is not None:  # of a line that did not come to its end
                 self._staged.discard()
-        found.odd[_TORN] += is_torn
-        # One that ends in the middle of a line, as others do at its end, is at its end.
-        is_end = (
-            is_torn
-            and isinstance(results.failure, Failure)
-            and results.failure.kind is FailureKind.MALFORMED
-        )
-        found.failure = None if is_end else results.failure
+        found.odd[_TORN] += torn is not None
+        # A file that ends within a line, and no connection that broke, has no more than that.
+        found.failure = None if torn is results.failure else results.failure
 
     def _open(self, batch: OpenBatch) -> StagedAnswer:
         self._number += 1
