@@ -26,6 +26,7 @@ class Sink:
 
     images: list[_Sink] = field(default_factory=list)
     is_arrived: bool = False
+    body: Iterable[bytes] = ()
 
     def open_image(self, index: int, /) -> _Sink:
         """Open the next one."""
@@ -34,11 +35,12 @@ class Sink:
         return self.images[-1]
 
     def open_aside(self) -> _Sink:
-        """Open one that is not looked at."""
+        """Open one of its own."""
         return _Sink()
 
     def keepable(self, body: Iterable[bytes], /) -> None:
-        """Take nothing."""
+        """Take the body."""
+        self.body = body
 
     def journal(self, envelope: bytes, /) -> None:
         """Save nothing."""

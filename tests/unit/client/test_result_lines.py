@@ -15,6 +15,7 @@ from gemini_batch.records import ApiError, Failure, FailureKind, IncomingImage, 
 from tests.unit.client.extracting import Null, chunked
 from tests.unit.client.result_file import PIXELS, Sink, line, response
 
+EMPTY = Sink()
 chunk_sizes = st.lists(st.integers(1, 9) | st.integers(1, 300), min_size=1, max_size=5)
 
 
@@ -54,7 +55,7 @@ bodies = st.lists(
             b'{"response":{"promptFeedback":{"blockReason":"SAFETY"}},"key":"4"}',
             b"",
             b"  ",
-            b"nonsense",
+            b"!",
             b'{"key":"5"',
         ]
     ),
@@ -70,8 +71,8 @@ def test_any_chunking_gives_the_same_lines(
     file = newline.join(bodies) + end
     whole, whole_lines, _ = read([file])
     cut, cut_lines, sinks = read(chunked(file, sizes))
-    assert [replace(each, sink=Sink()) for each in cut] == [
-        replace(each, sink=Sink()) for each in whole
+    assert [replace(each, sink=EMPTY) for each in cut] == [
+        replace(each, sink=EMPTY) for each in whole
     ]
     assert cut_lines.whole_bytes == whole_lines.whole_bytes
     assert [each.sink for each in cut] == sinks
@@ -153,6 +154,7 @@ BAD_DATA = b'{"candidates":[{"content":{"parts":[{"inlineData":{"data":"QU!D%b"}
         (b' {"key":"0.ab","response":%b}' % BAD_DATA, "0.ab"),
         (b'{"response":%b,"key":"a\\"b"}' % BAD_DATA, 'a"b'),
         (b'{"response":%b}' % BAD_DATA, None),
+        (b'{"response":%b]}],"key":"0.ab"}' % BAD_DATA, "0.ab"),
         (b'{"response":%b,"key":""}' % BAD_DATA, None),
         (b'{"response":%b,"key":"a\\x"}' % BAD_DATA, None),
         (b'{"response":%b,"metadata":{"key":"x"}}' % BAD_DATA, None),
@@ -169,6 +171,16 @@ def test_a_line_that_cannot_be_read_still_shows_its_key(
     assert "not valid base64" in found[0].outcome.message
     assert found[0].outcome.may_be_billed
     assert image_of(found[1]) == PIXELS
+    assert b"".join(found[0].sink.body) == body.lstrip()  # it can be kept as it came
+
+
+def test_a_line_that_is_not_closed_but_ended_shows_its_key() -> None:
+    """A line that lacks a bracket is no torn line: others follow it."""
+    body = line("0.ab").replace(b"}]", b"]")
+    for each in (body, b'{"key":"0.ab","response":{'):
+        found, _, _ = read([each + b"\n" + line("1.cd") + b"\n"])
+        assert [(one.key, one.is_torn) for one in found] == [("0.ab", False), ("1.cd", False)]
+        assert isinstance(found[0].outcome, Failure)
 
 
 @pytest.mark.parametrize(
