@@ -43,7 +43,7 @@ def remote_batch(value: dict[str, Any]) -> RemoteBatch | None:
     name = next(filter(None, names), "")
     if not name:
         return None
-    output = _outputs(value, metadata)
+    output, error = _outputs(value, metadata), parse_status(value.get("error"))
     found = RemoteBatch(
         name=name,
         state=_state(batch.get("state")),
@@ -51,7 +51,7 @@ def remote_batch(value: dict[str, Any]) -> RemoteBatch | None:
         display_name=as_text(field(batch, "displayName"), MAX_NAME_CHARS) or "",
         input_file=_input(batch),
         output_file=next(filter(None, map(_output_file, output)), ""),
-        error=parse_status(value.get("error")) or parse_status(metadata.get("error")),
+        error=error or parse_status(metadata.get("error")),
         stats=_stats(field(batch, "batchStats")),
         created_at=_time(field(batch, "createTime")),
         updated_at=_time(field(batch, "updateTime")),
@@ -59,7 +59,7 @@ def remote_batch(value: dict[str, Any]) -> RemoteBatch | None:
         has_inline_results=any(field(each, "inlinedResponses") for each in output),
     )
     is_operation = "metadata" in value or "done" in value
-    has_ended = value.get("done") is True or (is_operation and bool(value.get("error")))
+    has_ended = value.get("done") is True or (is_operation and error is not None)
     return replace(found, state=_ended(found)) if has_ended else found
 
 

@@ -129,7 +129,7 @@ class Files:
         base = URL(self._session.base_url)
         url = URL(f"{self._url(name)}:download?alt=media", encoded=True)
         for _ in range(MAX_REDIRECTS + 1):
-            response = await self._get(url, headers, is_own=url.origin() == base.origin())
+            response = await self._get(url, headers, is_own=_origin(url) == _origin(base))
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or location is None:
                 return response
@@ -138,7 +138,7 @@ class Files:
                 url = response.url.join(URL(location, encoded=True)).with_fragment(None)
             except ValueError:
                 url = URL()
-            if url.origin() != base.origin() and not self._hosts.allows(url):
+            if _origin(url) != _origin(base) and not self._hosts.allows(url):
                 raise _RedirectError("only https:// addresses are followed")
         raise _RedirectError(f"more than {MAX_REDIRECTS} redirects")
 
@@ -165,3 +165,8 @@ class Files:
 
     def _url(self, name: str) -> str:
         return request_json.resource_url(self._session.base_url, name)
+
+
+def _origin(url: URL) -> tuple[str, str | None, int | None]:
+    """Return scheme, host and port; any URL has them, and an invalid one has none of a server."""
+    return url.scheme, url.host, url.port

@@ -1,6 +1,6 @@
 """One request to `generateContent`, and its answer as it streams in."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
@@ -17,7 +17,7 @@ from gemini_batch.client.fairness import LoopBudget
 from gemini_batch.client.headers import location_host, retry_after_s
 from gemini_batch.client.malformed import MalformedAnswerError
 from gemini_batch.client.receiver import Receiver
-from gemini_batch.client.redaction import MAX_SEARCHED_BYTES, KeyRedactor
+from gemini_batch.client.redaction import MAX_SEARCHED_BYTES, KeyRedactor, redacted
 from gemini_batch.client.session import open_session, with_key
 from gemini_batch.client.timeouts import StallTimeout
 from gemini_batch.client.transport import AnswerSink, Exchange
@@ -34,10 +34,6 @@ MAX_MESSAGE_CHARS = 500
 MIN_PROGRESS_BYTES = 1 << 16
 # Silence that ends the rest of an answer which can't be used.
 REST_S = 5.0
-# A key in any spelling is shorter.
-MAX_SPELLED_KEY_BYTES = 4_096
-# What is searched at once.
-REDACTED_BYTES = MAX_SEARCHED_BYTES // 2
 
 
 class _DiskError(Exception):
@@ -107,7 +103,7 @@ class InteractiveTransport:
         self, response: aiohttp.ClientResponse, sink: AnswerSink, whole: StallTimeout
     ) -> Answer:
         receiver = Receiver(sink, response.headers.get("Content-Encoding", ""))
-        sink.keepable(self._redacted(receiver.body()))
+        sink.keepable(redacted(receiver.body(), self._redactor.redact))
         try:
             # Some servers send the headers, and white space, at once: until then the model draws.
             while not receiver.has_begun and await self._receive_chunk(response, receiver, whole):
@@ -154,16 +150,6 @@ class InteractiveTransport:
                 while receiver.has_room and (chunk := await _next_chunk(response.content)):
                     between.renew()
                     await self._feed(receiver, chunk)
-
-    def _redacted(self, body: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the pieces of a body without the key, also where it is in two of them."""
-        held = b""
-        for piece in body:
-            for start in range(0, len(piece), REDACTED_BYTES):
-                text = self._redactor.redact(held + piece[start : start + REDACTED_BYTES])
-                yield text[:-MAX_SPELLED_KEY_BYTES]
-                held = text[-MAX_SPELLED_KEY_BYTES:]
-        yield held
 
     async def _error(self, response: aiohttp.ClientResponse) -> Answer:
         body = bytearray()

@@ -1,6 +1,7 @@
 """Redaction of the API key, in any spelling, wherever a server repeats it. Pure."""
 
 import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import orjson
@@ -15,6 +16,9 @@ MIN_SECRET_CHARS, MIN_SECRET_LETTERS = 8, 16
 # Without its images no answer is so long: a model writes at most 32,768 tokens. What is longer is
 # not searched but left out.
 MAX_SEARCHED_BYTES = 1 << 19
+# What is searched at once of a longer body, and the most of a key in any spelling.
+_REDACTED_BYTES = MAX_SEARCHED_BYTES // 2
+_MAX_SPELLED_KEY_BYTES = 4_096
 
 
 class KeyRedactor:
@@ -81,6 +85,17 @@ class KeyRedactor:
 
     def _squeezed(self, text: bytes) -> bytes:
         return text.translate(decodings.LOWER, self._omitted)
+
+
+def redacted(body: Iterable[bytes], redact: Callable[[bytes], bytes]) -> Iterator[bytes]:
+    """Yield the pieces of a body without the key, also where it is in two of them."""
+    held = b""
+    for piece in body:
+        for start in range(0, len(piece), _REDACTED_BYTES):
+            text = redact(held + piece[start : start + _REDACTED_BYTES])
+            yield text[:-_MAX_SPELLED_KEY_BYTES]
+            held = text[-_MAX_SPELLED_KEY_BYTES:]
+    yield held
 
 
 def _is_secret(key: str) -> bool:

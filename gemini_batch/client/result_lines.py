@@ -15,6 +15,7 @@ import orjson
 from gemini_batch.client.answer_paths import LINE
 from gemini_batch.client.image_extractor import ImageExtractor
 from gemini_batch.client.malformed import MalformedAnswerError
+from gemini_batch.client.redaction import redacted
 from gemini_batch.client.response import parse_line
 from gemini_batch.client.transport import AnswerSink
 from gemini_batch.client.untrusted_json import as_name
@@ -87,7 +88,7 @@ class ResultLines(Generic[SinkT]):
                 line, self._line = self._line, None
                 self.whole_bytes, self.last_byte = self._offset_bytes, b"\n"
                 if line is not None:
-                    yield line.ended(self.whole_bytes, self._redact)
+                    yield line.ended(self.whole_bytes)
 
     def finish(self) -> ResultLine[SinkT] | None:
         """Return the last line if it has no newline: whole if its JSON is closed, else torn.
@@ -102,36 +103,43 @@ class ResultLines(Generic[SinkT]):
             return line.torn(offset_bytes)
         self.whole_bytes, self.last_byte = offset_bytes, line.last_byte
         self._offset_bytes = offset_bytes
-        return line.ended(offset_bytes, self._redact)
+        return line.ended(offset_bytes)
 
     def _feed_line(self, piece: bytes) -> None:
         if self._line is None:
             if not piece.strip():
                 return
-            self._line = _Line(self._open_sink(), self._offset_bytes)
+            self._line = _Line(self._open_sink(), self._offset_bytes, self._redact)
         self._line.feed(piece)
 
 
 class _Line(Generic[SinkT]):
     """The line that arrives."""
 
-    def __init__(self, sink: SinkT, start_bytes: int) -> None:
+    def __init__(self, sink: SinkT, start_bytes: int, redact: Redact) -> None:
         self._sink = sink
         self._start_bytes = start_bytes
+        self._redact = redact
         self._extractor = ImageExtractor(sink.open_image, open_aside=sink.open_aside, paths=LINE)
+        sink.keepable(redacted(self._extractor.body(), redact))
         self._error: MalformedAnswerError | None = None
+        self._has_room = True
         self._head = b""
         self._tail = b""
-        self.last_byte = b""
 
     @property
     def is_closed(self) -> bool:
         """True if the JSON of the line is closed."""
         return self._error is None and self._extractor.is_closed
 
+    @property
+    def last_byte(self) -> bytes:
+        """The last byte that was fed."""
+        return self._tail[-1:]
+
     def feed(self, piece: bytes) -> None:
-        """Take the next bytes; once the line can't be parsed, only its end is of interest."""
-        self.last_byte = piece[-1:] or self.last_byte
+        """Take the next bytes; once the line can't be parsed, set them aside."""
+        self._tail = (self._tail + piece[-_END_BYTES:])[-_END_BYTES:]
         if len(self._head) < _END_BYTES:
             self._head += piece[: _END_BYTES - len(self._head)]
         if self._error is None:
@@ -139,17 +147,20 @@ class _Line(Generic[SinkT]):
                 self._extractor.feed(piece)
             except MalformedAnswerError as error:
                 self._error = error
-        if self._error is not None:
-            self._tail = (self._tail + piece[-_END_BYTES:])[-_END_BYTES:]
+                self._has_room = (
+                    error.kind is not FailureKind.TOO_LARGE and self._extractor.set_aside(b"")
+                )
+        elif self._has_room:
+            self._has_room = self._extractor.set_aside(piece)
 
-    def ended(self, stop_bytes: int, redact: Redact) -> ResultLine[SinkT]:
+    def ended(self, stop_bytes: int) -> ResultLine[SinkT]:
         """Return the whole line."""
         try:
             if self._error is not None:
                 raise self._error
-            envelope = redact(self._extractor.finish())
+            envelope = self._redact(self._extractor.finish())
         except MalformedAnswerError as error:
-            message = error.redacted(lambda text: redact(text.encode()).decode())
+            message = error.redacted(lambda text: self._redact(text.encode()).decode())
             failure = Failure(error.kind, message, may_be_billed=True)
             return self._result(stop_bytes, self._key(), failure)
         key, outcome = parse_line(envelope, self._sink.arrived())

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from gemini_batch.simulator.paid import PaidAnswers
+
 _MAX_ENTRIES = 10_000
 _MAX_PROMPT_LENGTH = 120
 
@@ -87,6 +89,7 @@ class Audit:
     def __init__(self, *, minute_s: float, limits: Mapping[str, float | None]) -> None:
         self.entries: deque[Entry] = deque(maxlen=_MAX_ENTRIES)
         self.followed_redirects = 0
+        self.paid = PaidAnswers()
         self._minute_s = minute_s
         self._limits = dict(limits)
         self._arrived = 0
@@ -120,6 +123,10 @@ class Audit:
         self._statuses.setdefault((entry.project, entry.model), Counter())[status] += 1
         if entry.faults:
             self._faults[entry.faults] += 1
+
+    def count_fault(self, name: str) -> None:
+        """Count a fault of files and batches."""
+        self._faults[name] += 1
 
     def worst_minute(self, model: str | None = None) -> int:
         """Return the largest number of requests of one project in any minute.
@@ -175,6 +182,7 @@ class Audit:
             "followed_redirects": self.followed_redirects,
             "faults": dict(self._faults),
             "models": models,
+            "paid": self.paid.report(),
             "entries": [
                 asdict(entry) | {"arrived_at": entry.arrived_at.isoformat()}
                 for entry in self.entries

@@ -5,6 +5,8 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
+from gemini_batch.simulator.audit_batches import batch_table
+
 _LIMITS = {
     "requests_per_min": "this minute",
     "requests_per_day": "today",
@@ -75,6 +77,7 @@ def as_page(report: Mapping[str, Any], shown: int = 200) -> str:
     newest = "Requests, newest first"
     if report["requests"] > len(entries):
         newest = f"The newest {len(entries):,} of {report['requests']:,} requests"
+    batches = batch_table(report["batches"])
     listed = (
         f"<h2>By model</h2><div class=cards>{cards}</div><h2>{newest}</h2><div class='card scroll'>"
         "<table><tr><th class=n>#<th class=n>at<th>answer<th class=n>latency<th class=n>size"
@@ -87,7 +90,7 @@ def as_page(report: Mapping[str, Any], shown: int = 200) -> str:
         f"<link rel=icon href='data:,'><style>{_STYLE}</style><h1>Simulator: requests</h1>"
         f"<p class=faint>{_counted(report['requests'], 'request')} until "
         f"{now:%Y-%m-%d %H:%M:%S} UTC.{minute} For JSON, <code>curl</code> this address.</p>"
-        f"{listed if report['requests'] else _EMPTY}</html>\n"
+        f"{batches}{listed if report['requests'] else '' if batches else _EMPTY}</html>\n"
     )
 
 

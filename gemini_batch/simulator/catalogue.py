@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -77,8 +78,10 @@ def unsimulated(path: str) -> str | None:
 class ApiRoutes:
     """Handlers of `models` and `countTokens`."""
 
-    def __init__(self, config: SimulatorConfig) -> None:
+    def __init__(self, config: SimulatorConfig, has_batches: Callable[[str], bool]) -> None:
+        """Use a config; `has_batches` returns whether a model has `batchGenerateContent`."""
         self._config = config
+        self._has_batches = has_batches
 
     def add_to(self, app: web.Application) -> None:
         """Add the routes."""
@@ -111,7 +114,7 @@ class ApiRoutes:
         end = start + min(size or _PAGE_SIZE, _MAX_PAGE_SIZE)
         more = {"nextPageToken": _token(names[end])} if end < len(names) else {}
         return web.json_response(
-            {"models": [_model_json(name) for name in names[start:end]], **more}
+            {"models": [self._json(name) for name in names[start:end]], **more}
         )
 
     async def get_model(self, request: web.Request) -> web.StreamResponse:
@@ -122,7 +125,10 @@ class ApiRoutes:
             problem = bodies.error(
                 404, f"Model is not found: models/{model} for api version {version}"
             )
-        return web.json_response(_model_json(model)) if problem is None else error_response(problem)
+        return web.json_response(self._json(model)) if problem is None else error_response(problem)
+
+    def _json(self, model: str) -> Json:
+        return _model_json(model, has_batches=self._has_batches(model))
 
     async def count_tokens(self, request: web.Request) -> web.StreamResponse:
         """Answer with the token count that the usage of the answer would have."""
@@ -154,14 +160,14 @@ class ApiRoutes:
         return found
 
 
-def _model_json(name: str) -> Json:
+def _model_json(name: str, *, has_batches: bool) -> Json:
     return {
         "name": f"models/{name}",
         "displayName": name,
         "supportedGenerationMethods": [
             "generateContent",
             "countTokens",
-            *(["batchGenerateContent"] if load_models()[name].batch_tokens else []),
+            *(["batchGenerateContent"] if has_batches else []),
         ],
     }
 

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gemini_batch.simulator.batch_flags import add_batch_flags
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -24,6 +26,8 @@ _FLAGS = {
     "minute_s": "--minute",
     "latency_s": "--latency",
     "pixels": "--pixels",
+    "batch_turnaround_s": "--batch-turnaround",
+    "batch_tokens": "--batch-tokens",
 }
 _MORE = """\
 selecting faults:
@@ -127,6 +131,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="seed of faults and images (default: %(default)s)",
     )
+    add_batch_flags(parser)
     answers = parser.add_argument_group("answers")
     answers.add_argument("--key", metavar="K", help="the only valid key (default: accept any key)")
     answers.add_argument(
@@ -212,6 +217,8 @@ def config_from(args: argparse.Namespace) -> "SimulatorConfig":
         faults=args.faults,
         pixels=args.pixels,
         gzip=args.gzip,
+        batch_turnaround_s=args.batch_turnaround,
+        batch_tokens=args.batch_tokens,
     )
 
 

@@ -107,7 +107,7 @@ async def truncated_chunks(answer: OutgoingAnswer) -> web.StreamResponse:
     """Send half in chunks, and close the connection without the last chunk."""
     response = await _begin(answer, length=None)
     await response.write(answer.body[: len(answer.body) // 2])
-    await _flushed(answer)
+    await flushed(answer.request)
     _disconnect(answer)
     return response
 
@@ -121,22 +121,27 @@ async def cut(answer: OutgoingAnswer) -> web.StreamResponse:
 async def reset(answer: OutgoingAnswer) -> web.StreamResponse:
     """Send half, then reset the connection (RST)."""
     response = await _half(answer)
-    _reset(answer)
+    reset_connection(answer.request)
     return response
 
 
 async def reset_at_once(answer: OutgoingAnswer) -> web.StreamResponse:
     """Reset the connection (RST) instead of an answer."""
-    _reset(answer)
+    reset_connection(answer.request)
     return web.Response(status=answer.http_status)
 
 
 async def redirect(answer: OutgoingAnswer) -> web.StreamResponse:
-    """Redirect to another host name of this server.
+    """Redirect to another host name of this server."""
+    return redirected(answer.request)
+
+
+def redirected(request: web.Request) -> web.Response:
+    """Return a redirect to another host name of this server.
 
     The audit counts the clients that follow.
     """
-    location = answer.request.url.with_host("localhost").with_path("/redirected").with_query(None)
+    location = request.url.with_host("localhost").with_path("/redirected").with_query(None)
     return web.Response(status=307, headers={"Location": str(location)})
 
 
@@ -161,7 +166,7 @@ async def closing(answer: OutgoingAnswer) -> web.StreamResponse:
     response = web.Response(status=answer.http_status, body=answer.body, headers=answer.headers)
     await response.prepare(answer.request)
     await response.write_eof()
-    await _flushed(answer)
+    await flushed(answer.request)
     _disconnect(answer)
     return response
 
@@ -179,13 +184,13 @@ async def _begin(answer: OutgoingAnswer, *, length: int | None) -> web.StreamRes
 async def _half(answer: OutgoingAnswer) -> web.StreamResponse:
     response = await _begin(answer, length=len(answer.body))
     await response.write(answer.body[: len(answer.body) // 2])
-    await _flushed(answer)
+    await flushed(answer.request)
     return response
 
 
-async def _flushed(answer: OutgoingAnswer) -> None:
+async def flushed(request: web.Request) -> None:
     """Wait until the write buffer is empty, for at most 2 s."""
-    transport = answer.request.transport
+    transport = request.transport
     for _ in range(200):
         if transport is None or transport.is_closing() or not transport.get_write_buffer_size():
             break
@@ -199,11 +204,12 @@ def _disconnect(answer: OutgoingAnswer) -> web.StreamResponse:
     return web.Response(status=answer.http_status)
 
 
-def _reset(answer: OutgoingAnswer) -> None:
-    transport = answer.request.transport
-    if transport is None:
-        return
-    connection = transport.get_extra_info("socket")
+def reset_connection(request: web.Request) -> web.Response:
+    """Reset the connection of a request (RST); the response that is returned is never sent."""
+    transport = request.transport
+    connection = None if transport is None else transport.get_extra_info("socket")
     if connection is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST_ON_CLOSE)
-    transport.abort()
+    if transport is not None:
+        transport.abort()
+    return web.Response()

@@ -21,6 +21,7 @@ from gemini_batch.simulator.answer_faults import (
     UNUSUAL,
     WRITES,
 )
+from gemini_batch.simulator.batch_faults import BATCH_FAULTS, At
 from gemini_batch.simulator.error_faults import ERRORS
 from gemini_batch.simulator.fault import Fault
 
@@ -55,7 +56,7 @@ def parse_faults(names: str) -> FaultSet:
     for name in names.split("+"):
         plain, _, time_s = name.partition("=")
         if plain not in FAULTS:
-            near = get_close_matches(plain, FAULTS, n=3, cutoff=0.5)
+            near = get_close_matches(plain, [*FAULTS, *BATCH_FAULTS], n=3, cutoff=0.5)
             hint = f"; similar: {', '.join(near)}" if near else ""
             raise ConfigError(f"unknown fault {plain!r}{hint}; see `simulate --list-faults`")
         fault = FAULTS[plain]
@@ -100,6 +101,20 @@ In a prompt: A robot [[fault:503 x2]] is answered with 503 twice.
 """
 
 
+def _batch_blocks() -> list[str]:
+    """Return the faults of files and batches, grouped by place."""
+    width = max(map(len, BATCH_FAULTS)) + 2
+    blocks = []
+    for at in At:
+        lines = [
+            f"  {name:<{width}}{fault.summary}\n"
+            for name, fault in BATCH_FAULTS.items()
+            if fault.at is at
+        ]
+        blocks.append("".join([f"Files and batches: {at}\n", *lines]))
+    return blocks
+
+
 def listing() -> str:
     """Return the text of `--list-faults`: every fault with its effect, grouped."""
     width = max(len(name) for group in _GROUPS.values() for name in group) + 2
@@ -110,5 +125,6 @@ def listing() -> str:
     named = fill(
         " ".join(REASONS), 98, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
     )
+    blocks += _batch_blocks()
     blocks.append(f"Any finishReason or blockReason by its name, without an image\n{named}\n")
     return "\n".join(blocks)

@@ -46,7 +46,7 @@ async def read_body(request: web.Request, max_bytes: int) -> bytes | ErrorBody:
     """
     coding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if coding not in ("gzip", "deflate", "identity", ""):
-        await _drain(request)
+        await drain(request)
         return bodies.error(
             400, f"Content-Encoding {coding!r} is not supported; allowed: gzip, deflate"
         )
@@ -59,11 +59,11 @@ async def read_body(request: web.Request, max_bytes: int) -> bytes | ErrorBody:
             piece = raw if inflater is None else inflater.decompress(raw, max_bytes - size + 1)
             size += len(piece)
             if size > max_bytes:
-                await _drain(request)
+                await drain(request)
                 return bodies.too_large(max_bytes)
             pieces.append(piece)
     except zlib.error:
-        await _drain(request)
+        await drain(request)
         return _not(coding)
     if inflater is not None and (not inflater.eof or inflater.unused_data):
         return _not(coding)
@@ -94,6 +94,7 @@ def _not(coding: str) -> ErrorBody:
     return bodies.error(400, f"The request's body is not {coding}, as its Content-Encoding says.")
 
 
-async def _drain(request: web.Request) -> None:
+async def drain(request: web.Request) -> None:
+    """Read a body to its end, and drop it."""
     async for _ in request.content.iter_any():
         pass

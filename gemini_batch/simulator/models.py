@@ -36,8 +36,7 @@ class Model:
         candidates_have_thoughts: Whether its usage counts thoughts among the candidates.
         inputs: Types that it takes besides images.
         tiers: Service tiers that it has besides `standard`.
-        batch_tokens: Input tokens of a project's open batches on the first paid tier; 0 if the
-            model has no batches.
+        batch_tokens: Input tokens of a project's open batches on the first paid tier.
         ignores_size: Whether every `imageSize` is accepted and none changes the image.
     """
 

@@ -25,14 +25,16 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gemini_batch.errors import ConfigError
+from gemini_batch.simulator.batch_faults import is_batch_fault
+from gemini_batch.simulator.batch_schedule import BatchSchedule
 from gemini_batch.simulator.checks import ImageRequest
 from gemini_batch.simulator.faults import FaultSet, parse_faults
 from gemini_batch.simulator.markers import markers_in
+from gemini_batch.simulator.rules import Rule
 
 _TEXT, _COUNT, _SECONDS = (
     (str, "a text in quotes"),
@@ -46,33 +48,8 @@ _FIELDS = {
 }
 
 
-@dataclass(slots=True, kw_only=True)
-class Rule:
-    """One `[[rules]]` entry of a file; `seen` counts the requests that matched."""
-
-    fault: str
-    match: str = ""
-    model: str | None = None
-    skip: int = 0
-    times: int | None = None
-    from_s: float = 0.0
-    until_s: float | None = None
-    seen: int = 0
-
-    def applies(self, image_request: ImageRequest, offset_s: float) -> bool:
-        """Return whether this request gets the fault; count it if it matches."""
-        if self.model not in (None, image_request.model.id) or not re.search(
-            self.match, image_request.prompt
-        ):
-            return False
-        if offset_s < self.from_s or (self.until_s is not None and offset_s >= self.until_s):
-            return False
-        self.seen += 1
-        return self.seen > self.skip and (self.times is None or self.seen <= self.skip + self.times)
-
-
 class Schedule:
-    """Chooses the faults of each request."""
+    """Chooses the faults of each request; `batches` those of files and batches."""
 
     def __init__(self, seed: int, rates: Mapping[str, float], rules: list[Rule]) -> None:
         """Validate every name and number.
@@ -80,6 +57,13 @@ class Schedule:
         Raises:
             ConfigError: A fault is unknown, a rate is not between 0 and 1, or their sum exceeds 1.
         """
+        self.batches = BatchSchedule(
+            seed,
+            {name: rate for name, rate in rates.items() if is_batch_fault(name)},
+            [rule for rule in rules if is_batch_fault(rule.fault)],
+        )
+        rates = {name: rate for name, rate in rates.items() if not is_batch_fault(name)}
+        rules = [rule for rule in rules if not is_batch_fault(rule.fault)]
         for name, rate in rates.items():
             parse_faults(name)
             if type(rate) not in (int, float) or not 0 <= rate <= 1:
@@ -89,7 +73,7 @@ class Schedule:
         for rule in rules:
             parse_faults(rule.fault)
         self._seed = seed
-        self._rates = dict(rates)
+        self._rates = rates
         self._rules = rules
         self._sent: Counter[str] = Counter()
         self._marked: Counter[tuple[str, int]] = Counter()
@@ -104,11 +88,13 @@ class Schedule:
         self._sent[image_request.sha256] += 1
         for place, marker in enumerate(markers_in(image_request.prompt)):
             used = image_request.sha256, place
+            if is_batch_fault(marker.faults):
+                continue
             if marker.times is None or self._marked[used] < marker.times:
                 self._marked[used] += 1
                 return parse_faults(marker.faults)
         for rule in self._rules:
-            if rule.applies(image_request, offset_s):
+            if rule.applies(image_request.prompt, image_request.model.id, offset_s):
                 return parse_faults(rule.fault)
         point = random.Random(f"{self._seed}/{image_request.sha256}/{sent}").random()
         for name, rate in self._rates.items():

@@ -13,7 +13,9 @@ from gemini_batch.errors import ConfigError
 from gemini_batch.simulator import bodies, quota
 from gemini_batch.simulator.audit import Audit, Entry, fingerprint, shown_prompt
 from gemini_batch.simulator.batch.api import BatchApi
+from gemini_batch.simulator.batch.draws import Draws
 from gemini_batch.simulator.batch.line_maker import LineMaker
+from gemini_batch.simulator.batch_faults import At
 from gemini_batch.simulator.bodies import ErrorBody
 from gemini_batch.simulator.catalogue import ApiRoutes
 from gemini_batch.simulator.checks import ImageRequest
@@ -69,6 +71,7 @@ class Simulator:
         self._rng = random.Random(self.config.seed)
         self._started_s = 0.0
         self._sender: ResponseSender | None = None
+        self._batches: BatchApi | None = None
         self._runner: web.AppRunner | None = None
         self._listening: asyncio.Server | None = None
         self._port = 0
@@ -104,11 +107,15 @@ class Simulator:
         app = web.Application(middlewares=[error_middleware, own_host_middleware])
         app.router.add_post("/{version:v1beta|v1}/models/{model}:generateContent", self._generate)
         app.on_response_prepare.append(self._date)
-        ApiRoutes(self.config).add_to(app)
+        draws = Draws(self._schedule.batches, self._offset_s, self.audit.count_fault)
+        ApiRoutes(
+            self.config, lambda model: "no-batch" not in draws.draw(At.MODEL, "", model=model)
+        ).add_to(app)
         self._sender = ResponseSender(self.config, self.clock)
         self._sender.files.add_to(app)
-        maker = LineMaker(self.config, self._sender, self._schedule, self._offset_s)
-        BatchApi(self.config, self.clock, maker).add_to(app)
+        maker = LineMaker(self.config, self._sender, self._schedule, self._offset_s, draws)
+        self._batches = BatchApi(self.config, self.clock, maker, draws, self.audit.paid)
+        self._batches.add_to(app)
         PageRoutes(self.config, self.audit, self.clock, self.report).add_to(app)
         # Handlers are cancelled when their client disconnects; hanging ones, when the server stops.
         self._runner = web.AppRunner(
@@ -157,7 +164,9 @@ class Simulator:
         """Return the content of `GET /audit`."""
         now = Moment(self.clock.steady_s(), self.clock.utc())
         projects = {(entry.project, entry.model) for entry in self.audit.entries}
-        return self.audit.report(now.utc, {pair: self._quota.used(*pair, now) for pair in projects})
+        batches = self._batches.report() if self._batches else []
+        used = {pair: self._quota.used(*pair, now) for pair in projects}
+        return self.audit.report(now.utc, used) | {"batches": batches}
 
     # --- one request --------------------------------------------------------------------------
 
@@ -203,7 +212,11 @@ class Simulator:
             fault_set = self._schedule.draw(found, self._offset_s()) or NO_FAULT
         except ConfigError as problem:
             return await sender.refuse(request, entry, bodies.error(400, f"simulator: {problem}"))
-        return await sender.answer(request, entry, found, fault_set)
+        try:
+            return await sender.answer(request, entry, found, fault_set)
+        finally:
+            if entry.images:
+                self.audit.paid.add(found)
 
     def _charge(self, key: str, model: Model, found: ImageRequest | ErrorBody) -> ErrorBody | None:
         """Count a request, even an invalid one; return the 429 if it exceeds a limit."""

@@ -1,15 +1,14 @@
 """One batch: its state at a point in time, and its JSON."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from gemini_batch.simulator.batch.lines import Line
+from gemini_batch.simulator.batch.lines import Input, Line
 from gemini_batch.simulator.batch.results import Results
-from gemini_batch.simulator.batch.spool import Spool
 from gemini_batch.simulator.batch.stored_files import time_text
+from gemini_batch.simulator.batch_schedule import Drawn, PlacedMarker
 from gemini_batch.simulator.models import Model
 
 # https://ai.google.dev/gemini-api/docs/batch-api, 2026-09.
@@ -43,18 +42,17 @@ class Batch:
         project: Fingerprint of the key that made it.
         model: Its model.
         display_name: As requested.
-        input_file: Name of its input file; None if its requests are inlined.
-        metadata: The metadata of inlined requests.
+        input: Its requests.
         created_at: Time of creation.
         turnaround: Time from creation to its end.
-        data: Its input.
-        lines: Its requests.
         origin: Scheme, host and port of this server, as its creator names them.
+        markers: The markers of its lines that hold for the whole batch.
         faults: The faults of its course, by name, with their seconds.
         cancelled_at: Time from which a request to cancel it takes effect.
         is_deleted: Whether it was deleted.
         is_billed: Whether its answers have been counted as paid.
         results: Its result file, once it was asked for.
+        downloads: The number of its downloads.
     """
 
     id: str
@@ -62,23 +60,22 @@ class Batch:
     project: str
     model: Model
     display_name: str
-    input_file: str | None
-    metadata: list[Any]
+    input: Input
     created_at: datetime
     turnaround: timedelta
-    data: Spool
-    lines: list[Line]
     origin: str
-    faults: Mapping[str, float | None] = field(default_factory=dict)
+    markers: tuple[PlacedMarker, ...]
+    faults: Drawn = field(default_factory=dict)
     cancelled_at: datetime | None = None
     is_deleted: bool = False
     is_billed: bool = False
     results: Results | None = None
+    downloads: int = 0
 
     @property
     def tokens(self) -> int:
         """Input tokens of all lines."""
-        return sum(line.tokens for line in self.lines)
+        return self.input.tokens
 
     @property
     def output_id(self) -> str:
@@ -112,12 +109,27 @@ class Batch:
         if "op-error" in self.faults or state is State.PENDING:
             return []
         if state is State.SUCCEEDED:
-            return self.lines
+            return self.input.lines
         if state is State.RUNNING:
             share = (now - self.created_at) / self.turnaround
-            return self.lines[: int(len(self.lines) * share)]
+            return self.input.lines[: int(len(self.input.lines) * share)]
         partial = f"{state.lower()}-partial" in self.faults
-        return self.lines[: len(self.lines) // 2] if partial else []
+        return self.input.lines[: len(self.input.lines) // 2] if partial else []
+
+    def is_gone(self, now: datetime) -> bool:
+        """Return whether it can't be asked for any more."""
+        return self.is_deleted or ("vanished" in self.faults and now >= self.end()[0])
+
+    def is_listed(self, now: datetime) -> bool:
+        """Return whether the list has it."""
+        lag_s = self.faults.get("list-lag") or 0.0
+        return not self.is_gone(now) and now >= self.created_at + timedelta(seconds=lag_s)
+
+    def cancel(self, now: datetime) -> None:
+        """Stop it, unless it has ended."""
+        if self.cancelled_at is None and "cancel-ignored" not in self.faults:
+            late_s = self.faults.get("cancel-late") or 0.0
+            self.cancelled_at = now + timedelta(seconds=late_s)
 
     def has_output(self, now: datetime) -> bool:
         """Return whether it has ended and its results can be had."""
@@ -129,22 +141,19 @@ class Batch:
         return in_time and bool(self.answered(now))
 
 
-def operation(
-    batch: Batch, now: datetime, *, prefix: str = "BATCH_STATE_", inlined: list[Any] | None = None
-) -> dict[str, Any]:
+def operation(batch: Batch, now: datetime, *, inlined: list[Any] | None = None) -> dict[str, Any]:
     """Return a batch as the API's `Operation`; `done` is absent while it runs.
 
     Args:
         batch: The batch.
         now: The server's time.
-        prefix: Beginning of a state's name.
         inlined: Answers of a batch whose requests are inlined; None leaves them out.
     """
     state, ended_at = batch.state(now), batch.end()[0]
     is_done = state not in OPEN
     shown = State.RUNNING if is_done and "op-error" in batch.faults else state
     output: dict[str, Any] = {}
-    if batch.input_file is not None and batch.has_output(now):
+    if batch.input.file is not None and batch.has_output(now):
         output = {"responsesFile": f"files/{batch.output_id}"}
     elif inlined is not None and batch.has_output(now):
         output = {"inlinedResponses": {"inlinedResponses": inlined}}
@@ -152,15 +161,17 @@ def operation(
         "@type": _TYPE + "GenerateContentBatch",
         "model": f"models/{batch.model.id}",
         "displayName": batch.display_name,
-        **({"inputConfig": {"fileName": batch.input_file}} if batch.input_file else {}),
+        **({"inputConfig": {"fileName": batch.input.file}} if batch.input.file else {}),
         **({"output": output} if output else {}),
         "createTime": time_text(batch.created_at),
         **({"endTime": time_text(ended_at)} if is_done else {}),
         "updateTime": time_text(min(now, ended_at)),
-        "batchStats": _stats(batch, now, is_done=is_done),
-        "state": prefix + shown,
+        **({} if "no-stats" in batch.faults else {"batchStats": _stats(batch, now)}),
+        "state": ("JOB_STATE_" if "job-states" in batch.faults else "BATCH_STATE_") + shown,
         "name": f"batches/{batch.id}",
     }
+    if "top-level" in batch.faults:
+        return metadata
     found = {"name": f"batches/{batch.id}", "metadata": metadata}
     if not is_done:
         return found
@@ -173,16 +184,16 @@ def operation(
     }
 
 
-def _stats(batch: Batch, now: datetime, *, is_done: bool) -> dict[str, str]:
+def _stats(batch: Batch, now: datetime) -> dict[str, str]:
     """Return the counts: texts, and those that are zero are left out."""
     answered = batch.answered(now)
     failed = sum(line.error is not None for line in answered)
-    left = len(batch.lines) - len(answered)
+    left = len(batch.input.lines) - len(answered) if batch.state(now) in OPEN else 0
     counts = {
-        "requestCount": len(batch.lines),
+        "requestCount": len(batch.input.lines),
         "successfulRequestCount": len(answered) - failed,
         "failedRequestCount": failed,
-        "pendingRequestCount": 0 if is_done else left,
+        "pendingRequestCount": left,
     }
     return {name: str(count) for name, count in counts.items() if count}
 

@@ -1,87 +1,34 @@
-"""Creation of batches within the limits of a project, and the batches of all projects."""
+"""Creation of batches, within the limits of a project."""
 
 import asyncio
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from gemini_batch.errors import ConfigError
 from gemini_batch.simulator import bodies
 from gemini_batch.simulator.batch import errors
-from gemini_batch.simulator.batch.batch import LIFE, OPEN, Batch
+from gemini_batch.simulator.batch.batch import Batch
+from gemini_batch.simulator.batch.draws import Draws
 from gemini_batch.simulator.batch.line_maker import LineMaker
-from gemini_batch.simulator.batch.lines import Line, as_spool, read_lines
-from gemini_batch.simulator.batch.results import Results
-from gemini_batch.simulator.batch.spool import Spool
+from gemini_batch.simulator.batch.lines import Input, Line, as_spool, read_lines
+from gemini_batch.simulator.batch.store import BatchStore
 from gemini_batch.simulator.batch.stored_files import FileStore
+from gemini_batch.simulator.batch_faults import BATCH_FAULTS, At, parse_batch_faults
+from gemini_batch.simulator.batch_schedule import Drawn, PlacedMarker, batch_markers
 from gemini_batch.simulator.bodies import ErrorBody
+from gemini_batch.simulator.checks import ImageRequest
 from gemini_batch.simulator.clock import SettableClock
 from gemini_batch.simulator.config import SimulatorConfig
 from gemini_batch.simulator.models import Model
 
-_ID_LENGTH = 36
-_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A new batch, and the faults of the answer that names it."""
 
-@dataclass(slots=True)
-class Input:
-    """Input of a batch: where it is, and what is in it."""
-
-    file: str | None
-    data: Spool
-    metadata: list[Any]
-    lines: list[Line]
-
-
-class BatchStore:
-    """The batches of all projects."""
-
-    def __init__(self, config: SimulatorConfig, clock: SettableClock) -> None:
-        self._config = config
-        self._clock = clock
-        self._rng = random.Random(f"{config.seed}/batches")
-        self.batches: dict[str, Batch] = {}
-
-    def add(self, project: str, model: Model, name: str, found: Input, origin: str) -> Batch:
-        """Keep a new batch."""
-        batch = Batch(
-            "".join(self._rng.choices(_LETTERS, k=_ID_LENGTH)),
-            len(self.batches) + 1,
-            project,
-            model,
-            name,
-            found.file,
-            found.metadata,
-            self._clock.utc(),
-            timedelta(seconds=min(self._config.batch_turnaround_s, 2 * LIFE.total_seconds())),
-            found.data,
-            found.lines,
-            origin,
-        )
-        self.batches[batch.id] = batch
-        return batch
-
-    def get(self, project: str, batch_id: str) -> Batch | None:
-        """Return a batch of the project."""
-        batch = self.batches.get(batch_id)
-        return batch if batch and batch.project == project and not batch.is_deleted else None
-
-    def of(self, project: str) -> Iterator[Batch]:
-        """Yield the batches of a project, newest first."""
-        for batch in reversed(list(self.batches.values())):
-            if batch.project == project and not batch.is_deleted:
-                yield batch
-
-    def open(self, project: str) -> list[Batch]:
-        """Return the batches of a project that have not ended."""
-        now = self._clock.utc()
-        return [
-            batch
-            for batch in self.batches.values()
-            if batch.project == project and batch.state(now) in OPEN
-        ]
+    batch: Batch
+    drawn: Drawn
 
 
 class Creator:
@@ -94,53 +41,61 @@ class Creator:
         files: FileStore,
         store: BatchStore,
         maker: LineMaker,
+        *,
+        draws: Draws,
     ) -> None:
         self._config = config
         self._clock = clock
         self._files = files
         self._store = store
         self._maker = maker
+        self._draws = draws
 
     async def create(
         self, project: str, model: Model, asked: dict[str, Any], origin: str
-    ) -> Batch | ErrorBody:
+    ) -> Created | ErrorBody:
         """Return a new batch, or the error that refuses it."""
         name = asked.get("display_name", "")
         if not name:
             return bodies.bad_argument("BatchGenerateContentRequest.batch.display_name: required")
-        if len(self._store.open(project)) >= self._config.max_batches:
-            return errors.no_batch_quota()
         found = await self._input(project, model, asked.get("input_config", {}))
         if isinstance(found, ErrorBody):
             return found
-        enqueued = sum(
-            batch.tokens for batch in self._store.open(project) if batch.model is model
-        ) + sum(line.tokens for line in found.lines)
+        try:
+            markers = tuple(_markers(found.lines))
+            drawn = self._draws.draw(At.CREATE, name, model=model.id, markers=markers)
+            refusal = _drawn_refusal(drawn, model) or self._over_limits(project, model, found)
+            if refusal is not None:
+                return refusal
+            for line in found.lines:
+                self._maker.decide(line)
+            batch = self._store.add(project, model, name, found, origin=origin, markers=markers)
+        except ConfigError as problem:
+            return bodies.error(400, f"simulator: {problem}")
+        return Created(batch, drawn)
+
+    def _over_limits(self, project: str, model: Model, found: Input) -> ErrorBody | None:
+        """Return the 429 if a project has too many open batches, or too many tokens in them."""
+        still_open = self._store.open(project)
+        enqueued = sum(batch.tokens for batch in still_open if batch.model is model) + found.tokens
         limit = self._config.batch_tokens
         if limit is None and self._config.tier != "unlimited":
             limit = model.batch_tokens
-        if limit is not None and enqueued > limit:
-            return errors.no_batch_quota()
-        try:
-            for line in found.lines:
-                self._maker.decide(line)
-        except ConfigError as problem:
-            return bodies.error(400, f"simulator: {problem}")
-        return self._store.add(project, model, name, found, origin)
+        if len(still_open) < self._config.max_batches and enqueued <= (limit or enqueued):
+            return None
+        return errors.no_batch_quota()
 
     async def _input(self, project: str, model: Model, asked: dict[str, Any]) -> Input | ErrorBody:
+        """Return the checked requests of a file, or of the body."""
         name: str | None = asked.get("file_name")
         metadata: list[Any] = []
         if name is not None:
-            file = self._files.get(project, name.removeprefix("files/"))
+            file_id = name.removeprefix("files/")
+            file = self._files.get(project, file_id)
             if file is None:
-                return errors.no_file(name.removeprefix("files/"))
+                return errors.no_file(file_id)
             if self._clock.utc() < file.active_at:
-                return bodies.error(
-                    400,
-                    f"The File {file.id} is not in an ACTIVE state and usage is not allowed.",
-                    status="FAILED_PRECONDITION",
-                )
+                return errors.not_active(file_id)
             data = file.data
         else:
             requests = asked.get("requests", {}).get("requests", [])
@@ -150,24 +105,27 @@ class Creator:
         lines = await asyncio.to_thread(read_lines, data, model)
         return lines if isinstance(lines, ErrorBody) else Input(name, data, metadata, lines)
 
-    async def inlined(self, batch: Batch) -> list[Any]:
-        """Return the answers of a batch whose requests are inlined."""
-        now = self._clock.utc()
-        if not batch.has_output(now):
-            return []
-        answers = []
-        for line in batch.answered(now):
-            made = await asyncio.to_thread(self._maker.make, line, batch.data, batch.origin)
-            metadata = batch.metadata[line.number - 1]
-            answers.append({**made, **({} if metadata is None else {"metadata": metadata})})
-        return answers
 
-    def find_results(self, project: str, file_id: str) -> Results | None:
-        """Return the result file with this id, or None if it can't be had."""
-        batch = self._store.get(project, file_id.removeprefix("batch-"))
-        now = self._clock.utc()
-        if batch is None or batch.output_id != file_id or not batch.has_output(now):
-            return None
-        if batch.results is None:
-            batch.results = Results(batch.answered(now), batch.data, self._maker, batch.origin)
-        return batch.results
+def _markers(lines: list[Line]) -> Iterator[PlacedMarker]:
+    """Yield the markers of prompts that hold for the whole batch.
+
+    Raises:
+        ConfigError: A marker has an unknown name, or an invalid time or count.
+    """
+    for line in lines:
+        if isinstance(line.request, ImageRequest) and "[[fault:" in line.request.prompt:
+            for placed in batch_markers(line.request.prompt):
+                names = [name for name, _ in parse_batch_faults(placed.marker.faults)]
+                if any(BATCH_FAULTS[name].at is not At.LINE for name in names):
+                    yield placed
+
+
+def _drawn_refusal(drawn: Drawn, model: Model) -> ErrorBody | None:
+    """Return the error of a fault that refuses a batch."""
+    if "create-400" in drawn:
+        return errors.unknown_field()
+    if "create-429" in drawn:
+        return errors.no_batch_quota()
+    if "create-429-zero" in drawn:
+        return errors.no_batches_at_all(model.id)
+    return errors.unavailable() if "create-503" in drawn else None

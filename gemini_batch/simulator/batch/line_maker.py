@@ -7,8 +7,10 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 
 from gemini_batch.simulator.answers import AnswerContext
+from gemini_batch.simulator.batch.draws import Draws
 from gemini_batch.simulator.batch.lines import Line, with_references
 from gemini_batch.simulator.batch.spool import Spool
+from gemini_batch.simulator.batch_faults import At
 from gemini_batch.simulator.bodies import ErrorBody
 from gemini_batch.simulator.checks import ImageRequest
 from gemini_batch.simulator.config import SimulatorConfig
@@ -45,11 +47,13 @@ class LineMaker:
         sender: ResponseSender,
         schedule: Schedule,
         offset_s: Callable[[], float],
+        draws: Draws,
     ) -> None:
         self._config = config
         self._sender = sender
         self._schedule = schedule
         self._offset_s = offset_s
+        self._draws = draws
 
     def decide(self, line: Line) -> None:
         """Choose the faults of a line's answer, and its error if there is one.
@@ -59,6 +63,9 @@ class LineMaker:
         """
         if not isinstance(line.request, ImageRequest):
             return
+        line.placed = frozenset(
+            self._draws.draw(At.LINE, line.request.prompt, model=line.request.model.id)
+        )
         line.faults = self._schedule.draw(line.request, self._offset_s()) or NO_FAULT
         fails = line.faults.stage("error")
         if fails is not None:
@@ -71,12 +78,21 @@ class LineMaker:
     def make(self, line: Line, data: Spool, origin: str) -> Json:
         """Return the `response` or the `error` of a line; blocks."""
         if line.error is not None:
-            return {"error": status(line.error)}
+            name = "status" if "line-status" in line.placed else "error"
+            return {name: status(line.error)}
         request = with_references(line, data)
         rng = self._sender.rng(request.sha256, line.turn, line.faults)
         variation = line.turn if self._config.vary else 0
-        answer = self._sender.make(request, line.faults, rng, variation, origin=origin)
+        longest = self._half(request) if "smaller" in line.placed else None
+        answer = self._sender.make(
+            request, line.faults, rng, variation, origin=origin, longest=longest
+        )
         return {"response": _reordered(answer, rng)}
+
+    def _half(self, request: ImageRequest) -> int:
+        """Return half of the longest side that the image would have."""
+        size = request.model.dimensions(request.aspect_ratio or "1:1", request.image_size)
+        return (self._config.pixels or max(size)) // 2
 
 
 def status(error: ErrorBody) -> Json:

@@ -49,6 +49,28 @@ class Line:
     placed: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Input of a batch.
+
+    Attributes:
+        file: Name of its file; None if the requests are inlined.
+        data: The lines, as JSON.
+        metadata: The metadata of inlined requests.
+        lines: The requests.
+    """
+
+    file: str | None
+    data: Spool
+    metadata: list[Any]
+    lines: list[Line]
+
+    @property
+    def tokens(self) -> int:
+        """Input tokens of all lines."""
+        return sum(line.tokens for line in self.lines)
+
+
 def read_lines(data: Spool, model: Model) -> list[Line] | ErrorBody:
     """Return the lines of an input, or the 400 for lines that can't be read; blocks.
 

@@ -1,12 +1,12 @@
 """Result file of a batch: each line is made when a download comes to it."""
 
 import asyncio
-import json
 from collections.abc import Sequence
 from itertools import islice
 
+from gemini_batch.simulator import answers
 from gemini_batch.simulator.batch.line_maker import LineMaker
-from gemini_batch.simulator.batch.lines import Line
+from gemini_batch.simulator.batch.output import OutputLine
 from gemini_batch.simulator.batch.spool import Spool
 
 _GROUP = 4  # lines that are made together
@@ -15,7 +15,9 @@ _GROUP = 4  # lines that are made together
 class Results:
     """A result file that grows on the disk as it is read."""
 
-    def __init__(self, lines: Sequence[Line], data: Spool, maker: LineMaker, origin: str) -> None:
+    def __init__(
+        self, lines: Sequence[OutputLine], data: Spool, maker: LineMaker, origin: str
+    ) -> None:
         """Prepare the lines in this order; nothing is made yet."""
         self.made = Spool()
         self._left = iter(lines)
@@ -42,9 +44,12 @@ class Results:
         while not self.is_complete:
             await self.extend(self.made.size_bytes)
 
-    def _line(self, line: Line) -> bytes:
+    def _line(self, placed: OutputLine) -> bytes:
         """Return a line of the file; the key is behind a response, and before an error."""
+        line = placed.line
         made = self._maker.make(line, self._data, self._origin)
-        key = {} if line.key is None else {"key": line.key}
+        key = {} if placed.key is None else {"key": placed.key}
         content = {**made, **key} if "response" in made else {**key, **made}
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        write = line.faults.stage("write") or answers.compact
+        text = write(content).replace(b"\n", b" ")
+        return text[: len(text) // 2 if placed.is_torn else None] + b"\n"

@@ -12,6 +12,8 @@ from gemini_batch.simulator.clock import SettableClock
 from gemini_batch.simulator.config import SimulatorConfig
 
 LIFE = timedelta(hours=48)  # https://ai.google.dev/gemini-api/docs/files, 2026-11
+# An observation of googleapis/go-genai#436: `files.get` refuses the longer name of a result file.
+MAX_ID_LENGTH = 40
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 

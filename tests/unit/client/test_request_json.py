@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -333,3 +334,41 @@ def test_no_image_is_read(tmp_path: Path) -> None:
 def test_the_address(base_url: str, model: str, expected: str) -> None:
     """The URL has one version, the base URL's if it has one, and a model can't change the path."""
     assert expected == request_json.url(base_url, model)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "expected"),
+    [
+        ("https://x.test", "https://x.test/upload/v1beta/files"),
+        ("https://x.test/v1", "https://x.test/upload/v1/files"),
+        ("https://x.test/gw/v1beta", "https://x.test/gw/upload/v1beta/files"),
+        ("https://v1.test/gw", "https://v1.test/gw/upload/v1beta/files"),
+        ("https://x.test/v1/gw", "https://x.test/upload/v1/gw/files"),
+        ("http://[::1]:80", "http://[::1]:80/upload/v1beta/files"),
+    ],
+)
+def test_an_upload_begins_in_front_of_the_version(base_url: str, expected: str) -> None:
+    """All routes have the same version; that of uploads has `upload` before it."""
+    assert request_json.upload_url(base_url) == expected
+    version = request_json.versioned(base_url)
+    assert request_json.batch_url(base_url, "a/b") == f"{version}/models/a%2Fb:batchGenerateContent"
+    assert request_json.resource_url(base_url, "files/a") == f"{version}/files/a"
+
+
+def test_a_line_of_a_batch_is_its_key_and_the_body_of_the_call() -> None:
+    """A line is one line of JSON, whose request is what is sent for an interactive call."""
+    for request in (
+        Request(MODEL, (Text('a "b"\n\u2028'), PHOTO, Text("c")), system="d"),
+        Request(MODEL, (PHOTO,)),
+        Request(MODEL, (Text("a"),), image_size="4K", seed=1),
+    ):
+        pieces = request_json.line('0."é', request)
+        body = b"".join(b"@" if isinstance(each, InputImage) else each for each in pieces)
+        alone = b"".join(
+            b"@" if isinstance(each, InputImage) else each for each in request_json.body(request)
+        )
+        assert body == b'{"key":%b,"request":%b}\n' % (orjson.dumps('0."é'), alone)
+        assert body.count(b"\n") == 1
+        assert orjson.loads(body) == {"key": '0."é', "request": orjson.loads(alone)}
+        size_bytes = request_json.content_length(request_json.body(request))
+        assert request_json.content_length(pieces) == size_bytes + len(body) - len(alone)
