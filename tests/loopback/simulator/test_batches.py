@@ -1,5 +1,6 @@
 """The Batch API: create, get, list, cancel and delete; states by the clock, limits, and faults of a batch."""
 
+import asyncio
 import json
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from gemini_batch.simulator.models import load_models
 from tests.loopback.simulator.batch_caller import KEY, BatchCaller, batching, line, lines
-from tests.loopback.simulator.client import FLASH, PRO, image, with_images
+from tests.loopback.simulator.client import FLASH, PRO, image, until, with_images
 
 pytestmark = pytest.mark.loopback
 
@@ -315,6 +316,18 @@ async def test_a_batch_is_made_and_not_named(fault: str) -> None:
     assert made["metadata"]["displayName"] == "mine"
     assert made["metadata"]["inputConfig"]["fileName"] == file
     assert (paid["batch"], paid["interactive"]) == (2, 0)
+
+
+async def test_a_client_that_goes_while_its_batch_is_made() -> None:
+    """A batch is made although its client has closed the connection before the answer."""
+    async with batching() as caller:
+        file = await caller.upload(lines(*["A robot"] * 200))
+        creation = asyncio.create_task(caller.create(file))
+        await until(lambda: bool(caller.simulator._batches._batches._creations))  # type: ignore[union-attr]
+        creation.cancel()
+        store = caller.simulator._batches.store  # type: ignore[union-attr]
+        await until(lambda: bool(store.batches))
+        assert await caller.listed() == [f"batches/{batch}" for batch in store.batches]
 
 
 async def test_a_model_without_batches() -> None:
