@@ -30,6 +30,8 @@ def parser() -> Parser:
     _plan(_command(commands, "plan", text, texts.PLAN))
     text = "show the contents of an output folder"
     _folder(_command(commands, "status", text, texts.STATUS), "the contents")
+    text = "show the cost of output folders by day, model, manifest or run"
+    _costs(_command(commands, "costs", text, texts.COSTS))
     text = "verify every image against its row (size, SHA-256); exits 0 or 4"
     _verify(_command(commands, "verify", text, texts.VERIFY))
     text = "write gallery.html next to the images"
@@ -39,6 +41,8 @@ def parser() -> Parser:
     _doctor(_command(commands, "doctor", text, texts.DOCTOR))
     text = "print the JSON Schema of a line or a row"
     _schema(_command(commands, "schema", text, texts.SCHEMA))
+    text = "print the completion script of a shell"
+    _completion(_command(commands, "completion", text, texts.COMPLETION))
     text = "serve a Gemini image API on this machine: no key, no cost"
     _simulate(_command(commands, "simulate", text, texts.SIMULATE))
     return root
@@ -94,6 +98,8 @@ def _run(run: Parser) -> None:
     output = run.add_argument_group("output")
     _flag(output, "--quiet", "print nothing unless user action is required")
     _choice(output, "--log-format", ("text", "json"), "write text or JSON Lines to stderr")
+    text = "write the metrics of the run to FILE, for node_exporter's textfile collector"
+    _value(output, "--metrics", Path, "FILE", text)
     _flag(output, "--json", "print the summary as JSON to stdout, as in summary.json")
 
 
@@ -158,6 +164,13 @@ def _verify(verify: Parser) -> None:
     verify.add_argument("out", type=Path, metavar="OUT", help="the output folder of a run")
 
 
+def _costs(costs: Parser) -> None:
+    text = "output folders of runs (default: all folders in this one that have results.jsonl)"
+    costs.add_argument("out", nargs="*", type=folder, metavar="OUT", help=text)
+    _choice(costs, "--by", ("day", "model", "manifest", "run"), "group by local day, or another")
+    _flag(costs, "--json", "print the groups as JSON to stdout")
+
+
 def _quota_command(quota: Parser) -> None:
     _flag(quota, "--reset", "delete the recorded usage of all projects and models")
     quota.add_argument(
@@ -171,6 +184,11 @@ def _quota_command(quota: Parser) -> None:
 def _schema(schema: Parser) -> None:
     text = "a line of the manifest, or a line of results.jsonl"
     schema.add_argument("of", choices=("job", "row"), metavar="job|row", help=text)
+
+
+def _completion(completion: Parser) -> None:
+    text = "the shell that reads it"
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), help=text)
 
 
 def _simulate(simulate: Parser) -> None:

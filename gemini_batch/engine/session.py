@@ -21,6 +21,7 @@ from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.engine.remote import RemoteReplies
 from gemini_batch.engine.retry import RetryRules
+from gemini_batch.engine.run_record import RunRecord
 from gemini_batch.engine.stats import RunStats
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import StorageError, storage_errors
@@ -113,8 +114,8 @@ class Run:
         stats = RunStats(self._config.limits, clock, possibly_billed=unknown)
         observe = partial(self._observe, stats)
         self._task = asyncio.current_task()
-        if todo:
-            self._summarize(stats).write(self._folder, is_over=False)
+        record = RunRecord(self._folder, sends=todo > 0)
+        record.begin(self._summarize(stats))
         observe(self._started())
         used: _Uses = {}
         try:
@@ -127,11 +128,11 @@ class Run:
         except asyncio.CancelledError:
             if not self._stops:
                 self.stop(Stop(StopReason.INTERRUPTED, "cancelled"))
-            self._conclude(stats)
+            self._conclude(record, stats)
             raise
         finally:
             self._task = None
-        return self._conclude(stats, used)
+        return self._conclude(record, stats, used)
 
     async def _dispatch(self, base_url: str, clock: Clock, observe: Observer) -> None:
         from gemini_batch.client.interactive import InteractiveTransport
@@ -262,12 +263,12 @@ class Run:
             notices=self.planned.notices(),
         )
 
-    def _conclude(self, stats: RunStats, used: _Uses | None = None) -> Summary:
+    def _conclude(self, record: RunRecord, stats: RunStats, used: _Uses | None = None) -> Summary:
         summary = self._summarize(stats, used)
         try:
-            summary.write(self._folder)
+            record.end(summary)
         except StorageError as error:
-            if not self.planned.plan.todo:
+            if not record.sends:
                 raise
             # The result is reported all the same, and what to do next.
             self.stop(Stop(StopReason.STORAGE, str(error)))

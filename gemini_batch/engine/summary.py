@@ -1,13 +1,11 @@
 """Summary of a run, as written to `summary.json`."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import orjson
 
-from gemini_batch.errors import ExitCode, storage_errors
-from gemini_batch.output import OutputFolder
-from gemini_batch.output.paths import SUMMARY
+from gemini_batch.errors import ExitCode
 from gemini_batch.quota.utilization import WindowUse
 from gemini_batch.records import Status
 
@@ -70,9 +68,11 @@ class Summary:
     """Result of a run.
 
     `summary.json` is of the last run that began to send. While the run is in progress, `exit_code`
-    and `ended_at` are null; after a kill they stay null. A run that ends before it sends (wrong
-    usage, manifest or key, or a busy folder) writes none: its exit code and its last line say why.
-    A monitor should look at `started_at` first, to see whether it is of the run that was due.
+    and `ended_at` are null; after a kill they stay null. A run with nothing to send renews
+    `exit_code`, `needs_person`, `stops`, `left`, `by_status`, `run_again_at` and `ended_at`, and
+    keeps the numbers of the last run that sent. A run that ends before it sends (wrong usage,
+    manifest or key, or a busy folder) writes none: its exit code and its last line say why. A
+    monitor should look at `ended_at` first, to see whether the run that was due has ended.
 
     Attributes:
         manifest: Its path, as it was given; `jobs` for jobs from Python.
@@ -113,17 +113,7 @@ class Summary:
     ended_at: datetime
     duration_s: float
 
-    def write(self, folder: OutputFolder, *, is_over: bool = True) -> None:
-        """Write `summary.json` whole or not at all; `is_over` as for `json`.
-
-        Raises:
-            StorageError: The disk refused.
-        """
-        with storage_errors(f"{folder.out}: {SUMMARY} can't be written"):
-            folder.write_summary(self.json(is_over=is_over))
-
-    def json(self, *, is_over: bool = True) -> bytes:
-        """Return indented JSON; unless `is_over`, `exit_code` and `ended_at` are null."""
-        end = {} if is_over else {"exit_code": None, "ended_at": None}
+    def json(self) -> bytes:
+        """Return indented JSON."""
         options = orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
-        return orjson.dumps(asdict(self) | end, option=options)
+        return orjson.dumps(self, option=options)

@@ -5,18 +5,20 @@
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 from gemini_batch.errors import StorageError
 from gemini_batch.output import paths
 from gemini_batch.output.files import open_regular, read_at_most, sync, write_atomically
 from gemini_batch.output.images import INCOMING, ImageFolders
 from gemini_batch.output.lock import FolderLock, locked_folder, unwritable
+from gemini_batch.output.runs import append_run
 from gemini_batch.output.staging import (
     AnswerJournal,
     JournaledAnswer,
@@ -158,6 +160,10 @@ class OutputFolder(ImageFolders):
         via = Path(paths.PRIVATE, paths.SUMMARY)
         self._check_folder(paths.PRIVATE)
         write_atomically(Path(paths.SUMMARY), data, durable=True, via=via, dir_fd=self._tree.root())
+
+    def append_run(self, line: Mapping[str, Any]) -> None:
+        """Append a line to `runs.jsonl`, durably."""
+        append_run(self._tree.root(), line)
 
     def clear_inputs(self) -> None:
         """Remove the downscaled input images, once no call is left that would send them."""

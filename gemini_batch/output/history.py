@@ -97,5 +97,6 @@ def wanted_again(out: Path, reasons: Collection[str], *, missing: bool) -> set[i
 
 
 def _reason(row: Mapping[str, Any]) -> str:
-    """Return why a row has no image, as the summary counts it."""
-    return row["block_reason"] or row["finish_reason"] or ""
+    """Return why a row has no image, as the summary counts it; "" if an edited row has no text."""
+    reasons = (row.get("block_reason"), row.get("finish_reason"))
+    return next((each for each in reasons if isinstance(each, str) and each), "")

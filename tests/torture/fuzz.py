@@ -443,6 +443,7 @@ _ROW: dict[str, Any] = {
         "by_modality": {},
     },
     "cost_usd": 0.134,
+    "thinking": None,
     "model": "m",
     "model_version": "m",
     "response_id": "r",
