@@ -3,6 +3,7 @@
 import asyncio
 import json
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -168,6 +169,27 @@ async def test_documented_limits() -> None:
     for tier, status in (("free", 429), ("unlimited", 200)):
         async with batching(tier=tier, batch_turnaround_s=60.0) as caller:
             assert (await caller.create(await caller.upload(enough), model=FLASH)).status == status
+
+
+async def test_inlined_requests_are_small() -> None:
+    """Inlined requests of more than 20 MB are refused."""
+    async with batching() as caller:
+        path = f"/v1beta/models/{PRO}:batchGenerateContent"
+        got = await caller.send("POST", path, data=b'"' + b"x" * 21_000_000 + b'"')
+    assert (got.status, "payload size exceeds" in got.message) == (400, True)
+
+
+def _open_files() -> int:
+    return len([*Path("/dev/fd").iterdir()])
+
+
+async def test_many_files_fit_into_a_process() -> None:
+    """Small files and results hold no file open: a process may have only so many."""
+    async with batching() as caller:
+        before = _open_files()
+        for _ in range(20):
+            await caller.download(await caller.run("A robot"))
+        assert _open_files() < before + 20
 
 
 async def test_quotas_of_requests_do_not_count() -> None:
