@@ -156,6 +156,8 @@ class Simulator:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        if self._batches is not None:
+            await self._batches.close()
         if self._sender is not None:
             self._sender.close()
             self._sender = None

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from gemini_batch.simulator.answers import AnswerContext
@@ -81,6 +82,8 @@ class LineMaker:
             name = "status" if "line-status" in line.placed else "error"
             return {name: status(line.error)}
         request = with_references(line, data)
+        if "square" in line.placed:
+            request = replace(request, aspect_ratio="1:1")
         rng = self._sender.rng(request.sha256, line.turn, line.faults)
         variation = line.turn if self._config.vary else 0
         longest = self._half(request) if "smaller" in line.placed else None

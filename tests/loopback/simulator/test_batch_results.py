@@ -163,6 +163,16 @@ async def test_a_smaller_picture() -> None:
     assert [_picture(result).size for result in results] == [(32, 32), (64, 64)]
 
 
+async def test_a_picture_of_another_shape() -> None:
+    """A batch may ignore the aspect ratio."""
+    wide = {"generationConfig": {"imageConfig": {"aspectRatio": "16:9"}}}
+    asked = line("a", "x [[fault:square]]", **wide) + line("b", "x", **wide)
+    async with batching(pixels=64) as caller:
+        made = await caller.create(await caller.upload(asked))
+        results = await caller.results(made.json["name"])
+    assert [_picture(result).size for result in results] == [(64, 64), (64, 36)]
+
+
 async def test_another_order() -> None:
     """The results may be in another order, the same one in each download."""
     async with batching() as caller:
