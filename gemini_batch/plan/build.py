@@ -130,6 +130,7 @@ def build_plan(
             inputs.resolve,
             price_table(config),
             replaces_default=not config.is_model_named,
+            is_batched=config.route != "interactive",
         )
         planner.thinking.learn(recent)
         with Manifest(path, name) as manifest:
