@@ -2,16 +2,17 @@
 
 A name or a type changes only with a major version. Every object has `at` (UTC, milliseconds, `Z`)
 and `event`. Names that end in `_s` are seconds and in `_usd` dollars at list price, both numbers
-with a fraction; `_at` is a time like `at`, to the second; `may_be_billed`, `needs_person` and
-`pays` are booleans; `images[]` are paths in `out`; `by_status{}` is a count per status. Counts,
-`line`, `attempt`, `http_status` and `exit_code` are integers; all other fields are text. Unknown
-values and those that do not apply are null, never 0 or "".
+with a fraction; `_at` and `since` are times like `at`, to the second; `may_be_billed`,
+`needs_person`, `pays` and names that begin with `is_` are booleans; `images[]` are paths in `out`;
+`by_status{}` is a count per status. Counts, `line`, `attempt`, `http_status` and `exit_code` are
+integers; all other fields are text. Unknown values and those that do not apply are null, never 0
+or "".
 
 - `repaired` (the remains of a killed run were repaired): `message, pays`
 - `manifest_warning` (the manifest has something that the API may refuse): `message`
 - `run_started` (the manifest is valid, nothing is sent yet): `manifest, out, tier, to_send, reused,
-  done, edited, waiting, route, cost_usd, sending_s, days, bound_by, models[{model, calls, input_tokens, cost_usd}],
-  notices[]`
+  done, edited, waiting, route, cost_usd, sending_s, days, bound_by, models[{model, calls,
+  input_tokens, cost_usd}], notices[]`
 - `call_not_reused` (an answer of another folder can't be copied, so the call is sent):
   `id, message`
 - `call_finished` (a call ended; its row and images are on the disk): `id, line, status, model,
@@ -34,8 +35,8 @@ values and those that do not apply are null, never 0 or "".
 - `warning` (any other problem): `message`
 - `stopping` (no more calls are started): `reason, message, in_flight, model, run_again_at`
 - `run_ended` (the end, also if there was nothing to do): `manifest, out, exit_code, finished,
-  by_status{}, calls, left, waiting, committed_usd, needs_person, cost_usd, estimated_usd, unpriced, possibly_billed, sent,
-  retries, prompt_tokens, output_tokens, duration_s, run_again_at, next`
+  by_status{}, calls, left, waiting, committed_usd, needs_person, cost_usd, estimated_usd, unpriced,
+  possibly_billed, sent, retries, prompt_tokens, output_tokens, duration_s, run_again_at, next`
 - `error` (the command could not start, or the process ends): `exit_code, message`
 - `lines_left_out` (the reader was too slow): `number`
 """
