@@ -3,7 +3,6 @@
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from enum import IntFlag
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ _POSITION_BITS = 32
 _POSITION_MASK = (1 << _POSITION_BITS) - 1
 
 
-class Mark(IntFlag):
-    """Facts about a call in a batch."""
+class Mark:
+    """Facts about a call in a batch, as bits: an `IntFlag` takes ten times as long."""
 
     TAKEN = 1  # its answer has a row
     FREED = 2  # the batch gave it back: it may be sent again
@@ -64,11 +63,11 @@ class OpenBatch:
         """True while the batch holds calls back: it may exist, and is not given up."""
         return self.note.step not in {Step.PLANNED, Step.UPLOADED, Step.LOST}
 
-    def mark(self, position: int) -> Mark:
+    def mark(self, position: int) -> int:
         """Return the marks of a call."""
-        return Mark(self._marks[position])
+        return self._marks[position]
 
-    def add(self, position: int, mark: Mark) -> None:
+    def add(self, position: int, mark: int) -> None:
         """Mark a call."""
         self._marks[position] |= mark
 
