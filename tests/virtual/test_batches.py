@@ -48,6 +48,13 @@ def test_an_interactive_run_collects_and_leaves_what_waits(batch_desk: BatchDesk
     }
 
 
+def test_batches_of_many_lines_have_the_size_that_was_said(batch_desk: BatchDesk) -> None:
+    """Positions of one and of two digits: the upload has exactly the bytes that were announced."""
+    batch_desk.write(25)
+    assert len(batch_desk.run(batch_lines=12).batches) == 3
+    assert batch_desk.run().exit_code == 0
+
+
 def test_the_price_is_half(batch_desk: BatchDesk) -> None:
     """A row, the plan and what is committed have the price of a batch."""
     batch_desk.write(2)

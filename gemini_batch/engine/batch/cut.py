@@ -64,6 +64,7 @@ class Cutter:
                 if chunk.calls and not (chunk.share + size).fits(most):
                     yield chunk
                     chunk = Chunk(model)
+                    size = _share(chunk, call)
                 money = self.budget.hold(model, self.estimate(call))
                 if money is not None:
                     chunk.calls.append(call)
