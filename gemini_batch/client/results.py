@@ -25,9 +25,9 @@ class Results(Generic[SinkT]):
     """Reads a result file once; a cut download continues one byte before its last whole line.
 
     Where the server can't continue, all is read again: lines with keys that were seen come again,
-    perhaps in another order, and the receiver drops them. Where no line has a key or an image, it is
-    no result file, and a failure. A sink is opened for each line, and is
-    in exactly one line that is yielded, or the last one that was opened when an error is raised.
+    perhaps in another order, and the receiver drops them. A file in which no line has a key or an
+    image is no result file, and a failure. A sink is opened for each line, and is in exactly one
+    line that is yielded, or the last one that was opened when an error is raised.
 
     Attributes:
         failure: Why the end of the file was not reached; None if it was, also within a line that
