@@ -3,6 +3,7 @@
 https://ai.google.dev/api/files (2026-11-30).
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Self
@@ -24,6 +25,9 @@ from gemini_batch.records import ApiError, Failure, FailureKind
 from gemini_batch.records.remote_batch import RemoteFile
 
 MAX_REDIRECTS = 5
+# A text file was usable at once in all captures (collected 2026-11-30).
+PROCESSING_S = 300.0
+PROCESSING_PAUSE_S = 5.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONNECT_S = 10.0
 
@@ -56,11 +60,22 @@ class Files:
 
         `segments` returns the pieces of the file from its start each time that it is called, which
         is once, and once more after each break: what the server has already is skipped.
-        A break is continued where the server says; an upload costs nothing.
+        A break is continued where the server says; an upload costs nothing. A file that the server
+        still processes can't be used: it is waited for, up to `PROCESSING_S`.
 
         Cancellation: safe; the server drops what it has.
         """
-        return await ResumableUpload(self._session, display_name, size_bytes, segments).run()
+        upload = ResumableUpload(self._session, display_name, size_bytes, segments)
+        file = await upload.run()
+        waited_s = 0.0
+        while isinstance(file, RemoteFile) and file.state == "PROCESSING":
+            if waited_s >= PROCESSING_S:
+                message = f"the server still processes the uploaded file {file.name}"
+                return Failure(FailureKind.TIMEOUT, message, may_be_billed=False)
+            await asyncio.sleep(PROCESSING_PAUSE_S)
+            waited_s += PROCESSING_PAUSE_S
+            file = await self.get(file.name)
+        return file
 
     def redact(self, body: bytes) -> bytes:
         """Return a body without the API key."""

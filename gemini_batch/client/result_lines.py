@@ -160,17 +160,20 @@ class _Line(Generic[SinkT]):
                 raise self._error
             envelope = self._redact(self._extractor.finish())
         except MalformedAnswerError as error:
-            message = error.redacted(lambda text: self._redact(text.encode()).decode())
-            failure = Failure(error.kind, message, may_be_billed=True)
-            return self._result(stop_bytes, self._key(), failure)
+            return self._result(stop_bytes, self._key(), self._failure(error))
         key, outcome = parse_line(envelope, self._sink.arrived())
         return self._result(stop_bytes, key, outcome)
 
     def torn(self, stop_bytes: int) -> ResultLine[SinkT]:
         """Return the line that broke off."""
         message = f"the results break off after {stop_bytes:,} bytes, within a line"
-        failure = Failure(FailureKind.DISCONNECTED, message, may_be_billed=True)
+        cut_off = Failure(FailureKind.DISCONNECTED, message, may_be_billed=True)
+        failure = self._failure(self._error) if self._error is not None else cut_off
         return self._result(stop_bytes, None, failure, is_torn=True)
+
+    def _failure(self, error: MalformedAnswerError) -> Failure:
+        message = error.redacted(lambda text: self._redact(text.encode()).decode())
+        return Failure(error.kind, message, may_be_billed=True)
 
     def _result(
         self, stop_bytes: int, key: str | None, outcome: Outcome, *, is_torn: bool = False

@@ -8,7 +8,7 @@ from gemini_batch.client.downloading import Download
 from gemini_batch.client.fairness import LoopBudget
 from gemini_batch.client.files import Files
 from gemini_batch.client.result_lines import ResultLine, ResultLines, SinkT
-from gemini_batch.records import ApiError, Failure, FailureKind
+from gemini_batch.records import ApiError, Failure, FailureKind, Reply
 
 # Tries without a new whole line, and the pause before the second; each further one is twice as
 # long. The next run tries again.
@@ -25,11 +25,13 @@ class Results(Generic[SinkT]):
     """Reads a result file once; a cut download continues one byte before its last whole line.
 
     Where the server can't continue, all is read again: lines with keys that were seen come again,
-    perhaps in another order, and the receiver drops them. A sink is opened for each line, and is
-    in exactly one line that is yielded, or the last one that was opened when an error is raised.
+    perhaps in another order, and the receiver drops them. A file in which no line has a key or an
+    image is no result file, and a failure. A sink is opened for each line, and is in exactly one
+    line that is yielded, or the last one that was opened when an error is raised.
 
     Attributes:
-        failure: Why the end of the file was not reached; None if it was. Look at it after `lines`.
+        failure: Why the end of the file was not reached; None if it was, also within a line that
+            is torn each time. Look at it after `lines`.
         restarts: Number of times that the file was read again from its start.
     """
 
@@ -42,6 +44,9 @@ class Results(Generic[SinkT]):
         self._lines = ResultLines(open_sink, self._redact)
         self._etag = ""
         self._can_continue = True
+        self._odd: ResultLine[SinkT] | None = None  # the first line, while no line is a result
+        self._has_results = False
+        self._is_torn = False  # the file ended within its last line
         self.failure: ApiError | Failure | None = None
         self.restarts = 0
 
@@ -59,8 +64,11 @@ class Results(Generic[SinkT]):
         tries, most_bytes = 0, 0
         while True:
             async for line in self._read():
+                self._look_at(line)
                 yield line
-            if self.failure is None or not _is_transient(self.failure):
+            self.failure = self.failure or self._refusal()
+            is_torn = self.failure is None and self._is_torn
+            if not is_torn and (self.failure is None or not _is_transient(self.failure)):
                 return
             tries = 0 if self._lines.whole_bytes > most_bytes else tries
             most_bytes = max(most_bytes, self._lines.whole_bytes)
@@ -95,10 +103,24 @@ class Results(Generic[SinkT]):
             self._can_continue = self._can_continue and download.can_continue
             self.failure = download.failure
         last = self._lines.finish()
+        self._is_torn = last is not None and last.is_torn
         if last is not None:
-            if last.is_torn and self.failure is None and isinstance(last.outcome, Failure):
-                self.failure = last.outcome
             yield last
+
+    def _look_at(self, line: ResultLine[SinkT]) -> None:
+        is_result = line.key is not None or isinstance(line.outcome, Reply)
+        self._has_results = self._has_results or is_result
+        self._odd = self._odd or line
+
+    def _refusal(self) -> ApiError | Failure | None:
+        """Return what came instead of results: a login page, or an error with the status 200."""
+        if self._has_results or self._odd is None:
+            return None
+        if isinstance(self._odd.outcome, ApiError):
+            return self._odd.outcome
+        why = f": {self._odd.outcome.message}" if isinstance(self._odd.outcome, Failure) else ""
+        message = f"the server sends something else than the results{why}"
+        return Failure(FailureKind.NOT_AN_ANSWER, message, may_be_billed=False)
 
     def _begin(self, download: Download) -> None:
         """Continue behind the last whole line, or begin again."""

@@ -129,13 +129,20 @@ async def test_a_last_line_without_a_newline_is_whole() -> None:
     assert (found.keys, found.failure, len(got)) == (KEYS, None, 1)
 
 
-async def test_a_file_that_always_ends_in_mid_line_is_given_up() -> None:
-    """What can't be had is reported, after a few tries; the whole lines are there."""
+async def test_a_file_that_always_ends_in_mid_line_has_ended() -> None:
+    """After a few tries the torn line is the end of the file: no later run would find more."""
     found, got = await read(whole(FILE[:-30]))
     assert set(found.keys) == set(KEYS[:-1])
+    assert (found.failure, found.lines[-1].is_torn) == (None, True)
+    assert len(got) == results.TRIES
+
+
+async def test_a_cut_download_that_never_continues_is_a_failure() -> None:
+    """Where the connection breaks each time, a later run may find the rest."""
+    found, got = await read(cut(FILE[:-30], len(FILE)))
+    assert set(found.keys) == set(KEYS[:-1])
     assert found.failure.kind is FailureKind.DISCONNECTED
-    assert "within a line" in found.failure.message
-    assert len(got) <= 1 + 2 * results.TRIES
+    assert len(got) == results.TRIES
 
 
 async def no_range(peer: Peer, got: Got) -> None:
@@ -230,6 +237,33 @@ async def test_an_error_is_reported(answer: bytes, status: int, number: int) -> 
     found, got = await read(answer)
     assert isinstance(found.failure, ApiError)
     assert (found.failure.http_status, found.lines, len(got)) == (status, [], number)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"<html>\n<body>Sign in</body>\n</html>\n", "web page"),
+        (orjson.dumps({"error": {"code": 503, "message": "later"}}), "later"),
+        (b'{\n  "error": {\n    "code": 503\n  }\n}\n', "breaks off"),
+        (b"no such file", "not JSON"),
+    ],
+)
+async def test_a_page_is_no_result_file(body: bytes, message: str) -> None:
+    """A 200 without a single result is a failure: its calls are not without an answer."""
+    async with answering([whole(body)]) as api, files(api.base_url) as opened:
+        reader = Results(opened, NAME, Sink)
+        assert all(each.key is None for each in [each async for each in reader.lines()])
+    assert isinstance(reader.failure, ApiError | Failure)
+    assert message in reader.failure.message
+
+
+async def test_an_odd_first_line_is_no_failure() -> None:
+    """One line with a key shows that it is the result file; so does an image without a key."""
+    for file in (b"nonsense\n" + LINES[0], LINES[0].replace(b'"key"', b'"x"')):
+        async with answering([whole(file)]) as api, files(api.base_url) as opened:
+            reader = Results(opened, NAME, Sink)
+            assert len([each async for each in reader.lines()]) == file.count(b"\n")
+        assert reader.failure is None
 
 
 async def test_progress_renews_the_tries() -> None:

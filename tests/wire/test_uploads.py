@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
+from gemini_batch.client import files as client_files
 from gemini_batch.client import uploading
 from gemini_batch.client.redaction import KeyRedactor
 from gemini_batch.client.request_json import Segment
@@ -291,6 +292,21 @@ async def test_a_file_of_another_size_is_refused() -> None:
     uncounted = ok({"file": {"name": "files/in"}}, "X-Goog-Upload-Status: final")
     outcome, _ = await upload(start(), active(), active(), active(), uncounted)
     assert outcome == RemoteFile("files/in")
+
+
+@pytest.mark.parametrize(("looks", "outcome_is"), [(1, "usable"), (3, "usable"), (100, "late")])
+async def test_a_file_that_is_processed_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, looks: int, outcome_is: str
+) -> None:
+    """A file can be used once it is ACTIVE; no one waits for it for ever."""
+    monkeypatch.setattr(client_files, "PROCESSING_PAUSE_S", 1e-6)
+    monkeypatch.setattr(client_files, "PROCESSING_S", 5e-6)
+    processing = FILE | {"state": "PROCESSING"}
+    final = ok({"file": processing}, "X-Goog-Upload-Status: final")
+    answers = [start(), active(), active(), active(), final, *[ok(processing)] * (looks - 1)]
+    outcome, got = await upload(*answers, ok(FILE))
+    assert outcome == UPLOADED if outcome_is == "usable" else isinstance(outcome, Failure)
+    assert {each.target for each in got[5:]} == {"/v1beta/files/in"}
 
 
 async def test_an_image_that_changed_ends_the_upload(tmp_path: Path) -> None:
