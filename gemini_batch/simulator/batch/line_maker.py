@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -55,6 +56,11 @@ class LineMaker:
         self._schedule = schedule
         self._offset_s = offset_s
         self._draws = draws
+
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        """The threads that draw images."""
+        return self._sender.threads
 
     def decide(self, line: Line) -> None:
         """Choose the faults of a line's answer, and its error if there is one.

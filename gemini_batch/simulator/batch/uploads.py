@@ -148,13 +148,14 @@ class UploadRoutes:
         self, request: web.Request, upload: Upload, drawn: Drawn
     ) -> ErrorBody | None:
         """Write a chunk as it arrives; return an error if it does not fit."""
-        upload.turn += 1
-        turn, expected = upload.turn, upload.data.size_bytes
+        expected = upload.data.size_bytes
         offset = request.headers.get("X-Goog-Upload-Offset", "")
         problem = None if offset == str(expected) else errors.wrong_offset(expected, offset)
         if problem or "upload-chunk-503" in drawn:
             await drain(request)
             return problem or errors.unavailable()
+        upload.turn += 1
+        turn = upload.turn
         length = request.content_length or 0
         left = length // 2 if "upload-cut" in drawn else self._config.max_file_bytes - expected
         async for piece in request.content.iter_any():

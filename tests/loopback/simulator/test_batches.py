@@ -295,6 +295,35 @@ async def test_cancel_and_delete() -> None:
     assert (report[cancelled]["paid"], report[deleted]["paid"]) == (0, 1)
 
 
+async def test_the_audit_counts_each_method() -> None:
+    """The audit has the number of requests by method of the API; its page has the batches."""
+    async with batching() as caller:
+        name = await caller.run("A <robot>", name="<mine>")
+        await caller.results(name)
+        await caller.listed()
+        await caller.send("POST", f"/v1beta/{name}:cancel")
+        await caller.send("DELETE", f"/v1beta/{name}")
+        file = await caller.upload(b"x")
+        for method, path in (("GET", file), ("DELETE", file), ("GET", "files"), ("GET", name)):
+            await caller.send(method, f"/v1beta/{path}")
+        report = (await caller.send("GET", "/audit")).json
+        page = (await caller.send("GET", "/audit", headers={"Accept": "text/html"})).body.decode()
+    assert report["operations"] == {
+        "files.upload": 4,
+        "files.download": 1,
+        "files.get": 1,
+        "files.list": 1,
+        "files.delete": 1,
+        "batches.create": 1,
+        "batches.list": 1,
+        "batches.get": 1,
+        "batches.cancel": 1,
+        "batches.delete": 1,
+    }
+    assert (report["batches"][0]["display_name"], report["paid"][0]["batch"]) == ("<mine>", 1)
+    assert ("&lt;mine&gt;" in page, "<mine>" in page, "SUCCEEDED" in page) == (True, False, True)
+
+
 async def test_cancelling_what_has_ended() -> None:
     """A batch that has ended stays as it is."""
     async with batching() as caller:
