@@ -12,6 +12,7 @@ import asyncio
 import errno
 import re
 import socket
+import ssl
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Self
@@ -29,7 +30,7 @@ from gemini_batch.client.remote_body import MAX_IMAGE_BYTES, NotFetchedError, Re
 from gemini_batch.client.transport import ImageSink
 from gemini_batch.client.untrusted_json import one_line
 from gemini_batch.clock import Clock
-from gemini_batch.config.network import ca_paths, proxy_for, trusted_certificates
+from gemini_batch.config.network import proxy_for
 from gemini_batch.records import FetchProblem, NotFetched
 from gemini_batch.version import __version__
 
@@ -56,9 +57,12 @@ class _RefusedAddressError(OSError):
 class RemoteImages:
     """Fetches images over connections of its own. Use it as an async context manager."""
 
-    def __init__(self, base_url: str, clock: Clock) -> None:
+    def __init__(
+        self, base_url: str, clock: Clock, certificates: ssl.SSLContext | None = None
+    ) -> None:
         self._is_local = is_loopback_host(URL(base_url).host or "")
         self._clock = clock
+        self._certificates = certificates
         self._loop_budget = LoopBudget()
         self._direct: aiohttp.ClientSession | None = None
         self._proxied: aiohttp.ClientSession | None = None
@@ -174,7 +178,7 @@ class RemoteImages:
             limit=0,
             force_close=True,
             socket_factory=socket_factory,
-            ssl=trusted_certificates() if any(ca_paths()) else True,
+            ssl=self._certificates or True,
         )
         return aiohttp.ClientSession(
             connector=connector,

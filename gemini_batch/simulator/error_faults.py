@@ -203,8 +203,8 @@ ERRORS: dict[str, Fault] = {
         summary="429 without details",
         error=_always(bodies.error(429, "Resource has been exhausted (e.g. check quota).")),
     ),
-    "429-day-words": Fault(
-        summary="requests per day exceeded, told in words only, as gateways do",
+    "429-day-text": Fault(
+        summary="requests per day exceeded, as the plain text of a gateway",
         error=_always(bodies.text(429, "You have exceeded your daily limit of requests.")),
     ),
     "429-retry-after": Fault(
