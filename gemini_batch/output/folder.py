@@ -12,9 +12,17 @@ from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
 
+import orjson
+
 from gemini_batch.errors import StorageError
 from gemini_batch.output import paths
-from gemini_batch.output.files import open_regular, read_at_most, sync, write_atomically
+from gemini_batch.output.files import (
+    MAX_SUMMARY_BYTES,
+    open_regular,
+    read_at_most,
+    sync,
+    write_atomically,
+)
 from gemini_batch.output.images import INCOMING, ImageFolders
 from gemini_batch.output.lock import FolderLock, locked_folder, unwritable
 from gemini_batch.output.staging import (
@@ -25,6 +33,7 @@ from gemini_batch.output.staging import (
     staged_name,
 )
 from gemini_batch.output.tree import is_in
+from gemini_batch.records import Status
 
 _FOLDERS = (
     INCOMING,
@@ -39,6 +48,7 @@ _NEXT_SUFFIX = {
     paths.TRIED_SUFFIX: paths.TRIED_AGAIN_SUFFIX,
 }
 _NOTE_BYTES = 64
+_ANSWERED = (Status.SUCCEEDED, Status.BLOCKED)
 # No file of rows is larger; a note that says more is damaged.
 _MAX_NOTED_BYTES = 1 << 40
 
@@ -158,6 +168,20 @@ class OutputFolder(ImageFolders):
         via = Path(paths.PRIVATE, paths.SUMMARY)
         self._check_folder(paths.PRIVATE)
         write_atomically(Path(paths.SUMMARY), data, durable=True, via=via, dir_fd=self._tree.root())
+
+    def summarized_answers(self) -> int:
+        """Return the calls with an answer that `summary.json` counts; 0 if it can't be read."""
+        try:
+            summary = orjson.loads(read_at_most(self.out / paths.SUMMARY, MAX_SUMMARY_BYTES))
+            counts = [summary["by_status"].get(status) for status in _ANSWERED]
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return 0
+        return sum(number for number in counts if type(number) is int and number > 0)
+
+    def remove_summary(self) -> None:
+        """Remove `summary.json`, whose rows are gone."""
+        with suppress(FileNotFoundError):
+            os.unlink(paths.SUMMARY, dir_fd=self._tree.root())
 
     def clear_inputs(self) -> None:
         """Remove the downscaled input images, once no call is left that would send them."""
