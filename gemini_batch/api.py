@@ -186,7 +186,8 @@ async def _sending(
     jobs: Jobs, config: RunConfig, observe: Observer, *, progress: bool
 ) -> AsyncIterator[tuple[asyncio.Task[Summary], Path]]:
     """Yield a run that sends, and its output folder; drain it when the block is left early."""
-    settings = config.settings()
+    # Keys, tables and certificates are files. A cancelled run leaves their reading to its thread.
+    settings = await asyncio.to_thread(config.settings)
     with ExitStack() as stack:
         if isinstance(jobs, str | PathLike):
             path, name, base = Path(jobs), None, None
