@@ -13,12 +13,20 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from gemini_batch.errors import StorageError
 from gemini_batch.output import paths
-from gemini_batch.output.files import open_regular, read_at_most, sync, write_atomically
+from gemini_batch.output.files import (
+    append_line,
+    open_regular,
+    read_at_most,
+    sync,
+    write_atomically,
+)
 from gemini_batch.output.images import INCOMING, ImageFolders
 from gemini_batch.output.lock import FolderLock, locked_folder, unwritable
-from gemini_batch.output.runs import append_run, read_summary
+from gemini_batch.output.runs import read_summary
 from gemini_batch.output.staging import (
     AnswerJournal,
     JournaledAnswer,
@@ -165,7 +173,8 @@ class OutputFolder(ImageFolders):
 
     def append_run(self, line: Mapping[str, Any]) -> None:
         """Append a line to `runs.jsonl`, durably."""
-        append_run(self._tree.root(), line)
+        data = orjson.dumps(line, option=orjson.OPT_UTC_Z)
+        append_line(self._tree.root(), paths.RUNS, data)
 
     def summarized_answers(self) -> int:
         """Return the calls with an answer that `summary.json` counts; 0 if it can't be read."""
