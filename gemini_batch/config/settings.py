@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from gemini_batch.config.network import Proxy
 from gemini_batch.records import Limits, Status
+
+if TYPE_CHECKING:  # only what sends needs it
+    from ssl import SSLContext
 
 SIMULATOR_ENDPOINT = "simulator"
 """The endpoint in rows of a run with the embedded simulator, whose port changes each time."""
@@ -75,6 +78,7 @@ class Settings:
         batch_lines: Most calls of one batch.
         quota_scope: Name of the project whose quota is used; None derives it from the key.
         proxy: The forward proxy of the environment for `base_url`.
+        certificates: All that are trusted, if the environment names some besides the system's.
         tables: The config file's tables, for tiers and prices.
     """
 
@@ -108,6 +112,7 @@ class Settings:
     batch_lines: int = 500
     quota_scope: str | None = None
     proxy: Proxy | None = None
+    certificates: "SSLContext | None" = field(default=None, repr=False, compare=False)
     tables: Mapping[str, Any] = field(default_factory=dict)
 
 

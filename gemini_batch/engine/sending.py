@@ -194,7 +194,9 @@ class Sending:
             transport = await stack.enter_async_context(
                 InteractiveTransport(config, base_url, clock)
             )
-            fetcher = await stack.enter_async_context(RemoteImages(base_url, clock))
+            fetcher = await stack.enter_async_context(
+                RemoteImages(base_url, clock, config.certificates)
+            )
             remote = RemoteReplies(fetcher, committer, clock)
             preprocess = self._preprocessor(committer, remote)
             batches = None

@@ -5,6 +5,7 @@
     OUT/results.jsonl       one row per finished call; the newest row of an id counts
     OUT/summary.json        the last run
     OUT/runs.jsonl          one line per run
+    OUT/marks.jsonl         the user's picks, discards and ratings; the newest of a picture counts
     OUT/gallery.html        the page of the `gallery` command
     OUT/images/…            the image of each call, named by its id
     OUT/drafts/…            interim images that came with an answer; they were paid for as well
@@ -26,6 +27,7 @@
 RESULTS = "results.jsonl"
 SUMMARY = "summary.json"
 RUNS = "runs.jsonl"
+MARKS = "marks.jsonl"
 GALLERY = "gallery.html"
 IMAGES = "images"
 DRAFTS = "drafts"
