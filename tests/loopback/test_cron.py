@@ -204,6 +204,15 @@ def broken(fault: str) -> dict[str, Any]:
 # --- the wrapper ----------------------------------------------------------------------------------
 
 
+def test_a_night_whose_calls_wait_in_a_batch_is_silent(crond: Crond) -> None:
+    """The first night submits and the next one collects: no mail, for nobody has to act."""
+    half_price = ("--route", "batch")
+    assert crond.night(ROBOT, flags=half_price) == 5
+    assert (crond.said, crond.mail) == ("", "")
+    assert crond.night(flags=half_price) == 0
+    assert (crond.said, crond.mail) == ("", "")
+
+
 def test_a_night_that_went_well_is_silent(crond: Crond) -> None:
     """No mail and no output, also if there was nothing to do."""
     assert [crond.night(ROBOT), crond.said, crond.mail] == [0, "", ""]
