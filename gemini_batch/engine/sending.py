@@ -86,9 +86,10 @@ class Sending:
         lanes = self.dispatcher.queue.lanes if self.dispatcher else {}
         if self.dispatcher is not None and (not stop.model or stop.model in lanes):
             self.dispatcher.stop(stop)
-        elif all(stop.reason is not each.reason or each.model for each in self.stops):
+        elif all((stop.reason, stop.model) != (each.reason, each.model) for each in self.stops):
             self.stops.append(advised(stop))
-            self.observe(Stopping(self.stops[-1], 0, stop.model))
+            others = [each for each in self.planned.plan.models if each != stop.model]
+            self.observe(Stopping(self.stops[-1], 0, stop.model if others else ""))
 
     async def run(self, base_url: str) -> None:
         """Do all that can be done in this run, until something stops it.
@@ -125,6 +126,7 @@ class Sending:
 
     async def _send(self, parts: _Parts) -> None:
         """Send what is left by the routes of the run."""
+        self.stops[:] = [each for each in self.stops if each.reason is not StopReason.BATCH_FULL]
         if self.config.route != "batch":
             await self._dispatch(parts)
         if parts.batches is None or self.config.route == "interactive" or self._stopped.is_set():
@@ -290,12 +292,11 @@ class Sending:
         if self._has_batches and isinstance(event, CallFinished):
             row, call = event.row, fingerprint(event.row.id)
             self.planned.history.waiting.see(row, event.offset_bytes)
-            is_given_back = row.route == "batch" and row.status is Status.FAILED
-            if is_given_back:
+            if row.is_given_back:
                 self._given_back.put(call, 1)
                 self._has_new = True
             if row.status is not Status.LATE:
-                self._ended.put(call, not is_given_back)
+                self._ended.put(call, not row.is_given_back)
         self.observe(event)
 
     def _is_left(self, call: Call) -> bool:

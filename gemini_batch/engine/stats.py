@@ -20,7 +20,7 @@ from gemini_batch.events import (
     CallUnanswered,
     Event,
 )
-from gemini_batch.output.waiting import OpenBatch
+from gemini_batch.output.waiting import OpenBatch, Waiting
 from gemini_batch.plan import CallState
 from gemini_batch.plan.build import BuiltPlan
 from gemini_batch.quota.limits import micros
@@ -60,6 +60,9 @@ class RunStats:
         self._by_status: Counter[Status] = Counter()
         self._is_of_other = is_of_other
         self._of_others = 0
+        # Calls that batches gave back, and that have no other row since: id → request_sha256.
+        self._given_back: dict[str, str] = {}
+        self._returned = 0
         self._by_reason: dict[str, Counter[str]] = {}
         self._retried: Counter[str] = Counter()
         # Rows have milliseconds: there are no more keys than a timeout has.
@@ -86,6 +89,10 @@ class RunStats:
     def _finished(self, row: ResultRow, estimated_usd: float | None) -> None:
         totals = self._totals
         self._by_status[row.status] += 1
+        self._given_back.pop(row.id, None)
+        if row.is_given_back:
+            self._given_back[row.id] = row.request_sha256
+            self._returned += 1
         # A late answer, and one that the manifest does not ask for, leaves as many calls to do.
         self._of_others += row.status is not Status.FAILED and (
             row.status is Status.LATE or self._is_of_other(row)
@@ -151,7 +158,7 @@ class RunStats:
             tier=config.tier,
             endpoint=config.endpoint,
             exit_code=exit_code,
-            needs_person=_is_unfinished(self._by_status)
+            needs_person=self._needs_person(planned.history.waiting, config.endpoint)
             or any(stop.needs_person or stop.reason not in resolved for stop in counted),
             stops=[{"reason": stop.reason.value, "message": stop.message} for stop in counted],
             calls=len(plan),
@@ -167,6 +174,14 @@ class RunStats:
             ended_at=ended_at,
             duration_s=round((ended_at - self._started_at).total_seconds(), 3),
         )
+
+    def _needs_person(self, waiting: Waiting, endpoint: str) -> bool:
+        """Return whether calls of this run ended badly, and are not on their way again."""
+        back = self._given_back.items()
+        still_failed = sum(not waiting.holds(*call, endpoint) for call in back)
+        failed = self._by_status[Status.FAILED] - self._returned + still_failed
+        others = UNFINISHED - {Status.FAILED}
+        return failed > 0 or any(self._by_status[status] for status in others)
 
     def _rounded_totals(self, estimated_cost_usd: float | None) -> RunTotals:
         return replace(

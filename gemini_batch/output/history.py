@@ -51,7 +51,7 @@ class History:
             if status == Status.LATE:
                 continue
             request = _request(row["request_sha256"], row["endpoint"]) | number_of[status]
-            if status == Status.FAILED and row.get("route") == "batch":
+            if status == Status.FAILED and row.get("route") == "batch" and not row["remote_images"]:
                 request += self._tries_with(row["id"], request) * _BATCH_TRY
             put(fingerprint(row["id"]), request)
 

@@ -191,21 +191,24 @@ class Waiting:
         """Yield the rows of `placed_rows` unchanged, and mark the calls of which they are."""
         for place, row in rows:
             if self.has(row["id"]):
-                self._see(row["id"], Status(row["status"]), _key(row.get("batch")), place)
+                is_paid = row["status"] not in _GIVEN_BACK or bool(row.get("remote_images"))
+                self._see(row["id"], row["status"], _key(row.get("batch")), place, is_paid=is_paid)
             yield place, row
 
     def see(self, row: ResultRow, place: int) -> None:
         """Mark the calls of which a row is that was written at this place."""
         if self.has(row.id):
-            self._see(row.id, row.status, row.batch.key if row.batch else "", place)
+            key = row.batch.key if row.batch else ""
+            is_paid = row.status not in _GIVEN_BACK or bool(row.remote_images)
+            self._see(row.id, row.status, key, place, is_paid=is_paid)
 
-    def _see(self, call_id: str, status: Status, key: str, place: int) -> None:
+    def _see(self, call_id: str, status: str, key: str, place: int, *, is_paid: bool) -> None:
         for batch, position in self._places(call_id):
             if batch.note.position(key) == position:
-                if status is Status.LOST:
+                if status == Status.LOST:
                     batch.open_again(position)
                 else:
-                    batch.add(position, Mark.FREED if status in _GIVEN_BACK else Mark.TAKEN)
+                    batch.add(position, Mark.TAKEN if is_paid else Mark.FREED)
             elif status in _ANSWERED and place >= batch.note.rows_bytes:
                 batch.add(position, Mark.OVERTAKEN)
 

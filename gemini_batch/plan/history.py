@@ -130,7 +130,7 @@ class RunHistory:
         status = self._history.status(row.id, row.request_sha256, row.endpoint)
         if status is not None:
             self.statuses[status] -= 1
-        if row.route == "batch" and row.status is Status.FAILED:
+        if row.is_given_back:
             self._history.give_back(row.id, row.request_sha256, row.endpoint)
 
     def batch_tries(self, call_id: str) -> int:

@@ -181,3 +181,8 @@ class ResultRow:
     thinking: str | None = None
     route: Route = "interactive"
     batch: BatchRef | None = None
+
+    @property
+    def is_given_back(self) -> bool:
+        """True if a batch has ended without an answer of the call, which may be sent again."""
+        return self.route == "batch" and self.status is Status.FAILED and not self.remote_images

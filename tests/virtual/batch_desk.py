@@ -48,6 +48,7 @@ class BatchDesk:
         self.server = BatchServer(now=self._utc)
         self.events: list[Event] = []
         self.transport: ScriptedTransport | None = None
+        self.fetcher = ScriptedFetcher()
         self.kill_at = 0
         self.deeds: list[str] = []
         self._patch = patch
@@ -86,7 +87,7 @@ class BatchDesk:
             self._now = clock.utc
             self.transport = ScriptedTransport(clock, script or {})
             self._patch.setattr(interactive, "InteractiveTransport", lambda *_: self.transport)
-            self._patch.setattr(remote_images, "RemoteImages", lambda *_: ScriptedFetcher())
+            self._patch.setattr(remote_images, "RemoteImages", lambda *_: self.fetcher)
             self._patch.setattr(opening, "RestSession", lambda *_: FakeSession(self.server))
             self._patch.setattr(opening, "Files", FakeFiles)
             self._patch.setattr(opening, "Batches", FakeBatches)

@@ -1,13 +1,14 @@
 import asyncio
 from datetime import timedelta
 
+import orjson
 import pytest
 
 from gemini_batch.engine.session import Run
 from gemini_batch.errors import StorageError
 from gemini_batch.records import ApiError, Failure, FailureKind, Limits, Stop, StopReason
 from gemini_batch.records.remote_batch import BatchState
-from tests.builders import png
+from tests.builders import OFFLINE, png
 from tests.virtual.batch_desk import BatchDesk
 from tests.virtual.batch_server import error_line
 
@@ -86,6 +87,7 @@ def test_errors_go_into_a_batch_once_more(batch_desk: BatchDesk) -> None:
     batch_desk.run()
     second = batch_desk.run()
     assert (second.exit_code, second.waiting, second.left) == (5, 1, 1)
+    assert not second.needs_person
     third = batch_desk.run()
     assert (third.exit_code, third.waiting, third.left) == (4, 0, 1)
     assert third.needs_person
@@ -101,7 +103,7 @@ def test_auto_sends_alone_what_a_batch_gives_back(batch_desk: BatchDesk) -> None
     batch_desk.write(3)
     batch_desk.run()
     summary = batch_desk.run(route="auto")
-    assert (summary.exit_code, summary.left) == (0, 0)
+    assert (summary.exit_code, summary.left, summary.needs_person) == (0, 0, False)
     assert summary.by_status == {"succeeded": 3}
     assert batch_desk.transport is not None
     assert [call for _, call in batch_desk.transport.sent] == ["a"]
@@ -305,6 +307,38 @@ def test_no_room_ends_the_submission(batch_desk: BatchDesk) -> None:
     assert batch_desk.survives().exit_code == 0
 
 
+def test_a_run_that_waits_submits_the_rest_when_there_is_room(batch_desk: BatchDesk) -> None:
+    """After a 429 it collects what is open, and then submits what was left."""
+    batch_desk.server.deny = [None, ApiError(429, "RESOURCE_EXHAUSTED", None, "No more.")]
+    batch_desk.write(7)
+    summary = batch_desk.run(waits_for_batches=True)
+    assert (summary.exit_code, summary.left, summary.stops) == (0, 0, [])
+
+
+def test_an_image_that_is_elsewhere_is_paid_for_once(batch_desk: BatchDesk) -> None:
+    """An answer of a batch that names its image by a URI is fetched, and if that fails not sent again."""
+
+    def spoil(_number: int, lines: list[bytes]) -> list[bytes]:
+        line = orjson.loads(lines[0])
+        part = {"fileData": {"fileUri": "https://example.com/a.png", "mimeType": "image/png"}}
+        line["response"]["candidates"][0]["content"]["parts"] = [part]
+        return [orjson.dumps(line) + b"\n"]
+
+    batch_desk.server.spoil = spoil
+    batch_desk.write(1)
+    batch_desk.run()
+    batch_desk.fetcher.script["https://example.com/a.png"] = [OFFLINE]
+    summary = batch_desk.run(route="auto")
+    assert summary.exit_code == 4
+    assert batch_desk.transport is not None
+    assert batch_desk.transport.sent == []
+    assert batch_desk.rows()[-1]["error"]["status"] == "NOT_FETCHED"
+    assert batch_desk.notes() == []
+    batch_desk.fetcher.script.clear()
+    assert batch_desk.run().exit_code == 0
+    assert len(batch_desk.server.batches) == 1
+
+
 def test_lines_that_the_create_names_are_rejected_and_the_others_sent(
     batch_desk: BatchDesk,
 ) -> None:
@@ -388,6 +422,21 @@ def test_a_batch_at_another_server_is_left_alone(batch_desk: BatchDesk) -> None:
     assert (summary.exit_code, summary.waiting) == (0, 0)
     assert "is left alone" in batch_desk.said()
     assert len(batch_desk.notes()) == 1
+
+
+def test_calls_that_wait_at_another_address_of_google_are_left_waiting(
+    batch_desk: BatchDesk,
+) -> None:
+    """A run by Vertex AI can't ask for them: it names the batch, sends the other calls and ends with 5."""
+    batch_desk.write(2)
+    batch_desk.run(endpoint="https://generativelanguage.googleapis.com")
+    batch_desk.write(3)
+    vertex = "https://aiplatform.googleapis.com"
+    summary = batch_desk.run(route="interactive", endpoint=vertex)
+    assert (summary.exit_code, summary.waiting, summary.left) == (5, 2, 2)
+    assert "is left alone" in batch_desk.said()
+    assert batch_desk.transport is not None
+    assert [call for _, call in batch_desk.transport.sent] == ["c"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"\0" * 300, b'{"uuid": 5}', b"[" * 100_000])
