@@ -19,6 +19,7 @@ examples:
   gemini-batch run jobs.jsonl --tier pay-as-you-go --max-cost 20
   gemini-batch run nightly.jsonl --quiet          for cron: silent unless action is required
   gemini-batch run jobs.jsonl --retry blocked     send blocked calls once more
+  gemini-batch run jobs.jsonl --route batch       half the price; the same command later collects
 """
 PLAN = """\
 Check every line of a manifest, and show the calls, tokens, cost and time of a run. Sends and writes
