@@ -31,8 +31,10 @@ class ExitCode(IntEnum):
     INCOMPLETE = 4, "some calls are failed, rejected or uncertain; verify: problems were found"
     STOPPED = (
         5,
-        "stopped by the day's quota, budget, deadline or outage, or calls wait in batches: run again "
-        "as the last line says",
+        (
+            "stopped by the day's quota, budget, deadline or outage, or calls wait in batches: "
+            "run again as the last line says"
+        ),
     )
     REFUSED = (
         6,
