@@ -11,7 +11,15 @@ from dataclasses import dataclass, field, replace
 
 from gemini_batch.catalog import prices
 from gemini_batch.clock import Clock
-from gemini_batch.engine.result_row import NO_REPLY, Attempted, cost_usd, make_row, row_error
+from gemini_batch.engine import unreadable
+from gemini_batch.engine.result_row import (
+    NO_REPLY,
+    Attempted,
+    cost_usd,
+    is_smaller,
+    make_row,
+    row_error,
+)
 from gemini_batch.errors import StorageError, describe_os_error, storage_errors
 from gemini_batch.events import CallFinished, Observer
 from gemini_batch.output import OutputFolder, StagedAnswer
@@ -24,7 +32,6 @@ from gemini_batch.records import (
     ApiError,
     Call,
     Failure,
-    FailureKind,
     ImageFile,
     Reply,
     ResultRow,
@@ -34,7 +41,6 @@ from gemini_batch.records import (
 
 GROUP_S = 0.02
 MAX_PENDING = 64
-_UNREADABLE = {FailureKind.MALFORMED, FailureKind.NOT_AN_ANSWER, FailureKind.TOO_LARGE}
 
 
 @dataclass(eq=False, repr=False)
@@ -116,12 +122,13 @@ class Committer:
         is_free = is_paid or reused_from is not None
         answered = Status.SUCCEEDED if reply.image else Status.BLOCKED
         row = replace(
-            self._row(attempted, Status.FAILED if failure else answered, reply),
+            make_row(attempted, Status.FAILED if failure else answered, reply, self._endpoint),
             images=images,
             drafts=drafts,
             cost_usd=0.0 if is_free else cost_usd(attempted, reply, self._price_table),
             error=row_error(failure) if failure else None,
             reused_from=reused_from,
+            is_smaller=is_smaller(attempted, images),
         )
         parts = [
             (each.file, image.path) for each, image in zip(arrived, (*images, *drafts), strict=True)
@@ -146,7 +153,7 @@ class Committer:
             for number, each in enumerate(arrived, start=1)
         ]
         row = replace(
-            self._row(attempted, Status.LATE, reply),
+            make_row(attempted, Status.LATE, reply, self._endpoint),
             images=images[: reply.image is not None],
             drafts=images[reply.image is not None :],
             cost_usd=cost_usd(attempted, reply, self._price_table),
@@ -188,7 +195,7 @@ class Committer:
             StorageError: The disk refused.
         """
         row = replace(
-            self._row(attempted, Status.SUCCEEDED),
+            make_row(attempted, Status.SUCCEEDED, NO_REPLY, self._endpoint),
             images=[image],
             drafts=drafts,
             reused_from=ReusedFrom(str(self._folder.out), attempted.call.id),
@@ -205,21 +212,15 @@ class Committer:
         Raises:
             StorageError: The disk refused.
         """
-        row = replace(self._row(attempted, status), error=row_error(error))
+        row = replace(make_row(attempted, status, NO_REPLY, self._endpoint), error=row_error(error))
         self._announce(row, self._append(row), attempted.call.estimate.cost_usd)
         return row
 
     async def keep_unreadable(
         self, staged: StagedAnswer, error: ApiError | Failure
     ) -> ApiError | Failure:
-        """Keep an answer that could not be understood; return the error with its place.
-
-        Cancellation: it is kept all the same, unless the process ends.
-        """
-        if not isinstance(error, Failure) or error.kind not in _UNREADABLE:
-            return error
-        place = await self._clock.run_blocking(lambda: staged.keep(self._folder.out))
-        return replace(error, message=f"{error.message}; {place}") if place else error
+        """Keep an answer that can't be understood; see `unreadable`."""
+        return await unreadable.keep_unreadable(staged, error, self._folder, self._clock)
 
     async def wait_for_disk(self) -> None:
         """Wait until fewer than `MAX_PENDING` rows are waiting for fsync (backpressure).
@@ -299,6 +300,3 @@ class Committer:
         self._rows.sync()
         self._folder.sync(moved)
         self._folder.note_durable(end_bytes)
-
-    def _row(self, attempted: Attempted, status: Status, reply: Reply = NO_REPLY) -> ResultRow:
-        return make_row(attempted, status, reply, self._endpoint)

@@ -11,6 +11,7 @@ from gemini_batch.records import (
     Call,
     Facts,
     Failure,
+    ImageFile,
     InputImage,
     InputRef,
     InputUri,
@@ -22,6 +23,9 @@ from gemini_batch.records import (
     Timing,
 )
 
+# Pictures of all shapes of a size have about as many pixels; half the width has a quarter of them.
+_PIXELS = {"512": 512**2, "1K": 1024**2, "2K": 2048**2, "4K": 4096**2}
+_SMALLER = 0.6
 NO_REPLY = Reply(None, (), None, None, None, None, [], None, None, None)
 
 
@@ -89,6 +93,17 @@ def make_row(attempted: Attempted, status: Status, reply: Reply, endpoint: str) 
         route="batch" if attempted.batch else "interactive",
         batch=attempted.batch,
     )
+
+
+def is_smaller(attempted: Attempted, images: list[ImageFile]) -> bool:
+    """Return whether a picture of a batch is much smaller than was asked for, as some are.
+
+    Reports of batches with lower resolution: python-genai#2175 (collected 2026-11-30).
+    """
+    asked = _PIXELS.get(attempted.call.image_size)
+    if attempted.batch is None or asked is None:
+        return False
+    return any(0 < (each.width or 0) * (each.height or 0) < asked * _SMALLER for each in images)
 
 
 def cost_usd(attempted: Attempted, reply: Reply, price_table: prices.PriceTable) -> float | None:

@@ -1,13 +1,11 @@
 """Sending: the phases of a run, which collects, sends and submits until nothing is left to do."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, contextmanager
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import random
-from typing import TYPE_CHECKING
 
-from gemini_batch.client.transport import Transport
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.engine.admission import AdmissionControl
@@ -16,39 +14,20 @@ from gemini_batch.engine.batch import steps
 from gemini_batch.engine.breaker import server_breaker
 from gemini_batch.engine.budget import Budget
 from gemini_batch.engine.call_queue import CallQueue
-from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.concurrency import AdaptiveConcurrency
 from gemini_batch.engine.disk_space import DiskReservations
 from gemini_batch.engine.dispatcher import Dispatcher, make_dispatcher
-from gemini_batch.engine.preprocess import Preprocessor
+from gemini_batch.engine.parts import Origins, Parts, open_parts
 from gemini_batch.engine.recovery import Interrupted
-from gemini_batch.engine.remote import RemoteReplies
 from gemini_batch.engine.retry import RetryRules
-from gemini_batch.errors import StorageError, storage_errors
+from gemini_batch.errors import StorageError
 from gemini_batch.events import CallFinished, Event, Observer, Stopping, Waiting
 from gemini_batch.hashmap import HashMap64, fingerprint
-from gemini_batch.inputs import Downscaler
 from gemini_batch.output import OutputFolder
-from gemini_batch.output.inflight import InFlightLog
-from gemini_batch.output.rows import ResultsFile
-from gemini_batch.plan.build import BuiltPlan, price_table
+from gemini_batch.plan.build import BuiltPlan
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.records import Call, Status, Stop, StopReason
-
-if TYPE_CHECKING:  # it imports all that sends
-    from gemini_batch.engine.batch.route import BatchRoute
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """The parts that all phases of a run share; without batches there is no route for them."""
-
-    transport: Transport
-    committer: Committer
-    remote: RemoteReplies
-    preprocess: Preprocessor
-    batches: "BatchRoute | None"
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -101,7 +80,19 @@ class Sending:
             StorageError: The output folder can't be opened.
         """
         early, self.stops[:] = list(self.stops), []
-        async with self._parts(base_url) as parts:
+        origins = Origins(
+            config=self.config,
+            folder=self.folder,
+            planned=self.planned,
+            interrupted=self.interrupted,
+            budget=self._budget,
+            stopped=self._stopped,
+            has_batches=self._has_batches,
+            clock=self.clock,
+            observe=self.observe,
+            note=self._note,
+        )
+        async with open_parts(base_url, origins) as parts:
             for stop in early:
                 self.stop(stop)
             with self._deadline():
@@ -112,7 +103,7 @@ class Sending:
             if parts.batches is not None and (waiting := parts.batches.stop()):
                 self.stops.append(waiting)
 
-    async def _phases(self, parts: _Parts) -> None:
+    async def _phases(self, parts: Parts) -> None:
         batches, is_first = parts.batches, True
         while True:
             if batches is not None and not self._stopped.is_set():
@@ -124,7 +115,7 @@ class Sending:
                 return
             is_first = False
 
-    async def _send(self, parts: _Parts) -> None:
+    async def _send(self, parts: Parts) -> None:
         """Send what is left by the routes of the run."""
         self.stops[:] = [each for each in self.stops if each.reason is not StopReason.BATCH_FULL]
         if self.config.route != "batch":
@@ -141,7 +132,7 @@ class Sending:
         if not stops and not self._stopped.is_set():  # all that the day did not do is in batches
             self.stops[:] = [each for each in self.stops if each.model not in closed]
 
-    async def _dispatch(self, parts: _Parts) -> None:
+    async def _dispatch(self, parts: Parts) -> None:
         """Send calls as single requests."""
         config = self.config
         concurrency = max(1, min(config.concurrency, self.planned.plan.todo))
@@ -180,82 +171,6 @@ class Sending:
             budget=self._budget,
             waits_for_reset=self.config.waits_for_reset,
         )
-
-    @asynccontextmanager
-    async def _parts(self, base_url: str) -> AsyncIterator[_Parts]:
-        from gemini_batch.client.interactive import InteractiveTransport
-        from gemini_batch.client.remote_images import RemoteImages
-
-        config, clock = self.config, self.clock
-        async with AsyncExitStack() as stack:
-            rows, in_flight = stack.enter_context(self._opened_logs())
-            prices = price_table(config)
-            committer = Committer(
-                self.folder, rows, in_flight, prices, config.endpoint, clock, self._note
-            )
-            transport = await stack.enter_async_context(
-                InteractiveTransport(config, base_url, clock)
-            )
-            fetcher = await stack.enter_async_context(
-                RemoteImages(base_url, clock, config.certificates)
-            )
-            remote = RemoteReplies(fetcher, committer, clock)
-            preprocess = self._preprocessor(committer, remote)
-            batches = None
-            if self._has_batches:
-                from gemini_batch.engine.batch.opening import open_route
-
-                opening = open_route(
-                    base_url,
-                    config=config,
-                    folder=self.folder,
-                    planned=self.planned,
-                    committer=committer,
-                    remote=remote,
-                    preprocess=preprocess,
-                    budget=self._budget,
-                    rows_bytes=lambda: rows.end_bytes,
-                    stopped=self._stopped,
-                    clock=clock,
-                    observe=self.observe,
-                )
-                batches = await stack.enter_async_context(opening)
-            yield _Parts(transport, committer, remote, preprocess, batches)
-
-    def _preprocessor(self, committer: Committer, remote: RemoteReplies) -> Preprocessor:
-        history = self.planned.history
-        return Preprocessor(
-            self.folder,
-            committer,
-            self.clock,
-            self.observe,
-            interrupted=self.interrupted,
-            remote=remote,
-            skip_uncertain=self.config.skip_uncertain,
-            reuse=history.reuse,
-            adopts=history.adopts,
-            unfetched=history.unfetched,
-            downscaler=Downscaler(self.folder.inputs) if self.config.max_input_pixels else None,
-        )
-
-    @contextmanager
-    def _opened_logs(self) -> Iterator[tuple[ResultsFile, InFlightLog]]:
-        # A call that was reported and is sent again is reported once. One whose answer was
-        # journaled, or that is not sent again, stays in the log.
-        interrupted = self.interrupted
-        still_open = {
-            call_id: request_sha256
-            for call_id, request_sha256 in interrupted.unanswered.items()
-            if self.config.skip_uncertain or call_id in interrupted.journaled
-        }
-        with ExitStack() as stack:
-            with storage_errors(f"{self.folder.out}: can't be written"):
-                rows = stack.enter_context(
-                    closing(ResultsFile(self.folder.out, self.folder.root()))
-                )
-                log = InFlightLog(self.folder.private, rows.end_bytes, still_open)
-                stack.enter_context(closing(log))
-            yield rows, log
 
     @contextmanager
     def _deadline(self) -> Iterator[None]:

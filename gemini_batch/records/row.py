@@ -149,6 +149,7 @@ class ResultRow:
         thinking: The level that was asked for; None for the model's own.
         route: `interactive`, or `batch`, which costs half.
         batch: The batch of the Batch API that the call was in; None for a request of its own.
+        is_smaller: The image of a batch has much fewer pixels than the size that was asked for.
     """
 
     id: str
@@ -181,6 +182,7 @@ class ResultRow:
     thinking: str | None = None
     route: Route = "interactive"
     batch: BatchRef | None = None
+    is_smaller: bool = False
 
     @property
     def is_given_back(self) -> bool:

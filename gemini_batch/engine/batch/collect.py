@@ -46,12 +46,14 @@ class Collected:
         failure: Why their end was not reached; None if it was.
         odd: Lines that could not be used, by their kinds.
         missing: Calls without a line.
+        smaller: Pictures with much fewer pixels than were asked for.
         spent_usd: Cost of the rows, and of what may have been billed.
     """
 
     failure: ApiError | Failure | None = None
     odd: Counter[str] = field(default_factory=Counter)
     missing: int = 0
+    smaller: int = 0
     spent_usd: float = 0.0
 
     @property
@@ -61,7 +63,9 @@ class Collected:
         lines = f"lines of the results that can't be used: {', '.join(parts)}" if parts else ""
         calls = "1 call has" if self.missing == 1 else f"{self.missing:,} calls have"
         missing = f"{calls} no answer" if self.missing else ""
-        return "; ".join(filter(None, (lines, missing)))
+        pictures = "1 picture is" if self.smaller == 1 else f"{self.smaller:,} pictures are"
+        smaller = f"{pictures} smaller than was asked for" if self.smaller else ""
+        return "; ".join(filter(None, (lines, missing, smaller)))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -245,6 +249,7 @@ class Collector:
         batch.add(position, Mark.TAKEN if status is Status.REJECTED else Mark.FREED)
 
     def _paid(self, row: ResultRow, attempted: Attempted, found: Collected) -> None:
+        found.smaller += row.is_smaller
         usd = row.cost_usd
         found.spent_usd += (attempted.call.estimate.cost_usd or 0.0) if usd is None else usd
 

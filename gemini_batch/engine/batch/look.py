@@ -9,7 +9,7 @@ from gemini_batch.client.batches import Batches
 from gemini_batch.clock import Clock
 from gemini_batch.engine import retry
 from gemini_batch.engine.batch import steps
-from gemini_batch.events import BatchNotice, Observer
+from gemini_batch.events import BatchNotice, BatchSeen, Observer
 from gemini_batch.output.batches import BatchNote, BatchNotes, Step
 from gemini_batch.output.waiting import OpenBatch
 from gemini_batch.records import ApiError, Failure, FailureKind, Stop, StopReason
@@ -156,3 +156,10 @@ def _other_key(batch: OpenBatch) -> Stop:
 
 def _hours(note: BatchNote, now: datetime) -> str:
     return f"{(now - note.since).total_seconds() / 3600:,.0f} hours"
+
+
+def seen_event(note: BatchNote, *, is_new: bool = False) -> BatchSeen:
+    """Return the event of a look at a batch."""
+    return BatchSeen(
+        note.name or note.uuid, note.model, note.calls, note.done, note.state, note.since, is_new
+    )

@@ -10,9 +10,9 @@ from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.engine.batch import steps
 from gemini_batch.engine.batch.collect import Collected, Collector
-from gemini_batch.engine.batch.look import Looker
+from gemini_batch.engine.batch.look import Looker, seen_event
 from gemini_batch.engine.batch.steps import Todo
-from gemini_batch.engine.batch.submit import Submitter, seen_event
+from gemini_batch.engine.batch.submit import Submitter
 from gemini_batch.errors import storage_errors
 from gemini_batch.events import BatchNotice, Observer
 from gemini_batch.output.batches import BatchNotes, Step

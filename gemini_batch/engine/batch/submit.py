@@ -1,8 +1,6 @@
 """Submit: chunks of calls are noted, uploaded, noted again, and created once."""
 
 import asyncio
-import random
-import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -17,12 +15,13 @@ from gemini_batch.config import Settings
 from gemini_batch.engine import retry
 from gemini_batch.engine.batch import steps
 from gemini_batch.engine.batch.cut import Chunk, Cutter
-from gemini_batch.engine.batch.look import Looker
+from gemini_batch.engine.batch.look import Looker, seen_event
+from gemini_batch.engine.batch.refusals import refused_lines, stop_for
 from gemini_batch.engine.budget import Reservation
 from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.engine.result_row import Attempted, facts_of
-from gemini_batch.events import BatchNotice, BatchSeen, ModelReplaced, Observer
+from gemini_batch.events import BatchNotice, ModelReplaced, Observer
 from gemini_batch.output.batches import BatchNote, BatchNotes, Step
 from gemini_batch.output.waiting import Mark, OpenBatch, Waiting
 from gemini_batch.records import (
@@ -30,7 +29,6 @@ from gemini_batch.records import (
     BatchRef,
     Call,
     Failure,
-    FailureKind,
     Status,
     Stop,
     StopReason,
@@ -40,8 +38,6 @@ from gemini_batch.records.remote_batch import Created, Refused, Unknown
 
 T = TypeVar("T")
 
-# "Error on line 1: invalid JSON, near column 1032: no such field" (collected 2026-11-30).
-_LINE_ERROR = re.compile(r"\berror on line (\d{1,9}): ([^\n]{0,500})", re.IGNORECASE)
 _STOPPED = Stop(StopReason.INTERRUPTED, "")
 """Marks that the run has stopped for a reason of its own."""
 
@@ -118,7 +114,7 @@ class Submitter:
         """Return the model to send to: this one, or its successor if the API has it no more."""
         found = await self.batches.supports(model)
         if isinstance(found, ApiError | Failure):
-            stop = self._stop(found, model)
+            stop = stop_for(found, model)
             successor = self.successors.get(model)
             if stop.reason is not StopReason.MODEL or successor is None:
                 return stop
@@ -127,7 +123,7 @@ class Submitter:
             self.observe(ModelReplaced(model, successor, message))
             model, found = successor, await self.batches.supports(successor)
             if isinstance(found, ApiError | Failure):
-                return self._stop(found, model)
+                return stop_for(found, model)
         if found:
             return model
         where = "simulator" if self.config.base_url is None else self.config.base_url
@@ -175,8 +171,8 @@ class Submitter:
             case Refused(error):
                 self.waiting.drop(batch)
                 del self.money[note.uuid]
-                refused = _refused_lines(error, len(chunk.calls))
-                stop = await self._dropped(note, self._stop(error, chunk.model))
+                refused = refused_lines(error, len(chunk.calls))
+                stop = await self._dropped(note, stop_for(error, chunk.model))
                 return refused or stop
 
     async def _uploaded(self, chunk: Chunk) -> BatchNote | Stop:
@@ -185,7 +181,7 @@ class Submitter:
         uploading = self.files.upload(note.display_name, chunk.share.input_bytes, _pieces(chunk))
         uploaded = await self._unless_stopped(uploading)
         if isinstance(uploaded, ApiError | Failure):
-            return await self._dropped(note, self._stop(uploaded, chunk.model))
+            return await self._dropped(note, stop_for(uploaded, chunk.model))
         if uploaded is not None:
             note = await self._write(replace(note, step=Step.UPLOADED, file=uploaded.name))
         if self.stopped.is_set():
@@ -198,12 +194,11 @@ class Submitter:
         if batch.note.step is not Step.CREATING:
             self.observe(seen_event(batch.note, is_new=True))
             return None
-        self.observe(
-            BatchNotice(
-                f"the creation of a batch of {batch.note.calls:,} calls was not answered: "
-                f"{error.message}; it may exist, so its calls wait until it is found or given up"
-            )
+        message = (
+            f"the creation of a batch of {batch.note.calls:,} calls was not answered: "
+            f"{error.message}; it may exist, so its calls wait until it is found or given up"
         )
+        self.observe(BatchNotice(message))
         return _STOPPED  # the next one would fare no better
 
     async def _noted(self, chunk: Chunk) -> BatchNote:
@@ -274,23 +269,6 @@ class Submitter:
             )
             self.committer.error(attempted, Status.REJECTED, error)
 
-    def _stop(self, error: ApiError | Failure, model: str) -> Stop:
-        """Return why nothing more of a model is submitted in this run."""
-        decision = retry.decide(error, 1, random.random)
-        if isinstance(decision, Stop):
-            of_model = model if decision.reason in retry.OF_ONE_MODEL else ""
-            return replace(decision, model=of_model)
-        if retry.is_quota(error):
-            message = f"the server takes no more batches of {model} now: {error.message}"
-            return Stop(StopReason.BATCH_FULL, message, model=model)
-        if isinstance(error, Failure) and error.kind is FailureKind.INPUT_CHANGED:
-            return Stop(StopReason.MANIFEST_CHANGED, error.message, model=model)
-        if decision == retry.REJECT:
-            message = f"the server refuses a batch of {model}: {error.message}"
-            return Stop(StopReason.ALIKE, message, model=model)
-        message = f"a batch of {model} can't be submitted: {error.message}"
-        return Stop(StopReason.OUTAGE, message, model=model)
-
 
 async def _after(
     first: Call | Stop, rest: AsyncIterator[Call | Stop]
@@ -320,18 +298,3 @@ def _pieces(chunk: Chunk) -> Callable[[], Iterator[Segment]]:
             yield from request_json.line(chunk.key(position), call.request)
 
     return pieces
-
-
-def _refused_lines(error: ApiError | Failure, calls: int) -> dict[int, ApiError]:
-    """Return the lines that a 400 names, counted from 0, each with its own error."""
-    if not isinstance(error, ApiError) or error.http_status != 400:
-        return {}
-    found = {int(line) - 1: text for line, text in _LINE_ERROR.findall(error.message)}
-    return {line: replace(error, message=text) for line, text in found.items() if 0 <= line < calls}
-
-
-def seen_event(note: BatchNote, *, is_new: bool = False) -> BatchSeen:
-    """Return the event of a look at a batch."""
-    return BatchSeen(
-        note.name or note.uuid, note.model, note.calls, note.done, note.state, note.since, is_new
-    )

@@ -1,0 +1,134 @@
+"""The parts that all phases of a run share: its logs, its committer, its connections."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gemini_batch.client.transport import Transport
+from gemini_batch.clock import Clock
+from gemini_batch.config import Settings
+from gemini_batch.engine.budget import Budget
+from gemini_batch.engine.commit import Committer
+from gemini_batch.engine.preprocess import Preprocessor
+from gemini_batch.engine.recovery import Interrupted
+from gemini_batch.engine.remote import RemoteReplies
+from gemini_batch.errors import storage_errors
+from gemini_batch.events import Observer
+from gemini_batch.inputs import Downscaler
+from gemini_batch.output import OutputFolder
+from gemini_batch.output.inflight import InFlightLog
+from gemini_batch.output.rows import ResultsFile
+from gemini_batch.plan.build import BuiltPlan, price_table
+
+if TYPE_CHECKING:  # it imports all that sends
+    from gemini_batch.engine.batch.route import BatchRoute
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts; without batches there is no route for them."""
+
+    transport: Transport
+    committer: Committer
+    remote: RemoteReplies
+    preprocess: Preprocessor
+    batches: "BatchRoute | None"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origins:
+    """The values that parts are made from.
+
+    Attributes:
+        has_batches: Batches are open, or may be submitted.
+        note: Gets the events of the committer.
+    """
+
+    config: Settings
+    folder: OutputFolder
+    planned: BuiltPlan
+    interrupted: Interrupted
+    budget: Budget
+    stopped: asyncio.Event
+    has_batches: bool
+    clock: Clock
+    observe: Observer
+    note: Observer
+
+
+@asynccontextmanager
+async def open_parts(base_url: str, of: Origins) -> AsyncIterator[Parts]:
+    """Yield the parts of a run, which are open as long as the block.
+
+    Raises:
+        StorageError: The output folder can't be opened.
+    """
+    from gemini_batch.client.interactive import InteractiveTransport
+    from gemini_batch.client.remote_images import RemoteImages
+
+    config, clock = of.config, of.clock
+    async with AsyncExitStack() as stack:
+        rows, in_flight = stack.enter_context(_opened_logs(of))
+        prices = price_table(config)
+        committer = Committer(of.folder, rows, in_flight, prices, config.endpoint, clock, of.note)
+        transport = await stack.enter_async_context(InteractiveTransport(config, base_url, clock))
+        images = RemoteImages(base_url, clock, config.certificates)
+        remote = RemoteReplies(await stack.enter_async_context(images), committer, clock)
+        preprocess = _preprocessor(of, committer, remote)
+        batches = None
+        if of.has_batches:
+            from gemini_batch.engine.batch.opening import open_route
+
+            opening = open_route(
+                base_url,
+                config=config,
+                folder=of.folder,
+                planned=of.planned,
+                committer=committer,
+                remote=remote,
+                preprocess=preprocess,
+                budget=of.budget,
+                rows_bytes=lambda: rows.end_bytes,
+                stopped=of.stopped,
+                clock=clock,
+                observe=of.observe,
+            )
+            batches = await stack.enter_async_context(opening)
+        yield Parts(transport, committer, remote, preprocess, batches)
+
+
+def _preprocessor(of: Origins, committer: Committer, remote: RemoteReplies) -> Preprocessor:
+    history = of.planned.history
+    return Preprocessor(
+        of.folder,
+        committer,
+        of.clock,
+        of.observe,
+        interrupted=of.interrupted,
+        remote=remote,
+        skip_uncertain=of.config.skip_uncertain,
+        reuse=history.reuse,
+        adopts=history.adopts,
+        unfetched=history.unfetched,
+        downscaler=Downscaler(of.folder.inputs) if of.config.max_input_pixels else None,
+    )
+
+
+@contextmanager
+def _opened_logs(of: Origins) -> Iterator[tuple[ResultsFile, InFlightLog]]:
+    # A call that was reported and is sent again is reported once. One whose answer was journaled,
+    # or that is not sent again, stays in the log.
+    interrupted, folder = of.interrupted, of.folder
+    still_open = {
+        call_id: request_sha256
+        for call_id, request_sha256 in interrupted.unanswered.items()
+        if of.config.skip_uncertain or call_id in interrupted.journaled
+    }
+    with ExitStack() as stack:
+        with storage_errors(f"{folder.out}: can't be written"):
+            rows = stack.enter_context(closing(ResultsFile(folder.out, folder.root())))
+            log = InFlightLog(folder.private, rows.end_bytes, still_open)
+            stack.enter_context(closing(log))
+        yield rows, log
