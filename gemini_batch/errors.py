@@ -62,6 +62,12 @@ class ConfigError(InputError):
     """A flag, a config file, a tier or the environment is wrong; nothing was sent."""
 
 
+class FlagsError(ConfigError):
+    """Two options exclude each other; nothing was sent."""
+
+    exit_code = ExitCode.USAGE
+
+
 class NoKeyError(ConfigError):
     """There is no API key; nothing was sent."""
 

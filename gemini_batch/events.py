@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeAlias
 
 from gemini_batch.records import Load, ResultRow, Stop
@@ -37,6 +38,8 @@ class RunStarted:
         duration_s: The shortest time that the quota allows, without days of waiting.
         days: Number of Pacific dates that it takes.
         bound_by: The limit that takes the longest; "" when there is none.
+        waiting: Calls that wait in open batches.
+        route: The way of the calls to send: `interactive`, `batch` or `auto`.
         notices: State and successor of each model that will not stay.
         is_simulated: The answers are the embedded simulator's: nothing is paid.
     """
@@ -53,6 +56,8 @@ class RunStarted:
     tier: str
     loads: Mapping[str, Load]
     notices: tuple[str, ...] = ()
+    waiting: int = 0
+    route: str = "interactive"
     is_simulated: bool = False
 
 
@@ -135,6 +140,38 @@ class ModelReplaced:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchSeen:
+    """A batch was created, looked at, or collected.
+
+    Attributes:
+        batch: Its name on the server, or its uuid while it has none.
+        calls: Number of calls in it.
+        done: How many of them have ended, by the server; None if unknown.
+        state: `PENDING`, `RUNNING`, `SUCCEEDED` … by the server; "" if unknown.
+        since: When it was created.
+        is_new: It was created now.
+        is_over: Its calls have their rows.
+    """
+
+    batch: str
+    model: str
+    calls: int
+    done: int | None
+    state: str
+    since: datetime
+    is_new: bool = False
+    is_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNotice:
+    """Something about a batch that the user should know; `pays` as that of `Repaired`."""
+
+    message: str
+    pays: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LittleRoom:
     """The disk has too little space for a full set of answers in flight. Emitted once per run."""
 
@@ -165,6 +202,8 @@ Event: TypeAlias = (
     | CallFinished
     | Waiting
     | ModelReplaced
+    | BatchSeen
+    | BatchNotice
     | LittleRoom
     | Stopping
 )

@@ -15,8 +15,9 @@ from gemini_batch.catalog import prices
 from gemini_batch.client.transport import Exchange, ImageSink
 from gemini_batch.clock import Clock
 from gemini_batch.engine.breaker import server_breaker
-from gemini_batch.engine.commit import Attempted, Committer
+from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.lanes import Attempt, Lane
+from gemini_batch.engine.result_row import Attempted, facts_of
 from gemini_batch.events import Observer
 from gemini_batch.output import OutputFolder, StagedAnswer
 from gemini_batch.output.inflight import InFlightLog
@@ -99,7 +100,7 @@ def by_model(calls: Iterable[Call | Stop], *models: str) -> dict[str, Iterator[C
 
 def make_attempted(call: Call | None = None, attempts: int = 1) -> Attempted:
     """Return a call that was sent so often."""
-    return Attempted(call or make_call(), attempts, TIMING)
+    return Attempted(facts_of(call or make_call()), attempts, TIMING)
 
 
 def make_attempt(call: Call | None = None, number: int = 1) -> Attempt:

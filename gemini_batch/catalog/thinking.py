@@ -31,8 +31,11 @@ class ThinkingTokens:
         """Take rows with an image into account; a usage that names no image tokens says nothing."""
         for row in rows:
             tokens = _tokens(row)
-            if tokens is not None:
-                self._answers[row["model"], row.get("thinking")].add(tokens)
+            if tokens is None:
+                continue
+            match row.get("model"), row.get("thinking"):
+                case (str(model), str() | None as level):
+                    self._answers[model, level].add(tokens)
 
 
 def _tokens(row: Mapping[str, Any]) -> int | None:

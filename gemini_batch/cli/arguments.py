@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from gemini_batch.cli import help_texts as texts
-from gemini_batch.cli.usage import Parser, amount, finished, folder, seconds, whole
+from gemini_batch.cli.usage import (
+    Parser,
+    amount,
+    batch_lines,
+    finished,
+    folder,
+    hours,
+    seconds,
+    whole,
+)
 from gemini_batch.errors import ExitCode
 from gemini_batch.version import __version__
 
@@ -30,15 +39,21 @@ def parser() -> Parser:
     _plan(_command(commands, "plan", text, texts.PLAN))
     text = "show the contents of an output folder"
     _folder(_command(commands, "status", text, texts.STATUS), "the contents")
+    text = "show the cost of output folders by day, model, manifest or run"
+    _costs(_command(commands, "costs", text, texts.COSTS))
     text = "verify every image against its row (size, SHA-256); exits 0 or 4"
     _verify(_command(commands, "verify", text, texts.VERIFY))
     text = "write gallery.html next to the images"
     _folder(_command(commands, "gallery", text, texts.GALLERY), "the numbers of the page")
+    text = "copy the pictures to a folder or a ZIP file, with an index of them"
+    _export(_command(commands, "export", text, texts.EXPORT))
     _quota_command(_command(commands, "quota", "show the usage of each quota", texts.QUOTA))
     text = "show the key, server, proxy and quota of a run; ask for the model; costs nothing"
     _doctor(_command(commands, "doctor", text, texts.DOCTOR))
     text = "print the JSON Schema of a line or a row"
     _schema(_command(commands, "schema", text, texts.SCHEMA))
+    text = "print the completion script of a shell"
+    _completion(_command(commands, "completion", text, texts.COMPLETION))
     text = "serve a Gemini image API on this machine: no key, no cost"
     _simulate(_command(commands, "simulate", text, texts.SIMULATE))
     return root
@@ -91,9 +106,12 @@ def _run(run: Parser) -> None:
     scope = "share the quota with runs of this name (default: with those of the same key)"
     _value(_quota(run), "--quota-scope", str, "NAME", scope)
     _sending(run.add_argument_group("sending"))
+    _batches(run)
     output = run.add_argument_group("output")
     _flag(output, "--quiet", "print nothing unless user action is required")
     _choice(output, "--log-format", ("text", "json"), "write text or JSON Lines to stderr")
+    text = "write the metrics of the run to FILE, for node_exporter's textfile collector"
+    _value(output, "--metrics", Path, "FILE", text)
     _flag(output, "--json", "print the summary as JSON to stdout, as in summary.json")
 
 
@@ -120,6 +138,19 @@ def _sending(sending: _Group) -> None:
     _flag(sending, "--wait-for-reset", text)
     _server(sending)
     _auth(sending)
+
+
+def _batches(run: Parser) -> None:
+    text = "half the price for an answer within a day; later runs collect what is ready"
+    batches = run.add_argument_group("batches", text)
+    text = "how to send: single requests, batches, or batches once the day's quota is used up"
+    _choice(batches, "--route", ("interactive", "batch", "auto"), text)
+    text = "wait until all batches are collected, instead of exiting with 5"
+    _flag(batches, "--wait", text)
+    text = "maximum number of calls per batch (default: %(default)s)"
+    _value(batches, "--batch-lines", batch_lines, "N", text, default=500)
+    text = "cancel a batch of this age and free the calls that it did not answer (default: 26)"
+    _value(batches, "--batch-patience", hours, "HOURS", text, dest="batch_patience_s")
 
 
 def _money(run: Parser) -> None:
@@ -158,6 +189,21 @@ def _verify(verify: Parser) -> None:
     verify.add_argument("out", type=Path, metavar="OUT", help="the output folder of a run")
 
 
+def _costs(costs: Parser) -> None:
+    text = "output folders of runs (default: all folders in this one that have results.jsonl)"
+    costs.add_argument("out", nargs="*", type=folder, metavar="OUT", help=text)
+    _choice(costs, "--by", ("day", "model", "manifest", "run"), "group by local day, or another")
+    _flag(costs, "--json", "print the groups as JSON to stdout")
+
+
+def _export(export: Parser) -> None:
+    _verify(export)
+    text = "a new folder, or a new file that ends with .zip"
+    _value(export, "--to", folder, "DIR|FILE.zip", text, required=True)
+    _flag(export, "--picked", "only the pictures that were picked in the review")
+    _flag(export, "--json", "print what was copied as JSON to stdout")
+
+
 def _quota_command(quota: Parser) -> None:
     _flag(quota, "--reset", "delete the recorded usage of all projects and models")
     quota.add_argument(
@@ -171,6 +217,11 @@ def _quota_command(quota: Parser) -> None:
 def _schema(schema: Parser) -> None:
     text = "a line of the manifest, or a line of results.jsonl"
     schema.add_argument("of", choices=("job", "row"), metavar="job|row", help=text)
+
+
+def _completion(completion: Parser) -> None:
+    text = "the shell that reads it"
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), help=text)
 
 
 def _simulate(simulate: Parser) -> None:

@@ -34,6 +34,14 @@ Show the contents of an output folder: calls by status, tokens, cost, and missin
 example:
   gemini-batch status jobs.out
 """
+COSTS = """\
+Show what answers cost at list price, superseded ones included. A day is a local one; a run, and its
+manifest, are known for folders since runs.jsonl is written.
+
+examples:
+  gemini-batch costs
+  gemini-batch costs jobs.out --by model
+"""
 VERIFY = """\
 Verify an output folder: the size and SHA-256 of every image against its row, images without a row,
 and the totals of summary.json. Exits with 0 if there are no problems, else with 4.
@@ -46,6 +54,14 @@ Write gallery.html next to the images: one page to view, filter and compare all 
 
 example:
   gemini-batch gallery jobs.out
+"""
+EXPORT = """\
+Copy the newest picture of each call, unchanged and under its own name, to a new folder or ZIP file,
+with their prompts, sizes, costs and metadata in index.csv. Exits with 4 if pictures are missing.
+
+examples:
+  gemini-batch export jobs.out --to chosen.zip --picked
+  gemini-batch export jobs.out --to all
 """
 QUOTA = """\
 Show the usage of each quota by all runs on this machine, what is left, and when it resets.
@@ -68,6 +84,14 @@ Print the JSON Schema of a manifest line or a result row, for editors and valida
 
 example:
   gemini-batch schema job > job.schema.json
+"""
+COMPLETION = """\
+Print a script that lets a shell complete commands, flags and file names.
+
+examples:
+  gemini-batch completion bash > ~/.local/share/bash-completion/completions/gemini-batch
+  gemini-batch completion zsh > "${fpath[1]}/_gemini-batch"
+  gemini-batch completion fish > ~/.config/fish/completions/gemini-batch.fish
 """
 SIMULATE = """\
 Serve a Gemini image API on this machine: strict validation, real images, real 429s, faults on

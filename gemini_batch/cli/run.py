@@ -19,7 +19,14 @@ from gemini_batch.config import Settings
 from gemini_batch.engine import setup
 from gemini_batch.engine.session import Run
 from gemini_batch.engine.summary import Summary
-from gemini_batch.errors import ExitCode, NoKeyError, RowsLostError, out_of_resources
+from gemini_batch.errors import (
+    ConfigError,
+    ExitCode,
+    NoKeyError,
+    RowsLostError,
+    out_of_resources,
+    storage_errors,
+)
 from gemini_batch.plan.build import build_plan
 from gemini_batch.progress.formatting import count, plain
 from gemini_batch.progress.view import RunInfo, View
@@ -33,6 +40,8 @@ _FILES_A_CALL, _OTHER_FILES = 3, 64
 def main(options: Namespace) -> int:
     """Run a manifest; return the exit code."""
     out = output_folder(options)
+    if options.metrics and not options.metrics.parent.is_dir():
+        raise ConfigError(f"--metrics: {options.metrics.parent}: there is no such folder")
     config = _settings(options, out)
     again = f"{program()} {shlex.join(options.argv)}"
     about = RunInfo(str(options.manifest), again, program(), is_quiet=options.quiet)
@@ -46,6 +55,8 @@ def main(options: Namespace) -> int:
                 return ExitCode.STOPPED
             summary = _sent(run, config, view)
         view.end(summary)
+    if options.metrics:
+        _write_metrics(options.metrics, summary)
     if options.json:
         with suppress(BrokenPipeError):
             sys.stdout.write(summary.json().decode())
@@ -104,6 +115,14 @@ async def _send(run: Run, config: Settings, view: View) -> Summary:
     with interrupting(run):
         async with served(config) as base_url, sampled(run, view):
             return await run.send(base_url)
+
+
+def _write_metrics(path: Path, summary: Summary) -> None:
+    from gemini_batch.output.files import write_atomically
+    from gemini_batch.progress.metrics import rendered
+
+    with storage_errors(f"{path}: can't be written"):
+        write_atomically(path, rendered(summary).encode(), durable=False, mode=0o644)
 
 
 def _within_open_files(config: Settings, view: View) -> Settings:

@@ -2,78 +2,175 @@
 
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from gemini_batch.cli.options import folder_of_rows, print_result
-from gemini_batch.errors import ExitCode
-from gemini_batch.output.files import MAX_SUMMARY_BYTES, WrongKindError, read_at_most
+from gemini_batch.clock import utc_now
+from gemini_batch.errors import ExitCode, StorageError
 from gemini_batch.output.history import Cost
-from gemini_batch.output.paths import SUMMARY
+from gemini_batch.output.lock import holder
 from gemini_batch.output.rows import marked_rows
-from gemini_batch.progress.formatting import usd
+from gemini_batch.output.runs import is_open, read_summary
+from gemini_batch.progress.formatting import about, count, usd
+from gemini_batch.records import Status
+
+_LISTED = 20
+_MAX_UNFINISHED = 10_000
+# A run begins with a minute's quota at once: its pace says nothing before.
+_PACE_AFTER_S = 60
+_LAST_RUN = ("manifest", "exit_code", "calls", "left", "run_again_at", "ended_at")
+_Row = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Contents:
+    """Contents of a folder, by its rows.
+
+    Attributes:
+        unfinished: Calls without an image and why, by their newest rows, up to 10,000.
+        newest: Cost of the newest rows.
+        all_rows: Cost of all rows, superseded answers included.
+        since: Rows that arrived since the start of a run that has not ended.
+    """
+
+    by_status: Counter[str] = field(default_factory=Counter)
+    unfinished: list[dict[str, Any]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    total_tokens: int = 0
+    newest: Cost = field(default_factory=Cost)
+    all_rows: Cost = field(default_factory=Cost)
+    since: int = 0
 
 
 def main(options: Namespace) -> int:
-    """Print counts, tokens, cost and missing images of a folder; return the exit code."""
+    """Print counts, failures, cost, missing images and the last run; return the exit code."""
     out = folder_of_rows(options)
-    by_status: Counter[str] = Counter()
-    missing: list[str] = []
-    cost, of_all, tokens = Cost(), Cost(), 0
-    for is_newest, row in marked_rows(out):
-        of_all.add(row)
-        if not is_newest:
-            continue
-        cost.add(row)
-        by_status[row["status"]] += 1
-        missing += [image["path"] for image in row["images"] if not (out / image["path"]).exists()]
-        tokens += (row["usage"] or {}).get("total_tokens") or 0
+    summary = read_summary(out)
+    contents = _read(out, str(summary.get("started_at")) if is_open(summary) else None)
     found = {
         "out": str(out),
-        "by_status": dict(by_status),
-        "total_tokens": tokens,
-        **asdict(cost),
-        "all_rows": asdict(of_all),
-        "missing_images": missing,
-        "last_run": _last_run(out),
+        "by_status": dict(contents.by_status),
+        "total_tokens": contents.total_tokens,
+        **asdict(contents.newest),
+        "all_rows": asdict(contents.all_rows),
+        "unfinished": contents.unfinished,
+        "missing_images": contents.missing,
+        "last_run": _last_run(summary),
+        "running": _running(out, summary, contents.since),
     }
-    print_result(found, _lines(found, cost, of_all), as_json=options.json)
+    print_result(found, _lines(found, contents, summary), as_json=options.json)
     return ExitCode.DONE
 
 
-def _last_run(out: Path) -> dict[str, Any] | None:
-    try:
-        summary = orjson.loads(read_at_most(out / SUMMARY, MAX_SUMMARY_BYTES))
-    except (FileNotFoundError, WrongKindError, orjson.JSONDecodeError):
-        return None
+def _read(out: Path, started_at: str | None) -> Contents:
+    contents = Contents()
+    for is_newest, row in marked_rows(out):
+        contents.all_rows.add(row)
+        contents.since += started_at is not None and row["finished_at"] >= started_at
+        if not is_newest:
+            continue
+        contents.newest.add(row)
+        contents.by_status[row["status"]] += 1
+        contents.total_tokens += (row["usage"] or {}).get("total_tokens") or 0
+        contents.missing += [
+            image["path"] for image in row["images"] if not (out / image["path"]).exists()
+        ]
+        if row["status"] != Status.SUCCEEDED and len(contents.unfinished) < _MAX_UNFINISHED:
+            unfinished = {name: row.get(name) for name in ("id", "line", "status")}
+            contents.unfinished.append(unfinished | {"message": _why(row)})
+    return contents
+
+
+def _why(row: _Row) -> str:
+    """Return why a call has no image, in so far as its row says it in text."""
+    error = row["error"] if isinstance(row.get("error"), dict) else {}
+    number = error.get("http_status")
+    texts = (number and str(number), error.get("status"), error.get("message"))
+    if not any(texts):
+        texts = (row.get("block_reason"), row.get("finish_reason"), row.get("finish_message"))
+    return " ".join(dict.fromkeys(text for text in texts if text and isinstance(text, str)))
+
+
+def _last_run(summary: _Row) -> dict[str, Any] | None:
     match summary:
         case {"left": int(), "calls": int()}:
-            wanted = ("manifest", "exit_code", "calls", "left", "run_again_at", "ended_at")
-            found = {name: summary.get(name) for name in wanted}
+            found = {name: summary.get(name) for name in _LAST_RUN}
             # Of a damaged one, which may be nested more deeply than can be printed.
             is_damaged = any(isinstance(value, dict | list) for value in found.values())
             return None if is_damaged else found
     return None
 
 
-def _lines(found: dict[str, Any], cost: Cost, of_all: Cost) -> Iterator[str]:
-    yield f"{found['out']}: {found['total_tokens']:,} tokens, {_priced(cost)}"
-    if of_all != cost:
-        yield f"  including superseded answers: {_priced(of_all)}"
+def _running(out: Path, summary: _Row, done: int) -> dict[str, Any] | None:
+    """Return the pace and the end of a run that holds the folder; None if none does."""
+    with suppress(OSError, StorageError):
+        if (process := holder(out)) is not None:
+            left, per_min, left_s = summary.get("left"), None, None
+            started_at = _moment(summary.get("started_at")) if is_open(summary) else None
+            lasted_s = (utc_now() - started_at).total_seconds() if started_at else 0.0
+            if lasted_s >= _PACE_AFTER_S and isinstance(left, int) and done:
+                per_min = 60 * done / lasted_s
+                left_s = round(60 * max(0, left - done) / per_min)
+            return {
+                "process": process,
+                "done": done,
+                "calls_per_min": per_min and round(per_min, 1),
+                "left_s": left_s,
+            }
+    return None
+
+
+def _moment(text: Any) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+    return at if at.tzinfo else None
+
+
+def _lines(found: dict[str, Any], contents: Contents, summary: _Row) -> Iterator[str]:
+    yield f"{found['out']}: {found['total_tokens']:,} tokens, {_priced(contents.newest)}"
+    if contents.all_rows != contents.newest:
+        yield f"  including superseded answers: {_priced(contents.all_rows)}"
     for status, number in found["by_status"].items():
         yield f"  {number:>6,}  {status}"
-    if last := found["last_run"]:
-        left = f"{last['left']:,} of {last['calls']:,} left"
-        code = last["exit_code"]
-        is_open = f"still running, or killed; started with {left}"
-        end = is_open if code is None else f"exit {code}, {left}"
-        yield f"  last run of {last['manifest']}: {end}"
+    for call in contents.unfinished[:_LISTED]:
+        yield f"  {call['status']}: {call['id']}: {call['message']}"
+    if (more := len(contents.unfinished) - _LISTED) > 0:
+        yield f"  and {count(more, 'more call')} without an image; --json lists them"
+    if (last := found["last_run"]) and (running := found["running"]):
+        yield f"  running now ({running['process']}): {last['manifest']}: {_pace(running, last)}"
+    elif last:
+        yield f"  last run of {last['manifest']}: {_end(last, summary)}"
     for path in found["missing_images"]:
         yield f"  missing: {path}"
+
+
+def _pace(running: dict[str, Any], last: _Row) -> str:
+    pace = f"{running['done']:,} of {count(last['left'], 'call')} done"
+    if running["calls_per_min"]:
+        pace += f", {running['calls_per_min']:g} a minute"
+        pace += f", about {about(running['left_s'])} left" if running["left_s"] else ""
+    return pace
+
+
+def _end(last: _Row, summary: _Row) -> str:
+    left = f"{last['left']:,} of {count(last['calls'], 'call')} left"
+    if is_open(summary):
+        return f"was killed; at its start {left}"
+    stops = summary.get("stops")
+    reasons = [
+        str(stop["reason"])
+        for stop in (stops if isinstance(stops, list) else [])
+        if isinstance(stop, dict) and isinstance(stop.get("reason"), str)
+    ]
+    why = f"stopped ({', '.join(dict.fromkeys(reasons))}), " if reasons else ""
+    return f"{why}exit {last['exit_code']}, {left}"
 
 
 def _priced(cost: Cost) -> str:

@@ -5,7 +5,46 @@ import re
 from pathlib import Path
 from typing import NoReturn
 
+_PLAN = "`gemini-batch plan` checks a manifest, and sends nothing"
+_KEY = "set GEMINI_API_KEY in the environment; doctor shows which key is used"
+_FIELD = "is a field of a manifest line; see: gemini-batch schema job"
+_RESUMES = "each run continues where the last one ended: run the same command again"
+_CERTIFICATES = "set SSL_CERT_FILE in the environment to a file of certificates"
+# Flags and commands of other tools that people try here: a flag of ours, or a sentence.
+_MEANT = {
+    **dict.fromkeys(("--dry-run", "--check", "--validate", "-n"), _PLAN),
+    **dict.fromkeys(("--api-key", "--key", "--apikey", "--token"), _KEY),
+    **dict.fromkeys(("--prompt", "--aspect-ratio", "--image-size", "--size", "--seed"), _FIELD),
+    **dict.fromkeys(("--variants", "--count", "--metadata", "--negative-prompt"), _FIELD),
+    **dict.fromkeys(("--resume", "--continue"), _RESUMES),
+    **dict.fromkeys(("--proxy", "--http-proxy"), "set HTTPS_PROXY in the environment"),
+    **dict.fromkeys(("--cacert", "--ca-bundle", "--insecure", "--no-verify"), _CERTIFICATES),
+    **dict.fromkeys(("--force", "--overwrite"), "--retry"),
+    **dict.fromkeys(("--workers", "--max-workers", "--threads", "--jobs", "-j"), "--concurrency"),
+    **dict.fromkeys(("--parallel", "--parallelism", "-c"), "--concurrency"),
+    **dict.fromkeys(("--rate", "--rate-limit", "--qpm", "--rps"), "--rpm"),
+    **dict.fromkeys(("--budget", "--max-usd", "--max-price", "--max-spend"), "--max-cost"),
+    **dict.fromkeys(("--retries", "--max-retries", "--attempts"), "--max-attempts"),
+    **dict.fromkeys(("--output", "--output-dir", "--out-dir", "-o"), "--out"),
+    **dict.fromkeys(("--mock", "--fake", "--test", "--offline"), "--simulate"),
+    **dict.fromkeys(("--endpoint", "--url", "--api-base"), "--base-url"),
+    **dict.fromkeys(("--silent", "-q"), "--quiet"),
+    **dict.fromkeys(("--verbose", "--debug", "-v"), "--log-format"),
+    "-m": "--model",
+    "-y": "--yes",
+    "-V": "--version",
+    "help": "gemini-batch --help",
+    "version": "gemini-batch --version",
+    **dict.fromkeys(("check", "validate", "lint", "dry-run"), "gemini-batch plan"),
+    **dict.fromkeys(("generate", "start", "submit", "resume"), "gemini-batch run"),
+    **dict.fromkeys(("serve", "server", "mock"), "gemini-batch simulate"),
+    **dict.fromkeys(("report", "html", "view"), "gemini-batch gallery"),
+    **dict.fromkeys(("ls", "list", "show", "info"), "gemini-batch status"),
+}
+_MAX_LISTED = 8
 FINISHED = ("blocked", "rejected", "uncertain", "missing", "unfetched")
+
+MAX_BATCH_LINES = 50_000  # their calls are in memory while they are sent
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,27 +60,52 @@ class Parser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             from gemini_batch.wording import shown, suggest
 
-            message = f"got {shown(value)}; {suggest(str(value), list(action.choices))}"
-            raise argparse.ArgumentError(action, message)
+            advice = suggest(str(value), list(action.choices))
+            if action.dest == "==SUPPRESS==" and str(value) in _MEANT:  # it is the command
+                advice = f"use: {_MEANT[str(value)]}"
+            raise argparse.ArgumentError(action, f"got {shown(value)}; {advice}")
 
     def refuse(self, arguments: list[str]) -> NoReturn:
         """Report the first argument that the command does not have, and exit."""
-        from gemini_batch.wording import shown, suggest
+        from gemini_batch.wording import shown
 
         name = arguments[0].partition("=")[0]
         if not name.startswith("-"):
             self.error(f"unexpected argument: {shown(name)}")
         flags = re.findall("--[a-z][a-z0-9-]+", self.format_usage())
+        advice = self._advice(name, flags)
+        self.error(f"{name}: {advice}" if advice is _FIELD else f"{name}: no such flag{advice}")
+
+    def _advice(self, name: str, flags: list[str]) -> str:
+        """Return what to use instead of a flag that the command does not have."""
+        from gemini_batch.wording import did_you_mean, suggest
+
+        meant = _MEANT.get(name, "")
+        if meant in flags:
+            return f'; did you mean "{meant}"?'
+        if meant is _FIELD:
+            return meant
+        if meant:
+            return "" if meant.startswith("-") else f"; {meant}"
         if not flags:
-            self.error(f"{name}: no such flag; the only one is --help")
-        begun = [flag for flag in flags if flag.startswith(name)]
-        self.error(f"{name}: no such flag; {suggest(name, begun or flags)}")
+            return "; the only one is --help"
+        begun = [flag for flag in flags if flag.startswith(name)] or flags
+        advice = suggest(name, begun) if len(begun) <= _MAX_LISTED else did_you_mean(name, begun)
+        return f"; {advice}" if advice else ""
 
 
 def whole(text: str) -> int:
     """Return an integer from 1."""
     if not re.fullmatch("[0-9]+", text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text}; allowed: a whole number from 1")
+    return int(text)
+
+
+def batch_lines(text: str) -> int:
+    """Return a number of calls of a batch."""
+    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= MAX_BATCH_LINES:
+        allowed = f"a whole number from 1 to {MAX_BATCH_LINES:,}"
+        raise argparse.ArgumentTypeError(f"got {text}; allowed: {allowed}")
     return int(text)
 
 
@@ -54,6 +118,16 @@ def seconds(text: str) -> float:
     if not 0 < number <= 86_400:
         raise argparse.ArgumentTypeError(f"got {text}; allowed: seconds above 0, up to 86400")
     return number
+
+
+def hours(text: str) -> float:
+    """Return seconds of a time in hours, or with a unit: `26`, `26h`, `90m`, `45s`."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)([hms]?)", text)
+    if not found:
+        allowed = "hours, as in 26, or a time with a unit: 26h, 90m, 45s"
+        raise argparse.ArgumentTypeError(f"got {text}; allowed: {allowed}")
+    number, unit = found.groups()
+    return float(number) * {"": 3600.0, "h": 3600.0, "m": 60.0, "s": 1.0}[unit]
 
 
 def folder(text: str) -> Path:

@@ -10,6 +10,7 @@ Behind a proxy only the proxy looks up names: there a host is checked as it is w
 
 import errno
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from yarl import URL
 
 from gemini_batch.client.addresses import is_loopback, is_loopback_host, is_public
 from gemini_batch.client.proxies import proxy_address
-from gemini_batch.config.network import ca_paths, proxy_for, trusted_certificates
+from gemini_batch.config.network import proxy_for
 from gemini_batch.version import __version__
 
 _NOT_PUBLIC = "not a public address"
@@ -32,10 +33,15 @@ class PublicHosts:
     """Sessions for such hosts; `headers` and `timeout` are those of each request."""
 
     def __init__(
-        self, base_url: str, timeout: aiohttp.ClientTimeout, headers: Mapping[str, str]
+        self,
+        base_url: str,
+        timeout: aiohttp.ClientTimeout,
+        headers: Mapping[str, str],
+        certificates: ssl.SSLContext | None = None,
     ) -> None:
         self._is_local = is_loopback_host(URL(base_url).host or "")
         self._timeout = timeout
+        self._certificates = certificates
         self._headers = {"Accept-Encoding": "identity", "User-Agent": f"gemini_batch/{__version__}"}
         self._headers |= headers
         self._direct: aiohttp.ClientSession | None = None
@@ -77,7 +83,7 @@ class PublicHosts:
             limit=0,
             force_close=True,
             socket_factory=socket_factory,
-            ssl=trusted_certificates() if any(ca_paths()) else True,
+            ssl=self._certificates or True,
         )
         return aiohttp.ClientSession(
             connector=connector,

@@ -1,7 +1,7 @@
 """The results of a batch: its file, downloaded line by line, over cuts of the connection."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Generic
 
 from gemini_batch.client.downloading import Download
@@ -50,7 +50,7 @@ class Results(Generic[SinkT]):
         self.failure: ApiError | Failure | None = None
         self.restarts = 0
 
-    async def lines(self) -> AsyncIterator[ResultLine[SinkT]]:
+    async def lines(self) -> AsyncGenerator[ResultLine[SinkT], None]:
         """Yield the lines of the file `files/…`, to its end or to a `failure`.
 
         A torn line is yielded, for its sink; after it comes the same line again if the download

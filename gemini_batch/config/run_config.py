@@ -7,8 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gemini_batch.catalog import models, tiers
 from gemini_batch.config import environment, keys, network
-from gemini_batch.config.settings import SIMULATOR_ENDPOINT, Settings, Timeouts, concurrency_for
-from gemini_batch.errors import ConfigError
+from gemini_batch.config.settings import (
+    SIMULATOR_ENDPOINT,
+    RouteChoice,
+    Settings,
+    Timeouts,
+    concurrency_for,
+)
+from gemini_batch.errors import ConfigError, FlagsError
 from gemini_batch.records import Status
 
 Whole: TypeAlias = Annotated[int, Field(ge=1)]
@@ -50,6 +56,11 @@ class RunConfig(BaseModel):
         timeout_s: Seconds that an attempt may take, while its answer does not arrive; 300 if None.
         deadline_s: Seconds after which no call is started.
         wait_for_reset: Sleep until the day's quota resets, instead of ending.
+        route: `batch` costs half and takes up to a day; `auto` is `interactive` while the day's
+            quota lasts, and then `batch`. Each of them collects what is open.
+        wait: Wait until all batches are collected, instead of ending with 5.
+        batch_patience_s: Age of a batch in seconds at which it is cancelled and its rest is free.
+        batch_lines: Most calls of one batch.
         simulate: Run against a simulator in this process: no key, no cost.
         api_key: The API key; if None it comes from the environment, or from a file.
         base_url: Another server; from the environment, or Google's, if None.
@@ -84,6 +95,10 @@ class RunConfig(BaseModel):
     timeout_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
     deadline_s: Amount | None = None
     wait_for_reset: bool = False
+    route: RouteChoice = "interactive"
+    wait: bool = False
+    batch_patience_s: Annotated[float, Field(ge=0, le=604_800)] = 26 * 3600.0
+    batch_lines: Annotated[int, Field(ge=1, le=50_000)] = 500
     simulate: bool = False
     api_key: str | None = Field(default=None, repr=False)
     base_url: str | None = None
@@ -98,6 +113,7 @@ class RunConfig(BaseModel):
                 address and `simulate` are given, or a proxy or certificates can't be used.
             NoKeyError: A key is needed, and there is none.
         """
+        self._check_route()
         file = None if self.config_file is None else Path(self.config_file)
         tables = environment.read_tables(file)
         own = {
@@ -124,8 +140,6 @@ class RunConfig(BaseModel):
                 self.base_url, allow_insecure=self.allow_insecure
             )
             key = self._key() if needs_key else ""
-            if needs_key and any(network.ca_paths()):
-                network.trusted_certificates()  # a file that can't be used is named at once
         return Settings(
             tier=self.tier,
             limits=limits,
@@ -158,10 +172,30 @@ class RunConfig(BaseModel):
             reuse_from=tuple(dict.fromkeys(Path(out) for out in self.reuse_from)),
             deadline_s=self.deadline_s,
             waits_for_reset=self.wait_for_reset,
+            route=self.route,
+            waits_for_batches=self.wait or (self.simulate and self.route != "interactive"),
+            batch_patience_s=self.batch_patience_s,
+            batch_lines=self.batch_lines,
             quota_scope=self.quota_scope,
             proxy=None if address is None else network.proxy_for(address),
+            certificates=network.trusted_certificates() if address and needs_key else None,
             tables=tables,
         )
+
+    def _check_route(self) -> None:
+        """Raise a FlagsError if calls can't be batched with the other options."""
+        if self.route == "interactive":
+            return
+        if getattr(self, "vertex", None):
+            raise FlagsError(
+                f"--route {self.route}: batches of Vertex AI are another product, which is not "
+                "supported: leave --vertex or --route out"
+            )
+        if getattr(self, "service_tier", "standard") != "standard":
+            raise FlagsError(
+                f"--route {self.route}: a batch has no service tier: leave --service-tier or "
+                "--route out"
+            )
 
     def _key(self) -> str:
         if self.api_key:

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from gemini_batch.config.network import Proxy
 from gemini_batch.records import Limits, Status
+
+if TYPE_CHECKING:  # only what sends needs it
+    from ssl import SSLContext
 
 SIMULATOR_ENDPOINT = "simulator"
 """The endpoint in rows of a run with the embedded simulator, whose port changes each time."""
@@ -15,6 +18,9 @@ SIMULATOR_ENDPOINT = "simulator"
 # calls in flight.
 _MINUTES_IN_FLIGHT = 2.5
 _MIN_CONCURRENCY, _MAX_CONCURRENCY = 4, 128
+
+RouteChoice: TypeAlias = Literal["interactive", "batch", "auto"]
+"""`auto` is interactive while the day's quota lasts, and then batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +72,13 @@ class Settings:
         skip_uncertain: A call that may have been billed and has no answer is left `uncertain`,
             instead of sent again.
         keeps_going: A model is not stopped when call after call is rejected alike.
+        route: The way of new calls; open batches are collected by each of them.
+        waits_for_batches: The run ends when no batch is open any more.
+        batch_patience_s: Age of a batch at which it is cancelled.
+        batch_lines: Most calls of one batch.
         quota_scope: Name of the project whose quota is used; None derives it from the key.
         proxy: The forward proxy of the environment for `base_url`.
+        certificates: All that are trusted, if the environment names some besides the system's.
         tables: The config file's tables, for tiers and prices.
     """
 
@@ -95,8 +106,13 @@ class Settings:
     reuse_from: tuple[Path, ...] = ()
     deadline_s: float | None = None
     waits_for_reset: bool = False
+    route: RouteChoice = "interactive"
+    waits_for_batches: bool = False
+    batch_patience_s: float = 26 * 3600.0
+    batch_lines: int = 500
     quota_scope: str | None = None
     proxy: Proxy | None = None
+    certificates: "SSLContext | None" = field(default=None, repr=False, compare=False)
     tables: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import ExitStack
-from dataclasses import KW_ONLY, InitVar, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TypeAlias
 
 from gemini_batch.catalog import prices
@@ -107,7 +107,7 @@ class AdmissionControl:
     """Budget, disk space, circuit breakers and quota of one run. Every decision is a value.
 
     Attributes:
-        max_cost_usd: Most that the run may cost; None is no limit.
+        budget: Of the run, which other ways to send share.
         waits_for_reset: It waits for the next day when today's quota is used up.
     """
 
@@ -116,15 +116,11 @@ class AdmissionControl:
     _clock: Clock
     _observe: Observer
     _: KW_ONLY
-    max_cost_usd: InitVar[float | None] = None
+    budget: Budget = field(default_factory=lambda: Budget(None))
     waits_for_reset: bool = False
     _money_returned: asyncio.Event = field(default_factory=asyncio.Event)
     _closed: asyncio.Event = field(default_factory=asyncio.Event)
     _is_short_of_space: bool = False
-
-    def __post_init__(self, max_cost_usd: float | None) -> None:
-        """Start with the whole budget."""
-        self._budget = Budget(max_cost_usd)
 
     def close(self) -> None:
         """Admit nothing more; every waiting call gets `Closed`."""
@@ -171,18 +167,18 @@ class AdmissionControl:
     async def _reserve_money(self, call: Call, held: ExitStack) -> Reservation | Closed:
         """Reserve what a call may cost; while others are in flight, wait for what they return."""
         while not self._closed.is_set():
-            money = self._budget.reserve(call.request.model, call.estimate)
+            money = self.budget.reserve(call.request.model, call.estimate)
             if money is not None:
                 held.callback(self._return_money, money)
                 return money
-            if not self._budget.is_reserved:
-                return Closed(_used_up(self._budget, call))
+            if not self.budget.is_reserved:
+                return Closed(used_up(self.budget, call))
             self._money_returned.clear()
             await self._money_returned.wait()
         return Closed()
 
     def _return_money(self, money: Reservation) -> None:
-        self._budget.settle(money)
+        self.budget.settle(money)
         self._money_returned.set()
 
     async def _reserve_space(self, call: Call, space: ExitStack) -> Closed | None:
@@ -226,7 +222,8 @@ class AdmissionControl:
         return Deferred(self._clock.steady_s() + wait_s)
 
 
-def _used_up(budget: Budget, call: Call) -> Stop:
+def used_up(budget: Budget, call: Call) -> Stop:
+    """Return the stop of a run whose budget does not pay for another call."""
     max_usd = budget.max_usd or 0.0
     left_usd = round(max_usd - budget.spent_usd, 6)
     if left_usd < 0:

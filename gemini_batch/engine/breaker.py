@@ -25,7 +25,6 @@ class CircuitBreaker:
 
     Attributes:
         reason: The message of the last failure; empty while closed.
-        gives_up_after_s: Time since it opened after which it is exhausted.
     """
 
     def __init__(
@@ -34,11 +33,12 @@ class CircuitBreaker:
         """Create a closed breaker; `delay_s` returns the seconds to stay open in round 1, 2, …."""
         self._opens_after = opens_after
         self._delay_s = delay_s
-        self.gives_up_after_s = gives_up_after_s
+        self._gives_up_after_s = gives_up_after_s
         self._reset()
 
     def _reset(self) -> None:
         self.reason = ""
+        self._patience_s = self._gives_up_after_s
         self._failures = self._rounds = 0
         self._opened_s: float | None = None
         self._until_s = 0.0
@@ -84,11 +84,13 @@ class CircuitBreaker:
         if self._probe == call_id:
             self._probe = None
 
-    def failed(self, now_s: float, reason: str) -> bool:
+    def failed(self, now_s: float, reason: str, patience_s: float = inf) -> bool:
         """Note a failure; return whether it opened the breaker, first or again.
 
-        Calls that were in flight when it opened and fail within the delay do not extend it.
+        Calls that were in flight when it opened and fail within the delay do not extend it. A
+        failure of this kind is outwaited for `patience_s` seconds at most.
         """
+        self._patience_s = min(self._gives_up_after_s, patience_s)
         self._failures += 1
         if self._failures < self._opens_after:
             return False
@@ -111,10 +113,11 @@ class CircuitBreaker:
         """Return for how many seconds more it stays open; 0 while closed or half-open."""
         return max(0.0, self._until_s - now_s)
 
-    def is_exhausted(self, now_s: float, after_s: float = inf) -> bool:
-        """Return whether it has been open for too long to wait in this run, or for `after_s`."""
-        most_s = min(self.gives_up_after_s, after_s)
-        return self._opened_s is not None and now_s - self._opened_s >= most_s
+    def exhausted_after_s(self, now_s: float) -> float | None:
+        """Return the seconds after which it was given up; None while it is worth to wait."""
+        if self._opened_s is None or now_s - self._opened_s < self._patience_s:
+            return None
+        return self._patience_s
 
 
 def model_breaker() -> CircuitBreaker:

@@ -70,7 +70,7 @@ class Budget:
         observed, usd = self._observed[model], self.expected_usd(model, estimate)
         uses_observed_cost = observed.relying < observed.answers
         if self.max_usd is not None:
-            left_usd = self.max_usd - self.spent_usd - self.reserved_usd
+            left_usd = self._left_usd
             worst_usd = max(usd, (estimate.cost_usd or 0.0) + estimate.max_extra_usd)
             needed_usd = usd if uses_observed_cost else worst_usd
             if not self._reservations and usd <= left_usd:
@@ -82,6 +82,22 @@ class Budget:
         self._reservations += 1
         observed.relying += uses_observed_cost
         return Reservation(model, usd, estimate.cost_usd or 0.0, uses_observed_cost)
+
+    def hold(self, model: str, estimate: Estimate) -> Reservation | None:
+        """Reserve what a call of a batch is expected to cost; None when there is not enough.
+
+        Nothing can be learnt from the answers of a batch before all of it is paid for.
+        """
+        usd = self.expected_usd(model, estimate)
+        if self.max_usd is not None and usd > self._left_usd:
+            return None
+        self.reserved_usd += usd
+        self._reservations += 1
+        return Reservation(model, usd, estimate.cost_usd or 0.0, uses_observed_cost=False)
+
+    @property
+    def _left_usd(self) -> float:
+        return (self.max_usd or 0.0) - self.spent_usd - self.reserved_usd
 
     def settle(self, reservation: Reservation) -> None:
         """Replace a reservation by what the call cost."""

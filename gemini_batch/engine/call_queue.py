@@ -110,12 +110,18 @@ class CallQueue:
         attempt.lane.ended(attempt.call.id)
         self.wake()
 
-    def put_back(self, attempt: Attempt, wait_s: float = 0.0) -> None:
-        """Hand the attempt out again after `wait_s` seconds, in the lane that has its calls now."""
+    def put_back(self, attempt: Attempt, wait_s: float = 0.0) -> bool:
+        """Hand the attempt out again after `wait_s` seconds, in the lane that has its calls now.
+
+        Returns False for a closed lane: the call is left to the next run.
+        """
         attempt = attempt.lane.current(attempt)
+        if attempt.lane.is_closed:
+            return False
         self._sequence += 1
         attempt.lane.retry_at(self._clock.steady_s() + wait_s, self._sequence, attempt)
         self.wake()
+        return True
 
     def defer(self, attempt: Attempt, until_s: float) -> None:
         """Hand out nothing of the attempt's lane before the steady clock says `until_s`."""
@@ -128,19 +134,24 @@ class CallQueue:
         If it names a model that is gone, the reason is handed out next.
         """
         lane = attempt.lane
-        if lane.next_lane is None or lane.gone is None:
-            return
-        if attempt.call.if_gone is None:
+        if lane.passes_on(attempt.call):
+            self.put_back(attempt)
+        elif lane.gone is not None:
             self._stops.append(lane.gone)
             self.wake()
-        else:
-            self.put_back(attempt)
 
-    def replace_model(self, lane: Lane, successor: str, gone: Stop) -> None:
-        """Let a successor's lane take over the calls of a model that the API does not have."""
+    def replace_model(self, lane: Lane, gone: Stop) -> str | None:
+        """Let the successor's lane take over the calls of a model that the API does not have.
+
+        Returns the successor; None if the lane has none, or was replaced before.
+        """
+        successor = lane.successor
+        if successor is None or lane.next_lane is not None:
+            return None
         next_lane = self.lanes.setdefault(successor, Lane(successor, self.server, None))
         lane.hand_over(next_lane, gone)
         self.wake()
+        return successor
 
     def close_lane(self, lane: Lane) -> None:
         """Hand out nothing more of a lane."""

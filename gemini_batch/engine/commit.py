@@ -10,48 +10,31 @@ import sys
 from dataclasses import dataclass, field, replace
 
 from gemini_batch.catalog import prices
-from gemini_batch.client.response import EMPTY
 from gemini_batch.clock import Clock
+from gemini_batch.engine.result_row import NO_REPLY, Attempted, cost_usd, make_row, row_error
 from gemini_batch.errors import StorageError, describe_os_error, storage_errors
 from gemini_batch.events import CallFinished, Observer
 from gemini_batch.output import OutputFolder, StagedAnswer
 from gemini_batch.output.images import Late
 from gemini_batch.output.inflight import InFlightLog
-from gemini_batch.output.paths import DRAFTS, IMAGES, RESULTS
+from gemini_batch.output.paths import DRAFTS, IMAGES, RESULTS, SUPERSEDED
 from gemini_batch.output.rescue import RowsWatch
 from gemini_batch.output.rows import ResultsFile
-from gemini_batch.plan.canonical import thinking
 from gemini_batch.records import (
     ApiError,
     Call,
     Failure,
     FailureKind,
     ImageFile,
-    InputImage,
-    InputRef,
-    InputUri,
     Reply,
     ResultRow,
     ReusedFrom,
-    RowError,
-    SentFile,
     Status,
-    Timing,
 )
 
 GROUP_S = 0.02
 MAX_PENDING = 64
 _UNREADABLE = {FailureKind.MALFORMED, FailureKind.NOT_AN_ANSWER, FailureKind.TOO_LARGE}
-_NO_REPLY = Reply(None, (), None, None, None, None, [], None, None, None)
-
-
-@dataclass(frozen=True, slots=True)
-class Attempted:
-    """A call, how often it was sent in this run, and the times of the last attempt."""
-
-    call: Call
-    attempts: int
-    timing: Timing
 
 
 @dataclass(eq=False, repr=False)
@@ -136,29 +119,67 @@ class Committer:
             self._row(attempted, Status.FAILED if failure else answered, reply),
             images=images,
             drafts=drafts,
-            cost_usd=0.0 if is_free else self._cost_usd(call, reply),
-            error=_row_error(failure) if failure else None,
+            cost_usd=0.0 if is_free else cost_usd(attempted, reply, self._price_table),
+            error=row_error(failure) if failure else None,
             reused_from=reused_from,
         )
+        parts = [
+            (each.file, image.path) for each, image in zip(arrived, (*images, *drafts), strict=True)
+        ]
+        # With a failure, an earlier image, of an edited job, is still the newest.
+        self._publish(row, parts, 0.0 if is_free else call.estimate.cost_usd, is_newest=not failure)
+        return row
+
+    def late(self, attempted: Attempted, reply: Reply) -> ResultRow:
+        """Write the row of an answer that comes when its call has another; nothing is awaited.
+
+        Its images go where superseded ones are.
+
+        Raises:
+            StorageError: As `reply`.
+        """
+        key = attempted.batch.key if attempted.batch else ""
+        arrived = [*([reply.image] if reply.image else []), *reply.drafts]
+        stem = f"{SUPERSEDED}/{attempted.call.id}.{key}"
+        images = [
+            self._folder.describe(each, stem if number == 1 else f"{stem}.{number}")
+            for number, each in enumerate(arrived, start=1)
+        ]
+        row = replace(
+            self._row(attempted, Status.LATE, reply),
+            images=images[: reply.image is not None],
+            drafts=images[reply.image is not None :],
+            cost_usd=cost_usd(attempted, reply, self._price_table),
+        )
+        parts = [(each.file, image.path) for each, image in zip(arrived, images, strict=True)]
+        self._publish(row, parts, attempted.call.estimate.cost_usd, is_newest=False)
+        return row
+
+    def _publish(
+        self,
+        row: ResultRow,
+        parts: list[tuple[str, str]],
+        estimated_usd: float | None,
+        *,
+        is_newest: bool,
+    ) -> None:
+        """Append a row and give its images their names; `is_newest` retires earlier ones."""
         place = self._append(row)
         try:
-            files = [image.path for image in (*images, *drafts)]
-            parts = [*zip((each.file for each in arrived), files, strict=True)]
-            if failure is None:
-                self._folder.place(call.id, parts)
-            else:  # an earlier image, of an edited job, is still the newest
+            if is_newest:
+                self._folder.place(row.id, parts)
+            else:
                 for staged, path in parts:
                     self._folder.publish(staged, path)
-            self._announce(row, place, 0.0 if is_free else call.estimate.cost_usd)
+            self._announce(row, place, estimated_usd)
         except BaseException as error:
             # Recovery must look at this row, and so at all after it.
             self._unpublished_bytes = min(self._unpublished_bytes, place)
             if not isinstance(error, OSError | StorageError):
                 raise
             reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
-            message = f"{call.id}: its image can't be published, the next run tries again: {reason}"
+            message = f"{row.id}: its image can't be published, the next run tries again: {reason}"
             raise StorageError(message) from error
-        return row
 
     def adopt(self, attempted: Attempted, image: ImageFile, drafts: list[ImageFile]) -> ResultRow:
         """Write the row of a call whose image was there without one, at no cost.
@@ -167,7 +188,7 @@ class Committer:
             StorageError: The disk refused.
         """
         row = replace(
-            self._row(attempted, Status.SUCCEEDED, _NO_REPLY),
+            self._row(attempted, Status.SUCCEEDED),
             images=[image],
             drafts=drafts,
             reused_from=ReusedFrom(str(self._folder.out), attempted.call.id),
@@ -184,7 +205,7 @@ class Committer:
         Raises:
             StorageError: The disk refused.
         """
-        row = replace(self._row(attempted, status, _NO_REPLY), error=_row_error(error))
+        row = replace(self._row(attempted, status), error=row_error(error))
         self._announce(row, self._append(row), attempted.call.estimate.cost_usd)
         return row
 
@@ -279,68 +300,5 @@ class Committer:
         self._folder.sync(moved)
         self._folder.note_durable(end_bytes)
 
-    def _row(self, attempted: Attempted, status: Status, reply: Reply) -> ResultRow:
-        call, timing = attempted.call, attempted.timing
-        return ResultRow(
-            id=call.id,
-            line=call.line,
-            status=status,
-            images=[],
-            drafts=[],
-            text=reply.text,
-            prompt=call.prompt,
-            inputs=_inputs(call),
-            finish_reason=reply.finish_reason,
-            finish_message=reply.finish_message,
-            block_reason=reply.block_reason,
-            safety_ratings=reply.safety_ratings,
-            usage=reply.usage,
-            cost_usd=0.0,
-            model=call.request.model,
-            model_version=reply.model_version,
-            response_id=reply.response_id,
-            endpoint=self._endpoint,
-            request_sha256=call.request_sha256,
-            attempts=attempted.attempts,
-            latency_s=round(timing.latency_s, 3),
-            sent_at=timing.sent_at,
-            finished_at=timing.finished_at,
-            error=None,
-            metadata=call.metadata,
-            remote_images=[image.uri for image in reply.remote],
-            thinking=thinking(call.request),
-        )
-
-    def _cost_usd(self, call: Call, reply: Reply) -> float | None:
-        cost_usd = prices.cost_usd(
-            call.request.model,
-            reply.usage,
-            len(reply.drafts) + (reply.image is not None) + len(reply.remote),
-            call.image_size,
-            blocked=reply.block_reason != EMPTY,
-            has_text=reply.text is not None,
-            input_tokens=call.estimate.input_tokens,
-            prices=self._price_table,
-        )
-        return None if cost_usd is None else round(cost_usd, 6)
-
-
-def _row_error(error: ApiError | Failure) -> RowError:
-    if isinstance(error, ApiError):
-        return RowError(error.http_status, error.status, error.reason, error.message)
-    return RowError(None, error.kind.value, None, error.message)
-
-
-def _inputs(call: Call) -> list[InputRef]:
-    refs: list[InputRef] = []
-    for part in call.request.parts:
-        if isinstance(part, InputImage):
-            sent = None
-            if (copy := part.downscaled) is not None:
-                sent = SentFile(
-                    copy.mime_type, copy.size_bytes, copy.width, copy.height, copy.sha256
-                )
-            refs.append(InputRef(part.path, part.sha256, sent))
-        elif isinstance(part, InputUri):
-            refs.append(InputRef(part.uri, None))
-    return refs
+    def _row(self, attempted: Attempted, status: Status, reply: Reply = NO_REPLY) -> ResultRow:
+        return make_row(attempted, status, reply, self._endpoint)

@@ -134,7 +134,7 @@ class Dispatcher:
         if attempt.lane.is_closed:
             self.queue.leave(attempt)
             return
-        if (call := await self.preprocess(attempt)) is None:
+        if (call := await self.preprocess(attempt.call, attempt.number)) is None:
             return
         attempt = replace(attempt, call=call)
         match await self.admission.admit(attempt.lane, call):

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field, replace
 
 from gemini_batch.engine import retry
 from gemini_batch.engine.admission import AdmissionControl, Admitted
-from gemini_batch.engine.breaker import SERVER_GIVES_UP_AFTER_S
 from gemini_batch.engine.call_queue import CallQueue
-from gemini_batch.engine.commit import Attempted, Committer
-from gemini_batch.engine.error_kinds import kind_of
+from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.lanes import Attempt, Lane, Streak
-from gemini_batch.engine.sender import Sent
+from gemini_batch.engine.result_row import Attempted
+from gemini_batch.engine.sender import Outcome, Sent
 from gemini_batch.events import CallRetrying, ModelReplaced, Observer, Waiting
 from gemini_batch.records import (
     ApiError,
@@ -48,15 +47,13 @@ class FollowUp:
         Raises:
             StorageError: The disk or the ledger refused.
         """
-        lane, outcome = sent.attempt.lane, sent.outcome
+        attempt, lane, outcome = sent.attempt, sent.attempt.lane, sent.outcome
         await admitted.settle(outcome)
-        stops = [*await self._note(lane, sent), *self._no_answer(outcome)]
+        stops = [*await self._note(sent), *self._no_answer(outcome)]
         if isinstance(outcome, ResultRow):
             lane.refusals.end()
             return stops
-        attempt = sent.attempt
-        if isinstance(outcome, Failure) and retry.is_limited(outcome):
-            attempt = replace(attempt, unusable=(*attempt.unusable, outcome.kind))
+        attempt = attempt.after(outcome)
         decision = retry.follow_up(
             outcome,
             self.rules,
@@ -70,32 +67,20 @@ class FollowUp:
             case retry.RetryAfter() as again:
                 if again.pauses_model:
                     await admitted.pause(again.wait_s, overrun=retry.is_quota(outcome))
-                self._put_back(attempt, again, outcome, stops)
+                if not stops:
+                    self._retry(attempt, again, outcome)
             case retry.CloseDay(ends_in_s):
                 await admitted.close_day(ends_in_s)
                 self.queue.put_back(attempt)  # admission now says until when
             case retry.EndCall(status):
                 stops += self._end(sent.attempted, lane, status, outcome)
-            case Stop() as stop if self._goes_on(attempt, stop):
-                self.queue.put_back(attempt)
             case Stop() as stop:
-                of_model = lane.model if stop.reason in retry.OF_ONE_MODEL else ""
-                stops.append(replace(stop, model=of_model))
+                stops += self._stop(attempt, stop)
         return stops
 
-    def _goes_on(self, attempt: Attempt, stop: Stop) -> bool:
-        """Return whether a call continues with its model's successor; the first moves all."""
-        lane = attempt.lane
-        if stop.reason is StopReason.MODEL and lane.successor and lane.next_lane is None:
-            self.queue.replace_model(lane, lane.successor, replace(stop, model=lane.model))
-            advice = f"the run continues with its successor {lane.successor}"
-            message = retry.with_advice(stop.message, advice)
-            self.observe(ModelReplaced(lane.model, lane.successor, message))
-        is_of_model = stop.reason in retry.OF_ONE_MODEL
-        return is_of_model and lane.next_lane is not None and attempt.call.if_gone is not None
-
-    async def _note(self, lane: Lane, sent: Sent) -> list[Stop]:
-        """Let the outcome open or close circuit breakers; stop what one gives up on."""
+    async def _note(self, sent: Sent) -> list[Stop]:
+        """Let the outcome open or close circuit breakers; stop what is given up."""
+        lane = sent.attempt.lane
         opened = self.queue.note(lane, sent.outcome, sent.attempted.timing.latency_s)
         now_s = self.queue.now_s
         if opened is lane.server:
@@ -104,18 +89,10 @@ class FollowUp:
                 await self.admission.pause(each.model, opened.left_s(now_s))
         elif opened is not None:
             self.observe(Waiting(lane.model, opened.left_s(now_s), opened.reason))
-        if lane.server.is_exhausted(now_s):
-            message = f"{lane.server.reason}, for {lane.server.gives_up_after_s:g} s"
-            return [Stop(StopReason.OUTAGE, message)]
-        patience_s = lane.breaker.gives_up_after_s
-        if isinstance(sent.outcome, ApiError) and kind_of(sent.outcome) in retry.NOT_REACHED:
-            patience_s = SERVER_GIVES_UP_AFTER_S  # the model may be well: nothing has reached it
-        if lane.breaker.is_exhausted(now_s, patience_s):
-            message = f"{lane.breaker.reason} for {lane.model}, for {patience_s / 60:g} minutes"
-            return [Stop(StopReason.OUTAGE, message, model=lane.model)]
-        return []
+        outage = lane.outage(now_s)
+        return [] if outage is None else [outage]
 
-    def _no_answer(self, outcome: ResultRow | ApiError | Failure) -> list[Stop]:
+    def _no_answer(self, outcome: Outcome) -> list[Stop]:
         """Return a stop once several answers in a row were not of the API."""
         if not isinstance(outcome, Failure) or outcome.kind is not FailureKind.NOT_AN_ANSWER:
             self._not_answers.end()
@@ -125,6 +102,20 @@ class FollowUp:
         message = f"{MAX_NOT_ANSWERS} answers in a row were not of the Gemini API: "
         message = retry.with_advice(message + outcome.message, "check --base-url")
         return [Stop(StopReason.ADDRESS, message)]
+
+    def _retry(self, attempt: Attempt, again: retry.RetryAfter, error: ApiError | Failure) -> None:
+        """Let the call be sent again, unless its model has stopped."""
+        wait_s = max(again.wait_s, attempt.lane.server.left_s(self.queue.now_s))
+        is_billed = retry.may_be_billed(error)
+        next_attempt = replace(
+            attempt,
+            number=attempt.number + again.was_attempt,
+            may_be_billed=attempt.may_be_billed or is_billed,
+        )
+        if self.queue.put_back(next_attempt, wait_s):
+            call_id, number = attempt.call.id, attempt.number
+            message, name = error.message, error.name
+            self.observe(CallRetrying(call_id, number, wait_s, message, is_billed, name))
 
     def _end(
         self, attempted: Attempted, lane: Lane, status: Status, error: ApiError | Failure
@@ -140,27 +131,17 @@ class FollowUp:
         advice = "correct the manifest, or send the others all the same with --keep-going"
         return [Stop(StopReason.ALIKE, retry.with_advice(message, advice), model=lane.model)]
 
-    def _put_back(
-        self,
-        attempt: Attempt,
-        again: retry.RetryAfter,
-        error: ApiError | Failure,
-        stops: list[Stop],
-    ) -> None:
-        """Let the call be sent again, unless its model or the run has stopped."""
-        lane = attempt.lane.current(attempt).lane
-        if lane.is_closed or any(each.model in ("", lane.model) for each in stops):
-            return
-        wait_s = max(again.wait_s, attempt.lane.server.left_s(self.queue.now_s))
-        is_billed = retry.may_be_billed(error)
-        self.observe(
-            CallRetrying(
-                attempt.call.id, attempt.number, wait_s, error.message, is_billed, error.name
-            )
-        )
-        attempt = replace(
-            attempt,
-            number=attempt.number + again.was_attempt,
-            may_be_billed=attempt.may_be_billed or is_billed,
-        )
-        self.queue.put_back(attempt, wait_s)
+    def _stop(self, attempt: Attempt, stop: Stop) -> list[Stop]:
+        """Return the stop, of the run or of the call's model, unless a successor takes the call."""
+        if stop.reason not in retry.OF_ONE_MODEL:
+            return [stop]
+        lane, stop = attempt.lane, replace(stop, model=attempt.lane.model)
+        is_gone = stop.reason is StopReason.MODEL
+        if is_gone and (successor := self.queue.replace_model(lane, stop)):
+            advice = f"the run continues with its successor {successor}"
+            message = retry.with_advice(stop.message, advice)
+            self.observe(ModelReplaced(stop.model, successor, message))
+        if lane.passes_on(attempt.call):
+            self.queue.put_back(attempt)
+            return []
+        return [stop]

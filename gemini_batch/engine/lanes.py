@@ -6,10 +6,18 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from math import inf
 
-from gemini_batch.engine.breaker import CircuitBreaker, model_breaker
+from gemini_batch.engine.breaker import SERVER_GIVES_UP_AFTER_S, CircuitBreaker, model_breaker
 from gemini_batch.engine.error_kinds import kind_of
-from gemini_batch.engine.retry import SERVER_FAILURES
-from gemini_batch.records import ApiError, Call, Failure, FailureKind, ResultRow, Stop
+from gemini_batch.engine.retry import NOT_REACHED, SERVER_FAILURES, is_limited
+from gemini_batch.records import (
+    ApiError,
+    Call,
+    Failure,
+    FailureKind,
+    ResultRow,
+    Stop,
+    StopReason,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +36,12 @@ class Attempt:
     number: int = 1
     unusable: tuple[FailureKind, ...] = ()
     may_be_billed: bool = False
+
+    def after(self, error: ApiError | Failure) -> "Attempt":
+        """Return the attempt with what is known once it has ended without an answer."""
+        if isinstance(error, Failure) and is_limited(error):
+            return replace(self, unusable=(*self.unusable, error.kind))
+        return self
 
 
 @dataclass(eq=False, slots=True)
@@ -135,11 +149,22 @@ class Lane:
         if isinstance(outcome, Failure) and outcome.kind is FailureKind.UNREACHABLE:
             return self.server if self.server.failed(now_s, outcome.message) else None
         self.server.succeeded()
-        if isinstance(outcome, ApiError) and kind_of(outcome) in SERVER_FAILURES:
+        if isinstance(outcome, ApiError) and (kind := kind_of(outcome)) in SERVER_FAILURES:
             reason = f"the server answers nothing but {outcome.http_status}"
-            return self.breaker if self.breaker.failed(now_s, reason) else None
+            # Where nothing has reached the model, it may be well.
+            patience_s = SERVER_GIVES_UP_AFTER_S if kind in NOT_REACHED else inf
+            return self.breaker if self.breaker.failed(now_s, reason, patience_s) else None
         if not isinstance(outcome, Failure):
             self.breaker.succeeded()
+        return None
+
+    def outage(self, now_s: float) -> Stop | None:
+        """Return a stop once the server, or the model, has not answered for too long."""
+        if (after_s := self.server.exhausted_after_s(now_s)) is not None:
+            return Stop(StopReason.OUTAGE, f"{self.server.reason}, for {after_s:g} s")
+        if (after_s := self.breaker.exhausted_after_s(now_s)) is not None:
+            message = f"{self.breaker.reason} for {self.model}, for {after_s / 60:g} minutes"
+            return Stop(StopReason.OUTAGE, message, model=self.model)
         return None
 
     def sent(self, call_id: str) -> None:
@@ -180,6 +205,10 @@ class Lane:
         if self.next_lane is None or attempt.call.if_gone is None:
             return attempt
         return replace(attempt, call=attempt.call.if_gone, lane=self.next_lane)
+
+    def passes_on(self, call: Call) -> bool:
+        """Return whether the next lane has taken over a call."""
+        return self.next_lane is not None and call.if_gone is not None
 
     def close(self) -> None:
         """Hand out nothing more."""

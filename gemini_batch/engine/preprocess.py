@@ -7,10 +7,10 @@ from dataclasses import KW_ONLY, dataclass, replace
 
 from gemini_batch.client.response import parse_answer
 from gemini_batch.clock import Clock
-from gemini_batch.engine.commit import Attempted, Committer
-from gemini_batch.engine.lanes import Attempt
+from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.engine.remote import RemoteReplies
+from gemini_batch.engine.result_row import Attempted, facts_of
 from gemini_batch.errors import storage_errors
 from gemini_batch.events import CallNotReused, Observer, Repaired
 from gemini_batch.inputs import Downscaler, ImageChangedError, InputImageError
@@ -66,20 +66,19 @@ class Preprocessor:
         self._unanswered = dict(self.interrupted.unanswered)
         self._downscaling = asyncio.Semaphore(MAX_DOWNSCALES)
 
-    async def __call__(self, attempt: Attempt) -> Call | None:
-        """Return the call as it must be sent; None when its row is written.
+    async def __call__(self, call: Call, number: int) -> Call | None:
+        """Return the call as attempt `number` must send it; None when its row is written.
 
         Cancellation: safe; what has not ended is left to the next run.
 
         Raises:
             StorageError: The output folder can't be written.
         """
-        call = attempt.call
         if await self._resume(call) or await self._adopt(call):
             return None
         if await self._reuse_answer(call) or await self._fetch(call):
             return None
-        return await self._downscale(call, attempt.number)
+        return await self._downscale(call, number)
 
     async def _resume(self, call: Call) -> bool:
         """End a call that a killed run had in flight; return False if it must be sent."""
@@ -135,7 +134,7 @@ class Preprocessor:
         """
         latency_s = max(0.0, (journaled.finished_at - journaled.sent_at).total_seconds())
         timing = Timing(journaled.sent_at, self._clock.utc(), latency_s)
-        return Attempted(call, journaled.attempt, timing)
+        return Attempted(facts_of(call), journaled.attempt, timing)
 
     async def _adopt(self, call: Call) -> bool:
         """Take the image that is there, and has no row, for the answer of a call."""
@@ -215,4 +214,4 @@ class Preprocessor:
 
     def _unsent(self, call: Call, attempts: int) -> Attempted:
         now = self._clock.utc()
-        return Attempted(call, attempts, Timing(now, now, 0.0))
+        return Attempted(facts_of(call), attempts, Timing(now, now, 0.0))

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from gemini_batch.hashmap import fingerprint
 from gemini_batch.output import OutputFolder, inflight
 from gemini_batch.output.files import WrongKindError, lines_of, open_regular, open_to_read
-from gemini_batch.output.paths import RESULTS, TORN_RESULTS
+from gemini_batch.output.paths import RESULTS, SUMMARY, TORN_RESULTS
 from gemini_batch.output.rows import ResultsFile, newest_rows, parse_row, read_rows
 from gemini_batch.records import RowError, Status
 
@@ -63,19 +64,29 @@ def lost_rows(folder: OutputFolder) -> str:
         OSError: The disk refused.
     """
     noted, path = folder.durable_bytes() or 0, folder.out / RESULTS
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        return f"{path}: is gone, and had {noted:,} bytes" if noted else ""
+    size = path.stat().st_size if path.exists() else None
+    if not noted:
+        answered = 0 if size else folder.summarized_answers()
+        found = "is gone" if size is None else "is empty"
+        return f"{path}: {found}, and {SUMMARY} counts {_calls(answered)}" if answered else ""
+    if size is None:
+        return f"{path}: is gone, and had {noted:,} bytes"
     lost = f"{path}: has {size:,} bytes, and had {noted:,} when the last run wrote it"
     return lost if size < noted else ""
+
+
+def _calls(number: int) -> str:
+    return "1 call with an answer" if number == 1 else f"{number:,} calls with an answer"
 
 
 def accept_loss(folder: OutputFolder) -> None:
     """Take the rows that are there for all that the folder has; raise OSError if that fails."""
     path = folder.out / RESULTS
-    folder.note_durable(path.stat().st_size if path.exists() else 0)
+    size = path.stat().st_size if path.exists() else 0
+    folder.note_durable(size)
     folder.remove_rescued_rows()
+    if not size:
+        folder.remove_summary()
 
 
 def possibly_billed(folder: OutputFolder) -> dict[str, str]:
@@ -198,12 +209,16 @@ def _repair_tail(folder: OutputFolder, path: Path, durable_bytes: int) -> Iterat
 def _finish_rows(folder: OutputFolder, rows: ResultsFile, durable_bytes: int) -> Iterator[str]:
     """Publish the images of each row after the durable offset, or void the row."""
     lost: list[dict[str, Any]] = []
-    for row in newest_rows(folder.out, durable_bytes):
+    late = (row for row in read_rows(folder.out, durable_bytes) if row["status"] == Status.LATE)
+    for row in chain(newest_rows(folder.out, durable_bytes), late):
         images = [*row["images"], *row["drafts"]]
         missing = [
             image for image in images if _sha256(folder.out / image["path"]) != image["sha256"]
         ]
         parts = _parts(folder, row, missing)
+        if parts is None and row["status"] == Status.LATE:
+            yield f"{row['id']}: the image of a late answer did not survive; the call has another"
+            continue
         if parts is None:
             lost.append(_lost(row, missing))
             if row["status"] != Status.FAILED:
@@ -231,7 +246,11 @@ def _parts(
     if not missing:
         return []
     staged: dict[str | None, list[Path]] = {}
-    for part in folder.staged_files(row["id"], row.get("attempts", 0)):
+    if row.get("batch"):
+        files = folder.staged_lines()
+    else:
+        files = folder.staged_files(row["id"], row.get("attempts", 0))
+    for part in files:
         staged.setdefault(_sha256(part), []).append(part)
     found = [same.pop(0) for image in missing if (same := staged.get(image["sha256"]))]
     return found if len(found) == len(missing) else None

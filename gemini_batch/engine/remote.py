@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from gemini_batch.client.transport import ImageFetcher
 from gemini_batch.clock import Clock
-from gemini_batch.engine.commit import Attempted, Committer
+from gemini_batch.engine.commit import Committer
+from gemini_batch.engine.result_row import Attempted
 from gemini_batch.output import StagedAnswer
 from gemini_batch.output.staging import StagedFile
 from gemini_batch.records import (

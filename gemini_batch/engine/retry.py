@@ -133,6 +133,7 @@ TABLE: dict[Kind, Rule] = {
     FailureKind.NOT_FETCHED: _GIVE_UP,
     FailureKind.INPUT_CHANGED: _GIVE_UP,
     FailureKind.INPUT_UNREADABLE: _GIVE_UP,
+    FailureKind.NO_RESULT: _GIVE_UP,
     FailureKind.STORAGE: Rule(StopReason.STORAGE, Scope.RUN),
 }
 

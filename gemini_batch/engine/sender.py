@@ -6,9 +6,10 @@ from typing import TypeAlias
 from gemini_batch.client.response import parse_answer
 from gemini_batch.client.transport import Transport
 from gemini_batch.engine.call_queue import CallQueue
-from gemini_batch.engine.commit import Attempted, Committer
+from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.lanes import Attempt
 from gemini_batch.engine.remote import RemoteReplies
+from gemini_batch.engine.result_row import Attempted, facts_of
 from gemini_batch.engine.retry import may_be_billed
 from gemini_batch.events import CallAbandoned, CallSent, CallUnanswered, Observer
 from gemini_batch.output import StagedAnswer
@@ -69,7 +70,7 @@ class Sender:
             raise
         finally:
             self.in_flight -= 1
-        attempted = Attempted(call, attempt.number, exchange.timing)
+        attempted = Attempted(facts_of(call), attempt.number, exchange.timing)
         outcome: Outcome
         match parse_answer(exchange.answer):
             case Reply() as reply if reply.is_empty and self._is_tried_again(attempt):

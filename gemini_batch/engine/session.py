@@ -1,37 +1,24 @@
 """Session: one run, from its plan to its summary."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from random import random
 from typing import TypeAlias
 
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
-from gemini_batch.engine.admission import AdmissionControl
-from gemini_batch.engine.breaker import server_breaker
-from gemini_batch.engine.call_queue import CallQueue
-from gemini_batch.engine.commit import Committer
-from gemini_batch.engine.concurrency import AdaptiveConcurrency
-from gemini_batch.engine.disk_space import DiskReservations
-from gemini_batch.engine.dispatcher import Dispatcher, make_dispatcher
-from gemini_batch.engine.preprocess import Preprocessor
+from gemini_batch.engine.dispatcher import Dispatcher
 from gemini_batch.engine.recovery import Interrupted
-from gemini_batch.engine.remote import RemoteReplies
-from gemini_batch.engine.retry import RetryRules
+from gemini_batch.engine.run_record import RunRecord
+from gemini_batch.engine.sending import Sending
 from gemini_batch.engine.stats import RunStats
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import StorageError, storage_errors
-from gemini_batch.events import CallFinished, Event, Observer, RunStarted, Waiting
-from gemini_batch.inputs import Downscaler
+from gemini_batch.events import CallFinished, Event, Observer, RunStarted
 from gemini_batch.output import OutputFolder, inflight
-from gemini_batch.output.inflight import InFlightLog
-from gemini_batch.output.rows import ResultsFile
 from gemini_batch.plan import CallState
-from gemini_batch.plan.build import BuiltPlan, loads, price_table
-from gemini_batch.quota.limiter import RateLimiter
+from gemini_batch.plan.build import BuiltPlan, loads
 from gemini_batch.quota.results import Used
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.records import Stop, StopReason
@@ -56,17 +43,17 @@ class Run:
     _observer: Observer
     _interrupted: Interrupted
     summary: Summary | None = None
-    _early_stops: list[Stop] = field(default_factory=list)
-    _dispatcher: Dispatcher | None = None
+    _stops: list[Stop] = field(default_factory=list)
+    _sending: Sending | None = None
     _task: asyncio.Task[object] | None = None
     _is_draining: bool = False
 
     def stop(self, stop: Stop) -> None:
         """Start no more calls; `send` returns when those in flight are written."""
-        if self._dispatcher is None:
-            self._early_stops.append(stop)
+        if self._sending is None:
+            self._stops.append(stop)
         else:
-            self._dispatcher.stop(stop)
+            self._sending.stop(stop)
 
     def interrupt(self, stop: Stop) -> None:
         """Drain the run at the first call; abandon what is in flight at the second."""
@@ -80,6 +67,14 @@ class Run:
     def in_flight(self) -> int:
         """Requests that were sent and not yet answered."""
         return self._dispatcher.sender.in_flight if self._dispatcher else 0
+
+    @property
+    def _dispatcher(self) -> Dispatcher | None:
+        return self._sending.dispatcher if self._sending else None
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self.planned.plan.todo or self.planned.history.waiting)
 
     async def used(self, clock: Clock | None = None) -> _Uses:
         """Return what counts against each limit of each model now, of all runs that share it.
@@ -108,18 +103,23 @@ class Run:
         Raises:
             StorageError: The output folder can't be opened.
         """
-        clock, todo = clock or Clock(), self.planned.plan.todo
+        clock = clock or Clock()
         unknown = len(self._interrupted.unanswered) - len(self._interrupted.journaled)
-        stats = RunStats(self._config.limits, clock, possibly_billed=unknown)
+        stats = RunStats(
+            self._config.limits,
+            clock,
+            possibly_billed=unknown,
+            is_of_other=self.planned.history.waiting.is_of_other,
+        )
         observe = partial(self._observe, stats)
         self._task = asyncio.current_task()
-        if todo:
-            self._summarize(stats).write(self._folder, is_over=False)
+        record = RunRecord(self._folder, sends=self._has_work)
+        record.begin(self._summarize(stats))
         observe(self._started())
         used: _Uses = {}
         try:
-            if todo:
-                await self._dispatch(base_url, clock, observe)
+            if self._has_work:
+                await self._send(base_url, clock, observe)
             else:
                 self._forget()
             with suppress(StorageError):  # of a disk that ended the run; all else is known
@@ -127,122 +127,29 @@ class Run:
         except asyncio.CancelledError:
             if not self._stops:
                 self.stop(Stop(StopReason.INTERRUPTED, "cancelled"))
-            self._conclude(stats)
+            self._conclude(record, stats)
             raise
         finally:
             self._task = None
-        return self._conclude(stats, used)
+        return self._conclude(record, stats, used)
 
-    async def _dispatch(self, base_url: str, clock: Clock, observe: Observer) -> None:
-        from gemini_batch.client.interactive import InteractiveTransport
-        from gemini_batch.client.remote_images import RemoteImages
-
-        config = self._config
-        with self._opened_logs() as (rows, in_flight):
-            prices = price_table(config)
-            committer = Committer(
-                self._folder, rows, in_flight, prices, config.endpoint, clock, observe
-            )
-            async with (
-                InteractiveTransport(config, base_url, clock) as transport,
-                RemoteImages(base_url, clock) as fetcher,
-            ):
-                remote = RemoteReplies(fetcher, committer, clock)
-                concurrency = min(config.concurrency, self.planned.plan.todo)
-                dispatcher = make_dispatcher(
-                    queue=CallQueue(
-                        self.planned.calls(),
-                        AdaptiveConcurrency(concurrency),
-                        server_breaker(random),
-                        clock,
-                        self.planned.successors,
-                    ),
-                    preprocess=self._preprocessor(committer, remote, clock, observe),
-                    admission=self._admission(clock, observe),
-                    transport=transport,
-                    committer=committer,
-                    remote=remote,
-                    rules=RetryRules(
-                        config.max_attempts, config.skip_uncertain, config.keeps_going
-                    ),
-                    observe=observe,
-                )
-                self._dispatcher = dispatcher
-                for stop in self._early_stops:
-                    dispatcher.stop(stop)
-                with self._deadline(dispatcher):
-                    await dispatcher.run(concurrency)
-        if not dispatcher.stops:
+    async def _send(self, base_url: str, clock: Clock, observe: Observer) -> None:
+        self._sending = Sending(
+            config=self._config,
+            folder=self._folder,
+            planned=self.planned,
+            ledger=self._ledger,
+            interrupted=self._interrupted,
+            clock=clock,
+            observe=observe,
+            stops=self._stops,
+        )
+        await self._sending.run(base_url)
+        if not self._stops:
             try:
                 self._forget()
             except StorageError as error:
                 self.stop(Stop(StopReason.STORAGE, str(error)))
-
-    def _admission(self, clock: Clock, observe: Observer) -> AdmissionControl:
-        def on_wait(model: str, until_s: float, why: str) -> None:
-            observe(Waiting(model, until_s - clock.steady_s(), why))
-
-        return AdmissionControl(
-            RateLimiter(self._ledger, self._config.limits, clock, on_wait),
-            DiskReservations(self._folder.out, clock.steady_s),
-            clock,
-            observe,
-            max_cost_usd=self._config.max_cost_usd,
-            waits_for_reset=self._config.waits_for_reset,
-        )
-
-    def _preprocessor(
-        self, committer: Committer, remote: RemoteReplies, clock: Clock, observe: Observer
-    ) -> Preprocessor:
-        return Preprocessor(
-            self._folder,
-            committer,
-            clock,
-            observe,
-            interrupted=self._interrupted,
-            remote=remote,
-            skip_uncertain=self._config.skip_uncertain,
-            reuse=self.planned.history.reuse,
-            adopts=self.planned.history.adopts,
-            unfetched=self.planned.history.unfetched,
-            downscaler=Downscaler(self._folder.inputs) if self._config.max_input_pixels else None,
-        )
-
-    @contextmanager
-    def _opened_logs(self) -> Iterator[tuple[ResultsFile, InFlightLog]]:
-        # A call that was reported and is sent again is reported once. One whose answer was
-        # journaled, or that is not sent again, stays in the log.
-        interrupted = self._interrupted
-        still_open = {
-            call_id: request_sha256
-            for call_id, request_sha256 in interrupted.unanswered.items()
-            if self._config.skip_uncertain or call_id in interrupted.journaled
-        }
-        with ExitStack() as stack:
-            with storage_errors(f"{self._folder.out}: can't be written"):
-                rows = stack.enter_context(
-                    closing(ResultsFile(self._folder.out, self._folder.root()))
-                )
-                log = InFlightLog(self._folder.private, rows.end_bytes, still_open)
-                stack.enter_context(closing(log))
-            yield rows, log
-
-    @contextmanager
-    def _deadline(self, dispatcher: Dispatcher) -> Iterator[None]:
-        seconds = self._config.deadline_s
-        if seconds is None:
-            yield
-            return
-        stop = Stop(StopReason.DEADLINE, f"the deadline of {seconds:g} s is over")
-        timer = asyncio.get_running_loop().call_later(seconds, dispatcher.stop, stop)
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-    @property
-    def _stops(self) -> list[Stop]:
-        return self._early_stops if self._dispatcher is None else self._dispatcher.stops
 
     def _started(self) -> RunStarted:
         plan, time = self.planned.plan, self.planned.duration
@@ -260,14 +167,16 @@ class Run:
             is_simulated=self._config.base_url is None,
             loads=loads(plan),
             notices=self.planned.notices(),
+            waiting=plan.count(CallState.WAITING),
+            route=self._config.route,
         )
 
-    def _conclude(self, stats: RunStats, used: _Uses | None = None) -> Summary:
+    def _conclude(self, record: RunRecord, stats: RunStats, used: _Uses | None = None) -> Summary:
         summary = self._summarize(stats, used)
         try:
-            summary.write(self._folder)
+            record.end(summary)
         except StorageError as error:
-            if not self.planned.plan.todo:
+            if not record.sends:
                 raise
             # The result is reported all the same, and what to do next.
             self.stop(Stop(StopReason.STORAGE, str(error)))
@@ -276,7 +185,7 @@ class Run:
         return summary
 
     def _summarize(self, stats: RunStats, used: _Uses | None = None) -> Summary:
-        stops, uses = self._stops if self.planned.plan.todo else (), used or {}
+        stops, uses = self._stops if self._has_work else (), used or {}
         return stats.summary(
             self._name, self._folder.out, self._config, self.planned, stops=stops, used=uses.get
         )

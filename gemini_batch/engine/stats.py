@@ -1,15 +1,18 @@
 """Statistics of a run, from its events."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.engine.summary import UNFINISHED, RunTotals, Summary
 from gemini_batch.errors import ExitCode
 from gemini_batch.events import (
+    BatchSeen,
     CallAbandoned,
     CallFinished,
     CallRetrying,
@@ -17,6 +20,8 @@ from gemini_batch.events import (
     CallUnanswered,
     Event,
 )
+from gemini_batch.output.waiting import OpenBatch
+from gemini_batch.plan import CallState
 from gemini_batch.plan.build import BuiltPlan
 from gemini_batch.quota.limits import micros
 from gemini_batch.quota.utilization import UsageLookup, Utilization
@@ -29,20 +34,32 @@ _EXIT_ORDER = (
     ExitCode.TERMINATED,
     ExitCode.STORAGE,
     ExitCode.REFUSED,
+    ExitCode.BAD_INPUT,
     ExitCode.STOPPED,
     ExitCode.INCOMPLETE,
 )
 
 
 class RunStats:
-    """Counts events, in memory that does not grow with the number of calls."""
+    """Counts events, in memory that does not grow with the number of calls.
 
-    def __init__(self, limits: Limits, clock: Clock, possibly_billed: int = 0) -> None:
+    `is_of_other` returns whether a row is of a call that the manifest does not ask for.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        clock: Clock,
+        possibly_billed: int = 0,
+        is_of_other: Callable[[ResultRow], bool] = lambda _row: False,
+    ) -> None:
         self._clock = clock
         self._started_at = clock.utc()
         self._totals = RunTotals(possibly_billed=possibly_billed)
         self._utilisation = Utilization(limits)
         self._by_status: Counter[Status] = Counter()
+        self._is_of_other = is_of_other
+        self._of_others = 0
         self._by_reason: dict[str, Counter[str]] = {}
         self._retried: Counter[str] = Counter()
         # Rows have milliseconds: there are no more keys than a timeout has.
@@ -61,12 +78,18 @@ class RunStats:
                 self._totals.possibly_billed += 1
             case CallFinished():
                 self._finished(event.row, event.estimated_usd)
+            case BatchSeen(is_new=True):
+                self._totals.submitted += event.calls
             case _:
                 pass
 
     def _finished(self, row: ResultRow, estimated_usd: float | None) -> None:
         totals = self._totals
         self._by_status[row.status] += 1
+        # A late answer, and one that the manifest does not ask for, leaves as many calls to do.
+        self._of_others += row.status is not Status.FAILED and (
+            row.status is Status.LATE or self._is_of_other(row)
+        )
         if row.status is not Status.SUCCEEDED:
             reason = row.error.name if row.error else row.block_reason or row.finish_reason
             _count(self._by_reason.setdefault(row.status.value, Counter()), reason or _OTHER)
@@ -76,7 +99,7 @@ class RunStats:
                 {"id": row.id, "line": row.line, "status": row.status.value, "message": message}
             )
         totals.reused += row.reused_from is not None
-        if row.attempts:
+        if row.attempts and row.route == "interactive":
             self._latencies_ms[round(row.latency_s * 1000)] += 1
         if row.error is None or row.remote_images:
             totals.estimated_answered_usd += estimated_usd or 0.0
@@ -87,7 +110,7 @@ class RunStats:
         if usage is not None:
             totals.prompt_tokens += prompt_tokens
             totals.output_tokens += max(0, (usage.total_tokens or 0) - prompt_tokens)
-        if row.reused_from is None:
+        if row.reused_from is None and row.route == "interactive":
             self._utilisation.answered(
                 row.model, tokens=prompt_tokens, usd_micros=micros(row.cost_usd or 0.0)
             )
@@ -108,12 +131,15 @@ class RunStats:
         """
         plan, ended_at = planned.plan, self._clock.utc()
         by_status = planned.history.statuses + self._by_status
-        left = plan.todo - self._by_status.total() + self._by_status[Status.FAILED]
+        del by_status[Status.LATE]  # never the newest row
+        ended = self._by_status.total() - self._by_status[Status.FAILED]
+        left = plan.todo + plan.count(CallState.WAITING) - ended + self._of_others
         # A deadline that passed when all had been sent has stopped nothing.
         counted = [stop for stop in stops if left or stop.reason is not StopReason.DEADLINE]
         counted.sort(key=lambda stop: _EXIT_ORDER.index(stop.exit_code))
-        times = [stop.run_again_at for stop in counted if stop.run_again_at is not None]
-        made_progress = bool(self._totals.sent or self._totals.reused)
+        waiting = planned.history.waiting.open_at(config.endpoint)
+        totals = self._totals
+        made_progress = bool(totals.sent or totals.reused or totals.submitted)
         resolved = resolved_by_waiting(made_progress=made_progress)
         if counted:
             exit_code = counted[0].exit_code
@@ -126,12 +152,15 @@ class RunStats:
             endpoint=config.endpoint,
             exit_code=exit_code,
             needs_person=_is_unfinished(self._by_status)
-            or any(stop.reason not in resolved for stop in counted),
+            or any(stop.needs_person or stop.reason not in resolved for stop in counted),
             stops=[{"reason": stop.reason.value, "message": stop.message} for stop in counted],
             calls=len(plan),
             by_status=_named(by_status),
             left=left,
-            run_again_at=max(times, default=None),
+            run_again_at=_run_again_at(counted),
+            waiting=sum(batch.waiting for batch in waiting),
+            committed_usd=round(sum(batch.committed_usd for batch in waiting), 6),
+            batches=[_described(batch) for batch in waiting],
             this_run=self._rounded_totals(plan.total.cost_usd),
             windows=self._utilisation.windows(used),
             started_at=self._started_at,
@@ -169,6 +198,29 @@ def _count(counts: Counter[str], reason: str) -> None:
     """Count a reason; there may be any number of different ones, for a server can send any text."""
     name = reason[:_REASON_CHARS]
     counts[name if name in counts or len(counts) < _MOST_REASONS else _OTHER] += 1
+
+
+def _run_again_at(stops: list[Stop]) -> datetime | None:
+    """Return the time when the last reason is over, but as soon as a batch may have ended."""
+    times: dict[bool, list[datetime]] = {True: [], False: []}
+    for stop in stops:
+        if stop.run_again_at is not None:
+            times[stop.reason is StopReason.WAITING].append(stop.run_again_at)
+    last = [max(times[False])] if times[False] else []
+    return min((*times[True], *last), default=None)
+
+
+def _described(batch: OpenBatch) -> dict[str, Any]:
+    note = batch.note
+    return {
+        "name": note.name or None,
+        "model": note.model,
+        "calls": note.calls,
+        "waiting": batch.waiting,
+        "state": note.state or None,
+        "created_at": note.since,
+        "committed_usd": round(batch.committed_usd, 6),
+    }
 
 
 def _is_unfinished(by_status: Counter[Status]) -> bool:

@@ -1,13 +1,12 @@
 """Summary of a run, as written to `summary.json`."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import orjson
 
-from gemini_batch.errors import ExitCode, storage_errors
-from gemini_batch.output import OutputFolder
-from gemini_batch.output.paths import SUMMARY
+from gemini_batch.errors import ExitCode, GeminiBatchError
 from gemini_batch.quota.utilization import WindowUse
 from gemini_batch.records import Status
 
@@ -29,6 +28,7 @@ class RunTotals:
             `status` and `message`.
         reused: Rows whose answer was copied from another folder, at no cost.
         sent: Requests sent, retries included.
+        submitted: Calls sent in batches.
         retries: Requests that were sent again.
         retries_by_reason: Why calls had to be sent again: `{"503 UNAVAILABLE": 3, "UNREACHABLE":
             1}`. Where no byte was sent, as with `UNREACHABLE`, it is no retry by the count above.
@@ -52,6 +52,7 @@ class RunTotals:
     unfinished: list[dict[str, str | int]] = field(default_factory=list)
     reused: int = 0
     sent: int = 0
+    submitted: int = 0
     retries: int = 0
     retries_by_reason: dict[str, int] = field(default_factory=dict)
     possibly_billed: int = 0
@@ -70,9 +71,11 @@ class Summary:
     """Result of a run.
 
     `summary.json` is of the last run that began to send. While the run is in progress, `exit_code`
-    and `ended_at` are null; after a kill they stay null. A run that ends before it sends (wrong
-    usage, manifest or key, or a busy folder) writes none: its exit code and its last line say why.
-    A monitor should look at `started_at` first, to see whether it is of the run that was due.
+    and `ended_at` are null; after a kill they stay null. A run with nothing to send renews
+    `exit_code`, `needs_person`, `stops`, `left`, `by_status`, `run_again_at` and `ended_at`, and
+    keeps the numbers of the last run that sent. A run that ends before it sends (wrong usage,
+    manifest or key, or a busy folder) writes none: its exit code and its last line say why. A
+    monitor should look at `ended_at` first, to see whether the run that was due has ended.
 
     Attributes:
         manifest: Its path, as it was given; `jobs` for jobs from Python.
@@ -88,6 +91,10 @@ class Summary:
         calls: All calls of the manifest.
         by_status: Their newest rows by status, earlier runs included.
         left: Calls that are not done; running again sends them. In progress: as of the start.
+        waiting: Calls that wait in batches, which a later run collects.
+        committed_usd: Their estimated cost, at the price of a batch.
+        batches: These batches: `name`, null while it is unknown; `model`; `calls`; how many of
+            them are `waiting`; the server's last `state`; `created_at`; `committed_usd`.
         run_again_at: When running again makes sense, UTC; null for at once.
         this_run: RunTotals of this run alone.
         windows: What it used of each limit of each model.
@@ -112,18 +119,33 @@ class Summary:
     started_at: datetime
     ended_at: datetime
     duration_s: float
+    waiting: int = 0
+    committed_usd: float = 0.0
+    batches: list[dict[str, Any]] = field(default_factory=list)
 
-    def write(self, folder: OutputFolder, *, is_over: bool = True) -> None:
-        """Write `summary.json` whole or not at all; `is_over` as for `json`.
-
-        Raises:
-            StorageError: The disk refused.
-        """
-        with storage_errors(f"{folder.out}: {SUMMARY} can't be written"):
-            folder.write_summary(self.json(is_over=is_over))
-
-    def json(self, *, is_over: bool = True) -> bytes:
-        """Return indented JSON; unless `is_over`, `exit_code` and `ended_at` are null."""
-        end = {} if is_over else {"exit_code": None, "ended_at": None}
+    def json(self) -> bytes:
+        """Return indented JSON."""
         options = orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
-        return orjson.dumps(asdict(self) | end, option=options)
+        return orjson.dumps(self, option=options)
+
+
+class StoppedError(GeminiBatchError):
+    """A run was stopped by what waiting does not fix: key, permission, model, billing, disk ….
+
+    Attributes:
+        summary: The result of the run; what it did until then is kept.
+        stops: Why it ended, as in the summary, the gravest first.
+    """
+
+    exit_code = ExitCode.REFUSED
+
+    def __init__(self, summary: Summary) -> None:
+        self.summary = summary
+        self.stops = summary.stops
+        super().__init__("; ".join(stop["message"] for stop in summary.stops))
+
+
+def raise_for_stop(summary: Summary) -> None:
+    """Raise `StoppedError` if a run was stopped by what waiting does not fix."""
+    if summary.stops and summary.exit_code in {ExitCode.REFUSED, ExitCode.STORAGE}:
+        raise StoppedError(summary)

@@ -5,18 +5,28 @@
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 from gemini_batch.errors import StorageError
 from gemini_batch.output import paths
-from gemini_batch.output.files import open_regular, read_at_most, sync, write_atomically
+from gemini_batch.output.files import (
+    append_line,
+    open_regular,
+    read_at_most,
+    sync,
+    write_atomically,
+)
 from gemini_batch.output.images import INCOMING, ImageFolders
 from gemini_batch.output.lock import FolderLock, locked_folder, unwritable
+from gemini_batch.output.runs import read_summary
 from gemini_batch.output.staging import (
     AnswerJournal,
     JournaledAnswer,
@@ -25,6 +35,7 @@ from gemini_batch.output.staging import (
     staged_name,
 )
 from gemini_batch.output.tree import is_in
+from gemini_batch.records import Status
 
 _FOLDERS = (
     INCOMING,
@@ -39,6 +50,9 @@ _NEXT_SUFFIX = {
     paths.TRIED_SUFFIX: paths.TRIED_AGAIN_SUFFIX,
 }
 _NOTE_BYTES = 64
+# No other staged file begins so.
+_LINE_PREFIX = "batch-"
+_ANSWERED = (Status.SUCCEEDED, Status.BLOCKED)
 # No file of rows is larger; a note that says more is damaged.
 _MAX_NOTED_BYTES = 1 << 40
 
@@ -159,6 +173,24 @@ class OutputFolder(ImageFolders):
         self._check_folder(paths.PRIVATE)
         write_atomically(Path(paths.SUMMARY), data, durable=True, via=via, dir_fd=self._tree.root())
 
+    def append_run(self, line: Mapping[str, Any]) -> None:
+        """Append a line to `runs.jsonl`, durably."""
+        data = orjson.dumps(line, option=orjson.OPT_UTC_Z)
+        append_line(self._tree.root(), paths.RUNS, data)
+
+    def summarized_answers(self) -> int:
+        """Return the calls with an answer that `summary.json` counts; 0 if it can't be read."""
+        by_status = read_summary(self.out).get("by_status")
+        if not isinstance(by_status, dict):
+            return 0
+        counts = [by_status.get(status) for status in _ANSWERED]
+        return sum(number for number in counts if type(number) is int and number > 0)
+
+    def remove_summary(self) -> None:
+        """Remove `summary.json`, whose rows are gone."""
+        with suppress(FileNotFoundError):
+            os.unlink(paths.SUMMARY, dir_fd=self._tree.root())
+
     def clear_inputs(self) -> None:
         """Remove the downscaled input images, once no call is left that would send them."""
         if self._lock is not None:
@@ -169,6 +201,15 @@ class OutputFolder(ImageFolders):
     def stage(self, call_id: str, attempt: int, sent_at: datetime | None = None) -> StagedAnswer:
         """Return the staged files of an attempt; with `sent_at`, its answer is journaled."""
         return StagedAnswer(self._incoming, staged_name(call_id, attempt), self._journal, sent_at)
+
+    def stage_line(self, uuid: str, number: int) -> StagedAnswer:
+        """Return the staged files of a line of a batch's results: whose it is shows at its end."""
+        name = f"{_LINE_PREFIX}{uuid}-{number}"
+        return StagedAnswer(self._incoming, name, self._journal, None)
+
+    def staged_lines(self) -> list[Path]:
+        """Return the files of lines of a batch's results that were not published."""
+        return sorted(self._incoming.path.glob(f"{_LINE_PREFIX}*"))
 
     def staged_files(self, call_id: str, attempt: int) -> list[Path]:
         """Return the files of an attempt that were not published."""

@@ -13,6 +13,9 @@ from gemini_batch.records import Status
 _STATUSES = list(Status)
 _NUMBER_OF = {status: number for number, status in enumerate(_STATUSES)}
 _STATUS_MASK = (1 << 4) - 1
+# Next to the status: how often in a row a batch gave the call back.
+_BATCH_TRY, MAX_BATCH_TRIES = 1 << 4, 3
+_REQUEST_MASK = ~((1 << 6) - 1)
 _ANSWERED = {Status.SUCCEEDED, Status.BLOCKED}
 
 
@@ -40,12 +43,17 @@ class History:
     """The last status of each call, in 24 to 32 bytes a call, from the rows of earlier runs."""
 
     def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        # Id → a hash of request and endpoint, whose last bits are the status.
+        # Id → a hash of request and endpoint, whose last bits are the status, and batch tries.
         self._calls = HashMap64()
         put, number_of = self._calls.put, _NUMBER_OF
         for row in rows:
-            request = _request(row["request_sha256"], row["endpoint"])
-            put(fingerprint(row["id"]), request | number_of[row["status"]])
+            status = row["status"]
+            if status == Status.LATE:
+                continue
+            request = _request(row["request_sha256"], row["endpoint"]) | number_of[status]
+            if status == Status.FAILED and row.get("route") == "batch":
+                request += self._tries_with(row["id"], request) * _BATCH_TRY
+            put(fingerprint(row["id"]), request)
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -56,7 +64,7 @@ class History:
         All addresses of Google are one place.
         """
         call = self._calls.get(fingerprint(call_id))
-        if call is None or call & ~_STATUS_MASK != _request(request_sha256, endpoint):
+        if call is None or call & _REQUEST_MASK != _request(request_sha256, endpoint):
             return None
         return _STATUSES[call & _STATUS_MASK]
 
@@ -71,6 +79,23 @@ class History:
             entry = _request(new[1], endpoint) | _STATUSES.index(status)
             self._calls.put(fingerprint(new[0]), entry)
 
+    def batch_tries(self, call_id: str) -> int:
+        """Return how often in a row a batch gave the call back, at most `MAX_BATCH_TRIES`."""
+        call = self._calls.get(fingerprint(call_id)) or 0
+        return (call & ~_REQUEST_MASK) // _BATCH_TRY
+
+    def give_back(self, call_id: str, request_sha256: str, endpoint: str) -> None:
+        """Note that a batch gave a call back in this run."""
+        request = _request(request_sha256, endpoint) | _NUMBER_OF[Status.FAILED]
+        tries = self._tries_with(call_id, request)
+        self._calls.put(fingerprint(call_id), request + tries * _BATCH_TRY)
+
+    def _tries_with(self, call_id: str, request: int) -> int:
+        """Return the batch tries of a call with one more of this request."""
+        before = self._calls.get(fingerprint(call_id)) or 0
+        is_same = before & _REQUEST_MASK == request & _REQUEST_MASK
+        return min(MAX_BATCH_TRIES, self.batch_tries(call_id) + 1) if is_same else 1
+
     def was_answered(self, call_id: str) -> bool:
         """Return whether the newest row of this id, for any request, is a paid answer."""
         call = self._calls.get(fingerprint(call_id))
@@ -78,8 +103,8 @@ class History:
 
 
 def _request(request_sha256: str, endpoint: str) -> int:
-    """Return the hash of a request and of its service, without the status."""
-    return fingerprint((request_sha256, service(endpoint))) & ~_STATUS_MASK
+    """Return the hash of a request and of its service, without what is noted in its last bits."""
+    return fingerprint((request_sha256, service(endpoint))) & _REQUEST_MASK
 
 
 def wanted_again(out: Path, reasons: Collection[str], *, missing: bool) -> set[int]:
@@ -97,5 +122,6 @@ def wanted_again(out: Path, reasons: Collection[str], *, missing: bool) -> set[i
 
 
 def _reason(row: Mapping[str, Any]) -> str:
-    """Return why a row has no image, as the summary counts it."""
-    return row["block_reason"] or row["finish_reason"] or ""
+    """Return why a row has no image, as the summary counts it; "" if an edited row has no text."""
+    reasons = (row.get("block_reason"), row.get("finish_reason"))
+    return next((each for each in reasons if isinstance(each, str) and each), "")

@@ -7,6 +7,7 @@ folders (NFS), the lock file alone keeps runs apart, and its removal is noticed.
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from gemini_batch.output.tree import Tree, is_same
 
 _HOLDER_BYTES = 200
 _TRIES = 100
+# `holder` holds the lock for a moment: wait for so long before a folder counts as busy.
+_LOOKS_S = (0.005, 0.02)
 
 
 @dataclass(slots=True)
@@ -142,6 +145,47 @@ def hold(tree: Tree) -> FolderLock:
     raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(tree.out))
 
 
+def holder(out: Path) -> str | None:
+    """Return which run holds a folder, as it names itself: `process 123`; None if none does.
+
+    The lock is asked for in a way that lets a run which starts in this moment wait for it.
+
+    Raises:
+        OSError: The folder can't be read.
+    """
+    tree = Tree(out)
+    try:
+        return None if all(map(_is_free, _lock_places(tree))) else _holder(tree)
+    finally:
+        tree.close()
+
+
+def _lock_places(tree: Tree) -> Iterator[int]:
+    """Yield the descriptors of what a run locks, each open until the next is asked for."""
+    yield tree.root()
+    with suppress(FileNotFoundError, StorageError):
+        private = tree.open(PRIVATE)
+        try:
+            file = open_regular(LOCK, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=private)
+        finally:
+            os.close(private)
+        try:
+            yield file
+        finally:
+            os.close(file)
+
+
+def _is_free(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # the file system has no locks on it
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return True
+
+
 def _open_file(tree: Tree, private: int) -> int:
     flags, shown = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, tree.out / PRIVATE / LOCK
     return open_regular(LOCK, flags, dir_fd=private, shown=shown)
@@ -157,16 +201,21 @@ def _is_root(tree: Tree) -> bool:
 
 def _flock(descriptor: int, tree: Tree) -> bool:
     """Lock a file or folder; return False where the file system can't."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise FolderBusyError(
-            f"{tree.out}: held by another run ({_holder(tree)}); "
-            "wait for it, or choose another folder with --out"
-        ) from None
-    except OSError:
-        return False  # NFS wants a folder open for writing, which nothing can be
-    return True
+    for seconds in (*_LOOKS_S, None):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if seconds is None:
+                break
+            time.sleep(seconds)
+        except OSError:
+            return False  # NFS wants a folder open for writing, which nothing can be
+        else:
+            return True
+    raise FolderBusyError(
+        f"{tree.out}: held by another run ({_holder(tree)}); "
+        "wait for it, or choose another folder with --out"
+    )
 
 
 def _holder(tree: Tree) -> str:

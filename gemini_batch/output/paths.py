@@ -4,6 +4,8 @@
 
     OUT/results.jsonl       one row per finished call; the newest row of an id counts
     OUT/summary.json        the last run
+    OUT/runs.jsonl          one line per run
+    OUT/marks.jsonl         the user's picks, discards and ratings; the newest of a picture counts
     OUT/gallery.html        the page of the `gallery` command
     OUT/images/…            the image of each call, named by its id
     OUT/drafts/…            interim images that came with an answer; they were paid for as well
@@ -19,10 +21,13 @@
         torn-results.N      the end of a damaged results.jsonl, set aside by recovery
         rescued-results.N   rows of a run whose results.jsonl was replaced; the next run adds them
         set-aside/          answers that could not be processed twice
+        batches/UUID/       a batch that is open: lines.jsonl, its calls, and batch.json, its state
 """
 
 RESULTS = "results.jsonl"
 SUMMARY = "summary.json"
+RUNS = "runs.jsonl"
+MARKS = "marks.jsonl"
 GALLERY = "gallery.html"
 IMAGES = "images"
 DRAFTS = "drafts"
@@ -40,6 +45,10 @@ THUMBNAILS = "thumbnails"
 TORN_RESULTS = "torn-results"
 RESCUED_RESULTS = "rescued-results"
 SET_ASIDE = "set-aside"
+BATCHES = "batches"
+# In a folder of BATCHES:
+BATCH_LINES = "lines.jsonl"
+BATCH_NOTE = "batch.json"
 # In INCOMING: a journaled answer; one whose processing ended a run, or two; an image whose call has
 # an earlier one, which must be durable in SUPERSEDED first.
 ANSWER_SUFFIX = ".answer"

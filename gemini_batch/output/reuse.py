@@ -92,6 +92,8 @@ class Reuse:
         newest = HashMap64()
         try:
             for place, row in placed_rows(folder):
+                if row["status"] == Status.LATE:
+                    continue
                 call = fingerprint(row["id"])
                 if superseded := newest.get(call):
                     self._taken[superseded] = True

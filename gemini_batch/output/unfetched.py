@@ -21,7 +21,9 @@ class Unfetched:
     def noting(self, rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
         """Yield the rows of `placed_rows`, noting those that hold URIs."""
         for place, row in rows:
-            if _is_unfetched(row):
+            if row["status"] == Status.LATE:
+                pass
+            elif _is_unfetched(row):
                 self._places.put(fingerprint(row["id"]), place + 1)
             elif len(self._places) and self._places.get(call := fingerprint(row["id"])):
                 self._places.put(call, 0)

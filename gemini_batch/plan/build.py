@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,21 @@ from gemini_batch.config import Settings
 from gemini_batch.errors import ConfigError, StorageError, describe_os_error
 from gemini_batch.hashmap import fingerprint
 from gemini_batch.inputs import Inputs
-from gemini_batch.manifest import Manifest
+from gemini_batch.manifest import Manifest, PlainJobs
 from gemini_batch.output.history import History, wanted_again
 from gemini_batch.output.reuse import Reuse
 from gemini_batch.output.rowless import RowlessImages
-from gemini_batch.output.rows import placed_rows, read_rows
+from gemini_batch.output.rows import placed_rows
 from gemini_batch.output.unfetched import Unfetched
+from gemini_batch.output.waiting import open_batches
+from gemini_batch.plan.aliases import aliases
+from gemini_batch.plan.canonical import request_sha256
 from gemini_batch.plan.history import RunHistory
 from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.plan.totals import CallTotals, Plan
 from gemini_batch.quota.limits import Duration, LimitSet, Weights, duration
 from gemini_batch.records import Call, Limits, Load, Stop, StopReason
+from gemini_batch.records.job import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +40,15 @@ class BuiltPlan:
     _manifest: Manifest
     _planner: Planner
 
-    def calls(self) -> dict[str, Iterator[Call | Stop]]:
-        """Return the calls to be made of each model.
+    def calls(
+        self, is_left: Callable[[Call], bool] = lambda _call: True
+    ) -> dict[str, Iterator[Call | Stop]]:
+        """Return the calls to be made of each model, as far as they are left.
 
         A call is read from the manifest again when its turn comes; a line that was edited since
-        yields a `Stop`.
+        yields a `Stop`. One that an open batch may still answer is not among them.
         """
-        return {model: self._calls(model) for model in self.plan.models}
+        return {model: self._calls(model, is_left) for model in self.plan.models}
 
     @property
     def successors(self) -> dict[str, str]:
@@ -68,12 +74,14 @@ class BuiltPlan:
             more = f"{lines} more than {known.usual_references} reference images"
             yield f"{self._manifest.name}:{line}: {more}, which {model} may refuse"
 
-    def _calls(self, model: str) -> Iterator[Call | Stop]:
+    def _calls(self, model: str, is_left: Callable[[Call], bool]) -> Iterator[Call | Stop]:
         for index, variant in self.plan.pending(model):
             line, job = self._manifest.line(index), self._manifest.read(index)
             try:
                 if job is not None:
-                    yield self._planner.call(job, line, variant)
+                    call = self._planner.call(job, line, variant)
+                    if is_left(call) and not self._waits(job, call, variant):
+                        yield call
                     continue
                 problem = "was edited during the run"
             except JobError as error:
@@ -83,6 +91,16 @@ class BuiltPlan:
                 f"{self._manifest.name}:{line}: {problem}; run again to check and plan it again",
             )
             return
+
+    def _waits(self, job: Job, call: Call, variant: int) -> bool:
+        """Return whether an open batch may still answer a call."""
+        waiting, endpoint = self.history.waiting, self.history.endpoint
+        if not waiting:
+            return False
+        return waiting.holds(call.id, call.request_sha256, endpoint) or any(
+            waiting.holds(other_id, request_sha256(alias), endpoint)
+            for other_id, alias in aliases(job, call.request, variant, waiting.has)
+        )
 
 
 def output_folder(manifest: Path, *, is_simulated: bool) -> Path:
@@ -105,7 +123,42 @@ def build_plan(
             `--reuse-from` can't be used.
         StorageError: The results of earlier runs are damaged or can't be read.
     """
+    with _history(out, config) as (history, recent):
+        inputs = Inputs(base or path.parent, config.max_input_pixels)
+        planner = Planner(
+            config.model,
+            inputs.resolve,
+            price_table(config),
+            replaces_default=not config.is_model_named,
+            is_batched=config.route != "interactive",
+        )
+        planner.thinking.learn(recent)
+        with Manifest(path, name) as manifest:
+            plan = Plan(
+                planner,
+                None if history.is_new else history.state,
+                is_batched=config.route == "batch",
+            )
+            for index, found in manifest.scan():
+                try:
+                    if isinstance(found, PlainJobs):
+                        plan.add_plain(found, manifest.lines(index, len(found)))
+                    else:
+                        plan.add(found, manifest.line(index))
+                except JobError as error:
+                    for problem in error.problems:
+                        manifest.problem(problem.line, problem.field, problem.message)
+            if config.max_cost_usd is not None:
+                _check_prices(plan)
+            time = _duration(plan, config.limits, planner.prices, manifest.name)
+            yield BuiltPlan(plan, history, time, manifest, planner)
+
+
+@contextmanager
+def _history(out: Path, config: Settings) -> Iterator[tuple[RunHistory, Iterable[dict[str, Any]]]]:
+    """Yield what earlier runs left, and the last rows; it raises as `build_plan`."""
     try:
+        waiting = open_batches(out, config.endpoint)
         reuse = Reuse(config.reuse_from, config.endpoint, out) if config.reuse_from else None
         is_wanted_again: Callable[[str], bool] | None = None
         if config.retry_missing or config.retry_reasons:
@@ -113,31 +166,14 @@ def build_plan(
             is_wanted_again = lambda call_id: fingerprint(call_id) in again  # noqa: E731
         rowless, recent = RowlessImages(out), deque[dict[str, Any]](maxlen=ANSWERS)
         unfetched = None if config.retry_unfetched else Unfetched(out, config.endpoint)
-        of_file = unfetched.noting(placed_rows(out)) if unfetched else read_rows(out)
+        placed = waiting.noting(placed_rows(out)) if waiting else placed_rows(out)
+        of_file = unfetched.noting(placed) if unfetched else (row for _, row in placed)
         rows = History(_kept(rowless.passing(of_file), recent))
-        history = RunHistory(rows, config, reuse, rowless, unfetched, is_wanted_again)
+        history = RunHistory(rows, config, reuse, rowless, unfetched, is_wanted_again, waiting)
     except OSError as error:
         raise StorageError(f"{out}: can't be read: {describe_os_error(error)}") from error
-    inputs = Inputs(base or path.parent, config.max_input_pixels)
-    planner = Planner(
-        config.model,
-        inputs.resolve,
-        price_table(config),
-        replaces_default=not config.is_model_named,
-    )
-    planner.thinking.learn(recent)
-    with Manifest(path, name) as manifest:
-        plan = Plan(planner, history.state if len(rows) or len(rowless) or reuse else None)
-        for index, job in manifest.scan():
-            try:
-                plan.add(job, manifest.line(index))
-            except JobError as error:
-                for problem in error.problems:
-                    manifest.problem(problem.line, problem.field, problem.message)
-        if config.max_cost_usd is not None:
-            _check_prices(plan)
-        time = _duration(plan, config.limits, planner.prices, manifest.name)
-        yield BuiltPlan(plan, history, time, manifest, planner)
+    with closing(waiting):
+        yield history, recent
 
 
 def _kept(

@@ -9,6 +9,7 @@ from gemini_batch.output.history import History
 from gemini_batch.output.reuse import Reuse
 from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.unfetched import Unfetched
+from gemini_batch.output.waiting import Waiting
 from gemini_batch.plan import canonical
 from gemini_batch.plan.totals import Aliases, CallState
 from gemini_batch.records import ResultRow, Status
@@ -31,6 +32,7 @@ class RunHistory:
     Attributes:
         rowless: The images that no row names.
         without_row: Number of calls that are not done and have such an image.
+        waiting: The open batches, and their calls.
         by_alias: Number of calls that were done by another id of their model.
         statuses: Number of newest rows by status, of the same requests only. A row of this run
             takes the row that it replaces out of the count.
@@ -42,6 +44,7 @@ class RunHistory:
     rowless: RowlessImages
     unfetched: Unfetched | None
     _is_wanted_again: Callable[[str], bool] | None = None
+    waiting: Waiting = field(default_factory=Waiting)
     without_row: int = 0
     by_alias: int = 0
     statuses: Counter[Status] = field(default_factory=Counter)
@@ -50,14 +53,27 @@ class RunHistory:
     def __post_init__(self) -> None:
         self._done = FINAL - self._config.retry
 
+    @property
+    def is_new(self) -> bool:
+        """True if nothing is known of any call."""
+        return not (len(self._history) or len(self.rowless) or self.reuse or self.waiting)
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint of the run."""
+        return self._config.endpoint
+
     def state(self, call_id: str, request_sha256: str, aliases: Aliases) -> CallState:
         """Return the state of a call, and count its status.
 
         An answer to one of its aliases counts as its own.
         """
+        is_waiting = bool(self.waiting) and self._is_waiting(call_id, request_sha256, aliases)
         state = self._own(call_id, request_sha256, aliases)
         if state is CallState.DONE:
             return state
+        if is_waiting:
+            return CallState.WAITING
         if self.rowless.has(call_id):
             self.without_row += 1
             if self._config.adopts_images:
@@ -69,6 +85,18 @@ class RunHistory:
             for _, alias in aliases(_is_any)
         )
         return CallState.REUSED if is_reused else state
+
+    def _is_waiting(self, call_id: str, request_sha256: str, aliases: Aliases) -> bool:
+        """Return whether an open batch may answer a call; note what the manifest asks of it."""
+        endpoint, waiting, is_waiting = self._config.endpoint, self.waiting, False
+        if waiting.has(call_id):
+            others = (canonical.request_sha256(alias) for _, alias in aliases(_is_any))
+            waiting.note_asked(call_id, (request_sha256, *others), endpoint)
+            is_waiting = waiting.holds(call_id, request_sha256, endpoint)
+        return is_waiting or any(
+            waiting.holds(other_id, canonical.request_sha256(alias), endpoint)
+            for other_id, alias in aliases(waiting.has)
+        )
 
     def _own(self, call_id: str, request_sha256: str, aliases: Aliases) -> CallState:
         history, endpoint = self._history, self._config.endpoint
@@ -97,6 +125,14 @@ class RunHistory:
 
     def replace(self, row: ResultRow) -> None:
         """Take the status of the row that `row` replaces out of the count."""
+        if row.status is Status.LATE:
+            return
         status = self._history.status(row.id, row.request_sha256, row.endpoint)
         if status is not None:
             self.statuses[status] -= 1
+        if row.route == "batch" and row.status is Status.FAILED:
+            self._history.give_back(row.id, row.request_sha256, row.endpoint)
+
+    def batch_tries(self, call_id: str) -> int:
+        """Return how often in a row a batch gave a call back."""
+        return self._history.batch_tries(call_id)

@@ -48,6 +48,7 @@ class Planner:
 
     Attributes:
         replaces_default: Calls of the default model have a successor, if the job names no model.
+        is_batched: Calls may be sent in batches, which have no service tier.
     """
 
     default_model: str
@@ -55,6 +56,7 @@ class Planner:
     prices: PriceTable = field(default_factory=built_in)
     thinking: ThinkingTokens = field(default_factory=ThinkingTokens)
     replaces_default: bool = False
+    is_batched: bool = False
 
     def request(self, job: Job, line: int) -> Request:
         """Return the request of a job.
@@ -88,6 +90,8 @@ class Planner:
                 _check_images(request, "parts" if job.parts else "images", problems)
         problems += _not_offered(request.model, request.aspect_ratio, request.image_size)
         problems += _refused(request)
+        if self.is_batched:
+            problems += _with_tier(job)
         if problems:
             raise JobError([Problem(line, *each) for each in problems])
         return request
@@ -153,6 +157,15 @@ class Planner:
         except ValueError as error:
             problems.append((field, str(error)))
             return []
+
+
+def _with_tier(job: Job) -> Problems:
+    """Return (field, message) for each service tier that a job names."""
+    advice = "a batch has no service tier: leave it out, or send the line without --route"
+    raw = [name for name in ("serviceTier", "service_tier") if name in (job.request or {})]
+    own = getattr(job, "service_tier", None)
+    found = [f"request.{name}" for name in raw] + (["service_tier"] if own else [])
+    return [(name, advice) for name in found]
 
 
 def _raw_request(job: Job, model: str, problems: Problems) -> Request:

@@ -1,15 +1,17 @@
 """The plan of a manifest: the state of each call, and what the calls to be sent add up to."""
 
 from array import array
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import partial
+from itertools import compress
 from typing import TypeAlias
 
 from gemini_batch.catalog import models, prices
-from gemini_batch.manifest.plain import Kind, PlainJob
+from gemini_batch.errors import Problem
+from gemini_batch.manifest.plain import Kind, PlainJobs
 from gemini_batch.plan.aliases import aliases
 from gemini_batch.plan.canonical import (
     image_size,
@@ -32,6 +34,10 @@ class CallState(IntEnum):
     RETRY = 3  # not finished the last time, or requested again
     REUSED = 4  # answered in another output folder: copied from there, at no cost
     UNFETCHED = 5  # paid for, but its image was not fetched: fetched now, and sent if it is gone
+    WAITING = 6  # an open batch may still answer it
+
+
+_NOT_TO_DO = frozenset({CallState.DONE, CallState.WAITING})
 
 
 MAX_UNKNOWN_FIELDS = 20
@@ -108,10 +114,14 @@ class DownscaleTotals:
 class Plan:
     """All calls of a manifest, in one byte per call and six per job.
 
-    `state_of` is None when there was no earlier run, which saves the hashing.
+    `state_of` is None when there was no earlier run, which saves the hashing. With `is_batched`
+    the calls are priced as in a batch.
     """
 
-    def __init__(self, planner: Planner, state_of: StateOf | None = None) -> None:
+    def __init__(
+        self, planner: Planner, state_of: StateOf | None = None, *, is_batched: bool = False
+    ) -> None:
+        self._is_batched = is_batched
         self._groups = defaultdict[tuple[str, str], CallTotals](CallTotals)
         self._planner = planner
         self._state_of = state_of
@@ -125,21 +135,19 @@ class Plan:
         self._models: dict[str, int] = {}  # model → its number
         self._model_of = array("I")  # index of a job → number of its model
         self._plain: dict[Kind, PlainRequest] = {}
+        self._waiting_models: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._states)
 
-    def add(self, job: Job | PlainJob, line: int) -> None:
+    def add(self, job: Job, line: int) -> None:
         """Add the next job; its index is that of `Manifest.scan`.
 
         Raises:
             JobError: The job can't be planned; it counts no calls.
         """
         try:
-            if isinstance(job, PlainJob):
-                self._add_plain(job, line)
-            else:
-                self._add(job, line)
+            self._add(job, line)
         except JobError:
             self._variants.append(0)
             self._model_of.append(0)
@@ -152,7 +160,9 @@ class Plan:
         self._model_of.append(self._models.setdefault(request.model, len(self._models)))
         states = self._states_of(job, request)
         self._states += states
-        if todo := len(states) - states.count(CallState.DONE):
+        if waiting := states.count(CallState.WAITING):
+            self._waiting_models.add(request.model)
+        if todo := len(states) - states.count(CallState.DONE) - waiting:
             calls = todo - states.count(CallState.REUSED)
             group = self._groups[request.model, image_size(request)]
             group.add(calls, input_tokens(request), line)
@@ -161,22 +171,69 @@ class Plan:
             self._count_references(request, line)
             self._count_downscaled(request, calls)
 
-    def _add_plain(self, job: PlainJob, line: int) -> None:
-        request = self._plain.get(job.kind)
-        if request is None:
-            request = self._plain[job.kind] = PlainRequest(self._planner, job.kind, line)
-            self.successor = self.successor or self._planner.successor(job.kind.job)
-        self._variants.append(1)
-        self._model_of.append(self._models.setdefault(request.model, len(self._models)))
-        state = CallState.NEW
-        if self._state_of:
-            state = self._state_of(
-                job.id, request.sha256(job.prompt), partial(request.aliases, job)
-            )
-        self._states.append(state)
-        if state is not CallState.DONE:
-            calls, group = int(state is not CallState.REUSED), self._groups[request.group]
-            group.add(calls, request.input_tokens(job.prompt), line)
+    def add_plain(self, jobs: PlainJobs, lines: Sequence[int]) -> None:
+        """Add the next jobs, which are of plain lines.
+
+        Raises:
+            JobError: Some of the jobs can't be planned; these count no calls.
+        """
+        try:
+            requests = [
+                self._plain.get(kind) or self._plain_request(kind, line)
+                for kind, line in zip(jobs.kinds, lines, strict=True)
+            ]
+        except JobError:
+            self._add_one_by_one(jobs, lines)
+            raise
+        states = self._plain_states(jobs, requests)
+        self._states += states
+        self._variants.extend([1] * len(jobs))
+        self._model_of.extend([self._models[each.model] for each in requests])
+        each_bytes = [len(each) if each.isascii() else len(each.encode()) for each in jobs.prompts]
+        calls = list(zip(requests, each_bytes, states, strict=True))
+        if CallState.WAITING in states:
+            of_all = zip(requests, states, strict=True)
+            self._waiting_models |= {
+                each.model for each, state in of_all if state == CallState.WAITING
+            }
+        if CallState.DONE in states or CallState.WAITING in states:
+            is_todo = [state not in _NOT_TO_DO for state in states]
+            calls, lines = list(compress(calls, is_todo)), list(compress(lines, is_todo))
+        for call, number in Counter(calls).items():
+            request, prompt_bytes, state = call
+            group, tokens = self._groups[request.group], request.input_tokens(prompt_bytes)
+            is_largest = tokens > group.largest_input_tokens
+            line = lines[calls.index(call)] if is_largest else group.largest_line
+            group.add(number if state != CallState.REUSED else 0, tokens, line)
+
+    def _add_one_by_one(self, jobs: PlainJobs, lines: Sequence[int]) -> None:
+        """Add jobs of which some can't be planned; raise as `add_plain`."""
+        if len(jobs) == 1:
+            self._variants.append(0)
+            self._model_of.append(0)
+            return
+        problems: list[Problem] = []
+        for place in range(len(jobs)):
+            one = slice(place, place + 1)
+            try:
+                self.add_plain(jobs[one], lines[one])
+            except JobError as error:
+                problems += error.problems
+        raise JobError(problems)
+
+    def _plain_states(self, jobs: PlainJobs, requests: Sequence[PlainRequest]) -> bytes:
+        if self._state_of is None:
+            return bytes(len(jobs))
+        return bytes(
+            self._state_of(job_id, request.sha256(prompt), partial(request.aliases, job_id, prompt))
+            for job_id, request, prompt in zip(jobs.ids, requests, jobs.prompts, strict=True)
+        )
+
+    def _plain_request(self, kind: Kind, line: int) -> PlainRequest:
+        request = self._plain[kind] = PlainRequest(self._planner, kind, line)
+        self.successor = self.successor or self._planner.successor(kind.job)
+        self._models.setdefault(request.model, len(self._models))
+        return request
 
     def _states_of(self, job: Job, request: Request) -> bytes:
         if self._state_of is None:
@@ -225,8 +282,8 @@ class Plan:
 
     @property
     def todo(self) -> int:
-        """Number of calls that are not done: to be sent, or reused."""
-        return len(self) - self.count(CallState.DONE)
+        """Number of calls that are not done and do not wait: to be sent, or reused."""
+        return len(self) - self.count(CallState.DONE) - self.count(CallState.WAITING)
 
     @property
     def to_send(self) -> int:
@@ -249,6 +306,8 @@ class Plan:
             prices=planner.prices,
         )
         cost_usd = expected.cost_usd if calls else 0.0
+        if self._is_batched and cost_usd is not None:
+            cost_usd *= prices.factor(model, "batch", planner.prices) or 1.0
         return replace(group, output_tokens=expected.output_tokens, cost_usd=cost_usd)
 
     @property
@@ -258,20 +317,23 @@ class Plan:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models that have calls to be made, in the order of the manifest."""
-        left = {model for model, _ in self._groups}
+        """The models that have calls to be made or awaited, in the order of the manifest."""
+        left = {model for model, _ in self._groups} | self._waiting_models
         return tuple(model for model in self._models if model in left)
 
     def pending(self, model: str) -> Iterator[tuple[int, int]]:
         """Yield (index of the job, variant from 1) of each call of a model that is not done.
 
         The order is the manifest's, but calls that need no quota come first: reused ones, and those
-        whose image is fetched, before its URI expires.
+        whose image is fetched, before its URI expires. Last come those that wait in a batch, which
+        may give them back.
         """
         for state in (CallState.REUSED, CallState.UNFETCHED):
             if self.count(state):
                 yield from self._in_state(model, state)
         yield from self._in_state(model, CallState.NEW, CallState.EDITED, CallState.RETRY)
+        if self.count(CallState.WAITING):
+            yield from self._in_state(model, CallState.WAITING)
 
     def _in_state(self, model: str, *states: CallState) -> Iterator[tuple[int, int]]:
         number, wanted, position = self._models[model], bytes(states), 0

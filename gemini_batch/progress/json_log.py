@@ -2,16 +2,17 @@
 
 A name or a type changes only with a major version. Every object has `at` (UTC, milliseconds, `Z`)
 and `event`. Names that end in `_s` are seconds and in `_usd` dollars at list price, both numbers
-with a fraction; `_at` is a time like `at`, to the second; `may_be_billed`, `needs_person` and
-`pays` are booleans; `images[]` are paths in `out`; `by_status{}` is a count per status. Counts,
-`line`, `attempt`, `http_status` and `exit_code` are integers; all other fields are text. Unknown
-values and those that do not apply are null, never 0 or "".
+with a fraction; `_at` and `since` are times like `at`, to the second; `may_be_billed`,
+`needs_person`, `pays` and names that begin with `is_` are booleans; `images[]` are paths in `out`;
+`by_status{}` is a count per status. Counts, `line`, `attempt`, `http_status` and `exit_code` are
+integers; all other fields are text. Unknown values and those that do not apply are null, never 0
+or "".
 
 - `repaired` (the remains of a killed run were repaired): `message, pays`
 - `manifest_warning` (the manifest has something that the API may refuse): `message`
 - `run_started` (the manifest is valid, nothing is sent yet): `manifest, out, tier, to_send, reused,
-  done, edited, cost_usd, sending_s, days, bound_by, models[{model, calls, input_tokens, cost_usd}],
-  notices[]`
+  done, edited, waiting, route, cost_usd, sending_s, days, bound_by, models[{model, calls,
+  input_tokens, cost_usd}], notices[]`
 - `call_not_reused` (an answer of another folder can't be copied, so the call is sent):
   `id, message`
 - `call_finished` (a call ended; its row and images are on the disk): `id, line, status, model,
@@ -25,14 +26,17 @@ values and those that do not apply are null, never 0 or "".
 - `waiting` (no call of a model is sent for 5 seconds or more): `model, wait_s, why`
 - `progress` (once a minute): `finished, todo, in_flight, cost_usd, projected_usd, ends_in_s,
   closes_in_s`
+- `batch_seen` (a batch was created, looked at, or collected): `batch, model, calls, done, state,
+  since, is_new, is_over`
+- `batch_notice` (something about a batch that the user should know): `message, pays`
 - `model_replaced` (the API does not have the default model any more; calls that name no model go
   to its successor; once a run): `model, successor, message`
 - `little_room` (little disk space is left, so fewer calls are in flight; once a run): `out`
 - `warning` (any other problem): `message`
 - `stopping` (no more calls are started): `reason, message, in_flight, model, run_again_at`
 - `run_ended` (the end, also if there was nothing to do): `manifest, out, exit_code, finished,
-  by_status{}, calls, left, needs_person, cost_usd, estimated_usd, unpriced, possibly_billed, sent,
-  retries, prompt_tokens, output_tokens, duration_s, run_again_at, next`
+  by_status{}, calls, left, waiting, committed_usd, needs_person, cost_usd, estimated_usd, unpriced,
+  possibly_billed, sent, retries, prompt_tokens, output_tokens, duration_s, run_again_at, next`
 - `error` (the command could not start, or the process ends): `exit_code, message`
 - `lines_left_out` (the reader was too slow): `number`
 """
@@ -91,6 +95,8 @@ class JsonLog(LogView):
                     fields = {"id": fields.pop("call_id"), **fields}
                 if "wait_s" in fields:
                     fields["wait_s"] = round(fields["wait_s"], 3)
+                if isinstance(event, events.BatchSeen):
+                    fields["state"] = event.state or None
         name = re.sub("(?<!^)([A-Z])", r"_\1", type(event).__name__).lower()
         return log_line(self._info.clock.utc(), name, fields)
 
@@ -142,6 +148,8 @@ def _start(event: events.RunStarted, name: str) -> dict[str, Any]:
         "reused": event.reused,
         "done": event.done,
         "edited": event.edited,
+        "waiting": event.waiting,
+        "route": event.route,
         "cost_usd": _rounded(event.cost_usd, 6),
         "sending_s": round(event.duration_s, 1),
         "days": event.days,
@@ -191,6 +199,8 @@ def _end(summary: Summary, info: RunInfo) -> dict[str, Any]:
         "by_status": run.by_status,
         "calls": summary.calls,
         "left": summary.left,
+        "waiting": summary.waiting,
+        "committed_usd": summary.committed_usd,
         "needs_person": summary.needs_person,
         "cost_usd": run.cost_usd,
         "estimated_usd": run.estimated_answered_usd,

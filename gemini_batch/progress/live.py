@@ -19,6 +19,8 @@ from rich.text import Text
 
 from gemini_batch.engine.summary import Summary
 from gemini_batch.events import (
+    BatchNotice,
+    BatchSeen,
     CallFinished,
     CallNotReused,
     Event,
@@ -72,6 +74,10 @@ class LiveView:
     @contextmanager
     def painting(self) -> Iterator[None]:
         """Paint after a shell has resumed this process, too; at the end, remove the region."""
+        if threading.current_thread() is not threading.main_thread():  # it gets no signals
+            yield
+            self._is_sending = False
+            return
         previous = signal.signal(signal.SIGCONT, lambda *_: self._was_resumed.set())
         try:
             yield
@@ -97,9 +103,12 @@ class LiveView:
                 | CallNotReused()
                 | LittleRoom()
                 | ModelReplaced()
+                | BatchNotice()
                 | Stopping()
             ):
                 self.warn(messages.notice(event))
+            case BatchSeen(is_new=is_new, is_over=is_over) if is_new or is_over:
+                self._line(messages.batch(event) or "", "")
             case CallFinished(row) if row.status is not Status.SUCCEEDED:
                 status = (f"{row.status.value:<9}", STYLES[row.status])
                 why = row.error.message if row.error else row.block_reason or row.finish_reason

@@ -20,6 +20,7 @@ STYLES = {
     Status.FAILED: "red",
     Status.UNCERTAIN: "yellow",
     Status.LOST: "red",
+    Status.LATE: "dim",
 }
 _ALWAYS = (Status.SUCCEEDED, Status.BLOCKED, Status.FAILED)
 
@@ -31,6 +32,8 @@ _GAUGE_CELLS = 16
 _NARROW_CELLS = 78
 # Shorter waits are normal pacing.
 _MIN_SHOWN_WAIT_S = 1.0
+# Batches with a bar of their own.
+_MAX_BATCHES = 6
 _FULL, _EMPTY = "━", "─"
 
 
@@ -48,6 +51,7 @@ def rows_of(name: str, state: RunSnapshot, columns: int, lines: int) -> list[Tex
         *_labelled("pace", _flowing(_pace(state), cells)),
         *_labelled("cost", _flowing(_cost(state), cells)),
         *_labelled("quota", _gauges(state, cells)),
+        *_labelled("batches", _batches(state, cells)),
     ]
     for row in rows:
         row.truncate(cells, overflow="ellipsis")
@@ -158,6 +162,12 @@ def _now(state: RunSnapshot, cells: int) -> list[Text]:
         if state.models > 1:
             parts.append(plain(waiting.model))
         return _flowing(parts, cells)
+    if not state.in_flight and state.batches:
+        return [
+            Text(
+                f"waiting for {count(sum(each.calls for each in state.batches), 'call')} in batches"
+            )
+        ]
     if not state.in_flight:
         return [Text("starting to send" if state.left else "all calls have ended")]
     return [Text(f"waiting for {count(state.in_flight, 'answer')}")]
@@ -212,6 +222,21 @@ def _append_gauge(row: Text, used: Used, limit: int, digits: int, cells: int) ->
     row.append(_EMPTY * (cells - filled), "dim")
     row.append(f"  {quantity(used.bound, used.used) if is_known else 'unknown':>{digits}}")
     row.append(f" of {quantity(used.bound, limit):>{digits}}")
+
+
+def _batches(state: RunSnapshot, cells: int) -> Iterator[Text]:
+    """Yield a bar for each open batch, of the requests that have ended by the server's count."""
+    for batch in state.batches[:_MAX_BATCHES]:
+        width = _GAUGE_CELLS // (2 if cells < _NARROW_CELLS else 1)
+        filled = min(width, (batch.done or 0) * width // max(1, batch.calls))
+        row = Text(_FULL * filled)
+        row.append(_EMPTY * (width - filled), "dim")
+        done = "" if batch.done is None else f"{batch.done:,} of "
+        row.append(f"  {done}{count(batch.calls, 'call')} · {plain(batch.state.lower()) or 'new'}")
+        row.append(f" · since {clock(batch.since, state.now)}", "dim")
+        yield row
+    if (more := len(state.batches) - _MAX_BATCHES) > 0:
+        yield Text(f"and {more:,} more", "dim")
 
 
 def _errors(state: RunSnapshot) -> Iterator[Text]:

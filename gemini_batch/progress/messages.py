@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from gemini_batch.engine.summary import UNFINISHED, Summary
 from gemini_batch.errors import ExitCode
 from gemini_batch.events import (
+    BatchNotice,
+    BatchSeen,
     CallNotReused,
     LittleRoom,
     ManifestWarning,
@@ -27,6 +29,8 @@ from gemini_batch.progress.formatting import (
 )
 from gemini_batch.records import Status, StopReason, resolved_by_waiting
 
+# https://ai.google.dev/gemini-api/docs/batch-api (2026-11-30).
+BATCH_TIME = "in batches: within 24 hours by Google's target, mostly less"
 # Failed and rejected calls that the end names; the others are only counted.
 _MAX_REASONS = 5
 _ADVICE = {
@@ -45,8 +49,12 @@ def started(name: str, event: RunStarted) -> tuple[str, ...]:
         parts.append(f"{event.done:,} already done")
     if event.edited:
         parts.append(edited(event.edited))
+    if event.waiting:
+        parts.append(f"{event.waiting:,} waiting in batches")
     cost = list_price(event.cost_usd, event.tier, is_simulated=event.is_simulated)
     time = least_time(event.duration_s, event.days, event.bound_by)
+    if event.route == "batch":
+        time = BATCH_TIME
     where = f"tier {event.tier}: {time} · output in {event.out}"
     return " · ".join([*parts, cost]), where, *event.notices
 
@@ -57,11 +65,17 @@ def edited(number: int) -> str:
 
 
 def notice(
-    event: Repaired | ManifestWarning | CallNotReused | ModelReplaced | LittleRoom | Stopping,
+    event: Repaired
+    | ManifestWarning
+    | CallNotReused
+    | ModelReplaced
+    | BatchNotice
+    | LittleRoom
+    | Stopping,
 ) -> str:
     """Return the text of an event that the user should see."""
     match event:
-        case Repaired(message) | ManifestWarning(message):
+        case Repaired(message) | ManifestWarning(message) | BatchNotice(message):
             return message
         case CallNotReused(call_id, message):
             return f"{call_id}: can't be reused, so it is sent: {message}"
@@ -76,6 +90,14 @@ def notice(
             if in_flight:
                 parts.append(finishing(event))
             return "; ".join(parts)
+
+
+def batch(event: BatchSeen) -> str | None:
+    """Return that a batch was created or collected; None for another look at it."""
+    calls = count(event.calls, "call")
+    if event.is_new:
+        return f"{calls} submitted as {event.batch}"
+    return f"{event.batch}: {calls} collected" if event.is_over else None
 
 
 def finishing(event: Stopping) -> str:
@@ -163,6 +185,8 @@ def advice(summary: Summary) -> str | None:
         case ExitCode.INCOMPLETE:
             found = (text for status, text in _ADVICE.items() if summary.by_status.get(status))
             return next(found, "run again")
+        case ExitCode.STOPPED if waiting := _waiting(summary):
+            return waiting
         case ExitCode.REFUSED | ExitCode.STOPPED if _needs_fixing(summary):
             return "fix the problem above, then run"
         case _ if summary.run_again_at is not None:
@@ -178,6 +202,15 @@ def reasons(summary: Summary) -> Iterator[str]:
     more = sum(run.by_status.get(status, 0) for status in UNFINISHED) - _MAX_REASONS
     if more > 0:
         yield f"and {more:,} more: see their rows in results.jsonl"
+
+
+def _waiting(summary: Summary) -> str:
+    """Return how many calls wait in batches since when, and when to run again; "" for none."""
+    reasons = {stop["reason"]: stop.get("message", "") for stop in summary.stops}
+    message = reasons.get(StopReason.WAITING.value, "")
+    if not message or summary.run_again_at is None:
+        return ""
+    return f"{message}; run again from {at(summary.run_again_at)}"
 
 
 def _needs_fixing(summary: Summary) -> bool:

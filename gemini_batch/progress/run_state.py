@@ -53,6 +53,7 @@ class RunSnapshot:
         unpriced: Calls of unknown cost that ended.
         projected_usd: At the end; None if a price is unknown.
         errors: The most recent kinds of errors, the newest last.
+        batches: The open batches as they were last seen, the oldest first.
         stopping: Why the run, or a model, starts no more calls; None while it does.
     """
 
@@ -71,6 +72,7 @@ class RunSnapshot:
     projected_usd: float | None
     used: Mapping[str, tuple[Used, ...]]
     errors: tuple[RecentError, ...]
+    batches: tuple[events.BatchSeen, ...]
     stopping: events.Stopping | None
     now: datetime
     now_s: float
@@ -114,6 +116,7 @@ class RunState:
         # The last wait of each model, and until when.
         self._waits: dict[str, tuple[events.Waiting, float]] = {}
         self._errors: OrderedDict[str, RecentError] = OrderedDict()
+        self._batches: dict[str, events.BatchSeen] = {}
         self._stopping: events.Stopping | None = None
         self._sample = Sample()
 
@@ -137,13 +140,19 @@ class RunState:
                 self._replace_model(event.model, event.successor)
             case events.CallNotReused():
                 self._add_error(event.message, event.call_id, now_s)
+            case events.BatchSeen():
+                self._batches.pop(event.batch, None)
+                self._batches |= {} if event.is_over else {event.batch: event}
             case events.Waiting():
                 self._waits[event.model] = (event, now_s + event.wait_s)
             case events.Stopping():
-                self._sample = replace(self._sample, in_flight=event.in_flight)
-                # A stop of the whole run is not replaced by that of one model.
-                if not event.model or self._stopping is None or self._stopping.model:
-                    self._stopping = event
+                self._stop(event)
+
+    def _stop(self, event: events.Stopping) -> None:
+        self._sample = replace(self._sample, in_flight=event.in_flight)
+        # A stop of the whole run is not replaced by that of one model.
+        if not event.model or self._stopping is None or self._stopping.model:
+            self._stopping = event
 
     def _call_sent(self, event: events.CallSent, now_s: float) -> None:
         self._sent.add(now_s)
@@ -187,11 +196,12 @@ class RunState:
 
     def snapshot(self, now_s: float, now: datetime) -> RunSnapshot:
         """Return the state of the run."""
-        todo = self._started.todo + self._started.reused if self._started else 0
+        start = self._started
+        todo = start.todo + start.reused + start.waiting if start else 0
         return RunSnapshot(
             todo=todo,
             by_status=dict(self._by_status),
-            left=max(0, todo - self._by_status.total()),
+            left=max(0, todo - self._by_status.total() + self._by_status[Status.LATE]),
             elapsed_s=now_s - self._started_s,
             images_per_min=self._images_per_min(now_s),
             forecast=forecast(
@@ -208,6 +218,7 @@ class RunState:
             projected_usd=self._projected_usd(),
             used=self._sample.used,
             errors=tuple(self._errors.values()),
+            batches=tuple(sorted(self._batches.values(), key=lambda batch: batch.since)),
             stopping=self._stopping,
             now=now,
             now_s=now_s,

@@ -3,6 +3,8 @@
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode
 from gemini_batch.events import (
+    BatchNotice,
+    BatchSeen,
     CallNotReused,
     Event,
     LittleRoom,
@@ -38,7 +40,7 @@ class TextLog(LogView):
 
     def _line(self, event: Event, now_s: float) -> str | None:
         match event:
-            case RunStarted() if event.todo + event.reused:
+            case RunStarted() if event.todo + event.reused + event.waiting:
                 return " · ".join(messages.started(self._info.name, event))
             case (
                 Repaired()
@@ -46,9 +48,12 @@ class TextLog(LogView):
                 | CallNotReused()
                 | LittleRoom()
                 | ModelReplaced()
+                | BatchNotice()
                 | Stopping()
             ):
                 return messages.notice(event)
+            case BatchSeen():
+                return messages.batch(event)
         return None
 
     def _progress(self, snapshot: RunSnapshot) -> str | None:

@@ -9,6 +9,7 @@ from gemini_batch.clock import Clock
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode
 from gemini_batch.events import (
+    BatchNotice,
     CallNotReused,
     Event,
     LittleRoom,
@@ -88,7 +89,7 @@ class LogView(ABC):
             # The sender of a signal waits for the answer, also in a quiet run.
             case Stopping(stop=Stop(StopReason.INTERRUPTED | StopReason.TERMINATED)):
                 self._write_now(line)
-            case Repaired(pays=True):
+            case Repaired(pays=True) | BatchNotice(pays=True):
                 self._write_now(line)
             case (
                 Stopping()
@@ -97,6 +98,7 @@ class LogView(ABC):
                 | CallNotReused()
                 | ModelReplaced()
                 | LittleRoom()
+                | BatchNotice()
             ):
                 self._buffer(line)
             case _:

@@ -36,11 +36,14 @@ from gemini_batch.records.call import (
     Text,
     Thinking,
 )
+from gemini_batch.records.facts import Facts
 from gemini_batch.records.row import (
+    BatchRef,
     ImageFile,
     InputRef,
     ResultRow,
     ReusedFrom,
+    Route,
     RowError,
     SentFile,
     Status,

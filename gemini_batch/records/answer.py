@@ -62,6 +62,7 @@ class FailureKind(StrEnum):
     INPUT_CHANGED = "INPUT_CHANGED"  # a reference image is no longer the file that was planned
     INPUT_UNREADABLE = "INPUT_UNREADABLE"  # a reference image can't be decoded to downscale it
     NOT_FETCHED = "NOT_FETCHED"  # the answer is whole, but not its image, which has a URI
+    NO_RESULT = "NO_RESULT"  # its batch has ended, or is gone, without an answer of the call
     STORAGE = "STORAGE"  # the answer could not be written here
 
 
@@ -81,7 +82,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class QuotaViolation:
-    """One violation of a 429's `google.rpc.QuotaFailure`; a value that is left out is None."""
+    """One violation of a 429's `google.rpc.QuotaFailure`; a value that is left out is None.
+
+    Without an id, `quota_id` is the description.
+    """
 
     quota_id: str
     quota_metric: str

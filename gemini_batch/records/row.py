@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from gemini_batch.records.answer import Usage
 
@@ -17,6 +17,11 @@ class Status(StrEnum):
     FAILED = "failed"  # all attempts failed; the next run tries again
     UNCERTAIN = "uncertain"  # sent by a run that was killed; may have been billed
     LOST = "lost"  # a row whose image did not survive; it runs again
+    LATE = "late"  # of a batch, for a call that has another answer, or asks for another one
+
+
+Route: TypeAlias = Literal["interactive", "batch"]
+"""The way in which a call reaches the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,23 @@ class ReusedFrom:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchRef:
+    """The batch of a row, and the call in it.
+
+    Attributes:
+        name: The server's, `batches/…`; None if the server never named it.
+        key: Of the call's line.
+        created_at: When the server created the batch, UTC; None if unknown, as `ended_at`.
+        ended_at: When the batch ended, UTC.
+    """
+
+    name: str | None
+    key: str
+    created_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RowError:
     """The error of the last attempt; `http_status` is None when there was no answer."""
 
@@ -91,7 +113,9 @@ class ResultRow:
             `rejected`: the server says that this job is wrong; `failed`: all attempts failed, the
             next run tries again; `uncertain`: it may have been billed and has no answer, and
             `--on-uncertain skip` leaves it so; `lost`: its image did not survive a power cut, it
-            runs again.
+            runs again; `late`: the answer of a batch to a call that has another one by now, or
+            whose line was edited. It was paid for, its image is in `superseded/`, and it is never
+            the newest row of its id.
         images: The image; empty unless `succeeded`. Its path is relative to the output folder.
         drafts: Interim images of the answer, paid for as well.
         text: The text of the answer; None without any.
@@ -123,6 +147,8 @@ class ResultRow:
         remote_images: URIs of images of the answer that could not be fetched, the result last;
             else empty. Of a `failed` call the next run fetches them, before it pays again.
         thinking: The level that was asked for; None for the model's own.
+        route: `interactive`, or `batch`, which costs half.
+        batch: The batch of the Batch API that the call was in; None for a request of its own.
     """
 
     id: str
@@ -153,3 +179,5 @@ class ResultRow:
     reused_from: ReusedFrom | None = None
     remote_images: list[str] = field(default_factory=list)
     thinking: str | None = None
+    route: Route = "interactive"
+    batch: BatchRef | None = None

@@ -28,6 +28,10 @@ class StopReason(StrEnum):
     OUTAGE = "outage"
     ALIKE = "alike"  # call after call of a model was rejected with the same message
     MANIFEST_CHANGED = "manifest_changed"
+    WAITING = "waiting"  # calls wait in batches
+    BATCH_FULL = "batch_full"  # the server takes no more batches now
+    NO_BATCH = "no_batch"  # the server, or the model, has no Batch API
+    OTHER_KEY = "other_key"  # a batch is seen only with the key that made it
 
 
 _EXIT_CODES = dict.fromkeys(StopReason, ExitCode.STOPPED) | {
@@ -43,10 +47,19 @@ _EXIT_CODES = dict.fromkeys(StopReason, ExitCode.STOPPED) | {
     StopReason.NO_ACCESS: ExitCode.REFUSED,
     StopReason.BILLING: ExitCode.REFUSED,
     StopReason.NO_QUOTA: ExitCode.REFUSED,
+    StopReason.OTHER_KEY: ExitCode.REFUSED,
+    StopReason.NO_BATCH: ExitCode.BAD_INPUT,
     StopReason.ALIKE: ExitCode.INCOMPLETE,
 }
 _RESOLVED_BY_WAITING = frozenset(
-    (StopReason.INTERRUPTED, StopReason.TERMINATED, StopReason.DAY_CLOSED, StopReason.DEADLINE)
+    (
+        StopReason.INTERRUPTED,
+        StopReason.TERMINATED,
+        StopReason.DAY_CLOSED,
+        StopReason.DEADLINE,
+        StopReason.WAITING,
+        StopReason.BATCH_FULL,
+    )
 )
 
 
@@ -59,12 +72,14 @@ class Stop:
         run_again_at: The time when running again makes sense, UTC; None for at once, or once the
             user has acted.
         model: The model whose calls are held back; "" for all.
+        needs_person: The user has to look, though time alone may do.
     """
 
     reason: StopReason
     message: str
     run_again_at: datetime | None = None
     model: str = ""
+    needs_person: bool = False
 
     @property
     def exit_code(self) -> ExitCode:

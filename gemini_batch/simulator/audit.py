@@ -90,6 +90,7 @@ class Audit:
         self.entries: deque[Entry] = deque(maxlen=_MAX_ENTRIES)
         self.followed_redirects = 0
         self.paid = PaidAnswers()
+        self.operations: Counter[str] = Counter()
         self._minute_s = minute_s
         self._limits = dict(limits)
         self._arrived = 0
@@ -123,6 +124,10 @@ class Audit:
         self._statuses.setdefault((entry.project, entry.model), Counter())[status] += 1
         if entry.faults:
             self._faults[entry.faults] += 1
+
+    def count_operation(self, method: str) -> None:
+        """Count a request for files or batches, by the API's method."""
+        self.operations[method] += 1
 
     def count_fault(self, name: str) -> None:
         """Count a fault of files and batches."""
@@ -182,6 +187,7 @@ class Audit:
             "followed_redirects": self.followed_redirects,
             "faults": dict(self._faults),
             "models": models,
+            "operations": dict(self.operations),
             "paid": self.paid.report(),
             "entries": [
                 asdict(entry) | {"arrived_at": entry.arrived_at.isoformat()}

@@ -107,6 +107,7 @@ BATCH_FAULTS: dict[str, BatchFault] = {
     "torn-line": BatchFault(At.LINE, "the line ends in the middle of the result"),
     "line-status": BatchFault(At.LINE, "an error is named `status` instead of `error`"),
     "smaller": BatchFault(At.LINE, "the image has half the width and height"),
+    "square": BatchFault(At.LINE, "the image has the aspect ratio 1:1"),
     "get-404": BatchFault(At.GET, "a 404, although the batch exists"),
     "get-429": BatchFault(At.GET, "a 429 without details"),
     "get-503": BatchFault(At.GET, "a 503"),

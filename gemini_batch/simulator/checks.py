@@ -103,7 +103,17 @@ def check_json(raw: Any, model: Model, *, counting: bool = False) -> ImageReques
     request = schema.read(schema.COUNT_REQUEST if counting else schema.REQUEST, raw, "", violations)
     if violations:
         return bodies.bad_fields(violations)
-    request = request.get("generate_content_request", request)
+    return check_fields(request.get("generate_content_request", request), raw, model)
+
+
+def check_fields(request: dict[str, Any], raw: Any, model: Model) -> ImageRequest | ErrorBody:
+    """Return a request, or the model's 400 for it.
+
+    Args:
+        request: Read by `schema.REQUEST`.
+        raw: The same as it was sent.
+        model: The model that it is sent to.
+    """
     config = request.get("generation_config", {})
     return (
         _contents(request)

@@ -8,9 +8,12 @@ from functools import lru_cache
 _JPEG_SEGMENT = 65_533  # maximum payload of a COM segment
 
 
+_NOISE_STEP = 1024 * 1024  # files of about one size share their noise
+
+
 @lru_cache(maxsize=4)
-def _noise(size: int) -> bytes:
-    return random.Random(size).randbytes(size)
+def _noise(steps: int) -> bytes:
+    return random.Random(steps).randbytes(steps * _NOISE_STEP)
 
 
 def padded(data: bytes, size_bytes: int | None) -> bytes:
@@ -18,7 +21,7 @@ def padded(data: bytes, size_bytes: int | None) -> bytes:
     missing = (size_bytes or 0) - len(data)
     if missing < 16:
         return data
-    noise = _noise(missing)
+    noise = _noise(-(-missing // _NOISE_STEP))[:missing]
     if data.startswith(b"\xff\xd8"):
         segments = [
             noise[start : start + _JPEG_SEGMENT] for start in range(0, missing, _JPEG_SEGMENT)

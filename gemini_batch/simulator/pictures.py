@@ -128,24 +128,35 @@ def _landscape(size: tuple[int, int], rng: random.Random) -> Image.Image:
 def _gradient(
     size: tuple[int, int], top: tuple[int, int, int], bottom: tuple[int, int, int]
 ) -> Image.Image:
-    mask = Image.linear_gradient("L").resize(size)
-    return Image.composite(Image.new("RGB", size, bottom), Image.new("RGB", size, top), mask)
+    return Image.composite(
+        Image.new("RGB", size, bottom), Image.new("RGB", size, top), _gradient_mask(size)
+    )
+
+
+@lru_cache(maxsize=8)
+def _gradient_mask(size: tuple[int, int]) -> Image.Image:
+    return Image.linear_gradient("L").resize(size)
 
 
 def _sun(canvas: Image.Image, rng: random.Random, tone: tuple[int, int, int]) -> None:
     width, height = canvas.size
     at = width * rng.uniform(0.15, 0.85), height * rng.uniform(0.12, 0.4)
     radius = min(width, height) * rng.uniform(0.07, 0.13)
-    # 0 at the middle of each side, so that the square shows no edge.
-    glow = Image.radial_gradient("L").point(
-        lambda far: max(0, _GLOW_EDGE - far) ** 2 * 160 // _GLOW_EDGE**2
-    )
     side = round(radius * 9)
     corner = round(at[0] - side / 2), round(at[1] - side / 2)
-    canvas.paste(tone, (*corner, corner[0] + side, corner[1] + side), glow.resize((side, side)))
+    canvas.paste(tone, (*corner, corner[0] + side, corner[1] + side), _glow(side))
     ImageDraw.Draw(canvas).ellipse(
         [at[0] - radius, at[1] - radius, at[0] + radius, at[1] + radius], fill=tone
     )
+
+
+@lru_cache(maxsize=32)
+def _glow(side: int) -> Image.Image:
+    """Return a square whose edges are dark, so that they don't show."""
+    glow = Image.radial_gradient("L").point(
+        lambda far: max(0, _GLOW_EDGE - far) ** 2 * 160 // _GLOW_EDGE**2
+    )
+    return glow.resize((side, side))
 
 
 def _hills(

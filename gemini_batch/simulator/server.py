@@ -13,6 +13,7 @@ from gemini_batch.errors import ConfigError
 from gemini_batch.simulator import bodies, quota
 from gemini_batch.simulator.audit import Audit, Entry, fingerprint, shown_prompt
 from gemini_batch.simulator.batch.api import BatchApi
+from gemini_batch.simulator.batch.counting import counting_middleware
 from gemini_batch.simulator.batch.draws import Draws
 from gemini_batch.simulator.batch.line_maker import LineMaker
 from gemini_batch.simulator.batch_faults import At
@@ -104,7 +105,8 @@ class Simulator:
         Raises:
             ConfigError: The port is in use, or the address is not one of this machine.
         """
-        app = web.Application(middlewares=[error_middleware, own_host_middleware])
+        counting = counting_middleware(self.audit.count_operation)
+        app = web.Application(middlewares=[error_middleware, own_host_middleware, counting])
         app.router.add_post("/{version:v1beta|v1}/models/{model}:generateContent", self._generate)
         app.on_response_prepare.append(self._date)
         draws = Draws(self._schedule.batches, self._offset_s, self.audit.count_fault)
@@ -156,6 +158,8 @@ class Simulator:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        if self._batches is not None:
+            await self._batches.close()
         if self._sender is not None:
             self._sender.close()
             self._sender = None

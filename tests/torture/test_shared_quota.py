@@ -3,7 +3,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from gemini_batch.clock import boot_time_s
-from tests.loopback.test_processes import MINUTE_S, PER_MIN, sent, start
+from tests.torture.test_mixed_limits import MINUTE_S, PER_MIN, sent, start
 from tests.unit.quota.test_model_quota import fullest
 
 RACERS, RACE_S = 8, 4.0

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from gemini_batch.output import OutputFolder
+from tests.virtual.batch_desk import BatchDesk
 from tests.virtual.desk import Desk
 
 
@@ -28,3 +29,9 @@ def store(tmp_path: Path) -> OutputFolder:
     store = OutputFolder(tmp_path / "out")
     (store.private / "incoming").mkdir(parents=True)
     return store
+
+
+@pytest.fixture
+def batch_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BatchDesk:
+    """Return a desk whose server has batches."""
+    return BatchDesk(tmp_path, monkeypatch)

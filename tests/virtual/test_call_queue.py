@@ -16,14 +16,14 @@ from tests.virtual.clock import run
 
 
 def name(attempt: Attempt | Stop | None) -> str | None:
-    """Reattempt a attempt as text: the call's id and the attempt."""
+    """Return an attempt as text: the call's id and the attempt."""
     if attempt is None:
         return None
     return f"{attempt.call.id} {attempt.number}" if isinstance(attempt, Attempt) else attempt.reason
 
 
 async def attempt_of(queue: CallQueue) -> Attempt:
-    """Reattempt the next attempt, which is there at once."""
+    """Return the next attempt, which is there at once."""
     async with asyncio.timeout(0):
         attempt = await queue.next()
     assert isinstance(attempt, Attempt)
@@ -356,3 +356,17 @@ def test_a_new_call_probes_a_model_before_retries() -> None:
         return found
 
     assert run(scenario) == ["b 1", "c 1", "a 2"]
+
+
+def test_a_closed_lane_takes_no_call_back() -> None:
+    """A call whose model has stopped is left to the next run, and nobody is told of a retry."""
+
+    async def scenario(clock: Clock) -> tuple[bool, Attempt | Stop | None]:
+        queue = queue_of(clock, {"a": map(make_call, ["a"]), "b": []})
+        attempt = await attempt_of(queue)
+        queue.close_lane(attempt.lane)
+        is_back = queue.put_back(next_of(attempt), 1.0)
+        queue.ended(attempt)
+        return is_back, await queue.next()
+
+    assert run(scenario) == (False, None)

@@ -38,12 +38,17 @@ class BatchApi:
         self.store = BatchStore(config, clock, draws)
         files = FileStore(config, clock)
         creator = Creator(config, clock, files, self.store, maker, draws=draws)
+        self._batches = BatchRoutes(config, clock, self.store, creator, maker, draws=draws)
         self._routes = (
             UploadRoutes(config, clock, files, draws),
             FileRoutes(config, clock, files),
             DownloadRoutes(config, clock, files, self.store, maker),
-            BatchRoutes(config, clock, self.store, creator, maker, draws=draws),
+            self._batches,
         )
+
+    async def close(self) -> None:
+        """Wait for the batches that are being made."""
+        await self._batches.close()
 
     def report(self) -> list[dict[str, Any]]:
         """Return the newest batches as JSON, after counting the answers of those that ended."""

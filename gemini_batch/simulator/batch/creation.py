@@ -22,6 +22,8 @@ from gemini_batch.simulator.clock import SettableClock
 from gemini_batch.simulator.config import SimulatorConfig
 from gemini_batch.simulator.models import Model
 
+_TURN_LINES = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Created:
@@ -50,6 +52,7 @@ class Creator:
         self._store = store
         self._maker = maker
         self._draws = draws
+        self._one_at_a_time = asyncio.Lock()
 
     async def create(
         self, project: str, model: Model, asked: dict[str, Any], origin: str
@@ -62,16 +65,29 @@ class Creator:
         if isinstance(found, ErrorBody):
             return found
         try:
-            markers = tuple(_markers(found.lines))
-            drawn = self._draws.draw(At.CREATE, name, model=model.id, markers=markers)
-            refusal = _drawn_refusal(drawn, model) or self._over_limits(project, model, found)
-            if refusal is not None:
-                return refusal
-            for line in found.lines:
-                self._maker.decide(line)
-            batch = self._store.add(project, model, name, found, origin=origin, markers=markers)
+            async with self._one_at_a_time:
+                return await self._add(project, model, name, found, origin)
         except ConfigError as problem:
             return bodies.error(400, f"simulator: {problem}")
+
+    async def _add(
+        self, project: str, model: Model, name: str, found: Input, origin: str
+    ) -> Created | ErrorBody:
+        """Return a batch of checked requests, unless a fault or a limit refuses it.
+
+        Raises:
+            ConfigError: A marker has an unknown name, or an invalid time or count.
+        """
+        markers = tuple(_markers(found.lines))
+        drawn = self._draws.draw(At.CREATE, name, model=model.id, markers=markers)
+        refusal = _drawn_refusal(drawn, model) or self._over_limits(project, model, found)
+        if refusal is not None:
+            return refusal
+        for number, line in enumerate(found.lines):
+            self._maker.decide(line)
+            if number % _TURN_LINES == 0:
+                await asyncio.sleep(0)  # other requests are answered in between
+        batch = self._store.add(project, model, name, found, origin=origin, markers=markers)
         return Created(batch, drawn)
 
     def _over_limits(self, project: str, model: Model, found: Input) -> ErrorBody | None:

@@ -3,7 +3,9 @@
 import json
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from gemini_batch.simulator.answers import AnswerContext
@@ -55,6 +57,11 @@ class LineMaker:
         self._offset_s = offset_s
         self._draws = draws
 
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        """The threads that draw images."""
+        return self._sender.threads
+
     def decide(self, line: Line) -> None:
         """Choose the faults of a line's answer, and its error if there is one.
 
@@ -81,6 +88,8 @@ class LineMaker:
             name = "status" if "line-status" in line.placed else "error"
             return {name: status(line.error)}
         request = with_references(line, data)
+        if "square" in line.placed:
+            request = replace(request, aspect_ratio="1:1")
         rng = self._sender.rng(request.sha256, line.turn, line.faults)
         variation = line.turn if self._config.vary else 0
         longest = self._half(request) if "smaller" in line.placed else None

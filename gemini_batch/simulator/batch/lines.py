@@ -123,7 +123,7 @@ def _line(number: int, offset: int, text: bytes, model: Model) -> Line | str:
         return _violation(violations[0], text)
     if not found.get("request"):
         return "invalid JSON, near column 1: no request"  # derived
-    request = checks.check_json(raw["request"], model)
+    request = checks.check_fields(found["request"], raw["request"], model)
     line = Line(number, found.get("key"), offset, len(text), request)
     if isinstance(request, ImageRequest):
         line.has_references = bool(request.references)

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
-from itertools import islice
+from threading import Lock
 
-from gemini_batch.simulator import answers
+import orjson
+
 from gemini_batch.simulator.batch.line_maker import LineMaker
 from gemini_batch.simulator.batch.output import OutputLine
 from gemini_batch.simulator.batch.spool import Spool
@@ -20,24 +21,35 @@ class Results:
     ) -> None:
         """Prepare the lines in this order; nothing is made yet."""
         self.made = Spool()
-        self._left = iter(lines)
+        self._lines = lines
+        self._next = 0
         self._data = data
         self._maker = maker
         self._origin = origin
-        self._one_at_a_time = asyncio.Lock()
-        self.is_complete = False
+        self._one_at_a_time = Lock()
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether all lines are made."""
+        return self._next >= len(self._lines)
 
     async def extend(self, offset: int) -> None:
-        """Make lines until there are bytes behind `offset`, or the file is complete."""
-        async with self._one_at_a_time:
-            while self.made.size_bytes <= offset and not self.is_complete:
-                group = list(islice(self._left, _GROUP))
-                self.is_complete = len(group) < _GROUP
-                made = await asyncio.gather(
-                    *(asyncio.to_thread(self._line, line) for line in group)
-                )
-                for text in made:
-                    await asyncio.to_thread(self.made.append, text)
+        """Make lines until there are bytes behind `offset`, or the file is complete.
+
+        Cancellation: lines that are being made are kept.
+        """
+        while self.made.size_bytes <= offset and not self.is_complete:
+            await asyncio.to_thread(self._make_some, offset)
+
+    def _make_some(self, offset: int) -> None:
+        """Make the next lines, unless there are bytes behind `offset`; blocks."""
+        with self._one_at_a_time:
+            if self.made.size_bytes > offset:
+                return
+            group = self._lines[self._next : self._next + _GROUP]
+            for text in list(self._maker.threads.map(self._line, group)):
+                self.made.append(text)
+            self._next += len(group)
 
     async def complete(self) -> None:
         """Make all lines."""
@@ -50,6 +62,7 @@ class Results:
         made = self._maker.make(line, self._data, self._origin)
         key = {} if placed.key is None else {"key": placed.key}
         content = {**made, **key} if "response" in made else {**key, **made}
-        write = line.faults.stage("write") or answers.compact
-        text = write(content).replace(b"\n", b" ")
+        write = line.faults.stage("write")
+        # orjson writes 11 MB in a tenth of the time, which matters for files of 1 GB.
+        text = orjson.dumps(content) if write is None else write(content).replace(b"\n", b" ")
         return text[: len(text) // 2 if placed.is_torn else None] + b"\n"

@@ -66,6 +66,7 @@ class BatchRoutes:
         self._creator = creator
         self._maker = maker
         self._draws = draws
+        self._creations: set[asyncio.Future[Created | ErrorBody]] = set()
 
     def add_to(self, app: web.Application) -> None:
         """Add the routes."""
@@ -75,6 +76,10 @@ class BatchRoutes:
         app.router.add_get(batches + one, self.get_batch)
         app.router.add_delete(batches + one, self.delete_batch)
         app.router.add_post(batches + one + ":cancel", self.cancel_batch)
+
+    async def close(self) -> None:
+        """Wait for the batches that are being made."""
+        await asyncio.gather(*self._creations, return_exceptions=True)
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """Make a batch; sending the same request again makes another one."""
@@ -90,7 +95,13 @@ class BatchRoutes:
         if isinstance(found, ErrorBody):
             return error_response(found)
         project, origin = fingerprint(request_key(request)), str(request.url.origin())
-        made = await self._creator.create(project, model, found.get("batch", {}), origin)
+        # As at a real server, a batch is made although the client has gone meanwhile.
+        creation = asyncio.ensure_future(
+            self._creator.create(project, model, found.get("batch", {}), origin)
+        )
+        self._creations.add(creation)
+        creation.add_done_callback(self._creations.discard)
+        made = await asyncio.shield(creation)
         if isinstance(made, ErrorBody):
             return error_response(made)
         return await self._created(request, made)

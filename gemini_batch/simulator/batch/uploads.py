@@ -40,6 +40,7 @@ class UploadRoutes:
         self._draws = draws
         self._starter = UploadStarter(config, files, draws)
         self._uploads: dict[str, Upload] = {}
+        self._ended: dict[str, dict[str, str]] = {}  # headers of the uploads that have ended
 
     def add_to(self, app: web.Application) -> None:
         """Add the routes."""
@@ -51,21 +52,39 @@ class UploadRoutes:
         upload_id = request.query.get("upload_id")
         if upload_id is None:
             return await self._start(request)
+        commands = request.headers.get("X-Goog-Upload-Command", "").replace(" ", "").split(",")
         upload = self._uploads.get(upload_id)
         if upload is None:
-            return error_response(errors.no_upload())
-        commands = request.headers.get("X-Goog-Upload-Command", "").replace(" ", "").split(",")
-        if "cancel" in commands and upload.status == "active":
+            return self._after_end(upload_id, commands)
+        if "cancel" in commands:
             upload.status = "cancelled"
+            self._forget(upload_id, upload)
         if "query" in commands or "cancel" in commands:
             return web.Response(headers=upload.headers)
-        if upload.status != "active" or {"upload", "finalize"}.isdisjoint(commands):
-            return _refused(upload, errors.upload_ended())
+        if {"upload", "finalize"}.isdisjoint(commands):
+            return _refused(upload.headers, errors.upload_ended())
         drawn = self._draws.draw(At.CHUNK, upload.display_name)
         if "upload-gone" in drawn:
             del self._uploads[upload_id]
             return error_response(errors.no_upload())
-        return await self._append(request, upload, drawn, is_last="finalize" in commands)
+        response = await self._append(request, upload, drawn, is_last="finalize" in commands)
+        if upload.status != "active":
+            self._forget(upload_id, upload)
+        return response
+
+    def _after_end(self, upload_id: str, commands: list[str]) -> web.Response:
+        """Answer a request for an upload that is final, cancelled or unknown."""
+        headers = self._ended.get(upload_id)
+        if headers is None:
+            return error_response(errors.no_upload())
+        if "query" in commands or "cancel" in commands:
+            return web.Response(headers=headers)
+        return _refused(headers, errors.upload_ended())
+
+    def _forget(self, upload_id: str, upload: Upload) -> None:
+        """Keep only the state of an upload that has ended, so that its data can be deleted."""
+        self._uploads.pop(upload_id, None)
+        self._ended[upload_id] = upload.headers
 
     async def _start(self, request: web.Request) -> web.StreamResponse:
         upload = await self._starter.start(request)
@@ -99,7 +118,7 @@ class UploadRoutes:
             return reset_connection(request)
         problem = problem or self._incomplete(upload, before, is_last=is_last)
         if problem is not None:
-            return _refused(upload, problem)
+            return _refused(upload.headers, problem)
         if "upload-silent" in drawn:
             return error_response(errors.unavailable())
         return self._end(request, upload) if is_last else web.Response(headers=upload.headers)
@@ -129,13 +148,14 @@ class UploadRoutes:
         self, request: web.Request, upload: Upload, drawn: Drawn
     ) -> ErrorBody | None:
         """Write a chunk as it arrives; return an error if it does not fit."""
-        upload.turn += 1
-        turn, expected = upload.turn, upload.data.size_bytes
+        expected = upload.data.size_bytes
         offset = request.headers.get("X-Goog-Upload-Offset", "")
         problem = None if offset == str(expected) else errors.wrong_offset(expected, offset)
         if problem or "upload-chunk-503" in drawn:
             await drain(request)
             return problem or errors.unavailable()
+        upload.turn += 1
+        turn = upload.turn
         length = request.content_length or 0
         left = length // 2 if "upload-cut" in drawn else self._config.max_file_bytes - expected
         async for piece in request.content.iter_any():
@@ -166,7 +186,7 @@ class UploadRoutes:
         return None
 
 
-def _refused(upload: Upload, problem: ErrorBody) -> web.Response:
+def _refused(headers: dict[str, str], problem: ErrorBody) -> web.Response:
     response = error_response(problem)
-    response.headers.update(upload.headers)
+    response.headers.update(headers)
     return response

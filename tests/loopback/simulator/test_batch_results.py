@@ -1,5 +1,6 @@
 """Result files of batches: lines, downloads and ranges, and their faults."""
 
+import asyncio
 import base64
 import io
 import json
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gemini_batch.simulator.batch_faults import BATCH_FAULTS
-from tests.loopback.simulator.batch_caller import batching, keys, line, lines
+from tests.loopback.simulator.batch_caller import KEY, batching, keys, line, lines
 from tests.loopback.simulator.client import FLASH, PRO, Got, image, text, with_images
 
 pytestmark = pytest.mark.loopback
@@ -163,6 +164,16 @@ async def test_a_smaller_picture() -> None:
     assert [_picture(result).size for result in results] == [(32, 32), (64, 64)]
 
 
+async def test_a_picture_of_another_shape() -> None:
+    """A batch may ignore the aspect ratio."""
+    wide = {"generationConfig": {"imageConfig": {"aspectRatio": "16:9"}}}
+    asked = line("a", "x [[fault:square]]", **wide) + line("b", "x", **wide)
+    async with batching(pixels=64) as caller:
+        made = await caller.create(await caller.upload(asked))
+        results = await caller.results(made.json["name"])
+    assert [_picture(result).size for result in results] == [(64, 64), (64, 36)]
+
+
 async def test_another_order() -> None:
     """The results may be in another order, the same one in each download."""
     async with batching() as caller:
@@ -185,6 +196,22 @@ async def test_downloads_are_alike() -> None:
         second = await caller.send("GET", path)
     assert first.body == second.body
     assert second.headers["Content-Length"] == str(len(first.body))
+
+
+async def test_a_client_that_goes_takes_no_line_with_it() -> None:
+    """Clients that close the connection while lines are made, and others at the same time, lose no line for the next one."""
+    async with batching() as caller:
+        name = await caller.run(*map(str, range(60)))
+        path = f"{caller.simulator.base_url}/v1beta/files/batch-{name[8:]}:download?alt=media"
+        for _ in range(6):
+            response = await caller.session.get(path, headers=KEY)
+            await response.content.readany()
+            response.close()
+        first, second = await asyncio.gather(caller.download(name), caller.download(name))
+    assert first.body == second.body
+    assert keys([json.loads(text) for text in first.body.splitlines()]) == [
+        str(n) for n in range(60)
+    ]
 
 
 async def test_ranges() -> None:

@@ -1,7 +1,9 @@
 """The Batch API: create, get, list, cancel and delete; states by the clock, limits, and faults of a batch."""
 
+import asyncio
 import json
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -9,7 +11,7 @@ import pytest
 
 from gemini_batch.simulator.models import load_models
 from tests.loopback.simulator.batch_caller import KEY, BatchCaller, batching, line, lines
-from tests.loopback.simulator.client import FLASH, PRO, image, with_images
+from tests.loopback.simulator.client import FLASH, PRO, image, until, with_images
 
 pytestmark = pytest.mark.loopback
 
@@ -169,6 +171,27 @@ async def test_documented_limits() -> None:
             assert (await caller.create(await caller.upload(enough), model=FLASH)).status == status
 
 
+async def test_inlined_requests_are_small() -> None:
+    """Inlined requests of more than 20 MB are refused."""
+    async with batching() as caller:
+        path = f"/v1beta/models/{PRO}:batchGenerateContent"
+        got = await caller.send("POST", path, data=b'"' + b"x" * 21_000_000 + b'"')
+    assert (got.status, "payload size exceeds" in got.message) == (400, True)
+
+
+def _open_files() -> int:
+    return len([*Path("/dev/fd").iterdir()])
+
+
+async def test_many_files_fit_into_a_process() -> None:
+    """Small files and results hold no file open: a process may have only so many."""
+    async with batching() as caller:
+        before = _open_files()
+        for _ in range(20):
+            await caller.download(await caller.run("A robot"))
+        assert _open_files() < before + 20
+
+
 async def test_quotas_of_requests_do_not_count() -> None:
     """The lines of a batch use no requests per minute or day."""
     async with batching(tier="free", requests_per_min=1) as caller:
@@ -272,6 +295,35 @@ async def test_cancel_and_delete() -> None:
     assert (report[cancelled]["paid"], report[deleted]["paid"]) == (0, 1)
 
 
+async def test_the_audit_counts_each_method() -> None:
+    """The audit has the number of requests by method of the API; its page has the batches."""
+    async with batching() as caller:
+        name = await caller.run("A <robot>", name="<mine>")
+        await caller.results(name)
+        await caller.listed()
+        await caller.send("POST", f"/v1beta/{name}:cancel")
+        await caller.send("DELETE", f"/v1beta/{name}")
+        file = await caller.upload(b"x")
+        for method, path in (("GET", file), ("DELETE", file), ("GET", "files"), ("GET", name)):
+            await caller.send(method, f"/v1beta/{path}")
+        report = (await caller.send("GET", "/audit")).json
+        page = (await caller.send("GET", "/audit", headers={"Accept": "text/html"})).body.decode()
+    assert report["operations"] == {
+        "files.upload": 4,
+        "files.download": 1,
+        "files.get": 1,
+        "files.list": 1,
+        "files.delete": 1,
+        "batches.create": 1,
+        "batches.list": 1,
+        "batches.get": 1,
+        "batches.cancel": 1,
+        "batches.delete": 1,
+    }
+    assert (report["batches"][0]["display_name"], report["paid"][0]["batch"]) == ("<mine>", 1)
+    assert ("&lt;mine&gt;" in page, "<mine>" in page, "SUCCEEDED" in page) == (True, False, True)
+
+
 async def test_cancelling_what_has_ended() -> None:
     """A batch that has ended stays as it is."""
     async with batching() as caller:
@@ -315,6 +367,18 @@ async def test_a_batch_is_made_and_not_named(fault: str) -> None:
     assert made["metadata"]["displayName"] == "mine"
     assert made["metadata"]["inputConfig"]["fileName"] == file
     assert (paid["batch"], paid["interactive"]) == (2, 0)
+
+
+async def test_a_client_that_goes_while_its_batch_is_made() -> None:
+    """A batch is made although its client has closed the connection before the answer."""
+    async with batching() as caller:
+        file = await caller.upload(lines(*["A robot"] * 200))
+        creation = asyncio.create_task(caller.create(file))
+        await until(lambda: bool(caller.simulator._batches._batches._creations))  # type: ignore[union-attr]
+        creation.cancel()
+        store = caller.simulator._batches.store  # type: ignore[union-attr]
+        await until(lambda: bool(store.batches))
+        assert await caller.listed() == [f"batches/{batch}" for batch in store.batches]
 
 
 async def test_a_model_without_batches() -> None:

@@ -49,7 +49,10 @@ async def test_files(style: str, version: str, tmp_path: Path) -> None:
         assert (file.expiration_time - file.create_time).total_seconds() == 48 * 3600
         got = await _call(style, client, lambda sdk: sdk.files.get(name=file.name))
         assert got == file
-        for _ in range(3):
+        named = {"mime_type": "text/plain", "name": "my-file"}
+        mine = await _call(style, client, lambda sdk: sdk.files.upload(file=path, config=named))
+        assert (mine.name, mine.sha256_hash) == ("files/my-file", file.sha256_hash)
+        for _ in range(2):
             await _upload(style, client, b"y")
         listed = await _call(style, client, lambda sdk: sdk.files.list(config={"page_size": 2}))
         assert len(listed) == 4
@@ -75,8 +78,13 @@ async def test_batch_of_a_file(style: str, version: str) -> None:
         batch = await _call(style, client, lambda sdk: sdk.batches.get(name=made.name))
         assert batch.state == types.JobState.JOB_STATE_SUCCEEDED
         assert (batch.display_name, batch.model) == ("three", f"models/{PRO}")
-        listed = await _call(style, client, lambda sdk: sdk.batches.list())
-        assert [item.name for item in listed] == [made.name]
+        other = await _call(
+            style,
+            client,
+            lambda sdk: sdk.batches.create(model=PRO, src=file.name, config={"display_name": "x"}),
+        )
+        listed = await _call(style, client, lambda sdk: sdk.batches.list(config={"page_size": 1}))
+        assert [item.name for item in listed] == [other.name, made.name]
         data = await _call(style, client, lambda sdk: sdk.files.download(file=batch.dest.file_name))
         a, b, c = (json.loads(line) for line in data.splitlines())
         assert [list(a)[-1], b["key"], c["key"]] == ["key", "b", "c"]

@@ -114,6 +114,13 @@ async def test_rules_of_a_file(tmp_path: Path) -> None:
         ("[rates]\n5x3 = 0.1", "unknown fault '5x3'"),
         ("[rates]\n503 = 2", "allowed: a share from 0 to 1"),
         ("[rates]\n503 = 0.6\n500 = 0.6", "got 1.2 in sum"),
+        ("[rates]\nno-range = 2", "rate of no-range: got 2; allowed: a share from 0 to 1"),
+        ("[rates]\nno-rage = 1", "unknown fault 'no-rage'; similar: no-range"),
+        ('[[rules]]\nfault = "no-range+503"', "unknown fault '503' of files and batches"),
+        (
+            '[[rules]]\nfault = "list-lag=x"',
+            "got 'x' as time; allowed: seconds, such as list-lag=5",
+        ),
         ("[rate]\n503 = 0.1", "unknown field 'rate'; known: rates, rules"),
         ('[[rules]]\nfault = "503"\ntime = 1', "unknown field 'time'"),
         ('[[rules]]\nmatch = "x"', "rule 1: needs a fault"),

@@ -63,7 +63,18 @@ USELESS: dict[str, dict[str, Any]] = {
     "another version's usage": {"usage": {"tokens": 9}},
     "modalities of another kind": {"usage": {"total_tokens": 9, "by_modality": []}},
     "absurd": row(10**9),
+    "a model that is no text": {"model": ["x"]},
+    "a level that is no text": {"thinking": {"level": "high"}},
 }
+
+
+def test_a_row_without_a_model_is_left_out() -> None:
+    """An edited row that lacks a field is no bug."""
+    thinking = ThinkingTokens()
+    edited = row(1)
+    del edited["model"], edited["thinking"]
+    thinking.learn([edited] * 50)
+    assert thinking.mean(NANO) == 900
 
 
 @pytest.mark.parametrize("name", USELESS)

@@ -96,7 +96,7 @@ def test_failures_within_a_delay_are_one_round() -> None:
 def test_it_is_exhausted_in_the_end(breaker: CircuitBreaker, gives_up_after_s: float) -> None:
     """After its time without a success it is not waited for in this run; a success starts the time again."""
     breaker.failed(0.0, "down")
-    assert not breaker.is_exhausted(gives_up_after_s - 1)
-    assert breaker.is_exhausted(gives_up_after_s)
+    assert breaker.exhausted_after_s(gives_up_after_s - 1) is None
+    assert breaker.exhausted_after_s(gives_up_after_s) == gives_up_after_s
     breaker.succeeded()
-    assert not breaker.is_exhausted(gives_up_after_s)
+    assert breaker.exhausted_after_s(gives_up_after_s) is None

@@ -11,7 +11,7 @@ from gemini_batch.engine.preprocess import MAX_DOWNSCALES, Preprocessor
 from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.inputs import Downscaler
 from gemini_batch.records import InputImage, Request, Text
-from tests.builders import make_attempt, make_call
+from tests.builders import make_call
 
 
 async def test_images_are_downscaled_in_a_few_threads(
@@ -42,13 +42,11 @@ async def test_images_are_downscaled_in_a_few_threads(
     large = replace(make_call(), request=Request("m", (image, Text("x"))))
     plain = make_call("plain")
     async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(preprocess(make_attempt(large))) for _ in range(4 * MAX_DOWNSCALES)
-        ]
+        tasks = [group.create_task(preprocess(large, 1)) for _ in range(4 * MAX_DOWNSCALES)]
         for _ in range(MAX_DOWNSCALES):
             assert await asyncio.to_thread(started.acquire, timeout=60)
         for _ in range(100):
-            assert await preprocess(make_attempt(plain)) is plain
+            assert await preprocess(plain, 1) is plain
             await asyncio.sleep(0)
         assert len(at_work) == MAX_DOWNSCALES
         assert not any(task.done() for task in tasks)

@@ -26,7 +26,6 @@ from gemini_batch.records import ReusedFrom, Status
 from tests.builders import (
     ENDPOINT,
     line_of,
-    make_attempt,
     make_call,
     make_committer,
     make_row,
@@ -316,10 +315,7 @@ def prepared(out: Path, reuse: Reuse, *call_ids: str) -> tuple[list[bool], list[
 
     async def scenario(clock: Clock) -> tuple[list[bool], list[Event]]:
         desk = Desk(out, reuse, clock)
-        to_send = [
-            await desk.preprocess(make_attempt(make_call(call_id))) is not None
-            for call_id in call_ids
-        ]
+        to_send = [await desk.preprocess(make_call(call_id), 1) is not None for call_id in call_ids]
         await desk.committer.flush()
         desk.log.close()
         return to_send, desk.events

@@ -66,7 +66,10 @@ def test_a_model_s_calls_are_pending_by_themselves() -> None:
 
 
 def test_plan_counts_states() -> None:
-    """Done calls are not pending; edited ones and those to be retried are, after one that only fetches its image."""
+    """Done calls are not pending; edited ones and those to be retried are, after one that only fetches its image.
+
+    One that waits in a batch comes last, and is not counted among those to be made.
+    """
     states = {
         "a": CallState.DONE,
         "a.2": CallState.EDITED,
@@ -74,6 +77,7 @@ def test_plan_counts_states() -> None:
         "b.2": CallState.DONE,
         "c": CallState.NEW,
         "d": CallState.UNFETCHED,
+        "e": CallState.WAITING,
     }
     digests: set[str] = set()
 
@@ -86,11 +90,12 @@ def test_plan_counts_states() -> None:
         job(id="b", prompt="x", variants=2),
         job(id="c", prompt="x"),
         job(id="d", prompt="x"),
+        job(id="e", prompt="x"),
     ]
     planned = plan_of(jobs, Plan(PLANNER, judge))
-    assert list(planned.pending(DEFAULT_MODEL)) == [(3, 1), (0, 2), (1, 1), (2, 1)]
-    assert [planned.count(state) for state in CallState] == [1, 2, 1, 1, 0, 1]
-    assert (len(planned), planned.todo, planned.total.calls) == (6, 4, 4)
+    assert list(planned.pending(DEFAULT_MODEL)) == [(3, 1), (0, 2), (1, 1), (2, 1), (4, 1)]
+    assert [planned.count(state) for state in CallState] == [1, 2, 1, 1, 0, 1, 1]
+    assert (len(planned), planned.todo, planned.total.calls) == (7, 4, 4)
     assert digests == {request_sha256(request(prompt="x"))}
 
 

@@ -116,6 +116,7 @@ def snapshot(**changes: Any) -> RunSnapshot:
             projected_usd=40.2,
             used={MODEL: used(Limits(requests_per_min=60, requests_per_day=1500), 60, 1240)},
             errors=(),
+            batches=(),
             stopping=None,
             now=NOON,
             now_s=1000.0,

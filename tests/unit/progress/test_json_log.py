@@ -7,6 +7,8 @@ import pytest
 
 from gemini_batch.errors import ExitCode
 from gemini_batch.events import (
+    BatchNotice,
+    BatchSeen,
     CallAbandoned,
     CallNotReused,
     CallRetrying,
@@ -53,6 +55,8 @@ ALL: list[Event] = [
     ModelReplaced(MODEL, "gemini-3-pro-image", "is gone"),
     LittleRoom("jobs.out"),
     Stopping(DAY_CLOSED, 2, MODEL),
+    BatchSeen("batches/1", MODEL, 480, 20, "RUNNING", NOON),
+    BatchNotice("batches/1: 1 call has no answer"),
 ]
 
 
@@ -156,6 +160,7 @@ def test_quiet_logs_only_what_requires_action() -> None:
         "model_replaced",
         "little_room",
         "stopping",
+        "batch_notice",
         "run_ended",
     ]
     assert (badly.lines[-1]["exit_code"], badly.lines[-1]["next"]) == (5, AGAIN)

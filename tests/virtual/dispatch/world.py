@@ -12,6 +12,7 @@ from gemini_batch.engine.admission import AdmissionControl
 from gemini_batch.engine.breaker import (
     server_breaker,
 )
+from gemini_batch.engine.budget import Budget
 from gemini_batch.engine.call_queue import CallQueue
 from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.concurrency import AdaptiveConcurrency
@@ -103,7 +104,7 @@ class World:
                 DiskReservations(self.out, clock.steady_s),
                 clock,
                 observe,
-                max_cost_usd=self.max_cost_usd,
+                budget=Budget(self.max_cost_usd),
                 waits_for_reset=self.waits_for_reset,
             ),
             preprocess=Preprocessor(

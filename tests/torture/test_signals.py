@@ -19,8 +19,6 @@ from tests.loopback.commands import (
 )
 from tests.simulated import late_answers_held, simulator, wait_for_requests
 
-pytestmark = pytest.mark.loopback
-
 IDS = [f"n{number}" for number in range(8)]
 FAST = ("--rpm", "6000", "--rpd", "100000")
 
@@ -91,7 +89,7 @@ def test_a_run_that_was_killed_is_reported_as_such(
     process.kill()
     process.communicate(timeout=300)
     assert main(["status", str(tmp_path / "jobs.out")]) == 0
-    expected = f"last run of {path}: still running, or killed; started with 2 of 2 left"
+    expected = f"last run of {path}: was killed; at its start 2 of 2 calls left"
     assert expected in capsys.readouterr().out
     assert main(["verify", str(tmp_path / "jobs.out")]) == 0
 

@@ -8,7 +8,7 @@ from gemini_batch.clock import boot_time_s, utc_now
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.quota.storage import open_storage
 from gemini_batch.records import Limits
-from tests.loopback.racer import MODEL
+from tests.torture.racer import MODEL
 
 PER_MIN, MINUTE_S = 64, 1.0
 
@@ -23,7 +23,7 @@ def start(
     command = [
         sys.executable,
         "-m",
-        "tests.loopback.racer",
+        "tests.torture.racer",
         folder / "quota.sqlite",
         folder / f"{racer}.log",
     ]

@@ -1,0 +1,310 @@
+"""Sending: the phases of a run, which collects, sends and submits until nothing is left to do."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass, field
+from random import random
+from typing import TYPE_CHECKING
+
+from gemini_batch.client.transport import Transport
+from gemini_batch.clock import Clock
+from gemini_batch.config import Settings
+from gemini_batch.engine.admission import AdmissionControl
+from gemini_batch.engine.advice import advised
+from gemini_batch.engine.batch import steps
+from gemini_batch.engine.breaker import server_breaker
+from gemini_batch.engine.budget import Budget
+from gemini_batch.engine.call_queue import CallQueue
+from gemini_batch.engine.commit import Committer
+from gemini_batch.engine.concurrency import AdaptiveConcurrency
+from gemini_batch.engine.disk_space import DiskReservations
+from gemini_batch.engine.dispatcher import Dispatcher, make_dispatcher
+from gemini_batch.engine.preprocess import Preprocessor
+from gemini_batch.engine.recovery import Interrupted
+from gemini_batch.engine.remote import RemoteReplies
+from gemini_batch.engine.retry import RetryRules
+from gemini_batch.errors import StorageError, storage_errors
+from gemini_batch.events import CallFinished, Event, Observer, Stopping, Waiting
+from gemini_batch.hashmap import HashMap64, fingerprint
+from gemini_batch.inputs import Downscaler
+from gemini_batch.output import OutputFolder
+from gemini_batch.output.inflight import InFlightLog
+from gemini_batch.output.rows import ResultsFile
+from gemini_batch.plan.build import BuiltPlan, price_table
+from gemini_batch.quota.limiter import RateLimiter
+from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.records import Call, Status, Stop, StopReason
+
+if TYPE_CHECKING:  # it imports all that sends
+    from gemini_batch.engine.batch.route import BatchRoute
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The parts that all phases of a run share; without batches there is no route for them."""
+
+    transport: Transport
+    committer: Committer
+    remote: RemoteReplies
+    preprocess: Preprocessor
+    batches: "BatchRoute | None"
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Sending:
+    """The work of one run: batches that are open, then single requests, then new batches.
+
+    Attributes:
+        stops: Why the run, or a model in it, starts no more calls.
+        dispatcher: Sends single requests; None before the first.
+    """
+
+    config: Settings
+    folder: OutputFolder
+    planned: BuiltPlan
+    ledger: SharedLedger
+    interrupted: Interrupted
+    clock: Clock
+    observe: Observer
+    stops: list[Stop]
+    dispatcher: Dispatcher | None = field(default=None, init=False)
+    _stopped: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _ended: HashMap64 = field(default_factory=HashMap64, init=False)  # 1 by the hash of an id
+    _given_back: HashMap64 = field(default_factory=HashMap64, init=False)  # as well
+    _has_new: bool = field(default=True, init=False)  # calls that were not sent in this run
+
+    def __post_init__(self) -> None:
+        """Prepare what phases share; without batches nothing is noted of single calls."""
+        self._budget = Budget(self.config.max_cost_usd)
+        self._has_batches = self.config.route != "interactive" or bool(self.planned.history.waiting)
+
+    def stop(self, stop: Stop) -> None:
+        """Start nothing more, of one model or of all; what is in flight is completed."""
+        if not stop.model:
+            self._stopped.set()
+        lanes = self.dispatcher.queue.lanes if self.dispatcher else {}
+        if self.dispatcher is not None and (not stop.model or stop.model in lanes):
+            self.dispatcher.stop(stop)
+        elif all(stop.reason is not each.reason or each.model for each in self.stops):
+            self.stops.append(advised(stop))
+            self.observe(Stopping(self.stops[-1], 0, stop.model))
+
+    async def run(self, base_url: str) -> None:
+        """Do all that can be done in this run, until something stops it.
+
+        Cancellation: single requests in flight may have been billed and are lost; all that was
+        answered is written, and batches stay noted.
+
+        Raises:
+            StorageError: The output folder can't be opened.
+        """
+        early, self.stops[:] = list(self.stops), []
+        async with self._parts(base_url) as parts:
+            for stop in early:
+                self.stop(stop)
+            with self._deadline():
+                try:
+                    await self._phases(parts)
+                finally:
+                    await self._guarded(parts.committer.flush())
+            if parts.batches is not None and (waiting := parts.batches.stop()):
+                self.stops.append(waiting)
+
+    async def _phases(self, parts: _Parts) -> None:
+        batches, is_first = parts.batches, True
+        while True:
+            if batches is not None and not self._stopped.is_set():
+                await self._stop_for(batches.settle(is_first=is_first))
+            if self._has_new and not self._stopped.is_set():
+                self._has_new = False
+                await self._send(parts)
+            if batches is None or not self.config.waits_for_batches or not await batches.rest():
+                return
+            is_first = False
+
+    async def _send(self, parts: _Parts) -> None:
+        """Send what is left by the routes of the run."""
+        if self.config.route != "batch":
+            await self._dispatch(parts)
+        if parts.batches is None or self.config.route == "interactive" or self._stopped.is_set():
+            return
+        calls = self.planned.calls(self._is_for_batch)
+        closed = {stop.model for stop in self.stops if stop.reason is StopReason.DAY_CLOSED}
+        if self.config.route == "auto":
+            of = self.planned.successors
+            calls = {each: calls[each] for each in calls if {each, of.get(each)} & closed}
+        stops = await self._stop_for(parts.batches.submit(calls))
+        self._has_new = any(stop.reason is StopReason.BATCH_FULL for stop in stops)
+        if not stops and not self._stopped.is_set():  # all that the day did not do is in batches
+            self.stops[:] = [each for each in self.stops if each.model not in closed]
+
+    async def _dispatch(self, parts: _Parts) -> None:
+        """Send calls as single requests."""
+        config = self.config
+        concurrency = max(1, min(config.concurrency, self.planned.plan.todo))
+        self.dispatcher = make_dispatcher(
+            queue=CallQueue(
+                self.planned.calls(self._is_left),
+                AdaptiveConcurrency(concurrency),
+                server_breaker(random),
+                self.clock,
+                self.planned.successors,
+            ),
+            preprocess=parts.preprocess,
+            admission=self._admission(),
+            transport=parts.transport,
+            committer=parts.committer,
+            remote=parts.remote,
+            rules=RetryRules(config.max_attempts, config.skip_uncertain, config.keeps_going),
+            observe=self.observe,
+        )
+        self.dispatcher.stops = self.stops
+        for stop in [each for each in self.stops if each.model in self.dispatcher.queue.lanes]:
+            self.dispatcher.queue.close_lane(self.dispatcher.queue.lanes[stop.model])
+        await self.dispatcher.run(concurrency)
+        if any(not stop.model for stop in self.stops):
+            self._stopped.set()
+
+    def _admission(self) -> AdmissionControl:
+        def on_wait(model: str, until_s: float, why: str) -> None:
+            self.observe(Waiting(model, until_s - self.clock.steady_s(), why))
+
+        return AdmissionControl(
+            RateLimiter(self.ledger, self.config.limits, self.clock, on_wait),
+            DiskReservations(self.folder.out, self.clock.steady_s),
+            self.clock,
+            self.observe,
+            budget=self._budget,
+            waits_for_reset=self.config.waits_for_reset,
+        )
+
+    @asynccontextmanager
+    async def _parts(self, base_url: str) -> AsyncIterator[_Parts]:
+        from gemini_batch.client.interactive import InteractiveTransport
+        from gemini_batch.client.remote_images import RemoteImages
+
+        config, clock = self.config, self.clock
+        async with AsyncExitStack() as stack:
+            rows, in_flight = stack.enter_context(self._opened_logs())
+            prices = price_table(config)
+            committer = Committer(
+                self.folder, rows, in_flight, prices, config.endpoint, clock, self._note
+            )
+            transport = await stack.enter_async_context(
+                InteractiveTransport(config, base_url, clock)
+            )
+            fetcher = await stack.enter_async_context(
+                RemoteImages(base_url, clock, config.certificates)
+            )
+            remote = RemoteReplies(fetcher, committer, clock)
+            preprocess = self._preprocessor(committer, remote)
+            batches = None
+            if self._has_batches:
+                from gemini_batch.engine.batch.opening import open_route
+
+                opening = open_route(
+                    base_url,
+                    config=config,
+                    folder=self.folder,
+                    planned=self.planned,
+                    committer=committer,
+                    remote=remote,
+                    preprocess=preprocess,
+                    budget=self._budget,
+                    rows_bytes=lambda: rows.end_bytes,
+                    stopped=self._stopped,
+                    clock=clock,
+                    observe=self.observe,
+                )
+                batches = await stack.enter_async_context(opening)
+            yield _Parts(transport, committer, remote, preprocess, batches)
+
+    def _preprocessor(self, committer: Committer, remote: RemoteReplies) -> Preprocessor:
+        history = self.planned.history
+        return Preprocessor(
+            self.folder,
+            committer,
+            self.clock,
+            self.observe,
+            interrupted=self.interrupted,
+            remote=remote,
+            skip_uncertain=self.config.skip_uncertain,
+            reuse=history.reuse,
+            adopts=history.adopts,
+            unfetched=history.unfetched,
+            downscaler=Downscaler(self.folder.inputs) if self.config.max_input_pixels else None,
+        )
+
+    @contextmanager
+    def _opened_logs(self) -> Iterator[tuple[ResultsFile, InFlightLog]]:
+        # A call that was reported and is sent again is reported once. One whose answer was
+        # journaled, or that is not sent again, stays in the log.
+        interrupted = self.interrupted
+        still_open = {
+            call_id: request_sha256
+            for call_id, request_sha256 in interrupted.unanswered.items()
+            if self.config.skip_uncertain or call_id in interrupted.journaled
+        }
+        with ExitStack() as stack:
+            with storage_errors(f"{self.folder.out}: can't be written"):
+                rows = stack.enter_context(
+                    closing(ResultsFile(self.folder.out, self.folder.root()))
+                )
+                log = InFlightLog(self.folder.private, rows.end_bytes, still_open)
+                stack.enter_context(closing(log))
+            yield rows, log
+
+    @contextmanager
+    def _deadline(self) -> Iterator[None]:
+        seconds = self.config.deadline_s
+        if seconds is None:
+            yield
+            return
+        stop = Stop(StopReason.DEADLINE, f"the deadline of {seconds:g} s is over")
+        timer = asyncio.get_running_loop().call_later(seconds, self.stop, stop)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    async def _stop_for(self, work: Awaitable[list[Stop]]) -> list[Stop]:
+        """Stop for the reasons that some work returns, or for a disk that fails."""
+        try:
+            stops = await work
+        except StorageError as error:
+            stops = [Stop(StopReason.STORAGE, str(error))]
+        for stop in stops:
+            self.stop(stop)
+        return stops
+
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        """Let a disk that fails stop the run."""
+        try:
+            await work
+        except StorageError as error:
+            self.stop(Stop(StopReason.STORAGE, str(error)))
+
+    def _note(self, event: Event) -> None:
+        """Note which calls have ended, and which a batch gave back, and pass the event on."""
+        if self._has_batches and isinstance(event, CallFinished):
+            row, call = event.row, fingerprint(event.row.id)
+            self.planned.history.waiting.see(row, event.offset_bytes)
+            is_given_back = row.route == "batch" and row.status is Status.FAILED
+            if is_given_back:
+                self._given_back.put(call, 1)
+                self._has_new = True
+            if row.status is not Status.LATE:
+                self._ended.put(call, not is_given_back)
+        self.observe(event)
+
+    def _is_left(self, call: Call) -> bool:
+        return not self._ended.get(fingerprint(call.id))
+
+    def _is_for_batch(self, call: Call) -> bool:
+        """Return whether a call may be sent in a batch: not after several gave it back."""
+        if not self._is_left(call):
+            return False
+        is_tried = self.planned.history.batch_tries(call.id) >= steps.TRIES
+        is_new_try = self.config.route == "batch" and not self._given_back.get(fingerprint(call.id))
+        return is_new_try or not is_tried

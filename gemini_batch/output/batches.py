@@ -1,0 +1,323 @@
+"""Batches that are open, on the disk: noted before they can be paid for, removed when collected.
+
+Each has a folder below `batches/`, named by a random uuid: `lines.jsonl` has the facts of its
+calls, one a line, and `batch.json` its state. What is there survives a kill and a power cut. A
+state that is damaged counts as the worst that it can mean: the batch may exist.
+"""
+
+import os
+import shutil
+from array import array
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from gemini_batch.errors import StorageError
+from gemini_batch.output import paths
+from gemini_batch.output.files import (
+    MAX_LINE_BYTES,
+    lines_of,
+    new_file,
+    open_to_read,
+    read_at_most,
+    sync,
+)
+from gemini_batch.output.tree import Tree
+from gemini_batch.records import Estimate, Facts, InputRef, SentFile, exact_json
+
+_FOLDER = f"{paths.PRIVATE}/{paths.BATCHES}"
+_MAX_NOTE_BYTES = 1 << 16
+_UUID_CHARS = 32
+# A batch is expired after 48 hours (https://ai.google.dev/gemini-api/docs/batch-api, 2026-11-30).
+_LIFE = timedelta(hours=50)
+
+
+class Step(StrEnum):
+    """Stages of a batch, by what a kill right after each of them leaves."""
+
+    PLANNED = "planned"  # nothing was sent
+    UPLOADED = "uploaded"  # its input file is on the server, which costs nothing
+    CREATING = "creating"  # it may exist: the create was sent, or is about to be
+    CREATED = "created"  # it exists, by its name
+    ENDED = "ended"  # the server does no more for it
+    COLLECTING = "collecting"  # some of its calls may have their rows
+    COLLECTED = "collected"  # all its calls have rows, which are durable
+    LOST = "lost"  # given up after several looks; it is looked for until it must have expired
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNote:
+    """The state of a batch as the disk has it.
+
+    Attributes:
+        uuid: Random; in its display name and its keys.
+        endpoint: Where it was sent, as in rows.
+        project: Of the key that it was made with: a fingerprint.
+        model: The model of all its calls.
+        calls: Their number.
+        input_tokens: Of all of them, about; they count in the enqueued tokens.
+        estimated_usd: At the price of a batch; None if a price is unknown.
+        rows_bytes: The size of `results.jsonl` when it was planned.
+        planned_at: When it was noted first, UTC.
+        sent_at: When its create was noted, just before it was sent.
+        step: How far it is.
+        file: Its input file on the server, `files/…`; "" before, as the other names.
+        name: The batch on the server, `batches/…`.
+        output_file: Its results.
+        created_at: By the server's clock, UTC, as `ended_at`; None before.
+        state: The last state that the server reported.
+        done: Requests that have ended by the server's last count; None if it did not say.
+        looks: Looks through the whole list that did not find it.
+        missing_since: Since when the server does not know its name; None if it does.
+        misses: Looks by its name since then.
+        cancelled_at: When its end was asked for.
+        next_look_at: When to look again while a run waits.
+        why: The last problem, for people.
+    """
+
+    uuid: str
+    endpoint: str
+    project: str
+    model: str
+    calls: int
+    input_tokens: int
+    estimated_usd: float | None
+    rows_bytes: int
+    planned_at: datetime
+    step: Step = Step.PLANNED
+    file: str = ""
+    name: str = ""
+    output_file: str = ""
+    sent_at: datetime | None = None
+    created_at: datetime | None = None
+    ended_at: datetime | None = None
+    state: str = ""
+    done: int | None = None
+    looks: int = 0
+    missing_since: datetime | None = None
+    misses: int = 0
+    cancelled_at: datetime | None = None
+    next_look_at: datetime | None = None
+    why: str = ""
+
+    @property
+    def display_name(self) -> str:
+        """The name by which a batch is found whose create was not answered."""
+        return f"gemini_batch {self.uuid}"
+
+    @property
+    def since(self) -> datetime:
+        """The time of its creation, as far as that is known."""
+        return self.created_at or self.sent_at or self.planned_at
+
+    def key(self, position: int, request_sha256: str) -> str:
+        """Return the key of a line: no other batch has it."""
+        return key_of(self.uuid, position, request_sha256)
+
+    def position(self, key: str) -> int | None:
+        """Return the line of a key; None if the key is of another batch."""
+        prefix, _, rest = key.partition(".")
+        number = rest.partition(".")[0]
+        if prefix != self.uuid[:8] or not (number.isascii() and number.isdigit()):
+            return None
+        return int(number) if len(number) <= 9 and int(number) < self.calls else None
+
+
+def key_of(uuid: str, position: int, request_sha256: str) -> str:
+    """Return the key of a line of a batch."""
+    return f"{uuid[:8]}.{position}.{request_sha256[:8]}"
+
+
+class BatchLines:
+    """The calls of a batch, read from the disk when they are needed: 8 bytes each in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open_to_read(path)
+        self._places = array("Q")
+        place = 0
+        for line in lines_of(self._file):
+            if not line.endswith(b"\n"):
+                break  # torn
+            self._places.append(place)
+            place += len(line)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def facts(self, position: int) -> Facts:
+        """Return the facts of a call; raise ValueError if they are damaged, OSError of the disk."""
+        self._file.seek(self._places[position])
+        return _facts(self._file.readline(MAX_LINE_BYTES))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class BatchNotes:
+    """The notes of an output folder that a run holds. Methods raise OSError if the disk refuses."""
+
+    def __init__(self, out: Path) -> None:
+        self._tree = Tree(out)
+        self.out = out
+
+    def close(self) -> None:
+        """Close the folder."""
+        self._tree.close()
+
+    def add(self, note: BatchNote, calls: Iterable[Facts]) -> None:
+        """Note a new batch and its calls, durably."""
+        self.write(note)
+        option = orjson.OPT_APPEND_NEWLINE
+        lines = (orjson.dumps(each, exact_json.written, option) for each in calls)
+        self._write(note.uuid, paths.BATCH_LINES, lines)
+
+    def lines(self, uuid: str) -> BatchLines:
+        """Open the calls of a batch."""
+        return BatchLines(self.out / _FOLDER / uuid / paths.BATCH_LINES)
+
+    def write(self, note: BatchNote) -> None:
+        """Replace the note of a batch, durably."""
+        option = orjson.OPT_UTC_Z | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+        self._write(note.uuid, paths.BATCH_NOTE, [orjson.dumps(note, option=option)])
+
+    def remove(self, uuid: str) -> None:
+        """Remove the note of a batch, the file with its state last."""
+        with suppress(FileNotFoundError):
+            folder = self._tree.open(f"{_FOLDER}/{uuid}")
+            try:
+                for name in (paths.BATCH_LINES, paths.BATCH_NOTE):
+                    with suppress(FileNotFoundError):
+                        os.unlink(name, dir_fd=folder)
+                        sync(folder)
+            finally:
+                os.close(folder)
+            shutil.rmtree(self.out / _FOLDER / uuid)
+
+    def _write(self, uuid: str, name: str, data: Iterable[bytes]) -> None:
+        folder = self._tree.open(f"{_FOLDER}/{uuid}", make=True, durable=True)
+        try:
+            with new_file(Path(name), durable=True, mode=0o600, dir_fd=folder) as file:
+                file.writelines(data)
+            sync(folder)
+        finally:
+            os.close(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundBatch:
+    """A batch as its folder has it; `problem` says what is damaged, "" for nothing.
+
+    A note that is gone or damaged is replaced by one of a batch that may exist.
+    """
+
+    note: BatchNote
+    lines: BatchLines | None
+    problem: str = ""
+
+
+def has_batches(out: Path) -> bool:
+    """Return whether the folder has notes of batches."""
+    try:
+        with os.scandir(out / _FOLDER) as entries:
+            return next(entries, None) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def find_batches(out: Path) -> list[FoundBatch]:
+    """Return the batches of an output folder, the oldest first; the caller closes their lines.
+
+    Raises:
+        StorageError: The calls of a batch that may exist can't be known: nothing may be sent.
+        OSError: The disk refused.
+    """
+    found: list[FoundBatch] = []
+    try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for entry in (out / _FOLDER).iterdir():
+                if len(entry.name) == _UUID_CHARS and entry.is_dir() and not entry.is_symlink():
+                    found.append(_found(entry))  # noqa: PERF401  # to be closed
+    except BaseException:
+        for each in found:
+            if each.lines is not None:
+                each.lines.close()
+        raise
+    return sorted(found, key=lambda each: (each.note.since, each.note.uuid))
+
+
+def _found(folder: Path) -> FoundBatch:
+    note, problem = _read_note(folder)
+    path = folder / paths.BATCH_LINES
+    lines = None
+    with suppress(FileNotFoundError):
+        lines = BatchLines(path)
+    if note is None:
+        at = datetime.fromtimestamp((path if lines else folder).stat().st_mtime, UTC)
+        calls, first = len(lines) if lines else 0, at - _LIFE
+        note = BatchNote(folder.name, "", "", "", calls, 0, None, 0, first, Step.CREATING)
+        note = replace(note, sent_at=at)
+        problem = f"{folder / paths.BATCH_NOTE}: {problem}: the batch is looked for by its name"
+    if note.step in {Step.PLANNED, Step.UPLOADED}:
+        return FoundBatch(note, lines)
+    if lines is None or len(lines) < note.calls:
+        if lines is not None:
+            lines.close()
+        there = "is gone" if lines is None else f"has {len(lines):,} of {note.calls:,} lines"
+        raise StorageError(
+            f"{path}: {there}, so the calls of the batch {note.name or note.uuid} are unknown, and "
+            "would be paid for again; put the file back from a backup, or remove the folder "
+            f"{folder} to send its calls, and pay for them, again"
+        )
+    return FoundBatch(note, lines, problem)
+
+
+def _read_note(folder: Path) -> tuple[BatchNote | None, str]:
+    """Return the note of a folder; else None, and what is wrong with it."""
+    try:
+        data = read_at_most(folder / paths.BATCH_NOTE, _MAX_NOTE_BYTES)
+    except FileNotFoundError:
+        return None, "is gone"
+    try:
+        note = _note(data)
+    except ValueError:
+        return None, "is damaged"
+    return (note, "") if note.uuid == folder.name else (None, "is of another batch")
+
+
+@cache
+def _names() -> frozenset[str]:
+    return frozenset(each.name for each in fields(BatchNote))
+
+
+def _note(data: bytes) -> BatchNote:
+    """Return a note; raise ValueError if it is none."""
+    from pydantic import TypeAdapter
+
+    value = orjson.loads(data)
+    if not isinstance(value, dict):
+        raise ValueError("no object")  # noqa: TRY004  # as of other damage
+    known = {name: each for name, each in value.items() if name in _names()}
+    return TypeAdapter(BatchNote).validate_python(known)
+
+
+def _facts(line: bytes) -> Facts:
+    try:
+        value: dict[str, Any] = orjson.loads(line)
+        if value.get("metadata") and exact_json.may_change(line):
+            value["metadata"] = exact_json.loads(line)["metadata"]
+        inputs = [
+            InputRef(each["path"], each["sha256"], each["sent"] and SentFile(**each["sent"]))
+            for each in value.pop("inputs")
+        ]
+        estimate = Estimate(**value.pop("estimate"))
+        return Facts(**value, inputs=inputs, estimate=estimate)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError("not the facts of a call") from error

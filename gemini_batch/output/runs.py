@@ -1,0 +1,79 @@
+"""Runs of an output folder: `summary.json` of the last one, and `runs.jsonl`, a line for each."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from gemini_batch.output.files import MAX_SUMMARY_BYTES, lines_of, open_to_read, read_at_most
+from gemini_batch.output.paths import RUNS, SUMMARY
+
+_FIELDS = (
+    "manifest",
+    "tier",
+    "endpoint",
+    "exit_code",
+    "needs_person",
+    "stops",
+    "calls",
+    "left",
+    "started_at",
+    "ended_at",
+    "duration_s",
+)
+_TOTALS = (
+    "finished",
+    "by_status",
+    "reused",
+    "sent",
+    "retries",
+    "possibly_billed",
+    "prompt_tokens",
+    "output_tokens",
+    "cost_usd",
+    "unpriced",
+)
+
+
+def run_line(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the line of a run: the fields of its summary that a history needs, in one level."""
+    totals = summary.get("this_run")
+    found = {name: summary.get(name) for name in _FIELDS}
+    if isinstance(totals, Mapping):
+        found |= {name: totals.get(name) for name in _TOTALS}
+    return found
+
+
+def read_runs(out: Path) -> Iterator[dict[str, Any]]:
+    """Yield the runs of a folder; lines that are no runs, as of a power cut, are left out.
+
+    Raises:
+        OSError: The file can't be read, or is a named pipe or the like.
+    """
+    try:
+        file = open_to_read(out / RUNS)
+    except FileNotFoundError:
+        return
+    with file:
+        for line in lines_of(file):
+            try:
+                run = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                continue
+            if isinstance(run, dict) and isinstance(run.get("started_at"), str):
+                yield run
+
+
+def read_summary(out: Path) -> dict[str, Any]:
+    """Return `summary.json` of a folder; empty without one, or if it is damaged."""
+    try:
+        found = orjson.loads(read_at_most(out / SUMMARY, MAX_SUMMARY_BYTES))
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def is_open(summary: Mapping[str, Any]) -> bool:
+    """Return whether a summary is of a run that has not ended, or was killed."""
+    return bool(summary) and summary.get("ended_at", "") is None

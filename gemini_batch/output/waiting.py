@@ -1,0 +1,249 @@
+"""The calls that wait in batches: which of them an open batch may still answer."""
+
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from gemini_batch.config.endpoints import service
+from gemini_batch.config.settings import SIMULATOR_ENDPOINT
+from gemini_batch.errors import StorageError
+from gemini_batch.hashmap import HashMap64, fingerprint
+from gemini_batch.output.batches import BatchLines, BatchNote, Step, find_batches
+from gemini_batch.records import Facts, ResultRow, Status
+
+_GIVEN_BACK = frozenset({Status.FAILED, Status.UNCERTAIN})
+_ANSWERED = frozenset({Status.SUCCEEDED, Status.BLOCKED, Status.REJECTED})
+_POSITION_BITS = 32
+_POSITION_MASK = (1 << _POSITION_BITS) - 1
+
+
+class Mark:
+    """Facts about a call in a batch, as bits: an `IntFlag` takes ten times as long."""
+
+    TAKEN = 1  # its answer has a row
+    FREED = 2  # the batch gave it back: it may be sent again
+    OVERTAKEN = 4  # the call has another answer since the batch was made
+    EDITED = 8  # the manifest asks for another request now
+    ASKED = 16  # the manifest asks for it
+
+
+@dataclass(eq=False, slots=True)
+class OpenBatch:
+    """A batch on the disk, and the marks of its calls: 17 bytes each in memory.
+
+    Attributes:
+        problem: What is damaged; "" for nothing.
+    """
+
+    note: BatchNote
+    lines: BatchLines | None
+    problem: str = ""
+    _marks: bytearray = field(init=False)
+    _requests: "array[int]" = field(init=False)  # a hash of each call's request
+
+    def __post_init__(self) -> None:
+        """Start without marks."""
+        self._marks, self._requests = bytearray(self.note.calls), array("Q")
+
+    @property
+    def waiting(self) -> int:
+        """The number of calls without a row, that wait for the batch."""
+        done = Mark.TAKEN | Mark.FREED
+        return sum(not mark & done for mark in self._marks)
+
+    @property
+    def committed_usd(self) -> float:
+        """The estimated cost of the calls that wait; 0 where a price is unknown."""
+        return (self.note.estimated_usd or 0.0) * self.waiting / max(1, self.note.calls)
+
+    @property
+    def is_awaited(self) -> bool:
+        """True while the batch holds calls back: it may exist, and is not given up."""
+        return self.note.step not in {Step.PLANNED, Step.UPLOADED, Step.LOST}
+
+    def mark(self, position: int) -> int:
+        """Return the marks of a call."""
+        return self._marks[position]
+
+    def add(self, position: int, mark: int) -> None:
+        """Mark a call."""
+        self._marks[position] |= mark
+
+    def open_again(self, position: int) -> None:
+        """Take back that a call has its row: that one is lost."""
+        self._marks[position] &= ~(Mark.TAKEN | Mark.FREED)
+
+    def open_positions(self) -> Iterator[int]:
+        """Yield the positions of the calls that wait."""
+        done = Mark.TAKEN | Mark.FREED
+        return (position for position, mark in enumerate(self._marks) if not mark & done)
+
+    def facts(self, position: int) -> Facts:
+        """Return the facts of a call.
+
+        Raises:
+            StorageError: They are damaged, or the disk refused.
+        """
+        if self.lines is None:
+            raise StorageError(f"batch {self.note.uuid}: its calls are gone")
+        try:
+            return self.lines.facts(position)
+        except (ValueError, OSError) as error:
+            where = f"batch {self.note.uuid}, line {position + 1:,}"
+            raise StorageError(f"{where}: the facts of the call can't be read: {error}") from error
+
+    def index(self) -> Iterator[tuple[int, int]]:
+        """Yield (hash of its id, position) of each call, and keep the hash of its request."""
+        self._requests = array("Q")
+        for position in range(self.note.calls):
+            facts = self.facts(position)
+            self._requests.append(_request(facts.request_sha256, self.note.endpoint))
+            yield fingerprint(facts.id), position
+
+    def is_of(self, position: int, request_sha256: str, endpoint: str) -> bool:
+        """Return whether a call has this request, at a place with the same answers."""
+        return self._requests[position] == _request(request_sha256, endpoint)
+
+
+class Waiting:
+    """The open batches of an output folder, and the calls in them by their ids.
+
+    A call that an open batch may still answer is not sent in any other way.
+
+    Attributes:
+        batches: The oldest first.
+    """
+
+    def __init__(self, batches: Iterable[OpenBatch] = ()) -> None:
+        self.batches: list[OpenBatch] = []
+        self._calls = HashMap64()  # id → number of its batch and its position, plus 1
+        self._others: dict[int, list[int]] = {}  # the same of its other batches
+        for batch in batches:
+            self.add(batch)
+
+    def __bool__(self) -> bool:
+        return bool(self.batches)
+
+    def add(self, batch: OpenBatch) -> None:
+        """Add a batch; its calls wait from now on."""
+        number = len(self.batches)
+        self.batches.append(batch)
+        if batch.lines is None:
+            return
+        for call, position in batch.index():
+            place = (number << _POSITION_BITS | position) + 1
+            if self._calls.claim(call, place) is not None:
+                self._others.setdefault(call, []).append(place)
+
+    def open_at(self, endpoint: str) -> list[OpenBatch]:
+        """Return the batches that hold back calls to this service."""
+        return [
+            batch
+            for batch in self.batches
+            if batch.is_awaited
+            and batch.waiting
+            and service(batch.note.endpoint) == service(endpoint)
+        ]
+
+    def is_of_other(self, row: ResultRow) -> bool:
+        """Return whether a row is of a call in a batch that the manifest does not ask for."""
+        key = row.batch.key if row.batch else ""
+        return any(
+            batch.note.position(key) == position and not batch.mark(position) & Mark.ASKED
+            for batch, position in self._places(row.id)
+        )
+
+    def drop(self, batch: OpenBatch) -> None:
+        """Let no call wait for a batch any more: its note is removed."""
+        batch.note = replace(batch.note, step=Step.PLANNED)
+
+    def close(self) -> None:
+        """Close the files of all batches."""
+        for batch in self.batches:
+            if batch.lines is not None:
+                batch.lines.close()
+
+    def has(self, call_id: str) -> bool:
+        """Return whether a call of this id, with any request, is in a batch."""
+        return self._calls.get(fingerprint(call_id)) is not None
+
+    def holds(self, call_id: str, request_sha256: str, endpoint: str) -> bool:
+        """Return whether an open batch may still answer this very call."""
+        done = Mark.TAKEN | Mark.FREED
+        return any(
+            batch.is_awaited
+            and not batch.mark(position) & done
+            and batch.is_of(position, request_sha256, endpoint)
+            for batch, position in self._places(call_id)
+        )
+
+    def note_asked(self, call_id: str, request_sha256s: Collection[str], endpoint: str) -> None:
+        """Note what the manifest asks of a call: its answers to other requests are late."""
+        for batch, position in self._places(call_id):
+            is_same = any(batch.is_of(position, each, endpoint) for each in request_sha256s)
+            batch.add(position, Mark.ASKED if is_same else Mark.EDITED)
+
+    def noting(
+        self, rows: Iterable[tuple[int, dict[str, Any]]]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the rows of `placed_rows` unchanged, and mark the calls of which they are."""
+        for place, row in rows:
+            if self.has(row["id"]):
+                self._see(row["id"], Status(row["status"]), _key(row.get("batch")), place)
+            yield place, row
+
+    def see(self, row: ResultRow, place: int) -> None:
+        """Mark the calls of which a row is that was written at this place."""
+        if self.has(row.id):
+            self._see(row.id, row.status, row.batch.key if row.batch else "", place)
+
+    def _see(self, call_id: str, status: Status, key: str, place: int) -> None:
+        for batch, position in self._places(call_id):
+            if batch.note.position(key) == position:
+                if status is Status.LOST:
+                    batch.open_again(position)
+                else:
+                    batch.add(position, Mark.FREED if status in _GIVEN_BACK else Mark.TAKEN)
+            elif status in _ANSWERED and place >= batch.note.rows_bytes:
+                batch.add(position, Mark.OVERTAKEN)
+
+    def _places(self, call_id: str) -> Iterator[tuple[OpenBatch, int]]:
+        first = self._calls.get(call := fingerprint(call_id))
+        if first is not None:
+            for place in (first, *self._others.get(call, ())):
+                yield (
+                    self.batches[(place - 1) >> _POSITION_BITS],
+                    (place - 1) & _POSITION_MASK,
+                )
+
+
+def open_batches(out: Path, endpoint: str) -> Waiting:
+    """Return the batches of a folder; the caller closes them.
+
+    One whose note is damaged counts as made at `endpoint`.
+
+    Raises:
+        StorageError: The calls of a batch that may exist can't be known: nothing may be sent.
+        OSError: The disk refused.
+    """
+    return Waiting(
+        OpenBatch(_as_found(found.note, endpoint), found.lines, found.problem)
+        for found in find_batches(out)
+    )
+
+
+def _as_found(note: BatchNote, endpoint: str) -> BatchNote:
+    if note.endpoint == SIMULATOR_ENDPOINT:  # its server ended with the run
+        return replace(note, step=Step.PLANNED)
+    return replace(note, endpoint=note.endpoint or endpoint)
+
+
+def _key(batch: Any) -> str:
+    key = batch.get("key") if isinstance(batch, Mapping) else None
+    return key if isinstance(key, str) else ""
+
+
+def _request(request_sha256: str, endpoint: str) -> int:
+    return fingerprint((request_sha256, service(endpoint)))

@@ -1,0 +1,103 @@
+"""Wrong commands and flags, and the completion of right ones."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from gemini_batch.cli import main
+from tests import render
+
+COMMAND = 'gemini_batch: COMMAND: got "{}"; use: {}'
+FLAG = "gemini_batch: {}: no such flag"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("run x --dry-run", "; `gemini-batch plan` checks a manifest, and sends nothing"),
+        ("run x --workers 3", '; did you mean "--concurrency"?'),
+        ("run x --max-retries=2", '; did you mean "--max-attempts"?'),
+        ("run x -o folder", '; did you mean "--out"?'),
+        ("run x --proxy http://a", "; set HTTPS_PROXY in the environment"),
+        (
+            "run x --resume",
+            "; each run continues where the last one ended: run the same command again",
+        ),
+        ("run x --xyzzy", ""),
+        ("verify out -q", ""),
+        ("status out --frob", "; known: --json"),
+    ],
+)
+def test_a_flag_of_another_tool_is_answered_with_ours(
+    arguments: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What people try first is answered by what does it here, not by a list of thirty flags."""
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments.split())
+    name = arguments.split()[2].partition("=")[0]
+    assert capsys.readouterr().err.splitlines()[0] == FLAG.format(name) + said
+
+
+def test_a_field_that_is_given_as_a_flag_is_called_a_field(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`--seed 3` is answered by where the seed belongs."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", "x", "--seed", "3"])
+    said = capsys.readouterr().err.splitlines()[0]
+    assert said.endswith("--seed: is a field of a manifest line; see: gemini-batch schema job")
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("help", "gemini-batch --help"),
+        ("version", "gemini-batch --version"),
+        ("validate", "gemini-batch plan"),
+    ],
+)
+def test_a_command_of_another_tool_is_answered_with_ours(
+    name: str, ours: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`help` and `version` are no commands here; the message has what is."""
+    with pytest.raises(SystemExit, match="2"):
+        main([name])
+    assert capsys.readouterr().err.splitlines()[0] == COMMAND.format(name, ours)
+
+
+COMPLETES = """\
+source "./$1"; shift
+COMP_WORDS=(gemini-batch "$@") COMP_CWORD=$#
+_shtab_gemini_batch
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["sta"], ["status"]),
+        (["run", "--si"], ["--simulate"]),
+        (["run", "--log-format", ""], ["text", "json"]),
+        (["run", "jo"], ["jobs.jsonl"]),
+    ],
+)
+def test_a_shell_completes_commands_flags_choices_and_files(
+    typed: list[str], expected: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The script for bash, run by bash, completes what was typed."""
+    assert main(["completion", "bash"]) == 0
+    (tmp_path / "script").write_text(capsys.readouterr().out)
+    (tmp_path / "jobs.jsonl").touch()
+    line = ["bash", "-c", COMPLETES, "bash", "script", *typed]
+    found = subprocess.run(line, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert found.stdout.splitlines() == expected
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_script_has_every_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command that is added is completed in every shell."""
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(command in script for command in render.commands())

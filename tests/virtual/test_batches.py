@@ -1,0 +1,450 @@
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from gemini_batch.engine.session import Run
+from gemini_batch.errors import StorageError
+from gemini_batch.records import ApiError, Failure, FailureKind, Limits, Stop, StopReason
+from gemini_batch.records.remote_batch import BatchState
+from tests.builders import png
+from tests.virtual.batch_desk import BatchDesk
+from tests.virtual.batch_server import error_line
+
+
+def test_calls_are_submitted_and_a_later_run_collects_them(batch_desk: BatchDesk) -> None:
+    """The first run submits and ends with 5, the next one collects: half the price, once each."""
+    batch_desk.write()
+    first = batch_desk.run()
+    assert (first.exit_code, first.needs_person, first.waiting, first.left) == (5, False, 4, 4)
+    assert [stop["reason"] for stop in first.stops] == ["waiting"]
+    assert first.run_again_at is not None
+    assert [(each["calls"], each["waiting"]) for each in first.batches] == [(3, 3), (1, 1)]
+    second = batch_desk.run()
+    assert (second.exit_code, second.waiting, second.left) == (0, 0, 0)
+    assert batch_desk.final() == dict.fromkeys("abcd", "succeeded")
+    assert batch_desk.images() == {each: png(f"prompt {each}") for each in "abcd"}
+    assert {row["route"] for row in batch_desk.rows()} == {"batch"}
+    assert batch_desk.notes() == []
+    assert batch_desk.server.files == {}
+    assert set(batch_desk.server.billed().values()) == {1}
+
+
+def test_an_interactive_run_collects_and_leaves_what_waits(batch_desk: BatchDesk) -> None:
+    """Whatever its route, a run looks at what is open; a call that waits is not sent by another way."""
+    batch_desk.write()
+    batch_desk.run(after_h=0.1)
+    batch_desk.write(5)
+    early = batch_desk.run(route="interactive", after_h=1)
+    assert (early.exit_code, early.waiting, early.left) == (5, 4, 4)
+    assert batch_desk.transport is not None
+    assert [call for _, call in batch_desk.transport.sent] == ["e"]
+    late = batch_desk.run(route="interactive")
+    assert (late.exit_code, late.left) == (0, 0)
+    assert batch_desk.transport.sent == []
+    assert {row["id"]: row["route"] for row in batch_desk.rows()} == {
+        **dict.fromkeys("abcd", "batch"),
+        "e": "interactive",
+    }
+
+
+def test_batches_of_many_lines_have_the_size_that_was_said(batch_desk: BatchDesk) -> None:
+    """Positions of one and of two digits: the upload has exactly the bytes that were announced."""
+    batch_desk.write(25)
+    assert len(batch_desk.run(batch_lines=12).batches) == 3
+    assert batch_desk.run().exit_code == 0
+
+
+def test_the_price_is_half(batch_desk: BatchDesk) -> None:
+    """A row, the plan and what is committed have the price of a batch."""
+    batch_desk.write(2)
+    first = batch_desk.run()
+    assert first.committed_usd == pytest.approx(first.this_run.estimated_cost_usd or 0)
+    second = batch_desk.run(route="interactive")
+    batch_desk.out.rename(batch_desk.out.with_name("others"))
+    third = batch_desk.run(route="interactive")
+    assert second.this_run.cost_usd * 2 == pytest.approx(third.this_run.cost_usd)
+
+
+def test_a_wait_ends_when_all_is_collected(batch_desk: BatchDesk) -> None:
+    """`--wait` polls from once a minute to once in five, and ends with 0."""
+    batch_desk.write()
+    summary = batch_desk.run(waits_for_batches=True)
+    assert (summary.exit_code, summary.waiting) == (0, 0)
+    assert 3600 <= summary.duration_s < 3600 + 300
+    assert 2 * 12 <= batch_desk.server.requests.count("get") <= 2 * 60
+
+
+def test_errors_go_into_a_batch_once_more(batch_desk: BatchDesk) -> None:
+    """What a batch gives back is sent in one more; then the call is failed, until the next run."""
+
+    def spoil(_number: int, lines: list[bytes]) -> list[bytes]:
+        return [error_line(line) if b".0." in line[-40:] else line for line in lines]
+
+    batch_desk.server.spoil = spoil
+    batch_desk.write(2)
+    batch_desk.run()
+    second = batch_desk.run()
+    assert (second.exit_code, second.waiting, second.left) == (5, 1, 1)
+    third = batch_desk.run()
+    assert (third.exit_code, third.waiting, third.left) == (4, 0, 1)
+    assert third.needs_person
+    assert batch_desk.final() == {"a": "failed", "b": "succeeded"}
+    assert len(batch_desk.server.batches) == 2
+    fourth = batch_desk.run()
+    assert (fourth.exit_code, fourth.waiting) == (5, 1)
+
+
+def test_auto_sends_alone_what_a_batch_gives_back(batch_desk: BatchDesk) -> None:
+    """With `auto` and `interactive` it is sent at once."""
+    batch_desk.server.spoil = lambda _number, lines: [error_line(lines[0]), *lines[1:]]
+    batch_desk.write(3)
+    batch_desk.run()
+    summary = batch_desk.run(route="auto")
+    assert (summary.exit_code, summary.left) == (0, 0)
+    assert summary.by_status == {"succeeded": 3}
+    assert batch_desk.transport is not None
+    assert [call for _, call in batch_desk.transport.sent] == ["a"]
+
+
+def test_a_line_that_the_api_refuses_is_rejected(batch_desk: BatchDesk) -> None:
+    """An error line with INVALID_ARGUMENT ends the call, as a 400 does."""
+    batch_desk.server.spoil = lambda _number, lines: [
+        error_line(lines[0], 3, "Request contains an invalid argument."),
+        *lines[1:],
+    ]
+    batch_desk.write(3)
+    batch_desk.run()
+    summary = batch_desk.run()
+    assert (summary.exit_code, summary.waiting) == (4, 0)
+    assert batch_desk.final() == {"a": "rejected", "b": "succeeded", "c": "succeeded"}
+
+
+@pytest.mark.parametrize("state", [BatchState.EXPIRED, BatchState.FAILED, BatchState.CANCELLED])
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_results_are_read_whatever_the_state(
+    state: BatchState,
+    is_answered: bool,  # noqa: FBT001
+    batch_desk: BatchDesk,
+) -> None:
+    """A file that is named is collected; without one all calls are free, and may have been billed."""
+    batch_desk.server.end_state, batch_desk.server.is_answered = state, is_answered
+    batch_desk.server.spoil = lambda _number, lines: lines[:1]
+    batch_desk.write(2)
+    batch_desk.run()
+    summary = batch_desk.run(route="interactive")
+    sent = [call for _, call in batch_desk.transport.sent] if batch_desk.transport else []
+    assert sent == (["b"] if is_answered else ["a", "b"])
+    assert summary.this_run.possibly_billed == len(sent)
+    assert summary.exit_code == 0
+
+
+def test_uncertain_calls_stay_so_if_asked(batch_desk: BatchDesk) -> None:
+    """With `--on-uncertain skip`, what an expired batch did not answer is not sent again."""
+    batch_desk.server.end_state, batch_desk.server.is_answered = BatchState.EXPIRED, False
+    batch_desk.write(2)
+    batch_desk.run()
+    summary = batch_desk.run(skip_uncertain=True)
+    assert batch_desk.final() == dict.fromkeys("ab", "uncertain")
+    assert (summary.exit_code, len(batch_desk.server.batches)) == (4, 1)
+
+
+def test_a_batch_past_patience_is_cancelled_and_its_end_awaited(batch_desk: BatchDesk) -> None:
+    """It is never overtaken: what it answered is collected, and only then the rest is free."""
+    batch_desk.server.takes = timedelta(hours=47)
+    batch_desk.server.spoil = lambda _number, lines: lines[:2]
+    batch_desk.write(3)
+    batch_desk.run(after_h=27)
+    second = batch_desk.run(after_h=1)
+    assert batch_desk.server.requests.count("cancel") == 1
+    assert (second.exit_code, second.needs_person, second.waiting) == (5, True, 3)
+    assert len(batch_desk.server.batches) == 1
+    third = batch_desk.run(route="interactive")
+    assert batch_desk.final() == dict.fromkeys("abc", "succeeded")
+    assert batch_desk.transport is not None
+    assert [call for _, call in batch_desk.transport.sent] == ["c"]
+    assert third.exit_code == 0
+
+
+@pytest.mark.parametrize("is_sent_first", [True, False])
+def test_an_edited_line_is_sent_now_and_the_old_answer_is_late(
+    is_sent_first: bool,  # noqa: FBT001
+    batch_desk: BatchDesk,
+) -> None:
+    """Whichever comes first, the answer to the old line is in the sums, and never the newest."""
+    batch_desk.write(2)
+    batch_desk.run(after_h=0.1 if is_sent_first else 2)
+    batch_desk.write(2, a="another prompt")
+    batch_desk.run(route="interactive", after_h=2)
+    summary = batch_desk.run(route="interactive")
+    assert (summary.exit_code, summary.left) == (0, 0)
+    rows = {(row["id"], row["status"]): row for row in batch_desk.rows()}
+    assert rows.keys() == {("a", "late"), ("a", "succeeded"), ("b", "succeeded")}
+    assert batch_desk.images()["a"] != png("prompt a")
+    (image,) = rows["a", "late"]["images"]
+    assert (batch_desk.out / image["path"]).read_bytes() == png("prompt a")
+    assert image["path"].startswith("superseded/")
+    again = batch_desk.run(route="interactive")
+    assert (again.exit_code, again.by_status) == (0, {"succeeded": 2})
+    assert batch_desk.transport is not None
+    assert batch_desk.transport.sent == []
+
+
+def odd(lines: list[bytes]) -> list[bytes]:
+    """Return lines with all kinds of faults."""
+    other = lines[0].replace(b'"key":"', b'"key":"x')
+    return [lines[2], other, b"no json\n", lines[1], lines[1], b"\n", lines[0][:-30]]
+
+
+def test_odd_lines_are_reported_and_not_fatal(batch_desk: BatchDesk) -> None:
+    """Torn, unknown, repeated and missing lines, in any order: the others are collected, the rest is free."""
+    batch_desk.server.spoil = lambda _number, lines: odd(lines)
+    batch_desk.write(3)
+    batch_desk.run()
+    summary = batch_desk.run(route="interactive")
+    assert summary.exit_code == 0
+    assert batch_desk.transport is not None
+    assert [call for _, call in batch_desk.transport.sent] == ["a"]
+    said = batch_desk.said()
+    for part in (
+        "1 torn",
+        "2 with a key that is not of the batch",
+        "1 a second answer",
+        "1 call has no answer",
+    ):
+        assert part in said
+    assert len([*(batch_desk.out / "superseded").iterdir()]) == 2
+
+
+@pytest.mark.parametrize("has_ranges", [True, False])
+def test_a_download_that_breaks_continues(has_ranges: bool, batch_desk: BatchDesk) -> None:  # noqa: FBT001
+    """It continues where it was cut, or is read again without a row twice."""
+    batch_desk.server.cuts, batch_desk.server.has_ranges = [50, 400, 500, 700], has_ranges
+    batch_desk.write(3)
+    batch_desk.run()
+    assert batch_desk.run().exit_code == 0
+    assert [row["id"] for row in batch_desk.rows()] == list("abc")
+    assert "result" not in batch_desk.said()
+
+
+def test_a_miss_is_no_proof_that_a_batch_is_gone(batch_desk: BatchDesk) -> None:
+    """A 404 of a batch that is in the list changes nothing."""
+    batch_desk.server.misses = 5
+    batch_desk.write(2)
+    batch_desk.run()
+    assert batch_desk.run().exit_code == 0
+    assert batch_desk.notes() == []
+
+
+def test_a_batch_that_vanished_is_given_up_in_the_third_look(batch_desk: BatchDesk) -> None:
+    """Three misses over more than ten minutes, and no place in the list: its calls are sent again."""
+    batch_desk.write(2)
+    batch_desk.run()
+    batch_desk.server.batches.clear()
+    for _ in range(2):
+        assert batch_desk.run(route="interactive").waiting == 2
+    summary = batch_desk.run(route="interactive")
+    assert (summary.exit_code, summary.this_run.possibly_billed) == (0, 2)
+    assert [note["step"] for note in batch_desk.notes()] == ["lost"]
+    assert batch_desk.run(route="interactive", after_h=60).exit_code == 0
+    batch_desk.run(route="interactive")
+    assert batch_desk.notes() == []
+
+
+def test_a_create_without_an_answer_is_given_up_after_three_looks(batch_desk: BatchDesk) -> None:
+    """Not found in three runs, its calls are sent in a new batch; each create is sent once."""
+    batch_desk.server.drops = 1
+    batch_desk.write(2)
+    assert batch_desk.run().waiting == 2
+    for _ in range(2):
+        assert batch_desk.run().waiting == 2
+        assert batch_desk.server.requests.count("create") == 1
+    assert batch_desk.run().waiting == 2
+    assert batch_desk.server.requests.count("create") == 2
+    assert batch_desk.run().exit_code == 0
+    assert batch_desk.final() == dict.fromkeys("ab", "succeeded")
+
+
+def test_while_it_waits_a_run_looks_for_a_quarter_of_an_hour(batch_desk: BatchDesk) -> None:
+    """Within one `--wait` a lost create is given up after 15 minutes."""
+    batch_desk.server.drops = 1
+    batch_desk.write(2)
+    summary = batch_desk.run(waits_for_batches=True)
+    assert (summary.exit_code, batch_desk.server.requests.count("create")) == (0, 2)
+    assert 900 + 3600 <= summary.duration_s < 900 + 3600 + 900
+
+
+def test_a_lost_batch_that_turns_up_is_cancelled_and_its_answers_are_late(
+    batch_desk: BatchDesk,
+) -> None:
+    """It is looked for to the end; what it answered is in the sums, and the calls keep their answers."""
+    batch_desk.server.hides, batch_desk.server.hidden = 1, 5
+    batch_desk.server.takes = timedelta(hours=12)
+    batch_desk.write(2)
+    for _ in range(5):
+        batch_desk.run(route="batch", after_h=1)
+    assert batch_desk.server.requests.count("create") == 2
+    batch_desk.run(after_h=14)
+    assert batch_desk.server.requests.count("cancel") == 1
+    summary = batch_desk.survives()
+    assert summary.exit_code == 0
+    statuses = [row["status"] for row in batch_desk.rows()]
+    assert (statuses.count("succeeded"), statuses.count("late")) == (2, 2)
+    assert batch_desk.notes() == []
+
+
+def test_no_room_ends_the_submission(batch_desk: BatchDesk) -> None:
+    """A 429 at the create is not tried again in this run: the rest is left to a later one."""
+    batch_desk.server.deny = [None, ApiError(429, "RESOURCE_EXHAUSTED", None, "No more.")]
+    batch_desk.write(7)
+    summary = batch_desk.run()
+    assert [stop["reason"] for stop in summary.stops] == ["batch_full", "waiting"]
+    assert (summary.waiting, summary.left, summary.needs_person) == (3, 7, False)
+    assert batch_desk.server.requests.count("create") == 2
+    assert len(batch_desk.server.files) == 1
+    assert batch_desk.survives().exit_code == 0
+
+
+def test_lines_that_the_create_names_are_rejected_and_the_others_sent(
+    batch_desk: BatchDesk,
+) -> None:
+    """The strict parser of the server names lines: these calls end rejected, with its words."""
+    message = (
+        "Error on line 2: invalid JSON, near column 1032: no such field: 'thinking_config'\n"
+        "Error on line 3: invalid JSON"
+    )
+    batch_desk.server.deny = [ApiError(400, "INVALID_ARGUMENT", None, message)]
+    batch_desk.write(3)
+    summary = batch_desk.run()
+    assert summary.waiting == 1
+    assert {row["id"]: row["error"]["message"] for row in batch_desk.rows()} == {
+        "b": "invalid JSON, near column 1032: no such field: 'thinking_config'",
+        "c": "invalid JSON",
+    }
+    assert batch_desk.run().exit_code == 4
+    assert batch_desk.final() == {"a": "succeeded", "b": "rejected", "c": "rejected"}
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (ApiError(400, "INVALID_ARGUMENT", None, "Unsupported"), 4, "alike"),
+        (ApiError(401, "UNAUTHENTICATED", None, "no key"), 6, "auth"),
+        (ApiError(404, "NOT_FOUND", None, "models/x is not found"), 6, "model"),
+        (Failure(FailureKind.UNREACHABLE, "no route", may_be_billed=False), 5, "outage"),
+    ],
+)
+def test_a_create_that_is_refused_costs_nothing_and_says_why(
+    error: ApiError | Failure, code: int, reason: str, batch_desk: BatchDesk
+) -> None:
+    """The run ends; nothing is left on the server or in the folder, and the next run sends all."""
+    batch_desk.server.deny = [error]
+    batch_desk.write(2)
+    summary = batch_desk.run()
+    assert (summary.exit_code, [stop["reason"] for stop in summary.stops]) == (code, [reason])
+    assert (batch_desk.notes(), batch_desk.server.files) == ([], {})
+    assert batch_desk.survives().exit_code == 0
+
+
+def test_a_server_without_batches_is_named_before_anything_is_uploaded(
+    batch_desk: BatchDesk,
+) -> None:
+    """A model that does not offer batchGenerateContent ends the run with 3."""
+    batch_desk.server.supports = False
+    batch_desk.write(2)
+    summary = batch_desk.run()
+    assert (summary.exit_code, batch_desk.server.requests) == (3, [])
+    assert "batchGenerateContent" in summary.stops[0]["message"]
+
+
+def test_the_budget_is_held_for_whole_batches(batch_desk: BatchDesk) -> None:
+    """Only as many calls are submitted as the budget pays for, at the price of a batch."""
+    batch_desk.write(6)
+    summary = batch_desk.run(max_cost_usd=0.30)
+    assert [stop["reason"] for stop in summary.stops] == ["budget", "waiting"]
+    assert summary.waiting == 4
+    assert summary.committed_usd < 0.30
+    assert not summary.needs_person
+
+
+def test_another_key_does_not_pay_again(batch_desk: BatchDesk) -> None:
+    """A batch of another project is not visible: the run says so, and sends nothing."""
+    batch_desk.write(2)
+    batch_desk.run(api_key="first")
+    batch_desk.server.project = "another"
+    summary = batch_desk.run(api_key="second")
+    assert (summary.exit_code, summary.waiting) == (6, 2)
+    assert "another key" in summary.stops[0]["message"]
+    batch_desk.server.project = "mine"
+    assert batch_desk.run(api_key="rotated").exit_code == 0
+
+
+def test_a_batch_at_another_server_is_left_alone(batch_desk: BatchDesk) -> None:
+    """It is named; its calls are calls of another endpoint, which this run sends."""
+    batch_desk.write(2)
+    batch_desk.run()
+    other = "https://other.test"
+    summary = batch_desk.run(route="interactive", endpoint=other)
+    assert (summary.exit_code, summary.waiting) == (0, 0)
+    assert "is left alone" in batch_desk.said()
+    assert len(batch_desk.notes()) == 1
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"\0" * 300, b'{"uuid": 5}', b"[" * 100_000])
+def test_a_damaged_note_is_a_batch_that_may_exist(damage: bytes, batch_desk: BatchDesk) -> None:
+    """It is said, the batch is found by its name, and nothing is sent again."""
+    batch_desk.write(3)
+    batch_desk.run()
+    (note,) = batch_desk.out.glob(".gemini_batch/batches/*/batch.json")
+    note.write_bytes(damage)
+    summary = batch_desk.run()
+    assert (summary.exit_code, len(batch_desk.server.batches)) == (0, 1)
+    assert "is damaged" in batch_desk.said() or "another batch" in batch_desk.said()
+
+
+@pytest.mark.parametrize("damage", [None, b"", b'{"id": "a"'])
+def test_calls_that_are_unknown_stop_the_run(damage: bytes | None, batch_desk: BatchDesk) -> None:
+    """Without the calls of a batch that may exist, nothing is sent: they would be paid for again."""
+    batch_desk.write(3)
+    batch_desk.run()
+    (lines,) = batch_desk.out.glob(".gemini_batch/batches/*/lines.jsonl")
+    lines.unlink()
+    if damage is not None:
+        lines.write_bytes(damage)
+    with pytest.raises(StorageError, match="would be paid for again"):
+        batch_desk.run()
+
+
+def test_a_day_that_is_used_up_goes_on_in_batches(batch_desk: BatchDesk) -> None:
+    """`auto` sends single requests while the day's quota lasts, and the rest in batches."""
+    batch_desk.write(6)
+    limits = Limits(requests_per_day=2)
+    summary = batch_desk.run(route="auto", limits=limits)
+    assert batch_desk.transport is not None
+    assert len(batch_desk.transport.sent) == 2
+    assert (summary.waiting, summary.exit_code) == (4, 5)
+    assert [stop["reason"] for stop in summary.stops] == ["waiting"]
+
+
+def test_a_manifest_without_the_call_still_gets_its_row(batch_desk: BatchDesk) -> None:
+    """What was paid for is collected when its line is gone, and is not counted as left."""
+    batch_desk.write(3)
+    batch_desk.run()
+    batch_desk.write(1)
+    summary = batch_desk.run(route="interactive")
+    assert (summary.exit_code, summary.left, summary.calls) == (0, 0, 1)
+    assert batch_desk.final() == dict.fromkeys("abc", "succeeded")
+
+
+def test_ctrl_c_leaves_batches_running(batch_desk: BatchDesk) -> None:
+    """A stop ends the waiting at once; the batches go on, and the next run collects them."""
+
+    def during(going: Run) -> None:
+        stop = Stop(StopReason.INTERRUPTED, "interrupted")
+        asyncio.get_running_loop().call_later(600, going.interrupt, stop)
+
+    batch_desk.write(2)
+    summary = batch_desk.run(waits_for_batches=True, during=during)
+    assert (summary.exit_code, summary.waiting) == (130, 2)
+    assert summary.duration_s < 601
+    assert batch_desk.run().exit_code == 0
