@@ -45,7 +45,7 @@ class Files:
     def __init__(self, session: RestSession) -> None:
         self._session = session
         timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_S)
-        self._hosts = PublicHosts(session.base_url, timeout, {}, session.config.certificates)
+        self._hosts = PublicHosts(session.base_url, timeout, session.config.certificates)
 
     async def __aenter__(self) -> Self:
         return self

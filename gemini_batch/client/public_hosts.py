@@ -12,6 +12,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -19,6 +20,7 @@ from yarl import URL
 
 from gemini_batch.client.addresses import is_loopback, is_loopback_host, is_public
 from gemini_batch.client.proxies import proxy_address
+from gemini_batch.client.session import READ_BUFFER_BYTES
 from gemini_batch.config.network import proxy_for
 from gemini_batch.version import __version__
 
@@ -30,14 +32,14 @@ class RefusedAddressError(OSError):
 
 
 class PublicHosts:
-    """Sessions for such hosts; `headers` and `timeout` are those of each request."""
+    """Sessions for such hosts; `timeout` and `headers` are those of each request."""
 
     def __init__(
         self,
         base_url: str,
         timeout: aiohttp.ClientTimeout,
-        headers: Mapping[str, str],
-        certificates: ssl.SSLContext | None = None,
+        certificates: ssl.SSLContext | None,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._is_local = is_loopback_host(URL(base_url).host or "")
         self._timeout = timeout
@@ -90,6 +92,8 @@ class PublicHosts:
             headers=self._headers,
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=READ_BUFFER_BYTES,
+            auto_decompress=False,  # the library takes what is damaged or cut off for whole
         )
 
     def _socket(self, info: tuple[Any, ...]) -> socket.socket:

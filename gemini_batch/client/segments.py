@@ -6,6 +6,8 @@ from gemini_batch.client import request_json
 from gemini_batch.client.request_json import Segment
 from gemini_batch.client.upload import InputChangedError, StreamedBody, base64_blocks
 
+BLOCK_BYTES = 1 << 16
+
 
 class SegmentReader:
     """Reads segments in order; going back, or ahead, begins at the first segment again."""
@@ -36,6 +38,20 @@ class SegmentReader:
             yield block
 
     def _blocks(self, skip_bytes: int) -> Generator[bytes, None, None]:
+        """Yield what follows an offset, in blocks of some size: each one costs a write."""
+        small = bytearray()
+        for piece in self._pieces(skip_bytes):
+            if not small and len(piece) >= BLOCK_BYTES:
+                yield piece
+                continue
+            small += piece
+            if len(small) >= BLOCK_BYTES:
+                yield bytes(small)
+                small.clear()
+        if small:
+            yield bytes(small)
+
+    def _pieces(self, skip_bytes: int) -> Iterator[bytes]:
         for segment in self._segments():
             length = request_json.content_length((segment,))
             if skip_bytes >= length:
