@@ -62,7 +62,9 @@ def write_results(folder: Path, manifest: Path, out: Path, endpoint: str, share:
     planner = Planner(MODEL, Inputs(folder).resolve)
     with Manifest(manifest) as jobs, (out / RESULTS).open("wb") as file:
         every = round(1 / (1 - share))
-        for index in [index for index, _ in jobs.scan()]:
+        for _ in jobs.scan():
+            pass
+        for index in range(len(jobs)):
             if index % every == every - 1:
                 continue
             job = jobs.read(index)

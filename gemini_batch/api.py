@@ -5,7 +5,7 @@
     summary = await run([Job(prompt="A cute robot mascot")], RunConfig(out="robots.out"))
 
     async for row in stream("jobs.jsonl", RunConfig(tier="pay-as-you-go")):
-        print(row.id, row.status, [image.path for image in row.images])
+        print(row.id, row.status, [image.file for image in row.images])
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -21,51 +22,59 @@ from typing import TypeAlias, TypeVar
 from gemini_batch.config import Settings
 from gemini_batch.config.run_config import RunConfig
 from gemini_batch.engine import setup
-from gemini_batch.engine.summary import Summary
-from gemini_batch.errors import ConfigError, ManifestError, Problem, StorageError, storage_errors
+from gemini_batch.engine.session import Run
+from gemini_batch.engine.summary import Summary, raise_for_stop
+from gemini_batch.errors import ConfigError, StorageError, storage_errors
 from gemini_batch.events import (
     CallFinished,
     CallNotReused,
+    CallRetrying,
     Event,
     ManifestWarning,
     ModelReplaced,
     Observer,
     Repaired,
+    RunStarted,
     Stopping,
 )
+from gemini_batch.manifest.writer import NAME, AnyJob, write_jobs
 from gemini_batch.output.paths import RESULTS
+from gemini_batch.output.results import Result, result_of
 from gemini_batch.output.rows import row_at, row_of
 from gemini_batch.plan import build
-from gemini_batch.records import ResultRow, Stop, StopReason
-from gemini_batch.records.job import Job
+from gemini_batch.progress import messages
+from gemini_batch.progress.view import RunInfo, View
+from gemini_batch.progress.watch import sampled, watching
+from gemini_batch.records import Stop, StopReason
 
 T = TypeVar("T")
 
-Jobs: TypeAlias = Iterable[Job] | AsyncIterable[Job] | str | PathLike[str]
+Jobs: TypeAlias = Iterable[AnyJob] | AsyncIterable[AnyJob] | str | PathLike[str]
 """Jobs, or the path of a manifest. All of them are read and checked before the first is sent."""
-
-NAME = "jobs"
-"""Replaces the manifest's path in messages and in the summary: `jobs:17: id: …` is the 17th job."""
 
 _log = logging.getLogger("gemini_batch")
 _CANCELLED = Stop(StopReason.INTERRUPTED, "cancelled")
-_YIELD_EVERY = 1_000
 
 
-async def run(jobs: Jobs, config: RunConfig | None = None) -> Summary:
+async def run(jobs: Jobs, config: RunConfig | None = None, *, progress: bool = False) -> Summary:
     """Send what is not done yet, and return the summary; running it again is always safe.
+
+    Its progress goes to the logger `gemini_batch`: warnings, and with INFO each call that ended.
 
     Args:
         jobs: The jobs, or the path of a manifest. Relative paths of images start at the current
             folder, or at the manifest's.
         config: The options of the run; None is the defaults of the command line. Jobs that are
             no manifest need its `out`.
+        progress: Show the run in a notebook, or on stderr as the command line does.
 
     Returns:
-        The summary, also of a run that ended early: see `exit_code` and `stops`. Failed jobs are
-        rows.
+        The summary, also of a run that a budget, a deadline or the day's quota has ended: see
+        `exit_code` and `stops`. Failed jobs are rows.
 
     Raises:
+        StoppedError: The run was stopped by what waiting does not fix: the key, a permission, the
+            model, the address, billing, a full disk. Its `summary` has what was done.
         ManifestError: Jobs are wrong; nothing was sent.
         ConfigError: The config, or the environment, is wrong; nothing was sent.
         FolderBusyError: Another run holds the output folder.
@@ -74,19 +83,22 @@ async def run(jobs: Jobs, config: RunConfig | None = None) -> Summary:
     Cancellation: safe. No more calls are started; those in flight are paid for, so they are
     completed and written. A second cancellation abandons them.
     """
-    async with _sending(jobs, config or RunConfig(), _log_event) as (sending, _out):
-        return await asyncio.shield(sending)
+    async with _sending(jobs, config or RunConfig(), _log_event, progress=progress) as (sending, _):
+        summary = await asyncio.shield(sending)
+    raise_for_stop(summary)
+    return summary
 
 
-def stream(jobs: Jobs, config: RunConfig | None = None) -> "Rows":
+def stream(jobs: Jobs, config: RunConfig | None = None, *, progress: bool = False) -> "Rows":
     """Send what is not done yet, and yield each row as soon as it and its images are durable.
 
-    Arguments, errors and cancellation are those of `run`. The run begins with the first row.
+    Arguments, errors and cancellation are those of `run`. The run begins with the first row;
+    `StoppedError` comes after the last one.
     """
-    return Rows(jobs, config or RunConfig())
+    return Rows(jobs, config or RunConfig(), progress=progress)
 
 
-class Rows(AsyncIterator[ResultRow]):
+class Rows(AsyncIterator[Result]):
     """The rows of one run, in the order of finishing. Rows wait on the disk, not in memory.
 
     To leave the loop early, close it, which ends the run as cancelling does: `async with
@@ -101,20 +113,25 @@ class Rows(AsyncIterator[ResultRow]):
     # The run is a task that does not reference these rows, and not a suspended generator, so
     # that it can end when they are dropped.
 
-    def __init__(self, jobs: Jobs, config: RunConfig) -> None:
+    def __init__(self, jobs: Jobs, config: RunConfig, *, progress: bool = False) -> None:
         self.summary: Summary | None = None
         self._jobs = jobs
+        self._progress = progress
         self._config = config
         self._finished = _Finished()
         self._going: asyncio.Task[Summary] | None = None
         self._is_over = False
 
-    async def __anext__(self) -> ResultRow:
-        """Return the next row."""
+    async def __anext__(self) -> Result:
+        """Return the next row.
+
+        Raises:
+            StoppedError: All rows were taken, and the run was stopped as `run` says.
+        """
         if self._is_over:
             raise StopAsyncIteration
         if self._going is None:
-            sending = _sent(self._jobs, self._config, self._finished)
+            sending = _sent(self._jobs, self._config, self._finished, progress=self._progress)
             self._going = asyncio.create_task(sending, name="rows")
             _under_way.add(self._going)
             self._going.add_done_callback(_under_way.discard)
@@ -129,6 +146,7 @@ class Rows(AsyncIterator[ResultRow]):
         self._is_over = True
         self._finished.put_nowait(None)  # for others who wait for a row
         self.summary = await self._going
+        raise_for_stop(self.summary)
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
@@ -157,18 +175,19 @@ _under_way: set[asyncio.Task[Summary]] = set()
 """References to runs whose rows were dropped: the event loop itself holds tasks weakly."""
 
 
-async def _sent(jobs: Jobs, config: RunConfig, finished: "_Finished") -> Summary:
-    async with _sending(jobs, config, finished.observe) as (sending, out):
+async def _sent(jobs: Jobs, config: RunConfig, finished: "_Finished", *, progress: bool) -> Summary:
+    async with _sending(jobs, config, finished.observe, progress=progress) as (sending, out):
         finished.out = out
         return await asyncio.shield(sending)
 
 
 @asynccontextmanager
 async def _sending(
-    jobs: Jobs, config: RunConfig, observe: Observer
+    jobs: Jobs, config: RunConfig, observe: Observer, *, progress: bool
 ) -> AsyncIterator[tuple[asyncio.Task[Summary], Path]]:
     """Yield a run that sends, and its output folder; drain it when the block is left early."""
-    settings = config.settings()
+    # Keys, tables and certificates are files. A cancelled run leaves their reading to its thread.
+    settings = await asyncio.to_thread(config.settings)
     with ExitStack() as stack:
         if isinstance(jobs, str | PathLike):
             path, name, base = Path(jobs), None, None
@@ -182,13 +201,18 @@ async def _sending(
                 temporary = tempfile.TemporaryDirectory(prefix="gemini_batch-")
             folder = stack.enter_context(temporary)
             path, name, base, out = Path(folder, "jobs.jsonl"), NAME, Path(), Path(config.out)
-            await _write(jobs, path)
+            await write_jobs(jobs, path)
+        view = None
+        if progress:
+            info = RunInfo(name or str(path), "the same call of run", "gemini_batch")
+            view = stack.enter_context(watching(info, settings))
+            observe = partial(_observe_both, observe, view.observe)
         opening = setup.open_run(path, out, settings, observe, name=name, base=base)
         # Not a task: the end of the event loop would cancel it, but not the thread.
         checking = asyncio.get_running_loop().run_in_executor(None, stack.enter_context, opening)
         going = await _to_its_end(checking)
         async with served(settings) as base_url:
-            sending = asyncio.create_task(going.send(base_url), name="send")
+            sending = asyncio.create_task(_send(going, base_url, view), name="send")
             try:
                 yield sending, out
             finally:
@@ -197,44 +221,37 @@ async def _sending(
                     await _to_its_end(sending, lambda: going.interrupt(_CANCELLED))
 
 
+async def _send(going: Run, base_url: str, view: View | None) -> Summary:
+    if view is None:
+        summary = await going.send(base_url)
+    else:
+        async with sampled(going, view):
+            summary = await going.send(base_url)
+        view.end(summary)
+    _log.info("%s", messages.ended(summary))
+    return summary
+
+
+def _observe_both(first: Observer, second: Observer, event: Event) -> None:
+    first(event)
+    second(event)
+
+
 def _log_event(event: Event) -> None:
-    """Log what the user has to know; everything else is in the rows and the summary."""
+    """Log what the user has to know as a warning, and progress as information."""
     match event:
+        case RunStarted():
+            _log.info("%s", " · ".join(messages.started("run", event)))
+        case CallFinished(row):
+            _log.info("%s: %s in %.1f s", row.id, row.status.value, row.latency_s)
+        case CallRetrying():
+            _log.info("%s: is sent again: %s", event.call_id, event.message)
         case Repaired() | ManifestWarning() | CallNotReused() | ModelReplaced():
             _log.warning("%s", event.message)
         case Stopping():
             _log.warning("%s", event.stop.message)
         case _:
             pass
-
-
-async def _write(jobs: Iterable[Job] | AsyncIterable[Job], path: Path) -> None:
-    number = 0
-    with path.open("wb") as file:
-        async for job in _each(jobs):
-            number += 1
-            file.write(_line(job, number))
-
-
-async def _each(jobs: Iterable[Job] | AsyncIterable[Job]) -> AsyncIterator[Job]:
-    if isinstance(jobs, AsyncIterable):
-        async for job in jobs:
-            yield job
-        return
-    for number, job in enumerate(jobs, start=1):
-        yield job
-        if number % _YIELD_EVERY == 0:
-            await asyncio.sleep(0)
-
-
-def _line(job: Job, number: int) -> bytes:
-    if not isinstance(job, Job):
-        raise TypeError(f"{NAME}:{number}: got {type(job).__name__}; must be a gemini_batch.Job")
-    try:
-        return job.model_dump_json(exclude_defaults=True).encode() + b"\n"
-    except ValueError as error:
-        problem = Problem(number, "", f"can't be written as JSON: {error}")
-        raise ManifestError(NAME, [problem]) from error
 
 
 async def _to_its_end(
@@ -286,9 +303,9 @@ class _Finished(asyncio.Queue[int | None]):
         self.put_nowait(None)
 
 
-def _row_at(out: Path, place: int) -> ResultRow:
+def _row_at(out: Path, place: int) -> Result:
     if (found := row_at(out, place)) is None:
         raise StorageError(
             f"{out / RESULTS}: the row at byte {place:,} is gone: the file was changed"
         )
-    return row_of(found)
+    return result_of(row_of(found), out)

@@ -1,6 +1,7 @@
 """A compact map of 64-bit hashes, for manifests and results of a million lines."""
 
 from array import array
+from collections.abc import Iterable, Sequence
 
 MASK = (1 << 64) - 1
 _FIRST_CAPACITY = 1 << 10
@@ -13,6 +14,11 @@ def fingerprint(value: str | bytes | tuple[str | int | None, ...]) -> int:
     collisions can't be made on purpose.
     """
     return (hash(value) & MASK) or 1
+
+
+def fingerprints(values: Iterable[str | bytes | tuple[str | int | None, ...]]) -> list[int]:
+    """Return the `fingerprint` of each value."""
+    return [(each & MASK) or 1 for each in map(hash, values)]
 
 
 class HashMap64:
@@ -32,7 +38,7 @@ class HashMap64:
     def __len__(self) -> int:
         return len(self._keys) - 1
 
-    # Each of the three probes by itself: with a common method they take twice as long.
+    # Each of these probes by itself: with a common method they take twice as long.
 
     def get(self, key: int) -> int | None:
         """Return the value of `key`, or None when it is not in the map."""
@@ -65,6 +71,32 @@ class HashMap64:
             slot = (slot + 1) & mask
         self._insert(slot, key, value)
         return None
+
+    def claim_next(self, keys: Sequence[int], first_value: int) -> int:
+        """Set the values of keys to `first_value`, the number after it, and so on.
+
+        Stop at the first key that has a value; return how many were set.
+        """
+        while 2 * (len(self) + len(keys)) > self._mask:
+            self._rehash(4 * len(self._slots))
+        slots, claimed, mask = self._slots, self._keys, self._mask
+        place = first_place = len(claimed)
+        claimed.extend(keys)
+        for key in keys:
+            slot = key & mask
+            while earlier := slots[slot]:
+                if claimed[earlier] == key:
+                    break
+                slot = (slot + 1) & mask
+            else:
+                slots[slot] = place
+                place += 1
+                continue
+            break
+        del claimed[place:]
+        number = place - first_place
+        self._values.extend(range(first_value, first_value + number))
+        return number
 
     def _insert(self, slot: int, key: int, value: int) -> None:
         place = self._slots[slot] = len(self._keys)

@@ -112,16 +112,17 @@ def _unexpected(error: Exception) -> tuple[ExitCode, str]:
 
 
 def _saved_traceback() -> str:
-    """Write the traceback to a file, without the key, which a URL in it may contain."""
+    """Write the traceback to a file, without keys and passwords, which a URL in it may contain."""
     import tempfile
     import traceback
     from urllib.parse import quote
 
     from gemini_batch.client.redaction import KeyRedactor
     from gemini_batch.config.keys import known_keys
+    from gemini_batch.config.network import proxy_passwords
 
     text = traceback.format_exc()
-    for key in known_keys():
+    for key in (*known_keys(), *proxy_passwords()):
         for spelling in (key, quote(key, safe=""), quote(key)):
             text = text.replace(spelling, "[key]")
         text = KeyRedactor(key).redact_text(text)

@@ -166,7 +166,8 @@ def _quota_violations(details: list[dict[str, Any]]) -> Iterator[QuotaViolation]
         quota_id = as_text(field(violation, "quotaId")) or ""
         quota_metric = as_text(field(violation, "quotaMetric")) or ""
         is_named = is_named or bool(quota_id or quota_metric)
-        yield QuotaViolation(quota_id, quota_metric, as_name(field(violation, "quotaValue")))
+        said = quota_id or as_text(violation.get("description")) or ""
+        yield QuotaViolation(said, quota_metric, as_name(field(violation, "quotaValue")))
     for detail in () if is_named else _of(details, "ErrorInfo"):
         metadata = as_dict(detail.get("metadata"))
         if named := as_text(metadata.get("quota_limit")) or as_text(metadata.get("quota_metric")):

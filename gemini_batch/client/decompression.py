@@ -4,7 +4,8 @@ import importlib
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from gemini_batch.client.malformed import MalformedAnswerError
 
@@ -15,22 +16,33 @@ _MAX_NAME_CHARS = 20
 _KNOWN = {"gzip", "x-gzip", "deflate", "zstd"}
 
 
-def decompressor(start: bytes, encoding: str) -> Callable[[bytes], Iterator[bytes]] | None:
+class Unwrap(Protocol):
+    """A conversion of a body that arrives in chunks."""
+
+    @property
+    def is_cut(self) -> bool:
+        """True if the body may not end here."""
+
+    def pieces(self, chunk: bytes, /) -> Iterator[bytes]:
+        """Yield what a chunk converts to, in pieces of bounded length."""
+
+
+def decompressor(start: bytes, encoding: str) -> Unwrap | None:
     """Return the decompression of a body that begins so; None if it is not compressed.
 
     Raises:
         MalformedAnswerError: It can't be decompressed here.
     """
     if start.startswith(_GZIP):
-        return _Zlib(31).pieces
+        return _Frames("deflate", partial(zlib.decompressobj, 31), _GZIP)
     if start[:1] == b"\x78" and int.from_bytes(start[:2], "big") % 31 == 0:
-        return _Zlib(15).pieces
+        return _Frames("deflate", partial(zlib.decompressobj, 15))
     if start.startswith(_ZSTD):
-        return _Zstd().pieces
+        return _Frames("zstd", _zstd().ZstdDecompressor, _ZSTD)
     if encoding in {"", "identity"} or start[:1] in {b"", b"{", b"[", b"<"}:
         return None
     if encoding == "deflate":  # without zlib's header, as some write it
-        return _Zlib(-15).pieces
+        return _Frames("deflate", partial(zlib.decompressobj, -15))
     if encoding in _KNOWN:
         raise MalformedAnswerError(f"the answer is not the {encoding} that it says")
     # A longer one is not shown in part: half a key would not be found in it.
@@ -41,46 +53,43 @@ def decompressor(start: bytes, encoding: str) -> Callable[[bytes], Iterator[byte
     )
 
 
-class _Zlib:
-    """Decompresses gzip, zlib or plain deflate; `wbits` is zlib's."""
+class _Frames:
+    """Decompresses frames, of which one may follow another; what else follows is dropped."""
 
-    def __init__(self, wbits: int) -> None:
-        self._wbits = wbits
-        self._member = zlib.decompressobj(wbits)
+    def __init__(self, name: str, open_frame: Callable[[], Any], magic: bytes = b"") -> None:
+        self._name, self._open_frame, self._magic = name, open_frame, magic
+        self._frame = open_frame()
+        self._start = b""  # of what may be another frame
+        self._is_over = False
 
-    def pieces(self, chunk: bytes) -> Iterator[bytes]:
-        """Yield what a chunk decompresses to."""
-        piece = b""
-        while chunk or len(piece) == PIECE_BYTES:
-            with _naming("deflate"):
-                piece = self._member.decompress(chunk, PIECE_BYTES)
-            yield piece
-            chunk = self._member.unconsumed_tail
-            if self._member.eof:
-                rest = self._member.unused_data
-                if not rest.startswith(_GZIP):
-                    return  # what follows is not part of it
-                chunk, piece = rest, b""
-                self._member = zlib.decompressobj(self._wbits)
-
-
-class _Zstd:
-    """Decompresses Zstandard, which Python has since 3.14."""
-
-    def __init__(self) -> None:
-        self._frame = _zstd().ZstdDecompressor()
+    @property
+    def is_cut(self) -> bool:
+        """True within a frame."""
+        return not self._frame.eof
 
     def pieces(self, chunk: bytes) -> Iterator[bytes]:
         """Yield what a chunk decompresses to."""
-        piece = b""
-        while not self._frame.eof and (chunk or len(piece) == PIECE_BYTES):
-            with _naming("zstd"):
+        while not self._is_over and (not self._frame.eof or self._opens_another(chunk)):
+            chunk, self._start = self._start + chunk, b""
+            with _naming(self._name):
                 piece = self._frame.decompress(chunk, PIECE_BYTES)
             yield piece
-            chunk = b""
-            if self._frame.eof and self._frame.unused_data.startswith(_ZSTD):
+            if self._frame.eof:
                 chunk = self._frame.unused_data
-                self._frame = _zstd().ZstdDecompressor()
+                continue
+            chunk = getattr(self._frame, "unconsumed_tail", b"")  # zstd keeps it
+            if not chunk and len(piece) < PIECE_BYTES:
+                return
+
+    def _opens_another(self, chunk: bytes) -> bool:
+        """Open another frame, if its first bytes are there; hold them back if they are not all."""
+        start = (self._start + chunk)[: len(self._magic)]
+        if start != self._magic or not start:
+            self._is_over = not self._magic.startswith(start) or not self._magic
+            self._start = start
+            return False
+        self._frame = self._open_frame()
+        return True
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from gemini_batch.client.untrusted_json import one_line
 from gemini_batch.records import FailureKind
 
+MAX_BODY_BYTES = 256 * 2**20
 _SHOWN_CHARS = 100
 # What is looked through for the key before it is cut to that; a key in any spelling is shorter.
 _QUOTED_BYTES = 4_096
@@ -48,7 +49,7 @@ class ExtractorLimits:
     """
 
     envelope_bytes: int = 8 * 2**20
-    body_bytes: int = 256 * 2**20
+    body_bytes: int = MAX_BODY_BYTES
     images: int = 64
     depth: int = 200
 

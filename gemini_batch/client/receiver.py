@@ -4,7 +4,12 @@ from collections.abc import Iterable, Iterator
 
 from gemini_batch.client.body_decoder import BodyDecoder
 from gemini_batch.client.image_extractor import ImageExtractor
-from gemini_batch.client.malformed import WEB_PAGE, MalformedAnswerError
+from gemini_batch.client.malformed import (
+    MAX_BODY_BYTES,
+    WEB_PAGE,
+    MalformedAnswerError,
+    check_limit,
+)
 from gemini_batch.client.transport import AnswerSink
 from gemini_batch.records import FailureKind
 
@@ -21,6 +26,7 @@ class Receiver:
         self._decoder = BodyDecoder(encoding)
         self._extractor = ImageExtractor(sink.open_image, open_aside=sink.open_aside)
         self._has_room = True
+        self._fed_bytes = 0
 
     @property
     def is_done(self) -> bool:
@@ -48,13 +54,20 @@ class Receiver:
         Raises:
             OSError: The disk failed.
         """
+        self._fed_bytes += len(chunk)
         try:
-            for piece in (chunk,) if self.error else self._decoder.decode(chunk, is_last=is_last):
+            for piece in (chunk,) if self.error else self._decoded(chunk, is_last=is_last):
                 yield
                 self._feed(piece)
         except MalformedAnswerError as error:  # of the decoder
             self.error = error
-            self._has_room = self._extractor.set_aside(self._decoder.unread)
+            has_room = self._extractor.set_aside(self._decoder.unread)
+            self._has_room = has_room and error.kind is not FailureKind.TOO_LARGE
+
+    def _decoded(self, chunk: bytes, *, is_last: bool) -> Iterable[bytes]:
+        # Of a compressed body the extractor sees less: a header of gzip may have no end.
+        check_limit(self._fed_bytes, MAX_BODY_BYTES, "bytes")
+        return self._decoder.decode(chunk, is_last=is_last)
 
     def _feed(self, piece: bytes) -> None:
         if self.error is None:

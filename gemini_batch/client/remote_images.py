@@ -12,6 +12,7 @@ import asyncio
 import errno
 import re
 import socket
+import ssl
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Self
@@ -20,19 +21,19 @@ import aiohttp
 from yarl import URL
 
 from gemini_batch.client.addresses import is_loopback, is_loopback_host, is_public
-from gemini_batch.client.connection_errors import describe_connection_error
+from gemini_batch.client.body_decoder import decoded
+from gemini_batch.client.connection_errors import describe_connection_error, describe_refusal
+from gemini_batch.client.fairness import LoopBudget
 from gemini_batch.client.headers import retry_after_s
 from gemini_batch.client.proxies import proxy_address
+from gemini_batch.client.remote_body import MAX_IMAGE_BYTES, NotFetchedError, RemoteBody, too_large
 from gemini_batch.client.transport import ImageSink
 from gemini_batch.client.untrusted_json import one_line
 from gemini_batch.clock import Clock
-from gemini_batch.config.network import ca_paths, proxy_for, trusted_certificates
-from gemini_batch.errors import storage_errors
-from gemini_batch.records import FetchProblem, NotFetched, media_types
+from gemini_batch.config.network import proxy_for
+from gemini_batch.records import FetchProblem, NotFetched
 from gemini_batch.version import __version__
 
-MAX_IMAGE_BYTES = 64 * 2**20
-"""Limit of one image; a 4K PNG has about 25 MB."""
 MAX_REDIRECTS = 5
 TRIES = 4
 FIRST_PAUSE_S = 1.0
@@ -47,13 +48,6 @@ _TRANSIENT = frozenset({408, 425, 429})
 _EXPIRED = re.compile(rb"expired|specified time frame", re.IGNORECASE)
 _INVALID = "it is not a valid URI"
 _NOT_PUBLIC = "not a public address"
-_WHITESPACE = b" \t\r\n"
-
-
-class _NotFetchedError(Exception):
-    def __init__(self, problem: FetchProblem, message: str, wait_s: float = 0.0) -> None:
-        super().__init__(message)
-        self.result = NotFetched(problem, message, wait_s)
 
 
 class _RefusedAddressError(OSError):
@@ -63,9 +57,13 @@ class _RefusedAddressError(OSError):
 class RemoteImages:
     """Fetches images over connections of its own. Use it as an async context manager."""
 
-    def __init__(self, base_url: str, clock: Clock) -> None:
+    def __init__(
+        self, base_url: str, clock: Clock, certificates: ssl.SSLContext | None = None
+    ) -> None:
         self._is_local = is_loopback_host(URL(base_url).host or "")
         self._clock = clock
+        self._certificates = certificates
+        self._loop_budget = LoopBudget()
         self._direct: aiohttp.ClientSession | None = None
         self._proxied: aiohttp.ClientSession | None = None
 
@@ -80,7 +78,7 @@ class RemoteImages:
         self, uri: str, open_sink: Callable[[], ImageSink], until_s: float
     ) -> NotFetched | None:
         """Fetch an image; see `ImageFetcher.fetch`."""
-        failed = NotFetched(FetchProblem.TRANSIENT, "it did not arrive in time")
+        failed: NotFetched | None = None
         try:
             async with asyncio.timeout_at(until_s):
                 for number in range(TRIES):
@@ -91,13 +89,14 @@ class RemoteImages:
                     if number + 1 < TRIES:
                         await asyncio.sleep(max(FIRST_PAUSE_S * 2**number, result.wait_s))
         except TimeoutError:
-            pass
+            before = f"; an earlier try: {failed.message}" if failed else ""
+            failed = NotFetched(FetchProblem.TRANSIENT, f"it did not arrive in time{before}")
         return _named(uri, failed)
 
     async def _try(self, uri: str, open_sink: Callable[[], ImageSink]) -> NotFetched | None:
         try:
             await self._follow(_url(uri), open_sink)
-        except _NotFetchedError as error:
+        except NotFetchedError as error:
             return error.result
         except aiohttp.InvalidURL:
             return NotFetched(FetchProblem.REFUSED, _INVALID)
@@ -105,7 +104,7 @@ class RemoteImages:
             if isinstance(getattr(error, "os_error", error), _RefusedAddressError):
                 message = "it leads to an address that is not public, and is not connected to"
                 return NotFetched(FetchProblem.REFUSED, message)
-            return NotFetched(FetchProblem.TRANSIENT, describe_connection_error(error))
+            return NotFetched(FetchProblem.TRANSIENT, _describe(error))
         except ValueError:  # of the URL; one of the library's errors above is a `ValueError` too
             return NotFetched(FetchProblem.REFUSED, _INVALID)
         return None
@@ -119,9 +118,7 @@ class RemoteImages:
                     await self._receive(response, open_sink)
                     return
                 url = response.url.join(_url(location))
-        raise _NotFetchedError(
-            FetchProblem.REFUSED, f"it redirects more than {MAX_REDIRECTS} times"
-        )
+        raise NotFetchedError(FetchProblem.REFUSED, f"it redirects more than {MAX_REDIRECTS} times")
 
     def _get(self, url: URL) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         proxy = proxy_for(str(url))
@@ -136,26 +133,41 @@ class RemoteImages:
     def _check(self, url: URL) -> None:
         if url.scheme == "gs":
             advice = "a gs:// URI needs Google Cloud's credentials: copy it with `gcloud storage`"
-            raise _NotFetchedError(FetchProblem.REFUSED, advice)
+            raise NotFetchedError(FetchProblem.REFUSED, advice)
         if not url.host or url.scheme not in ({"http", "https"} if self._is_local else {"https"}):
-            raise _NotFetchedError(FetchProblem.REFUSED, "only https:// URIs are fetched")
+            raise NotFetchedError(FetchProblem.REFUSED, "only https:// URIs are fetched")
 
     async def _receive(
         self, response: aiohttp.ClientResponse, open_sink: Callable[[], ImageSink]
     ) -> None:
         match status := response.status:
             case 200:
-                await _stream(response, open_sink)
+                await self._stream(response, open_sink)
             case 404 | 410:
-                raise _NotFetchedError(FetchProblem.GONE, f"it is gone (HTTP {status})")
+                raise NotFetchedError(FetchProblem.GONE, f"it is gone (HTTP {status})")
             case _ if status in _TRANSIENT or not 400 <= status < 500:
                 wait_s = retry_after_s(response.headers.get("Retry-After"), self._clock.utc())
-                raise _NotFetchedError(FetchProblem.TRANSIENT, f"HTTP {status}", wait_s or 0.0)
+                raise NotFetchedError(FetchProblem.TRANSIENT, f"HTTP {status}", wait_s or 0.0)
             case _:
-                if _EXPIRED.search(await response.content.read(_ERROR_BYTES)):
-                    raise _NotFetchedError(FetchProblem.GONE, f"it has expired (HTTP {status})")
+                if _EXPIRED.search(await _text_of_error(response)):
+                    raise NotFetchedError(FetchProblem.GONE, f"it has expired (HTTP {status})")
                 message = f"the server refuses it (HTTP {status}); the key is never sent there"
-                raise _NotFetchedError(FetchProblem.REFUSED, message)
+                raise NotFetchedError(FetchProblem.REFUSED, message)
+
+    async def _stream(
+        self, response: aiohttp.ClientResponse, open_sink: Callable[[], ImageSink]
+    ) -> None:
+        if (response.content_length or 0) > MAX_IMAGE_BYTES:
+            raise too_large()
+        body = RemoteBody(open_sink, response.headers.get("Content-Encoding", ""))
+        async for chunk in response.content.iter_any():
+            await self._feed(body, chunk)
+        await self._feed(body, b"", is_last=True)
+        body.end()
+
+    async def _feed(self, body: RemoteBody, chunk: bytes, *, is_last: bool = False) -> None:
+        for _ in body.feed(chunk, is_last=is_last):
+            await self._loop_budget.acquire()
 
     def _session(
         self, socket_factory: Callable[[tuple[Any, ...]], socket.socket] | None = None
@@ -166,7 +178,7 @@ class RemoteImages:
             limit=0,
             force_close=True,
             socket_factory=socket_factory,
-            ssl=trusted_certificates() if any(ca_paths()) else True,
+            ssl=self._certificates or True,
         )
         return aiohttp.ClientSession(
             connector=connector,
@@ -179,6 +191,7 @@ class RemoteImages:
                 total=None, connect=_CONNECT_S, sock_read=_BETWEEN_BYTES_S
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # the library takes what is damaged or cut off for whole
         )
 
     def _socket(self, info: tuple[Any, ...]) -> socket.socket:
@@ -198,54 +211,29 @@ def _is_public_name(host: str) -> bool:
         return True
 
 
+def _describe(error: Exception) -> str:
+    """Return what went wrong with a connection."""
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return f"no connection within {_CONNECT_S:g} s"
+    if isinstance(error, aiohttp.ServerTimeoutError):
+        return f"the server sent nothing for {_BETWEEN_BYTES_S:g} s"
+    if refusal := describe_refusal(error):
+        return f"what the server sends can't be read: {refusal}"
+    return one_line(describe_connection_error(error))
+
+
+async def _text_of_error(response: aiohttp.ClientResponse) -> bytes:
+    """Return the start of an error's body; the status is enough where none comes."""
+    try:
+        body = await response.content.read(_ERROR_BYTES)
+    except (aiohttp.ClientError, TimeoutError):
+        return b""
+    return decoded(body, response.headers.get("Content-Encoding", ""), _ERROR_BYTES)
+
+
 def _url(text: str) -> URL:
     """Return the URL; one that is plain ASCII is not quoted again, for it may be signed."""
     return URL(text, encoded=text.isascii() and text.isprintable() and " " not in text)
-
-
-async def _stream(response: aiohttp.ClientResponse, open_sink: Callable[[], ImageSink]) -> None:
-    if (response.content_length or 0) > MAX_IMAGE_BYTES:
-        raise _too_large()
-    head, sink, size_bytes = b"", None, 0
-    async for chunk in response.content.iter_any():
-        size_bytes += len(chunk)
-        if size_bytes > MAX_IMAGE_BYTES:
-            raise _too_large()
-        if sink is not None:
-            _write(sink, chunk)
-            continue
-        head += chunk
-        if len(head) >= media_types.HEAD_BYTES:
-            sink = _begin(head, open_sink)
-    sink = sink or _begin(head, open_sink)
-    sink.close()
-
-
-def _begin(start: bytes, open_sink: Callable[[], ImageSink]) -> ImageSink:
-    """Open the sink for an image that starts so."""
-    if media_types.sniff(start[: media_types.HEAD_BYTES]) is None:
-        raise _NotFetchedError(FetchProblem.REFUSED, _no_picture(start))
-    with storage_errors("an image of the answer can't be written"):
-        sink = open_sink()
-    _write(sink, start)
-    return sink
-
-
-def _write(sink: ImageSink, data: bytes) -> None:
-    with storage_errors("an image of the answer can't be written"):
-        sink.write(data)
-
-
-def _no_picture(start: bytes) -> str:
-    if not start:
-        return "it is empty"
-    if start.lstrip(_WHITESPACE).startswith(b"<"):
-        return "it is a web page and not a picture: does the server ask for a login?"
-    return f"it is not a picture: it begins with {start[:16]!r}"
-
-
-def _too_large() -> _NotFetchedError:
-    return _NotFetchedError(FetchProblem.REFUSED, f"it has more than {MAX_IMAGE_BYTES:,} bytes")
 
 
 def _named(uri: str, result: NotFetched | None) -> NotFetched | None:

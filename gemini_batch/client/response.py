@@ -27,6 +27,7 @@ from gemini_batch.client.untrusted_json import (
     as_text,
     field,
     load,
+    load_joined,
 )
 from gemini_batch.records import (
     Answer,
@@ -73,7 +74,18 @@ def parse_answer(answer: Answer | Failure) -> Outcome:
     value = load(answer.body)
     if value is None and answer.body.strip() != b"null":
         return Failure(FailureKind.MALFORMED, "the answer is not valid JSON", may_be_billed=True)
-    return _parsed(answer, value)
+    outcome = _parsed(answer, value)
+    if not _has_all(outcome, answer) and (joined := load_joined(answer.body)) is not None:
+        return _parsed(answer, joined)
+    return outcome
+
+
+def _has_all(outcome: Outcome, answer: Answer) -> bool:
+    """Return whether an answer has a result, and each image that arrived is in it."""
+    if not isinstance(outcome, Reply) or outcome.block_reason == EMPTY:
+        return False
+    arrived = sum(image.size_bytes > 0 for image in answer.images)
+    return (outcome.image is not None) + len(outcome.drafts) >= arrived
 
 
 def _parsed(answer: Answer, value: Any) -> Outcome:
@@ -153,11 +165,9 @@ def _images(
     found: dict[str, IncomingImage] = {}
     for part in parts:
         is_thought = part.get("thought") is True
-        inline = as_dict(field(part, "inlineData"))
-        if image := by_mark.get(as_text(inline.get("data")) or ""):
-            image = replace(image, mime_type=as_text(field(inline, "mimeType")) or "")
-            found[image.file] = image
-            result = result if is_thought else image
+        for each in _inline(part, by_mark):
+            found[each.file] = each
+            result = result if is_thought else each
         for mime_type, mark in _data_uris(part):
             image = by_mark.get(mark)
             if image is None or not _is_image(image):
@@ -167,6 +177,17 @@ def _images(
             of_text = of_text if is_thought else image
     result = result or of_text
     return result, tuple(image for image in found.values() if image is not result)
+
+
+def _inline(part: dict[str, Any], by_mark: dict[str, IncomingImage]) -> list[IncomingImage]:
+    """Return the images of a part, which has one; gateways write it in both spellings as well."""
+    images: dict[str, IncomingImage] = {}
+    for blob in (as_dict(part.get("inline_data")), as_dict(part.get("inlineData"))):
+        for mark in (as_text(blob.get("data")) or "").split():
+            if image := by_mark.get(mark):
+                mime_type = as_text(field(blob, "mimeType")) or ""
+                images[image.sha256] = replace(image, mime_type=mime_type)
+    return list(images.values())
 
 
 def _data_uris(part: dict[str, Any]) -> list[tuple[str, str]]:

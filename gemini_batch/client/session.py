@@ -8,7 +8,6 @@ from yarl import URL
 from gemini_batch.client.pool import Pool
 from gemini_batch.client.proxies import proxy_address
 from gemini_batch.config import Settings
-from gemini_batch.config.network import ca_paths, trusted_certificates
 from gemini_batch.version import __version__
 
 # Half of what asyncio reads at once. With the library's own 64 KiB a connection pauses after each
@@ -34,7 +33,7 @@ def open_session(config: Settings) -> aiohttp.ClientSession:
         limit=config.concurrency,
         ttl_dns_cache=300,
         keepalive_timeout=60,
-        ssl=trusted_certificates() if any(ca_paths()) else True,
+        ssl=config.certificates or True,
     )
     return aiohttp.ClientSession(
         connector=connector,

@@ -3,6 +3,7 @@
 import codecs
 import json
 import re
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -17,6 +18,9 @@ _CAPITAL = re.compile("[A-Z]")
 _MAX_COUNT = 2**31 - 1
 # orjson writes at most 64 bits, and Python reads at most 4,300 digits.
 _MAX_INT_DIGITS = 18
+_EMPTY: tuple[Any, ...] = ("", [], {})
+# Of values that may hold an image, where an object has one twice.
+_SEPARATORS = {"data": " ", "text": "\n"}
 
 
 def load(body: bytes) -> Any:
@@ -26,9 +30,55 @@ def load(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         pass
+    return _read(body, dict)
+
+
+def load_joined(body: bytes) -> Any:
+    """Return the parsed JSON with the values of equal keys joined; None if no keys are equal.
+
+    Other parsers let the last of them win, which may be the null of a gateway that writes a field
+    twice: objects are united, arrays and what may hold an image are concatenated, and nothing
+    empty overrules.
+    """
+    has_equal = False
+
+    def joined(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal has_equal
+        has_equal = has_equal or len(pairs) > len(dict(pairs))
+        return _united({}, pairs)
+
+    value = _read(body.removeprefix(codecs.BOM_UTF8), joined)
+    return value if has_equal else None
+
+
+def _united(first: dict[str, Any], pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    united = dict(first)
+    for name, value in pairs:
+        united[name] = _joined(name, united[name], value) if name in united else value
+    return united
+
+
+def _joined(name: str, first: Any, second: Any) -> Any:
+    """Return the value of a key that an object has twice."""
+    if second is None or second in _EMPTY:
+        return first
+    match first, second:
+        case dict(), dict():
+            return _united(first, second.items())
+        case list(), list():
+            return first + second
+        case str(), str() if first and name in _SEPARATORS:
+            return first + _SEPARATORS[name] + second
+        case dict() | list(), str() | int() | float():
+            return first
+    return second
+
+
+def _read(body: bytes, hook: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> Any:
     try:
         text = body.decode("utf-8", errors="replace")
-        return _writable(json.loads(text, strict=False, parse_int=_int))
+        value = json.loads(text, strict=False, parse_int=_int, object_pairs_hook=hook)
+        return _writable(value)
     except (ValueError, RecursionError):
         return None
 
@@ -54,10 +104,13 @@ def field(obj: dict[str, Any], name: str) -> Any:
     """Return a field by its JSON name, `inlineData`, or by its proto name, `inline_data`, or None.
 
     Parsers of proto JSON accept both: https://protobuf.dev/programming-guides/json/ (2026-11-29).
-    Gateways may write both, and null in one of them.
+    Gateways may write both, and leave one of them empty.
     """
     value = obj.get(name)
-    return obj.get(_proto_name(name)) if value is None else value
+    if value is not None and value not in _EMPTY:
+        return value
+    other = obj.get(_proto_name(name))
+    return value if other is None else other
 
 
 @cache

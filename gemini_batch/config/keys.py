@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from gemini_batch.errors import ConfigError, NoKeyError
 
@@ -49,11 +50,16 @@ def find_key(environment: Mapping[str, str] = os.environ) -> Key:
 
 
 def known_keys(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Return all keys of the environment and of the files, to be kept out of a text."""
-    keys = [environment.get(name, "").strip() for name in VARIABLES]
+    """Return all keys of the environment and of the files, to be kept out of a text.
+
+    Those that a run does not use, or refuses, are among them.
+    """
+    found = [environment]
     for path in _files(environment):
         with suppress(ConfigError):
-            keys += [key.value] if (key := _key_of(path)) else []
+            if (file := _read(path)) is not None:
+                found.append(file.values)
+    keys = (values.get(name, "").strip() for values in found for name in VARIABLES)
     return list(filter(None, keys))
 
 
@@ -79,6 +85,23 @@ def _files(environment: Mapping[str, str]) -> Iterator[Path]:
 
 def _key_of(path: Path) -> Key | None:
     """Return the key of a file; None if there is no such file, or no key in it."""
+    if (file := _read(path)) is None:
+        return None
+    for name in VARIABLES:
+        if key := file.values.get(name, "").strip():
+            if os.name == "posix" and file.mode & (stat.S_IRGRP | stat.S_IROTH):
+                raise NoKeyError(f"{path}: others can read it, and it has a key: chmod 600 {path}")
+            return Key(checked_key(f"{path}: {name}", key), str(path))
+    return None
+
+
+class _KeyFile(NamedTuple):
+    mode: int
+    values: Mapping[str, str]
+
+
+def _read(path: Path) -> _KeyFile | None:
+    """Return the variables of a file; None if there is no such file."""
     try:
         with open(path, "rb", opener=open_at_once) as file:  # Path has no opener
             status = os.fstat(file.fileno())
@@ -93,12 +116,7 @@ def _key_of(path: Path) -> Key | None:
 
     logging.getLogger("dotenv").addHandler(logging.NullHandler())  # other lines are not our concern
     values = dotenv_values(stream=io.StringIO(text), interpolate=False)
-    for name in VARIABLES:
-        if key := (values.get(name) or "").strip():
-            if os.name == "posix" and status.st_mode & (stat.S_IRGRP | stat.S_IROTH):
-                raise NoKeyError(f"{path}: others can read it, and it has a key: chmod 600 {path}")
-            return Key(checked_key(f"{path}: {name}", key), str(path))
-    return None
+    return _KeyFile(status.st_mode, {name: value or "" for name, value in values.items()})
 
 
 def open_at_once(path: str, flags: int) -> int:

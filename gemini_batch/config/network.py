@@ -21,6 +21,7 @@ PROXY_VARIABLES = {
 https://curl.se/docs/manpage.html#ENVIRONMENT (2026-11-30)."""
 CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 _PROXY_SCHEMES = ("http", "https")
+_MIN_PASSWORD_CHARS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,19 @@ def proxy_for(url: str, environment: Mapping[str, str] = os.environ) -> Proxy | 
     return None
 
 
+def proxy_passwords(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the credentials of all proxies that are named, to be kept out of a text.
+
+    Each as it is written, `user:password`, and the password alone unless it may be part of a word.
+    """
+    values = (environment.get(name, "") for names in PROXY_VARIABLES.values() for name in names)
+    users = [value.rpartition("@")[0].rpartition("//")[2] for value in values]
+    spelled = [spelling for user in filter(None, users) for spelling in (user, unquote(user))]
+    alone = (spelling.partition(":")[2] for spelling in spelled)
+    found = [*spelled, *(password for password in alone if len(password) >= _MIN_PASSWORD_CHARS)]
+    return list(dict.fromkeys(found))
+
+
 def why_direct(url: str, environment: Mapping[str, str] = os.environ) -> str:
     """Return a phrase that says why no proxy is used for a request to this URL."""
     target = urlsplit(url)
@@ -74,17 +88,21 @@ def why_direct(url: str, environment: Mapping[str, str] = os.environ) -> str:
     return f"{found} is set, and not used for this host (NO_PROXY)"
 
 
-def trusted_certificates(environment: Mapping[str, str] = os.environ) -> "SSLContext":
+def trusted_certificates(environment: Mapping[str, str] = os.environ) -> "SSLContext | None":
     """Return a context that trusts the system's certificates and those of all `CA_VARIABLES`.
+
+    Reading them can take a moment. None, for the HTTP library's own, if no variable is set.
 
     Raises:
         ConfigError: One of them names no certificates.
     """
+    # Several variables often name one file.
+    distinct = {path: variable for variable, path in ca_paths(environment)}
+    if not distinct:
+        return None
     import ssl  # only what sends needs it
 
     context = ssl.create_default_context()
-    # Several variables often name one file.
-    distinct = {path: variable for variable, path in ca_paths(environment)}
     for path, variable in distinct.items():
         try:
             if path.is_dir():

@@ -124,8 +124,6 @@ class RunConfig(BaseModel):
                 self.base_url, allow_insecure=self.allow_insecure
             )
             key = self._key() if needs_key else ""
-            if needs_key and any(network.ca_paths()):
-                network.trusted_certificates()  # a file that can't be used is named at once
         return Settings(
             tier=self.tier,
             limits=limits,
@@ -160,6 +158,7 @@ class RunConfig(BaseModel):
             waits_for_reset=self.wait_for_reset,
             quota_scope=self.quota_scope,
             proxy=None if address is None else network.proxy_for(address),
+            certificates=network.trusted_certificates() if address and needs_key else None,
             tables=tables,
         )
 

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from gemini_batch.config.network import Proxy
 from gemini_batch.records import Limits, Status
+
+if TYPE_CHECKING:  # only what sends needs it
+    from ssl import SSLContext
 
 SIMULATOR_ENDPOINT = "simulator"
 """The endpoint in rows of a run with the embedded simulator, whose port changes each time."""
@@ -68,6 +71,7 @@ class Settings:
         keeps_going: A model is not stopped when call after call is rejected alike.
         quota_scope: Name of the project whose quota is used; None derives it from the key.
         proxy: The forward proxy of the environment for `base_url`.
+        certificates: All that are trusted, if the environment names some besides the system's.
         tables: The config file's tables, for tiers and prices.
     """
 
@@ -97,6 +101,7 @@ class Settings:
     waits_for_reset: bool = False
     quota_scope: str | None = None
     proxy: Proxy | None = None
+    certificates: "SSLContext | None" = field(default=None, repr=False, compare=False)
     tables: Mapping[str, Any] = field(default_factory=dict)
 
 

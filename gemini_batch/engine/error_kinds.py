@@ -57,8 +57,25 @@ _CONFLICT = "ABORTED"
 _ORIGIN_NOT_REACHED = (521, 522, 523, 525, 526, 527, 530)
 _ZERO_LIMIT = re.compile(r"\blimit:\s*0(?!\d|\.\d)")
 _FREE = re.compile(r"free[_-]?tier", re.IGNORECASE)
-_PER_DAY = re.compile(r"PerDay|/d/")
-_PER_MINUTE = re.compile(r"PerMinute|/min/")
+_PER_DAY = re.compile(
+    r"(?i:(?<![a-z])per[\s_-]?day(?![a-z]))|PerDay|(?i:/d/|/day\b|(?<![a-z])daily)"
+)
+_PER_MINUTE = re.compile(r"(?i:(?<![a-z])per[\s_-]?min(?:ute)?(?![a-z]))|PerMinute|/min\b")
+# Gateways, and messages without details, name the quota of a day in text: "You have exceeded your
+# daily limit", "250 requests per day used". Not "to raise your daily limit, …", and no message that
+# names a shorter window as well.
+_SENTENCE = re.compile(r"[^.!?;\n]+(?:[.!?;](?!\s)[^.!?;\n]+)*")
+_DAY_IN_TEXT = re.compile(rf"{_PER_DAY.pattern}|(?i:\b(?:a|this|the|each) day\b|\btoday|\bRPD\b)")
+_USED_UP = re.compile(
+    r"exceed|exhaust|deplet|\b(?:used|reached|hit|spent|over)\b|\br[au]n out\b"
+    r"|\b(?:no|none|0)\b.*\b(?:left|remain)",
+    re.IGNORECASE,
+)
+_NOT_USED_UP = re.compile(r"\b(?:not|higher|raise|increase|upgrade)\b", re.IGNORECASE)
+_SHORTER_WINDOW = re.compile(
+    rf"{_PER_MINUTE.pattern}|(?i:\b[RTI]PM\b|\b(?:a|this|the|each) (?:minute|hour)\b|hourly"
+    r"|(?<![a-z])per[\s_-]?(?:second|hour))"
+)
 _ABOUT_A_FILE = re.compile(r"\bfiles/|\bthe file\b", re.IGNORECASE)
 # "API key not valid. Please pass a valid API key.", "API Key not found.", "API key expired."; not a
 # prompt that mentions one.
@@ -143,6 +160,8 @@ def _of_quota(error: ApiError) -> ErrorKind:
     # an hour is until the day ends: "Please retry in 10h17m5.72s.".
     if (error.retry_delay_s or 0.0) > MAX_ASKED_S or any(map(_is_of_day, error.violations)):
         return ErrorKind.DAY_USED_UP
+    if _says_day(error):
+        return ErrorKind.DAY_USED_UP
     is_explained = error.violations or error.retry_delay_s is not None
     return ErrorKind.QUOTA if is_explained else ErrorKind.CAPACITY
 
@@ -168,4 +187,17 @@ def _has_zero_limit(violations: tuple[QuotaViolation, ...]) -> bool:
 
 
 def _is_of_day(violation: QuotaViolation) -> bool:
-    return bool(_PER_DAY.search(violation.quota_id))
+    return bool(_PER_DAY.search(f"{violation.quota_id} {violation.quota_metric}"))
+
+
+def _says_day(error: ApiError) -> bool:
+    """Return whether the message alone says that the quota of the day is used up."""
+    names = (f"{each.quota_id} {each.quota_metric}" for each in error.violations)
+    if any(map(_SHORTER_WINDOW.search, (error.message, *names))):
+        return False
+    return any(
+        _DAY_IN_TEXT.search(sentence)
+        and _USED_UP.search(sentence)
+        and not _NOT_USED_UP.search(sentence)
+        for sentence in _SENTENCE.findall(error.message)
+    )

@@ -17,7 +17,7 @@ from typing import Any
 from gemini_batch.hashmap import fingerprint
 from gemini_batch.output import OutputFolder, inflight
 from gemini_batch.output.files import WrongKindError, lines_of, open_regular, open_to_read
-from gemini_batch.output.paths import RESULTS, TORN_RESULTS
+from gemini_batch.output.paths import RESULTS, SUMMARY, TORN_RESULTS
 from gemini_batch.output.rows import ResultsFile, newest_rows, parse_row, read_rows
 from gemini_batch.records import RowError, Status
 
@@ -63,19 +63,29 @@ def lost_rows(folder: OutputFolder) -> str:
         OSError: The disk refused.
     """
     noted, path = folder.durable_bytes() or 0, folder.out / RESULTS
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        return f"{path}: is gone, and had {noted:,} bytes" if noted else ""
+    size = path.stat().st_size if path.exists() else None
+    if not noted:
+        answered = 0 if size else folder.summarized_answers()
+        found = "is gone" if size is None else "is empty"
+        return f"{path}: {found}, and {SUMMARY} counts {_calls(answered)}" if answered else ""
+    if size is None:
+        return f"{path}: is gone, and had {noted:,} bytes"
     lost = f"{path}: has {size:,} bytes, and had {noted:,} when the last run wrote it"
     return lost if size < noted else ""
+
+
+def _calls(number: int) -> str:
+    return "1 call with an answer" if number == 1 else f"{number:,} calls with an answer"
 
 
 def accept_loss(folder: OutputFolder) -> None:
     """Take the rows that are there for all that the folder has; raise OSError if that fails."""
     path = folder.out / RESULTS
-    folder.note_durable(path.stat().st_size if path.exists() else 0)
+    size = path.stat().st_size if path.exists() else 0
+    folder.note_durable(size)
     folder.remove_rescued_rows()
+    if not size:
+        folder.remove_summary()
 
 
 def possibly_billed(folder: OutputFolder) -> dict[str, str]:

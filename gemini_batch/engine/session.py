@@ -146,7 +146,7 @@ class Run:
             )
             async with (
                 InteractiveTransport(config, base_url, clock) as transport,
-                RemoteImages(base_url, clock) as fetcher,
+                RemoteImages(base_url, clock, config.certificates) as fetcher,
             ):
                 remote = RemoteReplies(fetcher, committer, clock)
                 concurrency = min(config.concurrency, self.planned.plan.todo)

@@ -17,9 +17,11 @@ from gemini_batch.engine.recovery import (
     recover,
 )
 from gemini_batch.engine.session import Run
+from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ConfigError, RowsLostError, storage_errors
 from gemini_batch.events import ManifestWarning, Observer, Repaired, SafeObserver
 from gemini_batch.output import OutputFolder
+from gemini_batch.output.moved import MovedNote
 from gemini_batch.output.paths import IMAGES, RESULTS
 from gemini_batch.plan.build import BuiltPlan, build_plan
 from gemini_batch.quota.shared import SharedLedger, project_of
@@ -57,6 +59,7 @@ def open_run(
             "PYTHONUTF8=1"
         )
     folder, observe = OutputFolder(out), SafeObserver(observe)
+    moved = None if config.base_url is None else MovedNote(state_path().parent, out)
     with folder.locked():
         interrupted = _repair(folder, observe)
         with (
@@ -64,13 +67,18 @@ def open_run(
             nullcontext(ledger) if ledger else _open_ledger(config, out, observe) as opened,
         ):
             with storage_errors(f"{out}: can't be repaired"):
-                _check_rows(folder, planned, config)
+                _check_rows(folder, planned, config, moved)
             for warning in planned.warnings():
                 observe(ManifestWarning(warning))
             if planned.plan.todo:
                 # Before any thread or request: an import that finds no memory later ends badly.
                 import_module("gemini_batch.client.interactive")
-            yield Run(name or str(path), config, folder, planned, opened, observe, interrupted)
+            run = Run(name or str(path), config, folder, planned, opened, observe, interrupted)
+            try:
+                yield run
+            finally:
+                if moved is not None and run.summary is not None:
+                    _note_move(moved, run.summary)
 
 
 def _repair(folder: OutputFolder, observe: Observer) -> Interrupted:
@@ -90,7 +98,18 @@ def _repair(folder: OutputFolder, observe: Observer) -> Interrupted:
     return Interrupted(unanswered, journaled)
 
 
-def _check_rows(folder: OutputFolder, planned: BuiltPlan, config: Settings) -> None:
+def _note_move(moved: MovedNote, summary: Summary) -> None:
+    """Note for the next run that the rows of this one are not where it would look for them."""
+    ended, sent = sum(summary.by_status.values()), summary.this_run.sent
+    if ended or sent:
+        at = f"{summary.ended_at:%Y-%m-%d %H:%M} UTC"
+        counts = f"{ended:,} calls had ended and {sent:,} requests were sent"
+        moved.write(f"was moved or removed during the run that ended {at}, when {counts}")
+
+
+def _check_rows(
+    folder: OutputFolder, planned: BuiltPlan, config: Settings, moved: MovedNote | None
+) -> None:
     """Check that no call is sent only because its row is gone, unless the user knows.
 
     Raises:
@@ -98,9 +117,13 @@ def _check_rows(folder: OutputFolder, planned: BuiltPlan, config: Settings) -> N
         OSError: The disk refused.
     """
     lost, to_send = lost_rows(folder), planned.plan.to_send
+    if not lost and moved is not None and (text := moved.read()):
+        lost = f"{folder.out}: {text}"
     if config.adopts_images or config.forgets_rows:
         if lost:
             accept_loss(folder)
+        if moved is not None:
+            moved.remove()
         return
     without_row = planned.history.without_row
     if not to_send or not (lost or without_row):
@@ -111,7 +134,7 @@ def _check_rows(folder: OutputFolder, planned: BuiltPlan, config: Settings) -> N
     raise RowsLostError(
         f"{found}: {calls} would be sent, and paid for, of which {images} in "
         f"{folder.out / IMAGES}; nothing was sent\n"
-        "put the file back, from where it was moved or from a backup, and run again; or, to take "
+        "put it back, from where it was moved or from a backup, and run again; or, to take "
         "the images that are there as done, add --adopt-images; or, to send and pay for all of "
         "them, add --forget"
     )

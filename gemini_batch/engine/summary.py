@@ -5,7 +5,7 @@ from datetime import datetime
 
 import orjson
 
-from gemini_batch.errors import ExitCode
+from gemini_batch.errors import ExitCode, GeminiBatchError
 from gemini_batch.quota.utilization import WindowUse
 from gemini_batch.records import Status
 
@@ -117,3 +117,25 @@ class Summary:
         """Return indented JSON."""
         options = orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
         return orjson.dumps(self, option=options)
+
+
+class StoppedError(GeminiBatchError):
+    """A run was stopped by what waiting does not fix: key, permission, model, billing, disk ….
+
+    Attributes:
+        summary: The result of the run; what it did until then is kept.
+        stops: Why it ended, as in the summary, the gravest first.
+    """
+
+    exit_code = ExitCode.REFUSED
+
+    def __init__(self, summary: Summary) -> None:
+        self.summary = summary
+        self.stops = summary.stops
+        super().__init__("; ".join(stop["message"] for stop in summary.stops))
+
+
+def raise_for_stop(summary: Summary) -> None:
+    """Raise `StoppedError` if a run was stopped by what waiting does not fix."""
+    if summary.stops and summary.exit_code in {ExitCode.REFUSED, ExitCode.STORAGE}:
+        raise StoppedError(summary)

@@ -3,27 +3,25 @@
 import os
 import stat
 from array import array
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Self
 
 import orjson
 
 from gemini_batch.errors import ManifestError, Problem
-from gemini_batch.hashmap import HashMap64, fingerprint
+from gemini_batch.hashmap import HashMap64, fingerprint, fingerprints
 from gemini_batch.manifest import file_kind, problems
 from gemini_batch.manifest.job_line import checked_job_of, job_of
-from gemini_batch.manifest.plain import PlainJob, PlainLines
+from gemini_batch.manifest.lines import MAX_LINE_BYTES, Lines, LongLine, read_lines
+from gemini_batch.manifest.plain import PlainJobs, PlainLines
 from gemini_batch.records import ids
 from gemini_batch.records.job import Job
 from gemini_batch.wording import shown
 
-MAX_LINE_BYTES = 128 * 1024 * 1024
 SHOWN_PROBLEMS = 50
 
 _BOM = b"\xef\xbb\xbf"
-_BLOCK_BYTES = 1 << 20
 
 
 class Manifest:
@@ -58,6 +56,9 @@ class Manifest:
     def __exit__(self, *_exc_info: object) -> None:
         self.close()
 
+    def __len__(self) -> int:
+        return len(self._offsets)
+
     def close(self) -> None:
         """Close the file; a second time does nothing."""
         self._file.close()
@@ -66,31 +67,25 @@ class Manifest:
         """Return the number of a job's line, from 1."""
         return self._lines[index]
 
-    def scan(self) -> Iterator[tuple[int, Job | PlainJob]]:
-        """Check every line; yield (index, job) for each good one, with its final id.
+    def lines(self, index: int, number: int) -> Sequence[int]:
+        """Return the numbers of the lines of so many jobs."""
+        return self._lines[index : index + number]
 
-        Iterate once, and to the end.
+    def scan(self) -> Iterator[tuple[int, Job | PlainJobs]]:
+        """Check every line; yield (index of the first one, job or jobs) of the good ones.
+
+        Each job has its final id. Iterate once, and to the end.
 
         Raises:
             ManifestError: At the end, if there was any problem, `problem` included, or no job.
         """
-        read, claim = PlainLines().read, self._taken.claim
-        offsets, hashes = self._offsets.append, self._hashes.append
-        lines, ranks = self._lines.append, self._ranks.append
-        for number, offset, text in self._texts():
-            index, plain = len(self._offsets), read(text)
-            if plain and claim(fingerprint(ids.folded(plain.id)), index) is not None:
-                plain = self._repeat(plain, index)
-            job = plain or self._parsed(number, text)
-            if job is None:
-                continue
-            offsets(offset)
-            hashes(fingerprint(text))
-            lines(number)
-            ranks(plain.rank if plain else 0)
-            if isinstance(job, Job):
-                self._set_id(index, job, text)
-            yield index, job
+        plain_lines = PlainLines()
+        for lines in self._lines_of_file():
+            self._end = lines.end
+            if isinstance(lines, Lines):
+                yield from self._jobs(lines, plain_lines)
+            else:
+                self.problem(lines.number, "", lines.problem)
         if not self._offsets and not self._problem_count:
             example = '{"prompt": "A cute robot mascot"}'
             self.problem(0, "", f"has no jobs; write one per line, such as {example}")
@@ -106,7 +101,7 @@ class Manifest:
 
     def _opened(self, path: Path) -> BinaryIO:
         try:
-            file = open(path, "rb", _BLOCK_BYTES, opener=_open_unblocked)  # noqa: SIM115
+            file = open(path, "rb", opener=_open_unblocked)  # noqa: SIM115
         except FileNotFoundError:
             raise self._refused("there is no such file") from None
         except IsADirectoryError:
@@ -123,27 +118,58 @@ class Manifest:
     def _refused(self, message: str) -> ManifestError:
         return ManifestError(self.name, [Problem(0, "", message)])
 
-    def _texts(self) -> Iterator[tuple[int, int, bytes]]:
-        """Yield (number, offset, stripped text) of each line that is not blank."""
-        file = self._file
-        head = file.read(file_kind.HEAD_BYTES)
+    def _lines_of_file(self) -> Iterator[Lines | LongLine]:
+        head = self._file.read(file_kind.HEAD_BYTES)
         if other := file_kind.refusal(head, self.name):
             raise self._refused(other)
-        self._end = file.seek(len(_BOM) if head.startswith(_BOM) else 0)
-        number = 0
-        while line := file.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            offset = self._end
-            self._end += len(line)
-            if len(line) > MAX_LINE_BYTES:
-                limit = f"{MAX_LINE_BYTES // 1024**2} MB per line"
-                advice = "name images by path instead of inline data"
-                self.problem(number, "", f"longer than allowed: {limit}; {advice}")
-                while line and not line.endswith(b"\n"):
-                    line = file.readline(_BLOCK_BYTES)
-                    self._end += len(line)
-            elif text := line.strip():
-                yield number, offset, text
+        self._file.seek(len(_BOM) if head.startswith(_BOM) else 0)
+        return read_lines(self._file)
+
+    def _jobs(self, lines: Lines, plain_lines: PlainLines) -> Iterator[tuple[int, Job | PlainJobs]]:
+        while lines:
+            plain = plain_lines.read(lines.texts)
+            number = len(plain) or 1
+            yield from self._plain(plain, lines[:number]) if plain else self._other(lines[:1])
+            lines = lines[number:]
+
+    def _plain(self, jobs: PlainJobs, lines: Lines) -> Iterator[tuple[int, Job | PlainJobs]]:
+        """Yield the jobs of plain lines; one whose id is taken is checked as a `Job`."""
+        while jobs:
+            index = len(self._offsets)
+            number = self._claim_plain(jobs, index)
+            if number:
+                self._append(lines[:number], jobs.ranks[:number])
+                yield index, jobs[:number]
+            else:
+                number = 1
+                yield from self._other(lines[:1])
+            jobs, lines = jobs[number:], lines[number:]
+
+    def _claim_plain(self, jobs: PlainJobs, index: int) -> int:
+        """Claim the ids of the first jobs; return how many: none if the first is a repeated one."""
+        claimed = self._taken.claim_next(jobs.keys, index)
+        while claimed < len(jobs) and jobs.ranks[claimed]:
+            base = jobs.ids[claimed]
+            rank = self._claim_derived(base, index + claimed)
+            jobs.ids[claimed], jobs.ranks[claimed] = ids.repeated(base, rank), rank
+            claimed += 1
+        return claimed
+
+    def _other(self, line: Lines) -> Iterator[tuple[int, Job | PlainJobs]]:
+        """Yield the job of one line, if it is good."""
+        ((number,), (text,)) = line.numbers, line.texts
+        if (job := self._parsed(number, text)) is not None:
+            index = len(self._offsets)
+            self._append(line, (0,))
+            self._set_id(index, job, text)
+            yield index, job
+
+    def _append(self, lines: Lines, ranks: Sequence[int]) -> None:
+        """Append lines to the index."""
+        self._offsets.extend(lines.offsets)
+        self._hashes.extend(fingerprints(lines.texts))
+        self._lines.extend(lines.numbers)
+        self._ranks.extend(ranks)
 
     def _parsed(self, number: int, text: bytes) -> Job | None:
         try:
@@ -167,13 +193,6 @@ class Manifest:
         for variant in range(2, job.variants + 1):
             if not self._claim_call(index, job, variant, text):
                 break
-
-    def _repeat(self, plain: PlainJob, index: int) -> PlainJob | None:
-        """Return a plain job with the next free id if its own is derived; else None."""
-        if not plain.rank:
-            return None
-        rank = self._claim_derived(plain.id, index)
-        return replace(plain, id=ids.repeated(plain.id, rank), rank=rank)
 
     def _claim_derived(self, base: str, index: int) -> int:
         """Claim an id for a job that has none; return its rank, from 1, among equal jobs."""

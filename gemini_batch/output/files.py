@@ -172,6 +172,25 @@ def write_whole(descriptor: int, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def append_line(folder: int, name: str, line: bytes) -> None:
+    """Append a line durably to a file in an open folder; a line that was torn is ended first.
+
+    Raises:
+        OSError: The disk refused, or the file is a link, a named pipe or the like.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    descriptor = open_regular(name, flags, 0o666, dir_fd=folder)
+    try:
+        end_bytes = os.fstat(descriptor).st_size
+        is_torn = end_bytes > 0 and os.pread(descriptor, 1, end_bytes - 1) != b"\n"
+        write_whole(descriptor, b"\n" * is_torn + line + b"\n")
+        os.fsync(descriptor)
+        if not end_bytes:
+            sync(folder)
+    finally:
+        os.close(descriptor)
+
+
 def fsync_all(paths: Iterable[str | Path], *, dir_fd: int | None = None) -> None:
     """Make the content of files, or the names in folders, durable; raise OSError if that fails.
 

@@ -13,12 +13,20 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from gemini_batch.errors import StorageError
 from gemini_batch.output import paths
-from gemini_batch.output.files import open_regular, read_at_most, sync, write_atomically
+from gemini_batch.output.files import (
+    append_line,
+    open_regular,
+    read_at_most,
+    sync,
+    write_atomically,
+)
 from gemini_batch.output.images import INCOMING, ImageFolders
 from gemini_batch.output.lock import FolderLock, locked_folder, unwritable
-from gemini_batch.output.runs import append_run
+from gemini_batch.output.runs import read_summary
 from gemini_batch.output.staging import (
     AnswerJournal,
     JournaledAnswer,
@@ -27,6 +35,7 @@ from gemini_batch.output.staging import (
     staged_name,
 )
 from gemini_batch.output.tree import is_in
+from gemini_batch.records import Status
 
 _FOLDERS = (
     INCOMING,
@@ -41,6 +50,7 @@ _NEXT_SUFFIX = {
     paths.TRIED_SUFFIX: paths.TRIED_AGAIN_SUFFIX,
 }
 _NOTE_BYTES = 64
+_ANSWERED = (Status.SUCCEEDED, Status.BLOCKED)
 # No file of rows is larger; a note that says more is damaged.
 _MAX_NOTED_BYTES = 1 << 40
 
@@ -163,7 +173,21 @@ class OutputFolder(ImageFolders):
 
     def append_run(self, line: Mapping[str, Any]) -> None:
         """Append a line to `runs.jsonl`, durably."""
-        append_run(self._tree.root(), line)
+        data = orjson.dumps(line, option=orjson.OPT_UTC_Z)
+        append_line(self._tree.root(), paths.RUNS, data)
+
+    def summarized_answers(self) -> int:
+        """Return the calls with an answer that `summary.json` counts; 0 if it can't be read."""
+        by_status = read_summary(self.out).get("by_status")
+        if not isinstance(by_status, dict):
+            return 0
+        counts = [by_status.get(status) for status in _ANSWERED]
+        return sum(number for number in counts if type(number) is int and number > 0)
+
+    def remove_summary(self) -> None:
+        """Remove `summary.json`, whose rows are gone."""
+        with suppress(FileNotFoundError):
+            os.unlink(paths.SUMMARY, dir_fd=self._tree.root())
 
     def clear_inputs(self) -> None:
         """Remove the downscaled input images, once no call is left that would send them."""

@@ -22,6 +22,7 @@ from gemini_batch.output.files import (
     write_whole,
 )
 from gemini_batch.output.paths import RESULTS
+from gemini_batch.output.row_forms import form_of
 from gemini_batch.output.tree import is_same
 from gemini_batch.records import ResultRow, Status, exact_json
 from gemini_batch.wording import shown
@@ -139,7 +140,7 @@ def read_rows(
     file. A missing file has no rows. The readers below behave and raise alike.
 
     Raises:
-        StorageError: A line before the last one is not a row.
+        StorageError: A line before the last one is not a row, or the file has another form.
     """
     return (row for _, row in placed_rows(out, start_bytes, end_bytes))
 
@@ -154,6 +155,8 @@ def placed_rows(
     except FileNotFoundError:
         return
     with file:
+        if form := form_of(file.peek()):
+            raise StorageError(f"{path}: {form}; another program has rewritten it")
         file.seek(start_bytes)
         place = start_bytes
         for number, line in enumerate(lines_of(file), start=1):

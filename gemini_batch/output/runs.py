@@ -1,20 +1,12 @@
 """Runs of an output folder: `summary.json` of the last one, and `runs.jsonl`, a line for each."""
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from gemini_batch.output.files import (
-    MAX_SUMMARY_BYTES,
-    lines_of,
-    open_regular,
-    open_to_read,
-    read_at_most,
-    write_whole,
-)
+from gemini_batch.output.files import MAX_SUMMARY_BYTES, lines_of, open_to_read, read_at_most
 from gemini_batch.output.paths import RUNS, SUMMARY
 
 _FIELDS = (
@@ -51,24 +43,6 @@ def run_line(summary: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(totals, Mapping):
         found |= {name: totals.get(name) for name in _TOTALS}
     return found
-
-
-def append_run(root: int, line: Mapping[str, Any]) -> None:
-    """Append a run durably to the file in the folder of a descriptor; a torn line is ended first.
-
-    Raises:
-        OSError: The disk refused, or the file is a link, a named pipe or the like.
-    """
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-    descriptor = open_regular(RUNS, flags, 0o666, dir_fd=root)
-    try:
-        end_bytes = os.fstat(descriptor).st_size
-        is_torn = end_bytes > 0 and os.pread(descriptor, 1, end_bytes - 1) != b"\n"
-        option = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
-        write_whole(descriptor, b"\n" * is_torn + orjson.dumps(line, option=option))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_runs(out: Path) -> Iterator[dict[str, Any]]:

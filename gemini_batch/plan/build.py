@@ -13,7 +13,7 @@ from gemini_batch.config import Settings
 from gemini_batch.errors import ConfigError, StorageError, describe_os_error
 from gemini_batch.hashmap import fingerprint
 from gemini_batch.inputs import Inputs
-from gemini_batch.manifest import Manifest
+from gemini_batch.manifest import Manifest, PlainJobs
 from gemini_batch.output.history import History, wanted_again
 from gemini_batch.output.reuse import Reuse
 from gemini_batch.output.rowless import RowlessImages
@@ -128,9 +128,12 @@ def build_plan(
     planner.thinking.learn(recent)
     with Manifest(path, name) as manifest:
         plan = Plan(planner, history.state if len(rows) or len(rowless) or reuse else None)
-        for index, job in manifest.scan():
+        for index, found in manifest.scan():
             try:
-                plan.add(job, manifest.line(index))
+                if isinstance(found, PlainJobs):
+                    plan.add_plain(found, manifest.lines(index, len(found)))
+                else:
+                    plan.add(found, manifest.line(index))
             except JobError as error:
                 for problem in error.problems:
                     manifest.problem(problem.line, problem.field, problem.message)

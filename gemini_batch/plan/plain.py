@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import orjson
 
-from gemini_batch.manifest.plain import Kind, PlainJob, around_prompt
+from gemini_batch.manifest.plain import Kind, around_prompt
 from gemini_batch.plan import canonical
 from gemini_batch.plan.aliases import aliases
 from gemini_batch.plan.planner import Planner
@@ -23,9 +23,10 @@ class PlainRequest:
         JobError: As `Planner.request`, with this line.
     """
 
-    __slots__ = ("_around", "_request", "_tokens", "group", "model")
+    __slots__ = ("_around", "_job", "_request", "_tokens", "group", "model")
 
     def __init__(self, planner: Planner, kind: Kind, line: int) -> None:
+        self._job = kind.job
         self._request = planner.request(kind.job, line)
         self._around = around_prompt(canonical.canonical(self._request))
         self._tokens: dict[int, int] = {}  # bytes of the prompt → tokens
@@ -38,20 +39,19 @@ class PlainRequest:
         return hashlib.sha256(before + orjson.dumps(prompt) + after).hexdigest()
 
     def aliases(
-        self, job: PlainJob, is_known: Callable[[str], bool]
+        self, job_id: str, prompt: str, is_known: Callable[[str], bool]
     ) -> Iterator[tuple[str, Request]]:
-        """Yield what `aliases` yields for the job of a line."""
-        if job.kind.job.model is None and not is_known(job.id):
+        """Yield what `aliases` yields for the job with this id and prompt."""
+        if self._job.model is None and not is_known(job_id):
             return  # nearly all new lines
-        whole = job.kind.job.model_copy(update={"id": job.id, "prompt": job.prompt})
-        request = replace(self._request, parts=(Text(job.prompt),))
-        yield from aliases(whole, request, 1, is_known)
+        job = self._job.model_copy(update={"id": job_id, "prompt": prompt})
+        request = replace(self._request, parts=(Text(prompt),))
+        yield from aliases(job, request, 1, is_known)
 
-    def input_tokens(self, prompt: str) -> int:
-        """Return what `input_tokens` returns for the request with this prompt."""
-        size_bytes = len(prompt) if prompt.isascii() else len(prompt.encode())
+    def input_tokens(self, size_bytes: int) -> int:
+        """Return what `input_tokens` returns for the request with a prompt of this size."""
         tokens = self._tokens.get(size_bytes)
         if tokens is None:
-            request = replace(self._request, parts=(Text(prompt),))
+            request = replace(self._request, parts=(Text("x" * size_bytes),))
             tokens = self._tokens[size_bytes] = canonical.input_tokens(request)
         return tokens

@@ -1,15 +1,17 @@
 """The plan of a manifest: the state of each call, and what the calls to be sent add up to."""
 
 from array import array
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import partial
+from itertools import compress
 from typing import TypeAlias
 
 from gemini_batch.catalog import models, prices
-from gemini_batch.manifest.plain import Kind, PlainJob
+from gemini_batch.errors import Problem
+from gemini_batch.manifest.plain import Kind, PlainJobs
 from gemini_batch.plan.aliases import aliases
 from gemini_batch.plan.canonical import (
     image_size,
@@ -129,17 +131,14 @@ class Plan:
     def __len__(self) -> int:
         return len(self._states)
 
-    def add(self, job: Job | PlainJob, line: int) -> None:
+    def add(self, job: Job, line: int) -> None:
         """Add the next job; its index is that of `Manifest.scan`.
 
         Raises:
             JobError: The job can't be planned; it counts no calls.
         """
         try:
-            if isinstance(job, PlainJob):
-                self._add_plain(job, line)
-            else:
-                self._add(job, line)
+            self._add(job, line)
         except JobError:
             self._variants.append(0)
             self._model_of.append(0)
@@ -161,22 +160,64 @@ class Plan:
             self._count_references(request, line)
             self._count_downscaled(request, calls)
 
-    def _add_plain(self, job: PlainJob, line: int) -> None:
-        request = self._plain.get(job.kind)
-        if request is None:
-            request = self._plain[job.kind] = PlainRequest(self._planner, job.kind, line)
-            self.successor = self.successor or self._planner.successor(job.kind.job)
-        self._variants.append(1)
-        self._model_of.append(self._models.setdefault(request.model, len(self._models)))
-        state = CallState.NEW
-        if self._state_of:
-            state = self._state_of(
-                job.id, request.sha256(job.prompt), partial(request.aliases, job)
-            )
-        self._states.append(state)
-        if state is not CallState.DONE:
-            calls, group = int(state is not CallState.REUSED), self._groups[request.group]
-            group.add(calls, request.input_tokens(job.prompt), line)
+    def add_plain(self, jobs: PlainJobs, lines: Sequence[int]) -> None:
+        """Add the next jobs, which are of plain lines.
+
+        Raises:
+            JobError: Some of the jobs can't be planned; these count no calls.
+        """
+        try:
+            requests = [
+                self._plain.get(kind) or self._plain_request(kind, line)
+                for kind, line in zip(jobs.kinds, lines, strict=True)
+            ]
+        except JobError:
+            self._add_one_by_one(jobs, lines)
+            raise
+        states = self._plain_states(jobs, requests)
+        self._states += states
+        self._variants.extend([1] * len(jobs))
+        self._model_of.extend([self._models[each.model] for each in requests])
+        each_bytes = [len(each) if each.isascii() else len(each.encode()) for each in jobs.prompts]
+        calls = list(zip(requests, each_bytes, states, strict=True))
+        if CallState.DONE in states:
+            is_todo = [state != CallState.DONE for state in states]
+            calls, lines = list(compress(calls, is_todo)), list(compress(lines, is_todo))
+        for call, number in Counter(calls).items():
+            request, prompt_bytes, state = call
+            group, tokens = self._groups[request.group], request.input_tokens(prompt_bytes)
+            is_largest = tokens > group.largest_input_tokens
+            line = lines[calls.index(call)] if is_largest else group.largest_line
+            group.add(number if state != CallState.REUSED else 0, tokens, line)
+
+    def _add_one_by_one(self, jobs: PlainJobs, lines: Sequence[int]) -> None:
+        """Add jobs of which some can't be planned; raise as `add_plain`."""
+        if len(jobs) == 1:
+            self._variants.append(0)
+            self._model_of.append(0)
+            return
+        problems: list[Problem] = []
+        for place in range(len(jobs)):
+            one = slice(place, place + 1)
+            try:
+                self.add_plain(jobs[one], lines[one])
+            except JobError as error:
+                problems += error.problems
+        raise JobError(problems)
+
+    def _plain_states(self, jobs: PlainJobs, requests: Sequence[PlainRequest]) -> bytes:
+        if self._state_of is None:
+            return bytes(len(jobs))
+        return bytes(
+            self._state_of(job_id, request.sha256(prompt), partial(request.aliases, job_id, prompt))
+            for job_id, request, prompt in zip(jobs.ids, requests, jobs.prompts, strict=True)
+        )
+
+    def _plain_request(self, kind: Kind, line: int) -> PlainRequest:
+        request = self._plain[kind] = PlainRequest(self._planner, kind, line)
+        self.successor = self.successor or self._planner.successor(kind.job)
+        self._models.setdefault(request.model, len(self._models))
+        return request
 
     def _states_of(self, job: Job, request: Request) -> bytes:
         if self._state_of is None:

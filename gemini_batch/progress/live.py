@@ -72,6 +72,10 @@ class LiveView:
     @contextmanager
     def painting(self) -> Iterator[None]:
         """Paint after a shell has resumed this process, too; at the end, remove the region."""
+        if threading.current_thread() is not threading.main_thread():  # it gets no signals
+            yield
+            self._is_sending = False
+            return
         previous = signal.signal(signal.SIGCONT, lambda *_: self._was_resumed.set())
         try:
             yield

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -21,7 +22,7 @@ from gemini_batch.progress.writer_thread import WriterThread, writer
 
 @contextmanager
 def watching(info: RunInfo, config: Settings, *, log_format: str = "text") -> Iterator[View]:
-    """Provide the view for stderr: a live one on a terminal, else a text log, or a JSON log.
+    """Provide the view: live on a terminal or in a notebook, else a text log or a JSON log.
 
     `log_format` is `text` or `json`. At the end of the block all output is written, unless the
     reader is blocked.
@@ -35,6 +36,12 @@ def watching(info: RunInfo, config: Settings, *, log_format: str = "text") -> It
             return log_line(info.clock.utc(), "lines_left_out", {"number": number})
         return f"({count(number, 'line')} dropped: output was blocked)"
 
+    if not is_json and is_notebook():
+        from gemini_batch.progress.notebook import MAX_LINES, NotebookView
+
+        shown: deque[str] = deque(maxlen=MAX_LINES)
+        yield NotebookView(info, run_state, shown.append, lambda: None, _lines=shown)
+        return
     if not info.is_quiet and not is_json and suits_live(stream, os.environ):
         from rich.text import Text
 
@@ -56,6 +63,13 @@ def watching(info: RunInfo, config: Settings, *, log_format: str = "text") -> It
 
     with WriterThread(show, dropped_line=dropped_line) as sink:
         yield (JsonLog if is_json else TextLog)(info, run_state, sink.write, sink.flush)
+
+
+def is_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
 
 
 def suits_live(stream: TextIO | None, environment: Mapping[str, str]) -> bool:

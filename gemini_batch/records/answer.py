@@ -81,7 +81,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class QuotaViolation:
-    """One violation of a 429's `google.rpc.QuotaFailure`; a value that is left out is None."""
+    """One violation of a 429's `google.rpc.QuotaFailure`; a value that is left out is None.
+
+    Without an id, `quota_id` is the description.
+    """
 
     quota_id: str
     quota_metric: str

@@ -32,8 +32,14 @@ ASKED_BY_FIELD = (
 """Fields that a raw `request` has inside itself."""
 
 
+def _number(value: Any) -> Any:
+    """Return Python's number for one of numpy."""
+    return value.item() if hasattr(value, "item") else value
+
+
 def _whole(value: Any) -> Any:
-    """Return 42 for 42.0, which is a whole number in JSON."""
+    """Return 42 for 42.0, which is a whole number in JSON, and for a number of numpy."""
+    value = _number(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -103,7 +109,7 @@ class Job(BaseModel):
     seed: Annotated[int, Field(ge=SEED_MIN, le=SEED_MAX), BeforeValidator(_whole)] | None = Field(
         default=None, description="Passed to the model; it does not guarantee the same picture."
     )
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
+    temperature: Annotated[float, Field(ge=0, le=2), BeforeValidator(_number)] | None = Field(
         default=None, description="The sampling temperature; the model's default if absent."
     )
     thinking: Thinking | None = Field(

@@ -203,6 +203,10 @@ ERRORS: dict[str, Fault] = {
         summary="429 without details",
         error=_always(bodies.error(429, "Resource has been exhausted (e.g. check quota).")),
     ),
+    "429-day-text": Fault(
+        summary="requests per day exceeded, as the plain text of a gateway",
+        error=_always(bodies.text(429, "You have exceeded your daily limit of requests.")),
+    ),
     "429-retry-after": Fault(
         summary="429 with a Retry-After header of 2 s, which the API does not send",
         error=_too_many(quota.REQUESTS_PER_MIN, wait_s=0.5, headers={"Retry-After": "2"}),

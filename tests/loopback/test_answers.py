@@ -56,6 +56,7 @@ STOPPING = {
     "429-both": (5, "day_closed"),
     "429-zero": (6, "no_quota"),
     "429-bare": (6, "no_quota"),
+    "429-day-text": (5, "day_closed"),
     "429-retry-after": (6, "no_quota"),
 }
 # Past a timeout, or a cap of 256 MB: in tests/wire/test_interactive.py.

@@ -8,8 +8,10 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
+import numpy as np
 import orjson
 import pytest
 from PIL import Image
@@ -22,6 +24,8 @@ from gemini_batch import (
     ManifestError,
     RunConfig,
     Status,
+    StoppedError,
+    read_results,
     run,
     stream,
 )
@@ -31,7 +35,7 @@ from gemini_batch.engine import session, setup
 from gemini_batch.errors import ExitCode, StorageError
 from gemini_batch.output import StagedAnswer
 from gemini_batch.records import Answer, Call, Stop
-from tests.builders import PICTURE, TIMING
+from tests.builders import PICTURE, TIMING, says
 
 pytestmark = pytest.mark.loopback
 
@@ -73,6 +77,7 @@ class Network:
         self.sent: list[str] = []
         self.expected = 0
         self.answers_left = 1_000
+        self.refuses_after = 1_000
         self.all_sent = asyncio.Event()
         self.arrived = asyncio.Event()
         self.answers = asyncio.Event()
@@ -101,7 +106,8 @@ class Network:
         if not self.answers_left:
             await self.rest.wait()
         self.answers_left = max(self.answers_left - 1, 0)
-        answer = PICTURE.answer(call, incoming)
+        step = PICTURE if len(self.sent) <= self.refuses_after else says(401)
+        answer = step.answer(call, incoming)
         assert isinstance(answer, Answer)
         return Exchange(answer, TIMING)
 
@@ -211,11 +217,43 @@ async def test_wrong_jobs_are_named_by_their_number(tmp_path: Path) -> None:
 
 
 async def test_what_is_no_job_and_no_json_is_refused(tmp_path: Path) -> None:
-    """A dict in place of a job, and metadata that no JSON can hold, are errors that say which job it was."""
-    with pytest.raises(TypeError, match=r"jobs:2: got dict; must be a gemini_batch\.Job"):
-        await run([*robots(1), {"prompt": "x"}], simulated(tmp_path / "out"))  # type: ignore[list-item]
-    with pytest.raises(ManifestError, match=r"^jobs:1: can't be written as JSON"):
-        await run([Job(prompt="x", metadata={"it": object()})], simulated(tmp_path / "out"))
+    """Something else than a job, and metadata that no JSON can hold, are errors that say which job it was."""
+    with pytest.raises(TypeError, match=r"jobs:2: got str; must be a gemini_batch\.Job, or a dict"):
+        await run([*robots(1), "x"], simulated(tmp_path / "out"))  # type: ignore[list-item]
+    for wrong in (Job(prompt="x", metadata={"it": object()}), {"prompt": object()}, {3: "x"}):
+        with pytest.raises(ManifestError, match=r"^jobs:1: can't be written as JSON"):
+            await run([wrong], simulated(tmp_path / "out"))  # type: ignore[list-item]
+
+
+async def test_a_dict_is_a_line_of_a_manifest(tmp_path: Path) -> None:
+    """Fields as a table has them: gaps are absent, numbers may be numpy's, and a finished job is done."""
+    row = {
+        "id": "a",
+        "prompt": "A cat",
+        "seed": np.int64(3),
+        "temperature": np.float32(0.5),
+        "variants": 2.0,
+        "aspect_ratio": float("nan"),
+        "image_size": None,
+        "metadata": {"price": np.float64(1.5), "stock": float("nan")},
+    }
+    summary = await run([MappingProxyType(row)], simulated(tmp_path / "out"))
+    assert summary.by_status == {"succeeded": 2}
+    (first, _) = read_results(tmp_path / "out")
+    assert first.metadata == {"price": 1.5, "stock": None}
+    numbers: dict[str, Any] = {
+        "seed": np.int64(3),
+        "temperature": np.float32(0.5),
+        "variants": np.int8(2),
+    }
+    job = Job(id="a", prompt="A cat", **numbers)
+    assert (await run([job], simulated(tmp_path / "out"))).this_run.sent == 0
+
+
+async def test_a_wrong_field_of_a_dict_is_named_as_in_a_manifest(tmp_path: Path) -> None:
+    """A misspelt field is a problem of that job, with the field that was meant."""
+    with pytest.raises(ManifestError, match=r'^jobs:2: promt: .*did you mean "prompt"'):
+        await run([{"prompt": "A cat"}, {"promt": "A dog"}], simulated(tmp_path / "out"))
 
 
 async def test_a_run_that_ends_early_is_a_value(tmp_path: Path) -> None:
@@ -223,6 +261,39 @@ async def test_a_run_that_ends_early_is_a_value(tmp_path: Path) -> None:
     summary = await run(robots(3), simulated(tmp_path / "out", max_cost_usd=0.2))
     assert (summary.exit_code, summary.left) == (ExitCode.STOPPED, 2)
     assert summary.stops[0]["reason"] == "budget"
+
+
+@pytest.fixture
+def refusing(network: Network) -> None:
+    """A network that answers one call with a picture, and refuses the key for the others."""
+    network.answers.set()
+    network.refuses_after = 1
+
+
+@pytest.mark.usefixtures("refusing")
+async def test_a_refused_key_is_an_error(tmp_path: Path) -> None:
+    """What waiting does not fix is raised, with the summary of what was done."""
+    with pytest.raises(StoppedError, match="the API refused the key") as raised:
+        await run(robots(3), simulated(tmp_path / "out", concurrency=1))
+    summary = raised.value.summary
+    assert (summary.exit_code, summary.by_status) == (ExitCode.REFUSED, {"succeeded": 1})
+    assert [stop["reason"] for stop in raised.value.stops] == ["auth"]
+
+
+@pytest.mark.usefixtures("refusing")
+async def test_a_refused_key_ends_a_stream_with_an_error(tmp_path: Path) -> None:
+    """It comes after the rows, which are all there; the loop does not end as if all were well."""
+    rows, seen = stream(robots(3), simulated(tmp_path / "out", concurrency=1)), []
+
+    async def take_all() -> None:
+        async for row in rows:
+            seen.append(row.id)  # noqa: PERF401 # the error comes after it
+
+    with pytest.raises(StoppedError):
+        await take_all()
+    assert (seen, rows.summary is not None) == (["robot-0"], True)
+    with pytest.raises(StopAsyncIteration):
+        await anext(rows)
 
 
 # --- rows as they finish ----------------------------------------------------------------------------------------------
@@ -324,6 +395,71 @@ def test_a_loop_that_ends_with_a_run_under_way_says_nothing(
     summary = asyncio.run(run(robots(5), config))
     assert summary.by_status == {"succeeded": 5}
     assert summary.this_run.possibly_billed > 0
+
+
+# --- what is seen, and read afterwards ---------------------------------------------------------------------------------
+
+
+async def test_progress_is_shown_as_the_command_line_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Asked for, a run says on stderr how it begins and ends; else it is silent."""
+    await run(robots(2), simulated(tmp_path / "quiet"))
+    assert capsys.readouterr().err == ""
+    await run(robots(2), simulated(tmp_path / "out"), progress=True)
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("jobs: 2 calls to send")
+    assert "2 succeeded" in last
+
+
+async def test_progress_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With INFO the logger `gemini_batch` gets the start, each call that ended, and the end."""
+    with caplog.at_level(logging.INFO, "gemini_batch"):
+        await run(robots(2), simulated(tmp_path / "out"))
+    start, *calls, end = [record.getMessage() for record in caplog.records]
+    assert start.startswith("run: 2 calls to send")
+    assert sorted(call.partition(" in ")[0] for call in calls) == [
+        "robot-0: succeeded",
+        "robot-1: succeeded",
+    ]
+    assert end.startswith("2 succeeded")
+
+
+async def test_results_are_the_newest_rows(tmp_path: Path) -> None:
+    """After an edit each call is there once, with the file of its image, which opens; a blocked one says why it has none."""
+    config = simulated(tmp_path / "out")
+    await run([Job(id="a", prompt="A cat"), Job(id="b", prompt="x [[fault:safety]]")], config)
+    await run([Job(id="a", prompt="A dog"), Job(id="b", prompt="x [[fault:safety]]")], config)
+    blocked, newest = sorted(read_results(tmp_path / "out"), key=lambda row: row.id, reverse=True)
+    assert (newest.prompt, newest.images[0].file.is_absolute()) == ("A dog", True)
+    with newest.open() as image:
+        assert image.size == (newest.images[0].width, newest.images[0].height)
+    with pytest.raises(ValueError, match="b has no image: blocked: SAFETY"):
+        blocked.open()
+
+
+async def test_results_make_a_data_frame(tmp_path: Path) -> None:
+    """One line a call, with the file, what it cost, and the metadata as columns."""
+    jobs = [
+        Job(id="a", prompt="A cat", metadata={"sku": 7}),
+        Job(id="b", prompt="x [[fault:safety]]", metadata={"colour": "red"}),
+    ]
+    await run(jobs, simulated(tmp_path / "out"))
+    table = read_results(tmp_path / "out").to_dataframe().set_index("id")
+    assert table.loc["a", "file"] == str(tmp_path / "out/images/a.jpg")
+    assert (table.loc["a", "metadata.sku"], table.loc["b", "metadata.colour"]) == (7, "red")
+    assert table.loc["a", "usage.total_tokens"] > 1000
+    assert (table.loc["b", "status"], table["cost_usd"].sum() > 0.1) == ("blocked", True)
+    assert read_results(tmp_path / "out").to_dataframe().shape[0] == 2
+
+
+def test_a_folder_without_results_is_an_error(tmp_path: Path) -> None:
+    """A wrong folder is no empty table; nor is a damaged one."""
+    with pytest.raises(ConfigError, match=r"has no results\.jsonl"):
+        read_results(tmp_path)
+    (tmp_path / "results.jsonl").write_text('{"id": "a"}\n')
+    with pytest.raises(StorageError, match="not a row"):
+        read_results(str(tmp_path))
 
 
 # --- cancellation -----------------------------------------------------------------------------------------------------
@@ -459,8 +595,8 @@ async def test_a_folder_is_for_one_run_at_a_time(tmp_path: Path, network: Networ
 async def test_what_a_person_has_to_know_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Why a run ended early goes to the logger `gemini_batch`, as a warning; a run that goes well is silent."""
-    with caplog.at_level(logging.INFO, "gemini_batch"):
+    """Why a run ended early goes to the logger `gemini_batch`, as a warning; a run that goes well warns of nothing."""
+    with caplog.at_level(logging.WARNING, "gemini_batch"):
         await run(robots(1), simulated(tmp_path / "well"))
         assert caplog.records == []
         await run(robots(2), simulated(tmp_path / "out", max_cost_usd=0.2))

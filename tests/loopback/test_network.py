@@ -14,14 +14,17 @@ import orjson
 import pytest
 import trustme
 
+import gemini_batch
 from gemini_batch.cli import main
 from gemini_batch.client.remote_images import RemoteImages
 from gemini_batch.clock import Clock
+from gemini_batch.config.network import trusted_certificates
 from gemini_batch.records import FetchProblem, NotFetched
 from gemini_batch.simulator import Simulator
 from tests.builders import png
 from tests.loopback.commands import KEY, ROOT, manifest, rows, use_key_and_state
 from tests.simulated import simulator
+from tests.unit.client.extracting import Null
 
 HOST, PICTURES = "gemini.test", "pictures.test"  # known to the proxy alone
 USER, PASSWORD = "me", "p@ss:word-of-the-proxy"
@@ -178,6 +181,48 @@ def test_the_certificates_of_requests_count_as_well(
     assert run(tmp_path, address) == 0
 
 
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each reading of certificates was on an event loop."""
+    found: list[bool] = []
+    read = ssl.create_default_context
+
+    def noted() -> ssl.SSLContext:
+        found.append(asyncio._get_running_loop() is not None)
+        return read()
+
+    monkeypatch.setattr(ssl, "create_default_context", noted)
+    return found
+
+
+def test_certificates_are_read_once(tmp_path: Path, address: str, readings: list[bool]) -> None:
+    """A bundle of a company takes a moment, and no answer waits for it."""
+    assert run(tmp_path, address) == 0
+    assert readings == [False]
+
+
+async def test_certificates_are_read_once_from_python(
+    tmp_path: Path, address: str, readings: list[bool]
+) -> None:
+    """The caller's event loop does not wait for them."""
+    jobs = [gemini_batch.Job(id="a", prompt="A robot")]
+    config = gemini_batch.RunConfig(base_url=address, out=tmp_path / "out", rpm=6000)
+    assert (await gemini_batch.run(jobs, config)).exit_code == 0
+    assert readings == [False]
+
+
+async def test_no_certificate_is_read_for_an_image_elsewhere(
+    addresses: tuple[str, str], readings: list[bool]
+) -> None:
+    """Those of the run are used, also by the first image that is fetched."""
+    certificates = trusted_certificates()
+    readings.clear()
+    for session in (None, certificates):
+        async with RemoteImages(addresses[0], Clock(), session) as images:
+            await images.fetch(addresses[1], Null, asyncio.get_running_loop().time() + 30)
+    assert not readings
+
+
 def test_a_certificate_that_is_not_trusted_stops_at_once(
     tmp_path: Path,
     address: str,
@@ -277,7 +322,7 @@ async def fetched(base_url: str, uri: str) -> NotFetched | bytes:
     image = bytearray()
     sink = SimpleNamespace(write=image.extend, close=lambda: None)
     until_s = asyncio.get_running_loop().time() + 30
-    async with RemoteImages(base_url, Clock()) as images:
+    async with RemoteImages(base_url, Clock(), trusted_certificates()) as images:
         return await images.fetch(uri, lambda: sink, until_s) or bytes(image)
 
 

@@ -4,7 +4,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import assert_type
 
-from gemini_batch import Job, ResultRow, RunConfig, Status, Summary, run, stream
+from gemini_batch import (
+    Job,
+    Result,
+    ResultRow,
+    Results,
+    RunConfig,
+    Status,
+    Summary,
+    read_results,
+    run,
+    stream,
+)
 
 
 async def as_they_come() -> AsyncIterator[Job]:
@@ -12,6 +23,11 @@ async def as_they_come() -> AsyncIterator[Job]:
     yield Job(
         prompt="A robot", images=["in/a.png"], aspect_ratio="16:9", image_size="2K", variants=3
     )
+
+
+def as_row(row: ResultRow) -> str:
+    """Take a row of any origin."""
+    return row.id
 
 
 async def usage() -> None:
@@ -22,8 +38,12 @@ async def usage() -> None:
     assert_type(await run([Job(prompt="A robot")], config), Summary)
     assert_type(await run(Path("jobs.jsonl")), Summary)
     assert_type(await run(as_they_come(), config), Summary)
+    assert_type(await run([{"prompt": "A robot", "seed": 3}], config, progress=True), Summary)
+    assert_type(read_results("robots.out"), Results)
     rows = stream("jobs.jsonl", config)
     async for row in rows:
-        assert_type(row, ResultRow)
+        assert_type(row, Result)
         assert_type(row.status, Status)
+        assert_type([image.file for image in row.images], list[Path])
+        assert_type(as_row(row), str)
     assert_type(rows.summary, Summary | None)

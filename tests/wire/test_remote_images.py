@@ -4,12 +4,13 @@ import asyncio
 import gzip
 import socket
 import ssl
+import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from gemini_batch.client import remote_images
+from gemini_batch.client import remote_body, remote_images
 from gemini_batch.client.remote_images import RemoteImages
 from gemini_batch.clock import Clock
 from gemini_batch.errors import StorageError
@@ -79,6 +80,11 @@ WHOLE = {
     + b"0\r\n\r\n",
     "until the connection closes": b"HTTP/1.1 200 OK\r\n\r\n" + IMAGE,
     "gzip all the same": whole(gzip.compress(IMAGE), "Content-Encoding: gzip"),
+    "gzip without saying so": whole(gzip.compress(IMAGE)),
+    "gzip in many frames": whole(gzip.compress(IMAGE[:9]) + gzip.compress(IMAGE[9:])),
+    "deflate": whole(zlib.compress(IMAGE)[2:-4], "Content-Encoding: deflate"),
+    "not the gzip that it says": whole(IMAGE, "Content-Encoding: gzip"),
+    "not the br that it says": whole(IMAGE, "Content-Encoding: br"),
     "called a text": whole(IMAGE, "Content-Type: text/plain"),
 }
 
@@ -116,6 +122,10 @@ TRANSIENT: dict[str, bytes | Callable[[Peer], Any]] = {
     "408": page("408 Request Timeout"),
     "202, not there yet": page("202 Accepted"),
     "cut": whole(IMAGE[:500], length=len(IMAGE)),
+    "cut before it was compressed whole": whole(
+        gzip.compress(IMAGE)[:-20], "Content-Encoding: gzip"
+    ),
+    "cut within the header of its compression": whole(gzip.compress(IMAGE)[:5]),
     "closed at once": b"",
     "reset": reset,
     "invalid chunk": CHUNKED + chunk(IMAGE) + b"nonsense\r\n",
@@ -139,6 +149,7 @@ GONE = {
     "410": page("410 Gone"),
     "S3": page("403 Forbidden", b"<Error><Message>Request has expired</Message></Error>"),
     "Google Cloud Storage": page("400 Bad Request", b"<Error><Code>ExpiredToken</Code></Error>"),
+    "in gzip": page("403 Forbidden", gzip.compress(b"<Code>ExpiredToken</Code>" * 9)),
     "Azure": page("403 Forbidden", b"Signature not valid in the specified time frame"),
 }
 REFUSED = {
@@ -148,6 +159,9 @@ REFUSED = {
     "JSON": page("200 OK", b'{"name": "files/a", "mimeType": "image/png"}'),
     "nothing": page("200 OK"),
     "too large by its length": whole(b"", length=10**9),
+    "a login page in gzip": whole(gzip.compress(b"<html>Sign in</html>" * 9)),
+    "brotli": whole(b"\x1b\x10\0\xf8" * 50, "Content-Encoding: br"),
+    "damaged gzip": whole(gzip.compress(IMAGE)[:10] + b"\xff" * 200),
 }
 
 
@@ -168,13 +182,13 @@ async def test_what_is_no_picture_or_refused_is_asked_for_once(name: str) -> Non
         assert (result.problem, images) == (FetchProblem.REFUSED, [])
         assert result.message.startswith(f"{server.base_url}/a.png: ")
         assert len(server.peers) == 1
-    if name == "a login page":
+    if name.startswith("a login page"):
         assert "a web page and not a picture" in result.message
 
 
 async def test_an_image_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than the limit is refused while it arrives."""
-    monkeypatch.setattr(remote_images, "MAX_IMAGE_BYTES", 100_000)
+    monkeypatch.setattr(remote_body, "MAX_IMAGE_BYTES", 100_000)
 
     async def flood(peer: Peer) -> None:
         await peer.say(CHUNKED)
@@ -187,6 +201,18 @@ async def test_an_image_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) 
     assert (result.problem, len(images)) == (FetchProblem.REFUSED, 1)
     assert "more than 100,000 bytes" in result.message
     assert len(images[0]) <= 100_000
+
+
+async def test_a_picture_that_unpacks_without_end_is_refused_for_good() -> None:
+    """A small body that grows beyond the limit is no failure of the server that may pass."""
+    # One packet of it has more than 32 MiB, a limit of the library's.
+    body = gzip.compress(IMAGE + bytes(70 << 20), 6)
+    async with serving(each(whole(body, "Content-Encoding: gzip"))) as server:
+        result, images = await fetch(f"{server.base_url}/a.png")
+        assert result is not None
+        assert result.problem is FetchProblem.REFUSED
+        assert len(server.peers) == 1
+    assert sum(map(len, images)) <= remote_body.MAX_IMAGE_BYTES
 
 
 # --- time ---
@@ -210,6 +236,68 @@ async def test_the_time_holds_for_all_tries_together(jump: Callable[[float], Non
         assert result is not None
         assert result.problem is FetchProblem.TRANSIENT
         assert len(server.peers) == 2
+
+
+SILENT = {
+    "at once": b"",
+    "behind the headers": CHUNKED,
+    "within the picture": CHUNKED + chunk(IMAGE[:500]),
+    "within the page of an error": b"HTTP/1.1 500 Error\r\nContent-Length: 9\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+async def test_silence_is_named_as_what_it_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that says nothing is called silent, and its status counts where it sent one."""
+    monkeypatch.setattr(remote_images, "_BETWEEN_BYTES_S", 0.01)
+    monkeypatch.setattr(remote_images, "TRIES", 2)
+
+    async def silent(peer: Peer) -> None:
+        await peer.say(SILENT[name])
+        await peer.hang()
+
+    async with serving(each(silent)) as server:
+        result = await failed(server)
+    expected = "HTTP 500" if "error" in name else "the server sent nothing for 0.01 s"
+    assert result.message == f"{server.base_url}/a.png: {expected}"
+
+
+async def test_the_last_try_and_the_one_before_it_are_told_apart() -> None:
+    """When the time is over, the message says so, and what an earlier try has brought."""
+    async with serving(each(page("503 Service Unavailable"), Peer.hang)) as server:
+        result, _ = await fetch(f"{server.base_url}/a.png", within_s=0.1)
+    assert result is not None
+    assert result.message.endswith(": it did not arrive in time; an earlier try: HTTP 503")
+
+
+async def test_a_refusal_whose_page_never_comes_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status of a refusal is enough."""
+    monkeypatch.setattr(remote_images, "_BETWEEN_BYTES_S", 0.01)
+
+    async def silent(peer: Peer) -> None:
+        await peer.say(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\n")
+        await peer.hang()
+
+    async with serving(each(silent)) as server:
+        assert (await failed(server)).problem is FetchProblem.REFUSED
+        assert len(server.peers) == 1
+
+
+BROKEN = {
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\nabc",
+    "headers without end": b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000,
+    "no HTTP": b"SSH-2.0-OpenSSH\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_http_that_can_not_be_read_is_said_in_one_line(name: str) -> None:
+    """The message quotes nothing of what the server sent."""
+    async with serving(each(BROKEN[name])) as server:
+        message = (await failed(server)).message
+    assert "what the server sends can't be read: it" in message
+    assert len(message.splitlines()) == 1
+    assert not any(quoted in message for quoted in ("abc", "yyy", "SSH", "b'"))
 
 
 async def test_a_name_that_is_looked_up_for_ever_costs_the_time(

@@ -67,6 +67,7 @@ async def test_error(fault: str) -> None:
     [
         ("403-html", 403, "text/html", "Forbidden"),
         ("413", 413, "text/html", "too large"),
+        ("429-day-text", 429, "text/plain", "daily limit"),
         ("500-text", 500, "text/plain", "Internal Server Error"),
         ("502", 502, "text/html", "temporary error"),
         ("502-empty", 502, "text/plain", ""),

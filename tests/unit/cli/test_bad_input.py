@@ -10,7 +10,7 @@ import pytest
 
 from gemini_batch.cli import main
 from gemini_batch.client.interactive import InteractiveTransport
-from gemini_batch.manifest import reader
+from gemini_batch.manifest import lines as manifest_lines
 from tests.builders import png, tree
 
 GOOD = {"id": "good", "prompt": "A robot"}
@@ -319,8 +319,8 @@ def test_a_line_that_is_too_long_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A line over the limit is named, never read whole, and the lines behind it are still checked."""
-    assert reader.MAX_LINE_BYTES == 128 << 20
-    monkeypatch.setattr(reader, "MAX_LINE_BYTES", 2 << 20)
+    assert manifest_lines.MAX_LINE_BYTES == 128 << 20
+    monkeypatch.setattr(manifest_lines, "MAX_LINE_BYTES", 2 << 20)
     Path("jobs.jsonl").write_bytes(lines({"prompt": "x" * (3 << 20)}, GOOD, {"promt": "x"}))
     assert refused(folder, "jobs.jsonl", capsys) == [
         "jobs.jsonl:1: longer than allowed: 2 MB per line; name images by path instead of inline data",

@@ -240,7 +240,7 @@ def test_a_quota_in_the_metadata_counts_next_to_violations_without_a_name() -> N
     outcome = error(429, {"error": {"details": [idle, info]}})
     named = error(429, {"error": {"details": [QUOTA, info]}})
 
-    assert outcome.violations == (QuotaViolation("", "", None), QuotaViolation("PerDay", "m", "0"))
+    assert outcome.violations == (QuotaViolation("x", "", None), QuotaViolation("PerDay", "m", "0"))
     assert len(named.violations) == 2
 
 

@@ -129,3 +129,26 @@ def test_all_keys_are_kept_out_of_a_crash_file(home: Path) -> None:
     found = known_keys({"HOME": str(home), "GOOGLE_API_KEY": "of-the-environment"})
 
     assert found == ["of-the-environment", "of-here", "of-the-user"]
+
+
+UNUSED = {
+    "others can read it": ("GEMINI_API_KEY=AIza-1", 0o644),
+    "it can't be sent": ("GEMINI_API_KEY='AIza 1'", 0o600),
+    "it is not ASCII": ("GEMINI_API_KEY=AIza\u00e9", 0o600),
+    "the other name counts": ("GEMINI_API_KEY=AIza-1\nGOOGLE_API_KEY=AIza-2", 0o600),
+    "both, and others can read them": ("GOOGLE_API_KEY=AIza-2\nGEMINI_API_KEY=AIza-1", 0o666),
+}
+
+
+@pytest.mark.parametrize("name", UNUSED)
+def test_a_key_that_is_not_used_is_kept_out_as_well(home: Path, name: str) -> None:
+    """A refused key, and the second one of a file or of the environment, is as secret as the first."""
+    text, mode = UNUSED[name]
+    written = sorted(line.partition("=")[2].strip("'") for line in text.splitlines())
+
+    write(Path(".env"), text, mode)
+    assert sorted(known_keys({})) == written
+    Path(".env").rename(key_file(home))
+    assert sorted(known_keys({"HOME": str(home)})) == written
+    both = {"GEMINI_API_KEY": " a-key", "GOOGLE_API_KEY": "another "}
+    assert known_keys(both) == ["a-key", "another"]

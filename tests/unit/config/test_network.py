@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 import trustme
 
-from gemini_batch.config.network import Proxy, ca_paths, proxy_for, trusted_certificates
+from gemini_batch.config.network import (
+    Proxy,
+    ca_paths,
+    proxy_for,
+    proxy_passwords,
+    trusted_certificates,
+)
 from gemini_batch.errors import ConfigError
 
 GOOGLE = "https://generativelanguage.googleapis.com/v1beta/models/m:generateContent"
@@ -78,6 +84,26 @@ def test_credentials_of_a_proxy_are_not_printed() -> None:
     assert "s3cret" not in repr(proxy)
 
 
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"https_proxy": "http://me:p%40ssword@p:1"}, ["me:p%40ssword", "me:p@ssword"]),
+        ({"HTTP_PROXY": "me:s3cret-1@p:1"}, ["me:s3cret-1"]),
+        ({"http_proxy": "socks5://me:s3cret-1@p:port"}, ["me:s3cret-1"]),
+        ({"ALL_PROXY": "http://me:s3c@ret-1@p"}, ["me:s3c@ret-1"]),
+        ({"all_proxy": "http://me:x@p"}, ["me:x"]),
+        ({"HTTPS_PROXY": "http://token@p", "https_proxy": "http://p"}, ["token"]),
+        ({"HTTPS_PROXY": "http://@p", "NO_PROXY": "a:b@c"}, []),
+    ],
+)
+def test_the_passwords_of_all_proxies_are_known(
+    environment: dict[str, str], expected: list[str]
+) -> None:
+    """In each variable, in lower and upper case, used or not, as written and decoded."""
+    alone = [each.partition(":")[2] for each in expected if len(each.partition(":")[2]) > 5]
+    assert proxy_passwords(environment) == [*expected, *alone]
+
+
 def test_all_certificates_that_are_named_are_trusted(tmp_path: Path) -> None:
     """Those of each variable, and those of the system as well."""
     names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
@@ -88,9 +114,11 @@ def test_all_certificates_that_are_named_are_trusted(tmp_path: Path) -> None:
 
     context = trusted_certificates({**environment, "SSL_CERT_DIR": str(tmp_path)})
 
+    assert context is not None
     trusted = str(context.get_ca_certs())
     assert all(name in trusted for name in names)
     assert context.check_hostname
+    assert trusted_certificates({"SSL_CERT_FILE": " "}) is None
 
 
 @pytest.mark.parametrize(

@@ -335,6 +335,64 @@ CASES = {
     "limit: 0.5": exhausted(RetryAfter(9.5, pauses_model=True), delay="8s", message="limit: 0.5"),
     "limit: 05": exhausted(RetryAfter(9.5, pauses_model=True), delay="8s", message="limit: 05"),
     "limit: 500": exhausted(RetryAfter(9.5, pauses_model=True), delay="8s", message="limit: 500"),
+    **{
+        f"the day, in words: {words}": exhausted(CloseDay(), message=words)
+        for words in (
+            "You have exceeded your daily limit.",
+            "Rate limit: all 250 requests per day are used. Please try again tomorrow.",
+            "Quota exceeded for metric: generate_requests_per_model_per_day, limit: 250",
+            "Limit 'GenerateContent requests per day' of service 'x' is exhausted.",
+            "You've hit your RPD limit, see https://a.test/limits.html",
+            "The limit of 100 images a day is reached; buy more.",
+            "No requests left for today",
+            "You have 0 images remaining for the day.",
+            "DailyLimitExceeded",
+            "GenerateRequestsPerDayPerProjectPerModel-FreeTier: quota exceeded",
+        )
+    },
+    "the day, in words of a gateway": Case(429, CloseDay(), raw=b"Daily quota exhausted"),
+    "the day, in JSON of a gateway": Case(
+        429, CloseDay(), raw=b'{"error": "daily_quota_exceeded", "detail": {}}'
+    ),
+    "the day, in words, and a tiny delay": exhausted(
+        CloseDay(), delay="8s", message="Daily limit reached. Please retry in 8s."
+    ),
+    "the day, in words, and hours": exhausted(
+        CloseDay(7200.0), delay="7200s", message="Daily limit reached."
+    ),
+    "the day, as a violation's description": Case(
+        429,
+        CloseDay(),
+        "RESOURCE_EXHAUSTED",
+        "x",
+        [
+            {
+                "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+                "violations": [{"subject": "project:1", "description": "Daily limit exceeded"}],
+            }
+        ],
+    ),
+    "the day, only in a metric": Case(
+        429,
+        CloseDay(),
+        "RESOURCE_EXHAUSTED",
+        "x",
+        [quota_info(quota_metric="g/generate_requests_per_model_per_day")],
+    ),
+    **{
+        f"no word of a day alone: {words}": exhausted(RetryAfter(2.5), message=words)
+        for words in (
+            "You exceeded your current quota, per minute or per day.",
+            "You exceeded your quota. To raise your daily limit, upgrade.",
+            "You exceeded 15 requests a minute. Your daily limit is 1500.",
+            "15 RPM exceeded, RPD: 20 of 1500 used",
+            "You have not reached your daily limit, but we are busy.",
+            "The model is overloaded today, a rainy day.",
+        )
+    },
+    "the minute, and words of a day": exhausted(
+        RetryAfter(9.5, pauses_model=True), (MINUTE, "15"), delay="8s", message="Daily limit hit."
+    ),
     "unexplained": exhausted(RetryAfter(2.5), message=UNEXPLAINED),
     "unexplained, no JSON": Case(429, RetryAfter(2.5), raw=b"Too many requests"),
     "unexplained, of Vertex AI": exhausted(

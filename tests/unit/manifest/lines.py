@@ -12,7 +12,7 @@ import pytest
 
 from gemini_batch.errors import ManifestError
 from gemini_batch.manifest import Manifest
-from gemini_batch.manifest.plain import PlainLines
+from gemini_batch.manifest.plain import PlainJobs, PlainLines
 from gemini_batch.records.job import Job
 
 
@@ -27,14 +27,20 @@ def written(*lines: dict[str, Any] | str | bytes) -> Path:
 @contextmanager
 def carefully() -> Iterator[None]:
     """Let each line be checked as a `Job`: none is plain."""
-    with patch.object(PlainLines, "read", return_value=None):
+    with patch.object(PlainLines, "read", return_value=PlainJobs()):
         yield
+
+
+def ids_found(manifest: Manifest) -> Iterator[tuple[int, str | None]]:
+    """Scan a manifest; yield the index and the id of each job."""
+    for index, found in manifest.scan():
+        yield from enumerate(found.ids if isinstance(found, PlainJobs) else [found.id], index)
 
 
 def index_of(path: Path) -> tuple[dict[str, Any], list[str | None]]:
     """Return the index of a valid manifest, and the ids of its jobs."""
     with Manifest(path) as manifest:
-        found = [job.id for _, job in manifest.scan()]
+        found = [job_id for _, job_id in ids_found(manifest)]
         arrays = {name: value for name, value in vars(manifest).items() if isinstance(value, array)}
     return arrays, found
 

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gemini_batch.manifest import Manifest, reader
+from gemini_batch import hashmap
+from gemini_batch.manifest import Manifest
 from gemini_batch.records import ids
-from tests.unit.manifest.lines import ids_of, index_of, refusal, scanned, written
+from tests.unit.manifest.lines import ids_found, ids_of, index_of, refusal, scanned, written
 
 BAD_IDS = {
     "../x": 'it is a path inside the output folder: no part of it may be "." or ".."',
@@ -150,7 +151,7 @@ def test_duplicate_is_found_across_a_bad_line() -> None:
 
 def test_colliding_hashes_are_no_duplicates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two ids with equal hashes are compared by their text in the file."""
-    monkeypatch.setattr(reader, "fingerprint", lambda _: 1)
+    monkeypatch.setattr(hashmap, "hash", lambda _: 1, raising=False)
     assert ids_of({"id": "a", "prompt": "x"}, {"id": "b", "prompt": "y"}) == ["a", "b"]
 
 
@@ -215,7 +216,7 @@ def test_identical_lines_are_numbered_in_order() -> None:
     assert ids_of(robot, {"prompt": "other"}, robot, robot)[0::2] == [base, f"{base}-2"]
     path = written(robot, robot, {**robot, "variants": 2})
     with Manifest(path) as manifest:
-        found = [job.id for _, job in manifest.scan()]
+        found = [job_id for _, job_id in ids_found(manifest)]
         assert found == [base, f"{base}-2", f"{base}-3"]
         assert [manifest.read(number).id for number in range(3)] == found  # type: ignore[union-attr]  # unchanged lines
 
@@ -276,3 +277,12 @@ def test_allowed_ids_stay_inside_the_folder(job_id: str) -> None:
         assert path.parts[0] == "images"
         assert not {"..", ".", ""} & set(path.parts)
         assert len(path.parts) == 2 + job_id.count("/")
+
+
+@given(st.text(st.sampled_from("aB7 -,é") | st.characters(), max_size=200))
+@example("a" * 200)
+@example(("," * 79 + "ab") * 2)
+@example("word " * 40)
+def test_a_slug_is_that_of_the_first_160_characters(text: str) -> None:
+    """The beginning of the text, which is tried first, gives the same slug as all of the part that counts."""
+    assert ids._slug(text) == ids._cut(ids._hyphenated(unicodedata.normalize("NFKD", text[:160])))

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from gemini_batch import manifest as manifest_package
 from gemini_batch.errors import ManifestError
-from gemini_batch.manifest import SHOWN_PROBLEMS, Manifest, job_line, reader
-from tests.unit.manifest.lines import carefully, ids_of, refusal, scanned, written
+from gemini_batch.manifest import SHOWN_PROBLEMS, Manifest, job_line
+from gemini_batch.manifest import lines as lines_module
+from tests.unit.manifest.lines import carefully, ids_found, ids_of, refusal, scanned, written
 
 ONE_OBJECT = 'a line is one whole JSON object, such as {"prompt": "A cute robot mascot"}'
 FIELDS = (
@@ -188,7 +189,7 @@ def test_blank_lines_bom_and_crlf_are_fine() -> None:
         b"",
     )
     with Manifest(path) as manifest:
-        assert [(manifest.line(number), job.id) for number, job in manifest.scan()] == [
+        assert [(manifest.line(index), job_id) for index, job_id in ids_found(manifest)] == [
             (1, "a"),
             (4, "b"),
         ]
@@ -206,8 +207,8 @@ def test_utf16_is_refused_once() -> None:
 
 def test_line_without_end_is_never_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line over the limit is skipped in blocks, and the lines after it are still checked."""
-    monkeypatch.setattr(reader, "MAX_LINE_BYTES", 1 << 20)
-    monkeypatch.setattr(reader, "_BLOCK_BYTES", 4096)
+    monkeypatch.setattr(lines_module, "MAX_LINE_BYTES", 1 << 20)
+    monkeypatch.setattr(lines_module, "_BLOCK_BYTES", 4096)
     assert refusal({"prompt": "x"}, b'{"prompt": "' + b"x" * (3 << 20) + b'"}', {"prompt": ""}) == [
         "jobs.jsonl:2: longer than allowed: 1 MB per line; name images by path instead of inline data",
         'jobs.jsonl:3: prompt: got ""; must not be empty: fill it in, or leave it out',
@@ -218,9 +219,9 @@ def test_line_without_end_is_never_read_whole(monkeypatch: pytest.MonkeyPatch) -
 def test_line_at_the_limit_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit itself is allowed."""
     line = json.dumps({"id": "a", "prompt": "x"})
-    monkeypatch.setattr(reader, "MAX_LINE_BYTES", len(line) + 1)
+    monkeypatch.setattr(lines_module, "MAX_LINE_BYTES", len(line) + 1)
     assert ids_of(line, "") == ["a"]
-    monkeypatch.setattr(reader, "MAX_LINE_BYTES", len(line))
+    monkeypatch.setattr(lines_module, "MAX_LINE_BYTES", len(line))
     assert refusal(line, "") == [
         "jobs.jsonl:1: longer than allowed: 0 MB per line; name images by path instead of inline data"
     ]

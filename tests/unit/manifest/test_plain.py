@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gemini_batch.catalog.models import DEFAULT_MODEL
 from gemini_batch.errors import ManifestError
 from gemini_batch.manifest import Manifest, plain
-from gemini_batch.manifest.plain import PlainLines
+from gemini_batch.manifest.plain import PlainJobs, PlainLines
 from gemini_batch.plan import CallState, JobError, Plan, Planner
 from gemini_batch.plan.canonical import request_sha256
 from gemini_batch.plan.totals import Aliases
@@ -94,16 +94,16 @@ def text_of(line: dict[str, Any] | bytes) -> bytes:
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_plain_line_is_read_as_one(name: str) -> None:
     """A line of names and texts that are surely right is read without a model."""
-    assert PlainLines().read(text_of(PLAIN[name])) is not None
+    assert len(PlainLines().read([text_of(PLAIN[name])])) == 1
 
 
 @pytest.mark.parametrize("name", NOT_PLAIN)
 def test_a_line_that_may_be_anything_else_is_not_plain(name: str) -> None:
     """A line that may be wrong, or holds what a plain line has not, is left to `Job`."""
     lines = PlainLines()
-    assert lines.read(text_of(NOT_PLAIN[name])) is None
-    assert lines.read(text_of(NOT_PLAIN[name])) is None  # also after it made a kind
-    assert lines.read(text_of(ALL)) is not None
+    assert not lines.read([text_of(NOT_PLAIN[name])])
+    assert not lines.read([text_of(NOT_PLAIN[name])])  # also after it made a kind
+    assert lines.read([text_of(ALL)])
 
 
 def planned(path: Path, states: bytes) -> Iterator[Any]:
@@ -119,9 +119,12 @@ def planned(path: Path, states: bytes) -> Iterator[Any]:
     plan = Plan(Planner(DEFAULT_MODEL, resolve), state_of if states else None)
     with Manifest(path) as manifest:
         try:
-            for index, job in manifest.scan():
+            for index, found in manifest.scan():
                 try:
-                    plan.add(job, manifest.line(index))
+                    if isinstance(found, PlainJobs):
+                        plan.add_plain(found, manifest.lines(index, len(found)))
+                    else:
+                        plan.add(found, manifest.line(index))
                 except JobError as error:
                     for each in error.problems:
                         manifest.problem(each.line, each.field, each.message)
@@ -180,8 +183,11 @@ def line(draw: st.DrawFn) -> bytes:
     return ("{" + f"{space},{space}".join(parts) + "}").encode(errors="ignore")
 
 
-@given(st.lists(line(), max_size=6), st.binary(max_size=5).map(lambda b: bytes(x % 5 for x in b)))
+@given(st.lists(line(), max_size=9), st.binary(max_size=5).map(lambda b: bytes(x % 5 for x in b)))
 @example([b'{"prompt": "x"}'] * 3, b"")
+@example(
+    [b'{"prompt": "x"}', b'{"prompt": "a longer one"}'], bytes([CallState.NEW, CallState.DONE])
+)
 @example([b'{"prompt": "x", "model": "gemini-2.5-flash-image", "image_size": "4K"}'] * 2, b"\0")
 def test_plain_lines_are_planned_as_their_jobs_are(lines: list[bytes], states: bytes) -> None:
     """Index, ids, problems, digests, states, totals and order are the same with plain lines and without."""
@@ -208,10 +214,27 @@ def test_plain_and_other_lines_share_ids_and_sums() -> None:
         check(b"\n".join([*lines, *reversed(lines), *lines]), states)
 
 
+def test_a_line_that_is_not_plain_does_not_hide_among_many() -> None:
+    """One line that is wrong, in any place of many, is the one with the problem; the others are plain."""
+    good = [json.dumps({"prompt": f'A {number} "robot"'}).encode() for number in range(40)]
+    for place in (0, 1, 22, 39, 40):
+        for name in (
+            "a name twice",
+            "a null twice",
+            "an empty prompt",
+            "a number as an id",
+            "no JSON",
+        ):
+            check(b"\n".join([*good[:place], text_of(NOT_PLAIN[name]), *good[place:]]), b"")
+    lines = PlainLines()
+    assert [len(lines.read([*good[:20], b"[]", *good[20:]])) for _ in range(3)] == [1, 2, 4]
+    assert [len(lines.read(good)) for _ in range(4)] == [8, 16, 32, 40]
+
+
 def test_many_kinds_are_planned_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     """More models than are kept in mind change nothing."""
     monkeypatch.setattr(plain, "_MAX_KINDS", 3)
     check(
         b"\n".join(b'{"prompt": "x", "model": "m%d"}' % (number % 5) for number in range(20)), b""
     )
-    assert PlainLines().read(b'{"prompt": "x", "model": "m4"}') is not None
+    assert PlainLines().read([b'{"prompt": "x", "model": "m4"}'])
