@@ -45,6 +45,8 @@ def parser() -> Parser:
     _verify(_command(commands, "verify", text, texts.VERIFY))
     text = "write gallery.html next to the images"
     _folder(_command(commands, "gallery", text, texts.GALLERY), "the numbers of the page")
+    text = "open the gallery from a local server, to pick, discard and rate its pictures"
+    _review(_command(commands, "review", text, texts.REVIEW))
     text = "copy the pictures to a folder or a ZIP file, with an index of them"
     _export(_command(commands, "export", text, texts.EXPORT))
     _quota_command(_command(commands, "quota", "show the usage of each quota", texts.QUOTA))
@@ -194,6 +196,13 @@ def _costs(costs: Parser) -> None:
     costs.add_argument("out", nargs="*", type=folder, metavar="OUT", help=text)
     _choice(costs, "--by", ("day", "model", "manifest", "run"), "group by local day, or another")
     _flag(costs, "--json", "print the groups as JSON to stdout")
+
+
+def _review(review: Parser) -> None:
+    _verify(review)
+    text = "the port on 127.0.0.1 (default: any free one)"
+    _value(review, "--port", whole, "N", text)
+    _flag(review, "--no-browser", "print the address, and open no browser")
 
 
 def _export(export: Parser) -> None:

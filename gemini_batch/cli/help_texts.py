@@ -56,6 +56,15 @@ Write gallery.html next to the images: one page to view, filter and compare all 
 example:
   gemini-batch gallery jobs.out
 """
+REVIEW = """\
+Open the gallery from a server on this machine: pick, discard and rate pictures by keys, also while
+a run is in progress. Marks are saved at once in marks.jsonl. A note at a picture adds an edit of it
+to followups.jsonl, which can be run. The address has a secret token: all who know it can set marks.
+
+examples:
+  gemini-batch review jobs.out
+  gemini-batch export jobs.out --to chosen.zip --picked
+"""
 EXPORT = """\
 Copy the newest picture of each call, unchanged and under its own name, to a new folder or ZIP file,
 with their prompts, sizes, costs and metadata in index.csv. Exits with 4 if pictures are missing.

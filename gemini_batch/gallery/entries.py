@@ -101,7 +101,8 @@ def _files(row: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 def _output(file: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> dict[str, Any]:
     numbers = {name: _number(file.get(name)) for name in ("width", "height", "size_bytes")}
-    return _shown(_inside(file["path"], folders.out), file, folders, thumbnails) | numbers
+    known = {"sha256": _text(file.get("sha256")), **numbers}
+    return _shown(_inside(file["path"], folders.out), file, folders, thumbnails) | known
 
 
 def _input(file: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> dict[str, Any]:

@@ -36,14 +36,17 @@ def safe_json(value: Any) -> bytes:
     return text
 
 
-def frame(title: str) -> tuple[bytes, bytes]:
-    """Return the parts of the page before and after the data blocks; `title` is any text."""
+def frame(title: str, *, connects: bool = False) -> tuple[bytes, bytes]:
+    """Return the parts of the page before and after the data blocks.
+
+    `title` is any text; with `connects` the page may ask the server that it comes from.
+    """
     style = _template("gallery.css")  # a test ensures that it and the script have no end tags
     parts = "\n".join(_template(f"script/{name}.js") for name in _SCRIPT)
     # In a scope of its own: `status` and `open` are names of the browser.
     script = f'"use strict";\n(() => {{\n{parts}}})();\n'
     slots = {
-        "csp": html.escape(_policy(style, script), quote=False),
+        "csp": html.escape(_policy(style, script, connects=connects), quote=False),
         "title": html.escape(title),
         "style": style,
         "script": script,
@@ -55,10 +58,11 @@ def frame(title: str) -> tuple[bytes, bytes]:
     return before, after
 
 
-def _policy(style: str, script: str) -> str:
+def _policy(style: str, script: str, *, connects: bool) -> str:
     """Return the Content-Security-Policy of a page with this style sheet and this script."""
+    connections = " connect-src 'self';" if connects else ""
     return (
-        f"default-src 'none'; img-src 'self' data:; style-src {_source(style)}; "
+        f"default-src 'none';{connections} img-src 'self' data:; style-src {_source(style)}; "
         f"script-src {_source(script)}; base-uri 'none'; form-action 'none'; "
         "require-trusted-types-for 'script'; trusted-types 'none'"
     )

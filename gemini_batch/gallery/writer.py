@@ -8,23 +8,23 @@ import base64
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import orjson
-
 from gemini_batch.errors import StorageError, describe_os_error
 from gemini_batch.gallery.entries import Folders, entry, manifest_folder, number_of_files
 from gemini_batch.gallery.page import frame, safe_json
 from gemini_batch.gallery.thumbnails import FOLDER, SUFFIX, Thumbnails
-from gemini_batch.output.files import MAX_SUMMARY_BYTES, new_file, read_at_most
+from gemini_batch.output.files import new_file
 from gemini_batch.output.history import Cost
-from gemini_batch.output.paths import GALLERY, PRIVATE, SUMMARY
+from gemini_batch.output.marks import Marks
+from gemini_batch.output.paths import GALLERY, PRIVATE
 from gemini_batch.output.rows import marked_rows, newest_rows
+from gemini_batch.output.runs import read_summary
 
 # Calls on the page, the newest ones. Measured: 20,000 take 15 MB, opened by Chromium in 0.6 s.
 MAX_SHOWN = 20_000
@@ -100,35 +100,74 @@ def write_gallery(
     Raises:
         StorageError: The folder can't be written, or its `results.jsonl` is damaged.
     """
-    folders = Folders(out.resolve(), manifest_folder(out.resolve(), _summary(out)))
-    calls, files = _number(out)
-    thumbnails = Thumbnails(folders.out)
-    writer = _Writer(folders, thumbnails, max(0, calls - max_shown))
-    via = folders.out / f"{PRIVATE}/{GALLERY}.{os.getpid()}.part"
+    sizes, thumbnails = sizes_of(out), Thumbnails(out.resolve())
+    via = out.resolve() / f"{PRIVATE}/{GALLERY}.{os.getpid()}.part"
     try:
-        with new_file(folders.out / GALLERY, durable=False, via=via) as page:
-            before, after = frame(folders.out.name)
-            page.write(before + b'<script type="application/json" id="calls">[')
-            for done, line in enumerate(writer.lines(marked_rows(out)), start=1):
-                page.write(b",\n" if done > 1 else b"\n")
-                page.write(line)
-                if observe is not None:
-                    observe(done, min(calls, max_shown))
-            page.write(b']</script>\n<script type="application/json" id="thumbnails">{')
-            if files <= max_embedded:
-                _embed(page, thumbnails, writer.keys)
-            page.write(b'}</script>\n<script type="application/json" id="about">')
-            page.write(safe_json(writer.about(_summary(out).get("manifest"))))
-            page.write(b"</script>" + after)
-            size_bytes = page.tell()
+        with new_file(out.resolve() / GALLERY, durable=False, via=via) as page:
+            return write_page(
+                out,
+                page,
+                sizes,
+                thumbnails,
+                max_shown=max_shown,
+                max_embedded=max_embedded,
+                observe=observe,
+            )
     except OSError as error:
         raise StorageError(f"{out / GALLERY}: can't be written: {error.strerror}") from error
+
+
+def write_page(
+    out: Path,
+    page: BinaryIO,
+    sizes: tuple[int, int],
+    thumbnails: Thumbnails,
+    *,
+    max_shown: int = MAX_SHOWN,
+    max_embedded: int = MAX_EMBEDDED,
+    observe: Callable[[int, int], None] | None = None,
+    observe_row: Callable[[dict[str, Any]], None] | None = None,
+    review: Mapping[str, Any] | None = None,
+) -> Gallery:
+    """Write the page to a file, as `write_gallery` does.
+
+    `sizes` are those of `sizes_of`; `observe_row` is called with each row on the page; `review` is what the page of a review knows
+    of its server.
+
+    Raises:
+        OSError: The file can't be written, or marks can't be read.
+        StorageError: Rows are damaged.
+    """
+    folders = Folders(out.resolve(), manifest_folder(out.resolve(), read_summary(out)))
+    calls, files = sizes
+    writer = _Writer(folders, thumbnails, max(0, calls - max_shown), observe_row)
+    before, after = frame(folders.out.name, connects=review is not None)
+    page.write(before + b'<script type="application/json" id="calls">[')
+    for done, line in enumerate(writer.lines(marked_rows(out)), start=1):
+        page.write(b",\n" if done > 1 else b"\n")
+        page.write(line)
+        if observe is not None:
+            observe(done, min(calls, max_shown))
+    page.write(b']</script>\n<script type="application/json" id="thumbnails">{')
+    if files <= max_embedded:
+        _embed(page, thumbnails, writer.keys)
+    page.write(b'}</script>\n<script type="application/json" id="about">')
+    about = writer.about(read_summary(out).get("manifest"))
+    marks = [asdict(mark) for mark in Marks(out).all()]
+    page.write(safe_json(about | {"marks": marks, "review": review}))
+    page.write(b"</script>" + after)
     sums = writer.totals
-    return Gallery(out / GALLERY, sums.calls, sums.shown, writer.pictures, sums.missing, size_bytes)
+    return Gallery(
+        out / GALLERY, sums.calls, sums.shown, writer.pictures, sums.missing, page.tell()
+    )
 
 
-def _number(out: Path) -> tuple[int, int]:
-    """Return the number of calls, and of the pictures that they name."""
+def sizes_of(out: Path) -> tuple[int, int]:
+    """Return the number of calls, and of the pictures that they name.
+
+    Raises:
+        StorageError: The rows can't be read, or are damaged.
+    """
     calls, files = 0, 0
     try:
         for row in newest_rows(out):
@@ -146,6 +185,7 @@ class _Writer:
     folders: Folders
     thumbnails: Thumbnails
     hidden: int
+    observe_row: Callable[[dict[str, Any]], None] | None = None
     totals: _Totals = field(default_factory=_Totals)
     pictures: int = 0  # on the page
     keys: dict[str, None] = field(default_factory=dict)
@@ -176,6 +216,8 @@ class _Writer:
             if is_newest:
                 self.totals.add(row)
                 if self.totals.calls > self.hidden:
+                    if self.observe_row is not None:
+                        self.observe_row(row)
                     yield row
 
 
@@ -205,11 +247,3 @@ def _embed(page: BinaryIO, thumbnails: Thumbnails, keys: Iterable[str]) -> None:
         data = base64.b64encode(thumbnails.data(key))
         comma = b"," if number else b""
         page.write(b'%b\n"%b":"data:image/webp;base64,%b"' % (comma, key.encode(), data))
-
-
-def _summary(out: Path) -> dict[str, Any]:
-    try:
-        found = orjson.loads(read_at_most(out / SUMMARY, MAX_SUMMARY_BYTES))
-    except (OSError, orjson.JSONDecodeError):
-        return {}
-    return found if isinstance(found, dict) else {}

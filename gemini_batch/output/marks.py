@@ -52,6 +52,10 @@ class Marks:
         """Return the mark of a picture; one that says nothing if there is none."""
         return self._newest.get((call_id, sha256)) or Mark(call_id, sha256)
 
+    def all(self) -> list[Mark]:
+        """Return the marks that say something."""
+        return [mark for mark in self._newest.values() if mark.choice or mark.rating]
+
     def set(self, mark: Mark) -> None:
         """Write a mark durably.
 

@@ -6,6 +6,8 @@
     OUT/summary.json        the last run
     OUT/runs.jsonl          one line per run
     OUT/marks.jsonl         the user's picks, discards and ratings; the newest of a picture counts
+    OUT/followups.jsonl     jobs that edit pictures of this folder, as notes of the review say
+    OUT/followups/…         these pictures, by their SHA-256
     OUT/gallery.html        the page of the `gallery` command
     OUT/images/…            the image of each call, named by its id
     OUT/drafts/…            interim images that came with an answer; they were paid for as well
@@ -28,6 +30,7 @@ RESULTS = "results.jsonl"
 SUMMARY = "summary.json"
 RUNS = "runs.jsonl"
 MARKS = "marks.jsonl"
+FOLLOWUPS = "followups"
 GALLERY = "gallery.html"
 IMAGES = "images"
 DRAFTS = "drafts"

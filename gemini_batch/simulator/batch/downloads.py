@@ -3,7 +3,6 @@
 import asyncio
 import random
 import re
-from collections.abc import Collection
 
 from aiohttp import web
 
@@ -110,27 +109,23 @@ class _Sending:
 
     async def send(self) -> web.StreamResponse:
         """Send what was asked for, or half of it."""
-        headers = {"Content-Type": "application/octet-stream"}
         asked = _RANGE.fullmatch(self._request.headers.get("Range", ""))
-        wanted = None if "no-range" in self._drawn else asked
+        is_range = asked is not None and "no-range" not in self._drawn
         is_half = not {*_HALVES}.isdisjoint(self._drawn)
-        if wanted or is_half:
+        if is_range or is_half:
             await self._results.complete()
-        total = self._results.made.size_bytes if self._results.is_complete else None
-        start, end = 0, total
-        if wanted is not None and total is not None:
-            start = int(wanted[1])
-            end = min(int(wanted[2]) + 1, total) if wanted[2] else total
+        size = self._results.made.size_bytes if self._results.is_complete else None
+        headers = {"Content-Type": "application/octet-stream"}
+        start, end = 0, size
+        if asked is not None and is_range and size is not None:
+            said, start, end = self._range(asked, size)
             if start >= end:
-                return web.Response(status=416, headers={"Content-Range": f"bytes */{total}"})
-            said, start = _bent(start, self._drawn)
-            end = min(end, total) if said == start else start + end - said
-            headers["Content-Range"] = f"bytes {said}-{said + end - start - 1}/{total}"
-        stop = end
-        if is_half and end is not None:
-            stop = self._middle(start, end)
-            end = stop if "download-short" in self._drawn else end
-        response = web.StreamResponse(status=206 if wanted else 200, headers=headers)
+                return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
+            headers["Content-Range"] = f"bytes {said}-{said + end - start - 1}/{size}"
+        stop = self._middle(start, end) if is_half and end is not None else end
+        if "download-short" in self._drawn:
+            end = stop
+        response = web.StreamResponse(status=206 if is_range else 200, headers=headers)
         if end is not None and "no-length" not in self._drawn:
             response.content_length = end - start
         await response.prepare(self._request)
@@ -139,6 +134,16 @@ class _Sending:
             return await self._break(response)
         await response.write_eof()
         return response
+
+    def _range(self, asked: re.Match[str], size_bytes: int) -> tuple[int, int, int]:
+        """Return the start that the answer says, and start and end of the bytes that it has."""
+        start = int(asked[1])
+        end = min(int(asked[2]) + 1, size_bytes) if asked[2] else size_bytes
+        if "bad-range" in self._drawn:
+            return start // 2, start // 2, end
+        if "lying-range" in self._drawn:
+            return start, start // 2, start // 2 + end - start
+        return start, start, end
 
     def _middle(self, start: int, end: int) -> int:
         """Return a place about half-way that is not the end of a line."""
@@ -166,10 +171,3 @@ class _Sending:
         await asyncio.sleep(min(stall_s, self._config.hang_s))
         reset_connection(self._request)
         return response
-
-
-def _bent(start: int, drawn: Collection[str]) -> tuple[int, int]:
-    """Return the start that a 206 says, and the start of its bytes."""
-    if "bad-range" in drawn:
-        return start // 2, start // 2
-    return start, start // 2 if "lying-range" in drawn else start

@@ -107,7 +107,7 @@ class BatchRoutes:
         return await self._created(request, made)
 
     async def _created(self, request: web.Request, made: Created) -> web.StreamResponse:
-        """Answer with a new batch, or let its creator wonder."""
+        """Answer with a new batch, or fail although it is made."""
         if "create-hang-after" in made.drawn:
             await asyncio.sleep(min(made.drawn["create-hang-after"] or 0.0, self._config.hang_s))
         if {"create-hang-after", "create-reset-after"} & {*made.drawn}:

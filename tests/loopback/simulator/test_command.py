@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from gemini_batch.simulator import Simulator, command
+from gemini_batch.simulator.batch_faults import BATCH_FAULTS
 from gemini_batch.simulator.faults import FAULTS
 from tests.loopback.simulator.client import PRO, text
 
@@ -140,6 +141,8 @@ def test_busy_port(capsys: pytest.CaptureFixture[str]) -> None:
         (["--rpm", "-1"], "--rpm: got -1; allowed: 0 to 1,000,000,000,000"),
         (["--usd-per-10min", "nan"], "--usd-per-10min: got nan; allowed: 0 to 1,000,000,000,000"),
         (["--port", "99999"], "--port: got 99999; allowed: 0 to 65535"),
+        (["--batch-turnaround", "-1"], "--batch-turnaround: got -1.0; allowed: 0 or more seconds"),
+        (["--batch-tokens", "-1"], "--batch-tokens: got -1; allowed: 0 to 1,000,000,000,000"),
         (["--pixels", "100000"], "--pixels: got 100000; allowed: 8 to 8192"),
         (["--key", ""], "--key: can't be sent; allowed: at least one character"),
         (["--now", "2020-01-01T00:00:00+00:00"], "--now: the server's time can't go back"),
@@ -210,6 +213,10 @@ def test_flags_reach_the_config() -> None:
                 "--gzip",
                 "--pixels",
                 "64",
+                "--batch-turnaround",
+                "5",
+                "--batch-tokens",
+                "1000",
             ),
         )
     )
@@ -232,6 +239,7 @@ def test_flags_reach_the_config() -> None:
         True,
         64,
     )
+    assert (config.batch_turnaround_s, config.batch_tokens) == (5, 1000)
 
 
 def test_list_of_faults(capsys: pytest.CaptureFixture[str]) -> None:
@@ -239,7 +247,8 @@ def test_list_of_faults(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.run(_parse("--list-faults")) == 0
     said = capsys.readouterr().out
     words = [word for line in said.splitlines() if line.startswith("  ") for word in line.split()]
-    assert [words.count(name) > 0 for name in FAULTS] == [True] * len(FAULTS)
+    assert [name for name in (*FAULTS, *BATCH_FAULTS) if name not in words] == []
+    assert all(fault.summary in said for fault in BATCH_FAULTS.values())
     assert all(
         fault.summary in said
         for name, fault in FAULTS.items()

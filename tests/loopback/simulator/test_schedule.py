@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 
 from gemini_batch.errors import ConfigError
+from gemini_batch.simulator.batch_faults import At
+from gemini_batch.simulator.batch_schedule import BatchSchedule
 from gemini_batch.simulator.config import SimulatorConfig
 from gemini_batch.simulator.faults import parse_faults
 from gemini_batch.simulator.server import Simulator
@@ -161,3 +163,21 @@ def test_bad_time() -> None:
     """A time that is no number is refused."""
     with pytest.raises(ConfigError, match="allowed: seconds, such as trickle=5"):
         parse_faults("trickle=soon")
+
+
+def test_rates_of_batches_follow_the_seed() -> None:
+    """A rate of a fault of batches hits about as many as asked, the same ones with the same seed, each fault by itself."""
+    rates = {"get-404": 0.3, "get-503": 0.9, "no-range": 1.0}
+
+    def drawn(seed: int) -> list[set[str]]:
+        schedule = BatchSchedule(seed, rates, [])
+        return [{*schedule.draw(At.GET, f"batch {n}")} for n in range(400)]
+
+    found = drawn(1)
+    assert found == drawn(1)
+    assert found != drawn(2)
+    counts = [sum(name in each for each in found) for name in rates]
+    assert 90 < counts[0] < 150
+    assert 340 < counts[1] < 380
+    assert counts[2] == 0  # it has another place
+    assert {"get-404", "get-503"} in found
