@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ from gemini_batch.records import Estimate, Facts, InputRef, SentFile, exact_json
 
 _FOLDER = f"{paths.PRIVATE}/{paths.BATCHES}"
 _MAX_NOTE_BYTES = 1 << 16
+_IS_GONE = "is gone"
 _UUID_CHARS = 32
+_GONE = ".gone"  # appended to the name of a folder that is removed
 # A batch is expired after 48 hours (https://ai.google.dev/gemini-api/docs/batch-api, 2026-11-30).
 _LIFE = timedelta(hours=50)
 
@@ -78,7 +81,6 @@ class BatchNote:
         missing_since: Since when the server does not know its name; None if it does.
         misses: Looks by its name since then.
         cancelled_at: When its end was asked for.
-        next_look_at: When to look again while a run waits.
         why: The last problem, for people.
     """
 
@@ -104,7 +106,6 @@ class BatchNote:
     missing_since: datetime | None = None
     misses: int = 0
     cancelled_at: datetime | None = None
-    next_look_at: datetime | None = None
     why: str = ""
 
     @property
@@ -136,29 +137,38 @@ def key_of(uuid: str, position: int, request_sha256: str) -> str:
 
 
 class BatchLines:
-    """The calls of a batch, read from the disk when they are needed: 8 bytes each in memory."""
+    """The calls of a batch, read from the disk when they are needed: 8 bytes each in memory.
+
+    The file is open from the first call that is asked for until `close`.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._file = open_to_read(path)
+        self._path = path
+        self._file: BufferedReader | None = None
         self._places = array("Q")
         place = 0
-        for line in lines_of(self._file):
-            if not line.endswith(b"\n"):
-                break  # torn
-            self._places.append(place)
-            place += len(line)
+        with open_to_read(path) as file:
+            for line in lines_of(file):
+                if not line.endswith(b"\n"):
+                    break  # torn
+                self._places.append(place)
+                place += len(line)
 
     def __len__(self) -> int:
         return len(self._places)
 
     def facts(self, position: int) -> Facts:
         """Return the facts of a call; raise ValueError if they are damaged, OSError of the disk."""
+        if self._file is None:
+            self._file = open_to_read(self._path)
         self._file.seek(self._places[position])
         return _facts(self._file.readline(MAX_LINE_BYTES))
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; idempotent."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 class BatchNotes:
@@ -189,17 +199,16 @@ class BatchNotes:
         self._write(note.uuid, paths.BATCH_NOTE, [orjson.dumps(note, option=option)])
 
     def remove(self, uuid: str) -> None:
-        """Remove the note of a batch, the file with its state last."""
-        with suppress(FileNotFoundError):
-            folder = self._tree.open(f"{_FOLDER}/{uuid}")
-            try:
-                for name in (paths.BATCH_LINES, paths.BATCH_NOTE):
-                    with suppress(FileNotFoundError):
-                        os.unlink(name, dir_fd=folder)
-                        sync(folder)
-            finally:
-                os.close(folder)
-            shutil.rmtree(self.out / _FOLDER / uuid)
+        """Remove the note of a batch: all of it, or after a kill nothing."""
+        folder = self._tree.open(_FOLDER)
+        try:
+            with suppress(FileNotFoundError):
+                os.rename(uuid, uuid + _GONE, src_dir_fd=folder, dst_dir_fd=folder)
+                sync(folder)
+        finally:
+            os.close(folder)
+        for path in (self.out / _FOLDER).glob(f"*{_GONE}"):
+            shutil.rmtree(path)
 
     def _write(self, uuid: str, name: str, data: Iterable[bytes]) -> None:
         folder = self._tree.open(f"{_FOLDER}/{uuid}", make=True, durable=True)
@@ -240,16 +249,11 @@ def find_batches(out: Path) -> list[FoundBatch]:
         OSError: The disk refused.
     """
     found: list[FoundBatch] = []
-    try:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            for entry in (out / _FOLDER).iterdir():
-                if len(entry.name) == _UUID_CHARS and entry.is_dir() and not entry.is_symlink():
-                    found.append(_found(entry))  # noqa: PERF401  # to be closed
-    except BaseException:
-        for each in found:
-            if each.lines is not None:
-                each.lines.close()
-        raise
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for entry in (out / _FOLDER).iterdir():
+            is_ours = len(entry.name) == _UUID_CHARS and not entry.is_symlink() and entry.is_dir()
+            with suppress(FileNotFoundError):  # collected by a run meanwhile
+                found += [_found(entry)] if is_ours else []
     return sorted(found, key=lambda each: (each.note.since, each.note.uuid))
 
 
@@ -259,17 +263,14 @@ def _found(folder: Path) -> FoundBatch:
     lines = None
     with suppress(FileNotFoundError):
         lines = BatchLines(path)
+    if note is None and lines is None and problem == _IS_GONE:
+        return FoundBatch(_unknown(folder, 0, Step.PLANNED), None)  # killed before its first file
     if note is None:
-        at = datetime.fromtimestamp((path if lines else folder).stat().st_mtime, UTC)
-        calls, first = len(lines) if lines else 0, at - _LIFE
-        note = BatchNote(folder.name, "", "", "", calls, 0, None, 0, first, Step.CREATING)
-        note = replace(note, sent_at=at)
+        note = _unknown(folder, len(lines) if lines else 0, Step.CREATING)
         problem = f"{folder / paths.BATCH_NOTE}: {problem}: the batch is looked for by its name"
     if note.step in {Step.PLANNED, Step.UPLOADED}:
         return FoundBatch(note, lines)
     if lines is None or len(lines) < note.calls:
-        if lines is not None:
-            lines.close()
         there = "is gone" if lines is None else f"has {len(lines):,} of {note.calls:,} lines"
         raise StorageError(
             f"{path}: {there}, so the calls of the batch {note.name or note.uuid} are unknown, and "
@@ -279,12 +280,21 @@ def _found(folder: Path) -> FoundBatch:
     return FoundBatch(note, lines, problem)
 
 
+def _unknown(folder: Path, calls: int, step: Step) -> BatchNote:
+    """Return the note of a batch of which its folder alone is known."""
+    path = folder / paths.BATCH_LINES
+    at = datetime.fromtimestamp((path if path.exists() else folder).stat().st_mtime, UTC)
+    first = at - _LIFE  # its note may have been copied since
+    note = BatchNote(folder.name, "", "", "", calls, 0, None, 0, first, step)
+    return replace(note, sent_at=at)
+
+
 def _read_note(folder: Path) -> tuple[BatchNote | None, str]:
     """Return the note of a folder; else None, and what is wrong with it."""
     try:
         data = read_at_most(folder / paths.BATCH_NOTE, _MAX_NOTE_BYTES)
     except FileNotFoundError:
-        return None, "is gone"
+        return None, _IS_GONE
     try:
         note = _note(data)
     except ValueError:

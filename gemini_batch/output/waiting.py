@@ -101,6 +101,8 @@ class OpenBatch:
             facts = self.facts(position)
             self._requests.append(_request(facts.request_sha256, self.note.endpoint))
             yield fingerprint(facts.id), position
+        if self.lines is not None:
+            self.lines.close()  # until its results are read
 
     def is_of(self, position: int, request_sha256: str, endpoint: str) -> bool:
         """Return whether a call has this request, at a place with the same answers."""

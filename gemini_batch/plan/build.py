@@ -150,7 +150,9 @@ def build_plan(
                         manifest.problem(problem.line, problem.field, problem.message)
             if config.max_cost_usd is not None:
                 _check_prices(plan)
-            time = _duration(plan, config.limits, planner.prices, manifest.name)
+            time = Duration(0.0, 0, "")  # of batches nothing is known before they end
+            if config.route != "batch":
+                time = _duration(plan, config.limits, planner.prices, manifest.name)
             yield BuiltPlan(plan, history, time, manifest, planner)
 
 

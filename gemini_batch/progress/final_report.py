@@ -45,6 +45,8 @@ def _counts(summary: Summary) -> Text:
     parts = parts or [Text("nothing finished")]
     if summary.left:
         parts.append(Text(f"{summary.left:,} of {summary.calls:,} left"))
+    if summary.waiting:
+        parts.append(Text(f"{summary.waiting:,} waiting in batches"))
     return Text(" · ").join(parts)
 
 

@@ -169,6 +169,7 @@ def ended(summary: Summary) -> str:
     parts = [
         counts(summary.this_run.by_status),
         f"{summary.left:,} of {summary.calls:,} left" if summary.left else "",
+        f"{summary.waiting:,} waiting in batches" if summary.waiting else "",
         cost(summary),
         possibly_billed(summary),
         span(summary.duration_s),

@@ -81,6 +81,7 @@ class BatchServer:
     cuts: list[int] = field(default_factory=list)
     has_ranges: bool = True
     supports: bool | ApiError | Failure = True
+    gone: set[str] = field(default_factory=set)
     takes: timedelta = TURNAROUND
     end_state: BatchState = BatchState.SUCCEEDED
     is_answered: bool = True
@@ -262,6 +263,8 @@ class FakeBatches:
 
     async def supports(self, model: str) -> bool | ApiError | Failure:
         """Say if there is a Batch API."""
+        if model in self._server.gone:
+            return ApiError(404, "NOT_FOUND", None, f"models/{model} is not found")
         return self._server.supports
 
     async def create(self, model: str, display_name: str, input_file: str) -> CreateOutcome:

@@ -8,7 +8,7 @@ from gemini_batch.engine.session import Run
 from gemini_batch.errors import StorageError
 from gemini_batch.records import ApiError, Failure, FailureKind, Limits, Stop, StopReason
 from gemini_batch.records.remote_batch import BatchState
-from tests.builders import OFFLINE, png
+from tests.builders import OFFLINE, png, says
 from tests.virtual.batch_desk import BatchDesk
 from tests.virtual.batch_server import error_line
 
@@ -451,6 +451,19 @@ def test_a_damaged_note_is_a_batch_that_may_exist(damage: bytes, batch_desk: Bat
     assert "is damaged" in batch_desk.said() or "another batch" in batch_desk.said()
 
 
+def test_a_kill_while_a_note_is_made_or_removed_leaves_none(batch_desk: BatchDesk) -> None:
+    """A folder without a file, and one that is being removed, are of no batch that may exist."""
+    batch_desk.write(2)
+    batch_desk.run()
+    (note,) = (batch_desk.out / ".gemini_batch" / "batches").iterdir()
+    (note.with_name("0" * 32)).mkdir()
+    gone = note.with_name("1" * 32 + ".gone")
+    gone.mkdir()
+    (gone / "batch.json").write_bytes((note / "batch.json").read_bytes())
+    assert batch_desk.run().exit_code == 0
+    assert not any(note.parent.iterdir())
+
+
 @pytest.mark.parametrize("damage", [None, b"", b'{"id": "a"'])
 def test_calls_that_are_unknown_stop_the_run(damage: bytes | None, batch_desk: BatchDesk) -> None:
     """Without the calls of a batch that may exist, nothing is sent: they would be paid for again."""
@@ -483,6 +496,24 @@ def test_a_manifest_without_the_call_still_gets_its_row(batch_desk: BatchDesk) -
     summary = batch_desk.run(route="interactive")
     assert (summary.exit_code, summary.left, summary.calls) == (0, 0, 1)
     assert batch_desk.final() == dict.fromkeys("abc", "succeeded")
+
+
+def test_a_call_that_names_a_model_that_is_gone_keeps_no_other_back(
+    batch_desk: BatchDesk,
+) -> None:
+    """Calls of the default model go to its successor, also at the create; a line that names it can't."""
+    jobs = [
+        {"id": "a", "prompt": "prompt a", "model": "gemini-3-pro-image-preview"},
+        {"id": "b", "prompt": "prompt b"},
+    ]
+    batch_desk.path.write_bytes(b"".join(orjson.dumps(job) + b"\n" for job in jobs))
+    batch_desk.server.gone = {"gemini-3-pro-image-preview"}
+    summary = batch_desk.run()
+    assert (summary.exit_code, summary.waiting) == (6, 1)
+    assert {each["model"] for each in summary.batches} == {"gemini-3-pro-image"}
+    batch_desk.run(route="interactive", script={"a": [says(404)]})
+    (row,) = [row for row in batch_desk.rows() if row["id"] == "b"]
+    assert (row["status"], row["model"]) == ("succeeded", "gemini-3-pro-image")
 
 
 def test_ctrl_c_leaves_batches_running(batch_desk: BatchDesk) -> None:

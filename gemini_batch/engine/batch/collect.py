@@ -109,6 +109,8 @@ class Collector:
         if found.failure is None and not self.is_stopped():
             await self.give_back(batch, batch.open_positions(), _no_result(batch), found)
         await self.committer.flush()
+        if batch.lines is not None:
+            batch.lines.close()
         return found
 
     async def give_back(

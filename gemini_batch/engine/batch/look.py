@@ -15,6 +15,7 @@ from gemini_batch.output.waiting import OpenBatch
 from gemini_batch.records import ApiError, Failure, FailureKind, Stop, StopReason
 from gemini_batch.records.remote_batch import Listing, RemoteBatch
 
+_CUT_OFF = {FailureKind.UNREACHABLE, FailureKind.TIMEOUT}
 _UNSEEN = {403, 404}
 """Statuses for a batch that is not there, or is another project's."""
 
@@ -138,7 +139,7 @@ class Looker:
         decision = retry.decide(error, 1, random.random)
         if isinstance(decision, Stop) and decision.reason not in retry.OF_ONE_MODEL:
             return [decision]
-        self._is_cut_off = isinstance(error, Failure) and error.kind is FailureKind.UNREACHABLE
+        self._is_cut_off = isinstance(error, Failure) and error.kind in _CUT_OFF
         batch.note = replace(batch.note, why=error.message)  # not worth a write
         self.observe(BatchNotice(f"{batch.note.name or batch.note.uuid}: {error.message}"))
         return []

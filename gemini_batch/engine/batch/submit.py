@@ -116,6 +116,8 @@ class Submitter:
         if isinstance(found, ApiError | Failure):
             stop = stop_for(found, model)
             successor = self.successors.get(model)
+            if stop.reason is StopReason.ADDRESS:  # a gateway that offers other methods
+                return self._no_batch(model)
             if stop.reason is not StopReason.MODEL or successor is None:
                 return stop
             advice = f"the run continues with its successor {successor}"
@@ -124,8 +126,9 @@ class Submitter:
             model, found = successor, await self.batches.supports(successor)
             if isinstance(found, ApiError | Failure):
                 return stop_for(found, model)
-        if found:
-            return model
+        return model if found else self._no_batch(model)
+
+    def _no_batch(self, model: str) -> Stop:
         where = "simulator" if self.config.base_url is None else self.config.base_url
         message = (
             f"{where} does not offer batchGenerateContent for {model}, so it can't be sent by "
@@ -281,15 +284,18 @@ async def _after(
 async def _moved(
     calls: AsyncIterator[Call | Stop], model: str, target: str
 ) -> AsyncIterator[Call | Stop]:
-    """Yield the calls as those of the target; in the place of one that names the model, a stop."""
+    """Yield the calls as those of the target, and last a stop for those that name the model."""
+    named: Call | None = None
     async for call in calls:
         if isinstance(call, Stop) or model == target:
             yield call
         elif call.if_gone is not None:
             yield replace(call.if_gone, request=replace(call.request, model=target))
         else:
-            message = f"{call.id}: the API has no such model as {model}, which the line names"
-            yield Stop(StopReason.MODEL, message, model=model)
+            named = named or call
+    if named is not None:
+        message = f"{named.id}: the API has no such model as {model}, which the line names"
+        yield Stop(StopReason.MODEL, message, model=model)
 
 
 def _pieces(chunk: Chunk) -> Callable[[], Iterator[Segment]]:
