@@ -31,6 +31,8 @@ MAX_SHOWN = 20_000
 # Pictures up to which the thumbnails are embedded, so that the page can be mailed: 3 MB at 7 kB for
 # a flat picture. With more they are linked: 2,000 would take 20 MB before the first is shown.
 MAX_EMBEDDED = 300
+MAX_EARLIER = 4
+"""Superseded pictures of a call that its newest one can be compared with."""
 _MAX_THREADS = 8
 
 
@@ -211,9 +213,14 @@ class _Writer:
         }
 
     def _counted(self, rows: Iterable[tuple[bool, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+        earlier: dict[str, list[dict[str, Any]]] = {}
         for is_newest, row in rows:
             self.totals.all_rows.add(row)
-            if is_newest:
+            if not is_newest:
+                found = [*earlier.get(row["id"], ()), *row["images"]]
+                earlier[row["id"]] = found[-MAX_EARLIER:]
+            else:
+                row["earlier"] = earlier.pop(row["id"], [])
                 self.totals.add(row)
                 if self.totals.calls > self.hidden:
                     if self.observe_row is not None:
