@@ -133,8 +133,16 @@ def write_page(
 ) -> Gallery:
     """Write the page to a file, as `write_gallery` does.
 
-    `sizes` are those of `sizes_of`; `observe_row` is called with each row on the page; `review` is what the page of a review knows
-    of its server.
+    Args:
+        out: The output folder.
+        page: The open file.
+        sizes: Those of `sizes_of`.
+        thumbnails: Of the folder.
+        max_shown: As of `write_gallery`.
+        max_embedded: As of `write_gallery`.
+        observe: As of `write_gallery`.
+        observe_row: Called with each row on the page.
+        review: Facts about its server for the page of a review.
 
     Raises:
         OSError: The file can't be written, or marks can't be read.
