@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import resources
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from gemini_batch.catalog import models
 from gemini_batch.errors import ConfigError
@@ -35,6 +35,9 @@ _MOST_TIMES_THE_MEAN = 1.5
 _MAX_ANSWER_TOKENS, _MAX_PROMPT_TOKENS = 4 * models.MAX_OUTPUT_TOKENS, 2_097_152
 _MTOK = 1_000_000
 
+PriceKind: TypeAlias = Literal["standard", "batch", "flex", "priority"]
+"""A kind of price: the standard one, or one that is a multiple of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelPrice:
@@ -45,12 +48,18 @@ class ModelPrice:
         text_output_usd_per_mtok: A million output tokens of text and thinking.
         image_output_usd_per_mtok: A million output tokens of images.
         image_usd: A flat price for one image by size; it replaces the image rate.
+        batch_factor: Multiplies all these in the Batch API; None if it has no such price.
+        flex_factor: The same for the service tier flex.
+        priority_factor: The same for the service tier priority.
     """
 
     input_usd_per_mtok: float | None = None
     text_output_usd_per_mtok: float | None = None
     image_output_usd_per_mtok: float | None = None
     image_usd: Mapping[str, float] = field(default_factory=dict)
+    batch_factor: float | None = None
+    flex_factor: float | None = None
+    priority_factor: float | None = None
 
 
 PriceTable: TypeAlias = Mapping[str, ModelPrice]
@@ -77,6 +86,22 @@ def built_in() -> PriceTable:
     """Return the list prices that come with this version."""
     table = tomllib.loads(resources.files(__package__).joinpath("prices.toml").read_text("utf-8"))
     return merged({}, table["prices"])
+
+
+def factor(model: str, kind: PriceKind, prices: PriceTable | None = None) -> float | None:
+    """Return what multiplies a model's standard price; None if it has no price of this kind.
+
+    `prices` are the built-in ones if None.
+    """
+    price = (prices or built_in()).get(model)
+    if kind == "standard" or price is None:
+        return 1.0 if kind == "standard" else None
+    factors: dict[PriceKind, float | None] = {
+        "batch": price.batch_factor,
+        "flex": price.flex_factor,
+        "priority": price.priority_factor,
+    }
+    return factors[kind]
 
 
 def estimate(
@@ -253,6 +278,7 @@ def _usd(tokens: int, usd_per_mtok: float | None) -> float:
 
 # More than any price; the sum of a million calls is still a number.
 _MAX_USD = 100_000_000
+_MAX_FACTOR = 100
 _KEYS = tuple(each.name for each in fields(ModelPrice))
 
 
@@ -267,6 +293,8 @@ def _overridden(price: ModelPrice, model: str, entry: Any) -> ModelPrice:
             raise ConfigError(f"{where}.{key}: no such price; {suggest(key, _KEYS)}")
         if key == "image_usd":
             changes[key] = {**price.image_usd, **_sizes(f"{where}.{key}", model, value)}
+        elif key.endswith("_factor"):
+            changes[key] = _checked_factor(f"{where}.{key}", value)
         else:
             changes[key] = _amount(f"{where}.{key}", value)
     return replace(price, **changes)
@@ -284,6 +312,13 @@ def _sizes(where: str, model: str, value: Any) -> dict[str, float]:
         if size not in offered:
             raise ConfigError(f"{where}: got {shown(size)}; {model} offers {choices(offered)}")
     return {size: _amount(f"{where}.{size}", usd) for size, usd in value.items()}
+
+
+def _checked_factor(where: str, value: Any) -> float:
+    if type(value) not in (int, float) or not 0 < value <= _MAX_FACTOR:
+        allowed = f"a number above 0, at most {_MAX_FACTOR}"
+        raise ConfigError(f"{where}: got {shown(value)}; must be {allowed}")
+    return float(value)
 
 
 def _amount(where: str, value: Any) -> float:
