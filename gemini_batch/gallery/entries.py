@@ -53,7 +53,10 @@ def entry(row: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> dict
     reason, message = _why(row)
     usage = row.get("usage")
     tokens = usage if isinstance(usage, dict) else {}
-    texts = ("id", "prompt", "text", "model", "model_version", "response_id", "finished_at")
+    texts = (
+        *("id", "prompt", "text", "model", "model_version", "response_id", "service_tier"),
+        "finished_at",
+    )
     numbers = ("line", "cost_usd", "attempts", "latency_s")
     counted = ("prompt", "candidates", "thoughts", "total")
     return {

@@ -133,6 +133,7 @@ function facts(call) {
     ["Finished", call.finished_at && moment(call.finished_at)],
     ["Picture", image && [image.width && image.height && `${image.width} × ${image.height}`, bytes(image.size_bytes)].filter(Boolean).join(", ")],
     ["Model", call.model_version && call.model_version !== call.model ? `${call.model} (${call.model_version})` : call.model],
+    ["Service tier", call.service_tier],
     ["Response", call.response_id],
     ["Manifest", call.line === null ? null : `line ${numbers.format(call.line)}`],
   ].filter(([, value]) => value);
