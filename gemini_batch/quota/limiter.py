@@ -47,10 +47,7 @@ class _Line:
     holds: bool = True  # it was reserved for now, or checked when its moment came
 
     def alike(self) -> int:
-        """Return how many callers, the first included, want its weights: at most a slot's permits.
-
-        These are the permits at an even pace; a whole line of callers when nothing paces them.
-        """
+        """Return how many callers want the weights of the first: at most one slot's permits."""
         first, a_minute = self.tickets[0].weights, self.bounds.calls_a_minute
         most = a_minute and -(-a_minute // SLOTS_A_MINUTE)
         alike = takewhile(lambda ticket: ticket.weights == first, islice(self.tickets, most))
