@@ -153,7 +153,8 @@ class Planner:
         model, tier = request.model, request.service_tier
         known = models.find(model)
         if known and tier in known.refuses:
-            return [("service_tier", f"got {shown(tier)}, which {model} does not have")]
+            advice = 'choose another model, or "standard" for this job'
+            return [("service_tier", f"got {shown(tier)}, which {model} does not have: {advice}")]
         if tier_factor(model, tier, self.prices) is None:
             found = f"got {shown(tier)}, and its price for {model} is unknown"
             advice = f'set {tier}_factor in [prices."{model}"] of a --config file if it has it'

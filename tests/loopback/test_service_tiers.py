@@ -71,7 +71,7 @@ def test_what_a_model_does_not_have_is_refused(
     path = manifest(tmp_path, {"id": "a", "prompt": "A cat"})
     assert run(path, server, "--model", LITE, "--service-tier", "flex") == 3
     assert (
-        f'jobs.jsonl:1: service_tier: got "flex", which {LITE} does not have\n'
+        f'jobs.jsonl:1: service_tier: got "flex", which {LITE} does not have: choose another model'
         in capsys.readouterr().err
     )
     assert run(path, server, "--model", LITE, "--service-tier", "priority") == 3

@@ -25,6 +25,7 @@ PRO, FLASH, LITE, NANO = (
     "gemini-3.1-flash-lite-image",
     "gemini-nano-banana-2.1",
 )
+ADVICE = ': choose another model, or "standard" for this job'
 CONTENTS = [{"parts": [{"text": "x"}]}]
 IMAGE_USD, EXTRA_USD = 0.1344, 300 * 12 / 1e6  # and a token or two of the prompt
 
@@ -69,9 +70,9 @@ def test_the_tier_is_that_of_the_job_else_of_the_run(
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"prompt": "x", "model": FLASH, "service_tier": "flex"}, f'service_tier: got "flex", which {FLASH} does not have'),
-    ({"prompt": "x", "model": LITE, "service_tier": "flex"}, f'service_tier: got "flex", which {LITE} does not have'),
-    ({"request": raw(model=f"models/{LITE}", serviceTier="flex")}, f'service_tier: got "flex", which {LITE} does not have'),
+    ({"prompt": "x", "model": FLASH, "service_tier": "flex"}, f'service_tier: got "flex", which {FLASH} does not have{ADVICE}'),
+    ({"prompt": "x", "model": LITE, "service_tier": "flex"}, f'service_tier: got "flex", which {LITE} does not have{ADVICE}'),
+    ({"request": raw(model=f"models/{LITE}", serviceTier="flex")}, f'service_tier: got "flex", which {LITE} does not have{ADVICE}'),
     ({"request": raw(serviceTier="PRIORITY")}, 'request.serviceTier: got "PRIORITY"; allowed: standard, flex, priority, unspecified'),
     ({"request": raw(service_tier=3)}, "request.service_tier: got 3; allowed: standard, flex, priority, unspecified"),
     ({"request": raw(serviceTier="standard", service_tier="priority")}, "request.serviceTier: is there in two spellings: leave one out"),
