@@ -39,6 +39,8 @@ def parser() -> Parser:
     _plan(_command(commands, "plan", text, texts.PLAN))
     text = "show the contents of an output folder"
     _folder(_command(commands, "status", text, texts.STATUS), "the contents")
+    text = "list the calls that wait in batches, or cancel these batches"
+    _open_batches(_command(commands, "batches", text, texts.BATCHES))
     text = "show the cost of output folders by day, model, manifest or run"
     _costs(_command(commands, "costs", text, texts.COSTS))
     text = "verify every image against its row (size, SHA-256); exits 0 or 4"
@@ -171,6 +173,16 @@ def _plan(plan: Parser) -> None:
     _flag(plan, "--simulate", "plan for the simulator's output folder")
     _server(plan)
     _flag(plan, "--json", "print the plan as JSON to stdout")
+
+
+def _open_batches(batches: Parser) -> None:
+    _folder(batches, "the batches")
+    text = "ask the server to end them; needs the key; what they answered until then is collected"
+    _flag(batches, "--cancel", text)
+    scope = "the --quota-scope of the runs that made them (default: that of the key)"
+    _value(batches, "--quota-scope", str, "NAME", scope)
+    _server(batches)
+    _auth(batches)
 
 
 def _doctor(doctor: Parser) -> None:
