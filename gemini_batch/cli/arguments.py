@@ -147,14 +147,18 @@ def _sending(sending: _Group) -> None:
 def _batches(run: Parser) -> None:
     text = "half the price for an answer within a day; later runs collect what is ready"
     batches = run.add_argument_group("batches", text)
-    text = "how to send: single requests, batches, or batches once the day's quota is used up"
-    _choice(batches, "--route", ("interactive", "batch", "auto"), text)
+    _route(batches)
     text = "wait until all batches are collected, instead of exiting with 5"
     _flag(batches, "--wait", text)
-    text = "maximum number of calls per batch (default: %(default)s)"
-    _value(batches, "--batch-lines", batch_lines, "N", text, default=500)
     text = "cancel a batch of this age and free the calls that it did not answer (default: 26)"
     _value(batches, "--batch-patience", hours, "HOURS", text, dest="batch_patience_s")
+
+
+def _route(command: Parser | _Group) -> None:
+    text = "how to send: single requests, batches, or batches once the day's quota is used up"
+    _choice(command, "--route", ("interactive", "batch", "auto"), text)
+    text = "maximum number of calls per batch (default: %(default)s)"
+    _value(command, "--batch-lines", batch_lines, "N", text, default=500)
 
 
 def _money(run: Parser) -> None:
@@ -170,6 +174,7 @@ def _money(run: Parser) -> None:
 def _plan(plan: Parser) -> None:
     _manifest(plan)
     _quota(plan)
+    _route(plan)
     _flag(plan, "--simulate", "plan for the simulator's output folder")
     _server(plan)
     _flag(plan, "--json", "print the plan as JSON to stdout")

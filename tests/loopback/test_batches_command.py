@@ -161,3 +161,45 @@ def test_a_batch_whose_creation_was_not_answered(
         assert [each["ending"] for each in found["batches"]] == [ending]
         assert main(command) == (5 if ending == "not found" else 0)
         assert paid(server) <= {(0, 0)}
+
+
+def test_plan_shows_both_routes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`cost_usd` is the price of the route asked for; the other one stands next to it."""
+    jobs = [
+        {"id": f"robot-{number}", "prompt": "A robot", "image_size": "4K"} for number in range(65)
+    ]
+    path = manifest(tmp_path, *jobs)
+    command = ("plan", str(path), "--tier", "tier-1")
+    single, batch = asked(capsys, *command), asked(capsys, *command, "--route", "batch")
+    for found in (single, batch):
+        assert found["routes"]["batch"]["cost_usd"] == batch["cost_usd"]
+        assert found["routes"]["interactive"]["cost_usd"] == single["cost_usd"]
+    assert batch["cost_usd"] == pytest.approx(single["cost_usd"] / 2)
+    assert single["routes"]["interactive"]["sending_s"] == single["sending_s"]
+    assert asked(capsys, *command, "--route", "auto")["cost_usd"] == single["cost_usd"]
+    (model,) = batch["routes"]["batch"]["models"]
+    assert model == {
+        "model": "gemini-3-pro-image-preview",
+        "batches": 3,  # of 30 images of 4K, for a file of results has about 1 GB
+        "input_tokens": single["input_tokens"],
+        "enqueued_tokens": 2_000_000,
+    }
+    assert main([*command, "--batch-lines", "5"]) == 0
+    said = capsys.readouterr().out
+    assert f"  batch   ${batch['cost_usd']:.2f}, 13 batches, within 24 hours" in said
+    assert main([*command, "--route", "batch"]) == 0
+    said = capsys.readouterr().out
+    assert f"  cost    ${batch['cost_usd']:.2f} at list price" in said
+    assert f"  single  ${single['cost_usd']:.2f}, as fast as the quota" in said
+
+
+def test_plan_names_no_price_that_there_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model without a price for batches has one route in the plan."""
+    path = manifest(tmp_path, *JOBS[:1])
+    for flags in (["--model", "other"], []):
+        assert main(["plan", str(path), *flags]) == 0
+        assert ("(--route batch)" in capsys.readouterr().out) == (not flags)
+    found = asked(capsys, "plan", str(path), "--model", "other")
+    assert found["routes"]["batch"]["cost_usd"] is None
