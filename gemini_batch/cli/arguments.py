@@ -39,6 +39,8 @@ def parser() -> Parser:
     _plan(_command(commands, "plan", text, texts.PLAN))
     text = "show the contents of an output folder"
     _folder(_command(commands, "status", text, texts.STATUS), "the contents")
+    text = "list the calls that wait in batches, or cancel these batches"
+    _open_batches(_command(commands, "batches", text, texts.BATCHES))
     text = "show the cost of output folders by day, model, manifest or run"
     _costs(_command(commands, "costs", text, texts.COSTS))
     text = "verify every image against its row (size, SHA-256); exits 0 or 4"
@@ -146,14 +148,18 @@ def _sending(sending: _Group) -> None:
 def _batches(run: Parser) -> None:
     text = "half the price for an answer within a day; later runs collect what is ready"
     batches = run.add_argument_group("batches", text)
-    text = "how to send: single requests, batches, or batches once the day's quota is used up"
-    _choice(batches, "--route", ("interactive", "batch", "auto"), text)
+    _route(batches)
     text = "wait until all batches are collected, instead of exiting with 5"
     _flag(batches, "--wait", text)
-    text = "maximum number of calls per batch (default: %(default)s)"
-    _value(batches, "--batch-lines", batch_lines, "N", text, default=500)
     text = "cancel a batch of this age and free the calls that it did not answer (default: 26)"
     _value(batches, "--batch-patience", hours, "HOURS", text, dest="batch_patience_s")
+
+
+def _route(command: Parser | _Group) -> None:
+    text = "how to send: single requests, batches, or batches once the day's quota is used up"
+    _choice(command, "--route", ("interactive", "batch", "auto"), text)
+    text = "maximum number of calls per batch (default: %(default)s)"
+    _value(command, "--batch-lines", batch_lines, "N", text, default=500)
 
 
 def _money(run: Parser) -> None:
@@ -169,9 +175,20 @@ def _money(run: Parser) -> None:
 def _plan(plan: Parser) -> None:
     _manifest(plan)
     _quota(plan)
+    _route(plan)
     _flag(plan, "--simulate", "plan for the simulator's output folder")
     _server(plan)
     _flag(plan, "--json", "print the plan as JSON to stdout")
+
+
+def _open_batches(batches: Parser) -> None:
+    _folder(batches, "the batches")
+    text = "ask the server to end them; needs the key; what they answered until then is collected"
+    _flag(batches, "--cancel", text)
+    scope = "the --quota-scope of the runs that made them (default: that of the key)"
+    _value(batches, "--quota-scope", str, "NAME", scope)
+    _server(batches)
+    _auth(batches)
 
 
 def _doctor(doctor: Parser) -> None:

@@ -35,6 +35,16 @@ Show the contents of an output folder: calls by status, tokens, cost, and missin
 example:
   gemini-batch status jobs.out
 """
+BATCHES = """\
+List the batches whose calls wait for an answer, as the last run saw them; asks no server. With
+--cancel the server is asked to end them, and the next run collects what they answered and sends the
+rest. A batch that was made with another key is given up: what it answers may be billed, and its
+calls are sent again. A run cancels a batch by itself once it is older than --batch-patience.
+
+examples:
+  gemini-batch batches jobs.out
+  gemini-batch batches jobs.out --cancel
+"""
 COSTS = """\
 Show what answers cost at list price, superseded ones included. A day is a local one; a run, and its
 manifest, are known for folders since runs.jsonl is written.

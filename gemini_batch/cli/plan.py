@@ -6,12 +6,15 @@ from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
-from gemini_batch.catalog import models
+from gemini_batch.catalog import batch_limits, models, prices
 from gemini_batch.cli.options import output_folder, print_result, run_config
+from gemini_batch.config import Settings
+from gemini_batch.engine.batch import steps
+from gemini_batch.engine.batch.steps import Share
 from gemini_batch.errors import ExitCode
 from gemini_batch.plan import CallState, build
 from gemini_batch.progress.formatting import count, least_time, list_price, usd
-from gemini_batch.progress.messages import edited
+from gemini_batch.progress.messages import BATCH_TARGET_S, BATCH_TIME, edited
 from gemini_batch.records.service_tier import lane_name, model_and_tier
 
 
@@ -33,6 +36,8 @@ def main(options: Namespace) -> int:
             "input_tokens": total.input_tokens,
             "output_tokens": total.output_tokens,
             "cost_usd": total.cost_usd,
+            "route": config.route,
+            "routes": _routes(planned, config),
             "sending_s": round(time.sending_s, 1),
             "days": time.days,
             "bound_by": time.bound_by,
@@ -71,6 +76,52 @@ def _calendar(model: str) -> dict[str, Any]:
     }
 
 
+def _routes(planned: build.BuiltPlan, config: Settings) -> dict[str, Any]:
+    """Return price and time of sending the calls as single requests, and in batches."""
+    plan, time = planned.plan, planned.duration
+    batches: list[dict[str, Any]] = []
+    for model in dict.fromkeys(model for model, _ in plan.totals):
+        sizes = [(size, each) for (of, size), each in plan.totals.items() if of == model]
+        if prices.factor(model, "batch", build.price_table(config)) is None:
+            batches.append({"model": model, "batches": None})
+            continue
+        share = Share(
+            sum(each.calls for _, each in sizes),
+            0,
+            sum(each.calls * steps.line_bytes(size) for size, each in sizes),
+            sum(each.input_tokens for _, each in sizes),
+        )
+        tokens = batch_limits.enqueued_tokens(model, config.tier)
+        number = steps.fewest(share, steps.most(config.batch_lines, tokens))
+        entry = {"model": model, "batches": number, "input_tokens": share.input_tokens}
+        batches.append(entry | {"enqueued_tokens": tokens})
+    has_price = all(each["batches"] is not None for each in batches)
+    return {
+        "interactive": {
+            "cost_usd": plan.cost_usd(is_batched=False),
+            "sending_s": None if config.route == "batch" else round(time.sending_s, 1),
+            "days": None if config.route == "batch" else time.days,
+        },
+        "batch": {
+            "cost_usd": plan.cost_usd(is_batched=True) if has_price else None,
+            "within_s": BATCH_TARGET_S,
+            "models": batches,
+        },
+    }
+
+
+def _other_route(found: dict[str, Any]) -> str | None:
+    """Return price and time of the route that was not asked for; None if there is no other."""
+    single, batch = found["routes"]["interactive"], found["routes"]["batch"]
+    numbers = [each["batches"] for each in batch["models"]]
+    if None in numbers or single["cost_usd"] is None:
+        return None
+    if found["route"] == "batch":
+        return f"  single  {usd(single['cost_usd'])}, as fast as the quota (--route interactive)"
+    number = "1 batch" if sum(numbers) == 1 else f"{sum(numbers):,} batches"
+    return f"  batch   {usd(batch['cost_usd'])}, {number}, {BATCH_TIME} (--route batch)"
+
+
 def _cost(found: dict[str, Any], *, is_simulated: bool) -> str:
     if found["cost_usd"] is not None:
         return list_price(found["cost_usd"], found["tier"], is_simulated=is_simulated)
@@ -94,7 +145,11 @@ def _lines(found: dict[str, Any], *, is_simulated: bool) -> Iterator[str]:
         time = least_time(found["sending_s"], found["days"], found["bound_by"])
         yield f"  tokens  about {found['input_tokens']:,} in, {found['output_tokens']:,} out"
         yield f"  cost    {_cost(found, is_simulated=is_simulated)}"
+        if found["route"] == "batch":
+            time = f"in batches, {BATCH_TIME}"
         yield f"  time    tier {found['tier']}: {time}"
+        if (other := _other_route(found)) is not None:
+            yield other
     if (smaller := found["made_smaller"])["images"]:
         before, after = smaller["size_bytes"] / 1e6, smaller["upload_bytes"] / 1e6
         upload = f"about {after:,.1f} MB to send instead of {before:,.1f} MB"

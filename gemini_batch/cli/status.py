@@ -14,6 +14,7 @@ from gemini_batch.clock import utc_now
 from gemini_batch.errors import ExitCode, StorageError
 from gemini_batch.output.history import Cost
 from gemini_batch.output.lock import holder
+from gemini_batch.output.open_batches import line_of, read_open_batches
 from gemini_batch.output.rows import marked_rows
 from gemini_batch.output.runs import is_open, read_summary
 from gemini_batch.progress.formatting import about, count, usd
@@ -63,6 +64,7 @@ def main(options: Namespace) -> int:
         "all_rows": asdict(contents.all_rows),
         "unfinished": contents.unfinished,
         "missing_images": contents.missing,
+        "batches": read_open_batches(out),
         "last_run": _last_run(summary),
         "running": _running(out, summary, contents.since),
     }
@@ -151,12 +153,12 @@ def _lines(found: dict[str, Any], contents: Contents, summary: _Row) -> Iterator
         yield f"  {call['status']}: {call['id']}: {call['message']}"
     if (more := len(contents.unfinished) - _LISTED) > 0:
         yield f"  and {count(more, 'more call')} without an image; --json lists them"
+    yield from (f"  waiting: {line_of(batch)}" for batch in found["batches"])
     if (last := found["last_run"]) and (running := found["running"]):
         yield f"  running now ({running['process']}): {last['manifest']}: {_pace(running, last)}"
     elif last:
         yield f"  last run of {last['manifest']}: {_end(last, summary)}"
-    for path in found["missing_images"]:
-        yield f"  missing: {path}"
+    yield from (f"  missing: {path}" for path in found["missing_images"])
 
 
 def _pace(running: dict[str, Any], last: _Row) -> str:

@@ -298,9 +298,20 @@ class Plan:
     @property
     def totals(self) -> dict[tuple[str, str], CallTotals]:
         """Sums of the calls to be sent, by lane and size; of no calls if all are reused."""
-        return {key: self._priced(*key, group) for key, group in self._groups.items()}
+        return self._totals(is_batched=self._is_batched)
 
-    def _priced(self, lane: str, size: str, group: CallTotals) -> CallTotals:
+    def cost_usd(self, *, is_batched: bool) -> float | None:
+        """Return the cost of the calls to be sent, in batches or not; None if it is unknown."""
+        totals = self._totals(is_batched=is_batched)
+        return sum(totals.values(), CallTotals()).cost_usd
+
+    def _totals(self, *, is_batched: bool) -> dict[tuple[str, str], CallTotals]:
+        return {
+            key: self._priced(*key, group, is_batched=is_batched)
+            for key, group in self._groups.items()
+        }
+
+    def _priced(self, lane: str, size: str, group: CallTotals, *, is_batched: bool) -> CallTotals:
         calls, planner = group.calls, self._planner
         model, tier = model_and_tier(lane)
         expected = prices.estimate(
@@ -310,11 +321,11 @@ class Plan:
             input_tokens=group.input_tokens,
             thinking_tokens=calls * planner.thinking.mean(model) + group.thinking_tokens,
             searches=group.searches,
-            service_tier=tier,
+            service_tier="standard" if is_batched else tier,
             prices=planner.prices,
         )
         cost_usd = expected.cost_usd if calls else 0.0
-        if self._is_batched and cost_usd is not None:
+        if is_batched and cost_usd is not None:
             cost_usd *= prices.factor(model, "batch", planner.prices) or 1.0
         return replace(group, output_tokens=expected.output_tokens, cost_usd=cost_usd)
 

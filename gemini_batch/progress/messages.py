@@ -30,7 +30,8 @@ from gemini_batch.progress.formatting import (
 from gemini_batch.records import Status, StopReason, resolved_by_waiting
 
 # https://ai.google.dev/gemini-api/docs/batch-api (2026-11-30).
-BATCH_TIME = "in batches: within 24 hours by Google's target, mostly less"
+BATCH_TARGET_S = 24 * 3600
+BATCH_TIME = "within 24 hours by Google's target, mostly less"
 # Failed and rejected calls that the end names; the others are only counted.
 _MAX_REASONS = 5
 _ADVICE = {
@@ -54,7 +55,7 @@ def started(name: str, event: RunStarted) -> tuple[str, ...]:
     cost = list_price(event.cost_usd, event.tier, is_simulated=event.is_simulated)
     time = least_time(event.duration_s, event.days, event.bound_by)
     if event.route == "batch":
-        time = BATCH_TIME
+        time = f"in batches: {BATCH_TIME}"
     where = f"tier {event.tier}: {time} · output in {event.out}"
     return " · ".join([*parts, cost]), where, *event.notices
 

@@ -14,11 +14,6 @@ from gemini_batch.engine.budget import Budget, Reservation
 from gemini_batch.output.batches import key_of
 from gemini_batch.records import Call, Estimate, Stop
 
-# What a line of the results is expected to take, so that a file has about 1 GB: base64 of an image,
-# text and signatures. A 4K image has up to 30 MB of base64 (collected 2026-11-22).
-_LINE_BYTES = {"512": 1_400_000, "1K": 2_850_000, "2K": 8_300_000, "4K": 33_000_000}
-_UNKNOWN_LINE_BYTES = max(_LINE_BYTES.values())
-
 
 @dataclass(eq=False, slots=True)
 class Chunk:
@@ -116,6 +111,6 @@ def _share(chunk: Chunk, call: Call) -> Share:
     return Share(
         1,
         request_json.content_length(request_json.line(key, call.request)),
-        _LINE_BYTES.get(call.image_size, _UNKNOWN_LINE_BYTES),
+        steps.line_bytes(call.image_size),
         call.estimate.input_tokens,
     )

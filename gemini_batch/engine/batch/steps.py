@@ -217,6 +217,24 @@ def most(calls: int, enqueued_tokens: int) -> Share:
     return Share(calls, MAX_INPUT_BYTES, MAX_OUTPUT_BYTES, max(1, enqueued_tokens // 4))
 
 
+def fewest(share: Share, largest: Share) -> int:
+    """Return the number of batches that calls of one model take at least."""
+    return max(
+        -(-share.calls // largest.calls),
+        -(-share.output_bytes // largest.output_bytes),
+        -(-share.input_tokens // largest.input_tokens),
+    )
+
+
+def line_bytes(image_size: str) -> int:
+    """Return the expected size of a line of results."""
+    return _LINE_BYTES.get(image_size, _UNKNOWN_LINE_BYTES)
+
+
+# What a line of the results is expected to take, so that a file has about 1 GB: base64 of an image,
+# text and signatures. A 4K image has up to 30 MB of base64 (collected 2026-11-22).
+_LINE_BYTES = {"512": 1_400_000, "1K": 2_850_000, "2K": 8_300_000, "4K": 33_000_000}
+_UNKNOWN_LINE_BYTES = max(_LINE_BYTES.values())
 MAX_INPUT_BYTES = 1_800_000_000
 MAX_OUTPUT_BYTES = 1_000_000_000
 EMPTY_SHARE = Share(0, 0, 0, 0)
