@@ -29,6 +29,9 @@ from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.records import Call, Status, Stop, StopReason
 
+_ENDS_ALL = {StopReason.INTERRUPTED, StopReason.TERMINATED, StopReason.STORAGE}
+"""After these nothing is collected either; others hold back only what would be sent."""
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Sending:
@@ -49,7 +52,8 @@ class Sending:
     stops: list[Stop]
     dispatcher: Dispatcher | None = field(default=None, init=False)
     _stopped: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    _ended: HashMap64 = field(default_factory=HashMap64, init=False)  # 1 by the hash of an id
+    _ended: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _done: HashMap64 = field(default_factory=HashMap64, init=False)  # 1 by the hash of an id
     _given_back: HashMap64 = field(default_factory=HashMap64, init=False)  # as well
     _has_new: bool = field(default=True, init=False)  # calls that were not sent in this run
 
@@ -62,6 +66,8 @@ class Sending:
         """Start nothing more, of one model or of all; what is in flight is completed."""
         if not stop.model:
             self._stopped.set()
+        if stop.reason in _ENDS_ALL:
+            self._ended.set()
         lanes = self.dispatcher.queue.lanes if self.dispatcher else {}
         if self.dispatcher is not None and (not stop.model or stop.model in lanes):
             self.dispatcher.stop(stop)
@@ -87,6 +93,7 @@ class Sending:
             interrupted=self.interrupted,
             budget=self._budget,
             stopped=self._stopped,
+            ended=self._ended,
             has_batches=self._has_batches,
             clock=self.clock,
             observe=self.observe,
@@ -106,7 +113,7 @@ class Sending:
     async def _phases(self, parts: Parts) -> None:
         batches, is_first = parts.batches, True
         while True:
-            if batches is not None and not self._stopped.is_set():
+            if batches is not None and not self._ended.is_set():
                 await self._stop_for(batches.settle(is_first=is_first))
             if self._has_new and not self._stopped.is_set():
                 self._has_new = False
@@ -211,11 +218,11 @@ class Sending:
                 self._given_back.put(call, 1)
                 self._has_new = True
             if row.status is not Status.LATE:
-                self._ended.put(call, not row.is_given_back)
+                self._done.put(call, not row.is_given_back)
         self.observe(event)
 
     def _is_left(self, call: Call) -> bool:
-        return not self._ended.get(fingerprint(call.id))
+        return not self._done.get(fingerprint(call.id))
 
     def _is_for_batch(self, call: Call) -> bool:
         """Return whether a call may be sent in a batch: not after several gave it back."""

@@ -85,6 +85,16 @@ def test_a_service_tier_in_a_batched_line_is_a_problem(
     assert server.report()["paid"] == []
 
 
+@pytest.mark.parametrize("route", ["batch", "auto"])
+def test_a_service_tier_has_no_batch(
+    route: str, tmp_path: Path, server: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two flags that exclude each other are wrong usage."""
+    path = manifest(tmp_path, JOBS[0])
+    assert run(path, server, "--route", route, "--service-tier", "flex") == 2
+    assert "a batch has no service tier" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("flag", ["--route batches", "--batch-lines 0", "--batch-patience soon"])
 def test_a_wrong_flag_is_answered_with_what_is_allowed(
     flag: str, capsys: pytest.CaptureFixture[str]

@@ -528,3 +528,16 @@ def test_ctrl_c_leaves_batches_running(batch_desk: BatchDesk) -> None:
     assert (summary.exit_code, summary.waiting) == (130, 2)
     assert summary.duration_s < 601
     assert batch_desk.run().exit_code == 0
+
+
+@pytest.mark.parametrize("narrow", [{"max_cost_usd": 1e-6}, {"deadline_s": 1e-6}])
+def test_flags_that_narrow_what_is_sent_collect_all(
+    narrow: dict[str, float], batch_desk: BatchDesk
+) -> None:
+    """A budget that is used up and a deadline that has passed hold back no answer that is paid for."""
+    batch_desk.write(4)
+    batch_desk.run()
+    batch_desk.write(5)
+    summary = batch_desk.run(**narrow)
+    assert (summary.exit_code, summary.left, summary.waiting) == (5, 1, 0)
+    assert batch_desk.final() == dict.fromkeys("abcd", "succeeded")

@@ -27,7 +27,8 @@ class BatchRoute:
     """Everything that a run does with batches.
 
     Attributes:
-        stopped: Set once the run starts nothing more.
+        stopped: Set once the run sends nothing more.
+        ended: Set once it collects nothing more either.
     """
 
     looker: Looker
@@ -39,6 +40,7 @@ class BatchRoute:
     clock: Clock
     observe: Observer
     stopped: asyncio.Event
+    ended: asyncio.Event
     _spent_usd: dict[str, float] = field(default_factory=dict, init=False)
 
     async def settle(self, *, is_first: bool) -> list[Stop]:
@@ -55,7 +57,7 @@ class BatchRoute:
             mine = [batch for batch in self.waiting.batches if self._is_here(batch)]
             stops = await self.looker.look(mine, is_first=is_first)
             for batch in mine:
-                if not self.stopped.is_set():
+                if not self.ended.is_set():
                     await self._advance(batch, is_first=is_first)
             return stops
 
