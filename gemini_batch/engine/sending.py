@@ -31,6 +31,7 @@ from gemini_batch.records import Call, Status, Stop, StopReason
 
 _ENDS_ALL = {StopReason.INTERRUPTED, StopReason.TERMINATED, StopReason.STORAGE}
 """After these nothing is collected either; others hold back only what would be sent."""
+_SENDS_NO_MORE = {StopReason.BUDGET, StopReason.MANIFEST_CHANGED}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -55,6 +56,7 @@ class Sending:
     _ended: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _done: HashMap64 = field(default_factory=HashMap64, init=False)  # 1 by the hash of an id
     _given_back: HashMap64 = field(default_factory=HashMap64, init=False)  # as well
+    _is_resting: bool = field(default=False, init=False)
     _has_new: bool = field(default=True, init=False)  # calls that were not sent in this run
 
     def __post_init__(self) -> None:
@@ -66,7 +68,7 @@ class Sending:
         """Start nothing more, of one model or of all; what is in flight is completed."""
         if not stop.model:
             self._stopped.set()
-        if stop.reason in _ENDS_ALL:
+        if stop.reason in _ENDS_ALL or (self._is_resting and stop.reason is StopReason.DEADLINE):
             self._ended.set()
         lanes = self.dispatcher.queue.lanes if self.dispatcher else {}
         if self.dispatcher is not None and (not stop.model or stop.model in lanes):
@@ -118,9 +120,18 @@ class Sending:
             if self._has_new and not self._stopped.is_set():
                 self._has_new = False
                 await self._send(parts)
-            if batches is None or not self.config.waits_for_batches or not await batches.rest():
+            if batches is None or not self._waits():
                 return
+            self._is_resting = True
+            if not await batches.rest():
+                return
+            self._is_resting = False
             is_first = False
+
+    def _waits(self) -> bool:
+        """Return whether to stay until open batches have ended: a budget does not end that."""
+        of_run = {stop.reason for stop in self.stops if not stop.model}
+        return self.config.waits_for_batches and of_run <= _SENDS_NO_MORE
 
     async def _send(self, parts: Parts) -> None:
         """Send what is left by the routes of the run."""

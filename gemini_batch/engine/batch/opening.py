@@ -92,6 +92,5 @@ async def open_route(
                 config=config,
                 clock=clock,
                 observe=observe,
-                stopped=stopped,
                 ended=ended,
             )
