@@ -1,7 +1,5 @@
 """The HTTP session of a run: its key, its proxy, its certificates, and its limits."""
 
-import math
-
 import aiohttp
 from yarl import URL
 
@@ -23,8 +21,6 @@ def open_session(config: Settings) -> aiohttp.ClientSession:
         # gzip would cost three times the CPU and save nothing: images do not compress.
         "Accept-Encoding": "identity",
         "User-Agent": f"gemini_batch/{__version__}",
-        # The server ends with a 504 when the client would have given up.
-        "X-Server-Timeout": str(math.ceil(config.timeouts.whole_s)),
     }
     if config.auth == "header":
         headers["x-goog-api-key"] = config.api_key

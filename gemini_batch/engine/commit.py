@@ -149,7 +149,7 @@ class Committer:
             else:  # an earlier image, of an edited job, is still the newest
                 for staged, path in parts:
                     self._folder.publish(staged, path)
-            self._announce(row, place, 0.0 if is_free else call.estimate.cost_usd)
+            self._announce(call, row, place, 0.0 if is_free else call.estimate.cost_usd)
         except BaseException as error:
             # Recovery must look at this row, and so at all after it.
             self._unpublished_bytes = min(self._unpublished_bytes, place)
@@ -175,7 +175,7 @@ class Committer:
         place = self._append(row)
         for each in (image, *drafts):
             self._folder.mark_moved(each.path)  # its name may not be durable
-        self._announce(row, place, 0.0)
+        self._announce(attempted.call, row, place, 0.0)
         return row
 
     def error(self, attempted: Attempted, status: Status, error: ApiError | Failure) -> ResultRow:
@@ -185,7 +185,8 @@ class Committer:
             StorageError: The disk refused.
         """
         row = replace(self._row(attempted, status, _NO_REPLY), error=_row_error(error))
-        self._announce(row, self._append(row), attempted.call.estimate.cost_usd)
+        call = attempted.call
+        self._announce(call, row, self._append(row), call.estimate.cost_usd)
         return row
 
     async def keep_unreadable(
@@ -264,8 +265,10 @@ class Committer:
             self._rows.append(row)
         return place
 
-    def _announce(self, row: ResultRow, place: int, estimated_usd: float | None) -> None:
-        self._pending.append(CallFinished(row, place, estimated_usd))
+    def _announce(
+        self, call: Call, row: ResultRow, place: int, estimated_usd: float | None
+    ) -> None:
+        self._pending.append(CallFinished(row, place, estimated_usd, call.request.lane))
         self._changed.set()
 
     def _sync(
@@ -309,17 +312,21 @@ class Committer:
             metadata=call.metadata,
             remote_images=[image.uri for image in reply.remote],
             thinking=thinking(call.request),
+            service_tier=reply.service_tier,
         )
 
     def _cost_usd(self, call: Call, reply: Reply) -> float | None:
+        model, asked = call.request.model, call.request.service_tier
         cost_usd = prices.cost_usd(
-            call.request.model,
+            model,
             reply.usage,
             len(reply.drafts) + (reply.image is not None) + len(reply.remote),
             call.image_size,
             blocked=reply.block_reason != EMPTY,
             has_text=reply.text is not None,
             input_tokens=call.estimate.input_tokens,
+            searches=reply.searches,
+            times=prices.booked_factor(model, asked, reply.service_tier, self._price_table),
             prices=self._price_table,
         )
         return None if cost_usd is None else round(cost_usd, 6)

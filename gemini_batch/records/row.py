@@ -123,6 +123,8 @@ class ResultRow:
         remote_images: URIs of images of the answer that could not be fetched, the result last;
             else empty. Of a `failed` call the next run fetches them, before it pays again.
         thinking: The level that was asked for; None for the model's own.
+        service_tier: The tier that was served, and is in `cost_usd`; None if the answer names none:
+            then the cost is of the more expensive of the one that was asked for and `standard`.
     """
 
     id: str
@@ -153,3 +155,4 @@ class ResultRow:
     reused_from: ReusedFrom | None = None
     remote_images: list[str] = field(default_factory=list)
     thinking: str | None = None
+    service_tier: str | None = None

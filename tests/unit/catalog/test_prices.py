@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 from gemini_batch.catalog import models
 from gemini_batch.catalog.prices import (
     ModelPrice,
+    PriceKind,
     PriceTable,
     built_in,
     cost_usd,
     estimate,
+    factor,
     input_tokens,
     merged,
 )
@@ -47,6 +49,48 @@ def image_usd(model: str, size: str = "1K", table: PriceTable | None = None) -> 
 def test_tokens_times_rate_is_the_printed_price(model: str, size: str) -> None:
     """Rates and token counts give the price per image that Google publishes, to the half cent of its rounding."""
     assert image_usd(model, size) == pytest.approx(PRINTED[model, size], abs=0.0005)
+
+
+# USD an image of the other kinds on the same page (flex read 2026-08-27, priority 2026-09-22).
+PRINTED_OTHER: dict[tuple[PriceKind, str], float] = {
+    ("flex", "1K"): 0.067,
+    ("flex", "4K"): 0.12,
+    ("priority", "1K"): 216 * 1120 / 1e6,
+    ("priority", "4K"): 216 * 2000 / 1e6,
+    ("batch", "1K"): 0.067,
+    ("batch", "4K"): 0.12,
+}
+
+
+@pytest.mark.parametrize(("kind", "size"), PRINTED_OTHER)
+def test_factor_times_price_is_the_printed_price(kind: PriceKind, size: str) -> None:
+    """The standard price and the factor of a kind give the price that Google publishes."""
+    times = factor("gemini-3-pro-image", kind)
+    assert times is not None
+    assert (image_usd("gemini-3-pro-image", size) or 0) * times == pytest.approx(
+        PRINTED_OTHER[kind, size], abs=0.0005
+    )
+
+
+@pytest.mark.parametrize("model", models.known())
+def test_every_model_has_a_batch_price_and_only_pro_the_service_tiers(model: str) -> None:
+    """The Batch API costs half on all models; only Pro, by any of its names, has flex and priority."""
+    is_pro = "-pro-" in model
+    assert factor(model, "standard") == 1.0
+    assert factor(model, "batch") == 0.5
+    assert factor(model, "flex") == (0.5 if is_pro else None)
+    assert factor(model, "priority") == (1.8 if is_pro else None)
+
+
+def test_a_users_factor_wins() -> None:
+    """A user's table sets a factor of a known or a new model; the others stay as they are."""
+    table = merged(built_in(), {PRO: {"priority_factor": 2}, "mine": {"flex_factor": 0.4}})
+    assert factor(PRO, "priority", table) == 2.0
+    assert factor(PRO, "flex", table) == 0.5
+    assert factor("mine", "flex", table) == 0.4
+    assert factor("mine", "batch", table) is None
+    assert factor("unheard-of", "batch") is None
+    assert factor("unheard-of", "standard") == 1.0
 
 
 def test_every_known_model_has_a_price() -> None:
@@ -271,7 +315,10 @@ def test_flat_price_replaces_the_image_rate() -> None:
     )
 
 
-KEYS = "input_usd_per_mtok, text_output_usd_per_mtok, image_output_usd_per_mtok, image_usd"
+KEYS = (
+    "input_usd_per_mtok, text_output_usd_per_mtok, image_output_usd_per_mtok, image_usd, "
+    "batch_factor, flex_factor, priority_factor"
+)
 BAD_TABLES: dict[str, tuple[Any, str]] = {
     "no table": ({"m": 3}, f'prices."m": got 3; must be a table with {KEYS}'),
     "unknown key": (
@@ -305,6 +352,14 @@ BAD_TABLES: dict[str, tuple[Any, str]] = {
     "a size that the model does not have": (
         {PRO: {"image_usd": {"1K": 0.1, "7K": 0.1}}},
         f'prices."{PRO}".image_usd: got "7K"; {PRO} offers 1K, 2K, 4K',
+    ),
+    "a factor of 0": (
+        {"m": {"batch_factor": 0}},
+        'prices."m".batch_factor: got 0; must be a number above 0, at most 100',
+    ),
+    "a factor that is no number": (
+        {"m": {"flex_factor": "half"}},
+        'prices."m".flex_factor: got "half"; must be a number above 0, at most 100',
     ),
     "one price for all": (
         {"m": {"image_usd": 0.1}},
