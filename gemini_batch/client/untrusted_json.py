@@ -109,12 +109,13 @@ def field(obj: dict[str, Any], name: str) -> Any:
     value = obj.get(name)
     if value is not None and value not in _EMPTY:
         return value
-    other = obj.get(_proto_name(name))
+    other = obj.get(proto_name(name))
     return value if other is None else other
 
 
 @cache
-def _proto_name(name: str) -> str:
+def proto_name(name: str) -> str:
+    """Return the proto name of a field, `inline_data`."""
     return _CAPITAL.sub(r"_\g<0>", name).lower()
 
 
