@@ -99,7 +99,7 @@ def _parsed(answer: Answer, value: Any) -> Outcome:
     reply = None if body is None else _reply(body, answer.images)
     if reply is not None and (reply.image is not None or reply.remote):
         return reply
-    # An image that arrived where images are is one, whatever else an object has.
+    # An image that arrived where images are is one, also in an object that is no answer.
     if (united := merged(documents)) and (other := _reply(united, answer.images)).image:
         return other
     errors = (parse_nested(answer, each) for each in documents)
