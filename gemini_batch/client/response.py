@@ -48,6 +48,9 @@ EMPTY = "EMPTY"
 # Rows are bounded: 64 of them may wait for the disk. No model writes this much text with an image:
 # 32,768 tokens are the most of any (Google's model pages, 2026-11-22).
 MAX_TEXT_CHARS = 1_000_000
+# Real answers have about ten, and so has each event of a stream. The event loop stands still while
+# each is looked at.
+MAX_OBJECTS = 50_000
 MAX_RATINGS_BYTES = 65_536
 MAX_MODALITIES = 100
 # As many as images in an answer; a signed URL has about 2,000 characters.
@@ -76,6 +79,9 @@ def parse_answer(answer: Answer | Failure) -> Outcome:
         return answer
     if not 200 <= answer.http_status < 300:
         return parse_error(answer)
+    if answer.body.count(b"{") > MAX_OBJECTS:
+        message = f"the answer has more than {MAX_OBJECTS:,} objects"
+        return Failure(FailureKind.TOO_LARGE, message, may_be_billed=True)
     value = load(answer.body)
     if value is None and answer.body.strip() != b"null":
         return Failure(FailureKind.MALFORMED, "the answer is not valid JSON", may_be_billed=True)

@@ -18,6 +18,10 @@ _CAPITAL = re.compile("[A-Z]")
 _MAX_COUNT = 2**31 - 1
 # orjson writes at most 64 bits, and Python reads at most 4,300 digits.
 _MAX_INT_DIGITS = 18
+_LONG_NUMBER = re.compile(rb"\d{%d}" % (_MAX_INT_DIGITS + 1))
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+# Each value is looked at in Python: a megabyte takes up to a second.
+_MAX_SLOW_BYTES = 1 << 20
 _EMPTY: tuple[Any, ...] = ("", [], {})
 # Of values that may hold an image, where an object has one twice.
 _SEPARATORS = {"data": " ", "text": "\n"}
@@ -30,7 +34,7 @@ def load(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         pass
-    return _read(body, dict)
+    return _read(body, None)
 
 
 def load_joined(body: bytes) -> Any:
@@ -38,9 +42,11 @@ def load_joined(body: bytes) -> Any:
 
     Other parsers let the last of them win, which may be the null of a gateway that writes a field
     twice: objects are united, arrays and what may hold an image are concatenated, and nothing
-    empty overrules.
+    empty overrules. A large body is not read.
     """
     has_equal = False
+    if len(body) > _MAX_SLOW_BYTES:
+        return None
 
     def joined(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         nonlocal has_equal
@@ -74,11 +80,15 @@ def _joined(name: str, first: Any, second: Any) -> Any:
     return second
 
 
-def _read(body: bytes, hook: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> Any:
+def _read(body: bytes, hook: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None) -> Any:
+    parse_int = _int if _LONG_NUMBER.search(body) else None
+    has_surrogates = _SURROGATE.search(body) is not None
+    if (parse_int or has_surrogates) and len(body) > _MAX_SLOW_BYTES:
+        return None
     try:
         text = body.decode("utf-8", errors="replace")
-        value = json.loads(text, strict=False, parse_int=_int, object_pairs_hook=hook)
-        return _writable(value)
+        value = json.loads(text, strict=False, parse_int=parse_int, object_pairs_hook=hook)
+        return _writable(value) if has_surrogates else value
     except (ValueError, RecursionError):
         return None
 
