@@ -48,7 +48,7 @@ class StallTimeout:
 
     @property
     def is_over(self) -> bool:
-        """True if it has cancelled the block, within which it is a CancelledError; nobody else."""
+        """True if it has cancelled the block, within which it is a CancelledError; no one else."""
         task = asyncio.current_task()
         return self._timeout.expired() and task is not None and task.cancelling() == 1
 
