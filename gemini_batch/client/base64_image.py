@@ -22,9 +22,9 @@ class Base64Image:
     """Decodes the pieces of a base64 string into a sink.
 
     Bytes in JSON may use the standard or the URL-safe alphabet, and may lack their padding
-    (https://protobuf.dev/programming-guides/json/, 2026-11-29). Gateways also break the lines, and
-    put the start of a data URI in front, or encode what is base64 already. A last character that was cut is found: it leaves bits
-    that belong to no byte.
+    (https://protobuf.dev/programming-guides/json/, 2026-11-29). Gateways also break the lines, put
+    the start of a data URI in front, or encode what is base64 already. A last character that was
+    cut is found: it leaves bits that belong to no byte.
     """
 
     def __init__(self, index: int, sink: ImageSink) -> None:
