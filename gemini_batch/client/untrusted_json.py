@@ -22,7 +22,6 @@ _LONG_NUMBER = re.compile(rb"\d{%d}" % (_MAX_INT_DIGITS + 1))
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 # Each value is looked at in Python: a megabyte takes up to a second.
 _MAX_SLOW_BYTES = 1 << 20
-_EMPTY: tuple[Any, ...] = ("", [], {})
 # Of values that may hold an image, where an object has one twice.
 _SEPARATORS = {"data": " ", "text": "\n"}
 
@@ -64,10 +63,14 @@ def _united(first: dict[str, Any], pairs: Iterable[tuple[str, Any]]) -> dict[str
     return united
 
 
+def _is_empty(value: Any) -> bool:
+    return value is None or value in ("", [], {})
+
+
 def _joined(name: str, first: Any, second: Any) -> Any:
     """Return the value of a key that an object has twice."""
-    if second is None or second in _EMPTY:
-        return first
+    if _is_empty(first) or _is_empty(second):
+        return first if _is_empty(second) else second
     match first, second:
         case dict(), dict():
             return _united(first, second.items())
@@ -117,7 +120,7 @@ def field(obj: dict[str, Any], name: str) -> Any:
     Gateways may write both, and leave one of them empty.
     """
     value = obj.get(name)
-    if value is not None and value not in _EMPTY:
+    if not _is_empty(value):
         return value
     other = obj.get(proto_name(name))
     return value if other is None else other
