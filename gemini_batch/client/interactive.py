@@ -1,8 +1,8 @@
 """One request to `generateContent`, and its answer as it streams in."""
 
+import asyncio
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from typing import Self
 
 import aiohttp
@@ -129,7 +129,10 @@ class InteractiveTransport:
         except (TimeoutError, aiohttp.ClientError):
             if not receiver.is_closed:  # else all that began to arrive is whole
                 raise
-        await self._set_rest_aside(response, receiver)
+        except asyncio.CancelledError:
+            if not (whole.is_over and receiver.is_closed):
+                raise
+        await self._set_rest_aside(response, receiver, whole)
         envelope = self._redactor.redact(receiver.finish())
         sink.journal(envelope)
         wait_s = retry_after_s(response.headers.get("Retry-After"), self._clock.utc())
@@ -155,15 +158,22 @@ class InteractiveTransport:
         except OSError as error:
             raise _DiskError(describe_os_error(error)) from error
 
-    async def _set_rest_aside(self, response: aiohttp.ClientResponse, receiver: Receiver) -> None:
+    async def _set_rest_aside(
+        self, response: aiohttp.ClientResponse, receiver: Receiver, whole: StallTimeout
+    ) -> None:
         """Read on where an answer can't be parsed: it may hold an image that was paid for."""
         if receiver.error is None:
             return
-        with suppress(TimeoutError, aiohttp.ClientError):
+        try:
             async with StallTimeout(min(REST_S, self._config.timeouts.between_bytes_s)) as between:
                 while receiver.has_room and (chunk := await _next_chunk(response.content)):
                     between.renew()
                     await self._feed(receiver, chunk)
+        except (TimeoutError, aiohttp.ClientError):
+            pass
+        except asyncio.CancelledError:
+            if not whole.is_over:
+                raise
 
     def _redacted(self, body: Iterable[bytes]) -> Iterator[bytes]:
         """Yield the pieces of a body without the key, also where it is in two of them."""

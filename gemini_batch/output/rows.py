@@ -155,7 +155,8 @@ def placed_rows(
     except FileNotFoundError:
         return
     with file:
-        if form := form_of(file.peek()):
+        head = file.peek()
+        if parse_row(head.partition(b"\n")[0]) is None and (form := form_of(head)):
             raise StorageError(f"{path}: {form}; another program has rewritten it")
         file.seek(start_bytes)
         place = start_bytes
