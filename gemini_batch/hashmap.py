@@ -50,6 +50,17 @@ class HashMap64:
             slot = (slot + 1) & mask
         return None
 
+    def get_all(self, keys: Iterable[int]) -> list[int | None]:
+        """Return what `get` returns for each key."""
+        slots, taken, values, mask = self._slots, self._keys, self._values, self._mask
+        found: list[int | None] = []
+        for key in keys:
+            slot = key & mask
+            while (place := slots[slot]) and taken[place] != key:
+                slot = (slot + 1) & mask
+            found.append(values[place] if place else None)
+        return found
+
     def put(self, key: int, value: int) -> None:
         """Set the value of `key` (0 < key < 2⁶⁴, 0 ≤ value < 2⁶⁴)."""
         slots, keys, mask = self._slots, self._keys, self._mask
