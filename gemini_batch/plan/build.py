@@ -146,7 +146,8 @@ def build_plan(
     )
     planner.thinking.learn(recent)
     with Manifest(path, name) as manifest:
-        plan = Plan(planner, history.state if len(rows) or len(rowless) or reuse else None)
+        is_new = not (len(rows) or len(rowless) or reuse)
+        plan = Plan(planner) if is_new else Plan(planner, history.state, history.are_done)
         for index, found in manifest.scan():
             try:
                 if isinstance(found, PlainJobs):
