@@ -249,7 +249,7 @@ def _server(command: Parser | _Group) -> None:
     _value(command, "--vertex", vertex, "PROJECT", text)
     text = "a server other than Google's (env: GEMINI_BATCH_BASE_URL)"
     _value(command, "--base-url", str, "URL", text)
-    text = "allow unencrypted http to a remote host (the API key is sent in clear text)"
+    text = "allow unencrypted http to a remote host (key or token is sent in clear text)"
     _flag(command, "--allow-insecure", text)
 
 

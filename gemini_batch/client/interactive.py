@@ -38,8 +38,8 @@ MAX_MESSAGE_CHARS = 500
 MIN_PROGRESS_BYTES = 1 << 16
 # Silence that ends the rest of an answer which can't be used.
 REST_S = 5.0
-# A key in any spelling is shorter.
-MAX_SPELLED_KEY_BYTES = 4_096
+# A key in any spelling is shorter, and so is a token of 2 KB as JSON escapes.
+MAX_SPELLED_KEY_BYTES = 1 << 14
 # What is searched at once.
 REDACTED_BYTES = MAX_SEARCHED_BYTES // 2
 

@@ -1,5 +1,6 @@
 """Runs with the login of Google Cloud, against a Vertex AI and a token server on loopback."""
 
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from gemini_batch.clock import Clock
 from gemini_batch.config.run_config import RunConfig
 from gemini_batch.records import Answer
 from gemini_batch.simulator import Simulator, SimulatorConfig
+from gemini_batch.simulator.client_command import client_command
 from tests.builders import make_call
 from tests.loopback import logins
 from tests.loopback.commands import KEY, manifest, rows, use_key_and_state
@@ -223,6 +225,27 @@ def test_a_run_with_the_simulator_needs_no_login(
     assert {row["model"] for row in rows(tmp_path / "jobs.simulated")} == {PRO}
     assert main(["run", str(path), "--vertex", "my-project"]) == 3
     assert "pip install 'gemini_batch[vertex]'" in capsys.readouterr().err
+
+
+def test_the_command_that_the_simulator_prints(
+    tmp_path: Path, server: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets the login that the server offers, and names project and address in variables."""
+    url, file = server.base_url, tmp_path / "login.json"
+    login, run_it = client_command(server.config, url).split(" && ")
+    assert login == f"curl --silent --output simulator.json {url}/credentials.json"
+    assert run_it.endswith(" python -m gemini_batch run jobs.jsonl --rpm 6000 --rpd 100000")
+    for pair in run_it.split(" python ")[0].split():
+        monkeypatch.setenv(*pair.split("=", 1))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+    with urllib.request.urlopen(f"{url}/credentials.json") as answer:
+        file.write_bytes(answer.read())
+
+    path = manifest(tmp_path, {"prompt": "A cat"})
+    assert main(["run", str(path), *run_it.split(" jobs.jsonl ")[1].split()]) == 0
+
+    (row,) = rows(tmp_path / "jobs.out")
+    assert (row["status"], row["endpoint"]) == ("succeeded", url)
 
 
 @pytest.mark.usefixtures("account")
