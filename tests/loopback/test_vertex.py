@@ -227,6 +227,18 @@ def test_a_run_with_the_simulator_needs_no_login(
     assert "pip install 'gemini_batch[vertex]'" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("account")
+@pytest.mark.parametrize("tier", ["standard", "flex", "priority"])
+def test_a_service_tier_goes_as_a_header(tmp_path: Path, server: Simulator, tier: str) -> None:
+    """Next to the token; the kind of traffic that is served is the row's tier."""
+    flags = ("--model", PRO, "--service-tier", tier, "--tier", "pay-as-you-go")
+
+    assert run(tmp_path, server, "A cat [[fault:401-expired x1]]", flags=flags) == 0
+
+    (row,) = rows(tmp_path / "jobs.out")
+    assert row["service_tier"] == tier
+
+
 def test_the_command_that_the_simulator_prints(
     tmp_path: Path, server: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

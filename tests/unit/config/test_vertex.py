@@ -11,6 +11,7 @@ from gemini_batch.config.endpoints import GOOGLE, service
 from gemini_batch.config.run_config import RunConfig
 from gemini_batch.config.vertex import Vertex
 from gemini_batch.errors import ConfigError
+from gemini_batch.plan.build import price_table
 
 PATH = "/publishers/google"
 
@@ -79,6 +80,19 @@ def test_a_base_url_replaces_the_host(
     assert by_flag.endpoint == by_variable.endpoint == base_url
     assert by_flag.base_url == by_variable.base_url
     assert str(by_flag.base_url).endswith(f"{path}/my-project/locations/us-east5{PATH}")
+
+
+@pytest.mark.parametrize("base_url", [None, "https://psc.example.com"])
+def test_a_location_has_its_own_prices(base_url: str | None) -> None:
+    """A tenth dearer than the global one, also where Google's host is reached by another name."""
+
+    def rate(vertex: str) -> float:
+        settings = RunConfig(vertex=vertex, base_url=base_url).settings(needs_key=False)
+        return price_table(settings)["gemini-3-pro-image"].image_output_usd_per_mtok or 0.0
+
+    assert rate("my-project/global") == 120.0
+    for location in ("us-central1", "eu"):
+        assert rate(f"my-project/{location}") == pytest.approx(132.0)
 
 
 WRONG = ["", "My-Project", "my project", "-project", "my_project", "p/", "p/USA", "p/us-central",
