@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gemini_batch.cli import help_texts as texts
-from gemini_batch.cli.usage import Parser, amount, finished, folder, seconds, whole
+from gemini_batch.cli.usage import Parser, amount, finished, folder, seconds, vertex, whole
 from gemini_batch.errors import ExitCode
 from gemini_batch.version import __version__
 
@@ -242,9 +242,14 @@ def _manifest(command: Parser) -> None:
 
 
 def _server(command: Parser | _Group) -> None:
+    text = (
+        "send to Vertex AI of this project of Google Cloud, or of PROJECT/LOCATION (default: "
+        "global), with its login instead of a key (env: GEMINI_BATCH_VERTEX)"
+    )
+    _value(command, "--vertex", vertex, "PROJECT", text)
     text = "a server other than Google's (env: GEMINI_BATCH_BASE_URL)"
     _value(command, "--base-url", str, "URL", text)
-    text = "allow unencrypted http to a remote host (the API key is sent in clear text)"
+    text = "allow unencrypted http to a remote host (key or token is sent in clear text)"
     _flag(command, "--allow-insecure", text)
 
 

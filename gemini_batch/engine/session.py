@@ -20,10 +20,11 @@ from gemini_batch.engine.dispatcher import Dispatcher, make_dispatcher
 from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.engine.remote import RemoteReplies
-from gemini_batch.engine.retry import RetryRules
+from gemini_batch.engine.retry import TABLE, RetryRules
 from gemini_batch.engine.run_record import RunRecord
 from gemini_batch.engine.stats import RunStats
 from gemini_batch.engine.summary import Summary
+from gemini_batch.engine.vertex_rules import VERTEX_TABLE
 from gemini_batch.errors import StorageError, storage_errors
 from gemini_batch.events import CallFinished, Event, Observer, RunStarted, Waiting
 from gemini_batch.inputs import Downscaler
@@ -165,7 +166,10 @@ class Run:
                     committer=committer,
                     remote=remote,
                     rules=RetryRules(
-                        config.max_attempts, config.skip_uncertain, config.keeps_going
+                        config.max_attempts,
+                        config.skip_uncertain,
+                        config.keeps_going,
+                        VERTEX_TABLE if config.vertex else TABLE,
                     ),
                     observe=observe,
                 )

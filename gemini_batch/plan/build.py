@@ -174,7 +174,7 @@ def _kept(
 
 def price_table(config: Settings) -> prices.PriceTable:
     """Return the built-in prices, overridden by those of the config file; raises as `merged`."""
-    built_in = prices.scaled(prices.built_in(), price_factor(config.endpoint))
+    built_in = prices.scaled(prices.built_in(), price_factor(config.base_url or config.endpoint))
     return prices.merged(built_in, config.tables.get("prices", {}))
 
 

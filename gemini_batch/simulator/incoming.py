@@ -69,12 +69,12 @@ async def read_body(request: web.Request, max_bytes: int) -> bytes | ErrorBody:
 
 
 async def parse_request(
-    body: bytes, model: Model, *, counting: bool = False
+    body: bytes, model: Model, *, counting: bool = False, vertex: bool = False
 ) -> ImageRequest | ErrorBody:
     """Return the result of `check`; a large body is checked in a thread, to not block others."""
     if len(body) <= _INLINE_CHECK_BYTES:
-        return check(body, model, counting=counting)
-    return await asyncio.to_thread(check, body, model, counting=counting)
+        return check(body, model, counting=counting, vertex=vertex)
+    return await asyncio.to_thread(check, body, model, counting=counting, vertex=vertex)
 
 
 def _not(coding: str) -> ErrorBody:
