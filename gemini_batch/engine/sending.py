@@ -19,7 +19,8 @@ from gemini_batch.engine.disk_space import DiskReservations
 from gemini_batch.engine.dispatcher import Dispatcher, make_dispatcher
 from gemini_batch.engine.parts import Origins, Parts, open_parts
 from gemini_batch.engine.recovery import Interrupted
-from gemini_batch.engine.retry import RetryRules
+from gemini_batch.engine.retry import TABLE, RetryRules
+from gemini_batch.engine.vertex_rules import VERTEX_TABLE
 from gemini_batch.errors import StorageError
 from gemini_batch.events import CallFinished, Event, Observer, Stopping, Waiting
 from gemini_batch.hashmap import HashMap64, fingerprint
@@ -167,7 +168,12 @@ class Sending:
             transport=parts.transport,
             committer=parts.committer,
             remote=parts.remote,
-            rules=RetryRules(config.max_attempts, config.skip_uncertain, config.keeps_going),
+            rules=RetryRules(
+                config.max_attempts,
+                config.skip_uncertain,
+                config.keeps_going,
+                VERTEX_TABLE if config.vertex else TABLE,
+            ),
             observe=self.observe,
         )
         self.dispatcher.stops = self.stops
