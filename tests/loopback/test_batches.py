@@ -86,13 +86,29 @@ def test_a_service_tier_in_a_batched_line_is_a_problem(
 
 
 @pytest.mark.parametrize("route", ["batch", "auto"])
-def test_a_service_tier_has_no_batch(
-    route: str, tmp_path: Path, server: Simulator, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        (("--service-tier", "flex"), "a batch has no service tier"),
+        (("--vertex", "my-project"), "batches of Vertex AI are another product"),
+    ],
+)
+def test_flags_that_have_no_batch_are_wrong_usage(
+    route: str, flag: tuple[str, str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two flags that exclude each other are wrong usage."""
+    """A service tier, or Vertex AI, and batches exclude each other."""
     path = manifest(tmp_path, JOBS[0])
-    assert run(path, server, "--route", route, "--service-tier", "flex") == 2
-    assert "a batch has no service tier" in capsys.readouterr().err
+    assert main(["run", str(path), "--route", route, *flag]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_project_of_the_environment_has_no_batch_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vertex AI may be chosen by a variable."""
+    monkeypatch.setenv("GEMINI_BATCH_VERTEX", "my-project")
+    path = manifest(tmp_path, JOBS[0])
+    assert main(["run", str(path), "--route", "batch"]) == 2
 
 
 @pytest.mark.parametrize("flag", ["--route batches", "--batch-lines 0", "--batch-patience soon"])
