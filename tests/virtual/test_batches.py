@@ -193,6 +193,22 @@ def test_an_edited_line_is_sent_now_and_the_old_answer_is_late(
     assert batch_desk.transport.sent == []
 
 
+def test_a_line_that_is_edited_and_put_back_takes_the_answer_of_its_batch(
+    batch_desk: BatchDesk,
+) -> None:
+    """Whatever was asked for in between: the batch's answer is the newest, and nothing is sent again."""
+    batch_desk.write(1)
+    batch_desk.run(after_h=0.1)
+    batch_desk.write(1, a="another prompt")
+    batch_desk.run(route="interactive", after_h=2)
+    batch_desk.write(1)
+    summary = batch_desk.run(route="interactive")
+    assert (summary.exit_code, summary.left) == (0, 0)
+    assert batch_desk.transport is not None
+    assert batch_desk.transport.sent == []
+    assert batch_desk.images()["a"] == png("prompt a")
+
+
 def odd(lines: list[bytes]) -> list[bytes]:
     """Return lines with all kinds of faults."""
     other = lines[0].replace(b'"key":"', b'"key":"x')
