@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from gemini_batch.progress.formatting import clock, count, plain, quantity, whole_span
-from gemini_batch.progress.messages import eta, finishing, notice
+from gemini_batch.progress.messages import BATCH_TIME, eta, finishing, notice
 from gemini_batch.progress.run_state import RunSnapshot
 from gemini_batch.quota.results import UNKNOWN, Used
 from gemini_batch.records import Status
@@ -144,6 +144,8 @@ def _counts(state: RunSnapshot, cells: int) -> Text:
 def _time(state: RunSnapshot) -> list[str]:
     if state.is_stopping:
         return [f"{count(max(0, state.left - state.in_flight), 'call')} left for another run"]
+    if state.batches:
+        return [BATCH_TIME]
     return eta(state.forecast, state.left, state.now).split(" · ")
 
 
