@@ -37,6 +37,7 @@ _FOLDER = f"{paths.PRIVATE}/{paths.BATCHES}"
 _MAX_NOTE_BYTES = 1 << 16
 _IS_GONE = "is gone"
 _UUID_CHARS = 32
+_MAX_CALLS = 1_000_000  # more than any batch has
 _GONE = ".gone"  # appended to the name of a folder that is removed
 # A batch is expired after 48 hours (https://ai.google.dev/gemini-api/docs/batch-api, 2026-11-30).
 _LIFE = timedelta(hours=50)
@@ -315,12 +316,20 @@ def _note(data: bytes) -> BatchNote:
     if not isinstance(value, dict):
         raise ValueError("no object")  # noqa: TRY004  # as of other damage
     known = {name: each for name, each in value.items() if name in _names()}
-    return TypeAdapter(BatchNote).validate_python(known)
+    note = TypeAdapter(BatchNote).validate_python(known)
+    times = (getattr(note, name) for name in _names() if name.endswith(("_at", "_since")))
+    if any(each is not None and each.tzinfo is None for each in times):
+        raise ValueError("a time without a zone")
+    if not 0 <= note.calls <= _MAX_CALLS:
+        raise ValueError("no number of calls")
+    return note
 
 
 def _facts(line: bytes) -> Facts:
     try:
         value: dict[str, Any] = orjson.loads(line)
+        if not all(isinstance(value[name], str) for name in ("id", "request_sha256", "model")):
+            raise ValueError("not the facts of a call")  # as below
         if value.get("metadata") and exact_json.may_change(line):
             value["metadata"] = exact_json.loads(line)["metadata"]
         inputs = [

@@ -104,12 +104,14 @@ class OpenBatch:
     def index(self) -> Iterator[tuple[int, int]]:
         """Yield (hash of its id, position) of each call, and keep the hash of its request."""
         self._requests = array("Q")
-        for position in range(self.note.calls):
-            facts = self.facts(position)
-            self._requests.append(_request(facts.request_sha256, self.note.endpoint))
-            yield fingerprint(facts.id), position
-        if self.lines is not None:
-            self.lines.close()  # until its results are read
+        try:
+            for position in range(self.note.calls):
+                facts = self.facts(position)
+                self._requests.append(_request(facts.request_sha256, self.note.endpoint))
+                yield fingerprint(facts.id), position
+        finally:
+            if self.lines is not None:
+                self.lines.close()  # until its results are read
 
     def is_of(self, position: int, request_sha256: str, endpoint: str) -> bool:
         """Return whether a call has this request, at a place with the same answers."""
