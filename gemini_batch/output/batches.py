@@ -140,11 +140,11 @@ def key_of(uuid: str, position: int, request_sha256: str) -> str:
 class BatchLines:
     """The calls of a batch, read from the disk when they are needed: 8 bytes each in memory.
 
-    The file is open from the first call that is asked for until `close`.
+    The file at `path` is open from the first call that is asked for until `close`.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._file: BufferedReader | None = None
         self._places = array("Q")
         place = 0
@@ -161,7 +161,7 @@ class BatchLines:
     def facts(self, position: int) -> Facts:
         """Return the facts of a call; raise ValueError if they are damaged, OSError of the disk."""
         if self._file is None:
-            self._file = open_to_read(self._path)
+            self._file = open_to_read(self.path)
         self._file.seek(self._places[position])
         return _facts(self._file.readline(MAX_LINE_BYTES))
 

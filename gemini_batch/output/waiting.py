@@ -98,8 +98,11 @@ class OpenBatch:
         try:
             return self.lines.facts(position)
         except (ValueError, OSError) as error:
-            where = f"batch {self.note.uuid}, line {position + 1:,}"
-            raise StorageError(f"{where}: the facts of the call can't be read: {error}") from error
+            raise StorageError(
+                f"{self.lines.path}:{position + 1}: the facts of the call can't be read: {error}; "
+                "put the file back from a backup, or remove its folder to send the calls of the "
+                "batch, and pay for them, again"
+            ) from error
 
     def index(self) -> Iterator[tuple[int, int]]:
         """Yield (hash of its id, position) of each call, and keep the hash of its request."""
