@@ -94,7 +94,7 @@ class ManifestError(InputError):
 
     def __init__(self, source: str, problems: Sequence[Problem], total: int | None = None) -> None:
         self.source = source
-        self.problems = tuple(problems)
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.line))
         self.total = len(self.problems) if total is None else total
         super().__init__("\n".join(self.lines()))
 

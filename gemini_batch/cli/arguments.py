@@ -219,8 +219,13 @@ def _simulate(simulate: Parser) -> None:
 
 
 def _manifest(command: Parser) -> None:
-    text = "one job per line, as JSON; see `schema job`"
+    text = (
+        "one job per line, as JSON, see `schema job`; or a table, .csv or .tsv, whose columns are "
+        "the fields; or - for standard input"
+    )
     _value(command, "manifest", Path, "JOBS.jsonl", text)
+    text = "what the manifest is (default: what its name says; jsonl for standard input)"
+    command.add_argument("--format", choices=("jsonl", "csv", "tsv"), help=text)
     text = "the output folder (default: JOBS.out next to the manifest, or JOBS.simulated)"
     _value(command, "--out", folder, "DIR", text)
     text = "the model of jobs that name none (default: gemini-3-pro-image-preview)"

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Any
 
 from gemini_batch.catalog import models
+from gemini_batch.cli.given import given_manifest
 from gemini_batch.cli.options import output_folder, print_result, run_config
 from gemini_batch.errors import ExitCode
 from gemini_batch.plan import CallState, build
@@ -18,10 +19,13 @@ from gemini_batch.records.service_tier import lane_name, model_and_tier
 def main(options: Namespace) -> int:
     """Print the plan of a manifest; return the exit code."""
     config, out = run_config(options).settings(needs_key=False), output_folder(options)
-    with build.build_plan(options.manifest, out, config) as planned:
+    with (
+        given_manifest(options) as given,
+        build.build_plan(given.path, out, config, name=given.name, base=given.base) as planned,
+    ):
         plan, total, time = planned.plan, planned.plan.total, planned.duration
         found = {
-            "manifest": str(options.manifest),
+            "manifest": given.name,
             "out": str(out),
             "tier": config.tier,
             "calls": len(plan),

@@ -14,7 +14,7 @@ from gemini_batch.config.endpoints import price_factor
 from gemini_batch.errors import ConfigError, StorageError, describe_os_error
 from gemini_batch.hashmap import fingerprint
 from gemini_batch.inputs import Inputs
-from gemini_batch.manifest import Manifest, PlainJobs
+from gemini_batch.manifest import Manifest, PlainJobs, open_manifest
 from gemini_batch.output.history import History, wanted_again
 from gemini_batch.output.reuse import Reuse
 from gemini_batch.output.rowless import RowlessImages
@@ -145,7 +145,7 @@ def build_plan(
         service_tier=config.service_tier,
     )
     planner.thinking.learn(recent)
-    with Manifest(path, name) as manifest:
+    with open_manifest(path, name) as manifest:
         is_new = not (len(rows) or len(rowless) or reuse)
         plan = Plan(planner) if is_new else Plan(planner, history.state, history.are_done)
         for index, found in manifest.scan():
