@@ -106,6 +106,10 @@ class ManifestError(InputError):
         return shown
 
 
+class TemplateError(InputError):
+    """A template or its variables have problems; nothing was written."""
+
+
 class FolderBusyError(GeminiBatchError):
     """Another run holds the output folder."""
 

@@ -28,6 +28,8 @@ def parser() -> Parser:
     _run(_command(commands, "run", "send what is not done yet", texts.RUN))
     text = "check the manifest; show calls, cost and time; sends nothing"
     _plan(_command(commands, "plan", text, texts.PLAN))
+    text = "write a manifest from a template and a table of its variables"
+    _expand(_command(commands, "expand", text, texts.EXPAND))
     text = "show the contents of an output folder"
     _folder(_command(commands, "status", text, texts.STATUS), "the contents")
     text = "show the cost of output folders by day, model, manifest or run"
@@ -149,6 +151,15 @@ def _plan(plan: Parser) -> None:
     _flag(plan, "--simulate", "plan for the simulator's output folder")
     _server(plan)
     _flag(plan, "--json", "print the plan as JSON to stdout")
+
+
+def _expand(expand: Parser) -> None:
+    text = "lines of a manifest with {column} where a value is put in; {{ and }} are braces"
+    _value(expand, "template", Path, "TEMPLATE", text)
+    text = "a table (.csv, .tsv) or JSONL with the values: a job for each row and line"
+    _value(expand, "--vars", Path, "FILE", text)
+    text = "combine all values of the columns of FILE, instead of those of one row"
+    _flag(expand, "--product", text)
 
 
 def _doctor(doctor: Parser) -> None:

@@ -28,6 +28,17 @@ examples:
   gemini-batch plan jobs.jsonl
   gemini-batch plan jobs.jsonl --tier pay-as-you-go --json
 """
+EXPAND = """\
+Write a manifest to stdout: each line of the template with the values of each row of a table. A
+line may have lists of its own, and is combined with all their values:
+{"id": "{sku}-{style}", "prompt": "{name}, {style}", "vars": {"style": ["ink", "pixel art"]}}
+The values are kept in the metadata of the job. Nothing inside a raw request is replaced.
+
+examples:
+  gemini-batch expand template.jsonl --vars products.csv > jobs.jsonl
+  gemini-batch expand template.jsonl --vars lists.csv --product > jobs.jsonl
+  gemini-batch expand template.jsonl | gemini-batch plan - --out pictures.out
+"""
 STATUS = """\
 Show the contents of an output folder: calls by status, tokens, cost, and missing images.
 

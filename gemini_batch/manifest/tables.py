@@ -126,7 +126,7 @@ class Table:
                 yield row
                 continue
             if any(map(str.strip, row.cells[len(self.columns) :])):
-                found = f"has {len(row.cells)} cells, and {len(self.columns)} columns have a name"
+                found = f"has {len(row.cells)} cells, and the first row {len(self.columns)}"
                 advice = f"put a cell with {shown(self.delimiter)} in it into quotes"
                 yield row._replace(problem=f"{found}: {advice}")
                 continue

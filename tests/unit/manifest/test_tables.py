@@ -213,7 +213,7 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
     "a name twice": ("id,prompt,id\na,x,b\n", ["1: id: is there twice: leave one column out"]),
     "a name inside another one": ("prompt,metadata,metadata.a\nx,,b\n", ['1: metadata.a: is inside of "metadata": leave one column out']),
     "an index of pandas": (",id,prompt\n0,a,x\n1,b,y\n", ["1: column 1 has no name: name it, or leave it out (with pandas: to_csv(…, index=False))"]),
-    "a comma without quotes": ("id,prompt\na,A robot, blue\n", ['2: has 3 cells, and 2 columns have a name: put a cell with "," in it into quotes']),
+    "a comma without quotes": ("id,prompt\na,A robot, blue\n", ['2: has 3 cells, and the first row 2: put a cell with "," in it into quotes']),
     "a quote inside of quotes": ('id,prompt\na,"A "big" robot"\nb,x\nc,"A "small" one"\n', ['2: has text after a closing quote: write a quote in a cell twice, as ""', '4: has text after a closing quote: write a quote in a cell twice, as ""']),
     "a quote that is not closed": ('id,prompt\na,x\nb,"y\nc,z\n', ["3: has an opening quote that is never closed: close it, or leave it out"]),
     "a list without brackets": ("prompt,images\nx,a.png\n", ['2: images: got "a.png"; must be a list: write ["a.png"]']),
@@ -236,7 +236,7 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
     "several": ("id,prompt,seed,images\na,x,1,\nb,x,y,[\na,x,z,\nd,x,1,,5\n", [
         '3: images: got the cell\'s end, which is not valid JSON (Expecting value); write a list as ["a.png", "b.png"]',
         '4: seed: got "z"; must be a whole number',
-        '5: has 5 cells, and 4 columns have a name: put a cell with "," in it into quotes',
+        '5: has 5 cells, and the first row 4: put a cell with "," in it into quotes',
     ]),
 }  # fmt: skip
 
