@@ -260,8 +260,8 @@ def test_a_quote_that_is_not_closed_takes_bounded_memory(monkeypatch: pytest.Mon
     message = (
         "2: has an opening quote that is never closed, or a cell of more than 16,777,216 characters"
     )
-    for rest in ("y,z\n" * 100, "y" * 1_000):
-        assert problems_in(f'id,prompt\na,"x\n{rest}') == [f"jobs.csv:{message}"]
+    for rest in ('"x\n' + "y,z\n" * 100, '"x' + "y" * 1_000, "y," * 100):
+        assert problems_in(f"id,prompt\na,{rest}") == [f"jobs.csv:{message}"]
 
 
 # --- the copy -----------------------------------------------------------------------------------

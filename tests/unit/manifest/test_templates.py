@@ -238,6 +238,7 @@ FAULTS: dict[str, tuple[list[dict[str, Any] | str], dict[str, Any], list[str]]] 
         'v.csv:3: aspect_ratio: got "4:5x"; allowed: 1:1, 16:9, 9:16, 4:3, 3:4, 5:4, 4:5, 2:3, 3:2, 21:9, 1:4, 4:1, 1:8, 8:1',
         'v.csv:3: seed: got "x"; must be a whole number',
     ]),
+    "a value of the first row": ([LINE | {"aspect_ratio": "{shape}"}], {"table": "animal;shape\nfox;x\nowl;1:1\n"}, ['v.csv:2: aspect_ratio: got "x"; allowed: 1:1, 16:9, 9:16, 4:3, 3:4, 5:4, 4:5, 2:3, 3:2, 21:9, 1:4, 4:1, 1:8, 8:1']),
     "a file of another kind": ([LINE], {"table": "PAR1"}, ['v.csv: is a Parquet file; convert it, with pandas: DataFrame.to_json("jobs.jsonl", orient="records", lines=True); a manifest is JSONL, one job per line, such as {"prompt": "A cute robot mascot"}']),
     "a template that is a table": (["id,prompt", "a,x"], {}, ["t.jsonl: is CSV: give it a name that ends in .csv, or add --format csv"]),
 }  # fmt: skip
