@@ -16,6 +16,7 @@ DELIMITERS = {",": "CSV", ";": "CSV, with semicolons", "\t": "TSV", "|": "CSV, w
 # A cell of Excel has up to 32,767; a raw request with inline images may be longer.
 MAX_CELL_CHARS = 16 * 1024 * 1024
 
+_NO_DELIMITER = "\x1f"
 _HEAD_BYTES = 64 * 1024
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -170,14 +171,18 @@ class Table:
 
 
 def _delimiter(head: str, suffix: str, names: frozenset[str]) -> str:
-    """Return the delimiter that finds the most of the expected names, else the most cells."""
+    """Return the delimiter that finds the most of the expected names, else the most cells.
+
+    In a table of one column, no text separates anything.
+    """
     first = "\t" if suffix in SUFFIXES[1:] else ","
 
     def found(delimiter: str) -> tuple[int, int, bool]:
         cells = [cell.strip() for cell in next(_cells(head, delimiter), [])]
         return len(names.intersection(cells)), len(cells), delimiter == first
 
-    return max(DELIMITERS, key=found)
+    best = max(DELIMITERS, key=found)
+    return best if found(best)[1] > 1 else _NO_DELIMITER
 
 
 def _cells(head: str, delimiter: str) -> Iterator[list[str]]:

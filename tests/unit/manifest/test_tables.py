@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gemini_batch.errors import ManifestError, StorageError
@@ -65,6 +65,7 @@ ENCODINGS = st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-1
 
 
 @given(JOBS, DIALECTS, ENCODINGS)
+@example([{"prompt": ","}], {"delimiter": ";"}, "utf-8")
 def test_a_table_is_the_same_manifest_as_jsonl(
     jobs: list[dict[str, Any]], dialect: dict[str, Any], encoding: str
 ) -> None:
@@ -122,11 +123,9 @@ def test_a_table_is_read_in_any_dress(dress: str, name: str) -> None:
 
 
 def test_one_column_is_a_table() -> None:
-    """Prompts alone are jobs without ids; a comma needs quotes."""
-    assert [job.prompt for job in jobs_in('prompt\nA robot\n"A robot, blue"\n')] == [
-        "A robot",
-        "A robot, blue",
-    ]
+    """Prompts alone are jobs without ids; with quotes or without, a comma is text."""
+    content = 'prompt\nA robot\nA robot, blue\n"A robot; blue"\n'
+    assert [job.prompt for job in jobs_in(content)] == ["A robot", "A robot, blue", "A robot; blue"]
 
 
 def test_jsonl_with_the_suffix_of_a_table_is_jsonl() -> None:

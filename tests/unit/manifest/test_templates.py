@@ -209,8 +209,8 @@ FAULTS: dict[str, tuple[list[dict[str, Any] | str], dict[str, Any], list[str]]] 
         "v.csv:2: animal: is empty, and t.jsonl:1 uses it: fill it in",
         "v.csv:2: animal: is empty, and t.jsonl:2 uses it: fill it in",
     ]),
-    "bad rows": ([LINE], {"table": 'animal\nfox,red\n"o"wl\n#REF!\n"cut'}, [
-        'v.csv:2: has 2 cells, and the first row 1: put a cell with "," in it into quotes',
+    "bad rows": ([LINE], {"table": 'animal,n\nfox,red,1\n"o"wl\n#REF!\n"cut'}, [
+        'v.csv:2: has 3 cells, and the first row 2: put a cell with "," in it into quotes',
         'v.csv:3: has text after a closing quote: write a quote in a cell twice, as ""',
         'v.csv:4: got "#REF!", an error of the spreadsheet: write the text again',
         "v.csv:5: has an opening quote that is never closed: close it, or leave it out",
@@ -263,11 +263,13 @@ def test_problems_of_lines_and_rows_are_shown_together() -> None:
 
 def test_of_many_problems_the_first_are_shown() -> None:
     """The rest is counted, those of ids included."""
-    table = "animal\n" + "a:b\n" * 30 + "fox,red\n" * 40
+    table = "animal\n" + "a:b\n" * 30 + 'fox\n"o"x\n' * 40
     found = problems(LINE, table=table)
     assert len(found) == SHOWN_PROBLEMS + 1
-    # 40 rows, 30 ids that name no file, and 29 that are there.
-    assert found[-1] == f"t.jsonl: and {40 + 30 + 29 - SHOWN_PROBLEMS} more problems like these"
+    # 40 rows, 30 ids that name no file, and 29 and 39 that are there.
+    assert (
+        found[-1] == f"t.jsonl: and {40 + 30 + 29 + 39 - SHOWN_PROBLEMS} more problems like these"
+    )
 
 
 def test_lists_that_make_too_many_jobs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
