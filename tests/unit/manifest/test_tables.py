@@ -17,10 +17,7 @@ from gemini_batch.records import exact_json
 from gemini_batch.records.job import Job
 from tests.unit.manifest.tables import as_csv, jobs_in, problems_in, read, table
 
-FIELDS = (
-    "known: id, prompt, images, parts, request, system, aspect_ratio, image_size, modalities, seed, temperature, thinking, "
-    "model, variants, metadata"
-)
+FIELDS = "known: " + ", ".join(Job.model_fields)
 
 
 @pytest.fixture(autouse=True)
