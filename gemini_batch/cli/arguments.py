@@ -138,19 +138,27 @@ def _sending(sending: _Group) -> None:
 def _money(run: Parser) -> None:
     text = "in dollars at list price, for every tier; calls that were not sent cost nothing"
     money = run.add_argument_group("money", text)
-    text = "maximum cost of this run, calls in flight included; then exit with 5 (default: no "
-    _value(money, "--max-cost", amount, "USD", text + "limit)", dest="max_cost_usd")
+    _max_cost(money)
     text = "ask for confirmation if the estimate exceeds USD (interactive terminals only; "
     _value(money, "--confirm-above", amount, "USD", text + "default: 25)", default=25.0)
     _flag(money, "--yes", "skip the confirmation")
 
 
+def _max_cost(command: Parser | _Group) -> None:
+    text = "maximum cost of this run, calls in flight included; then exit with 5 (default: no "
+    _value(command, "--max-cost", amount, "USD", text + "limit)", dest="max_cost_usd")
+
+
 def _plan(plan: Parser) -> None:
     _manifest(plan)
+    _max_cost(plan)
     _quota(plan)
     _flag(plan, "--simulate", "plan for the simulator's output folder")
     _server(plan)
     _flag(plan, "--json", "print the plan as JSON to stdout")
+    run = Parser(add_help=False)
+    _run(run)
+    plan.accept_flags_of(run)
 
 
 def _expand(expand: Parser) -> None:
@@ -250,6 +258,14 @@ def _manifest(command: Parser) -> None:
     several: dict[str, Any] = {"action": "append", "default": []}
     text = "copy images that another output folder already has, at no cost; may be repeated"
     _value(command, "--reuse-from", Path, "OUT", text, **several)
+    text = (
+        "send only the calls with these ids; an ID may be a glob such as 'icons/*', or @FILE with "
+        "one per line"
+    )
+    only: dict[str, Any] = {"action": "extend", "nargs": "+", "default": []}
+    _value(command, "--only", str, "ID", text, **only)
+    text = "send only the first N calls that are not done (default: all)"
+    _value(command, "--limit", whole, "N", text)
     text = (
         "send finished calls again, and pay again: blocked, blocked:REASON,REASON, rejected, "
         "uncertain, missing or unfetched (images); may be repeated"

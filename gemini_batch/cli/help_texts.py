@@ -16,6 +16,7 @@ the last run stopped.
 examples:
   gemini-batch run jobs.jsonl --tier free
   gemini-batch run jobs.jsonl --simulate          the same without key and cost
+  gemini-batch run jobs.jsonl --limit 3           the first three calls, to look at them
   gemini-batch run jobs.jsonl --tier pay-as-you-go --max-cost 20
   gemini-batch run nightly.jsonl --quiet          for cron: silent unless action is required
   gemini-batch run jobs.jsonl --retry blocked     send blocked calls once more
