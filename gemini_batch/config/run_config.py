@@ -42,6 +42,9 @@ class RunConfig(BaseModel):
         max_cost_usd: Budget of the run, at list price.
         max_input_pixels: Larger input images are downscaled to this.
         reuse_from: Output folders whose answers are copied, at $0.
+        only: Send calls with these ids alone; an entry is an id, a glob, or `@file` with one per
+            line.
+        limit: Send only the first calls of the manifest that are not done, so many.
         retry: Finished calls that are sent again: `blocked`, `blocked:IMAGE_SAFETY,EMPTY` for
             these reasons alone, `rejected`, `uncertain`, `missing` images, or `unfetched` ones.
         adopt_images: Where rows are gone, take the images that are there as done.
@@ -81,6 +84,8 @@ class RunConfig(BaseModel):
     max_cost_usd: Amount | None = None
     max_input_pixels: Whole | None = None
     reuse_from: tuple[Path | str, ...] = ()
+    only: tuple[str, ...] = ()
+    limit: Whole | None = None
     retry: frozenset[Again] = frozenset()
     adopt_images: bool = False
     forget: bool = False
@@ -171,6 +176,8 @@ class RunConfig(BaseModel):
             timeouts=Timeouts.of(self.timeout_s),
             max_input_pixels=self.max_input_pixels,
             reuse_from=tuple(dict.fromkeys(Path(out) for out in self.reuse_from)),
+            only=environment.listed_in_files("--only", self.only),
+            limit=self.limit,
             deadline_s=self.deadline_s,
             waits_for_reset=self.wait_for_reset,
             quota_scope=self.quota_scope,

@@ -124,7 +124,7 @@ class Manifest:
 
     def _lines_of_file(self) -> Iterator[Lines | LongLine]:
         head = self._file.read(file_kind.HEAD_BYTES)
-        if other := file_kind.refusal(head, self.name):
+        if other := file_kind.refusal(head):
             raise self._refused(other)
         self._file.seek(len(_BOM) if head.startswith(_BOM) else 0)
         return read_lines(self._file)

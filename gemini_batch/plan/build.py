@@ -14,13 +14,14 @@ from gemini_batch.config.endpoints import price_factor
 from gemini_batch.errors import ConfigError, StorageError, describe_os_error
 from gemini_batch.hashmap import fingerprint
 from gemini_batch.inputs import Inputs
-from gemini_batch.manifest import Manifest, PlainJobs
+from gemini_batch.manifest import Manifest, PlainJobs, open_manifest
 from gemini_batch.output.history import History, wanted_again
 from gemini_batch.output.reuse import Reuse
 from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.rows import placed_rows, read_rows
 from gemini_batch.output.unfetched import Unfetched
 from gemini_batch.plan.history import RunHistory
+from gemini_batch.plan.part import Part
 from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.plan.totals import CallTotals, Plan
 from gemini_batch.quota.limits import Duration, LimitSet, Weights, duration, limits_of
@@ -120,7 +121,7 @@ def build_plan(
     Raises:
         ManifestError: Lines of the manifest are wrong.
         ConfigError: A call is larger than the quota, a price is wrong, or a folder of
-            `--reuse-from` can't be used.
+            `--reuse-from` can't be used, or `--only` names no call.
         StorageError: The results of earlier runs are damaged or can't be read.
     """
     try:
@@ -133,7 +134,8 @@ def build_plan(
         unfetched = None if config.retry_unfetched else Unfetched(out, config.endpoint)
         of_file = unfetched.noting(placed_rows(out)) if unfetched else read_rows(out)
         rows = History(_kept(rowless.passing(of_file), recent))
-        history = RunHistory(rows, config, reuse, rowless, unfetched, is_wanted_again)
+        part = Part(config.only, config.limit) if config.is_part else None
+        history = RunHistory(rows, config, reuse, rowless, unfetched, is_wanted_again, part)
     except OSError as error:
         raise StorageError(f"{out}: can't be read: {describe_os_error(error)}") from error
     inputs = Inputs(base or path.parent, config.max_input_pixels)
@@ -145,8 +147,8 @@ def build_plan(
         service_tier=config.service_tier,
     )
     planner.thinking.learn(recent)
-    with Manifest(path, name) as manifest:
-        is_new = not (len(rows) or len(rowless) or reuse)
+    with open_manifest(path, name) as manifest:
+        is_new = not (len(rows) or len(rowless) or reuse or part)
         plan = Plan(planner) if is_new else Plan(planner, history.state, history.are_done)
         for index, found in manifest.scan():
             try:
@@ -157,6 +159,8 @@ def build_plan(
             except JobError as error:
                 for problem in error.problems:
                     manifest.problem(problem.line, problem.field, problem.message)
+        if part is not None:
+            part.check(manifest.name)
         if config.max_cost_usd is not None:
             _check_prices(plan)
         time = _duration(plan, config.limits, planner.prices, manifest.name)

@@ -11,6 +11,7 @@ from gemini_batch.output.reuse import Reuse
 from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.unfetched import Unfetched
 from gemini_batch.plan import canonical
+from gemini_batch.plan.part import Part
 from gemini_batch.plan.totals import Aliases, CallState
 from gemini_batch.records import ResultRow, Status
 
@@ -30,6 +31,7 @@ class RunHistory:
     None if none must.
 
     Attributes:
+        part: The calls that this run is for; None for all.
         rowless: The images that no row names.
         without_row: Number of calls that are not done and have such an image.
         by_alias: Number of calls that were done by another id of their model.
@@ -43,6 +45,7 @@ class RunHistory:
     rowless: RowlessImages
     unfetched: Unfetched | None
     _is_wanted_again: Callable[[str], bool] | None = None
+    part: Part | None = None
     without_row: int = 0
     by_alias: int = 0
     statuses: Counter[Status] = field(default_factory=Counter)
@@ -56,9 +59,12 @@ class RunHistory:
 
         An answer to one of its aliases counts as its own.
         """
+        is_named = self.part is None or self.part.names(call_id)
         state = self._own(call_id, request_sha256, aliases)
         if state is CallState.DONE:
             return state
+        if self.part is not None and not (is_named and self.part.takes_one()):
+            return CallState.LATER
         if self.rowless.has(call_id):
             self.without_row += 1
             if self._config.adopts_images:
@@ -82,6 +88,9 @@ class RunHistory:
             again = map(self._is_wanted_again, call_ids)
             are_done = [is_done and not each for is_done, each in zip(are_done, again, strict=True)]
         self.statuses.update(status for status in compress(found, are_done) if status)
+        if self.part is not None:
+            for call_id in compress(call_ids, are_done):
+                self.part.names(call_id)
         return are_done
 
     def _own(self, call_id: str, request_sha256: str, aliases: Aliases) -> CallState:

@@ -36,6 +36,10 @@ class CallState(IntEnum):
     RETRY = 3  # not finished the last time, or requested again
     REUSED = 4  # answered in another output folder: copied from there, at no cost
     UNFETCHED = 5  # paid for, but its image was not fetched: fetched now, and sent if it is gone
+    LATER = 7  # not done, and not in the part that this run is for
+
+
+_NOT_TO_DO = frozenset({CallState.DONE, CallState.LATER})
 
 
 MAX_UNKNOWN_FIELDS = 20
@@ -161,7 +165,7 @@ class Plan:
         self._lane_of.append(self._lanes.setdefault(request.lane, len(self._lanes)))
         states = self._states_of(job, request)
         self._states += states
-        if todo := len(states) - states.count(CallState.DONE):
+        if todo := sum(state not in _NOT_TO_DO for state in states):
             calls = todo - states.count(CallState.REUSED)
             group = self._groups[request.lane, image_size(request)]
             group.add(calls, input_tokens(request), line)
@@ -191,8 +195,8 @@ class Plan:
         self._lane_of.extend([self._lanes[each.lane] for each in requests])
         each_bytes = [len(each) if each.isascii() else len(each.encode()) for each in jobs.prompts]
         calls = list(zip(requests, each_bytes, states, strict=True))
-        if CallState.DONE in states:
-            is_todo = [state != CallState.DONE for state in states]
+        if not _NOT_TO_DO.isdisjoint(states):
+            is_todo = [state not in _NOT_TO_DO for state in states]
             calls, lines = list(compress(calls, is_todo)), list(compress(lines, is_todo))
         for call, number in Counter(calls).items():
             request, prompt_bytes, state = call
@@ -283,8 +287,8 @@ class Plan:
 
     @property
     def todo(self) -> int:
-        """Number of calls that are not done: to be sent, or reused."""
-        return len(self) - self.count(CallState.DONE)
+        """Number of calls to be done by this run: to be sent, or reused."""
+        return len(self) - sum(map(self.count, _NOT_TO_DO))
 
     @property
     def to_send(self) -> int:
