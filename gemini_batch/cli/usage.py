@@ -19,7 +19,7 @@ _MEANT = {
     **dict.fromkeys(("--resume", "--continue"), _RESUMES),
     **dict.fromkeys(("--proxy", "--http-proxy"), "set HTTPS_PROXY in the environment"),
     **dict.fromkeys(("--cacert", "--ca-bundle", "--insecure", "--no-verify"), _CERTIFICATES),
-    **dict.fromkeys(("--force", "--overwrite"), "--retry"),
+    **dict.fromkeys(("--force", "--overwrite", "--regenerate"), "--redo"),
     **dict.fromkeys(("--workers", "--max-workers", "--threads", "--jobs", "-j"), "--concurrency"),
     **dict.fromkeys(("--parallel", "--parallelism", "-c"), "--concurrency"),
     **dict.fromkeys(("--rate", "--rate-limit", "--qpm", "--rps"), "--rpm"),

@@ -44,6 +44,8 @@ class RunConfig(BaseModel):
         reuse_from: Output folders whose answers are copied, at $0.
         only: Send calls with these ids alone; an entry is an id, a glob, or `@file` with one per
             line.
+        redo: Finished calls that are made again, and paid for again: `discarded` ones, ids, globs,
+            or `@file`.
         limit: Send only the first calls of the manifest that are not done, so many.
         retry: Finished calls that are sent again: `blocked`, `blocked:IMAGE_SAFETY,EMPTY` for
             these reasons alone, `rejected`, `uncertain`, `missing` images, or `unfetched` ones.
@@ -85,6 +87,7 @@ class RunConfig(BaseModel):
     max_input_pixels: Whole | None = None
     reuse_from: tuple[Path | str, ...] = ()
     only: tuple[str, ...] = ()
+    redo: tuple[str, ...] = ()
     limit: Whole | None = None
     retry: frozenset[Again] = frozenset()
     adopt_images: bool = False
@@ -177,6 +180,7 @@ class RunConfig(BaseModel):
             max_input_pixels=self.max_input_pixels,
             reuse_from=tuple(dict.fromkeys(Path(out) for out in self.reuse_from)),
             only=environment.listed_in_files("--only", self.only),
+            redo=environment.listed_in_files("--redo", self.redo),
             limit=self.limit,
             deadline_s=self.deadline_s,
             waits_for_reset=self.wait_for_reset,

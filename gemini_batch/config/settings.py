@@ -116,6 +116,7 @@ class Settings:
     max_input_pixels: int | None = None
     reuse_from: tuple[Path, ...] = ()
     only: tuple[str, ...] = ()
+    redo: tuple[str, ...] = ()
     limit: int | None = None
     deadline_s: float | None = None
     waits_for_reset: bool = False

@@ -17,11 +17,13 @@ class Part:
     The calls are asked for in the order of the manifest.
     """
 
-    def __init__(self, only: Iterable[str], limit: int | None) -> None:
+    def __init__(self, only: Iterable[str], limit: int | None, *, flag: str = "--only") -> None:
         """Create a part of the calls with an id in `only`, and of these the first `limit`.
 
-        An entry of `only` is an id, or a glob; none is all calls.
+        An entry of `only` is an id, or a glob; none is all calls. `flag` is the name of `only` in
+        errors.
         """
+        self._flag = flag
         texts = dict.fromkeys(map(ids.normal, only))
         self._is_named = dict.fromkeys(texts, False)
         self._globs = {text: re.compile(translate(text)) for text in texts if _has_wildcards(text)}
@@ -56,8 +58,8 @@ class Part:
             if is_named and text in self._by_glob:
                 one = shown(text.replace("[", "[[]"))
                 raise ConfigError(
-                    f"--only: {shown(text)} is an id, and as a glob names others: write {one}"
+                    f"{self._flag}: {shown(text)} is an id, and as a glob names others: write {one}"
                 )
             if not is_named and text not in self._by_glob:
                 advice = "ids are those of calls, such as robot and robot.2; a glob has * or ?"
-                raise ConfigError(f"--only: {source} has no call {shown(text)}: {advice}")
+                raise ConfigError(f"{self._flag}: {source} has no call {shown(text)}: {advice}")
