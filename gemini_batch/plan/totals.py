@@ -1,7 +1,7 @@
 """The plan of a manifest: the state of each call, and what the calls to be sent add up to."""
 
 from array import array
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -198,7 +198,10 @@ class Plan:
         if not _NOT_TO_DO.isdisjoint(states):
             is_todo = [state not in _NOT_TO_DO for state in states]
             calls, lines = list(compress(calls, is_todo)), list(compress(lines, is_todo))
-        for call, number in Counter(calls).items():
+        counted: dict[tuple[PlainRequest, int, int], int] = {}
+        for call in calls:  # a Counter takes 2 µs more where plain lines are scattered
+            counted[call] = counted.get(call, 0) + 1
+        for call, number in counted.items():
             request, prompt_bytes, state = call
             group, tokens = self._groups[request.group], request.input_tokens(prompt_bytes)
             is_largest = tokens > group.largest_input_tokens
