@@ -23,7 +23,8 @@ from gemini_batch.plan.again import Again
 from gemini_batch.plan.history import RunHistory
 from gemini_batch.plan.part import Part
 from gemini_batch.plan.planner import JobError, Planner
-from gemini_batch.plan.totals import CallTotals, Plan
+from gemini_batch.plan.sums import CallTotals
+from gemini_batch.plan.totals import Plan
 from gemini_batch.quota.limits import Duration, LimitSet, Weights, duration, limits_of
 from gemini_batch.records import Call, Limits, Load, Stop, StopReason
 from gemini_batch.records.service_tier import lane_name, model_and_tier, quota_name
