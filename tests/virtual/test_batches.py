@@ -560,6 +560,20 @@ def test_flags_that_narrow_what_is_sent_collect_all(
     assert batch_desk.final() == dict.fromkeys("abcd", "succeeded")
 
 
+@pytest.mark.parametrize("narrow", [{"only": ("b", "c")}, {"limit": 1}])
+def test_a_run_of_a_part_collects_all_and_sends_no_more_than_the_part(
+    narrow: dict[str, Any], batch_desk: BatchDesk
+) -> None:
+    """What a batch answered outside of the part is taken; what it gave back there is left."""
+    batch_desk.server.spoil = lambda _number, lines: [error_line(lines[0]), *lines[1:]]
+    batch_desk.write(2)
+    batch_desk.run()
+    batch_desk.write(3)
+    summary = batch_desk.run(route="interactive", **narrow)
+    assert batch_desk.final() == {"a": "failed", "b": "succeeded", "c": "succeeded"}
+    assert (summary.left, summary.waiting) == (1, 0)
+
+
 def test_a_run_whose_budget_is_used_up_waits_for_what_it_sent(batch_desk: BatchDesk) -> None:
     """`--wait` collects what the budget paid for, and then ends with 5."""
     batch_desk.write(6)
