@@ -35,7 +35,7 @@ class ExitCode(IntEnum):
     )
     REFUSED = (
         6,
-        "no key, no quota or no billing, or the API refuses the key, the model or the region",
+        "no key, login, quota or billing, or the API refuses the key, the model or the region",
     )
     BUSY = 7, "another run holds the output folder"
     STORAGE = (
@@ -94,7 +94,7 @@ class ManifestError(InputError):
 
     def __init__(self, source: str, problems: Sequence[Problem], total: int | None = None) -> None:
         self.source = source
-        self.problems = tuple(problems)
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.line))
         self.total = len(self.problems) if total is None else total
         super().__init__("\n".join(self.lines()))
 
@@ -104,6 +104,10 @@ class ManifestError(InputError):
         if hidden := self.total - len(shown):
             shown.append(f"{self.source}: and {hidden:,} more problems like these")
         return shown
+
+
+class TemplateError(InputError):
+    """A template or its variables have problems; nothing was written."""
 
 
 class FolderBusyError(GeminiBatchError):

@@ -38,6 +38,8 @@ class RunStarted:
         days: Number of Pacific dates that it takes.
         bound_by: The limit that takes the longest; "" when there is none.
         notices: State and successor of each model that will not stay.
+        later: Calls that are not done, and not in the part that this run is for.
+        max_cost_usd: The budget; None for none.
         is_simulated: The answers are the embedded simulator's: nothing is paid.
     """
 
@@ -54,6 +56,8 @@ class RunStarted:
     loads: Mapping[str, Load]
     notices: tuple[str, ...] = ()
     is_simulated: bool = False
+    later: int = 0
+    max_cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ the last run stopped.
 examples:
   gemini-batch run jobs.jsonl --tier free
   gemini-batch run jobs.jsonl --simulate          the same without key and cost
+  gemini-batch run jobs.jsonl --limit 3           the first three calls, to look at them
   gemini-batch run jobs.jsonl --tier pay-as-you-go --max-cost 20
   gemini-batch run nightly.jsonl --quiet          for cron: silent unless action is required
   gemini-batch run jobs.jsonl --retry blocked     send blocked calls once more
@@ -27,6 +28,17 @@ nothing.
 examples:
   gemini-batch plan jobs.jsonl
   gemini-batch plan jobs.jsonl --tier pay-as-you-go --json
+"""
+EXPAND = """\
+Write a manifest to stdout: each line of the template with the values of each row of a table. A
+line may have lists of its own, and is combined with all their values:
+{"id": "{sku}-{style}", "prompt": "{name}, {style}", "vars": {"style": ["ink", "pixel art"]}}
+The values are kept in the metadata of the job. Nothing inside a raw request is replaced.
+
+examples:
+  gemini-batch expand template.jsonl --vars products.csv > jobs.jsonl
+  gemini-batch expand template.jsonl --vars lists.csv --product > jobs.jsonl
+  gemini-batch expand template.jsonl | gemini-batch plan - --out pictures.out
 """
 STATUS = """\
 Show the contents of an output folder: calls by status, tokens, cost, and missing images.
@@ -80,13 +92,15 @@ examples:
   gemini-batch quota --json
 """
 DOCTOR = """\
-Show what a run with these flags would use: key, server, proxy, certificates, limits and ledger. Ask
-the server for the model (models.get), which costs nothing. Exits with 0 if a run could send, with 3
-if the configuration is wrong, and with 6 if the server can't be reached or refuses.
+Show what a run with these flags would use: key or login, server, proxy, certificates, limits and
+ledger. Ask the server for the model (models.get; on Vertex AI countTokens), which costs nothing.
+Exits with 0 if a run could send, with 3 if the configuration is wrong, and with 6 if the server
+can't be reached or refuses.
 
 examples:
   gemini-batch doctor
   gemini-batch doctor --model gemini-3-pro-image --json
+  gemini-batch doctor --vertex my-project/us-central1
 """
 SCHEMA = """\
 Print the JSON Schema of a manifest line or a result row, for editors and validators.

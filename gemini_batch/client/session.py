@@ -1,10 +1,20 @@
-"""The HTTP session of a run: its key, its proxy, its certificates, and its limits."""
+"""The HTTP session of a run: its credentials, its proxy, its certificates, and its limits."""
+
+from math import inf
 
 import aiohttp
 from yarl import URL
 
+from gemini_batch.client.credentials import (
+    Credentials,
+    KeyCredentials,
+    Token,
+    TokenCredentials,
+)
 from gemini_batch.client.pool import Pool
 from gemini_batch.client.proxies import proxy_address
+from gemini_batch.client.redaction import KeyRedactor
+from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.version import __version__
 
@@ -16,14 +26,12 @@ MAX_HEADER_BYTES = 1 << 16
 
 
 def open_session(config: Settings) -> aiohttp.ClientSession:
-    """Open a session that sends the key in a header, unless it goes into the query."""
+    """Open a session; what allows a request is in its own headers, or in its query."""
     headers = {
         # gzip would cost three times the CPU and save nothing: images do not compress.
         "Accept-Encoding": "identity",
         "User-Agent": f"gemini_batch/{__version__}",
     }
-    if config.auth == "header":
-        headers["x-goog-api-key"] = config.api_key
     # As many connections as calls in flight: no call waits between its permit and its request.
     connector = Pool(
         limit=config.concurrency,
@@ -51,3 +59,16 @@ def with_key(url: str, config: Settings) -> URL:
     """Return the URL of a request, with the key if it goes into the query."""
     found = URL(url, encoded=True)
     return found.update_query(key=config.api_key) if config.auth == "query" else found
+
+
+def credentials_for(config: Settings, clock: Clock) -> Credentials:
+    """Return the credentials of a run: its key, or its login."""
+    if config.vertex is None:
+        return KeyCredentials(config.api_key, in_header=config.auth == "header")
+    if config.api_key:  # of the embedded simulator
+        headers = {"Authorization": f"Bearer {config.api_key}"}
+        token = Token(headers, inf, KeyRedactor(config.api_key))
+        return TokenCredentials(lambda: token, clock)
+    from gemini_batch.client.google_tokens import GoogleTokens  # needs an extra
+
+    return TokenCredentials(GoogleTokens(config.certificates), clock)

@@ -4,7 +4,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -12,11 +12,13 @@ from urllib.parse import SplitResult, urlsplit
 from gemini_batch.config.endpoints import GOOGLE
 from gemini_batch.config.keys import open_at_once
 from gemini_batch.config.network import is_loopback
+from gemini_batch.config.vertex import Vertex
 from gemini_batch.errors import ConfigError
 
 DEFAULT_BASE_URL = GOOGLE
 
 BASE_URL_VARIABLE = "GEMINI_BATCH_BASE_URL"
+VERTEX_VARIABLE = "GEMINI_BATCH_VERTEX"
 
 _TABLES = ("tiers", "prices")
 _MAX_TOML_BYTES = 256 * 1024
@@ -79,10 +81,28 @@ def _bare(line: str) -> str:
     return re.sub(r"""#.*|"(?:[^"\\]|\\.)*"|'[^']*'""", "", line)
 
 
+def vertex(flag: str | None, environment: Mapping[str, str] = os.environ) -> Vertex | None:
+    """Return the project of Vertex AI: the flag's, else the environment's; None if none is named.
+
+    Raises:
+        ConfigError: It is no project, or has no such location.
+    """
+    named = environment.get(VERTEX_VARIABLE) if flag is None else flag
+    try:
+        return None if named is None else Vertex.parse(named)
+    except ValueError as error:
+        source = VERTEX_VARIABLE if flag is None else "--vertex"
+        raise ConfigError(f"{source}: {error}") from error
+
+
 def base_url(
-    flag: str | None, environment: Mapping[str, str] = os.environ, *, allow_insecure: bool = False
+    flag: str | None,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    allow_insecure: bool = False,
+    default: str = DEFAULT_BASE_URL,
 ) -> str:
-    """Return the base URL: the flag, else the environment, else Google's.
+    """Return the base URL: the flag, else the environment, else `default`.
 
     Raises:
         ConfigError: It is not a plain http(s) address; it is empty, as from an unset variable; or
@@ -93,7 +113,7 @@ def base_url(
     if flag is None:
         source, value = BASE_URL_VARIABLE, environment.get(BASE_URL_VARIABLE)
     if value is None:
-        return DEFAULT_BASE_URL
+        return default
     value = value.strip()
     if not value:
         raise ConfigError(f"{source}: is empty; {_EXAMPLE}, or leave it out for that one")
@@ -131,3 +151,28 @@ def _normalized(parts: SplitResult) -> str:
     host = f"[{host}]" if ":" in host else host
     port = "" if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
     return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/').removesuffix(_DEFAULT_VERSION)}"
+
+
+def listed_in_files(flag: str, entries: Iterable[str]) -> tuple[str, ...]:
+    """Return the entries of a flag, with the lines of FILE for each `@FILE`.
+
+    Raises:
+        ConfigError: A file can't be read, or has no entry.
+    """
+    found: list[str] = []
+    for entry in entries:
+        if not entry.startswith("@"):
+            found.append(entry)
+            continue
+        file = Path(entry[1:])
+        try:
+            with open(file, encoding="utf-8-sig", opener=open_at_once) as text:
+                lines = [line.rstrip("\r\n") for line in text]
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{flag}: {file}: not UTF-8; save it as UTF-8") from error
+        except OSError as error:
+            raise ConfigError(f"{flag}: {file}: can't be read: {error.strerror}") from error
+        if not any(lines):
+            raise ConfigError(f"{flag}: {file}: is empty; write one entry per line")
+        found += filter(None, lines)
+    return tuple(found)

@@ -6,8 +6,10 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from gemini_batch.catalog import models, tiers
-from gemini_batch.config import environment, keys, network
+from gemini_batch.config import environment, google_login, keys, network
+from gemini_batch.config.endpoints import GOOGLE
 from gemini_batch.config.settings import SIMULATOR_ENDPOINT, Settings, Timeouts, concurrency_for
+from gemini_batch.config.vertex import Vertex
 from gemini_batch.errors import ConfigError
 from gemini_batch.records import ServiceTier, Status
 
@@ -40,6 +42,11 @@ class RunConfig(BaseModel):
         max_cost_usd: Budget of the run, at list price.
         max_input_pixels: Larger input images are downscaled to this.
         reuse_from: Output folders whose answers are copied, at $0.
+        only: Send calls with these ids alone; an entry is an id, a glob, or `@file` with one per
+            line.
+        redo: Finished calls that are made again, and paid for again: `discarded` ones, ids, globs,
+            or `@file`.
+        limit: Send only the first calls of the manifest that are not done, so many.
         retry: Finished calls that are sent again: `blocked`, `blocked:IMAGE_SAFETY,EMPTY` for
             these reasons alone, `rejected`, `uncertain`, `missing` images, or `unfetched` ones.
         adopt_images: Where rows are gone, take the images that are there as done.
@@ -55,6 +62,8 @@ class RunConfig(BaseModel):
         simulate: Run against a simulator in this process: no key, no cost.
         api_key: The API key; if None it comes from the environment, or from a file.
         base_url: Another server; from the environment, or Google's, if None.
+        vertex: A project of Vertex AI, or PROJECT/LOCATION, with the Google Cloud login of the
+            environment instead of a key; from the environment if None.
         allow_insecure: Allow plain http to another machine.
         auth: The place of the key in a request.
     """
@@ -77,6 +86,9 @@ class RunConfig(BaseModel):
     max_cost_usd: Amount | None = None
     max_input_pixels: Whole | None = None
     reuse_from: tuple[Path | str, ...] = ()
+    only: tuple[str, ...] = ()
+    redo: tuple[str, ...] = ()
+    limit: Whole | None = None
     retry: frozenset[Again] = frozenset()
     adopt_images: bool = False
     forget: bool = False
@@ -90,6 +102,7 @@ class RunConfig(BaseModel):
     simulate: bool = False
     api_key: str | None = Field(default=None, repr=False)
     base_url: str | None = None
+    vertex: str | None = None
     allow_insecure: bool = False
     auth: Literal["header", "query"] = "header"
 
@@ -97,8 +110,9 @@ class RunConfig(BaseModel):
         """Return the settings, from the tier's tables, the config file and the environment.
 
         Raises:
-            ConfigError: The tier, the config file, the address or the key is wrong, or both an
-                address and `simulate` are given, or a proxy or certificates can't be used.
+            ConfigError: The tier, the config file, the address, the project or the key is wrong,
+                or two options contradict each other, or a proxy or certificates can't be used, or
+                google-auth is not installed, which `vertex` needs.
             NoKeyError: A key is needed, and there is none.
         """
         file = None if self.config_file is None else Path(self.config_file)
@@ -120,18 +134,25 @@ class RunConfig(BaseModel):
                 "--simulate: sends to a simulator, and --base-url to another server: "
                 "leave one of them out"
             )
+        vertex = environment.vertex(self.vertex)
+        if vertex is not None:
+            self._check_vertex()
         if self.simulate:
             address, endpoint, key = None, SIMULATOR_ENDPOINT, "simulated"
         else:
-            address = endpoint = environment.base_url(
-                self.base_url, allow_insecure=self.allow_insecure
+            endpoint = environment.base_url(
+                self.base_url,
+                allow_insecure=self.allow_insecure,
+                default=GOOGLE if vertex is None else vertex.address,
             )
-            key = self._key() if needs_key else ""
+            address = endpoint if vertex is None else vertex.base_url(endpoint)
+            key = self._key(vertex) if needs_key else ""
         return Settings(
             tier=self.tier,
             limits=limits,
             endpoint=endpoint,
             base_url=address,
+            vertex=vertex,
             model=models.bare(self.model),
             is_model_named="model" in self.model_fields_set,
             service_tier=self.service_tier,
@@ -158,15 +179,35 @@ class RunConfig(BaseModel):
             timeouts=Timeouts.of(self.timeout_s),
             max_input_pixels=self.max_input_pixels,
             reuse_from=tuple(dict.fromkeys(Path(out) for out in self.reuse_from)),
+            only=environment.listed_in_files("--only", self.only),
+            redo=environment.listed_in_files("--redo", self.redo),
+            limit=self.limit,
             deadline_s=self.deadline_s,
             waits_for_reset=self.wait_for_reset,
             quota_scope=self.quota_scope,
             proxy=None if address is None else network.proxy_for(address),
             certificates=network.trusted_certificates() if address and needs_key else None,
+            notices=tuple(google_login.notices()) if vertex and address and needs_key else (),
             tables=tables,
         )
 
-    def _key(self) -> str:
+    def _check_vertex(self) -> None:
+        """Check that no option of a key is given with a login.
+
+        Raises:
+            ConfigError: One is.
+        """
+        for name, is_given in (("api_key", self.api_key), ("--auth query", self.auth == "query")):
+            if is_given:
+                raise ConfigError(
+                    f"{name}: sends a key, and --vertex a login: leave one of them out"
+                )
+
+    def _key(self, vertex: Vertex | None) -> str:
+        """Return the key; none where a login takes its place, which must be possible."""
+        if vertex is not None:
+            google_login.check_installed()
+            return ""
         if self.api_key:
             return keys.checked_key("api_key", self.api_key)
         return keys.find_key().value

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from gemini_batch.config.network import Proxy
+from gemini_batch.config.vertex import Vertex
 from gemini_batch.records import Limits, ServiceTier, Status
 
 if TYPE_CHECKING:  # only what sends needs it
@@ -66,7 +67,9 @@ class Settings:
     Attributes:
         limits: The limits of each model.
         endpoint: The `endpoint` of rows: the base URL, or `simulator`.
-        base_url: The server; None starts the embedded simulator.
+        base_url: The server, with the path of the project for Vertex AI; None starts the embedded
+            simulator.
+        vertex: The project of Vertex AI, whose calls are sent with a login instead of a key.
         api_key: Never printed, never written.
         auth: `header` sends `x-goog-api-key`, `query` sends `?key=`.
         is_model_named: The user named `model`: it is never replaced by another.
@@ -80,9 +83,11 @@ class Settings:
         skip_uncertain: A call that may have been billed and has no answer is left `uncertain`,
             instead of sent again.
         keeps_going: A model is not stopped when call after call is rejected alike.
-        quota_scope: Name of the project whose quota is used; None derives it from the key.
+        quota_scope: Name of the project whose quota is used; None takes that of Vertex AI, or
+            derives it from the key.
         proxy: The forward proxy of the environment for `base_url`.
         certificates: All that are trusted, if the environment names some besides the system's.
+        notices: Sentences for the user about what of the environment is not used.
         tables: The config file's tables, for tiers and prices.
     """
 
@@ -93,6 +98,7 @@ class Settings:
     model: str
     is_model_named: bool = False
     service_tier: ServiceTier = "standard"
+    vertex: Vertex | None = None
     api_key: str = field(default="", repr=False)
     auth: str = "header"
     concurrency: int = _MAX_CONCURRENCY
@@ -109,12 +115,21 @@ class Settings:
     timeouts: Timeouts = Timeouts()
     max_input_pixels: int | None = None
     reuse_from: tuple[Path, ...] = ()
+    only: tuple[str, ...] = ()
+    redo: tuple[str, ...] = ()
+    limit: int | None = None
     deadline_s: float | None = None
     waits_for_reset: bool = False
     quota_scope: str | None = None
     proxy: Proxy | None = None
     certificates: "SSLContext | None" = field(default=None, repr=False, compare=False)
+    notices: tuple[str, ...] = ()
     tables: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_part(self) -> bool:
+        """True if the run is for a part of the manifest."""
+        return bool(self.only) or self.limit is not None
 
 
 def concurrency_for(limits: Limits) -> int:

@@ -20,10 +20,11 @@ from gemini_batch.engine.dispatcher import Dispatcher, make_dispatcher
 from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.engine.remote import RemoteReplies
-from gemini_batch.engine.retry import RetryRules
+from gemini_batch.engine.retry import TABLE, RetryRules
 from gemini_batch.engine.run_record import RunRecord
 from gemini_batch.engine.stats import RunStats
 from gemini_batch.engine.summary import Summary
+from gemini_batch.engine.vertex_rules import VERTEX_TABLE
 from gemini_batch.errors import StorageError, storage_errors
 from gemini_batch.events import CallFinished, Event, Observer, RunStarted, Waiting
 from gemini_batch.inputs import Downscaler
@@ -165,7 +166,10 @@ class Run:
                     committer=committer,
                     remote=remote,
                     rules=RetryRules(
-                        config.max_attempts, config.skip_uncertain, config.keeps_going
+                        config.max_attempts,
+                        config.skip_uncertain,
+                        config.keeps_going,
+                        VERTEX_TABLE if config.vertex else TABLE,
                     ),
                     observe=observe,
                 )
@@ -213,12 +217,12 @@ class Run:
     @contextmanager
     def _opened_logs(self) -> Iterator[tuple[ResultsFile, InFlightLog]]:
         # A call that was reported and is sent again is reported once. One whose answer was
-        # journaled, or that is not sent again, stays in the log.
-        interrupted = self._interrupted
+        # journaled, or that is not sent again or not yet, stays in the log.
+        interrupted, has_later = self._interrupted, self.planned.plan.count(CallState.LATER) > 0
         still_open = {
             call_id: request_sha256
             for call_id, request_sha256 in interrupted.unanswered.items()
-            if self._config.skip_uncertain or call_id in interrupted.journaled
+            if self._config.skip_uncertain or has_later or call_id in interrupted.journaled
         }
         with ExitStack() as stack:
             with storage_errors(f"{self._folder.out}: can't be written"):
@@ -253,6 +257,8 @@ class Run:
             done=plan.count(CallState.DONE),
             reused=plan.count(CallState.REUSED),
             edited=plan.count(CallState.EDITED),
+            later=plan.count(CallState.LATER),
+            max_cost_usd=self._config.max_cost_usd,
             cost_usd=plan.total.cost_usd,
             duration_s=time.sending_s,
             days=time.days,
@@ -284,7 +290,9 @@ class Run:
         )
 
     def _forget(self) -> None:
-        """Remove what only calls that are still to be sent would need: each call has ended."""
+        """Remove what only calls that are still to be sent would need, if each call has ended."""
+        if self.planned.plan.count(CallState.LATER):
+            return
         with storage_errors(f"{self._folder.out}: files without further use can't be removed"):
             inflight.forget(self._folder.private)
             self._folder.clear_inputs()

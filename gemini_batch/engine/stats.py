@@ -17,6 +17,7 @@ from gemini_batch.events import (
     CallUnanswered,
     Event,
 )
+from gemini_batch.plan import CallState
 from gemini_batch.plan.build import BuiltPlan
 from gemini_batch.quota.limits import micros
 from gemini_batch.quota.utilization import UsageLookup, Utilization
@@ -124,7 +125,8 @@ class RunStats:
         if counted:
             exit_code = counted[0].exit_code
         else:
-            exit_code = ExitCode.INCOMPLETE if _is_unfinished(by_status) else ExitCode.DONE
+            judged = self._by_status if config.is_part else by_status
+            exit_code = ExitCode.INCOMPLETE if _is_unfinished(judged) else ExitCode.DONE
         return Summary(
             manifest=manifest,
             out=str(out),
@@ -136,7 +138,7 @@ class RunStats:
             stops=[{"reason": stop.reason.value, "message": stop.message} for stop in counted],
             calls=len(plan),
             by_status=_named(by_status),
-            left=left,
+            left=left + plan.count(CallState.LATER),
             run_again_at=max(times, default=None),
             this_run=self._rounded_totals(plan.total.cost_usd),
             windows=self._utilisation.windows(used),

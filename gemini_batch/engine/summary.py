@@ -90,7 +90,8 @@ class Summary:
         stops: Why the run ended early, `reason` and `message`, the gravest first; else empty.
         calls: All calls of the manifest.
         by_status: Their newest rows by status, earlier runs included.
-        left: Calls that are not done; running again sends them. In progress: as of the start.
+        left: Calls that are not done, those outside of `--only` and `--limit` included; running
+            again sends them. In progress: as of the start.
         run_again_at: When running again makes sense, UTC; null for at once.
         this_run: RunTotals of this run alone.
         windows: What it used of each limit of each model.

@@ -1,7 +1,7 @@
 """Checks a manifest, compares it with earlier runs, and reads the calls to be made again."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +12,19 @@ from gemini_batch.catalog.thinking import ANSWERS
 from gemini_batch.config import Settings
 from gemini_batch.config.endpoints import price_factor
 from gemini_batch.errors import ConfigError, StorageError, describe_os_error
-from gemini_batch.hashmap import fingerprint
 from gemini_batch.inputs import Inputs
-from gemini_batch.manifest import Manifest, PlainJobs
-from gemini_batch.output.history import History, wanted_again
+from gemini_batch.manifest import Manifest, PlainJobs, open_manifest
+from gemini_batch.output.history import History
 from gemini_batch.output.reuse import Reuse
 from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.rows import placed_rows, read_rows
 from gemini_batch.output.unfetched import Unfetched
+from gemini_batch.plan.again import Again
 from gemini_batch.plan.history import RunHistory
+from gemini_batch.plan.part import Part
 from gemini_batch.plan.planner import JobError, Planner
-from gemini_batch.plan.totals import CallTotals, Plan
+from gemini_batch.plan.sums import CallTotals
+from gemini_batch.plan.totals import Plan
 from gemini_batch.quota.limits import Duration, LimitSet, Weights, duration, limits_of
 from gemini_batch.records import Call, Limits, Load, Stop, StopReason
 from gemini_batch.records.service_tier import lane_name, model_and_tier, quota_name
@@ -86,6 +88,25 @@ class BuiltPlan:
             more = f"{lines} more than {known.usual_references} reference images"
             yield f"{self._manifest.name}:{line}: {more}, which {model} may refuse"
 
+        if number := self._fixed_seeds():
+            calls = (
+                "1 call that is made again has"
+                if number == 1
+                else f"{number:,} calls that are made again have"
+            )
+            yield f'{self._manifest.name}: {calls} a fixed "seed", and may bring the same picture'
+
+    def _fixed_seeds(self) -> int:
+        """Return the number of calls with a seed among those of `--redo`."""
+        again = self.history.again
+        if again is None:
+            return 0
+        return sum(
+            isinstance(call, Call) and call.request.seed is not None and again.redoes(call.id)
+            for calls in self.calls().values()
+            for call in calls
+        )
+
     def _calls(self, lane: str) -> Iterator[Call | Stop]:
         for index, variant in self.plan.pending(lane):
             line, job = self._manifest.line(index), self._manifest.read(index)
@@ -120,20 +141,19 @@ def build_plan(
     Raises:
         ManifestError: Lines of the manifest are wrong.
         ConfigError: A call is larger than the quota, a price is wrong, or a folder of
-            `--reuse-from` can't be used.
+            `--reuse-from` can't be used, or `--only` or `--redo` names no call.
         StorageError: The results of earlier runs are damaged or can't be read.
     """
     try:
         reuse = Reuse(config.reuse_from, config.endpoint, out) if config.reuse_from else None
-        is_wanted_again: Callable[[str], bool] | None = None
-        if config.retry_missing or config.retry_reasons:
-            again = wanted_again(out, config.retry_reasons, missing=config.retry_missing)
-            is_wanted_again = lambda call_id: fingerprint(call_id) in again  # noqa: E731
+        again = Again(out, config)
         rowless, recent = RowlessImages(out), deque[dict[str, Any]](maxlen=ANSWERS)
         unfetched = None if config.retry_unfetched else Unfetched(out, config.endpoint)
         of_file = unfetched.noting(placed_rows(out)) if unfetched else read_rows(out)
         rows = History(_kept(rowless.passing(of_file), recent))
-        history = RunHistory(rows, config, reuse, rowless, unfetched, is_wanted_again)
+        part = Part(config.only, config.limit) if config.is_part else None
+        if_any = again if again.is_any else None
+        history = RunHistory(rows, config, reuse, rowless, unfetched, if_any, part)
     except OSError as error:
         raise StorageError(f"{out}: can't be read: {describe_os_error(error)}") from error
     inputs = Inputs(base or path.parent, config.max_input_pixels)
@@ -145,8 +165,9 @@ def build_plan(
         service_tier=config.service_tier,
     )
     planner.thinking.learn(recent)
-    with Manifest(path, name) as manifest:
-        plan = Plan(planner, history.state if len(rows) or len(rowless) or reuse else None)
+    with open_manifest(path, name) as manifest:
+        is_new = not (len(rows) or len(rowless) or reuse or part or again.is_any)
+        plan = Plan(planner) if is_new else Plan(planner, history.state, history.are_done)
         for index, found in manifest.scan():
             try:
                 if isinstance(found, PlainJobs):
@@ -156,6 +177,9 @@ def build_plan(
             except JobError as error:
                 for problem in error.problems:
                     manifest.problem(problem.line, problem.field, problem.message)
+        if part is not None:
+            part.check(manifest.name)
+        again.check(manifest.name)
         if config.max_cost_usd is not None:
             _check_prices(plan)
         time = _duration(plan, config.limits, planner.prices, manifest.name)
@@ -173,7 +197,7 @@ def _kept(
 
 def price_table(config: Settings) -> prices.PriceTable:
     """Return the built-in prices, overridden by those of the config file; raises as `merged`."""
-    built_in = prices.scaled(prices.built_in(), price_factor(config.endpoint))
+    built_in = prices.scaled(prices.built_in(), price_factor(config.base_url or config.endpoint))
     return prices.merged(built_in, config.tables.get("prices", {}))
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from rich.cells import cell_len
 from rich.text import Text
 
-from gemini_batch.progress.formatting import clock, count, plain, quantity, whole_span
+from gemini_batch.progress.formatting import clock, count, plain, quantity, usd, whole_span
 from gemini_batch.progress.messages import eta, finishing, notice
 from gemini_batch.progress.run_state import RunSnapshot
 from gemini_batch.quota.results import UNKNOWN, Used
@@ -175,7 +175,8 @@ def _pace(state: RunSnapshot) -> Iterator[str]:
 def _cost(state: RunSnapshot) -> Iterator[str]:
     """Yield the cost in cents, so that the text behind it does not move."""
     unpriced = f" and {state.unpriced:,} of unknown cost" if state.unpriced else ""
-    so_far = f"${state.cost_usd:,.2f}{unpriced} so far"
+    of_budget = "" if state.max_cost_usd is None else f" of the budget of {usd(state.max_cost_usd)}"
+    so_far = f"${state.cost_usd:,.2f}{unpriced}{of_budget} so far"
     if state.is_stopping:
         yield f"{so_far}, at list price"
         return
