@@ -1,4 +1,4 @@
-"""How long a long manifest takes until its first request is sent, and how much memory: new, and with 99 % of it done."""
+"""How long a long manifest takes until its first request is sent, and how much memory: new, mixed, and 99 % done."""
 
 import asyncio
 import os
@@ -35,8 +35,11 @@ COLUMNS: dict[str, Callable[[Sequence[Round]], str]] = {
 }
 
 
-def write_manifest(path: Path, lines: int) -> None:
-    """Write jobs such as people have; every second one leaves its id to be derived."""
+def write_manifest(path: Path, lines: int, others: int = 0) -> None:
+    """Write jobs such as people have; every second one leaves its id to be derived.
+
+    One of so many `others` has a field that is checked by a model.
+    """
     with path.open("wb") as file:
         for number in range(lines):
             job = {
@@ -47,6 +50,8 @@ def write_manifest(path: Path, lines: int) -> None:
             }
             if number % 2:
                 job["id"] = f"series-{number % 1000}/robot-{number}"
+            if others and number % others == 0:
+                job["seed"] = number
             file.write(orjson.dumps(job, option=orjson.OPT_APPEND_NEWLINE))
 
 
@@ -162,15 +167,15 @@ def main() -> None:
     report = Report("Long manifests", options)
     sys.path.insert(0, str(FOLDER.parent))
     for lines in (10_000, 100_000) if options.quick else (100_000, 1_000_000):
-        rounds: dict[str, list[Round]] = {"new": [], "99 % done": []}
+        rounds: dict[str, list[Round]] = {"new, 10 % with a seed": [], "new": [], "99 % done": []}
         with (
             workplace(options.folder) as folder,
             socket.create_server(("127.0.0.1", 0), backlog=1024) as listening,
         ):
             manifest, out = folder / "jobs.jsonl", folder / "jobs.out"
-            write_manifest(manifest, lines)
             for name, done in rounds.items():
-                if name != "new":
+                write_manifest(manifest, lines, others=10 if "seed" in name else 0)
+                if name == "99 % done":
                     endpoint = f"http://127.0.0.1:{listening.getsockname()[1]}"
                     write_results(folder, manifest, out, endpoint, 0.99)
                 for _ in range(options.repeats):

@@ -39,30 +39,38 @@ class TableJobs:
         self.problems = [] if table.problem else list(_problems(table.columns))
         # In Europe's spreadsheets, a semicolon separates because a comma is in numbers.
         has_commas = table.delimiter == ";"
-        self._columns = [
-            (name, name.split("."), _converter(name, has_commas=has_commas))
+        # The cells of a column with a wrong name are left out.
+        self._names = [
+            name if _is_field(name) and not _outer(name, table.columns) else ""
             for name in table.columns
+        ]
+        self._special = [
+            (name, name.split("."), _converter(name, has_commas=has_commas))
+            for name in dict.fromkeys(self._names)
+            if not name or "." in name or not is_text(name)
         ]
 
     def line(self, cells: Sequence[str]) -> tuple[bytes, list[_Problem]]:
         """Return the line of a row, and the problems of its cells."""
-        job: dict[str, Any] = {}
-        problems: list[_Problem] = []
-        for (name, path, convert), cell in zip(self._columns, cells, strict=False):
-            if not cell or cell.isspace() or not name:
+        job: dict[str, Any] = {
+            name: cell for name, cell in zip(self._names, cells, strict=False) if cell
+        }
+        if any(map(str.isspace, cells)):
+            job = {name: cell for name, cell in job.items() if not cell.isspace()}
+        problems = []
+        if not FORMULA_ERRORS.isdisjoint(cells):
+            found = [name for name, cell in job.items() if cell in FORMULA_ERRORS]
+            problems = [(name, formula_error(job.pop(name))) for name in found]
+        for name, path, convert in self._special:
+            if (cell := job.pop(name, None)) is None or not name:
                 continue
             into = job
             for step in path[:-1]:
                 into = into.setdefault(step, {})
-            if cell in FORMULA_ERRORS:
-                problems.append((name, formula_error(cell)))
-            elif convert is None:
-                into[path[-1]] = cell
-            else:
-                try:
-                    into[path[-1]] = convert(cell.strip())
-                except ValueError as error:
-                    problems.append((name, str(error)))
+            try:
+                into[path[-1]] = convert(cell.strip()) if convert else cell
+            except ValueError as error:
+                problems.append((name, str(error)))
         return b"" if problems else orjson.dumps(job), problems
 
 
@@ -168,9 +176,13 @@ def _problems(columns: Sequence[str]) -> Iterator[_Problem]:
     for name in sorted({name for name in named if named.count(name) > 1}):
         yield name[:SHOWN_CHARS], "is there twice: leave one column out"
     for name in named:
-        for outer in named:
-            if name.startswith(f"{outer}."):
-                yield name[:SHOWN_CHARS], f"is inside of {shown(outer)}: leave one column out"
+        if outer := _outer(name, named):
+            yield name[:SHOWN_CHARS], f"is inside of {shown(outer)}: leave one column out"
+
+
+def _outer(name: str, columns: Sequence[str]) -> str:
+    """Return the first column that a column would be inside of, or ""."""
+    return next((each for each in columns if each and name.startswith(f"{each}.")), "")
 
 
 def _is_field(name: str) -> bool:

@@ -126,8 +126,9 @@ class Table:
             if row.problem:
                 yield row
                 continue
-            if any(map(str.strip, row.cells[len(self.columns) :])):
-                found = f"has {len(row.cells)} cells, and the first row {len(self.columns)}"
+            columns = len(self.columns)
+            if len(row.cells) > columns and any(map(str.strip, row.cells[columns:])):
+                found = f"has {len(row.cells)} cells, and the first row {columns}"
                 advice = f"put a cell with {shown(self.delimiter)} in it into quotes"
                 yield row._replace(problem=f"{found}: {advice}")
                 continue

@@ -9,6 +9,7 @@ from typing import Any
 from gemini_batch.simulator import bodies, model_rules, schema, vertex_schema
 from gemini_batch.simulator.bodies import ErrorBody
 from gemini_batch.simulator.models import DEFAULT_SIZE, Model
+from gemini_batch.simulator.parsing import json_problem, parsed
 from gemini_batch.simulator.references import Reference, is_image
 
 MAX_REFERENCES = 14  # https://ai.google.dev/gemini-api/docs/image-generation, 2026-11-22
@@ -99,7 +100,7 @@ def check(
     except UnicodeEncodeError:
         problem_text = "Illegal Unicode code point."  # derived
     except ValueError as problem:
-        problem_text = _json_problem(body, problem)
+        problem_text = json_problem(body, problem)
     return bodies.error(400, f"Invalid JSON payload received. {problem_text}")
 
 
@@ -107,60 +108,34 @@ def check_json(
     raw: Any, model: Model, *, counting: bool = False, vertex: bool = False
 ) -> ImageRequest | ErrorBody:
     """Return the request in JSON that has been parsed, or the 400 for it."""
-    violations: schema.Violations = []
     of_gemini = schema.COUNT_REQUEST if counting else schema.REQUEST
+    violations: schema.Violations = []
     request = schema.read(vertex_schema.REQUEST if vertex else of_gemini, raw, "", violations)
     if violations:
         return bodies.bad_fields(violations)
     request = request.get("generate_content_request", request)
-    return check_fields(request, raw, model, vertex=vertex)
+    return check_fields(request, raw, model, default_role=None if vertex else "user")
 
 
 def check_fields(
-    request: dict[str, Any], raw: Any, model: Model, *, vertex: bool = False
+    request: dict[str, Any], raw: Any, model: Model, *, default_role: str | None = "user"
 ) -> ImageRequest | ErrorBody:
     """Return a request, or the model's 400 for it.
 
     Args:
-        request: Read by `schema.REQUEST`.
+        request: Read by its schema.
         raw: The same as it was sent.
         model: The model that it is sent to.
-        vertex: Whether it is one of Vertex AI.
+        default_role: The role of a content that names none; None requires one.
     """
     config = request.get("generation_config", {})
     return (
-        _contents(request, default_role=None if vertex else "user")
+        _contents(request, default_role=default_role)
         or _config(config, model)
         or model_rules.refusal(request, model)
         or _images(request, model)
         or _image_request(request, config, raw, model)
     )
-
-
-def parsed(body: bytes) -> Any:
-    """Return JSON as proto's parser reads it: no NaN, no half of a surrogate pair."""
-    raw = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
-    if b"\\ud" in body.lower():
-        # Fails if there is half of a surrogate pair.
-        json.dumps(raw, ensure_ascii=False).encode()
-    return raw
-
-
-def _no_constant(name: str) -> float:
-    """Reject NaN and Infinity, which Python's JSON accepts and the API does not."""
-    raise ValueError(name)
-
-
-def _json_problem(body: bytes, problem: ValueError) -> str:
-    if not isinstance(problem, json.JSONDecodeError):
-        return f"Unexpected token.\n{problem}\n^"
-    text = body.decode("utf-8", "replace")
-    if problem.pos >= len(text.rstrip()):
-        return "Unexpected end of string. Expected a value.\n\n^"
-    line_start = text.rfind("\n", 0, problem.pos) + 1
-    start = max(line_start, problem.pos - 20)
-    around = text[start : problem.pos + 20].splitlines()[0]
-    return f"Expected a value.\n{around}\n{' ' * (problem.pos - start)}^"
 
 
 def _contents(request: dict[str, Any], default_role: str | None) -> ErrorBody | None:

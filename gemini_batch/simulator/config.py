@@ -34,7 +34,8 @@ _RANGES = {
         (0, 10**12, "0 to 1,000,000,000,000"),
     ),
     **dict.fromkeys(
-        ("latency_s", "hang_s", "batch_turnaround_s", "token_s"), (0, math.inf, "0 or more seconds")
+        ("latency_s", "hang_s", "token_s", "batch_turnaround_s"),
+        (0, math.inf, "0 or more seconds"),
     ),
 }
 

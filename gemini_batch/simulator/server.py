@@ -112,19 +112,12 @@ class Simulator:
         path = vertex.MODEL if self._login else "/{version:v1beta|v1}/models/{model}"
         app.router.add_post(f"{path}:generateContent", self._generate)
         app.on_response_prepare.append(self._date)
-        draws = Draws(self._schedule.batches, self._offset_s, self.audit.count_fault)
+        self._sender = ResponseSender(self.config, self.clock)
+        self._sender.files.add_to(app)
         if self._login:
             vertex.VertexRoutes(self.config, self._login).add_to(app)
         else:
-            ApiRoutes(
-                self.config, lambda model: "no-batch" not in draws.draw(At.MODEL, "", model=model)
-            ).add_to(app)
-        self._sender = ResponseSender(self.config, self.clock)
-        self._sender.files.add_to(app)
-        maker = LineMaker(self.config, self._sender, self._schedule, self._offset_s, draws)
-        self._batches = BatchApi(self.config, self.clock, maker, draws, self.audit.paid)
-        if not self._login:
-            self._batches.add_to(app)
+            self._add_api(app, self._sender)
         PageRoutes(self.config, self.audit, self.clock, self.report).add_to(app)
         # Handlers are cancelled when their client disconnects; hanging ones, when the server stops.
         self._runner = web.AppRunner(
@@ -152,6 +145,16 @@ class Simulator:
                 ) from problem
             raise ConfigError(f"{where}: can't listen: {problem.strerror}") from problem
         self._port = self._listening.sockets[0].getsockname()[1]
+
+    def _add_api(self, app: web.Application, sender: ResponseSender) -> None:
+        """Add the routes of the Gemini API next to `generateContent`."""
+        draws = Draws(self._schedule.batches, self._offset_s, self.audit.count_fault)
+        ApiRoutes(
+            self.config, lambda model: "no-batch" not in draws.draw(At.MODEL, "", model=model)
+        ).add_to(app)
+        maker = LineMaker(self.config, sender, self._schedule, self._offset_s, draws)
+        self._batches = BatchApi(self.config, self.clock, maker, draws, self.audit.paid)
+        self._batches.add_to(app)
 
     async def _date(self, _request: web.Request, response: web.StreamResponse) -> None:
         """Set the Date header of every answer to the server's time."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gemini_batch.simulator import bodies, checks, schema
+from gemini_batch.simulator import bodies, checks, parsing, schema
 from gemini_batch.simulator.batch.spool import Spool
 from gemini_batch.simulator.bodies import ErrorBody
 from gemini_batch.simulator.checks import ImageRequest
@@ -111,7 +111,7 @@ def with_references(line: Line, data: Spool) -> ImageRequest:
 def _line(number: int, offset: int, text: bytes, model: Model) -> Line | str:
     """Return a line, or its error."""
     try:
-        raw = checks.parsed(text)
+        raw = parsing.parsed(text)
     except RecursionError:
         return "invalid JSON, near column 1: message too deep"
     except ValueError as problem:

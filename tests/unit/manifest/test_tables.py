@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,12 @@ BAD: dict[str, tuple[str | bytes, list[str]]] = {
     "a column of one's own": ("prompt,sku\nx,a\n", [f'1: sku: no such field; {FIELDS}; "metadata.sku" is kept with the result']),
     "no names at all": ("A robot\nAn owl\n", ['1: got "A robot"; the first row names the fields of jobs, such as id,prompt']),
     "a name twice": ("id,prompt,id\na,x,b\n", ["1: id: is there twice: leave one column out"]),
-    "a name inside another one": ("prompt,metadata,metadata.a\nx,,b\n", ['1: metadata.a: is inside of "metadata": leave one column out']),
+    "a name inside another one": ("prompt,metadata,metadata.a,prompt.b,images\nx,{},b,c,[\n", [
+        '1: prompt.b: no such field; did you mean "prompt"?',
+        '1: metadata.a: is inside of "metadata": leave one column out',
+        '1: prompt.b: is inside of "prompt": leave one column out',
+        '2: images: got the cell\'s end, which is not valid JSON (Expecting value); write a list as ["a.png", "b.png"]',
+    ]),
     "an index of pandas": (",id,prompt\n0,a,x\n1,b,y\n", ["1: column 1 has no name: name it, or leave it out (with pandas: to_csv(…, index=False))"]),
     "a comma without quotes": ("id,prompt\na,A robot, blue\n", ['2: has 3 cells, and the first row 2: put a cell with "," in it into quotes']),
     "a quote inside of quotes": ('id,prompt\na,"A "big" robot"\nb,x\nc,"A "small" one"\n', ['2: has text after a closing quote: write a quote in a cell twice, as ""', '4: has text after a closing quote: write a quote in a cell twice, as ""']),
@@ -242,6 +248,21 @@ def test_a_problem_names_line_and_column(name: str) -> None:
     """All problems of a table are shown at once, with the line of the row, what was found, and what to do."""
     content, expected = BAD[name]
     assert problems_in(content) == [f"jobs.csv:{text}" for text in expected]
+
+
+WORDS = st.sampled_from([
+    *tables.DELIMITERS, "\n", "\r\n", '"', '""', "id", "key", "prompt", "images", "metadata", "metadata.a", "metadata.a.b",
+    "prompt.x", ".", "seed", "temperature", "[", "{", "]", '["a"]', "1", "1e999", "0,5", "#N/A", "sep=;", " ", "\0", "\ufeff",
+    "é", "\x1f", "NaN", "x" * 40,
+])  # fmt: skip
+
+
+@given(st.lists(WORDS, max_size=30).map("".join), st.sampled_from(["utf-8", "utf-16", "latin-1"]))
+@example("metadata,metadata.a,prompt.x\n{},b,c\n", "utf-8")
+def test_any_text_is_a_table_or_has_problems(content: str, encoding: str) -> None:
+    """A file with the suffix of a table ends in jobs, or in problems."""
+    with suppress(ManifestError):
+        jobs_in(content.encode(encoding, errors="replace"))
 
 
 def test_a_packed_table_is_named() -> None:

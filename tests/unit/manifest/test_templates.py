@@ -2,10 +2,13 @@
 
 import json
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gemini_batch.errors import InputError
 from gemini_batch.manifest import SHOWN_PROBLEMS, template_lines
@@ -249,6 +252,34 @@ def test_all_problems_are_shown_with_file_and_line(name: str) -> None:
     """Of a line for all its jobs once, of a value with its row, of a combination with its values."""
     lines, given, expected = FAULTS[name]
     assert problems(*lines, **given) == expected
+
+
+VALUES = st.recursive(
+    st.sampled_from(["{a}", "{b}", "{{", "}", "x", "", "#N/A", None, 1, 2.5, True, 10**30]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+    max_leaves=4,
+)  # fmt: skip
+LINES = st.dictionaries(
+    st.sampled_from(["id", "key", "prompt", "images", "parts", "seed", "metadata", "request", "vars", "model", "oops"]),
+    VALUES,
+    max_size=4,
+)  # fmt: skip
+
+
+@given(
+    st.lists(LINES | VALUES, max_size=3),
+    st.none() | st.lists(st.sampled_from(["a", "b", ",", "\n", '"', "{", "1", ""]), max_size=9),
+    st.booleans(),
+)
+def test_any_template_is_expanded_or_has_problems(
+    lines: list[Any],
+    words: list[str] | None,
+    product: bool,  # noqa: FBT001
+) -> None:
+    """A template and its variables end in jobs, or in a message."""
+    table = None if words is None else "".join(words)
+    with suppress(InputError):
+        jobs(*map(json.dumps, lines), table=table, product=product and table is not None)
 
 
 def test_problems_of_lines_and_rows_are_shown_together() -> None:
