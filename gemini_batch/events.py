@@ -71,7 +71,7 @@ class CallNotReused:
 
 @dataclass(frozen=True, slots=True)
 class CallSent:
-    """An attempt's request is being sent."""
+    """An attempt's request is being sent; `model` is its lane, with the service tier."""
 
     call_id: str
     attempt: int
@@ -114,11 +114,13 @@ class CallFinished:
     """A call ended, and its row and its image are durable.
 
     The row is at `offset_bytes` of `results.jsonl`. An unknown price leaves `estimated_usd` None.
+    `lane` is that of the call, "" for the lane of the row's model.
     """
 
     row: ResultRow
     offset_bytes: int
     estimated_usd: float | None = None
+    lane: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,20 +4,37 @@
 
     cost = prompt tokens · input rate + image tokens · image rate + other output tokens · text rate
 
-The data is in `prices.toml`.
+The rates are those of `price_table`. The service tier that was served multiplies all of them.
 """
 
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from functools import cache
-from importlib import resources
-from typing import Any, Literal, TypeAlias
-
 from gemini_batch.catalog import models
-from gemini_batch.errors import ConfigError
-from gemini_batch.records import Estimate, Usage
-from gemini_batch.wording import choices, shown, suggest
+from gemini_batch.catalog.price_table import (
+    ModelPrice,
+    PriceKind,
+    PriceTable,
+    built_in,
+    merged,
+    scaled,
+)
+from gemini_batch.records import Estimate, ServiceTier, Usage
+from gemini_batch.records.service_tier import SERVICE_TIERS
+
+__all__ = [
+    "ModelPrice",
+    "PriceKind",
+    "PriceTable",
+    "booked_factor",
+    "built_in",
+    "cost_usd",
+    "credible",
+    "estimate",
+    "factor",
+    "input_tokens",
+    "merged",
+    "scaled",
+    "thinking_and_text_tokens",
+    "tier_factor",
+]
 
 # "A token is equivalent to about 4 characters": https://ai.google.dev/gemini-api/docs/tokens
 # (2026-11-22). Bytes of UTF-8 are closer where a character has more than one byte.
@@ -35,57 +52,10 @@ _MOST_TIMES_THE_MEAN = 1.5
 _MAX_ANSWER_TOKENS, _MAX_PROMPT_TOKENS = 4 * models.MAX_OUTPUT_TOKENS, 2_097_152
 _MTOK = 1_000_000
 
-PriceKind: TypeAlias = Literal["standard", "batch", "flex", "priority"]
-"""A kind of price: the standard one, or one that is a multiple of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelPrice:
-    """The prices of one model in USD. None is unknown, and counts 0 except for images.
-
-    Attributes:
-        input_usd_per_mtok: A million prompt tokens, reference images included.
-        text_output_usd_per_mtok: A million output tokens of text and thinking.
-        image_output_usd_per_mtok: A million output tokens of images.
-        image_usd: A flat price for one image by size; it replaces the image rate.
-        batch_factor: Multiplies all these in the Batch API; None if it has no such price.
-        flex_factor: The same for the service tier flex.
-        priority_factor: The same for the service tier priority.
-    """
-
-    input_usd_per_mtok: float | None = None
-    text_output_usd_per_mtok: float | None = None
-    image_output_usd_per_mtok: float | None = None
-    image_usd: Mapping[str, float] = field(default_factory=dict)
-    batch_factor: float | None = None
-    flex_factor: float | None = None
-    priority_factor: float | None = None
-
-
-PriceTable: TypeAlias = Mapping[str, ModelPrice]
-"""Prices by model id."""
-
-
-def merged(prices: PriceTable, table: Any) -> PriceTable:
-    """Return the prices, overridden key by key by a user's `[prices]`.
-
-    Raises:
-        ConfigError: A key or a value of the user's table is wrong; the text names it.
-    """
-    if not isinstance(table, Mapping):
-        allowed = 'must be tables such as [prices."MODEL"]'
-        raise ConfigError(f"--config: prices: got {shown(table)}; {allowed}")
-    return {**prices} | {
-        model: _overridden(prices.get(model, ModelPrice()), model, entry)
-        for model, entry in table.items()
-    }
-
-
-@cache
-def built_in() -> PriceTable:
-    """Return the list prices that come with this version."""
-    table = tomllib.loads(resources.files(__package__).joinpath("prices.toml").read_text("utf-8"))
-    return merged({}, table["prices"])
+# $14 per 1,000 queries, https://ai.google.dev/gemini-api/docs/pricing (2026-11-06), for all models
+# and tiers. A call may send several: so many are expected of each.
+SEARCH_USD = 0.014
+SEARCHES_OF_A_CALL = 10
 
 
 def factor(model: str, kind: PriceKind, prices: PriceTable | None = None) -> float | None:
@@ -111,32 +81,64 @@ def estimate(
     calls: int = 1,
     input_tokens: int = 0,
     thinking_tokens: int = 0,
+    searches: int = 0,
+    service_tier: ServiceTier = "standard",
     prices: PriceTable | None = None,
 ) -> Estimate:
     """Return the expected usage of calls for one image each.
 
-    `input_tokens` and `thinking_tokens` are those of all calls; `prices` are the built-in ones if
-    None.
+    `input_tokens`, `thinking_tokens` and `searches`, queries of the web, are those of all calls;
+    `prices` are the built-in ones if None.
     """
     known, tokens = models.find(model), _tokens_per_image(model, image_size)
     image_tokens = calls * (tokens or _GUESSED_OUTPUT_TOKENS)
     output_tokens = image_tokens + thinking_tokens
     price = (prices or built_in()).get(model)
     image_usd = _image_usd(price, image_size, calls, image_tokens if tokens else None)
-    if price is None or image_usd is None:
+    times = tier_factor(model, service_tier, prices)
+    if price is None or image_usd is None or times is None:
         return Estimate(input_tokens, output_tokens, None)
     most_tokens = max(calls * EXTRA_OUTPUT_TOKENS, round(thinking_tokens * _MOST_TIMES_THE_MEAN))
     longest_tokens = calls * (known.max_output_tokens if known else models.MAX_OUTPUT_TOKENS)
     text_usd_per_mtok = price.text_output_usd_per_mtok
+    standard_usd = (
+        image_usd
+        + _usd(input_tokens, price.input_usd_per_mtok)
+        + _usd(thinking_tokens, text_usd_per_mtok)
+    )
+    search_usd, worst = searches * SEARCH_USD, max(times, 1.0)
     return Estimate(
         input_tokens,
         output_tokens,
-        cost_usd=image_usd
-        + _usd(input_tokens, price.input_usd_per_mtok)
-        + _usd(thinking_tokens, text_usd_per_mtok),
-        extra_usd=_usd(most_tokens - thinking_tokens, text_usd_per_mtok),
-        max_extra_usd=_usd(longest_tokens, text_usd_per_mtok),
+        cost_usd=standard_usd * times + search_usd,
+        extra_usd=_usd(most_tokens - thinking_tokens, text_usd_per_mtok) * worst,
+        max_extra_usd=_usd(longest_tokens, text_usd_per_mtok) * worst,
+        standard_usd=standard_usd + search_usd if times < 1.0 else None,
     )
+
+
+def tier_factor(model: str, tier: ServiceTier, prices: PriceTable | None = None) -> float | None:
+    """Return what multiplies the standard price in a service tier; None if that is unknown.
+
+    Flex never costs more than standard, which is its price where a model has no other.
+    """
+    found = factor(model, tier, prices)
+    return 1.0 if found is None and tier == "flex" else found
+
+
+def booked_factor(
+    model: str, asked: ServiceTier, served: str | None, prices: PriceTable | None = None
+) -> float:
+    """Return what multiplies the standard price of an answer.
+
+    It is of the tier that was served. If the answer does not say, or names one without a price, it
+    is the more expensive of the tier that was asked for and standard.
+    """
+    if served in SERVICE_TIERS:
+        found = tier_factor(model, served, prices)
+        if found is not None:
+            return found
+    return max(1.0, tier_factor(model, asked, prices) or 1.0)
 
 
 def input_tokens(model: str, *, input_images: int = 0, prompt_bytes: int = 0) -> int:
@@ -155,6 +157,8 @@ def cost_usd(
     blocked: bool = False,
     has_text: bool = False,
     input_tokens: int = 0,
+    searches: int = 0,
+    times: float = 1.0,
     prices: PriceTable | None = None,
 ) -> float | None:
     """Return the cost of an answer at list price; None, never 0, if it can't be known.
@@ -163,13 +167,15 @@ def cost_usd(
     bills. Counts that can't be true are those of the estimate: see `credible`. `images` includes
     drafts. `blocked` is a safety or policy answer without an image, which is not charged
     (https://ai.google.dev/gemini-api/docs/pricing, 2026-11-22). `input_tokens` are the estimated
-    ones, for a usage without them.
+    ones, for a usage without them; `searches` are its queries of the web, and `times` its
+    `booked_factor`.
     """
     price = (prices or built_in()).get(model)
     if price is None:
         return None
+    search_usd = searches * SEARCH_USD
     if blocked and not images:
-        return 0.0
+        return search_usd
     usage = credible(model, usage, images, image_size, has_text=has_text)
     output = _output_tokens(usage)
     if output is None and not images:
@@ -180,11 +186,12 @@ def cost_usd(
         return None
     text_tokens = max(0, (output or 0) - (image_tokens or 0))
     prompt_tokens = usage.prompt_tokens if usage else None
-    return (
+    standard_usd = (
         image_usd
         + _usd(input_tokens if prompt_tokens is None else prompt_tokens, price.input_usd_per_mtok)
         + _usd(text_tokens, price.text_output_usd_per_mtok)
     )
+    return standard_usd * times + search_usd
 
 
 def credible(
@@ -274,56 +281,3 @@ def _image_usd(
 
 def _usd(tokens: int, usd_per_mtok: float | None) -> float:
     return tokens * (usd_per_mtok or 0.0) / _MTOK
-
-
-# More than any price; the sum of a million calls is still a number.
-_MAX_USD = 100_000_000
-_MAX_FACTOR = 100
-_KEYS = tuple(each.name for each in fields(ModelPrice))
-
-
-def _overridden(price: ModelPrice, model: str, entry: Any) -> ModelPrice:
-    """Return the price, overridden by a table's entry."""
-    where = f'--config: prices."{model}"'
-    if not isinstance(entry, Mapping):
-        raise ConfigError(f"{where}: got {shown(entry)}; must be a table with {choices(_KEYS)}")
-    changes: dict[str, Any] = {}
-    for key, value in entry.items():
-        if key not in _KEYS:
-            raise ConfigError(f"{where}.{key}: no such price; {suggest(key, _KEYS)}")
-        if key == "image_usd":
-            changes[key] = {**price.image_usd, **_sizes(f"{where}.{key}", model, value)}
-        elif key.endswith("_factor"):
-            changes[key] = _checked_factor(f"{where}.{key}", value)
-        else:
-            changes[key] = _amount(f"{where}.{key}", value)
-    return replace(price, **changes)
-
-
-def _sizes(where: str, model: str, value: Any) -> dict[str, float]:
-    """Return prices by size; a known model must have these sizes."""
-    if not isinstance(value, Mapping):
-        raise ConfigError(
-            f"{where}: got {shown(value)}; must be a table of sizes such as {{ 1K = 0.05 }}"
-        )
-    known = models.find(model)
-    offered = known.image_sizes if known else tuple(value)
-    for size in value:
-        if size not in offered:
-            raise ConfigError(f"{where}: got {shown(size)}; {model} offers {choices(offered)}")
-    return {size: _amount(f"{where}.{size}", usd) for size, usd in value.items()}
-
-
-def _checked_factor(where: str, value: Any) -> float:
-    if type(value) not in (int, float) or not 0 < value <= _MAX_FACTOR:
-        allowed = f"a number above 0, at most {_MAX_FACTOR}"
-        raise ConfigError(f"{where}: got {shown(value)}; must be {allowed}")
-    return float(value)
-
-
-def _amount(where: str, value: Any) -> float:
-    # In Python, TOML's true is an int, and its inf and nan are floats.
-    if type(value) not in (int, float) or not 0 <= value <= _MAX_USD:
-        allowed = f"an amount of USD, from 0 to {_MAX_USD:,}"
-        raise ConfigError(f"{where}: got {shown(value)}; must be {allowed}")
-    return float(value)

@@ -125,7 +125,8 @@ def _sending(sending: _Group) -> None:
     _value(sending, "--concurrency", whole, "N", text)
     text = "maximum number of attempts per call (default: %(default)s)"
     _value(sending, "--max-attempts", whole, "N", text, default=6)
-    text = "timeout of an attempt; an answer that still arrives gets more time (default: 300)"
+    text = "timeout of an attempt; an answer that still arrives gets more time (default: 300; flex "
+    text += "900)"
     _value(sending, "--timeout", seconds, "SECONDS", text, dest="timeout_s")
     lost = sending.add_mutually_exclusive_group()
     text = "where rows of results.jsonl are gone, take the images that are there as done"
@@ -264,6 +265,10 @@ def _manifest(command: Parser) -> None:
     _value(command, "--out", folder, "DIR", text)
     text = "the model of jobs that name none (default: gemini-3-pro-image-preview)"
     _value(command, "--model", str, "ID", text)
+    text = (
+        "service tier of jobs that name none: flex costs less and takes longer, priority costs more"
+    )
+    _choice(command, "--service-tier", ("standard", "flex", "priority"), text)
     text = "downscale JPEG, PNG, WebP and GIF inputs larger than N pixels before sending "
     _value(command, "--max-input-pixels", whole, "N", text + "(default: never)")
     several: dict[str, Any] = {"action": "append", "default": []}

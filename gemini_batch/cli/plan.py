@@ -15,6 +15,7 @@ from gemini_batch.errors import ExitCode
 from gemini_batch.plan import CallState, build
 from gemini_batch.progress.formatting import count, least_time, list_price, usd
 from gemini_batch.progress.messages import BATCH_TARGET_S, BATCH_TIME, edited
+from gemini_batch.records.service_tier import lane_name, model_and_tier
 
 
 def main(options: Namespace) -> int:
@@ -48,12 +49,14 @@ def main(options: Namespace) -> int:
             "models": [
                 {
                     "model": model,
+                    "service_tier": tier,
                     "image_size": size,
                     **_calendar(model),
                     "calls": tally.calls,
                     "cost_usd": tally.cost_usd,
                 }
-                for (model, size), tally in sorted(plan.totals.items())
+                for (lane, size), tally in sorted(plan.totals.items())
+                for model, tier in (model_and_tier(lane),)
                 if tally.calls
             ],
         }
@@ -77,8 +80,9 @@ def _routes(planned: build.BuiltPlan, config: Settings) -> dict[str, Any]:
     """Return price and time of sending the calls as single requests, and in batches."""
     plan, time = planned.plan, planned.duration
     batches: list[dict[str, Any]] = []
-    for model in dict.fromkeys(model for model, _ in plan.totals):
-        sizes = [(size, each) for (of, size), each in plan.totals.items() if of == model]
+    totals = [(*model_and_tier(lane), size, each) for (lane, size), each in plan.totals.items()]
+    for model in dict.fromkeys(model for model, *_ in totals):
+        sizes = [(size, each) for of, _, size, each in totals if of == model]
         if prices.factor(model, "batch", build.price_table(config)) is None:
             batches.append({"model": model, "batches": None})
             continue
@@ -136,7 +140,8 @@ def _lines(found: dict[str, Any], *, is_simulated: bool) -> Iterator[str]:
         yield f"  reused  {number:,} from {folder}, $0"
     for entry in found["models"]:
         cost = usd(entry["cost_usd"])
-        yield f"  {entry['calls']:>6,}  {entry['model']}  {entry['image_size']}  {cost}"
+        lane = lane_name(entry["model"], entry["service_tier"])
+        yield f"  {entry['calls']:>6,}  {lane}  {entry['image_size']}  {cost}"
     if found["to_send"]:
         time = least_time(found["sending_s"], found["days"], found["bound_by"])
         yield f"  tokens  about {found['input_tokens']:,} in, {found['output_tokens']:,} out"

@@ -33,6 +33,7 @@ class Contents:
     """Contents of a folder, by its rows.
 
     Attributes:
+        by_tier: Newest rows by the service tier that was served, where the answer named it.
         unfinished: Calls without an image and why, by their newest rows, up to 10,000.
         newest: Cost of the newest rows.
         all_rows: Cost of all rows, superseded answers included.
@@ -40,6 +41,7 @@ class Contents:
     """
 
     by_status: Counter[str] = field(default_factory=Counter)
+    by_tier: Counter[str] = field(default_factory=Counter)
     unfinished: list[dict[str, Any]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     total_tokens: int = 0
@@ -56,6 +58,7 @@ def main(options: Namespace) -> int:
     found = {
         "out": str(out),
         "by_status": dict(contents.by_status),
+        "service_tiers": dict(contents.by_tier),
         "total_tokens": contents.total_tokens,
         **asdict(contents.newest),
         "all_rows": asdict(contents.all_rows),
@@ -78,6 +81,8 @@ def _read(out: Path, started_at: str | None) -> Contents:
             continue
         contents.newest.add(row)
         contents.by_status[row["status"]] += 1
+        if isinstance(tier := row.get("service_tier"), str):
+            contents.by_tier[tier] += 1
         contents.total_tokens += (row["usage"] or {}).get("total_tokens") or 0
         contents.missing += [
             image["path"] for image in row["images"] if not (out / image["path"]).exists()
@@ -141,18 +146,19 @@ def _lines(found: dict[str, Any], contents: Contents, summary: _Row) -> Iterator
         yield f"  including superseded answers: {_priced(contents.all_rows)}"
     for status, number in found["by_status"].items():
         yield f"  {number:>6,}  {status}"
+    if contents.by_tier.keys() - {"standard"}:
+        for tier, number in contents.by_tier.items():
+            yield f"  {number:>6,}  served as {tier}"
     for call in contents.unfinished[:_LISTED]:
         yield f"  {call['status']}: {call['id']}: {call['message']}"
     if (more := len(contents.unfinished) - _LISTED) > 0:
         yield f"  and {count(more, 'more call')} without an image; --json lists them"
-    for batch in found["batches"]:
-        yield f"  waiting: {line_of(batch)}"
+    yield from (f"  waiting: {line_of(batch)}" for batch in found["batches"])
     if (last := found["last_run"]) and (running := found["running"]):
         yield f"  running now ({running['process']}): {last['manifest']}: {_pace(running, last)}"
     elif last:
         yield f"  last run of {last['manifest']}: {_end(last, summary)}"
-    for path in found["missing_images"]:
-        yield f"  missing: {path}"
+    yield from (f"  missing: {path}" for path in found["missing_images"])
 
 
 def _pace(running: dict[str, Any], last: _Row) -> str:

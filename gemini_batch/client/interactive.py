@@ -1,5 +1,6 @@
 """One request to `generateContent`, and its answer as it streams in."""
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
@@ -18,6 +19,7 @@ from gemini_batch.client.headers import location_host, retry_after_s
 from gemini_batch.client.malformed import MalformedAnswerError
 from gemini_batch.client.receiver import Receiver
 from gemini_batch.client.redaction import MAX_SEARCHED_BYTES, KeyRedactor, redacted
+from gemini_batch.client.service_tier import SERVED_HEADER, tier_fields, tier_headers
 from gemini_batch.client.session import open_session, with_key
 from gemini_batch.client.timeouts import StallTimeout
 from gemini_batch.client.transport import AnswerSink, Exchange
@@ -67,7 +69,8 @@ class InteractiveTransport:
         self, call: Call, sink: AnswerSink, on_connected: Callable[[], object] = lambda: None
     ) -> Exchange:
         """Send the call once; see `Transport.send`."""
-        upload = Upload(request_json.body(call.request), on_connected)
+        fields = tier_fields(call.request, self._base_url)
+        upload = Upload(request_json.body(call.request, fields), on_connected)
         sent_at, started_s = self._clock.utc(), self._clock.steady_s()
         answer = await self._exchange(call, upload, sink)
         timing = Timing(sent_at, self._clock.utc(), self._clock.steady_s() - started_s)
@@ -78,10 +81,16 @@ class InteractiveTransport:
             raise RuntimeError("the transport is used outside its `async with`")
         url = with_key(request_json.url(self._base_url, call.request.model), self._config)
         response: aiohttp.ClientResponse | None = None
-        whole = StallTimeout(self._config.timeouts.whole_s, enough_bytes=MIN_PROGRESS_BYTES)
+        whole_s = self._config.timeouts.whole_of(call.request.service_tier)
+        # The server ends with a 504 when the client would have given up.
+        headers = {"X-Server-Timeout": str(math.ceil(whole_s))}
+        headers |= tier_headers(call.request, self._base_url)
+        whole = StallTimeout(whole_s, enough_bytes=MIN_PROGRESS_BYTES)
         try:
             async with whole:
-                response = await self._session.post(url, data=upload, allow_redirects=False)
+                response = await self._session.post(
+                    url, data=upload, headers=headers, allow_redirects=False
+                )
                 if 200 <= response.status < 300:
                     return await self._receive(response, sink, whole)
                 return await self._error(response)
@@ -92,7 +101,7 @@ class InteractiveTransport:
             message = f"the answer can't be written: {error}"
             return self._failure(FailureKind.STORAGE, message, may_be_billed=True)
         except TimeoutError:
-            return self._timed_out(upload)
+            return self._timed_out(upload, whole_s)
         except (aiohttp.ClientError, OSError) as error:
             return self._disconnected(error, upload)
         finally:
@@ -121,7 +130,8 @@ class InteractiveTransport:
         sink.journal(envelope)
         wait_s = retry_after_s(response.headers.get("Retry-After"), self._clock.utc())
         try:
-            return Answer(response.status, envelope, sink.arrived(), wait_s)
+            tier = response.headers.get(SERVED_HEADER)
+            return Answer(response.status, envelope, sink.arrived(), wait_s, service_tier=tier)
         except OSError as error:
             raise _DiskError(describe_os_error(error)) from error
 
@@ -172,7 +182,7 @@ class InteractiveTransport:
         # The library's own texts can have many lines, and quote what the server sent.
         return Failure(kind, " ".join(message.split())[:MAX_MESSAGE_CHARS], may_be_billed)
 
-    def _timed_out(self, upload: Upload) -> Failure:
+    def _timed_out(self, upload: Upload, whole_s: float) -> Failure:
         timeouts = self._config.timeouts
         if not upload.has_started:
             proxy = self._config.proxy
@@ -181,7 +191,7 @@ class InteractiveTransport:
             return self._failure(FailureKind.UNREACHABLE, message, may_be_billed=False)
         message = (
             f"no whole answer: nothing for {timeouts.between_bytes_s:g} s, "
-            f"or not done after {timeouts.whole_s:g} s"
+            f"or not done after {whole_s:g} s"
         )
         return self._failure(FailureKind.TIMEOUT, message, may_be_billed=upload.may_be_whole)
 

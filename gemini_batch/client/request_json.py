@@ -4,7 +4,7 @@ Field names: https://generativelanguage.googleapis.com/$discovery/rest?version=v
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlsplit
@@ -70,11 +70,12 @@ def versioned(base_url: str) -> str:
     return base_url if _NAMES_A_VERSION.search(path) else f"{base_url}/{API_VERSION}"
 
 
-def body(request: Request) -> tuple[Segment, ...]:
-    """Return the pieces of the request's JSON."""
+def body(request: Request, more: Mapping[str, Any] | None = None) -> tuple[Segment, ...]:
+    """Return the pieces of the request's JSON, with more fields than describe the picture."""
     if request.raw is not None:
-        return (orjson.dumps(_with_roles(request.raw.body), exact_json.written),)
-    return tuple(_merged(_segments(request)))
+        whole = {**_with_roles(request.raw.body), **(more or {})}
+        return (orjson.dumps(whole, exact_json.written),)
+    return tuple(_merged(_segments(request, more or {})))
 
 
 def line(key: str, request: Request) -> tuple[Segment, ...]:
@@ -94,7 +95,7 @@ def content_length(segments: tuple[Segment, ...]) -> int:
     )
 
 
-def _segments(request: Request) -> Iterator[Segment]:
+def _segments(request: Request, more: Mapping[str, Any]) -> Iterator[Segment]:
     yield b'{"contents":[{"role":"%b","parts":[' % _ROLE.encode()
     for index, part in enumerate(request.parts):
         if index:
@@ -103,7 +104,10 @@ def _segments(request: Request) -> Iterator[Segment]:
     yield b"]}]"
     if request.system is not None:
         yield b',"systemInstruction":' + orjson.dumps({"parts": [{"text": request.system}]})
-    yield b',"generationConfig":' + orjson.dumps(_generation_config(request)) + b"}"
+    yield b',"generationConfig":' + orjson.dumps(_generation_config(request))
+    for name, value in more.items():
+        yield b"," + orjson.dumps(name) + b":" + orjson.dumps(value)
+    yield b"}"
 
 
 def _with_roles(body: dict[str, Any]) -> dict[str, Any]:

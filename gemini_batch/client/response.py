@@ -16,6 +16,7 @@ from gemini_batch.client.api_error import parse_error, parse_nested, parse_statu
 from gemini_batch.client.documents import is_answer, merged
 from gemini_batch.client.envelope import LEFT_OUT
 from gemini_batch.client.no_answer import not_an_answer, place_of_image
+from gemini_batch.client.service_tier import served_tier
 from gemini_batch.client.untrusted_json import (
     MAX_MESSAGE_CHARS,
     MAX_NAME_CHARS,
@@ -49,6 +50,8 @@ EMPTY = "EMPTY"
 MAX_TEXT_CHARS = 1_000_000
 MAX_RATINGS_BYTES = 65_536
 MAX_MODALITIES = 100
+# Of a call; more is no true count.
+MAX_SEARCHES = 100
 # As many as images in an answer; a signed URL has about 2,000 characters.
 MAX_REMOTE = 64
 MAX_URI_CHARS = 8_192
@@ -119,7 +122,7 @@ def _of_line(answer: Answer, line: dict[str, Any]) -> Outcome:
 def _parsed(answer: Answer, value: Any) -> Outcome:
     documents = as_dicts(value) if isinstance(value, list) else [as_dict(value)]
     body = merged([each for each in documents if is_answer(each)])
-    reply = None if body is None else _reply(body, answer.images)
+    reply = None if body is None else _reply(body, answer)
     if reply is not None and (reply.image is not None or reply.remote):
         return reply
     errors = (parse_nested(answer, each) for each in documents)
@@ -145,7 +148,7 @@ def _unread(answer: Answer, body: dict[str, Any], value: Any) -> str | None:
     return None
 
 
-def _reply(body: dict[str, Any], arrived: tuple[IncomingImage, ...]) -> Reply:
+def _reply(body: dict[str, Any], answer: Answer) -> Reply:
     candidates = as_dicts(body.get("candidates"))
     first = candidates[0] if candidates else {}
     feedback = as_dict(field(body, "promptFeedback"))
@@ -155,7 +158,7 @@ def _reply(body: dict[str, Any], arrived: tuple[IncomingImage, ...]) -> Reply:
         for part in as_dicts(as_dict(candidate.get("content")).get("parts"))
         if part
     ]
-    image, drafts = _images(parts, arrived)
+    image, drafts = _images(parts, answer.images)
     remote = _remote(parts, has_image=image is not None or bool(drafts))
     finish_reason = as_name(field(first, "finishReason"))
     block_reason = as_name(field(feedback, "blockReason"))
@@ -176,6 +179,8 @@ def _reply(body: dict[str, Any], arrived: tuple[IncomingImage, ...]) -> Reply:
         response_id=as_text(field(body, "responseId"), MAX_NAME_CHARS),
         is_empty=block_reason == EMPTY and not any(any(part.values()) for part in parts),
         remote=remote,
+        service_tier=served_tier(as_dict(field(body, "usageMetadata")), answer.service_tier),
+        searches=min(MAX_SEARCHES, sum(map(_searches, candidates))),
     )
 
 
@@ -251,6 +256,13 @@ def _text(parts: list[dict[str, Any]]) -> str | None:
     """Return the text that is not a thought."""
     texts = (as_text(part.get("text")) for part in parts if part.get("thought") is not True)
     return as_text(DATA_URI.sub(r"\1", "".join(filter(None, texts))), MAX_TEXT_CHARS)
+
+
+def _searches(candidate: dict[str, Any]) -> int:
+    """Return the queries of the web for a candidate, of pages and of images."""
+    grounding = as_dict(field(candidate, "groundingMetadata"))
+    lists = (field(grounding, name) for name in ("webSearchQueries", "imageSearchQueries"))
+    return sum(len(as_list(queries)) for queries in lists)
 
 
 def _ratings(value: Any) -> list[Any]:

@@ -1,6 +1,5 @@
 """The HTTP session of a run: its key, its proxy, its certificates, and its limits."""
 
-import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -21,9 +20,7 @@ MAX_HEADER_BYTES = 1 << 16
 
 def open_session(config: Settings) -> aiohttp.ClientSession:
     """Open a session that sends the key in a header, unless it goes into the query."""
-    # The server ends with a 504 when the client would have given up.
-    timeout = {"X-Server-Timeout": str(math.ceil(config.timeouts.whole_s))}
-    return open_keyless_session(config, timeout | key_headers(config))
+    return open_keyless_session(config, key_headers(config))
 
 
 def open_keyless_session(

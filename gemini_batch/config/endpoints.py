@@ -13,6 +13,39 @@ _is_google = re.compile(
 ).fullmatch
 
 
+# Vertex AI has a price list of its own outside its global endpoint, about a tenth more expensive
+# (https://cloud.google.com/vertex-ai/generative-ai/pricing, 2026-09-28).
+REGIONAL_FACTOR = 1.1
+_is_vertex_host = re.compile(
+    r"(?:(?P<region>[a-z0-9-]+)-)?aiplatform(?:\.(?P<multi_region>[a-z]+)\.rep)?(?:\.mtls)?"
+    r"\.googleapis\.com"
+).fullmatch
+_location_in_path = re.compile(r"/projects/[^/]+/locations/(?P<location>[^/]+)").search
+
+
+def is_vertex(base_url: str) -> bool:
+    """Return whether a base URL is of Vertex AI, by its host, or by a location in its path."""
+    host, path = _host_and_path(base_url)
+    return bool(_is_vertex_host(host) or _location_in_path(path))
+
+
+def price_factor(base_url: str) -> float:
+    """Return what multiplies the list prices at a base URL: Vertex AI's locations cost more."""
+    host, path = _host_and_path(base_url)
+    found = [each for each in (_is_vertex_host(host), _location_in_path(path)) if each]
+    locations = {name for each in found for name in each.groups() if name}
+    return REGIONAL_FACTOR if locations - {"global"} else 1.0
+
+
+def _host_and_path(base_url: str) -> tuple[str, str]:
+    try:
+        parts = urlsplit(base_url)
+        host = parts.hostname or ""
+    except ValueError:  # not an address
+        return "", ""
+    return host, parts.path
+
+
 @lru_cache(maxsize=256)
 def service(endpoint: str) -> str:
     """Return the same text for all endpoints whose answers are interchangeable.

@@ -15,7 +15,7 @@ from gemini_batch.config.settings import (
     concurrency_for,
 )
 from gemini_batch.errors import ConfigError, FlagsError
-from gemini_batch.records import Status
+from gemini_batch.records import ServiceTier, Status
 
 Whole: TypeAlias = Annotated[int, Field(ge=1)]
 Amount: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -42,6 +42,7 @@ class RunConfig(BaseModel):
         quota_scope: The quota is shared with runs that have the same name here.
         config_file: A TOML file with [tiers.NAME] and [prices].
         model: For jobs that name none.
+        service_tier: For jobs that name none: `standard`, `flex` or `priority`.
         max_cost_usd: Budget of the run, at list price.
         max_input_pixels: Larger input images are downscaled to this.
         reuse_from: Output folders whose answers are copied, at $0.
@@ -53,7 +54,8 @@ class RunConfig(BaseModel):
         concurrency: Maximum of calls in flight; by the quota if None.
         max_attempts: Attempts of one call before it is `failed`.
         keep_going: Continue where call after call of a model is rejected with the same message.
-        timeout_s: Seconds that an attempt may take, while its answer does not arrive; 300 if None.
+        timeout_s: Seconds that an attempt may take, while its answer does not arrive; 300 if None,
+            and 900 in the service tier flex.
         deadline_s: Seconds after which no call is started.
         wait_for_reset: Sleep until the day's quota resets, instead of ending.
         route: `batch` costs half and takes up to a day; `auto` is `interactive` while the day's
@@ -82,6 +84,7 @@ class RunConfig(BaseModel):
     quota_scope: str | None = None
     config_file: Path | str | None = None
     model: str = models.DEFAULT_MODEL
+    service_tier: ServiceTier = "standard"
     max_cost_usd: Amount | None = None
     max_input_pixels: Whole | None = None
     reuse_from: tuple[Path | str, ...] = ()
@@ -147,6 +150,7 @@ class RunConfig(BaseModel):
             base_url=address,
             model=models.bare(self.model),
             is_model_named="model" in self.model_fields_set,
+            service_tier=self.service_tier,
             api_key=key,
             auth=self.auth,
             concurrency=self.concurrency or concurrency_for(limits),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from gemini_batch.config.network import Proxy
-from gemini_batch.records import Limits, Status
+from gemini_batch.records import Limits, ServiceTier, Status
 
 if TYPE_CHECKING:  # only what sends needs it
     from ssl import SSLContext
@@ -35,11 +35,14 @@ class Timeouts:
         between_bytes_s: For a pause within the answer, after its first byte.
         whole_s: From the request to the end of the answer; a large one that still arrives is
             given more.
+        flex_s: The same in the service tier flex, which answers within 1 to 15 minutes
+            (https://ai.google.dev/gemini-api/docs/flex-inference, 2026-09-22).
     """
 
     connect_s: float = 10.0
     between_bytes_s: float = 60.0
     whole_s: float = 300.0
+    flex_s: float = 900.0
 
     @classmethod
     def of(cls, whole_s: float | None) -> Self:
@@ -48,8 +51,15 @@ class Timeouts:
         if whole_s is None:
             return timeouts
         return cls(
-            min(timeouts.connect_s, whole_s), min(timeouts.between_bytes_s, whole_s), whole_s
+            min(timeouts.connect_s, whole_s),
+            min(timeouts.between_bytes_s, whole_s),
+            whole_s,
+            flex_s=whole_s,
         )
+
+    def whole_of(self, tier: ServiceTier) -> float:
+        """Return the seconds that an attempt in a service tier may take."""
+        return self.flex_s if tier == "flex" else self.whole_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,7 @@ class Settings:
         api_key: Never printed, never written.
         auth: `header` sends `x-goog-api-key`, `query` sends `?key=`.
         is_model_named: The user named `model`: it is never replaced by another.
+        service_tier: Of jobs that name none.
         retry: Statuses that are sent again although they are final.
         retry_missing: A finished image that the user deleted is made, and paid for, again.
         retry_unfetched: An answer whose image was not fetched is made, and paid for, again.
@@ -88,6 +99,7 @@ class Settings:
     base_url: str | None
     model: str
     is_model_named: bool = False
+    service_tier: ServiceTier = "standard"
     api_key: str = field(default="", repr=False)
     auth: str = "header"
     concurrency: int = _MAX_CONCURRENCY

@@ -47,42 +47,42 @@ class Admitted:
 
         Cancellation: safe; the ledger is updated all the same.
         """
-        estimate, model = self._call.estimate, self._call.request.model
+        estimate, lane = self._call.estimate, self._call.request.lane
         if isinstance(outcome, ResultRow):
             usd = outcome.cost_usd
             usage = prices.credible(
-                model,
+                outcome.model,
                 outcome.usage,
                 len(outcome.images) + len(outcome.drafts),
                 self._call.image_size,
             )
-            self._money.spent_usd = (estimate.cost_usd or 0.0) if usd is None else usd
+            self._money.spent_usd = estimate.reserved_usd if usd is None else usd
             await self._limiter.reconcile(
-                model,
+                lane,
                 self._grant,
                 tokens=usage.prompt_tokens if usage else None,
                 usd_micros=None if usd is None else micros(usd),
                 estimated=Weights.of(estimate),
             )
         elif isinstance(outcome, Failure) and outcome.kind is FailureKind.UNREACHABLE:
-            await self._limiter.refund(model, self._grant)
+            await self._limiter.refund(lane, self._grant)
         elif may_be_billed(outcome):
-            self._money.spent_usd = estimate.cost_usd or 0.0
+            self._money.spent_usd = estimate.reserved_usd
 
     async def pause(self, wait_s: float, *, overrun: bool) -> None:
         """Send nothing of the model for `wait_s` seconds; `overrun` after a 429 of the minute.
 
         Cancellation: safe; the ledger is updated all the same.
         """
-        model, why = self._call.request.model, "the server asked for a pause"
-        await self._limiter.pause(model, wait_s, why, overrun=overrun)
+        lane, why = self._call.request.lane, "the server asked for a pause"
+        await self._limiter.pause(lane, wait_s, why, overrun=overrun)
 
     async def close_day(self, ends_in_s: float | None) -> None:
         """Send nothing more of the model on the day of this permit, or for `ends_in_s` seconds.
 
         Cancellation: safe; the ledger is updated all the same.
         """
-        await self._limiter.close_day(self._call.request.model, self._grant, ends_in_s)
+        await self._limiter.close_day(self._call.request.lane, self._grant, ends_in_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,20 @@ from dataclasses import replace
 from gemini_batch.catalog import models
 from gemini_batch.engine.retry import KEYS, with_advice
 from gemini_batch.records import Stop, StopReason
+from gemini_batch.records.service_tier import model_and_tier
 from gemini_batch.wording import suggest
 
 
 def advised(stop: Stop) -> Stop:
     """Return the stop with advice in its message, where the model that it names calls for one."""
+    model, _ = model_and_tier(stop.model)
     match stop.reason:
         case StopReason.NO_ACCESS:
-            advice = f"a key that may use {stop.model} comes from {KEYS}"
-        case StopReason.MODEL if named := models.successor(stop.model):
+            advice = f"a key that may use {model} comes from {KEYS}"
+        case StopReason.MODEL if named := models.successor(model):
             advice = f"its announced successor: --model {named}"
         case StopReason.MODEL:
-            advice = suggest(stop.model, [each for each in models.known() if each != stop.model])
+            advice = suggest(model, [each for each in models.known() if each != model])
         case _:
             return stop
     return replace(stop, message=with_advice(stop.message, advice))

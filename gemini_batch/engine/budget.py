@@ -39,7 +39,8 @@ class Budget:
     A call reserves its estimate, raised by what no plan foresees and by the largest ratio of cost
     to estimate among the answers of its model. Until answers came it reserves the worst case. Then
     only as many calls at once as answers came rely on the observed cost: a model that thinks ten
-    times longer than expected is detected by few calls, not by all that fit the budget. Prices
+    times longer than expected is detected by few calls, not by all that fit the budget. The
+    estimate is that of the more expensive service tier: asked for, or standard. Prices
     must be known: a call of unknown price counts as nothing.
 
     Attributes:
@@ -62,7 +63,7 @@ class Budget:
 
     def expected_usd(self, model: str, estimate: Estimate) -> float:
         """Return the most that a call is expected to cost."""
-        usd = estimate.cost_usd or 0.0
+        usd = estimate.reserved_usd
         return max(usd + estimate.extra_usd, usd * self._observed[model].max_cost_ratio)
 
     def reserve(self, model: str, estimate: Estimate) -> Reservation | None:
@@ -71,7 +72,7 @@ class Budget:
         uses_observed_cost = observed.relying < observed.answers
         if self.max_usd is not None:
             left_usd = self._left_usd
-            worst_usd = max(usd, (estimate.cost_usd or 0.0) + estimate.max_extra_usd)
+            worst_usd = max(usd, estimate.reserved_usd + estimate.max_extra_usd)
             needed_usd = usd if uses_observed_cost else worst_usd
             if not self._reservations and usd <= left_usd:
                 needed_usd = min(needed_usd, left_usd)  # alone it may take all: the rest waits
@@ -81,7 +82,7 @@ class Budget:
         self.reserved_usd += usd
         self._reservations += 1
         observed.relying += uses_observed_cost
-        return Reservation(model, usd, estimate.cost_usd or 0.0, uses_observed_cost)
+        return Reservation(model, usd, estimate.reserved_usd, uses_observed_cost)
 
     def hold(self, model: str, estimate: Estimate) -> Reservation | None:
         """Reserve what a call of a batch is expected to cost; None when there is not enough.
@@ -93,7 +94,7 @@ class Budget:
             return None
         self.reserved_usd += usd
         self._reservations += 1
-        return Reservation(model, usd, estimate.cost_usd or 0.0, uses_observed_cost=False)
+        return Reservation(model, usd, estimate.reserved_usd, uses_observed_cost=False)
 
     @property
     def _left_usd(self) -> float:

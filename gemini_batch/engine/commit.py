@@ -31,6 +31,7 @@ from gemini_batch.output.rows import ResultsFile
 from gemini_batch.records import (
     ApiError,
     Call,
+    Facts,
     Failure,
     ImageFile,
     Reply,
@@ -134,7 +135,8 @@ class Committer:
             (each.file, image.path) for each, image in zip(arrived, (*images, *drafts), strict=True)
         ]
         # With a failure, an earlier image, of an edited job, is still the newest.
-        self._publish(row, parts, 0.0 if is_free else call.estimate.cost_usd, is_newest=not failure)
+        estimated_usd = 0.0 if is_free else call.estimate.cost_usd
+        self._publish(call, row, parts, estimated_usd, is_newest=not failure)
         return row
 
     def late(self, attempted: Attempted, reply: Reply) -> ResultRow:
@@ -159,11 +161,13 @@ class Committer:
             cost_usd=cost_usd(attempted, reply, self._price_table),
         )
         parts = [(each.file, image.path) for each, image in zip(arrived, images, strict=True)]
-        self._publish(row, parts, attempted.call.estimate.cost_usd, is_newest=False)
+        call = attempted.call
+        self._publish(call, row, parts, call.estimate.cost_usd, is_newest=False)
         return row
 
     def _publish(
         self,
+        call: Facts,
         row: ResultRow,
         parts: list[tuple[str, str]],
         estimated_usd: float | None,
@@ -178,7 +182,7 @@ class Committer:
             else:
                 for staged, path in parts:
                     self._folder.publish(staged, path)
-            self._announce(row, place, estimated_usd)
+            self._announce(call, row, place, estimated_usd)
         except BaseException as error:
             # Recovery must look at this row, and so at all after it.
             self._unpublished_bytes = min(self._unpublished_bytes, place)
@@ -203,7 +207,7 @@ class Committer:
         place = self._append(row)
         for each in (image, *drafts):
             self._folder.mark_moved(each.path)  # its name may not be durable
-        self._announce(row, place, 0.0)
+        self._announce(attempted.call, row, place, 0.0)
         return row
 
     def error(self, attempted: Attempted, status: Status, error: ApiError | Failure) -> ResultRow:
@@ -213,7 +217,8 @@ class Committer:
             StorageError: The disk refused.
         """
         row = replace(make_row(attempted, status, NO_REPLY, self._endpoint), error=row_error(error))
-        self._announce(row, self._append(row), attempted.call.estimate.cost_usd)
+        call = attempted.call
+        self._announce(call, row, self._append(row), call.estimate.cost_usd)
         return row
 
     async def keep_unreadable(
@@ -286,8 +291,10 @@ class Committer:
             self._rows.append(row)
         return place
 
-    def _announce(self, row: ResultRow, place: int, estimated_usd: float | None) -> None:
-        self._pending.append(CallFinished(row, place, estimated_usd))
+    def _announce(
+        self, call: Facts, row: ResultRow, place: int, estimated_usd: float | None
+    ) -> None:
+        self._pending.append(CallFinished(row, place, estimated_usd, call.lane))
         self._changed.set()
 
     def _sync(

@@ -60,6 +60,7 @@ class FollowUp:
             attempt=attempt.number,
             of_kind=sum(kind.value == outcome.name for kind in attempt.unusable),
             random=random.random,
+            is_flex=attempt.call.request.service_tier == "flex",
         )
         if decision != retry.REJECT:
             lane.refusals.end()

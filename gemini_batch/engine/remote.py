@@ -165,4 +165,5 @@ def _reply(row: ResultRow) -> Reply:
         model_version=row.model_version,
         response_id=row.response_id,
         remote=(*remote, RemoteImage(result, "", is_thought=False)),
+        service_tier=row.service_tier,
     )

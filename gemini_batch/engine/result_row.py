@@ -56,6 +56,7 @@ def facts_of(call: Call) -> Facts:
         inputs=_inputs(call),
         model=call.request.model,
         thinking=thinking(call.request),
+        service_tier=call.request.service_tier,
     )
 
 
@@ -90,6 +91,7 @@ def make_row(attempted: Attempted, status: Status, reply: Reply, endpoint: str) 
         metadata=call.metadata,
         remote_images=[image.uri for image in reply.remote],
         thinking=call.thinking,
+        service_tier=reply.service_tier,
         route="batch" if attempted.batch else "interactive",
         batch=attempted.batch,
     )
@@ -109,6 +111,12 @@ def is_smaller(attempted: Attempted, images: list[ImageFile]) -> bool:
 def cost_usd(attempted: Attempted, reply: Reply, price_table: prices.PriceTable) -> float | None:
     """Return the cost of an answer at list price, by the route that it came; None if unknown."""
     call = attempted.call
+    if attempted.batch:
+        # A model without a price of its own in a batch may cost as much as otherwise.
+        times = prices.factor(call.model, "batch", price_table) or 1.0
+    else:
+        asked, served = call.service_tier, reply.service_tier
+        times = prices.booked_factor(call.model, asked, served, price_table)
     usd = prices.cost_usd(
         call.model,
         reply.usage,
@@ -117,11 +125,11 @@ def cost_usd(attempted: Attempted, reply: Reply, price_table: prices.PriceTable)
         blocked=reply.block_reason != EMPTY,
         has_text=reply.text is not None,
         input_tokens=call.estimate.input_tokens,
+        searches=reply.searches,
+        times=times,
         prices=price_table,
     )
-    factor = prices.factor(call.model, "batch", price_table) if attempted.batch else 1.0
-    # A model without a price of its own in a batch may cost as much as otherwise.
-    return None if usd is None else round(usd * (factor or 1.0), 6)
+    return None if usd is None else round(usd, 6)
 
 
 def row_error(error: ApiError | Failure) -> RowError:

@@ -16,6 +16,10 @@ MAX_BACKOFF_S = 60.0
 FIRST_UNEXPLAINED_S = 1.0, 4.0
 SECOND_UNEXPLAINED_S = 15.0
 MAX_UNEXPLAINED_S = 300.0
+# Flex takes what capacity is left, refuses the rest (503, 429) and answers within 1 to 15 minutes:
+# https://ai.google.dev/gemini-api/docs/flex-inference (2026-09-22). A call that was refused may be
+# sent so many times as often; with 6 attempts it is refused for about a quarter of an hour.
+FLEX_PATIENCE = 6
 # Added to the wait that a server asks for: bodies round it down, and clients wake together.
 MARGIN_S = 1.0
 JITTER_S = 1.0
@@ -214,7 +218,13 @@ def is_quota(error: ApiError | Failure) -> bool:
 
 
 def follow_up(
-    error: ApiError | Failure, rules: RetryRules, *, attempt: int, of_kind: int, random: Random
+    error: ApiError | Failure,
+    rules: RetryRules,
+    *,
+    attempt: int,
+    of_kind: int,
+    random: Random,
+    is_flex: bool = False,
 ) -> Decision:
     """Return what follows from an attempt without an answer, under the rules of the run.
 
@@ -224,15 +234,20 @@ def follow_up(
         attempt: Number of the attempt, from 1.
         of_kind: How many outcomes of the call were of this kind, if `is_limited`.
         random: Returns a number in [0, 1), for the jitter.
+        is_flex: The call was sent in the service tier flex.
     """
-    decision = decide(error, of_kind if is_limited(error) else attempt, random)
+    is_shed = is_flex and _is_shed(error)
+    if is_shed:
+        decision: Decision = RetryAfter(_asked_s(error) + backoff_s(attempt, random))
+    else:
+        decision = decide(error, of_kind if is_limited(error) else attempt, random)
     if not isinstance(decision, RetryAfter) or not decision.was_attempt:
         return decision
     if rules.skip_uncertain and may_be_billed(error):
         return EndCall(Status.UNCERTAIN)
-    if attempt < rules.max_attempts:
+    if attempt < rules.max_attempts * (FLEX_PATIENCE if is_shed else 1):
         return decision
-    if not is_quota(error):
+    if is_shed or not is_quota(error):
         return GIVE_UP
     # Not this job's fault, and the next job would fare no better.
     message = with_advice(f"the server keeps answering 429: {error.message}", LOWER_LIMITS)
@@ -252,7 +267,7 @@ def decide(error: ApiError | Failure, attempt: int, random: Random) -> Decision:
     asked_s = error.retry_delay_s if isinstance(error, ApiError) else None
     match rule.then:
         case Then.RETRY if rule.attempts is None or attempt < rule.attempts:
-            return RetryAfter(min(asked_s or 0.0, MAX_ASKED_S) + backoff_s(attempt, random))
+            return RetryAfter(_asked_s(error) + backoff_s(attempt, random))
         case Then.RETRY | Then.GIVE_UP | Then.REJECT:
             return REJECT if rule.then is Then.REJECT else GIVE_UP
         case Then.BACK_OFF | Then.PAUSE:
@@ -265,6 +280,20 @@ def decide(error: ApiError | Failure, attempt: int, random: Random) -> Decision:
             return CloseDay(asked_s if is_believed else None)
         case StopReason() as reason:
             return Stop(reason, _message(rule, error))
+
+
+def _is_shed(error: ApiError | Failure) -> bool:
+    """Return whether the server had no capacity left for a call of flex."""
+    if not isinstance(error, ApiError):
+        return False
+    kind = kind_of(error)
+    return kind is ErrorKind.CAPACITY or (kind is ErrorKind.OVERLOADED and error.http_status == 503)
+
+
+def _asked_s(error: ApiError | Failure) -> float:
+    """Return the wait that the server asks for, within reason; 0 without any."""
+    asked_s = error.retry_delay_s if isinstance(error, ApiError) else None
+    return min(asked_s or 0.0, MAX_ASKED_S)
 
 
 def backoff_s(attempt: int, random: Random) -> float:

@@ -59,7 +59,7 @@ class Sender:
         """
         call = attempt.call
         staged = self.committer.begin(call, attempt.number)
-        self.observe(CallSent(call.id, attempt.number, call.request.model))
+        self.observe(CallSent(call.id, attempt.number, call.request.lane))
         self.queue.sent(attempt)
         self.in_flight += 1
         try:

@@ -22,6 +22,7 @@ from gemini_batch.plan.build import BuiltPlan, loads
 from gemini_batch.quota.results import Used
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.records import Stop, StopReason
+from gemini_batch.records.service_tier import quota_name
 
 _Uses: TypeAlias = dict[str, tuple[Used, ...]]
 
@@ -86,7 +87,7 @@ class Run:
         """
         clock = clock or Clock()
         lanes = self._dispatcher.queue.lanes if self._dispatcher else ()
-        models = sorted({*self.planned.plan.models, *lanes})
+        models = sorted(set(map(quota_name, (*self.planned.plan.lanes, *lanes))))
 
         def ask() -> _Uses:
             now_s, utc = clock.steady_s(), clock.utc()

@@ -28,6 +28,7 @@ from gemini_batch.quota.utilization import UsageLookup, Utilization
 from gemini_batch.records import Limits, ResultRow, Status, Stop, StopReason, resolved_by_waiting
 
 _MOST_REASONS, _REASON_CHARS, _OTHER = 50, 80, "other"
+_UNNAMED = "unnamed"
 _MOST_NAMED = 10
 _EXIT_ORDER = (
     ExitCode.INTERRUPTED,
@@ -65,6 +66,7 @@ class RunStats:
         self._returned = 0
         self._by_reason: dict[str, Counter[str]] = {}
         self._retried: Counter[str] = Counter()
+        self._service_tiers: Counter[str] = Counter()
         # Rows have milliseconds: there are no more keys than a timeout has.
         self._latencies_ms: Counter[int] = Counter()
 
@@ -80,14 +82,14 @@ class RunStats:
             case CallUnanswered() | CallAbandoned():
                 self._totals.possibly_billed += 1
             case CallFinished():
-                self._finished(event.row, event.estimated_usd)
+                self._finished(event)
             case BatchSeen(is_new=True):
                 self._totals.submitted += event.calls
             case _:
                 pass
 
-    def _finished(self, row: ResultRow, estimated_usd: float | None) -> None:
-        totals = self._totals
+    def _finished(self, event: CallFinished) -> None:
+        totals, row = self._totals, event.row
         self._by_status[row.status] += 1
         self._given_back.pop(row.id, None)
         if row.is_given_back:
@@ -109,7 +111,9 @@ class RunStats:
         if row.attempts and row.route == "interactive":
             self._latencies_ms[round(row.latency_s * 1000)] += 1
         if row.error is None or row.remote_images:
-            totals.estimated_answered_usd += estimated_usd or 0.0
+            totals.estimated_answered_usd += event.estimated_usd or 0.0
+            if row.reused_from is None:
+                self._service_tiers[(row.service_tier or _UNNAMED)[:_REASON_CHARS]] += 1
         totals.unpriced += row.cost_usd is None
         totals.cost_usd += row.cost_usd or 0.0
         usage = row.usage if row.attempts else None  # otherwise an earlier run has counted it
@@ -119,7 +123,9 @@ class RunStats:
             totals.output_tokens += max(0, (usage.total_tokens or 0) - prompt_tokens)
         if row.reused_from is None and row.route == "interactive":
             self._utilisation.answered(
-                row.model, tokens=prompt_tokens, usd_micros=micros(row.cost_usd or 0.0)
+                event.lane or row.model,
+                tokens=prompt_tokens,
+                usd_micros=micros(row.cost_usd or 0.0),
             )
 
     def summary(
@@ -192,6 +198,7 @@ class RunStats:
                 status: dict(reasons.most_common()) for status, reasons in self._by_reason.items()
             },
             retries_by_reason=dict(self._retried.most_common()),
+            service_tiers=dict(self._service_tiers.most_common()),
             cost_usd=round(self._totals.cost_usd, 6),
             estimated_cost_usd=None if estimated_cost_usd is None else round(estimated_cost_usd, 6),
             estimated_answered_usd=round(self._totals.estimated_answered_usd, 6),

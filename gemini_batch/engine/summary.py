@@ -32,6 +32,8 @@ class RunTotals:
         retries: Requests that were sent again.
         retries_by_reason: Why calls had to be sent again: `{"503 UNAVAILABLE": 3, "UNREACHABLE":
             1}`. Where no byte was sent, as with `UNREACHABLE`, it is no retry by the count above.
+        service_tiers: Its answers by the service tier that was served: `{"flex": 90, "standard":
+            10}`; `unnamed` where the answer does not say.
         possibly_billed: Requests of this run, and of one that was killed before it, that were sent
             and got no usable answer.
         prompt_tokens: As the server counted.
@@ -55,6 +57,7 @@ class RunTotals:
     submitted: int = 0
     retries: int = 0
     retries_by_reason: dict[str, int] = field(default_factory=dict)
+    service_tiers: dict[str, int] = field(default_factory=dict)
     possibly_billed: int = 0
     prompt_tokens: int = 0
     output_tokens: int = 0

@@ -17,12 +17,15 @@ import orjson
 
 from gemini_batch.gallery.thumbnails import Thumbnails
 from gemini_batch.inputs.lookup import spellings
+from gemini_batch.output.paths import IMAGES, SUPERSEDED
 from gemini_batch.records import exact_json, media_types
 
 # Characters of one text; results.jsonl has all of it.
 MAX_CHARS = 4_000
 # Files of one kind that a row may show; a request has at most 14 inputs.
 MAX_FILES = 32
+# Numbers that are tried for a superseded picture: it may have been superseded more often.
+_TRIED = range(2, 10)
 
 _EXTENSIONS = frozenset({*media_types.EXTENSIONS.values(), ".jpeg", media_types.UNKNOWN_EXTENSION})
 _is_uri = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:").match
@@ -50,7 +53,10 @@ def entry(row: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> dict
     reason, message = _why(row)
     usage = row.get("usage")
     tokens = usage if isinstance(usage, dict) else {}
-    texts = ("id", "prompt", "text", "model", "model_version", "response_id", "finished_at")
+    texts = (
+        *("id", "prompt", "text", "model", "model_version", "response_id", "service_tier"),
+        "finished_at",
+    )
     numbers = ("line", "cost_usd", "attempts", "latency_s")
     counted = ("prompt", "candidates", "thoughts", "total")
     return {
@@ -61,6 +67,7 @@ def entry(row: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> dict
         "message": message,
         "images": [_output(file, folders, thumbnails) for file in _files(row, "images")],
         "drafts": [_output(file, folders, thumbnails) for file in _files(row, "drafts")],
+        "earlier": [_earlier(file, folders, thumbnails) for file in _files(row, "earlier")],
         "inputs": [_input(file, folders, thumbnails) for file in _files(row, "inputs")],
         "tokens": {name: _number(tokens.get(f"{name}_tokens")) for name in counted},
         "metadata": _pretty(row.get("metadata")),
@@ -103,6 +110,18 @@ def _output(file: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> d
     numbers = {name: _number(file.get(name)) for name in ("width", "height", "size_bytes")}
     known = {"sha256": _text(file.get("sha256")), **numbers}
     return _shown(_inside(file["path"], folders.out), file, folders, thumbnails) | known
+
+
+def _earlier(file: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> dict[str, Any]:
+    """Return a picture of the call that is superseded: the file there with its name and size."""
+    name = Path(file["path"].removeprefix(f"{IMAGES}/"))
+    moved = folders.out / SUPERSEDED / name
+    paths = (moved, *(moved.with_name(f"{moved.stem}.{number}{moved.suffix}") for number in _TRIED))
+    for path in paths:
+        found = _inside(str(path.relative_to(folders.out)), folders.out)
+        if found is not None and found.stat().st_size == file.get("size_bytes"):
+            return _output(file | {"path": str(path.relative_to(folders.out))}, folders, thumbnails)
+    return {"path": _text(file["path"]), "is_missing": True}
 
 
 def _input(file: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> dict[str, Any]:

@@ -24,7 +24,17 @@ _ESCAPED = (
     ("\u2028".encode(), rb"\u2028"),
     ("\u2029".encode(), rb"\u2029"),
 )
-_SCRIPT = ("data", "order", "views", "viewer", "main")
+_SCRIPT = (
+    "data",
+    "marks",
+    "order",
+    "facets",
+    "views",
+    "viewer",
+    "address",
+    "review",
+    "main",
+)
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 

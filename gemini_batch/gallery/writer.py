@@ -31,6 +31,8 @@ MAX_SHOWN = 20_000
 # Pictures up to which the thumbnails are embedded, so that the page can be mailed: 3 MB at 7 kB for
 # a flat picture. With more they are linked: 2,000 would take 20 MB before the first is shown.
 MAX_EMBEDDED = 300
+MAX_EARLIER = 4
+"""Superseded pictures of a call that its newest one can be compared with."""
 _MAX_THREADS = 8
 
 
@@ -131,8 +133,16 @@ def write_page(
 ) -> Gallery:
     """Write the page to a file, as `write_gallery` does.
 
-    `sizes` are those of `sizes_of`; `observe_row` is called with each row on the page; `review` is what the page of a review knows
-    of its server.
+    Args:
+        out: The output folder.
+        page: The open file.
+        sizes: Those of `sizes_of`.
+        thumbnails: Of the folder.
+        max_shown: As of `write_gallery`.
+        max_embedded: As of `write_gallery`.
+        observe: As of `write_gallery`.
+        observe_row: Called with each row on the page.
+        review: Facts about its server for the page of a review.
 
     Raises:
         OSError: The file can't be written, or marks can't be read.
@@ -211,9 +221,14 @@ class _Writer:
         }
 
     def _counted(self, rows: Iterable[tuple[bool, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+        earlier: dict[str, list[dict[str, Any]]] = {}
         for is_newest, row in rows:
             self.totals.all_rows.add(row)
-            if is_newest:
+            if not is_newest:
+                found = [*earlier.get(row["id"], ()), *row["images"]]
+                earlier[row["id"]] = found[-MAX_EARLIER:]
+            else:
+                row["earlier"] = earlier.pop(row["id"], [])
                 self.totals.add(row)
                 if self.totals.calls > self.hidden:
                     if self.observe_row is not None:

@@ -29,14 +29,18 @@ class RowlessImages:
         return len(self._images)
 
     def passing(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Yield rows unchanged, and leave out the images that they name."""
+        """Yield rows unchanged, and leave out the images that they name.
+
+        A row with another id, which was edited, does not know that its image's call is done.
+        """
         if not len(self):
             yield from rows
             return
         for row in rows:
             for image in row["images"]:
                 call_id = _id_of(image["path"].removeprefix(f"{IMAGES}/"))
-                if call_id and self._images.get(call := fingerprint(call_id)):
+                is_own = call_id == row["id"] or call_id == ids.normal(row["id"])
+                if is_own and self._images.get(call := fingerprint(call_id)):
                     self._images.put(call, 0)
             yield row
 

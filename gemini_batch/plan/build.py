@@ -10,6 +10,7 @@ from typing import Any
 from gemini_batch.catalog import models, prices
 from gemini_batch.catalog.thinking import ANSWERS
 from gemini_batch.config import Settings
+from gemini_batch.config.endpoints import price_factor
 from gemini_batch.errors import ConfigError, StorageError, describe_os_error
 from gemini_batch.hashmap import fingerprint
 from gemini_batch.inputs import Inputs
@@ -25,9 +26,13 @@ from gemini_batch.plan.canonical import request_sha256
 from gemini_batch.plan.history import RunHistory
 from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.plan.totals import CallTotals, Plan
-from gemini_batch.quota.limits import Duration, LimitSet, Weights, duration
+from gemini_batch.quota.limits import Duration, LimitSet, Weights, duration, limits_of
 from gemini_batch.records import Call, Limits, Load, Stop, StopReason
 from gemini_batch.records.job import Job
+from gemini_batch.records.service_tier import lane_name, model_and_tier, quota_name
+
+# https://ai.google.dev/gemini-api/docs/rate-limits (2026-08-18); unknown of all other tiers.
+_WITHOUT_PRIORITY = ("free", "tier-1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,30 +44,43 @@ class BuiltPlan:
     duration: Duration
     _manifest: Manifest
     _planner: Planner
+    _tier: str = ""
 
     def calls(
         self, is_left: Callable[[Call], bool] = lambda _call: True
     ) -> dict[str, Iterator[Call | Stop]]:
-        """Return the calls to be made of each model, as far as they are left.
+        """Return the calls to be made of each lane, as far as they are left.
 
         A call is read from the manifest again when its turn comes; a line that was edited since
         yields a `Stop`. One that an open batch may still answer is not among them.
         """
-        return {model: self._calls(model, is_left) for model in self.plan.models}
+        return {lane: self._calls(lane, is_left) for lane in self.plan.lanes}
 
     @property
     def successors(self) -> dict[str, str]:
-        """The announced successor of the default model, if some of its jobs name no model."""
-        successor = self.plan.successor
-        return {models.bare(self._planner.default_model): successor} if successor else {}
+        """The lane of the announced successor for each lane of the default model.
+
+        There is none if all of its jobs name it.
+        """
+        successor, default = self.plan.successor, models.bare(self._planner.default_model)
+        tiers = [tier for model, tier in map(model_and_tier, self.plan.lanes) if model == default]
+        return {lane_name(default, tier): lane_name(successor, tier) for tier in tiers if successor}
 
     def notices(self) -> tuple[str, ...]:
         """Return the state and the successor of each model that will not stay, and what follows."""
-        states = filter(None, map(models.warning, self.plan.models))
+        states = [*filter(None, map(models.warning, self.plan.models)), *self._of_priority()]
         if not (number := self.history.by_alias):
             return tuple(states)
         calls = "1 call was" if number == 1 else f"{number:,} calls were"
         return *states, f"{calls} done by another id of the same model, and will not be sent again"
+
+    def _of_priority(self) -> Iterator[str]:
+        has_priority = any(model_and_tier(lane)[1] == "priority" for lane in self.plan.lanes)
+        if has_priority and self._tier in _WITHOUT_PRIORITY:
+            yield (
+                f"priority is for tier-2 and tier-3: with --tier {self._tier} the API may serve "
+                "standard, at its price"
+            )
 
     def warnings(self) -> Iterator[str]:
         """Yield a text for each kind of request that the API may refuse."""
@@ -74,8 +92,8 @@ class BuiltPlan:
             more = f"{lines} more than {known.usual_references} reference images"
             yield f"{self._manifest.name}:{line}: {more}, which {model} may refuse"
 
-    def _calls(self, model: str, is_left: Callable[[Call], bool]) -> Iterator[Call | Stop]:
-        for index, variant in self.plan.pending(model):
+    def _calls(self, lane: str, is_left: Callable[[Call], bool]) -> Iterator[Call | Stop]:
+        for index, variant in self.plan.pending(lane):
             line, job = self._manifest.line(index), self._manifest.read(index)
             try:
                 if job is not None:
@@ -131,6 +149,7 @@ def build_plan(
             price_table(config),
             replaces_default=not config.is_model_named,
             is_batched=config.route != "interactive",
+            service_tier=config.service_tier,
         )
         planner.thinking.learn(recent)
         with Manifest(path, name) as manifest:
@@ -153,7 +172,7 @@ def build_plan(
             time = Duration(0.0, 0, "")  # of batches nothing is known before they end
             if config.route != "batch":
                 time = _duration(plan, config.limits, planner.prices, manifest.name)
-            yield BuiltPlan(plan, history, time, manifest, planner)
+            yield BuiltPlan(plan, history, time, manifest, planner, config.tier)
 
 
 @contextmanager
@@ -189,17 +208,18 @@ def _kept(
 
 def price_table(config: Settings) -> prices.PriceTable:
     """Return the built-in prices, overridden by those of the config file; raises as `merged`."""
-    return prices.merged(prices.built_in(), config.tables.get("prices", {}))
+    built_in = prices.scaled(prices.built_in(), price_factor(config.endpoint))
+    return prices.merged(built_in, config.tables.get("prices", {}))
 
 
 def loads(plan: Plan) -> dict[str, Load]:
-    """Return the calls to be sent of each model, all sizes together."""
+    """Return the calls to be sent of each lane, all sizes together."""
     totals: dict[str, CallTotals] = {}
-    for (model, _), each in plan.totals.items():
-        totals[model] = totals.get(model, CallTotals()) + each
+    for (lane, _), each in plan.totals.items():
+        totals[lane] = totals.get(lane, CallTotals()) + each
     return {
-        model: Load(total.calls, total.input_tokens, total.cost_usd)
-        for model, total in totals.items()
+        lane: Load(total.calls, total.input_tokens, total.cost_usd)
+        for lane, total in totals.items()
     }
 
 
@@ -211,15 +231,26 @@ def _duration(plan: Plan, limits: Limits, price_table: prices.PriceTable, source
     """
     where, times = source, [Duration(0.0, 0, "")]
     try:
-        for (model, size), total in plan.totals.items():
-            where = f"{source}:{total.largest_line}: {model}"
-            tokens = total.largest_input_tokens
-            largest = prices.estimate(model, size, input_tokens=tokens, prices=price_table)
-            LimitSet.of(limits).check(Weights.of(largest))
-        for model, load in loads(plan).items():
-            where = f"{source}: {model}"
+        of_quotas: dict[str, Load] = {}
+        for (lane, size), total in plan.totals.items():
+            where = f"{source}:{total.largest_line}: {lane}"
+            (model, tier), tokens = model_and_tier(lane), total.largest_input_tokens
+            largest = prices.estimate(
+                model,
+                size,
+                input_tokens=tokens,
+                searches=prices.SEARCHES_OF_A_CALL if total.searches else 0,
+                service_tier=tier,
+                prices=price_table,
+            )
+            LimitSet.of(limits_of(limits, lane)).check(Weights.of(largest))
+        for lane, load in loads(plan).items():
+            quota = quota_name(lane)
+            of_quotas[quota] = load + of_quotas.get(quota, Load(0, 0, 0.0))
+        for quota, load in of_quotas.items():
+            where, of_quota = f"{source}: {quota}", limits_of(limits, quota)
             # 0 calls if all of them are reused.
-            times.append(duration(load.calls or 1, Weights.average(load), limits))
+            times.append(duration(load.calls or 1, Weights.average(load), of_quota))
     except ValueError as error:
         raise ConfigError(f"{where}: {error}; choose another tier, or smaller inputs") from error
     return max(times, key=lambda each: (each.days, each.sending_s))
@@ -227,7 +258,8 @@ def _duration(plan: Plan, limits: Limits, price_table: prices.PriceTable, source
 
 def _check_prices(plan: Plan) -> None:
     """Raise a ConfigError if the price of a model is unknown, so that no budget can be enforced."""
-    for (model, size), total in plan.totals.items():
+    for (lane, size), total in plan.totals.items():
+        model, _ = model_and_tier(lane)
         if total.calls and total.cost_usd is None:
             raise ConfigError(
                 f"--max-cost: the price of {model} at {size} is unknown: "

@@ -65,10 +65,25 @@ def request_sha256(request: Request) -> str:
     return hashlib.sha256(canonical(request)).hexdigest()
 
 
+def other_forms(request: Request) -> Iterator[Request]:
+    """Yield the same request to each other id of its model.
+
+    Earlier versions took the service tier of a raw request for a part of what is asked for: their
+    forms come as well.
+    """
+    forms = [request]
+    if request.raw is not None and request.raw.service_tiers:
+        raw = replace(request.raw, body=request.raw.whole_body, service_tiers={})
+        forms.append(replace(request, raw=raw))
+        yield forms[1]
+    for model in sorted(models.same(request.model) - {request.model}):
+        for form in forms:
+            yield replace(form, model=model)
+
+
 def other_sha256s(request: Request) -> Iterator[str]:
-    """Yield `request_sha256` of the same request to each other id of its model."""
-    for model in models.same(request.model) - {request.model}:
-        yield request_sha256(replace(request, model=model))
+    """Yield `request_sha256` of each of its `other_forms`."""
+    yield from map(request_sha256, other_forms(request))
 
 
 def image_size(request: Request) -> str:
@@ -80,6 +95,11 @@ def image_size(request: Request) -> str:
 def thinking(request: Request) -> str | None:
     """Return the level of thinking that a request asks for, if any."""
     return request.thinking if request.raw is None else request.raw.thinking
+
+
+def searches(request: Request) -> bool:
+    """Return whether the model may search the web for a request, at a price a query."""
+    return request.raw is not None and request.raw.searches
 
 
 def input_tokens(request: Request) -> int:

@@ -17,21 +17,22 @@ class PlainRequest:
     """The request of the plain lines of one kind, whose prompt may be any.
 
     Attributes:
-        group: Its model and size.
+        lane: Of its model and service tier.
+        group: Its lane and size.
 
     Raises:
         JobError: As `Planner.request`, with this line.
     """
 
-    __slots__ = ("_around", "_job", "_request", "_tokens", "group", "model")
+    __slots__ = ("_around", "_job", "_request", "_tokens", "group", "lane")
 
     def __init__(self, planner: Planner, kind: Kind, line: int) -> None:
         self._job = kind.job
         self._request = planner.request(kind.job, line)
         self._around = around_prompt(canonical.canonical(self._request))
         self._tokens: dict[int, int] = {}  # bytes of the prompt → tokens
-        self.model = self._request.model
-        self.group = self.model, canonical.image_size(self._request)
+        self.lane = self._request.lane
+        self.group = self.lane, canonical.image_size(self._request)
 
     def sha256(self, prompt: str) -> str:
         """Return what `request_sha256` returns for the request with this prompt."""

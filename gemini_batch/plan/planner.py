@@ -3,10 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from gemini_batch.catalog import models
-from gemini_batch.catalog.prices import PriceTable, built_in, estimate
+from gemini_batch.catalog.prices import (
+    SEARCHES_OF_A_CALL,
+    PriceTable,
+    built_in,
+    estimate,
+    tier_factor,
+)
 from gemini_batch.catalog.thinking import ThinkingTokens
 from gemini_batch.errors import Problem
 from gemini_batch.plan import canonical, request_names
@@ -17,12 +23,14 @@ from gemini_batch.records import (
     InputUri,
     Part,
     Request,
+    ServiceTier,
     Text,
     ids,
     media_types,
     raw_request,
 )
 from gemini_batch.records.job import Job
+from gemini_batch.records.service_tier import SERVICE_TIERS, UNSPECIFIED
 from gemini_batch.wording import choices, shown
 
 Resolve: TypeAlias = Callable[[str], InputImage | InputUri]
@@ -49,6 +57,7 @@ class Planner:
     Attributes:
         replaces_default: Calls of the default model have a successor, if the job names no model.
         is_batched: Calls may be sent in batches, which have no service tier.
+        service_tier: Of jobs that name none.
     """
 
     default_model: str
@@ -57,6 +66,7 @@ class Planner:
     thinking: ThinkingTokens = field(default_factory=ThinkingTokens)
     replaces_default: bool = False
     is_batched: bool = False
+    service_tier: ServiceTier = "standard"
 
     def request(self, job: Job, line: int) -> Request:
         """Return the request of a job.
@@ -67,7 +77,7 @@ class Planner:
         problems: Problems = []
         model = models.bare(job.model or self.default_model)
         if job.request is not None:
-            request = _raw_request(job, model, problems)
+            request = _raw_request(job, model, self.service_tier, problems)
         else:
             asked = job.modalities
             modalities = tuple(dict.fromkeys(asked)) if asked else canonical.DEFAULT_MODALITIES
@@ -81,6 +91,7 @@ class Planner:
                 seed=job.seed,
                 temperature=job.temperature,
                 thinking=job.thinking,
+                service_tier=job.service_tier or self.service_tier,
             )
             if "IMAGE" not in modalities:
                 problems.append(
@@ -90,8 +101,7 @@ class Planner:
                 _check_images(request, "parts" if job.parts else "images", problems)
         problems += _not_offered(request.model, request.aspect_ratio, request.image_size)
         problems += _refused(request)
-        if self.is_batched:
-            problems += _with_tier(job)
+        problems += _no_tier(job, request) if self.is_batched else self._tier_problems(request)
         if problems:
             raise JobError([Problem(line, *each) for each in problems])
         return request
@@ -103,6 +113,8 @@ class Planner:
             canonical.image_size(request),
             input_tokens=canonical.input_tokens(request),
             thinking_tokens=self.thinking.mean(request.model, canonical.thinking(request)),
+            searches=SEARCHES_OF_A_CALL if canonical.searches(request) else 0,
+            service_tier=request.service_tier,
             prices=self.prices,
         )
 
@@ -136,6 +148,19 @@ class Planner:
             return None
         return models.successor(models.bare(self.default_model))
 
+    def _tier_problems(self, request: Request) -> Problems:
+        """Return the problem of a service tier that the model does not have."""
+        model, tier = request.model, request.service_tier
+        known = models.find(model)
+        if known and tier in known.refuses:
+            advice = 'choose another model, or "standard" for this job'
+            return [("service_tier", f"got {shown(tier)}, which {model} does not have: {advice}")]
+        if tier_factor(model, tier, self.prices) is None:
+            found = f"got {shown(tier)}, and its price for {model} is unknown"
+            advice = f'set {tier}_factor in [prices."{model}"] of a --config file if it has it'
+            return [("service_tier", f"{found}: {advice}")]
+        return []
+
     def _parts(self, job: Job, problems: Problems) -> tuple[Part, ...]:
         if job.prompt is not None and not job.images:  # nearly every line of most manifests
             return (Text(job.prompt),)
@@ -159,17 +184,21 @@ class Planner:
             return []
 
 
-def _with_tier(job: Job) -> Problems:
-    """Return (field, message) for each service tier that a job names."""
+def _no_tier(job: Job, request: Request) -> Problems:
+    """Return (field, message) for each service tier of a call that may be sent in a batch."""
     advice = "a batch has no service tier: leave it out, or send the line without --route"
     raw = [name for name in ("serviceTier", "service_tier") if name in (job.request or {})]
-    own = getattr(job, "service_tier", None)
-    found = [f"request.{name}" for name in raw] + (["service_tier"] if own else [])
+    found = [f"request.{name}" for name in raw]
+    if not raw and request.service_tier != "standard":
+        found = ["service_tier"]
     return [(name, advice) for name in found]
 
 
-def _raw_request(job: Job, model: str, problems: Problems) -> Request:
-    """Return a GenerateContentRequest unchanged, except that its model goes into the URL."""
+def _raw_request(job: Job, model: str, tier: ServiceTier, problems: Problems) -> Request:
+    """Return a GenerateContentRequest unchanged, except that its model goes into the URL.
+
+    `tier` is the service tier of a request that names none.
+    """
     body = job.request or {}
     if "model" in body:
         named = body["model"]
@@ -187,7 +216,25 @@ def _raw_request(job: Job, model: str, problems: Problems) -> Request:
     problems += wrong
     raw = raw_request.parse(body)
     _check_inline(raw.base64_bytes, "request", problems)
-    return Request(model=model, raw=replace(raw, unknown=unknown) if unknown else raw)
+    if raw.service_tiers:
+        tier = _raw_tier(raw.service_tiers, problems)
+    if unknown:
+        raw = replace(raw, unknown=unknown)
+    return Request(model=model, raw=raw, service_tier=tier)
+
+
+def _raw_tier(given: dict[str, Any], problems: Problems) -> ServiceTier:
+    """Return the service tier that a raw request names."""
+    (name, value), *others = given.items()
+    if others:
+        problems.append((f"request.{name}", "is there in two spellings: leave one out"))
+    for tier in SERVICE_TIERS:
+        if value == tier:
+            return tier
+    if value != UNSPECIFIED:
+        allowed = choices((*SERVICE_TIERS, UNSPECIFIED))
+        problems.append((f"request.{name}", f"got {shown(value)}; allowed: {allowed}"))
+    return "standard"
 
 
 @lru_cache

@@ -17,12 +17,14 @@ from gemini_batch.plan.canonical import (
     image_size,
     input_tokens,
     request_sha256,
+    searches,
     thinking,
 )
 from gemini_batch.plan.plain import PlainRequest
 from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.records import InputImage, Request, Text, ids
 from gemini_batch.records.job import Job
+from gemini_batch.records.service_tier import model_and_tier
 
 
 class CallState(IntEnum):
@@ -54,7 +56,7 @@ class CallTotals:
     """Sums over calls to be sent, and the largest one, which must fit into the quota of a minute.
 
     `cost_usd` is None when a price is unknown. `thinking_tokens` are those beyond the level that
-    the model has by default.
+    the model has by default; `searches` are queries of the web.
     """
 
     calls: int = 0
@@ -64,6 +66,7 @@ class CallTotals:
     largest_input_tokens: int = 0
     largest_line: int = 0
     thinking_tokens: int = 0
+    searches: int = 0
 
     def add(self, calls: int, input_tokens: int, line: int) -> None:
         """Add calls of so many tokens each; 0 calls if all of a job's are reused."""
@@ -81,6 +84,7 @@ class CallTotals:
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             thinking_tokens=self.thinking_tokens + other.thinking_tokens,
+            searches=self.searches + other.searches,
             cost_usd=(self.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None,
         )
 
@@ -132,10 +136,10 @@ class Plan:
         self.many_references: dict[str, tuple[int, int]] = {}  # model → first line, jobs
         self._variants = array("H")
         self._states = bytearray()
-        self._models: dict[str, int] = {}  # model → its number
-        self._model_of = array("I")  # index of a job → number of its model
+        self._lanes: dict[str, int] = {}  # lane → its number
+        self._lane_of = array("I")  # index of a job → number of its lane
         self._plain: dict[Kind, PlainRequest] = {}
-        self._waiting_models: set[str] = set()
+        self._waiting_lanes: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._states)
@@ -150,22 +154,23 @@ class Plan:
             self._add(job, line)
         except JobError:
             self._variants.append(0)
-            self._model_of.append(0)
+            self._lane_of.append(0)
             raise
 
     def _add(self, job: Job, line: int) -> None:
         request = self._planner.request(job, line)
         self.successor = self.successor or self._planner.successor(job)
         self._variants.append(job.variants)
-        self._model_of.append(self._models.setdefault(request.model, len(self._models)))
+        self._lane_of.append(self._lanes.setdefault(request.lane, len(self._lanes)))
         states = self._states_of(job, request)
         self._states += states
         if waiting := states.count(CallState.WAITING):
-            self._waiting_models.add(request.model)
+            self._waiting_lanes.add(request.lane)
         if todo := len(states) - states.count(CallState.DONE) - waiting:
             calls = todo - states.count(CallState.REUSED)
-            group = self._groups[request.model, image_size(request)]
+            group = self._groups[request.lane, image_size(request)]
             group.add(calls, input_tokens(request), line)
+            group.searches += calls * prices.SEARCHES_OF_A_CALL * searches(request)
             group.thinking_tokens += calls * self._more_thinking(request)
             self._count_unknown(request, line)
             self._count_references(request, line)
@@ -188,13 +193,13 @@ class Plan:
         states = self._plain_states(jobs, requests)
         self._states += states
         self._variants.extend([1] * len(jobs))
-        self._model_of.extend([self._models[each.model] for each in requests])
+        self._lane_of.extend([self._lanes[each.lane] for each in requests])
         each_bytes = [len(each) if each.isascii() else len(each.encode()) for each in jobs.prompts]
         calls = list(zip(requests, each_bytes, states, strict=True))
         if CallState.WAITING in states:
             of_all = zip(requests, states, strict=True)
-            self._waiting_models |= {
-                each.model for each, state in of_all if state == CallState.WAITING
+            self._waiting_lanes |= {
+                each.lane for each, state in of_all if state == CallState.WAITING
             }
         if CallState.DONE in states or CallState.WAITING in states:
             is_todo = [state not in _NOT_TO_DO for state in states]
@@ -210,7 +215,7 @@ class Plan:
         """Add jobs of which some can't be planned; raise as `add_plain`."""
         if len(jobs) == 1:
             self._variants.append(0)
-            self._model_of.append(0)
+            self._lane_of.append(0)
             return
         problems: list[Problem] = []
         for place in range(len(jobs)):
@@ -232,7 +237,7 @@ class Plan:
     def _plain_request(self, kind: Kind, line: int) -> PlainRequest:
         request = self._plain[kind] = PlainRequest(self._planner, kind, line)
         self.successor = self.successor or self._planner.successor(kind.job)
-        self._models.setdefault(request.model, len(self._models))
+        self._lanes.setdefault(request.lane, len(self._lanes))
         return request
 
     def _states_of(self, job: Job, request: Request) -> bytes:
@@ -292,7 +297,7 @@ class Plan:
 
     @property
     def totals(self) -> dict[tuple[str, str], CallTotals]:
-        """Sums of the calls to be sent, by model and size; of no calls if all are reused."""
+        """Sums of the calls to be sent, by lane and size; of no calls if all are reused."""
         return self._totals(is_batched=self._is_batched)
 
     def cost_usd(self, *, is_batched: bool) -> float | None:
@@ -306,14 +311,17 @@ class Plan:
             for key, group in self._groups.items()
         }
 
-    def _priced(self, model: str, size: str, group: CallTotals, *, is_batched: bool) -> CallTotals:
+    def _priced(self, lane: str, size: str, group: CallTotals, *, is_batched: bool) -> CallTotals:
         calls, planner = group.calls, self._planner
+        model, tier = model_and_tier(lane)
         expected = prices.estimate(
             model,
             size,
             calls=calls,
             input_tokens=group.input_tokens,
             thinking_tokens=calls * planner.thinking.mean(model) + group.thinking_tokens,
+            searches=group.searches,
+            service_tier="standard" if is_batched else tier,
             prices=planner.prices,
         )
         cost_usd = expected.cost_usd if calls else 0.0
@@ -327,13 +335,18 @@ class Plan:
         return sum(self.totals.values(), CallTotals())
 
     @property
-    def models(self) -> tuple[str, ...]:
-        """The models that have calls to be made or awaited, in the order of the manifest."""
-        left = {model for model, _ in self._groups} | self._waiting_models
-        return tuple(model for model in self._models if model in left)
+    def lanes(self) -> tuple[str, ...]:
+        """The lanes that have calls to be made or awaited, in the order of the manifest."""
+        left = {lane for lane, _ in self._groups} | self._waiting_lanes
+        return tuple(lane for lane in self._lanes if lane in left)
 
-    def pending(self, model: str) -> Iterator[tuple[int, int]]:
-        """Yield (index of the job, variant from 1) of each call of a model that is not done.
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models of these."""
+        return tuple(dict.fromkeys(model_and_tier(lane)[0] for lane in self.lanes))
+
+    def pending(self, lane: str) -> Iterator[tuple[int, int]]:
+        """Yield (index of the job, variant from 1) of each call of a lane that is not done.
 
         The order is the manifest's, but calls that need no quota come first: reused ones, and those
         whose image is fetched, before its URI expires. Last come those that wait in a batch, which
@@ -341,15 +354,15 @@ class Plan:
         """
         for state in (CallState.REUSED, CallState.UNFETCHED):
             if self.count(state):
-                yield from self._in_state(model, state)
-        yield from self._in_state(model, CallState.NEW, CallState.EDITED, CallState.RETRY)
+                yield from self._in_state(lane, state)
+        yield from self._in_state(lane, CallState.NEW, CallState.EDITED, CallState.RETRY)
         if self.count(CallState.WAITING):
-            yield from self._in_state(model, CallState.WAITING)
+            yield from self._in_state(lane, CallState.WAITING)
 
-    def _in_state(self, model: str, *states: CallState) -> Iterator[tuple[int, int]]:
-        number, wanted, position = self._models[model], bytes(states), 0
+    def _in_state(self, lane: str, *states: CallState) -> Iterator[tuple[int, int]]:
+        number, wanted, position = self._lanes[lane], bytes(states), 0
         for index, variants in enumerate(self._variants):
-            if self._model_of[index] == number:
+            if self._lane_of[index] == number:
                 for variant in range(variants):
                     if self._states[position + variant] in wanted:
                         yield index, variant + 1

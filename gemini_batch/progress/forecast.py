@@ -12,6 +12,7 @@ from gemini_batch.quota.limits import (
     LimitSet,
     Weights,
     duration,
+    limits_of,
 )
 from gemini_batch.quota.results import Used
 from gemini_batch.records import Limits
@@ -59,6 +60,7 @@ class ModelProgress:
         ended: Calls that ended within the horizon; 0 while too few to say anything.
         latency_s: The average time to an answer.
         used: Usage of each limit by all runs that share the quota; empty if unknown.
+        lane: The name of its lane, which decides about its limits.
     """
 
     left: int
@@ -68,6 +70,7 @@ class ModelProgress:
     ended: int
     latency_s: float = 0.0
     used: tuple[Used, ...] = ()
+    lane: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ def forecast(
     `waits_for_reset` is true if the run sleeps until the next day of a quota.
     """
     models = [model for model in models if model.left]
-    each = [_of_model(model, limits) for model in models]
+    each = [_of_model(model, limits_of(limits, model.lane)) for model in models]
     ends_in_s = max((of_one.ends_in_s or 0.0 for of_one in each), default=0.0)
     is_least = not all(model.ended for model in models)
     short = [of_one for of_one in each if of_one.closes_in_s is not None]

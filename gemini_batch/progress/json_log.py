@@ -11,13 +11,13 @@ or "".
 - `repaired` (the remains of a killed run were repaired): `message, pays`
 - `manifest_warning` (the manifest has something that the API may refuse): `message`
 - `run_started` (the manifest is valid, nothing is sent yet): `manifest, out, tier, to_send, reused,
-  done, edited, waiting, route, cost_usd, sending_s, days, bound_by, models[{model, calls,
-  input_tokens, cost_usd}], notices[]`
+  done, edited, waiting, route, cost_usd, sending_s, days, bound_by, models[{model, service_tier,
+  calls, input_tokens, cost_usd}], notices[]`
 - `call_not_reused` (an answer of another folder can't be copied, so the call is sent):
   `id, message`
 - `call_finished` (a call ended; its row and images are on the disk): `id, line, status, model,
-  images[], attempts, latency_s, cost_usd, prompt_tokens, total_tokens, reason, http_status,
-  message, reused_from`
+  images[], attempts, latency_s, cost_usd, service_tier, prompt_tokens, total_tokens, reason,
+  http_status, message, reused_from`
 - `call_retrying` (an attempt failed and the call is sent again): `id, attempt, wait_s, message,
   may_be_billed, reason`
 - `call_unanswered` (an attempt was sent and got no answer; it may have been billed):
@@ -55,6 +55,7 @@ from gemini_batch.progress import messages
 from gemini_batch.progress.run_state import RunSnapshot
 from gemini_batch.progress.view import MIN_REPORTED_WAIT_S, LogView, RunInfo
 from gemini_batch.records import ResultRow
+from gemini_batch.records.service_tier import model_and_tier
 
 
 class JsonLog(LogView):
@@ -157,11 +158,13 @@ def _start(event: events.RunStarted, name: str) -> dict[str, Any]:
         "models": [
             {
                 "model": model,
+                "service_tier": tier,
                 "calls": load.calls,
                 "input_tokens": load.input_tokens,
                 "cost_usd": _rounded(load.cost_usd, 6),
             }
-            for model, load in sorted(event.loads.items())
+            for lane, load in sorted(event.loads.items())
+            for model, tier in (model_and_tier(lane),)
         ],
         "notices": list(event.notices),
     }
@@ -179,6 +182,7 @@ def _row(row: ResultRow) -> dict[str, Any]:
         "attempts": row.attempts,
         "latency_s": row.latency_s,
         "cost_usd": _rounded(row.cost_usd, 6),
+        "service_tier": row.service_tier,
         "prompt_tokens": usage.prompt_tokens if usage else None,
         "total_tokens": usage.total_tokens if usage else None,
         "reason": error.reason if error else row.block_reason or row.finish_reason,

@@ -12,6 +12,7 @@ from gemini_batch.progress.forecast import Forecast, ModelProgress, Pace, foreca
 from gemini_batch.quota.limits import LimitSet, Weights
 from gemini_batch.quota.results import Used
 from gemini_batch.records import Limits, Load, ResultRow, Status
+from gemini_batch.records.service_tier import quota_name
 
 # Kinds of errors that are kept, the most recent ones.
 _MAX_ERRORS = 3
@@ -132,7 +133,7 @@ class RunState:
             case events.CallSent():
                 self._call_sent(event, now_s)
             case events.CallFinished(row):
-                self._finished(row, event.estimated_usd, now_s)
+                self._finished(row, event.estimated_usd, event.lane or row.model, now_s)
             case events.CallRetrying():
                 self._to_retry += 1
                 self._add_error(f"{event.reason}: {event.message}", event.call_id, now_s)
@@ -164,14 +165,16 @@ class RunState:
         """Record a sample."""
         self._sample = sample
 
-    def _finished(self, row: ResultRow, estimated_usd: float | None, now_s: float) -> None:
+    def _finished(
+        self, row: ResultRow, estimated_usd: float | None, lane: str, now_s: float
+    ) -> None:
         self._by_status[row.status] += 1
         self._images.add(now_s, len(row.images) if row.status is Status.SUCCEEDED else 0)
         self._cost_usd += row.cost_usd or 0.0
         self._unpriced += row.cost_usd is None
         if row.reused_from is not None:
             self._reused += 1
-        elif model := self._models.get(row.model):
+        elif model := self._models.get(lane):
             model.done += 1
             if row.images and row.cost_usd is not None and estimated_usd:
                 model.cost_ratios.add(row.cost_usd / estimated_usd)
@@ -236,7 +239,8 @@ class RunState:
             sent=model.sent.recent(now_s),
             ended=model.ended.recent(now_s)[0] if is_known else 0,
             latency_s=model.latency_s,
-            used=self._sample.used.get(name, ()),
+            used=self._sample.used.get(quota_name(name), ()),
+            lane=name,
         )
 
     def _images_per_min(self, now_s: float) -> float:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, assert_nev
 
 from gemini_batch.clock import Clock
 from gemini_batch.quota.estimates import UsageRatio
-from gemini_batch.quota.limits import SLOTS_A_MINUTE, LimitSet, Weights
+from gemini_batch.quota.limits import SLOTS_A_MINUTE, LimitSet, Weights, limits_of
 from gemini_batch.quota.results import DayClosed, Grant, Granted, Paused
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.records import Limits
+from gemini_batch.records.service_tier import quota_name
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
@@ -36,17 +37,19 @@ class _Ticket:
 
 @dataclass(slots=True)
 class _Line:
-    """The callers of one model in their order; only the first one paces, reserves and sleeps."""
+    """The callers of one quota in their order; only the first one paces, reserves and sleeps."""
 
     model: str
+    bounds: LimitSet
     limiter: "AsyncLimiter | None"
     tickets: deque[_Ticket] = field(default_factory=deque)
     reserved: Granted | None = None  # at most one reservation
     holds: bool = True  # it was reserved for now, or checked when its moment came
 
-    def alike(self, most: int | None) -> int:
-        """Return how many callers, the first included and at most `most`, want its weights."""
-        first = self.tickets[0].weights
+    def alike(self) -> int:
+        """Return how many callers want the weights of the first: at most one slot's permits."""
+        first, a_minute = self.tickets[0].weights, self.bounds.calls_a_minute
+        most = a_minute and -(-a_minute // SLOTS_A_MINUTE)
         alike = takewhile(lambda ticket: ticket.weights == first, islice(self.tickets, most))
         return sum(1 for _ in alike)
 
@@ -62,7 +65,7 @@ class RateLimiter:
     """Admits requests one by one, when and only when the ledger grants it.
 
     The ledger guarantees, `aiolimiter` only smooths: it spreads a minute's quota over a sixth of a
-    minute. Models do not wait for each other. Without a limit nothing waits. Where answers use more
+    minute. Quotas do not wait for each other. Without a limit nothing waits. Where answers use more
     tokens or dollars than estimated, later calls are counted with as much more.
     """
 
@@ -76,10 +79,7 @@ class RateLimiter:
         self._ledger = ledger
         self._clock = clock
         self._on_wait = on_wait
-        self._bounds = LimitSet.of(limits)
-        calls_a_minute = self._bounds.calls_a_minute
-        # The permits of one slot at an even pace; a whole line of callers when nothing paces them.
-        self._most_permits = calls_a_minute and -(-calls_a_minute // SLOTS_A_MINUTE)
+        self._limits = limits
         counted = (limits.tokens_per_min, limits.usd_per_10min, limits.usd_per_day)
         self._reconciles = any(limit is not None for limit in counted)
         self._tokens, self._usd_micros = UsageRatio(), UsageRatio()
@@ -156,6 +156,7 @@ class RateLimiter:
         Cancellation: safe; the ledger is corrected all the same.
         """
         if self._reconciles:
+            model = quota_name(model)
             if estimated and tokens is not None:
                 self._tokens.note(model, estimated.tokens, tokens)
             if estimated and usd_micros is not None:
@@ -180,7 +181,7 @@ class RateLimiter:
         """
         while not stop.is_set():
             reserved, now_s = line.reserved, self._clock.steady_s()
-            expected = self._expected(line.model, weights)
+            expected = self._expected(line, weights)
             if reserved is None:
                 if (closed := await self._reserve(line, expected, stop)) is not None:
                     return closed
@@ -204,7 +205,7 @@ class RateLimiter:
         self, line: _Line, weights: Weights, stop: asyncio.Event
     ) -> DayClosed | None:
         """Make a reservation, or sleep through a pause, or return that the day is over."""
-        permits = line.alike(self._most_permits)
+        permits = line.alike()
         now_s, utc = self._clock.steady_s(), self._clock.utc()
         result = await self._ask(self._ledger.reserve, line.model, weights, permits, now_s, utc)
         match result:
@@ -218,16 +219,16 @@ class RateLimiter:
                 assert_never(result)
         return None
 
-    def _expected(self, model: str, weights: Weights) -> Weights:
+    def _expected(self, line: _Line, weights: Weights) -> Weights:
         """Return the use of a call that recent answers suggest, at most the limits."""
         if not self._reconciles:
             return weights
-        tokens = self._tokens.expected(model, weights.tokens)
-        usd_micros = self._usd_micros.expected(model, weights.usd_micros)
+        tokens = self._tokens.expected(line.model, weights.tokens)
+        usd_micros = self._usd_micros.expected(line.model, weights.usd_micros)
         return replace(
             weights,
-            tokens=max(weights.tokens, self._bounds.clamped("tokens", tokens)),
-            usd_micros=max(weights.usd_micros, self._bounds.clamped("usd_micros", usd_micros)),
+            tokens=max(weights.tokens, line.bounds.clamped("tokens", tokens)),
+            usd_micros=max(weights.usd_micros, line.bounds.clamped("usd_micros", usd_micros)),
         )
 
     async def _check(self, line: _Line, reserved: Granted, now_s: float) -> None:
@@ -263,13 +264,15 @@ class RateLimiter:
             return await self._clock.run_blocking(partial(method, *args, **options))
         return method(*args, **options)
 
-    def _line(self, model: str) -> _Line:
-        if model not in self._lines:
+    def _line(self, lane: str) -> _Line:
+        quota = quota_name(lane)
+        if quota not in self._lines:
             from aiolimiter import AsyncLimiter  # a run that sends nothing does not need it
 
-            gap_s = self._bounds.gap_s
-            self._lines[model] = _Line(model, AsyncLimiter(1, gap_s) if gap_s else None)
-        return self._lines[model]
+            bounds = LimitSet.of(limits_of(self._limits, quota))
+            limiter = AsyncLimiter(1, bounds.gap_s) if bounds.gap_s else None
+            self._lines[quota] = _Line(quota, bounds, limiter)
+        return self._lines[quota]
 
 
 async def _until_stop_or(

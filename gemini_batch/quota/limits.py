@@ -1,10 +1,11 @@
 """The limits of a model, what one call takes of them, and how long many calls take. Pure."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 from gemini_batch.records import Estimate, Limits, Load
+from gemini_batch.records.service_tier import model_and_tier
 
 SLOTS_A_MINUTE = 240
 SLOTS_A_TEN_MINUTE_SLOT = 10
@@ -14,6 +15,10 @@ GUARD_S = 1.0
 """The difference allowed between the delays of two requests on their way, in seconds.
 
 It does not shrink with a simulator's short minute: the network is no faster."""
+
+# The share of the standard limits that the service tier priority has, on top of them
+# (https://ai.google.dev/gemini-api/docs/rate-limits, 2026-08-18).
+PRIORITY_SHARE = 0.3
 
 # A minute's quota is spent over a sixth of it: no burst, and the rest of the minute to catch up.
 _PACE = 1 / 6
@@ -32,7 +37,7 @@ class Weights:
     @classmethod
     def of(cls, estimate: Estimate) -> Self:
         """Return the expected weights of one call; an unknown price counts as no dollars."""
-        return cls(tokens=estimate.input_tokens, usd_micros=micros(estimate.cost_usd or 0.0))
+        return cls(tokens=estimate.input_tokens, usd_micros=micros(estimate.reserved_usd))
 
     @classmethod
     def average(cls, load: Load) -> Self:
@@ -211,6 +216,21 @@ def _sending(calls: int, weights: Weights, bounds: LimitSet) -> tuple[float, str
                 taken_s = cycles * ten_minute_cycle_s + in_minutes(rest + 1)[0]
                 longest = max(longest, (taken_s, bound.label))
     return longest
+
+
+def limits_of(limits: Limits, quota: str) -> Limits:
+    """Return the limits of a quota by its name; each count of priority is 1 at least."""
+    if model_and_tier(quota)[1] != "priority":
+        return limits
+    given = {each.name: getattr(limits, each.name) for each in fields(limits)}
+    shares = {
+        name: limit * PRIORITY_SHARE
+        if name.startswith("usd_")
+        else max(1, math.floor(limit * PRIORITY_SHARE + 1e-9))
+        for name, limit in given.items()
+        if limit is not None and name != "minute_s"
+    }
+    return replace(limits, **shares)
 
 
 def micros(usd: float) -> int:

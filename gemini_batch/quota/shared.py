@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar
 
 from gemini_batch.clock import boot_time_s, utc_now
-from gemini_batch.quota.limits import GUARD_S, Weights
+from gemini_batch.quota.limits import GUARD_S, Weights, limits_of
 from gemini_batch.quota.model_quota import ModelQuota
 from gemini_batch.quota.results import Grant, Granted, Paused, ReserveResult, Used
 from gemini_batch.quota.state import SharedQuota, as_seen_by, values_of
@@ -25,6 +25,7 @@ from gemini_batch.quota.storage.base import (
     StoredState,
 )
 from gemini_batch.records import Limits
+from gemini_batch.records.service_tier import quota_name
 
 T = TypeVar("T")
 
@@ -81,6 +82,8 @@ class _Moment:
 
 class SharedLedger:
     """The use of each model, for all runs of a project; threads may share it if the storage allows.
+
+    A model may be named with a service tier, as lanes are: priority has a quota of its own.
 
     A grant is reported when it is durable. Time that passes between the question and the decision,
     for a thread or the lock, is added to `now_s` and `utc`.
@@ -254,14 +257,14 @@ class SharedLedger:
         on_unknown: OnUnknown = "redo",
     ) -> T:
         """Decide about a model's quota at the moment of access."""
-        key = QuotaKey(*self._owner, model)
+        key = QuotaKey(*self._owner, quota_name(model))
         asked_s = self._steady_s() if self.storage.has_own_clock else now_s
 
         def decide_states(
             states: Sequence[StoredState], clock_s: float, server_id: str
         ) -> tuple[T, NewStates]:
             moment, is_moved = self._moment(
-                states[0], clock_s, server_id, asked_s, utc or utc_now()
+                key, states[0], clock_s, server_id, asked_s=asked_s, utc=utc or utc_now()
             )
             result = decide(moment)
             return result, {key: moment.state} if moment.is_kept or is_moved else {}
@@ -270,21 +273,28 @@ class SharedLedger:
 
     def _correct(self, model: str, change: Callable[[ModelQuota], None]) -> None:
         """Change a quota that is known, at no moment: it stays on the clock of its state."""
-        key = QuotaKey(*self._owner, model)
+        key = QuotaKey(*self._owner, quota_name(model))
 
         def decide(
             states: Sequence[StoredState], _clock_s: float, _server_id: str
         ) -> tuple[None, NewStates]:
             if states[0] is None:
                 return None, {}
-            state = self._loaded(states[0])
+            state = self._loaded(key, states[0])
             change(state.quota)
             return None, {key: state}
 
         self.storage.transact((key,), decide, "ask")
 
     def _moment(
-        self, stored: StoredState, clock_s: float, server_id: str, asked_s: float, utc: datetime
+        self,
+        key: QuotaKey,
+        stored: StoredState,
+        clock_s: float,
+        server_id: str,
+        *,
+        asked_s: float,
+        utc: datetime,
     ) -> tuple[_Moment, bool]:
         """Return a quota at the moment of a decision, and whether its clock began again."""
         here_s = sure_s = 0.0
@@ -297,20 +307,22 @@ class SharedLedger:
             now_s = max(asked_s, clock_s)
             utc += timedelta(seconds=now_s - asked_s)
         if stored is not None:
-            state = self._loaded(stored)
+            state = self._loaded(key, stored)
             is_moved = state.follow(now_s, server_id, utc)
             return _Moment(state, False, now_s, utc, here_s, sure_s), is_moved
-        quota = ModelQuota(self.limits, guard_s=self._guard_s)
+        limits = limits_of(self.limits, key.model)
+        quota = ModelQuota(limits, guard_s=self._guard_s)
         if (lost_at_s := self.storage.lost_at_s) is not None:
             ago_s = max(0.0, utc.timestamp() - lost_at_s)
             quota.assume_full(now_s - ago_s, datetime.fromtimestamp(lost_at_s, UTC))
-        state = SharedQuota(quota, self.limits, server_id, now_s, utc.timestamp())
+        state = SharedQuota(quota, limits, server_id, now_s, utc.timestamp())
         return _Moment(state, True, now_s, utc, here_s, sure_s), False
 
-    def _loaded(self, stored: State | Mapping[str, Any]) -> SharedQuota:
-        if isinstance(stored, SharedQuota) and stored.limits == self.limits:
+    def _loaded(self, key: QuotaKey, stored: State | Mapping[str, Any]) -> SharedQuota:
+        limits = limits_of(self.limits, key.model)
+        if isinstance(stored, SharedQuota) and stored.limits == limits:
             return stored
-        return as_seen_by(stored, self.limits, ModelQuota(self.limits, guard_s=self._guard_s))
+        return as_seen_by(stored, limits, ModelQuota(limits, guard_s=self._guard_s))
 
     def _forget_unused(self, utc: datetime) -> None:
         """Delete the quotas that were not used for long, so that a file does not grow for ever."""

@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import TypeAlias
 
 from gemini_batch.quota.days import PACIFIC
-from gemini_batch.quota.limits import Limit, LimitSet
+from gemini_batch.quota.limits import Limit, LimitSet, limits_of
 from gemini_batch.quota.results import UNKNOWN, Used
 from gemini_batch.records import Limits
+from gemini_batch.records.service_tier import quota_name
 
 UsageLookup: TypeAlias = Callable[[str], tuple[Used, ...] | None]
 """The use of a model that counts against each limit now, of all runs; None if unknown."""
@@ -20,7 +21,8 @@ class WindowUse:
     """One limit of one model: the use of a run, and the use of all runs at its end.
 
     Attributes:
-        model: Its model; each one has a quota of its own.
+        model: Its model; each one has a quota of its own, and one more for its service tier
+            priority, with ` (priority)` behind the name.
         of: `requests`, `images`, `tokens` (of the input) or `usd` (at list price).
         span: `a minute`, `in ten minutes` or `a day` (a Pacific date).
         limit: The most in one span.
@@ -72,18 +74,20 @@ class Utilization:
 
     def __init__(self, limits: Limits) -> None:
         """Begin with no use; `limits` are those of each model."""
-        self._bounds = LimitSet.of(limits)
+        self._limits = limits
         self._sent: dict[str, _Sent] = {}
 
     def sent(self, model: str, now_s: float, utc: datetime) -> None:
         """Count a request that is sent now, by the steady clock and by the wall clock."""
-        found = self._sent.setdefault(model, _Sent(now_s, utc, now_s, utc))
+        found = self._sent.setdefault(quota_name(model), _Sent(now_s, utc, now_s, utc))
         found.requests += 1
         found.last_s, found.last_at = now_s, utc
 
     def answered(self, model: str, *, tokens: int, usd_micros: int) -> None:
         """Count the use of an answer."""
-        if (found := self._sent.get(model)) is not None:  # else it was sent by an earlier run
+        if (
+            found := self._sent.get(quota_name(model))
+        ) is not None:  # else it was sent by an earlier run
             found.tokens += tokens
             found.usd_micros += usd_micros
 
@@ -92,32 +96,37 @@ class Utilization:
         uses = []
         for model, sent in self._sent.items():
             stands = {(used.bound.of, used.bound.span): used for used in standing(model) or ()}
+            bounds = LimitSet.of(limits_of(self._limits, model))
             uses += [
-                self._window(model, sent, bound, stands.get((bound.of, bound.span)))
-                for bound in self._bounds.all
+                _window(model, sent, bound, bounds, stands.get((bound.of, bound.span)))
+                for bound in bounds.all
                 if bound.limit is not None
             ]
         return uses
 
-    def _window(self, model: str, sent: _Sent, bound: Limit, stands: Used | None) -> WindowUse:
-        limit = bound.limit or 0
-        used, allowed = int(getattr(sent, bound.of)), limit * self._spans(sent, bound)
-        if stands and stands.used >= UNKNOWN:
-            stands = None
-        return WindowUse(
-            model=model,
-            of="usd" if bound.of == "usd_micros" else bound.of,
-            span=bound.span,
-            limit=bound.value(limit),
-            used_by_run=bound.value(used),
-            allowed=bound.value(allowed),
-            utilisation=round(used / allowed, 4) if allowed else 0.0,
-            used=bound.value(stands.used) if stands else None,
-            left=bound.value(stands.left or 0) if stands else None,
-        )
 
-    def _spans(self, sent: _Sent, bound: Limit) -> int:
-        if bound in self._bounds.day:
-            return sent.dates
-        span_s = self._bounds.minute_s * (1 if bound in self._bounds.minute else 10)
-        return math.floor((sent.last_s - sent.first_s) / span_s) + 1
+def _window(
+    model: str, sent: _Sent, bound: Limit, bounds: LimitSet, stands: Used | None
+) -> WindowUse:
+    limit = bound.limit or 0
+    used, allowed = int(getattr(sent, bound.of)), limit * _spans(sent, bound, bounds)
+    if stands and stands.used >= UNKNOWN:
+        stands = None
+    return WindowUse(
+        model=model,
+        of="usd" if bound.of == "usd_micros" else bound.of,
+        span=bound.span,
+        limit=bound.value(limit),
+        used_by_run=bound.value(used),
+        allowed=bound.value(allowed),
+        utilisation=round(used / allowed, 4) if allowed else 0.0,
+        used=bound.value(stands.used) if stands else None,
+        left=bound.value(stands.left or 0) if stands else None,
+    )
+
+
+def _spans(sent: _Sent, bound: Limit, bounds: LimitSet) -> int:
+    if bound in bounds.day:
+        return sent.dates
+    span_s = bounds.minute_s * (1 if bound in bounds.minute else 10)
+    return math.floor((sent.last_s - sent.first_s) / span_s) + 1

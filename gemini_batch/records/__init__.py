@@ -48,4 +48,5 @@ from gemini_batch.records.row import (
     SentFile,
     Status,
 )
+from gemini_batch.records.service_tier import ServiceTier
 from gemini_batch.records.stop import Stop, StopReason, resolved_by_waiting

@@ -38,6 +38,7 @@ class Answer:
         body: The body of an error (capped); of a 200 its JSON with each image's base64 replaced
             by `"#i"`, where `i` is the image's index in `images`.
         redirects_to: The host that a redirect points to; "" without one.
+        service_tier: The tier that a header names as served; None without it.
     """
 
     http_status: int
@@ -45,6 +46,7 @@ class Answer:
     images: tuple[IncomingImage, ...] = ()
     retry_after_s: float | None = None
     redirects_to: str = ""
+    service_tier: str | None = None
 
 
 class FailureKind(StrEnum):
@@ -168,6 +170,8 @@ class Reply:
             is given.
         is_empty: There is nothing in it, not even a thought, and no reason is given.
         remote: The images that are not in the answer, in order; they are paid for as well.
+        service_tier: The tier that was served, in lower case; None if the answer names none.
+        searches: Its queries of the web, each of which is paid for.
     """
 
     image: IncomingImage | None
@@ -182,6 +186,8 @@ class Reply:
     response_id: str | None
     is_empty: bool = False
     remote: tuple[RemoteImage, ...] = ()
+    service_tier: str | None = None
+    searches: int = 0
 
 
 Outcome: TypeAlias = Reply | ApiError | Failure

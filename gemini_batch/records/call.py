@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from gemini_batch.records.raw_request import RawRequest
+from gemini_batch.records.service_tier import ServiceTier, lane_name
 
 # All values of the image models, https://ai.google.dev/gemini-api/docs/image-generation (collected
 # 2026-11-22). Those of one model are in catalog/models.toml; a newer value needs a raw `request`.
@@ -72,7 +73,7 @@ Part: TypeAlias = Text | InputImage | InputUri
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request before it is JSON; `raw` replaces all fields but `model`."""
+    """A request before it is JSON; `raw` replaces all fields but `model` and `service_tier`."""
 
     model: str
     parts: tuple[Part, ...] = ()
@@ -84,6 +85,12 @@ class Request:
     temperature: float | None = None
     thinking: Thinking | None = None
     raw: RawRequest | None = None
+    service_tier: ServiceTier = "standard"
+
+    @property
+    def lane(self) -> str:
+        """The name of its lane: its model and service tier."""
+        return lane_name(self.model, self.service_tier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +100,12 @@ class Estimate:
     Attributes:
         input_tokens: Text and reference images.
         output_tokens: The image, and the mean of thinking and text.
-        cost_usd: Of these, at list price; None when the model's price is unknown.
+        cost_usd: Of these, at list price, of the service tier that is asked for; None when the
+            model's price is unknown.
         extra_usd: Likely cost of more thinking and text than that, on top.
         max_extra_usd: Their cost in the longest answer that the API allows.
+        standard_usd: The cost in the standard tier, where that is more expensive, for it may be
+            served. The other two are of the more expensive tier as well.
     """
 
     input_tokens: int
@@ -103,6 +113,12 @@ class Estimate:
     cost_usd: float | None
     extra_usd: float = 0.0
     max_extra_usd: float = 0.0
+    standard_usd: float | None = None
+
+    @property
+    def reserved_usd(self) -> float:
+        """The cost to count until the answer says what was served; 0 for an unknown price."""
+        return (self.cost_usd or 0.0) if self.standard_usd is None else self.standard_usd
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 from gemini_batch.records.call import Estimate
 from gemini_batch.records.row import InputRef
+from gemini_batch.records.service_tier import ServiceTier, lane_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class Facts:
         id: As the others up to `image_size`, of the `Call`.
         inputs: The reference images, and the copies that were sent of them.
         model: The model that was called.
+        service_tier: The tier that was asked for.
         thinking: The level that was asked for; None for the model's own.
     """
 
@@ -31,3 +33,9 @@ class Facts:
     inputs: list[InputRef]
     model: str
     thinking: str | None = None
+    service_tier: ServiceTier = "standard"
+
+    @property
+    def lane(self) -> str:
+        """The name of its lane: its model and service tier."""
+        return lane_name(self.model, self.service_tier)

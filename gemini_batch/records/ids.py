@@ -41,7 +41,7 @@ _forbidden = re.compile(f"[{_FORBIDDEN}]").search
 _is_invisible = re.compile(f"[{_INVISIBLE}]").fullmatch
 _IMAGE_SUFFIXES = (*media_types.EXTENSIONS.values(), ".jpeg", media_types.UNKNOWN_EXTENSION)
 # Fields that are not part of the request; all others make the id of a job that has none.
-_NOT_ASKED = frozenset({"id", "variants", "metadata"})
+_NOT_ASKED = frozenset({"id", "variants", "metadata", "service_tier"})
 
 
 def _pattern() -> str:
@@ -115,12 +115,13 @@ def _named(character: str) -> str:
     return f"{shown_as} can't be in a file's name"
 
 
-def derived(job: Job) -> str:
+def derived(job: Job, *, with_tier: bool = False) -> str:
     """Return the id of a job that has none: `slug-of-the-prompt-5f0c6a1e9b`, from its own fields.
 
-    It does not depend on the line's number, on other lines, or on the content of files.
+    It does not depend on the line's number, on other lines, or on the content of files; nor on the
+    service tier of a raw request, but for the ids of earlier versions (`with_tier`).
     """
-    return derived_from(asked(job), _text(job))
+    return derived_from(asked(job, with_tier=with_tier), _text(job))
 
 
 def derived_from(asked_json: bytes, text: str) -> str:
@@ -129,13 +130,15 @@ def derived_from(asked_json: bytes, text: str) -> str:
     return f"{_slug(text) or 'image'}-{digest}"
 
 
-def asked(job: Job) -> bytes:
+def asked(job: Job, *, with_tier: bool = False) -> bytes:
     """Return the fields of a job that make its derived id, as JSON."""
     fields = {
         name: value
         for name, value in job.__dict__.items()
         if value is not None and name not in _NOT_ASKED and (value or name != "images")
     }
+    if job.request is not None and not with_tier:
+        fields["request"] = raw_request.without_tier(job.request)
     return orjson.dumps(fields, default=_plain, option=orjson.OPT_SORT_KEYS)
 
 

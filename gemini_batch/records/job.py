@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from gemini_batch.records.call import AspectRatio, ImageSize, Modality, Thinking
+from gemini_batch.records.service_tier import ServiceTier
 
 NonEmpty: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
 
@@ -28,6 +29,7 @@ ASKED_BY_FIELD = (
     "seed",
     "temperature",
     "thinking",
+    "service_tier",
 )
 """Fields that a raw `request` has inside itself."""
 
@@ -116,6 +118,11 @@ class Job(BaseModel):
         default=None,
         description="How long the model thinks before it draws; its default if absent. "
         "Each model offers some of these, or none.",
+    )
+    service_tier: ServiceTier | None = Field(
+        default=None,
+        description="`flex` costs less and takes longer, `priority` costs more; that of the run if "
+        "absent. A finished call is not sent again in another one.",
     )
     model: NonEmpty | None = Field(
         default=None, description="The model's id; that of the run if absent."

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+SEARCH_TOOLS = frozenset({"google_search", "google_search_retrieval"})
+SERVICE_TIER_NAMES = ("serviceTier", "service_tier")
 _CAPITAL = re.compile("[A-Z]")
 
 
@@ -13,7 +15,8 @@ class RawRequest:
     """A GenerateContentRequest as the manifest has it, and what planning needs to know of it.
 
     Attributes:
-        body: The request, without its model; a number may be an `exact_json.Number`.
+        body: The request, without its model and service tier; a number may be an
+            `exact_json.Number`.
         prompt: Its texts, one per line; None without any.
         images: Number of parts that hold or name a file.
         base64_bytes: Length of all inline data.
@@ -22,6 +25,8 @@ class RawRequest:
         thinking: The level, in lower case; None if there is none.
         features: Its settings of `generationConfig`, its tools, `thinking_budget` and
             `cached_content`, in snake_case.
+        service_tiers: The service tier, by the names that it is written with. It is not in `body`,
+            for it does not change what is asked for.
     """
 
     body: dict[str, Any]
@@ -32,6 +37,17 @@ class RawRequest:
     unknown: tuple[str, ...] = ()
     thinking: str | None = None
     features: frozenset[str] = frozenset()
+    service_tiers: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def whole_body(self) -> dict[str, Any]:
+        """The request with its service tier."""
+        return self.body | self.service_tiers
+
+    @property
+    def searches(self) -> bool:
+        """True if it has a tool with which the model searches the web, at a price a query."""
+        return bool(self.features & SEARCH_TOOLS)
 
 
 def parse(body: dict[str, Any]) -> RawRequest:
@@ -55,7 +71,8 @@ def parse(body: dict[str, Any]) -> RawRequest:
     )
     image_size = _either(image_config, "imageSize", "image_size")
     return RawRequest(
-        body=body,
+        body=without_tier(body),
+        service_tiers={name: body[name] for name in _tier_names(body)},
         prompt="\n".join(texts) or None,
         images=images,
         base64_bytes=base64_bytes,
@@ -63,6 +80,17 @@ def parse(body: dict[str, Any]) -> RawRequest:
         thinking=thinking.lower() if isinstance(thinking, str) else None,
         features=frozenset(_features(body, config)),
     )
+
+
+def without_tier(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a request without its service tier."""
+    named = _tier_names(body)
+    return {name: body[name] for name in body if name not in named} if named else body
+
+
+def _tier_names(body: dict[str, Any]) -> list[str]:
+    """Return the names that a request gives its service tier; one that is null counts as absent."""
+    return [name for name in SERVICE_TIER_NAMES if body.get(name) is not None]
 
 
 def texts_in_lists(body: dict[str, Any]) -> str:

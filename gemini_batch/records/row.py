@@ -147,6 +147,8 @@ class ResultRow:
         remote_images: URIs of images of the answer that could not be fetched, the result last;
             else empty. Of a `failed` call the next run fetches them, before it pays again.
         thinking: The level that was asked for; None for the model's own.
+        service_tier: The tier that was served, and is in `cost_usd`; None if the answer names none:
+            then the cost is of the more expensive of the one that was asked for and `standard`.
         route: `interactive`, or `batch`, which costs half.
         batch: The batch of the Batch API that the call was in; None for a request of its own.
         is_smaller: The image of a batch has much fewer pixels than the size that was asked for.
@@ -180,6 +182,7 @@ class ResultRow:
     reused_from: ReusedFrom | None = None
     remote_images: list[str] = field(default_factory=list)
     thinking: str | None = None
+    service_tier: str | None = None
     route: Route = "interactive"
     batch: BatchRef | None = None
     is_smaller: bool = False

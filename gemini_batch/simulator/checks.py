@@ -26,6 +26,8 @@ _BAD_IMAGE = (
     "Unable to process input image. Please retry or report in "
     "https://developers.generativeai.google/guide/troubleshooting"
 )
+# https://ai.google.dev/gemini-api/docs/pricing, updated 2026-09-22.
+_TIER_FACTORS = {"standard": 1.0, "flex": 0.5, "priority": 1.8}
 _DATA_FIELDS = ("text", "inline_data", "file_data", "function_call", "function_response")
 
 
@@ -73,7 +75,7 @@ class ImageRequest:
     @property
     def usd(self) -> float:
         """List price of its image."""
-        return self.model.size(self.image_size).usd
+        return self.model.size(self.image_size).usd * _TIER_FACTORS[self.tier]
 
 
 def check(body: bytes, model: Model, *, counting: bool = False) -> ImageRequest | ErrorBody:

@@ -24,8 +24,9 @@ from gemini_batch.simulator.answer_faults import (
 from gemini_batch.simulator.batch_faults import BATCH_FAULTS, At
 from gemini_batch.simulator.error_faults import ERRORS
 from gemini_batch.simulator.fault import Fault
+from gemini_batch.simulator.usage_faults import USAGES
 
-FAULTS: dict[str, Fault] = ERRORS | ANSWERS
+FAULTS: dict[str, Fault] = ERRORS | ANSWERS | USAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ _GROUPS: dict[str, dict[str, Fault]] = {
     "Errors: server": {name: fault for name, fault in ERRORS.items() if name.startswith("5")},
     "200 without an image": NO_IMAGE,
     "200 with an unusual answer or image": UNUSUAL,
+    "200 with an unusual usage": USAGES,
     "200 that names its image by a URI": BY_URI,
     "JSON serialization": WRITES,
     "Delivery (set the seconds with trickle=5)": DELIVERIES,

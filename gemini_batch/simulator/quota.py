@@ -20,6 +20,11 @@ IMAGES_PER_MIN = "images_per_min"
 USD_PER_10MIN = "usd_per_10min"
 COUNTS_REQUESTS = (REQUESTS_PER_MIN, REQUESTS_PER_DAY)
 
+# Priority has a share of the standard limits of its own:
+# https://ai.google.dev/gemini-api/docs/rate-limits (2026-08-18).
+PRIORITY_SHARE = 0.3
+_PRIORITY = " (priority)"
+
 Weights: TypeAlias = Mapping[str, float]
 
 
@@ -191,6 +196,11 @@ _WINDOWS: dict[Enforce, type[SlidingWindow | FixedWindow | TokenBucket]] = {
 }
 
 
+def priority_of(model: str) -> str:
+    """Return the name of the quota of a model's service tier priority."""
+    return model + _PRIORITY
+
+
 class Quota:
     """The quotas of all keys and models."""
 
@@ -204,7 +214,7 @@ class Quota:
 
         Args:
             key: Key of the project, or its fingerprint.
-            model: The model's id.
+            model: The model's id, or `priority_of` it.
             now: Time of arrival; never earlier than in the previous call.
             weights: Its usage by kind of limit (requests 1, tokens, images, USD).
 
@@ -213,7 +223,8 @@ class Quota:
             request if the config says so (`count_rejected`), never as tokens, images or USD.
         """
         if (key, model) not in self._windows:
-            self._windows[key, model] = self._open()
+            share = PRIORITY_SHARE if model.endswith(_PRIORITY) else 1.0
+            self._windows[key, model] = self._open(share)
         windows = self._windows[key, model]
         over = [
             kind
@@ -234,19 +245,20 @@ class Quota:
         windows = self._windows.get((key, model), {})
         return {kind: (window.used(now), window.limit) for kind, window in windows.items()}
 
-    def _open(self) -> dict[str, QuotaWindow]:
+    def _open(self, share: float) -> dict[str, QuotaWindow]:
         config = self._config
         minute = _WINDOWS[config.enforce]
         windows: dict[str, QuotaWindow] = {}
         if config.minute_limit is not None:
-            windows[REQUESTS_PER_MIN] = minute(config.minute_limit, config.minute_s)
+            windows[REQUESTS_PER_MIN] = minute(config.minute_limit * share, config.minute_s)
         if config.tokens_per_min is not None:
-            windows[TOKENS_PER_MIN] = minute(config.tokens_per_min, config.minute_s)
+            windows[TOKENS_PER_MIN] = minute(config.tokens_per_min * share, config.minute_s)
         if config.images_per_min is not None:
-            windows[IMAGES_PER_MIN] = minute(config.images_per_min, config.minute_s)
+            windows[IMAGES_PER_MIN] = minute(config.images_per_min * share, config.minute_s)
         if config.usd_per_10min is not None:
             # Documented as a rolling window, independent of `enforce`.
-            windows[USD_PER_10MIN] = SlidingWindow(config.usd_per_10min, 10 * config.minute_s)
+            usd = config.usd_per_10min * share
+            windows[USD_PER_10MIN] = SlidingWindow(usd, 10 * config.minute_s)
         if config.day_limit is not None:
-            windows[REQUESTS_PER_DAY] = CalendarDay(config.day_limit, self._zone)
+            windows[REQUESTS_PER_DAY] = CalendarDay(config.day_limit * share, self._zone)
         return windows

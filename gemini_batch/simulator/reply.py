@@ -77,7 +77,7 @@ class ResponseSender:
                 return await self.refuse(request, entry, refusal, fault_set)
         self._answered[sha256] += 1
         variation = answered if self._config.vary else 0
-        body, entry.images = await loop.run_in_executor(
+        body, entry.images, tier = await loop.run_in_executor(
             self._threads,
             partial(
                 self._body,
@@ -95,7 +95,7 @@ class ResponseSender:
             200,
             body,
             bodies.JSON_TYPE,
-            headers={"x-gemini-service-tier": image_request.tier},
+            headers={"x-gemini-service-tier": tier} if tier else None,
             fault_set=fault_set,
         )
 
@@ -126,12 +126,12 @@ class ResponseSender:
         variation: int,
         *,
         origin: str,
-    ) -> tuple[bytes, int]:
-        """Return the body of a 200 and the number of its images; blocks."""
+    ) -> tuple[bytes, int, str | None]:
+        """Return the body of a 200, the number of its images, and the tier served; blocks."""
         answer = self.make(image_request, fault_set, rng, variation, origin=origin)
         write = fault_set.stage("write")
         plain = answers.pretty if self._config.pretty else answers.compact
-        return (write or plain)(answer), _count_images(answer)
+        return (write or plain)(answer), _count_images(answer), _tier(answer)
 
     def make(
         self,
@@ -230,3 +230,9 @@ def _count_images(answer: Any) -> int:
         )
     except (KeyError, IndexError, TypeError):
         return 0
+
+
+def _tier(answer: Any) -> str | None:
+    """Return the service tier that an answer names, which its header repeats."""
+    usage = answer.get("usageMetadata") if isinstance(answer, dict) else None
+    return usage.get("serviceTier") if isinstance(usage, dict) else None

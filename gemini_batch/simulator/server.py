@@ -225,14 +225,17 @@ class Simulator:
     def _charge(self, key: str, model: Model, found: ImageRequest | ErrorBody) -> ErrorBody | None:
         """Count a request, even an invalid one; return the 429 if it exceeds a limit."""
         weights = {quota.REQUESTS_PER_MIN: 1.0, quota.REQUESTS_PER_DAY: 1.0}
+        name = model.id
         if isinstance(found, ImageRequest):
             weights |= {
                 quota.TOKENS_PER_MIN: found.prompt_tokens,
                 quota.IMAGES_PER_MIN: 1.0,
                 quota.USD_PER_10MIN: found.usd,
             }
+            if found.tier == "priority":
+                name = quota.priority_of(name)
         now = Moment(self.clock.steady_s(), self.clock.utc())
-        violations = self._quota.charge(fingerprint(key), model.id, now, weights)
+        violations = self._quota.charge(fingerprint(key), name, now, weights)
         if not violations:
             return None
         # The API names a few seconds even when the daily quota is used up.

@@ -78,7 +78,7 @@ def test_the_page_works_with_the_keyboard_alone(page: Page) -> None:
     assert page.evaluate("document.activeElement.textContent") == "Skip to the calls"
     expect(page.locator(".skip")).to_be_in_viewport()
     order = []
-    for _ in range(10):
+    for _ in range(12):
         page.keyboard.press("Tab")
         order.append(focused(page))
     assert order == [
@@ -88,8 +88,10 @@ def test_the_page_works_with_the_keyboard_alone(page: Page) -> None:
         "blocked",
         "rejected",
         "failed",
+        "group",
         "sort",
         "direction",
+        "tiles",
         "as-grid",
         "as-table",
     ]

@@ -21,7 +21,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 SUCCEEDED = {
     "drafts", "drafts-plain", "text-after", "wrong-mime", "not-an-image", "usage-absent", "decoys", "reordered", "future",
     "pretty", "compact", "escaped", "gzip", "array", "chunked", "trickle", "late", "close",
-    "file-uri", "file-uri-slow", "file-uri-redirect", "file-uri-cut",
+    "file-uri", "file-uri-slow", "file-uri-redirect", "file-uri-cut", "usage-zero", "tier-standard", "tier-absent", "searches",
 }  # fmt: skip
 BLOCKED = {
     "safety", "image-safety", "prohibited", "recitation", "no-image", "max-tokens", "unknown-reason", "prompt-blocked",

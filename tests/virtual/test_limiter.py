@@ -170,6 +170,28 @@ def test_models_do_not_wait_for_each_other() -> None:
     assert run(scenario) < 0.01
 
 
+def test_flex_is_paced_with_standard_and_priority_on_its_own() -> None:
+    """Sixty a minute are sent in turns by two lanes at one pace; eighteen of priority at a slower one."""
+
+    async def scenario(clock: Clock) -> dict[str, list[float]]:
+        gate, at_s = gate_of(clock, requests_per_min=60), dict[str, list[float]]()
+
+        async def caller(lane: str) -> None:
+            grant = await granted(gate, model=lane)
+            await gate.reconcile(lane, grant, tokens=1)
+            at_s.setdefault(lane, []).append(clock.steady_s())
+
+        async with asyncio.TaskGroup() as group:
+            for lane in ("m", "m (flex)", "m (priority)") * 4:
+                group.create_task(caller(lane))
+        return at_s
+
+    sent = run(scenario)
+    both = sorted([*sent["m"], *sent["m (flex)"]])
+    assert both == pytest.approx([number / 6 for number in range(8)], abs=1e-2)
+    assert sent["m (priority)"] == pytest.approx([n * 10 / 18 for n in range(4)], abs=1e-2)
+
+
 # --- stopping and cancelling ------------------------------------------------------------------------------------------
 
 

@@ -376,3 +376,14 @@ def test_a_terminal_is_asked(
     desk.transport = None
     desk.run(adopts_images=decided.adopts_images, forgets_rows=decided.forgets_rows)
     assert sorted(desk.sent()) == sent
+
+
+@pytest.mark.parametrize("edited", ["", "other", "n1"])
+def test_a_row_whose_id_was_edited_is_no_row_of_its_image(many: Desk, edited: str) -> None:
+    """The call whose image is there is not paid for again without a word, though a row names the image."""
+    many.run(SCRIPT)
+    path = many.out / "results.jsonl"
+    rows = path.read_bytes().replace(b'"id":"n0"', f'"id":"{edited}"'.encode())
+    path.write_bytes(rows)
+    with pytest.raises(RowsLostError):
+        many.run(SCRIPT)

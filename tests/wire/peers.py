@@ -28,6 +28,7 @@ from gemini_batch.records import (
     Limits,
     Part,
     Request,
+    ServiceTier,
     Text,
 )
 
@@ -131,11 +132,17 @@ async def opened(
 
 
 async def send(
-    base_url: str, *parts: Part, images: Images | None = None, **settings: Any
+    base_url: str,
+    *parts: Part,
+    images: Images | None = None,
+    tier: ServiceTier = "standard",
+    **settings: Any,
 ) -> Answer | Failure:
     """Send one call over a transport of its own."""
+    made = call(*parts)
+    made = replace(made, request=replace(made.request, service_tier=tier))
     async with opened(base_url, **settings) as transport:
-        exchange = await transport.send(call(*parts), images or Images())
+        exchange = await transport.send(made, images or Images())
     assert exchange.timing.latency_s >= 0
     assert exchange.timing.sent_at.tzinfo == UTC
     return exchange.answer
@@ -143,7 +150,7 @@ async def send(
 
 def patient(**timeouts: float) -> Timeouts:
     """Return timeouts of minutes, except those given."""
-    return replace(Timeouts(300.0, 300.0, 300.0), **timeouts)
+    return replace(Timeouts(300.0, 300.0, 300.0, 300.0), **timeouts)
 
 
 # --- servers ---

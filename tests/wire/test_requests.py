@@ -19,6 +19,7 @@ from gemini_batch.records import (
     Text,
 )
 from tests.wire.peers import (
+    ANSWER,
     KEY,
     PATH,
     Peer,
@@ -49,6 +50,50 @@ async def test_the_request_has_the_documented_form() -> None:
         "contents": [{"role": "user", "parts": [{"text": "A robot"}]}],
         "generationConfig": {"responseModalities": ["IMAGE"]},
     }
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "server_timeout"),
+    [(Timeouts(), "900"), (Timeouts.of(None), "900"), (Timeouts.of(120), "120"), (Timeouts.of(1200), "1200")],
+)  # fmt: skip
+async def test_flex_has_a_quarter_of_an_hour(timeouts: Timeouts, server_timeout: str) -> None:
+    """The server is told, and the body names the tier; a timeout of the user wins."""
+    async with serving(always) as server:
+        await send(server.base_url, tier="flex", timeouts=timeouts)
+    head, body = server.requests[0]
+
+    assert headers_of(head)["x-server-timeout"] == server_timeout
+    assert json.loads(body)["serviceTier"] == "flex"
+    assert timeouts.whole_of("flex") == float(server_timeout)
+    assert timeouts.whole_of("standard") == timeouts.whole_of("priority") == timeouts.whole_s
+
+
+async def test_vertex_gets_the_tier_in_headers() -> None:
+    """Where the address is one of Vertex AI, the body has no tier."""
+    async with serving(always) as server:
+        base_url = f"{server.base_url}/v1/projects/p/locations/global/publishers/google"
+        await send(base_url, tier="priority")
+    head, body = server.requests[0]
+
+    assert headers_of(head)["x-vertex-ai-llm-shared-request-type"] == "priority"
+    assert headers_of(head)["x-vertex-ai-llm-request-type"] == "shared"
+    assert headers_of(head)["x-server-timeout"] == "300"
+    assert "serviceTier" not in json.loads(body)
+
+
+@pytest.mark.parametrize("named", ["standard", "flex", None])
+async def test_the_header_of_an_answer_names_the_tier(named: str | None) -> None:
+    """It comes with the answer, for a body that names none."""
+    header = (f"x-gemini-service-tier: {named}",) if named else ()
+
+    async def script(peer: Peer) -> None:
+        await always(peer, whole(ANSWER, *header))
+
+    async with serving(script) as server:
+        answer = await send(server.base_url, tier="flex")
+
+    assert isinstance(answer, Answer)
+    assert answer.service_tier == named
 
 
 async def test_the_key_may_go_into_the_query() -> None:

@@ -101,6 +101,7 @@ class Cutter:
             cost_usd=None if usual.cost_usd is None else usual.cost_usd * factor,
             extra_usd=usual.extra_usd * factor,
             max_extra_usd=usual.max_extra_usd * factor,
+            standard_usd=None,
         )
 
 

@@ -37,21 +37,27 @@ function opened(event) {
   show(Number(opener.dataset.index));
 }
 
-function chips() {
+function showStatusChips() {
   const tally = new Map();
   for (const call of calls) tally.set(call.status, (tally.get(call.status) || 0) + 1);
-  for (const name of RANK) {
-    if (!tally.has(name)) continue;
-    const box = make("input", { type: "checkbox", value: name });
-    box.addEventListener("change", () => {
-      if (box.checked) wanted.statuses.add(name);
-      else wanted.statuses.delete(name);
-      update();
-    });
-    byId("statuses").append(
-      make("label", { class: "chip", "data-status": name }, box, make("span", { class: "name", text: capital(name) }), make("span", { class: "tally", text: numbers.format(tally.get(name)) })),
-    );
-  }
+  byId("statuses").replaceChildren(
+    make("legend", { class: "unseen", text: "Show only calls with status" }),
+    ...RANK.filter((name) => tally.has(name)).map((name) => chip(wanted.statuses, name, capital(name), tally.get(name), { "data-status": name })),
+  );
+}
+
+/** Show how many are picked, discarded and unmarked, where marks are set or there are some. */
+function showMarkChips() {
+  const tally = new Map([["picked", 0], ["discarded", 0], ["unmarked", 0]]);
+  for (const call of calls) if (call.images.length) tally.set(markName(call), tally.get(markName(call)) + 1);
+  byId("marks").hidden = !about.review && !marks.size;
+  const focused = document.activeElement && byId("marks").contains(document.activeElement) ? document.activeElement.value : null;
+  byId("marks").replaceChildren(
+    make("legend", { class: "unseen", text: "Show only pictures with a mark" }),
+    ...[...tally].map(([name, number]) => chip(wanted.marks, name, capital(name), number)),
+  );
+  const again = focused && byId("marks").querySelector(`input[value="${focused}"]`);
+  if (again) again.focus();
 }
 
 function sortBy(key) {
@@ -64,9 +70,9 @@ function sortBy(key) {
 
 function reset() {
   wanted.terms = [];
-  wanted.statuses.clear();
+  for (const name of ["statuses", "marks", "values"]) wanted[name].clear();
   byId("text").value = "";
-  for (const box of byId("statuses").querySelectorAll("input")) box.checked = false;
+  for (const box of byId("bar").querySelectorAll("input[type=checkbox]")) box.checked = false;
   update();
   byId("text").focus();
 }
@@ -117,6 +123,16 @@ function listen() {
     const head = event.target.closest("[data-sort]");
     if (head) sortBy(head.dataset.sort);
   });
+  byId("group").addEventListener("change", () => {
+    wanted.group = byId("group").value;
+    wanted.values.clear();
+    showValues();
+    update();
+  });
+  byId("tiles").addEventListener("click", () => {
+    wanted.tiles = TILES[(TILES.indexOf(wanted.tiles) + 1) % TILES.length];
+    update();
+  });
   byId("reset").addEventListener("click", reset);
   byId("theme").addEventListener("click", () => {
     const isDark = byId("theme").getAttribute("aria-pressed") === "true";
@@ -126,6 +142,7 @@ function listen() {
   byId("next").addEventListener("click", () => show(open + 1));
   byId("close").addEventListener("click", closeViewer);
   viewer.addEventListener("keydown", step);
+  viewer.addEventListener("keydown", viewerKeys);
   viewer.addEventListener("keydown", keepFocus);
   viewer.addEventListener("cancel", (event) => {
     event.preventDefault();
@@ -143,7 +160,13 @@ function listen() {
 
 setTheme(remembered(null));
 showTotals();
-chips();
+const asked = recall();
+showStatusChips();
+showMarkChips();
+showGroups();
 listen();
 if (!calls.length) byId("empty").textContent = "No call has finished yet.";
 update();
+if (about.review) startReview();
+byId("keys-of-review").hidden = !about.review;
+if (asked !== null) show(shown.findIndex((place) => calls[place].id === asked));

@@ -17,7 +17,18 @@ const KEYS = {
   cost_usd: (call) => call.cost_usd,
   latency_s: (call) => call.latency_s,
 };
-const wanted = { terms: [], statuses: new Set(), sort: "line", isDescending: false, view: "grid" };
+const TILES = ["small", "medium", "large"];
+const wanted = {
+  terms: [],
+  statuses: new Set(),
+  marks: new Set(),
+  group: "",
+  values: new Set(), // of the group
+  sort: "line",
+  isDescending: false,
+  view: "grid",
+  tiles: "medium",
+};
 const searchable = new Array(calls.length);
 let shown = []; // indexes in `calls`, in the order of the page
 
@@ -34,7 +45,10 @@ function haystack(place) {
 }
 
 function matches(place) {
-  if (wanted.statuses.size && !wanted.statuses.has(calls[place].status)) return false;
+  const call = calls[place];
+  if (wanted.statuses.size && !wanted.statuses.has(call.status)) return false;
+  if (wanted.marks.size && !wanted.marks.has(markName(call))) return false;
+  if (wanted.values.size && !wanted.values.has(groupOf(call))) return false;
   return wanted.terms.length === 0 || wanted.terms.every((term) => haystack(place).includes(term));
 }
 
@@ -46,10 +60,14 @@ function sorted(places) {
   const compare = (a, b) => (typeof a === "string" && typeof b === "string" ? collator.compare(a, b) : a - b);
   const byTime = (a, b) => (a < b ? -1 : Number(a > b));
   const order = wanted.sort === "finished_at" ? byTime : compare;
+  // The variants of a line in their order: robot, robot.2, robot.10.
+  const last = wanted.sort === "line" ? (one, other) => collator.compare(calls[one].id, calls[other].id) : (one, other) => one - other;
   return places.sort((one, other) => {
+    const byGroup = wanted.group ? collator.compare(groupOf(calls[one]), groupOf(calls[other])) : 0;
+    if (byGroup) return byGroup;
     const [a, b] = [values.get(one), values.get(other)];
     if (a === null || b === null) return Number(a === null) - Number(b === null) || one - other;
-    return turn * order(a, b) || one - other;
+    return turn * order(a, b) || last(one, other);
   });
 }
 
@@ -65,9 +83,11 @@ function update() {
   byId("as-table").setAttribute("aria-pressed", String(isTable));
   byId("sort").value = wanted.sort;
   byId("direction").setAttribute("aria-pressed", String(wanted.isDescending));
+  byId("grid").dataset.tiles = wanted.tiles;
   if (current) current.end();
   current = isTable ? new TableView(byId("table")) : new GridView(byId("grid"));
   current.show();
+  remember();
 }
 
 // --- pages of calls ---------------------------------------------------------------------------------
@@ -117,6 +137,16 @@ class PagedView {
   opener(index) {
     this.fill(Math.floor(index / PAGE));
     return this.root.querySelector(`[data-index="${index}"]`);
+  }
+
+  /** Draw the item of a call again; the focus stays. */
+  refresh(index) {
+    const opener = this.root.querySelector(`[data-index="${index}"]`);
+    if (!opener) return;
+    const hadFocus = opener === document.activeElement;
+    const item = this.item(calls[shown[index]], index);
+    opener.closest("li, tr").replaceWith(item);
+    if (hadFocus) item.querySelector(".open").focus({ preventScroll: true });
   }
 
   #cameNear(entries) {

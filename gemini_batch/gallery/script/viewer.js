@@ -2,6 +2,7 @@
 
 const viewer = byId("viewer");
 let open = -1; // index in `shown`
+let comparison = null; // "variants", "earlier", or null for the call alone
 
 function show(index) {
   if (index < 0 || index >= shown.length) return;
@@ -12,13 +13,50 @@ function show(index) {
   byId("viewer-status").textContent = `${call.id}, ${call.status}, ${index + 1} of ${shown.length}`;
   byId("previous").setAttribute("aria-disabled", String(index === 0));
   byId("next").setAttribute("aria-disabled", String(index === shown.length - 1));
-  byId("stage").replaceChildren(...stage(call));
+  if (!comparisons(call).includes(comparison)) comparison = null;
+  byId("stage").replaceChildren(...(comparison ? compared(call) : stage(call)));
+  byId("note").hidden = true;
+  byId("note-said").textContent = "";
   byId("facts").replaceChildren(...facts(call));
   byId("side").scrollTop = 0;
   if (!viewer.open) {
     viewer.showModal();
     byId("next").focus({ preventScroll: true });
   }
+  remember();
+}
+
+// --- comparison -------------------------------------------------------------------------------------
+
+/** Return the variants of the call's job that have a picture, in their order. */
+function variants(call) {
+  const stem = (id) => id.replace(/\.\d+$/, "");
+  const isSame = (other) => other.line === call.line && (other.id === call.id || stem(other.id) === stem(call.id) || other.id === stem(call.id) || stem(other.id) === call.id);
+  return calls.filter((other) => other.images.length && isSame(other)).sort((a, b) => collator.compare(a.id, b.id));
+}
+
+function comparisons(call) {
+  return [variants(call).length > 1 && "variants", call.images.length && call.earlier.length && "earlier"].filter(Boolean);
+}
+
+/** Show the next comparison of the call, or the call alone. */
+function compare() {
+  const ways = [null, ...comparisons(calls[shown[open]])];
+  comparison = ways[(ways.indexOf(comparison) + 1) % ways.length];
+  show(open);
+}
+
+/** Return the pictures of a comparison side by side; the open call is outlined. */
+function compared(call) {
+  const figures =
+    comparison === "variants"
+      ? variants(call).map((other) => {
+          const shape = figure(other.images[0], [other.id, markText(other)].filter(Boolean).join(" · "), other, true);
+          if (other === call) shape.classList.add("chosen");
+          return shape;
+        })
+      : [...call.earlier.map((file, number) => figure(file, `Earlier ${number + 1}`, call)), figure(call.images[0], "Now", call, true)];
+  return [make("div", { class: "outputs", "data-many": figures.length > 3 }, ...figures)];
 }
 
 function stage(call) {
@@ -95,6 +133,7 @@ function facts(call) {
     ["Finished", call.finished_at && moment(call.finished_at)],
     ["Picture", image && [image.width && image.height && `${image.width} × ${image.height}`, bytes(image.size_bytes)].filter(Boolean).join(", ")],
     ["Model", call.model_version && call.model_version !== call.model ? `${call.model} (${call.model_version})` : call.model],
+    ["Service tier", call.service_tier],
     ["Response", call.response_id],
     ["Manifest", call.line === null ? null : `line ${numbers.format(call.line)}`],
   ].filter(([, value]) => value);
@@ -103,6 +142,7 @@ function facts(call) {
   const links = files.map((file) => make("li", {}, make("a", { href: link(file.href), target: "_blank", rel: "noopener noreferrer", dir: "auto", text: file.path })));
   return [
     make("p", { class: "state" }, status(call), why(call) ? make("span", { dir: "auto", text: why(call) }) : null),
+    markText(call) ? make("p", { class: "marked", "data-choice": markOf(call).choice, text: markText(call) + (markOf(call).rating ? ` ${stars(markOf(call).rating)}` : "") }) : null,
     section("Prompt", call.prompt),
     section("Text of the answer", call.text),
     call.drafts.length ? make("section", {}, make("h3", { text: "Drafts" }), drafts(call)) : null,
@@ -133,10 +173,27 @@ function closeViewer() {
   open = -1;
   viewer.close();
   byId("stage").replaceChildren();
+  comparison = null;
   focusCall(index);
+  remember();
+}
+
+/** Keys of the viewer: compare, zoom to pixels, hide the details, full screen. */
+function viewerKeys(event) {
+  if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest("input, textarea")) return;
+  const does = {
+    c: compare,
+    z: () => byId("stage").classList.toggle("pixels"),
+    i: () => viewer.classList.toggle("bare"),
+    f: () => (document.fullscreenElement ? document.exitFullscreen() : viewer.requestFullscreen()),
+  }[event.key];
+  if (!does) return;
+  event.preventDefault();
+  does();
 }
 
 function step(event) {
+  if (event.target.closest("input, textarea")) return;
   const at = { ArrowLeft: open - 1, ArrowRight: open + 1, Home: 0, End: shown.length - 1 }[event.key];
   if (at === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
   event.preventDefault();

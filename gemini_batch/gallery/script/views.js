@@ -97,6 +97,8 @@ function mat(call, image) {
     if (call.inputs.length > 1) box.append(make("span", { class: "badge left", text: `${call.inputs.length} inputs` }));
   }
   if (call.drafts.length) box.append(make("span", { class: "badge", text: count(call.drafts.length, "draft", "drafts") }));
+  const mark = markBadge(call);
+  if (mark) box.append(mark);
   return box;
 }
 
@@ -163,7 +165,7 @@ class TableView extends PagedView {
       { role: "row", "aria-rowindex": index + 2 },
       cell({ class: "look" }, image && !image.is_missing ? picture(image) : null),
       make("th", { role: "rowheader", class: "id" }, make("button", { type: "button", class: "open", "data-index": index, dir: "auto", title: call.id, text: call.id })),
-      cell({ class: "state" }, status(call), image && image.is_missing ? make("small", { text: "picture missing" }) : note ? make("small", { dir: "auto", title: note, text: note }) : null),
+      cell({ class: "state" }, status(call), markText(call) ? make("small", { text: markText(call) }) : image && image.is_missing ? make("small", { text: "picture missing" }) : note ? make("small", { dir: "auto", title: note, text: note }) : null),
       cell({ class: "prompt" }, make("span", { dir: "auto", text: call.prompt || "" })),
       cell({ class: "number", text: tokens(call) }),
       cell({ class: "number", text: call.cost_usd === null ? "unknown" : usd(call.cost_usd) }),

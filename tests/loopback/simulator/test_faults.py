@@ -320,6 +320,36 @@ async def test_usage_absent() -> None:
     assert len(got.pictures()) == 1
 
 
+@pytest.mark.parametrize(
+    ("fault", "named"), [("tier-standard", "standard"), ("tier-absent", None), ("usage-zero", "flex"), ("searches", "flex")]
+)  # fmt: skip
+async def test_the_tier_that_an_answer_names(fault: str, named: str | None) -> None:
+    """Header and usage agree on the tier: standard instead of flex, none at all, or flex with other faults."""
+    async with calling() as caller:
+        got = await caller.post(text(f"x [[fault:{fault}]]") | {"serviceTier": "flex"})
+    assert got.headers.get("x-gemini-service-tier") == named
+    assert got.json["usageMetadata"].get("serviceTier") == named
+    assert len(got.pictures()) == 1
+
+
+async def test_usage_zero() -> None:
+    """A usage may count nothing."""
+    async with calling() as caller:
+        got = await caller.ask("x [[fault:usage-zero]]")
+    counts = {
+        name: count for name, count in got.json["usageMetadata"].items() if name != "serviceTier"
+    }
+    assert counts
+    assert set(counts.values()) == {0}
+
+
+async def test_many_searches() -> None:
+    """The model may search more often than is expected of a call."""
+    async with calling() as caller:
+        got = await caller.ask("x [[fault:searches]]")
+    assert len(got.json["candidates"][0]["groundingMetadata"]["webSearchQueries"]) == 12
+
+
 async def test_decoys() -> None:
     """Look-alikes of a picture stand in a text and in other fields; one is real."""
     async with calling() as caller:

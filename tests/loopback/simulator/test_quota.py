@@ -35,6 +35,23 @@ async def test_sliding_minute() -> None:
     )
 
 
+async def test_priority_has_windows_of_its_own() -> None:
+    """They are 0.3 times as large; flex is counted with standard, and priority costs 1.8 times as much."""
+    time = SetTime()
+
+    def body(number: int, tier: str) -> dict[str, Any]:
+        return text(f"job {number}") | {"serviceTier": tier}
+
+    async with calling(tier="free", clock=time(), usd_per_10min=10.0) as caller:
+        statuses = [
+            (await caller.post(body(number, tier))).status
+            for number, tier in enumerate(["standard"] * 8 + ["priority"] * 5 + ["flex"] * 8)
+        ]
+        (used,) = (model["used"] for model in caller.simulator.report()["models"])
+    assert statuses == [200] * 8 + [200] * 4 + [429] + [200] * 7 + [429]
+    assert used["usd_per_10min"]["used"] == pytest.approx(8 * 0.134 + 7 * 0.067)
+
+
 async def test_fixed_minute() -> None:
     """A fixed minute is the clock's: twice the limit passes around its end."""
     time = SetTime(datetime(2026, 11, 22, 20, 0, 59, tzinfo=UTC))

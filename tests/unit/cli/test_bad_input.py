@@ -18,7 +18,7 @@ ONE_OBJECT = 'a line is one whole JSON object, such as {"prompt": "A cute robot 
 NO_JOBS = 'jobs.jsonl: has no jobs; write one per line, such as {"prompt": "A cute robot mascot"}'
 FORMATS = "allowed: png, jpeg, webp, heic, heif, gif, avif: save it as one of these"
 FIELDS = (
-    "id, prompt, images, parts, request, system, aspect_ratio, image_size, modalities, seed, temperature, thinking, model, "
+    "id, prompt, images, parts, request, system, aspect_ratio, image_size, modalities, seed, temperature, thinking, service_tier, model, "
     "variants, metadata"
 )
 ASK = 'needs exactly one of "prompt", "parts" and "request"'

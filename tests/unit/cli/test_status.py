@@ -48,6 +48,24 @@ def test_what_was_superseded_was_paid_for_too(
     assert found["all_rows"] == {"cost_usd": 0.8844, "unpriced": 2}
 
 
+def test_service_tiers_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Newest rows by the tier that was served; nothing is said where all of them are standard."""
+
+    def status(*flags: str) -> str:
+        assert main(["status", str(tmp_path), *flags]) == 0
+        return capsys.readouterr().out
+
+    write_rows(tmp_path, row("a", service_tier="standard"), row("b"), row("c", service_tier=None))
+    assert "served" not in status()
+    write_rows(tmp_path, row("a", service_tier="flex"), row("d", service_tier="standard"))
+    assert status().splitlines()[2:] == [
+        "       4  succeeded",
+        "       1  served as flex",
+        "       1  served as standard",
+    ]
+    assert orjson.loads(status("--json"))["service_tiers"] == {"flex": 1, "standard": 1}
+
+
 @pytest.mark.parametrize("name", ["manifest", "exit_code", "run_again_at", "ended_at"])
 @pytest.mark.parametrize("value", ["[" * 400 + "]" * 400, '{"a":' * 300 + "1" + "}" * 300, "[]"])
 def test_a_summary_nested_deeply_is_left_out(

@@ -59,6 +59,7 @@ def test_a_whole_answer_is_understood() -> None:
         ),
         model_version="gemini-3-pro-image-preview-11",
         response_id="abc",
+        service_tier="standard",
     )
     assert expected == reply(body)
 

@@ -360,15 +360,16 @@ def test_an_invalid_option_is_refused(field: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ([], Timeouts(10, 60, 300)),
-        (["--timeout", "900"], Timeouts(10, 60, 900)),
-        (["--timeout", "86400"], Timeouts(10, 60, 86_400)),
-        (["--timeout", "30"], Timeouts(10, 30, 30)),
-        (["--timeout", "0.5"], Timeouts(0.5, 0.5, 0.5)),
+        ([], Timeouts(10, 60, 300, flex_s=900)),
+        (["--service-tier", "flex"], Timeouts(10, 60, 300, flex_s=900)),
+        (["--timeout", "900"], Timeouts(10, 60, 900, flex_s=900)),
+        (["--timeout", "86400"], Timeouts(10, 60, 86_400, flex_s=86_400)),
+        (["--timeout", "30", "--service-tier", "flex"], Timeouts(10, 30, 30, flex_s=30)),
+        (["--timeout", "0.5"], Timeouts(0.5, 0.5, 0.5, flex_s=0.5)),
     ],
 )
 def test_the_timeout_of_an_attempt_is_set(flags: list[str], expected: Timeouts) -> None:
-    """`--timeout` is that of the whole attempt; no part of it takes longer."""
+    """`--timeout` is that of the whole attempt, in any service tier; no part of it takes longer."""
     options = parser().parse_args(["run", "jobs.jsonl", "--simulate", *flags])
     assert run_config(options).settings().timeouts == expected
 

@@ -217,6 +217,12 @@ def test_a_field_of_another_kind_is_left_out(folders: Folders) -> None:
     assert shown["tokens"]["total"] is None
 
 
+def test_the_service_tier_is_shown(folders: Folders) -> None:
+    """As the row has it; what is no text is left out."""
+    for value, shown in (("flex", "flex"), (None, None), (7, None), ("", None)):
+        assert show(folders, service_tier=value)["service_tier"] == shown
+
+
 def test_a_long_text_is_cut_and_says_so(folders: Folders) -> None:
     """A text of megabytes does not make a page of gigabytes."""
     shown = show(folders, prompt="x" * (MAX_CHARS + 1), metadata={"x": "y" * 10_000})

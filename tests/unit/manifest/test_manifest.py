@@ -17,7 +17,7 @@ from tests.unit.manifest.lines import carefully, ids_found, ids_of, refusal, sca
 
 ONE_OBJECT = 'a line is one whole JSON object, such as {"prompt": "A cute robot mascot"}'
 FIELDS = (
-    "id, prompt, images, parts, request, system, aspect_ratio, image_size, modalities, seed, temperature, thinking, model, "
+    "id, prompt, images, parts, request, system, aspect_ratio, image_size, modalities, seed, temperature, thinking, service_tier, model, "
     "variants, metadata"
 )
 ASK = 'needs exactly one of "prompt", "parts" and "request"'

@@ -135,7 +135,7 @@ def planned(path: Path, states: bytes) -> Iterator[Any]:
     yield looked_up
     yield [plan.count(state) for state in CallState]
     yield plan.models, plan.totals, plan.total, plan.downscaled
-    yield plan._variants, plan._model_of, [list(plan.pending(model)) for model in plan.models]
+    yield plan._variants, plan._lane_of, [list(plan.pending(model)) for model in plan.models]
 
 
 def check(content: bytes, states: bytes) -> None:

@@ -18,6 +18,7 @@ PLAIN = {
     paths.LOCK,
     paths.DURABLE,
     paths.UNREADABLE,
+    paths.BATCHES,
 }
 # The template of the page in the package itself.
 ALLOWED = {("gallery/page.py", paths.GALLERY)}

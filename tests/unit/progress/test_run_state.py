@@ -14,7 +14,8 @@ from gemini_batch.events import (
     Waiting,
 )
 from gemini_batch.progress.run_state import RunState, Sample
-from gemini_batch.records import ImageFile, Limits, ReusedFrom, Status, Stop, StopReason
+from gemini_batch.quota.limits import Weights, duration, limits_of
+from gemini_batch.records import ImageFile, Limits, Load, ReusedFrom, Status, Stop, StopReason
 from tests.builders import MODEL
 from tests.unit.progress.builders import NOON, ended, finished, started, used
 
@@ -55,6 +56,26 @@ def test_the_projected_cost_follows_the_answers(factor: float) -> None:
     run_state = observed((0, started(200)), *((1.0, answer) for answer in answers))
     projected = run_state.snapshot(2, NOON).projected_usd
     assert projected == pytest.approx(200 * 0.134 * factor, rel=0.05)
+
+
+def test_service_tiers_are_forecast_by_their_own_limits() -> None:
+    """Answers count in the lane of their call; the windows of flex are those of its model, priority has a share."""
+    flex, priority = f"{MODEL} (flex)", f"{MODEL} (priority)"
+    loads = {flex: Load(10, 100, 0.7), priority: Load(100, 1000, 24.0)}
+    row = ended("a")
+    run_state = observed(
+        (0, started(110, loads=loads)),
+        (1, CallSent("a", 1, flex)),
+        (2, CallFinished(row, 0, 0.067, flex)),
+    )
+    left = run_state.snapshot(3, NOON).forecast.ends_in_s
+    assert left == pytest.approx(
+        duration(100, Weights.average(loads[priority]), limits_of(LIMITS, priority)).sending_s
+    )
+    projected = run_state.snapshot(3, NOON).projected_usd
+    assert projected == pytest.approx(0.134 + 9 * 0.07 + 24.0)
+    run_state.update(Sample(0, {MODEL: used(LIMITS, 5, 1495), priority: used(LIMITS, 0, 0)}))
+    assert run_state.snapshot(3, NOON).forecast.left_over == 4
 
 
 def test_a_model_that_is_replaced_takes_its_calls_along() -> None:
