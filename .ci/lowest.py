@@ -1,10 +1,13 @@
-"""Print the lowest allowed version of each dependency, as pip takes them: `aiohttp==3.13.4`."""
+"""Print the lowest allowed version of each dependency, as pip takes them: `aiohttp==3.13.4`.
+
+With those of the extra `vertex`, which the tests need.
+"""
 
 import re
 import tomllib
 from pathlib import Path
 
 project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
-for dependency in project["dependencies"]:
-    name, version = re.fullmatch(r"([\w-]+)>=([\w.]+).*", dependency).groups()
+for dependency in (*project["dependencies"], *project["optional-dependencies"]["vertex"]):
+    name, version = re.fullmatch(r"([\w-]+(?:\[[\w,-]+\])?)>=([\w.]+).*", dependency).groups()
     print(f"{name}=={version}")

@@ -282,8 +282,10 @@ async def served(settings: Settings) -> AsyncIterator[str]:
 
     limits = asdict(settings.limits)
     del limits["usd_per_day"]  # unknown to the simulator
-    async with Simulator(SimulatorConfig(tier="unlimited", **limits)) as simulator:
-        yield simulator.base_url
+    vertex = settings.vertex
+    config = SimulatorConfig(tier="unlimited", vertex=vertex is not None, **limits)
+    async with Simulator(config) as simulator:
+        yield simulator.base_url if vertex is None else vertex.base_url(simulator.base_url)
 
 
 class _Finished(asyncio.Queue[int | None]):

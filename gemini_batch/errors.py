@@ -38,7 +38,7 @@ class ExitCode(IntEnum):
     )
     REFUSED = (
         6,
-        "no key, no quota or no billing, or the API refuses the key, the model or the region",
+        "no key, login, quota or billing, or the API refuses the key, the model or the region",
     )
     BUSY = 7, "another run holds the output folder"
     STORAGE = (

@@ -26,14 +26,15 @@ class HashMap64:
 
     A dict of a million such pairs takes about 140 MB, this 24. As in a dict, entries are stored in
     the order of insertion; a table that is at most half full finds them, by open addressing with
-    linear probing. Lookups in about the same order hit the processor's cache.
+    linear probing. Lookups in about the same order hit the processor's cache. Space for `expected`
+    entries is there from the start.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, expected: int = 0) -> None:
         # The entry at 0 is unused: a slot with 0 is vacant.
         self._keys = array("Q", (0,))
         self._values = array("Q", (0,))
-        self._rehash(_FIRST_CAPACITY)
+        self._rehash(max(_FIRST_CAPACITY, 2 << expected.bit_length()))
 
     def __len__(self) -> int:
         return len(self._keys) - 1
@@ -49,6 +50,17 @@ class HashMap64:
                 return self._values[place]
             slot = (slot + 1) & mask
         return None
+
+    def get_all(self, keys: Iterable[int]) -> list[int | None]:
+        """Return what `get` returns for each key."""
+        slots, taken, values, mask = self._slots, self._keys, self._values, self._mask
+        found: list[int | None] = []
+        for key in keys:
+            slot = key & mask
+            while (place := slots[slot]) and taken[place] != key:
+                slot = (slot + 1) & mask
+            found.append(values[place] if place else None)
+        return found
 
     def put(self, key: int, value: int) -> None:
         """Set the value of `key` (0 < key < 2⁶⁴, 0 ≤ value < 2⁶⁴)."""
@@ -78,7 +90,7 @@ class HashMap64:
         Stop at the first key that has a value; return how many were set.
         """
         while 2 * (len(self) + len(keys)) > self._mask:
-            self._rehash(4 * len(self._slots))
+            self._rehash(2 * len(self._slots))
         slots, claimed, mask = self._slots, self._keys, self._mask
         place = first_place = len(claimed)
         claimed.extend(keys)

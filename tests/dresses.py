@@ -61,6 +61,13 @@ DRESSES: dict[str, Callable[[bytes], Document]] = {
     "a data URI in lines": lambda image: _inline(
         "data:image/png;base64,\n" + _lines(_b64(image), 64, "\n")
     ),
+    "base64 of base64": lambda image: _inline(_b64(_b64(image).encode())),
+    "base64 of base64 in lines": lambda image: _inline(
+        _b64(_lines(_b64(image), 76, "\n").encode()).rstrip("=")
+    ),
+    "base64 of a data URI": lambda image: _inline(
+        _b64(f"data:image/png;base64,{_b64(image)}".encode())
+    ),
     "a signature": lambda image: _inline(_b64(image)) | {"thoughtSignature": "c2ln" * 4200},
     "Markdown": lambda image: {
         "text": f"Here it is:\n![a robot](data:image/png;base64,{_b64(image)})\nEnjoy!"

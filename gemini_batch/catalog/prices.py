@@ -214,8 +214,10 @@ def credible(
         prompt = None
     least = (_tokens_per_image(model, image_size) or 1) if images else int(has_text)
     output, served = _output_tokens(usage), _served_image_tokens(usage)
-    for count, at_least in ((output, least), (served, least if images else 0)):
-        if count is not None and not at_least <= count <= _MAX_ANSWER_TOKENS:
+    most = _MAX_ANSWER_TOKENS if output is None else min(output, _MAX_ANSWER_TOKENS)
+    bounds = ((output, least, _MAX_ANSWER_TOKENS), (served, least if images else 0, most))
+    for count, at_least, at_most in bounds:
+        if count is not None and not at_least <= count <= at_most:
             return None if prompt is None else Usage(prompt)
     return Usage(prompt, candidates_tokens=output, by_modality=usage.by_modality)
 

@@ -112,17 +112,18 @@ def _unexpected(error: Exception) -> tuple[ExitCode, str]:
 
 
 def _saved_traceback() -> str:
-    """Write the traceback to a file, without keys and passwords, which a URL in it may contain."""
+    """Write the traceback to a file, without the keys, tokens and passwords that it may quote."""
     import tempfile
     import traceback
     from urllib.parse import quote
 
     from gemini_batch.client.redaction import KeyRedactor
+    from gemini_batch.config.google_login import known_secrets
     from gemini_batch.config.keys import known_keys
     from gemini_batch.config.network import proxy_passwords
 
     text = traceback.format_exc()
-    for key in (*known_keys(), *proxy_passwords()):
+    for key in (*known_keys(), *known_secrets(), *proxy_passwords()):
         for spelling in (key, quote(key, safe=""), quote(key)):
             text = text.replace(spelling, "[key]")
         text = KeyRedactor(key).redact_text(text)

@@ -16,6 +16,7 @@ from gemini_batch.cli.usage import (
     folder,
     hours,
     seconds,
+    vertex,
     whole,
 )
 from gemini_batch.errors import ExitCode
@@ -282,9 +283,14 @@ def _manifest(command: Parser) -> None:
 
 
 def _server(command: Parser | _Group) -> None:
+    text = (
+        "send to Vertex AI of this project of Google Cloud, or of PROJECT/LOCATION (default: "
+        "global), with its login instead of a key (env: GEMINI_BATCH_VERTEX)"
+    )
+    _value(command, "--vertex", vertex, "PROJECT", text)
     text = "a server other than Google's (env: GEMINI_BATCH_BASE_URL)"
     _value(command, "--base-url", str, "URL", text)
-    text = "allow unencrypted http to a remote host (the API key is sent in clear text)"
+    text = "allow unencrypted http to a remote host (key or token is sent in clear text)"
     _flag(command, "--allow-insecure", text)
 
 

@@ -3,12 +3,16 @@
 import asyncio
 from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
+from gemini_batch.catalog import models
 from gemini_batch.cli.options import print_result, run_config
-from gemini_batch.config import Settings, keys, network
+from gemini_batch.config import Settings, google_login, keys, network
 from gemini_batch.engine.advice import advised
-from gemini_batch.engine.retry import decide
+from gemini_batch.engine.error_kinds import ErrorKind, kind_of
+from gemini_batch.engine.retry import TABLE, decide
+from gemini_batch.engine.vertex_rules import VERTEX_TABLE
 from gemini_batch.errors import ExitCode
 from gemini_batch.quota.limits import LimitSet
 from gemini_batch.quota.storage import state_path
@@ -22,35 +26,58 @@ def main(options: Namespace) -> int:
     """Print what a run with these flags would use; return the exit code."""
     config = run_config(options).settings()
     base_url = config.base_url or config.endpoint
-    problem = asyncio.run(_problem(config, base_url))
-    key, proxy = keys.find_key(), config.proxy
+    model, problem = asyncio.run(_asked(config, base_url))
+    key = keys.find_key() if config.vertex is None else None
+    proxy = config.proxy
     limits = [bound.label for bound in LimitSet.of(config.limits).all if bound.limit is not None]
     found: dict[str, Any] = {
-        "key": {"ends_with": _end(key.value), "source": key.source},
+        "key": key and {"ends_with": _end(key.value), "source": key.source},
+        "login": None if key else _login(),
+        "vertex": config.vertex and config.vertex.name,
+        "notices": list(config.notices),
         "endpoint": base_url,
         "proxy": {"host": proxy.host, "variable": proxy.variable} if proxy else None,
         "certificates": [f"{name}={path}" for name, path in network.ca_paths()],
         "tier": config.tier,
         "limits": limits,
         "ledger": str(state_path()),
-        "model": config.model,
+        "model": model,
+        "replaces": config.model if model != config.model else None,
         "problem": problem,
     }
     print_result(found, _lines(found), as_json=options.json)
     return ExitCode.REFUSED if problem else ExitCode.DONE
 
 
-async def _problem(config: Settings, base_url: str) -> str | None:
-    """Return the reason why a run with these settings could not send a call; None if it could."""
+async def _asked(config: Settings, base_url: str) -> tuple[str, str | None]:
+    """Return the model that a run would call, and why that is not possible; None if it is.
+
+    A run replaces a default model that is gone.
+    """
     from gemini_batch.client.probe import probe  # `--help` needs no aiohttp
 
     error: ApiError | Failure | None = await probe(config, base_url)
-    if error is None:
-        return None
-    decision = decide(error, 1, lambda: 0.0)
+    successor = None if config.is_model_named else models.successor(config.model)
+    if error is not None and kind_of(error) is ErrorKind.NO_MODEL and successor:
+        config = replace(config, model=successor)
+        error = await probe(config, base_url)
+    return config.model, None if error is None else _problem(error, config)
+
+
+def _problem(error: ApiError | Failure, config: Settings) -> str:
+    """Return the message with which a run would stop."""
+    table = VERTEX_TABLE if config.vertex else TABLE
+    decision = decide(error, 1, lambda: 0.0, table)
     if isinstance(decision, Stop):
-        return advised(Stop(decision.reason, decision.message, model=config.model)).message
+        stop = Stop(decision.reason, decision.message, model=config.model)
+        return advised(stop, table).message
     return error.message
+
+
+def _login() -> str:
+    """Return where the Google Cloud login comes from."""
+    path = google_login.credentials_file()
+    return "the metadata server" if path is None else str(path)
 
 
 def _end(key: str) -> str:
@@ -61,10 +88,16 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     key, proxy = found["key"], found["proxy"]
     named = f"{proxy['host']}, from {proxy['variable']}" if proxy else None
     why = None if named else network.why_direct(found["endpoint"])
-    yield f"key           …{key['ends_with']}, from {key['source']}"
+    if key:
+        yield f"key           …{key['ends_with']}, from {key['source']}"
+    else:
+        yield f"login         Google Cloud, from {found['login']}"
+        yield f"project       {found['vertex']}"
+        yield from (f"note          {notice}" for notice in found["notices"])
     yield f"server        {found['endpoint']}"
     yield f"proxy         {named or f'none: {why}'}"
     yield f"certificates  {', '.join(['those of the system', *found['certificates']])}"
     yield f"tier          {found['tier']}: {', '.join(found['limits']) or 'no limits'}"
     yield f"ledger        {found['ledger']}"
-    yield f"model         {found['model']}: {found['problem'] or 'the server knows it'}"
+    gone = f" ({found['replaces']} is gone)" if found["replaces"] else ""
+    yield f"model         {found['model']}{gone}: {found['problem'] or 'the server knows it'}"

@@ -91,13 +91,15 @@ examples:
   gemini-batch quota --json
 """
 DOCTOR = """\
-Show what a run with these flags would use: key, server, proxy, certificates, limits and ledger. Ask
-the server for the model (models.get), which costs nothing. Exits with 0 if a run could send, with 3
-if the configuration is wrong, and with 6 if the server can't be reached or refuses.
+Show what a run with these flags would use: key or login, server, proxy, certificates, limits and
+ledger. Ask the server for the model (models.get; on Vertex AI countTokens), which costs nothing.
+Exits with 0 if a run could send, with 3 if the configuration is wrong, and with 6 if the server
+can't be reached or refuses.
 
 examples:
   gemini-batch doctor
   gemini-batch doctor --model gemini-3-pro-image --json
+  gemini-batch doctor --vertex my-project/us-central1
 """
 SCHEMA = """\
 Print the JSON Schema of a manifest line or a result row, for editors and validators.

@@ -37,7 +37,9 @@ def main(options: Namespace) -> int:
 
 def _reset(storage: SqliteStorage, project: str | None) -> list[str] | None:
     """Forget all, or one project at the endpoint that a run would use; None: there was nothing."""
-    owner = (None, None) if project is None else (base_url(None), project)
+    # The name of a project of Vertex AI has its location, and so one endpoint.
+    is_of_any = project is None or "/" in project
+    owner = (None if is_of_any else base_url(None), project)
     try:
         names = [_name(key) for key in storage.scan().states if key.is_of(*owner)]
     except GeminiBatchError:

@@ -159,3 +159,14 @@ def finished(text: str) -> str:
         allowed = "blocked:REASON,REASON with reasons of rows, such as IMAGE_SAFETY or EMPTY"
         raise argparse.ArgumentTypeError(f"got {shown(text)}; allowed: {allowed}")
     return text
+
+
+def vertex(text: str) -> str:
+    """Return a project of Vertex AI, perhaps with a location."""
+    from gemini_batch.config.vertex import Vertex
+
+    try:
+        Vertex.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text

@@ -9,6 +9,9 @@ from gemini_batch.client.malformed import MalformedAnswerError
 from gemini_batch.client.transport import ImageSink
 
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+# PNG, JPEG, WebP and GIF in base64, and a data URI; no image begins so.
+_TWICE = (b"iVBORw0KGgo", b"/9j/", b"UklGR", b"R0lGOD", b"data:image/")
+_MIN_START_BYTES = 12
 _WHITESPACE = b" \t\n\r\v\f"
 _DATA_URI = b"data:"
 # "data:image/svg+xml;charset=utf-8;base64," is among the longest.
@@ -19,9 +22,9 @@ class Base64Image:
     """Decodes the pieces of a base64 string into a sink.
 
     Bytes in JSON may use the standard or the URL-safe alphabet, and may lack their padding
-    (https://protobuf.dev/programming-guides/json/, 2026-11-29). Gateways also break the lines, and
-    put the start of a data URI in front. A last character that was cut is found: it leaves bits
-    that belong to no byte.
+    (https://protobuf.dev/programming-guides/json/, 2026-11-29). Gateways also break the lines, put
+    the start of a data URI in front, or encode what is base64 already. A last character that was
+    cut is found: it leaves bits that belong to no byte.
     """
 
     def __init__(self, index: int, sink: ImageSink) -> None:
@@ -31,6 +34,10 @@ class Base64Image:
         self._is_padded = False
         self._is_standard = True  # no character so far but those of the standard alphabet
         self._has_begun = False  # it is known that it is no data URI, or where its base64 begins
+        self._start: bytes | None = (
+            b""  # of what is decoded, until it is known whether it is base64
+        )
+        self._inner: Base64Image | None = None  # it is
 
     def decode(self, text: bytes | memoryview) -> None:
         """Decode the next piece, and write it at once; after an error nothing has changed.
@@ -58,8 +65,8 @@ class Base64Image:
                 return
             if self._is_padded:  # the decoder sees one piece, and each may end in padding
                 raise self._invalid("it continues after its padding")
+            self._write(decoded)
             self._is_padded = view[whole - 1] == ord("=")
-            self._sink.write(decoded)
         self._carry = bytes(view[whole:])
 
     def end(self) -> None:
@@ -79,15 +86,41 @@ class Base64Image:
                 raise self._invalid("its last group is incomplete") from error
             if pybase64.b64encode(decoded) != padded:
                 raise self._invalid("it is cut off within a byte")
-            self._sink.write(decoded)
+            self._write(decoded)
         self._carry = b""
-        self._sink.close()
+        if self._start:  # a tiny image
+            self._sink.write(self._start)
+        if self._inner is None:
+            self._sink.close()
+        else:
+            self._inner.end()
 
     def text(self) -> Iterator[bytes]:
         """Yield the base64 of what was decoded, and the characters that were not."""
+        if self._inner is not None:
+            yield from self._inner.text()
+            return
         for block in self._sink.blocks():
             yield pybase64.b64encode(block)
-        yield self._carry
+        yield pybase64.b64encode(self._start or b"") + self._carry
+
+    def _write(self, data: bytes) -> None:
+        """Write decoded bytes; what is base64 once more is decoded again."""
+        if self._start is not None:
+            data = self._start + data
+            if len(data) < _MIN_START_BYTES:
+                self._start = data
+                return
+            inner = Base64Image(self._index, self._sink) if data.startswith(_TWICE) else None
+            if inner is not None:
+                inner.decode(data)
+            else:
+                self._sink.write(data)
+            self._start, self._inner = None, inner
+        elif self._inner is not None:
+            self._inner.decode(data)
+        else:
+            self._sink.write(data)
 
     def _without_uri(self, text: bytes | memoryview) -> bytes | memoryview:
         """Return the text behind "data:image/png;base64,"; hold back what may become one."""

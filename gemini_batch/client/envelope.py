@@ -22,8 +22,12 @@ LEFT_OUT = re.compile(rb'"#\d+ bytes"')
 _PLAIN_STRING = re.compile(rb'[^"]*+"([^"\\]*+)"')
 # No one reads a part's signature; it may be as large as the image.
 _SIGNATURE = re.compile(rb'"thought_?[sS]ignature"[ \t\n\r]*:[ \t\n\r]*\Z')
-# A key of the last object of several, or of the only one.
-_LAST = re.compile(rb'"(?:finish_?[rR]eason|block_?[rR]eason|error)"')
+# A key of the last object of several, or of the only one, unless its value says nothing: gateways
+# write out all fields of each object of a stream.
+_LAST = re.compile(
+    rb'"(?:finish_?[rR]eason|block_?[rR]eason|error)"[ \t\r\n]*+:[ \t\r\n]*+'
+    rb'(?!null|false|0|""|"[A-Z_]*UNSPECIFIED"|\{[ \t\r\n]*\})'
+)
 
 
 @dataclass(slots=True)

@@ -1,26 +1,28 @@
 """One request to `generateContent`, and its answer as it streams in."""
 
+import asyncio
 import math
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from typing import Self
 
 import aiohttp
 
 from gemini_batch.client import request_json
+from gemini_batch.client.api_error import parse_error
 from gemini_batch.client.body_decoder import decoded
 from gemini_batch.client.connection_errors import (
     connection_failure,
     describe_connection_error,
     describe_refusal,
 )
+from gemini_batch.client.credentials import Redactor, is_expired
 from gemini_batch.client.fairness import LoopBudget
 from gemini_batch.client.headers import location_host, retry_after_s
 from gemini_batch.client.malformed import MalformedAnswerError
 from gemini_batch.client.receiver import Receiver
-from gemini_batch.client.redaction import MAX_SEARCHED_BYTES, KeyRedactor, redacted
+from gemini_batch.client.redaction import MAX_SEARCHED_BYTES, redacted
 from gemini_batch.client.service_tier import SERVED_HEADER, tier_fields, tier_headers
-from gemini_batch.client.session import open_session, with_key
+from gemini_batch.client.session import credentials_for, open_session, with_key
 from gemini_batch.client.timeouts import StallTimeout
 from gemini_batch.client.transport import AnswerSink, Exchange
 from gemini_batch.client.upload import Upload
@@ -45,45 +47,78 @@ class _DiskError(Exception):
 class InteractiveTransport:
     """Sends calls over one pool of connections. Use it as an async context manager.
 
-    The key goes into a header or into the query, and never into a log, an error or a row: if a
-    server echoes it, it is redacted, however it is spelled.
+    The key goes into a header or into the query, a token into a header, and neither into a log, an
+    error or a row: if a server echoes it, it is redacted, however it is spelled.
     """
 
     def __init__(self, config: Settings, base_url: str, clock: Clock) -> None:
         self._config = config
         self._base_url = base_url
         self._clock = clock
-        self._redactor = KeyRedactor(config.api_key)
+        self._credentials = credentials_for(config, clock)
         self._loop_budget = LoopBudget()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._session = open_session(self._config)
+        try:
+            # Before the first permit. What goes wrong is said to the first call.
+            await self._credentials.headers()
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        await self._credentials.close()
         if self._session is not None:
             await self._session.close()
+
+    @property
+    def _redactor(self) -> Redactor:
+        return self._credentials.redactor
 
     async def send(
         self, call: Call, sink: AnswerSink, on_connected: Callable[[], object] = lambda: None
     ) -> Exchange:
         """Send the call once; see `Transport.send`."""
-        fields = tier_fields(call.request, self._base_url)
-        upload = Upload(request_json.body(call.request, fields), on_connected)
         sent_at, started_s = self._clock.utc(), self._clock.steady_s()
-        answer = await self._exchange(call, upload, sink)
+        answer = await self._allowed_exchange(call, sink, on_connected)
         timing = Timing(sent_at, self._clock.utc(), self._clock.steady_s() - started_s)
         return Exchange(answer, timing)
 
-    async def _exchange(self, call: Call, upload: Upload, sink: AnswerSink) -> Answer | Failure:
+    async def _allowed_exchange(
+        self, call: Call, sink: AnswerSink, on_connected: Callable[[], object]
+    ) -> Answer | Failure:
+        """Send a call; once more where the server does not accept the token any more."""
+        fields = tier_fields(call.request, self._base_url)
+        may_renew = True
+        while True:
+            allowed = await self._credentials.headers()
+            if isinstance(allowed, Failure):
+                return allowed
+            upload = Upload(request_json.body(call.request, fields), on_connected)
+            answer = await self._exchange(call, upload, sink, allowed)
+            if not (may_renew and self._is_over(answer, allowed)):
+                return answer
+            may_renew = False
+
+    def _is_over(self, answer: Answer | Failure, allowed: Mapping[str, str]) -> bool:
+        """Return whether the server does not accept the token any more, and another may be."""
+        if not isinstance(answer, Answer) or answer.http_status != 401:
+            return False
+        return is_expired(parse_error(answer)) and self._credentials.refuse(allowed)
+
+    async def _exchange(
+        self, call: Call, upload: Upload, sink: AnswerSink, allowed: Mapping[str, str]
+    ) -> Answer | Failure:
         if self._session is None:
             raise RuntimeError("the transport is used outside its `async with`")
         url = with_key(request_json.url(self._base_url, call.request.model), self._config)
         response: aiohttp.ClientResponse | None = None
         whole_s = self._config.timeouts.whole_of(call.request.service_tier)
         # The server ends with a 504 when the client would have given up.
-        headers = {"X-Server-Timeout": str(math.ceil(whole_s))}
+        headers = {"X-Server-Timeout": str(math.ceil(whole_s)), **allowed}
         headers |= tier_headers(call.request, self._base_url)
         whole = StallTimeout(whole_s, enough_bytes=MIN_PROGRESS_BYTES)
         try:
@@ -125,7 +160,10 @@ class InteractiveTransport:
         except (TimeoutError, aiohttp.ClientError):
             if not receiver.is_closed:  # else all that began to arrive is whole
                 raise
-        await self._set_rest_aside(response, receiver)
+        except asyncio.CancelledError:
+            if not (whole.is_over and receiver.is_closed):
+                raise
+        await self._set_rest_aside(response, receiver, whole)
         envelope = self._redactor.redact(receiver.finish())
         sink.journal(envelope)
         wait_s = retry_after_s(response.headers.get("Retry-After"), self._clock.utc())
@@ -151,15 +189,22 @@ class InteractiveTransport:
         except OSError as error:
             raise _DiskError(describe_os_error(error)) from error
 
-    async def _set_rest_aside(self, response: aiohttp.ClientResponse, receiver: Receiver) -> None:
+    async def _set_rest_aside(
+        self, response: aiohttp.ClientResponse, receiver: Receiver, whole: StallTimeout
+    ) -> None:
         """Read on where an answer can't be parsed: it may hold an image that was paid for."""
         if receiver.error is None:
             return
-        with suppress(TimeoutError, aiohttp.ClientError):
+        try:
             async with StallTimeout(min(REST_S, self._config.timeouts.between_bytes_s)) as between:
                 while receiver.has_room and (chunk := await _next_chunk(response.content)):
                     between.renew()
                     await self._feed(receiver, chunk)
+        except (TimeoutError, aiohttp.ClientError):
+            pass
+        except asyncio.CancelledError:
+            if not whole.is_over:
+                raise
 
     async def _error(self, response: aiohttp.ClientResponse) -> Answer:
         body = bytearray()

@@ -1,11 +1,11 @@
 """Sentences for a 200 of another API or of a gateway, which is no answer. Pure."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from gemini_batch.client.untrusted_json import as_text, one_line
+from gemini_batch.client.untrusted_json import as_text, one_line, proto_name
 from gemini_batch.records import Failure, FailureKind, media_types
 
 _SHOWN_NAMES = 5
@@ -14,6 +14,19 @@ _MAX_VALUES = 10_000
 _MIN_IMAGE_CHARS = 32
 # PNG, JPEG, WebP and GIF in base64; a data URI; one whose image was taken out.
 _IMAGE = re.compile(r"iVBORw0KGgo|/9j/|UklGR|R0lGOD|data:image/|.*?;base64,#\d", re.DOTALL)
+_LINK = re.compile(r"(?:https?|gs)://\S", re.IGNORECASE)
+# Of a model that writes, calls functions or runs code: they may have addresses of anything.
+_WITH_LINKS = frozenset(
+    spelling
+    for name in (
+        "text",
+        "functionCall",
+        "functionResponse",
+        "executableCode",
+        "codeExecutionResult",
+    )
+    for spelling in (name, proto_name(name))
+)
 _MESSAGES = ("message", "detail", "details", "msg", "error_description", "error")
 
 
@@ -41,15 +54,34 @@ def not_an_answer(value: Any) -> Failure:
 
 def place_of_image(value: Any) -> str | None:
     """Return the path of the first string, or array of bytes, that looks like an image."""
+    return _place_of(value, _is_image)
+
+
+def place_of_link(parts: list[dict[str, Any]]) -> str | None:
+    """Return the path of an address in a part of an answer that is no text, or None."""
+    for number, part in enumerate(parts):
+        others = {name: value for name, value in part.items() if name not in _WITH_LINKS}
+        if place := _place_of(others, _is_link):
+            return f"parts[{number}].{place}"
+    return None
+
+
+def _place_of(value: Any, accepts: Callable[[str | bytes], bool]) -> str | None:
+    """Return the path of the first string, or array of bytes, that is accepted."""
     for path, found in _leaves(value):
-        is_image = (
-            media_types.sniff(found)
-            if isinstance(found, bytes)
-            else len(found) >= _MIN_IMAGE_CHARS and _IMAGE.match(found)
-        )
-        if is_image:
+        if accepts(found):
             return one_line(path)[:_SHOWN_CHARS].lstrip(".")
     return None
+
+
+def _is_image(found: str | bytes) -> bool:
+    if isinstance(found, bytes):
+        return media_types.sniff(found) is not None
+    return len(found) >= _MIN_IMAGE_CHARS and _IMAGE.match(found) is not None
+
+
+def _is_link(found: str | bytes) -> bool:
+    return isinstance(found, str) and _LINK.match(found) is not None
 
 
 def _leaves(value: Any) -> Iterator[tuple[str, str | bytes]]:

@@ -18,7 +18,7 @@ MIN_SECRET_CHARS, MIN_SECRET_LETTERS = 8, 16
 MAX_SEARCHED_BYTES = 1 << 19
 # What is searched at once of a longer body, and the most of a key in any spelling.
 _REDACTED_BYTES = MAX_SEARCHED_BYTES // 2
-_MAX_SPELLED_KEY_BYTES = 4_096
+_MAX_SPELLED_KEY_BYTES = 1 << 14
 
 
 class KeyRedactor:

@@ -6,6 +6,7 @@ https://generativelanguage.googleapis.com/$discovery/rest?version=v1beta (August
 none of the documented fields is no answer.
 """
 
+import html
 import re
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ import orjson
 from gemini_batch.client.api_error import parse_error, parse_nested, parse_status
 from gemini_batch.client.documents import is_answer, merged
 from gemini_batch.client.envelope import LEFT_OUT
-from gemini_batch.client.no_answer import not_an_answer, place_of_image
+from gemini_batch.client.no_answer import not_an_answer, place_of_image, place_of_link
 from gemini_batch.client.service_tier import served_tier
 from gemini_batch.client.untrusted_json import (
     MAX_MESSAGE_CHARS,
@@ -48,6 +49,9 @@ EMPTY = "EMPTY"
 # Rows are bounded: 64 of them may wait for the disk. No model writes this much text with an image:
 # 32,768 tokens are the most of any (Google's model pages, 2026-11-22).
 MAX_TEXT_CHARS = 1_000_000
+# Real answers have about ten, and so has each event of a stream. The event loop stands still while
+# each is looked at.
+MAX_OBJECTS = 50_000
 MAX_RATINGS_BYTES = 65_536
 MAX_MODALITIES = 100
 # Of a call; more is no true count.
@@ -65,6 +69,10 @@ MIN_UNKNOWN_BYTES = 1_024
 _LINKED_IMAGE = re.compile(
     r"!\[[^\]]{0,1000}\]\(\s{0,9}<?(https?://[^\s<>()]{1,8192})", re.IGNORECASE
 )
+# <img src="https://example.com/robot.png?a=1&amp;b=2">
+_HTML_IMAGE = re.compile(
+    r"<img\s[^<>]{0,1000}?\bsrc\s{0,9}=\s{0,9}[\"']?(https?://[^\s<>\"']{1,8192})", re.IGNORECASE
+)
 _FINISHED_NORMALLY = {None, "STOP", "FINISH_REASON_UNSPECIFIED"}
 
 
@@ -74,6 +82,9 @@ def parse_answer(answer: Answer | Failure) -> Outcome:
         return answer
     if not 200 <= answer.http_status < 300:
         return parse_error(answer)
+    if answer.body.count(b"{") > MAX_OBJECTS:
+        message = f"the answer has more than {MAX_OBJECTS:,} objects"
+        return Failure(FailureKind.TOO_LARGE, message, may_be_billed=True)
     value = load(answer.body)
     if value is None and answer.body.strip() != b"null":
         return Failure(FailureKind.MALFORMED, "the answer is not valid JSON", may_be_billed=True)
@@ -125,6 +136,9 @@ def _parsed(answer: Answer, value: Any) -> Outcome:
     reply = None if body is None else _reply(body, answer)
     if reply is not None and (reply.image is not None or reply.remote):
         return reply
+    # An image that arrived where images are is one, also in an object that is no answer.
+    if (united := merged(documents)) and (other := _reply(united, answer)).image:
+        return other
     errors = (parse_nested(answer, each) for each in documents)
     if error := next(filter(None, errors), None):
         return error
@@ -139,7 +153,7 @@ def _unread(answer: Answer, body: dict[str, Any], value: Any) -> str | None:
     """Return why an answer without an image may have one all the same; None if it has none."""
     if LEFT_OUT.search(answer.body):
         return "the answer has no image where images are, and much else"
-    if place := place_of_image(value):
+    if place := place_of_image(value) or place_of_link(_parts(body)):
         return f"the answer has an image where none is expected: {place}"
     if isinstance(value, list) and not any(
         field(candidate, "finishReason") for candidate in as_dicts(body.get("candidates"))
@@ -148,16 +162,20 @@ def _unread(answer: Answer, body: dict[str, Any], value: Any) -> str | None:
     return None
 
 
+def _parts(body: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        part
+        for candidate in as_dicts(body.get("candidates"))
+        for part in as_dicts(as_dict(candidate.get("content")).get("parts"))
+        if part
+    ]
+
+
 def _reply(body: dict[str, Any], answer: Answer) -> Reply:
     candidates = as_dicts(body.get("candidates"))
     first = candidates[0] if candidates else {}
     feedback = as_dict(field(body, "promptFeedback"))
-    parts = [
-        part
-        for candidate in candidates
-        for part in as_dicts(as_dict(candidate.get("content")).get("parts"))
-        if part
-    ]
+    parts = _parts(body)
     image, drafts = _images(parts, answer.images)
     remote = _remote(parts, has_image=image is not None or bool(drafts))
     finish_reason = as_name(field(first, "finishReason"))
@@ -245,6 +263,7 @@ def _remote(parts: list[dict[str, Any]], *, has_image: bool) -> tuple[RemoteImag
         mime_type = as_text(field(file, "mimeType"), MAX_NAME_CHARS) or ""
         text = "" if has_image else as_text(part.get("text")) or ""
         linked = _LINKED_IMAGE.findall(text) if "](" in text else []
+        linked += map(html.unescape, _HTML_IMAGE.findall(text) if "<" in text else ())
         for each, its_type in ((uri, mime_type), *((link, "") for link in linked)):
             is_elsewhere = 0 < len(each) <= MAX_URI_CHARS and each[:5].lower() != "data:"
             if is_elsewhere and len(found) < MAX_REMOTE:

@@ -18,7 +18,7 @@ from gemini_batch.client.connection_errors import (
 from gemini_batch.client.headers import location_host, retry_after_s
 from gemini_batch.client.no_answer import not_an_answer
 from gemini_batch.client.redaction import MAX_SEARCHED_BYTES, KeyRedactor
-from gemini_batch.client.session import key_headers, open_keyless_session, with_key
+from gemini_batch.client.session import key_headers, open_session, with_key
 from gemini_batch.client.timeouts import StallTimeout
 from gemini_batch.client.untrusted_json import load, one_line
 from gemini_batch.client.upload import StreamedBody, Upload
@@ -63,7 +63,7 @@ class RestSession:
         self.redactor = KeyRedactor(config.api_key)
 
     async def __aenter__(self) -> Self:
-        self.http = open_keyless_session(self.config)
+        self.http = open_session(self.config)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

@@ -1,13 +1,20 @@
-"""The HTTP session of a run: its key, its proxy, its certificates, and its limits."""
+"""The HTTP session of a run: its credentials, its proxy, its certificates, and its limits."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from math import inf
 
 import aiohttp
 from yarl import URL
 
+from gemini_batch.client.credentials import (
+    Credentials,
+    KeyCredentials,
+    Token,
+    TokenCredentials,
+)
 from gemini_batch.client.pool import Pool
 from gemini_batch.client.proxies import proxy_address
+from gemini_batch.client.redaction import KeyRedactor
+from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.version import __version__
 
@@ -19,15 +26,8 @@ MAX_HEADER_BYTES = 1 << 16
 
 
 def open_session(config: Settings) -> aiohttp.ClientSession:
-    """Open a session that sends the key in a header, unless it goes into the query."""
-    return open_keyless_session(config, key_headers(config))
-
-
-def open_keyless_session(
-    config: Settings, headers: Mapping[str, str] = MappingProxyType({})
-) -> aiohttp.ClientSession:
-    """Open a session that sends these headers, and no key of its own."""
-    always = {
+    """Open a session; what allows a request is in its own headers, or in its query."""
+    headers = {
         # gzip would cost three times the CPU and save nothing: images do not compress.
         "Accept-Encoding": "identity",
         "User-Agent": f"gemini_batch/{__version__}",
@@ -41,7 +41,7 @@ def open_keyless_session(
     )
     return aiohttp.ClientSession(
         connector=connector,
-        headers=always | dict(headers),
+        headers=headers,
         proxy=proxy_address(config.proxy),
         # `connect` includes the name lookup; `sock_connect` does not.
         timeout=aiohttp.ClientTimeout(
@@ -64,3 +64,16 @@ def with_key(url: str, config: Settings) -> URL:
     """Return the URL of a request, with the key if it goes into the query."""
     found = URL(url, encoded=True)
     return found.update_query(key=config.api_key) if config.auth == "query" else found
+
+
+def credentials_for(config: Settings, clock: Clock) -> Credentials:
+    """Return the credentials of a run: its key, or its login."""
+    if config.vertex is None:
+        return KeyCredentials(config.api_key, in_header=config.auth == "header")
+    if config.api_key:  # of the embedded simulator
+        headers = {"Authorization": f"Bearer {config.api_key}"}
+        token = Token(headers, inf, KeyRedactor(config.api_key))
+        return TokenCredentials(lambda: token, clock)
+    from gemini_batch.client.google_tokens import GoogleTokens  # needs an extra
+
+    return TokenCredentials(GoogleTokens(config.certificates), clock)

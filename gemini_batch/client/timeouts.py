@@ -46,6 +46,12 @@ class StallTimeout:
             self._timer.cancel()
         await self._timeout.__aexit__(kind, error, traceback)
 
+    @property
+    def is_over(self) -> bool:
+        """True if it has cancelled the block, within which it is a CancelledError; no one else."""
+        task = asyncio.current_task()
+        return self._timeout.expired() and task is not None and task.cancelling() == 1
+
     def renew(self) -> None:
         """Start again from now."""
         now_s = asyncio.get_running_loop().time()

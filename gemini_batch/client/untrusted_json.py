@@ -18,7 +18,10 @@ _CAPITAL = re.compile("[A-Z]")
 _MAX_COUNT = 2**31 - 1
 # orjson writes at most 64 bits, and Python reads at most 4,300 digits.
 _MAX_INT_DIGITS = 18
-_EMPTY: tuple[Any, ...] = ("", [], {})
+_LONG_NUMBER = re.compile(rb"\d{%d}" % (_MAX_INT_DIGITS + 1))
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+# Each value is looked at in Python: a megabyte takes up to a second.
+_MAX_SLOW_BYTES = 1 << 20
 # Of values that may hold an image, where an object has one twice.
 _SEPARATORS = {"data": " ", "text": "\n"}
 
@@ -30,7 +33,7 @@ def load(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         pass
-    return _read(body, dict)
+    return _read(body, None)
 
 
 def load_joined(body: bytes) -> Any:
@@ -38,9 +41,11 @@ def load_joined(body: bytes) -> Any:
 
     Other parsers let the last of them win, which may be the null of a gateway that writes a field
     twice: objects are united, arrays and what may hold an image are concatenated, and nothing
-    empty overrules.
+    empty overrules. A large body is not read.
     """
     has_equal = False
+    if len(body) > _MAX_SLOW_BYTES:
+        return None
 
     def joined(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         nonlocal has_equal
@@ -58,10 +63,14 @@ def _united(first: dict[str, Any], pairs: Iterable[tuple[str, Any]]) -> dict[str
     return united
 
 
+def _is_empty(value: Any) -> bool:
+    return value is None or value in ("", [], {})
+
+
 def _joined(name: str, first: Any, second: Any) -> Any:
     """Return the value of a key that an object has twice."""
-    if second is None or second in _EMPTY:
-        return first
+    if _is_empty(first) or _is_empty(second):
+        return first if _is_empty(second) else second
     match first, second:
         case dict(), dict():
             return _united(first, second.items())
@@ -74,11 +83,15 @@ def _joined(name: str, first: Any, second: Any) -> Any:
     return second
 
 
-def _read(body: bytes, hook: Callable[[list[tuple[str, Any]]], dict[str, Any]]) -> Any:
+def _read(body: bytes, hook: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None) -> Any:
+    parse_int = _int if _LONG_NUMBER.search(body) else None
+    has_surrogates = _SURROGATE.search(body) is not None
+    if (parse_int or has_surrogates) and len(body) > _MAX_SLOW_BYTES:
+        return None
     try:
         text = body.decode("utf-8", errors="replace")
-        value = json.loads(text, strict=False, parse_int=_int, object_pairs_hook=hook)
-        return _writable(value)
+        value = json.loads(text, strict=False, parse_int=parse_int, object_pairs_hook=hook)
+        return _writable(value) if has_surrogates else value
     except (ValueError, RecursionError):
         return None
 
@@ -107,14 +120,15 @@ def field(obj: dict[str, Any], name: str) -> Any:
     Gateways may write both, and leave one of them empty.
     """
     value = obj.get(name)
-    if value is not None and value not in _EMPTY:
+    if not _is_empty(value):
         return value
-    other = obj.get(_proto_name(name))
+    other = obj.get(proto_name(name))
     return value if other is None else other
 
 
 @cache
-def _proto_name(name: str) -> str:
+def proto_name(name: str) -> str:
+    """Return the proto name of a field, `inline_data`."""
     return _CAPITAL.sub(r"_\g<0>", name).lower()
 
 

@@ -12,11 +12,13 @@ from urllib.parse import SplitResult, urlsplit
 from gemini_batch.config.endpoints import GOOGLE
 from gemini_batch.config.keys import open_at_once
 from gemini_batch.config.network import is_loopback
+from gemini_batch.config.vertex import Vertex
 from gemini_batch.errors import ConfigError
 
 DEFAULT_BASE_URL = GOOGLE
 
 BASE_URL_VARIABLE = "GEMINI_BATCH_BASE_URL"
+VERTEX_VARIABLE = "GEMINI_BATCH_VERTEX"
 
 _TABLES = ("tiers", "prices")
 _MAX_TOML_BYTES = 256 * 1024
@@ -79,10 +81,28 @@ def _bare(line: str) -> str:
     return re.sub(r"""#.*|"(?:[^"\\]|\\.)*"|'[^']*'""", "", line)
 
 
+def vertex(flag: str | None, environment: Mapping[str, str] = os.environ) -> Vertex | None:
+    """Return the project of Vertex AI: the flag's, else the environment's; None if none is named.
+
+    Raises:
+        ConfigError: It is no project, or has no such location.
+    """
+    named = environment.get(VERTEX_VARIABLE) if flag is None else flag
+    try:
+        return None if named is None else Vertex.parse(named)
+    except ValueError as error:
+        source = VERTEX_VARIABLE if flag is None else "--vertex"
+        raise ConfigError(f"{source}: {error}") from error
+
+
 def base_url(
-    flag: str | None, environment: Mapping[str, str] = os.environ, *, allow_insecure: bool = False
+    flag: str | None,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    allow_insecure: bool = False,
+    default: str = DEFAULT_BASE_URL,
 ) -> str:
-    """Return the base URL: the flag, else the environment, else Google's.
+    """Return the base URL: the flag, else the environment, else `default`.
 
     Raises:
         ConfigError: It is not a plain http(s) address; it is empty, as from an unset variable; or
@@ -93,7 +113,7 @@ def base_url(
     if flag is None:
         source, value = BASE_URL_VARIABLE, environment.get(BASE_URL_VARIABLE)
     if value is None:
-        return DEFAULT_BASE_URL
+        return default
     value = value.strip()
     if not value:
         raise ConfigError(f"{source}: is empty; {_EXAMPLE}, or leave it out for that one")

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from gemini_batch.catalog import models, tiers
-from gemini_batch.config import environment, keys, network
+from gemini_batch.config import environment, google_login, keys, network
+from gemini_batch.config.endpoints import GOOGLE
 from gemini_batch.config.settings import (
     SIMULATOR_ENDPOINT,
     RouteChoice,
@@ -14,6 +15,7 @@ from gemini_batch.config.settings import (
     Timeouts,
     concurrency_for,
 )
+from gemini_batch.config.vertex import Vertex
 from gemini_batch.errors import ConfigError, FlagsError
 from gemini_batch.records import ServiceTier, Status
 
@@ -66,6 +68,8 @@ class RunConfig(BaseModel):
         simulate: Run against a simulator in this process: no key, no cost.
         api_key: The API key; if None it comes from the environment, or from a file.
         base_url: Another server; from the environment, or Google's, if None.
+        vertex: A project of Vertex AI, or PROJECT/LOCATION, with the Google Cloud login of the
+            environment instead of a key; from the environment if None.
         allow_insecure: Allow plain http to another machine.
         auth: The place of the key in a request.
     """
@@ -105,6 +109,7 @@ class RunConfig(BaseModel):
     simulate: bool = False
     api_key: str | None = Field(default=None, repr=False)
     base_url: str | None = None
+    vertex: str | None = None
     allow_insecure: bool = False
     auth: Literal["header", "query"] = "header"
 
@@ -112,11 +117,11 @@ class RunConfig(BaseModel):
         """Return the settings, from the tier's tables, the config file and the environment.
 
         Raises:
-            ConfigError: The tier, the config file, the address or the key is wrong, or both an
-                address and `simulate` are given, or a proxy or certificates can't be used.
+            ConfigError: The tier, the config file, the address, the project or the key is wrong,
+                or two options contradict each other, or a proxy or certificates can't be used, or
+                google-auth is not installed, which `vertex` needs.
             NoKeyError: A key is needed, and there is none.
         """
-        self._check_route()
         file = None if self.config_file is None else Path(self.config_file)
         tables = environment.read_tables(file)
         own = {
@@ -136,18 +141,26 @@ class RunConfig(BaseModel):
                 "--simulate: sends to a simulator, and --base-url to another server: "
                 "leave one of them out"
             )
+        vertex = environment.vertex(self.vertex)
+        self._check_route(vertex)
+        if vertex is not None:
+            self._check_vertex()
         if self.simulate:
             address, endpoint, key = None, SIMULATOR_ENDPOINT, "simulated"
         else:
-            address = endpoint = environment.base_url(
-                self.base_url, allow_insecure=self.allow_insecure
+            endpoint = environment.base_url(
+                self.base_url,
+                allow_insecure=self.allow_insecure,
+                default=GOOGLE if vertex is None else vertex.address,
             )
-            key = self._key() if needs_key else ""
+            address = endpoint if vertex is None else vertex.base_url(endpoint)
+            key = self._key(vertex) if needs_key else ""
         return Settings(
             tier=self.tier,
             limits=limits,
             endpoint=endpoint,
             base_url=address,
+            vertex=vertex,
             model=models.bare(self.model),
             is_model_named="model" in self.model_fields_set,
             service_tier=self.service_tier,
@@ -183,25 +196,42 @@ class RunConfig(BaseModel):
             quota_scope=self.quota_scope,
             proxy=None if address is None else network.proxy_for(address),
             certificates=network.trusted_certificates() if address and needs_key else None,
+            notices=tuple(google_login.notices()) if vertex and address and needs_key else (),
             tables=tables,
         )
 
-    def _check_route(self) -> None:
+    def _check_route(self, vertex: Vertex | None) -> None:
         """Raise a FlagsError if calls can't be batched with the other options."""
         if self.route == "interactive":
             return
-        if getattr(self, "vertex", None):
+        if vertex is not None:
             raise FlagsError(
                 f"--route {self.route}: batches of Vertex AI are another product, which is not "
                 "supported: leave --vertex or --route out"
             )
-        if getattr(self, "service_tier", "standard") != "standard":
+        if self.service_tier != "standard":
             raise FlagsError(
                 f"--route {self.route}: a batch has no service tier: leave --service-tier or "
                 "--route out"
             )
 
-    def _key(self) -> str:
+    def _check_vertex(self) -> None:
+        """Check that no option of a key is given with a login.
+
+        Raises:
+            ConfigError: One is.
+        """
+        for name, is_given in (("api_key", self.api_key), ("--auth query", self.auth == "query")):
+            if is_given:
+                raise ConfigError(
+                    f"{name}: sends a key, and --vertex a login: leave one of them out"
+                )
+
+    def _key(self, vertex: Vertex | None) -> str:
+        """Return the key; none where a login takes its place, which must be possible."""
+        if vertex is not None:
+            google_login.check_installed()
+            return ""
         if self.api_key:
             return keys.checked_key("api_key", self.api_key)
         return keys.find_key().value

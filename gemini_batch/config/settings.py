@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from gemini_batch.config.network import Proxy
+from gemini_batch.config.vertex import Vertex
 from gemini_batch.records import Limits, ServiceTier, Status
 
 if TYPE_CHECKING:  # only what sends needs it
@@ -69,7 +70,9 @@ class Settings:
     Attributes:
         limits: The limits of each model.
         endpoint: The `endpoint` of rows: the base URL, or `simulator`.
-        base_url: The server; None starts the embedded simulator.
+        base_url: The server, with the path of the project for Vertex AI; None starts the embedded
+            simulator.
+        vertex: The project of Vertex AI, whose calls are sent with a login instead of a key.
         api_key: Never printed, never written.
         auth: `header` sends `x-goog-api-key`, `query` sends `?key=`.
         is_model_named: The user named `model`: it is never replaced by another.
@@ -87,9 +90,11 @@ class Settings:
         waits_for_batches: The run ends when no batch is open any more.
         batch_patience_s: Age of a batch at which it is cancelled.
         batch_lines: Most calls of one batch.
-        quota_scope: Name of the project whose quota is used; None derives it from the key.
+        quota_scope: Name of the project whose quota is used; None takes that of Vertex AI, or
+            derives it from the key.
         proxy: The forward proxy of the environment for `base_url`.
         certificates: All that are trusted, if the environment names some besides the system's.
+        notices: Sentences for the user about what of the environment is not used.
         tables: The config file's tables, for tiers and prices.
     """
 
@@ -100,6 +105,7 @@ class Settings:
     model: str
     is_model_named: bool = False
     service_tier: ServiceTier = "standard"
+    vertex: Vertex | None = None
     api_key: str = field(default="", repr=False)
     auth: str = "header"
     concurrency: int = _MAX_CONCURRENCY
@@ -125,6 +131,7 @@ class Settings:
     quota_scope: str | None = None
     proxy: Proxy | None = None
     certificates: "SSLContext | None" = field(default=None, repr=False, compare=False)
+    notices: tuple[str, ...] = ()
     tables: Mapping[str, Any] = field(default_factory=dict)
 
 

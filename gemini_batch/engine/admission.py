@@ -15,7 +15,7 @@ from gemini_batch.events import LittleRoom, Observer, Waiting
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights, micros
 from gemini_batch.quota.results import DayClosed, Grant
-from gemini_batch.records import ApiError, Call, Failure, FailureKind, ResultRow, Stop, StopReason
+from gemini_batch.records import NOT_SENT, ApiError, Call, Failure, ResultRow, Stop, StopReason
 
 # A day that ends so soon is waited for: around midnight a call has to fit two dates.
 MIDNIGHT_S = 60.0
@@ -64,7 +64,7 @@ class Admitted:
                 usd_micros=None if usd is None else micros(usd),
                 estimated=Weights.of(estimate),
             )
-        elif isinstance(outcome, Failure) and outcome.kind is FailureKind.UNREACHABLE:
+        elif isinstance(outcome, Failure) and outcome.kind in NOT_SENT:
             await self._limiter.refund(lane, self._grant)
         elif may_be_billed(outcome):
             self._money.spent_usd = estimate.reserved_usd

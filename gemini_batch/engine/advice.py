@@ -3,20 +3,29 @@
 from dataclasses import replace
 
 from gemini_batch.catalog import models
-from gemini_batch.engine.retry import KEYS, with_advice
+from gemini_batch.engine.retry import KEYS, TABLE, Table, with_advice
+from gemini_batch.engine.vertex_rules import VERTEX_TABLE
 from gemini_batch.records import Stop, StopReason
 from gemini_batch.records.service_tier import model_and_tier
 from gemini_batch.wording import suggest
 
 
-def advised(stop: Stop) -> Stop:
-    """Return the stop with advice in its message, where the model that it names calls for one."""
+def advised(stop: Stop, table: Table = TABLE) -> Stop:
+    """Return the stop with advice in its message, where the model that it names calls for one.
+
+    `table` is that of the API.
+    """
+    on_vertex = table is VERTEX_TABLE
     model, _ = model_and_tier(stop.model)
     match stop.reason:
+        case StopReason.NO_ACCESS if on_vertex:
+            advice = f"the role Vertex AI User (roles/aiplatform.user) allows {model}"
         case StopReason.NO_ACCESS:
             advice = f"a key that may use {model} comes from {KEYS}"
         case StopReason.MODEL if named := models.successor(model):
             advice = f"its announced successor: --model {named}"
+        case StopReason.MODEL if on_vertex and models.find(model):
+            advice = "some models are served at the location global alone: --vertex PROJECT"
         case StopReason.MODEL:
             advice = suggest(model, [each for each in models.known() if each != model])
         case _:

@@ -68,7 +68,7 @@ class Dispatcher:
 
     def stop(self, stop: Stop) -> None:
         """Start no more calls, of one model or of all; calls in flight are completed."""
-        stop = advised(stop)
+        stop = advised(stop, self.follow_up.rules.table)
         if stop.model:
             self._stop_model(stop)
         else:

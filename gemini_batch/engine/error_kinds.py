@@ -76,7 +76,8 @@ _SHORTER_WINDOW = re.compile(
     rf"{_PER_MINUTE.pattern}|(?i:\b[RTI]PM\b|\b(?:a|this|the|each) (?:minute|hour)\b|hourly"
     r"|(?<![a-z])per[\s_-]?(?:second|hour))"
 )
-_ABOUT_A_FILE = re.compile(r"\bfiles/|\bthe file\b", re.IGNORECASE)
+# Not `projects/my-files/locations/…`, as Vertex AI names a model.
+_ABOUT_A_FILE = re.compile(r"(?<!-)\bfiles/|\bthe file\b", re.IGNORECASE)
 # "API key not valid. Please pass a valid API key.", "API Key not found.", "API key expired."; not a
 # prompt that mentions one.
 _ABOUT_THE_KEY = re.compile(r"\A\W*API key\b|\bvalid API key\b", re.IGNORECASE)

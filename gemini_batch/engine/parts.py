@@ -42,6 +42,7 @@ class Origins:
     """The values that parts are made from.
 
     Attributes:
+        stopped: Set once nothing more may be sent; `ended` once nothing more may be done.
         has_batches: Batches are open, or may be submitted.
         note: Gets the events of the committer.
     """
@@ -52,6 +53,7 @@ class Origins:
     interrupted: Interrupted
     budget: Budget
     stopped: asyncio.Event
+    ended: asyncio.Event
     has_batches: bool
     clock: Clock
     observe: Observer
@@ -92,6 +94,7 @@ async def open_parts(base_url: str, of: Origins) -> AsyncIterator[Parts]:
                 budget=of.budget,
                 rows_bytes=lambda: rows.end_bytes,
                 stopped=of.stopped,
+                ended=of.ended,
                 clock=clock,
                 observe=of.observe,
             )

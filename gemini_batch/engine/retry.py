@@ -1,7 +1,7 @@
 """Retry policy: one pure table from the kind of an error to what follows."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TypeAlias
 
@@ -81,7 +81,8 @@ _RETRY, _GIVE_UP = Rule(Then.RETRY), Rule(Then.GIVE_UP)
 # attempt in this run.
 _RETRY_ONCE = Rule(Then.RETRY, attempts=2)
 
-TABLE: dict[Kind, Rule] = {
+Table: TypeAlias = Mapping[Kind, Rule]
+TABLE: Table = {
     ErrorKind.KEY_REFUSED: Rule(
         StopReason.AUTH,
         Scope.RUN,
@@ -126,6 +127,7 @@ TABLE: dict[Kind, Rule] = {
     ErrorKind.GATEWAY_ALONE: _RETRY,
     ErrorKind.GATEWAY: Rule(Then.RETRY, may_be_billed=True),
     FailureKind.UNREACHABLE: Rule(Then.WAIT, Scope.RUN),
+    FailureKind.LOGIN: Rule(StopReason.AUTH, Scope.RUN),
     FailureKind.CERTIFICATE: Rule(StopReason.CERTIFICATE, Scope.RUN),
     FailureKind.PROXY: Rule(StopReason.PROXY, Scope.RUN),
     FailureKind.TIMEOUT: _RETRY,
@@ -193,11 +195,13 @@ class RetryRules:
     Attributes:
         skip_uncertain: A call that may have been billed ends.
         keeps_going: It does not stop when call after call is rejected alike.
+        table: The consequence of each kind, with the messages of the API that it sends to.
     """
 
     max_attempts: int
     skip_uncertain: bool = False
     keeps_going: bool = False
+    table: Table = field(default_factory=lambda: TABLE)
 
 
 def may_be_billed(error: ApiError | Failure) -> bool:
@@ -240,7 +244,8 @@ def follow_up(
     if is_shed:
         decision: Decision = RetryAfter(_asked_s(error) + backoff_s(attempt, random))
     else:
-        decision = decide(error, of_kind if is_limited(error) else attempt, random)
+        number = of_kind if is_limited(error) else attempt
+        decision = decide(error, number, random, rules.table)
     if not isinstance(decision, RetryAfter) or not decision.was_attempt:
         return decision
     if rules.skip_uncertain and may_be_billed(error):
@@ -254,16 +259,18 @@ def follow_up(
     return Stop(StopReason.NO_QUOTA, message)
 
 
-def decide(error: ApiError | Failure, attempt: int, random: Random) -> Decision:
-    """Return what follows from an attempt without an answer, by the table alone.
+def decide(
+    error: ApiError | Failure, attempt: int, random: Random, table: Table = TABLE
+) -> Decision:
+    """Return what follows from an attempt without an answer, by a table alone.
 
     Args:
         error: The outcome of the attempt.
         attempt: Number of the attempt, from 1; of a limited kind only these are counted.
         random: Returns a number in [0, 1), for the jitter.
+        table: That of the API.
     """
-    kind = kind_of(error)
-    rule = TABLE[kind]
+    rule = table[kind_of(error)]
     asked_s = error.retry_delay_s if isinstance(error, ApiError) else None
     match rule.then:
         case Then.RETRY if rule.attempts is None or attempt < rule.attempts:

@@ -46,7 +46,8 @@ class RunRecord:
     def end(self, summary: Summary) -> None:
         """Write the summary, and list the run."""
         fields = asdict(summary)
-        if self.sends or not isinstance(self._earlier.get("this_run"), dict):
+        was_killed = is_open(self._earlier)  # its numbers are not known
+        if self.sends or was_killed or not isinstance(self._earlier.get("this_run"), dict):
             self._write(fields)
         else:
             self._write(self._earlier | {name: fields[name] for name in RENEWED})

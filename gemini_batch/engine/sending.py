@@ -19,7 +19,8 @@ from gemini_batch.engine.disk_space import DiskReservations
 from gemini_batch.engine.dispatcher import Dispatcher, make_dispatcher
 from gemini_batch.engine.parts import Origins, Parts, open_parts
 from gemini_batch.engine.recovery import Interrupted
-from gemini_batch.engine.retry import RetryRules
+from gemini_batch.engine.retry import TABLE, RetryRules
+from gemini_batch.engine.vertex_rules import VERTEX_TABLE
 from gemini_batch.errors import StorageError
 from gemini_batch.events import CallFinished, Event, Observer, Stopping, Waiting
 from gemini_batch.hashmap import HashMap64, fingerprint
@@ -28,6 +29,10 @@ from gemini_batch.plan.build import BuiltPlan
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.records import Call, Status, Stop, StopReason
+
+_ENDS_ALL = {StopReason.INTERRUPTED, StopReason.TERMINATED, StopReason.STORAGE}
+"""After these nothing is collected either; others hold back only what would be sent."""
+_SENDS_NO_MORE = {StopReason.BUDGET, StopReason.MANIFEST_CHANGED}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -49,8 +54,10 @@ class Sending:
     stops: list[Stop]
     dispatcher: Dispatcher | None = field(default=None, init=False)
     _stopped: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    _ended: HashMap64 = field(default_factory=HashMap64, init=False)  # 1 by the hash of an id
+    _ended: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _done: HashMap64 = field(default_factory=HashMap64, init=False)  # 1 by the hash of an id
     _given_back: HashMap64 = field(default_factory=HashMap64, init=False)  # as well
+    _is_resting: bool = field(default=False, init=False)
     _has_new: bool = field(default=True, init=False)  # calls that were not sent in this run
 
     def __post_init__(self) -> None:
@@ -62,6 +69,8 @@ class Sending:
         """Start nothing more, of one model or of all; what is in flight is completed."""
         if not stop.model:
             self._stopped.set()
+        if stop.reason in _ENDS_ALL or (self._is_resting and stop.reason is StopReason.DEADLINE):
+            self._ended.set()
         lanes = self.dispatcher.queue.lanes if self.dispatcher else {}
         if self.dispatcher is not None and (not stop.model or stop.model in lanes):
             self.dispatcher.stop(stop)
@@ -87,6 +96,7 @@ class Sending:
             interrupted=self.interrupted,
             budget=self._budget,
             stopped=self._stopped,
+            ended=self._ended,
             has_batches=self._has_batches,
             clock=self.clock,
             observe=self.observe,
@@ -106,14 +116,23 @@ class Sending:
     async def _phases(self, parts: Parts) -> None:
         batches, is_first = parts.batches, True
         while True:
-            if batches is not None and not self._stopped.is_set():
+            if batches is not None and not self._ended.is_set():
                 await self._stop_for(batches.settle(is_first=is_first))
             if self._has_new and not self._stopped.is_set():
                 self._has_new = False
                 await self._send(parts)
-            if batches is None or not self.config.waits_for_batches or not await batches.rest():
+            if batches is None or not self._waits():
                 return
+            self._is_resting = True
+            if not await batches.rest():
+                return
+            self._is_resting = False
             is_first = False
+
+    def _waits(self) -> bool:
+        """Return whether to stay until open batches have ended: a budget does not end that."""
+        of_run = {stop.reason for stop in self.stops if not stop.model}
+        return self.config.waits_for_batches and of_run <= _SENDS_NO_MORE
 
     async def _send(self, parts: Parts) -> None:
         """Send what is left by the routes of the run."""
@@ -149,7 +168,12 @@ class Sending:
             transport=parts.transport,
             committer=parts.committer,
             remote=parts.remote,
-            rules=RetryRules(config.max_attempts, config.skip_uncertain, config.keeps_going),
+            rules=RetryRules(
+                config.max_attempts,
+                config.skip_uncertain,
+                config.keeps_going,
+                VERTEX_TABLE if config.vertex else TABLE,
+            ),
             observe=self.observe,
         )
         self.dispatcher.stops = self.stops
@@ -211,11 +235,11 @@ class Sending:
                 self._given_back.put(call, 1)
                 self._has_new = True
             if row.status is not Status.LATE:
-                self._ended.put(call, not row.is_given_back)
+                self._done.put(call, not row.is_given_back)
         self.observe(event)
 
     def _is_left(self, call: Call) -> bool:
-        return not self._ended.get(fingerprint(call.id))
+        return not self._done.get(fingerprint(call.id))
 
     def _is_for_batch(self, call: Call) -> bool:
         """Return whether a call may be sent in a batch: not after several gave it back."""

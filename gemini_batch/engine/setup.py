@@ -68,11 +68,14 @@ def open_run(
         ):
             with storage_errors(f"{out}: can't be repaired"):
                 _check_rows(folder, planned, config, moved)
-            for warning in planned.warnings():
+            notices = config.notices if planned.plan.to_send else ()
+            for warning in (*notices, *planned.warnings()):
                 observe(ManifestWarning(warning))
             if planned.plan.todo or planned.history.waiting:
                 # Before any thread or request: an import that finds no memory later ends badly.
                 import_module("gemini_batch.client.interactive")
+                if config.vertex and config.base_url:
+                    import_module("gemini_batch.client.google_tokens")
             run = Run(name or str(path), config, folder, planned, opened, observe, interrupted)
             try:
                 yield run
@@ -147,9 +150,16 @@ def _open_ledger(config: Settings, out: Path, observe: Observer) -> Iterator[Sha
         storage,
         config.limits,
         endpoint=config.endpoint,
-        project=project_of(config.api_key, config.quota_scope),
+        project=_project(config),
         run_name=f"process {os.getpid()}, {out}",
     ) as ledger:
         for notice in ledger.notices:
             observe(Repaired(notice))
         yield ledger
+
+
+def _project(config: Settings) -> str:
+    """Return the project whose quota is used, as the ledger names it."""
+    if config.vertex and not config.quota_scope:
+        return config.vertex.name
+    return project_of(config.api_key, config.quota_scope)

@@ -21,6 +21,8 @@ from gemini_batch.wording import shown
 
 SHOWN_PROBLEMS = 50
 
+# Of a million lines: a map of the right size from the start saves a fifth of a second.
+_USUAL_LINE_BYTES, _MOST_EXPECTED = 170, 1_000_000
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -47,7 +49,9 @@ class Manifest:
         self._end = 0
         self._problems: list[Problem] = []
         self._problem_count = 0
-        self._taken = HashMap64()  # folded id of a call → index of its job
+        size_bytes = os.fstat(self._file.fileno()).st_size
+        # Folded id of a call → index of its job.
+        self._taken = HashMap64(min(size_bytes // _USUAL_LINE_BYTES, _MOST_EXPECTED))
         self._repeated = HashMap64()  # derived id → number of jobs with it
 
     def __enter__(self) -> Self:

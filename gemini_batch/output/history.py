@@ -1,12 +1,12 @@
 """Calls of earlier runs: their last status, their missing images, and their cost."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gemini_batch.config.endpoints import service
-from gemini_batch.hashmap import HashMap64, fingerprint
+from gemini_batch.hashmap import HashMap64, fingerprint, fingerprints
 from gemini_batch.output.rows import newest_rows
 from gemini_batch.records import Status
 
@@ -67,6 +67,20 @@ class History:
         if call is None or call & _REQUEST_MASK != _request(request_sha256, endpoint):
             return None
         return _STATUSES[call & _STATUS_MASK]
+
+    def statuses(
+        self, call_ids: Sequence[str], request_sha256s: Sequence[str], endpoint: str
+    ) -> list[Status | None]:
+        """Return what `status` returns for each call."""
+        own = service(endpoint)
+        calls = self._calls.get_all(fingerprints(call_ids))
+        requests = fingerprints((each, own) for each in request_sha256s)
+        return [
+            None
+            if call is None or (call ^ request) & _REQUEST_MASK
+            else _STATUSES[call & _STATUS_MASK]
+            for call, request in zip(calls, requests, strict=True)
+        ]
 
     def has(self, call_id: str) -> bool:
         """Return whether there is a row of this id, for any request."""

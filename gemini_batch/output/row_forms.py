@@ -17,8 +17,10 @@ _SIGNATURES = (
     (b"[", f"is one JSON array, as jq -s writes it; {_AGAIN} (jq -c '.[]')"),
 )
 _OVER_LINES = re.compile(rb"\{[ \t\r]*\n")
-# Within a string its quotes would be escaped.
-_WITHOUT_LINES = re.compile(rb'\}[ \t]*,?[ \t]*\{"id":')
+# The start of a row behind another one. Within a string its quotes would be escaped.
+_WITHOUT_LINES = re.compile(
+    rb'\}[ \t]*,?[ \t]*\{ ?"id" ?: ?"(?:[^"\\]|\\.)*" ?, ?"line" ?: ?\d+ ?, ?"status" ?:'
+)
 
 
 def form_of(head: bytes) -> str:

@@ -155,7 +155,8 @@ def placed_rows(
     except FileNotFoundError:
         return
     with file:
-        if form := form_of(file.peek()):
+        head = file.peek()
+        if parse_row(head.partition(b"\n")[0]) is None and (form := form_of(head)):
             raise StorageError(f"{path}: {form}; another program has rewritten it")
         file.seek(start_bytes)
         place = start_bytes
@@ -223,7 +224,9 @@ def parse_row(line: bytes) -> dict[str, Any] | None:
     """Return the row of a line; None if this package did not write it."""
     try:
         row: dict[str, Any] = orjson.loads(line)
-        if row.get("metadata") and exact_json.may_change(line[max(0, line.find(_METADATA)) :]):
+        if _has_numbers(row.get("metadata")) and exact_json.may_change(
+            line[max(0, line.find(_METADATA)) :]
+        ):
             row["metadata"] = exact_json.loads(line)["metadata"]
         return row if _is_row(row) else None
     except (
@@ -233,6 +236,13 @@ def parse_row(line: bytes) -> dict[str, Any] | None:
         TypeError,
     ):  # no JSON, a missing field, no object
         return None
+
+
+def _has_numbers(metadata: Any) -> bool:
+    """Return whether metadata may have a number; False for one of strings, as nearly all are."""
+    return bool(metadata) and not (
+        isinstance(metadata, dict) and set(map(type, metadata.values())) == {str}
+    )
 
 
 def _is_row(row: dict[str, Any]) -> bool:

@@ -156,6 +156,8 @@ def build_plan(
             plan = Plan(
                 planner,
                 None if history.is_new else history.state,
+                # A batch may hold another request of a call that is done.
+                None if history.is_new or history.waiting else history.are_done,
                 is_batched=config.route == "batch",
             )
             for index, found in manifest.scan():
@@ -208,7 +210,7 @@ def _kept(
 
 def price_table(config: Settings) -> prices.PriceTable:
     """Return the built-in prices, overridden by those of the config file; raises as `merged`."""
-    built_in = prices.scaled(prices.built_in(), price_factor(config.endpoint))
+    built_in = prices.scaled(prices.built_in(), price_factor(config.base_url or config.endpoint))
     return prices.merged(built_in, config.tables.get("prices", {}))
 
 

@@ -1,8 +1,9 @@
 """States of the calls of a manifest after earlier runs."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 from gemini_batch.config import Settings
 from gemini_batch.output.history import History
@@ -97,6 +98,19 @@ class RunHistory:
             waiting.holds(other_id, canonical.request_sha256(alias), endpoint)
             for other_id, alias in aliases(waiting.has)
         )
+
+    def are_done(self, call_ids: Sequence[str], request_sha256s: Sequence[str]) -> list[bool]:
+        """Return which calls are done by a row of their own, and count the statuses of these.
+
+        It is all that there is to know of them; any other call may be done, too: see `state`.
+        """
+        found = self._history.statuses(call_ids, request_sha256s, self._config.endpoint)
+        are_done = [status in self._done for status in found]
+        if self._is_wanted_again:
+            again = map(self._is_wanted_again, call_ids)
+            are_done = [is_done and not each for is_done, each in zip(are_done, again, strict=True)]
+        self.statuses.update(status for status in compress(found, are_done) if status)
+        return are_done
 
     def _own(self, call_id: str, request_sha256: str, aliases: Aliases) -> CallState:
         history, endpoint = self._history, self._config.endpoint

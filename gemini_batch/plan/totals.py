@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import partial
-from itertools import compress
+from itertools import compress, repeat
 from typing import TypeAlias
 
 from gemini_batch.catalog import models, prices
@@ -49,6 +49,8 @@ Aliases: TypeAlias = Callable[[Callable[[str], bool]], Iterable[tuple[str, Reque
 """Returns the id and the request of the same call by the other ids of its model, of known ids."""
 StateOf: TypeAlias = Callable[[str, str, Aliases], CallState]
 """Returns the state of a call by its id, its `request_sha256` and its aliases."""
+AreDone: TypeAlias = Callable[[Sequence[str], Sequence[str]], Sequence[bool]]
+"""Returns which calls are done, by their ids and each `request_sha256`."""
 
 
 @dataclass(slots=True)
@@ -118,17 +120,24 @@ class DownscaleTotals:
 class Plan:
     """All calls of a manifest, in one byte per call and six per job.
 
-    `state_of` is None when there was no earlier run, which saves the hashing. With `is_batched`
-    the calls are priced as in a batch.
+    `state_of` is None when there was no earlier run, which saves the hashing. `are_done` returns
+    for many calls at once which ones `state_of` need not be asked for, for they are done. With
+    `is_batched` the calls are priced as in a batch.
     """
 
     def __init__(
-        self, planner: Planner, state_of: StateOf | None = None, *, is_batched: bool = False
+        self,
+        planner: Planner,
+        state_of: StateOf | None = None,
+        are_done: AreDone | None = None,
+        *,
+        is_batched: bool = False,
     ) -> None:
         self._is_batched = is_batched
         self._groups = defaultdict[tuple[str, str], CallTotals](CallTotals)
         self._planner = planner
         self._state_of = state_of
+        self._are_done = are_done
         self.downscaled = DownscaleTotals()
         self.unknown_fields: dict[str, UnknownField] = {}
         # The announced successor of the default model, if a job may continue with it.
@@ -229,9 +238,15 @@ class Plan:
     def _plain_states(self, jobs: PlainJobs, requests: Sequence[PlainRequest]) -> bytes:
         if self._state_of is None:
             return bytes(len(jobs))
+        of_calls = zip(requests, jobs.prompts, strict=True)
+        digests = [request.sha256(prompt) for request, prompt in of_calls]
+        are_done = self._are_done(jobs.ids, digests) if self._are_done else repeat(False)
+        calls = zip(jobs.ids, digests, requests, jobs.prompts, are_done, strict=False)
         return bytes(
-            self._state_of(job_id, request.sha256(prompt), partial(request.aliases, job_id, prompt))
-            for job_id, request, prompt in zip(jobs.ids, requests, jobs.prompts, strict=True)
+            CallState.DONE
+            if is_done
+            else self._state_of(job_id, digest, partial(request.aliases, job_id, prompt))
+            for job_id, digest, request, prompt, is_done in calls
         )
 
     def _plain_request(self, kind: Kind, line: int) -> PlainRequest:

@@ -7,6 +7,7 @@ import.
 """
 
 from gemini_batch.records.answer import (
+    NOT_SENT,
     Answer,
     ApiError,
     Failure,

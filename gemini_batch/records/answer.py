@@ -53,6 +53,7 @@ class FailureKind(StrEnum):
     """Kinds of attempts without a usable answer."""
 
     UNREACHABLE = "UNREACHABLE"  # no connection was made: not a byte of the request was sent
+    LOGIN = "LOGIN"  # the login is refused, or there is none: nothing was sent
     CERTIFICATE = "CERTIFICATE"  # the server's certificate is not trusted here
     PROXY = "PROXY"  # the proxy refused to connect
     TIMEOUT = "TIMEOUT"
@@ -66,6 +67,12 @@ class FailureKind(StrEnum):
     NOT_FETCHED = "NOT_FETCHED"  # the answer is whole, but not its image, which has a URI
     NO_RESULT = "NO_RESULT"  # its batch has ended, or is gone, without an answer of the call
     STORAGE = "STORAGE"  # the answer could not be written here
+
+
+NOT_SENT = frozenset(
+    (FailureKind.UNREACHABLE, FailureKind.LOGIN, FailureKind.CERTIFICATE, FailureKind.PROXY)
+)
+"""Kinds of attempts of which not a byte was sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,17 +168,8 @@ def _slug(text: str) -> str:
     head = text[: 4 * _SLUG_CHARS]
     if not head.isascii():
         head = normalize("NFKD", head)
-    elif len(slug := _hyphenated(head[: 2 * _SLUG_CHARS])) > _SLUG_CHARS:
-        return _cut(slug)  # nearly always: the rest of it is cut off
-    return _cut(_hyphenated(head))
-
-
-def _hyphenated(text: str) -> str:
-    parts = text.encode("ascii", "ignore").translate(_SLUG_OF_ASCII).split()
-    return b"-".join(parts).decode()
-
-
-def _cut(slug: str) -> str:
+    parts = head.encode("ascii", "ignore").translate(_SLUG_OF_ASCII).split()
+    slug = b"-".join(parts).decode()
     if len(slug) <= _SLUG_CHARS:
         return slug
     return slug[: _SLUG_CHARS + 1].rpartition("-")[0] or slug[:_SLUG_CHARS]

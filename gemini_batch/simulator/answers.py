@@ -145,7 +145,11 @@ def usage(context: AnswerContext, *, images: int) -> Json:
         counted["candidatesTokensDetails"] = [{"modality": "IMAGE", "tokenCount": image_tokens}]
     if thoughts:
         counted["thoughtsTokenCount"] = thoughts
-    counted["serviceTier"] = image_request.tier
+    if context.config.vertex:
+        tier = image_request.tier
+        counted["trafficType"] = "ON_DEMAND" + ("" if tier == "standard" else f"_{tier.upper()}")
+    else:
+        counted["serviceTier"] = image_request.tier
     return counted
 
 
@@ -212,12 +216,16 @@ def safety_ratings(context: AnswerContext) -> list[Json]:
 
 def _whole(context: AnswerContext, candidates: Sequence[Json], counted: Json) -> Json:
     response_id = base64.urlsafe_b64encode(context.rng.randbytes(17)).decode().rstrip("=")
-    return {
+    whole: Json = {
         "candidates": list(candidates),
         "usageMetadata": counted,
         "modelVersion": context.request.model.id,
         "responseId": response_id,
     }
+    if context.config.vertex:
+        at = context.config.clock.utc()
+        whole["createTime"] = f"{at:%Y-%m-%dT%H:%M:%S.%f}Z"
+    return whole
 
 
 # --- JSON as servers write it ---------------------------------------------------------------------

@@ -104,7 +104,8 @@ def bad_argument(*lines: str) -> ErrorBody:
     return error(400, "".join(f"* {line}\n" for line in lines))
 
 
-def _error_info(reason: str, **metadata: str) -> dict[str, Any]:
+def error_info(reason: str, **metadata: str) -> dict[str, Any]:
+    """Return the detail of an error that names its reason."""
     return {
         "@type": _TYPE + "ErrorInfo",
         "reason": reason,
@@ -116,7 +117,7 @@ def _error_info(reason: str, **metadata: str) -> dict[str, Any]:
 def key_invalid(message: str = "API key not valid. Please pass a valid API key.") -> ErrorBody:
     """Return the 400 for a wrong key."""
     localized = {"@type": _TYPE + "LocalizedMessage", "locale": "en-US", "message": message}
-    return error(400, message, details=[_error_info("API_KEY_INVALID", service=API), localized])
+    return error(400, message, details=[error_info("API_KEY_INVALID", service=API), localized])
 
 
 def key_missing() -> ErrorBody:
@@ -128,7 +129,11 @@ def key_missing() -> ErrorBody:
     )
 
 
-def unauthenticated() -> ErrorBody:
+EXPIRED = "ACCESS_TOKEN_EXPIRED"
+"""Reason of a token whose time is over."""
+
+
+def unauthenticated(reason: str = "ACCESS_TOKEN_TYPE_UNSUPPORTED") -> ErrorBody:
     """Return the 401 for an invalid token."""
     return error(
         401,
@@ -136,8 +141,8 @@ def unauthenticated() -> ErrorBody:
         "cookie or other valid authentication credential. See "
         "https://developers.google.com/identity/sign-in/web/devconsole-project.",
         details=[
-            _error_info(
-                "ACCESS_TOKEN_TYPE_UNSUPPORTED",
+            error_info(
+                reason,
                 service=API,
                 method="google.ai.generativelanguage.v1beta.GenerativeService.GenerateContent",
             )
@@ -147,7 +152,7 @@ def unauthenticated() -> ErrorBody:
 
 def permission_denied(message: str, reason: str | None = None) -> ErrorBody:
     """Return a 403, with a reason if one is given."""
-    details = [_error_info(reason, service=API, consumer="projects/123456789012")] if reason else []
+    details = [error_info(reason, service=API, consumer="projects/123456789012")] if reason else []
     return error(403, message, details=details)
 
 

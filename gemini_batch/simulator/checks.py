@@ -3,10 +3,10 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from gemini_batch.simulator import bodies, model_rules, schema
+from gemini_batch.simulator import bodies, model_rules, schema, vertex_schema
 from gemini_batch.simulator.bodies import ErrorBody
 from gemini_batch.simulator.models import DEFAULT_SIZE, Model
 from gemini_batch.simulator.references import Reference, is_image
@@ -22,6 +22,7 @@ INPUT_TYPES = (
     "image/gif",
     "image/avif",
 )
+OUTPUT_TYPES = ("image/jpeg", "image/png")
 _BAD_IMAGE = (
     "Unable to process input image. Please retry or report in "
     "https://developers.generativeai.google/guide/troubleshooting"
@@ -78,16 +79,19 @@ class ImageRequest:
         return self.model.size(self.image_size).usd * _TIER_FACTORS[self.tier]
 
 
-def check(body: bytes, model: Model, *, counting: bool = False) -> ImageRequest | ErrorBody:
+def check(
+    body: bytes, model: Model, *, counting: bool = False, vertex: bool = False
+) -> ImageRequest | ErrorBody:
     """Return the request in `body`, or the 400 for it.
 
     Args:
         body: JSON as it arrived, decompressed.
         model: The model that it is sent to.
         counting: Whether it is a request of `countTokens`.
+        vertex: Whether it is one of Vertex AI.
     """
     try:
-        return check_json(parsed(body), model, counting=counting)
+        return check_json(parsed(body), model, counting=counting, vertex=vertex)
     except RecursionError:
         problem_text = "Message too deep."
     except UnicodeDecodeError:
@@ -99,26 +103,33 @@ def check(body: bytes, model: Model, *, counting: bool = False) -> ImageRequest 
     return bodies.error(400, f"Invalid JSON payload received. {problem_text}")
 
 
-def check_json(raw: Any, model: Model, *, counting: bool = False) -> ImageRequest | ErrorBody:
+def check_json(
+    raw: Any, model: Model, *, counting: bool = False, vertex: bool = False
+) -> ImageRequest | ErrorBody:
     """Return the request in JSON that has been parsed, or the 400 for it."""
     violations: schema.Violations = []
-    request = schema.read(schema.COUNT_REQUEST if counting else schema.REQUEST, raw, "", violations)
+    of_gemini = schema.COUNT_REQUEST if counting else schema.REQUEST
+    request = schema.read(vertex_schema.REQUEST if vertex else of_gemini, raw, "", violations)
     if violations:
         return bodies.bad_fields(violations)
-    return check_fields(request.get("generate_content_request", request), raw, model)
+    request = request.get("generate_content_request", request)
+    return check_fields(request, raw, model, vertex=vertex)
 
 
-def check_fields(request: dict[str, Any], raw: Any, model: Model) -> ImageRequest | ErrorBody:
+def check_fields(
+    request: dict[str, Any], raw: Any, model: Model, *, vertex: bool = False
+) -> ImageRequest | ErrorBody:
     """Return a request, or the model's 400 for it.
 
     Args:
         request: Read by `schema.REQUEST`.
         raw: The same as it was sent.
         model: The model that it is sent to.
+        vertex: Whether it is one of Vertex AI.
     """
     config = request.get("generation_config", {})
     return (
-        _contents(request)
+        _contents(request, default_role=None if vertex else "user")
         or _config(config, model)
         or model_rules.refusal(request, model)
         or _images(request, model)
@@ -152,13 +163,13 @@ def _json_problem(body: bytes, problem: ValueError) -> str:
     return f"Expected a value.\n{around}\n{' ' * (problem.pos - start)}^"
 
 
-def _contents(request: dict[str, Any]) -> ErrorBody | None:
+def _contents(request: dict[str, Any], default_role: str | None) -> ErrorBody | None:
     contents = request.get("contents")
     if not contents:
         return bodies.bad_argument("GenerateContentRequest.contents: contents is not specified")
     for place, content in enumerate(contents):
         where = f"GenerateContentRequest.contents[{place}]"
-        if content.get("role", "user") not in ("user", "model"):
+        if content.get("role", default_role) not in ("user", "model"):
             return bodies.error(400, "Please use a valid role: user, model.")
         if not content.get("parts"):
             return bodies.bad_argument(f"{where}.parts: contents.parts must not be empty.")
@@ -209,6 +220,12 @@ def _config(config: dict[str, Any], model: Model) -> ErrorBody | None:  # noqa: 
         return bodies.bad_argument(
             f"{where}.image_config.image_size: image_size must be one of {allowed}"
         )
+    mime_type = image.get("image_output_options", {}).get("mime_type", OUTPUT_TYPES[0])
+    if mime_type not in OUTPUT_TYPES:
+        return bodies.bad_argument(
+            f"{where}.image_config.image_output_options.mime_type: must be one of "
+            f"{_listed(OUTPUT_TYPES)}"
+        )
     return None
 
 
@@ -257,8 +274,9 @@ def _image_request(
     image, thinking = config.get("image_config", {}), config.get("thinking_config", {})
     level, tier = thinking.get("thinking_level", ""), (request.get("service_tier") or "").lower()
     canonical = json.dumps([model.id, raw], sort_keys=True, separators=(",", ":"))
+    mime_type = image.get("image_output_options", {}).get("mime_type", model.mime_type)
     return ImageRequest(
-        model=model,
+        model=replace(model, mime_type=mime_type),
         prompt="\n".join(texts),
         references=references,
         modalities=tuple(config.get("response_modalities") or ("TEXT", "IMAGE")),

@@ -24,6 +24,7 @@ _FLAGS = {
     "images_per_min": "--ipm",
     "usd_per_10min": "--usd-per-10min",
     "minute_s": "--minute",
+    "token_s": "--token-life",
     "latency_s": "--latency",
     "pixels": "--pixels",
     "batch_turnaround_s": "--batch-turnaround",
@@ -135,6 +136,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     answers = parser.add_argument_group("answers")
     answers.add_argument("--key", metavar="K", help="the only valid key (default: accept any key)")
     answers.add_argument(
+        "--vertex",
+        action="store_true",
+        help="be Vertex AI, which wants a login instead of a key; GET /credentials.json has one",
+    )
+    answers.add_argument(
+        "--token-life",
+        type=float,
+        default=3600.0,
+        metavar="SECONDS",
+        help="with --vertex, seconds that a token of POST /token is valid (default: 3600)",
+    )
+    answers.add_argument(
         "--latency",
         default="0.3",
         metavar="SECONDS",
@@ -210,6 +223,8 @@ def config_from(args: argparse.Namespace) -> "SimulatorConfig":
         enforce=args.enforce,
         minute_s=args.minute,
         key=args.key,
+        vertex=args.vertex,
+        token_s=args.token_life,
         latency_s=latency_s,
         realistic_latency=real,
         seed=args.seed,
@@ -249,34 +264,11 @@ def serve(config: "SimulatorConfig", *, starts_at: "datetime | None" = None) -> 
     return asyncio.run(_serve(config, starts_at))
 
 
-def _client_flags(config: "SimulatorConfig") -> str:
-    """Return the flags that make a run of this package use exactly these limits."""
-    if config.tier == "unlimited":
-        flags = "" if config.requests_per_min else " --rpm 6000"
-        flags += "" if config.requests_per_day else " --rpd 100000"
-    else:
-        flags = f" --tier {config.tier}"
-    limits = {
-        "rpm": config.requests_per_min,
-        "rpd": config.requests_per_day,
-        "tpm": config.tokens_per_min,
-        "ipm": config.images_per_min,
-        "usd-per-10min": config.usd_per_10min,
-    }
-    flags += "".join(
-        f" --{name} {limit:g}" if name.startswith("usd") else f" --{name} {limit}"
-        for name, limit in limits.items()
-        if limit
-    )
-    if config.minute_s != 60 and config.minute_limit:
-        flags += f" --minute {config.minute_s:g}"
-    return flags
-
-
 async def _serve(config: "SimulatorConfig", starts_at: "datetime | None") -> int:
     import asyncio
     import signal
 
+    from gemini_batch.simulator.client_command import client_command
     from gemini_batch.simulator.server import Simulator
 
     simulator = Simulator(config)
@@ -288,11 +280,9 @@ async def _serve(config: "SimulatorConfig", starts_at: "datetime | None") -> int
         loop.add_signal_handler(number, stopped.set)
     async with simulator:
         url = simulator.base_url
-        key = "any" if config.key is None else "KEY"
         sys.stdout.write(
             f"Gemini simulator on {url} (requests so far: {url}/audit). Use it: "
-            f"GEMINI_BATCH_BASE_URL={url} GEMINI_API_KEY={key} "
-            f"python -m gemini_batch run jobs.jsonl{_client_flags(config)}\n"
+            f"{client_command(config, url)}\n"
         )
         sys.stdout.flush()
         await stopped.wait()

@@ -34,7 +34,7 @@ _RANGES = {
         (0, 10**12, "0 to 1,000,000,000,000"),
     ),
     **dict.fromkeys(
-        ("latency_s", "hang_s", "batch_turnaround_s"), (0, math.inf, "0 or more seconds")
+        ("latency_s", "hang_s", "batch_turnaround_s", "token_s"), (0, math.inf, "0 or more seconds")
     ),
 }
 
@@ -67,6 +67,9 @@ class SimulatorConfig:
         day_zone: The time zone whose midnight begins a day of the quota.
         count_rejected: Whether a request that was answered with 429 counts against the quota.
         key: The only valid key; None accepts every well-formed key.
+        vertex: Whether it is Vertex AI: with its paths, and with a login instead of a key. `key` is
+            then the only valid token besides those of its own `/token`.
+        token_s: Seconds that such a token is valid.
         latency_s: Minimum seconds from a request to its answer.
         realistic_latency: Use the model's median instead of `latency_s`, with the spread of real
             answers.
@@ -103,6 +106,8 @@ class SimulatorConfig:
     day_zone: str = "America/Los_Angeles"
     count_rejected: bool = True
     key: str | None = None
+    vertex: bool = False
+    token_s: float = 3600.0
     latency_s: float = 0.3
     realistic_latency: bool = False
     seed: int = 0

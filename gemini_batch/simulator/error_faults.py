@@ -113,6 +113,9 @@ ERRORS: dict[str, Fault] = {
         summary="a request that is too large", error=_always(bodies.too_large(20_971_520))
     ),
     "401": Fault(summary="not authenticated", error=_always(bodies.unauthenticated())),
+    "401-expired": Fault(
+        summary="a token whose time is over", error=_always(bodies.unauthenticated(bodies.EXPIRED))
+    ),
     "402": Fault(
         summary="no credits left",
         error=_always(
@@ -143,6 +146,28 @@ ERRORS: dict[str, Fault] = {
                 "google.ai.generativelanguage.v1beta.GenerativeService.GenerateContent "
                 "are blocked.",
                 "API_KEY_SERVICE_BLOCKED",
+            )
+        ),
+    ),
+    "403-disabled": Fault(
+        summary="a project whose Vertex AI is not enabled",
+        error=_always(
+            bodies.permission_denied(
+                "Vertex AI API has not been used in project 123456789012 before or it is disabled. "
+                "Enable it by visiting https://console.developers.google.com/apis/api/"
+                "aiplatform.googleapis.com/overview?project=123456789012 then retry.",
+                "SERVICE_DISABLED",
+            )
+        ),
+    ),
+    "403-role": Fault(
+        summary="a login that may not use the models of the project",
+        error=_always(
+            bodies.permission_denied(
+                "Permission 'aiplatform.endpoints.predict' denied on resource "
+                "'//aiplatform.googleapis.com/projects/123456789012/locations/global/publishers/"
+                "google/models/gemini-3-pro-image' (or it may not exist).",
+                "IAM_PERMISSION_DENIED",
             )
         ),
     ),
@@ -206,6 +231,10 @@ ERRORS: dict[str, Fault] = {
     "429-day-text": Fault(
         summary="requests per day exceeded, as the plain text of a gateway",
         error=_always(bodies.text(429, "You have exceeded your daily limit of requests.")),
+    ),
+    "429-shared": Fault(
+        summary="the 429 of Vertex AI, without details",
+        error=_always(bodies.error(429, "Resource exhausted, please try again later.")),
     ),
     "429-retry-after": Fault(
         summary="429 with a Retry-After header of 2 s, which the API does not send",

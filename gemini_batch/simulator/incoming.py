@@ -82,12 +82,12 @@ def read_json(kind: schema.Message, body: bytes) -> dict[str, Any] | ErrorBody:
 
 
 async def parse_request(
-    body: bytes, model: Model, *, counting: bool = False
+    body: bytes, model: Model, *, counting: bool = False, vertex: bool = False
 ) -> ImageRequest | ErrorBody:
     """Return the result of `check`; a large body is checked in a thread, to not block others."""
     if len(body) <= _INLINE_CHECK_BYTES:
-        return check(body, model, counting=counting)
-    return await asyncio.to_thread(check, body, model, counting=counting)
+        return check(body, model, counting=counting, vertex=vertex)
+    return await asyncio.to_thread(check, body, model, counting=counting, vertex=vertex)
 
 
 def _not(coding: str) -> ErrorBody:

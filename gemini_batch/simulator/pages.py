@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from gemini_batch.simulator import bodies
+from gemini_batch.simulator import bodies, vertex
 from gemini_batch.simulator.audit import Audit
 from gemini_batch.simulator.audit_page import as_page
 from gemini_batch.simulator.bodies import ErrorBody
@@ -90,11 +90,12 @@ class PageRoutes:
 
     async def miss(self, request: web.Request) -> web.StreamResponse:
         """Answer 501 for parts of the API that are not simulated, else like Google's front end."""
-        name = unsimulated(request.path)
+        if self._config.vertex:
+            name, problem = vertex.unsimulated(request.path), None
+        else:
+            name, problem = unsimulated(request.path), key_problem(request, self._config)
         if name is not None:
-            return error_response(
-                key_problem(request, self._config) or bodies.unimplemented(name, SIMULATED)
-            )
+            return error_response(problem or bodies.unimplemented(name, SIMULATED))
         message = (
             f"The requested URL <code>{escape(request.path)}</code> was not found on this server."
         )

@@ -82,7 +82,7 @@ _PART = Message(
     oneof=("text", "inline_data", "file_data", "function_call", "function_response"),
 )
 _CONTENT = Message({"parts": Repeated(_PART), "role": STRING})
-_GENERATION_CONFIG = Message(
+GENERATION_CONFIG = Message(
     {
         "candidate_count": INT32,
         "stop_sequences": Repeated(STRING),
@@ -136,7 +136,7 @@ REQUEST = Message(
                 }
             )
         ),
-        "generation_config": _GENERATION_CONFIG,
+        "generation_config": GENERATION_CONFIG,
         "cached_content": STRING,
         "service_tier": Enum("ServiceTier", SERVICE_TIERS),
         "labels": ANY,

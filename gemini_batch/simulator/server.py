@@ -10,7 +10,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from gemini_batch.errors import ConfigError
-from gemini_batch.simulator import bodies, quota
+from gemini_batch.simulator import bodies, quota, vertex
 from gemini_batch.simulator.audit import Audit, Entry, fingerprint, shown_prompt
 from gemini_batch.simulator.batch.api import BatchApi
 from gemini_batch.simulator.batch.counting import counting_middleware
@@ -25,6 +25,7 @@ from gemini_batch.simulator.config import SimulatorConfig
 from gemini_batch.simulator.failures import SILENT_LOGGER, GuardedConnection, error_middleware
 from gemini_batch.simulator.faults import NO_FAULT
 from gemini_batch.simulator.incoming import key_problem, parse_request, read_body, request_key
+from gemini_batch.simulator.login import Login
 from gemini_batch.simulator.models import Model, load_models
 from gemini_batch.simulator.own_host import own_host_middleware
 from gemini_batch.simulator.pages import PageRoutes
@@ -69,6 +70,7 @@ class Simulator:
         self._schedule = read_schedule(self.config.seed, self.config.rates, self.config.faults)
         self._models = load_models()
         self._quota = Quota(self.config)
+        self._login = Login(self.config, self.clock) if self.config.vertex else None
         self._rng = random.Random(self.config.seed)
         self._started_s = 0.0
         self._sender: ResponseSender | None = None
@@ -107,17 +109,22 @@ class Simulator:
         """
         counting = counting_middleware(self.audit.count_operation)
         app = web.Application(middlewares=[error_middleware, own_host_middleware, counting])
-        app.router.add_post("/{version:v1beta|v1}/models/{model}:generateContent", self._generate)
+        path = vertex.MODEL if self._login else "/{version:v1beta|v1}/models/{model}"
+        app.router.add_post(f"{path}:generateContent", self._generate)
         app.on_response_prepare.append(self._date)
         draws = Draws(self._schedule.batches, self._offset_s, self.audit.count_fault)
-        ApiRoutes(
-            self.config, lambda model: "no-batch" not in draws.draw(At.MODEL, "", model=model)
-        ).add_to(app)
+        if self._login:
+            vertex.VertexRoutes(self.config, self._login).add_to(app)
+        else:
+            ApiRoutes(
+                self.config, lambda model: "no-batch" not in draws.draw(At.MODEL, "", model=model)
+            ).add_to(app)
         self._sender = ResponseSender(self.config, self.clock)
         self._sender.files.add_to(app)
         maker = LineMaker(self.config, self._sender, self._schedule, self._offset_s, draws)
         self._batches = BatchApi(self.config, self.clock, maker, draws, self.audit.paid)
-        self._batches.add_to(app)
+        if not self._login:
+            self._batches.add_to(app)
         PageRoutes(self.config, self.audit, self.clock, self.report).add_to(app)
         # Handlers are cancelled when their client disconnects; hanging ones, when the server stops.
         self._runner = web.AppRunner(
@@ -178,7 +185,7 @@ class Simulator:
         """Answer one `generateContent` and record the outcome in the audit."""
         if self._sender is None:
             raise web.HTTPServiceUnavailable
-        key = request_key(request)
+        key = vertex.project_of(request) if self._login else request_key(request)
         entry = self.audit.record_arrival(
             key, request.match_info["model"], self.clock.utc(), self._offset_s()
         )
@@ -196,16 +203,16 @@ class Simulator:
         """Check key, model, request and quota, choose the faults, and answer."""
         body = await read_body(request, self.config.max_request_bytes)
         entry.bytes_in = len(body) if isinstance(body, bytes) else 0
-        refusal = key_problem(request, self.config)
-        if refusal is not None:
-            return await sender.refuse(request, entry, refusal)
-        model = self._models.get(entry.model)
-        if model is None:
-            return await sender.refuse(
-                request, entry, bodies.model_not_found(entry.model, request.match_info["version"])
-            )
-        found = body if isinstance(body, ErrorBody) else await parse_request(body, model)
+        model = self._admit(request)
+        if isinstance(model, ErrorBody):
+            return await sender.refuse(request, entry, model)
+        found = (
+            body
+            if isinstance(body, ErrorBody)
+            else await parse_request(body, model, vertex=self.config.vertex)
+        )
         if isinstance(found, ImageRequest):
+            found = vertex.with_tier(request, found) if self.config.vertex else found
             entry.prompt, entry.prompt_tokens = shown_prompt(found.prompt), found.prompt_tokens
         too_many = self._charge(key, model, found)
         if too_many is not None:
@@ -221,6 +228,15 @@ class Simulator:
         finally:
             if entry.images:
                 self.audit.paid.add(found)
+
+    def _admit(self, request: web.Request) -> Model | ErrorBody:
+        """Return the model of a request, or the refusal of its key, its login or its model."""
+        if self._login:
+            return self._login.problem(request) or vertex.find_model(request)
+        if (refusal := key_problem(request, self.config)) is not None:
+            return refusal
+        name, version = request.match_info["model"], request.match_info["version"]
+        return self._models.get(name) or bodies.model_not_found(name, version)
 
     def _charge(self, key: str, model: Model, found: ImageRequest | ErrorBody) -> ErrorBody | None:
         """Count a request, even an invalid one; return the 429 if it exceeds a limit."""

@@ -40,10 +40,13 @@ STOPPING = {
     "400-location": (6, "precondition"),
     "400-billing": (6, "precondition"),
     "401": (6, "auth"),
+    "401-expired": (6, "auth"),
     "402": (6, "billing"),
     "403": (6, "no_access"),
     "403-leaked": (6, "auth"),
     "403-blocked": (6, "auth"),
+    "403-disabled": (6, "auth"),
+    "403-role": (6, "no_access"),
     "403-html": (6, "auth"),
     "404": (6, "model"),
     "404-gone": (6, "model"),  # the manifest names the model: it is never replaced
@@ -57,6 +60,7 @@ STOPPING = {
     "429-zero": (6, "no_quota"),
     "429-bare": (6, "no_quota"),
     "429-day-text": (5, "day_closed"),
+    "429-shared": (6, "no_quota"),
     "429-retry-after": (6, "no_quota"),
 }
 # Past a timeout, or a cap of 256 MB: in tests/wire/test_interactive.py.

@@ -85,6 +85,32 @@ def test_a_service_tier_in_a_batched_line_is_a_problem(
     assert server.report()["paid"] == []
 
 
+@pytest.mark.parametrize("route", ["batch", "auto"])
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        (("--service-tier", "flex"), "a batch has no service tier"),
+        (("--vertex", "my-project"), "batches of Vertex AI are another product"),
+    ],
+)
+def test_flags_that_have_no_batch_are_wrong_usage(
+    route: str, flag: tuple[str, str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A service tier, or Vertex AI, and batches exclude each other."""
+    path = manifest(tmp_path, JOBS[0])
+    assert main(["run", str(path), "--route", route, *flag]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_project_of_the_environment_has_no_batch_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vertex AI may be chosen by a variable."""
+    monkeypatch.setenv("GEMINI_BATCH_VERTEX", "my-project")
+    path = manifest(tmp_path, JOBS[0])
+    assert main(["run", str(path), "--route", "batch"]) == 2
+
+
 @pytest.mark.parametrize("flag", ["--route batches", "--batch-lines 0", "--batch-patience soon"])
 def test_a_wrong_flag_is_answered_with_what_is_allowed(
     flag: str, capsys: pytest.CaptureFixture[str]

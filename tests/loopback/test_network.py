@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,8 +21,9 @@ from gemini_batch.client.remote_images import RemoteImages
 from gemini_batch.clock import Clock
 from gemini_batch.config.network import trusted_certificates
 from gemini_batch.records import FetchProblem, NotFetched
-from gemini_batch.simulator import Simulator
+from gemini_batch.simulator import Simulator, SimulatorConfig
 from tests.builders import png
+from tests.loopback import logins
 from tests.loopback.commands import KEY, ROOT, manifest, rows, use_key_and_state
 from tests.simulated import simulator
 from tests.unit.client.extracting import Null
@@ -44,30 +46,41 @@ def server() -> Iterator[Simulator]:
 
 
 @pytest.fixture(scope="module")
-def addresses(server: Simulator, authority: trustme.CA) -> Iterator[tuple[str, str]]:
-    """The server's address with TLS, and that of an image elsewhere, by names that only the proxy knows."""
+def vertex() -> Iterator[Simulator]:
+    """Vertex AI, with its login."""
+    config = SimulatorConfig(tier="unlimited", pixels=16, latency_s=0.0, vertex=True)
+    with simulator(config) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def addresses(
+    server: Simulator, vertex: Simulator, authority: trustme.CA
+) -> Iterator[tuple[str, str, str]]:
+    """The addresses with TLS of the server, of an image elsewhere and of Vertex AI, by names that only the proxy knows."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(HOST, PICTURES).configure_cert(context)
-    port = int(server.base_url.rpartition(":")[2])
+    ports_behind = [int(each.base_url.rpartition(":")[2]) for each in (server, vertex)]
     loop, ready, ports = asyncio.new_event_loop(), threading.Event(), list[int]()
     ended = asyncio.Event()
 
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, own: bytes) -> None:
         # The simulator answers only to its own host.
-        named, own = (
-            f"Host: {host}".encode() for host in (f"{HOST}:{ports[0]}", f"127.0.0.1:{port}")
-        )
+        named = [f"Host: {HOST}:{port}".encode() for port in ports]
         try:
             while data := await reader.read(1 << 16):
-                writer.write(data.replace(named, own))
+                for each in named:
+                    data = data.replace(each, own)
+                writer.write(data)
                 await writer.drain()
         except (OSError, ssl.SSLError):
             pass
         writer.close()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        own = f"Host: 127.0.0.1:{port}".encode()
         behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(copy(reader, behind_writer), copy(behind_reader, writer))
+        await asyncio.gather(copy(reader, behind_writer, own), copy(behind_reader, writer, own))
 
     async def draw(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -78,7 +91,8 @@ def addresses(server: Simulator, authority: trustme.CA) -> Iterator[tuple[str, s
 
     async def front() -> None:
         listening = [
-            await asyncio.start_server(each, "127.0.0.1", 0, ssl=context) for each in (serve, draw)
+            await asyncio.start_server(each, "127.0.0.1", 0, ssl=context)
+            for each in (partial(serve, ports_behind[0]), draw, partial(serve, ports_behind[1]))
         ]
         ports.extend(each.sockets[0].getsockname()[1] for each in listening)
         ready.set()
@@ -89,14 +103,18 @@ def addresses(server: Simulator, authority: trustme.CA) -> Iterator[tuple[str, s
     thread = threading.Thread(target=loop.run_until_complete, args=(front(),))
     thread.start()
     assert ready.wait(10)
-    yield f"https://{HOST}:{ports[0]}", f"https://{PICTURES}:{ports[1]}/a.png"
+    yield (
+        f"https://{HOST}:{ports[0]}",
+        f"https://{PICTURES}:{ports[1]}/a.png",
+        f"https://{HOST}:{ports[2]}",
+    )
     loop.call_soon_threadsafe(ended.set)
     thread.join()
     loop.close()
 
 
 @pytest.fixture
-def address(addresses: tuple[str, str]) -> str:
+def address(addresses: tuple[str, str, str]) -> str:
     """The server's address."""
     return addresses[0]
 
@@ -144,10 +162,10 @@ def network(
     monkeypatch.setattr("gemini_batch.engine.breaker.SERVER_GIVES_UP_AFTER_S", 0.0)
 
 
-def run(folder: Path, address: str) -> int:
+def run(folder: Path, address: str, *flags: str) -> int:
     """Run a manifest of two robots."""
     path = manifest(folder, *({"id": each, "prompt": f"A robot {each}"} for each in "ab"))
-    return main(["run", str(path), "--base-url", address, "--rpm", "6000", "--json"])
+    return main(["run", str(path), "--base-url", address, "--rpm", "6000", "--json", *flags])
 
 
 def seen(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
@@ -169,6 +187,62 @@ def test_a_run_through_the_proxy(
 
     assert seen(tmp_path, capsys) == ("", "")
     assert [row["status"] for row in rows(tmp_path / "jobs.out")] == ["succeeded"] * 2
+
+
+def test_a_login_goes_the_same_way(
+    tmp_path: Path,
+    addresses: tuple[str, str, str],
+    vertex: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Through the proxy with its password, and with the certificate of the network's own authority."""
+    address = addresses[2]
+    logins.log_in(monkeypatch, tmp_path, logins.service_account(f"{address}/token"))
+
+    assert run(tmp_path, address, "--vertex", "my-project") == 0
+
+    assert seen(tmp_path, capsys) == ("", "")
+    assert {entry.http_status for entry in vertex.audit.entries} == {
+        200,
+        404,
+    }  # the preview is gone
+    assert len(logins.tokens_of(vertex)) == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "code", "reason", "said"),
+    [
+        ("SSL_CERT_FILE", "other.pem", 6, "certificate", "name it in SSL_CERT_FILE"),
+        ("HTTPS_PROXY", "http://me:wrong-pass@{proxy}", 6, "proxy", "refuses to connect to https:"),
+        ("HTTPS_PROXY", "http://127.0.0.1:1", 5, "outage", "proxy 127.0.0.1:1 that HTTPS_PROXY names"),
+    ],
+)  # fmt: skip
+def test_a_login_whose_way_is_barred_says_so(  # noqa: PLR0917 # fixtures and a table
+    tmp_path: Path,
+    addresses: tuple[str, str, str],
+    proxy: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variable: str,
+    value: str,
+    code: int,
+    reason: str,
+    said: str,
+) -> None:
+    """As of the requests themselves: it is no refusal of the login."""
+    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+    is_file = value.endswith(".pem")
+    monkeypatch.setenv(variable, str(tmp_path / value) if is_file else value.format(proxy=proxy))
+    logins.log_in(monkeypatch, tmp_path, logins.service_account(f"{addresses[2]}/token"))
+
+    assert run(tmp_path, addresses[2], "--vertex", "my-project") == code
+
+    message, reasons = seen(tmp_path, capsys)
+    assert reasons == reason
+    assert said in message
+    assert addresses[2] in message or reason == "outage"
+    assert "gcloud" not in message
 
 
 def test_the_certificates_of_requests_count_as_well(
@@ -326,9 +400,9 @@ async def fetched(base_url: str, uri: str) -> NotFetched | bytes:
         return await images.fetch(uri, lambda: sink, until_s) or bytes(image)
 
 
-async def test_an_image_elsewhere_comes_through_the_proxy(addresses: tuple[str, str]) -> None:
+async def test_an_image_elsewhere_comes_through_the_proxy(addresses: tuple[str, str, str]) -> None:
     """Its name is looked up by the proxy alone."""
-    assert await fetched(*addresses) == png("far away")
+    assert await fetched(*addresses[:2]) == png("far away")
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "10.0.0.1", "[::1]", "169.254.169.254"])

@@ -240,10 +240,10 @@ async def test_a_note_becomes_a_job_that_edits_the_picture(
     await (await client.get(server.url)).read()
     for note in ("Make it red", "Add a hat"):
         body = {"id": "robot", "sha256": sha256(TEAL), "note": note}
-        status, _ = await post(client, server, "followups", body)
+        status, _ = await post(client, server, "notes", body)
         assert status == 200
-    assert (await post(client, server, "followups", body | {"note": "  "}))[0] == 400
-    assert (await post(client, server, "followups", body | {"sha256": "0"}))[0] == 404
+    assert (await post(client, server, "notes", body | {"note": "  "}))[0] == 400
+    assert (await post(client, server, "notes", body | {"sha256": "0"}))[0] == 404
     assert (out / f"followups/{sha256(TEAL)}.png").read_bytes() == TEAL
     jobs = [orjson.loads(line) for line in (out / "followups.jsonl").read_bytes().splitlines()]
     assert [(job["id"], job["prompt"]) for job in jobs] == [

@@ -20,9 +20,9 @@ def test_map_holds_what_a_dict_would(pairs: list[tuple[int, int]], others: list[
         actual.put(key, value)
         assert actual.get(key) == value
     assert len(actual) == len(expected)
-    assert [actual.get(key) for key in [*expected, *others]] == [
-        expected.get(key) for key in [*expected, *others]
-    ]
+    found = [expected.get(key) for key in [*expected, *others]]
+    assert [actual.get(key) for key in [*expected, *others]] == found
+    assert actual.get_all([*expected, *others]) == found
 
 
 @given(st.lists(st.tuples(keys, st.integers(0, MASK)), max_size=200))

@@ -1,5 +1,6 @@
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import orjson
 import pytest
@@ -526,5 +527,36 @@ def test_ctrl_c_leaves_batches_running(batch_desk: BatchDesk) -> None:
     batch_desk.write(2)
     summary = batch_desk.run(waits_for_batches=True, during=during)
     assert (summary.exit_code, summary.waiting) == (130, 2)
+    assert summary.duration_s < 601
+    assert batch_desk.run().exit_code == 0
+
+
+@pytest.mark.parametrize("narrow", [{"max_cost_usd": 1e-6}, {"deadline_s": 1e-6}])
+def test_flags_that_narrow_what_is_sent_collect_all(
+    narrow: dict[str, Any], batch_desk: BatchDesk
+) -> None:
+    """A budget that is used up and a deadline that has passed hold back no answer that is paid for."""
+    batch_desk.write(4)
+    batch_desk.run()
+    batch_desk.write(5)
+    summary = batch_desk.run(**narrow)
+    assert (summary.exit_code, summary.left, summary.waiting) == (5, 1, 0)
+    assert batch_desk.final() == dict.fromkeys("abcd", "succeeded")
+
+
+def test_a_run_whose_budget_is_used_up_waits_for_what_it_sent(batch_desk: BatchDesk) -> None:
+    """`--wait` collects what the budget paid for, and then ends with 5."""
+    batch_desk.write(6)
+    summary = batch_desk.run(max_cost_usd=0.30, waits_for_batches=True)
+    assert [stop["reason"] for stop in summary.stops] == ["budget"]
+    assert (summary.waiting, summary.by_status) == (0, {"succeeded": 4})
+    assert summary.this_run.cost_usd < 0.30
+
+
+def test_a_deadline_ends_the_waiting(batch_desk: BatchDesk) -> None:
+    """The batches go on, and the next run collects them."""
+    batch_desk.write(2)
+    summary = batch_desk.run(waits_for_batches=True, deadline_s=600.0)
+    assert (summary.exit_code, summary.waiting) == (5, 2)
     assert summary.duration_s < 601
     assert batch_desk.run().exit_code == 0

@@ -75,6 +75,23 @@ def test_a_killed_run_is_a_line_without_an_end(desk: Desk) -> None:
     assert ends == [("2026-11-22", 4), ("2026-11-21", None), ("2026-11-22", 4), ("2026-11-22", 4)]
 
 
+def test_a_run_that_was_killed_after_its_last_row_is_not_continued(desk: Desk) -> None:
+    """Where nothing is left of a killed run, the summary is that of the run that found so: `verify` counts rows by its time."""
+    desk.run()
+    killed = summary(desk) | {
+        "exit_code": None,
+        "ended_at": None,
+        "started_at": "2026-11-21T08:00:00Z",
+        "this_run": summary(desk)["this_run"] | {"finished": 0, "cost_usd": 0.0},
+    }
+    (desk.out / "summary.json").write_bytes(orjson.dumps(killed))
+    desk.run()
+    after = summary(desk)
+    assert after["started_at"] > killed["started_at"]
+    assert (after["this_run"]["finished"], after["by_status"]) == (0, {"succeeded": 3})
+    assert after["ended_at"] is not None
+
+
 @pytest.mark.parametrize("damage", [b"", b"\xff{", b"[]", b'{"this_run": 3}', b'{"ended_at": 7}'])
 def test_a_damaged_summary_is_replaced(desk: Desk, damage: bytes) -> None:
     """A summary that can't be read is written anew by any run."""

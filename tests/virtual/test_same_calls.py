@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gemini_batch.config.run_config import RunConfig
 from gemini_batch.records import FailureKind
 from tests.builders import MODEL, fails, says
 from tests.unit.config.test_endpoints import GOOGLES
@@ -109,6 +110,19 @@ def test_moving_between_googles_endpoints_pays_for_nothing_again(
     desk.run(endpoint=after, model=PRO, **NAMED)
 
     assert desk.sent() == []
+
+
+def test_vertex_and_its_locations_pay_for_nothing_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gemini API, then `--vertex PROJECT`, then other locations and another project: each sends 0."""
+    monkeypatch.delenv("GEMINI_BATCH_BASE_URL", raising=False)
+    desk.run(model=PRO, endpoint=RunConfig().settings(needs_key=False).endpoint, **NAMED)
+    assert desk.sent() == ["a", "b"]
+    for named in ("my-project", "my-project/us-central1", "my-project/eu", "other/europe-west4"):
+        settings = RunConfig(vertex=named).settings(needs_key=False)
+        desk.run(model=PRO, endpoint=settings.endpoint, vertex=settings.vertex, **NAMED)
+        assert desk.sent() == []
 
 
 @pytest.mark.parametrize("other", ["https://gateway.test", "simulator", "http://127.0.0.1:8787"])

@@ -17,6 +17,7 @@ from typing import Any
 from gemini_batch.client.interactive import InteractiveTransport
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings, Timeouts
+from gemini_batch.config.network import trusted_certificates
 from gemini_batch.records import (
     Answer,
     Call,
@@ -126,6 +127,8 @@ async def opened(
 ) -> AsyncIterator[InteractiveTransport]:
     """Open a transport whose timeouts no busy machine reaches."""
     defaults: dict[str, Any] = {"api_key": KEY, "timeouts": patient(), "concurrency": 2}
+    if base_url.startswith("https:"):
+        defaults["certificates"] = trusted_certificates()
     config = Settings("free", Limits(), base_url, base_url, MODEL, **(defaults | settings))
     async with InteractiveTransport(config, base_url, clock or Clock()) as transport:
         yield transport

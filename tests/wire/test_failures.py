@@ -112,6 +112,80 @@ async def test_silence_ends_with_the_time_of_the_attempt(
     assert Failure(FailureKind.TIMEOUT, expected, may_be_billed=True) == failure
 
 
+NO_REASON = b',"finishReason":"STOP"'
+OPEN_ENDED: dict[str, bytes] = {
+    "an object": ANSWER.replace(NO_REASON, b""),
+    "a reason of null": ANSWER.replace(NO_REASON, b',"finishReason":null'),
+    "an event": b"data: " + ANSWER.replace(NO_REASON, b"") + b"\n\n",
+}
+
+
+@pytest.mark.parametrize("name", OPEN_ENDED)
+async def test_an_answer_that_is_whole_outlasts_the_time_of_the_attempt(
+    name: str, fed: asyncio.Semaphore, jump: Callable[[float], None]
+) -> None:
+    """An answer that may go on, and does not until the time is over, counts as far as it came."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(CHUNKED + chunk(OPEN_ENDED[name]))
+        await fed.acquire()
+        await rounds()
+        jump(300.5)
+        await peer.hang()
+
+    async with serving(script) as server:
+        answer = await send(server.base_url, timeouts=Timeouts(between_bytes_s=1000))
+
+    assert isinstance(answer, Answer)
+    assert answer.images == ARRIVED
+
+
+async def test_an_answer_that_can_not_be_read_outlasts_it_too(
+    fed: asyncio.Semaphore, jump: Callable[[float], None]
+) -> None:
+    """What is wrong with it is the failure, and not the time, so that it is kept."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(CHUNKED + chunk(b"no JSON, and long enough"))
+        await fed.acquire()
+        await rounds()
+        jump(0.9)
+        await peer.hang()
+
+    async with serving(script) as server:
+        failure = await send(server.base_url, timeouts=Timeouts(between_bytes_s=1000, whole_s=0.5))
+
+    assert isinstance(failure, Failure)
+    assert failure.kind is FailureKind.NOT_AN_ANSWER
+
+
+async def test_a_cancelled_call_is_cancelled_also_when_its_time_is_over(
+    fed: asyncio.Semaphore, jump: Callable[[float], None]
+) -> None:
+    """Whoever cancels is not kept waiting by an answer that is whole."""
+    arrived = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(CHUNKED + chunk(OPEN_ENDED["an object"]))
+        await fed.acquire()
+        await rounds()
+        arrived.set()
+        await peer.hang()
+
+    async with serving(script) as server:
+        timeouts = Timeouts(between_bytes_s=1000)
+        sending = asyncio.create_task(send(server.base_url, timeouts=timeouts))
+        await arrived.wait()
+        jump(300.5)
+        await asyncio.sleep(0)  # the timer fires first
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+
+
 @pytest.mark.parametrize("name", ["within the body", "within a chunk"])
 async def test_silence_within_the_body_ends_earlier(name: str) -> None:
     """After the first byte of the body, a silence of `between_bytes_s` ends the attempt."""

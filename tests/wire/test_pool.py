@@ -15,6 +15,7 @@ import trustme
 
 from gemini_batch.client import pool
 from gemini_batch.client.pool import MAX_INTERIM_ANSWERS
+from gemini_batch.config.network import trusted_certificates
 from gemini_batch.records import Answer, Failure, FailureKind
 from tests.wire.peers import (
     ANSWER,
@@ -55,9 +56,9 @@ def following(*pieces: bytes, first: bytes = whole(), rest: bytes = b"") -> Scri
     return script
 
 
-async def two_calls(base_url: str) -> list[Answer | Failure]:
+async def two_calls(base_url: str, **settings: Any) -> list[Answer | Failure]:
     """Send two calls, one after the other; what came after the first is read in between."""
-    async with opened(base_url) as transport, asyncio.timeout(60):
+    async with opened(base_url, **settings) as transport, asyncio.timeout(60):
         first = await transport.send(call(), Images())
         await rounds(50)
         second = await transport.send(call(), Images())
@@ -141,7 +142,7 @@ async def test_tls_hides_nothing(name: str, same_packet: bool, https: ssl.SSLCon
     unasked = UNASKED[name]
     script = following(first=whole() + unasked) if same_packet else following(unasked)
     async with serving(script, tls=https) as server:
-        answers = await two_calls(server.base_url)
+        answers = await two_calls(server.base_url, certificates=trusted_certificates())
 
     assert [Answer(200, ENVELOPE, ARRIVED)] * 2 == answers
     assert [len(peer.requests) for peer in server.peers] == [1, 1]
@@ -150,7 +151,7 @@ async def test_tls_hides_nothing(name: str, same_packet: bool, https: ssl.SSLCon
 async def test_a_connection_over_tls_is_reused(https: ssl.SSLContext) -> None:
     """With TLS too, one connection carries one call after the other."""
     async with serving(following(), tls=https) as server:
-        answers = await two_calls(server.base_url)
+        answers = await two_calls(server.base_url, certificates=trusted_certificates())
 
     assert [Answer(200, ENVELOPE, ARRIVED)] * 2 == answers
     assert [len(peer.requests) for peer in server.peers] == [2]

@@ -51,8 +51,8 @@ class Looker:
         stops: list[Stop] = []
         self._listing, self._is_cut_off = None, False
         for batch in open_batches:
-            if steps.is_gone(batch.note, self.clock.utc()):
-                continue  # it was looked for often enough, or given up
+            if not batch.note.project and steps.is_gone(batch.note, self.clock.utc()):
+                continue  # the user gave it up: this key will never see it
             todo = steps.next_step(batch.note, self.clock.utc())
             if todo is steps.Todo.SEARCH:
                 stops += await self._search(batch, open_batches, is_first=is_first)

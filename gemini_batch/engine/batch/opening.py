@@ -38,6 +38,7 @@ async def open_route(
     budget: Budget,
     rows_bytes: Callable[[], int],
     stopped: asyncio.Event,
+    ended: asyncio.Event,
     clock: Clock,
     observe: Observer,
 ) -> AsyncIterator[BatchRoute]:
@@ -62,7 +63,7 @@ async def open_route(
                 clock=clock,
                 observe=observe,
                 batch_tries=planned.history.batch_tries,
-                is_stopped=stopped.is_set,
+                is_stopped=ended.is_set,
                 skip_uncertain=config.skip_uncertain,
             )
             submitter = Submitter(
@@ -91,5 +92,5 @@ async def open_route(
                 config=config,
                 clock=clock,
                 observe=observe,
-                stopped=stopped,
+                ended=ended,
             )

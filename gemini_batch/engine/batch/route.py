@@ -27,7 +27,7 @@ class BatchRoute:
     """Everything that a run does with batches.
 
     Attributes:
-        stopped: Set once the run starts nothing more.
+        ended: Set once the run does nothing more at all.
     """
 
     looker: Looker
@@ -38,7 +38,7 @@ class BatchRoute:
     config: Settings
     clock: Clock
     observe: Observer
-    stopped: asyncio.Event
+    ended: asyncio.Event
     _spent_usd: dict[str, float] = field(default_factory=dict, init=False)
 
     async def settle(self, *, is_first: bool) -> list[Stop]:
@@ -55,7 +55,7 @@ class BatchRoute:
             mine = [batch for batch in self.waiting.batches if self._is_here(batch)]
             stops = await self.looker.look(mine, is_first=is_first)
             for batch in mine:
-                if not self.stopped.is_set():
+                if not self.ended.is_set():
                     await self._advance(batch, is_first=is_first)
             return stops
 
@@ -68,21 +68,21 @@ class BatchRoute:
             return await self.submitter.submit(calls)
 
     async def rest(self) -> bool:
-        """Sleep until the next look is due; return False if nothing waits, or the run has stopped.
+        """Sleep until the next look is due; return False if nothing waits, or the run is over.
 
         Cancellation: safe.
         """
         now = self.clock.utc()
         notes = [batch.note for batch in self._awaited() if self._is_here(batch)]
-        if not notes or self.stopped.is_set():
+        if not notes or self.ended.is_set():
             return False
         is_simulated = self.config.base_url is None
         minute_s = _SIMULATED_MINUTE_S if is_simulated else self.config.limits.minute_s
         until = min(steps.next_look_at(note, now, minute_s) for note in notes)
         with suppress(TimeoutError):
             async with asyncio.timeout((until - now).total_seconds()):
-                await self.stopped.wait()
-        return not self.stopped.is_set()
+                await self.ended.wait()
+        return not self.ended.is_set()
 
     def stop(self) -> Stop | None:
         """Return that calls wait, and since when; None if none does."""

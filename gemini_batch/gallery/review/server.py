@@ -69,7 +69,7 @@ class ReviewServer:
                 web.get("/{token}/", self._page),
                 web.get("/{token}/changes", self._changes),
                 web.post("/{token}/marks", self._mark),
-                web.post("/{token}/followups", self._follow_up),
+                web.post("/{token}/notes", self._follow_up),
                 web.get("/{token}/{path:.+}", self._file),
             ]
         )

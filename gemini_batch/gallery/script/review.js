@@ -78,7 +78,7 @@ async function sendNote(event) {
   const note = byId("note-text").value.trim();
   if (!note) return;
   try {
-    const { manifest } = await send("followups", { id: call.id, sha256: call.images[0].sha256, note });
+    const { manifest } = await send("notes", { id: call.id, sha256: call.images[0].sha256, note });
     byId("note-said").textContent = `Added to ${manifest}`;
     byId("note-text").value = "";
   } catch (error) {

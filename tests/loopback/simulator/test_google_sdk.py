@@ -167,6 +167,16 @@ async def test_service_tiers_and_levels(style: str, version: str, tier: str) -> 
     assert 900 <= levels[2] <= 2700
 
 
+async def test_searches_are_named(style: str, version: str) -> None:
+    """With Google Search the answer names its queries, each of which is paid for, and the tier that was served."""
+    async with _sdk(style, version) as generate:
+        got = await generate(
+            "x", tools=[types.Tool(google_search=types.GoogleSearch())], service_tier="flex"
+        )
+    assert 1 <= len(got.candidates[0].grounding_metadata.web_search_queries) <= 3
+    assert got.sdk_http_response.headers["x-gemini-service-tier"] == "flex"
+
+
 def image_of() -> Image.Image:
     """Return a picture as the SDK takes it from Pillow."""
     return Image.open(io.BytesIO(image("blue")))

@@ -183,6 +183,8 @@ SENSELESS = {
     "more than any answer by modality": Usage(
         0, 1120, 0, 1120, {"candidates": {"IMAGE": 2**31 - 1}}
     ),
+    "more images than output": Usage(0, 1120, 0, 1120, {"candidates": {"IMAGE": 1121}}),
+    "an image a hundred times": Usage(0, 1120, 0, 1120, {"candidates": {"IMAGE": 112_000}}),
     "more than any prompt": Usage(2**31 - 1, 1120, 0, 2**31 - 1),
 }
 

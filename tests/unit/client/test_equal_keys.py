@@ -1,13 +1,17 @@
 """Answers that write a field twice: what was paid for is kept, whichever of them is empty."""
 
+import json
+import random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gemini_batch.client.response import parse_answer
 from gemini_batch.client.untrusted_json import field, load_joined
 from gemini_batch.records import Answer, Failure, RemoteImage, Reply
-from tests.dresses import png
+from tests.dresses import DRESSES, png
 from tests.unit.client.extracting import b64
 from tests.unit.client.responses import IMAGES, candidate, inline, reply
 from tests.unit.client.test_receiver import pictures
@@ -39,6 +43,8 @@ TWICE = {
         '"#0"}}', '"#0"},"inlineData":{"mimeType":"image/png"}}'
     ),
     "data of null": ANSWER.replace('"#0"', '"#0","data":null'),
+    "data of an array, first": ANSWER.replace('"data"', '"data":[],"data"'),
+    "parts of an object, first": ANSWER.replace('"parts"', '"parts":{},"parts"'),
     "empty data": ANSWER.replace('"#0"', '"#0","data":""'),
     "an empty field in the other spelling": ANSWER.replace('"#0"}}', '"#0"},"inline_data":{}}'),
     "an empty field in the usual spelling": ANSWER.replace(
@@ -137,3 +143,35 @@ def test_json_is_joined_by_the_kinds_of_values() -> None:
     joined = load_joined(b'{"a":{"b":1,"c":[1]},"a":{"b":2,"c":[2]},"d":[1],"d":"x","e":1,"e":2}')
     assert joined == {"a": {"b": 2, "c": [1, 2]}, "d": [1], "e": 2}
     assert isinstance(reply(ANSWER.encode(), IMAGES[:1]), Reply)
+
+
+def _littered(value: Any, rng: random.Random) -> str:
+    """Return the JSON of a value with empty ones before and after those that count."""
+    if isinstance(value, dict):
+        members: list[str] = []
+        for name, item in value.items():
+            empty = [f"{json.dumps(name)}:{rng.choice(NOTHING)}"]
+            own = [f"{json.dumps(name)}:{_littered(item, rng)}"]
+            members += rng.choice([own, own, own, empty + own, own + empty, [*own, '"x":null']])
+        return "{" + ",".join(members) + "}"
+    if isinstance(value, list):
+        items = [_littered(item, rng) for item in value]
+        return "[" + ",".join(rng.choice([[], [], ["null"], ["{}"]]) + items) + "]"
+    return json.dumps(value)
+
+
+NOTHING = ("null", "{}", "[]", '""')
+
+
+@given(st.integers(0, 2**32), st.sampled_from(["plain", "snake case", "a bare URI", "Markdown"]))
+@settings(max_examples=60, deadline=None)
+def test_no_empty_field_hides_a_picture(seed: int, dress: str) -> None:
+    """Wherever an answer has a field twice and once empty, or an empty item, the picture is found."""
+    rng, picture = random.Random(seed), png(seed)
+    parts = [{"text": "Here"}, DRESSES[dress](picture)]
+    document = {
+        "candidates": [{"content": {"role": "model", "parts": parts}, "finishReason": "STOP"}],
+        "usageMetadata": {"totalTokenCount": 9},
+    }
+    body = _littered(document, rng).encode()
+    assert pictures(body, [rng.choice([1, 30, 1000])]) == [picture]

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
+from gemini_batch.client import untrusted_json
 from gemini_batch.client.response import EMPTY, parse_answer
 from gemini_batch.records import (
     Answer,
@@ -353,6 +354,37 @@ def test_what_is_no_json_is_malformed(body: bytes) -> None:
     expected = Failure(FailureKind.MALFORMED, "the answer is not valid JSON", may_be_billed=True)
 
     assert expected == parse_answer(Answer(200, body))
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        b'{"candidates":[{"content":{"parts":[%b{}]}}]}' % (b'{"a":1},' * 50_000),
+        b'{"candidates":[{"content":{"parts":[%b{}]}}],"x":NaN}' % (b'{"text":""},' * 50_000),
+        b"[%b{}]" % (b'{"candidates":[{}]},' * 25_000),
+    ],
+)
+def test_what_is_looked_at_in_python_is_bounded(many: bytes) -> None:
+    """An answer of very many objects is not looked through, for the event loop would stand still."""
+    assert parse_answer(Answer(200, many)) == Failure(
+        FailureKind.TOO_LARGE, "the answer has more than 50,000 objects", may_be_billed=True
+    )
+
+
+def test_an_answer_that_orjson_refuses_is_read_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No function of Python runs for each value, unless a small body needs it."""
+    called: list[Any] = []
+    monkeypatch.setattr(untrusted_json, "_int", called.append)
+    monkeypatch.setattr(untrusted_json, "_writable", called.append)
+    numbers = b"1," * 600_000
+    body = b'{"candidates":[{"content":{"parts":[{"inlineData":{"data":"#0"}}]}}],"x":[%bNaN%b]}'
+
+    assert reply(body % (numbers, b""), IMAGES[:1]).image is not None
+    for slow in (b",99999999999999999999", b',"\\ud800"'):
+        outcome = parse_answer(Answer(200, body % (numbers, slow), IMAGES[:1]))
+        assert isinstance(outcome, Failure)
+        assert outcome.kind is FailureKind.MALFORMED
+    assert not called
 
 
 def test_a_row_is_bounded() -> None:

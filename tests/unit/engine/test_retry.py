@@ -440,6 +440,7 @@ FAILURES: dict[FailureKind, Decision | StopReason] = {
     FailureKind.INPUT_CHANGED: GIVE_UP,
     FailureKind.INPUT_UNREADABLE: GIVE_UP,
     FailureKind.STORAGE: StopReason.STORAGE,
+    FailureKind.LOGIN: StopReason.AUTH,
     FailureKind.CERTIFICATE: StopReason.CERTIFICATE,
     FailureKind.PROXY: StopReason.PROXY,
 }

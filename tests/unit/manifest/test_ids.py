@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gemini_batch import hashmap
@@ -277,12 +277,3 @@ def test_allowed_ids_stay_inside_the_folder(job_id: str) -> None:
         assert path.parts[0] == "images"
         assert not {"..", ".", ""} & set(path.parts)
         assert len(path.parts) == 2 + job_id.count("/")
-
-
-@given(st.text(st.sampled_from("aB7 -,é") | st.characters(), max_size=200))
-@example("a" * 200)
-@example(("," * 79 + "ab") * 2)
-@example("word " * 40)
-def test_a_slug_is_that_of_the_first_160_characters(text: str) -> None:
-    """The beginning of the text, which is tried first, gives the same slug as all of the part that counts."""
-    assert ids._slug(text) == ids._cut(ids._hyphenated(unicodedata.normalize("NFKD", text[:160])))

@@ -85,6 +85,12 @@ def test_a_file_of_another_form_is_named_and_unchanged(
         (b"\n\n" + BODY, "abc"),
         (LINES[0][:40], ""),
         (line_of(make_row("a", text='}{"id":"x"} {"id":')), "a"),
+        (
+            line_of(make_row("a", metadata={"of": [{"id": "x"}, {"id": "y"}, ROWS[0], ROWS[1]]})),
+            "a",
+        ),
+        (b"\n" + line_of(make_row("a", metadata={"of": [{"id": "x"}, {"id": "y"}]})), "a"),
+        (line_of(make_row("a", text="x" * 300_000, metadata={"of": [{"id": "x"}]})), "a"),
     ],
 )
 def test_rows_in_their_own_form_are_read(tmp_path: Path, body: bytes, ids: str) -> None:
