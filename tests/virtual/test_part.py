@@ -26,6 +26,7 @@ def test_the_first_calls_are_sent_and_the_rest_is_named(desk: Desk) -> None:
     assert (summary.exit_code, summary.calls, summary.left) == (ExitCode.DONE, 5, 3)
     (started,) = (event for event in desk.events if isinstance(event, RunStarted))
     assert (started.todo, started.done, started.later) == (2, 0, 3)
+    assert started.cost_usd == pytest.approx(0.276, abs=0.02)
     assert desk.run(limit=2).left == 1
     assert sorted(desk.sent()) == ["b.2", "b.3"]
     assert desk.run(limit=2).left == 0
