@@ -103,7 +103,7 @@ class ManifestError(InputError):
 
     def __init__(self, source: str, problems: Sequence[Problem], total: int | None = None) -> None:
         self.source = source
-        self.problems = tuple(problems)
+        self.problems = tuple(sorted(problems, key=lambda problem: problem.line))
         self.total = len(self.problems) if total is None else total
         super().__init__("\n".join(self.lines()))
 
@@ -113,6 +113,10 @@ class ManifestError(InputError):
         if hidden := self.total - len(shown):
             shown.append(f"{self.source}: and {hidden:,} more problems like these")
         return shown
+
+
+class TemplateError(InputError):
+    """A template or its variables have problems; nothing was written."""
 
 
 class FolderBusyError(GeminiBatchError):

@@ -41,6 +41,8 @@ class RunStarted:
         waiting: Calls that wait in open batches.
         route: The way of the calls to send: `interactive`, `batch` or `auto`.
         notices: State and successor of each model that will not stay.
+        later: Calls that are not done, and not in the part that this run is for.
+        max_cost_usd: The budget; None for none.
         is_simulated: The answers are the embedded simulator's: nothing is paid.
     """
 
@@ -59,6 +61,8 @@ class RunStarted:
     waiting: int = 0
     route: str = "interactive"
     is_simulated: bool = False
+    later: int = 0
+    max_cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,8 +210,9 @@ def picture(
     prompt_tokens: int = 10,
     thoughts_tokens: int = 0,
     usage: dict[str, Any] | None = None,
+    drawing: str = "",
 ) -> Step:
-    """Answer with an image that is different for each call and prompt."""
+    """Answer with an image that is different for each call, prompt and drawing."""
     usage = usage or {
         "promptTokenCount": prompt_tokens,
         "totalTokenCount": prompt_tokens + 1120 + thoughts_tokens,
@@ -220,7 +221,7 @@ def picture(
 
     def answer(call: Call, incoming: StagedAnswer) -> Answer:
         image = incoming.open_image(0)
-        image.write(png(f"{call.id} {call.prompt}"))
+        image.write(png(f"{call.id} {call.prompt}{drawing}"))
         image.close()
         candidates = [{"content": {"parts": [part]}, "finishReason": "STOP"}]
         body = orjson.dumps({"candidates": candidates, "usageMetadata": usage})

@@ -38,6 +38,8 @@ def parser() -> Parser:
     _run(_command(commands, "run", "send what is not done yet", texts.RUN))
     text = "check the manifest; show calls, cost and time; sends nothing"
     _plan(_command(commands, "plan", text, texts.PLAN))
+    text = "write a manifest from a template and a table of its variables"
+    _expand(_command(commands, "expand", text, texts.EXPAND))
     text = "show the contents of an output folder"
     _folder(_command(commands, "status", text, texts.STATUS), "the contents")
     text = "list the calls that wait in batches, or cancel these batches"
@@ -166,20 +168,37 @@ def _route(command: Parser | _Group) -> None:
 def _money(run: Parser) -> None:
     text = "in dollars at list price, for every tier; calls that were not sent cost nothing"
     money = run.add_argument_group("money", text)
-    text = "maximum cost of this run, calls in flight included; then exit with 5 (default: no "
-    _value(money, "--max-cost", amount, "USD", text + "limit)", dest="max_cost_usd")
+    _max_cost(money)
     text = "ask for confirmation if the estimate exceeds USD (interactive terminals only; "
     _value(money, "--confirm-above", amount, "USD", text + "default: 25)", default=25.0)
     _flag(money, "--yes", "skip the confirmation")
 
 
+def _max_cost(command: Parser | _Group) -> None:
+    text = "maximum cost of this run, calls in flight included; then exit with 5 (default: no "
+    _value(command, "--max-cost", amount, "USD", text + "limit)", dest="max_cost_usd")
+
+
 def _plan(plan: Parser) -> None:
     _manifest(plan)
+    _max_cost(plan)
     _quota(plan)
     _route(plan)
     _flag(plan, "--simulate", "plan for the simulator's output folder")
     _server(plan)
     _flag(plan, "--json", "print the plan as JSON to stdout")
+    run = Parser(add_help=False)
+    _run(run)
+    plan.accept_flags_of(run)
+
+
+def _expand(expand: Parser) -> None:
+    text = "lines of a manifest with {column} where a value is put in; {{ and }} are braces"
+    _value(expand, "template", Path, "TEMPLATE", text)
+    text = "a table (.csv, .tsv) or JSONL with the values: a job for each row and line"
+    _value(expand, "--vars", Path, "FILE", text)
+    text = "combine all values of the columns of FILE, instead of those of one row"
+    _flag(expand, "--product", text)
 
 
 def _open_batches(batches: Parser) -> None:
@@ -260,8 +279,13 @@ def _simulate(simulate: Parser) -> None:
 
 
 def _manifest(command: Parser) -> None:
-    text = "one job per line, as JSON; see `schema job`"
+    text = (
+        "one job per line, as JSON, see `schema job`; or a table, .csv or .tsv, whose columns are "
+        "the fields; or - for standard input"
+    )
     _value(command, "manifest", Path, "JOBS.jsonl", text)
+    text = "what the manifest is (default: what its name says; jsonl for standard input)"
+    command.add_argument("--format", choices=("jsonl", "csv", "tsv"), help=text)
     text = "the output folder (default: JOBS.out next to the manifest, or JOBS.simulated)"
     _value(command, "--out", folder, "DIR", text)
     text = "the model of jobs that name none (default: gemini-3-pro-image-preview)"
@@ -275,6 +299,19 @@ def _manifest(command: Parser) -> None:
     several: dict[str, Any] = {"action": "append", "default": []}
     text = "copy images that another output folder already has, at no cost; may be repeated"
     _value(command, "--reuse-from", Path, "OUT", text, **several)
+    text = (
+        "send only the calls with these ids; an ID may be a glob such as 'icons/*', or @FILE with "
+        "one per line"
+    )
+    only: dict[str, Any] = {"action": "extend", "nargs": "+", "default": []}
+    _value(command, "--only", str, "ID", text, **only)
+    text = (
+        "make finished calls again, and pay again: discarded (in the review), ids, globs, or "
+        "@FILE; the old pictures move to superseded/"
+    )
+    _value(command, "--redo", str, "WHAT", text, **only)
+    text = "send only the first N calls that are not done (default: all)"
+    _value(command, "--limit", whole, "N", text)
     text = (
         "send finished calls again, and pay again: blocked, blocked:REASON,REASON, rejected, "
         "uncertain, missing or unfetched (images); may be repeated"

@@ -16,6 +16,7 @@ the last run stopped.
 examples:
   gemini-batch run jobs.jsonl --tier free
   gemini-batch run jobs.jsonl --simulate          the same without key and cost
+  gemini-batch run jobs.jsonl --limit 3           the first three calls, to look at them
   gemini-batch run jobs.jsonl --tier pay-as-you-go --max-cost 20
   gemini-batch run nightly.jsonl --quiet          for cron: silent unless action is required
   gemini-batch run jobs.jsonl --retry blocked     send blocked calls once more
@@ -28,6 +29,17 @@ nothing.
 examples:
   gemini-batch plan jobs.jsonl
   gemini-batch plan jobs.jsonl --tier pay-as-you-go --json
+"""
+EXPAND = """\
+Write a manifest to stdout: each line of the template with the values of each row of a table. A
+line may have lists of its own, and is combined with all their values:
+{"id": "{sku}-{style}", "prompt": "{name}, {style}", "vars": {"style": ["ink", "pixel art"]}}
+The values are kept in the metadata of the job. Nothing inside a raw request is replaced.
+
+examples:
+  gemini-batch expand template.jsonl --vars products.csv > jobs.jsonl
+  gemini-batch expand template.jsonl --vars lists.csv --product > jobs.jsonl
+  gemini-batch expand template.jsonl | gemini-batch plan - --out pictures.out
 """
 STATUS = """\
 Show the contents of an output folder: calls by status, tokens, cost, and missing images.

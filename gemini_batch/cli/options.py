@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from gemini_batch.cli.given import STDIN
 from gemini_batch.errors import ConfigError
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.progress.formatting import plain
@@ -27,9 +28,14 @@ def run_config(options: Namespace) -> "RunConfig":
 
 
 def output_folder(options: Namespace) -> Path:
-    """Return the output folder of a run: `--out`, else next to the manifest."""
+    """Return the output folder of a run: `--out`, else next to the manifest.
+
+    Without either, as with standard input, the process exits with 2.
+    """
     from gemini_batch.plan import build
 
+    if options.out is None and options.manifest == STDIN:
+        options.parser.error("--out: name the output folder of a manifest from standard input (-)")
     return options.out or build.output_folder(options.manifest, is_simulated=options.simulate)
 
 

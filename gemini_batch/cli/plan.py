@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Any
 
 from gemini_batch.catalog import batch_limits, models, prices
+from gemini_batch.cli.given import given_manifest
 from gemini_batch.cli.options import output_folder, print_result, run_config
 from gemini_batch.config import Settings
 from gemini_batch.engine.batch import steps
@@ -14,22 +15,26 @@ from gemini_batch.engine.batch.steps import Share
 from gemini_batch.errors import ExitCode
 from gemini_batch.plan import CallState, build
 from gemini_batch.progress.formatting import count, least_time, list_price, usd
-from gemini_batch.progress.messages import BATCH_TARGET_S, BATCH_TIME, edited
+from gemini_batch.progress.messages import BATCH_TARGET_S, BATCH_TIME, budget, edited
 from gemini_batch.records.service_tier import lane_name, model_and_tier
 
 
 def main(options: Namespace) -> int:
     """Print the plan of a manifest; return the exit code."""
     config, out = run_config(options).settings(needs_key=False), output_folder(options)
-    with build.build_plan(options.manifest, out, config) as planned:
+    with (
+        given_manifest(options) as given,
+        build.build_plan(given.path, out, config, name=given.name, base=given.base) as planned,
+    ):
         plan, total, time = planned.plan, planned.plan.total, planned.duration
         found = {
-            "manifest": str(options.manifest),
+            "manifest": given.name,
             "out": str(out),
             "tier": config.tier,
             "calls": len(plan),
             "done": plan.count(CallState.DONE),
             "to_send": plan.to_send,
+            "later": plan.count(CallState.LATER),
             "reused": plan.count(CallState.REUSED),
             "reused_from": dict(planned.history.reuse.reserved) if planned.history.reuse else {},
             "edited": plan.count(CallState.EDITED),
@@ -38,6 +43,7 @@ def main(options: Namespace) -> int:
             "cost_usd": total.cost_usd,
             "route": config.route,
             "routes": _routes(planned, config),
+            "max_cost_usd": config.max_cost_usd,
             "sending_s": round(time.sending_s, 1),
             "days": time.days,
             "bound_by": time.bound_by,
@@ -133,7 +139,8 @@ def _cost(found: dict[str, Any], *, is_simulated: bool) -> str:
 
 def _lines(found: dict[str, Any], *, is_simulated: bool) -> Iterator[str]:
     calls = f"{count(found['calls'], 'call')}, {found['done']:,} done"
-    yield f"{found['manifest']}: valid; {calls}, {found['to_send']:,} to send"
+    later = f", {found['later']:,} left for other runs" if found["later"] else ""
+    yield f"{found['manifest']}: valid; {calls}, {found['to_send']:,} to send{later}"
     if found["edited"]:
         yield f"  edited  {edited(found['edited'])}"
     for folder, number in found["reused_from"].items():
@@ -148,6 +155,8 @@ def _lines(found: dict[str, Any], *, is_simulated: bool) -> Iterator[str]:
         yield f"  cost    {_cost(found, is_simulated=is_simulated)}"
         if found["route"] == "batch":
             time = f"in batches, {BATCH_TIME}"
+        if found["max_cost_usd"] is not None:
+            yield f"  budget  {budget(found['max_cost_usd'], found['cost_usd'], found['to_send'])}"
         yield f"  time    tier {found['tier']}: {time}"
         if (other := _other_route(found)) is not None:
             yield other

@@ -8,11 +8,13 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gemini_batch.api import served
 from gemini_batch.cli.confirm import is_agreed, with_decision
+from gemini_batch.cli.given import Given, given_manifest
 from gemini_batch.cli.options import output_folder, program, run_config
 from gemini_batch.cli.signals import interrupting
 from gemini_batch.config import Settings
@@ -42,12 +44,17 @@ def main(options: Namespace) -> int:
     out = output_folder(options)
     if options.metrics and not options.metrics.parent.is_dir():
         raise ConfigError(f"--metrics: {options.metrics.parent}: there is no such folder")
-    config = _settings(options, out)
+    with given_manifest(options) as manifest:
+        return _run(options, manifest, out)
+
+
+def _run(options: Namespace, manifest: Given, out: Path) -> int:
+    config = _settings(options, manifest, out)
     again = f"{program()} {shlex.join(options.argv)}"
-    about = RunInfo(str(options.manifest), again, program(), is_quiet=options.quiet)
+    about = RunInfo(manifest.name, again, program(), is_quiet=options.quiet)
     with watching(about, config, log_format=options.log_format) as view:
         config = _within_open_files(config, view)
-        with _opened(options, out, config, view) as run:
+        with _opened(manifest, out, config, view) as run:
             view.flush()
             if not is_agreed(options, config, run.planned.plan):
                 text = plain(f"nothing was sent; to send it: {again} --yes")
@@ -63,31 +70,31 @@ def main(options: Namespace) -> int:
     return summary.exit_code
 
 
-def _settings(options: Namespace, out: Path) -> Settings:
+def _settings(options: Namespace, manifest: Given, out: Path) -> Settings:
     """Return the settings; without a key, problems of the manifest come before that."""
     config = run_config(options)
     try:
         return config.settings()
     except NoKeyError:
-        with build_plan(options.manifest, out, config.settings(needs_key=False)):
+        settings = config.settings(needs_key=False)
+        with build_plan(manifest.path, out, settings, name=manifest.name, base=manifest.base):
             pass
         raise
 
 
 @contextmanager
-def _opened(options: Namespace, out: Path, config: Settings, view: View) -> Iterator[Run]:
+def _opened(manifest: Given, out: Path, config: Settings, view: View) -> Iterator[Run]:
     """Yield the run; where rows are gone, ask on a terminal what to do."""
+    opening = partial(setup.open_run, manifest.path, out, name=manifest.name, base=manifest.base)
     with ExitStack() as stack:
         try:
-            opening = setup.open_run(options.manifest, out, config, view.observe)
-            run = stack.enter_context(opening)
+            run = stack.enter_context(opening(config, view.observe))
         except RowsLostError as error:
             view.flush()
             decided = with_decision(config, str(error))
             if decided is None:
                 raise
-            opening = setup.open_run(options.manifest, out, decided, view.observe)
-            run = stack.enter_context(opening)
+            run = stack.enter_context(opening(decided, view.observe))
         yield run
 
 

@@ -3,7 +3,7 @@
 import argparse
 import re
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Self
 
 _PLAN = "`gemini-batch plan` checks a manifest, and sends nothing"
 _KEY = "set GEMINI_API_KEY in the environment; doctor shows which key is used"
@@ -19,7 +19,7 @@ _MEANT = {
     **dict.fromkeys(("--resume", "--continue"), _RESUMES),
     **dict.fromkeys(("--proxy", "--http-proxy"), "set HTTPS_PROXY in the environment"),
     **dict.fromkeys(("--cacert", "--ca-bundle", "--insecure", "--no-verify"), _CERTIFICATES),
-    **dict.fromkeys(("--force", "--overwrite"), "--retry"),
+    **dict.fromkeys(("--force", "--overwrite", "--regenerate"), "--redo"),
     **dict.fromkeys(("--workers", "--max-workers", "--threads", "--jobs", "-j"), "--concurrency"),
     **dict.fromkeys(("--parallel", "--parallelism", "-c"), "--concurrency"),
     **dict.fromkeys(("--rate", "--rate-limit", "--qpm", "--rps"), "--rpm"),
@@ -54,6 +54,16 @@ class Parser(argparse.ArgumentParser):
         """Print the problem and exit."""
         message = message.removeprefix("argument ")
         self.exit(2, f"gemini_batch: {message}\ngemini_batch: see: {self.prog} --help\n")
+
+    def accept_flags_of(self, other: Self) -> None:
+        """Accept the flags of another command, so that its command lines can be tried."""
+        for action in other._actions:
+            if (
+                action.option_strings
+                and action.option_strings[0] not in self._option_string_actions
+            ):
+                action.help = argparse.SUPPRESS
+                self._add_action(action)
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         """Refuse a value that is not among the choices, and suggest the nearest one."""

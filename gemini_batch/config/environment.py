@@ -4,7 +4,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -151,3 +151,28 @@ def _normalized(parts: SplitResult) -> str:
     host = f"[{host}]" if ":" in host else host
     port = "" if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
     return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/').removesuffix(_DEFAULT_VERSION)}"
+
+
+def listed_in_files(flag: str, entries: Iterable[str]) -> tuple[str, ...]:
+    """Return the entries of a flag, with the lines of FILE for each `@FILE`.
+
+    Raises:
+        ConfigError: A file can't be read, or has no entry.
+    """
+    found: list[str] = []
+    for entry in entries:
+        if not entry.startswith("@"):
+            found.append(entry)
+            continue
+        file = Path(entry[1:])
+        try:
+            with open(file, encoding="utf-8-sig", opener=open_at_once) as text:
+                lines = [line.rstrip("\r\n") for line in text]
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{flag}: {file}: not UTF-8; save it as UTF-8") from error
+        except OSError as error:
+            raise ConfigError(f"{flag}: {file}: can't be read: {error.strerror}") from error
+        if not any(lines):
+            raise ConfigError(f"{flag}: {file}: is empty; write one entry per line")
+        found += filter(None, lines)
+    return tuple(found)

@@ -48,6 +48,11 @@ class RunConfig(BaseModel):
         max_cost_usd: Budget of the run, at list price.
         max_input_pixels: Larger input images are downscaled to this.
         reuse_from: Output folders whose answers are copied, at $0.
+        only: Send calls with these ids alone; an entry is an id, a glob, or `@file` with one per
+            line.
+        redo: Finished calls that are made again, and paid for again: `discarded` ones, ids, globs,
+            or `@file`.
+        limit: Send only the first calls of the manifest that are not done, so many.
         retry: Finished calls that are sent again: `blocked`, `blocked:IMAGE_SAFETY,EMPTY` for
             these reasons alone, `rejected`, `uncertain`, `missing` images, or `unfetched` ones.
         adopt_images: Where rows are gone, take the images that are there as done.
@@ -92,6 +97,9 @@ class RunConfig(BaseModel):
     max_cost_usd: Amount | None = None
     max_input_pixels: Whole | None = None
     reuse_from: tuple[Path | str, ...] = ()
+    only: tuple[str, ...] = ()
+    redo: tuple[str, ...] = ()
+    limit: Whole | None = None
     retry: frozenset[Again] = frozenset()
     adopt_images: bool = False
     forget: bool = False
@@ -187,6 +195,9 @@ class RunConfig(BaseModel):
             timeouts=Timeouts.of(self.timeout_s),
             max_input_pixels=self.max_input_pixels,
             reuse_from=tuple(dict.fromkeys(Path(out) for out in self.reuse_from)),
+            only=environment.listed_in_files("--only", self.only),
+            redo=environment.listed_in_files("--redo", self.redo),
+            limit=self.limit,
             deadline_s=self.deadline_s,
             waits_for_reset=self.wait_for_reset,
             route=self.route,

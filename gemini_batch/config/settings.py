@@ -122,6 +122,9 @@ class Settings:
     timeouts: Timeouts = Timeouts()
     max_input_pixels: int | None = None
     reuse_from: tuple[Path, ...] = ()
+    only: tuple[str, ...] = ()
+    redo: tuple[str, ...] = ()
+    limit: int | None = None
     deadline_s: float | None = None
     waits_for_reset: bool = False
     route: RouteChoice = "interactive"
@@ -133,6 +136,11 @@ class Settings:
     certificates: "SSLContext | None" = field(default=None, repr=False, compare=False)
     notices: tuple[str, ...] = ()
     tables: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_part(self) -> bool:
+        """True if the run is for a part of the manifest."""
+        return bool(self.only) or self.limit is not None
 
 
 def concurrency_for(limits: Limits) -> int:

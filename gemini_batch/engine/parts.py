@@ -20,6 +20,7 @@ from gemini_batch.inputs import Downscaler
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.inflight import InFlightLog
 from gemini_batch.output.rows import ResultsFile
+from gemini_batch.plan import CallState
 from gemini_batch.plan.build import BuiltPlan, price_table
 
 if TYPE_CHECKING:  # it imports all that sends
@@ -122,12 +123,13 @@ def _preprocessor(of: Origins, committer: Committer, remote: RemoteReplies) -> P
 @contextmanager
 def _opened_logs(of: Origins) -> Iterator[tuple[ResultsFile, InFlightLog]]:
     # A call that was reported and is sent again is reported once. One whose answer was journaled,
-    # or that is not sent again, stays in the log.
+    # or that is not sent again or not yet, stays in the log.
     interrupted, folder = of.interrupted, of.folder
+    has_later = of.planned.plan.count(CallState.LATER) > 0
     still_open = {
         call_id: request_sha256
         for call_id, request_sha256 in interrupted.unanswered.items()
-        if of.config.skip_uncertain or call_id in interrupted.journaled
+        if of.config.skip_uncertain or has_later or call_id in interrupted.journaled
     }
     with ExitStack() as stack:
         with storage_errors(f"{folder.out}: can't be written"):

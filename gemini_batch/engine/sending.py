@@ -239,7 +239,13 @@ class Sending:
         self.observe(event)
 
     def _is_left(self, call: Call) -> bool:
-        return not self._done.get(fingerprint(call.id))
+        key, part = fingerprint(call.id), self.planned.history.part
+        if self._done.get(key):
+            return False
+        if part is None or not self._given_back.get(key):
+            return True
+        # What a batch gave back is sent if the run is for it; a limit counts other calls.
+        return self.config.limit is None and part.names(call.id)
 
     def _is_for_batch(self, call: Call) -> bool:
         """Return whether a call may be sent in a batch: not after several gave it back."""

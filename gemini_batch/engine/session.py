@@ -159,6 +159,8 @@ class Run:
             done=plan.count(CallState.DONE),
             reused=plan.count(CallState.REUSED),
             edited=plan.count(CallState.EDITED),
+            later=plan.count(CallState.LATER),
+            max_cost_usd=self._config.max_cost_usd,
             cost_usd=plan.total.cost_usd,
             duration_s=time.sending_s,
             days=time.days,
@@ -192,7 +194,9 @@ class Run:
         )
 
     def _forget(self) -> None:
-        """Remove what only calls that are still to be sent would need: each call has ended."""
+        """Remove what only calls that are still to be sent would need, if each call has ended."""
+        if self.planned.plan.count(CallState.LATER):
+            return
         with storage_errors(f"{self._folder.out}: files without further use can't be removed"):
             inflight.forget(self._folder.private)
             self._folder.clear_inputs()

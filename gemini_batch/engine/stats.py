@@ -157,7 +157,8 @@ class RunStats:
         if counted:
             exit_code = counted[0].exit_code
         else:
-            exit_code = ExitCode.INCOMPLETE if _is_unfinished(by_status) else ExitCode.DONE
+            judged = self._by_status if config.is_part else by_status
+            exit_code = ExitCode.INCOMPLETE if _is_unfinished(judged) else ExitCode.DONE
         return Summary(
             manifest=manifest,
             out=str(out),
@@ -169,7 +170,7 @@ class RunStats:
             stops=[{"reason": stop.reason.value, "message": stop.message} for stop in counted],
             calls=len(plan),
             by_status=_named(by_status),
-            left=left,
+            left=left + plan.count(CallState.LATER),
             run_again_at=_run_again_at(counted),
             waiting=sum(batch.waiting for batch in waiting),
             committed_usd=round(sum(batch.committed_usd for batch in waiting), 6),

@@ -93,7 +93,8 @@ class Summary:
         stops: Why the run ended early, `reason` and `message`, the gravest first; else empty.
         calls: All calls of the manifest.
         by_status: Their newest rows by status, earlier runs included.
-        left: Calls that are not done; running again sends them. In progress: as of the start.
+        left: Calls that are not done, those outside of `--only` and `--limit` included; running
+            again sends them. In progress: as of the start.
         waiting: Calls that wait in batches, which a later run collects.
         committed_usd: Their estimated cost, at the price of a batch.
         batches: These batches: `name`, null while it is unknown; `model`; `calls`; how many of

@@ -1,9 +1,9 @@
-"""Kinds of files that are no JSONL, recognised by their first bytes, with advice for the user."""
+"""Kinds of files that are no JSONL, known by their first bytes, with advice for the user."""
 
 import re
-from pathlib import PurePath
 
-from gemini_batch.records.job import Job
+from gemini_batch.manifest.table_jobs import NAMES
+from gemini_batch.manifest.tables import DELIMITERS
 
 HEAD_BYTES = 4096
 
@@ -14,11 +14,13 @@ _PACKED = "unpack it first"
 _PANDAS = 'with pandas: DataFrame.to_json("jobs.jsonl", orient="records", lines=True)'
 _TABLE = f"convert it, {_PANDAS}; {_JSONL}"
 # https://en.wikipedia.org/wiki/List_of_file_signatures, 2026-11; the first that fits counts.
-_SIGNATURES = (
+_ENCODINGS = (
     (b"\xff\xfe\0\0", "is UTF-32; save it as UTF-8"),
     (b"\0\0\xfe\xff", "is UTF-32; save it as UTF-8"),
     (b"\xff\xfe", "is UTF-16; save it as UTF-8"),
     (b"\xfe\xff", "is UTF-16; save it as UTF-8"),
+)
+_SIGNATURES = (
     (b"\x1f\x8b", f"is compressed with gzip; {_PACKED} (gunzip)"),
     (b"BZh", f"is compressed with bzip2; {_PACKED} (bunzip2)"),
     (b"\xfd7zXZ\0", f"is compressed with xz; {_PACKED} (unxz)"),
@@ -43,19 +45,30 @@ _ZIP_KINDS = (
     (b"", f"is a ZIP archive; {_PACKED} (unzip)"),
 )
 _TAR_MAGIC, _TAR_AT = b"ustar", 257
-_DELIMITERS = {",": "CSV", ";": "CSV, with semicolons", "\t": "TSV", "|": "CSV, with bars"}
-_TABLE_SUFFIXES = (".csv", ".tsv", ".tab")
 _BOM = b"\xef\xbb\xbf"
-_JOB_FIELDS = {*Job.model_fields, "key"}
 
 
-def refusal(head: bytes, name: str) -> str | None:
+def refusal(head: bytes) -> str | None:
     """Return what is wrong with a file that is no JSONL as a whole; None for one that may be.
 
     Args:
         head: Its first `HEAD_BYTES`.
-        name: Its name, whose suffix may be that of a table.
     """
+    for magic, message in _ENCODINGS:
+        if head.startswith(magic):
+            return message
+    if other := binary(head):
+        return other
+    text = head.removeprefix(_BOM).lstrip()
+    if text.startswith((b"{\0", b"\0{", b'"\0', b"[\0", b"\0[")):
+        return "has NUL bytes, as UTF-16 has; save it as UTF-8"
+    if text.startswith(b"["):
+        return f"is one JSON array; write its objects one per line (jq -c '.[]'): {_JSONL}"
+    return _table(text)
+
+
+def binary(head: bytes) -> str | None:
+    """Return what to do with a file that is neither JSONL nor a table; None if it may be one."""
     for magic, message in _SIGNATURES:
         if head.startswith(magic):
             return message
@@ -63,24 +76,19 @@ def refusal(head: bytes, name: str) -> str | None:
         return next(message for mark, message in _ZIP_KINDS if mark in head)
     if head[_TAR_AT:].startswith(_TAR_MAGIC):
         return f"is a tar archive; {_PACKED}"
-    text = head.removeprefix(_BOM).lstrip()
-    if text.startswith((b"{\0", b"\0{", b'"\0', b"[\0", b"\0[")):
-        return "has NUL bytes, as UTF-16 has; save it as UTF-8"
-    if text.startswith(b"["):
-        return f"is one JSON array; write its objects one per line (jq -c '.[]'): {_JSONL}"
-    return _table(text, PurePath(name).suffix.lower())
+    return None
 
 
-def _table(text: bytes, suffix: str) -> str | None:
+def _table(text: bytes) -> str | None:
     """Return what is wrong with a table of text: its first line has the names of fields."""
     first = text.splitlines()[0].decode(errors="replace") if text else ""
     if not first or first.startswith("{"):
         return None
-    delimiter = max(_DELIMITERS, key=first.count)
+    delimiter = max(DELIMITERS, key=first.count)
     names = {
         re.sub(r"[\s_-]+", "_", cell.strip("\"' ").casefold()) for cell in first.split(delimiter)
     }
-    if suffix not in _TABLE_SUFFIXES and not names & _JOB_FIELDS:
+    if not names & NAMES:
         return None
-    kind = _DELIMITERS[delimiter] if delimiter in first else "CSV"
-    return f"is {kind}; {_TABLE}"
+    kind = DELIMITERS[delimiter] if delimiter in first else "CSV"
+    return f"is {kind}: give it a name that ends in .csv, or add --format csv"

@@ -43,13 +43,20 @@ def checked_job_of(text: bytes) -> Job:
     """
     data = orjson.loads(text)
     made: Job = _validate(data)
-    # Each name takes one of these colons: more of them are nested names, repeated names, or texts.
-    if text.count(b'":') != len(data) or _has_spaced_colon(text):
-        if may_be_too_deep(text) and is_too_deep(data):
-            raise LineError("", TOO_DEEP)
-        if text.count(b'":') != _names(data) or _has_spaced_colon(text):
-            _check_repeated(text)
+    check_names(data, text)
     return _exact(made, text)
+
+
+def check_names(data: Any, text: bytes) -> None:
+    """Raise a LineError if a name is repeated in JSON, or it is nested too deeply."""
+    # Each name takes one of these colons: more of them are nested names, repeated names, or texts.
+    has_spaces = _has_spaced_colon(text)
+    if not has_spaces and isinstance(data, dict) and text.count(b'":') == len(data):
+        return
+    if may_be_too_deep(text) and is_too_deep(data):
+        raise LineError("", TOO_DEEP)
+    if isinstance(data, dict | list) and (has_spaces or text.count(b'":') != _names(data)):
+        _check_repeated(text)
 
 
 def _exact(made: Job, text: bytes) -> Job:

@@ -5,8 +5,8 @@ Many of them are checked at once, by column. A line that has anything else, may 
 have a name twice is checked as a `Job`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -17,11 +17,13 @@ from gemini_batch.records import ids
 from gemini_batch.records.job import Job
 
 _KIND = ("model", "aspect_ratio", "image_size")
+_NAMES = frozenset({"id", "prompt", "metadata", *_KIND})
 _ABSENT = object()
 # A float is left out: it may be a whole number that is too large for orjson.
 _FLAT = {str, int, bool}
 _MAX_KINDS = 1_000
-_MOST_AT_ONCE = 1_000
+# Few, for one that is not plain among them lets all of them be checked by themselves.
+_AT_ONCE = 50
 _PROMPT = "\\prompt/"  # of the job of a kind; nothing else in its JSON is written so
 
 
@@ -55,11 +57,11 @@ class PlainJobs:
         keys: Fingerprints of the ids where case makes no difference.
     """
 
-    ids: list[str] = field(default_factory=list)
-    prompts: list[str] = field(default_factory=list)
-    kinds: list[Kind] = field(default_factory=list)
-    ranks: list[int] = field(default_factory=list)
-    keys: list[int] = field(default_factory=list)
+    ids: list[str]
+    prompts: list[str]
+    kinds: list[Kind]
+    ranks: list[int]
+    keys: list[int]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -68,6 +70,14 @@ class PlainJobs:
         return PlainJobs(
             self.ids[part], self.prompts[part], self.kinds[part], self.ranks[part], self.keys[part]
         )
+
+    def extend(self, other: "PlainJobs") -> None:
+        """Append other jobs."""
+        self.ids += other.ids
+        self.prompts += other.prompts
+        self.kinds += other.kinds
+        self.ranks += other.ranks
+        self.keys += other.keys
 
 
 def around_prompt(form: bytes) -> tuple[bytes, bytes]:
@@ -85,28 +95,45 @@ class PlainLines:
 
     def __init__(self) -> None:
         self._kinds: dict[tuple[Any, ...], Kind | None] = {}
-        self._at_once = _MOST_AT_ONCE
 
-    def read(self, texts: Sequence[bytes]) -> PlainJobs:
-        """Return the jobs of lines up to one that is not plain, or of fewer; none if that is first.
+    def read(self, texts: Sequence[bytes]) -> Iterable[PlainJobs | None]:
+        """Return the jobs of plain lines that follow each other, and None for each other line."""
+        given = _loaded(texts)
+        if jobs := self._jobs(given, texts):
+            return [jobs]
+        places = [place for place, each in enumerate(given) if _may_be_plain(each)]
+        jobs = PlainJobs([], [], [], [], [])
+        found: list[int] = []
+        for start in range(0, len(places), _AT_ONCE):
+            self._add(jobs, found, places[start : start + _AT_ONCE], given, texts)
+        return _in_order(jobs, found, len(texts))
 
-        It is found in a few steps: after it, the lines that are checked at once become more again.
-        """
-        while (jobs := self._read(texts[: self._at_once])) is None and self._at_once > 1:
-            self._at_once = 1
-        if jobs is None:
-            return PlainJobs()
-        self._at_once = min(2 * self._at_once, _MOST_AT_ONCE)
-        return jobs
+    def _add(
+        self,
+        jobs: PlainJobs,
+        found: list[int],
+        places: Sequence[int],
+        given: Sequence[Any],
+        texts: Sequence[bytes],
+    ) -> None:
+        """Add the jobs and the places of the plain lines among some; one by one if it must be."""
+        some = self._jobs([given[place] for place in places], [texts[place] for place in places])
+        if some:
+            jobs.extend(some)
+            found += places
+        elif len(places) > 1:
+            for place in places:
+                self._add(jobs, found, [place], given, texts)
 
-    def _read(self, texts: Sequence[bytes]) -> PlainJobs | None:
+    def _jobs(self, given: Sequence[Any], texts: Sequence[bytes]) -> PlainJobs | None:
         """Return the jobs of lines; None if one of them is not plain."""
         try:
-            given = list(map(orjson.loads, texts))
-            prompts = [each["prompt"] for each in given]
             metadata = [each["metadata"] for each in given if "metadata" in each]
-            job_ids = [each.get("id", _ABSENT) for each in given]
             values = list(map(type, chain.from_iterable(map(dict.values, metadata))))
+            if not _FLAT.issuperset(values):
+                return None
+            prompts = [each["prompt"] for each in given]
+            job_ids = [each.get("id", _ABSENT) for each in given]
             kinds = self._kinds_of(given)
         except (ValueError, TypeError, AttributeError, KeyError):  # no JSON, or another type
             return None
@@ -119,14 +146,13 @@ class PlainLines:
             names == known
             and set(map(type, prompts)) == {str}
             and all(prompts)
-            and _FLAT.issuperset(values)
             and _are_plain(own_ids)
             and _has_strings(texts, strings)
         ):
-            return _jobs(job_ids, prompts, kinds)
+            return _with_ids(job_ids, prompts, kinds)
         return None
 
-    def _kinds_of(self, given: list[dict[str, Any]]) -> list[Kind]:
+    def _kinds_of(self, given: Sequence[Any]) -> list[Kind]:
         """Return the kind of each line; raise a ValueError if there is one without."""
         keys = [
             (get("model", _ABSENT), get("aspect_ratio", _ABSENT), get("image_size", _ABSENT))
@@ -150,6 +176,44 @@ class PlainLines:
         return kind
 
 
+def _loaded(texts: Sequence[bytes]) -> list[Any]:
+    """Return what each line has; None for no JSON."""
+    try:
+        return list(map(orjson.loads, texts))
+    except ValueError:
+        return [_loaded_one(text) for text in texts]
+
+
+def _loaded_one(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return None
+
+
+def _may_be_plain(given: Any) -> bool:
+    """Return False for most lines that are not plain."""
+    if not isinstance(given, dict) or not _NAMES.issuperset(given):
+        return False
+    metadata = given.get("metadata")
+    return not isinstance(metadata, dict) or _FLAT.issuperset(map(type, metadata.values()))
+
+
+def _in_order(jobs: PlainJobs, places: Sequence[int], number: int) -> Iterator[PlainJobs | None]:
+    """Yield jobs at these places of so many lines, as `read` does."""
+    done, begin = 0, 0
+    while done < number:
+        end = begin
+        while end < len(places) and places[end] == done + end - begin:
+            end += 1
+        if end > begin:
+            yield jobs[begin:end]
+            done, begin = done + end - begin, end
+        else:
+            yield None
+            done += 1
+
+
 def _are_plain(job_ids: list[Any]) -> bool:
     return not job_ids or (
         set(map(type, job_ids)) == {str}
@@ -158,7 +222,7 @@ def _are_plain(job_ids: list[Any]) -> bool:
     )
 
 
-def _jobs(job_ids: list[Any], prompts: list[str], kinds: list[Kind]) -> PlainJobs:
+def _with_ids(job_ids: list[Any], prompts: list[str], kinds: list[Kind]) -> PlainJobs:
     ranks = [0] * len(job_ids)
     for place, job_id in enumerate(job_ids):
         if job_id is _ABSENT:

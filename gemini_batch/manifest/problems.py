@@ -83,6 +83,8 @@ def _unknown_field(location: tuple[int | str, ...]) -> str:
     name = str(location[-1])
     if location == ("key",):
         return 'is the same as "id": leave one of them out'
+    if location == ("vars",):
+        return "belongs to a template: write the manifest with gemini-batch expand"
     return f"no such field; {suggest(name, _JOB_FIELDS if len(location) == 1 else _PART_FIELDS)}"
 
 

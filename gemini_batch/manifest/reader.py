@@ -124,23 +124,22 @@ class Manifest:
 
     def _lines_of_file(self) -> Iterator[Lines | LongLine]:
         head = self._file.read(file_kind.HEAD_BYTES)
-        if other := file_kind.refusal(head, self.name):
+        if other := file_kind.refusal(head):
             raise self._refused(other)
         self._file.seek(len(_BOM) if head.startswith(_BOM) else 0)
         return read_lines(self._file)
 
     def _jobs(self, lines: Lines, plain_lines: PlainLines) -> Iterator[tuple[int, Job | PlainJobs]]:
-        while lines:
-            plain = plain_lines.read(lines.texts)
-            number = len(plain) or 1
-            yield from self._plain(plain, lines[:number]) if plain else self._other(lines[:1])
-            lines = lines[number:]
+        start = 0
+        for plain in plain_lines.read(lines.texts):
+            end = start + (len(plain) if plain else 1)
+            part, start = lines[start:end], end
+            yield from self._plain(plain, part) if plain else self._other(part)
 
     def _plain(self, jobs: PlainJobs, lines: Lines) -> Iterator[tuple[int, Job | PlainJobs]]:
         """Yield the jobs of plain lines; one whose id is taken is checked as a `Job`."""
-        while jobs:
-            index = len(self._offsets)
-            number = self._claim_plain(jobs, index)
+        index = len(self._offsets)
+        while (number := self._claim_plain(jobs, index)) < len(jobs):
             if number:
                 self._append(lines[:number], jobs.ranks[:number])
                 yield index, jobs[:number]
@@ -148,6 +147,10 @@ class Manifest:
                 number = 1
                 yield from self._other(lines[:1])
             jobs, lines = jobs[number:], lines[number:]
+            index = len(self._offsets)
+        if jobs:
+            self._append(lines, jobs.ranks)
+            yield index, jobs
 
     def _claim_plain(self, jobs: PlainJobs, index: int) -> int:
         """Claim the ids of the first jobs; return how many: none if the first is a repeated one."""

@@ -37,6 +37,7 @@ _FOLDER = f"{paths.PRIVATE}/{paths.BATCHES}"
 _MAX_NOTE_BYTES = 1 << 16
 _IS_GONE = "is gone"
 _UUID_CHARS = 32
+_MAX_CALLS = 1_000_000  # more than any batch has
 _GONE = ".gone"  # appended to the name of a folder that is removed
 # A batch is expired after 48 hours (https://ai.google.dev/gemini-api/docs/batch-api, 2026-11-30).
 _LIFE = timedelta(hours=50)
@@ -139,11 +140,11 @@ def key_of(uuid: str, position: int, request_sha256: str) -> str:
 class BatchLines:
     """The calls of a batch, read from the disk when they are needed: 8 bytes each in memory.
 
-    The file is open from the first call that is asked for until `close`.
+    The file at `path` is open from the first call that is asked for until `close`.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._file: BufferedReader | None = None
         self._places = array("Q")
         place = 0
@@ -160,7 +161,7 @@ class BatchLines:
     def facts(self, position: int) -> Facts:
         """Return the facts of a call; raise ValueError if they are damaged, OSError of the disk."""
         if self._file is None:
-            self._file = open_to_read(self._path)
+            self._file = open_to_read(self.path)
         self._file.seek(self._places[position])
         return _facts(self._file.readline(MAX_LINE_BYTES))
 
@@ -315,12 +316,20 @@ def _note(data: bytes) -> BatchNote:
     if not isinstance(value, dict):
         raise ValueError("no object")  # noqa: TRY004  # as of other damage
     known = {name: each for name, each in value.items() if name in _names()}
-    return TypeAdapter(BatchNote).validate_python(known)
+    note = TypeAdapter(BatchNote).validate_python(known)
+    times = (getattr(note, name) for name in _names() if name.endswith(("_at", "_since")))
+    if any(each is not None and each.tzinfo is None for each in times):
+        raise ValueError("a time without a zone")
+    if not 0 <= note.calls <= _MAX_CALLS:
+        raise ValueError("no number of calls")
+    return note
 
 
 def _facts(line: bytes) -> Facts:
     try:
         value: dict[str, Any] = orjson.loads(line)
+        if not all(isinstance(value[name], str) for name in ("id", "request_sha256", "model")):
+            raise ValueError("not the facts of a call")  # as below
         if value.get("metadata") and exact_json.may_change(line):
             value["metadata"] = exact_json.loads(line)["metadata"]
         inputs = [

@@ -1,13 +1,11 @@
 """Calls of earlier runs: their last status, their missing images, and their cost."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gemini_batch.config.endpoints import service
 from gemini_batch.hashmap import HashMap64, fingerprint, fingerprints
-from gemini_batch.output.rows import newest_rows
 from gemini_batch.records import Status
 
 _STATUSES = list(Status)
@@ -119,23 +117,3 @@ class History:
 def _request(request_sha256: str, endpoint: str) -> int:
     """Return the hash of a request and of its service, without what is noted in its last bits."""
     return fingerprint((request_sha256, service(endpoint))) & _REQUEST_MASK
-
-
-def wanted_again(out: Path, reasons: Collection[str], *, missing: bool) -> set[int]:
-    """Return the fingerprints of the ids that are wanted again, by their newest row.
-
-    They were blocked for one of the `reasons`, in capitals, or with `missing` an image is gone.
-    Raises the same as `read_rows`.
-    """
-    return {
-        fingerprint(row["id"])
-        for row in newest_rows(out)
-        if (row["status"] == Status.BLOCKED and _reason(row).upper() in reasons)
-        or (missing and any(not (out / image["path"]).exists() for image in row["images"]))
-    }
-
-
-def _reason(row: Mapping[str, Any]) -> str:
-    """Return why a row has no image, as the summary counts it; "" if an edited row has no text."""
-    reasons = (row.get("block_reason"), row.get("finish_reason"))
-    return next((each for each in reasons if isinstance(each, str) and each), "")

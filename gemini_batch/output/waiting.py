@@ -24,9 +24,10 @@ class Mark:
 
     TAKEN = 1  # its answer has a row
     FREED = 2  # the batch gave it back: it may be sent again
-    OVERTAKEN = 4  # the call has another answer since the batch was made
+    OVERTAKEN = 4  # the call has another answer to the same request since the batch was made
     EDITED = 8  # the manifest asks for another request now
     ASKED = 16  # the manifest asks for it
+    PASSED = 32  # the call has an answer to another request since the batch was made
 
 
 @dataclass(eq=False, slots=True)
@@ -67,6 +68,12 @@ class OpenBatch:
         """Return the marks of a call."""
         return self._marks[position]
 
+    def is_late(self, position: int) -> bool:
+        """Return whether an answer that comes now is none that its call needs."""
+        mark = self._marks[position]
+        is_passed = mark & (Mark.PASSED | Mark.ASKED) == Mark.PASSED
+        return bool(mark & (Mark.OVERTAKEN | Mark.EDITED)) or is_passed
+
     def add(self, position: int, mark: int) -> None:
         """Mark a call."""
         self._marks[position] |= mark
@@ -91,18 +98,23 @@ class OpenBatch:
         try:
             return self.lines.facts(position)
         except (ValueError, OSError) as error:
-            where = f"batch {self.note.uuid}, line {position + 1:,}"
-            raise StorageError(f"{where}: the facts of the call can't be read: {error}") from error
+            raise StorageError(
+                f"{self.lines.path}:{position + 1}: the facts of the call can't be read: {error}; "
+                "put the file back from a backup, or remove its folder to send the calls of the "
+                "batch, and pay for them, again"
+            ) from error
 
     def index(self) -> Iterator[tuple[int, int]]:
         """Yield (hash of its id, position) of each call, and keep the hash of its request."""
         self._requests = array("Q")
-        for position in range(self.note.calls):
-            facts = self.facts(position)
-            self._requests.append(_request(facts.request_sha256, self.note.endpoint))
-            yield fingerprint(facts.id), position
-        if self.lines is not None:
-            self.lines.close()  # until its results are read
+        try:
+            for position in range(self.note.calls):
+                facts = self.facts(position)
+                self._requests.append(_request(facts.request_sha256, self.note.endpoint))
+                yield fingerprint(facts.id), position
+        finally:
+            if self.lines is not None:
+                self.lines.close()  # until its results are read
 
     def is_of(self, position: int, request_sha256: str, endpoint: str) -> bool:
         """Return whether a call has this request, at a place with the same answers."""
@@ -194,7 +206,9 @@ class Waiting:
         for place, row in rows:
             if self.has(row["id"]):
                 is_paid = row["status"] not in _GIVEN_BACK or bool(row.get("remote_images"))
-                self._see(row["id"], row["status"], _key(row.get("batch")), place, is_paid=is_paid)
+                request = row["request_sha256"], row["endpoint"]
+                key = _key(row.get("batch"))
+                self._see(row["id"], request, row["status"], key, place, is_paid=is_paid)
             yield place, row
 
     def see(self, row: ResultRow, place: int) -> None:
@@ -202,9 +216,19 @@ class Waiting:
         if self.has(row.id):
             key = row.batch.key if row.batch else ""
             is_paid = row.status not in _GIVEN_BACK or bool(row.remote_images)
-            self._see(row.id, row.status, key, place, is_paid=is_paid)
+            request = row.request_sha256, row.endpoint
+            self._see(row.id, request, row.status, key, place, is_paid=is_paid)
 
-    def _see(self, call_id: str, status: str, key: str, place: int, *, is_paid: bool) -> None:
+    def _see(
+        self,
+        call_id: str,
+        request: tuple[str, str],
+        status: str,
+        key: str,
+        place: int,
+        *,
+        is_paid: bool,
+    ) -> None:
         for batch, position in self._places(call_id):
             if batch.note.position(key) == position:
                 if status == Status.LOST:
@@ -212,7 +236,8 @@ class Waiting:
                 else:
                     batch.add(position, Mark.TAKEN if is_paid else Mark.FREED)
             elif status in _ANSWERED and place >= batch.note.rows_bytes:
-                batch.add(position, Mark.OVERTAKEN)
+                is_same = batch.is_of(position, *request)
+                batch.add(position, Mark.OVERTAKEN if is_same else Mark.PASSED)
 
     def _places(self, call_id: str) -> Iterator[tuple[OpenBatch, int]]:
         first = self._calls.get(call := fingerprint(call_id))

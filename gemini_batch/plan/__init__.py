@@ -2,4 +2,5 @@
 
 from gemini_batch.plan.canonical import request_sha256
 from gemini_batch.plan.planner import JobError, Planner
-from gemini_batch.plan.totals import CallState, CallTotals, DownscaleTotals, Plan
+from gemini_batch.plan.sums import CallTotals, DownscaleTotals
+from gemini_batch.plan.totals import CallState, Plan

@@ -12,20 +12,22 @@ from gemini_batch.catalog.thinking import ANSWERS
 from gemini_batch.config import Settings
 from gemini_batch.config.endpoints import price_factor
 from gemini_batch.errors import ConfigError, StorageError, describe_os_error
-from gemini_batch.hashmap import fingerprint
 from gemini_batch.inputs import Inputs
-from gemini_batch.manifest import Manifest, PlainJobs
-from gemini_batch.output.history import History, wanted_again
+from gemini_batch.manifest import Manifest, PlainJobs, open_manifest
+from gemini_batch.output.history import History
 from gemini_batch.output.reuse import Reuse
 from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.rows import placed_rows
 from gemini_batch.output.unfetched import Unfetched
 from gemini_batch.output.waiting import open_batches
+from gemini_batch.plan.again import Again
 from gemini_batch.plan.aliases import aliases
 from gemini_batch.plan.canonical import request_sha256
 from gemini_batch.plan.history import RunHistory
+from gemini_batch.plan.part import Part
 from gemini_batch.plan.planner import JobError, Planner
-from gemini_batch.plan.totals import CallTotals, Plan
+from gemini_batch.plan.sums import CallTotals
+from gemini_batch.plan.totals import Plan
 from gemini_batch.quota.limits import Duration, LimitSet, Weights, duration, limits_of
 from gemini_batch.records import Call, Limits, Load, Stop, StopReason
 from gemini_batch.records.job import Job
@@ -92,6 +94,25 @@ class BuiltPlan:
             more = f"{lines} more than {known.usual_references} reference images"
             yield f"{self._manifest.name}:{line}: {more}, which {model} may refuse"
 
+        if number := self._fixed_seeds():
+            calls = (
+                "1 call that is made again has"
+                if number == 1
+                else f"{number:,} calls that are made again have"
+            )
+            yield f'{self._manifest.name}: {calls} a fixed "seed", and may bring the same picture'
+
+    def _fixed_seeds(self) -> int:
+        """Return the number of calls with a seed among those of `--redo`."""
+        again = self.history.again
+        if again is None:
+            return 0
+        return sum(
+            isinstance(call, Call) and call.request.seed is not None and again.redoes(call.id)
+            for calls in self.calls().values()
+            for call in calls
+        )
+
     def _calls(self, lane: str, is_left: Callable[[Call], bool]) -> Iterator[Call | Stop]:
         for index, variant in self.plan.pending(lane):
             line, job = self._manifest.line(index), self._manifest.read(index)
@@ -138,10 +159,10 @@ def build_plan(
     Raises:
         ManifestError: Lines of the manifest are wrong.
         ConfigError: A call is larger than the quota, a price is wrong, or a folder of
-            `--reuse-from` can't be used.
+            `--reuse-from` can't be used, or `--only` or `--redo` names no call.
         StorageError: The results of earlier runs are damaged or can't be read.
     """
-    with _history(out, config) as (history, recent):
+    with _history(out, config) as (history, recent, again):
         inputs = Inputs(base or path.parent, config.max_input_pixels)
         planner = Planner(
             config.model,
@@ -152,7 +173,7 @@ def build_plan(
             service_tier=config.service_tier,
         )
         planner.thinking.learn(recent)
-        with Manifest(path, name) as manifest:
+        with open_manifest(path, name) as manifest:
             plan = Plan(
                 planner,
                 None if history.is_new else history.state,
@@ -169,6 +190,9 @@ def build_plan(
                 except JobError as error:
                     for problem in error.problems:
                         manifest.problem(problem.line, problem.field, problem.message)
+            if history.part is not None:
+                history.part.check(manifest.name)
+            again.check(manifest.name)
             if config.max_cost_usd is not None:
                 _check_prices(plan)
             time = Duration(0.0, 0, "")  # of batches nothing is known before they end
@@ -178,25 +202,26 @@ def build_plan(
 
 
 @contextmanager
-def _history(out: Path, config: Settings) -> Iterator[tuple[RunHistory, Iterable[dict[str, Any]]]]:
-    """Yield what earlier runs left, and the last rows; it raises as `build_plan`."""
+def _history(
+    out: Path, config: Settings
+) -> Iterator[tuple[RunHistory, Iterable[dict[str, Any]], Again]]:
+    """Yield what earlier runs left, the last rows, and what is made again; see `build_plan`."""
     try:
         waiting = open_batches(out, config.endpoint)
         reuse = Reuse(config.reuse_from, config.endpoint, out) if config.reuse_from else None
-        is_wanted_again: Callable[[str], bool] | None = None
-        if config.retry_missing or config.retry_reasons:
-            again = wanted_again(out, config.retry_reasons, missing=config.retry_missing)
-            is_wanted_again = lambda call_id: fingerprint(call_id) in again  # noqa: E731
+        again = Again(out, config)
         rowless, recent = RowlessImages(out), deque[dict[str, Any]](maxlen=ANSWERS)
         unfetched = None if config.retry_unfetched else Unfetched(out, config.endpoint)
         placed = waiting.noting(placed_rows(out)) if waiting else placed_rows(out)
         of_file = unfetched.noting(placed) if unfetched else (row for _, row in placed)
         rows = History(_kept(rowless.passing(of_file), recent))
-        history = RunHistory(rows, config, reuse, rowless, unfetched, is_wanted_again, waiting)
+        part = Part(config.only, config.limit) if config.is_part else None
+        if_any = again if again.is_any else None
+        history = RunHistory(rows, config, reuse, rowless, unfetched, if_any, part, waiting)
     except OSError as error:
         raise StorageError(f"{out}: can't be read: {describe_os_error(error)}") from error
     with closing(waiting):
-        yield history, recent
+        yield history, recent, again
 
 
 def _kept(

@@ -1,7 +1,7 @@
 """States of the calls of a manifest after earlier runs."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 
@@ -12,6 +12,8 @@ from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.unfetched import Unfetched
 from gemini_batch.output.waiting import Waiting
 from gemini_batch.plan import canonical
+from gemini_batch.plan.again import Again
+from gemini_batch.plan.part import Part
 from gemini_batch.plan.totals import Aliases, CallState
 from gemini_batch.records import ResultRow, Status
 
@@ -27,10 +29,9 @@ def _is_any(_call_id: str) -> bool:
 class RunHistory:
     """Compares calls with the rows of earlier runs.
 
-    `is_wanted_again` returns whether a finished call must be sent again, for more than its status;
-    None if none must.
-
     Attributes:
+        again: Finished calls that are sent again for more than their status; None if none is.
+        part: The calls that this run is for; None for all.
         rowless: The images that no row names.
         without_row: Number of calls that are not done and have such an image.
         waiting: The open batches, and their calls.
@@ -44,7 +45,8 @@ class RunHistory:
     reuse: Reuse | None
     rowless: RowlessImages
     unfetched: Unfetched | None
-    _is_wanted_again: Callable[[str], bool] | None = None
+    again: Again | None = None
+    part: Part | None = None
     waiting: Waiting = field(default_factory=Waiting)
     without_row: int = 0
     by_alias: int = 0
@@ -57,7 +59,8 @@ class RunHistory:
     @property
     def is_new(self) -> bool:
         """True if nothing is known of any call."""
-        return not (len(self._history) or len(self.rowless) or self.reuse or self.waiting)
+        known = len(self._history) or len(self.rowless) or self.reuse or self.waiting
+        return not (known or self.part or self.again)
 
     @property
     def endpoint(self) -> str:
@@ -70,16 +73,19 @@ class RunHistory:
         An answer to one of its aliases counts as its own.
         """
         is_waiting = bool(self.waiting) and self._is_waiting(call_id, request_sha256, aliases)
+        is_named = self.part is None or self.part.names(call_id)
         state = self._own(call_id, request_sha256, aliases)
         if state is CallState.DONE:
             return state
         if is_waiting:
             return CallState.WAITING
+        if self.part is not None and not (is_named and self.part.takes_one()):
+            return CallState.LATER
         if self.rowless.has(call_id):
             self.without_row += 1
             if self._config.adopts_images:
                 return CallState.REUSED
-        if not self.reuse:
+        if not self.reuse or (self.again and self.again.redoes(call_id)):
             return state
         is_reused = self.reuse.reserve(call_id, request_sha256) or any(
             self.reuse.reserve(call_id, request_sha256, canonical.request_sha256(alias))
@@ -106,10 +112,13 @@ class RunHistory:
         """
         found = self._history.statuses(call_ids, request_sha256s, self._config.endpoint)
         are_done = [status in self._done for status in found]
-        if self._is_wanted_again:
-            again = map(self._is_wanted_again, call_ids)
+        if self.again:
+            again = map(self.again.has, call_ids)
             are_done = [is_done and not each for is_done, each in zip(are_done, again, strict=True)]
         self.statuses.update(status for status in compress(found, are_done) if status)
+        if self.part is not None:
+            for call_id in compress(call_ids, are_done):
+                self.part.names(call_id)
         return are_done
 
     def _own(self, call_id: str, request_sha256: str, aliases: Aliases) -> CallState:
@@ -124,7 +133,7 @@ class RunHistory:
         if status is None:
             return CallState.EDITED if self._history.was_answered(call_id) else CallState.NEW
         self.statuses[status] += 1
-        if status in self._done and not (self._is_wanted_again and self._is_wanted_again(call_id)):
+        if status in self._done and not (self.again and self.again.has(call_id)):
             return CallState.DONE
         is_unfetched = self.unfetched and self.unfetched.has(
             call_id,

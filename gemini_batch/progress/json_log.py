@@ -11,8 +11,8 @@ or "".
 - `repaired` (the remains of a killed run were repaired): `message, pays`
 - `manifest_warning` (the manifest has something that the API may refuse): `message`
 - `run_started` (the manifest is valid, nothing is sent yet): `manifest, out, tier, to_send, reused,
-  done, edited, waiting, route, cost_usd, sending_s, days, bound_by, models[{model, service_tier,
-  calls, input_tokens, cost_usd}], notices[]`
+  done, edited, waiting, route, later, cost_usd, max_cost_usd, sending_s, days, bound_by,
+  models[{model, service_tier, calls, input_tokens, cost_usd}], notices[]`
 - `call_not_reused` (an answer of another folder can't be copied, so the call is sent):
   `id, message`
 - `call_finished` (a call ended; its row and images are on the disk): `id, line, status, model,
@@ -151,7 +151,9 @@ def _start(event: events.RunStarted, name: str) -> dict[str, Any]:
         "edited": event.edited,
         "waiting": event.waiting,
         "route": event.route,
+        "later": event.later,
         "cost_usd": _rounded(event.cost_usd, 6),
+        "max_cost_usd": event.max_cost_usd,
         "sending_s": round(event.duration_s, 1),
         "days": event.days,
         "bound_by": event.bound_by or None,

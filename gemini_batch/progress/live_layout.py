@@ -7,8 +7,8 @@ from datetime import timedelta
 from rich.cells import cell_len
 from rich.text import Text
 
-from gemini_batch.progress.formatting import clock, count, plain, quantity, whole_span
-from gemini_batch.progress.messages import eta, finishing, notice
+from gemini_batch.progress.formatting import clock, count, plain, quantity, usd, whole_span
+from gemini_batch.progress.messages import BATCH_TIME, eta, finishing, notice
 from gemini_batch.progress.run_state import RunSnapshot
 from gemini_batch.quota.results import UNKNOWN, Used
 from gemini_batch.records import Status
@@ -144,6 +144,8 @@ def _counts(state: RunSnapshot, cells: int) -> Text:
 def _time(state: RunSnapshot) -> list[str]:
     if state.is_stopping:
         return [f"{count(max(0, state.left - state.in_flight), 'call')} left for another run"]
+    if state.batches:
+        return [BATCH_TIME]
     return eta(state.forecast, state.left, state.now).split(" · ")
 
 
@@ -185,7 +187,8 @@ def _pace(state: RunSnapshot) -> Iterator[str]:
 def _cost(state: RunSnapshot) -> Iterator[str]:
     """Yield the cost in cents, so that the text behind it does not move."""
     unpriced = f" and {state.unpriced:,} of unknown cost" if state.unpriced else ""
-    so_far = f"${state.cost_usd:,.2f}{unpriced} so far"
+    of_budget = "" if state.max_cost_usd is None else f" of the budget of {usd(state.max_cost_usd)}"
+    so_far = f"${state.cost_usd:,.2f}{unpriced}{of_budget} so far"
     if state.is_stopping:
         yield f"{so_far}, at list price"
         return

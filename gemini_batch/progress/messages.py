@@ -52,12 +52,32 @@ def started(name: str, event: RunStarted) -> tuple[str, ...]:
         parts.append(edited(event.edited))
     if event.waiting:
         parts.append(f"{event.waiting:,} waiting in batches")
+    if event.later:
+        parts.append(f"{event.later:,} left for other runs")
     cost = list_price(event.cost_usd, event.tier, is_simulated=event.is_simulated)
+    if event.max_cost_usd is not None:
+        cost += f" · budget {budget(event.max_cost_usd, event.cost_usd, event.todo)}"
     time = least_time(event.duration_s, event.days, event.bound_by)
     if event.route == "batch":
         time = f"in batches: {BATCH_TIME}"
     where = f"tier {event.tier}: {time} · output in {event.out}"
     return " · ".join([*parts, cost]), where, *event.notices
+
+
+def budget(max_cost_usd: float, cost_usd: float | None, calls: int) -> str:
+    """Return the budget, and for about how many calls it is enough: `for about 14 of 28 calls`."""
+    text = usd(max_cost_usd)
+    if not cost_usd:
+        return text
+    affordable = affordable_calls(max_cost_usd, cost_usd, calls)
+    return f"{text}: enough for {'all' if affordable == calls else f'about {affordable:,} of'} " + (
+        count(calls, "call")
+    )
+
+
+def affordable_calls(max_cost_usd: float, cost_usd: float, calls: int) -> int:
+    """Return how many of some calls a budget pays for, if all cost the same."""
+    return min(calls, int(max_cost_usd / cost_usd * calls + 1e-9))
 
 
 def edited(number: int) -> str:
@@ -141,8 +161,11 @@ def counts(by_status: Mapping[Status, int] | Mapping[str, int]) -> str:
 
 def nothing_to_do(name: str, summary: Summary) -> str | None:
     """Return that all calls were done before; None if not."""
-    if summary.this_run.finished or summary.left or summary.exit_code != ExitCode.DONE:
+    if summary.this_run.finished or summary.exit_code != ExitCode.DONE:
         return None
+    if summary.left:
+        left = f"{summary.left:,} of {count(summary.calls, 'call')} left for other runs"
+        return f"{name}: nothing to do: this part is done, in {summary.out} · {left}"
     done = "its one call is done" if summary.calls == 1 else f"all {summary.calls:,} calls are done"
     return f"{name}: nothing to do: {done}, in {summary.out}"
 

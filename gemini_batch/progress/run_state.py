@@ -53,6 +53,7 @@ class RunSnapshot:
         waiting: The longest wait from now on; None if no model waits.
         unpriced: Calls of unknown cost that ended.
         projected_usd: At the end; None if a price is unknown.
+        max_cost_usd: The budget; None for none.
         errors: The most recent kinds of errors, the newest last.
         batches: The open batches as they were last seen, the oldest first.
         stopping: Why the run, or a model, starts no more calls; None while it does.
@@ -71,6 +72,7 @@ class RunSnapshot:
     cost_usd: float
     unpriced: int
     projected_usd: float | None
+    max_cost_usd: float | None
     used: Mapping[str, tuple[Used, ...]]
     errors: tuple[RecentError, ...]
     batches: tuple[events.BatchSeen, ...]
@@ -219,6 +221,7 @@ class RunState:
             cost_usd=self._cost_usd,
             unpriced=self._unpriced,
             projected_usd=self._projected_usd(),
+            max_cost_usd=self._started.max_cost_usd if self._started else None,
             used=self._sample.used,
             errors=tuple(self._errors.values()),
             batches=tuple(sorted(self._batches.values(), key=lambda batch: batch.since)),

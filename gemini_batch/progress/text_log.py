@@ -67,7 +67,9 @@ class TextLog(LogView):
         parts = [
             f"{finished:,} of {snapshot.todo:,}: {messages.counts(snapshot.by_status)}",
             usd(snapshot.cost_usd),
-            messages.eta(snapshot.forecast, snapshot.left, snapshot.now),
+            messages.eta(snapshot.forecast, snapshot.left, snapshot.now)
+            if not snapshot.batches
+            else messages.BATCH_TIME,
         ]
         if snapshot.to_retry:
             parts.append(f"{snapshot.to_retry:,} to retry")

@@ -1,6 +1,7 @@
 """The sample manifests in `jobs/`: right, small, and every one of them runs."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,40 @@ def test_every_manifest_runs_and_each_call_gets_its_picture(name: str, tmp_path:
         (image,) = row["images"]
         with Image.open(tmp_path / "out" / image["path"]) as picture:
             assert max(picture.size) == 16
+
+
+def test_the_table_runs_and_each_call_gets_its_picture(tmp_path: Path) -> None:
+    """The sample table is right as it stands."""
+    flags = ["--simulate", "--rpm", "6000", "--out", str(tmp_path / "out"), "--quiet"]
+    assert main(["run", str(JOBS / "posters.csv"), *flags]) == 0
+    rows = [
+        orjson.loads(line) for line in (tmp_path / "out/results.jsonl").read_bytes().splitlines()
+    ]
+    assert sorted(row["id"] for row in rows) == [
+        "poster/chess",
+        "poster/jazz",
+        "poster/jazz.2",
+        "poster/market",
+    ]
+
+
+def test_the_template_makes_a_manifest_that_is_right(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each product in each room, and once alone; next to the template, its images are found."""
+    monkeypatch.chdir(JOBS.parent)
+    files = ("jobs/templates/shop.jsonl", "jobs/templates/products.csv")
+    shutil.copytree(JOBS / "inputs", tmp_path / "jobs/inputs")
+    for file in files:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        shutil.copy(file, tmp_path / file)
+    monkeypatch.chdir(tmp_path)
+    assert main(["expand", files[0], "--vars", files[1]]) == 0
+    made = capsys.readouterr().out
+    Path("jobs/templates/made.jsonl").write_text(made)
+    assert made.splitlines()[0].startswith('{"id":"shop/CH-204/loft","prompt":"Place this armchair')
+    assert main(["plan", "jobs/templates/made.jsonl", "--json"]) == 0
+    assert orjson.loads(capsys.readouterr().out)["calls"] == 8
 
 
 def test_there_is_a_manifest_for_each_use_case() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gemini_batch.cli import main
+from gemini_batch.cli import given, main
 from gemini_batch.simulator import Simulator
 
 pytestmark = pytest.mark.loopback
@@ -34,9 +34,18 @@ class Terminal:
 
     monkeypatch: pytest.MonkeyPatch
 
-    def run(self, arguments: list[str], typed: str) -> tuple[int, str]:
-        """Run a command in this process with this input; return its exit code and the output."""
+    def run(self, arguments: list[str], typed: str, piped: bytes | None = None) -> tuple[int, str]:
+        """Run a command in this process with this input; return its exit code and the output.
+
+        What is `piped` is standard input, and the terminal is another one.
+        """
         ours, theirs = pty.openpty()
+        if piped is None:
+            into = os.dup(theirs)
+        else:
+            into, end = os.pipe()
+            os.write(end, piped)
+            os.close(end)
         shown = bytearray()
 
         def read() -> None:
@@ -49,11 +58,12 @@ class Terminal:
         os.write(ours, typed.encode())
         with (
             self.monkeypatch.context() as patch,
-            os.fdopen(os.dup(theirs), "r") as stdin,
+            os.fdopen(into, "r") as stdin,
             os.fdopen(theirs, "w") as stderr,
         ):
             patch.setattr("sys.stdin", stdin)
             patch.setattr("sys.stderr", stderr)
+            patch.setattr(given, "TERMINAL", os.ttyname(theirs))
             code = main(arguments)
         reader.join(10)
         os.close(ours)
@@ -112,6 +122,19 @@ def test_an_expensive_run_asks_for_confirmation(
     assert "\nnothing was sent" in shown
 
     code, _ = terminal.run([*command, "--confirm-above", "1"], "y\n")
+    assert (code, len(server.audit.entries)) == (0, 10)
+
+
+def test_an_expensive_run_of_standard_input_asks_at_the_terminal(
+    command: list[str], tmp_path: Path, server: Simulator, terminal: Terminal
+) -> None:
+    """A manifest that is piped in is no answer, and no reason not to ask."""
+    piped = (tmp_path / "jobs.jsonl").read_bytes()
+    piping = [command[0], "-", "--out", str(tmp_path / "o"), *command[2:], "--confirm-above", "1"]
+    code, shown = terminal.run(piping, "n\n", piped)
+    assert (code, len(server.audit.entries)) == (5, 0)
+    assert "10 calls to send, up to about $1.38 at list price. Continue? [y/N]" in shown
+    code, _ = terminal.run(piping, "y\n", piped)
     assert (code, len(server.audit.entries)) == (0, 10)
 
 

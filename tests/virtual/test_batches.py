@@ -193,6 +193,22 @@ def test_an_edited_line_is_sent_now_and_the_old_answer_is_late(
     assert batch_desk.transport.sent == []
 
 
+def test_a_line_that_is_edited_and_put_back_takes_the_answer_of_its_batch(
+    batch_desk: BatchDesk,
+) -> None:
+    """Whatever was asked for in between: the batch's answer is the newest, and nothing is sent again."""
+    batch_desk.write(1)
+    batch_desk.run(after_h=0.1)
+    batch_desk.write(1, a="another prompt")
+    batch_desk.run(route="interactive", after_h=2)
+    batch_desk.write(1)
+    summary = batch_desk.run(route="interactive")
+    assert (summary.exit_code, summary.left) == (0, 0)
+    assert batch_desk.transport is not None
+    assert batch_desk.transport.sent == []
+    assert batch_desk.images()["a"] == png("prompt a")
+
+
 def odd(lines: list[bytes]) -> list[bytes]:
     """Return lines with all kinds of faults."""
     other = lines[0].replace(b'"key":"', b'"key":"x')
@@ -542,6 +558,20 @@ def test_flags_that_narrow_what_is_sent_collect_all(
     summary = batch_desk.run(**narrow)
     assert (summary.exit_code, summary.left, summary.waiting) == (5, 1, 0)
     assert batch_desk.final() == dict.fromkeys("abcd", "succeeded")
+
+
+@pytest.mark.parametrize("narrow", [{"only": ("b", "c")}, {"limit": 1}])
+def test_a_run_of_a_part_collects_all_and_sends_no_more_than_the_part(
+    narrow: dict[str, Any], batch_desk: BatchDesk
+) -> None:
+    """What a batch answered outside of the part is taken; what it gave back there is left."""
+    batch_desk.server.spoil = lambda _number, lines: [error_line(lines[0]), *lines[1:]]
+    batch_desk.write(2)
+    batch_desk.run()
+    batch_desk.write(3)
+    summary = batch_desk.run(route="interactive", **narrow)
+    assert batch_desk.final() == {"a": "failed", "b": "succeeded", "c": "succeeded"}
+    assert (summary.left, summary.waiting) == (1, 0)
 
 
 def test_a_run_whose_budget_is_used_up_waits_for_what_it_sent(batch_desk: BatchDesk) -> None:

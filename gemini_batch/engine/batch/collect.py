@@ -204,7 +204,7 @@ class Collector:
         found: Collected,
     ) -> None:
         """Write the row of a line of the batch, the first one of its call."""
-        is_late = batch.mark(position) & (Mark.OVERTAKEN | Mark.EDITED)
+        is_late = batch.is_late(position)
         match line.outcome:
             case Reply() as reply if reply.is_empty and not self.batch_tries(attempted.call.id):
                 message = "the answer has no picture, no text and no reason"
@@ -234,11 +234,10 @@ class Collector:
         found: Collected,
     ) -> None:
         """Write the row of a call without an answer, unless another row says more of it."""
-        mark = batch.mark(position)
-        if mark & (Mark.OVERTAKEN | Mark.EDITED):
+        if batch.is_late(position):
             batch.add(position, Mark.TAKEN)  # the call does not need it
             return
-        if mark & Mark.FREED:
+        if batch.mark(position) & Mark.FREED:
             return
         if is_billed := retry.may_be_billed(error):
             found.spent_usd += attempted.call.estimate.cost_usd or 0.0

@@ -25,6 +25,7 @@ from gemini_batch.records.remote_batch import BatchState, RemoteBatch
 PATIENCE_S = 26 * 3600.0
 # A batch that is pending or running for more than 48 hours has expired (the same page).
 EXPIRED_AFTER = timedelta(hours=50)
+_OVER = {each.value for each in BatchState if each.is_terminal}
 TRIES = 2
 """Batches in a row that gave a call back, after which it is sent in another way, or not now."""
 LOOKS = 3
@@ -153,8 +154,7 @@ def is_cancelled(note: BatchNote, now: datetime, patience_s: float, *, is_given_
     """
     if note.step is not Step.CREATED or note.cancelled_at is not None:
         return False
-    is_over = note.state and BatchState(note.state).is_terminal
-    return not is_over and (is_given_up or is_overdue(note, now, patience_s))
+    return note.state not in _OVER and (is_given_up or is_overdue(note, now, patience_s))
 
 
 def next_look_at(note: BatchNote, now: datetime, minute_s: float) -> datetime:

@@ -26,7 +26,7 @@ FLAG = "gemini_batch: {}: no such flag"
         ),
         ("run x --xyzzy", ""),
         ("verify out -q", ""),
-        ("status out --frob", "; known: --json"),
+        ("status out --xyzzy", "; known: --json"),
     ],
 )
 def test_a_flag_of_another_tool_is_answered_with_ours(

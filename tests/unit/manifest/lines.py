@@ -27,7 +27,7 @@ def written(*lines: dict[str, Any] | str | bytes) -> Path:
 @contextmanager
 def carefully() -> Iterator[None]:
     """Let each line be checked as a `Job`: none is plain."""
-    with patch.object(PlainLines, "read", return_value=PlainJobs()):
+    with patch.object(PlainLines, "read", lambda _, texts: [None] * len(texts)):
         yield
 
 

@@ -91,19 +91,24 @@ def text_of(line: dict[str, Any] | bytes) -> bytes:
     return line if isinstance(line, bytes) else json.dumps(line).encode()
 
 
+def lengths(lines: PlainLines, *texts: bytes) -> list[int]:
+    """Return how many plain lines follow each other, and 0 for each other line."""
+    return [len(jobs) if jobs else 0 for jobs in lines.read(texts)]
+
+
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_plain_line_is_read_as_one(name: str) -> None:
     """A line of names and texts that are surely right is read without a model."""
-    assert len(PlainLines().read([text_of(PLAIN[name])])) == 1
+    assert lengths(PlainLines(), text_of(PLAIN[name])) == [1]
 
 
 @pytest.mark.parametrize("name", NOT_PLAIN)
 def test_a_line_that_may_be_anything_else_is_not_plain(name: str) -> None:
     """A line that may be wrong, or holds what a plain line has not, is left to `Job`."""
     lines = PlainLines()
-    assert not lines.read([text_of(NOT_PLAIN[name])])
-    assert not lines.read([text_of(NOT_PLAIN[name])])  # also after it made a kind
-    assert lines.read([text_of(ALL)])
+    assert lengths(lines, text_of(NOT_PLAIN[name])) == [0]
+    assert lengths(lines, text_of(NOT_PLAIN[name])) == [0]  # also after it made a kind
+    assert lengths(lines, text_of(ALL)) == [1]
 
 
 def planned(path: Path, states: bytes) -> Iterator[Any]:
@@ -226,9 +231,14 @@ def test_a_line_that_is_not_plain_does_not_hide_among_many() -> None:
             "no JSON",
         ):
             check(b"\n".join([*good[:place], text_of(NOT_PLAIN[name]), *good[place:]]), b"")
-    lines = PlainLines()
-    assert [len(lines.read([*good[:20], b"[]", *good[20:]])) for _ in range(3)] == [1, 2, 4]
-    assert [len(lines.read(good)) for _ in range(4)] == [8, 16, 32, 40]
+
+
+@pytest.mark.parametrize("name", NOT_PLAIN)
+def test_lines_that_are_not_plain_leave_the_others_so(name: str) -> None:
+    """Each other line is by itself; the plain ones before, between and after it are read at once."""
+    other, good = text_of(NOT_PLAIN[name]), [text_of(ALL)] * 60
+    found = lengths(PlainLines(), *good[:20], other, *good[:35], other, other, *good)
+    assert found == [20, 0, 35, 0, 0, 60]
 
 
 def test_many_kinds_are_planned_alike(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,4 +247,4 @@ def test_many_kinds_are_planned_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     check(
         b"\n".join(b'{"prompt": "x", "model": "m%d"}' % (number % 5) for number in range(20)), b""
     )
-    assert PlainLines().read([b'{"prompt": "x", "model": "m4"}'])
+    assert lengths(PlainLines(), b'{"prompt": "x", "model": "m4"}') == [1]

@@ -114,6 +114,7 @@ def snapshot(**changes: Any) -> RunSnapshot:
             cost_usd=19.83,
             unpriced=0,
             projected_usd=40.2,
+            max_cost_usd=None,
             used={MODEL: used(Limits(requests_per_min=60, requests_per_day=1500), 60, 1240)},
             errors=(),
             batches=(),

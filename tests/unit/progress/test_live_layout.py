@@ -2,14 +2,14 @@ from datetime import timedelta
 
 import pytest
 
-from gemini_batch.events import Stopping, Waiting
+from gemini_batch.events import BatchSeen, Stopping, Waiting
 from gemini_batch.progress.forecast import Forecast
 from gemini_batch.progress.live_layout import rows_of
 from gemini_batch.progress.run_state import RecentError, RunSnapshot
 from gemini_batch.quota.results import UNKNOWN
 from gemini_batch.records import Limits, Status, Stop, StopReason
 from tests.builders import MODEL
-from tests.unit.progress.builders import snapshot, used
+from tests.unit.progress.builders import NOON, snapshot, used
 
 FULL = snapshot(
     waiting=Waiting(MODEL, 23.4, "60 requests a minute"),
@@ -210,3 +210,19 @@ def test_times_of_errors_are_local() -> None:
     """An error has its time by the wall clock."""
     of = snapshot(now=FULL.now + timedelta(hours=1), errors=(RecentError("x", 1, "n1", 999.0),))
     assert "12:59:59  x  n1" in row("errors", of)
+
+
+def test_each_open_batch_has_a_bar() -> None:
+    """Of the requests that have ended by the server's count; of many, the oldest ones."""
+    since = NOON - timedelta(hours=1)
+    batches = tuple(
+        BatchSeen(f"batches/{number}", MODEL, 480, done, "RUNNING", since)
+        for number, done in enumerate((None, 0, 240, 480, 1, 2, 3, 4))
+    )
+    rows = seen(snapshot(batches=batches, in_flight=0, waiting=None), lines=40)
+    found = [row for row in rows if "480 calls · running" in row]
+    assert [row.count("━") for row in found] == [0, 0, 8, 16, 0, 0]
+    assert any("240 of 480 calls" in row for row in found)
+    assert any("and 2 more" in row for row in rows)
+    assert any("waiting for 3,840 calls in batches" in row for row in rows)
+    assert any("within 24 hours" in row for row in rows)

@@ -1,15 +1,17 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from gemini_batch.hashmap import fingerprint
-from gemini_batch.output.history import wanted_again
-from gemini_batch.records import Status
+from gemini_batch.config import Settings
+from gemini_batch.plan.again import Again
+from gemini_batch.records import Limits, Status
 from tests.builders import make_row
 
 ABSENT = object()
+SETTINGS = Settings(tier="free", limits=Limits(), endpoint="x", base_url=None, model="m")
 
 
 @pytest.mark.parametrize("finish_reason", ["IMAGE_SAFETY", ABSENT, None, 7, ["STOP"]])
@@ -28,7 +30,7 @@ def test_a_row_without_a_reason_in_text_has_none(
     (tmp_path / "results.jsonl").write_bytes(orjson.dumps(row) + b"\n")
 
     def is_wanted(*reasons: str) -> bool:
-        return wanted_again(tmp_path, reasons, missing=False) == {fingerprint("a")}
+        return Again(tmp_path, replace(SETTINGS, retry_reasons=frozenset(reasons))).has("a")
 
     assert is_wanted("SAFETY") == (block_reason == "SAFETY")
     assert is_wanted("IMAGE_SAFETY") == (

@@ -1,0 +1,86 @@
+"""Finished calls that are made again: for a reason of `--retry`, or as `--redo` names them."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from gemini_batch.config import Settings
+from gemini_batch.hashmap import fingerprint
+from gemini_batch.output.marks import Marks
+from gemini_batch.output.rows import newest_rows
+from gemini_batch.plan.part import Part
+from gemini_batch.records import Status
+
+DISCARDED = "discarded"
+"""The entry of `--redo` for the calls whose newest picture the user has discarded."""
+
+
+class Again:
+    """Finished calls that a run makes again, and pays for again.
+
+    A picture that was made again has no mark: `discarded` takes each call once.
+    """
+
+    def __init__(self, out: Path, config: Settings) -> None:
+        """Find them among the newest rows of an output folder.
+
+        Raises:
+            OSError: Rows or marks can't be read.
+            StorageError: Rows are damaged.
+        """
+        names = [entry for entry in config.redo if entry != DISCARDED]
+        self._named = Part(names, None, flag="--redo") if names else None
+        self._discarded: set[int] = set()
+        self._retried: set[int] = set()
+        if DISCARDED in config.redo:
+            marks = Marks(out)
+            self._discarded = {
+                fingerprint(row["id"]) for row in newest_rows(out) if _is_discarded(row, marks)
+            }
+        if config.retry_missing or config.retry_reasons:
+            self._retried = {
+                fingerprint(row["id"])
+                for row in newest_rows(out)
+                if _is_retried(row, config.retry_reasons)
+                or (config.retry_missing and _misses_an_image(row, out))
+            }
+
+    @property
+    def is_any(self) -> bool:
+        """True if finished calls may be made again."""
+        return bool(self._named or self._discarded or self._retried)
+
+    def has(self, call_id: str) -> bool:
+        """Return whether a finished call is made again."""
+        return self.redoes(call_id) or fingerprint(call_id) in self._retried
+
+    def redoes(self, call_id: str) -> bool:
+        """Return whether the user wants another picture than the one that is there."""
+        if self._named is not None and self._named.names(call_id):
+            return True
+        return bool(self._discarded) and fingerprint(call_id) in self._discarded
+
+    def check(self, source: str) -> None:
+        """Check that each entry of `--redo` names a call; raises as `Part.check`."""
+        if self._named is not None:
+            self._named.check(source)
+
+
+def _is_discarded(row: Mapping[str, Any], marks: Marks) -> bool:
+    return any(
+        marks.of(row["id"], image["sha256"]).choice == "discard" for image in row["images"][:1]
+    )
+
+
+def _is_retried(row: Mapping[str, Any], reasons: Collection[str]) -> bool:
+    return row["status"] == Status.BLOCKED and _reason(row).upper() in reasons
+
+
+def _misses_an_image(row: Mapping[str, Any], out: Path) -> bool:
+    return any(not (out / image["path"]).exists() for image in row["images"])
+
+
+def _reason(row: Mapping[str, Any]) -> str:
+    """Return why a row has no image, as the summary counts it; "" if an edited row has no text."""
+    reasons = (row.get("block_reason"), row.get("finish_reason"))
+    return next((each for each in reasons if isinstance(each, str) and each), "")
