@@ -32,7 +32,8 @@ COLUMNS: dict[str, Callable[[Sequence[Round]], str]] = {
 # Bytes of an image, and lines.
 LARGE, SMALL = (8_250_000, 91), (1_800, 100_000)
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
-UPLOAD_BYTES = 1_800_000_000
+# A file has at most 2 GB; with texts alone that would be four million requests.
+UPLOADS = {"image": 1_800_000_000, "text": 180_000_000}
 
 
 # --- the server, in a process of its own ------------------------------------------------------------------------------
@@ -265,8 +266,8 @@ def main() -> None:
             Goal(f"CPU, {count // share:,} lines of 3 kB", seconds, "s", most=60 / share),
             Goal("peak RSS, 3 kB a line", median(rounds["results"], "peak_rss_mb"), "MB", most=150),
         ]
-        for kind in ("image", "text"):
-            megabytes = UPLOAD_BYTES / share / 1e6
+        for kind, size_bytes in UPLOADS.items():
+            megabytes = size_bytes / share / 1e6
             rounds = measured(("requests",), f"{base}/{kind}/v1beta", folder, megabytes, 1)
             report.compared(f"Requests, {kind}", rounds, COLUMNS)
             peak = median(rounds["requests"], "peak_rss_mb")

@@ -86,8 +86,9 @@ def _routes(planned: build.BuiltPlan, config: Settings) -> dict[str, Any]:
     """Return price and time of sending the calls as single requests, and in batches."""
     plan, time = planned.plan, planned.duration
     batches: list[dict[str, Any]] = []
-    for model in dict.fromkeys(model for model, _ in plan.totals):
-        sizes = [(size, each) for (of, size), each in plan.totals.items() if of == model]
+    totals = [(*model_and_tier(lane), size, each) for (lane, size), each in plan.totals.items()]
+    for model in dict.fromkeys(model for model, *_ in totals):
+        sizes = [(size, each) for of, _, size, each in totals if of == model]
         if prices.factor(model, "batch", build.price_table(config)) is None:
             batches.append({"model": model, "batches": None})
             continue

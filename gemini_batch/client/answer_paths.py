@@ -6,7 +6,6 @@ of proto JSON accept both (https://protobuf.dev/programming-guides/json/, 2026-1
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeAlias
 
@@ -41,38 +40,18 @@ _KEYS = (b"candidates", b"content", b"parts", *_PART, *_BLOB, *_FILE)
 # string; or a single byte. `{}+` and `*+` never backtrack. The run in front is part of the pattern:
 # a search would try each of its bytes, and take three times as long.
 _WS = rb"[ \t\n\r]*+"
-_OTHER_KEY = rb'(?!(?:%b)")[^"\\]{0,64}+'
+_OTHER_KEY = rb'(?!(?:%b)")[^"\\]{0,64}+' % b"|".join(_KEYS)
 _MARK = rb'[^"{}\[\],:]*+(?:(,)?%b"(?:%b"%b:%b"[^"\\]*+"|([^"\\]{0,64}+)"(?:%b(:))?)|(["{}\[\],:]))'
+_ON_PATH = re.compile(_MARK % (_WS, _OTHER_KEY, _WS, _WS, _WS))
 # Off the path, plain strings are skipped.
-_SKIPPED = rb'(?:[^"\\{}\[\]]++|"[^"\\]*+")*+'
+_OFF_PATH = re.compile(rb'(?:[^"\\{}\[\]]++|"[^"\\]*+")*+' + _ON_PATH.pattern)
 
-
-@dataclass(frozen=True, slots=True)
-class Paths:
-    """The places in one kind of document.
-
-    Attributes:
-        roots: The nodes of a document, by its last bracket.
-        on_path: The pattern of the next structural mark.
-        off_path: The same where no path can begin.
-    """
-
-    roots: dict[bytes, Node]
-    on_path: "re.Pattern[bytes]"
-    off_path: "re.Pattern[bytes]"
-
-
-def _paths(roots: dict[bytes, Node], *keys: bytes) -> Paths:
-    """Return the paths; `keys` are those in front of an answer."""
-    other_key = _OTHER_KEY % b"|".join((*keys, *_KEYS))
-    mark = _MARK % (_WS, other_key, _WS, _WS, _WS)
-    return Paths(roots, re.compile(mark), re.compile(_SKIPPED + mark))
-
-
+Paths: TypeAlias = dict[bytes, Node]
+"""The nodes of a document, by its last bracket."""
 # Streaming methods wrap their answers in an array.
-ANSWER = _paths({b"}": _ANSWER, b"]": [_ANSWER]})
+ANSWER: Paths = {b"}": _ANSWER, b"]": [_ANSWER]}
 """An answer of `generateContent`."""
-LINE = _paths({b"}": {b"response": _ANSWER}}, b"response")
+LINE: Paths = {b"}": {b"response": _ANSWER}}
 """A line of a batch's results."""
 
 
@@ -94,7 +73,7 @@ class Place:
         self.at_key = False
         self.matched: Node | None = None
         self.node: Node | None = None
-        self.mark = paths.on_path
+        self.mark = _ON_PATH
         self.closers = bytearray()
 
     @property
@@ -124,13 +103,13 @@ class Place:
         check_limit(len(self.closers) + 1, self._max_depth, "nested objects and arrays")
         node = self.matched
         if not self.closers:
-            node = self._paths.roots.get(closer)
+            node = self._paths.get(closer)
         elif isinstance(self.node, list):
             node = self.node[0]
         self.node = node if isinstance(node, dict if closer == b"}" else list) else None
         if self.node is not None:
             self._path.append(self.node)
-        self.mark = self._paths.off_path if self.node is None else self._paths.on_path
+        self.mark = _ON_PATH if self.node is not None else _OFF_PATH
         self.closers += closer
         self.at_key, self.matched = True, None
 
@@ -150,5 +129,5 @@ class Place:
             self._path.pop()
         is_on_path = len(self._path) == depth
         self.node = self._path[-1] if is_on_path and depth else None
-        self.mark = self._paths.on_path if is_on_path else self._paths.off_path
+        self.mark = _ON_PATH if is_on_path else _OFF_PATH
         self.matched = None

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from gemini_batch.client.api_error import parse_error, parse_nested, parse_status
+from gemini_batch.client.api_error import parse_error, parse_nested
 from gemini_batch.client.documents import is_answer, merged
 from gemini_batch.client.envelope import LEFT_OUT
 from gemini_batch.client.no_answer import not_an_answer, place_of_image, place_of_link
@@ -88,13 +88,13 @@ def parse_answer(answer: Answer | Failure) -> Outcome:
     value = load(answer.body)
     if value is None and answer.body.strip() != b"null":
         return Failure(FailureKind.MALFORMED, "the answer is not valid JSON", may_be_billed=True)
-    outcome = _parsed(answer, value)
-    if not _has_all(outcome, answer) and (joined := load_joined(answer.body)) is not None:
-        return _parsed(answer, joined)
+    outcome = parse_value(answer, value)
+    if not has_all(outcome, answer) and (joined := load_joined(answer.body)) is not None:
+        return parse_value(answer, joined)
     return outcome
 
 
-def _has_all(outcome: Outcome, answer: Answer) -> bool:
+def has_all(outcome: Outcome, answer: Answer) -> bool:
     """Return whether an answer has a result, and each image that arrived is in it."""
     if not isinstance(outcome, Reply) or outcome.block_reason == EMPTY:
         return False
@@ -102,35 +102,8 @@ def _has_all(outcome: Outcome, answer: Answer) -> bool:
     return (outcome.image is not None) + len(outcome.drafts) >= arrived
 
 
-def parse_line(body: bytes, images: tuple[IncomingImage, ...]) -> tuple[str | None, Outcome]:
-    """Return the key of a line of a batch's results, None without one, and what it means.
-
-    A line has the `response` of an interactive call, or an `error` or `status`, a google.rpc.Status
-    with the code of gRPC. It was a 200 at the time, so its `ApiError` has the HTTP status of the
-    code.
-    """
-    value = load(body)
-    if not isinstance(value, dict):
-        message = "a line of the results is not a JSON object"
-        return None, Failure(FailureKind.MALFORMED, message, may_be_billed=True)
-    metadata = as_dict(value.get("metadata"))
-    key = as_name(value.get("key")) or as_name(metadata.get("key"))
-    return key, _of_line(Answer(200, body, images), value)
-
-
-def _of_line(answer: Answer, line: dict[str, Any]) -> Outcome:
-    response = line.get("response")
-    outcome = None if response is None else _parsed(answer, response)
-    has_image = isinstance(outcome, Reply) and (outcome.image is not None or outcome.remote)
-    if outcome is not None and has_image:
-        return outcome
-    status = line.get("status")
-    if outcome is not None and not isinstance(status, dict):
-        status = None  # a word such as OK
-    return parse_status(line.get("error")) or parse_status(status) or outcome or not_an_answer(line)
-
-
-def _parsed(answer: Answer, value: Any) -> Outcome:
+def parse_value(answer: Answer, value: Any) -> Outcome:
+    """Return what the JSON of an answer means."""
     documents = as_dicts(value) if isinstance(value, list) else [as_dict(value)]
     body = merged([each for each in documents if is_answer(each)])
     reply = None if body is None else _reply(body, answer)

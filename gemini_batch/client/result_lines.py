@@ -16,7 +16,7 @@ from gemini_batch.client.answer_paths import LINE
 from gemini_batch.client.image_extractor import ImageExtractor
 from gemini_batch.client.malformed import MalformedAnswerError
 from gemini_batch.client.redaction import redacted
-from gemini_batch.client.response import parse_line
+from gemini_batch.client.response_lines import parse_line
 from gemini_batch.client.transport import AnswerSink
 from gemini_batch.client.untrusted_json import as_name
 from gemini_batch.records import Failure, FailureKind, Outcome

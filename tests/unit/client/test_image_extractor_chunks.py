@@ -5,15 +5,13 @@ import random
 import re
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from gemini_batch.client import data_uris, envelope, json_strings
-from gemini_batch.client.answer_paths import ANSWER
+from gemini_batch.client import answer_paths, data_uris, envelope, json_strings
 from gemini_batch.client.image_extractor import ImageExtractor
 from gemini_batch.client.malformed import MalformedAnswerError
 from tests.unit.client.extracting import (
@@ -123,7 +121,7 @@ class Tally:
 
         self.chunk: Callable[[bytes], bytes] = Chunk
 
-    def pattern(self, pattern: "re.Pattern[bytes]") -> Any:
+    def pattern(self, pattern: "re.Pattern[bytes]") -> SimpleNamespace:
         """Return a pattern that counts."""
 
         def counted(
@@ -145,15 +143,12 @@ def test_nothing_is_searched_again(
 ) -> None:
     """At most about three times the bytes fed are searched, for any chunking."""
     tally = Tally()
-    paths = replace(
-        ANSWER, on_path=tally.pattern(ANSWER.on_path), off_path=tally.pattern(ANSWER.off_path)
-    )
-    for module in (data_uris, envelope, json_strings):
+    for module in (answer_paths, data_uris, envelope, json_strings):
         for name, value in list(vars(module).items()):
             if isinstance(value, re.Pattern):
                 monkeypatch.setattr(module, name, tally.pattern(value))
     long = (b"A" * 31 + escape) * 200
     body = OPEN + long + b'","thoughtSignature":"' + long + CLOSE
-    _, found = extract((tally.chunk(piece) for piece in chunked(body, [size])), paths=paths)
+    _, found = extract(tally.chunk(piece) for piece in chunked(body, [size]))
     assert [len(image or b"") for image in found] == [200 * 24]
     assert len(body) < tally.bytes < 3 * len(body) + 1000

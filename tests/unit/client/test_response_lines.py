@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from gemini_batch.client.response import EMPTY, parse_answer, parse_line
+from gemini_batch.client.response import EMPTY, parse_answer
+from gemini_batch.client.response_lines import parse_line
 from gemini_batch.records import Answer, ApiError, Failure, FailureKind, Reply
 from tests.unit.client.responses import IMAGES, candidate, inline
 
@@ -142,3 +143,24 @@ def test_a_line_that_says_nothing_is_a_failure(body: bytes, kind: FailureKind) -
     _, outcome = parse_line(body, ())
     assert isinstance(outcome, Failure)
     assert (outcome.kind, outcome.may_be_billed) == (kind, True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"key":"k","response":{"candidates":[{"content":{"parts":[{"inlineData":{"data":"#0"},"inlineData":{}}]}}]}}',
+        b'{"response":{"candidates":[{"content":{"parts":[{"inlineData":{"data":"#0"}}]}}],"candidates":[]},"key":"k"}',
+        b'{"response":{"candidates":[{"content":{"parts":[{"inlineData":{"data":"#0"}}]}}]},"key":"k","response":{}}',
+    ],
+)
+def test_no_empty_field_of_a_line_hides_a_picture(body: bytes) -> None:
+    """A field that is there twice, the second time empty, costs no image."""
+    key, outcome = parse_line(body, IMAGES[:1])
+    assert isinstance(outcome, Reply)
+    assert (key, outcome.image is not None) == ("k", True)
+
+
+def test_a_line_of_too_many_objects_is_refused() -> None:
+    """A line that would take a long time to be read is not read."""
+    _, outcome = parse_line(b"[" + b"{}," * 200_000 + b"{}]", ())
+    assert isinstance(outcome, Failure)

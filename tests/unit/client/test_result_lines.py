@@ -95,6 +95,7 @@ def test_a_cut_file_continues_behind_its_last_whole_line(cut: int, sizes: list[i
     found = [each for each in before if not each.is_torn] + resumed
     assert [each.key for each in found] == ["0", "1", "2", "3", "4"]
     assert [image_of(each) for each in found] == [PIXELS] * 5
+    assert [file[each.start_bytes : each.stop_bytes] for each in found] == file.splitlines(True)
     assert lines.finish() is None
 
 
