@@ -151,7 +151,10 @@ def test_vertex_names_a_type_of_traffic(desk: Desk) -> None:
     usage = {**USAGE, "trafficType": "ON_DEMAND_FLEX"}
     endpoint = "https://europe-west4-aiplatform.googleapis.com"
     summary = desk.run(
-        {"a": [picture(usage=usage)], "b": [picture(usage=usage)]}, endpoint=endpoint, **FLEX
+        {"a": [picture(usage=usage)], "b": [picture(usage=usage)]},
+        endpoint=endpoint,
+        base_url=endpoint,
+        **FLEX,
     )
 
     assert {row["service_tier"] for row in rows(desk).values()} == {"flex"}
