@@ -161,8 +161,8 @@ class TokenCredentials:
         now_s = self._clock.steady_s()
         if isinstance(got, Failure):
             self._renew_at_s = now_s + RETRY_S
-            # What was refused stays so: the run is about to stop, and must not ask for each call.
-            self._refusal = got if got.kind is FailureKind.LOGIN else None
+            # All but an outage stops the run, which must not ask again for each call.
+            self._refusal = None if got.kind is FailureKind.UNREACHABLE else got
             return got
         self.redactor.learn(got.redactor)
         self._token = got

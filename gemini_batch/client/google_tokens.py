@@ -1,7 +1,7 @@
 """Tokens of the Google Cloud login, by Application Default Credentials. Blocks: use it in a thread.
 
-google-auth finds the login and speaks its protocols; its requests go by the proxy and trust the
-certificates that all others of this client use. Its errors become failures of an attempt.
+google-auth finds the login and speaks its protocols; its requests are made on the event loop, by
+the proxy and with the certificates of all others. Its errors become failures of an attempt.
 """
 
 import asyncio
@@ -47,15 +47,17 @@ _METADATA_VARIABLES = ("GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_I
 
 
 class GoogleTokens:
-    """Gets a token at each call; `certificates` are those that are trusted, if not the system's."""
+    """Gets a token at each call, in another thread than that of the event loop."""
 
     def __init__(self, certificates: ssl.SSLContext | None = None) -> None:
+        """Use the running event loop; `certificates` are those to trust, if not the system's."""
+        self._loop = asyncio.get_running_loop()
         self._certificates = certificates
         self._credentials: credentials.Credentials | None = None
 
     def __call__(self) -> Token | Failure:
         """Return a new token, or why there is none."""
-        request = _Request(self._certificates)
+        request = _Request(self._loop, self._certificates)
         try:
             if self._credentials is None:
                 self._credentials = _found(request)
@@ -127,14 +129,17 @@ class _Response(transport.Response):
 
 
 class _Request(transport.Request):
-    """Makes the requests of google-auth in its thread, each with an event loop of its own.
+    """Makes the requests of google-auth on an event loop, and waits for them in its thread.
 
     Attributes:
         failure: Why the last request brought no answer, or one that the next may not bring.
     """
 
-    def __init__(self, certificates: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, certificates: ssl.SSLContext | None
+    ) -> None:
         self.failure: Failure | None = None
+        self._loop = loop
         self._certificates = certificates
         self._proofs: list[str] = []
 
@@ -174,7 +179,7 @@ class _Request(transport.Request):
         )
         origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         try:
-            response = asyncio.run(request)
+            response = asyncio.run_coroutine_threadsafe(request, self._loop).result()
         except (aiohttp.ClientError, OSError) as error:
             kind, message = connection_failure(error, origin, proxy)
             if not str(error):
@@ -188,7 +193,7 @@ class _Request(transport.Request):
 
     async def _request(self, method: str, url: str, **options: Any) -> _Response:
         async with (
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session,
+            aiohttp.ClientSession() as session,
             session.request(method, url, allow_redirects=False, **options) as response,
         ):
             data = await response.content.read(_MAX_ANSWER_BYTES)

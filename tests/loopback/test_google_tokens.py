@@ -43,16 +43,21 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(_metadata, "_NO_GCE_CHECK", True, raising=False)
 
 
+async def fetched() -> Token | Failure:
+    """Return what a run would get."""
+    return await asyncio.to_thread(GoogleTokens())
+
+
 def token() -> Token:
     """Return the token of this environment's login."""
-    got = GoogleTokens()()
+    got = asyncio.run(fetched())
     assert isinstance(got, Token), got
     return got
 
 
 def failure() -> Failure:
     """Return why there is none."""
-    got = GoogleTokens()()
+    got = asyncio.run(fetched())
     assert isinstance(got, Failure)
     assert not got.may_be_billed
     return got
@@ -157,7 +162,10 @@ def metadata(expires_in: int = 3599) -> list[web.RouteDef]:
 def test_a_machine_of_google_cloud(tmp_path: Path) -> None:
     """The metadata server is found, and asked directly, although a proxy is set."""
     # google-auth reads the variables when it is imported.
-    script = "from gemini_batch.client.google_tokens import GoogleTokens; print(GoogleTokens()())"
+    script = (
+        "import asyncio; from tests.loopback.test_google_tokens import fetched; "
+        "print(asyncio.run(fetched()))"
+    )
     proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:1")
     with logins.served(*metadata()) as origin:
         host = origin.removeprefix("http://")

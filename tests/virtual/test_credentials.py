@@ -17,7 +17,6 @@ from tests.virtual.clock import run
 T = TypeVar("T")
 
 GONE = Failure(FailureKind.UNREACHABLE, "no connection to the login", may_be_billed=False)
-REFUSED = Failure(FailureKind.LOGIN, "no login: invalid_grant", may_be_billed=False)
 
 
 @dataclass
@@ -212,15 +211,16 @@ def test_trouble_of_the_way_is_no_reason_to_drop_a_valid_token() -> None:
     run(scenario)
 
 
-def test_a_login_that_is_refused_is_not_asked_again() -> None:
+@pytest.mark.parametrize("kind", [FailureKind.LOGIN, FailureKind.CERTIFICATE, FailureKind.PROXY])
+def test_a_login_that_is_refused_is_not_asked_again(kind: FailureKind) -> None:
     """The run stops by the first; the others, which wait, must not hammer."""
 
     async def scenario(clock: Clock) -> None:
-        desk = Desk(clock, [REFUSED])
+        desk = Desk(clock, [Failure(kind, "no way to log in", may_be_billed=False)])
         credentials = desk.credentials()
-        assert await token(credentials) is FailureKind.LOGIN
+        assert await token(credentials) is kind
         got = await asyncio.gather(*(token(credentials) for _ in range(8)))
-        assert (set(got), len(desk.asked_s)) == ({FailureKind.LOGIN}, 1)
+        assert (set(got), len(desk.asked_s)) == ({kind}, 1)
 
     run(scenario)
 
