@@ -18,7 +18,9 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
 from tests.torture import commands, fuzz, fuzz_ledger
-from tests.torture.harness import torture
+from tests.torture.batches import Measured as MeasuredBatches
+from tests.torture.batches import torture_batches
+from tests.torture.harness import Measured, torture
 
 
 def main() -> int:
@@ -44,6 +46,9 @@ def main() -> int:
         help="the answers name where their pictures are; kill while these are fetched",
     )
     parser.add_argument(
+        "--batches", action="store_true", help="runs of the batch route, on manifests of 400 calls"
+    )
+    parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="a new folder to leave all files in"
     )
     parser.add_argument("--only", choices=KINDS, help="of --fuzz")
@@ -57,18 +62,29 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="torture-") as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(exist_ok=True, parents=True)
-        measured = torture(
-            folder,
-            options.kills,
-            options.seed,
-            at_syscalls=options.syscalls,
-            renames=options.renames,
-            by_uri=options.by_uri,
-            say=lambda words: print(words, file=sys.stderr),
-        )
+        measured = _tortured(folder, options)
     print(measured.table(options.seed))
     print(f"{'seconds':<48}{time.monotonic() - started_s:>8,.0f}")
     return 1 if measured.faults else 0
+
+
+def _tortured(folder: Path, options: argparse.Namespace) -> Measured | MeasuredBatches:
+    """Kill as many runs as asked for, of the route that was asked for."""
+
+    def say(words: str) -> None:
+        print(words, file=sys.stderr)
+
+    if options.batches:
+        return torture_batches(folder, options.kills, options.seed, say=say)
+    return torture(
+        folder,
+        options.kills,
+        options.seed,
+        at_syscalls=options.syscalls,
+        renames=options.renames,
+        by_uri=options.by_uri,
+        say=say,
+    )
 
 
 @dataclass
