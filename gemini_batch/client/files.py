@@ -98,7 +98,11 @@ class Files:
 
         Cancellation: the request may have arrived.
         """
-        return await self._session.delete(self._url(name))
+        found = await self._session.delete(self._url(name))
+        # A file that is gone is a 403 (collected 2026-11-22): "You do not have permission to access
+        # the File x or it may not exist."
+        is_gone = isinstance(found, ApiError) and "may not exist" in found.message
+        return None if is_gone else found
 
     @asynccontextmanager
     async def download(
