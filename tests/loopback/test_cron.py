@@ -22,7 +22,7 @@ from gemini_batch.output import OutputFolder
 from gemini_batch.simulator import Simulator
 from tests.simulated import QUICK_START, late_answers_held, simulator, wait_for_requests
 
-pytestmark = pytest.mark.loopback
+pytestmark = [pytest.mark.loopback, pytest.mark.slow]
 
 CRON = Path(__file__).parents[2] / "jobs" / "cron"
 UNITS = sorted(CRON.glob("gemini-batch*"))

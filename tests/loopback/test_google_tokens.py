@@ -22,7 +22,7 @@ from tests.loopback import logins
 from tests.loopback.commands import ROOT, use_key_and_state
 from tests.simulated import QUICK_START, simulator
 
-pytestmark = pytest.mark.loopback
+pytestmark = [pytest.mark.loopback, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,8 @@ from tests.loopback.commands import KEY, ROOT, manifest, rows, use_key_and_state
 from tests.simulated import simulator
 from tests.unit.client.extracting import Null
 
+pytestmark = pytest.mark.slow
+
 HOST, PICTURES = "gemini.test", "pictures.test"  # known to the proxy alone
 USER, PASSWORD = "me", "p@ss:word-of-the-proxy"
 

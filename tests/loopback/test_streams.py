@@ -15,7 +15,7 @@ from gemini_batch.cli import main
 from tests.loopback.commands import ROOT, rows, use_key_and_state
 from tests.simulated import QUICK_START, simulator
 
-pytestmark = pytest.mark.loopback
+pytestmark = [pytest.mark.loopback, pytest.mark.slow]
 
 LOCALES = {
     "none": {},

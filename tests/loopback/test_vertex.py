@@ -21,7 +21,7 @@ from tests.loopback.commands import KEY, manifest, rows, use_key_and_state
 from tests.simulated import simulator
 from tests.wire.peers import Images
 
-pytestmark = pytest.mark.loopback
+pytestmark = [pytest.mark.loopback, pytest.mark.slow]
 
 PREVIEW, PRO = "gemini-3-pro-image-preview", "gemini-3-pro-image"
 VERTEX: dict[str, Any] = {"tier": "unlimited", "pixels": 16, "latency_s": 0.0, "vertex": True}

@@ -27,7 +27,7 @@ from tests.unit.progress.conftest import in_utc
 
 __all__ = ["in_utc"]
 
-pytestmark = pytest.mark.loopback
+pytestmark = [pytest.mark.loopback, pytest.mark.slow]
 
 
 class Tty(io.StringIO):

@@ -9,6 +9,8 @@ from tests.builders import png
 from tests.virtual.batch_desk import BatchDesk
 from tests.virtual.batch_server import BatchServer
 
+pytestmark = pytest.mark.slow
+
 MAX_DEEDS = 200
 FIRST_CREATE = 7  # the first request that can be paid for
 CALLS = "ab"  # in a batch each

@@ -31,6 +31,8 @@ from gemini_batch.simulator.quota import REQUESTS_PER_DAY, REQUESTS_PER_MIN, Mom
 from tests.builders import ENDPOINT, MODEL, Step, picture, says
 from tests.virtual.clock import run
 
+pytestmark = pytest.mark.slow
+
 NIGHTLY = Path(__file__).parents[2] / "jobs/cron/nightly.sh"
 PACIFIC = ZoneInfo("America/Los_Angeles")
 FREE = limits_of("free")

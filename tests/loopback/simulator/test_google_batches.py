@@ -11,6 +11,7 @@ from tests.loopback.simulator.client import PRO
 from tests.loopback.simulator.test_google_sdk import _call, _client, errors, types
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.loopback,
     pytest.mark.filterwarnings(
         "ignore:Inheritance class AiohttpClientSession:DeprecationWarning",

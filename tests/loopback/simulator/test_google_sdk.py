@@ -30,6 +30,7 @@ class _Late:
 genai, errors, types = map(_Late, ("google.genai", "google.genai.errors", "google.genai.types"))
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.loopback,
     # The SDK's own: how it derives its session from aiohttp's, and its word on a reason that it does not know.
     pytest.mark.filterwarnings(

@@ -17,6 +17,7 @@ oauth2 = _Late("google.oauth2.credentials")
 
 PREVIEW, PRO, NANO = "gemini-3-pro-image-preview", "gemini-3-pro-image", "gemini-nano-banana-2.1"
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.loopback,
     # The SDK's own: how it derives its session from aiohttp's.
     pytest.mark.filterwarnings(

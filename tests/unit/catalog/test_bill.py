@@ -16,6 +16,8 @@ from gemini_batch.simulator.config import SimulatorConfig
 from gemini_batch.simulator.models import load_models
 from gemini_batch.simulator.pictures import EncodedImage
 
+pytestmark = pytest.mark.slow
+
 CASES = [
     (model.id, size, level)
     for model in models.known().values()
