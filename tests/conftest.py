@@ -14,6 +14,7 @@ import pytest
 _TESTS = Path(__file__).parent
 _REAL_DISK = tempfile.gettempdir()
 _MEMORY = Path("/dev/shm")
+_SIMULATOR = _TESTS / "loopback/simulator"
 _RINGS = {"loopback", "torture", "browser"}
 _WAY_TO_SERVERS = (
     "SSL_CERT_DIR",
@@ -63,12 +64,21 @@ def tmp_path(
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out a ring that `-m` excludes: its files need not be imported."""
+    """Leave out what `-m` excludes, a ring or the slow tests: its files need not be imported."""
+    wanted = str(config.option.markexpr)
+    if "not slow" in wanted and _is_slow(collection_path):
+        return True
     if collection_path.parent != _TESTS or collection_path.name not in _RINGS:
         return None
-    wanted = str(config.option.markexpr)
     excludes = f"not {collection_path.name}" in wanted
     return True if excludes or wanted in _RINGS - {collection_path.name} else None
+
+
+def _is_slow(path: Path) -> bool:
+    """Return whether a file, or all of a folder, is of slow tests."""
+    if path.is_dir():
+        return path == _SIMULATOR
+    return path.suffix == ".py" and "pytest.mark.slow" in path.read_text("utf-8")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -86,6 +96,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         ring = item.path.parts[depth]
         if ring in _RINGS:
             item.add_marker(ring)
+        if _SIMULATOR in item.path.parents:
+            item.add_marker("slow")
     items.sort(key=lambda item: item.path.parts[depth] not in _LONG_FIRST)
 
 
