@@ -51,7 +51,7 @@ EMPTY = "EMPTY"
 MAX_TEXT_CHARS = 1_000_000
 # Real answers have about ten, and so has each event of a stream. The event loop stands still while
 # each is looked at.
-MAX_OBJECTS = 50_000
+MAX_OBJECTS = 150_000
 MAX_RATINGS_BYTES = 65_536
 MAX_MODALITIES = 100
 # Of a call; more is no true count.

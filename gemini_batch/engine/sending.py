@@ -21,7 +21,7 @@ from gemini_batch.engine.parts import Origins, Parts, open_parts
 from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.engine.retry import TABLE, RetryRules
 from gemini_batch.engine.vertex_rules import VERTEX_TABLE
-from gemini_batch.errors import StorageError
+from gemini_batch.errors import StorageError, out_of_resources
 from gemini_batch.events import CallFinished, Event, Observer, Stopping, Waiting
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output import OutputFolder
@@ -220,11 +220,15 @@ class Sending:
         return stops
 
     async def _guarded(self, work: Awaitable[None]) -> None:
-        """Let a disk that fails stop the run."""
+        """Let a disk that fails stop the run, and a machine that is out of memory."""
         try:
             await work
         except StorageError as error:
             self.stop(Stop(StopReason.STORAGE, str(error)))
+        except Exception as error:
+            if not (message := out_of_resources(error)):
+                raise
+            self.stop(Stop(StopReason.STORAGE, message))
 
     def _note(self, event: Event) -> None:
         """Note which calls have ended, and which a batch gave back, and pass the event on."""
