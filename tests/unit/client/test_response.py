@@ -359,15 +359,15 @@ def test_what_is_no_json_is_malformed(body: bytes) -> None:
 @pytest.mark.parametrize(
     "many",
     [
-        b'{"candidates":[{"content":{"parts":[%b{}]}}]}' % (b'{"a":1},' * 50_000),
-        b'{"candidates":[{"content":{"parts":[%b{}]}}],"x":NaN}' % (b'{"text":""},' * 50_000),
-        b"[%b{}]" % (b'{"candidates":[{}]},' * 25_000),
+        b'{"candidates":[{"content":{"parts":[%b{}]}}]}' % (b'{"a":1},' * 150_000),
+        b'{"candidates":[{"content":{"parts":[%b{}]}}],"x":NaN}' % (b'{"text":""},' * 150_000),
+        b"[%b{}]" % (b'{"candidates":[{}]},' * 75_000),
     ],
 )
 def test_what_is_looked_at_in_python_is_bounded(many: bytes) -> None:
     """An answer of very many objects is not looked through, for the event loop would stand still."""
     assert parse_answer(Answer(200, many)) == Failure(
-        FailureKind.TOO_LARGE, "the answer has more than 50,000 objects", may_be_billed=True
+        FailureKind.TOO_LARGE, "the answer has more than 150,000 objects", may_be_billed=True
     )
 
 
