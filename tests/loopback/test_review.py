@@ -256,6 +256,29 @@ async def test_a_note_becomes_a_job_that_edits_the_picture(
     assert orjson.loads(capsys.readouterr().out)["to_send"] == 2
 
 
+async def test_a_note_is_of_the_picture_that_was_seen(
+    client: aiohttp.ClientSession, server: ReviewServer, out: Path
+) -> None:
+    """Once the call was made again, the new picture is not taken for the one of the note."""
+    await (await client.get(server.url)).read()
+    (out / "images/robot.png").write_bytes(RED)
+    body = {"id": "robot", "sha256": sha256(TEAL), "note": "Make it red"}
+    assert (await post(client, server, "notes", body))[0] == 404
+    assert not (out / "followups.jsonl").exists()
+
+
+async def test_no_picture_is_written_through_a_link(
+    client: aiohttp.ClientSession, server: ReviewServer, out: Path
+) -> None:
+    """A link in the place of the folder of edits is an error, and what it leads to stays empty."""
+    await (await client.get(server.url)).read()
+    (out.parent / "elsewhere").mkdir()
+    (out / "followups").symlink_to(out.parent / "elsewhere")
+    body = {"id": "robot", "sha256": sha256(TEAL), "note": "Make it red"}
+    assert (await post(client, server, "notes", body))[0] == 500
+    assert [*(out.parent / "elsewhere").iterdir()] == []
+
+
 async def test_a_port_in_use_is_named(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The message says which, and the exit code that nothing was served."""
     taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)

@@ -1,5 +1,6 @@
 """The output folder as the review reads and marks it; nothing outside it can be reached."""
 
+import hashlib
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -101,15 +102,24 @@ class ReviewedFolder:
 
         Raises:
             UnknownPictureError: The folder has no such picture.
+            StorageError: A symbolic link is in the place of a folder.
         """
         path = self._pictures.get((call_id, sha256))
         if path is None:
             raise UnknownPictureError
+        data = self.read(path)
+        if hashlib.sha256(data).hexdigest() != sha256:  # the call was made again meanwhile
+            raise UnknownPictureError
         name = f"{sha256}{PurePosixPath(path).suffix}"
-        folder = self.out / FOLLOWUPS
-        folder.mkdir(exist_ok=True)
-        if not (folder / name).exists():
-            write_atomically(folder / name, self.read(path), durable=True)
+        tree = Tree(self.out)
+        try:
+            folder = tree.open(FOLLOWUPS, make=True)
+            try:
+                write_atomically(Path(name), data, durable=True, dir_fd=folder)
+            finally:
+                os.close(folder)
+        finally:
+            tree.close()
         manifest = self.out / f"{FOLLOWUPS}.jsonl"
         number = manifest.read_bytes().count(b"\n") + 1 if manifest.exists() else 1
         job: dict[str, Any] = {"id": f"{call_id}-edit-{number}"}
