@@ -21,6 +21,7 @@ import google.auth
 from google.auth import credentials, exceptions, transport
 
 from gemini_batch.client.connection_errors import connection_failure
+from gemini_batch.client.connector import Connector
 from gemini_batch.client.credentials import Token
 from gemini_batch.client.proxies import proxy_address
 from gemini_batch.client.redaction import KeyRedactor
@@ -128,30 +129,6 @@ class _Response(transport.Response):
     data: bytes
 
 
-class _Connector(aiohttp.TCPConnector):
-    """A connector for one request, whose connection does not outlive it.
-
-    The end of TLS waits for the peer, which the event loop of a run may not live to see.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._transports: list[asyncio.Transport] = []
-
-    async def connect(self, *arguments: Any, **options: Any) -> aiohttp.connector.Connection:
-        """Connect, and note the transport."""
-        connection = await super().connect(*arguments, **options)
-        if connection.transport is not None:
-            self._transports.append(connection.transport)
-        return connection
-
-    async def abort(self) -> None:
-        """Break the connections, without waiting for the peer."""
-        for each in self._transports:
-            each.abort()
-        await asyncio.sleep(0)
-
-
 class _Request(transport.Request):
     """Makes the requests of google-auth on an event loop, and waits for them in its thread.
 
@@ -216,15 +193,13 @@ class _Request(transport.Request):
         return response
 
     async def _request(self, method: str, url: str, **options: Any) -> _Response:
-        connector = _Connector()
         async with (
-            aiohttp.ClientSession(connector=connector) as session,
+            aiohttp.ClientSession(connector=Connector()) as session,
             session.request(method, url, allow_redirects=False, **options) as response,
         ):
             data = await response.content.read(_MAX_ANSWER_BYTES)
             while more := await response.content.read(_MAX_ANSWER_BYTES - len(data)):
                 data += more
-            await connector.abort()
             return _Response(response.status, response.headers, data)
 
     def redacted(self, text: str) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
+from gemini_batch.client.connector import Connector
+
 # Load balancers and NAT gateways forget a silent connection: those of Azure after 240 s, of AWS
 # after 350 s (their documentation, 2026-11-30), and a model may draw for longer. A peer that
 # answers no probe is given up after three minutes.
@@ -24,7 +26,7 @@ _HEAD_END = b"\r\n\r\n"
 _CANARY = b"HTTP/1.1 204 canary\r\n\r\n"
 
 
-class Pool(aiohttp.TCPConnector):
+class Pool(Connector):
     """A pool that checks a connection before a request is written to it.
 
     A server may close an idle connection, or send something on it. A request written to it then

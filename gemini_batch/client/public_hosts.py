@@ -19,6 +19,7 @@ import aiohttp
 from yarl import URL
 
 from gemini_batch.client.addresses import is_loopback, is_loopback_host, is_public
+from gemini_batch.client.connector import Connector
 from gemini_batch.client.proxies import proxy_address
 from gemini_batch.client.session import READ_BUFFER_BYTES
 from gemini_batch.config.network import proxy_for
@@ -81,7 +82,7 @@ class PublicHosts:
     ) -> aiohttp.ClientSession:
         # A connection for each request: nothing that an earlier one left can be taken for an image.
         # There are no more of them than calls in flight.
-        connector = aiohttp.TCPConnector(
+        connector = Connector(
             limit=0,
             force_close=True,
             socket_factory=socket_factory,
