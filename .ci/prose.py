@@ -1,7 +1,8 @@
-"""Check the English of Python files: `python .ci/prose.py FOLDER ...`.
+"""Check the English of Python and Markdown files: `python .ci/prose.py PATH ...`.
 
-Prints `file:line: "found": say "replacement"` for each breach: a docstring that begins with an
-interrogative, a banned word, a line of more than 100 columns. Exits with 1 if there is any.
+Prints `file:line: "found": say "replacement"` for each breach: a banned word, and in Python a
+docstring that begins with an interrogative, or a line of more than 100 columns. Exits with 1 if
+there is any.
 """
 
 import ast
@@ -96,22 +97,37 @@ def terms(source: str) -> Iterator[Breach]:
                 yield lines[found.start()], " ".join(found[0].split()), say
 
 
+def prose(page: str) -> list[Breach]:
+    """Return the banned words of a Markdown page, outside of its code."""
+    code = r"(?ms)^ *```.*?^ *```$|`[^`\n]+`"
+    text = re.sub(code, lambda found: re.sub(r"[^\n]", "`", found[0]), page)
+    return sorted(
+        (text.count("\n", 0, found.start()) + 1, " ".join(found[0].split()), say)
+        for pattern, say in _TERMS.items()
+        for found in pattern.finditer(text)
+    )
+
+
 def breaches(source: str) -> list[Breach]:
-    """Return every breach of one file in the order of its lines."""
+    """Return every breach of one Python file in the order of its lines."""
     tree = ast.parse(source)
     widths = enumerate(map(len, source.split("\n")), 1)
     long = [(at, f"{n} columns", f"at most {COLUMNS}") for at, n in widths if n > COLUMNS]
     return sorted([*docstrings(tree), *names(tree), *terms(source), *long])
 
 
-def main(folders: list[str]) -> int:
-    """Check every Python file under `folders`; return the exit code."""
-    files = sorted(path for folder in folders for path in Path(folder).rglob("*.py"))
-    wrong = [(path, *breach) for path in files for breach in breaches(path.read_text("utf-8"))]
+def main(paths: list[str]) -> int:
+    """Check every file that is named or in a folder that is; return the exit code."""
+    files = sorted(each for path in map(Path, paths) for each in (path, *path.rglob("*")))
+    checks = {".py": breaches, ".md": prose}
+    read = [path for path in files if path.suffix in checks and path.is_file()]
+    wrong = [
+        (path, *each) for path in read for each in checks[path.suffix](path.read_text("utf-8"))
+    ]
     for path, line, found, say in wrong:
         sys.stdout.write(f'{path}:{line}: "{found}": say "{say}"\n')
     if not wrong:
-        sys.stdout.write(f"prose: {len(files)} files read, nothing found\n")
+        sys.stdout.write(f"prose: {len(read)} files read, nothing found\n")
     return int(bool(wrong))
 
 

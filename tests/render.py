@@ -1,15 +1,18 @@
-"""`python -m tests.render README.md [--check]`: renders the README's tables and help from the code.
+"""`python -m tests.render [--check]`: renders the generated parts of README and `docs/`.
 
 The text between `<!-- NAME: begin … -->` and `<!-- NAME: end -->` is rendered here: the help of every
-command, and tables of a manifest's, a row's and a summary's fields, of log events and exit codes.
+command, tables of a manifest's, a row's and a summary's fields, of log events and exit codes, and the
+tests that hold each promise.
 """
 
 import argparse
+import ast
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout, suppress
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,10 @@ from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode
 from gemini_batch.progress import json_log
 
+ROOT = Path(__file__).parents[1]
+FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COLUMNS = "100"
+PROMISES = ("kept", "once", "quota", "budget", "valid", "clear")
 _KINDS = {"string": "text", "object": "an object", "boolean": "true or false"}
 
 
@@ -75,9 +81,17 @@ def exit_codes() -> str:
 
 def help_texts() -> str:
     """Return the help of every command, as a terminal of 100 columns shows it."""
-    texts = "\n\n".join(f"$ gemini-batch {' '.join(each)}\n{help_of(each)}" for each in _asked())
-    summary = "<summary>The help of every command</summary>"
-    return f"<details>\n{summary}\n\n```text\n{texts}\n```\n\n</details>\n"
+    return "\n".join(
+        f"## {' '.join(['gemini-batch', *each[:-1]])}\n\n```text\n{help_of(each)}\n```\n"
+        for each in _asked()
+    )
+
+
+def promise(name: str) -> str:
+    """Return the list of the tests that are marked with a promise, with what each one holds."""
+    return "".join(
+        f"- {text}<br>`{path}::{test}`\n" for path, test, text in sorted(_promised(name))
+    )
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -87,24 +101,34 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "log": log,
     "exit codes": exit_codes,
     "help": help_texts,
+    **{f"promise {name}": partial(promise, name) for name in PROMISES},
 }
 
 
-def rendered(text: str, names: tuple[str, ...] = tuple(BLOCKS)) -> str:
-    """Return the README with these blocks rendered again.
-
-    Raises:
-        ValueError: A block has no place in it.
-    """
+def rendered(text: str, names: Sequence[str] = tuple(BLOCKS)) -> str:
+    """Return a page with those of these blocks that it has rendered again."""
     for name in names:
-        begin = f"<!-- {name}: begin; made by `python -m tests.render README.md` -->\n"
+        begin = f"<!-- {name}: begin; made by `python -m tests.render` -->\n"
         end = f"<!-- {name}: end -->\n"
         before, found, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
-        if not (found and closed):
-            raise ValueError(f"has no place for {name!r}: {begin}{end}")
-        text = f"{before}{begin}\n{BLOCKS[name]()}\n{end}{after}"
+        if found and closed:
+            text = f"{before}{begin}\n{BLOCKS[name]()}\n{end}{after}"
     return text
+
+
+def _promised(name: str) -> Iterator[tuple[str, str, str]]:
+    """Yield file, name and first line of each test with this promise."""
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        source = path.read_text("utf-8")
+        if "mark.promise" not in source:
+            continue
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                marks = {ast.unparse(each) for each in node.decorator_list}
+                if f"pytest.mark.promise({name!r})" in marks:
+                    said = (ast.get_docstring(node) or "").partition("\n")[0]
+                    yield str(path.relative_to(ROOT)), node.name, said
 
 
 def _asked() -> Iterator[list[str]]:
@@ -199,16 +223,17 @@ def _range(way: dict[str, Any]) -> str:
 def main() -> int:
     """Render, or check; return the exit code."""
     options = argparse.ArgumentParser(
-        prog="python -m tests.render", description="Write into a README what the code knows."
+        prog="python -m tests.render", description="Write into README and docs what the code knows."
     )
-    options.add_argument("readme", type=Path)
-    options.add_argument("--check", action="store_true", help="write nothing; exit 1 if it differs")
+    options.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 if one differs"
+    )
     given = options.parse_args()
-    text = given.readme.read_text("utf-8")
-    made = rendered(text)
+    made = {path: rendered(path.read_text("utf-8")) for path in FILES}
     if given.check:
-        return int(made != text)
-    given.readme.write_text(made, encoding="utf-8")
+        return int(any(path.read_text("utf-8") != text for path, text in made.items()))
+    for path, text in made.items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 

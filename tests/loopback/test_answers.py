@@ -73,6 +73,7 @@ def test_every_fault_of_the_simulator_is_in_one_of_these_tables() -> None:
     assert sorted(named) == sorted(FAULTS)
 
 
+@pytest.mark.promise("clear")
 def test_every_answer_and_error_gets_its_status(
     tmp_path: Path,
     server: Simulator,

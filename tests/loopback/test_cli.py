@@ -32,6 +32,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 # --- the main job ----------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("once")
 def test_the_quickstart_writes_all_images_and_a_second_run_has_nothing_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,6 +106,7 @@ def test_the_output_folder_is_next_to_the_manifest(
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+@pytest.mark.promise("once")
 def test_an_edited_job_is_sent_again_and_its_old_image_kept(
     tmp_path: Path, server: Simulator
 ) -> None:
@@ -230,6 +232,7 @@ def test_without_a_key_nothing_begins(
 
 
 @pytest.mark.parametrize("auth", ["header", "query"])
+@pytest.mark.promise("clear")
 def test_the_key_is_seen_nowhere(
     tmp_path: Path, server: Simulator, capsys: pytest.CaptureFixture[str], auth: str
 ) -> None:

@@ -480,6 +480,7 @@ def server() -> Iterator[Simulator]:
 
 
 @pytest.mark.parametrize("name", ERRORS)
+@pytest.mark.promise("clear")
 def test_an_error_says_what_happened_where_and_what_to_do(
     name: str,
     tmp_path: Path,

@@ -222,6 +222,7 @@ def free_bytes(monkeypatch: pytest.MonkeyPatch, size_bytes: Callable[[], int]) -
     return asked
 
 
+@pytest.mark.promise("kept")
 def test_a_disk_without_room_costs_nothing(
     tmp_path: Path, server: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

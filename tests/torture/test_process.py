@@ -17,6 +17,7 @@ from tests.torture.harness import CONCURRENCY, ROOT, torture
 from tests.virtual.clock import NOON_UTC
 
 
+@pytest.mark.promise("kept")
 def test_runs_that_are_killed_lose_nothing(tmp_path: Path) -> None:
     """Killed at moments aimed at arriving answers and at commits, and run again: each call ends once, with an image that was sent for it."""
     measured = torture(tmp_path, kills=2, seed=3, calls=20)

@@ -2,6 +2,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from gemini_batch.clock import boot_time_s
 from tests.torture.test_mixed_limits import MINUTE_S, PER_MIN, sent, start
 from tests.unit.quota.test_model_quota import fullest
@@ -10,6 +12,7 @@ RACERS, RACE_S = 8, 4.0
 VICTIMS = (1, 4, 6)
 
 
+@pytest.mark.promise("quota")
 def test_eight_processes_share_a_quota_and_overrun_nothing(tmp_path: Path) -> None:
     """Eight processes race for one quota, some are killed and started again: no interval is overrun, and each gets its share."""
     with ExitStack() as stack:

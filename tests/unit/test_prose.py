@@ -9,9 +9,9 @@ PROSE = Path(__file__).parents[2] / ".ci" / "prose.py"
 pytestmark = pytest.mark.skipif(not PROSE.exists(), reason="the checks are not part of a release")
 
 
-def _run(folder: Path, source: str) -> tuple[int, list[str]]:
-    """Return the exit code and the lines that the check prints for one file, `page.py`."""
-    path = folder / "page.py"
+def _run(folder: Path, source: str, name: str = "page.py") -> tuple[int, list[str]]:
+    """Return the exit code and the lines that the check prints for one file."""
+    path = folder / name
     path.write_text(source, encoding="utf-8")
     command = [sys.executable, str(PROSE), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -71,3 +71,12 @@ def test_clean_file(tmp_path: Path) -> None:
         'password = f"{recommended:>5} calls in one second"\n'
     )
     assert _run(tmp_path, source) == (0, ["prose: 1 files read, nothing found"])
+
+
+def test_pages(tmp_path: Path) -> None:
+    """A page in Markdown is checked outside of its code."""
+    source = "# Pages\n\nIn\nplace of `anew`:\n\n```text\nanew\n```\n\nStart it anew.\n"
+    assert _run(tmp_path, source, "page.md") == (
+        1,
+        ['3: "In place of": say "instead of"', '10: "anew": say "again"'],
+    )

@@ -95,6 +95,7 @@ async def send_all(clock: Clock, rpm: int, length_s: float, callers: int) -> lis
         ),
     ],
 )
+@pytest.mark.promise("quota")
 def test_uses_the_quota_up_without_a_429(rpm: int, cycles: int) -> None:
     """With delays up to a second no server says 429, and in steady state at least 97.5 % of the quota are used."""
     start_s = CYCLE_S * 2.5

@@ -88,6 +88,7 @@ def a_run(store: OutputFolder, words: str, reported: list[str]) -> None:
 
 @pytest.mark.parametrize("tears", [False, True], ids=["kill", "torn write"])
 @pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.torture), 4])
+@pytest.mark.promise("kept")
 def test_a_kill_at_any_step_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, tears: bool, every: int
 ) -> None:

@@ -306,6 +306,7 @@ def _locked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_locked")
 @pytest.mark.parametrize("name", LINES)
+@pytest.mark.promise("valid")
 def test_a_bad_line_is_refused(folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     """Exit 3 with exactly this text and the line number; nothing is sent or written for any line."""
     line, message = LINES[name]

@@ -81,6 +81,7 @@ def pictures(body: bytes, sizes: Iterable[int] = (1000,), encoding: str = "") ->
 
 @given(answers(), dressed(), st.lists(st.integers(1, 400), min_size=1, max_size=4))
 @settings(max_examples=60, deadline=None)
+@pytest.mark.promise("kept")
 def test_a_paid_picture_is_kept_in_any_dress(
     made: tuple[list[bytes], list[dict[str, Any]]], dress: Callable[[Any], bytes], sizes: list[int]
 ) -> None:

@@ -113,10 +113,11 @@ def disturb(quota: ModelQuota, limits: Limits, event: str, now_s: float) -> Mode
 
 
 @given(limits=LIMITS, steps=STEPS)
+@pytest.mark.promise("quota")
 def test_no_interval_of_any_window_exceeds_its_limit(
     limits: Limits, steps: list[dict[str, Any]]
 ) -> None:
-    """Whatever is reserved, used late within its validity, delayed on its way and settled: no window is overrun."""
+    """No window is overrun by uses that are reserved, late within their validity, delayed on their way and settled."""
     arrivals = play(ModelQuota(limits), limits, steps)
 
     bounds = LimitSet.of(limits)

@@ -31,8 +31,9 @@ def answers(content: dict[str, Any], usage: dict[str, Any]) -> Step:
     return Step(lambda _call, _incoming: Answer(200, orjson.dumps(body)))
 
 
+@pytest.mark.promise("budget")
 def test_a_budget_is_used_and_never_passed(tmp_path: Path) -> None:
-    """As many calls as the budget takes are made, at whatever concurrency; the run then ends by itself and says why."""
+    """As many calls as the budget allows are made, at any concurrency; the run then ends by itself and says why."""
 
     async def scenario(clock: Clock) -> None:
         calls = [make_call(f"c{n}") for n in range(20)]

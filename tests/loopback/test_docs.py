@@ -1,6 +1,5 @@
-"""The README is up to date: tables and help match the code, examples work, links exist."""
+"""README and docs are up to date: tables and help match the code, examples work, links exist."""
 
-import ast
 import json
 import os
 import re
@@ -18,35 +17,50 @@ from tests import render
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in render.FILES}
 HELP = render.help_texts()
 # Flags of other programs.
-OTHERS_FLAGS = {"--quiet", "--editable", "--numprocesses", "--dist", "--check", "--kills", "--seed"}
+OTHERS_FLAGS = {"--quiet", "--editable", "--numprocesses", "--dist", "--kills", "--seed", "--from"}
+
+# The built wheel is tested away from the sources, with the README alone.
+in_checkout = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="no docs without sources")
 
 
-def blocks(language: str) -> list[str]:
-    """Return the README's code blocks in a language."""
-    return re.findall(rf"^ *```{language}\n(.*?)^ *```$", README, re.DOTALL | re.MULTILINE)
+def blocks(language: str, text: str = "\n".join(PAGES.values())) -> list[str]:
+    """Return the code blocks in a language."""
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
 
 
+@in_checkout
 @pytest.mark.parametrize("name", [name for name in render.BLOCKS if name != "help"])
-def test_the_tables_are_the_models(name: str) -> None:
-    """Manifest, rows, summary and exit codes: after a change, `python -m tests.render README.md` renders them."""
-    assert render.rendered(README, (name,)) == README
+def test_the_generated_parts_are_those_of_the_code(name: str) -> None:
+    """After a change `python -m tests.render` renders them; each is on one page."""
+    with_it = [page for page, text in PAGES.items() if f"<!-- {name}: begin;" in text]
+    assert len(with_it) == 1
+    assert render.rendered(PAGES[with_it[0]], (name,)) == PAGES[with_it[0]]
 
 
+@in_checkout
 @pytest.mark.skipif(
     sys.version_info[:2] != (3, 11),
     reason="each Python lays out help a little differently; 3.11 is the oldest",
 )
 def test_the_help_texts_are_those_of_the_commands() -> None:
-    """The README has the help of every command; `python -m tests.render README.md` renders it."""
-    assert render.rendered(README, ("help",)) == README
+    """The help of every command is on a page; `python -m tests.render` renders it."""
+    page = PAGES["docs/command-line.md"]
+    assert "<!-- help: begin;" in page
+    assert render.rendered(page, ("help",)) == page
 
 
-def test_a_block_that_is_gone_is_noticed() -> None:
-    """A README without the place of a table is an error."""
-    with pytest.raises(ValueError, match="has no place for 'rows'"):
-        render.rendered(README.replace("<!-- rows: end -->", ""), ("rows",))
+def test_the_readme_is_short() -> None:
+    """What is longer belongs in docs."""
+    assert len(README.splitlines()) <= 200
+    assert len(README.encode()) <= 12_000
+
+
+def test_the_commands_of_the_readme_are_lines_to_paste() -> None:
+    """There are two, the quickstart and the tests, and each is one line."""
+    assert [block.count("\n") for block in blocks("sh", README)] == [1, 1]
 
 
 @pytest.mark.parametrize("command", render.commands())
@@ -85,23 +99,27 @@ def test_the_variables_are_named() -> None:
 
 
 def test_every_flag_that_is_named_exists() -> None:
-    """Every flag in the README exists."""
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", README.partition("<!-- help: begin")[0]))
+    """Every flag in README and docs exists."""
+    said = "\n".join(text for page, text in PAGES.items() if page != "docs/command-line.md")
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", said))
     known = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", HELP))
     assert named - known - OTHERS_FLAGS == set()
 
 
 def test_every_example_of_a_line_is_a_job() -> None:
-    """The JSON of the README is a valid manifest."""
+    """The JSON of README and docs is a valid manifest."""
     lines = [line for block in blocks("json") for line in block.splitlines()]
     assert len(lines) >= 5
     for line in lines:
         Job.model_validate(json.loads(line))
 
 
+@in_checkout
 def test_every_example_of_a_config_file_is_one() -> None:
-    """The TOML of the README is a valid config file."""
-    first, second = (tomllib.loads(block) for block in blocks("toml"))
+    """The TOML of the docs is a valid config file."""
+    found = [tomllib.loads(block) for block in blocks("toml")]
+    (first,) = (each for each in found if "tiers" in each)
+    (second,) = (each for each in found if "prices" in each)
     assert tiers.limits_of("ours", first["tiers"]).requests_per_min == 150
     assert prices.merged(prices.built_in(), second["prices"]) != prices.built_in()
 
@@ -109,7 +127,7 @@ def test_every_example_of_a_config_file_is_one() -> None:
 @pytest.mark.loopback
 def test_the_example_in_python_runs(tmp_path: Path) -> None:
     """The Python of the README runs unchanged: a run, then the rows of what is not done."""
-    (code,) = blocks("python")
+    (code,) = blocks("python", README)
     environment = os.environ | {"GEMINI_BATCH_STATE_DIR": str(tmp_path / "state")}
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -126,33 +144,27 @@ def test_the_example_in_python_runs(tmp_path: Path) -> None:
     assert len(list((tmp_path / "robots.out/images").iterdir())) == 3
 
 
-def test_each_promise_names_a_test_that_exists() -> None:
-    """Every promise names the test that proves it."""
-    promises = README.partition("## What it promises")[2].partition("\n## ")[0]
-    for promise in promises.split("\n- **")[1:]:
-        assert re.search(r"\*`tests/", promise), promise
-    for file, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", promises):
-        tree = ast.parse((ROOT / file).read_text("utf-8"))
-        names = {
-            node.name
-            for node in ast.walk(tree)
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        }
-        assert name in names, f"{file} has no {name}"
+@in_checkout
+@pytest.mark.parametrize("name", render.PROMISES)
+def test_each_promise_has_a_test(name: str) -> None:
+    """Every promise names the tests that hold it."""
+    assert "::test_" in render.promise(name)
 
 
-@pytest.mark.skipif(
-    not (ROOT / ".ci").is_dir(), reason="away from the sources there is only the README"
-)
+@in_checkout
 def test_every_file_that_is_linked_is_there() -> None:
-    """No link or picture leads nowhere, and no link to a section either."""
-    targets = re.findall(r"\]\(([^)]+)\)|(?:src|srcset)=\"([^\"]+)\"", README)
-    sections = {
-        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
-        for title in re.findall(r"^#+ (.*)$", README, re.MULTILINE)
-    }
-    for target in filter(None, (path for pair in targets for path in pair)):
-        if target.startswith("#"):
-            assert target[1:] in sections, target
-        elif not target.startswith("https://"):
-            assert (ROOT / target).exists(), target
+    """No link or picture leads nowhere; links inside docs are checked by its builder."""
+    for page, text in PAGES.items():
+        targets = re.findall(r"\]\(([^)]+)\)|(?:src|srcset)=\"([^\"]+)\"", text)
+        for target in filter(None, (path for pair in targets for path in pair)):
+            if not target.startswith(("https://", "#")):
+                assert (ROOT / page).parent.joinpath(target.partition("#")[0]).exists(), target
+
+
+@in_checkout
+def test_every_page_is_in_the_table_of_contents() -> None:
+    """The builder's own check is of pages that no other one names either."""
+    nav = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:\n")[2]
+    assert sorted(re.findall(r"[\w-]+\.md", nav)) == sorted(
+        page.removeprefix("docs/") for page in PAGES if page.startswith("docs/")
+    )

@@ -1,14 +1,14 @@
-"""Writes the README's table of numbers from what the benchmarks measured: `benchmarks/figures/*.json`."""
+"""Writes the table of docs/benchmarks.md from what the benchmarks measured: `benchmarks/figures/*.json`."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
-README = FOLDER.parent / "README.md"
+PAGE = FOLDER.parent / "docs/benchmarks.md"
 BENCHMARKS = ("answers", "uploads", "overhead", "manifest", "startup")
 BEGIN, END = (
-    "<!-- numbers: begin; made by `python benchmarks/readme.py` -->\n",
+    "<!-- numbers: begin; made by `python benchmarks/page.py` -->\n",
     "<!-- numbers: end -->\n",
 )
 
@@ -34,15 +34,15 @@ def _row(goal: dict[str, Any]) -> str:
 
 
 def with_block(text: str) -> str:
-    """Return a README's text with the numbers as they were measured."""
+    """Return a page with the numbers as they were measured."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise SystemExit(
-            f"{README}: has not both of {BEGIN.strip()} and {END.strip()}, each on a line of its own"
+            f"{PAGE}: has not both of {BEGIN.strip()} and {END.strip()}, each on a line of its own"
         )
     return before + BEGIN + block() + END + after
 
 
 if __name__ == "__main__":
-    README.write_text(with_block(README.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(with_block(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
