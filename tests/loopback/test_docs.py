@@ -162,9 +162,9 @@ def test_every_file_that_is_linked_is_there() -> None:
 
 
 @in_checkout
-def test_every_page_is_in_the_table_of_contents() -> None:
-    """The builder's own check is of pages that no other one names either."""
-    nav = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:\n")[2]
-    assert sorted(re.findall(r"[\w-]+\.md", nav)) == sorted(
-        page.removeprefix("docs/") for page in PAGES if page.startswith("docs/")
-    )
+@pytest.mark.parametrize("contents", ["mkdocs.yml", "docs/llms.txt"])
+def test_every_page_is_in_the_table_of_contents(contents: str) -> None:
+    """That of the site, and that for assistants."""
+    listed = re.findall(r"[\w-]+\.md", (ROOT / contents).read_text("utf-8"))
+    pages = {page.removeprefix("docs/") for page in PAGES if page.startswith("docs/")}
+    assert sorted({*listed, "index.md"}) == sorted(pages)
