@@ -3,22 +3,19 @@
 import os
 import random
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import orjson
-
+from tests.torture.desk import ROOT, Desk
 from tests.torture.server import Sending, TorturedServer, tortured_server
 
-ROOT = Path(__file__).parent.parent.parent
 HOOK = Path(__file__).parent / "hook"
 CONCURRENCY = 8
 CALLS = 60
@@ -83,80 +80,30 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Desk:
-    """One manifest, its output folder, and the runs on it."""
+class ServedDesk(Desk):
+    """A desk whose runs ask a server that notes all that it sends."""
 
-    folder: Path
     server: TorturedServer
-    ids: list[str]
-
-    @property
-    def out(self) -> Path:
-        """The output folder."""
-        return self.folder / "jobs.out"
 
     def noted(self, what: str) -> set[str]:
         """Return which answers the hook noted as `consumed` by the extractor, or as `kept`."""
         return set((self.folder / what).read_text().split())
 
-    def write_manifest(self) -> None:
-        """Write the jobs."""
-        jobs = ({"id": call_id, "prompt": f"Number {call_id}"} for call_id in self.ids)
-        (self.folder / "jobs.jsonl").write_bytes(
-            b"".join(orjson.dumps(job) + b"\n" for job in jobs)
-        )
-
-    @contextmanager
-    def running(self, *before: str) -> Iterator[subprocess.Popen[bytes]]:
+    def running(self, *before: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
         """Start a run, by the command `before` it; kill it at the end of the block, if it still goes on."""
         self.server.process += 1
-        with (self.folder / "words").open("ab") as words:
-            process = subprocess.Popen(
-                [
-                    *before,
-                    *self._command("run", "jobs.jsonl", "--base-url", self.server.base_url, *_PACE),
-                ],
-                cwd=self.folder,
-                env=self._environment(),
-                stderr=words,
-            )
-            try:
-                yield process
-            finally:
-                process.kill()
-                process.wait()
+        return self.process("--base-url", self.server.base_url, *_PACE, before=before)
 
-    def verify(self) -> tuple[int, str]:
-        """Return the exit code of `verify` and what it said."""
-        found = subprocess.run(
-            self._command("verify", str(self.out)),
-            cwd=self.folder,
-            env=self._environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return found.returncode, found.stdout + found.stderr
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return all rows; raises for a line that is none."""
-        data = (self.out / "results.jsonl").read_bytes()
-        return [orjson.loads(line) for line in data.removesuffix(b"\n").split(b"\n")]
-
-    def _command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "gemini_batch", *arguments]
-
-    def _environment(self) -> dict[str, str]:
-        return os.environ | {
+    def variables(self) -> dict[str, str]:
+        """Return those of a run, and what its hook writes."""
+        return super().variables() | {
             "PYTHONPATH": os.pathsep.join([str(HOOK), str(ROOT)]),
             "TORTURE_CONSUMED": str(self.folder / "consumed"),
             "TORTURE_KEPT": str(self.folder / "kept"),
-            "GEMINI_API_KEY": "AIzaSy-a-key-of-the-torture-00000000000",
-            "GEMINI_BATCH_STATE_DIR": str(self.folder / "state"),
         }
 
 
-_PACE = ("--rpm", "60000", "--rpd", "1000000", "--concurrency", str(CONCURRENCY), "--quiet")
+_PACE = ("--rpm", "60000", "--rpd", "1000000", "--concurrency", str(CONCURRENCY))
 
 
 # What changes a disk, or what others see of it: how many of these a run has done before it opens its folder, and about how many it does
@@ -206,7 +153,7 @@ def torture(
         place = folder / str(number)
         place.mkdir()
         with tortured_server(source.randrange(1 << 30), by_uri=by_uri) as server:
-            desk = Desk(place, server, [f"n{index}" for index in range(calls)])
+            desk = ServedDesk(place, [f"n{index}" for index in range(calls)], server)
             desk.write_manifest()
             how = _kill_at_syscall if at_syscalls else _kill_at_moment
             kill = partial(_kill_renaming if renames else how, desk, source, measured)
@@ -216,7 +163,9 @@ def torture(
     return measured
 
 
-def _kill_and_finish(desk: Desk, kills: int, kill: Callable[[], bool], measured: Measured) -> None:
+def _kill_and_finish(
+    desk: ServedDesk, kills: int, kill: Callable[[], bool], measured: Measured
+) -> None:
     for _ in range(kills):
         if not kill():
             break
@@ -230,12 +179,10 @@ def _kill_and_finish(desk: Desk, kills: int, kill: Callable[[], bool], measured:
         except subprocess.TimeoutExpired:
             code = -1
     if code != 0:
-        measured.faults.append(
-            f"the last run ended with {code}: {(desk.folder / 'words').read_text()[-500:]}"
-        )
+        measured.faults.append(f"the last run ended with {code}: {desk.words}")
 
 
-def _kill_at_moment(desk: Desk, source: random.Random, measured: Measured) -> bool:
+def _kill_at_moment(desk: ServedDesk, source: random.Random, measured: Measured) -> bool:
     """Kill a run; return False when all was done before its moment came."""
     with desk.running() as process:
         _await_moment(desk.server, process, source)
@@ -247,7 +194,7 @@ def _kill_at_moment(desk: Desk, source: random.Random, measured: Measured) -> bo
     return True
 
 
-def _kill_renaming(desk: Desk, source: random.Random, measured: Measured) -> bool:
+def _kill_renaming(desk: ServedDesk, source: random.Random, measured: Measured) -> bool:
     """Kill a run while the file of rows comes and goes; one that notices ends with 8 by itself."""
     rows = desk.out / "results.jsonl"
     away, is_over = rows.with_name("away"), threading.Event()
@@ -277,7 +224,7 @@ def _kill_renaming(desk: Desk, source: random.Random, measured: Measured) -> boo
     return ended != 0
 
 
-def _kill_at_syscall(desk: Desk, source: random.Random, _measured: Measured) -> bool:
+def _kill_at_syscall(desk: ServedDesk, source: random.Random, _measured: Measured) -> bool:
     """Have a run killed before a call of the system, rather an early one: these are those of recovery."""
     name = source.choice(list(SYSCALLS))
     before, about = SYSCALLS[name]
@@ -314,7 +261,7 @@ def _await(condition: Callable[[], bool], give_up_s: float = _PATIENCE_S) -> Non
         time.sleep(_STEP_S)
 
 
-def _check(desk: Desk, measured: Measured) -> None:
+def _check(desk: ServedDesk, measured: Measured) -> None:
     """Hold the output folder against what the server says that it sent."""
     rows = desk.rows()
     sent: dict[str, list[Sending]] = defaultdict(list)
@@ -339,7 +286,7 @@ def _check(desk: Desk, measured: Measured) -> None:
 
 
 def _check_call(
-    desk: Desk, row: dict[str, Any], sendings: list[Sending], measured: Measured
+    desk: ServedDesk, row: dict[str, Any], sendings: list[Sending], measured: Measured
 ) -> None:
     answer = next((each for each in sendings if each.response_id == row["response_id"]), None)
     if (
@@ -357,7 +304,7 @@ def _check_call(
         )
 
 
-def _check_repeats(desk: Desk, in_rows: set[str], measured: Measured) -> None:
+def _check_repeats(desk: ServedDesk, in_rows: set[str], measured: Measured) -> None:
     consumed, kept = desk.noted("consumed"), desk.noted("kept")
     of_process: Counter[int] = Counter()
     for sending in desk.server.sendings:

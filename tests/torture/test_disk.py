@@ -16,7 +16,7 @@ from gemini_batch.simulator import Simulator, SimulatorConfig
 from gemini_batch.simulator.server import Simulator as Server
 from tests.simulated import simulator
 from tests.torture.commands import Ended, command, rows, run, sent, write_jobs
-from tests.torture.harness import ROOT
+from tests.torture.desk import ROOT
 
 CALLS = 24
 

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from tests.torture.commands import KEY, command, rows
-from tests.torture.harness import ROOT
+from tests.torture.desk import ROOT
 from tests.torture.hostile import PIXEL, hostile
 
 # The timeouts of a run are minutes: here they are seconds, and nothing else is different. The last line of the words is the memory it took.

@@ -17,7 +17,7 @@ from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.simulator import Simulator, SimulatorConfig
 from tests.simulated import simulator
 from tests.torture.commands import Ended, run, sent, write_jobs
-from tests.torture.harness import ROOT
+from tests.torture.desk import ROOT
 from tests.torture.test_disk import CALLS, check_goes_on, check_stopped
 
 # Where there is no memory for a moment, after how often there was, and how many answers that were on their way may be lost by it.

@@ -13,7 +13,8 @@ from gemini_batch.output import OutputFolder
 from gemini_batch.simulator import Simulator, SimulatorConfig
 from tests.simulated import simulator, wait_for_requests
 from tests.torture.commands import command, rows, run, sent, write_jobs
-from tests.torture.harness import CONCURRENCY, ROOT, torture
+from tests.torture.desk import ROOT
+from tests.torture.harness import CONCURRENCY, torture
 from tests.virtual.clock import NOON_UTC
 
 

@@ -10,7 +10,7 @@ from gemini_batch.client.interactive import InteractiveTransport
 from gemini_batch.simulator import Simulator, SimulatorConfig
 from tests.simulated import simulator, wait_for_requests
 from tests.torture.commands import command, run, write_jobs
-from tests.torture.harness import ROOT
+from tests.torture.desk import ROOT
 
 FAULTS = (
     "503",
