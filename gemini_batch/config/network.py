@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
+from gemini_batch.config.no_proxy import is_exempt
 from gemini_batch.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def proxy_for(url: str, environment: Mapping[str, str] = os.environ) -> Proxy | 
         if variable == "HTTP_PROXY" and "REQUEST_METHOD" in environment:
             continue  # in a CGI script it is a header of the client: https://httpoxy.org
         if value := environment.get(variable, "").strip():
-            return None if _is_exempt(target, environment) else _proxy(variable, value)
+            no_proxy = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+            return None if is_exempt(target, no_proxy) else _proxy(variable, value)
     return None
 
 
@@ -135,14 +137,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _is_exempt(target: SplitResult, environment: Mapping[str, str]) -> bool:
-    # Heavy, and most environments have no proxy.
-    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
-
-    no_proxy = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-    return bool(proxy_bypass_environment(target.netloc.rpartition("@")[2], {"no": no_proxy}))
 
 
 def _proxy(variable: str, value: str) -> Proxy:
