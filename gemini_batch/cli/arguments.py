@@ -54,6 +54,8 @@ def parser() -> Parser:
     _review(_command(commands, "review", text, texts.REVIEW))
     text = "copy the pictures to a folder or a ZIP file, with an index of them"
     _export(_command(commands, "export", text, texts.EXPORT))
+    text = "move the pictures that no line of the manifest has any more to superseded/"
+    _prune(_command(commands, "prune", text, texts.PRUNE))
     _quota_command(_command(commands, "quota", "show the usage of each quota", texts.QUOTA))
     text = "show the key, server, proxy and quota of a run; ask for the model; costs nothing"
     _doctor(_command(commands, "doctor", text, texts.DOCTOR))
@@ -249,6 +251,14 @@ def _export(export: Parser) -> None:
     _value(export, "--to", folder, "DIR|FILE.zip", text, required=True)
     _flag(export, "--picked", "only the pictures that were picked in the review")
     _flag(export, "--json", "print what was copied as JSON to stdout")
+
+
+def _prune(prune: Parser) -> None:
+    _verify(prune)
+    text = "the manifest, if it is not where the runs found it"
+    _value(prune, "--manifest", Path, "JOBS.jsonl", text)
+    _flag(prune, "--yes", "move without a question, which needs a terminal")
+    _flag(prune, "--json", "print what was moved as JSON to stdout")
 
 
 def _quota_command(quota: Parser) -> None:

@@ -36,6 +36,13 @@ def with_decision(config: Settings, problem: str) -> Settings | None:
     return None
 
 
+def is_confirmed(question: str) -> bool | None:
+    """Ask on a terminal; return None where there is none."""
+    if not _is_interactive():
+        return None
+    return _answer(f"{question} [y/N] ") in {"y", "yes"}
+
+
 def _answer(question: str) -> str:
     sys.stderr.write(question)
     sys.stderr.flush()

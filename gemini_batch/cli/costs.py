@@ -16,6 +16,7 @@ from gemini_batch.output.paths import RESULTS
 from gemini_batch.output.rows import read_rows
 from gemini_batch.output.runs import is_open, read_runs, read_summary
 from gemini_batch.progress.formatting import count, usd
+from gemini_batch.records import Status
 
 _UNKNOWN = "unknown"
 _Row: TypeAlias = Mapping[str, Any]
@@ -31,7 +32,9 @@ class Group:
     cost: Cost = field(default_factory=Cost)
 
     def add(self, row: _Row) -> None:
-        """Add a row."""
+        """Add a row; that of a pruned call says nothing of cost."""
+        if row["status"] == Status.PRUNED:
+            return
         self.calls += 1
         self.images += len(row["images"]) + len(row["drafts"])
         if not row.get("reused_from"):  # else its tokens were used, and paid for, elsewhere

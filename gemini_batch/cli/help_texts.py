@@ -95,6 +95,16 @@ examples:
   gemini-batch export jobs.out --to chosen.zip --picked
   gemini-batch export jobs.out --to all
 """
+PRUNE = """\
+Move the pictures of calls that no line of the manifest has any more to superseded/. Their rows stay
+in results.jsonl, and count no more in status, verify and gallery; nothing is deleted. If a line
+comes back, the next run takes its picture from superseded/ at no cost. Refuses a folder whose runs
+had several manifests.
+
+examples:
+  gemini-batch prune jobs.out
+  gemini-batch prune jobs.out --manifest renamed.jsonl --yes
+"""
 QUOTA = """\
 Show the usage of each quota by all runs on this machine, what is left, and when it resets.
 

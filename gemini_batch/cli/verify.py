@@ -22,6 +22,7 @@ from gemini_batch.output.files import (
 from gemini_batch.output.paths import DRAFTS, IMAGES, SUMMARY
 from gemini_batch.output.rows import newest_rows, read_rows
 from gemini_batch.progress.formatting import count, plain
+from gemini_batch.records import Status
 
 # Costs are rounded to a millionth of a dollar, once a row and once in the sum.
 ROUNDING_USD = 1e-4
@@ -99,7 +100,9 @@ def _wrong_sums(out: Path) -> Iterator[str]:
             yield f"{SUMMARY}: is not the summary of a run"
             return
     costs = [
-        row["cost_usd"] for row in read_rows(out) if started_at <= row["finished_at"] <= ended_at
+        row["cost_usd"]
+        for row in read_rows(out)
+        if started_at <= row["finished_at"] <= ended_at and row["status"] != Status.PRUNED
     ]
     cost_usd = sum(cost for cost in costs if cost is not None)
     run = f"{SUMMARY}: the last run finished"

@@ -119,6 +119,7 @@ def _repair(folder: OutputFolder, path: Path) -> Iterator[str]:
     yield from _repair_tail(folder, path, durable_bytes)
     with closing(ResultsFile(folder.out)) as rows:
         yield from _add_rescued(folder, rows)
+        _finish_pruning(folder, durable_bytes)
         yield from _finish_rows(folder, rows, durable_bytes)
         rows.sync()
         folder.sync(folder.moved())
@@ -237,6 +238,13 @@ def _finish_rows(folder: OutputFolder, rows: ResultsFile, durable_bytes: int) ->
             folder.mark_moved(image["path"])  # the killed run may have moved it
     for row in lost:
         rows.append(row)
+
+
+def _finish_pruning(folder: OutputFolder, durable_bytes: int) -> None:
+    """Move the images of rows that were pruned after the durable offset."""
+    for row in read_rows(folder.out, durable_bytes):
+        if row["status"] == Status.PRUNED:
+            folder.move_aside(row)
 
 
 def _parts(

@@ -18,6 +18,7 @@ import orjson
 from gemini_batch.gallery.thumbnails import Thumbnails
 from gemini_batch.inputs.lookup import spellings
 from gemini_batch.output.paths import IMAGES, SUPERSEDED
+from gemini_batch.output.runs import manifest_path
 from gemini_batch.records import exact_json, media_types
 
 # Characters of one text; results.jsonl has all of it.
@@ -75,20 +76,10 @@ def entry(row: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> dict
 
 
 def manifest_folder(out: Path, summary: dict[str, Any]) -> Path | None:
-    """Return the folder of the last run's manifest; None if it is not found.
-
-    The summary has both paths as given, relative to an unknown working folder. The path from one to
-    the other is still valid, also if both were moved together.
-    """
-    manifest, given_out = (summary.get(name) for name in ("manifest", "out"))
-    if not (manifest and isinstance(manifest, str) and isinstance(given_out, str)):
-        return None
+    """Return the folder of the last run's manifest; None if it is not found."""
     try:
-        from_out = os.path.relpath(manifest, given_out or os.curdir)
-        candidates = [Path(os.path.normpath(out / from_out))]
-        if Path(manifest).is_absolute():
-            candidates.append(Path(manifest))
-        return next((path.parent.resolve() for path in candidates if path.is_file()), None)
+        path = manifest_path(out, summary)
+        return path.parent.resolve() if path is not None and path.is_file() else None
     except OSError:
         return None
 

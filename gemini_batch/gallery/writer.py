@@ -25,6 +25,7 @@ from gemini_batch.output.marks import Marks
 from gemini_batch.output.paths import GALLERY, PRIVATE
 from gemini_batch.output.rows import marked_rows, newest_rows
 from gemini_batch.output.runs import read_summary
+from gemini_batch.records import Status
 
 # Calls on the page, the newest ones. Measured: 20,000 take 15 MB, opened by Chromium in 0.6 s.
 MAX_SHOWN = 20_000
@@ -224,7 +225,9 @@ class _Writer:
         earlier: dict[str, list[dict[str, Any]]] = {}
         for is_newest, row in rows:
             self.totals.all_rows.add(row)
-            if not is_newest:
+            if row["status"] == Status.PRUNED:
+                earlier.pop(row["id"], None)
+            elif not is_newest:
                 found = [*earlier.get(row["id"], ()), *row["images"]]
                 earlier[row["id"]] = found[-MAX_EARLIER:]
             else:

@@ -38,16 +38,26 @@ class Cost:
 
 
 class History:
-    """The last status of each call, in 24 to 32 bytes a call, from the rows of earlier runs."""
+    """The last status of each call, in 24 to 32 bytes a call, from the rows of earlier runs.
+
+    Attributes:
+        has_pruned: True if there is a row of a call that was pruned.
+    """
 
     def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
         # Id → a hash of request and endpoint, whose last bits are the status, and batch tries.
         self._calls = HashMap64()
+        self.has_pruned = False
         put, number_of = self._calls.put, _NUMBER_OF
         for row in rows:
             status = row["status"]
             if status == Status.LATE:
                 continue
+            if status == Status.PRUNED:
+                self.has_pruned = True
+                if not self._has_image(row["id"]):
+                    continue  # it is as final as it was
+                status = Status.LOST  # its image must be taken from where it is now
             request = _request(row["request_sha256"], row["endpoint"]) | number_of[status]
             if status == Status.FAILED and row.get("route") == "batch" and not row["remote_images"]:
                 request += self._tries_with(row["id"], request) * _BATCH_TRY
@@ -107,6 +117,10 @@ class History:
         before = self._calls.get(fingerprint(call_id)) or 0
         is_same = before & _REQUEST_MASK == request & _REQUEST_MASK
         return min(MAX_BATCH_TRIES, self.batch_tries(call_id) + 1) if is_same else 1
+
+    def _has_image(self, call_id: str) -> bool:
+        call = self._calls.get(fingerprint(call_id))
+        return call is not None and _STATUSES[call & _STATUS_MASK] is Status.SUCCEEDED
 
     def was_answered(self, call_id: str) -> bool:
         """Return whether the newest row of this id, for any request, is a paid answer."""

@@ -1,12 +1,12 @@
 """The folders of images: published, drafts, superseded. No link in them is followed."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, count, takewhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gemini_batch.output import paths
 from gemini_batch.output.dimensions import pixels
@@ -156,10 +156,25 @@ class ImageFolders:
         return self._tree.exists(path)
 
     def _supersede(self, path: str, moved: set[str] | None) -> None:
+        self._move(path, self.place_aside(path), moved, durable=True)
+
+    def place_aside(self, path: str, taken: Container[str] = ()) -> str:
+        """Return a free path in `superseded/` for an image, none of those that are taken."""
         wanted = Path(paths.SUPERSEDED, path.removeprefix(f"{paths.IMAGES}/"))
         others = (wanted.with_name(f"{wanted.stem}.{number}{wanted.suffix}") for number in count(2))
-        free = next(name for name in chain([wanted], others) if not self._exists(str(name)))
-        self._move(path, str(free), moved, durable=True)
+        places = map(str, chain([wanted], others))
+        return next(each for each in places if each not in taken and not self._exists(each))
+
+    def move_aside(self, row: Mapping[str, Any]) -> None:
+        """Move the images of a pruned row to where it says that they are; idempotent."""
+        numbers = range(1, len(row["drafts"]) + 1)
+        drafts = (f"{paths.DRAFTS}/{row['id']}.{number}" for number in numbers)
+        stems = [f"{paths.IMAGES}/{row['id']}"] * len(row["images"]) + [*drafts]
+        for stem, image in zip(stems, (*row["images"], *row["drafts"]), strict=True):
+            place = str(image["path"])
+            source = stem + Path(place).suffix
+            if self._exists(source) and not self._exists(place):
+                self._move(source, place, None)
 
     def _move(
         self, source: str, path: str, moved: set[str] | None, *, durable: bool = False

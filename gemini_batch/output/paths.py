@@ -11,7 +11,7 @@
     OUT/gallery.html        the page of the `gallery` command
     OUT/images/…            the image of each call, named by its id
     OUT/drafts/…            interim images that came with an answer; they were paid for as well
-    OUT/superseded/…        images whose job was edited and run again
+    OUT/superseded/…        images that were made again, or pruned, and answers that came late
     OUT/.gemini_batch/      internal files, of no use to the user
         lock                held by the run that writes into the folder
         inflight.jsonl      the in-flight log

@@ -6,7 +6,7 @@ used up, the call is sent.
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -22,6 +22,7 @@ from gemini_batch.output.rows import newest_rows, placed_rows, row_at
 from gemini_batch.records import IncomingImage, Reply, ReusedFrom, Status
 
 _BLOCK_BYTES = 1 << 20
+_ANSWERS = (Status.SUCCEEDED, Status.PRUNED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Reuse:
 
     Args:
         folders: As the user named them, in the order of preference.
+        out: The output folder. The answers that were pruned there come before all others.
 
     Attributes:
         reserved: The number of calls that take their answer from each folder.
@@ -59,7 +61,7 @@ class Reuse:
     """
 
     def __init__(self, folders: Sequence[Path], endpoint: str, out: Path) -> None:
-        self._folders = tuple(folders)
+        self._folders = (*folders, out)
         self._endpoint = endpoint
         # One entry per answer, at its number; 0 is no answer.
         self._homes = array("H", (0,))  # the index of its folder
@@ -77,9 +79,11 @@ class Reuse:
             if _is_usable(row, endpoint):
                 self._in_use.put(_hash(row), 1)
         for home in reversed(range(len(folders))):
-            self._read(home, folders[home], out)
+            self._check(folders[home], out)
+            self._read(home, folders[home], _ANSWERS)
+        self._read(len(folders), out, (Status.PRUNED,))
 
-    def _read(self, home: int, folder: Path, out: Path) -> None:
+    def _check(self, folder: Path, out: Path) -> None:
         if not (folder / RESULTS).exists():
             raise ConfigError(
                 f"--reuse-from: {folder}: has no {RESULTS}; "
@@ -89,6 +93,8 @@ class Reuse:
             raise ConfigError(
                 f"--reuse-from: {folder}: is the output folder itself, whose answers count anyway"
             )
+
+    def _read(self, home: int, folder: Path, statuses: Collection[Status]) -> None:
         newest = HashMap64()
         try:
             for place, row in placed_rows(folder):
@@ -97,7 +103,7 @@ class Reuse:
                 call = fingerprint(row["id"])
                 if superseded := newest.get(call):
                     self._taken[superseded] = True
-                is_usable = _is_usable(row, self._endpoint)
+                is_usable = row["status"] in statuses and _is_usable(row, self._endpoint)
                 newest.put(call, self._add(home, place, row) if is_usable else 0)
         except OSError as error:
             raise ConfigError(f"--reuse-from: {folder}: can't be read: {error.strerror}") from error
@@ -201,8 +207,8 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 
 def _is_usable(row: dict[str, Any], endpoint: str) -> bool:
-    is_success = row["status"] == Status.SUCCEEDED
-    return is_success and service(row["endpoint"]) == service(endpoint) and len(row["images"]) == 1
+    has_answer = row["status"] in _ANSWERS
+    return has_answer and service(row["endpoint"]) == service(endpoint) and len(row["images"]) == 1
 
 
 def _hash(row: dict[str, Any]) -> int:

@@ -179,7 +179,7 @@ def placed_rows(
 def newest_rows(out: Path, start_bytes: int = 0) -> Iterator[dict[str, Any]]:
     """Yield the newest row of each id, in the order of finishing, from `start_bytes` on.
 
-    A late row is none of them.
+    A late row is none of them, and a call that was pruned has none.
     """
     return (row for is_newest, row in marked_rows(out, start_bytes) if is_newest)
 
@@ -191,7 +191,8 @@ def marked_rows(out: Path, start_bytes: int = 0) -> Iterator[tuple[bool, dict[st
         if row["status"] != Status.LATE:
             newest.put(fingerprint(row["id"]), place)
     for place, row in enumerate(read_rows(out, start_bytes)):
-        yield newest.get(fingerprint(row["id"])) == place, row
+        is_newest = newest.get(fingerprint(row["id"])) == place
+        yield is_newest and row["status"] != Status.PRUNED, row
 
 
 def row_at(out: Path, place: int) -> dict[str, Any] | None:

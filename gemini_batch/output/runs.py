@@ -1,5 +1,6 @@
 """Runs of an output folder: `summary.json` of the last one, and `runs.jsonl`, a line for each."""
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from gemini_batch.output.paths import RUNS, SUMMARY
 
 _FIELDS = (
     "manifest",
+    "out",
     "tier",
     "endpoint",
     "exit_code",
@@ -72,6 +74,36 @@ def read_summary(out: Path) -> dict[str, Any]:
     except (OSError, orjson.JSONDecodeError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def manifests_of(out: Path) -> dict[Path, str]:
+    """Return where the manifests of all runs of a folder are, or would be, with their names.
+
+    Raises:
+        OSError: The runs can't be read.
+    """
+    last = read_summary(out)
+    runs = ({"out": last.get("out")} | run for run in (*read_runs(out), last))
+    places = ((manifest_path(out, run), run.get("manifest")) for run in runs)
+    return {path: str(name) for path, name in places if path is not None}
+
+
+def manifest_path(out: Path, run: Mapping[str, Any]) -> Path | None:
+    """Return where the manifest of a run is, or would be; None if the run names none.
+
+    A run has both paths as given, relative to an unknown working folder. The path from one to the
+    other is still valid, also if both were moved together.
+
+    Raises:
+        OSError: The working folder is gone.
+    """
+    manifest, given_out = run.get("manifest"), run.get("out")
+    if not (manifest and isinstance(manifest, str) and isinstance(given_out, str)):
+        return None
+    from_out = os.path.relpath(manifest, given_out or os.curdir)
+    moved = Path(os.path.normpath(out.absolute() / from_out))
+    given = Path(manifest)
+    return given if given.is_absolute() and not moved.is_file() else moved
 
 
 def is_open(summary: Mapping[str, Any]) -> bool:

@@ -21,7 +21,7 @@ class Unfetched:
     def noting(self, rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
         """Yield the rows of `placed_rows`, noting those that hold URIs."""
         for place, row in rows:
-            if row["status"] == Status.LATE:
+            if row["status"] in (Status.LATE, Status.PRUNED):
                 pass
             elif _is_unfetched(row):
                 self._places.put(fingerprint(row["id"]), place + 1)

@@ -208,13 +208,15 @@ def _history(
     """Yield what earlier runs left, the last rows, and what is made again; see `build_plan`."""
     try:
         waiting = open_batches(out, config.endpoint)
-        reuse = Reuse(config.reuse_from, config.endpoint, out) if config.reuse_from else None
         again = Again(out, config)
         rowless, recent = RowlessImages(out), deque[dict[str, Any]](maxlen=ANSWERS)
         unfetched = None if config.retry_unfetched else Unfetched(out, config.endpoint)
         placed = waiting.noting(placed_rows(out)) if waiting else placed_rows(out)
         of_file = unfetched.noting(placed) if unfetched else (row for _, row in placed)
         rows = History(_kept(rowless.passing(of_file), recent))
+        reuse = None
+        if config.reuse_from or rows.has_pruned:
+            reuse = Reuse(config.reuse_from, config.endpoint, out)
         part = Part(config.only, config.limit) if config.is_part else None
         if_any = again if again.is_any else None
         history = RunHistory(rows, config, reuse, rowless, unfetched, if_any, part, waiting)

@@ -21,6 +21,7 @@ STYLES = {
     Status.UNCERTAIN: "yellow",
     Status.LOST: "red",
     Status.LATE: "dim",
+    Status.PRUNED: "dim",
 }
 _ALWAYS = (Status.SUCCEEDED, Status.BLOCKED, Status.FAILED)
 

@@ -18,6 +18,7 @@ class Status(StrEnum):
     UNCERTAIN = "uncertain"  # sent by a run that was killed; may have been billed
     LOST = "lost"  # a row whose image did not survive; it runs again
     LATE = "late"  # of a batch, for a call that has another answer, or asks for another one
+    PRUNED = "pruned"  # of a call that no line of the manifest had any more
 
 
 Route: TypeAlias = Literal["interactive", "batch"]
@@ -115,7 +116,8 @@ class ResultRow:
             `--on-uncertain skip` leaves it so; `lost`: its image did not survive a power cut, it
             runs again; `late`: the answer of a batch to a call that has another one by now, or
             whose line was edited. It was paid for, its image is in `superseded/`, and it is never
-            the newest row of its id.
+            the newest row of its id; `pruned`: no line of the manifest had the call any more. Its
+            image is in `superseded/`, and is taken from there if the line comes back.
         images: The image; empty unless `succeeded`. Its path is relative to the output folder.
         drafts: Interim images of the answer, paid for as well.
         text: The text of the answer; None without any.

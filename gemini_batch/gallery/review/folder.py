@@ -21,7 +21,7 @@ from gemini_batch.output.paths import DRAFTS, FOLLOWUPS, IMAGES, RESULTS, SUPERS
 from gemini_batch.output.rows import placed_rows
 from gemini_batch.output.runs import read_summary
 from gemini_batch.output.tree import Tree
-from gemini_batch.records import ids
+from gemini_batch.records import Status, ids
 
 MAX_CHANGES = 200
 """Rows of one answer: more come with the next one."""
@@ -81,8 +81,9 @@ class ReviewedFolder:
             end_bytes = place
             if len(calls) == MAX_CHANGES:
                 break
-            calls.append(show(row))
-            self._note(row)
+            if row["status"] not in (Status.LATE, Status.PRUNED):  # none of them is the newest
+                calls.append(show(row))
+                self._note(row)
         else:
             end_bytes = self._end_bytes(after, size_bytes)
         return {"after": end_bytes, "calls": calls, "run": self._run()}
