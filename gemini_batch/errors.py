@@ -131,6 +131,12 @@ class StorageError(GeminiBatchError):
     exit_code = ExitCode.STORAGE
 
 
+class LedgerError(StorageError):
+    """The ledger that machines share can't be used now; nothing is sent without it."""
+
+    exit_code = ExitCode.STOPPED
+
+
 class RowsLostError(StorageError):
     """Calls would be paid for again, because rows of the output folder are gone."""
 

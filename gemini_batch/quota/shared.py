@@ -15,6 +15,7 @@ from gemini_batch.clock import boot_time_s, utc_now
 from gemini_batch.quota.limits import GUARD_S, Weights, limits_of
 from gemini_batch.quota.model_quota import ModelQuota
 from gemini_batch.quota.results import Grant, Granted, Paused, ReserveResult, Used
+from gemini_batch.quota.run_budget import is_budget
 from gemini_batch.quota.state import SharedQuota, as_seen_by, values_of
 from gemini_batch.quota.storage.base import (
     LedgerStorage,
@@ -35,6 +36,8 @@ _SLOW_COMMIT_S = 0.1
 _MAX_RETURN_S = 0.1
 # No window and no day reaches back so far.
 _KEPT_S = 8 * 86_400.0
+# A run may be continued after a pause; then its budget counts on.
+_BUDGET_KEPT_S = 400 * 86_400.0
 
 
 def project_of(api_key: str, scope: str | None = None) -> str:
@@ -325,17 +328,20 @@ class SharedLedger:
         return as_seen_by(stored, limits, ModelQuota(limits, guard_s=self._guard_s))
 
     def _forget_unused(self, utc: datetime) -> None:
-        """Delete the quotas that were not used for long, so that a file does not grow for ever."""
-        horizon_s = utc.timestamp() - _KEPT_S
+        """Delete what was not used for long, so that a file does not grow for ever."""
 
-        def is_old(state: StoredState) -> bool:
-            return state is not None and values_of(state)["used_at_s"] < horizon_s
+        def is_old(key: QuotaKey, state: StoredState) -> bool:
+            if state is None:
+                return False
+            kept_s = _BUDGET_KEPT_S if is_budget(key) else _KEPT_S
+            return bool(values_of(state)["used_at_s"] < utc.timestamp() - kept_s)
 
         def decide(
             states: Sequence[StoredState], _clock_s: float, _server_id: str
         ) -> tuple[None, NewStates]:
             found = zip(keys, states, strict=True)
-            return None, {key: None for key, state in found if is_old(state)}
+            return None, {key: None for key, state in found if is_old(key, state)}
 
-        if keys := [key for key, state in self.storage.scan().states.items() if is_old(state)]:
+        states = self.storage.scan().states
+        if keys := [key for key, state in states.items() if is_old(key, state)]:
             self.storage.transact(keys, decide, "redo")

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from gemini_batch.quota.model_quota import ModelQuota
 from gemini_batch.quota.results import Used
+from gemini_batch.quota.run_budget import is_budget
 from gemini_batch.quota.state import as_seen_by, values_of
 from gemini_batch.quota.storage.base import LedgerStorage, QuotaKey
 from gemini_batch.records import Limits
@@ -27,7 +28,7 @@ class QuotaStatus:
 
 
 def statuses(storage: LedgerStorage, utc: datetime) -> list[QuotaStatus]:
-    """Return all that a storage holds, in the order of endpoint, project and model.
+    """Return all quotas that a storage holds, in the order of endpoint, project and model.
 
     Raises:
         StorageError: It can't be read, or is damaged.
@@ -36,7 +37,7 @@ def statuses(storage: LedgerStorage, utc: datetime) -> list[QuotaStatus]:
     states, now_s, server_id = storage.scan()
     found = []
     for key, stored in states.items():
-        if stored is None:
+        if stored is None or is_budget(key):
             continue
         values = values_of(stored)
         limits = Limits(**values["limits"])
