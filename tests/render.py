@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from gemini_batch import RunConfig
 from gemini_batch.cli.arguments import parser
 from gemini_batch.cli.schema import described, job_schema, row_schema
 from gemini_batch.engine.summary import Summary
@@ -63,6 +64,11 @@ def summary() -> str:
     return "\n".join(tables)
 
 
+def options() -> str:
+    """Return the table of the options of a run from Python."""
+    return _fields(described(RunConfig)).replace("null", "None")
+
+
 def log() -> str:
     """Return the table of the events of `--log-format json`, from the docstring of its module."""
     entries = re.findall(
@@ -98,6 +104,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "manifest": manifest,
     "rows": rows,
     "summary": summary,
+    "options": options,
     "log": log,
     "exit codes": exit_codes,
     "help": help_texts,
@@ -160,7 +167,7 @@ def _fields(schema: dict[str, Any]) -> str:
     return _table(
         ("field", "is", ""),
         [
-            (f"`{name}`", _kind(field, schema["$defs"]), field["description"])
+            (f"`{name}`", _kind(field, schema.get("$defs", {})), field["description"])
             for name, field in found
         ],
     )

@@ -79,7 +79,7 @@ def described(kind: type) -> dict[str, Any]:
     """Return the schema of a serialized dataclass, with its docstring's text for each field."""
     schema = TypeAdapter(kind).json_schema(mode="serialization")
     docs = {each.__name__: each.__doc__ for each in _dataclasses(kind)}  # pydantic < 2.13 has none
-    for name, part in {kind.__name__: schema, **schema["$defs"]}.items():
+    for name, part in {kind.__name__: schema, **schema.get("$defs", {})}.items():
         text = docs.get(name) or part.get("description", "")
         summary, _, rest = inspect.cleandoc(text).partition("Attributes:")
         part["description"] = _text(summary)
