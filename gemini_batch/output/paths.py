@@ -57,7 +57,6 @@ BATCH_NOTE = "batch.json"
 ANSWER_SUFFIX = ".answer"
 TRIED_SUFFIX = ".tried"
 TRIED_AGAIN_SUFFIX = ".tried-again"
-ANSWER_SUFFIXES = (ANSWER_SUFFIX, TRIED_SUFFIX, TRIED_AGAIN_SUFFIX)
 LATE_SUFFIX = ".late"
 # In INCOMING: what of an answer is no image and too large for memory.
 ASIDE_SUFFIX = ".aside"

@@ -13,11 +13,12 @@ from zlib import crc32
 import orjson
 
 from gemini_batch.output.files import open_to_read, read_at_most
-from gemini_batch.output.paths import ANSWER_SUFFIX, ANSWER_SUFFIXES, ASIDE_SUFFIX
+from gemini_batch.output.paths import ANSWER_SUFFIX, ASIDE_SUFFIX, TRIED_AGAIN_SUFFIX, TRIED_SUFFIX
 from gemini_batch.output.tree import OpenFolder, is_in
 from gemini_batch.output.unreadable import keep
 from gemini_batch.records import IncomingImage, media_types
 
+_ANSWER_SUFFIXES = (ANSWER_SUFFIX, TRIED_SUFFIX, TRIED_AGAIN_SUFFIX)
 # An answer without its images has at most 8 MiB; more is damage.
 _MAX_ANSWER_BYTES = 64 << 20
 # Base64 encodes three bytes at a time.
@@ -93,7 +94,7 @@ class AnswerJournal:
 
     def _has(self, number: int) -> bool:
         """Return whether an answer has this number, also one that was tried."""
-        return any(is_in(f"{number}{each}", self._folder.descriptor) for each in ANSWER_SUFFIXES)
+        return any(is_in(f"{number}{each}", self._folder.descriptor) for each in _ANSWER_SUFFIXES)
 
     def save(self, owner: object, answer: bytes) -> None:
         """Save an answer over an earlier one that has its row. Best effort: the row counts."""
