@@ -117,7 +117,10 @@ class Sending:
         batches, is_first = parts.batches, True
         while True:
             if batches is not None and not self._ended.is_set():
+                number = len(batches.awaited())
                 await self._stop_for(batches.settle(is_first=is_first))
+                if len(batches.awaited()) < number:  # there is room, and money, for others
+                    self._has_new |= any(self._is_for_now(stop) for stop in self.stops)
             if self._has_new and not self._stopped.is_set():
                 self._has_new = False
                 await self._send(parts)
@@ -134,9 +137,14 @@ class Sending:
         of_run = {stop.reason for stop in self.stops if not stop.model}
         return self.config.waits_for_batches and of_run <= _SENDS_NO_MORE
 
+    def _is_for_now(self, stop: Stop) -> bool:
+        """Return whether a stop is over once an open batch has ended, which this run awaits."""
+        is_held = stop.reason is StopReason.BUDGET and stop.model != ""
+        return self.config.waits_for_batches and (is_held or stop.reason is StopReason.BATCH_FULL)
+
     async def _send(self, parts: Parts) -> None:
         """Send what is left by the routes of the run."""
-        self.stops[:] = [each for each in self.stops if each.reason is not StopReason.BATCH_FULL]
+        self.stops[:] = [each for each in self.stops if not self._is_for_now(each)]
         if self.config.route != "batch":
             await self._dispatch(parts)
         if parts.batches is None or self.config.route == "interactive" or self._stopped.is_set():
@@ -147,7 +155,6 @@ class Sending:
             of = self.planned.successors
             calls = {each: calls[each] for each in calls if {each, of.get(each)} & closed}
         stops = await self._stop_for(parts.batches.submit(calls))
-        self._has_new = any(stop.reason is StopReason.BATCH_FULL for stop in stops)
         if not stops and not self._stopped.is_set():  # all that the day did not do is in batches
             self.stops[:] = [each for each in self.stops if each.model not in closed]
 

@@ -94,6 +94,11 @@ class BatchServer:
             setattr(same, name, copy.deepcopy(getattr(self, name)))
         return same
 
+    @property
+    def submitted(self) -> int:
+        """The number of lines of all batches."""
+        return sum(len(batch.lines) for batch in self.batches.values())
+
     def billed(self) -> Counter[str]:
         """Return how often the prompt of each call is paid for."""
         return Counter(

@@ -7,10 +7,9 @@ from uuid import uuid4
 from gemini_batch.catalog import batch_limits, prices
 from gemini_batch.client import request_json
 from gemini_batch.config import Settings
-from gemini_batch.engine.admission import used_up
 from gemini_batch.engine.batch import steps
 from gemini_batch.engine.batch.steps import Share
-from gemini_batch.engine.budget import Budget, Reservation
+from gemini_batch.engine.budget import Budget, Reservation, used_up
 from gemini_batch.output.batches import key_of
 from gemini_batch.records import Call, Estimate, Stop
 
@@ -60,13 +59,14 @@ class Cutter:
                     yield chunk
                     chunk = Chunk(model)
                     size = _share(chunk, call)
-                money = self.budget.hold(model, self.estimate(call))
+                estimate = self.estimate(call)
+                money = self.budget.reserve(model, estimate, in_batch=True)
                 if money is not None:
                     chunk.calls.append(call)
                     chunk.money.append(money)
                     chunk.share += size
                     continue
-                stop = used_up(self.budget, call)
+                stop = used_up(self.budget, model, estimate)
             if chunk.calls:
                 yield chunk
             if stop is not None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from gemini_batch.catalog import batch_limits
@@ -16,8 +16,8 @@ from gemini_batch.engine import retry
 from gemini_batch.engine.batch import steps
 from gemini_batch.engine.batch.cut import Chunk, Cutter
 from gemini_batch.engine.batch.look import Looker, seen_event
+from gemini_batch.engine.batch.money import BatchMoney
 from gemini_batch.engine.batch.refusals import refused_lines, stop_for
-from gemini_batch.engine.budget import Reservation
 from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.engine.result_row import Attempted, facts_of
@@ -51,13 +51,13 @@ class Submitter:
         project: Of the key: a fingerprint.
         rows_bytes: Returns the size of `results.jsonl`.
         stopped: Set once nothing more may be sent.
-        money: What is held for each batch that was created in this run, by its uuid.
     """
 
     files: Files
     batches: Batches
     looker: Looker
     cutter: Cutter
+    money: BatchMoney
     notes: BatchNotes
     waiting: Waiting
     committer: Committer
@@ -69,7 +69,6 @@ class Submitter:
     stopped: asyncio.Event
     clock: Clock
     observe: Observer
-    money: dict[str, list[Reservation]] = field(default_factory=dict, init=False)
 
     async def submit(self, calls: Mapping[str, Iterator[Call | Stop]]) -> list[Stop]:
         """Submit the calls of each model; return why some of them were not.
@@ -158,7 +157,7 @@ class Submitter:
             return note
         now = self.clock.utc()
         note = await self._write(replace(note, step=Step.CREATING, sent_at=now))
-        self.money[note.uuid] = chunk.money
+        self.money.hold(note.uuid, chunk.money)
         batch = OpenBatch(note, self.notes.lines(note.uuid))
         self.waiting.add(batch)
         for position in range(note.calls):
@@ -173,7 +172,7 @@ class Submitter:
                 return await self._unanswered(batch, error)
             case Refused(error):
                 self.waiting.drop(batch)
-                del self.money[note.uuid]
+                self.money.hand_back(note.uuid)
                 refused = refused_lines(error, len(chunk.calls))
                 stop = await self._dropped(note, stop_for(error, chunk.model))
                 return refused or stop
