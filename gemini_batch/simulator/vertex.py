@@ -57,9 +57,12 @@ def find_model(request: web.Request) -> Model | ErrorBody:
 
 
 def with_tier(request: web.Request, found: ImageRequest) -> ImageRequest:
-    """Return a request with the service tier that its header asks for, if the model has it."""
-    tier = request.headers.get(_TIER_HEADER, found.tier).lower()
-    return replace(found, tier=tier) if tier in ("standard", *found.model.tiers) else found
+    """Return a request with the service tier that its header asks for, if the model has it.
+
+    The field in the body is ignored.
+    """
+    tier = request.headers.get(_TIER_HEADER, "").lower()
+    return replace(found, tier=tier if tier in found.model.tiers else "standard")
 
 
 class VertexRoutes:
