@@ -216,6 +216,7 @@ def _open_batches(batches: Parser) -> None:
 def _doctor(doctor: Parser) -> None:
     text = "the model to ask for (default: gemini-3-pro-image-preview)"
     _value(doctor, "--model", str, "ID", text)
+    _service_tier(doctor)
     _quota(doctor)
     _server(doctor)
     _auth(doctor)
@@ -300,10 +301,7 @@ def _manifest(command: Parser) -> None:
     _value(command, "--out", folder, "DIR", text)
     text = "the model of jobs that name none (default: gemini-3-pro-image-preview)"
     _value(command, "--model", str, "ID", text)
-    text = (
-        "service tier of jobs that name none: flex costs less and takes longer, priority costs more"
-    )
-    _choice(command, "--service-tier", ("standard", "flex", "priority"), text)
+    _service_tier(command)
     text = "downscale JPEG, PNG, WebP and GIF inputs larger than N pixels before sending "
     _value(command, "--max-input-pixels", whole, "N", text + "(default: never)")
     several: dict[str, Any] = {"action": "append", "default": []}
@@ -327,6 +325,13 @@ def _manifest(command: Parser) -> None:
         "uncertain, missing or unfetched (images); may be repeated"
     )
     _value(command, "--retry", finished, "STATUS", text, **several)
+
+
+def _service_tier(command: Parser) -> None:
+    text = (
+        "service tier of jobs that name none: flex costs less and takes longer, priority costs more"
+    )
+    _choice(command, "--service-tier", ("standard", "flex", "priority"), text)
 
 
 def _server(command: Parser | _Group) -> None:

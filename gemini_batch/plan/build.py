@@ -10,7 +10,7 @@ from typing import Any
 from gemini_batch.catalog import models, prices
 from gemini_batch.catalog.thinking import ANSWERS
 from gemini_batch.config import Settings
-from gemini_batch.config.endpoints import price_factor
+from gemini_batch.config.endpoints import is_regional, price_factor
 from gemini_batch.errors import ConfigError, StorageError, describe_os_error
 from gemini_batch.inputs import Inputs
 from gemini_batch.manifest import Manifest, PlainJobs, open_manifest
@@ -170,6 +170,7 @@ def build_plan(
             price_table(config),
             replaces_default=not config.is_model_named,
             is_batched=config.route != "interactive",
+            is_regional=is_regional(config.base_url or config.endpoint),
             service_tier=config.service_tier,
         )
         planner.thinking.learn(recent)

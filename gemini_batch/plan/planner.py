@@ -11,11 +11,10 @@ from gemini_batch.catalog.prices import (
     PriceTable,
     built_in,
     estimate,
-    tier_factor,
 )
 from gemini_batch.catalog.thinking import ThinkingTokens
 from gemini_batch.errors import Problem
-from gemini_batch.plan import canonical, request_names
+from gemini_batch.plan import canonical, request_names, service_tiers
 from gemini_batch.records import (
     Call,
     Estimate,
@@ -57,6 +56,7 @@ class Planner:
     Attributes:
         replaces_default: Calls of the default model have a successor, if the job names no model.
         is_batched: Calls may be sent in batches, which have no service tier.
+        is_regional: They are sent to a location of Vertex AI other than global.
         service_tier: Of jobs that name none.
     """
 
@@ -66,6 +66,7 @@ class Planner:
     thinking: ThinkingTokens = field(default_factory=ThinkingTokens)
     replaces_default: bool = False
     is_batched: bool = False
+    is_regional: bool = False
     service_tier: ServiceTier = "standard"
 
     def request(self, job: Job, line: int) -> Request:
@@ -101,7 +102,12 @@ class Planner:
                 _check_images(request, "parts" if job.parts else "images", problems)
         problems += _not_offered(request.model, request.aspect_ratio, request.image_size)
         problems += _refused(request)
-        problems += _no_tier(job, request) if self.is_batched else self._tier_problems(request)
+        if self.is_batched:
+            problems += _no_tier(job, request)
+        elif fault := service_tiers.fault(
+            request.model, request.service_tier, self.prices, is_regional=self.is_regional
+        ):
+            problems.append(("service_tier", fault))
         if problems:
             raise JobError([Problem(line, *each) for each in problems])
         return request
@@ -147,19 +153,6 @@ class Planner:
         if is_named or not self.replaces_default:
             return None
         return models.successor(models.bare(self.default_model))
-
-    def _tier_problems(self, request: Request) -> Problems:
-        """Return the problem of a service tier that the model does not have."""
-        model, tier = request.model, request.service_tier
-        known = models.find(model)
-        if known and tier in known.refuses:
-            advice = 'choose another model, or "standard" for this job'
-            return [("service_tier", f"got {shown(tier)}, which {model} does not have: {advice}")]
-        if tier_factor(model, tier, self.prices) is None:
-            found = f"got {shown(tier)}, and its price for {model} is unknown"
-            advice = f'set {tier}_factor in [prices."{model}"] of a --config file if it has it'
-            return [("service_tier", f"{found}: {advice}")]
-        return []
 
     def _parts(self, job: Job, problems: Problems) -> tuple[Part, ...]:
         if job.prompt is not None and not job.images:  # nearly every line of most manifests

@@ -17,15 +17,15 @@ _KNOWN: dict[str, tuple[str, ...]] = {
     "": (
         "contents", "systemInstruction", "tools", "toolConfig", "safetySettings",
         "generationConfig", "cachedContent", "serviceTier", "store", "labels",
-        "modelArmorConfig", "model",
+        "continuationToken", "modelArmorConfig", "outputConfig", "model",
     ),
     "generationConfig": (
         "candidateCount", "stopSequences", "maxOutputTokens", "temperature", "topP", "topK", "seed",
         "responseMimeType", "responseSchema", "responseJsonSchema", "presencePenalty",
         "frequencyPenalty", "responseLogprobs", "logprobs", "enableEnhancedCivicAnswers",
         "responseModalities", "responseFormat", "speechConfig", "thinkingConfig", "imageConfig",
-        "mediaResolution", "audioTimestamp", "audioTranscriptionConfig", "continuationToken",
-        "enableAffectiveDialog", "modelSelectionConfig", "routingConfig", "translationConfig",
+        "mediaResolution", "audioTimestamp", "audioTranscriptionConfig",
+        "enableAffectiveDialog", "modelConfig", "routingConfig", "translationConfig",
     ),
     "generationConfig.imageConfig": ("aspectRatio", "imageSize"),
     "generationConfig.thinkingConfig": ("includeThoughts", "thinkingBudget", "thinkingLevel"),
