@@ -21,7 +21,7 @@ from gemini_batch.output.files import new_file
 from gemini_batch.output.history import Cost
 from gemini_batch.output.marks import Marks
 from gemini_batch.output.paths import GALLERY, PRIVATE
-from gemini_batch.output.rows import marked_rows, newest_rows
+from gemini_batch.output.rows import newest_rows, placed_marked_rows
 from gemini_batch.output.runs import read_summary
 from gemini_batch.records import Status
 
@@ -160,7 +160,7 @@ def write_page(
     writer = _Writer(folders, thumbnails, max(0, calls - max_shown), observe_row, is_mailed)
     before, after = frame(folders.out.name, connects=review is not None)
     page.write(before + b'<script type="application/json" id="calls">[')
-    for done, line in enumerate(writer.lines(marked_rows(out)), start=1):
+    for done, line in enumerate(writer.lines(placed_marked_rows(out)), start=1):
         page.write(b",\n" if done > 1 else b"\n")
         page.write(line)
         if observe is not None:
@@ -214,7 +214,7 @@ class _Writer:
     pictures: int = 0  # on the page
     keys: dict[str, Path | None] = field(default_factory=dict)
 
-    def lines(self, rows: Iterable[tuple[bool, dict[str, Any]]]) -> Iterator[bytes]:
+    def lines(self, rows: Iterable[tuple[int, bool, dict[str, Any]]]) -> Iterator[bytes]:
         show = partial(entry, folders=self.folders, thumbnails=self.thumbnails)
         for shown in in_order(show, self._counted(rows)):
             self.totals.shown += 1
@@ -241,9 +241,11 @@ class _Writer:
             "totals": totals | totals.pop("cost"),
         }
 
-    def _counted(self, rows: Iterable[tuple[bool, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    def _counted(
+        self, rows: Iterable[tuple[int, bool, dict[str, Any]]]
+    ) -> Iterator[dict[str, Any]]:
         earlier: dict[str, list[dict[str, Any]]] = {}
-        for is_newest, row in rows:
+        for place, is_newest, row in rows:
             self.totals.all_rows.add(row)
             if row["status"] == Status.PRUNED:
                 earlier.pop(row["id"], None)
@@ -251,6 +253,7 @@ class _Writer:
                 found = [*earlier.get(row["id"], ()), *row["images"]]
                 earlier[row["id"]] = found[-MAX_EARLIER:]
             else:
+                row["place"] = place
                 row["earlier"] = earlier.pop(row["id"], [])
                 self.totals.add(row)
                 if self.totals.calls > self.hidden:
