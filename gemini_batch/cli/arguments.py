@@ -49,7 +49,7 @@ def parser() -> Parser:
     text = "verify every image against its row (size, SHA-256); exits 0 or 4"
     _verify(_command(commands, "verify", text, texts.VERIFY))
     text = "write gallery.html next to the images"
-    _folder(_command(commands, "gallery", text, texts.GALLERY), "the numbers of the page")
+    _gallery(_command(commands, "gallery", text, texts.GALLERY))
     text = "open the gallery from a local server, to pick, discard and rate its pictures"
     _review(_command(commands, "review", text, texts.REVIEW))
     text = "copy the pictures to a folder or a ZIP file, with an index of them"
@@ -230,6 +230,12 @@ def _folder(command: Parser, printed: str) -> None:
 
 def _verify(verify: Parser) -> None:
     verify.add_argument("out", type=Path, metavar="OUT", help="the output folder of a run")
+
+
+def _gallery(gallery: Parser) -> None:
+    _folder(gallery, "the numbers of the page")
+    text = "put the pictures into the page, downscaled so that it has at most 18 MB: to be mailed"
+    _flag(gallery, "--embed", text)
 
 
 def _costs(costs: Parser) -> None:

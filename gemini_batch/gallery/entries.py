@@ -58,7 +58,7 @@ def entry(row: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> dict
         *("id", "prompt", "text", "model", "model_version", "response_id", "service_tier"),
         "finished_at",
     )
-    numbers = ("line", "cost_usd", "attempts", "latency_s")
+    numbers = ("line", "place", "cost_usd", "attempts", "latency_s")
     counted = ("prompt", "candidates", "thoughts", "total")
     return {
         **{name: _text(row.get(name)) for name in texts},

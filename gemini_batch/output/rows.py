@@ -186,13 +186,20 @@ def newest_rows(out: Path, start_bytes: int = 0) -> Iterator[dict[str, Any]]:
 
 def marked_rows(out: Path, start_bytes: int = 0) -> Iterator[tuple[bool, dict[str, Any]]]:
     """Yield (whether it is the newest of its id, row) for each row of `read_rows`."""
+    return ((is_newest, row) for _, is_newest, row in placed_marked_rows(out, start_bytes))
+
+
+def placed_marked_rows(
+    out: Path, start_bytes: int = 0
+) -> Iterator[tuple[int, bool, dict[str, Any]]]:
+    """Yield (its start in bytes, whether it is the newest of its id, row) as `marked_rows`."""
     newest = HashMap64()
-    for place, row in enumerate(read_rows(out, start_bytes)):
+    for place, row in placed_rows(out, start_bytes):
         if row["status"] != Status.LATE:
             newest.put(fingerprint(row["id"]), place)
-    for place, row in enumerate(read_rows(out, start_bytes)):
+    for place, row in placed_rows(out, start_bytes):
         is_newest = newest.get(fingerprint(row["id"])) == place
-        yield is_newest and row["status"] != Status.PRUNED, row
+        yield place, is_newest and row["status"] != Status.PRUNED, row
 
 
 def row_at(out: Path, place: int) -> dict[str, Any] | None:

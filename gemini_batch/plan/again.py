@@ -7,7 +7,7 @@ from typing import Any
 from gemini_batch.config import Settings
 from gemini_batch.hashmap import fingerprint
 from gemini_batch.output.marks import Marks
-from gemini_batch.output.rows import newest_rows
+from gemini_batch.output.rows import newest_rows, placed_marked_rows
 from gemini_batch.plan.part import Part
 from gemini_batch.records import Status
 
@@ -35,7 +35,9 @@ class Again:
         if DISCARDED in config.redo:
             marks = Marks(out)
             self._discarded = {
-                fingerprint(row["id"]) for row in newest_rows(out) if _is_discarded(row, marks)
+                fingerprint(row["id"])
+                for place, is_newest, row in placed_marked_rows(out)
+                if is_newest and marks.of_row(place, row).choice == "discard"
             }
         if config.retry_missing or config.retry_reasons:
             self._retried = {
@@ -64,12 +66,6 @@ class Again:
         """Check that each entry of `--redo` names a call; raises as `Part.check`."""
         if self._named is not None:
             self._named.check(source)
-
-
-def _is_discarded(row: Mapping[str, Any], marks: Marks) -> bool:
-    return any(
-        marks.of(row["id"], image["sha256"]).choice == "discard" for image in row["images"][:1]
-    )
 
 
 def _is_retried(row: Mapping[str, Any], reasons: Collection[str]) -> bool:

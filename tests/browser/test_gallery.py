@@ -375,3 +375,26 @@ def test_it_prints_all_calls_in_dark_ink_on_white(opened: Opened, tmp_path: Path
     expect(page.locator(".card")).to_have_count(4_000)
     expect(page.locator("#bar")).to_be_hidden()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_a_mailed_page_shows_every_picture_alone(opened: Opened, out: Path, tmp_path: Path) -> None:
+    """One file, in an empty folder: pictures, inputs and drafts are there, and nothing is asked for elsewhere."""
+    shutil.copytree(out, tmp_path / "made")
+    write_gallery(tmp_path / "made", max_mailed_bytes=18_000_000)
+    (tmp_path / "mailed").mkdir()
+    shutil.move(tmp_path / "made/gallery.html", tmp_path / "mailed")
+    page = opened.go(tmp_path / "mailed")
+    until(page, "document.querySelector('.card img').naturalWidth > 0")
+    assert page.locator("a.open").count() == 0
+    for call_id, number in (("edits/lake", 2), ("ways/drafts", 1)):
+        card(page, call_id).click()
+        pictures = page.locator("#stage img")
+        expect(pictures).to_have_count(number)
+        until(page, "[...document.querySelectorAll('#stage img')].every((x) => x.naturalWidth > 0)")
+        expect(page.locator("#facts .files")).to_have_count(0)
+        page.keyboard.press("Escape")
+    card(page, "ways/drafts").click()
+    until(page, "document.querySelector('#facts .drafts img').naturalWidth > 0")
+    assert [url for url in opened.requests if not url.startswith("data:")] == [
+        (tmp_path / "mailed/gallery.html").as_uri()
+    ]

@@ -82,7 +82,7 @@ class ReviewedFolder:
             if len(calls) == MAX_CHANGES:
                 break
             if row["status"] not in (Status.LATE, Status.PRUNED):  # none of them is the newest
-                calls.append(show(row))
+                calls.append(show(row | {"place": place}))
                 self._note(row)
         else:
             end_bytes = self._end_bytes(after, size_bytes)
