@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from gemini_batch.catalog import models
-from gemini_batch.cli.options import print_result, run_config
+from gemini_batch.cli.options import print_result, settings
 from gemini_batch.config import Settings, google_login, keys, network
 from gemini_batch.engine.advice import advised
 from gemini_batch.engine.error_kinds import ErrorKind, kind_of
@@ -24,7 +24,7 @@ _MIN_KEY_CHARS = 16
 
 def main(options: Namespace) -> int:
     """Print what a run with these flags would use; return the exit code."""
-    config = run_config(options).settings()
+    config = settings(options)
     base_url = config.base_url or config.endpoint
     model, problem = asyncio.run(_asked(config, base_url))
     key = keys.find_key() if config.vertex is None else None

@@ -8,7 +8,7 @@ from typing import Any
 
 from gemini_batch.catalog import batch_limits, models, prices
 from gemini_batch.cli.given import given_manifest
-from gemini_batch.cli.options import output_folder, print_result, run_config
+from gemini_batch.cli.options import output_folder, print_result, settings
 from gemini_batch.config import Settings
 from gemini_batch.engine.batch import steps
 from gemini_batch.engine.batch.steps import Share
@@ -21,7 +21,7 @@ from gemini_batch.records.service_tier import lane_name, model_and_tier
 
 def main(options: Namespace) -> int:
     """Print the plan of a manifest; return the exit code."""
-    config, out = run_config(options).settings(needs_key=False), output_folder(options)
+    config, out = settings(options, needs_key=False), output_folder(options)
     with (
         given_manifest(options) as given,
         build.build_plan(given.path, out, config, name=given.name, base=given.base) as planned,
