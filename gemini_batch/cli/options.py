@@ -22,7 +22,7 @@ STDIN = Path("-")
 
 
 def asked(options: Namespace) -> "Asked":
-    """Return what is asked of `run`, `plan` and the like; the flags have the names of its fields."""
+    """Return what is asked of a command; the flags have the names of its fields."""
     from gemini_batch.config.asked import Asked
 
     given = {name: getattr(options, name, None) for name in Asked.__annotations__}

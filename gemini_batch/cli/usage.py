@@ -65,8 +65,10 @@ def _columns() -> int:
     with suppress(ValueError):
         if (columns := int(os.environ.get("COLUMNS", ""))) > 0:
             return columns
-    with suppress(AttributeError, OSError, ValueError):  # no stdout, or no terminal
-        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80  # type: ignore[union-attr]
+    stdout = sys.__stdout__
+    with suppress(OSError, ValueError):  # no terminal
+        if stdout is not None:
+            return os.get_terminal_size(stdout.fileno()).columns or 80
     return 80
 
 

@@ -3,15 +3,15 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gemini_batch.manifest.lines import MAX_LINE_BYTES
+
 if TYPE_CHECKING:
-    from gemini_batch.manifest.lines import MAX_LINE_BYTES
     from gemini_batch.manifest.plain import PlainJobs
     from gemini_batch.manifest.reader import SHOWN_PROBLEMS, Manifest
     from gemini_batch.manifest.source import open_manifest
 
 # Imported on first use: a command needs few of them.
 _MODULE_OF = {
-    "MAX_LINE_BYTES": "lines",
     "PlainJobs": "plain",
     "SHOWN_PROBLEMS": "reader",
     "Manifest": "reader",

@@ -1,26 +1,16 @@
 """The open batches of an output folder as their notes and rows have them, for people."""
 
-import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemini_batch.errors import storage_errors
-from gemini_batch.output import paths
+from gemini_batch.output.paths import has_batches
 from gemini_batch.output.rows import placed_rows
 
 if TYPE_CHECKING:  # most folders have no batches
     from gemini_batch.output.waiting import OpenBatch, Waiting
-
-
-def has_batches(out: Path) -> bool:
-    """Return whether the folder has notes of batches."""
-    try:
-        with os.scandir(out / f"{paths.PRIVATE}/{paths.BATCHES}") as entries:
-            return next(entries, None) is not None
-    except (FileNotFoundError, NotADirectoryError):
-        return False
 
 
 def read_open_batches(out: Path) -> list[dict[str, Any]]:

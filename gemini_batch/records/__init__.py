@@ -24,7 +24,6 @@ if TYPE_CHECKING:
         RemoteImage,
         Reply,
         Timing,
-        Usage,
     )
     from gemini_batch.records.call import (
         AspectRatio,
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
     from gemini_batch.records.service_tier import ServiceTier
     from gemini_batch.records.status import Status
     from gemini_batch.records.stop import Stop, StopReason, resolved_by_waiting
+    from gemini_batch.records.usage import Usage
 
 # Imported on first use: a command needs few of them.
 _MODULE_OF = {
@@ -71,7 +71,7 @@ _MODULE_OF = {
     "RemoteImage": "answer",
     "Reply": "answer",
     "Timing": "answer",
-    "Usage": "answer",
+    "Usage": "usage",
     "AspectRatio": "call",
     "Call": "call",
     "Estimate": "call",

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
-from gemini_batch.records.answer import Usage
 from gemini_batch.records.status import Status
+from gemini_batch.records.usage import Usage
 
 Route: TypeAlias = Literal["interactive", "batch"]
 """The way in which a call reaches the model."""
