@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     )
     from gemini_batch.output.results import Result, ResultImage, Results, read_results
     from gemini_batch.records.job import Job
-    from gemini_batch.records.row import ResultRow, Status
+    from gemini_batch.records.row import ResultRow
+    from gemini_batch.records.status import Status
 
 __all__ = [
     "ConfigError",
@@ -67,7 +68,7 @@ _MODULES = {
     "RunConfig": "config.run_config",
     "Job": "records.job",
     "ResultRow": "records.row",
-    "Status": "records.row",
+    "Status": "records.status",
     "Summary": "engine.summary",
     "StoppedError": "engine.summary",
     "Result": "output.results",

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gemini_batch.cli.options import print_result, run_config
+from gemini_batch.cli.options import print_result, settings
 from gemini_batch.errors import ConfigError, ExitCode, storage_errors
 from gemini_batch.output.open_batches import described, held, line_of, marked, read_open_batches
 from gemini_batch.progress.formatting import usd
@@ -62,7 +62,7 @@ def _cancel(options: Namespace, out: Path) -> int:
     """Cancel what this key sees at this server; print what became of each batch."""
     from gemini_batch.output import OutputFolder
 
-    config = run_config(options).settings()
+    config = settings(options)
     with (
         OutputFolder(out).locked(),
         storage_errors(f"{out}: can't be written"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from gemini_batch.catalog import models
-from gemini_batch.cli.options import print_result, run_config
+from gemini_batch.cli.options import print_result, settings
 from gemini_batch.config import Settings, google_login, keys, network
 from gemini_batch.config.endpoints import is_regional
 from gemini_batch.engine.advice import advised
@@ -27,7 +27,7 @@ _MIN_KEY_CHARS = 16
 
 def main(options: Namespace) -> int:
     """Print what a run with these flags would use; return the exit code."""
-    config = run_config(options).settings()
+    config = settings(options)
     base_url = config.base_url or config.endpoint
     _check_service_tier(config, base_url)
     model, problem = asyncio.run(_asked(config, base_url))

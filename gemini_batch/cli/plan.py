@@ -8,20 +8,28 @@ from typing import Any
 
 from gemini_batch.catalog import batch_limits, models, prices
 from gemini_batch.cli.given import given_manifest
-from gemini_batch.cli.options import output_folder, print_result, run_config
+from gemini_batch.cli.options import output_folder, print_result, settings
 from gemini_batch.config import Settings
-from gemini_batch.engine.batch import steps
-from gemini_batch.engine.batch.steps import Share
+from gemini_batch.engine.batch import shares
+from gemini_batch.engine.batch.shares import Share
 from gemini_batch.errors import ExitCode
 from gemini_batch.plan import CallState, build
-from gemini_batch.progress.formatting import count, least_time, list_price, usd
-from gemini_batch.progress.messages import BATCH_TARGET_S, BATCH_TIME, budget, edited
+from gemini_batch.progress.formatting import (
+    BATCH_TARGET_S,
+    BATCH_TIME,
+    budget,
+    count,
+    edited,
+    least_time,
+    list_price,
+    usd,
+)
 from gemini_batch.records.service_tier import lane_name, model_and_tier
 
 
 def main(options: Namespace) -> int:
     """Print the plan of a manifest; return the exit code."""
-    config, out = run_config(options).settings(needs_key=False), output_folder(options)
+    config, out = settings(options, needs_key=False), output_folder(options)
     with (
         given_manifest(options) as given,
         build.build_plan(given.path, out, config, name=given.name, base=given.base) as planned,
@@ -95,11 +103,11 @@ def _routes(planned: build.BuiltPlan, config: Settings) -> dict[str, Any]:
         share = Share(
             sum(each.calls for _, each in sizes),
             0,
-            sum(each.calls * steps.line_bytes(size) for size, each in sizes),
+            sum(each.calls * shares.line_bytes(size) for size, each in sizes),
             sum(each.input_tokens for _, each in sizes),
         )
         tokens = batch_limits.enqueued_tokens(model, config.tier)
-        number = steps.fewest(share, steps.most(config.batch_lines, tokens))
+        number = shares.fewest(share, shares.most(config.batch_lines, tokens))
         entry = {"model": model, "batches": number, "input_tokens": share.input_tokens}
         batches.append(entry | {"enqueued_tokens": tokens})
     has_price = all(each["batches"] is not None for each in batches)

@@ -15,7 +15,7 @@ from typing import Any
 from gemini_batch.api import served
 from gemini_batch.cli.confirm import is_agreed, with_decision
 from gemini_batch.cli.given import Given, given_manifest
-from gemini_batch.cli.options import output_folder, program, run_config
+from gemini_batch.cli.options import output_folder, program, settings
 from gemini_batch.cli.signals import interrupting
 from gemini_batch.config import Settings
 from gemini_batch.engine import setup
@@ -72,12 +72,11 @@ def _run(options: Namespace, manifest: Given, out: Path) -> int:
 
 def _settings(options: Namespace, manifest: Given, out: Path) -> Settings:
     """Return the settings; without a key, problems of the manifest come before that."""
-    config = run_config(options)
     try:
-        return config.settings()
+        return settings(options)
     except NoKeyError:
-        settings = config.settings(needs_key=False)
-        with build_plan(manifest.path, out, settings, name=manifest.name, base=manifest.base):
+        config = settings(options, needs_key=False)
+        with build_plan(manifest.path, out, config, name=manifest.name, base=manifest.base):
             pass
         raise
 

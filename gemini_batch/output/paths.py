@@ -26,6 +26,9 @@
         batches/UUID/       a batch that is open: lines.jsonl, its calls, and batch.json, its state
 """
 
+import os
+from pathlib import Path
+
 RESULTS = "results.jsonl"
 SUMMARY = "summary.json"
 RUNS = "runs.jsonl"
@@ -60,3 +63,12 @@ TRIED_AGAIN_SUFFIX = ".tried-again"
 LATE_SUFFIX = ".late"
 # In INCOMING: what of an answer is no image and too large for memory.
 ASIDE_SUFFIX = ".aside"
+
+
+def has_batches(out: Path) -> bool:
+    """Return whether the folder has notes of batches."""
+    try:
+        with os.scandir(out / f"{PRIVATE}/{BATCHES}") as entries:
+            return next(entries, None) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False

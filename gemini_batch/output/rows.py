@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -24,8 +24,11 @@ from gemini_batch.output.files import (
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.output.row_forms import form_of
 from gemini_batch.output.tree import is_same
-from gemini_batch.records import ResultRow, Status, exact_json
+from gemini_batch.records import Status, exact_json
 from gemini_batch.wording import shown
+
+if TYPE_CHECKING:  # those who only read rows need no values of them
+    from gemini_batch.records import ResultRow
 
 _COUNT = (int, type(None))
 _AMOUNT = (int, float, type(None))
@@ -79,7 +82,7 @@ class ResultsFile:
             return "was written to by another program"
         return ""
 
-    def append(self, row: ResultRow | Mapping[str, Any]) -> None:
+    def append(self, row: "ResultRow | Mapping[str, Any]") -> None:
         """Write a row in one piece; from then on a kill of this process can't lose it.
 
         Raises:
@@ -213,13 +216,15 @@ def row_at(out: Path, place: int) -> dict[str, Any] | None:
 
 
 @cache
-def _row_validator() -> Callable[[Any], ResultRow]:
+def _row_validator() -> "Callable[[Any], ResultRow]":
     from pydantic import TypeAdapter
+
+    from gemini_batch.records import ResultRow
 
     return TypeAdapter(ResultRow).validate_python
 
 
-def row_of(row: dict[str, Any]) -> ResultRow:
+def row_of(row: dict[str, Any]) -> "ResultRow":
     """Return the value of a row that was read, with Python's own numbers.
 
     Raises:

@@ -4,14 +4,17 @@ from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gemini_batch.config.endpoints import service
-from gemini_batch.config.settings import SIMULATOR_ENDPOINT
 from gemini_batch.errors import StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
-from gemini_batch.output.batches import BatchLines, BatchNote, Step, find_batches
-from gemini_batch.records import Facts, ResultRow, Status
+from gemini_batch.output.paths import has_batches
+from gemini_batch.records import Status
+
+if TYPE_CHECKING:  # most folders have no batches
+    from gemini_batch.output.batches import BatchLines, BatchNote
+    from gemini_batch.records import Facts, ResultRow
 
 _GIVEN_BACK = frozenset({Status.FAILED, Status.UNCERTAIN})
 _ANSWERED = frozenset({Status.SUCCEEDED, Status.BLOCKED, Status.REJECTED})
@@ -38,8 +41,8 @@ class OpenBatch:
         problem: What is damaged; "" for nothing.
     """
 
-    note: BatchNote
-    lines: BatchLines | None
+    note: "BatchNote"
+    lines: "BatchLines | None"
     problem: str = ""
     _marks: bytearray = field(init=False)
     _requests: "array[int]" = field(init=False)  # a hash of each call's request
@@ -62,6 +65,8 @@ class OpenBatch:
     @property
     def is_awaited(self) -> bool:
         """True while the batch holds calls back: it may exist, and is not given up."""
+        from gemini_batch.output.batches import Step
+
         return self.note.step not in {Step.PLANNED, Step.UPLOADED, Step.LOST}
 
     def mark(self, position: int) -> int:
@@ -87,7 +92,7 @@ class OpenBatch:
         done = Mark.TAKEN | Mark.FREED
         return (position for position, mark in enumerate(self._marks) if not mark & done)
 
-    def facts(self, position: int) -> Facts:
+    def facts(self, position: int) -> "Facts":
         """Return the facts of a call.
 
         Raises:
@@ -161,7 +166,7 @@ class Waiting:
             and service(batch.note.endpoint) == service(endpoint)
         ]
 
-    def is_of_other(self, row: ResultRow) -> bool:
+    def is_of_other(self, row: "ResultRow") -> bool:
         """Return whether a row is of a call in a batch that the manifest does not ask for."""
         key = row.batch.key if row.batch else ""
         return any(
@@ -171,6 +176,8 @@ class Waiting:
 
     def drop(self, batch: OpenBatch) -> None:
         """Let no call wait for a batch any more: its note is removed."""
+        from gemini_batch.output.batches import Step
+
         batch.note = replace(batch.note, step=Step.PLANNED)
 
     def close(self) -> None:
@@ -211,7 +218,7 @@ class Waiting:
                 self._see(row["id"], request, row["status"], key, place, is_paid=is_paid)
             yield place, row
 
-    def see(self, row: ResultRow, place: int) -> None:
+    def see(self, row: "ResultRow", place: int) -> None:
         """Mark the calls of which a row is that was written at this place."""
         if self.has(row.id):
             key = row.batch.key if row.batch else ""
@@ -258,13 +265,20 @@ def open_batches(out: Path, endpoint: str) -> Waiting:
         StorageError: The calls of a batch that may exist can't be known: nothing may be sent.
         OSError: The disk refused.
     """
+    if not has_batches(out):
+        return Waiting()
+    from gemini_batch.output.batches import find_batches
+
     return Waiting(
         OpenBatch(_as_found(found.note, endpoint), found.lines, found.problem)
         for found in find_batches(out)
     )
 
 
-def _as_found(note: BatchNote, endpoint: str) -> BatchNote:
+def _as_found(note: "BatchNote", endpoint: str) -> "BatchNote":
+    from gemini_batch.config.settings import SIMULATOR_ENDPOINT
+    from gemini_batch.output.batches import Step
+
     if note.endpoint == SIMULATOR_ENDPOINT:  # its server ended with the run
         return replace(note, step=Step.PLANNED)
     return replace(note, endpoint=note.endpoint or endpoint)

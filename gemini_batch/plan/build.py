@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gemini_batch.catalog import models, prices
 from gemini_batch.catalog.thinking import ANSWERS
@@ -15,7 +15,6 @@ from gemini_batch.errors import ConfigError, StorageError, describe_os_error
 from gemini_batch.inputs import Inputs
 from gemini_batch.manifest import Manifest, PlainJobs, open_manifest
 from gemini_batch.output.history import History
-from gemini_batch.output.reuse import Reuse
 from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.rows import placed_rows
 from gemini_batch.output.unfetched import Unfetched
@@ -30,8 +29,11 @@ from gemini_batch.plan.sums import CallTotals
 from gemini_batch.plan.totals import Plan
 from gemini_batch.quota.limits import Duration, LimitSet, Weights, duration, limits_of
 from gemini_batch.records import Call, Limits, Load, Stop, StopReason
-from gemini_batch.records.job import Job
 from gemini_batch.records.service_tier import lane_name, model_and_tier, quota_name
+
+if TYPE_CHECKING:  # it needs pydantic
+    from gemini_batch.output.reuse import Reuse
+    from gemini_batch.records.job import Job
 
 # https://ai.google.dev/gemini-api/docs/rate-limits (2026-08-18); unknown of all other tiers.
 _WITHOUT_PRIORITY = ("free", "tier-1")
@@ -131,7 +133,7 @@ class BuiltPlan:
             )
             return
 
-    def _waits(self, job: Job, call: Call, variant: int) -> bool:
+    def _waits(self, job: "Job", call: Call, variant: int) -> bool:
         """Return whether an open batch may still answer a call."""
         waiting, endpoint = self.history.waiting, self.history.endpoint
         if not waiting:
@@ -217,7 +219,7 @@ def _history(
         rows = History(_kept(rowless.passing(of_file), recent))
         reuse = None
         if config.reuse_from or rows.has_pruned:
-            reuse = Reuse(config.reuse_from, config.endpoint, out)
+            reuse = _reuse(out, config)
         part = Part(config.only, config.limit) if config.is_part else None
         if_any = again if again.is_any else None
         history = RunHistory(rows, config, reuse, rowless, unfetched, if_any, part, waiting)
@@ -225,6 +227,12 @@ def _history(
         raise StorageError(f"{out}: can't be read: {describe_os_error(error)}") from error
     with closing(waiting):
         yield history, recent, again
+
+
+def _reuse(out: Path, config: Settings) -> "Reuse":
+    from gemini_batch.output.reuse import Reuse
+
+    return Reuse(config.reuse_from, config.endpoint, out)
 
 
 def _kept(

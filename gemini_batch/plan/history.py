@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import compress
+from typing import TYPE_CHECKING
 
 from gemini_batch.config import Settings
 from gemini_batch.output.history import History
-from gemini_batch.output.reuse import Reuse
 from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.unfetched import Unfetched
 from gemini_batch.output.waiting import Waiting
@@ -15,7 +15,11 @@ from gemini_batch.plan import canonical
 from gemini_batch.plan.again import Again
 from gemini_batch.plan.part import Part
 from gemini_batch.plan.totals import Aliases, CallState
-from gemini_batch.records import ResultRow, Status
+from gemini_batch.records import Status
+
+if TYPE_CHECKING:
+    from gemini_batch.output.reuse import Reuse
+    from gemini_batch.records import ResultRow
 
 FINAL = frozenset({Status.SUCCEEDED, Status.BLOCKED, Status.REJECTED, Status.UNCERTAIN})
 """A call whose newest row has one of these is done, unless `Settings.retry` names the status."""
@@ -42,7 +46,7 @@ class RunHistory:
 
     _history: History
     _config: Settings
-    reuse: Reuse | None
+    reuse: "Reuse | None"
     rowless: RowlessImages
     unfetched: Unfetched | None
     again: Again | None = None
@@ -146,7 +150,7 @@ class RunHistory:
         """Return whether a call that is not done takes the image that is there for its own."""
         return self._config.adopts_images and self.rowless.has(call_id)
 
-    def replace(self, row: ResultRow) -> None:
+    def replace(self, row: "ResultRow") -> None:
         """Take the status of the row that `row` replaces out of the count."""
         if row.status is Status.LATE:
             return

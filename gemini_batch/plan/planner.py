@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gemini_batch.catalog import models
 from gemini_batch.catalog.prices import (
@@ -28,9 +28,11 @@ from gemini_batch.records import (
     media_types,
     raw_request,
 )
-from gemini_batch.records.job import Job
 from gemini_batch.records.service_tier import SERVICE_TIERS, UNSPECIFIED
 from gemini_batch.wording import choices, shown
+
+if TYPE_CHECKING:  # it needs pydantic
+    from gemini_batch.records.job import Job
 
 Resolve: TypeAlias = Callable[[str], InputImage | InputUri]
 """Looks up a reference image."""
@@ -69,7 +71,7 @@ class Planner:
     is_regional: bool = False
     service_tier: ServiceTier = "standard"
 
-    def request(self, job: Job, line: int) -> Request:
+    def request(self, job: "Job", line: int) -> Request:
         """Return the request of a job.
 
         Raises:
@@ -124,7 +126,7 @@ class Planner:
             prices=self.prices,
         )
 
-    def call(self, job: Job, line: int, variant: int) -> Call:
+    def call(self, job: "Job", line: int, variant: int) -> Call:
         """Return one call of a job, from 1 to its `variants`.
 
         Raises:
@@ -147,14 +149,14 @@ class Planner:
         moved = replace(request, model=successor)
         return replace(call, if_gone=replace(call, request=moved, estimate=self.estimate(moved)))
 
-    def successor(self, job: Job) -> str | None:
+    def successor(self, job: "Job") -> str | None:
         """Return the model of a job that names none, for when the API has the default no more."""
         is_named = job.model or (job.request and "model" in job.request)
         if is_named or not self.replaces_default:
             return None
         return models.successor(models.bare(self.default_model))
 
-    def _parts(self, job: Job, problems: Problems) -> tuple[Part, ...]:
+    def _parts(self, job: "Job", problems: Problems) -> tuple[Part, ...]:
         if job.prompt is not None and not job.images:  # nearly every line of most manifests
             return (Text(job.prompt),)
         parts: list[Part] = []
@@ -177,7 +179,7 @@ class Planner:
             return []
 
 
-def _no_tier(job: Job, request: Request) -> Problems:
+def _no_tier(job: "Job", request: Request) -> Problems:
     """Return (field, message) for each service tier of a call that may be sent in a batch."""
     advice = "a batch has no service tier: leave it out, or send the line without --route"
     raw = [name for name in ("serviceTier", "service_tier") if name in (job.request or {})]
@@ -187,7 +189,7 @@ def _no_tier(job: Job, request: Request) -> Problems:
     return [(name, advice) for name in found]
 
 
-def _raw_request(job: Job, model: str, tier: ServiceTier, problems: Problems) -> Request:
+def _raw_request(job: "Job", model: str, tier: ServiceTier, problems: Problems) -> Request:
     """Return a GenerateContentRequest unchanged, except that its model goes into the URL.
 
     `tier` is the service tier of a request that names none.

@@ -7,7 +7,7 @@ from dataclasses import replace
 from enum import IntEnum
 from functools import partial
 from itertools import compress, repeat
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from gemini_batch.catalog import models, prices
 from gemini_batch.errors import Problem
@@ -29,8 +29,10 @@ from gemini_batch.plan.sums import (
     UnknownField,
 )
 from gemini_batch.records import InputImage, Request, Text, ids
-from gemini_batch.records.job import Job
 from gemini_batch.records.service_tier import model_and_tier
+
+if TYPE_CHECKING:  # it needs pydantic
+    from gemini_batch.records.job import Job
 
 
 class CallState(IntEnum):
@@ -93,7 +95,7 @@ class Plan:
     def __len__(self) -> int:
         return len(self._states)
 
-    def add(self, job: Job, line: int) -> None:
+    def add(self, job: "Job", line: int) -> None:
         """Add the next job; its index is that of `Manifest.scan`.
 
         Raises:
@@ -106,7 +108,7 @@ class Plan:
             self._lane_of.append(0)
             raise
 
-    def _add(self, job: Job, line: int) -> None:
+    def _add(self, job: "Job", line: int) -> None:
         request = self._planner.request(job, line)
         self.successor = self.successor or self._planner.successor(job)
         self._variants.append(job.variants)
@@ -198,7 +200,7 @@ class Plan:
         self._lanes.setdefault(request.lane, len(self._lanes))
         return request
 
-    def _states_of(self, job: Job, request: Request) -> bytes:
+    def _states_of(self, job: "Job", request: Request) -> bytes:
         if self._state_of is None:
             return bytes(job.variants)
         digest, job_id = request_sha256(request), job.id or ""

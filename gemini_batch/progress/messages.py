@@ -18,10 +18,13 @@ from gemini_batch.events import (
 )
 from gemini_batch.progress.forecast import Forecast
 from gemini_batch.progress.formatting import (
+    BATCH_TIME,
     about,
     at,
+    budget,
     clock,
     count,
+    edited,
     least_time,
     list_price,
     span,
@@ -29,9 +32,6 @@ from gemini_batch.progress.formatting import (
 )
 from gemini_batch.records import Status, StopReason, resolved_by_waiting
 
-# https://ai.google.dev/gemini-api/docs/batch-api (2026-11-30).
-BATCH_TARGET_S = 24 * 3600
-BATCH_TIME = "within 24 hours by Google's target, mostly less"
 # Failed and rejected calls that the end names; the others are only counted.
 _MAX_REASONS = 5
 _ADVICE = {
@@ -62,27 +62,6 @@ def started(name: str, event: RunStarted) -> tuple[str, ...]:
         time = f"in batches: {BATCH_TIME}"
     where = f"tier {event.tier}: {time} · output in {event.out}"
     return " · ".join([*parts, cost]), where, *event.notices
-
-
-def budget(max_cost_usd: float, cost_usd: float | None, calls: int) -> str:
-    """Return the budget, and for about how many calls it is enough: `for about 14 of 28 calls`."""
-    text = usd(max_cost_usd)
-    if not cost_usd:
-        return text
-    affordable = affordable_calls(max_cost_usd, cost_usd, calls)
-    return f"{text}: enough for {'all' if affordable == calls else f'about {affordable:,} of'} " + (
-        count(calls, "call")
-    )
-
-
-def affordable_calls(max_cost_usd: float, cost_usd: float, calls: int) -> int:
-    """Return how many of some calls a budget pays for, if all cost the same."""
-    return min(calls, int(max_cost_usd / cost_usd * calls + 1e-9))
-
-
-def edited(number: int) -> str:
-    """Return how many calls have an answer to another request, or from another endpoint."""
-    return f"{number:,} edited since done, or done at another endpoint: will be paid for again"
 
 
 def notice(

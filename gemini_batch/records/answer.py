@@ -1,9 +1,11 @@
 """Result of one attempt, `Answer` or `Failure`, and its meaning, `Reply` or `ApiError`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeAlias
+
+from gemini_batch.records.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +127,6 @@ class ApiError:
     def name(self) -> str:
         """Name in statistics: `503 UNAVAILABLE`."""
         return f"{self.http_status} {self.status}".rstrip()
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Token usage as the server counts it; numbers that it left out are None."""
-
-    prompt_tokens: int | None = None
-    candidates_tokens: int | None = None
-    thoughts_tokens: int | None = None
-    total_tokens: int | None = None
-    by_modality: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,11 @@ HEAVY = {"aiohttp", "aiolimiter", "asyncio", "ssl", "PIL", "rich", "google", "nu
 PYDANTIC = {"pydantic", "pydantic_core"}
 # Commands that may import the same run in one process: what one of them imports, all have.
 COMMANDS = {
-    ("--help", "run --help"): HEAVY | PYDANTIC | {"orjson", "platformdirs", "sqlite3", "zoneinfo"},
+    ("--help", "run --help"): HEAVY
+    | PYDANTIC
+    | {"orjson", "pathlib", "platformdirs", "shutil", "sqlite3", "zoneinfo"},
     (f"plan jobs.jsonl --base-url {ADDRESS}", f"plan jobs.jsonl --vertex p --base-url {ADDRESS}"): (
-        HEAVY | {"sqlite3"}
+        HEAVY | PYDANTIC | {"sqlite3", "importlib.resources"}
     ),
     (f"run jobs.jsonl --json --base-url {ADDRESS}",): HEAVY - {"asyncio", "ssl"},
     ("status jobs.out", "verify jobs.out", "gallery jobs.out"): HEAVY | PYDANTIC | {"sqlite3"},

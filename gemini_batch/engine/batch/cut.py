@@ -7,8 +7,8 @@ from uuid import uuid4
 from gemini_batch.catalog import batch_limits, prices
 from gemini_batch.client import request_json
 from gemini_batch.config import Settings
-from gemini_batch.engine.batch import steps
-from gemini_batch.engine.batch.steps import Share
+from gemini_batch.engine.batch import shares
+from gemini_batch.engine.batch.shares import Share
 from gemini_batch.engine.budget import Budget, Reservation, used_up
 from gemini_batch.output.batches import key_of
 from gemini_batch.records import Call, Estimate, Stop
@@ -26,7 +26,7 @@ class Chunk:
     uuid: str = field(default_factory=lambda: uuid4().hex)
     calls: list[Call] = field(default_factory=list)
     money: list[Reservation] = field(default_factory=list)
-    share: Share = steps.EMPTY_SHARE
+    share: Share = shares.EMPTY_SHARE
 
     def key(self, position: int) -> str:
         """Return the key of a call."""
@@ -49,7 +49,7 @@ class Cutter:
         Cancellation: safe.
         """
         tokens = batch_limits.enqueued_tokens(model, self.config.tier)
-        most = steps.most(self.config.batch_lines, tokens)
+        most = shares.most(self.config.batch_lines, tokens)
         chunk = Chunk(model)
         async for call in calls:
             stop = call if isinstance(call, Stop) else None
@@ -111,6 +111,6 @@ def _share(chunk: Chunk, call: Call) -> Share:
     return Share(
         1,
         request_json.content_length(request_json.line(key, call.request)),
-        steps.line_bytes(call.image_size),
+        shares.line_bytes(call.image_size),
         call.estimate.input_tokens,
     )
