@@ -198,7 +198,7 @@ class AdmissionControl:
 
     async def _acquire(self, lane: Lane, call: Call) -> Grant | Deferred | Closed:
         """Return a grant of the quota that holds now, if the lane's breakers allow the call."""
-        grant = await self._limiter.acquire(lane.model, Weights.of(call.estimate), self._closed)
+        grant = await self._limiter.acquire(lane.model, Weights.of(call.estimate), lane.stopped)
         if isinstance(grant, DayClosed):
             return self._another_day(lane, grant)
         if grant is None:

@@ -149,7 +149,7 @@ class CallQueue:
         if successor is None or lane.next_lane is not None:
             return None
         next_lane = self.lanes.setdefault(successor, Lane(successor, self.server, None))
-        lane.hand_over(next_lane, gone)
+        lane.hand_over(next_lane, gone, self.now_s)
         self.wake()
         return successor
 
@@ -159,8 +159,10 @@ class CallQueue:
         self.wake()
 
     def close(self) -> None:
-        """Hand out nothing more."""
+        """Hand out nothing more; calls that were handed out wait for no permit."""
         self._is_closed = True
+        for lane in self.lanes.values():
+            lane.stopped.set()
         self.wake()
 
     def wake(self) -> None:

@@ -1,5 +1,6 @@
 """Lane: all state of one model within a run."""
 
+import asyncio
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -71,6 +72,7 @@ class Lane:
         breaker: The breaker of the model.
         quiet_until_s: Nothing is handed out before, steady clock: the quota's day is used up.
         is_closed: Nothing more of the model is sent in this run.
+        stopped: Set once that is so, or the run has stopped; calls then wait for no permit.
         waiting: Calls that were handed out and are not sent yet.
         outstanding: Calls that were handed out and have not ended.
         refusals: Its calls in a row that were rejected with the same message.
@@ -85,6 +87,7 @@ class Lane:
     breaker: CircuitBreaker = field(default_factory=model_breaker)
     quiet_until_s: float = 0.0
     is_closed: bool = False
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: set[str] = field(default_factory=set)
     outstanding: int = 0
     refusals: Streak = field(default_factory=Streak)
@@ -182,18 +185,19 @@ class Lane:
         self.breaker.release(call_id)
         self.server.release(call_id)
 
-    def hand_over(self, next_lane: "Lane", gone: Stop) -> None:
+    def hand_over(self, next_lane: "Lane", gone: Stop, now_s: float) -> None:
         """Give the calls that name no model to the successor's lane, and close this one.
 
+        A call that waits to be sent again is due at once: its wait was for the model that is gone.
         In the place of a call that names the model, `gone` is handed out.
         """
         self.gone, self.next_lane = gone, next_lane
         if not next_lane.is_closed:
             if self._new is not None:
                 next_lane.add_calls(_moved(self._new, gone))
-            for due_s, sequence, attempt in self._retries:
+            for _, sequence, attempt in self._retries:
                 if (moved := self.current(attempt)).lane is next_lane:
-                    next_lane.retry_at(due_s, sequence, moved)
+                    next_lane.retry_at(now_s, sequence, moved)
         self.close()
 
     def add_calls(self, calls: Iterator[Call | Stop]) -> None:
@@ -213,6 +217,7 @@ class Lane:
     def close(self) -> None:
         """Hand out nothing more."""
         self.is_closed = True
+        self.stopped.set()
         self._new = None
         self._retries.clear()
 
