@@ -1,4 +1,4 @@
-"""Draining: work of the batch route that ends soon after the run is told to stop."""
+"""Draining: work of the batch route that ends soon after a stop."""
 
 import asyncio
 from collections.abc import Coroutine
