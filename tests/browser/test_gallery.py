@@ -66,7 +66,7 @@ def test_a_picture_of_a_batch_says_so_and_that_it_is_smaller(
     expect(cat.locator(".meta")).not_to_contain_text("batch")
     card(page, "robot").click()
     viewer = page.locator("dialog dl")
-    for words in ("$0.0670 at the price of a batch", "smaller than asked for", "batches/b1"):
+    for words in ("$0.0670, half price by batch", "smaller than asked for", "batches/b1"):
         expect(viewer).to_contain_text(words)
     page.keyboard.press("Escape")
     page.get_by_role("searchbox").fill("smaller than")

@@ -127,7 +127,7 @@ function facts(call) {
     ["of which thinking", thoughts],
   ].filter(([, value]) => value !== null);
   const rows = [
-    ["Cost", usd(call.cost_usd) + (!call.cost_usd ? "" : call.route === "batch" ? " at the price of a batch" : " at list price")],
+    ["Cost", usd(call.cost_usd) + (!call.cost_usd ? "" : call.route === "batch" ? ", half price by batch" : " at list price")],
     ["Tokens", total === null ? null : tokens(call) + (detail.length ? ` (${detail.map(([name, value]) => `${numbers.format(value)} ${name}`).join(", ")})` : "")],
     ["Duration", call.latency_s === null ? null : span(call.latency_s) + (call.attempts > 1 ? `, attempt ${call.attempts}` : "")],
     ["Finished", call.finished_at && moment(call.finished_at)],
