@@ -139,7 +139,9 @@ def _other_route(found: dict[str, Any]) -> str | None:
 
 def _cost(found: dict[str, Any], *, is_simulated: bool) -> str:
     if found["cost_usd"] is not None:
-        return list_price(found["cost_usd"], found["tier"], is_simulated=is_simulated)
+        return list_price(
+            found["cost_usd"], found["tier"], found["route"], is_simulated=is_simulated
+        )
     unpriced = dict.fromkeys(each["model"] for each in found["models"] if each["cost_usd"] is None)
     tables = ", ".join(f'[prices."{model}"]' for model in unpriced)
     return f"unknown; set the price in a table {tables} of a --config file"

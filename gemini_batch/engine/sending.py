@@ -22,7 +22,7 @@ from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.engine.retry import TABLE, RetryRules
 from gemini_batch.engine.vertex_rules import VERTEX_TABLE
 from gemini_batch.errors import StorageError, out_of_resources
-from gemini_batch.events import CallFinished, Event, Observer, Stopping, Waiting
+from gemini_batch.events import BatchNotice, CallFinished, Event, Observer, Stopping, Waiting
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output import OutputFolder
 from gemini_batch.plan.build import BuiltPlan
@@ -77,7 +77,7 @@ class Sending:
         elif all((stop.reason, stop.model) != (each.reason, each.model) for each in self.stops):
             self.stops.append(advised(stop))
             others = [each for each in self.planned.plan.models if each != stop.model]
-            self.observe(Stopping(self.stops[-1], 0, stop.model if others else ""))
+            self._announce(Stopping(self.stops[-1], 0, stop.model if others else ""))
 
     async def run(self, base_url: str) -> None:
         """Do all that can be done in this run, until something stops it.
@@ -181,7 +181,7 @@ class Sending:
                 config.keeps_going,
                 VERTEX_TABLE if config.vertex else TABLE,
             ),
-            observe=self.observe,
+            observe=self._announce,
         )
         self.dispatcher.stops = self.stops
         for stop in [each for each in self.stops if each.model in self.dispatcher.queue.lanes]:
@@ -236,6 +236,16 @@ class Sending:
             if not (message := out_of_resources(error)):
                 raise
             self.stop(Stop(StopReason.STORAGE, message))
+
+    def _announce(self, event: Event) -> None:
+        """Pass an event on; a stop that is none, for the run continues in another way, says so."""
+        is_auto = self.config.route == "auto"
+        match event:
+            case Stopping(stop) if stop.reason is StopReason.DAY_CLOSED and is_auto:
+                event = BatchNotice(f"{stop.message}: what is left is sent in batches")
+            case Stopping(stop) if self._is_for_now(stop):
+                event = BatchNotice(f"{stop.message}; what is left waits until a batch has ended")
+        self.observe(event)
 
     def _note(self, event: Event) -> None:
         """Note which calls have ended, and which a batch gave back, and pass the event on."""

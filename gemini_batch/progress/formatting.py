@@ -80,12 +80,13 @@ def quantity(limit: "Limit", number: int) -> str:
     return f"${number / 1e6:,.2f}" if limit.of == "usd_micros" else f"{number:,}"
 
 
-def list_price(amount: float | None, tier: str, *, is_simulated: bool) -> str:
+def list_price(amount: float | None, tier: str, route: str, *, is_simulated: bool) -> str:
     """Return the cost of a run, with a note when it is not billed."""
     if amount is None:
         return usd(amount)
     free = f" ({NO_FREE_IMAGES})" if tier == "free" else ""
-    return f"{usd(amount)} at list price{' (simulated: nothing is paid)' if is_simulated else free}"
+    note = " (simulated: nothing is paid)" if is_simulated else free
+    return f"{usd(amount)} at list price{' of batches' if route == 'batch' else ''}{note}"
 
 
 def least_time(duration_s: float, days: int, bound_by: str) -> str:

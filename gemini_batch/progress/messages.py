@@ -54,7 +54,7 @@ def started(name: str, event: RunStarted) -> tuple[str, ...]:
         parts.append(f"{event.waiting:,} waiting in batches")
     if event.later:
         parts.append(f"{event.later:,} left for other runs")
-    cost = list_price(event.cost_usd, event.tier, is_simulated=event.is_simulated)
+    cost = list_price(event.cost_usd, event.tier, event.route, is_simulated=event.is_simulated)
     if event.max_cost_usd is not None:
         cost += f" · budget {budget(event.max_cost_usd, event.cost_usd, event.todo)}"
     time = least_time(event.duration_s, event.days, event.bound_by)

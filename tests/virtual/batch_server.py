@@ -1,5 +1,6 @@
 """A Files and Batch API in memory, for scenarios on a virtual clock: what it bills, and how it fails."""
 
+import asyncio
 import copy
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -65,6 +66,7 @@ class BatchServer:
         cuts: Lengths after which the next downloads break.
         has_ranges: Downloads continue where they are asked to.
         methods: Of each model.
+        silent: A request that is not answered any more, `get` or `download` after half of the bytes.
     """
 
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -85,6 +87,7 @@ class BatchServer:
     takes: timedelta = TURNAROUND
     end_state: BatchState = BatchState.SUCCEEDED
     is_answered: bool = True
+    silent: str = ""
     before: Callable[[str], None] = lambda _what: None
 
     def fork(self) -> "BatchServer":
@@ -107,6 +110,11 @@ class BatchServer:
             if self.state(batch).is_terminal and batch.is_answered
             for line in batch.lines
         )
+
+    async def answer(self, what: str) -> None:
+        """Return at once, or never."""
+        if self.silent == what:
+            await asyncio.Event().wait()
 
     def state(self, batch: Batch) -> BatchState:
         """Return the state now."""
@@ -173,7 +181,8 @@ def not_found() -> ApiError:
 class FakeDownload(Download):
     """A download of bytes in memory."""
 
-    def __init__(self, data: bytes, start_bytes: int, cut: int | None) -> None:
+    def __init__(self, server: BatchServer, data: bytes, start_bytes: int, cut: int | None) -> None:
+        self._server = server
         self.start_bytes = start_bytes
         self.total_bytes = len(data)
         self.failure = None
@@ -188,6 +197,7 @@ class FakeDownload(Download):
         for chunk in (self._data[:half], self._data[half:]):
             if chunk:
                 yield chunk
+            await self._server.answer("download")
         if self._is_cut:
             self.failure = replace(LOST, may_be_billed=False)
 
@@ -253,7 +263,7 @@ class FakeFiles:
         self._call("download")
         data, cuts = self._server.results(name), self._server.cuts
         start_bytes = start_bytes if self._server.has_ranges else 0
-        yield FakeDownload(data, start_bytes, cuts.pop(0) if cuts else None)
+        yield FakeDownload(self._server, data, start_bytes, cuts.pop(0) if cuts else None)
 
     def _call(self, what: str) -> None:
         self._server.before(what)
@@ -305,6 +315,7 @@ class FakeBatches:
         """Return a batch."""
         self._call("get")
         server, batch = self._server, self._server.batches.get(name)
+        await server.answer("get")
         if batch is None or server.misses or batch.project != server.project:
             server.misses = max(0, server.misses - 1)
             return not_found()

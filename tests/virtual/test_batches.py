@@ -1,12 +1,16 @@
 import asyncio
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
 import orjson
 import pytest
 
+from gemini_batch.engine.batch.cancel import given_up
 from gemini_batch.engine.session import Run
 from gemini_batch.errors import StorageError
+from gemini_batch.events import Stopping
+from gemini_batch.output.batches import BatchNotes, find_batches
 from gemini_batch.records import ApiError, Failure, FailureKind, Limits, Stop, StopReason
 from gemini_batch.records.remote_batch import BatchState
 from tests.builders import OFFLINE, png, says
@@ -495,6 +499,23 @@ def test_another_key_does_not_pay_again(batch_desk: BatchDesk) -> None:
     assert batch_desk.run(api_key="rotated").exit_code == 0
 
 
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_a_batch_that_was_given_up_is_collected_if_the_key_sees_it(
+    is_seen: bool,  # noqa: FBT001
+    batch_desk: BatchDesk,
+) -> None:
+    """After `--cancel` with another key, a run looks once more before it sends the calls again."""
+    batch_desk.write(2)
+    batch_desk.run()
+    with closing(BatchNotes(batch_desk.out)) as notes:
+        (found,) = find_batches(batch_desk.out)
+        notes.write(given_up(found.note, batch_desk.at))
+    batch_desk.server.project = "mine" if is_seen else "another"
+    summary = batch_desk.run()
+    assert (summary.exit_code, summary.waiting) == ((0, 0) if is_seen else (5, 2))
+    assert len(batch_desk.server.batches) == (1 if is_seen else 2)
+
+
 def test_a_batch_at_another_server_is_left_alone(batch_desk: BatchDesk) -> None:
     """It is named; its calls are calls of another endpoint, which this run sends."""
     batch_desk.write(2)
@@ -568,6 +589,8 @@ def test_a_day_that_is_used_up_goes_on_in_batches(batch_desk: BatchDesk) -> None
     assert len(batch_desk.transport.sent) == 2
     assert (summary.waiting, summary.exit_code) == (4, 5)
     assert [stop["reason"] for stop in summary.stops] == ["waiting"]
+    assert "what is left is sent in batches" in batch_desk.said()
+    assert not any(isinstance(event, Stopping) for event in batch_desk.events)
 
 
 def test_a_manifest_without_the_call_still_gets_its_row(batch_desk: BatchDesk) -> None:
@@ -610,6 +633,26 @@ def test_ctrl_c_leaves_batches_running(batch_desk: BatchDesk) -> None:
     assert (summary.exit_code, summary.waiting) == (130, 2)
     assert summary.duration_s < 601
     assert batch_desk.run().exit_code == 0
+
+
+@pytest.mark.parametrize("silent", ["get", "download"])
+def test_ctrl_c_does_not_wait_for_a_silent_server(silent: str, batch_desk: BatchDesk) -> None:
+    """What arrives is drained for some seconds; the next run reads it again, and pays nothing."""
+
+    def during(going: Run) -> None:
+        stop = Stop(StopReason.INTERRUPTED, "interrupted")
+        asyncio.get_running_loop().call_later(600, going.interrupt, stop)
+
+    batch_desk.write(3)
+    batch_desk.run()
+    batch_desk.server.silent = silent
+    summary = batch_desk.run(during=during)
+    assert (summary.exit_code, summary.waiting > 0) == (130, True)
+    assert 600 <= summary.duration_s <= 611
+    batch_desk.server.silent = ""
+    assert batch_desk.run().exit_code == 0
+    assert len(batch_desk.rows()) == 3
+    assert not any(batch_desk.out.glob(".gemini_batch/incoming/*"))
 
 
 @pytest.mark.parametrize("narrow", [{"max_cost_usd": 1e-6}, {"deadline_s": 1e-6}])

@@ -10,6 +10,7 @@ from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.engine.batch import steps
 from gemini_batch.engine.batch.collect import Collected, Collector
+from gemini_batch.engine.batch.draining import DRAIN_S, until
 from gemini_batch.engine.batch.look import Looker, seen_event
 from gemini_batch.engine.batch.steps import Todo
 from gemini_batch.engine.batch.submit import Submitter
@@ -52,11 +53,12 @@ class BatchRoute:
             if is_first:
                 await self._report()
             mine = [batch for batch in self.waiting.batches if self._is_here(batch)]
-            stops = await self.looker.look(mine, is_first=is_first)
+            looking = self.looker.look(mine, is_first=is_first)
+            stops = await until(self.ended, looking, DRAIN_S)
             for batch in mine:
                 if not self.ended.is_set():
-                    await self._advance(batch, is_first=is_first)
-            return stops
+                    await until(self.ended, self._advance(batch, is_first=is_first), DRAIN_S)
+            return stops or []
 
     async def submit(self, calls: Mapping[str, Iterator[Call | Stop]]) -> list[Stop]:
         """Submit calls as batches; return why some of them were not.

@@ -65,6 +65,7 @@ function moment(iso) {
   return iso && !Number.isNaN(date.getTime()) ? moments.format(date) : iso || "–";
 }
 
+const SMALLER = "smaller than asked for";
 const capital = (word) => word.charAt(0).toUpperCase() + word.slice(1);
 const tokens = (call) => (call.tokens.total === null ? "–" : numbers.format(call.tokens.total));
 const why = (call) => [call.reason, call.message].filter(Boolean).join(": ");

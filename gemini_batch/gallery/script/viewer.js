@@ -135,13 +135,14 @@ function facts(call) {
     ["of which thinking", thoughts],
   ].filter(([, value]) => value !== null);
   const rows = [
-    ["Cost", usd(call.cost_usd) + (call.cost_usd ? " at list price" : "")],
+    ["Cost", usd(call.cost_usd) + (!call.cost_usd ? "" : call.route === "batch" ? ", half price by batch" : " at list price")],
     ["Tokens", total === null ? null : tokens(call) + (detail.length ? ` (${detail.map(([name, value]) => `${numbers.format(value)} ${name}`).join(", ")})` : "")],
     ["Duration", call.latency_s === null ? null : span(call.latency_s) + (call.attempts > 1 ? `, attempt ${call.attempts}` : "")],
     ["Finished", call.finished_at && moment(call.finished_at)],
-    ["Picture", image && [image.width && image.height && `${image.width} × ${image.height}`, bytes(image.size_bytes)].filter(Boolean).join(", ")],
+    ["Picture", image && [image.width && image.height && `${image.width} × ${image.height}`, bytes(image.size_bytes), call.is_smaller && SMALLER].filter(Boolean).join(", ")],
     ["Model", call.model_version && call.model_version !== call.model ? `${call.model} (${call.model_version})` : call.model],
     ["Service tier", call.service_tier],
+    ["Batch", call.batch],
     ["Response", call.response_id],
     ["Manifest", call.line === null ? null : `line ${numbers.format(call.line)}`],
   ].filter(([, value]) => value);
