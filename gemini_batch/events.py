@@ -3,9 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from gemini_batch.records import Load, ResultRow, Stop
+from gemini_batch.records import Load, Stop
+
+if TYPE_CHECKING:
+    from gemini_batch.records import ResultRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,7 @@ class CallFinished:
     `lane` is that of the call, "" for the lane of the row's model.
     """
 
-    row: ResultRow
+    row: "ResultRow"
     offset_bytes: int
     estimated_usd: float | None = None
     lane: str = ""

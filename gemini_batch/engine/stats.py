@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
@@ -25,7 +25,10 @@ from gemini_batch.plan import CallState
 from gemini_batch.plan.build import BuiltPlan
 from gemini_batch.quota.limits import micros
 from gemini_batch.quota.utilization import UsageLookup, Utilization
-from gemini_batch.records import Limits, ResultRow, Status, Stop, StopReason, resolved_by_waiting
+from gemini_batch.records import Limits, Status, Stop, StopReason, resolved_by_waiting
+
+if TYPE_CHECKING:
+    from gemini_batch.records import ResultRow
 
 _MOST_REASONS, _REASON_CHARS, _OTHER = 50, 80, "other"
 _UNNAMED = "unnamed"
@@ -52,7 +55,7 @@ class RunStats:
         limits: Limits,
         clock: Clock,
         possibly_billed: int = 0,
-        is_of_other: Callable[[ResultRow], bool] = lambda _row: False,
+        is_of_other: "Callable[[ResultRow], bool]" = lambda _row: False,
     ) -> None:
         self._clock = clock
         self._started_at = clock.utc()

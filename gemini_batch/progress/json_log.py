@@ -45,7 +45,7 @@ import json
 import re
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gemini_batch import events
 from gemini_batch.clock import utc_now
@@ -54,8 +54,10 @@ from gemini_batch.errors import ExitCode
 from gemini_batch.progress import messages
 from gemini_batch.progress.run_state import RunSnapshot
 from gemini_batch.progress.view import MIN_REPORTED_WAIT_S, LogView, RunInfo
-from gemini_batch.records import ResultRow
 from gemini_batch.records.service_tier import model_and_tier
+
+if TYPE_CHECKING:
+    from gemini_batch.records import ResultRow
 
 
 class JsonLog(LogView):
@@ -172,7 +174,7 @@ def _start(event: events.RunStarted, name: str) -> dict[str, Any]:
     }
 
 
-def _row(row: ResultRow) -> dict[str, Any]:
+def _row(row: "ResultRow") -> dict[str, Any]:
     """Return the short fields of a row; prompt, texts and metadata are only in `results.jsonl`."""
     error, usage = row.error, row.usage
     return {

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
         Failure,
         FailureKind,
         FetchProblem,
-        IncomingImage,
         NotFetched,
         Outcome,
         QuotaViolation,
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
         Thinking,
     )
     from gemini_batch.records.facts import Facts
+    from gemini_batch.records.incoming import IncomingImage
     from gemini_batch.records.row import (
         BatchRef,
         ImageFile,
@@ -64,7 +64,7 @@ _MODULE_OF = {
     "Failure": "answer",
     "FailureKind": "answer",
     "FetchProblem": "answer",
-    "IncomingImage": "answer",
+    "IncomingImage": "incoming",
     "NotFetched": "answer",
     "Outcome": "answer",
     "QuotaViolation": "answer",

@@ -5,22 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeAlias
 
+from gemini_batch.records.incoming import IncomingImage
 from gemini_batch.records.usage import Usage
-
-
-@dataclass(frozen=True, slots=True)
-class IncomingImage:
-    """One image of an answer, in a staged file.
-
-    `head` is its first 64 bytes, which show the format. `mime_type` is declared by the answer, ""
-    until it is whole.
-    """
-
-    file: str
-    size_bytes: int
-    sha256: str
-    head: bytes
-    mime_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
