@@ -29,6 +29,7 @@ from gemini_batch.records.call import (
     ImageSize,
     InputImage,
     InputUri,
+    JobPicture,
     Limits,
     Load,
     Modality,
