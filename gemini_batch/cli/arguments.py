@@ -338,8 +338,8 @@ def _manifest(command: Parser) -> None:
     only: dict[str, Any] = {"action": "extend", "nargs": "+", "default": []}
     _value(command, "--only", str, "ID", text, **only)
     text = (
-        "make finished calls again, and pay again: discarded (in the review), ids, globs, or "
-        "@FILE; the old pictures move to superseded/"
+        "make finished calls again, and pay again: discarded (in the review), stale (made with "
+        "a picture that was made again), ids, globs, or @FILE; the old pictures move to superseded/"
     )
     _value(command, "--redo", str, "WHAT", text, **only)
     text = "send only the first N calls that are not done (default: all)"

@@ -14,14 +14,18 @@ from gemini_batch.engine.batch import shares
 from gemini_batch.engine.batch.shares import Share
 from gemini_batch.errors import ExitCode
 from gemini_batch.plan import CallState, build
+from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.progress.formatting import (
     BATCH_TARGET_S,
     BATCH_TIME,
+    about,
     budget,
     count,
     edited,
+    held,
     least_time,
     list_price,
+    stale,
     usd,
 )
 from gemini_batch.records.service_tier import lane_name, model_and_tier
@@ -43,6 +47,10 @@ def main(options: Namespace) -> int:
             "done": plan.count(CallState.DONE),
             "to_send": plan.to_send,
             "later": plan.count(CallState.LATER),
+            "held": dict(planned.held()),
+            "stale": planned.stale,
+            "depth": planned.depth,
+            "chain_s": planned.chain_s,
             "reused": plan.count(CallState.REUSED),
             "reused_from": dict(planned.history.reuse.reserved) if planned.history.reuse else {},
             "edited": plan.count(CallState.EDITED),
@@ -90,7 +98,7 @@ def _calendar(model: str) -> dict[str, Any]:
     }
 
 
-def _routes(planned: build.BuiltPlan, config: Settings) -> dict[str, Any]:
+def _routes(planned: BuiltPlan, config: Settings) -> dict[str, Any]:
     """Return price and time of sending the calls as single requests, and in batches."""
     plan, time = planned.plan, planned.duration
     batches: list[dict[str, Any]] = []
@@ -147,14 +155,33 @@ def _cost(found: dict[str, Any], *, is_simulated: bool) -> str:
     return f"unknown; set the price in a table {tables} of a --config file"
 
 
+def _states(found: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each kind of call that is not simply done or to be sent."""
+    if found["edited"]:
+        yield f"  edited  {edited(found['edited'])}"
+    if found["depth"] > 1:
+        yield f"  chains  {_chains(found)}"
+    if found["held"]:
+        yield f"  held    {held(found['held'])}"
+    if found["stale"]:
+        yield f"  stale   {stale(found['stale'])}"
+    for folder, number in found["reused_from"].items():
+        yield f"  reused  {number:,} from {folder}, $0"
+
+
+def _chains(found: dict[str, Any]) -> str:
+    """Return how many calls follow each other, and how long that takes."""
+    text = f"up to {found['depth']:,} calls one after the other, with the picture of the one before"
+    if found["route"] == "batch":
+        return f"{text}: a batch each"
+    return f"{text}: {about(found['chain_s'])}" if found["chain_s"] else text
+
+
 def _lines(found: dict[str, Any], *, is_simulated: bool) -> Iterator[str]:
     calls = f"{count(found['calls'], 'call')}, {found['done']:,} done"
     later = f", {found['later']:,} left for other runs" if found["later"] else ""
     yield f"{found['manifest']}: valid; {calls}, {found['to_send']:,} to send{later}"
-    if found["edited"]:
-        yield f"  edited  {edited(found['edited'])}"
-    for folder, number in found["reused_from"].items():
-        yield f"  reused  {number:,} from {folder}, $0"
+    yield from _states(found)
     for entry in found["models"]:
         cost = usd(entry["cost_usd"])
         lane = lane_name(entry["model"], entry["service_tier"])

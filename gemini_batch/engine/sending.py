@@ -25,7 +25,7 @@ from gemini_batch.errors import StorageError, out_of_resources
 from gemini_batch.events import BatchNotice, CallFinished, Event, Observer, Stopping, Waiting
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output import OutputFolder
-from gemini_batch.plan.build import BuiltPlan
+from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.records import Call, Status, Stop, StopReason
@@ -160,11 +160,11 @@ class Sending:
 
     async def _dispatch(self, parts: Parts) -> None:
         """Send calls as single requests."""
-        config = self.config
+        config, chaining = self.config, self.planned.chaining
         concurrency = max(1, min(config.concurrency, self.planned.plan.todo))
         self.dispatcher = make_dispatcher(
             queue=CallQueue(
-                self.planned.calls(self._is_left),
+                self.planned.calls_in_turn(self._is_left),
                 AdaptiveConcurrency(concurrency),
                 server_breaker(random),
                 self.clock,
@@ -182,6 +182,7 @@ class Sending:
                 VERTEX_TABLE if config.vertex else TABLE,
             ),
             observe=self._announce,
+            is_parent=chaining.is_parent if chaining else lambda _call_id: False,
         )
         self.dispatcher.stops = self.stops
         for stop in [each for each in self.stops if each.model in self.dispatcher.queue.lanes]:
@@ -248,7 +249,10 @@ class Sending:
         self.observe(event)
 
     def _note(self, event: Event) -> None:
-        """Note which calls have ended, and which a batch gave back, and pass the event on."""
+        """Note which calls have ended, are ready, or were given back, and pass the event on."""
+        chaining = self.planned.chaining
+        if chaining is not None and isinstance(event, CallFinished):
+            self._has_new |= chaining.see(event.row, event.offset_bytes)
         if self._has_batches and isinstance(event, CallFinished):
             row, call = event.row, fingerprint(event.row.id)
             self.planned.history.waiting.see(row, event.offset_bytes)

@@ -15,7 +15,8 @@ from gemini_batch.errors import StorageError, storage_errors
 from gemini_batch.events import CallFinished, Event, Observer, RunStarted
 from gemini_batch.output import OutputFolder, inflight
 from gemini_batch.plan import CallState
-from gemini_batch.plan.build import BuiltPlan, loads
+from gemini_batch.plan.build import loads
+from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.records import Stop, StopReason
 from gemini_batch.records.service_tier import quota_name
 
@@ -193,6 +194,9 @@ class Run:
             notices=self.planned.notices(),
             waiting=plan.count(CallState.WAITING),
             route=self._config.route,
+            held=self.planned.held(),
+            stale=self.planned.stale,
+            depth=self.planned.depth,
         )
 
     def _conclude(self, record: RunRecord, stats: RunStats, used: "_Uses | None" = None) -> Summary:
@@ -216,7 +220,7 @@ class Run:
 
     def _forget(self) -> None:
         """Remove what only calls that are still to be sent would need, if each call has ended."""
-        if self.planned.plan.count(CallState.LATER):
+        if self.planned.plan.count(CallState.LATER) or self.planned.held():
             return
         with storage_errors(f"{self._folder.out}: files without further use can't be removed"):
             inflight.forget(self._folder.private)

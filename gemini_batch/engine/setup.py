@@ -24,7 +24,8 @@ from gemini_batch.events import ManifestWarning, Observer, Repaired, SafeObserve
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.moved import MovedNote
 from gemini_batch.output.paths import IMAGES, RESULTS
-from gemini_batch.plan.build import BuiltPlan, build_plan
+from gemini_batch.plan.build import build_plan
+from gemini_batch.plan.built import BuiltPlan
 
 if TYPE_CHECKING:  # a run with nothing to do needs no quota
     from gemini_batch.quota.shared import SharedLedger

@@ -200,6 +200,20 @@ class Waiting:
             for batch, position in self._places(call_id)
         )
 
+    def awaits(self, call: int, endpoint: str) -> bool:
+        """Return whether an open batch may bring what the manifest asks of a call.
+
+        `call` is the fingerprint of its id.
+        """
+        done = Mark.TAKEN | Mark.FREED
+        return any(
+            batch.is_awaited
+            and not batch.mark(position) & done
+            and not batch.is_late(position)
+            and service(batch.note.endpoint) == service(endpoint)
+            for batch, position in self._places_of(call)
+        )
+
     def note_asked(self, call_id: str, request_sha256s: Collection[str], endpoint: str) -> None:
         """Note what the manifest asks of a call: its answers to other requests are late."""
         for batch, position in self._places(call_id):
@@ -247,7 +261,10 @@ class Waiting:
                 batch.add(position, Mark.OVERTAKEN if is_same else Mark.PASSED)
 
     def _places(self, call_id: str) -> Iterator[tuple[OpenBatch, int]]:
-        first = self._calls.get(call := fingerprint(call_id))
+        return self._places_of(fingerprint(call_id))
+
+    def _places_of(self, call: int) -> Iterator[tuple[OpenBatch, int]]:
+        first = self._calls.get(call)
         if first is not None:
             for place in (first, *self._others.get(call, ())):
                 yield (

@@ -97,6 +97,14 @@ class RunHistory:
         )
         return CallState.REUSED if is_reused else state
 
+    def state_again(self, call_id: str, request_sha256: str, aliases: Aliases) -> CallState:
+        """Return the state of a call that was asked for before; it is not counted again."""
+        statuses, without_row = self.statuses.copy(), self.without_row
+        try:
+            return self.state(call_id, request_sha256, aliases)
+        finally:
+            self.statuses, self.without_row = statuses, without_row
+
     def _is_waiting(self, call_id: str, request_sha256: str, aliases: Aliases) -> bool:
         """Return whether an open batch may answer a call; note what the manifest asks of it."""
         endpoint, waiting, is_waiting = self._config.endpoint, self.waiting, False

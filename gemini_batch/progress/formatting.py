@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -129,3 +130,14 @@ def affordable_calls(max_cost_usd: float, cost_usd: float, calls: int) -> int:
 def edited(number: int) -> str:
     """Return how many calls have an answer to another request, or from another endpoint."""
     return f"{number:,} edited since done, or done at another endpoint: will be paid for again"
+
+
+def held(by_reason: Mapping[str, int]) -> str:
+    """Return `12 held for pictures of other calls (10 blocked, 2 waiting)`."""
+    why = ", ".join(f"{number:,} {reason}" for reason, number in by_reason.items())
+    return f"{sum(by_reason.values()):,} held for pictures of other calls ({why})"
+
+
+def stale(number: int) -> str:
+    """Return how many calls are stale, and what sends them again."""
+    return f"{number:,} stale, done with pictures that are made again since (--redo stale)"

@@ -5,6 +5,7 @@ from gemini_batch.errors import ExitCode
 from gemini_batch.events import (
     BatchNotice,
     BatchSeen,
+    CallHeld,
     CallNotReused,
     Event,
     LittleRoom,
@@ -46,6 +47,7 @@ class TextLog(LogView):
                 Repaired()
                 | ManifestWarning()
                 | CallNotReused()
+                | CallHeld()
                 | LittleRoom()
                 | ModelReplaced()
                 | BatchNotice()
