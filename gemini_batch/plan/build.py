@@ -29,7 +29,7 @@ from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.plan.sums import CallTotals
 from gemini_batch.plan.totals import Plan
 from gemini_batch.quota.limits import Duration, LimitSet, Weights, duration, limits_of
-from gemini_batch.records import Call, Limits, Load, Stop, StopReason
+from gemini_batch.records import Call, Limits, Load, Stop, StopReason, ids
 from gemini_batch.records.job import Job
 from gemini_batch.records.service_tier import lane_name, model_and_tier, quota_name
 
@@ -49,9 +49,9 @@ class BuiltPlan:
     _tier: str = ""
 
     def calls(
-        self, is_left: Callable[[Call], bool] = lambda _call: True
+        self, is_left: Callable[[str], bool] = lambda _call_id: True
     ) -> dict[str, Iterator[Call | Stop]]:
-        """Return the calls to be made of each lane, as far as they are left.
+        """Return the calls to be made of each lane, as far as their ids are left.
 
         A call is read from the manifest again when its turn comes; a line that was edited since
         yields a `Stop`. One that an open batch may still answer is not among them.
@@ -113,14 +113,15 @@ class BuiltPlan:
             for call in calls
         )
 
-    def _calls(self, lane: str, is_left: Callable[[Call], bool]) -> Iterator[Call | Stop]:
+    def _calls(self, lane: str, is_left: Callable[[str], bool]) -> Iterator[Call | Stop]:
         for index, variant in self.plan.pending(lane):
             line, job = self._manifest.line(index), self._manifest.read(index)
             try:
                 if job is not None:
-                    call = self._planner.call(job, line, variant)
-                    if is_left(call) and not self._waits(job, call, variant):
-                        yield call
+                    if is_left(ids.call_id(job.id or "", variant)):
+                        call = self._planner.call(job, line, variant)
+                        if not self._waits(job, call, variant):
+                            yield call
                     continue
                 problem = "was edited during the run"
             except JobError as error:
