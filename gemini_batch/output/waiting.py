@@ -214,6 +214,15 @@ class Waiting:
             for batch, position in self._places_of(call)
         )
 
+    def is_of_all(self, call_id: str, request_sha256: str, endpoint: str) -> bool:
+        """Return whether the manifest asks of a call what all its batches do; note it if so."""
+        places = [*self._places(call_id)]
+        if not all(batch.is_of(position, request_sha256, endpoint) for batch, position in places):
+            return False
+        for batch, position in places:
+            batch.add(position, Mark.ASKED)
+        return True
+
     def note_asked(self, call_id: str, request_sha256s: Collection[str], endpoint: str) -> None:
         """Note what the manifest asks of a call: its answers to other requests are late."""
         for batch, position in self._places(call_id):

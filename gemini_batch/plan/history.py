@@ -107,12 +107,14 @@ class RunHistory:
 
     def _is_waiting(self, call_id: str, request_sha256: str, aliases: Aliases) -> bool:
         """Return whether an open batch may answer a call; note what the manifest asks of it."""
-        endpoint, waiting, is_waiting = self._config.endpoint, self.waiting, False
+        endpoint, waiting = self._config.endpoint, self.waiting
         if waiting.has(call_id):
-            others = (canonical.request_sha256(alias) for _, alias in aliases(_is_any))
-            waiting.note_asked(call_id, (request_sha256, *others), endpoint)
-            is_waiting = waiting.holds(call_id, request_sha256, endpoint)
-        return is_waiting or any(
+            if not waiting.is_of_all(call_id, request_sha256, endpoint):
+                others = (canonical.request_sha256(alias) for _, alias in aliases(_is_any))
+                waiting.note_asked(call_id, (request_sha256, *others), endpoint)
+            if waiting.holds(call_id, request_sha256, endpoint):
+                return True
+        return any(
             waiting.holds(other_id, canonical.request_sha256(alias), endpoint)
             for other_id, alias in aliases(waiting.has)
         )
