@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gemini_batch.catalog import models, tiers
 from gemini_batch.config import environment, google_login, keys, network
 from gemini_batch.config.endpoints import GOOGLE
+from gemini_batch.config.ledger_url import ledger
 from gemini_batch.config.settings import (
     SIMULATOR_ENDPOINT,
     RouteChoice,
@@ -41,6 +42,8 @@ class RunConfig(BaseModel):
         usd_per_10min: Dollars at list price in any ten minutes.
         usd_per_day: Dollars at list price per day, Pacific time.
         minute_s: Length of a quota "minute" in seconds; for tests with the simulator.
+        ledger: The address of a PostgreSQL database, without a password, whose ledger counts the
+            quota for several machines; from the environment, or that of this machine, if None.
         quota_scope: The quota is shared with runs that have the same name here.
         config_file: A TOML file with [tiers.NAME] and [prices].
         model: For jobs that name none.
@@ -90,6 +93,7 @@ class RunConfig(BaseModel):
     usd_per_10min: Amount | None = None
     usd_per_day: Amount | None = None
     minute_s: Amount | None = None
+    ledger: str | None = Field(default=None, repr=False)
     quota_scope: str | None = None
     config_file: Path | str | None = None
     model: str = models.DEFAULT_MODEL
@@ -204,6 +208,8 @@ class RunConfig(BaseModel):
             waits_for_batches=self.wait or (self.simulate and self.route != "interactive"),
             batch_patience_s=self.batch_patience_s,
             batch_lines=self.batch_lines,
+            # What a simulator in this process counts concerns no other machine.
+            ledger=None if self.simulate and self.ledger is None else ledger(self.ledger),
             quota_scope=self.quota_scope,
             proxy=None if address is None else network.proxy_for(address),
             certificates=network.trusted_certificates() if address and needs_key else None,

@@ -23,6 +23,7 @@ from gemini_batch.quota.results import Used
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.records import Stop, StopReason
 from gemini_batch.records.service_tier import quota_name
+from gemini_batch.records.stop import stop_of
 
 _Uses: TypeAlias = dict[str, tuple[Used, ...]]
 
@@ -150,7 +151,7 @@ class Run:
             try:
                 self._forget()
             except StorageError as error:
-                self.stop(Stop(StopReason.STORAGE, str(error)))
+                self.stop(stop_of(error))
 
     def _started(self) -> RunStarted:
         plan, time = self.planned.plan, self.planned.duration
@@ -182,7 +183,7 @@ class Run:
             if not record.sends:
                 raise
             # The result is reported all the same, and what to do next.
-            self.stop(Stop(StopReason.STORAGE, str(error)))
+            self.stop(stop_of(error))
             summary = self._summarize(stats, used)
         self.summary = summary
         return summary

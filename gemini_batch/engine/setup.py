@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -18,14 +18,16 @@ from gemini_batch.engine.recovery import (
 )
 from gemini_batch.engine.session import Run
 from gemini_batch.engine.summary import Summary
-from gemini_batch.errors import ConfigError, RowsLostError, storage_errors
+from gemini_batch.errors import ConfigError, LedgerError, RowsLostError, storage_errors
 from gemini_batch.events import ManifestWarning, Observer, Repaired, SafeObserver
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.moved import MovedNote
 from gemini_batch.output.paths import IMAGES, RESULTS
 from gemini_batch.plan.build import BuiltPlan, build_plan
 from gemini_batch.quota.shared import SharedLedger, project_of
-from gemini_batch.quota.storage import open_storage, state_path
+from gemini_batch.quota.storage import MemoryStorage, shared_storage, state_path
+from gemini_batch.records import Stop
+from gemini_batch.records.stop import stop_of
 
 
 @contextmanager
@@ -64,19 +66,26 @@ def open_run(
         interrupted = _repair(folder, observe)
         with (
             build_plan(path, out, config, name=name, base=base) as planned,
-            nullcontext(ledger) if ledger else _open_ledger(config, out, observe) as opened,
+            ExitStack() as stack,
         ):
             with storage_errors(f"{out}: can't be repaired"):
                 _check_rows(folder, planned, config, moved)
+            has_work = bool(planned.plan.todo or planned.history.waiting)
+            stop = None
+            if ledger is None:
+                ledger, stop = _opened_ledger(config, out, observe, is_used=has_work)
+                stack.enter_context(ledger)
             notices = config.notices if planned.plan.to_send else ()
             for warning in (*notices, *planned.warnings()):
                 observe(ManifestWarning(warning))
-            if planned.plan.todo or planned.history.waiting:
+            if has_work:
                 # Before any thread or request: an import that finds no memory later ends badly.
                 import_module("gemini_batch.client.interactive")
                 if config.vertex and config.base_url:
                     import_module("gemini_batch.client.google_tokens")
-            run = Run(name or str(path), config, folder, planned, opened, observe, interrupted)
+            run = Run(name or str(path), config, folder, planned, ledger, observe, interrupted)
+            if stop is not None:
+                run.stop(stop)
             try:
                 yield run
             finally:
@@ -143,19 +152,27 @@ def _check_rows(
     )
 
 
-@contextmanager
-def _open_ledger(config: Settings, out: Path, observe: Observer) -> Iterator[SharedLedger]:
-    storage = open_storage(None if config.base_url is None else state_path())
-    with SharedLedger(
+def _opened_ledger(
+    config: Settings, out: Path, observe: Observer, *, is_used: bool
+) -> tuple[SharedLedger, Stop | None]:
+    """Return the ledger, and a stop if it can't be reached; a run without work needs no server."""
+    in_memory = config.ledger is None if config.base_url is None else not is_used
+    storage = MemoryStorage() if in_memory else shared_storage(config.ledger)
+    stop = None
+    try:
+        storage.open()
+    except LedgerError as error:
+        stop = stop_of(error)
+    for notice in storage.notices:
+        observe(Repaired(notice))
+    ledger = SharedLedger(
         storage,
         config.limits,
         endpoint=config.endpoint,
         project=_project(config),
         run_name=f"process {os.getpid()}, {out}",
-    ) as ledger:
-        for notice in ledger.notices:
-            observe(Repaired(notice))
-        yield ledger
+    )
+    return ledger, stop
 
 
 def _project(config: Settings) -> str:
