@@ -28,6 +28,15 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class RealUse:
+    """The real use of a call that was granted, in the place of its estimate; None leaves that."""
+
+    grant: Grant
+    tokens: int | None = None
+    usd_micros: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Granted:
     """Permits for `permits` equal requests; `why` is the limit that they wait for, `""` if none."""
 

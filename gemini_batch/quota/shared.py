@@ -6,7 +6,7 @@ Where `blocks` is true all of it blocks: use it off the event loop. Every method
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar
@@ -15,7 +15,7 @@ from gemini_batch.clock import boot_time_s, utc_now
 from gemini_batch.quota.limits import GUARD_S, Weights, limits_of
 from gemini_batch.quota.model_quota import ModelQuota
 from gemini_batch.quota.moment import Moment
-from gemini_batch.quota.results import Grant, Granted, ReserveResult, Used
+from gemini_batch.quota.results import Grant, Granted, RealUse, ReserveResult, Used
 from gemini_batch.quota.run_budget import is_budget
 from gemini_batch.quota.server_clock import Sight
 from gemini_batch.quota.state import SharedQuota, as_seen_by, values_of
@@ -38,6 +38,8 @@ _SLOW_COMMIT_S = 0.1
 _KEPT_S = 8 * 86_400.0
 # A run may be continued after a pause; then its budget counts on.
 _BUDGET_KEPT_S = 400 * 86_400.0
+_GROUP_S = 0.1
+_NO_CHANGE = Weights(0, 0, 0, 0)
 
 
 def project_of(api_key: str, scope: str | None = None) -> str:
@@ -108,6 +110,11 @@ class SharedLedger:
         return self.storage.blocks
 
     @property
+    def group_s(self) -> float:
+        """The time for which the real use of calls is worth collecting: a server is far away."""
+        return _GROUP_S if self.storage.has_own_clock else 0.0
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """Sentences for the user about the opening of the storage."""
         return self.storage.notices
@@ -169,18 +176,31 @@ class SharedLedger:
     def reconcile(
         self, model: str, grant: Grant, *, tokens: int | None = None, usd_micros: int | None = None
     ) -> None:
-        """Replace the estimate of a call by its real use; None leaves the estimate.
+        """Replace the estimate of a call by its real use; None leaves the estimate."""
+        self.reconcile_all(model, [RealUse(grant, tokens, usd_micros)])
 
-        Nothing is written where no limit counts it, or the estimate was right.
+    def reconcile_all(self, model: str, uses: Iterable[RealUse]) -> None:
+        """Replace the estimates of some calls of a model by their real use, in one transaction.
+
+        Nothing is written where no limit counts it, or the estimates were right.
         """
-        was = grant.weights
+        changes = [(use.grant, self._change(use)) for use in uses]
+        changes = [each for each in changes if each[1] != _NO_CHANGE]
+
+        def correct(quota: ModelQuota) -> None:
+            for grant, change in changes:
+                quota.correct(grant, change)
+
+        if changes:
+            self._correct(model, correct)
+
+    def _change(self, use: RealUse) -> Weights:
+        was, tokens, usd_micros = use.grant.weights, use.tokens, use.usd_micros
         if tokens is None or not self._counts_tokens:
             tokens = was.tokens
         if usd_micros is None or not self._counts_usd:
             usd_micros = was.usd_micros
-        if tokens != was.tokens or usd_micros != was.usd_micros:
-            change = Weights(0, 0, tokens - was.tokens, usd_micros - was.usd_micros)
-            self._correct(model, lambda quota: quota.correct(grant, change))
+        return Weights(0, 0, tokens - was.tokens, usd_micros - was.usd_micros)
 
     def refund(self, model: str, grant: Grant, permits: int = 1) -> None:
         """Return permits whose requests never left to their day."""
