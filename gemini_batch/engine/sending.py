@@ -29,6 +29,7 @@ from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.records import Status, Stop, StopReason
+from gemini_batch.records.stop import stop_of
 
 _ENDS_ALL = {StopReason.INTERRUPTED, StopReason.TERMINATED, StopReason.STORAGE}
 """After these nothing is collected either; others hold back only what would be sent."""
@@ -222,7 +223,7 @@ class Sending:
         try:
             stops = await work
         except StorageError as error:
-            stops = [Stop(StopReason.STORAGE, str(error))]
+            stops = [stop_of(error)]
         for stop in stops:
             self.stop(stop)
         return stops
@@ -232,7 +233,7 @@ class Sending:
         try:
             await work
         except StorageError as error:
-            self.stop(Stop(StopReason.STORAGE, str(error)))
+            self.stop(stop_of(error))
         except Exception as error:
             if not (message := out_of_resources(error)):
                 raise

@@ -19,13 +19,15 @@ from gemini_batch.engine.recovery import (
 )
 from gemini_batch.engine.session import Run
 from gemini_batch.engine.summary import Summary
-from gemini_batch.errors import ConfigError, RowsLostError, storage_errors
+from gemini_batch.errors import ConfigError, LedgerError, RowsLostError, storage_errors
 from gemini_batch.events import ManifestWarning, Observer, Repaired, SafeObserver
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.moved import MovedNote
 from gemini_batch.output.paths import IMAGES, RESULTS
 from gemini_batch.plan.build import build_plan
 from gemini_batch.plan.built import BuiltPlan
+from gemini_batch.records import Stop
+from gemini_batch.records.stop import stop_of
 
 if TYPE_CHECKING:  # a run with nothing to do needs no quota
     from gemini_batch.quota.shared import SharedLedger
@@ -67,12 +69,14 @@ def open_run(
         with ExitStack() as stack:
             planned = stack.enter_context(build_plan(path, out, config, name=name, base=base))
             has_work = bool(planned.plan.todo or planned.history.waiting)
-            if has_work and ledger is None:
-                ledger = stack.enter_context(_open_ledger(config, out, observe))
             decides = config.adopts_images or config.forgets_rows
             moved = _moved_note(config, out) if has_work or decides else None
             with storage_errors(f"{out}: can't be repaired"):
                 _check_rows(folder, planned, config, moved)
+            stop = None
+            if has_work and ledger is None:
+                ledger, stop = _opened_ledger(config, out, observe)
+                stack.enter_context(ledger)
             notices = config.notices if planned.plan.to_send else ()
             for warning in (*notices, *planned.warnings()):
                 observe(ManifestWarning(warning))
@@ -83,6 +87,8 @@ def open_run(
                 if config.vertex and config.base_url:
                     import_module("gemini_batch.client.google_tokens")
             run = Run(name or str(path), config, folder, planned, ledger, observe, interrupted)
+            if stop is not None:
+                run.stop(stop)
             try:
                 yield run
             finally:
@@ -157,22 +163,30 @@ def _moved_note(config: Settings, out: Path) -> MovedNote | None:
     return MovedNote(state_path().parent, out)
 
 
-@contextmanager
-def _open_ledger(config: Settings, out: Path, observe: Observer) -> "Iterator[SharedLedger]":
+def _opened_ledger(
+    config: Settings, out: Path, observe: Observer
+) -> "tuple[SharedLedger, Stop | None]":
+    """Return the ledger, and a stop if it can't be reached."""
     from gemini_batch.quota.shared import SharedLedger
-    from gemini_batch.quota.storage import open_storage, state_path
+    from gemini_batch.quota.storage import MemoryStorage, shared_storage
 
-    storage = open_storage(None if config.base_url is None else state_path())
-    with SharedLedger(
+    in_memory = config.ledger is None and config.base_url is None
+    storage = MemoryStorage() if in_memory else shared_storage(config.ledger)
+    stop = None
+    try:
+        storage.open()
+    except LedgerError as error:
+        stop = stop_of(error)
+    for notice in storage.notices:
+        observe(Repaired(notice))
+    ledger = SharedLedger(
         storage,
         config.limits,
         endpoint=config.endpoint,
         project=_project(config),
         run_name=f"process {os.getpid()}, {out}",
-    ) as ledger:
-        for notice in ledger.notices:
-            observe(Repaired(notice))
-        yield ledger
+    )
+    return ledger, stop
 
 
 def _project(config: Settings) -> str:

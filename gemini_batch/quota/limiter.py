@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, assert_nev
 from gemini_batch.clock import Clock
 from gemini_batch.quota.estimates import UsageRatio
 from gemini_batch.quota.limits import SLOTS_A_MINUTE, LimitSet, Weights, limits_of
-from gemini_batch.quota.results import DayClosed, Grant, Granted, Paused
+from gemini_batch.quota.results import DayClosed, Grant, Granted, Paused, RealUse
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.records import Limits
 from gemini_batch.records.service_tier import quota_name
@@ -84,6 +84,7 @@ class RateLimiter:
         self._reconciles = any(limit is not None for limit in counted)
         self._tokens, self._usd_micros = UsageRatio(), UsageRatio()
         self._lines: dict[str, _Line] = {}
+        self._uses: dict[str, list[RealUse]] = {}
 
     async def acquire(
         self, model: str, weights: Weights, stop: asyncio.Event
@@ -154,8 +155,9 @@ class RateLimiter:
     ) -> None:
         """Replace the reserved weights of a call by its real use; None leaves them.
 
-        Does nothing where no limit counts it. With the `estimated` weights, later calls of the
-        model are expected to use as much more.
+        Does nothing where no limit counts it. On a server the calls of a tenth of a second are
+        written together, by the first of them; the others do not wait. With the `estimated`
+        weights, later calls of the model are expected to use as much more.
 
         Cancellation: safe; the ledger is corrected all the same.
         """
@@ -165,9 +167,7 @@ class RateLimiter:
                 self._tokens.note(model, estimated.tokens, tokens)
             if estimated and usd_micros is not None:
                 self._usd_micros.note(model, estimated.usd_micros, usd_micros)
-            await self._ask(
-                self._ledger.reconcile, model, grant, tokens=tokens, usd_micros=usd_micros
-            )
+            await self._collect(model, RealUse(grant, tokens, usd_micros))
 
     async def refund(self, model: str, grant: Grant) -> None:
         """Return a grant whose request never left to its day.
@@ -175,6 +175,19 @@ class RateLimiter:
         Cancellation: safe; the ledger is corrected all the same.
         """
         await self._ask(self._ledger.refund, model, grant)
+
+    async def _collect(self, model: str, use: RealUse) -> None:
+        """Add a use to those that are written soon, or begin to collect and write them."""
+        if uses := self._uses.get(model):
+            uses.append(use)
+            return
+        self._uses[model] = uses = [use]
+        try:
+            if self._ledger.group_s:
+                await asyncio.sleep(self._ledger.group_s)
+        finally:
+            del self._uses[model]
+            await self._ask(self._ledger.reconcile_all, model, uses)
 
     async def _go(
         self, line: _Line, weights: Weights, stop: asyncio.Event
