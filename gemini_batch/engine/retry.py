@@ -10,11 +10,12 @@ from gemini_batch.records import ApiError, Failure, FailureKind, Status, Stop, S
 
 FIRST_BACKOFF_S = 2.0
 MAX_BACKOFF_S = 60.0
-# A 429 without details is the normal one of Vertex AI, whose capacity is shared: first only the
+# A 429 without details is the normal one of Vertex AI, whose capacity is shared: twice only the
 # call waits, for some seconds (its page error-code-429, collected 2026-11-30). It may mean the
-# minute as well: later waits are longer than a quarter of a minute, then longer than a whole one.
-FIRST_UNEXPLAINED_S = 1.0, 4.0
-SECOND_UNEXPLAINED_S = 15.0
+# minute as well: later waits are longer than a quarter of a minute, at last than a whole one.
+SHORT_UNEXPLAINED_S = 1.0, 4.0
+MAX_SHORT_UNEXPLAINED = 2
+LONG_UNEXPLAINED_S = 15.0
 MAX_UNEXPLAINED_S = 300.0
 # Flex takes what capacity is left, refuses the rest (503, 429) and answers within 1 to 15 minutes:
 # https://ai.google.dev/gemini-api/docs/flex-inference (2026-09-22). A call that was refused may be
@@ -325,12 +326,12 @@ def with_advice(message: str, advice: str) -> str:
 
 def _quota_wait_s(asked_s: float | None, attempt: int, random: Random, then: Then) -> float:
     """Return the wait after a 429 that is not of the day."""
-    if then is Then.BACK_OFF and attempt == 1:
-        least_s, most_s = FIRST_UNEXPLAINED_S
+    short = MAX_SHORT_UNEXPLAINED if then is Then.BACK_OFF else 0
+    if attempt <= short:
+        least_s, most_s = SHORT_UNEXPLAINED_S
         return least_s + (most_s - least_s) * random()
     if asked_s is None:
-        number = attempt - 1 if then is Then.BACK_OFF else attempt
-        wait_s = doubled_s(SECOND_UNEXPLAINED_S, number, MAX_UNEXPLAINED_S)
+        wait_s = doubled_s(LONG_UNEXPLAINED_S, attempt - short, MAX_UNEXPLAINED_S)
     elif attempt == 1:
         wait_s = asked_s
     else:  # it was too short before; six attempts then last for more than a minute

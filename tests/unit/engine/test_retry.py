@@ -532,13 +532,14 @@ def test_six_attempts_outlast_a_minute_whatever_the_server_says() -> None:
 
 
 def test_an_unexplained_429_backs_off_long_but_not_for_ever() -> None:
-    """Without details the call alone waits: some seconds, then from 15 s doubled to five minutes, each with a margin."""
+    """Without details the call alone waits: some seconds twice, then from 15 s doubled to five minutes, with a margin."""
     error = ApiError(429, "RESOURCE_EXHAUSTED", None, UNEXPLAINED)
 
-    waits = [decide(error, attempt, lambda: 0.0) for attempt in range(1, 8)]
+    waits = [decide(error, attempt, lambda: 0.0) for attempt in range(1, 9)]
 
     assert not any(wait.pauses_model for wait in waits if isinstance(wait, RetryAfter))
     assert [wait.wait_s for wait in waits if isinstance(wait, RetryAfter)] == [
+        1.0,
         1.0,
         16.0,
         31.0,
