@@ -50,8 +50,8 @@ class RunConfig(BaseModel):
         reuse_from: Output folders whose answers are copied, at $0.
         only: Send calls with these ids alone; an entry is an id, a glob, or `@file` with one per
             line.
-        redo: Finished calls that are made again, and paid for again: `discarded` or `stale` ones, ids, globs,
-            or `@file`.
+        redo: Finished calls that are made again, and paid for again: `discarded` or `stale` ones,
+            ids, globs, or `@file`.
         limit: Send only the first calls of the manifest that are not done, so many.
         retry: Finished calls that are sent again: `blocked`, `blocked:IMAGE_SAFETY,EMPTY` for
             these reasons alone, `rejected`, `uncertain`, `missing` images, or `unfetched` ones.
