@@ -159,6 +159,7 @@ def test_quiet_logs_only_what_requires_action() -> None:
         "repaired",
         "manifest_warning",
         "call_not_reused",
+        "call_held",
         "model_replaced",
         "little_room",
         "stopping",
