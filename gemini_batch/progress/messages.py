@@ -41,6 +41,8 @@ _ADVICE = {
     Status.UNCERTAIN: "check what may have been billed; to send it again, add --retry uncertain",
 }
 
+STALE = "done with pictures that are made again since (--redo stale)"
+_HELD_TEXTS = {"waiting": "in batches", "later": "outside of this part"}
 _HELD_ADVICE = (
     "edit the calls whose pictures are missing, or send them again (--retry, --redo), then run "
     "again"
@@ -75,14 +77,19 @@ def started(name: str, event: RunStarted) -> tuple[str, ...]:
 
 
 def held(by_reason: Mapping[str, int]) -> str:
-    """Return `12 held for pictures of other calls (10 blocked, 2 waiting)`."""
-    why = ", ".join(f"{number:,} {reason}" for reason, number in by_reason.items())
-    return f"{sum(by_reason.values()):,} held for pictures of other calls ({why})"
+    """Return `12 held for pictures of other calls (10 blocked, 2 in batches)`."""
+    return f"{sum(by_reason.values()):,} held {held_for(by_reason)}"
+
+
+def held_for(by_reason: Mapping[str, int]) -> str:
+    """Return `for pictures of other calls (10 blocked, 2 in batches)`."""
+    whys = ((_HELD_TEXTS.get(reason, reason), number) for reason, number in by_reason.items())
+    return f"for pictures of other calls ({', '.join(f'{number:,} {why}' for why, number in whys)})"
 
 
 def stale(number: int) -> str:
     """Return how many calls are stale, and what sends them again."""
-    return f"{number:,} stale, done with pictures that are made again since (--redo stale)"
+    return f"{number:,} stale, {STALE}"
 
 
 def budget(max_cost_usd: float, cost_usd: float | None, calls: int) -> str:
