@@ -9,11 +9,11 @@ from pathlib import Path
 
 os.environ["COLUMNS"] = "79"  # of the usage lines
 
-from argparse_manpage.manpage import Manpage  # noqa: E402 # after the width
+from argparse_manpage.manpage import Manpage  # after the width
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from gemini_batch.cli.arguments import parser  # noqa: E402 # of these sources
-from gemini_batch.version import __version__  # noqa: E402
+from gemini_batch.cli.arguments import parser  # of these sources
+from gemini_batch.version import __version__
 
 NAME = r"gemini\-batch \- batch generation with the Gemini image API"
 SEE = """.SH FILES
@@ -41,7 +41,8 @@ def _with_examples(lines: list[str]) -> list[str]:
     """Keep the line ends of usages, examples and lists, which are indented."""
     found: list[str] = []
     for is_kept, block in groupby(lines, lambda line: line.startswith((" ", "usage: "))):
-        found += [".nf", *block, ".fi"] if is_kept else block
+        kept = [*block]
+        found += [".nf", *kept, ".fi"] if is_kept else kept
     return found
 
 
