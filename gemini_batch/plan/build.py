@@ -11,12 +11,13 @@ from gemini_batch.catalog import models, prices
 from gemini_batch.catalog.thinking import ANSWERS
 from gemini_batch.config import Settings
 from gemini_batch.config.endpoints import is_regional, price_factor
-from gemini_batch.errors import ConfigError, StorageError, describe_os_error
+from gemini_batch.errors import ConfigError, StorageError, describe_os_error, storage_errors
 from gemini_batch.inputs import Inputs
 from gemini_batch.manifest import Manifest, PlainJobs, open_manifest
 from gemini_batch.output.history import History
 from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.rows import placed_rows
+from gemini_batch.output.runs import other_manifests
 from gemini_batch.output.unfetched import Unfetched
 from gemini_batch.output.waiting import open_batches
 from gemini_batch.plan.again import Again
@@ -26,7 +27,7 @@ from gemini_batch.plan.history import RunHistory
 from gemini_batch.plan.part import Part
 from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.plan.sums import CallTotals
-from gemini_batch.plan.totals import Plan
+from gemini_batch.plan.totals import CallState, Plan
 from gemini_batch.quota.limits import Duration, LimitSet, Weights, duration, limits_of
 from gemini_batch.records import Call, Limits, Load, Stop, StopReason
 from gemini_batch.records.service_tier import lane_name, model_and_tier, quota_name
@@ -49,6 +50,7 @@ class BuiltPlan:
     _manifest: Manifest
     _planner: Planner
     _tier: str = ""
+    _others: tuple[str, ...] = ()  # manifests of earlier runs, whose calls these replace
 
     def calls(
         self, is_left: Callable[[Call], bool] = lambda _call: True
@@ -88,6 +90,12 @@ class BuiltPlan:
 
     def warnings(self) -> Iterator[str]:
         """Yield a text for each kind of request that the API may refuse."""
+        if self._others:
+            yield (
+                f"{self._manifest.name}: the output folder has calls of {', '.join(self._others)}, "
+                "too: where ids are the same, its pictures move to superseded/; to keep both, "
+                "choose another folder with --out"
+            )
         for field, unknown in self.plan.unknown_fields.items():
             yield f"{self._manifest.name}:{unknown.first_line}: {unknown.warning(field)}"
         for model, (line, jobs) in self.plan.many_references.items():
@@ -201,7 +209,11 @@ def build_plan(
             time = Duration(0.0, 0, "")  # of batches nothing is known before they end
             if config.route != "batch":
                 time = _duration(plan, config.limits, planner.prices, manifest.name)
-            yield BuiltPlan(plan, history, time, manifest, planner, config.tier)
+            others: tuple[str, ...] = ()
+            if plan.count(CallState.EDITED):
+                with storage_errors(f"{out}: can't be read"):
+                    others = tuple(other_manifests(out, Path(manifest.name)))
+            yield BuiltPlan(plan, history, time, manifest, planner, config.tier, others)
 
 
 @contextmanager
