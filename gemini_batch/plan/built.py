@@ -39,6 +39,7 @@ class BuiltPlan:
     _tier: str = ""
     chaining: Chaining | None = None
     latency_s: float | None = None
+    _others: tuple[str, ...] = ()  # manifests of earlier runs, whose calls these replace
 
     def calls(
         self, is_left: Callable[[str], bool] = lambda _call_id: True
@@ -115,6 +116,12 @@ class BuiltPlan:
 
     def warnings(self) -> Iterator[str]:
         """Yield a text for each kind of request that the API may refuse."""
+        if self._others:
+            yield (
+                f"{self._manifest.name}: the output folder has calls of {', '.join(self._others)}, "
+                "too: where ids are the same, its pictures move to superseded/; to keep both, "
+                "choose another folder with --out"
+            )
         for field, unknown in self.plan.unknown_fields.items():
             yield f"{self._manifest.name}:{unknown.first_line}: {unknown.warning(field)}"
         for model, (line, jobs) in self.plan.many_references.items():

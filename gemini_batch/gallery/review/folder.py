@@ -141,7 +141,7 @@ class ReviewedFolder:
         Raises:
             OSError: There is none.
         """
-        if not path.startswith(_SHOWN) or "\0" in path:
+        if not path.startswith(_SHOWN) or "\0" in path or ".." in path.split("/"):
             raise FileNotFoundError(path)
         folder, _, name = path.rpartition("/")
         tree = Tree(self.out)
