@@ -16,7 +16,8 @@ from gemini_batch.engine.batch.steps import Todo
 from gemini_batch.engine.batch.submit import Submitter
 from gemini_batch.errors import storage_errors
 from gemini_batch.events import BatchNotice, Observer
-from gemini_batch.output.batches import BatchNotes, Step
+from gemini_batch.output.batch_note import Step
+from gemini_batch.output.batches import BatchNotes
 from gemini_batch.output.waiting import OpenBatch, Waiting
 from gemini_batch.records import ApiError, Call, Failure, FailureKind, Stop, StopReason
 
