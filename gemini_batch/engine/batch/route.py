@@ -164,7 +164,9 @@ class BatchRoute:
             self.looker.write(batch, replace(note, step=Step.COLLECTING))
         found = await self.collector.collect(batch)
         if found.report:
-            self.observe(BatchNotice(f"{note.name}: {found.report}"))
+            why = f": {note.why}" if found.missing and note.why else ""
+            text = f"{note.name} ({note.state.lower()}): {found.report}{why}"
+            self.observe(BatchNotice(text))
         if found.failure is not None:
             await self._not_read(batch, found.failure)
         elif not batch.waiting:
