@@ -56,7 +56,8 @@ def note(folder: Path, base: str, size_bytes: int, count: int) -> str:
 
     from gemini_batch.clock import Clock
     from gemini_batch.engine.result_row import facts_of
-    from gemini_batch.output.batches import BatchNote, BatchNotes, Step
+    from gemini_batch.output.batch_note import BatchNote, Step
+    from gemini_batch.output.batches import BatchNotes
     from gemini_batch.quota.shared import project_of
 
     config, now = settings(base), Clock().utc()

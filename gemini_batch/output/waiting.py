@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from gemini_batch.config.endpoints import service
 from gemini_batch.errors import StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
+from gemini_batch.output.batch_note import BatchNote, Step
 from gemini_batch.output.paths import has_batches
 from gemini_batch.records import Status
 
 if TYPE_CHECKING:  # most folders have no batches
-    from gemini_batch.output.batches import BatchLines, BatchNote
+    from gemini_batch.output.batches import BatchLines
     from gemini_batch.records import Facts, ResultRow
 
 _GIVEN_BACK = frozenset({Status.FAILED, Status.UNCERTAIN})
@@ -65,8 +66,6 @@ class OpenBatch:
     @property
     def is_awaited(self) -> bool:
         """True while the batch holds calls back: it may exist, and is not given up."""
-        from gemini_batch.output.batches import Step
-
         return self.note.step not in {Step.PLANNED, Step.UPLOADED, Step.LOST}
 
     def mark(self, position: int) -> int:
@@ -176,8 +175,6 @@ class Waiting:
 
     def drop(self, batch: OpenBatch) -> None:
         """Let no call wait for a batch any more: its note is removed."""
-        from gemini_batch.output.batches import Step
-
         batch.note = replace(batch.note, step=Step.PLANNED)
 
     def close(self) -> None:
@@ -305,7 +302,6 @@ def open_batches(out: Path, endpoint: str) -> Waiting:
 
 def _as_found(note: "BatchNote", endpoint: str) -> "BatchNote":
     from gemini_batch.config.settings import SIMULATOR_ENDPOINT
-    from gemini_batch.output.batches import Step
 
     if note.endpoint == SIMULATOR_ENDPOINT:  # its server ended with the run
         return replace(note, step=Step.PLANNED)

@@ -206,7 +206,9 @@ def advice(summary: Summary) -> str | None:
         case ExitCode.INCOMPLETE:
             found = (text for status, text in _ADVICE.items() if summary.by_status.get(status))
             return next(found, _HELD_ADVICE if summary.held else "run again")
-        case ExitCode.STOPPED if waiting := _waiting(summary):
+        case ExitCode.STOPPED | ExitCode.INTERRUPTED | ExitCode.TERMINATED if waiting := _waiting(
+            summary
+        ):
             return waiting
         case ExitCode.REFUSED | ExitCode.STOPPED if _needs_fixing(summary):
             return "choose another model, then run again" if _lacks_model(summary) else _FIX

@@ -10,7 +10,8 @@ from gemini_batch.clock import Clock
 from gemini_batch.engine import retry
 from gemini_batch.engine.batch import steps
 from gemini_batch.events import BatchNotice, BatchSeen, Observer
-from gemini_batch.output.batches import BatchNote, BatchNotes, Step
+from gemini_batch.output.batch_note import BatchNote, Step
+from gemini_batch.output.batches import BatchNotes
 from gemini_batch.output.waiting import OpenBatch
 from gemini_batch.records import ApiError, Failure, FailureKind, Stop, StopReason
 from gemini_batch.records.remote_batch import Listing, RemoteBatch

@@ -22,7 +22,8 @@ from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.engine.result_row import Attempted, facts_of
 from gemini_batch.events import BatchNotice, ModelReplaced, Observer
-from gemini_batch.output.batches import BatchNote, BatchNotes, Step
+from gemini_batch.output.batch_note import BatchNote, Step
+from gemini_batch.output.batches import BatchNotes
 from gemini_batch.output.waiting import Mark, OpenBatch, Waiting
 from gemini_batch.records import (
     ApiError,

@@ -154,6 +154,16 @@ def test_the_last_line_is_what_to_do_next(
     assert Desk().end(summary(exit_code, **changes))[-1] == last
 
 
+@pytest.mark.parametrize("code", [ExitCode.STOPPED, ExitCode.INTERRUPTED, ExitCode.TERMINATED])
+def test_a_run_that_leaves_batches_says_how_many_calls_wait(code: ExitCode) -> None:
+    """Also after Ctrl-C: the batches continue without the run."""
+    stops = [{"reason": "waiting", "message": "40 calls wait in 1 batch since 08:10 UTC"}]
+    over = summary(code, left=40, stops=stops, run_again_at=NOON)
+    assert Desk().end(over)[-1] == (
+        f"40 calls wait in 1 batch since 08:10 UTC; run again from 2026-11-22 12:00 UTC: {AGAIN}"
+    )
+
+
 def test_a_day_that_is_over_says_from_when_on_to_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time is in UTC, and in local time if that differs."""
     over = summary(ExitCode.STOPPED, left=3, run_again_at=NOON + timedelta(hours=20))
