@@ -13,7 +13,8 @@ from gemini_batch.config import Settings, google_login, keys, network
 from gemini_batch.config.endpoints import is_regional
 from gemini_batch.engine.advice import advised
 from gemini_batch.engine.error_kinds import ErrorKind, kind_of
-from gemini_batch.engine.retry import TABLE, decide
+from gemini_batch.engine.retry import decide
+from gemini_batch.engine.retry_table import TABLE
 from gemini_batch.engine.vertex_rules import VERTEX_TABLE
 from gemini_batch.errors import ConfigError, ExitCode, LedgerError
 from gemini_batch.plan import service_tiers

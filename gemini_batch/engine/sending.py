@@ -19,7 +19,8 @@ from gemini_batch.engine.disk_space import DiskReservations
 from gemini_batch.engine.dispatcher import Dispatcher, make_dispatcher
 from gemini_batch.engine.parts import Origins, Parts, open_parts
 from gemini_batch.engine.recovery import Interrupted
-from gemini_batch.engine.retry import TABLE, RetryRules
+from gemini_batch.engine.retry import RetryRules
+from gemini_batch.engine.retry_table import TABLE
 from gemini_batch.engine.vertex_rules import VERTEX_TABLE
 from gemini_batch.errors import StorageError, out_of_resources
 from gemini_batch.events import BatchNotice, CallFinished, Event, Observer, Stopping, Waiting

@@ -11,7 +11,6 @@ from gemini_batch.client.files import Files
 from gemini_batch.client.request_json import Segment
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
-from gemini_batch.engine import retry
 from gemini_batch.engine.batch import steps
 from gemini_batch.engine.batch.cut import Chunk, Cutter
 from gemini_batch.engine.batch.draining import DRAIN_S, until
@@ -36,6 +35,7 @@ from gemini_batch.records import (
     Timing,
 )
 from gemini_batch.records.remote_batch import Created, Refused, Unknown
+from gemini_batch.wording import with_advice
 
 _STOPPED = Stop(StopReason.INTERRUPTED, "")
 """Marks that the run has stopped for a reason of its own."""
@@ -119,7 +119,7 @@ class Submitter:
             if stop.reason is not StopReason.MODEL or successor is None:
                 return stop
             advice = f"the run continues with its successor {successor}"
-            message = retry.with_advice(stop.message, advice)
+            message = with_advice(stop.message, advice)
             self.observe(ModelReplaced(model, successor, message))
             model, found = successor, await until(self.stopped, self.batches.supports(successor))
             if isinstance(found, ApiError | Failure):

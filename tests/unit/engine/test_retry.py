@@ -7,18 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemini_batch.client.response import parse_answer
+from gemini_batch.engine.backoff import backoff_s
 from gemini_batch.engine.error_kinds import ErrorKind
 from gemini_batch.engine.retry import (
     GIVE_UP,
     REJECT,
-    TABLE,
     CloseDay,
     Decision,
     RetryAfter,
-    backoff_s,
     decide,
     may_be_billed,
 )
+from gemini_batch.engine.retry_table import TABLE
 from gemini_batch.records import Answer, ApiError, Failure, FailureKind, Stop, StopReason
 
 DAY = "GenerateRequestsPerDayPerProjectPerModel-FreeTier"
