@@ -205,6 +205,8 @@ class Waiting:
 
         `call` is the fingerprint of its id.
         """
+        if not self.batches:
+            return False
         done = Mark.TAKEN | Mark.FREED
         return any(
             batch.is_awaited
