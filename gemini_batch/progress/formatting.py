@@ -17,6 +17,8 @@ _HELD_TEXTS = {"waiting": "in batches", "later": "outside of this part"}
 # https://ai.google.dev/gemini-api/docs/batch-api (2026-11-30).
 BATCH_TARGET_S = 24 * 3600
 BATCH_TIME = "within 24 hours by Google's target, mostly less"
+STALE = "done with pictures that are made again since (--redo stale)"
+_HELD_TEXTS = {"waiting": "in batches", "later": "outside of this part"}
 _JOINERS = "\u200c\u200d"  # they join the parts of an emoji, and hide nothing
 _LINE_ENDS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 
