@@ -114,6 +114,7 @@ def _run(run: Parser) -> None:
     _money(run)
     scope = "share the quota with runs of this name (default: with those of the same key)"
     _value(_quota(run), "--quota-scope", str, "NAME", scope)
+    _shards(run)
     _sending(run.add_argument_group("sending"))
     _batches(run)
     output = run.add_argument_group("output")
@@ -126,7 +127,7 @@ def _run(run: Parser) -> None:
 
 def _sending(sending: _Group) -> None:
     _flag(sending, "--simulate", "run against a simulator in this process: no key, no cost")
-    text = "maximum number of calls in flight (default: 4 to 128, by the quota)"
+    text = "maximum number of calls in flight, of all workers (default: 4 to 128, by the quota)"
     _value(sending, "--concurrency", whole, "N", text)
     text = "maximum number of attempts per call (default: %(default)s)"
     _value(sending, "--max-attempts", whole, "N", text, default=6)
@@ -148,6 +149,18 @@ def _sending(sending: _Group) -> None:
     _flag(sending, "--wait-for-reset", text)
     _server(sending)
     _auth(sending)
+
+
+def _shards(run: Parser) -> None:
+    text = "several workers, on one machine or on many, send one manifest into one output folder"
+    shards = run.add_argument_group("several workers", text)
+    text = (
+        "send only the calls of worker I of N, as in 3/16; auto: by the variables of SLURM, Cloud "
+        "Run Jobs or AWS Batch; auto/16: also by those of Kubernetes or GNU parallel"
+    )
+    _value(shards, "--shard", str, "I/N", text)
+    text = "the name of the run that all its workers share (default: that of SLURM and the others)"
+    _value(shards, "--run-id", str, "NAME", text)
 
 
 def _batches(run: Parser) -> None:

@@ -1,12 +1,13 @@
 """The options of a run, from flags or from Python, and the settings made from them."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gemini_batch.catalog import models, tiers
-from gemini_batch.config import environment, google_login, keys, network
+from gemini_batch.config import environment, google_login, keys, launchers, network
 from gemini_batch.config.endpoints import GOOGLE
 from gemini_batch.config.settings import (
     SIMULATOR_ENDPOINT,
@@ -18,6 +19,7 @@ from gemini_batch.config.settings import (
 from gemini_batch.config.vertex import Vertex
 from gemini_batch.errors import ConfigError, FlagsError
 from gemini_batch.records import ServiceTier, Status
+from gemini_batch.records.shard import Shard
 
 Whole: TypeAlias = Annotated[int, Field(ge=1)]
 Amount: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -58,7 +60,10 @@ class RunConfig(BaseModel):
         adopt_images: Where rows are gone, take the images that are there as done.
         forget: Where rows are gone, send their calls again.
         on_uncertain: Action for a call that may have been billed and has no answer.
-        concurrency: Maximum of calls in flight; by the quota if None.
+        shard: The part of the calls that this worker sends: `3/16`, or `auto`, or `auto/16`, by the
+            variables of SLURM, Cloud Run Jobs, AWS Batch, Kubernetes or GNU parallel.
+        run_id: The name of the run that all its workers share; by the same variables if None.
+        concurrency: Maximum of calls in flight, of all workers together; by the quota if None.
         max_attempts: Attempts of one call before it is `failed`.
         keep_going: Continue where call after call of a model is rejected with the same message.
         timeout_s: Seconds that an attempt may take, while its answer does not arrive; 300 if None,
@@ -104,6 +109,8 @@ class RunConfig(BaseModel):
     adopt_images: bool = False
     forget: bool = False
     on_uncertain: Literal["retry", "skip"] = "retry"
+    shard: str | None = None
+    run_id: Annotated[str, Field(pattern=r"^[\w.:@/-]{1,200}$")] | None = None
     concurrency: Whole | None = None
     max_attempts: Whole = 6
     keep_going: bool = False
@@ -150,6 +157,7 @@ class RunConfig(BaseModel):
                 "leave one of them out"
             )
         vertex = environment.vertex(self.vertex)
+        shard = None if self.shard is None else launchers.shard_of(self.shard, os.environ)
         self._check_route(vertex)
         if vertex is not None:
             self._check_vertex()
@@ -174,7 +182,7 @@ class RunConfig(BaseModel):
             service_tier=self.service_tier,
             api_key=key,
             auth=self.auth,
-            concurrency=self.concurrency or concurrency_for(limits),
+            concurrency=_part(self.concurrency or concurrency_for(limits), shard),
             max_attempts=self.max_attempts,
             max_cost_usd=self.max_cost_usd,
             retry=frozenset(
@@ -209,6 +217,8 @@ class RunConfig(BaseModel):
             certificates=network.trusted_certificates() if address and needs_key else None,
             notices=tuple(google_login.notices()) if vertex and address and needs_key else (),
             tables=tables,
+            shard=shard,
+            run_id=self.run_id or (launchers.run_id_of(os.environ) if shard else ""),
         )
 
     def _check_route(self, vertex: Vertex | None) -> None:
@@ -246,3 +256,8 @@ class RunConfig(BaseModel):
         if self.api_key:
             return keys.checked_key("api_key", self.api_key)
         return keys.find_key().value
+
+
+def _part(concurrency: int, shard: Shard | None) -> int:
+    """Return the calls in flight of one worker, at least one."""
+    return concurrency if shard is None else max(1, concurrency // shard.count)

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TypeAlias
 
 from gemini_batch.clock import Clock
@@ -72,6 +73,11 @@ class Run:
     @property
     def _dispatcher(self) -> Dispatcher | None:
         return self._sending.dispatcher if self._sending else None
+
+    @property
+    def out(self) -> Path:
+        """The folder that this run writes into."""
+        return self._folder.out
 
     @property
     def _has_work(self) -> bool:
@@ -188,7 +194,11 @@ class Run:
         return summary
 
     def _summarize(self, stats: RunStats, used: _Uses | None = None) -> Summary:
-        stops, uses = self._stops if self._has_work else (), used or {}
+        stops, uses = [*self._stops] if self._has_work else [], used or {}
+        if (calls := self.planned.history.waiting_elsewhere) and not stops:
+            wait = "1 call waits" if calls == 1 else f"{calls:,} calls wait"
+            text = f"{wait} in batches that other workers collect"
+            stops.append(Stop(StopReason.WAITING, text, needs_person=False))
         return stats.summary(
             self._name, self._folder.out, self._config, self.planned, stops=stops, used=uses.get
         )

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from gemini_batch.config import Settings
+from gemini_batch.engine.handover import check_unsharded, entered
 from gemini_batch.engine.recovery import (
     PAID_AGAIN,
     Interrupted,
@@ -22,7 +23,8 @@ from gemini_batch.errors import ConfigError, RowsLostError, storage_errors
 from gemini_batch.events import ManifestWarning, Observer, Repaired, SafeObserver
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.moved import MovedNote
-from gemini_batch.output.paths import IMAGES, RESULTS
+from gemini_batch.output.paths import IMAGES, RESULTS, SHARDS
+from gemini_batch.output.shards import has_results, parts
 from gemini_batch.plan.build import BuiltPlan, build_plan
 from gemini_batch.quota.shared import SharedLedger, project_of
 from gemini_batch.quota.storage import open_storage, state_path
@@ -58,16 +60,17 @@ def open_run(
             f"file system encoding is {encoding}, so some ids cannot be used as file names; set "
             "PYTHONUTF8=1"
         )
-    folder, observe = OutputFolder(out), SafeObserver(observe)
-    moved = None if config.base_url is None else MovedNote(state_path().parent, out)
-    with folder.locked():
+    observe, moved = SafeObserver(observe), None
+    if config.base_url is not None:
+        moved = MovedNote(state_path().parent, out, has_results if config.shard else None)
+    with _held(out, config, observe) as folder:
         interrupted = _repair(folder, observe)
         with (
             build_plan(path, out, config, name=name, base=base) as planned,
             nullcontext(ledger) if ledger else _open_ledger(config, out, observe) as opened,
         ):
             with storage_errors(f"{out}: can't be repaired"):
-                _check_rows(folder, planned, config, moved)
+                _check_rows(folder, out, planned, config, moved)
             notices = config.notices if planned.plan.to_send else ()
             for warning in (*notices, *planned.warnings()):
                 observe(ManifestWarning(warning))
@@ -82,6 +85,19 @@ def open_run(
             finally:
                 if moved is not None and run.summary is not None:
                     _note_move(moved, run.summary)
+
+
+@contextmanager
+def _held(out: Path, config: Settings, observe: Observer) -> Iterator[OutputFolder]:
+    """Yield the folder that the run writes into, locked: `out`, or the one of its worker."""
+    if config.shard is not None:
+        with entered(out, config.shard, observe, forgets=config.forgets_rows) as folder:
+            yield folder
+        return
+    folder = OutputFolder(out)
+    with folder.locked():
+        check_unsharded(out)
+        yield folder
 
 
 def _repair(folder: OutputFolder, observe: Observer) -> Interrupted:
@@ -111,7 +127,11 @@ def _note_move(moved: MovedNote, summary: Summary) -> None:
 
 
 def _check_rows(
-    folder: OutputFolder, planned: BuiltPlan, config: Settings, moved: MovedNote | None
+    folder: OutputFolder,
+    out: Path,
+    planned: BuiltPlan,
+    config: Settings,
+    moved: MovedNote | None,
 ) -> None:
     """Check that no call is sent only because its row is gone, unless the user knows.
 
@@ -119,9 +139,10 @@ def _check_rows(
         RowsLostError: Rows are gone, or images have none, and calls must be sent.
         OSError: The disk refused.
     """
-    lost, to_send = lost_rows(folder), planned.plan.to_send
+    lost = lost_rows(folder, is_workers=bool(config.shard)) or _lost_elsewhere(out, folder)
+    to_send = planned.plan.to_send
     if not lost and moved is not None and (text := moved.read()):
-        lost = f"{folder.out}: {text}"
+        lost = f"{out}: {text}"
     if config.adopts_images or config.forgets_rows:
         if lost:
             accept_loss(folder)
@@ -141,6 +162,22 @@ def _check_rows(
         "the images that are there as done, add --adopt-images; or, to send and pay for all of "
         "them, add --forget"
     )
+
+
+def _lost_elsewhere(out: Path, own: OutputFolder) -> str:
+    """Return a sentence about rows that another worker's folder once had; "" if none is gone."""
+    last = 0
+    for part in parts(out):
+        if part.generation is None:
+            continue
+        if part.generation.number > last + 1:
+            return f"{out / SHARDS}: generation {last + 1} is gone"
+        last = part.generation.number
+        if not part.path.is_dir():
+            return f"{part.path}: is gone"
+        if part.path != own.out and (lost := lost_rows(OutputFolder(part.path), is_workers=True)):
+            return lost
+    return ""
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from typing import Any
 
 from gemini_batch.config.settings import SIMULATOR_ENDPOINT
 from gemini_batch.errors import storage_errors
-from gemini_batch.output.batches import has_batches
 from gemini_batch.output.rows import placed_rows
 from gemini_batch.output.waiting import OpenBatch, Waiting, open_batches
 
@@ -18,17 +17,15 @@ def read_open_batches(out: Path) -> list[dict[str, Any]]:
     Raises:
         StorageError: The notes or the rows are damaged, or can't be read.
     """
-    if not has_batches(out):
-        return []
     with closing(marked(out)) as waiting:
         return [described(batch) for batch in held(waiting)]
 
 
 def marked(out: Path) -> Waiting:
-    """Return the batches of a folder, with the marks that its rows leave; raise as above."""
+    """Return the batches of a folder and of its workers, marked by their rows; raise as above."""
     with storage_errors(f"{out}: its batches can't be read"):
         waiting = open_batches(out, "")
-        for _ in waiting.noting(placed_rows(out)):
+        for _ in waiting.noting(placed_rows(out)) if waiting else ():
             pass
     return waiting
 

@@ -18,8 +18,9 @@ from gemini_batch.output.history import History
 from gemini_batch.output.reuse import Reuse
 from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.rows import placed_rows
+from gemini_batch.output.shards import own_part
 from gemini_batch.output.unfetched import Unfetched
-from gemini_batch.output.waiting import open_batches
+from gemini_batch.output.waiting import open_batches_of
 from gemini_batch.plan.again import Again
 from gemini_batch.plan.aliases import aliases
 from gemini_batch.plan.canonical import request_sha256
@@ -133,12 +134,15 @@ class BuiltPlan:
 
     def _waits(self, job: Job, call: Call, variant: int) -> bool:
         """Return whether an open batch may still answer a call."""
-        waiting, endpoint = self.history.waiting, self.history.endpoint
-        if not waiting:
-            return False
-        return waiting.holds(call.id, call.request_sha256, endpoint) or any(
-            waiting.holds(other_id, request_sha256(alias), endpoint)
-            for other_id, alias in aliases(job, call.request, variant, waiting.has)
+        endpoint = self.history.endpoint
+        return any(
+            waiting.holds(call.id, call.request_sha256, endpoint)
+            or any(
+                waiting.holds(other_id, request_sha256(alias), endpoint)
+                for other_id, alias in aliases(job, call.request, variant, waiting.has)
+            )
+            for waiting in (self.history.waiting, self.history.others)
+            if waiting
         )
 
 
@@ -153,6 +157,7 @@ def build_plan(
 ) -> Iterator[BuiltPlan]:
     """Check a manifest and plan it with the rows of earlier runs in `out`; write nothing.
 
+    `out` is the folder that the user named, also for a worker of `config.shard`.
     In messages the manifest has its `name`, else its path. Relative image paths start at `base`,
     else at the manifest's folder.
 
@@ -207,11 +212,14 @@ def _history(
 ) -> Iterator[tuple[RunHistory, Iterable[dict[str, Any]], Again]]:
     """Yield what earlier runs left, the last rows, and what is made again; see `build_plan`."""
     try:
-        waiting = open_batches(out, config.endpoint)
+        own = own_part(out, config.shard)
+        waiting, others = open_batches_of(out, config.endpoint, own)
         again = Again(out, config)
-        rowless, recent = RowlessImages(out), deque[dict[str, Any]](maxlen=ANSWERS)
+        rowless, recent = RowlessImages(out, own), deque[dict[str, Any]](maxlen=ANSWERS)
         unfetched = None if config.retry_unfetched else Unfetched(out, config.endpoint)
-        placed = waiting.noting(placed_rows(out)) if waiting else placed_rows(out)
+        placed = placed_rows(out)
+        for each in filter(None, (waiting, others)):
+            placed = each.noting(placed)
         of_file = unfetched.noting(placed) if unfetched else (row for _, row in placed)
         rows = History(_kept(rowless.passing(of_file), recent))
         reuse = None
@@ -219,10 +227,10 @@ def _history(
             reuse = Reuse(config.reuse_from, config.endpoint, out)
         part = Part(config.only, config.limit) if config.is_part else None
         if_any = again if again.is_any else None
-        history = RunHistory(rows, config, reuse, rowless, unfetched, if_any, part, waiting)
+        history = RunHistory(rows, config, reuse, rowless, unfetched, if_any, part, waiting, others)
     except OSError as error:
         raise StorageError(f"{out}: can't be read: {describe_os_error(error)}") from error
-    with closing(waiting):
+    with closing(waiting), closing(others):
         yield history, recent, again
 
 

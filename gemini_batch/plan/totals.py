@@ -44,9 +44,10 @@ class CallState(IntEnum):
     UNFETCHED = 5  # paid for, but its image was not fetched: fetched now, and sent if it is gone
     WAITING = 6  # an open batch may still answer it
     LATER = 7  # not done, and not in the part that this run is for
+    ELSEWHERE = 8  # another worker's
 
 
-_NOT_TO_DO = frozenset({CallState.DONE, CallState.WAITING, CallState.LATER})
+_NOT_TO_DO = frozenset({CallState.DONE, CallState.WAITING, CallState.LATER, CallState.ELSEWHERE})
 
 
 Aliases: TypeAlias = Callable[[Callable[[str], bool]], Iterable[tuple[str, Request]]]
@@ -242,6 +243,11 @@ class Plan:
     def count(self, state: CallState) -> int:
         """Return the number of calls in a state."""
         return self._states.count(state)
+
+    @property
+    def own(self) -> int:
+        """Number of calls that are not another worker's."""
+        return len(self) - self.count(CallState.ELSEWHERE)
 
     @property
     def todo(self) -> int:
