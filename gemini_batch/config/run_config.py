@@ -159,6 +159,9 @@ class RunConfig(BaseModel):
         vertex = environment.vertex(self.vertex)
         shard = None if self.shard is None else launchers.shard_of(self.shard, os.environ)
         self._check_route(vertex)
+        run_id = self.run_id or (launchers.run_id_of(os.environ) if shard else "")
+        if shard is not None:
+            self._check_shared_budget(run_id)
         if vertex is not None:
             self._check_vertex()
         if self.simulate:
@@ -218,7 +221,7 @@ class RunConfig(BaseModel):
             notices=tuple(google_login.notices()) if vertex and address and needs_key else (),
             tables=tables,
             shard=shard,
-            run_id=self.run_id or (launchers.run_id_of(os.environ) if shard else ""),
+            run_id=run_id,
         )
 
     def _check_route(self, vertex: Vertex | None) -> None:
@@ -234,6 +237,21 @@ class RunConfig(BaseModel):
             raise FlagsError(
                 f"--route {self.route}: a batch has no service tier: leave --service-tier or "
                 "--route out"
+            )
+
+    def _check_shared_budget(self, run_id: str) -> None:
+        """Raise a FlagsError if the workers of a run can't share its budget."""
+        if self.max_cost_usd is None:
+            return
+        if not run_id:
+            raise FlagsError(
+                "--max-cost: is of all workers of --shard together, which share it under the name "
+                "of the run: add --run-id NAME, the same for all of them and for no other run"
+            )
+        if self.route != "interactive":
+            raise FlagsError(
+                f"--max-cost: workers of --shard do not share the cost of batches: leave --route "
+                f"{self.route} or --max-cost out"
             )
 
     def _check_vertex(self) -> None:

@@ -64,6 +64,29 @@ def entered(out: Path, shard: Shard, observe: Observer, *, forgets: bool) -> Ite
 
 
 @contextmanager
+def at_rest(out: Path) -> Iterator[dict[int, OutputFolder]]:
+    """Yield a folder and those of its workers, locked, by the numbers of their parts.
+
+    Of workers only the folders with rows are among them, and none can start in the block.
+
+    Raises:
+        FolderBusyError: A run holds one of them.
+        StorageError: It can't be written.
+    """
+    with ExitStack() as stack:
+        if not generations(out):
+            folder = OutputFolder(out)
+            stack.enter_context(folder.locked())
+            yield {0: folder}
+            return
+        stack.enter_context(_starting(out))
+        found = {part.number: OutputFolder(part.path) for part in parts(out) if part.is_used}
+        for folder in found.values():
+            stack.enter_context(folder.locked())
+        yield found
+
+
+@contextmanager
 def _starting(out: Path) -> Iterator[None]:
     """Wait until no other worker starts, and keep others from starting in the block."""
     (out / SHARDS).mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from gemini_batch.engine.dispatcher import Dispatcher, make_dispatcher
 from gemini_batch.engine.parts import Origins, Parts, open_parts
 from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.engine.retry import TABLE, RetryRules
+from gemini_batch.engine.shared_money import SharedMoney
 from gemini_batch.engine.vertex_rules import VERTEX_TABLE
 from gemini_batch.errors import StorageError, out_of_resources
 from gemini_batch.events import CallFinished, Event, Observer, Stopping, Waiting
@@ -28,6 +29,7 @@ from gemini_batch.output import OutputFolder
 from gemini_batch.plan.build import BuiltPlan
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.shared_budget import SharedBudget
 from gemini_batch.records import Call, Status, Stop, StopReason
 
 _ENDS_ALL = {StopReason.INTERRUPTED, StopReason.TERMINATED, StopReason.STORAGE}
@@ -41,6 +43,7 @@ class Sending:
 
     Attributes:
         stops: Why the run, or a model in it, starts no more calls.
+        shared_budget: That of all workers of the run; None for none.
         dispatcher: Sends single requests; None before the first.
     """
 
@@ -52,6 +55,7 @@ class Sending:
     clock: Clock
     observe: Observer
     stops: list[Stop]
+    shared_budget: SharedBudget | None = None
     dispatcher: Dispatcher | None = field(default=None, init=False)
     _stopped: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _ended: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -187,6 +191,9 @@ class Sending:
         def on_wait(model: str, until_s: float, why: str) -> None:
             self.observe(Waiting(model, until_s - self.clock.steady_s(), why))
 
+        shared = None
+        if self.shared_budget is not None:
+            shared = SharedMoney(self.shared_budget, self.clock, self.ledger.blocks)
         return AdmissionControl(
             RateLimiter(self.ledger, self.config.limits, self.clock, on_wait),
             DiskReservations(self.folder.out, self.clock.steady_s),
@@ -194,6 +201,7 @@ class Sending:
             self.observe,
             budget=self._budget,
             waits_for_reset=self.config.waits_for_reset,
+            shared=shared,
         )
 
     @contextmanager

@@ -22,6 +22,7 @@ from gemini_batch.plan import CallState
 from gemini_batch.plan.build import BuiltPlan, loads
 from gemini_batch.quota.results import Used
 from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.shared_budget import SharedBudget
 from gemini_batch.records import Stop, StopReason
 from gemini_batch.records.service_tier import quota_name
 
@@ -44,6 +45,7 @@ class Run:
     _ledger: SharedLedger
     _observer: Observer
     _interrupted: Interrupted
+    _shared_budget: SharedBudget | None = None
     summary: Summary | None = None
     _stops: list[Stop] = field(default_factory=list)
     _sending: Sending | None = None
@@ -150,6 +152,7 @@ class Run:
             clock=clock,
             observe=observe,
             stops=self._stops,
+            shared_budget=self._shared_budget,
         )
         await self._sending.run(base_url)
         if not self._stops:

@@ -27,6 +27,7 @@ from gemini_batch.output.paths import IMAGES, RESULTS, SHARDS
 from gemini_batch.output.shards import has_results, parts
 from gemini_batch.plan.build import BuiltPlan, build_plan
 from gemini_batch.quota.shared import SharedLedger, project_of
+from gemini_batch.quota.shared_budget import SharedBudget
 from gemini_batch.quota.storage import open_storage, state_path
 
 
@@ -79,7 +80,10 @@ def open_run(
                 import_module("gemini_batch.client.interactive")
                 if config.vertex and config.base_url:
                     import_module("gemini_batch.client.google_tokens")
-            run = Run(name or str(path), config, folder, planned, opened, observe, interrupted)
+            shared = _shared_budget(config, opened) if planned.plan.to_send else None
+            run = Run(
+                name or str(path), config, folder, planned, opened, observe, interrupted, shared
+            )
             try:
                 yield run
             finally:
@@ -193,6 +197,24 @@ def _open_ledger(config: Settings, out: Path, observe: Observer) -> Iterator[Sha
         for notice in ledger.notices:
             observe(Repaired(notice))
         yield ledger
+
+
+def _shared_budget(config: Settings, ledger: SharedLedger) -> SharedBudget | None:
+    """Return the budget of the run that this worker has joined; None without one.
+
+    Raises:
+        StorageError: The ledger can't be used.
+    """
+    if config.shard is None or config.max_cost_usd is None or not config.run_id:
+        return None
+    return SharedBudget(
+        ledger.storage,
+        config.max_cost_usd,
+        run_id=config.run_id,
+        shard=str(config.shard),
+        endpoint=config.endpoint,
+        project=_project(config),
+    ).join()
 
 
 def _project(config: Settings) -> str:

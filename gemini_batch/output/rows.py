@@ -166,6 +166,11 @@ def place_of(part: int, start_bytes: int) -> int:
     return part << _PLACE_BITS | start_bytes
 
 
+def part_number(place: int) -> int:
+    """Return the number of the part of the folder that a row is in."""
+    return place >> _PLACE_BITS
+
+
 def _of_parts(found: Iterable[Part]) -> Iterator[tuple[int, dict[str, Any]]]:
     for generation, group in groupby(found, key=lambda part: part.generation):
         of_generation = [*group]
@@ -236,13 +241,22 @@ def newest_rows(out: Path, start_bytes: int | None = None) -> Iterator[dict[str,
 
 def marked_rows(out: Path, start_bytes: int | None = None) -> Iterator[tuple[bool, dict[str, Any]]]:
     """Yield (whether it is the newest of its id, row) for each row of `read_rows`."""
+    return ((is_newest, row) for is_newest, _, row in _marked(out, start_bytes))
+
+
+def newest_placed(out: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (its place, row) for each row of `newest_rows`."""
+    return ((place, row) for is_newest, place, row in _marked(out, None) if is_newest)
+
+
+def _marked(out: Path, start_bytes: int | None) -> Iterator[tuple[bool, int, dict[str, Any]]]:
     newest = HashMap64()
     for place, row in placed_rows(out, start_bytes):
         if row["status"] != Status.LATE:
             newest.put(fingerprint(row["id"]), place)
     for place, row in placed_rows(out, start_bytes):
         is_newest = newest.get(fingerprint(row["id"])) == place
-        yield is_newest and row["status"] != Status.PRUNED, row
+        yield is_newest and row["status"] != Status.PRUNED, place, row
 
 
 def row_at(out: Path, place: int) -> dict[str, Any] | None:

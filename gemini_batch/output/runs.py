@@ -95,10 +95,13 @@ def manifests_of(out: Path) -> dict[Path, str]:
     Raises:
         OSError: The runs can't be read.
     """
-    last = read_summary(out)
-    runs = ({"out": last.get("out")} | run for run in (*read_runs(out), last))
-    places = ((manifest_path(out, run), run.get("manifest")) for run in runs)
-    return {path: str(name) for path, name in places if path is not None}
+    found: dict[Path, str] = {}
+    for part in parts(out):
+        last = _summary_of(part.path)
+        runs = ({"out": last.get("out")} | run for run in (*read_runs(part.path), last))
+        places = ((manifest_path(part.path, run), run.get("manifest")) for run in runs)
+        found |= {path: str(name) for path, name in places if path is not None}
+    return found
 
 
 def manifest_path(out: Path, run: Mapping[str, Any]) -> Path | None:

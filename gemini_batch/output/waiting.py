@@ -40,12 +40,14 @@ class OpenBatch:
     Attributes:
         problem: What is damaged; "" for nothing.
         start: The place of the first row of the folder that it was made in.
+        folder: The folder that it is in; None for that of the run.
     """
 
     note: BatchNote
     lines: BatchLines | None
     problem: str = ""
     start: int = 0
+    folder: Path | None = None
     _marks: bytearray = field(init=False)
     _requests: "array[int]" = field(init=False)  # a hash of each call's request
 
@@ -294,6 +296,7 @@ def _by_part(out: Path, endpoint: str) -> dict[int, list[OpenBatch]]:
                 each.lines,
                 each.problem,
                 starts.get(part.prefix if each.note.made_in is None else each.note.made_in, 0),
+                part.path,
             )
             for each in find_batches(part.path)
         ]

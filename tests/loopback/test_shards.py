@@ -183,3 +183,43 @@ async def test_python_streams_the_rows_of_its_worker(
     assert [row.id for row in rows] == ["c"]
     assert rows[0].images[0].file.is_file()
     assert rows[0].images[0].file.is_relative_to(out / "shards/0003.1")
+
+
+def test_prune_moves_pictures_of_all_workers(
+    out: Path, tmp_path: Path, server: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each in the folder of its row, once; a line that comes back gets its picture at no cost, whoever owns it now."""
+    path = tmp_path / "jobs.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[3:]))
+    assert sorted(told(capsys, "prune", str(out), "--yes")["calls"]) == sorted(NAMES[:3])
+    assert told(capsys, "prune", str(out), "--yes")["calls"] == []
+    assert len([*out.glob("shards/*/*/superseded/**/*.*")]) == 3
+    assert main(["verify", str(out)]) == 0
+    assert len(read_results(out)) == 5
+    path.write_bytes(b"".join(lines))
+    before = len(server.audit.entries)
+    for index in range(1, 4):
+        assert run(path, server, "--shard", f"{index}/3") == 0
+    assert len(server.audit.entries) == before
+    assert len(read_results(out)) == 8
+    assert main(["verify", str(out)]) == 0
+
+
+def test_batches_of_all_workers_are_listed_and_cancelled(
+    tmp_path: Path,
+    server: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`batches` sees those of each worker, and ends them, each in its folder."""
+    use_key_and_state(monkeypatch, tmp_path)
+    path = manifest(tmp_path, *({"id": name, "prompt": name} for name in NAMES))
+    for index in (1, 2):
+        run(path, server, "--route", "batch", "--shard", f"{index}/2")
+    out = str(tmp_path / "jobs.out")
+    assert told(capsys, "batches", out)["waiting"] == 8
+    assert told(capsys, "status", out)["last_run"]["left"] == 8
+    cancelled = ["batches", out, "--cancel", "--base-url", server.base_url]
+    found = told(capsys, *cancelled)["batches"]
+    assert [each["ending"] for each in found] in (["asked"] * 2, ["ended"] * 2)
