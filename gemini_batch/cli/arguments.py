@@ -36,6 +36,8 @@ def parser() -> Parser:
     root.add_argument("--version", action="version", version=f"gemini_batch {__version__}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _run(_command(commands, "run", "send what is not done yet", texts.RUN))
+    text = "run a manifest by several workers on a Ray cluster"
+    _ray(_command(commands, "ray", text, texts.RAY))
     text = "check the manifest; show calls, cost and time; sends nothing"
     _plan(_command(commands, "plan", text, texts.PLAN))
     text = "write a manifest from a template and a table of its variables"
@@ -123,6 +125,15 @@ def _run(run: Parser) -> None:
     text = "write the metrics of the run to FILE, for node_exporter's textfile collector"
     _value(output, "--metrics", Path, "FILE", text)
     _flag(output, "--json", "print the summary as JSON to stdout, as in summary.json")
+
+
+def _ray(ray: Parser) -> None:
+    cluster = ray.add_argument_group("cluster")
+    text = "number of workers; each takes a tenth of a core, on any node"
+    _value(cluster, "--shards", whole, "N", text, required=True)
+    text = "the cluster, as of ray.init (default: RAY_ADDRESS, or a new one on this machine)"
+    _value(cluster, "--address", str, "ADDRESS", text)
+    _run(ray)
 
 
 def _sending(sending: _Group) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gemini_batch.cli.confirm import is_confirmed
 from gemini_batch.cli.options import folder_of_rows, print_result
-from gemini_batch.engine.handover import at_rest
+from gemini_batch.engine.distributed.handover import at_rest
 from gemini_batch.engine.prune import Unlisted, manifest_of, prune, unlisted
 from gemini_batch.engine.recovery import recover
 from gemini_batch.errors import ExitCode, storage_errors

@@ -92,8 +92,8 @@ def _wrong_sums(part: Part) -> Iterator[str]:
         yield f"{name}: is not JSON"
         return
     match summary:
-        case {"ended_at": None}:
-            return  # the run is active, or was killed
+        case {"ended_at": None} | {"workers": int()}:
+            return  # the run is active, or was killed; or its rows are those of its workers
         case {
             "this_run": {"finished": int(finished), "cost_usd": int() | float() as recorded_usd},
             "started_at": str(started_at),

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from gemini_batch.config import Settings
-from gemini_batch.engine.handover import check_unsharded, entered
+from gemini_batch.engine.distributed.handover import check_unsharded, entered
 from gemini_batch.engine.recovery import (
     PAID_AGAIN,
     Interrupted,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gemini_batch.engine import handover
+from gemini_batch.engine.distributed import handover
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode, FlagsError, FolderBusyError, RowsLostError, StorageError
 from gemini_batch.events import Event, Repaired
