@@ -28,6 +28,7 @@ from gemini_batch.errors import ConfigError, StorageError, storage_errors
 from gemini_batch.events import (
     BatchNotice,
     CallFinished,
+    CallHeld,
     CallNotReused,
     CallRetrying,
     Event,
@@ -247,7 +248,9 @@ def _log_event(event: Event) -> None:
             _log.info("%s: %s in %.1f s", row.id, row.status.value, row.latency_s)
         case CallRetrying():
             _log.info("%s: is sent again: %s", event.call_id, event.message)
-        case Repaired() | ManifestWarning() | CallNotReused() | ModelReplaced() | BatchNotice():
+        case CallNotReused() | CallHeld() | ModelReplaced():
+            _log.warning("%s", event.message)
+        case Repaired() | ManifestWarning() | BatchNotice():
             _log.warning("%s", event.message)
         case Stopping():
             _log.warning("%s", event.stop.message)

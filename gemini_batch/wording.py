@@ -1,7 +1,6 @@
 """Parts of messages: the value that was found, and the values that are allowed."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
@@ -43,5 +42,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `did you mean "free"?`, or "" when no known name is similar."""
+    from difflib import get_close_matches  # few commands come here
+
     near = get_close_matches(name.lower(), list(known), n=1)
     return f'did you mean "{near[0]}"?' if near else ""

@@ -382,6 +382,7 @@ class ScriptedTransport:
     Attributes:
         script: The steps of a call, by its id; a call without any gets a picture.
         sent: When which call was sent.
+        models: To which model, in the same order.
         answered: When which call's answer was whole.
         most: Most calls in flight at a time.
     """
@@ -389,6 +390,7 @@ class ScriptedTransport:
     clock: Clock
     script: dict[str, list[Step]] = field(default_factory=dict)
     sent: list[tuple[float, str]] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
     answered: list[tuple[float, str]] = field(default_factory=list)
     in_flight: int = 0
     most: int = 0
@@ -407,6 +409,7 @@ class ScriptedTransport:
         step = steps[min(self.sends(call.id), len(steps) - 1)]
         sent_at = self.clock.utc()
         self.sent.append((round(self.clock.steady_s(), 2), call.id))
+        self.models.append(call.request.model)
         self.in_flight += 1
         self.most = max(self.most, self.in_flight)
         if step.connects:

@@ -183,7 +183,7 @@ def _table(head: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> str:
 def _kind(field: dict[str, Any], defs: dict[str, Any]) -> str:
     """Return the values of a field as a text; null, which counts as absent, is left out."""
     ways = [_one(way, defs) for way in field.get("anyOf", [field]) if way.get("type") != "null"]
-    return " or ".join(ways)
+    return " or ".join(dict.fromkeys(ways))
 
 
 def _one(way: dict[str, Any], defs: dict[str, Any]) -> str:

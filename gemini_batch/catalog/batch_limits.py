@@ -1,17 +1,14 @@
 """Limits of the Batch API; the data is in `batch_limits.toml`."""
 
-import tomllib
 from functools import cache
-from importlib import resources
 from typing import Any
 
-from gemini_batch.catalog import models
+from gemini_batch.catalog import built_in_table, models
 
 
 @cache
 def _table() -> dict[str, Any]:
-    text = resources.files(__package__).joinpath("batch_limits.toml").read_text("utf-8")
-    return tomllib.loads(text)
+    return built_in_table("batch_limits.toml")
 
 
 def enqueued_tokens(model: str, tier: str) -> int:

@@ -1,14 +1,13 @@
 """The known image models and their features; the data is in `models.toml`."""
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
-from importlib import resources
 from typing import Literal
 
+from gemini_batch.catalog import built_in_table
 from gemini_batch.wording import shown
 
 DEFAULT_MODEL = "gemini-3-pro-image-preview"
@@ -60,8 +59,8 @@ class ImageModel:
 @cache
 def known() -> Mapping[str, ImageModel]:
     """Return all known models by id."""
-    table = tomllib.loads(resources.files(__package__).joinpath("models.toml").read_text("utf-8"))
-    return {id_: ImageModel(id=id_, **entry) for id_, entry in table["models"].items()}
+    models = built_in_table("models.toml")["models"]
+    return {id_: ImageModel(id=id_, **entry) for id_, entry in models.items()}
 
 
 def find(model: str) -> ImageModel | None:

@@ -3,14 +3,12 @@
 The data is in `prices.toml`.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
-from importlib import resources
 from typing import Any, Literal, TypeAlias
 
-from gemini_batch.catalog import models
+from gemini_batch.catalog import built_in_table, models
 from gemini_batch.errors import ConfigError
 from gemini_batch.wording import choices, shown, suggest
 
@@ -63,8 +61,7 @@ def merged(prices: PriceTable, table: Any) -> PriceTable:
 @cache
 def built_in() -> PriceTable:
     """Return the list prices that come with this version."""
-    table = tomllib.loads(resources.files(__package__).joinpath("prices.toml").read_text("utf-8"))
-    return merged({}, table["prices"])
+    return merged({}, built_in_table("prices.toml")["prices"])
 
 
 def scaled(prices: PriceTable, times: float) -> PriceTable:

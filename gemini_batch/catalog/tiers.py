@@ -1,11 +1,10 @@
 """Named tiers: the `Limits` of a run from built-in numbers, the user's tables and flags."""
 
-import tomllib
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
 from typing import Any, TypeAlias
 
+from gemini_batch.catalog import built_in_table
 from gemini_batch.errors import ConfigError
 from gemini_batch.records import Limits
 from gemini_batch.wording import choices, did_you_mean, shown
@@ -67,8 +66,7 @@ def limits_of(
 
 @cache
 def _built_in() -> dict[str, dict[str, Any]]:
-    text = resources.files(__package__).joinpath("tiers.toml").read_text("utf-8")
-    return _checked_tiers(tomllib.loads(text)["tiers"], "tiers.toml")
+    return _checked_tiers(built_in_table("tiers.toml")["tiers"], "tiers.toml")
 
 
 def _checked_tiers(table: Table, source: str) -> dict[str, dict[str, Any]]:

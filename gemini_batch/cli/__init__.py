@@ -3,7 +3,6 @@
 import errno
 import os
 import sys
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -39,10 +38,17 @@ def process() -> int:
     except StorageError as error:
         code = _fail(error.exit_code, str(error))
     streams.flush(sys.stderr)
-    main_thread = threading.main_thread()
-    if any(not each.daemon for each in threading.enumerate() if each is not main_thread):
+    if _has_threads():
         os._exit(code)
     return code
+
+
+def _has_threads() -> bool:
+    """Return whether another thread keeps this process alive."""
+    if (threading := sys.modules.get("threading")) is None:
+        return False
+    main_thread = threading.main_thread()
+    return any(not each.daemon for each in threading.enumerate() if each is not main_thread)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     is_json = False
     try:
-        options, unknown = parser().parse_known_args(arguments)
+        options, unknown = parser(arguments).parse_known_args(arguments)
         if unknown:
             options.parser.refuse(unknown)
         options.argv = arguments

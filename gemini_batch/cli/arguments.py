@@ -1,20 +1,21 @@
 """The commands and their flags. Imports nothing heavy, so that `--help` is fast."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from functools import partial
 from importlib import import_module
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from gemini_batch.cli import help_texts as texts
 from gemini_batch.cli.usage import (
+    Formatter,
     Parser,
     amount,
     batch_lines,
     finished,
     folder,
     hours,
+    path,
     seconds,
     vertex,
     whole,
@@ -23,66 +24,83 @@ from gemini_batch.errors import ExitCode
 from gemini_batch.version import __version__
 
 
-def parser() -> Parser:
-    """Return the parser of all commands; each sets `command`, its function, and `parser`."""
+def parser(argv: Container[str] | None = None) -> Parser:
+    """Return the parser of all commands; each sets `command`, its function, and `parser`.
+
+    With `argv` only the commands that it names have their flags: the others would take time.
+    """
     codes = "\n".join(f"  {code.value:>3}  {code.meaning}" for code in ExitCode)
     root = Parser(
         prog="gemini-batch",
         description=texts.ABOUT,
         epilog=f"exit codes:\n{codes}\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
         allow_abbrev=False,
     )
     root.add_argument("--version", action="version", version=f"gemini_batch {__version__}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _run(_command(commands, "run", "send what is not done yet", texts.RUN))
-    text = "run a manifest by several workers on a Ray cluster"
-    _ray(_command(commands, "ray", text, texts.RAY))
-    text = "check the manifest; show calls, cost and time; sends nothing"
-    _plan(_command(commands, "plan", text, texts.PLAN))
-    text = "write a manifest from a template and a table of its variables"
-    _expand(_command(commands, "expand", text, texts.EXPAND))
-    text = "show the contents of an output folder"
-    _folder(_command(commands, "status", text, texts.STATUS), "the contents")
-    text = "list the calls that wait in batches, or cancel these batches"
-    _open_batches(_command(commands, "batches", text, texts.BATCHES))
-    text = "show the cost of output folders by day, model, manifest or run"
-    _costs(_command(commands, "costs", text, texts.COSTS))
-    text = "verify every image against its row (size, SHA-256); exits 0 or 4"
-    _verify(_command(commands, "verify", text, texts.VERIFY))
-    text = "write gallery.html next to the images"
-    _folder(_command(commands, "gallery", text, texts.GALLERY), "the numbers of the page")
-    text = "open the gallery from a local server, to pick, discard and rate its pictures"
-    _review(_command(commands, "review", text, texts.REVIEW))
-    text = "copy the pictures to a folder or a ZIP file, with an index of them"
-    _export(_command(commands, "export", text, texts.EXPORT))
-    text = "move the pictures that no line of the manifest has any more to superseded/"
-    _prune(_command(commands, "prune", text, texts.PRUNE))
-    _quota_command(_command(commands, "quota", "show the usage of each quota", texts.QUOTA))
-    text = "show the key, server, proxy and quota of a run; ask for the model; costs nothing"
-    _doctor(_command(commands, "doctor", text, texts.DOCTOR))
-    text = "print the JSON Schema of a line or a row"
-    _schema(_command(commands, "schema", text, texts.SCHEMA))
-    text = "print the completion script of a shell"
-    _completion(_command(commands, "completion", text, texts.COMPLETION))
-    text = "serve a Gemini image API on this machine: no key, no cost"
-    _simulate(_command(commands, "simulate", text, texts.SIMULATE))
+    for name, text, description, add_flags in _commands():
+        is_used = argv is None or name in argv
+        command = _command(commands, name, text, description, is_used=is_used)
+        if is_used:
+            add_flags(command)
     return root
+
+
+_AddFlags: TypeAlias = Callable[[Parser], None]
+
+
+def _commands() -> Iterator[tuple[str, str, str, _AddFlags]]:
+    """Yield name, help, description and flags of each command."""
+    yield "run", "send what is not done yet", texts.RUN, _run
+    text = "run a manifest by several workers on a Ray cluster"
+    yield "ray", text, texts.RAY, _ray
+    text = "check the manifest; show calls, cost and time; sends nothing"
+    yield "plan", text, texts.PLAN, _plan
+    text = "write a manifest from a template and a table of its variables"
+    yield "expand", text, texts.EXPAND, _expand
+    text = "show the contents of an output folder"
+    yield "status", text, texts.STATUS, partial(_folder, printed="the contents")
+    text = "list the calls that wait in batches, or cancel these batches"
+    yield "batches", text, texts.BATCHES, _open_batches
+    text = "show the cost of output folders by day, model, manifest or run"
+    yield "costs", text, texts.COSTS, _costs
+    text = "verify every image against its row (size, SHA-256); exits 0 or 4"
+    yield "verify", text, texts.VERIFY, _verify
+    text = "write gallery.html next to the images"
+    yield "gallery", text, texts.GALLERY, _gallery
+    text = "open the gallery from a local server, to pick, discard and rate its pictures"
+    yield "review", text, texts.REVIEW, _review
+    text = "copy the pictures to a folder or a ZIP file, with an index of them"
+    yield "export", text, texts.EXPORT, _export
+    text = "move the pictures that no line of the manifest has any more to superseded/"
+    yield "prune", text, texts.PRUNE, _prune
+    yield "quota", "show the usage of each quota", texts.QUOTA, _quota_command
+    text = "show the key, server, proxy and quota of a run; ask for the model; costs nothing"
+    yield "doctor", text, texts.DOCTOR, _doctor
+    yield "schema", "print the JSON Schema of a line or a row", texts.SCHEMA, _schema
+    yield "completion", "print the completion script of a shell", texts.COMPLETION, _completion
+    text = "serve a Gemini image API on this machine: no key, no cost"
+    yield "simulate", text, texts.SIMULATE, _simulate
 
 
 _Commands = argparse._SubParsersAction  # noqa: SLF001 # argparse gives its types no public names
 _Group = argparse._ArgumentGroup  # noqa: SLF001
 
 
-def _command(commands: "_Commands[Parser]", name: str, text: str, description: str) -> Parser:
+def _command(
+    commands: "_Commands[Parser]", name: str, text: str, description: str, *, is_used: bool
+) -> Parser:
     command = commands.add_parser(
         name,
+        is_used=is_used,
         help=text,
         description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
         allow_abbrev=False,
     )
-    command.set_defaults(command=partial(_import_and_run, name), parser=command)
+    if is_used:
+        command.set_defaults(command=partial(_import_and_run, name), parser=command)
     return command
 
 
@@ -123,7 +141,7 @@ def _run(run: Parser) -> None:
     _flag(output, "--quiet", "print nothing unless user action is required")
     _choice(output, "--log-format", ("text", "json"), "write text or JSON Lines to stderr")
     text = "write the metrics of the run to FILE, for node_exporter's textfile collector"
-    _value(output, "--metrics", Path, "FILE", text)
+    _value(output, "--metrics", path, "FILE", text)
     _flag(output, "--json", "print the summary as JSON to stdout, as in summary.json")
 
 
@@ -220,9 +238,9 @@ def _plan(plan: Parser) -> None:
 
 def _expand(expand: Parser) -> None:
     text = "lines of a manifest with {column} where a value is put in; {{ and }} are braces"
-    _value(expand, "template", Path, "TEMPLATE", text)
+    _value(expand, "template", path, "TEMPLATE", text)
     text = "a table (.csv, .tsv) or JSONL with the values: a job for each row and line"
-    _value(expand, "--vars", Path, "FILE", text)
+    _value(expand, "--vars", path, "FILE", text)
     text = "combine all values of the columns of FILE, instead of those of one row"
     _flag(expand, "--product", text)
 
@@ -240,6 +258,7 @@ def _open_batches(batches: Parser) -> None:
 def _doctor(doctor: Parser) -> None:
     text = "the model to ask for (default: gemini-3-pro-image-preview)"
     _value(doctor, "--model", str, "ID", text)
+    _service_tier(doctor)
     _quota(doctor)
     _server(doctor)
     _auth(doctor)
@@ -252,7 +271,13 @@ def _folder(command: Parser, printed: str) -> None:
 
 
 def _verify(verify: Parser) -> None:
-    verify.add_argument("out", type=Path, metavar="OUT", help="the output folder of a run")
+    verify.add_argument("out", type=path, metavar="OUT", help="the output folder of a run")
+
+
+def _gallery(gallery: Parser) -> None:
+    _folder(gallery, "the numbers of the page")
+    text = "put the pictures into the page, downscaled so that it has at most 18 MB: to be mailed"
+    _flag(gallery, "--embed", text)
 
 
 def _costs(costs: Parser) -> None:
@@ -280,7 +305,7 @@ def _export(export: Parser) -> None:
 def _prune(prune: Parser) -> None:
     _verify(prune)
     text = "the manifest, if it is not where the runs found it"
-    _value(prune, "--manifest", Path, "JOBS.jsonl", text)
+    _value(prune, "--manifest", path, "JOBS.jsonl", text)
     _flag(prune, "--yes", "move without a question, which needs a terminal")
     _flag(prune, "--json", "print what was moved as JSON to stdout")
 
@@ -317,22 +342,19 @@ def _manifest(command: Parser) -> None:
         "one job per line, as JSON, see `schema job`; or a table, .csv or .tsv, whose columns are "
         "the fields; or - for standard input"
     )
-    _value(command, "manifest", Path, "JOBS.jsonl", text)
+    _value(command, "manifest", path, "JOBS.jsonl", text)
     text = "what the manifest is (default: what its name says; jsonl for standard input)"
     command.add_argument("--format", choices=("jsonl", "csv", "tsv"), help=text)
     text = "the output folder (default: JOBS.out next to the manifest, or JOBS.simulated)"
     _value(command, "--out", folder, "DIR", text)
     text = "the model of jobs that name none (default: gemini-3-pro-image-preview)"
     _value(command, "--model", str, "ID", text)
-    text = (
-        "service tier of jobs that name none: flex costs less and takes longer, priority costs more"
-    )
-    _choice(command, "--service-tier", ("standard", "flex", "priority"), text)
+    _service_tier(command)
     text = "downscale JPEG, PNG, WebP and GIF inputs larger than N pixels before sending "
     _value(command, "--max-input-pixels", whole, "N", text + "(default: never)")
     several: dict[str, Any] = {"action": "append", "default": []}
     text = "copy images that another output folder already has, at no cost; may be repeated"
-    _value(command, "--reuse-from", Path, "OUT", text, **several)
+    _value(command, "--reuse-from", path, "OUT", text, **several)
     text = (
         "send only the calls with these ids; an ID may be a glob such as 'icons/*', or @FILE with "
         "one per line"
@@ -340,8 +362,8 @@ def _manifest(command: Parser) -> None:
     only: dict[str, Any] = {"action": "extend", "nargs": "+", "default": []}
     _value(command, "--only", str, "ID", text, **only)
     text = (
-        "make finished calls again, and pay again: discarded (in the review), ids, globs, or "
-        "@FILE; the old pictures move to superseded/"
+        "make finished calls again, and pay again: discarded (in the review), stale (made with "
+        "a picture that was made again), ids, globs, or @FILE; the old pictures move to superseded/"
     )
     _value(command, "--redo", str, "WHAT", text, **only)
     text = "send only the first N calls that are not done (default: all)"
@@ -351,6 +373,13 @@ def _manifest(command: Parser) -> None:
         "uncertain, missing or unfetched (images); may be repeated"
     )
     _value(command, "--retry", finished, "STATUS", text, **several)
+
+
+def _service_tier(command: Parser) -> None:
+    text = (
+        "service tier of jobs that name none: flex costs less and takes longer, priority costs more"
+    )
+    _choice(command, "--service-tier", ("standard", "flex", "priority"), text)
 
 
 def _server(command: Parser | _Group) -> None:
@@ -387,5 +416,5 @@ def _quota(command: Parser) -> _Group:
     text = 'length of a quota "minute" in seconds; for testing against the simulator (default: 60)'
     _value(quota, "--minute", amount, "SECONDS", text, dest="minute_s")
     text = 'a TOML file with tables [tiers.NAME] and [prices."MODEL"]'
-    _value(quota, "--config", Path, "FILE", text, dest="config_file")
+    _value(quota, "--config", path, "FILE", text, dest="config_file")
     return quota

@@ -7,10 +7,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gemini_batch.cli.options import print_result, run_config
+from gemini_batch.cli.options import print_result, settings
 from gemini_batch.errors import ConfigError, ExitCode, storage_errors
-from gemini_batch.output.batches import has_batches
 from gemini_batch.output.open_batches import described, held, line_of, marked, read_open_batches
+from gemini_batch.output.paths import has_batches
 from gemini_batch.output.shards import parts
 from gemini_batch.progress.formatting import usd
 
@@ -62,7 +62,7 @@ def _lines(out: Path, batches: list[dict[str, Any]]) -> Iterator[str]:
 
 def _cancel(options: Namespace, out: Path) -> int:
     """Cancel what this key sees at this server; print what became of each batch."""
-    config = run_config(options).settings()
+    config = settings(options)
     ended: list[Cancelled] = []
     elsewhere: list[OpenBatch] = []
     for folder in [part.path for part in parts(out) if has_batches(part.path)] or [out]:

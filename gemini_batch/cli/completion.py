@@ -3,11 +3,10 @@
 import argparse
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import shtab
 
-from gemini_batch.cli.usage import folder
+from gemini_batch.cli.usage import folder, path
 
 
 def main(options: argparse.Namespace) -> int:
@@ -16,7 +15,7 @@ def main(options: argparse.Namespace) -> int:
 
     root = parser()
     for action in _actions(root):
-        if action.type is Path:
+        if action.type is path:
             action.complete = shtab.FILE  # type: ignore[attr-defined] # shtab reads it
         elif action.type is folder:
             action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]

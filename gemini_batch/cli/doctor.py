@@ -7,13 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from gemini_batch.catalog import models
-from gemini_batch.cli.options import print_result, run_config
+from gemini_batch.cli.options import print_result, settings
 from gemini_batch.config import Settings, google_login, keys, network
+from gemini_batch.config.endpoints import is_regional
 from gemini_batch.engine.advice import advised
 from gemini_batch.engine.error_kinds import ErrorKind, kind_of
 from gemini_batch.engine.retry import TABLE, decide
 from gemini_batch.engine.vertex_rules import VERTEX_TABLE
-from gemini_batch.errors import ExitCode
+from gemini_batch.errors import ConfigError, ExitCode
+from gemini_batch.plan import service_tiers
+from gemini_batch.plan.build import price_table
 from gemini_batch.quota.limits import LimitSet
 from gemini_batch.quota.storage import state_path
 from gemini_batch.records import ApiError, Failure, Stop
@@ -24,8 +27,9 @@ _MIN_KEY_CHARS = 16
 
 def main(options: Namespace) -> int:
     """Print what a run with these flags would use; return the exit code."""
-    config = run_config(options).settings()
+    config = settings(options)
     base_url = config.base_url or config.endpoint
+    _check_service_tier(config, base_url)
     model, problem = asyncio.run(_asked(config, base_url))
     key = keys.find_key() if config.vertex is None else None
     proxy = config.proxy
@@ -47,6 +51,17 @@ def main(options: Namespace) -> int:
     }
     print_result(found, _lines(found), as_json=options.json)
     return ExitCode.REFUSED if problem else ExitCode.DONE
+
+
+def _check_service_tier(config: Settings, base_url: str) -> None:
+    """Check that jobs which name no model and no service tier can be sent.
+
+    Raises:
+        ConfigError: The model, or the place that serves it, does not have the service tier.
+    """
+    prices, regional = price_table(config), is_regional(base_url)
+    if why := service_tiers.fault(config.model, config.service_tier, prices, is_regional=regional):
+        raise ConfigError(f"--service-tier: {why}")
 
 
 async def _asked(config: Settings, base_url: str) -> tuple[str, str | None]:

@@ -18,7 +18,7 @@ from gemini_batch.errors import ConfigError, ExitCode, storage_errors
 from gemini_batch.output.files import new_file, open_to_read
 from gemini_batch.output.marks import Marks
 from gemini_batch.output.paths import IMAGES
-from gemini_batch.output.rows import newest_rows
+from gemini_batch.output.rows import placed_marked_rows
 from gemini_batch.output.shards import split_path
 from gemini_batch.progress.formatting import count
 
@@ -92,11 +92,10 @@ def main(options: Namespace) -> int:
 def _wanted(out: Path, *, only_picked: bool) -> Iterator[dict[str, Any]]:
     with storage_errors(f"{out}: can't be read"):
         marks = Marks(out)
-        for row in newest_rows(out):
-            for image in row["images"][:1]:
-                mark = marks.of(row["id"], image["sha256"])
-                if not only_picked or mark.choice == "pick":
-                    yield row
+        for place, is_newest, row in placed_marked_rows(out):
+            is_wanted = not only_picked or marks.of_row(place, row).choice == "pick"
+            if is_newest and row["images"] and is_wanted:
+                yield row
 
 
 @contextmanager

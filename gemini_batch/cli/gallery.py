@@ -8,6 +8,7 @@ from functools import partial
 
 from gemini_batch.cli.options import folder_of_rows, print_result
 from gemini_batch.errors import ExitCode
+from gemini_batch.gallery.embedding import MAX_MAILED_BYTES
 from gemini_batch.gallery.writer import Gallery, write_gallery
 from gemini_batch.progress.formatting import count
 
@@ -27,16 +28,20 @@ def main(options: Namespace) -> int:
             show(f"\rthumbnails: {done:,} of {of:,} calls")
 
     try:
-        gallery = write_gallery(out, observe=show_progress if is_terminal else None)
+        gallery = write_gallery(
+            out,
+            max_mailed_bytes=MAX_MAILED_BYTES if options.embed else None,
+            observe=show_progress if is_terminal else None,
+        )
     finally:
         if is_terminal:
             show("\r\x1b[K")  # erases the line
     found = asdict(gallery) | {"path": str(gallery.path)}
-    print_result(found, [_text(gallery)], as_json=options.json)
+    print_result(found, [_text(gallery, is_mailed=options.embed)], as_json=options.json)
     return ExitCode.DONE
 
 
-def _text(gallery: Gallery) -> str:
+def _text(gallery: Gallery, *, is_mailed: bool) -> str:
     calls = count(gallery.calls, "call")
     if gallery.shown < gallery.calls:
         calls = f"the newest {gallery.shown:,} of {calls}"
@@ -44,4 +49,6 @@ def _text(gallery: Gallery) -> str:
     if gallery.missing:
         parts.append(f"{gallery.missing:,} of them missing")
     parts.append(f"{gallery.size_bytes / 1_000_000:.1f} MB")
+    if is_mailed:
+        parts.append("with all pictures in it")
     return f"{gallery.path}: {' · '.join(parts)}"

@@ -1,18 +1,16 @@
 """The manifest that the arguments name: a file, or standard input, which is copied to one."""
 
 import os
-import shutil
 import sys
-import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from gemini_batch.cli.options import STDIN
 from gemini_batch.errors import storage_errors
 
-STDIN = Path("-")
 TERMINAL = "/dev/tty"  # of this process, also where no stream leads to it
 _NAME = "stdin"
 _TABLES = (".csv", ".tsv", ".tab")
@@ -45,6 +43,9 @@ def given_manifest(options: Namespace) -> Iterator[Given]:
     if not is_stdin and (is_as_named or not path.is_file()):
         yield Given(path, str(path), path.parent)
         return
+    import shutil
+    import tempfile
+
     name = _NAME if is_stdin else str(path)
     problem = f"{name}: can't be copied; make space for temporary files, or set TMPDIR"
     with tempfile.TemporaryDirectory(prefix="gemini_batch-") as folder:

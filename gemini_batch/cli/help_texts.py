@@ -83,10 +83,12 @@ example:
   gemini-batch verify jobs.out
 """
 GALLERY = """\
-Write gallery.html next to the images: one page to view, filter and compare all calls, offline.
+Write gallery.html next to the images: one page to view, filter and compare all calls, offline. It
+links the images; with --embed it is one file that can be mailed, as long as it has at most 18 MB.
 
-example:
+examples:
   gemini-batch gallery jobs.out
+  gemini-batch gallery jobs.out --embed
 """
 REVIEW = """\
 Open the gallery from a server on this machine: pick, discard and rate pictures by keys, also while

@@ -1,7 +1,5 @@
 """The settings and folders that the arguments of a command name."""
 
-import shlex
-import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
@@ -10,22 +8,33 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gemini_batch.cli.given import STDIN
 from gemini_batch.errors import ConfigError
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.output.shards import has_results
 from gemini_batch.progress.formatting import plain
 
 if TYPE_CHECKING:  # `status`, `verify` and `gallery` need no settings
-    from gemini_batch.config.run_config import RunConfig
+    from gemini_batch.config import Settings
+    from gemini_batch.config.asked import Asked
 
 
-def run_config(options: Namespace) -> "RunConfig":
-    """Return the configuration of `run` or `plan`; the flags have the names of its fields."""
-    from gemini_batch.config.run_config import RunConfig
+STDIN = Path("-")
+"""The manifest is standard input."""
 
-    given = {name: getattr(options, name, None) for name in RunConfig.model_fields}
-    return RunConfig(**{name: value for name, value in given.items() if value is not None})
+
+def asked(options: Namespace) -> "Asked":
+    """Return what is asked of a command; the flags have the names of its fields."""
+    from gemini_batch.config.asked import Asked
+
+    given = {name: getattr(options, name, None) for name in Asked.__annotations__}
+    return Asked(**{name: value for name, value in given.items() if value is not None})
+
+
+def settings(options: Namespace, *, needs_key: bool = True) -> "Settings":
+    """Return the settings of what is asked for; raises as `settings_of`."""
+    from gemini_batch.config.asked import settings_of
+
+    return settings_of(asked(options), needs_key=needs_key)
 
 
 def output_folder(options: Namespace) -> Path:
@@ -61,6 +70,9 @@ def print_result(found: Mapping[str, Any], lines: Iterable[str], *, as_json: boo
 
 def program() -> str:
     """Return the name under which this program was called, for commands to be copied."""
+    import shlex
+    import shutil
+
     called = Path(sys.argv[0])
     if called.name == "gemini-batch":
         return called.name if shutil.which(called.name) == str(called) else shlex.quote(str(called))

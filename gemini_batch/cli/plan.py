@@ -8,20 +8,32 @@ from typing import Any
 
 from gemini_batch.catalog import batch_limits, models, prices
 from gemini_batch.cli.given import given_manifest
-from gemini_batch.cli.options import output_folder, print_result, run_config
+from gemini_batch.cli.options import output_folder, print_result, settings
 from gemini_batch.config import Settings
-from gemini_batch.engine.batch import steps
-from gemini_batch.engine.batch.steps import Share
+from gemini_batch.engine.batch import shares
+from gemini_batch.engine.batch.shares import Share
 from gemini_batch.errors import ExitCode
 from gemini_batch.plan import CallState, build
-from gemini_batch.progress.formatting import count, least_time, list_price, usd
-from gemini_batch.progress.messages import BATCH_TARGET_S, BATCH_TIME, budget, edited
+from gemini_batch.plan.built import BuiltPlan
+from gemini_batch.progress.formatting import (
+    BATCH_TARGET_S,
+    BATCH_TIME,
+    about,
+    budget,
+    count,
+    edited,
+    held,
+    least_time,
+    list_price,
+    stale,
+    usd,
+)
 from gemini_batch.records.service_tier import lane_name, model_and_tier
 
 
 def main(options: Namespace) -> int:
     """Print the plan of a manifest; return the exit code."""
-    config, out = run_config(options).settings(needs_key=False), output_folder(options)
+    config, out = settings(options, needs_key=False), output_folder(options)
     with (
         given_manifest(options) as given,
         build.build_plan(given.path, out, config, name=given.name, base=given.base) as planned,
@@ -35,6 +47,10 @@ def main(options: Namespace) -> int:
             "done": plan.count(CallState.DONE),
             "to_send": plan.to_send,
             "later": plan.count(CallState.LATER),
+            "held": dict(planned.held()),
+            "stale": planned.stale,
+            "depth": planned.depth,
+            "chain_s": planned.chain_s,
             "reused": plan.count(CallState.REUSED),
             "reused_from": dict(planned.history.reuse.reserved) if planned.history.reuse else {},
             "edited": plan.count(CallState.EDITED),
@@ -82,7 +98,7 @@ def _calendar(model: str) -> dict[str, Any]:
     }
 
 
-def _routes(planned: build.BuiltPlan, config: Settings) -> dict[str, Any]:
+def _routes(planned: BuiltPlan, config: Settings) -> dict[str, Any]:
     """Return price and time of sending the calls as single requests, and in batches."""
     plan, time = planned.plan, planned.duration
     batches: list[dict[str, Any]] = []
@@ -95,11 +111,11 @@ def _routes(planned: build.BuiltPlan, config: Settings) -> dict[str, Any]:
         share = Share(
             sum(each.calls for _, each in sizes),
             0,
-            sum(each.calls * steps.line_bytes(size) for size, each in sizes),
+            sum(each.calls * shares.line_bytes(size) for size, each in sizes),
             sum(each.input_tokens for _, each in sizes),
         )
         tokens = batch_limits.enqueued_tokens(model, config.tier)
-        number = steps.fewest(share, steps.most(config.batch_lines, tokens))
+        number = shares.fewest(share, shares.most(config.batch_lines, tokens))
         entry = {"model": model, "batches": number, "input_tokens": share.input_tokens}
         batches.append(entry | {"enqueued_tokens": tokens})
     has_price = all(each["batches"] is not None for each in batches)
@@ -131,20 +147,41 @@ def _other_route(found: dict[str, Any]) -> str | None:
 
 def _cost(found: dict[str, Any], *, is_simulated: bool) -> str:
     if found["cost_usd"] is not None:
-        return list_price(found["cost_usd"], found["tier"], is_simulated=is_simulated)
+        return list_price(
+            found["cost_usd"], found["tier"], found["route"], is_simulated=is_simulated
+        )
     unpriced = dict.fromkeys(each["model"] for each in found["models"] if each["cost_usd"] is None)
     tables = ", ".join(f'[prices."{model}"]' for model in unpriced)
     return f"unknown; set the price in a table {tables} of a --config file"
+
+
+def _states(found: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each kind of call that is not simply done or to be sent."""
+    if found["edited"]:
+        yield f"  edited  {edited(found['edited'])}"
+    if found["depth"] > 1:
+        yield f"  chains  {_chains(found)}"
+    if found["held"]:
+        yield f"  held    {held(found['held'])}"
+    if found["stale"]:
+        yield f"  stale   {stale(found['stale'])}"
+    for folder, number in found["reused_from"].items():
+        yield f"  reused  {number:,} from {folder}, $0"
+
+
+def _chains(found: dict[str, Any]) -> str:
+    """Return how many calls follow each other, and how long that takes."""
+    text = f"up to {found['depth']:,} calls one after the other, with the picture of the one before"
+    if found["route"] == "batch":
+        return f"{text}: a batch each"
+    return f"{text}: {about(found['chain_s'])}" if found["chain_s"] else text
 
 
 def _lines(found: dict[str, Any], *, is_simulated: bool) -> Iterator[str]:
     calls = f"{count(found['calls'], 'call')}, {found['done']:,} done"
     later = f", {found['later']:,} left for other runs" if found["later"] else ""
     yield f"{found['manifest']}: valid; {calls}, {found['to_send']:,} to send{later}"
-    if found["edited"]:
-        yield f"  edited  {edited(found['edited'])}"
-    for folder, number in found["reused_from"].items():
-        yield f"  reused  {number:,} from {folder}, $0"
+    yield from _states(found)
     for entry in found["models"]:
         cost = usd(entry["cost_usd"])
         lane = lane_name(entry["model"], entry["service_tier"])

@@ -13,8 +13,7 @@ from typing import Any
 import orjson
 
 from gemini_batch.cli.confirm import is_agreed
-from gemini_batch.cli.given import STDIN
-from gemini_batch.cli.options import output_folder, program, run_config
+from gemini_batch.cli.options import STDIN, output_folder, program, settings
 from gemini_batch.clock import utc_now
 from gemini_batch.config import Settings
 from gemini_batch.engine.distributed.ray_tasks import Ended, RayCluster
@@ -27,7 +26,8 @@ from gemini_batch.output.paths import SUMMARY
 from gemini_batch.output.rows import row_of
 from gemini_batch.output.runs import read_summary
 from gemini_batch.output.whole_summary import worst
-from gemini_batch.plan.build import BuiltPlan, build_plan, loads
+from gemini_batch.plan.build import build_plan, loads
+from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.plan.totals import CallState
 from gemini_batch.progress.formatting import plain
 from gemini_batch.progress.run_state import Sample
@@ -59,7 +59,7 @@ def main(options: Namespace) -> int:
     if options.manifest == STDIN or options.shard is not None:
         options.parser.error("ray: the manifest is a file that all nodes see, and has no --shard")
     out = output_folder(options).absolute()
-    config = run_config(options).settings(needs_key=False)
+    config = settings(options, needs_key=False)
     again = f"{program()} {' '.join(options.argv)}"
     about = RunInfo(str(options.manifest), again, program(), is_quiet=options.quiet)
     with watching(about, config, log_format=options.log_format) as view:

@@ -1,22 +1,24 @@
 """`run`: send what is not done yet."""
 
-import asyncio
 import resource
-import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gemini_batch.api import served
-from gemini_batch.cli.confirm import is_agreed, with_decision
+from gemini_batch.cli.confirm import is_agreed, with_decision, with_stale
 from gemini_batch.cli.given import Given, given_manifest
-from gemini_batch.cli.options import output_folder, program, run_config
-from gemini_batch.cli.signals import interrupting
+from gemini_batch.cli.options import output_folder, program, settings
 from gemini_batch.config import Settings
 from gemini_batch.engine import setup
 from gemini_batch.engine.session import Run
@@ -35,6 +37,9 @@ from gemini_batch.progress.view import RunInfo, View
 from gemini_batch.progress.watch import sampled, watching
 from gemini_batch.records import Stop, StopReason
 
+if TYPE_CHECKING:  # a run with nothing to do sends nothing, and needs no event loop
+    import asyncio
+
 # A call in flight takes a connection and two files.
 _FILES_A_CALL, _OTHER_FILES = 3, 64
 
@@ -50,12 +55,20 @@ def main(options: Namespace) -> int:
 
 def _run(options: Namespace, manifest: Given, out: Path) -> int:
     config = _settings(options, manifest, out)
+    import shlex
+
     again = f"{program()} {shlex.join(options.argv)}"
     about = RunInfo(manifest.name, again, program(), is_quiet=options.quiet)
     with watching(about, config, log_format=options.log_format) as view:
         config = _within_open_files(config, view)
-        with _opened(manifest, out, config, view) as run:
+        with ExitStack() as stack:
+            run = stack.enter_context(_opened(manifest, out, config, view))
             view.flush()
+            if (decided := with_stale(options, config, run.planned.stale)) is not None:
+                stack.close()
+                config = decided
+                run = stack.enter_context(_opened(manifest, out, config, view))
+                view.flush()
             if not is_agreed(options, config, run.planned.plan):
                 text = plain(f"nothing was sent; to send it: {again} --yes")
                 print(text, file=sys.stderr)  # noqa: T201
@@ -72,12 +85,11 @@ def _run(options: Namespace, manifest: Given, out: Path) -> int:
 
 def _settings(options: Namespace, manifest: Given, out: Path) -> Settings:
     """Return the settings; without a key, problems of the manifest come before that."""
-    config = run_config(options)
     try:
-        return config.settings()
+        return settings(options)
     except NoKeyError:
-        settings = config.settings(needs_key=False)
-        with build_plan(manifest.path, out, settings, name=manifest.name, base=manifest.base):
+        config = settings(options, needs_key=False)
+        with build_plan(manifest.path, out, config, name=manifest.name, base=manifest.base):
             pass
         raise
 
@@ -99,6 +111,10 @@ def _opened(manifest: Given, out: Path, config: Settings, view: View) -> Iterato
 
 
 def _sent(run: Run, config: Settings, view: View) -> Summary:
+    if not run.has_work:
+        return run.end_at_once()
+    import asyncio
+
     try:
         return asyncio.run(_send(run, config, view))
     except (asyncio.CancelledError, KeyboardInterrupt, RuntimeError) as error:
@@ -110,7 +126,11 @@ def _sent(run: Run, config: Settings, view: View) -> Summary:
 
 
 async def _send(run: Run, config: Settings, view: View) -> Summary:
-    def on_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    import asyncio
+
+    from gemini_batch.cli.signals import interrupting
+
+    def on_error(_loop: "asyncio.AbstractEventLoop", context: dict[str, Any]) -> None:
         """Write one line instead of the loop's traceback, which may hold the key."""
         error = context.get("exception")
         if message := out_of_resources(error) if error else "":
@@ -120,8 +140,17 @@ async def _send(run: Run, config: Settings, view: View) -> Summary:
 
     asyncio.get_running_loop().set_exception_handler(on_error)
     with interrupting(run):
-        async with served(config) as base_url, sampled(run, view):
+        async with _server(config) as base_url, sampled(run, view):
             return await run.send(base_url)
+
+
+def _server(config: Settings) -> AbstractAsyncContextManager[str]:
+    """Return a context with the base URL; for `--simulate`, with a simulator."""
+    if config.base_url is not None:
+        return nullcontext(config.base_url)
+    from gemini_batch.api import served
+
+    return served(config)
 
 
 def _write_metrics(path: Path, summary: Summary) -> None:

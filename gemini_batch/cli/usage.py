@@ -1,9 +1,14 @@
 """The argument parser with its error messages, and the types of arguments."""
 
 import argparse
+import os
 import re
-from pathlib import Path
-from typing import NoReturn, Self
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _PLAN = "`gemini-batch plan` checks a manifest, and sends nothing"
 _KEY = "set GEMINI_API_KEY in the environment; doctor shows which key is used"
@@ -44,11 +49,38 @@ _MEANT = {
 _MAX_LISTED = 8
 FINISHED = ("blocked", "rejected", "uncertain", "missing", "unfetched")
 
+MAX_PATIENCE_S = 604_800  # a week
 MAX_BATCH_LINES = 50_000  # their calls are in memory while they are sent
 
 
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """A formatter as wide as the terminal. argparse would import much to find that out."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+def _columns() -> int:
+    """Return the width of the terminal, as `shutil.get_terminal_size` does."""
+    with suppress(ValueError):
+        if (columns := int(os.environ.get("COLUMNS", ""))) > 0:
+            return columns
+    stdout = sys.__stdout__
+    with suppress(OSError, ValueError):  # no terminal
+        if stdout is not None:
+            return os.get_terminal_size(stdout.fileno()).columns or 80
+    return 80
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are two lines: the problem, and the help to read; exits with 2."""
+    """A parser whose errors are two lines: the problem, and the help to read; exits with 2.
+
+    One that is not used is only a name with its help in the list of commands.
+    """
+
+    def __init__(self, *, is_used: bool = True, **options: Any) -> None:
+        if is_used:
+            super().__init__(**options)
 
     def error(self, message: str) -> NoReturn:
         """Print the problem and exit."""
@@ -133,18 +165,26 @@ def seconds(text: str) -> float:
 def hours(text: str) -> float:
     """Return seconds of a time in hours, or with a unit: `26`, `26h`, `90m`, `45s`."""
     found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)([hms]?)", text)
-    if not found:
-        allowed = "hours, as in 26, or a time with a unit: 26h, 90m, 45s"
+    number, unit = found.groups() if found else ("inf", "")
+    seconds = float(number) * {"": 3600.0, "h": 3600.0, "m": 60.0, "s": 1.0}[unit]
+    if seconds > MAX_PATIENCE_S:
+        allowed = "hours up to 168, as in 26, or a time with a unit: 26h, 90m, 45s"
         raise argparse.ArgumentTypeError(f"got {text}; allowed: {allowed}")
-    number, unit = found.groups()
-    return float(number) * {"": 3600.0, "h": 3600.0, "m": 60.0, "s": 1.0}[unit]
+    return seconds
 
 
-def folder(text: str) -> Path:
+def path(text: str) -> "Path":
+    """Return a path."""
+    from pathlib import Path
+
+    return Path(text)
+
+
+def folder(text: str) -> "Path":
     """Return a folder; an empty text is an unset variable, not the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("is empty; allowed: a folder, such as jobs.out")
-    return Path(text)
+    return path(text)
 
 
 def amount(text: str) -> float:

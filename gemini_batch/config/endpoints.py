@@ -29,12 +29,17 @@ def is_vertex(base_url: str) -> bool:
     return bool(_is_vertex_host(host) or _location_in_path(path))
 
 
-def price_factor(base_url: str) -> float:
-    """Return what multiplies the list prices at a base URL: Vertex AI's locations cost more."""
+def is_regional(base_url: str) -> bool:
+    """Return whether a base URL is of a location of Vertex AI other than global."""
     host, path = _host_and_path(base_url)
     found = [each for each in (_is_vertex_host(host), _location_in_path(path)) if each]
     locations = {name for each in found for name in each.groups() if name}
-    return REGIONAL_FACTOR if locations - {"global"} else 1.0
+    return bool(locations - {"global"})
+
+
+def price_factor(base_url: str) -> float:
+    """Return what multiplies the list prices at a base URL: Vertex AI's locations cost more."""
+    return REGIONAL_FACTOR if is_regional(base_url) else 1.0
 
 
 def _host_and_path(base_url: str) -> tuple[str, str]:

@@ -1,7 +1,6 @@
 """The API key: from the environment, from `.env`, or from the user's own key file."""
 
 import io
-import logging
 import os
 import re
 import stat
@@ -112,6 +111,8 @@ def _read(path: Path) -> _KeyFile | None:
         return None
     except OSError as error:
         raise NoKeyError(f"{path}: can't be read: {error.strerror}") from error
+    import logging
+
     from dotenv import dotenv_values  # most runs have the key in the environment
 
     logging.getLogger("dotenv").addHandler(logging.NullHandler())  # other lines are not our concern

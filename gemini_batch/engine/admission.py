@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from gemini_batch.catalog import prices
 from gemini_batch.clock import Clock
-from gemini_batch.engine.budget import Budget, Reservation
+from gemini_batch.engine.budget import Budget, Reservation, used_up
 from gemini_batch.engine.disk_space import DiskReservations
 from gemini_batch.engine.lanes import Lane
 from gemini_batch.engine.retry import may_be_billed
@@ -200,7 +200,7 @@ class AdmissionControl:
                 held.callback(self._return_money, money)
                 return money
             if not self.budget.is_reserved:
-                return Closed(used_up(self.budget, call))
+                return Closed(used_up(self.budget, call.request.model, call.estimate))
             self._money_returned.clear()
             await self._money_returned.wait()
         return Closed()
@@ -245,7 +245,7 @@ class AdmissionControl:
 
     async def _acquire(self, lane: Lane, call: Call) -> Grant | Deferred | Closed:
         """Return a grant of the quota that holds now, if the lane's breakers allow the call."""
-        grant = await self._limiter.acquire(lane.model, Weights.of(call.estimate), self._closed)
+        grant = await self._limiter.acquire(lane.model, Weights.of(call.estimate), lane.stopped)
         if isinstance(grant, DayClosed):
             return self._another_day(lane, grant)
         if grant is None:
@@ -267,16 +267,3 @@ class AdmissionControl:
         self._observe(Waiting(lane.model, day.wait_s, day.why))
         wait_s = min(max(day.wait_s, MIN_WAIT_S), LOOK_AGAIN_S)
         return Deferred(self._clock.steady_s() + wait_s)
-
-
-def used_up(budget: Budget, call: Call) -> Stop:
-    """Return the stop of a run whose budget does not pay for another call."""
-    max_usd = budget.max_usd or 0.0
-    left_usd = round(max_usd - budget.spent_usd, 6)
-    if left_usd < 0:
-        state = f"is exceeded by ${-left_usd:,.3f}: answers cost more than estimated"
-    else:
-        next_usd = budget.expected_usd(call.request.model, call.estimate)
-        state = f"has ${left_usd:,.3f} left, and the next call may cost up to ${next_usd:,.3f}"
-    message = f"the budget of ${max_usd:,.2f} {state}: --max-cost sets what a run may cost"
-    return Stop(StopReason.BUDGET, message)

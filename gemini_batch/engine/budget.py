@@ -3,7 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass
 
-from gemini_batch.records import Estimate
+from gemini_batch.records import Estimate, Stop, StopReason
 
 
 @dataclass(slots=True)
@@ -14,6 +14,7 @@ class Reservation:
         usd: How much is reserved.
         estimate_usd: What its answer is expected to cost.
         uses_observed_cost: It relies on what earlier answers cost, not on the worst case.
+        in_batch: Its call is sent in a batch, and ends after hours, perhaps in another run.
         spent_usd: What the call cost, or may have cost.
     """
 
@@ -21,6 +22,7 @@ class Reservation:
     usd: float
     estimate_usd: float
     uses_observed_cost: bool
+    in_batch: bool = False
     spent_usd: float = 0.0
 
 
@@ -54,61 +56,90 @@ class Budget:
         self.spent_usd = 0.0
         self.reserved_usd = 0.0
         self._reservations = 0
+        self._in_batches = 0  # of them
         self._observed: defaultdict[str, _Observed] = defaultdict(_Observed)
 
     @property
     def is_reserved(self) -> bool:
-        """True while a call has not ended, so that some of its money may come back."""
-        return self._reservations > 0
+        """True while a single call has not ended, so that some of its money may come back."""
+        return self._reservations > self._in_batches
+
+    @property
+    def is_held(self) -> bool:
+        """True while a call of a batch has not ended: its money may come back in some hours."""
+        return self._in_batches > 0
 
     def expected_usd(self, model: str, estimate: Estimate) -> float:
         """Return the most that a call is expected to cost."""
         usd = estimate.reserved_usd
         return max(usd + estimate.extra_usd, usd * self._observed[model].max_cost_ratio)
 
-    def reserve(self, model: str, estimate: Estimate) -> Reservation | None:
-        """Reserve money for a call; None when there is not enough, or not yet."""
-        observed, usd = self._observed[model], self.expected_usd(model, estimate)
-        uses_observed_cost = observed.relying < observed.answers
-        if self.max_usd is not None:
-            left_usd = self._left_usd
-            worst_usd = max(usd, estimate.reserved_usd + estimate.max_extra_usd)
-            needed_usd = usd if uses_observed_cost else worst_usd
-            if not self._reservations and usd <= left_usd:
-                needed_usd = min(needed_usd, left_usd)  # alone it may take all: the rest waits
-            if needed_usd > left_usd:
-                return None
-            usd = needed_usd
-        self.reserved_usd += usd
-        self._reservations += 1
-        observed.relying += uses_observed_cost
-        return Reservation(model, usd, estimate.reserved_usd, uses_observed_cost)
-
-    def hold(self, model: str, estimate: Estimate) -> Reservation | None:
-        """Reserve what a call of a batch is expected to cost; None when there is not enough.
-
-        Nothing can be learnt from the answers of a batch before all of it is paid for.
-        """
+    def needed_usd(self, model: str, estimate: Estimate) -> float:
+        """Return the least money for which a call is sent now."""
         usd = self.expected_usd(model, estimate)
-        if self.max_usd is not None and usd > self._left_usd:
-            return None
+        is_alone = not self._reservations  # it may take all: the rest waits
+        return usd if is_alone or self._is_observed(model) else _worst_usd(usd, estimate)
+
+    def reserve(
+        self, model: str, estimate: Estimate, *, in_batch: bool = False
+    ) -> Reservation | None:
+        """Reserve money for a call; None when there is not enough, or not yet."""
+        usd, uses_observed_cost = self.expected_usd(model, estimate), self._is_observed(model)
+        if self.max_usd is not None:
+            left_usd = self.max_usd - self.spent_usd - self.reserved_usd
+            if self.needed_usd(model, estimate) > left_usd:
+                return None
+            usd = usd if uses_observed_cost else min(_worst_usd(usd, estimate), left_usd)
         self.reserved_usd += usd
         self._reservations += 1
-        return Reservation(model, usd, estimate.reserved_usd, uses_observed_cost=False)
+        self._in_batches += in_batch
+        self._observed[model].relying += uses_observed_cost
+        return Reservation(model, usd, estimate.reserved_usd, uses_observed_cost, in_batch)
 
-    @property
-    def _left_usd(self) -> float:
-        return (self.max_usd or 0.0) - self.spent_usd - self.reserved_usd
+    def _is_observed(self, model: str) -> bool:
+        """Return whether one more call may rely on what earlier answers cost."""
+        observed = self._observed[model]
+        return observed.relying < observed.answers
 
     def settle(self, reservation: Reservation) -> None:
         """Replace a reservation by what the call cost."""
-        observed, spent_usd = self._observed[reservation.model], reservation.spent_usd
-        observed.relying -= reservation.uses_observed_cost
+        spent_usd = reservation.spent_usd
+        self._observed[reservation.model].relying -= reservation.uses_observed_cost
         self._reservations -= 1
+        self._in_batches -= reservation.in_batch
         # Without reservations no rounding error stays.
         self.reserved_usd = self.reserved_usd - reservation.usd if self._reservations else 0.0
         self.spent_usd += spent_usd
-        observed.answers += spent_usd > 0
-        if reservation.estimate_usd:
-            ratio = spent_usd / reservation.estimate_usd
-            observed.max_cost_ratio = max(observed.max_cost_ratio, ratio)
+        self.observe(reservation.model, reservation.estimate_usd, spent_usd)
+
+    def observe(self, model: str, estimate_usd: float, cost_usd: float) -> None:
+        """Take into account what an answer cost, also one that another run paid for."""
+        observed = self._observed[model]
+        observed.answers += cost_usd > 0
+        if estimate_usd:
+            observed.max_cost_ratio = max(observed.max_cost_ratio, cost_usd / estimate_usd)
+
+
+def used_up(budget: Budget, model: str, estimate: Estimate) -> Stop:
+    """Return the stop of a run whose budget does not pay for another call.
+
+    It is of one model while batches hold money: there may be enough once they have ended.
+    """
+    max_usd = budget.max_usd or 0.0
+    left_usd = round(max_usd - budget.spent_usd, 6)
+    next_usd = budget.needed_usd(model, estimate)
+    if left_usd < 0:
+        state = f"is exceeded by ${-left_usd:,.3f}: answers cost more than estimated"
+    elif budget.is_held:
+        state = (
+            f"has ${left_usd:,.3f} left, of which ${budget.reserved_usd:,.3f} are held for calls "
+            f"in batches until these have ended, and the next call may cost up to ${next_usd:,.3f}"
+        )
+    else:
+        state = f"has ${left_usd:,.3f} left, and the next call may cost up to ${next_usd:,.3f}"
+    message = f"the budget of ${max_usd:,.2f} {state}: --max-cost sets what a run may cost"
+    return Stop(StopReason.BUDGET, message, model=model if budget.is_held else "")
+
+
+def _worst_usd(expected_usd: float, estimate: Estimate) -> float:
+    return max(expected_usd, estimate.reserved_usd + estimate.max_extra_usd)

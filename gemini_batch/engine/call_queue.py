@@ -30,7 +30,7 @@ class CallQueue:
 
     def __init__(
         self,
-        calls: Mapping[str, Iterator[Call | Stop]],
+        calls: Mapping[str, Iterator[Call | Stop | None]],
         concurrency: AdaptiveConcurrency,
         server: CircuitBreaker,
         clock: Clock,
@@ -39,8 +39,8 @@ class CallQueue:
         """Create a queue of all calls of a run.
 
         `calls` are those of each model in the order of sending. Each is read when a worker asks
-        for it; a `Stop` among them is handed out in its place. `successors` are of models with
-        calls that may be replaced.
+        for it; a `Stop` among them is handed out in its place, and None is none until another call
+        has ended. `successors` are of models with calls that may be replaced.
         """
         self.server = server
         self.concurrency = concurrency
@@ -108,6 +108,8 @@ class CallQueue:
     def ended(self, attempt: Attempt) -> None:
         """Note that an attempt that was handed out has ended or was put back."""
         attempt.lane.ended(attempt.call.id)
+        for lane in self.lanes.values():
+            lane.refill()
         self.wake()
 
     def put_back(self, attempt: Attempt, wait_s: float = 0.0) -> bool:
@@ -149,7 +151,7 @@ class CallQueue:
         if successor is None or lane.next_lane is not None:
             return None
         next_lane = self.lanes.setdefault(successor, Lane(successor, self.server, None))
-        lane.hand_over(next_lane, gone)
+        lane.hand_over(next_lane, gone, self.now_s)
         self.wake()
         return successor
 
@@ -159,8 +161,10 @@ class CallQueue:
         self.wake()
 
     def close(self) -> None:
-        """Hand out nothing more."""
+        """Hand out nothing more; calls that were handed out wait for no permit."""
         self._is_closed = True
+        for lane in self.lanes.values():
+            lane.stopped.set()
         self.wake()
 
     def wake(self) -> None:

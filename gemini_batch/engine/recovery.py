@@ -20,7 +20,7 @@ from gemini_batch.output import OutputFolder, inflight
 from gemini_batch.output.files import WrongKindError, lines_of, open_regular, open_to_read
 from gemini_batch.output.paths import RESULTS, SUMMARY, TORN_RESULTS
 from gemini_batch.output.rows import ResultsFile, newest_rows, parse_row, read_rows
-from gemini_batch.records import RowError, Status
+from gemini_batch.records import Status
 
 _BLOCK_BYTES = 1 << 16
 PAID_AGAIN = "sent, and paid for, again"
@@ -270,6 +270,8 @@ def _lost(row: dict[str, Any], missing: list[dict[str, Any]]) -> dict[str, Any]:
     void = {"images": [], "drafts": [], "cost_usd": 0.0}
     if row["status"] == Status.FAILED:  # drafts; its image is still to be fetched
         return row | void
+    from gemini_batch.records import RowError
+
     names = ", ".join(image["path"] for image in missing)
     error = RowError(None, "LOST", None, f"did not survive a crash: {names}")
     return row | void | {"error": error, "status": Status.LOST.value}

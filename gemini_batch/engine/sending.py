@@ -23,10 +23,10 @@ from gemini_batch.engine.retry import TABLE, RetryRules
 from gemini_batch.engine.shared_money import SharedMoney
 from gemini_batch.engine.vertex_rules import VERTEX_TABLE
 from gemini_batch.errors import StorageError, out_of_resources
-from gemini_batch.events import CallFinished, Event, Observer, Stopping, Waiting
+from gemini_batch.events import BatchNotice, CallFinished, Event, Observer, Stopping, Waiting
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output import OutputFolder
-from gemini_batch.plan.build import BuiltPlan
+from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.quota.shared_budget import SharedBudget
@@ -81,7 +81,7 @@ class Sending:
         elif all((stop.reason, stop.model) != (each.reason, each.model) for each in self.stops):
             self.stops.append(advised(stop))
             others = [each for each in self.planned.plan.models if each != stop.model]
-            self.observe(Stopping(self.stops[-1], 0, stop.model if others else ""))
+            self._announce(Stopping(self.stops[-1], 0, stop.model if others else ""))
 
     async def run(self, base_url: str) -> None:
         """Do all that can be done in this run, until something stops it.
@@ -121,7 +121,10 @@ class Sending:
         batches, is_first = parts.batches, True
         while True:
             if batches is not None and not self._ended.is_set():
+                number = len(batches.awaited())
                 await self._stop_for(batches.settle(is_first=is_first))
+                if len(batches.awaited()) < number:  # there is room, and money, for others
+                    self._has_new |= any(self._is_for_now(stop) for stop in self.stops)
             if self._has_new and not self._stopped.is_set():
                 self._has_new = False
                 await self._send(parts)
@@ -138,9 +141,14 @@ class Sending:
         of_run = {stop.reason for stop in self.stops if not stop.model}
         return self.config.waits_for_batches and of_run <= _SENDS_NO_MORE
 
+    def _is_for_now(self, stop: Stop) -> bool:
+        """Return whether a stop is over once an open batch has ended, which this run awaits."""
+        is_held = stop.reason is StopReason.BUDGET and stop.model != ""
+        return self.config.waits_for_batches and (is_held or stop.reason is StopReason.BATCH_FULL)
+
     async def _send(self, parts: Parts) -> None:
         """Send what is left by the routes of the run."""
-        self.stops[:] = [each for each in self.stops if each.reason is not StopReason.BATCH_FULL]
+        self.stops[:] = [each for each in self.stops if not self._is_for_now(each)]
         if self.config.route != "batch":
             await self._dispatch(parts)
         if parts.batches is None or self.config.route == "interactive" or self._stopped.is_set():
@@ -151,17 +159,16 @@ class Sending:
             of = self.planned.successors
             calls = {each: calls[each] for each in calls if {each, of.get(each)} & closed}
         stops = await self._stop_for(parts.batches.submit(calls))
-        self._has_new = any(stop.reason is StopReason.BATCH_FULL for stop in stops)
         if not stops and not self._stopped.is_set():  # all that the day did not do is in batches
             self.stops[:] = [each for each in self.stops if each.model not in closed]
 
     async def _dispatch(self, parts: Parts) -> None:
         """Send calls as single requests."""
-        config = self.config
+        config, chaining = self.config, self.planned.chaining
         concurrency = max(1, min(config.concurrency, self.planned.plan.todo))
         self.dispatcher = make_dispatcher(
             queue=CallQueue(
-                self.planned.calls(self._is_left),
+                self.planned.calls_in_turn(self._is_left),
                 AdaptiveConcurrency(concurrency),
                 server_breaker(random),
                 self.clock,
@@ -178,7 +185,8 @@ class Sending:
                 config.keeps_going,
                 VERTEX_TABLE if config.vertex else TABLE,
             ),
-            observe=self.observe,
+            observe=self._announce,
+            is_parent=chaining.is_parent if chaining else lambda _call_id: False,
         )
         self.dispatcher.stops = self.stops
         for stop in [each for each in self.stops if each.model in self.dispatcher.queue.lanes]:
@@ -238,8 +246,22 @@ class Sending:
                 raise
             self.stop(Stop(StopReason.STORAGE, message))
 
+    def _announce(self, event: Event) -> None:
+        """Pass an event on; a stop that is none, for the run continues in another way, says so."""
+        is_auto = self.config.route == "auto"
+        match event:
+            case Stopping(stop) if stop.reason is StopReason.DAY_CLOSED and is_auto:
+                event = BatchNotice(f"{stop.message}: what is left is sent in batches")
+            case Stopping(stop) if self._is_for_now(stop):
+                event = BatchNotice(f"{stop.message}; what is left waits until a batch has ended")
+        self.observe(event)
+
     def _note(self, event: Event) -> None:
-        """Note which calls have ended, and which a batch gave back, and pass the event on."""
+        """Note which calls have ended, are ready, or were given back, and pass the event on."""
+        chaining = self.planned.chaining
+        if chaining is not None and isinstance(event, CallFinished):
+            start = self.planned.history.waiting.start
+            self._has_new |= chaining.see(event.row, start + event.offset_bytes)
         if self._has_batches and isinstance(event, CallFinished):
             row, call = event.row, fingerprint(event.row.id)
             self.planned.history.waiting.see(row, event.offset_bytes)

@@ -1,32 +1,37 @@
 """Session: one run, from its plan to its summary."""
 
-import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
-from gemini_batch.engine.dispatcher import Dispatcher
 from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.engine.run_record import RunRecord
-from gemini_batch.engine.sending import Sending
 from gemini_batch.engine.stats import RunStats
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import StorageError, storage_errors
 from gemini_batch.events import CallFinished, Event, Observer, RunStarted
 from gemini_batch.output import OutputFolder, inflight
 from gemini_batch.plan import CallState
-from gemini_batch.plan.build import BuiltPlan, loads
-from gemini_batch.quota.results import Used
-from gemini_batch.quota.shared import SharedLedger
-from gemini_batch.quota.shared_budget import SharedBudget
+from gemini_batch.plan.build import loads
+from gemini_batch.plan.built import BuiltPlan
+from gemini_batch.plan.chaining import Reason
 from gemini_batch.records import Stop, StopReason
 from gemini_batch.records.service_tier import quota_name
 
-_Uses: TypeAlias = dict[str, tuple[Used, ...]]
+if TYPE_CHECKING:  # a run with nothing to do sends nothing, and needs no event loop
+    import asyncio
+
+    from gemini_batch.engine.dispatcher import Dispatcher
+    from gemini_batch.engine.sending import Sending
+    from gemini_batch.quota.results import Used
+    from gemini_batch.quota.shared import SharedLedger
+    from gemini_batch.quota.shared_budget import SharedBudget
+
+_Uses: TypeAlias = "dict[str, tuple[Used, ...]]"
 
 
 @dataclass(eq=False, repr=False)
@@ -42,14 +47,14 @@ class Run:
     _config: Settings
     _folder: OutputFolder
     planned: BuiltPlan
-    _ledger: SharedLedger
+    _ledger: "SharedLedger | None"  # None only where there is nothing to do
     _observer: Observer
     _interrupted: Interrupted
-    _shared_budget: SharedBudget | None = None
+    _shared_budget: "SharedBudget | None" = None
     summary: Summary | None = None
     _stops: list[Stop] = field(default_factory=list)
-    _sending: Sending | None = None
-    _task: asyncio.Task[object] | None = None
+    _sending: "Sending | None" = None
+    _task: "asyncio.Task[object] | None" = None
     _is_draining: bool = False
 
     def stop(self, stop: Stop) -> None:
@@ -73,7 +78,7 @@ class Run:
         return self._dispatcher.sender.in_flight if self._dispatcher else 0
 
     @property
-    def _dispatcher(self) -> Dispatcher | None:
+    def _dispatcher(self) -> "Dispatcher | None":
         return self._sending.dispatcher if self._sending else None
 
     @property
@@ -82,7 +87,8 @@ class Run:
         return self._folder.out
 
     @property
-    def _has_work(self) -> bool:
+    def has_work(self) -> bool:
+        """True if there are calls to make or to await."""
         return bool(self.planned.plan.todo or self.planned.history.waiting)
 
     async def used(self, clock: Clock | None = None) -> _Uses:
@@ -93,15 +99,17 @@ class Run:
         Raises:
             StorageError: The ledger can't be read.
         """
+        if (ledger := self._ledger) is None:
+            return {}
         clock = clock or Clock()
         lanes = self._dispatcher.queue.lanes if self._dispatcher else ()
         models = sorted(set(map(quota_name, (*self.planned.plan.lanes, *lanes))))
 
         def ask() -> _Uses:
             now_s, utc = clock.steady_s(), clock.utc()
-            return {model: self._ledger.used(model, now_s, utc) for model in models}
+            return {model: ledger.used(model, now_s, utc) for model in models}
 
-        return await clock.run_blocking(ask) if self._ledger.blocks else ask()
+        return await clock.run_blocking(ask) if ledger.blocks else ask()
 
     async def send(self, base_url: str, clock: Clock | None = None) -> Summary:
         """Send what is left to be done, and write `summary.json`.
@@ -112,25 +120,17 @@ class Run:
         Raises:
             StorageError: The output folder can't be opened.
         """
+        import asyncio
+
         clock = clock or Clock()
-        unknown = len(self._interrupted.unanswered) - len(self._interrupted.journaled)
-        stats = RunStats(
-            self._config.limits,
-            clock,
-            possibly_billed=unknown,
-            is_of_other=self.planned.history.waiting.is_of_other,
-        )
+        if self._ledger is None or not self.has_work:
+            return self.end_at_once(clock)
+        stats, record = self._begun(clock)
         observe = partial(self._observe, stats)
         self._task = asyncio.current_task()
-        record = RunRecord(self._folder, sends=self._has_work)
-        record.begin(self._summarize(stats))
-        observe(self._started())
         used: _Uses = {}
         try:
-            if self._has_work:
-                await self._send(base_url, clock, observe)
-            else:
-                self._forget()
+            await self._send(base_url, self._ledger, clock, observe)
             with suppress(StorageError):  # of a disk that ended the run; all else is known
                 used = await self.used(clock)
         except asyncio.CancelledError:
@@ -142,12 +142,35 @@ class Run:
             self._task = None
         return self._conclude(record, stats, used)
 
-    async def _send(self, base_url: str, clock: Clock, observe: Observer) -> None:
+    def end_at_once(self, clock: Clock | None = None) -> Summary:
+        """End a run that has nothing to do; renew `summary.json`, and raise as `send`."""
+        stats, record = self._begun(clock or Clock())
+        self._forget()
+        return self._conclude(record, stats, {})
+
+    def _begun(self, clock: Clock) -> tuple[RunStats, RunRecord]:
+        unknown = len(self._interrupted.unanswered) - len(self._interrupted.journaled)
+        stats = RunStats(
+            self._config.limits,
+            clock,
+            possibly_billed=unknown,
+            is_of_other=self.planned.history.waiting.is_of_other,
+        )
+        record = RunRecord(self._folder, sends=self.has_work)
+        record.begin(self._summarize(stats))
+        self._observe(stats, self._started())
+        return stats, record
+
+    async def _send(
+        self, base_url: str, ledger: "SharedLedger", clock: Clock, observe: Observer
+    ) -> None:
+        from gemini_batch.engine.sending import Sending
+
         self._sending = Sending(
             config=self._config,
             folder=self._folder,
             planned=self.planned,
-            ledger=self._ledger,
+            ledger=ledger,
             interrupted=self._interrupted,
             clock=clock,
             observe=observe,
@@ -181,9 +204,12 @@ class Run:
             notices=self.planned.notices(),
             waiting=plan.count(CallState.WAITING),
             route=self._config.route,
+            held=self.planned.held(),
+            stale=self.planned.stale,
+            depth=self.planned.depth,
         )
 
-    def _conclude(self, record: RunRecord, stats: RunStats, used: _Uses | None = None) -> Summary:
+    def _conclude(self, record: RunRecord, stats: RunStats, used: "_Uses | None" = None) -> Summary:
         summary = self._summarize(stats, used)
         try:
             record.end(summary)
@@ -196,19 +222,16 @@ class Run:
         self.summary = summary
         return summary
 
-    def _summarize(self, stats: RunStats, used: _Uses | None = None) -> Summary:
-        stops, uses = [*self._stops] if self._has_work else [], used or {}
-        if (calls := self.planned.history.waiting_elsewhere) and not stops:
-            wait = "1 call waits" if calls == 1 else f"{calls:,} calls wait"
-            text = f"{wait} in batches that other workers collect"
-            stops.append(Stop(StopReason.WAITING, text, needs_person=False))
+    def _summarize(self, stats: RunStats, used: "_Uses | None" = None) -> Summary:
+        stops, uses = [*self._stops] if self.has_work else [], used or {}
+        stops += _waits_for_others(self.planned)
         return stats.summary(
             self._name, self._folder.out, self._config, self.planned, stops=stops, used=uses.get
         )
 
     def _forget(self) -> None:
         """Remove what only calls that are still to be sent would need, if each call has ended."""
-        if self.planned.plan.count(CallState.LATER):
+        if self.planned.plan.count(CallState.LATER) or self.planned.held():
             return
         with storage_errors(f"{self._folder.out}: files without further use can't be removed"):
             inflight.forget(self._folder.private)
@@ -220,3 +243,17 @@ class Run:
         if isinstance(event, CallFinished):
             self.planned.history.replace(event.row)
         self._observer(event)
+
+
+def _waits_for_others(planned: BuiltPlan) -> list[Stop]:
+    """Return why calls can't be done before other workers have done theirs."""
+    stops: list[Stop] = []
+    if calls := planned.history.waiting_elsewhere:
+        wait = "1 call waits" if calls == 1 else f"{calls:,} calls wait"
+        text = f"{wait} in batches that other workers collect"
+        stops.append(Stop(StopReason.WAITING, text))
+    if calls := planned.held().get(Reason.ELSEWHERE.name.lower(), 0):
+        use = "1 call uses" if calls == 1 else f"{calls:,} calls use"
+        text = f"{use} pictures that other workers are still to make: run again after them"
+        stops.append(Stop(StopReason.WAITING, text))
+    return stops

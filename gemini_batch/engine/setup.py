@@ -3,9 +3,10 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gemini_batch.config import Settings
 from gemini_batch.engine.distributed.handover import check_unsharded, entered
@@ -25,10 +26,12 @@ from gemini_batch.output import OutputFolder
 from gemini_batch.output.moved import MovedNote
 from gemini_batch.output.paths import IMAGES, RESULTS, SHARDS
 from gemini_batch.output.shards import has_results, parts
-from gemini_batch.plan.build import BuiltPlan, build_plan
-from gemini_batch.quota.shared import SharedLedger, project_of
-from gemini_batch.quota.shared_budget import SharedBudget
-from gemini_batch.quota.storage import open_storage, state_path
+from gemini_batch.plan.build import build_plan
+from gemini_batch.plan.built import BuiltPlan
+
+if TYPE_CHECKING:  # a run with nothing to do needs no quota
+    from gemini_batch.quota.shared import SharedLedger
+    from gemini_batch.quota.shared_budget import SharedBudget
 
 
 @contextmanager
@@ -37,7 +40,7 @@ def open_run(
     out: Path,
     config: Settings,
     observe: Observer,
-    ledger: SharedLedger | None = None,
+    ledger: "SharedLedger | None" = None,
     *,
     name: str | None = None,
     base: Path | None = None,
@@ -61,28 +64,30 @@ def open_run(
             f"file system encoding is {encoding}, so some ids cannot be used as file names; set "
             "PYTHONUTF8=1"
         )
-    observe, moved = SafeObserver(observe), None
-    if config.base_url is not None:
-        moved = MovedNote(state_path().parent, out, has_results if config.shard else None)
+    observe = SafeObserver(observe)
     with _held(out, config, observe) as folder:
         interrupted = _repair(folder, observe)
-        with (
-            build_plan(path, out, config, name=name, base=base) as planned,
-            nullcontext(ledger) if ledger else _open_ledger(config, out, observe) as opened,
-        ):
+        with ExitStack() as stack:
+            planned = stack.enter_context(build_plan(path, out, config, name=name, base=base))
+            has_work = bool(planned.plan.todo or planned.history.waiting)
+            if has_work and ledger is None:
+                ledger = stack.enter_context(_open_ledger(config, out, observe))
+            decides = config.adopts_images or config.forgets_rows
+            moved = _moved_note(config, out) if has_work or decides else None
             with storage_errors(f"{out}: can't be repaired"):
                 _check_rows(folder, out, planned, config, moved)
             notices = config.notices if planned.plan.to_send else ()
             for warning in (*notices, *planned.warnings()):
                 observe(ManifestWarning(warning))
-            if planned.plan.todo or planned.history.waiting:
+            if has_work:
                 # Before any thread or request: an import that finds no memory later ends badly.
                 import_module("gemini_batch.client.interactive")
+                import_module("gemini_batch.engine.sending")
                 if config.vertex and config.base_url:
                     import_module("gemini_batch.client.google_tokens")
-            shared = _shared_budget(config, opened) if planned.plan.to_send else None
+            shared = _shared_budget(config, ledger) if ledger and planned.plan.to_send else None
             run = Run(
-                name or str(path), config, folder, planned, opened, observe, interrupted, shared
+                name or str(path), config, folder, planned, ledger, observe, interrupted, shared
             )
             try:
                 yield run
@@ -184,8 +189,19 @@ def _lost_elsewhere(out: Path, own: OutputFolder) -> str:
     return ""
 
 
+def _moved_note(config: Settings, out: Path) -> MovedNote | None:
+    if config.base_url is None:
+        return None
+    from gemini_batch.quota.storage import state_path
+
+    return MovedNote(state_path().parent, out, has_results if config.shard else None)
+
+
 @contextmanager
-def _open_ledger(config: Settings, out: Path, observe: Observer) -> Iterator[SharedLedger]:
+def _open_ledger(config: Settings, out: Path, observe: Observer) -> "Iterator[SharedLedger]":
+    from gemini_batch.quota.shared import SharedLedger
+    from gemini_batch.quota.storage import open_storage, state_path
+
     storage = open_storage(None if config.base_url is None else state_path())
     with SharedLedger(
         storage,
@@ -199,7 +215,7 @@ def _open_ledger(config: Settings, out: Path, observe: Observer) -> Iterator[Sha
         yield ledger
 
 
-def _shared_budget(config: Settings, ledger: SharedLedger) -> SharedBudget | None:
+def _shared_budget(config: Settings, ledger: "SharedLedger") -> "SharedBudget | None":
     """Return the budget of the run that this worker has joined; None without one.
 
     Raises:
@@ -207,6 +223,8 @@ def _shared_budget(config: Settings, ledger: SharedLedger) -> SharedBudget | Non
     """
     if config.shard is None or config.max_cost_usd is None or not config.run_id:
         return None
+    from gemini_batch.quota.shared_budget import SharedBudget
+
     return SharedBudget(
         ledger.storage,
         config.max_cost_usd,
@@ -221,4 +239,6 @@ def _project(config: Settings) -> str:
     """Return the project whose quota is used, as the ledger names it."""
     if config.vertex and not config.quota_scope:
         return config.vertex.name
+    from gemini_batch.quota.shared import project_of
+
     return project_of(config.api_key, config.quota_scope)

@@ -55,16 +55,19 @@ def entry(row: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> dict
     reason, message = _why(row)
     usage = row.get("usage")
     tokens = usage if isinstance(usage, dict) else {}
+    batch = row.get("batch")
     texts = (
         *("id", "prompt", "text", "model", "model_version", "response_id", "service_tier"),
-        "finished_at",
+        *("route", "finished_at"),
     )
-    numbers = ("line", "cost_usd", "attempts", "latency_s")
+    numbers = ("line", "place", "cost_usd", "attempts", "latency_s")
     counted = ("prompt", "candidates", "thoughts", "total")
     return {
         **{name: _text(row.get(name)) for name in texts},
         **{name: _number(row.get(name)) for name in numbers},
         "status": row["status"],
+        "batch": _text(batch.get("name")) if isinstance(batch, dict) else None,
+        "is_smaller": row.get("is_smaller") is True,
         "reason": reason,
         "message": message,
         "images": [_output(file, folders, thumbnails) for file in _files(row, "images")],

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import threading
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from io import BufferedReader, BytesIO, FileIO
@@ -27,6 +28,7 @@ if TYPE_CHECKING:  # Pillow is imported when the first thumbnail is made
 FOLDER = f"{PRIVATE}/{THUMBNAILS}"
 SIDE_PX = 384
 SUFFIX = f"-{SIDE_PX}.webp"
+PREVIEWS_PX = (1600, 1200, 800, 600, SIDE_PX)
 # The largest answer, 4K at 21:9, has 17 million pixels, a photo up to 100 million.
 MAX_PIXELS = 100_000_000
 # A 4K PNG in chunks of 8 KiB takes about 9,000, and a JPEG two for each of its few segments.
@@ -104,10 +106,27 @@ class Thumbnails:
         """
         return self._path(key).read_bytes()
 
+    def size_bytes(self, key: str) -> int:
+        """Return the size of a thumbnail; raises as `data`."""
+        return self._path(key).stat().st_size
+
     def _path(self, key: str) -> Path:
         return self._folder / (key + SUFFIX)
 
-    def _drawn(self, source: BinaryIO) -> bytes | None:
+    def preview(self, file: Path, max_bytes: int) -> bytes | None:
+        """Return a picture as WebP, the largest of `PREVIEWS_PX` that has at most so many bytes.
+
+        The smallest one is returned in any case; None if the file can't be read.
+        """
+        try:
+            with _Bounded(FileIO(open_regular(file))) as source:
+                return self._drawn(source, PREVIEWS_PX, max_bytes)
+        except OSError:
+            return None
+
+    def _drawn(
+        self, source: BinaryIO, sides_px: Sequence[int] = (SIDE_PX,), max_bytes: int = 0
+    ) -> bytes | None:
         """Return the file as a small upright WebP without metadata; None if it can't be read."""
         if media_types.sniff(source.read(media_types.HEAD_BYTES)) is None:
             return None
@@ -120,7 +139,7 @@ class Thumbnails:
                 if pixels > MAX_PIXELS:
                     return None
                 with self._one_large if pixels > LARGE_PIXELS else nullcontext():
-                    return _small(image)
+                    return _small(image, sides_px, max_bytes)
         except Exception:  # noqa: BLE001 # on untrusted bytes Pillow raises anything
             return None
 
@@ -142,17 +161,22 @@ class _Bounded(BufferedReader):
         return super().read(size)
 
 
-def _small(image: "Image.Image") -> bytes:
+def _small(image: "Image.Image", sides_px: Sequence[int], max_bytes: int) -> bytes:
+    """Return the first of these sizes that is small enough, else the last one."""
     from PIL import Image, ImageOps
 
     # Decodes a JPEG at a half, a quarter or an eighth of its size.
-    image.draft("RGB", (2 * SIDE_PX, 2 * SIDE_PX))
+    image.draft("RGB", (2 * sides_px[0], 2 * sides_px[0]))
     is_transparent = "transparency" in image.info or image.mode.lower() in {"rgba", "la", "pa"}
     mode = "RGBA" if is_transparent else "RGB"
     whole = image if image.mode == mode else image.convert(mode)
-    whole.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    small = ImageOps.exif_transpose(whole)
-    small.info.clear()  # drops colour profiles and comments
-    target = BytesIO()
-    small.save(target, "WEBP", quality=_QUALITY, method=3)
+    smaller_px = [side_px for side_px in sides_px[1:] if side_px < max(whole.size)]
+    for side_px in (sides_px[0], *smaller_px):
+        whole.thumbnail((side_px, side_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        small = ImageOps.exif_transpose(whole)
+        small.info.clear()  # drops colour profiles and comments
+        target = BytesIO()
+        small.save(target, "WEBP", quality=_QUALITY, method=3)
+        if target.tell() <= max_bytes:
+            break
     return target.getvalue()

@@ -4,26 +4,24 @@ Rows are streamed, so that memory holds only the calls whose thumbnails are bein
 written under another name and then renamed: a reader never sees half of it.
 """
 
-import base64
 import os
-import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from gemini_batch.errors import StorageError, describe_os_error
+from gemini_batch.gallery.embedding import embed, write_data_uris
 from gemini_batch.gallery.entries import Folders, entry, manifest_folder, number_of_files
 from gemini_batch.gallery.page import frame, safe_json
+from gemini_batch.gallery.threads import in_order
 from gemini_batch.gallery.thumbnails import FOLDER, SUFFIX, Thumbnails
 from gemini_batch.output.files import new_file
 from gemini_batch.output.history import Cost
 from gemini_batch.output.marks import Marks
 from gemini_batch.output.paths import GALLERY, PRIVATE
-from gemini_batch.output.rows import marked_rows, newest_rows
+from gemini_batch.output.rows import newest_rows, placed_marked_rows
 from gemini_batch.output.runs import read_summary
 from gemini_batch.records import Status
 
@@ -34,7 +32,6 @@ MAX_SHOWN = 20_000
 MAX_EMBEDDED = 300
 MAX_EARLIER = 4
 """Superseded pictures of a call that its newest one can be compared with."""
-_MAX_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +87,7 @@ def write_gallery(
     *,
     max_shown: int = MAX_SHOWN,
     max_embedded: int = MAX_EMBEDDED,
+    max_mailed_bytes: int | None = None,
     observe: Callable[[int, int], None] | None = None,
 ) -> Gallery:
     """Write `gallery.html` into an output folder, also during a run.
@@ -98,10 +96,13 @@ def write_gallery(
         out: The output folder.
         max_shown: Calls on the page; of more, those that finished last, which the page states.
         max_embedded: Pictures up to which the thumbnails are embedded.
+        max_mailed_bytes: Size of a page that has all pictures in it, as large as it allows; None
+            for a page that links them.
         observe: Called after each call with the numbers of finished calls and of all.
 
     Raises:
         StorageError: The folder can't be written, or its `results.jsonl` is damaged.
+        ConfigError: The page would be larger than `max_mailed_bytes`; the earlier one stays.
     """
     sizes, thumbnails = sizes_of(out), Thumbnails(out.resolve())
     via = out.resolve() / f"{PRIVATE}/{GALLERY}.{os.getpid()}.part"
@@ -114,6 +115,7 @@ def write_gallery(
                 thumbnails,
                 max_shown=max_shown,
                 max_embedded=max_embedded,
+                max_mailed_bytes=max_mailed_bytes,
                 observe=observe,
             )
     except OSError as error:
@@ -128,6 +130,7 @@ def write_page(
     *,
     max_shown: int = MAX_SHOWN,
     max_embedded: int = MAX_EMBEDDED,
+    max_mailed_bytes: int | None = None,
     observe: Callable[[int, int], None] | None = None,
     observe_row: Callable[[dict[str, Any]], None] | None = None,
     review: Mapping[str, Any] | None = None,
@@ -141,6 +144,7 @@ def write_page(
         thumbnails: Of the folder.
         max_shown: As of `write_gallery`.
         max_embedded: As of `write_gallery`.
+        max_mailed_bytes: As of `write_gallery`.
         observe: As of `write_gallery`.
         observe_row: Called with each row on the page.
         review: Facts about its server for the page of a review.
@@ -148,24 +152,28 @@ def write_page(
     Raises:
         OSError: The file can't be written, or marks can't be read.
         StorageError: Rows are damaged.
+        ConfigError: As of `write_gallery`.
     """
     folders = Folders(out.resolve(), manifest_folder(out.resolve(), read_summary(out)))
     calls, files = sizes
-    writer = _Writer(folders, thumbnails, max(0, calls - max_shown), observe_row)
+    is_mailed = max_mailed_bytes is not None
+    writer = _Writer(folders, thumbnails, max(0, calls - max_shown), observe_row, is_mailed)
     before, after = frame(folders.out.name, connects=review is not None)
     page.write(before + b'<script type="application/json" id="calls">[')
-    for done, line in enumerate(writer.lines(marked_rows(out)), start=1):
+    for done, line in enumerate(writer.lines(placed_marked_rows(out)), start=1):
         page.write(b",\n" if done > 1 else b"\n")
         page.write(line)
         if observe is not None:
             observe(done, min(calls, max_shown))
     page.write(b']</script>\n<script type="application/json" id="thumbnails">{')
-    if files <= max_embedded:
-        _embed(page, thumbnails, writer.keys)
+    if max_mailed_bytes is not None:
+        embed(page, writer.keys, thumbnails, max_mailed_bytes)
+    elif files <= max_embedded:
+        write_data_uris(page, ((key, thumbnails.data(key)) for key in writer.keys))
     page.write(b'}</script>\n<script type="application/json" id="about">')
     about = writer.about(read_summary(out).get("manifest"))
     marks = [asdict(mark) for mark in Marks(out).all()]
-    page.write(safe_json(about | {"marks": marks, "review": review}))
+    page.write(safe_json(about | {"marks": marks, "review": review, "is_mailed": is_mailed}))
     page.write(b"</script>" + after)
     sums = writer.totals
     return Gallery(
@@ -191,26 +199,38 @@ def sizes_of(out: Path) -> tuple[int, int]:
 
 @dataclass(slots=True, eq=False)
 class _Writer:
-    """Makes the lines of the page from rows, and counts; the first `hidden` calls have no line."""
+    """Makes the lines of the page from rows, and counts; the first `hidden` calls have no line.
+
+    Attributes:
+        keys: The thumbnails of the page, with the file of each result.
+    """
 
     folders: Folders
     thumbnails: Thumbnails
     hidden: int
     observe_row: Callable[[dict[str, Any]], None] | None = None
+    is_mailed: bool = False
     totals: _Totals = field(default_factory=_Totals)
     pictures: int = 0  # on the page
-    keys: dict[str, None] = field(default_factory=dict)
+    keys: dict[str, Path | None] = field(default_factory=dict)
 
-    def lines(self, rows: Iterable[tuple[bool, dict[str, Any]]]) -> Iterator[bytes]:
+    def lines(self, rows: Iterable[tuple[int, bool, dict[str, Any]]]) -> Iterator[bytes]:
         show = partial(entry, folders=self.folders, thumbnails=self.thumbnails)
-        for shown in _in_order(show, self._counted(rows)):
+        for shown in in_order(show, self._counted(rows)):
             self.totals.shown += 1
             self.totals.missing += sum("is_missing" in image for image in shown["images"])
             self.pictures += len(shown["images"])
-            for file in (*shown["images"], *shown["drafts"], *shown["inputs"]):
-                if key := file.get("thumbnail"):
-                    self.keys[key] = None
+            self._note(shown)
             yield safe_json(shown)
+
+    def _note(self, shown: dict[str, Any]) -> None:
+        small = [*shown["drafts"], *shown["inputs"]] + shown["earlier"] * self.is_mailed
+        for file in small:
+            if key := file.get("thumbnail"):
+                self.keys.setdefault(key, None)
+        for file in shown["images"]:
+            if key := file.get("thumbnail"):
+                self.keys[key] = self.folders.out / file["path"]
 
     def about(self, manifest: object) -> dict[str, Any]:
         totals = asdict(self.totals)
@@ -221,9 +241,11 @@ class _Writer:
             "totals": totals | totals.pop("cost"),
         }
 
-    def _counted(self, rows: Iterable[tuple[bool, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    def _counted(
+        self, rows: Iterable[tuple[int, bool, dict[str, Any]]]
+    ) -> Iterator[dict[str, Any]]:
         earlier: dict[str, list[dict[str, Any]]] = {}
-        for is_newest, row in rows:
+        for place, is_newest, row in rows:
             self.totals.all_rows.add(row)
             if row["status"] == Status.PRUNED:
                 earlier.pop(row["id"], None)
@@ -231,37 +253,10 @@ class _Writer:
                 found = [*earlier.get(row["id"], ()), *row["images"]]
                 earlier[row["id"]] = found[-MAX_EARLIER:]
             else:
+                row["place"] = place
                 row["earlier"] = earlier.pop(row["id"], [])
                 self.totals.add(row)
                 if self.totals.calls > self.hidden:
                     if self.observe_row is not None:
                         self.observe_row(row)
                     yield row
-
-
-def _in_order(
-    function: Callable[[dict[str, Any]], dict[str, Any]], values: Iterable[dict[str, Any]]
-) -> Iterator[dict[str, Any]]:
-    """Yield `function(value)` of each value in order, computed a few ahead in a thread per core."""
-    threads = min(os.cpu_count() or 1, _MAX_THREADS)
-    waiting: deque[Future[dict[str, Any]]] = deque()
-    with (
-        warnings.catch_warnings(),
-        ThreadPoolExecutor(threads, thread_name_prefix="thumbnails") as pool,
-    ):
-        warnings.simplefilter("ignore")  # Pillow's: large images and odd metadata are expected
-        try:
-            for value in values:
-                waiting.append(pool.submit(function, value))
-                if len(waiting) > 4 * threads:
-                    yield waiting.popleft().result()
-            yield from (future.result() for future in waiting)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _embed(page: BinaryIO, thumbnails: Thumbnails, keys: Iterable[str]) -> None:
-    for number, key in enumerate(keys):
-        data = base64.b64encode(thumbnails.data(key))
-        comma = b"," if number else b""
-        page.write(b'%b\n"%b":"data:image/webp;base64,%b"' % (comma, key.encode(), data))

@@ -2,10 +2,9 @@
 
 import re
 
-from gemini_batch.manifest.table_jobs import NAMES
-from gemini_batch.manifest.tables import DELIMITERS
-
 HEAD_BYTES = 4096
+TABLES = (".csv", ".tsv", ".tab")
+"""Suffixes of tables."""
 
 _EXAMPLE = '{"prompt": "A cute robot mascot"}'
 _JSONL = f"a manifest is JSONL, one job per line, such as {_EXAMPLE}"
@@ -84,6 +83,9 @@ def _table(text: bytes) -> str | None:
     first = text.splitlines()[0].decode(errors="replace") if text else ""
     if not first or first.startswith("{"):
         return None
+    from gemini_batch.manifest.table_jobs import NAMES
+    from gemini_batch.manifest.tables import DELIMITERS
+
     delimiter = max(DELIMITERS, key=first.count)
     names = {
         re.sub(r"[\s_-]+", "_", cell.strip("\"' ").casefold()) for cell in first.split(delimiter)

@@ -8,15 +8,18 @@ have a name twice is checked as a `Job`.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 
 import orjson
 
 from gemini_batch.hashmap import fingerprints
-from gemini_batch.records import ids
-from gemini_batch.records.job import Job
+from gemini_batch.records import AspectRatio, ImageSize, ids
+
+if TYPE_CHECKING:  # it needs pydantic
+    from gemini_batch.records.job import Job
 
 _KIND = ("model", "aspect_ratio", "image_size")
+_CHOICES = {"aspect_ratio": get_args(AspectRatio), "image_size": get_args(ImageSize)}
 _NAMES = frozenset({"id", "prompt", "metadata", *_KIND})
 _ABSENT = object()
 # A float is left out: it may be a whole number that is too large for orjson.
@@ -25,6 +28,34 @@ _MAX_KINDS = 1_000
 # Few, for one that is not plain among them lets all of them be checked by themselves.
 _AT_ONCE = 50
 _PROMPT = "\\prompt/"  # of the job of a kind; nothing else in its JSON is written so
+
+
+class PlainJob:
+    """A plain line with the attributes of its `Job`, which pydantic would have to make."""
+
+    id = prompt = parts = request = system = modalities = seed = temperature = thinking = None
+    aspect_ratio = image_size = service_tier = model = metadata = None
+    images: ClassVar[list[str]] = []
+    variants = 1
+
+    def __init__(self, **given: Any) -> None:
+        vars(self).update(given)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what else a `Job` has, which is made for it."""
+        from gemini_batch.records.job import Job
+
+        return getattr(Job(**vars(self)), name)
+
+    def __eq__(self, other: object) -> bool:
+        names = (name for name in vars(PlainJob) if not name.startswith(("_", "model_copy")))
+        return all(getattr(self, name) == getattr(other, name, _ABSENT) for name in names)
+
+    __hash__ = None  # type: ignore[assignment] # as of a job with lists
+
+    def model_copy(self, *, update: dict[str, Any]) -> "PlainJob":
+        """Return a copy with other values."""
+        return PlainJob(**vars(self) | update)
 
 
 class Kind:
@@ -37,7 +68,7 @@ class Kind:
 
     __slots__ = ("_asked", "job", "names")
 
-    def __init__(self, job: Job, names: int) -> None:
+    def __init__(self, job: "Job", names: int) -> None:
         self.job = job
         self.names = names
         self._asked = around_prompt(ids.asked(job))
@@ -91,7 +122,7 @@ def around_prompt(form: bytes) -> tuple[bytes, bytes]:
 
 
 class PlainLines:
-    """Reads plain lines. `Job` judges each kind of them once."""
+    """Reads plain lines. Each kind of them is judged once, as `Job` does."""
 
     def __init__(self) -> None:
         self._kinds: dict[tuple[Any, ...], Kind | None] = {}
@@ -107,6 +138,17 @@ class PlainLines:
         for start in range(0, len(places), _AT_ONCE):
             self._add(jobs, found, places[start : start + _AT_ONCE], given, texts)
         return _in_order(jobs, found, len(texts))
+
+    def job(self, text: bytes) -> "tuple[Job, int] | None":
+        """Return the job of a plain line, and its rank; None for any other line."""
+        try:
+            given = orjson.loads(text)
+        except ValueError:
+            return None
+        if (jobs := self._jobs([given], [text])) is None:
+            return None
+        job = PlainJob(**given | {"id": jobs.ids[0]})
+        return cast("Job", job), jobs.ranks[0]
 
     def _add(
         self,
@@ -169,9 +211,11 @@ class PlainLines:
         named = {
             name: value for name, value in zip(_KIND, key, strict=True) if value is not _ABSENT
         }
-        if any(type(value) is not str for value in named.values()):
+        if any(type(value) is not str or not value for value in named.values()):
             raise ValueError
-        kind = Kind(Job.model_validate({"prompt": _PROMPT, **named}), len(named))
+        if any(named.get(name, allowed[0]) not in allowed for name, allowed in _CHOICES.items()):
+            raise ValueError
+        kind = Kind(cast("Job", PlainJob(prompt=_PROMPT, **named)), len(named))
         self._kinds[key] = kind
         return kind
 

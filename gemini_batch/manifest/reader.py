@@ -3,21 +3,25 @@
 import os
 import stat
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 import orjson
 
 from gemini_batch.errors import ManifestError, Problem
 from gemini_batch.hashmap import HashMap64, fingerprint, fingerprints
-from gemini_batch.manifest import file_kind, problems
-from gemini_batch.manifest.job_line import checked_job_of, job_of
+from gemini_batch.manifest import file_kind
+from gemini_batch.manifest.chains import Chains
 from gemini_batch.manifest.lines import MAX_LINE_BYTES, Lines, LongLine, read_lines
 from gemini_batch.manifest.plain import PlainJobs, PlainLines
+from gemini_batch.manifest.references import References
 from gemini_batch.records import ids
-from gemini_batch.records.job import Job
 from gemini_batch.wording import shown
+
+if TYPE_CHECKING:  # it needs pydantic
+    from gemini_batch.records.job import Job
 
 SHOWN_PROBLEMS = 50
 
@@ -47,8 +51,11 @@ class Manifest:
         self._lines = array("I")
         self._ranks = array("I")
         self._end = 0
+        self._plain_lines = PlainLines()
         self._problems: list[Problem] = []
         self._problem_count = 0
+        self._references = References()
+        self._has_unread = False  # lines whose ids are unknown
         size_bytes = os.fstat(self._file.fileno()).st_size
         # Folded id of a call → index of its job.
         self._taken = HashMap64(min(size_bytes // _USUAL_LINE_BYTES, _MOST_EXPECTED))
@@ -75,7 +82,11 @@ class Manifest:
         """Return the numbers of the lines of so many jobs."""
         return self._lines[index : index + number]
 
-    def scan(self) -> Iterator[tuple[int, Job | PlainJobs]]:
+    def index_of(self, line: int) -> int:
+        """Return the index of the job at a line."""
+        return bisect_left(self._lines, line)
+
+    def scan(self) -> Iterator[tuple[int, "Job | PlainJobs"]]:
         """Check every line; yield (index of the first one, job or jobs) of the good ones.
 
         Each job has its final id. Iterate once, and to the end.
@@ -83,19 +94,31 @@ class Manifest:
         Raises:
             ManifestError: At the end, if there was any problem, `problem` included, or no job.
         """
-        plain_lines = PlainLines()
         for lines in self._lines_of_file():
             self._end = lines.end
             if isinstance(lines, Lines):
-                yield from self._jobs(lines, plain_lines)
+                yield from self._jobs(lines)
             else:
+                self._has_unread = True
                 self.problem(lines.number, "", lines.problem)
+        self._look_up()
         if not self._offsets and not self._problem_count:
             example = '{"prompt": "A cute robot mascot"}'
             self.problem(0, "", f"has no jobs; write one per line, such as {example}")
         self._taken = self._repeated = HashMap64()
         if self._problem_count:
             raise ManifestError(self.name, self._problems, self._problem_count)
+
+    @property
+    def chains(self) -> Chains:
+        """The jobs that use pictures of others."""
+        return self._references.chains
+
+    def _look_up(self) -> None:
+        """Look up all references, unless some ids are unknown because their lines are wrong."""
+        if len(self.chains) and not self._has_unread:
+            for index, field, message in self._references.faults(self.read, self._taken.get):
+                self.problem(self._lines[index], field, message)
 
     def problem(self, line: int, field: str, message: str) -> None:
         """Add a problem of the job just yielded; `scan` raises it with its own."""
@@ -129,14 +152,14 @@ class Manifest:
         self._file.seek(len(_BOM) if head.startswith(_BOM) else 0)
         return read_lines(self._file)
 
-    def _jobs(self, lines: Lines, plain_lines: PlainLines) -> Iterator[tuple[int, Job | PlainJobs]]:
+    def _jobs(self, lines: Lines) -> Iterator[tuple[int, "Job | PlainJobs"]]:
         start = 0
-        for plain in plain_lines.read(lines.texts):
+        for plain in self._plain_lines.read(lines.texts):
             end = start + (len(plain) if plain else 1)
             part, start = lines[start:end], end
             yield from self._plain(plain, part) if plain else self._other(part)
 
-    def _plain(self, jobs: PlainJobs, lines: Lines) -> Iterator[tuple[int, Job | PlainJobs]]:
+    def _plain(self, jobs: PlainJobs, lines: Lines) -> Iterator[tuple[int, "Job | PlainJobs"]]:
         """Yield the jobs of plain lines; one whose id is taken is checked as a `Job`."""
         index = len(self._offsets)
         while (number := self._claim_plain(jobs, index)) < len(jobs):
@@ -162,13 +185,15 @@ class Manifest:
             claimed += 1
         return claimed
 
-    def _other(self, line: Lines) -> Iterator[tuple[int, Job | PlainJobs]]:
+    def _other(self, line: Lines) -> Iterator[tuple[int, "Job | PlainJobs"]]:
         """Yield the job of one line, if it is good."""
         ((number,), (text,)) = line.numbers, line.texts
         if (job := self._parsed(number, text)) is not None:
             index = len(self._offsets)
             self._append(line, (0,))
             self._set_id(index, job, text)
+            if job.images or job.parts:
+                self._references.add(index, job)
             yield index, job
 
     def _append(self, lines: Lines, ranks: Sequence[int]) -> None:
@@ -178,15 +203,20 @@ class Manifest:
         self._lines.extend(lines.numbers)
         self._ranks.extend(ranks)
 
-    def _parsed(self, number: int, text: bytes) -> Job | None:
+    def _parsed(self, number: int, text: bytes) -> "Job | None":
+        from gemini_batch.manifest.job_line import checked_job_of
+
         try:
             return checked_job_of(text)
         except ValueError as error:
+            from gemini_batch.manifest import problems
+
+            self._has_unread = True
             for field, message in problems.explain(text, error):
                 self.problem(number, field, message)
             return None
 
-    def _set_id(self, index: int, job: Job, text: bytes) -> None:
+    def _set_id(self, index: int, job: "Job", text: bytes) -> None:
         """Set the job's final id, and claim the ids of its calls."""
         if job.id is None:
             base = ids.derived(job)
@@ -210,7 +240,7 @@ class Manifest:
             self._repeated.put(fingerprint(base), count)
         return count
 
-    def _claim_call(self, index: int, job: Job, variant: int, text: bytes) -> bool:
+    def _claim_call(self, index: int, job: "Job", variant: int, text: bytes) -> bool:
         """Claim the id of one call, or add the problem that an earlier line has it."""
         call_id = ids.call_id(job.id or "", variant)
         earlier = self._claim(call_id, index)
@@ -238,7 +268,7 @@ class Manifest:
         same = ids.folded(call_id)
         return next(((number, other) for number, other in own if ids.folded(other) == same), None)
 
-    def read(self, index: int) -> Job | None:
+    def read(self, index: int) -> "Job | None":
         """Return a job again; None if its line was edited since the scan."""
         start = self._offsets[index]
         end = self._offsets[index + 1] if index + 1 < len(self._offsets) else self._end
@@ -249,6 +279,13 @@ class Manifest:
         text = block.partition(b"\n")[0].strip()
         if fingerprint(text) != self._hashes[index]:
             return None
+        if (plain := self._plain_lines.job(text)) is not None:
+            job, is_derived = plain
+            if is_derived:
+                _replace_id(job, ids.repeated(job.id or "", self._ranks[index]))
+            return job
+        from gemini_batch.manifest.job_line import job_of
+
         job = job_of(text)
         if job.id is None:
             _replace_id(job, ids.repeated(ids.derived(job), self._ranks[index]))
@@ -262,7 +299,7 @@ def _open_unblocked(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _replace_id(job: Job, final: str) -> None:
+def _replace_id(job: "Job", final: str) -> None:
     """Set the id of a frozen, unshared job; a copy would take as long as validation."""
     job.__dict__["id"] = final
 

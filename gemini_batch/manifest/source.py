@@ -2,16 +2,16 @@
 
 import os
 import stat
-import tempfile
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 from gemini_batch.config.keys import open_at_once
 from gemini_batch.errors import storage_errors
 from gemini_batch.manifest import file_kind
 from gemini_batch.manifest.reader import Manifest
-from gemini_batch.manifest.table_jobs import EXAMPLE, NAMES, TableJobs
-from gemini_batch.manifest.tables import SUFFIXES, Table, text_of
+
+if TYPE_CHECKING:  # most manifests are no tables
+    from gemini_batch.manifest.tables import Table
 
 SPOOL_ADVICE = "make space for temporary files, or set TMPDIR"
 
@@ -26,9 +26,11 @@ def open_manifest(path: Path, name: str | None = None) -> Manifest:
         ManifestError: It is missing, unreadable, or not a regular file.
         StorageError: There is no space for the copy.
     """
-    file = _table(path) if path.suffix.lower() in SUFFIXES else None
+    file = _table(path) if path.suffix.lower() in file_kind.TABLES else None
     if file is None:
         return Manifest(path, name)
+    import tempfile
+
     with (
         file,
         storage_errors(f"{name or path}: can't be copied; {SPOOL_ADVICE}"),
@@ -60,6 +62,8 @@ def _table(path: Path) -> BinaryIO | None:
     """Return the file of a table; None if it can't be read, or is something else."""
     if (opened := opened_text(path)) is None:
         return None
+    from gemini_batch.manifest.tables import text_of
+
     file, head = opened
     if text_of(head).lstrip().startswith(("{", "[")) or file_kind.binary(head):
         file.close()
@@ -70,11 +74,16 @@ def _table(path: Path) -> BinaryIO | None:
 
 def _copy(file: BinaryIO, suffix: str, spool: IO[bytes], manifest: Manifest) -> None:
     """Write a line for each row of a table, and report what is wrong with it."""
+    from gemini_batch.manifest.table_jobs import NAMES
+    from gemini_batch.manifest.tables import Table
+
     with Table(file, suffix=suffix, names=NAMES) as table:
         _copy_rows(table, spool, manifest)
 
 
-def _copy_rows(table: Table, spool: IO[bytes], manifest: Manifest) -> None:
+def _copy_rows(table: "Table", spool: IO[bytes], manifest: Manifest) -> None:
+    from gemini_batch.manifest.table_jobs import EXAMPLE, TableJobs
+
     jobs, at, rows = TableJobs(table), 1, 0
     if table.problem:
         manifest.problem(table.line, "", table.problem)

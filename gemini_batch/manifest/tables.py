@@ -11,7 +11,6 @@ from typing import BinaryIO, NamedTuple, Self
 
 from gemini_batch.wording import shown
 
-SUFFIXES = (".csv", ".tsv", ".tab")
 DELIMITERS = {",": "CSV", ";": "CSV, with semicolons", "\t": "TSV", "|": "CSV, with bars"}
 # A cell of Excel has up to 32,767; a raw request with inline images may be longer.
 MAX_CELL_CHARS = 16 * 1024 * 1024
@@ -176,7 +175,7 @@ def _delimiter(head: str, suffix: str, names: frozenset[str]) -> str:
 
     In a table of one column, no text separates anything.
     """
-    first = "\t" if suffix in SUFFIXES[1:] else ","
+    first = "," if suffix == ".csv" else "\t"
 
     def found(delimiter: str) -> tuple[int, int, bool]:
         cells = [cell.strip() for cell in next(_cells(head, delimiter), [])]

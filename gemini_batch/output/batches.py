@@ -258,15 +258,6 @@ class FoundBatch:
     problem: str = ""
 
 
-def has_batches(out: Path) -> bool:
-    """Return whether the folder has notes of batches."""
-    try:
-        with os.scandir(out / _FOLDER) as entries:
-            return next(entries, None) is not None
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
 def find_batches(out: Path) -> list[FoundBatch]:
     """Return the batches of an output folder, the oldest first; the caller closes their lines.
 

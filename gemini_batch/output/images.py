@@ -6,14 +6,17 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, count, takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gemini_batch.output import paths
 from gemini_batch.output.dimensions import pixels
 from gemini_batch.output.files import fsync_all, sync
 from gemini_batch.output.staging import staged_image
 from gemini_batch.output.tree import OpenFolder, Tree, is_in
-from gemini_batch.records import ImageFile, IncomingImage, media_types
+from gemini_batch.records import IncomingImage, media_types
+
+if TYPE_CHECKING:
+    from gemini_batch.records import ImageFile
 
 INCOMING = f"{paths.PRIVATE}/{paths.INCOMING}"
 
@@ -49,14 +52,16 @@ class ImageFolders:
         """The folder of staged files."""
         return self._incoming.path
 
-    def describe(self, image: IncomingImage, stem: str) -> ImageFile:
+    def describe(self, image: IncomingImage, stem: str) -> "ImageFile":
         """Return the row's entry for an image that will be published at `stem` plus extension."""
+        from gemini_batch.records import ImageFile
+
         mime_type = media_types.sniff(image.head) or image.mime_type or "application/octet-stream"
         width, height = pixels(image.head, image.file)
         path = stem + media_types.extension(mime_type)
         return ImageFile(path, mime_type, image.size_bytes, width, height, image.sha256)
 
-    def images_of(self, call_id: str) -> tuple[ImageFile, list[ImageFile]] | None:
+    def images_of(self, call_id: str) -> "tuple[ImageFile, list[ImageFile]] | None":
         """Return the image and the drafts of a call that are there; None without a whole image.
 
         Blocks: the files are read.
@@ -75,7 +80,7 @@ class ImageFolders:
         stems = (f"{paths.DRAFTS}/{call_id}.{number}" for number in count(1))
         return takewhile(self._existing, stems)
 
-    def _described(self, path: str, stem: str) -> ImageFile | None:
+    def _described(self, path: str, stem: str) -> "ImageFile | None":
         """Return the entry of a published image; None if it is cut off, or no image."""
         try:
             image = staged_image(self.out / path)

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gemini_batch.config.settings import SIMULATOR_ENDPOINT
 from gemini_batch.errors import storage_errors
 from gemini_batch.output.rows import placed_rows
-from gemini_batch.output.waiting import OpenBatch, Waiting, open_batches
+
+if TYPE_CHECKING:  # most folders have no batches
+    from gemini_batch.output.waiting import OpenBatch, Waiting
 
 
 def read_open_batches(out: Path) -> list[dict[str, Any]]:
@@ -21,8 +22,10 @@ def read_open_batches(out: Path) -> list[dict[str, Any]]:
         return [described(batch) for batch in held(waiting)]
 
 
-def marked(out: Path) -> Waiting:
+def marked(out: Path) -> "Waiting":
     """Return the batches of a folder and of its workers, marked by their rows; raise as above."""
+    from gemini_batch.output.waiting import open_batches
+
     with storage_errors(f"{out}: its batches can't be read"):
         waiting = open_batches(out, "")
         for _ in waiting.noting(placed_rows(out)) if waiting else ():
@@ -30,14 +33,16 @@ def marked(out: Path) -> Waiting:
     return waiting
 
 
-def held(waiting: Waiting) -> Iterator[OpenBatch]:
+def held(waiting: "Waiting") -> "Iterator[OpenBatch]":
     """Yield the batches that hold calls back."""
+    from gemini_batch.config.settings import SIMULATOR_ENDPOINT
+
     for batch in waiting.batches:
         if batch.is_awaited and batch.waiting and batch.note.endpoint != SIMULATOR_ENDPOINT:
             yield batch
 
 
-def described(batch: OpenBatch) -> dict[str, Any]:
+def described(batch: "OpenBatch") -> dict[str, Any]:
     """Return what is known of a batch."""
     note = batch.note
     return {

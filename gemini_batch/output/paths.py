@@ -28,6 +28,9 @@
         sealed              there once a newer generation of workers has taken over
 """
 
+import os
+from pathlib import Path
+
 RESULTS = "results.jsonl"
 SUMMARY = "summary.json"
 RUNS = "runs.jsonl"
@@ -67,3 +70,12 @@ TRIED_AGAIN_SUFFIX = ".tried-again"
 LATE_SUFFIX = ".late"
 # In INCOMING: what of an answer is no image and too large for memory.
 ASIDE_SUFFIX = ".aside"
+
+
+def has_batches(out: Path) -> bool:
+    """Return whether the folder has notes of batches."""
+    try:
+        with os.scandir(out / f"{PRIVATE}/{BATCHES}") as entries:
+            return next(entries, None) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False

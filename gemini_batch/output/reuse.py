@@ -6,7 +6,7 @@ used up, the call is sent.
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -159,16 +159,28 @@ class Reuse:
         """Return whether an answer is reserved for this call."""
         return bool(self._choices.get(fingerprint((call_id, request_sha256))))
 
+    def give_back(self, call_id: str, request_sha256: str) -> None:
+        """Take no answer for this call."""
+        number = self._choices.get(fingerprint((call_id, request_sha256)))
+        if number:
+            self.reserved[str(self._folders[self._homes[number]])] -= 1
+            self.release(call_id, request_sha256)
+
     def release(self, call_id: str, request_sha256: str) -> None:
         """Forget the reserved answer, once it was copied or is gone."""
         self._choices.put(fingerprint((call_id, request_sha256)), 0)
 
     def copy(
-        self, call_id: str, request_sha256: str, staged: StagedAnswer
+        self,
+        call_id: str,
+        request_sha256: str,
+        staged: StagedAnswer,
+        inputs: Mapping[str, str] | None = None,
     ) -> ReusedAnswer | NotReusable:
         """Copy the reserved image and verify it. Blocks.
 
-        The copy of an image that is not the row's is removed.
+        The copy of an image that is not the row's is removed. `inputs` are the pictures of other
+        calls that it must be made of: path → SHA-256.
 
         Raises:
             OSError: The copy can't be written.
@@ -178,6 +190,10 @@ class Reuse:
         row = row_at(home, self._places[number]) if number else None
         if row is None or not self._is_answer(number, row) or not _is_usable(row, self._endpoint):
             return NotReusable(f"the row of its answer is gone from {home}")
+        made_of = {(each.get("path"), each.get("sha256")) for each in row.get("inputs") or ()}
+        if other := (inputs or {}).items() - made_of:
+            path = min(path for path, _ in other)
+            return NotReusable(f"{home}: it was made of another picture of {path}")
         file = home / row["images"][0]["path"]
         # A copy: with a hard link, a later edit of one file would change the other.
         copy = staged.open_image(0)

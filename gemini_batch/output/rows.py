@@ -8,7 +8,7 @@ from functools import cache
 from itertools import groupby
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -26,8 +26,11 @@ from gemini_batch.output.paths import RESULTS
 from gemini_batch.output.row_forms import form_of
 from gemini_batch.output.shards import Part, parts
 from gemini_batch.output.tree import is_same
-from gemini_batch.records import ResultRow, Status, exact_json
+from gemini_batch.records import Status, exact_json
 from gemini_batch.wording import shown
+
+if TYPE_CHECKING:  # those who only read rows need no values of them
+    from gemini_batch.records import ResultRow
 
 _COUNT = (int, type(None))
 _AMOUNT = (int, float, type(None))
@@ -83,7 +86,7 @@ class ResultsFile:
             return "was written to by another program"
         return ""
 
-    def append(self, row: ResultRow | Mapping[str, Any]) -> None:
+    def append(self, row: "ResultRow | Mapping[str, Any]") -> None:
         """Write a row in one piece; from then on a kill of this process can't lose it.
 
         Raises:
@@ -241,22 +244,25 @@ def newest_rows(out: Path, start_bytes: int | None = None) -> Iterator[dict[str,
 
 def marked_rows(out: Path, start_bytes: int | None = None) -> Iterator[tuple[bool, dict[str, Any]]]:
     """Yield (whether it is the newest of its id, row) for each row of `read_rows`."""
-    return ((is_newest, row) for is_newest, _, row in _marked(out, start_bytes))
+    return ((is_newest, row) for _, is_newest, row in placed_marked_rows(out, start_bytes))
 
 
 def newest_placed(out: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (its place, row) for each row of `newest_rows`."""
-    return ((place, row) for is_newest, place, row in _marked(out, None) if is_newest)
+    return ((place, row) for place, is_newest, row in placed_marked_rows(out) if is_newest)
 
 
-def _marked(out: Path, start_bytes: int | None) -> Iterator[tuple[bool, int, dict[str, Any]]]:
+def placed_marked_rows(
+    out: Path, start_bytes: int | None = None
+) -> Iterator[tuple[int, bool, dict[str, Any]]]:
+    """Yield (its place, whether it is the newest of its id, row) as `marked_rows`."""
     newest = HashMap64()
     for place, row in placed_rows(out, start_bytes):
         if row["status"] != Status.LATE:
             newest.put(fingerprint(row["id"]), place)
     for place, row in placed_rows(out, start_bytes):
         is_newest = newest.get(fingerprint(row["id"])) == place
-        yield is_newest and row["status"] != Status.PRUNED, place, row
+        yield place, is_newest and row["status"] != Status.PRUNED, row
 
 
 def row_at(out: Path, place: int) -> dict[str, Any] | None:
@@ -273,13 +279,15 @@ def row_at(out: Path, place: int) -> dict[str, Any] | None:
 
 
 @cache
-def _row_validator() -> Callable[[Any], ResultRow]:
+def _row_validator() -> "Callable[[Any], ResultRow]":
     from pydantic import TypeAdapter
+
+    from gemini_batch.records import ResultRow
 
     return TypeAdapter(ResultRow).validate_python
 
 
-def row_of(row: dict[str, Any]) -> ResultRow:
+def row_of(row: dict[str, Any]) -> "ResultRow":
     """Return the value of a row that was read, with Python's own numbers.
 
     Raises:

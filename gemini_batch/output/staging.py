@@ -14,11 +14,12 @@ from zlib import crc32
 import orjson
 
 from gemini_batch.output.files import open_to_read, read_at_most
-from gemini_batch.output.paths import ANSWER_SUFFIX, ASIDE_SUFFIX
+from gemini_batch.output.paths import ANSWER_SUFFIX, ASIDE_SUFFIX, TRIED_AGAIN_SUFFIX, TRIED_SUFFIX
 from gemini_batch.output.tree import OpenFolder, is_in
 from gemini_batch.output.unreadable import keep
 from gemini_batch.records import IncomingImage, media_types
 
+_ANSWER_SUFFIXES = (ANSWER_SUFFIX, TRIED_SUFFIX, TRIED_AGAIN_SUFFIX)
 # An answer without its images has at most 8 MiB; more is damage.
 _MAX_ANSWER_BYTES = 64 << 20
 # Base64 encodes three bytes at a time.
@@ -88,10 +89,13 @@ class AnswerJournal:
     def open(self) -> None:
         """Create the file unless it is open, so that saving is one write; may raise OSError."""
         if not self._name:
-            folder = self._folder
-            names = (f"{number}{ANSWER_SUFFIX}" for number in count(1))
-            name = next(name for name in names if not is_in(name, folder.descriptor))
-            self._descriptor, self._name = folder.create(name, 0o600), name
+            number = next(each for each in count(1) if not self._has(each))
+            name = f"{number}{ANSWER_SUFFIX}"
+            self._descriptor, self._name = self._folder.create(name, 0o600), name
+
+    def _has(self, number: int) -> bool:
+        """Return whether an answer has this number, also one that was tried."""
+        return any(is_in(f"{number}{each}", self._folder.descriptor) for each in _ANSWER_SUFFIXES)
 
     def save(self, owner: object, answer: bytes) -> None:
         """Save an answer over an earlier one that has its row. Best effort: the row counts."""

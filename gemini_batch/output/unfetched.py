@@ -2,12 +2,15 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gemini_batch.config.endpoints import service
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output.rows import row_at, row_of
-from gemini_batch.records import ResultRow, Status
+from gemini_batch.records import Status
+
+if TYPE_CHECKING:
+    from gemini_batch.records import ResultRow
 
 
 class Unfetched:
@@ -33,14 +36,14 @@ class Unfetched:
         """Return whether there is such an answer to this very request, by one of its names."""
         return self._row(call_id, request_sha256s) is not None
 
-    def take(self, call_id: str, *request_sha256s: str) -> ResultRow | None:
+    def take(self, call_id: str, *request_sha256s: str) -> "ResultRow | None":
         """Return the row of such an answer, once; else None."""
         row = self._row(call_id, request_sha256s)
         if row is not None:
             self._places.put(fingerprint(call_id), 0)
         return row
 
-    def _row(self, call_id: str, request_sha256s: Collection[str]) -> ResultRow | None:
+    def _row(self, call_id: str, request_sha256s: Collection[str]) -> "ResultRow | None":
         place = self._places.get(fingerprint(call_id))
         row = row_at(self._out, place - 1) if place else None
         if row is None or not _is_unfetched(row):

@@ -5,16 +5,19 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gemini_batch.config.endpoints import service
-from gemini_batch.config.settings import SIMULATOR_ENDPOINT
 from gemini_batch.errors import StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
-from gemini_batch.output.batches import BatchLines, BatchNote, Step, find_batches, has_batches
+from gemini_batch.output.paths import has_batches
 from gemini_batch.output.rows import place_of
 from gemini_batch.output.shards import Part, parts
-from gemini_batch.records import Facts, ResultRow, Status
+from gemini_batch.records import Status
+
+if TYPE_CHECKING:  # most folders have no batches
+    from gemini_batch.output.batches import BatchLines, BatchNote
+    from gemini_batch.records import Facts, ResultRow
 
 _GIVEN_BACK = frozenset({Status.FAILED, Status.UNCERTAIN})
 _ANSWERED = frozenset({Status.SUCCEEDED, Status.BLOCKED, Status.REJECTED})
@@ -43,8 +46,8 @@ class OpenBatch:
         folder: The folder that it is in; None for that of the run.
     """
 
-    note: BatchNote
-    lines: BatchLines | None
+    note: "BatchNote"
+    lines: "BatchLines | None"
     problem: str = ""
     start: int = 0
     folder: Path | None = None
@@ -69,6 +72,8 @@ class OpenBatch:
     @property
     def is_awaited(self) -> bool:
         """True while the batch holds calls back: it may exist, and is not given up."""
+        from gemini_batch.output.batches import Step
+
         return self.note.step not in {Step.PLANNED, Step.UPLOADED, Step.LOST}
 
     def mark(self, position: int) -> int:
@@ -94,7 +99,7 @@ class OpenBatch:
         done = Mark.TAKEN | Mark.FREED
         return (position for position, mark in enumerate(self._marks) if not mark & done)
 
-    def facts(self, position: int) -> Facts:
+    def facts(self, position: int) -> "Facts":
         """Return the facts of a call.
 
         Raises:
@@ -149,7 +154,7 @@ class Waiting:
     def __bool__(self) -> bool:
         return bool(self.batches)
 
-    def add_new(self, note: BatchNote, lines: BatchLines) -> OpenBatch:
+    def add_new(self, note: "BatchNote", lines: "BatchLines") -> OpenBatch:
         """Add a batch of this run, and return it."""
         batch = OpenBatch(note, lines, start=self.start)
         self.add(batch)
@@ -176,7 +181,7 @@ class Waiting:
             and service(batch.note.endpoint) == service(endpoint)
         ]
 
-    def is_of_other(self, row: ResultRow) -> bool:
+    def is_of_other(self, row: "ResultRow") -> bool:
         """Return whether a row is of a call in a batch that the manifest does not ask for."""
         key = row.batch.key if row.batch else ""
         return any(
@@ -186,6 +191,8 @@ class Waiting:
 
     def drop(self, batch: OpenBatch) -> None:
         """Let no call wait for a batch any more: its note is removed."""
+        from gemini_batch.output.batches import Step
+
         batch.note = replace(batch.note, step=Step.PLANNED)
 
     def close(self) -> None:
@@ -208,6 +215,20 @@ class Waiting:
             for batch, position in self._places(call_id)
         )
 
+    def awaits(self, call: int, endpoint: str) -> bool:
+        """Return whether an open batch may bring what the manifest asks of a call.
+
+        `call` is the fingerprint of its id.
+        """
+        done = Mark.TAKEN | Mark.FREED
+        return any(
+            batch.is_awaited
+            and not batch.mark(position) & done
+            and not batch.is_late(position)
+            and service(batch.note.endpoint) == service(endpoint)
+            for batch, position in self._places_of(call)
+        )
+
     def note_asked(self, call_id: str, request_sha256s: Collection[str], endpoint: str) -> None:
         """Note what the manifest asks of a call: its answers to other requests are late."""
         for batch, position in self._places(call_id):
@@ -226,7 +247,7 @@ class Waiting:
                 self._see(row["id"], request, row["status"], key, place, is_paid=is_paid)
             yield place, row
 
-    def see(self, row: ResultRow, place: int) -> None:
+    def see(self, row: "ResultRow", place: int) -> None:
         """Mark the calls of which a row is that this run wrote at a byte of its file."""
         if self.has(row.id):
             key = row.batch.key if row.batch else ""
@@ -255,7 +276,10 @@ class Waiting:
                 batch.add(position, Mark.OVERTAKEN if is_same else Mark.PASSED)
 
     def _places(self, call_id: str) -> Iterator[tuple[OpenBatch, int]]:
-        first = self._calls.get(call := fingerprint(call_id))
+        return self._places_of(fingerprint(call_id))
+
+    def _places_of(self, call: int) -> Iterator[tuple[OpenBatch, int]]:
+        first = self._calls.get(call)
         if first is not None:
             for place in (first, *self._others.get(call, ())):
                 yield (
@@ -287,8 +311,12 @@ def open_batches_of(out: Path, endpoint: str, own: Part | None) -> tuple[Waiting
 
 def _by_part(out: Path, endpoint: str) -> dict[int, list[OpenBatch]]:
     """Return the batches of each part of a folder, by the number of the part."""
-    found = parts(out)
-    starts = {part.prefix: place_of(part.number, 0) for part in found}
+    found = [part for part in parts(out) if has_batches(part.path)]
+    if not found:
+        return {}
+    from gemini_batch.output.batches import find_batches
+
+    starts = {part.prefix: place_of(part.number, 0) for part in parts(out)}
     return {
         part.number: [
             OpenBatch(
@@ -301,11 +329,13 @@ def _by_part(out: Path, endpoint: str) -> dict[int, list[OpenBatch]]:
             for each in find_batches(part.path)
         ]
         for part in found
-        if has_batches(part.path)
     }
 
 
-def _as_found(note: BatchNote, endpoint: str) -> BatchNote:
+def _as_found(note: "BatchNote", endpoint: str) -> "BatchNote":
+    from gemini_batch.config.settings import SIMULATOR_ENDPOINT
+    from gemini_batch.output.batches import Step
+
     if note.endpoint == SIMULATOR_ENDPOINT:  # its server ended with the run
         return replace(note, step=Step.PLANNED)
     return replace(note, endpoint=note.endpoint or endpoint)

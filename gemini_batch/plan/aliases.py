@@ -1,15 +1,17 @@
 """Aliases of a call: the same request by another id of its model, such as its successor's."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gemini_batch.plan.canonical import other_forms
 from gemini_batch.records import Request, ids
-from gemini_batch.records.job import Job
+
+if TYPE_CHECKING:  # it needs pydantic
+    from gemini_batch.records.job import Job
 
 
 def aliases(
-    job: Job, request: Request, variant: int, is_known: Callable[[str], bool]
+    job: "Job", request: Request, variant: int, is_known: Callable[[str], bool]
 ) -> Iterator[tuple[str, Request]]:
     """Yield (call id, request) of each of its `other_forms`, where the id is known.
 
@@ -27,7 +29,7 @@ def aliases(
             yield call_id, form
 
 
-def _renamed_id(job: Job, model: str, other: str, *, with_tier: bool) -> str:
+def _renamed_id(job: "Job", model: str, other: str, *, with_tier: bool) -> str:
     """Return the id of a job that names another model; its own if it was given."""
     job_id, body, renamed = job.id or "", job.request or {}, dict[str, Any]()
     if job.model is not None:

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import compress
+from typing import TYPE_CHECKING
 
 from gemini_batch.config import Settings
 from gemini_batch.output.history import History
-from gemini_batch.output.reuse import Reuse
 from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.unfetched import Unfetched
 from gemini_batch.output.waiting import Waiting
@@ -15,7 +15,11 @@ from gemini_batch.plan import canonical
 from gemini_batch.plan.again import Again
 from gemini_batch.plan.part import Part
 from gemini_batch.plan.totals import Aliases, CallState
-from gemini_batch.records import ResultRow, Status
+from gemini_batch.records import Status
+
+if TYPE_CHECKING:
+    from gemini_batch.output.reuse import Reuse
+    from gemini_batch.records import ResultRow
 
 FINAL = frozenset({Status.SUCCEEDED, Status.BLOCKED, Status.REJECTED, Status.UNCERTAIN})
 """A call whose newest row has one of these is done, unless `Settings.retry` names the status."""
@@ -44,7 +48,7 @@ class RunHistory:
 
     _history: History
     _config: Settings
-    reuse: Reuse | None
+    reuse: "Reuse | None"
     rowless: RowlessImages
     unfetched: Unfetched | None
     again: Again | None = None
@@ -77,8 +81,7 @@ class RunHistory:
         An answer to one of its aliases counts as its own.
         """
         if not self._is_own(call_id):
-            self._pass(call_id, request_sha256)
-            return CallState.ELSEWHERE
+            return self._of_other(call_id, request_sha256)
         is_waiting = bool(self.waiting) and self._is_waiting(call_id, request_sha256, aliases)
         is_elsewhere = bool(self.others) and self._holds(
             self.others, call_id, request_sha256, aliases
@@ -113,16 +116,25 @@ class RunHistory:
         shard = self._config.shard
         return shard is None or shard.owns(call_id)
 
-    def _pass(self, call_id: str, request_sha256: str) -> None:
-        """Do what concerns the call of another worker, too: it has a name, and takes an answer."""
+    def _of_other(self, call_id: str, request_sha256: str) -> CallState:
+        """Return the state of another worker's call: it has a name, and takes an answer, too."""
         if self.part is not None:
             self.part.names(call_id)
-        if self.again is not None:
-            self.again.redoes(call_id)
-        if self.reuse is not None:
-            status = self._history.status(call_id, request_sha256, self._config.endpoint)
-            if status not in self._done:
-                self.reuse.reserve(call_id, request_sha256)
+        is_again = self.again is not None and self.again.has(call_id)
+        status = self._history.status(call_id, request_sha256, self._config.endpoint)
+        if status in self._done and not is_again:
+            return CallState.DONE_ELSEWHERE
+        if self.reuse is not None and not is_again:
+            self.reuse.reserve(call_id, request_sha256)
+        return CallState.ELSEWHERE
+
+    def state_again(self, call_id: str, request_sha256: str, aliases: Aliases) -> CallState:
+        """Return the state of a call that was asked for before; it is not counted again."""
+        statuses, without_row = self.statuses.copy(), self.without_row
+        try:
+            return self.state(call_id, request_sha256, aliases)
+        finally:
+            self.statuses, self.without_row = statuses, without_row
 
     def _is_waiting(self, call_id: str, request_sha256: str, aliases: Aliases) -> bool:
         """Return whether an open batch may answer a call; note what the manifest asks of it."""
@@ -183,7 +195,7 @@ class RunHistory:
         """Return whether a call that is not done takes the image that is there for its own."""
         return self._config.adopts_images and self.rowless.has(call_id)
 
-    def replace(self, row: ResultRow) -> None:
+    def replace(self, row: "ResultRow") -> None:
         """Take the status of the row that `row` replaces out of the count."""
         if row.status is Status.LATE:
             return

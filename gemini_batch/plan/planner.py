@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gemini_batch.catalog import models
 from gemini_batch.catalog.prices import (
@@ -11,16 +11,16 @@ from gemini_batch.catalog.prices import (
     PriceTable,
     built_in,
     estimate,
-    tier_factor,
 )
 from gemini_batch.catalog.thinking import ThinkingTokens
 from gemini_batch.errors import Problem
-from gemini_batch.plan import canonical, request_names
+from gemini_batch.plan import canonical, request_names, service_tiers
 from gemini_batch.records import (
     Call,
     Estimate,
     InputImage,
     InputUri,
+    JobPicture,
     Part,
     Request,
     ServiceTier,
@@ -29,9 +29,12 @@ from gemini_batch.records import (
     media_types,
     raw_request,
 )
-from gemini_batch.records.job import Job
+from gemini_batch.records.references import referred
 from gemini_batch.records.service_tier import SERVICE_TIERS, UNSPECIFIED
 from gemini_batch.wording import choices, shown
+
+if TYPE_CHECKING:  # it needs pydantic
+    from gemini_batch.records.job import Job
 
 Resolve: TypeAlias = Callable[[str], InputImage | InputUri]
 """Looks up a reference image."""
@@ -57,6 +60,7 @@ class Planner:
     Attributes:
         replaces_default: Calls of the default model have a successor, if the job names no model.
         is_batched: Calls may be sent in batches, which have no service tier.
+        is_regional: They are sent to a location of Vertex AI other than global.
         service_tier: Of jobs that name none.
     """
 
@@ -66,9 +70,10 @@ class Planner:
     thinking: ThinkingTokens = field(default_factory=ThinkingTokens)
     replaces_default: bool = False
     is_batched: bool = False
+    is_regional: bool = False
     service_tier: ServiceTier = "standard"
 
-    def request(self, job: Job, line: int) -> Request:
+    def request(self, job: "Job", line: int) -> Request:
         """Return the request of a job.
 
         Raises:
@@ -101,7 +106,12 @@ class Planner:
                 _check_images(request, "parts" if job.parts else "images", problems)
         problems += _not_offered(request.model, request.aspect_ratio, request.image_size)
         problems += _refused(request)
-        problems += _no_tier(job, request) if self.is_batched else self._tier_problems(request)
+        if self.is_batched:
+            problems += _no_tier(job, request)
+        elif fault := service_tiers.fault(
+            request.model, request.service_tier, self.prices, is_regional=self.is_regional
+        ):
+            problems.append(("service_tier", fault))
         if problems:
             raise JobError([Problem(line, *each) for each in problems])
         return request
@@ -118,7 +128,7 @@ class Planner:
             prices=self.prices,
         )
 
-    def call(self, job: Job, line: int, variant: int) -> Call:
+    def call(self, job: "Job", line: int, variant: int) -> Call:
         """Return one call of a job, from 1 to its `variants`.
 
         Raises:
@@ -141,27 +151,14 @@ class Planner:
         moved = replace(request, model=successor)
         return replace(call, if_gone=replace(call, request=moved, estimate=self.estimate(moved)))
 
-    def successor(self, job: Job) -> str | None:
+    def successor(self, job: "Job") -> str | None:
         """Return the model of a job that names none, for when the API has the default no more."""
         is_named = job.model or (job.request and "model" in job.request)
         if is_named or not self.replaces_default:
             return None
         return models.successor(models.bare(self.default_model))
 
-    def _tier_problems(self, request: Request) -> Problems:
-        """Return the problem of a service tier that the model does not have."""
-        model, tier = request.model, request.service_tier
-        known = models.find(model)
-        if known and tier in known.refuses:
-            advice = 'choose another model, or "standard" for this job'
-            return [("service_tier", f"got {shown(tier)}, which {model} does not have: {advice}")]
-        if tier_factor(model, tier, self.prices) is None:
-            found = f"got {shown(tier)}, and its price for {model} is unknown"
-            advice = f'set {tier}_factor in [prices."{model}"] of a --config file if it has it'
-            return [("service_tier", f"{found}: {advice}")]
-        return []
-
-    def _parts(self, job: Job, problems: Problems) -> tuple[Part, ...]:
+    def _parts(self, job: "Job", problems: Problems) -> tuple[Part, ...]:
         if job.prompt is not None and not job.images:  # nearly every line of most manifests
             return (Text(job.prompt),)
         parts: list[Part] = []
@@ -177,6 +174,8 @@ class Planner:
         return tuple(parts)
 
     def _image(self, path: str, field: str, problems: Problems) -> list[Part]:
+        if (call_id := referred(path)) is not None:
+            return [JobPicture(call_id)]
         try:
             return [self.resolve(path)]
         except ValueError as error:
@@ -184,7 +183,7 @@ class Planner:
             return []
 
 
-def _no_tier(job: Job, request: Request) -> Problems:
+def _no_tier(job: "Job", request: Request) -> Problems:
     """Return (field, message) for each service tier of a call that may be sent in a batch."""
     advice = "a batch has no service tier: leave it out, or send the line without --route"
     raw = [name for name in ("serviceTier", "service_tier") if name in (job.request or {})]
@@ -194,7 +193,7 @@ def _no_tier(job: Job, request: Request) -> Problems:
     return [(name, advice) for name in found]
 
 
-def _raw_request(job: Job, model: str, tier: ServiceTier, problems: Problems) -> Request:
+def _raw_request(job: "Job", model: str, tier: ServiceTier, problems: Problems) -> Request:
     """Return a GenerateContentRequest unchanged, except that its model goes into the URL.
 
     `tier` is the service tier of a request that names none.

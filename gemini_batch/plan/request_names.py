@@ -1,7 +1,6 @@
 """Names of the fields of a GenerateContentRequest, to find those that the API refuses. Pure."""
 
 import re
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -17,15 +16,15 @@ _KNOWN: dict[str, tuple[str, ...]] = {
     "": (
         "contents", "systemInstruction", "tools", "toolConfig", "safetySettings",
         "generationConfig", "cachedContent", "serviceTier", "store", "labels",
-        "modelArmorConfig", "model",
+        "continuationToken", "modelArmorConfig", "outputConfig", "model",
     ),
     "generationConfig": (
         "candidateCount", "stopSequences", "maxOutputTokens", "temperature", "topP", "topK", "seed",
         "responseMimeType", "responseSchema", "responseJsonSchema", "presencePenalty",
         "frequencyPenalty", "responseLogprobs", "logprobs", "enableEnhancedCivicAnswers",
         "responseModalities", "responseFormat", "speechConfig", "thinkingConfig", "imageConfig",
-        "mediaResolution", "audioTimestamp", "audioTranscriptionConfig", "continuationToken",
-        "enableAffectiveDialog", "modelSelectionConfig", "routingConfig", "translationConfig",
+        "mediaResolution", "audioTimestamp", "audioTranscriptionConfig",
+        "enableAffectiveDialog", "modelConfig", "routingConfig", "translationConfig",
     ),
     "generationConfig.imageConfig": ("aspectRatio", "imageSize"),
     "generationConfig.thinkingConfig": ("includeThoughts", "thinkingBudget", "thinkingLevel"),
@@ -88,6 +87,8 @@ def _message(path: str, name: str) -> str | None:
     by_plain |= {each.lower(): (path, each) for each in _KNOWN[path]}
     known = [each.lower() for each in _KNOWN[path]]
     also = _ALSO_CALLED.get(plain, plain).lower()
+    from difflib import get_close_matches  # few manifests come here
+
     near = [also, *get_close_matches(plain, known, n=1, cutoff=_NEAR)]
     for each in near:
         if each in by_plain:

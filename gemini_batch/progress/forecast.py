@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gemini_batch.quota.limits import (
     GUARD_S,
@@ -14,8 +15,10 @@ from gemini_batch.quota.limits import (
     duration,
     limits_of,
 )
-from gemini_batch.quota.results import Used
 from gemini_batch.records import Limits
+
+if TYPE_CHECKING:
+    from gemini_batch.quota.results import Used
 
 _DAY_S = 86_400.0
 # The quota limits the pace if at least this share of it was used: other runs may use it as well.
@@ -69,7 +72,7 @@ class ModelProgress:
     sent: tuple[int, float]
     ended: int
     latency_s: float = 0.0
-    used: tuple[Used, ...] = ()
+    used: "tuple[Used, ...]" = ()
     lane: str = ""
 
 

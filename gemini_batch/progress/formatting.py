@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
 # "Not available" in the free column of https://ai.google.dev/gemini-api/docs/pricing for every
 # image model, read 2026-10-08.
 NO_FREE_IMAGES = "image models have no free quota: the project needs billing"
+# https://ai.google.dev/gemini-api/docs/batch-api (2026-11-30).
+BATCH_TARGET_S = 24 * 3600
+BATCH_TIME = "within 24 hours by Google's target, mostly less"
 _JOINERS = "\u200c\u200d"  # they join the parts of an emoji, and hide nothing
 _LINE_ENDS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 
@@ -77,12 +81,13 @@ def quantity(limit: "Limit", number: int) -> str:
     return f"${number / 1e6:,.2f}" if limit.of == "usd_micros" else f"{number:,}"
 
 
-def list_price(amount: float | None, tier: str, *, is_simulated: bool) -> str:
+def list_price(amount: float | None, tier: str, route: str, *, is_simulated: bool) -> str:
     """Return the cost of a run, with a note when it is not billed."""
     if amount is None:
         return usd(amount)
     free = f" ({NO_FREE_IMAGES})" if tier == "free" else ""
-    return f"{usd(amount)} at list price{' (simulated: nothing is paid)' if is_simulated else free}"
+    note = " (simulated: nothing is paid)" if is_simulated else free
+    return f"{usd(amount)} at list price{' of batches' if route == 'batch' else ''}{note}"
 
 
 def least_time(duration_s: float, days: int, bound_by: str) -> str:
@@ -104,3 +109,35 @@ def clock(moment: datetime, now: datetime) -> str:
     """Return a local time: `09:41`, with the day of the week unless it is today."""
     local = moment.astimezone()
     return f"{local:%H:%M}" if local.date() == now.astimezone().date() else f"{local:%a %H:%M}"
+
+
+def budget(max_cost_usd: float, cost_usd: float | None, calls: int) -> str:
+    """Return the budget, and for about how many calls it is enough: `for about 14 of 28 calls`."""
+    text = usd(max_cost_usd)
+    if not cost_usd:
+        return text
+    affordable = affordable_calls(max_cost_usd, cost_usd, calls)
+    return f"{text}: enough for {'all' if affordable == calls else f'about {affordable:,} of'} " + (
+        count(calls, "call")
+    )
+
+
+def affordable_calls(max_cost_usd: float, cost_usd: float, calls: int) -> int:
+    """Return how many of some calls a budget pays for, if all cost the same."""
+    return min(calls, int(max_cost_usd / cost_usd * calls + 1e-9))
+
+
+def edited(number: int) -> str:
+    """Return how many calls have an answer to another request, or from another endpoint."""
+    return f"{number:,} edited since done, or done at another endpoint: will be paid for again"
+
+
+def held(by_reason: Mapping[str, int]) -> str:
+    """Return `12 held for pictures of other calls (10 blocked, 2 waiting)`."""
+    why = ", ".join(f"{number:,} {reason}" for reason, number in by_reason.items())
+    return f"{sum(by_reason.values()):,} held for pictures of other calls ({why})"
+
+
+def stale(number: int) -> str:
+    """Return how many calls are stale, and what sends them again."""
+    return f"{number:,} stale, done with pictures that are made again since (--redo stale)"

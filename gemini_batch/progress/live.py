@@ -22,6 +22,7 @@ from gemini_batch.events import (
     BatchNotice,
     BatchSeen,
     CallFinished,
+    CallHeld,
     CallNotReused,
     Event,
     LittleRoom,
@@ -101,6 +102,7 @@ class LiveView:
                 Repaired()
                 | ManifestWarning()
                 | CallNotReused()
+                | CallHeld()
                 | LittleRoom()
                 | ModelReplaced()
                 | BatchNotice()

@@ -7,8 +7,16 @@ from datetime import timedelta
 from rich.cells import cell_len
 from rich.text import Text
 
-from gemini_batch.progress.formatting import clock, count, plain, quantity, usd, whole_span
-from gemini_batch.progress.messages import BATCH_TIME, eta, finishing, notice
+from gemini_batch.progress.formatting import (
+    BATCH_TIME,
+    clock,
+    count,
+    plain,
+    quantity,
+    usd,
+    whole_span,
+)
+from gemini_batch.progress.messages import eta, finishing, notice
 from gemini_batch.progress.run_state import RunSnapshot
 from gemini_batch.quota.results import UNKNOWN, Used
 from gemini_batch.records import Status

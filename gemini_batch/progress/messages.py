@@ -8,6 +8,7 @@ from gemini_batch.errors import ExitCode
 from gemini_batch.events import (
     BatchNotice,
     BatchSeen,
+    CallHeld,
     CallNotReused,
     LittleRoom,
     ManifestWarning,
@@ -18,20 +19,22 @@ from gemini_batch.events import (
 )
 from gemini_batch.progress.forecast import Forecast
 from gemini_batch.progress.formatting import (
+    BATCH_TIME,
     about,
     at,
+    budget,
     clock,
     count,
+    edited,
+    held,
     least_time,
     list_price,
     span,
+    stale,
     usd,
 )
 from gemini_batch.records import Status, StopReason, resolved_by_waiting
 
-# https://ai.google.dev/gemini-api/docs/batch-api (2026-11-30).
-BATCH_TARGET_S = 24 * 3600
-BATCH_TIME = "within 24 hours by Google's target, mostly less"
 # Failed and rejected calls that the end names; the others are only counted.
 _MAX_REASONS = 5
 _ADVICE = {
@@ -39,6 +42,11 @@ _ADVICE = {
     Status.REJECTED: "edit the rejected lines, then run again",
     Status.UNCERTAIN: "check what may have been billed; to send it again, add --retry uncertain",
 }
+
+_HELD_ADVICE = (
+    "edit the calls whose pictures are missing, or send them again (--retry, --redo), then run "
+    "again"
+)
 
 
 def started(name: str, event: RunStarted) -> tuple[str, ...]:
@@ -54,7 +62,11 @@ def started(name: str, event: RunStarted) -> tuple[str, ...]:
         parts.append(f"{event.waiting:,} waiting in batches")
     if event.later:
         parts.append(f"{event.later:,} left for other runs")
-    cost = list_price(event.cost_usd, event.tier, is_simulated=event.is_simulated)
+    if event.held:
+        parts.append(held(event.held))
+    if event.stale:
+        parts.append(stale(event.stale))
+    cost = list_price(event.cost_usd, event.tier, event.route, is_simulated=event.is_simulated)
     if event.max_cost_usd is not None:
         cost += f" · budget {budget(event.max_cost_usd, event.cost_usd, event.todo)}"
     time = least_time(event.duration_s, event.days, event.bound_by)
@@ -64,30 +76,10 @@ def started(name: str, event: RunStarted) -> tuple[str, ...]:
     return " · ".join([*parts, cost]), where, *event.notices
 
 
-def budget(max_cost_usd: float, cost_usd: float | None, calls: int) -> str:
-    """Return the budget, and for about how many calls it is enough: `for about 14 of 28 calls`."""
-    text = usd(max_cost_usd)
-    if not cost_usd:
-        return text
-    affordable = affordable_calls(max_cost_usd, cost_usd, calls)
-    return f"{text}: enough for {'all' if affordable == calls else f'about {affordable:,} of'} " + (
-        count(calls, "call")
-    )
-
-
-def affordable_calls(max_cost_usd: float, cost_usd: float, calls: int) -> int:
-    """Return how many of some calls a budget pays for, if all cost the same."""
-    return min(calls, int(max_cost_usd / cost_usd * calls + 1e-9))
-
-
-def edited(number: int) -> str:
-    """Return how many calls have an answer to another request, or from another endpoint."""
-    return f"{number:,} edited since done, or done at another endpoint: will be paid for again"
-
-
 def notice(
     event: Repaired
     | ManifestWarning
+    | CallHeld
     | CallNotReused
     | ModelReplaced
     | BatchNotice
@@ -96,8 +88,8 @@ def notice(
 ) -> str:
     """Return the text of an event that the user should see."""
     match event:
-        case Repaired(message) | ManifestWarning(message) | BatchNotice(message):
-            return message
+        case Repaired() | ManifestWarning() | BatchNotice() | CallHeld():
+            return event.message
         case CallNotReused(call_id, message):
             return f"{call_id}: can't be reused, so it is sent: {message}"
         case ModelReplaced(model, _, message):
@@ -167,7 +159,8 @@ def nothing_to_do(name: str, summary: Summary) -> str | None:
         left = f"{summary.left:,} of {count(summary.calls, 'call')} left for other runs"
         return f"{name}: nothing to do: this part is done, in {summary.out} · {left}"
     done = "its one call is done" if summary.calls == 1 else f"all {summary.calls:,} calls are done"
-    return f"{name}: nothing to do: {done}, in {summary.out}"
+    of_stale = f" · {stale(summary.stale)}" if summary.stale else ""
+    return f"{name}: nothing to do: {done}, in {summary.out}{of_stale}"
 
 
 def cost(summary: Summary) -> str:
@@ -193,6 +186,8 @@ def ended(summary: Summary) -> str:
     parts = [
         counts(summary.this_run.by_status),
         f"{summary.left:,} of {summary.calls:,} left" if summary.left else "",
+        held(summary.held) if summary.held else "",
+        stale(summary.stale) if summary.stale else "",
         f"{summary.waiting:,} waiting in batches" if summary.waiting else "",
         cost(summary),
         possibly_billed(summary),
@@ -209,7 +204,7 @@ def advice(summary: Summary) -> str | None:
             return None
         case ExitCode.INCOMPLETE:
             found = (text for status, text in _ADVICE.items() if summary.by_status.get(status))
-            return next(found, "run again")
+            return next(found, _HELD_ADVICE if summary.held else "run again")
         case ExitCode.STOPPED if waiting := _waiting(summary):
             return waiting
         case ExitCode.REFUSED | ExitCode.STOPPED if _needs_fixing(summary):

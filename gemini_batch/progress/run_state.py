@@ -5,14 +5,18 @@ from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from gemini_batch import events
 from gemini_batch.catalog.observations import Observations
 from gemini_batch.progress.forecast import Forecast, ModelProgress, Pace, forecast, horizon_s
 from gemini_batch.quota.limits import LimitSet, Weights
-from gemini_batch.quota.results import Used
-from gemini_batch.records import Limits, Load, ResultRow, Status
+from gemini_batch.records import Limits, Load, Status
 from gemini_batch.records.service_tier import quota_name
+
+if TYPE_CHECKING:
+    from gemini_batch.quota.results import Used
+    from gemini_batch.records import ResultRow
 
 # Kinds of errors that are kept, the most recent ones.
 _MAX_ERRORS = 3
@@ -29,7 +33,7 @@ class Sample:
     """
 
     in_flight: int = 0
-    used: Mapping[str, tuple[Used, ...]] = field(default_factory=dict)
+    used: "Mapping[str, tuple[Used, ...]]" = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ class RunSnapshot:
     unpriced: int
     projected_usd: float | None
     max_cost_usd: float | None
-    used: Mapping[str, tuple[Used, ...]]
+    used: "Mapping[str, tuple[Used, ...]]"
     errors: tuple[RecentError, ...]
     batches: tuple[events.BatchSeen, ...]
     stopping: events.Stopping | None
@@ -141,7 +145,7 @@ class RunState:
                 self._add_error(f"{event.reason}: {event.message}", event.call_id, now_s)
             case events.ModelReplaced():
                 self._replace_model(event.model, event.successor)
-            case events.CallNotReused():
+            case events.CallNotReused() | events.CallHeld():
                 self._add_error(event.message, event.call_id, now_s)
             case events.BatchSeen():
                 self._batches.pop(event.batch, None)
@@ -168,7 +172,7 @@ class RunState:
         self._sample = sample
 
     def _finished(
-        self, row: ResultRow, estimated_usd: float | None, lane: str, now_s: float
+        self, row: "ResultRow", estimated_usd: float | None, lane: str, now_s: float
     ) -> None:
         self._by_status[row.status] += 1
         self._images.add(now_s, len(row.images) if row.status is Status.SUCCEEDED else 0)

@@ -5,6 +5,7 @@ from gemini_batch.errors import ExitCode
 from gemini_batch.events import (
     BatchNotice,
     BatchSeen,
+    CallHeld,
     CallNotReused,
     Event,
     LittleRoom,
@@ -15,7 +16,7 @@ from gemini_batch.events import (
     Stopping,
 )
 from gemini_batch.progress import messages
-from gemini_batch.progress.formatting import usd, whole_span
+from gemini_batch.progress.formatting import BATCH_TIME, usd, whole_span
 from gemini_batch.progress.run_state import RunSnapshot
 from gemini_batch.progress.view import MIN_REPORTED_WAIT_S, LogView
 
@@ -46,6 +47,7 @@ class TextLog(LogView):
                 Repaired()
                 | ManifestWarning()
                 | CallNotReused()
+                | CallHeld()
                 | LittleRoom()
                 | ModelReplaced()
                 | BatchNotice()
@@ -69,7 +71,7 @@ class TextLog(LogView):
             usd(snapshot.cost_usd),
             messages.eta(snapshot.forecast, snapshot.left, snapshot.now)
             if not snapshot.batches
-            else messages.BATCH_TIME,
+            else BATCH_TIME,
         ]
         if snapshot.to_retry:
             parts.append(f"{snapshot.to_retry:,} to retry")

@@ -1,6 +1,5 @@
 """Selection of the view of a run, and the task that supplies it with samples."""
 
-import asyncio
 import os
 import sys
 from collections import deque
@@ -87,6 +86,8 @@ async def sampled(run: Run, view: View) -> AsyncIterator[None]:
 
     Cancellation: safe; no more samples are supplied.
     """
+    import asyncio  # a run with nothing to do has no event loop
+
     sampling = asyncio.create_task(_sample(run, view), name="sample the run")
     try:
         yield
@@ -96,6 +97,8 @@ async def sampled(run: Run, view: View) -> AsyncIterator[None]:
 
 
 async def _sample(run: Run, view: View) -> None:
+    import asyncio
+
     with suppress(Exception):  # a failing display must not cost answers in flight
         while True:
             await asyncio.sleep(view.every_s)

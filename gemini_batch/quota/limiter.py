@@ -93,8 +93,9 @@ class RateLimiter:
         The caller sends at once and awaits nothing in between: the grant holds only for a moment.
 
         Returns:
-            The grant; `DayClosed` when today has no room; None when `stop` was set, which makes all
-            who wait return at once.
+            The grant; `DayClosed` when today has no room; None when `stop` was set, which makes
+            its caller return at once, and the day of a reservation that is left without callers
+            gets it back.
 
         Raises:
             ValueError: The request is larger than a limit.
@@ -105,14 +106,17 @@ class RateLimiter:
         line = self._line(model)
         ticket = _Ticket(weights)
         line.tickets.append(ticket)
+        found = None
         try:
             if line.tickets[0] is not ticket:
                 await _until_stop_or(None, stop, ticket)
-            if stop.is_set() or not await self._pace(line, stop):
-                return None
-            return await self._go(line, weights, stop)
+            if not stop.is_set() and await self._pace(line, stop):
+                found = await self._go(line, weights, stop)
         finally:
             line.leave(ticket)
+        if found is None and not line.tickets:
+            await self._give_back(line)
+        return found
 
     async def pause(self, model: str, wait_s: float, why: str, *, overrun: bool = False) -> None:
         """Send nothing of a model for some seconds; reservations that were not used are spent.
@@ -186,8 +190,7 @@ class RateLimiter:
                 if (closed := await self._reserve(line, expected, stop)) is not None:
                     return closed
             elif reserved.grant.weights != expected:
-                line.reserved = None  # its slot stays spent
-                await self._ask(self._ledger.refund, line.model, reserved.grant, reserved.permits)
+                await self._give_back(line)
             elif now_s > reserved.grant.expires_at_s:
                 line.reserved = None
             elif now_s < reserved.grant.at_s:
@@ -200,6 +203,12 @@ class RateLimiter:
                 line.reserved = replace(reserved, permits=left) if left else None
                 return reserved.grant
         return None
+
+    async def _give_back(self, line: _Line) -> None:
+        """Return a reservation that no one uses to its day; its slot stays spent."""
+        reserved, line.reserved = line.reserved, None
+        if reserved is not None:
+            await self._ask(self._ledger.refund, line.model, reserved.grant, reserved.permits)
 
     async def _reserve(
         self, line: _Line, weights: Weights, stop: asyncio.Event

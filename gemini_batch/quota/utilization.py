@@ -4,15 +4,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from gemini_batch.quota.days import PACIFIC
 from gemini_batch.quota.limits import Limit, LimitSet, limits_of
-from gemini_batch.quota.results import UNKNOWN, Used
 from gemini_batch.records import Limits
 from gemini_batch.records.service_tier import quota_name
 
-UsageLookup: TypeAlias = Callable[[str], tuple[Used, ...] | None]
+if TYPE_CHECKING:
+    from gemini_batch.quota.results import Used
+
+UsageLookup: TypeAlias = "Callable[[str], tuple[Used, ...] | None]"
 """The use of a model that counts against each limit now, of all runs; None if unknown."""
 
 
@@ -65,6 +66,8 @@ class _Sent:
 
     @property
     def dates(self) -> int:
+        from gemini_batch.quota.days import PACIFIC  # zones take time to import
+
         first, last = (at.astimezone(PACIFIC).date() for at in (self.first_at, self.last_at))
         return 1 + max(0, (last - first).days)  # the wall clock may go back over midnight
 
@@ -106,10 +109,12 @@ class Utilization:
 
 
 def _window(
-    model: str, sent: _Sent, bound: Limit, bounds: LimitSet, stands: Used | None
+    model: str, sent: _Sent, bound: Limit, bounds: LimitSet, stands: "Used | None"
 ) -> WindowUse:
     limit = bound.limit or 0
     used, allowed = int(getattr(sent, bound.of)), limit * _spans(sent, bound, bounds)
+    from gemini_batch.quota.results import UNKNOWN
+
     if stands and stands.used >= UNKNOWN:
         stands = None
     return WindowUse(

@@ -1,24 +1,12 @@
 """Result of one attempt, `Answer` or `Failure`, and its meaning, `Reply` or `ApiError`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-
-@dataclass(frozen=True, slots=True)
-class IncomingImage:
-    """One image of an answer, in a staged file.
-
-    `head` is its first 64 bytes, which show the format. `mime_type` is declared by the answer, ""
-    until it is whole.
-    """
-
-    file: str
-    size_bytes: int
-    sha256: str
-    head: bytes
-    mime_type: str = ""
+from gemini_batch.records.incoming import IncomingImage
+from gemini_batch.records.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +113,6 @@ class ApiError:
     def name(self) -> str:
         """Name in statistics: `503 UNAVAILABLE`."""
         return f"{self.http_status} {self.status}".rstrip()
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Token usage as the server counts it; numbers that it left out are None."""
-
-    prompt_tokens: int | None = None
-    candidates_tokens: int | None = None
-    thoughts_tokens: int | None = None
-    total_tokens: int | None = None
-    by_modality: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class InputImage:
         width: In pixels, as `height`; None where it is not needed.
         max_pixels: Set if the image has more pixels: it is downscaled to at most this number.
         downscaled: The copy that is sent instead, once it is made; `path` is the same.
+        job: The id of the call whose picture it is, for `job:robot`; "" for any other.
     """
 
     path: str
@@ -49,6 +50,7 @@ class InputImage:
     height: int | None = None
     max_pixels: int | None = None
     downscaled: "InputImage | None" = None
+    job: str = ""
 
     @property
     def upload_bytes(self) -> int:
@@ -68,7 +70,14 @@ class InputUri:
     mime_type: str | None = None
 
 
-Part: TypeAlias = Text | InputImage | InputUri
+@dataclass(frozen=True, slots=True)
+class JobPicture:
+    """The picture of another call, which may not exist yet; an `InputImage` when it is sent."""
+
+    call_id: str
+
+
+Part: TypeAlias = Text | InputImage | InputUri | JobPicture
 
 
 @dataclass(frozen=True, slots=True)

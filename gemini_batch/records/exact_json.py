@@ -5,7 +5,6 @@ number. Data that is only passed on holds such a number as a `Number`.
 """
 
 import json
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import orjson
@@ -80,6 +79,8 @@ def _int(text: str) -> int | Number:
 
 
 def _float(text: str) -> float | Number:
+    from decimal import Decimal, InvalidOperation
+
     double = float(text)
     try:
         is_same = Decimal(text) == Decimal(repr(double))  # what orjson writes

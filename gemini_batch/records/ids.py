@@ -8,14 +8,16 @@ accepts: at most 200 bytes of UTF-8, 150 between two slashes. That leaves space 
 import hashlib
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
 import orjson
 
 from gemini_batch.records import exact_json, media_types, raw_request
-from gemini_batch.records.job import Job, JobPart
 from gemini_batch.wording import shown
+
+if TYPE_CHECKING:  # it needs pydantic
+    from gemini_batch.records.job import Job
 
 MAX_ID_BYTES = 200
 MAX_SEGMENT_BYTES = 150
@@ -77,6 +79,11 @@ def call_id(job_id: str, variant: int) -> str:
     return job_id if variant == 1 else f"{job_id}.{variant}"
 
 
+def of_calls(job: "Job") -> list[str]:
+    """Return the ids of the calls of a job."""
+    return [call_id(job.id or "", variant) for variant in range(1, job.variants + 1)]
+
+
 def fault(job_id: str) -> str | None:
     """Return the first problem of an id, for the user; None for a valid id."""
     if _is_plain(job_id):
@@ -115,7 +122,7 @@ def _named(character: str) -> str:
     return f"{shown_as} can't be in a file's name"
 
 
-def derived(job: Job, *, with_tier: bool = False) -> str:
+def derived(job: "Job", *, with_tier: bool = False) -> str:
     """Return the id of a job that has none: `slug-of-the-prompt-5f0c6a1e9b`, from its own fields.
 
     It does not depend on the line's number, on other lines, or on the content of files; nor on the
@@ -130,7 +137,7 @@ def derived_from(asked_json: bytes, text: str) -> str:
     return f"{_slug(text) or 'image'}-{digest}"
 
 
-def asked(job: Job, *, with_tier: bool = False) -> bytes:
+def asked(job: "Job", *, with_tier: bool = False) -> bytes:
     """Return the fields of a job that make its derived id, as JSON."""
     fields = {
         name: value
@@ -148,6 +155,8 @@ def repeated(derived_id: str, count: int) -> str:
 
 
 def _plain(value: Any) -> dict[str, str] | float:
+    from gemini_batch.records.job import JobPart  # who has one has imported it
+
     if isinstance(value, JobPart):
         return {"text": value.text} if value.text is not None else {"image": value.image or ""}
     if isinstance(value, exact_json.Number):
@@ -155,7 +164,7 @@ def _plain(value: Any) -> dict[str, str] | float:
     raise TypeError
 
 
-def _text(job: Job) -> str:
+def _text(job: "Job") -> str:
     if job.prompt is not None:
         return job.prompt
     if job.parts is not None:

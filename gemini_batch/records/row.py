@@ -2,24 +2,10 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
-from gemini_batch.records.answer import Usage
-
-
-class Status(StrEnum):
-    """The end of a call."""
-
-    SUCCEEDED = "succeeded"
-    BLOCKED = "blocked"  # an answer without an image: a result, not an error
-    REJECTED = "rejected"  # the server says that this job is wrong
-    FAILED = "failed"  # all attempts failed; the next run tries again
-    UNCERTAIN = "uncertain"  # sent by a run that was killed; may have been billed
-    LOST = "lost"  # a row whose image did not survive; it runs again
-    LATE = "late"  # of a batch, for a call that has another answer, or asks for another one
-    PRUNED = "pruned"  # of a call that no line of the manifest had any more
-
+from gemini_batch.records.status import Status
+from gemini_batch.records.usage import Usage
 
 Route: TypeAlias = Literal["interactive", "batch"]
 """The way in which a call reaches the model."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gemini_batch.simulator import bodies, model_rules, schema, vertex_schema
+from gemini_batch.simulator import bodies, gemini_schema, model_rules, schema, vertex_schema
 from gemini_batch.simulator.bodies import ErrorBody
 from gemini_batch.simulator.models import DEFAULT_SIZE, Model
 from gemini_batch.simulator.parsing import json_problem, parsed
@@ -108,7 +108,7 @@ def check_json(
     raw: Any, model: Model, *, counting: bool = False, vertex: bool = False
 ) -> ImageRequest | ErrorBody:
     """Return the request in JSON that has been parsed, or the 400 for it."""
-    of_gemini = schema.COUNT_REQUEST if counting else schema.REQUEST
+    of_gemini = gemini_schema.COUNT_REQUEST if counting else gemini_schema.REQUEST
     violations: schema.Violations = []
     request = schema.read(vertex_schema.REQUEST if vertex else of_gemini, raw, "", violations)
     if violations:

@@ -1,9 +1,4 @@
-"""Fields of a GenerateContentRequest, and the error messages for invalid JSON.
-
-Names and types are from Google's discovery document
-(https://generativelanguage.googleapis.com/$discovery/rest?version=v1beta, 2026-08), as far as the
-image models use them. A field of type `ANY` is not checked.
-"""
+"""Kinds of JSON values, and Google's error messages for those that are not of their kind."""
 
 import base64
 import binascii
@@ -12,13 +7,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-
-from gemini_batch.simulator.enum_names import (
-    HARM_CATEGORIES,
-    HARM_THRESHOLDS,
-    MEDIA_RESOLUTIONS,
-    SERVICE_TIERS,
-)
 
 _PACKAGE = "type.googleapis.com/google.ai.generativelanguage.v1beta."
 
@@ -63,90 +51,6 @@ Kind: TypeAlias = Scalar | Enum | Repeated | Message | Anything
 STRING, BYTES, BOOL = Scalar("TYPE_STRING"), Scalar("TYPE_BYTES"), Scalar("TYPE_BOOL")
 INT32, INT64, FLOAT = Scalar("TYPE_INT32"), Scalar("TYPE_INT64"), Scalar("TYPE_FLOAT")
 ANY = Anything()
-
-_PART = Message(
-    {
-        "text": STRING,
-        "inline_data": Message({"mime_type": STRING, "data": BYTES, "display_name": STRING}),
-        "file_data": Message({"mime_type": STRING, "file_uri": STRING, "display_name": STRING}),
-        "function_call": ANY,
-        "function_response": ANY,
-        "executable_code": ANY,
-        "code_execution_result": ANY,
-        "thought": BOOL,
-        "thought_signature": BYTES,
-        "video_metadata": ANY,
-        "media_resolution": ANY,
-        "part_metadata": ANY,
-    },
-    oneof=("text", "inline_data", "file_data", "function_call", "function_response"),
-)
-_CONTENT = Message({"parts": Repeated(_PART), "role": STRING})
-GENERATION_CONFIG = Message(
-    {
-        "candidate_count": INT32,
-        "stop_sequences": Repeated(STRING),
-        "max_output_tokens": INT32,
-        "temperature": FLOAT,
-        "top_p": FLOAT,
-        "top_k": INT32,
-        "seed": INT32,
-        "response_mime_type": STRING,
-        "response_schema": ANY,
-        "response_json_schema": ANY,
-        "presence_penalty": FLOAT,
-        "frequency_penalty": FLOAT,
-        "response_logprobs": BOOL,
-        "logprobs": INT32,
-        "enable_enhanced_civic_answers": BOOL,
-        "response_modalities": Repeated(
-            Enum(
-                "GenerationConfig.Modality",
-                ("MODALITY_UNSPECIFIED", "TEXT", "IMAGE", "AUDIO", "VIDEO"),
-            )
-        ),
-        "response_format": ANY,
-        "speech_config": ANY,
-        "thinking_config": Message(
-            {
-                "include_thoughts": BOOL,
-                "thinking_budget": INT32,
-                "thinking_level": Enum(
-                    "ThinkingConfig.ThinkingLevel",
-                    ("THINKING_LEVEL_UNSPECIFIED", "MINIMAL", "LOW", "MEDIUM", "HIGH"),
-                ),
-            }
-        ),
-        "image_config": Message({"aspect_ratio": STRING, "image_size": STRING}),
-        "media_resolution": Enum("GenerationConfig.MediaResolution", MEDIA_RESOLUTIONS),
-    }
-)
-REQUEST = Message(
-    {
-        "model": STRING,
-        "contents": Repeated(_CONTENT),
-        "system_instruction": _CONTENT,
-        "tools": ANY,
-        "tool_config": ANY,
-        "safety_settings": Repeated(
-            Message(
-                {
-                    "category": Enum("HarmCategory", HARM_CATEGORIES),
-                    "threshold": Enum("SafetySetting.HarmBlockThreshold", HARM_THRESHOLDS),
-                }
-            )
-        ),
-        "generation_config": GENERATION_CONFIG,
-        "cached_content": STRING,
-        "service_tier": Enum("ServiceTier", SERVICE_TIERS),
-        "labels": ANY,
-        "store": BOOL,
-    }
-)
-
-COUNT_REQUEST = Message(
-    {"model": STRING, "contents": Repeated(_CONTENT), "generate_content_request": REQUEST}
-)
 
 Violations: TypeAlias = list[tuple[str, str]]
 

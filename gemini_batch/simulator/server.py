@@ -214,8 +214,9 @@ class Simulator:
             if isinstance(body, ErrorBody)
             else await parse_request(body, model, vertex=self.config.vertex)
         )
+        if self.config.vertex and isinstance(found, ImageRequest):
+            found = vertex.with_tier(request, found)
         if isinstance(found, ImageRequest):
-            found = vertex.with_tier(request, found) if self.config.vertex else found
             entry.prompt, entry.prompt_tokens = shown_prompt(found.prompt), found.prompt_tokens
         too_many = self._charge(key, model, found)
         if too_many is not None:

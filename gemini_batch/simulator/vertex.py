@@ -56,10 +56,16 @@ def find_model(request: web.Request) -> Model | ErrorBody:
     return model
 
 
-def with_tier(request: web.Request, found: ImageRequest) -> ImageRequest:
-    """Return a request with the service tier that its header asks for, if the model has it."""
-    tier = request.headers.get(_TIER_HEADER, found.tier).lower()
-    return replace(found, tier=tier) if tier in ("standard", *found.model.tiers) else found
+def with_tier(request: web.Request, found: ImageRequest) -> ImageRequest | ErrorBody:
+    """Return a request with the service tier that its header asks for, or the 400 for flex.
+
+    The field in the body is ignored. Flex is served at the location global alone.
+    """
+    tier = request.headers.get(_TIER_HEADER, "").lower()
+    is_offered = tier in found.model.tiers
+    if tier == "flex" and not (is_offered and request.match_info["location"] == "global"):
+        return bodies.error(400, f"Flex API is not supported for model: {found.model.id}.")
+    return replace(found, tier=tier if is_offered else "standard")
 
 
 class VertexRoutes:

@@ -7,17 +7,9 @@ from gemini_batch.simulator.enum_names import (
     PERSON_GENERATIONS,
     PROMINENT_PEOPLE,
 )
-from gemini_batch.simulator.schema import (
-    ANY,
-    BOOL,
-    GENERATION_CONFIG,
-    INT32,
-    STRING,
-    Enum,
-    Message,
-    Repeated,
-)
-from gemini_batch.simulator.schema import REQUEST as GEMINI_REQUEST
+from gemini_batch.simulator.gemini_schema import GENERATION_CONFIG
+from gemini_batch.simulator.gemini_schema import REQUEST as GEMINI_REQUEST
+from gemini_batch.simulator.schema import ANY, BOOL, INT32, STRING, Enum, Message, Repeated
 
 _IMAGE_CONFIG = Message(
     {
@@ -38,16 +30,18 @@ _SAFETY = Message(
 REQUEST = Message(
     {name: kind for name, kind in GEMINI_REQUEST.fields.items() if name != "store"}
     | {
-        "continuation_token": STRING,
-        "output_config": ANY,
+        "output_config": Message({"output_uri_prefix": STRING}),
         "safety_settings": Repeated(_SAFETY),
         "model_armor_config": ANY,
         "generation_config": Message(
-            GENERATION_CONFIG.fields
+            {
+                name: kind
+                for name, kind in GENERATION_CONFIG.fields.items()
+                if name != "enable_enhanced_civic_answers"
+            }
             | {
                 "image_config": _IMAGE_CONFIG,
                 "audio_timestamp": BOOL,
-                "audio_transcription_config": ANY,
                 "enable_affective_dialog": BOOL,
                 "routing_config": ANY,
                 "model_config": ANY,

@@ -9,7 +9,7 @@ import pytest
 
 from gemini_batch.gallery.writer import write_gallery
 from tests.browser.gallery import HOSTILE, Opened, card, count, expect_focus, until
-from tests.unit.gallery.folder import row, write_rows
+from tests.unit.gallery.folder import place, row, write_rows
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: no test in a browser"
@@ -46,6 +46,31 @@ def test_the_cost_of_superseded_answers_is_next_to_the_price(
         write_rows(tmp_path, *more)
         write_gallery(tmp_path)
         expect(opened.go(tmp_path).locator("#totals small")).to_have_text(note)
+
+
+def test_a_picture_of_a_batch_says_so_and_that_it_is_smaller(
+    opened: Opened, tmp_path: Path
+) -> None:
+    """A card, the table and the viewer name the batch and a size below the one that was asked for."""
+    (tmp_path / ".gemini_batch").mkdir()
+    batch = {"name": "batches/b1", "key": "k", "created_at": None, "ended_at": None}
+    image = place(tmp_path, "images/robot.png")
+    fields = {"route": "batch", "batch": batch, "cost_usd": 0.067, "images": [image]}
+    write_rows(tmp_path, row("robot", **fields, is_smaller=True), row("cat", images=[image]))
+    write_gallery(tmp_path)
+    page = opened.go(tmp_path)
+    robot, cat = (page.locator(".card", has=card(page, each)) for each in ("robot", "cat"))
+    expect(robot.locator(".meta span").first).to_have_text("$0.0670 by batch")
+    expect(robot.locator(".badge")).to_have_text("smaller than asked for")
+    expect(cat.locator(".badge")).to_have_count(0)
+    expect(cat.locator(".meta")).not_to_contain_text("batch")
+    card(page, "robot").click()
+    viewer = page.locator("dialog dl")
+    for words in ("$0.0670, half price by batch", "smaller than asked for", "batches/b1"):
+        expect(viewer).to_contain_text(words)
+    page.keyboard.press("Escape")
+    page.get_by_role("searchbox").fill("smaller than")
+    expect(page.locator(".card")).to_have_count(1)
 
 
 def test_every_card_says_what_a_person_asks_of_it(page: Page) -> None:
@@ -375,3 +400,26 @@ def test_it_prints_all_calls_in_dark_ink_on_white(opened: Opened, tmp_path: Path
     expect(page.locator(".card")).to_have_count(4_000)
     expect(page.locator("#bar")).to_be_hidden()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_a_mailed_page_shows_every_picture_alone(opened: Opened, out: Path, tmp_path: Path) -> None:
+    """One file, in an empty folder: pictures, inputs and drafts are there, and nothing is asked for elsewhere."""
+    shutil.copytree(out, tmp_path / "made")
+    write_gallery(tmp_path / "made", max_mailed_bytes=18_000_000)
+    (tmp_path / "mailed").mkdir()
+    shutil.move(tmp_path / "made/gallery.html", tmp_path / "mailed")
+    page = opened.go(tmp_path / "mailed")
+    until(page, "document.querySelector('.card img').naturalWidth > 0")
+    assert page.locator("a.open").count() == 0
+    for call_id, number in (("edits/lake", 2), ("ways/drafts", 1)):
+        card(page, call_id).click()
+        pictures = page.locator("#stage img")
+        expect(pictures).to_have_count(number)
+        until(page, "[...document.querySelectorAll('#stage img')].every((x) => x.naturalWidth > 0)")
+        expect(page.locator("#facts .files")).to_have_count(0)
+        page.keyboard.press("Escape")
+    card(page, "ways/drafts").click()
+    until(page, "document.querySelector('#facts .drafts img').naturalWidth > 0")
+    assert [url for url in opened.requests if not url.startswith("data:")] == [
+        (tmp_path / "mailed/gallery.html").as_uri()
+    ]

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import os
+import pydoc
+import re
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -611,12 +613,21 @@ def test_importing_the_package_is_light() -> None:
 
 
 def test_every_public_name_is_there() -> None:
-    """What `__all__` promises can be imported, and what it does not is an AttributeError."""
-    for name in gemini_batch.__all__:
+    """Each name that the page of `help` has can be imported, and any other is an AttributeError."""
+    page = pydoc.plain(pydoc.render_doc(gemini_batch))
+    listed = re.findall(r"^ {4,}([A-Z]\w+) {2,}", gemini_batch.__doc__ or "", re.MULTILINE)
+    assert {*listed, *gemini_batch.__all__} == {*gemini_batch._MODULES, "__version__"}
+    for name in (*listed, *gemini_batch.__all__):
         assert getattr(gemini_batch, name)
         assert name in dir(gemini_batch)
+        assert name in page
     with pytest.raises(AttributeError, match="no attribute 'runn'"):
         gemini_batch.runn  # noqa: B018 # asking is the point
+
+
+def test_help_is_one_page() -> None:
+    """`help(gemini_batch)` fits a few screens; each class has a page of its own."""
+    assert len(pydoc.render_doc(gemini_batch).splitlines()) < 130
 
 
 def _python(code: str) -> str:

@@ -111,7 +111,9 @@ def test_a_project_of_the_environment_has_no_batch_either(
     assert main(["run", str(path), "--route", "batch"]) == 2
 
 
-@pytest.mark.parametrize("flag", ["--route batches", "--batch-lines 0", "--batch-patience soon"])
+@pytest.mark.parametrize(
+    "flag", ["--route batches", "--batch-lines 0", "--batch-patience soon", "--batch-patience 169h"]
+)
 def test_a_wrong_flag_is_answered_with_what_is_allowed(
     flag: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -189,7 +189,7 @@ def test_plan_shows_both_routes(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert f"  batch   ${batch['cost_usd']:.2f}, 13 batches, within 24 hours" in said
     assert main([*command, "--route", "batch"]) == 0
     said = capsys.readouterr().out
-    assert f"  cost    ${batch['cost_usd']:.2f} at list price" in said
+    assert f"  cost    ${batch['cost_usd']:.2f} at list price of batches" in said
     assert f"  single  ${single['cost_usd']:.2f}, as fast as the quota" in said
 
 

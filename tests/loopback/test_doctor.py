@@ -100,7 +100,17 @@ def test_a_key_in_a_file_and_a_proxy_are_named_without_their_secrets(
     assert "p4ssword" not in str(found)
 
 
-@pytest.mark.parametrize(("flags", "code"), [(["--tier", "gold"], 3), (["--rpm", "ten"], 2)])
+@pytest.mark.parametrize(
+    ("flags", "code"),
+    [
+        (["--tier", "gold"], 3),
+        (["--rpm", "ten"], 2),
+        (["--service-tier", "flex", "--model", "gemini-3.1-flash-image"], 3),
+        (["--service-tier", "priority", "--model", "gemini-nano-banana-2.1"], 3),
+        (["--service-tier", "flex", "--vertex", "p/us-central1"], 3),
+        (["--service-tier", "flex", "--vertex", "p/eu", "--base-url", "https://psc.test"], 3),
+    ],
+)
 def test_a_wrong_flag_is_a_sentence(flags: list[str], code: int) -> None:
     """As of a run."""
     try:

@@ -18,11 +18,11 @@ import pathlib, re, sys
 from dataclasses import replace
 from gemini_batch.cli import main
 from gemini_batch.config import Timeouts
-from gemini_batch.config.run_config import RunConfig
+from gemini_batch.config import asked
 from gemini_batch.engine import follow_up
 follow_up.MAX_NOT_ANSWERS = follow_up.MAX_ALIKE = 10**6  # each of the cases is one in a row of many
-settings = RunConfig.settings
-RunConfig.settings = lambda asked: replace(settings(asked), timeouts=Timeouts(5.0, {between_s}, {whole_s}))
+settings = asked.settings_of
+asked.settings_of = lambda given, **how: replace(settings(given, **how), timeouts=Timeouts(5.0, {between_s}, {whole_s}))
 code = main()
 seen = pathlib.Path("/proc/self/status")
 print(re.search("VmHWM:\\s*(\\d+)", seen.read_text())[1] if seen.exists() else 0, file=sys.stderr)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, features
 
+from gemini_batch.config.network import CA_VARIABLES
 from gemini_batch.plan import Planner, request_sha256
 from gemini_batch.records import InputUri
 from gemini_batch.records.job import Job
@@ -15,18 +16,19 @@ from tests.builders import MODEL, line_of, make_row
 ADDRESS = "http://127.0.0.1:9"
 JOBS = [Job(id=f"robot-{number}", prompt="A robot") for number in range(10)]
 
-# The event loop, network, pictures and terminal: only what sends or draws needs them. A run with
-# nothing to do needs the loop alone.
+# The event loop, network, pictures and terminal: only what sends or draws needs them.
 HEAVY = {"aiohttp", "aiolimiter", "asyncio", "ssl", "PIL", "rich", "google", "numpy"}
 # Pydantic takes longer to import than all of gemini_batch: only manifests and settings need it.
 PYDANTIC = {"pydantic", "pydantic_core"}
 # Commands that may import the same run in one process: what one of them imports, all have.
 COMMANDS = {
-    ("--help", "run --help"): HEAVY | PYDANTIC | {"orjson", "platformdirs", "sqlite3", "zoneinfo"},
+    ("--help", "run --help"): HEAVY
+    | PYDANTIC
+    | {"orjson", "pathlib", "platformdirs", "shutil", "sqlite3", "zoneinfo"},
     (f"plan jobs.jsonl --base-url {ADDRESS}", f"plan jobs.jsonl --vertex p --base-url {ADDRESS}"): (
-        HEAVY | {"sqlite3"}
+        HEAVY | PYDANTIC | {"sqlite3", "importlib.resources"}
     ),
-    (f"run jobs.jsonl --json --base-url {ADDRESS}",): HEAVY - {"asyncio", "ssl"},
+    (f"run jobs.jsonl --json --base-url {ADDRESS}",): HEAVY | PYDANTIC | {"sqlite3"},
     ("status jobs.out", "verify jobs.out", "gallery jobs.out"): HEAVY | PYDANTIC | {"sqlite3"},
     ("quota",): HEAVY | PYDANTIC,
     ("schema job", "schema row"): HEAVY | {"sqlite3"},
@@ -60,7 +62,7 @@ def test_a_command_imports_only_what_it_needs(commands: tuple[str, ...], tmp_pat
         [sys.executable, "-c", CHILD, *commands],
         cwd=tmp_path,
         env={
-            **os.environ,
+            **{name: os.environ[name] for name in os.environ if name not in CA_VARIABLES},
             "PYTHONPATH": root,
             "GEMINI_BATCH_STATE_DIR": str(tmp_path),
             "GEMINI_API_KEY": "x",

@@ -1,5 +1,6 @@
 """A Files and Batch API in memory, for scenarios on a virtual clock: what it bills, and how it fails."""
 
+import asyncio
 import copy
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -13,6 +14,7 @@ import pybase64
 
 from gemini_batch.client.downloading import Download
 from gemini_batch.client.request_json import Segment
+from gemini_batch.client.upload import base64_blocks
 from gemini_batch.records import ApiError, Failure, FailureKind
 from gemini_batch.records.remote_batch import (
     BatchState,
@@ -65,6 +67,7 @@ class BatchServer:
         cuts: Lengths after which the next downloads break.
         has_ranges: Downloads continue where they are asked to.
         methods: Of each model.
+        silent: A request that is not answered any more, `get` or `download` after half of the bytes.
     """
 
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -85,6 +88,7 @@ class BatchServer:
     takes: timedelta = TURNAROUND
     end_state: BatchState = BatchState.SUCCEEDED
     is_answered: bool = True
+    silent: str = ""
     before: Callable[[str], None] = lambda _what: None
 
     def fork(self) -> "BatchServer":
@@ -94,6 +98,11 @@ class BatchServer:
             setattr(same, name, copy.deepcopy(getattr(self, name)))
         return same
 
+    @property
+    def submitted(self) -> int:
+        """The number of lines of all batches."""
+        return sum(len(batch.lines) for batch in self.batches.values())
+
     def billed(self) -> Counter[str]:
         """Return how often the prompt of each call is paid for."""
         return Counter(
@@ -102,6 +111,11 @@ class BatchServer:
             if self.state(batch).is_terminal and batch.is_answered
             for line in batch.lines
         )
+
+    async def answer(self, what: str) -> None:
+        """Return at once, or never."""
+        if self.silent == what:
+            await asyncio.Event().wait()
 
     def state(self, batch: Batch) -> BatchState:
         """Return the state now."""
@@ -168,7 +182,8 @@ def not_found() -> ApiError:
 class FakeDownload(Download):
     """A download of bytes in memory."""
 
-    def __init__(self, data: bytes, start_bytes: int, cut: int | None) -> None:
+    def __init__(self, server: BatchServer, data: bytes, start_bytes: int, cut: int | None) -> None:
+        self._server = server
         self.start_bytes = start_bytes
         self.total_bytes = len(data)
         self.failure = None
@@ -183,6 +198,7 @@ class FakeDownload(Download):
         for chunk in (self._data[:half], self._data[half:]):
             if chunk:
                 yield chunk
+            await self._server.answer("download")
         if self._is_cut:
             self.failure = replace(LOST, may_be_billed=False)
 
@@ -222,10 +238,9 @@ class FakeFiles:
         """Take a file; it has as many bytes as was said."""
         pieces: list[bytes] = []
         for number, segment in enumerate(segments()):
-            assert isinstance(segment, bytes)
             if number in {0, 2}:
                 self._call(f"upload chunk {number}")
-            pieces.append(segment)
+            pieces += [segment] if isinstance(segment, bytes) else base64_blocks(segment)
         data = b"".join(pieces)
         assert len(data) == size_bytes
         name = f"files/{len(self._server.requests):04}"
@@ -248,7 +263,7 @@ class FakeFiles:
         self._call("download")
         data, cuts = self._server.results(name), self._server.cuts
         start_bytes = start_bytes if self._server.has_ranges else 0
-        yield FakeDownload(data, start_bytes, cuts.pop(0) if cuts else None)
+        yield FakeDownload(self._server, data, start_bytes, cuts.pop(0) if cuts else None)
 
     def _call(self, what: str) -> None:
         self._server.before(what)
@@ -300,6 +315,7 @@ class FakeBatches:
         """Return a batch."""
         self._call("get")
         server, batch = self._server, self._server.batches.get(name)
+        await server.answer("get")
         if batch is None or server.misses or batch.project != server.project:
             server.misses = max(0, server.misses - 1)
             return not_found()

@@ -1,12 +1,16 @@
 import asyncio
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
 import orjson
 import pytest
 
+from gemini_batch.engine.batch.cancel import given_up
 from gemini_batch.engine.session import Run
 from gemini_batch.errors import StorageError
+from gemini_batch.events import Stopping
+from gemini_batch.output.batches import BatchNotes, find_batches
 from gemini_batch.records import ApiError, Failure, FailureKind, Limits, Stop, StopReason
 from gemini_batch.records.remote_batch import BatchState
 from tests.builders import OFFLINE, png, says
@@ -409,13 +413,78 @@ def test_a_server_without_batches_is_named_before_anything_is_uploaded(
 
 
 def test_the_budget_is_held_for_whole_batches(batch_desk: BatchDesk) -> None:
-    """Only as many calls are submitted as the budget pays for, at the price of a batch."""
+    """Only as many calls are submitted as the budget pays for at worst, at the price of a batch."""
     batch_desk.write(6)
-    summary = batch_desk.run(max_cost_usd=0.30)
+    summary = batch_desk.run(max_cost_usd=0.60)
     assert [stop["reason"] for stop in summary.stops] == ["budget", "waiting"]
-    assert summary.waiting == 4
+    assert summary.waiting == 2
+    assert "$0.531 are held for calls in batches" in summary.stops[0]["message"]
     assert summary.committed_usd < 0.30
     assert not summary.needs_person
+
+
+def test_answers_that_were_collected_show_what_the_next_ones_cost(batch_desk: BatchDesk) -> None:
+    """For as many calls as answers came in this run, their cost is held, not the worst case."""
+    batch_desk.write(3)
+    batch_desk.run()
+    batch_desk.write(9)
+    summary = batch_desk.run(max_cost_usd=0.60)
+    assert summary.waiting == 3 + 1
+
+
+def thinks_long(lines: list[bytes]) -> list[bytes]:
+    """Return lines whose answers thought for 20,000 tokens, $0.12 at the price of a batch."""
+    found = [orjson.loads(line) for line in lines]
+    for line in found:
+        usage = line["response"]["usageMetadata"]
+        usage["thoughtsTokenCount"] = 20_000
+        usage["totalTokenCount"] = usage.get("totalTokenCount", 0) + 20_000
+    return [orjson.dumps(line) + b"\n" for line in found]
+
+
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("batch_lines", [1, 3, 500])
+def test_no_answer_of_a_batch_passes_the_budget(
+    batch_lines: int,
+    waits: bool,  # noqa: FBT001
+    batch_desk: BatchDesk,
+) -> None:
+    """Answers that think ten times as long as was expected cost no more than the budget, in any run."""
+    batch_desk.server.spoil = lambda _number, lines: thinks_long(lines)
+    batch_desk.write(9)
+    submitted, summary = list[int](), batch_desk.run(max_cost_usd=0.80, waits_for_batches=waits)
+    while summary.exit_code == 5:
+        submitted.append(batch_desk.server.submitted - sum(submitted))
+        summary = batch_desk.run(
+            max_cost_usd=0.80, waits_for_batches=waits, batch_lines=batch_lines
+        )
+    costs = {row["cost_usd"] for row in batch_desk.rows()}
+    assert min(costs) > 0.18
+    assert submitted[0] == (4 if waits else 3)
+    assert max(submitted) * max(costs) <= 0.80
+    assert batch_desk.final() == dict.fromkeys("abcdefghi", "succeeded")
+
+
+def test_a_single_call_does_not_wait_for_money_that_batches_hold(batch_desk: BatchDesk) -> None:
+    """What a batch gives back is left until another one has ended, and then sent."""
+    batch_desk.server.spoil = lambda number, lines: [*map(error_line, lines)][number:] or lines
+    batch_desk.server.takes = timedelta(hours=3)
+    jobs = [{"id": "a", "prompt": "prompt a", "model": "gemini-2.5-flash-image"}]
+    batch_desk.path.write_bytes(orjson.dumps(jobs[0]) + b"\n")
+    batch_desk.run(after_h=0)
+    jobs += [{"id": each, "prompt": f"prompt {each}"} for each in "bcd"]
+    batch_desk.path.write_bytes(b"".join(orjson.dumps(job) + b"\n" for job in jobs))
+    batch_desk.server.takes = timedelta(hours=8)
+    summary = batch_desk.run(
+        route="auto",
+        limits=Limits(requests_per_day=1),
+        waits_for_batches=True,
+        max_cost_usd=0.5,
+    )
+    assert (summary.exit_code, summary.waiting) == (0, 0), summary.stops
+    assert batch_desk.transport is not None
+    assert [call for _, call in batch_desk.transport.sent] == ["b", "a"]
+    assert batch_desk.final() == dict.fromkeys("abcd", "succeeded")
 
 
 def test_another_key_does_not_pay_again(batch_desk: BatchDesk) -> None:
@@ -428,6 +497,23 @@ def test_another_key_does_not_pay_again(batch_desk: BatchDesk) -> None:
     assert "another key" in summary.stops[0]["message"]
     batch_desk.server.project = "mine"
     assert batch_desk.run(api_key="rotated").exit_code == 0
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_a_batch_that_was_given_up_is_collected_if_the_key_sees_it(
+    is_seen: bool,  # noqa: FBT001
+    batch_desk: BatchDesk,
+) -> None:
+    """After `--cancel` with another key, a run looks once more before it sends the calls again."""
+    batch_desk.write(2)
+    batch_desk.run()
+    with closing(BatchNotes(batch_desk.out)) as notes:
+        (found,) = find_batches(batch_desk.out)
+        notes.write(given_up(found.note, batch_desk.at))
+    batch_desk.server.project = "mine" if is_seen else "another"
+    summary = batch_desk.run()
+    assert (summary.exit_code, summary.waiting) == ((0, 0) if is_seen else (5, 2))
+    assert len(batch_desk.server.batches) == (1 if is_seen else 2)
 
 
 def test_a_batch_at_another_server_is_left_alone(batch_desk: BatchDesk) -> None:
@@ -503,6 +589,8 @@ def test_a_day_that_is_used_up_goes_on_in_batches(batch_desk: BatchDesk) -> None
     assert len(batch_desk.transport.sent) == 2
     assert (summary.waiting, summary.exit_code) == (4, 5)
     assert [stop["reason"] for stop in summary.stops] == ["waiting"]
+    assert "what is left is sent in batches" in batch_desk.said()
+    assert not any(isinstance(event, Stopping) for event in batch_desk.events)
 
 
 def test_a_manifest_without_the_call_still_gets_its_row(batch_desk: BatchDesk) -> None:
@@ -545,6 +633,26 @@ def test_ctrl_c_leaves_batches_running(batch_desk: BatchDesk) -> None:
     assert (summary.exit_code, summary.waiting) == (130, 2)
     assert summary.duration_s < 601
     assert batch_desk.run().exit_code == 0
+
+
+@pytest.mark.parametrize("silent", ["get", "download"])
+def test_ctrl_c_does_not_wait_for_a_silent_server(silent: str, batch_desk: BatchDesk) -> None:
+    """What arrives is drained for some seconds; the next run reads it again, and pays nothing."""
+
+    def during(going: Run) -> None:
+        stop = Stop(StopReason.INTERRUPTED, "interrupted")
+        asyncio.get_running_loop().call_later(600, going.interrupt, stop)
+
+    batch_desk.write(3)
+    batch_desk.run()
+    batch_desk.server.silent = silent
+    summary = batch_desk.run(during=during)
+    assert (summary.exit_code, summary.waiting > 0) == (130, True)
+    assert 600 <= summary.duration_s <= 611
+    batch_desk.server.silent = ""
+    assert batch_desk.run().exit_code == 0
+    assert len(batch_desk.rows()) == 3
+    assert not any(batch_desk.out.glob(".gemini_batch/incoming/*"))
 
 
 @pytest.mark.parametrize("narrow", [{"max_cost_usd": 1e-6}, {"deadline_s": 1e-6}])

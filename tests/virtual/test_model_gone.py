@@ -1,5 +1,6 @@
 """The default model is shut down: calls that name no model continue with its announced successor."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from gemini_batch.output.staging import StagedAnswer
 from gemini_batch.records import Answer, Call, Failure, Limits
 from tests.builders import MODEL, Step, picture, says
 from tests.virtual.desk import Desk
+from tests.virtual.dispatch.world import RETRY_IN_AN_HOUR
 
 SUCCESSOR = "gemini-3-pro-image"
 NAMES = "abcdefgh"
@@ -164,10 +166,44 @@ def test_a_retry_that_waits_continues_with_the_successor(desk: Desk, concurrency
 
 
 def test_calls_that_wait_for_the_quota_continue_with_the_successor(desk: Desk) -> None:
-    """A call that waits for a permit of the old model is sent to its successor."""
-    summary = run(desk, concurrency=4, limits=Limits(requests_per_min=2))
+    """A call that waits for a permit of the old model is sent to its successor at once."""
+    summary = run(desk, concurrency=8, limits=Limits(requests_per_min=2))
 
     assert (summary.exit_code, models_of(desk)) == (0, dict.fromkeys(NAMES, SUCCESSOR))
+    assert [at_s for at_s in sent_s(desk, SUCCESSOR) if at_s < 60] == [1.0, 6.0]
+    assert sent_s(desk, MODEL) == [0]
+
+
+@pytest.mark.parametrize("first", [says(503, details=[RETRY_IN_AN_HOUR]), says(429), says(500)])
+def test_calls_that_wait_to_be_sent_again_continue_at_once(desk: Desk, first: Step) -> None:
+    """Their wait was for the model that is gone."""
+    gone = replace(GONE, latency_s=3.0)
+    summary = run(desk, first={"a": [first, GONE], "b": [gone, GONE]}, concurrency=2)
+
+    assert (summary.exit_code, models_of(desk)) == (0, dict.fromkeys(NAMES, SUCCESSOR))
+    assert max(sent_s(desk, SUCCESSOR)) < 20
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(requests_per_min=60)])
+def test_no_call_waits_for_a_permit_of_a_model_that_is_gone(desk: Desk, limits: Limits) -> None:
+    """A pause that the server asked for is of the model that is gone; each model has its own quota."""
+    pause = says(429, details=[RETRY_IN_AN_HOUR], latency_s=0.5)
+    summary = run(
+        desk,
+        first={"a": [pause, GONE], "b": [replace(GONE, latency_s=9.0), GONE]},
+        concurrency=2,
+        limits=limits,
+    )
+
+    assert (summary.exit_code, models_of(desk)) == (0, dict.fromkeys(NAMES, SUCCESSOR))
+    assert max(sent_s(desk, SUCCESSOR)) < 30
+
+
+def sent_s(desk: Desk, model: str) -> list[float]:
+    """Return when the calls of a model were sent."""
+    assert desk.transport is not None
+    sent = zip(desk.transport.sent, desk.transport.models, strict=True)
+    return [at_s for (at_s, _), to in sent if to == model]
 
 
 def test_a_named_call_that_waits_for_the_quota_is_left_and_reported(desk: Desk) -> None:

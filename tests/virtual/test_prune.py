@@ -10,6 +10,7 @@ from gemini_batch.cli import main
 from gemini_batch.engine.prune import prune, unlisted
 from gemini_batch.engine.recovery import recover
 from gemini_batch.output import OutputFolder
+from gemini_batch.output.marks import Mark, Marks
 from gemini_batch.output.rows import newest_rows, read_rows
 from tests.builders import picture
 from tests.virtual.desk import Desk
@@ -76,6 +77,21 @@ def test_a_line_that_comes_back_gets_its_picture_back_and_pays_nothing(desk: Des
         assert desk.sent() == []
         assert (summary.this_run.reused, summary.this_run.cost_usd) == (2, 0.0)
         assert contents(desk) == whole
+
+
+def test_a_mark_stays_with_a_picture_that_comes_back(desk: Desk) -> None:
+    """It is the same answer, so a discard counts as before."""
+    manifest = desk.path.read_bytes()
+    desk.run()
+    image = next(row["images"][0] for row in newest_rows(desk.out) if row["id"] == "b")
+    Marks(desk.out).set(Mark("b", image["sha256"], "discard"))
+    keep(desk, "a")
+    assert pruned(desk) == 0
+    desk.path.write_bytes(manifest)
+    desk.run(redo=("discarded",))
+    assert desk.sent() == []
+    desk.run(redo=("discarded",))
+    assert desk.sent() == ["b"]
 
 
 def test_a_picture_that_was_deleted_meanwhile_is_made_again(desk: Desk) -> None:

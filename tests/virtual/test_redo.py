@@ -4,12 +4,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from gemini_batch.errors import ConfigError
 from gemini_batch.events import ManifestWarning
 from gemini_batch.output.marks import Choice, Mark, Marks
-from gemini_batch.output.rows import newest_rows
+from gemini_batch.output.rows import newest_rows, read_rows
 from gemini_batch.records import FailureKind
 from tests.builders import fails, picture
 from tests.virtual.desk import GONE, Desk
@@ -58,6 +59,30 @@ def test_a_redo_that_was_stopped_goes_on_with_the_rest(desk: Desk) -> None:
         concurrency=1,
     )
     assert redo(desk, "discarded") == ["b", "c"]
+
+
+def test_the_same_bytes_again_are_not_discarded(desk: Desk) -> None:
+    """A mark is of the answer that the user saw: a redo that brings its bytes again is sent once."""
+    desk.run()
+    mark(desk, "discard", "a", "b")
+    desk.run(redo=("discarded",))
+    assert sorted(desk.sent()) == ["a", "b"]
+    first, newest = [row for row in read_rows(desk.out) if row["id"] == "a"]
+    assert first["images"] == newest["images"]
+    desk.run(redo=("discarded",))
+    assert desk.sent() == []
+    mark(desk, "discard", "b")
+    desk.run(redo=("discarded",))
+    assert desk.sent() == ["b"]
+
+
+def test_a_mark_from_before_marks_knew_of_rows_counts(desk: Desk) -> None:
+    """A line without the size of the rows is of any row with these bytes."""
+    desk.run()
+    sha256 = next(row["images"][0]["sha256"] for row in newest_rows(desk.out) if row["id"] == "a")
+    line = {"id": "a", "sha256": sha256, "choice": "discard"}
+    (desk.out / "marks.jsonl").write_bytes(orjson.dumps(line) + b"\n")
+    assert redo(desk, "discarded") == ["a"]
 
 
 @pytest.mark.parametrize(

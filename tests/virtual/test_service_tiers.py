@@ -146,22 +146,24 @@ def test_rows_say_what_was_served(desk: Desk) -> None:
     assert run.estimated_cost_usd == pytest.approx(3 * (IMAGE_USD + 0.0036) / 2, abs=1e-4)
 
 
-def test_vertex_names_a_type_of_traffic(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    ("location", "tier", "times"), [("europe-west4-", "priority", 1.1 * 1.8), ("", "flex", 0.5)]
+)
+def test_vertex_names_a_type_of_traffic(desk: Desk, location: str, tier: str, times: float) -> None:
     """Its answers have no `serviceTier`; outside the global endpoint they cost a tenth more."""
-    usage = {**USAGE, "trafficType": "ON_DEMAND_FLEX"}
-    endpoint = "https://europe-west4-aiplatform.googleapis.com"
+    usage = {**USAGE, "trafficType": f"ON_DEMAND_{tier.upper()}"}
+    endpoint = f"https://{location}aiplatform.googleapis.com"
     summary = desk.run(
         {"a": [picture(usage=usage)], "b": [picture(usage=usage)]},
         endpoint=endpoint,
         base_url=endpoint,
-        **FLEX,
+        service_tier=tier,
     )
 
-    assert {row["service_tier"] for row in rows(desk).values()} == {"flex"}
-    assert summary.this_run.cost_usd == pytest.approx(2 * 1.1 * IMAGE_USD / 2, abs=1e-4)
-    assert summary.this_run.estimated_cost_usd == pytest.approx(
-        1.1 * (IMAGE_USD + 0.0036), abs=1e-4
-    )
+    assert {row["service_tier"] for row in rows(desk).values()} == {tier}
+    run = summary.this_run
+    assert run.cost_usd == pytest.approx(2 * times * IMAGE_USD, abs=1e-4)
+    assert run.estimated_cost_usd == pytest.approx(2 * times * (IMAGE_USD + 0.0036), abs=1e-4)
 
 
 # --- a finished call stays finished ---

@@ -301,3 +301,32 @@ def test_a_damaged_row_of_an_old_worker_is_named(desk: Desk) -> None:
     path.write_bytes(b"damage\n" + path.read_bytes())
     with pytest.raises(StorageError, match=r"0001\.2/00001/results\.jsonl:1: not a row"):
         desk.run(shard=Shard(2, 2))
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_chain_over_several_workers_ends_whole(desk: Desk, count: int) -> None:
+    """A worker sends what it can, and ends with 5 when only children of calls are left that others have not done."""
+    chains = [
+        {"id": f"{name}-{step}", "prompt": f"{name} {step}"}
+        | ({"images": [f"job:{name}-{step - 1}"]} if step else {})
+        for name in "pqrs"
+        for step in range(3)
+    ]
+    desk.write_jobs(*chains)
+    sent, rounds = list[str](), 0
+    while len(sent) < len(chains):
+        rounds += 1
+        more, summaries = run_all(desk, count)
+        sent += more
+        codes = {summary.exit_code for summary in summaries}
+        assert codes <= {ExitCode.DONE, ExitCode.STOPPED}
+        assert not any(summary.needs_person for summary in summaries)
+        assert rounds <= 3
+    _, summaries = run_all(desk, count)
+    assert {summary.exit_code for summary in summaries} == {ExitCode.DONE}
+    assert sorted(sent) == sorted(job["id"] for job in chains)
+    newest = {row["id"]: row for row in newest_rows(desk.out)}
+    for job in chains:
+        for parent in job.get("images", ()):
+            picture = newest[str(parent).removeprefix("job:")]["images"][0]["sha256"]
+            assert newest[str(job["id"])]["inputs"][0]["sha256"] == picture

@@ -11,6 +11,7 @@ from gemini_batch.client.result_lines import ResultLine
 from gemini_batch.client.results import Results
 from gemini_batch.clock import Clock
 from gemini_batch.engine import retry
+from gemini_batch.engine.batch.money import BatchMoney
 from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.remote import RemoteReplies
 from gemini_batch.engine.result_row import Attempted
@@ -47,14 +48,12 @@ class Collected:
         odd: Lines that could not be used, by their kinds.
         missing: Calls without a line.
         smaller: Pictures with much fewer pixels than were asked for.
-        spent_usd: Cost of the rows, and of what may have been billed.
     """
 
     failure: ApiError | Failure | None = None
     odd: Counter[str] = field(default_factory=Counter)
     missing: int = 0
     smaller: int = 0
-    spent_usd: float = 0.0
 
     @property
     def report(self) -> str:
@@ -85,6 +84,7 @@ class Collector:
     committer: Committer
     remote: RemoteReplies
     files: Files
+    money: BatchMoney
     clock: Clock
     observe: Observer
     batch_tries: Callable[[str], int]
@@ -130,7 +130,7 @@ class Collector:
         for position in positions:
             found.missing += 1
             attempted = self._attempted(batch, position)
-            self._fail(batch, position, attempted, failure, found)
+            self._fail(batch, position, attempted, failure)
             await self.committer.wait_for_disk()
 
     async def _read(self, batch: OpenBatch, found: Collected) -> None:
@@ -209,21 +209,20 @@ class Collector:
             case Reply() as reply if reply.is_empty and not self.batch_tries(attempted.call.id):
                 message = "the answer has no picture, no text and no reason"
                 failure = Failure(FailureKind.EMPTY, message, may_be_billed=False)
-                self._fail(batch, position, attempted, failure, found)
+                self._fail(batch, position, attempted, failure)
             case Reply() as reply if is_late:
-                self._paid(self.committer.late(attempted, reply), attempted, found)
-                batch.add(position, Mark.TAKEN)
+                self._paid(batch, position, attempted, self.committer.late(attempted, reply), found)
             case Reply(remote=()) as reply:
-                self._paid(self.committer.reply(attempted, reply), attempted, found)
-                batch.add(position, Mark.TAKEN)
+                self._paid(
+                    batch, position, attempted, self.committer.reply(attempted, reply), found
+                )
             case Reply() as reply:
                 inline = len(line.sink.arrived())
                 fetched = await self.remote.fetch(reply, line.sink, inline)
-                self._paid(self.remote.write(attempted, fetched), attempted, found)
-                batch.add(position, Mark.TAKEN)
+                self._paid(batch, position, attempted, self.remote.write(attempted, fetched), found)
             case ApiError() | Failure() as error:
                 error = await self.committer.keep_unreadable(line.sink, error)
-                self._fail(batch, position, attempted, error, found)
+                self._fail(batch, position, attempted, error)
 
     def _fail(
         self,
@@ -231,16 +230,17 @@ class Collector:
         position: int,
         attempted: Attempted,
         error: ApiError | Failure,
-        found: Collected,
     ) -> None:
         """Write the row of a call without an answer, unless another row says more of it."""
+        is_billed = retry.may_be_billed(error)
+        spent_usd = (attempted.call.estimate.cost_usd or 0.0) if is_billed else 0.0
+        self.money.unanswered(batch.note.uuid, position, spent_usd)
         if batch.is_late(position):
             batch.add(position, Mark.TAKEN)  # the call does not need it
             return
         if batch.mark(position) & Mark.FREED:
             return
-        if is_billed := retry.may_be_billed(error):
-            found.spent_usd += attempted.call.estimate.cost_usd or 0.0
+        if is_billed:
             self.observe(CallUnanswered(attempted.call.id, 1, error.message))
         if retry.decide(error, 1, random.random) == retry.REJECT:
             status = Status.REJECTED
@@ -249,10 +249,18 @@ class Collector:
         self.committer.error(attempted, status, error)
         batch.add(position, Mark.TAKEN if status is Status.REJECTED else Mark.FREED)
 
-    def _paid(self, row: ResultRow, attempted: Attempted, found: Collected) -> None:
+    def _paid(
+        self,
+        batch: OpenBatch,
+        position: int,
+        attempted: Attempted,
+        row: ResultRow,
+        found: Collected,
+    ) -> None:
+        """Note that an answer has its row."""
         found.smaller += row.is_smaller
-        usd = row.cost_usd
-        found.spent_usd += (attempted.call.estimate.cost_usd or 0.0) if usd is None else usd
+        self.money.answered(batch.note.uuid, position, attempted.call, row.cost_usd)
+        batch.add(position, Mark.TAKEN)
 
     def _set_aside(self, batch: OpenBatch, line: ResultLine[StagedAnswer]) -> None:
         """Keep the images of a line that is no call's where superseded ones are."""

@@ -7,10 +7,9 @@ from uuid import uuid4
 from gemini_batch.catalog import batch_limits, prices
 from gemini_batch.client import request_json
 from gemini_batch.config import Settings
-from gemini_batch.engine.admission import used_up
-from gemini_batch.engine.batch import steps
-from gemini_batch.engine.batch.steps import Share
-from gemini_batch.engine.budget import Budget, Reservation
+from gemini_batch.engine.batch import shares
+from gemini_batch.engine.batch.shares import Share
+from gemini_batch.engine.budget import Budget, Reservation, used_up
 from gemini_batch.output.batches import key_of
 from gemini_batch.records import Call, Estimate, Stop
 
@@ -27,7 +26,7 @@ class Chunk:
     uuid: str = field(default_factory=lambda: uuid4().hex)
     calls: list[Call] = field(default_factory=list)
     money: list[Reservation] = field(default_factory=list)
-    share: Share = steps.EMPTY_SHARE
+    share: Share = shares.EMPTY_SHARE
 
     def key(self, position: int) -> str:
         """Return the key of a call."""
@@ -50,7 +49,7 @@ class Cutter:
         Cancellation: safe.
         """
         tokens = batch_limits.enqueued_tokens(model, self.config.tier)
-        most = steps.most(self.config.batch_lines, tokens)
+        most = shares.most(self.config.batch_lines, tokens)
         chunk = Chunk(model)
         async for call in calls:
             stop = call if isinstance(call, Stop) else None
@@ -60,13 +59,14 @@ class Cutter:
                     yield chunk
                     chunk = Chunk(model)
                     size = _share(chunk, call)
-                money = self.budget.hold(model, self.estimate(call))
+                estimate = self.estimate(call)
+                money = self.budget.reserve(model, estimate, in_batch=True)
                 if money is not None:
                     chunk.calls.append(call)
                     chunk.money.append(money)
                     chunk.share += size
                     continue
-                stop = used_up(self.budget, call)
+                stop = used_up(self.budget, model, estimate)
             if chunk.calls:
                 yield chunk
             if stop is not None:
@@ -111,6 +111,6 @@ def _share(chunk: Chunk, call: Call) -> Share:
     return Share(
         1,
         request_json.content_length(request_json.line(key, call.request)),
-        steps.line_bytes(call.image_size),
+        shares.line_bytes(call.image_size),
         call.estimate.input_tokens,
     )

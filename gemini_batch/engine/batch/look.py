@@ -51,8 +51,6 @@ class Looker:
         stops: list[Stop] = []
         self._listing, self._is_cut_off = None, False
         for batch in open_batches:
-            if not batch.note.project and steps.is_gone(batch.note, self.clock.utc()):
-                continue  # the user gave it up: this key will never see it
             todo = steps.next_step(batch.note, self.clock.utc())
             if todo is steps.Todo.SEARCH:
                 stops += await self._search(batch, open_batches, is_first=is_first)
@@ -69,21 +67,27 @@ class Looker:
             self.notes.write(note)
             batch.note = note
 
+    def _seen(self, batch: OpenBatch, found: RemoteBatch) -> None:
+        """Note what the server says; from now on this key is known to see the batch."""
+        note = replace(batch.note, project=self.project)
+        self.write(batch, steps.seen(note, found, self.clock.utc()))
+
     async def _ask(self, batch: OpenBatch, all_open: Sequence[OpenBatch]) -> list[Stop]:
         found = await self.batches.get(batch.note.name)
         if isinstance(found, RemoteBatch):
-            self.write(batch, steps.seen(batch.note, found, self.clock.utc()))
+            self._seen(batch, found)
             return []
         if not (isinstance(found, ApiError) and found.http_status in _UNSEEN):
             return self._failed(batch, found)
         if batch.note.project != self.project:
-            return [_other_key(batch)]
+            is_given_up = not batch.note.project and steps.is_gone(batch.note, self.clock.utc())
+            return [] if is_given_up else [_other_key(batch)]
         if found.http_status != 404:
             return self._failed(batch, found)
         # One miss says little: servers have answered so for batches that ran.
         listing = await self._list(all_open)
         if matches := steps.matching(batch.note, listing.batches):
-            self.write(batch, steps.seen(batch.note, matches[0], self.clock.utc()))
+            self._seen(batch, matches[0])
         elif listing.is_complete:
             self.write(batch, steps.missed(batch.note, self.clock.utc()))
         elif listing.error is not None:
@@ -93,8 +97,7 @@ class Looker:
     async def _search(
         self, batch: OpenBatch, all_open: Sequence[OpenBatch], *, is_first: bool
     ) -> list[Stop]:
-        listing, now = await self._list(all_open), self.clock.utc()
-        note = batch.note
+        listing, note = await self._list(all_open), batch.note
         if matches := steps.matching(note, listing.batches):
             oldest, *younger = matches
             self.observe(
@@ -103,7 +106,7 @@ class Looker:
                     f"{oldest.name}"
                 )
             )
-            self.write(batch, steps.seen(note, oldest, now))
+            self._seen(batch, oldest)
             for each in younger:
                 if not each.state.is_terminal:
                     await self.batches.cancel(each.name)

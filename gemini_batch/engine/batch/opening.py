@@ -12,6 +12,7 @@ from gemini_batch.config import Settings
 from gemini_batch.engine.batch.collect import Collector
 from gemini_batch.engine.batch.cut import Cutter
 from gemini_batch.engine.batch.look import Looker
+from gemini_batch.engine.batch.money import BatchMoney
 from gemini_batch.engine.batch.route import BatchRoute
 from gemini_batch.engine.batch.submit import Submitter
 from gemini_batch.engine.budget import Budget
@@ -21,7 +22,8 @@ from gemini_batch.engine.remote import RemoteReplies
 from gemini_batch.events import Observer
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.batches import BatchNotes
-from gemini_batch.plan.build import BuiltPlan, price_table
+from gemini_batch.plan.build import price_table
+from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.quota.shared import project_of
 
 
@@ -43,6 +45,7 @@ async def open_route(
     observe: Observer,
 ) -> AsyncIterator[BatchRoute]:
     """Yield the batch route of a run, whose connections are open as long as the block."""
+    money = BatchMoney(budget)
     waiting, project = planned.history.waiting, project_of(config.api_key, config.quota_scope)
     async with RestSession(config, base_url, clock) as session, Files(session) as files:
         batches = Batches(session)
@@ -60,6 +63,7 @@ async def open_route(
                 committer=committer,
                 remote=remote,
                 files=files,
+                money=money,
                 clock=clock,
                 observe=observe,
                 batch_tries=planned.history.batch_tries,
@@ -71,6 +75,7 @@ async def open_route(
                 batches=batches,
                 looker=looker,
                 cutter=Cutter(config=config, budget=budget, price_table=price_table(config)),
+                money=money,
                 notes=notes,
                 waiting=waiting,
                 committer=committer,

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.engine.batch import steps
 from gemini_batch.engine.batch.collect import Collected, Collector
+from gemini_batch.engine.batch.draining import DRAIN_S, until
 from gemini_batch.engine.batch.look import Looker, seen_event
 from gemini_batch.engine.batch.steps import Todo
 from gemini_batch.engine.batch.submit import Submitter
@@ -39,7 +40,6 @@ class BatchRoute:
     clock: Clock
     observe: Observer
     ended: asyncio.Event
-    _spent_usd: dict[str, float] = field(default_factory=dict, init=False)
 
     async def settle(self, *, is_first: bool) -> list[Stop]:
         """Look at each open batch once, and collect what has ended; return why the run must stop.
@@ -53,11 +53,12 @@ class BatchRoute:
             if is_first:
                 await self._report()
             mine = [batch for batch in self.waiting.batches if self._is_here(batch)]
-            stops = await self.looker.look(mine, is_first=is_first)
+            looking = self.looker.look(mine, is_first=is_first)
+            stops = await until(self.ended, looking, DRAIN_S)
             for batch in mine:
                 if not self.ended.is_set():
-                    await self._advance(batch, is_first=is_first)
-            return stops
+                    await until(self.ended, self._advance(batch, is_first=is_first), DRAIN_S)
+            return stops or []
 
     async def submit(self, calls: Mapping[str, Iterator[Call | Stop]]) -> list[Stop]:
         """Submit calls as batches; return why some of them were not.
@@ -73,7 +74,7 @@ class BatchRoute:
         Cancellation: safe.
         """
         now = self.clock.utc()
-        notes = [batch.note for batch in self._awaited() if self._is_here(batch)]
+        notes = [batch.note for batch in self.awaited() if self._is_here(batch)]
         if not notes or self.ended.is_set():
             return False
         is_simulated = self.config.base_url is None
@@ -84,9 +85,13 @@ class BatchRoute:
                 await self.ended.wait()
         return not self.ended.is_set()
 
+    def awaited(self) -> list[OpenBatch]:
+        """Return the batches that hold calls back, also those that this run can't ask for."""
+        return self.waiting.open_at(self.config.endpoint)
+
     def stop(self) -> Stop | None:
         """Return that calls wait, and since when; None if none does."""
-        open_batches = self._awaited()
+        open_batches = self.awaited()
         if not open_batches:
             return None
         now = self.clock.utc()
@@ -113,10 +118,6 @@ class BatchRoute:
 
     def _is_overdue(self, batch: OpenBatch, now: datetime) -> bool:
         return steps.is_overdue(batch.note, now, self.config.batch_patience_s)
-
-    def _awaited(self) -> list[OpenBatch]:
-        """Return the batches that hold calls back, also those that this run can't ask for."""
-        return self.waiting.open_at(self.config.endpoint)
 
     def _is_here(self, batch: OpenBatch) -> bool:
         return batch.note.endpoint == self.config.endpoint
@@ -161,13 +162,11 @@ class BatchRoute:
         if note.step is not Step.COLLECTING:
             self.looker.write(batch, replace(note, step=Step.COLLECTING))
         found = await self.collector.collect(batch)
-        self._spent_usd[note.uuid] = self._spent_usd.get(note.uuid, 0.0) + found.spent_usd
         if found.report:
             self.observe(BatchNotice(f"{note.name}: {found.report}"))
         if found.failure is not None:
             await self._not_read(batch, found.failure)
         elif not batch.waiting:
-            self._settle_money(note.uuid)
             self.looker.write(batch, replace(batch.note, step=Step.COLLECTED))
             await self._finish(batch)
 
@@ -195,11 +194,8 @@ class BatchRoute:
         named = note.name or f"whose creation was not answered ({note.display_name})"
         message = f"its batch {named} {why}; it may have been billed"
         failure = Failure(FailureKind.NO_RESULT, message, may_be_billed=True)
-        found = Collected()
-        await self.collector.give_back(batch, batch.open_positions(), failure, found)
+        await self.collector.give_back(batch, batch.open_positions(), failure, Collected())
         await self.collector.committer.flush()
-        self._spent_usd[note.uuid] = found.spent_usd
-        self._settle_money(note.uuid)
         self.looker.write(batch, replace(note, step=Step.LOST))
         then = "end as uncertain" if self.config.skip_uncertain else "are sent, and paid for, again"
         text = f"the batch {named} {why}, and is given up: its {calls:,} calls {then}"
@@ -212,10 +208,3 @@ class BatchRoute:
             await self.collector.files.delete(note.file)  # else it expires by itself
         await self.clock.run_blocking(lambda: self.notes.remove(note.uuid))
         self.waiting.drop(batch)
-
-    def _settle_money(self, uuid: str) -> None:
-        """Replace what this run held for a batch by what its rows cost."""
-        if held := self.submitter.money.pop(uuid, None):
-            for money in held:
-                money.spent_usd = self._spent_usd.get(uuid, 0.0) / len(held)
-                self.submitter.cutter.budget.settle(money)

@@ -1,9 +1,8 @@
 """Submit: chunks of calls are noted, uploaded, noted again, and created once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from gemini_batch.catalog import batch_limits
 from gemini_batch.client import request_json
@@ -15,9 +14,10 @@ from gemini_batch.config import Settings
 from gemini_batch.engine import retry
 from gemini_batch.engine.batch import steps
 from gemini_batch.engine.batch.cut import Chunk, Cutter
+from gemini_batch.engine.batch.draining import DRAIN_S, until
 from gemini_batch.engine.batch.look import Looker, seen_event
+from gemini_batch.engine.batch.money import BatchMoney
 from gemini_batch.engine.batch.refusals import refused_lines, stop_for
-from gemini_batch.engine.budget import Reservation
 from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.engine.result_row import Attempted, facts_of
@@ -36,8 +36,6 @@ from gemini_batch.records import (
 )
 from gemini_batch.records.remote_batch import Created, Refused, Unknown
 
-T = TypeVar("T")
-
 _STOPPED = Stop(StopReason.INTERRUPTED, "")
 """Marks that the run has stopped for a reason of its own."""
 
@@ -51,13 +49,13 @@ class Submitter:
         project: Of the key: a fingerprint.
         rows_bytes: Returns the size of `results.jsonl`.
         stopped: Set once nothing more may be sent.
-        money: What is held for each batch that was created in this run, by its uuid.
     """
 
     files: Files
     batches: Batches
     looker: Looker
     cutter: Cutter
+    money: BatchMoney
     notes: BatchNotes
     waiting: Waiting
     committer: Committer
@@ -69,7 +67,6 @@ class Submitter:
     stopped: asyncio.Event
     clock: Clock
     observe: Observer
-    money: dict[str, list[Reservation]] = field(default_factory=dict, init=False)
 
     async def submit(self, calls: Mapping[str, Iterator[Call | Stop]]) -> list[Stop]:
         """Submit the calls of each model; return why some of them were not.
@@ -112,7 +109,7 @@ class Submitter:
 
     async def _target(self, model: str) -> str | Stop:
         """Return the model to send to: this one, or its successor if the API has it no more."""
-        found = await self.batches.supports(model)
+        found = await until(self.stopped, self.batches.supports(model))
         if isinstance(found, ApiError | Failure):
             stop = stop_for(found, model)
             successor = self.successors.get(model)
@@ -123,9 +120,11 @@ class Submitter:
             advice = f"the run continues with its successor {successor}"
             message = retry.with_advice(stop.message, advice)
             self.observe(ModelReplaced(model, successor, message))
-            model, found = successor, await self.batches.supports(successor)
+            model, found = successor, await until(self.stopped, self.batches.supports(successor))
             if isinstance(found, ApiError | Failure):
                 return stop_for(found, model)
+        if found is None:
+            return _STOPPED
         return model if found else self._no_batch(model)
 
     def _no_batch(self, model: str) -> Stop:
@@ -158,7 +157,7 @@ class Submitter:
             return note
         now = self.clock.utc()
         note = await self._write(replace(note, step=Step.CREATING, sent_at=now))
-        self.money[note.uuid] = chunk.money
+        self.money.hold(note.uuid, chunk.money)
         batch = self.waiting.add_new(note, self.notes.lines(note.uuid))
         for position in range(note.calls):
             batch.add(position, Mark.ASKED)
@@ -172,7 +171,7 @@ class Submitter:
                 return await self._unanswered(batch, error)
             case Refused(error):
                 self.waiting.drop(batch)
-                del self.money[note.uuid]
+                self.money.hand_back(note.uuid)
                 refused = refused_lines(error, len(chunk.calls))
                 stop = await self._dropped(note, stop_for(error, chunk.model))
                 return refused or stop
@@ -181,7 +180,7 @@ class Submitter:
         """Note a chunk and upload it; it costs nothing until it is created."""
         note = await self._noted(chunk)
         uploading = self.files.upload(note.display_name, chunk.share.input_bytes, _pieces(chunk))
-        uploaded = await self._unless_stopped(uploading)
+        uploaded = await until(self.stopped, uploading)
         if isinstance(uploaded, ApiError | Failure):
             return await self._dropped(note, stop_for(uploaded, chunk.model))
         if uploaded is not None:
@@ -192,7 +191,7 @@ class Submitter:
 
     async def _unanswered(self, batch: OpenBatch, error: ApiError | Failure) -> Stop | None:
         """Look once for a batch whose create was not answered; its calls wait in any case."""
-        await self.looker.look([batch], is_first=False)
+        await until(self.stopped, self.looker.look([batch], is_first=False), DRAIN_S)
         if batch.note.step is not Step.CREATING:
             self.observe(seen_event(batch.note, is_new=True))
             return None
@@ -231,20 +230,9 @@ class Submitter:
     async def _dropped(self, note: BatchNote, stop: Stop) -> Stop:
         """Remove the note of a batch that was not created, and its file; return the stop."""
         await self.clock.run_blocking(lambda: self.notes.remove(note.uuid))
-        if note.file:
-            await self.files.delete(note.file)
+        if note.file:  # else it expires by itself
+            await until(self.stopped, self.files.delete(note.file), DRAIN_S)
         return stop
-
-    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """Return the result of some work that costs nothing; None if the run stops before."""
-        async with asyncio.TaskGroup() as group:
-            working = group.create_task(work)
-            stopping = group.create_task(self.stopped.wait())
-            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            if not working.done():
-                working.cancel()
-        return None if working.cancelled() else working.result()
 
     def _no_room(self, chunk: Chunk) -> Stop | None:
         """Return a stop if the project has as much enqueued as it may."""
@@ -258,7 +246,7 @@ class Submitter:
             found = f"{len(notes):,} batches are open, as many as a project may have"
         else:
             return None
-        return Stop(StopReason.BATCH_FULL, f"{found}: the rest is submitted by a later run")
+        return Stop(StopReason.BATCH_FULL, found)
 
     def _reject(self, chunk: Chunk, errors: Mapping[int, ApiError]) -> None:
         now = self.clock.utc()

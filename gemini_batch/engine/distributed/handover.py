@@ -18,10 +18,18 @@ from gemini_batch.engine.recovery import PAID_AGAIN, possibly_billed, recover
 from gemini_batch.errors import FlagsError, FolderBusyError, RowsLostError, storage_errors
 from gemini_batch.events import Observer, Repaired
 from gemini_batch.output import OutputFolder, inflight
-from gemini_batch.output.batches import hand_over, has_batches
+from gemini_batch.output.batches import hand_over
 from gemini_batch.output.files import fsync_all, open_regular, write_atomically
 from gemini_batch.output.lock import holder
-from gemini_batch.output.paths import ADOPTED, PRIVATE, RESULTS, SEALED, SHARDS, START_LOCK
+from gemini_batch.output.paths import (
+    ADOPTED,
+    PRIVATE,
+    RESULTS,
+    SEALED,
+    SHARDS,
+    START_LOCK,
+    has_batches,
+)
 from gemini_batch.output.shards import Generation, Part, generations, parts
 from gemini_batch.output.staging import copy_journaled
 from gemini_batch.records.shard import Shard, owner

@@ -18,7 +18,7 @@ from gemini_batch.output.files import append_line, open_regular, write_atomicall
 from gemini_batch.output.holders import running
 from gemini_batch.output.marks import Mark, Marks
 from gemini_batch.output.paths import DRAFTS, FOLLOWUPS, IMAGES, RESULTS, SUPERSEDED
-from gemini_batch.output.rows import rows_of
+from gemini_batch.output.rows import place_of, rows_of
 from gemini_batch.output.runs import read_summary
 from gemini_batch.output.shards import Part, parts, split_path
 from gemini_batch.output.tree import Tree
@@ -87,7 +87,7 @@ class ReviewedFolder:
                 if len(calls) == MAX_CHANGES:
                     break
                 if row["status"] not in (Status.LATE, Status.PRUNED):  # none of them is the newest
-                    calls.append(show(row))
+                    calls.append(show(row | {"place": place_of(part.number, place)}))
                     self._note(row)
             else:
                 ends[part.number] = _end_bytes(part, ends[part.number], sizes[part.number])

@@ -24,15 +24,17 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-/** Return a link if it is a relative path: a second check after that of entries.py. */
+/** Return a link if it is a relative path: a second check after that of entries.py. A page that is
+ * mailed has all its pictures, and no files next to it. */
 function link(href) {
-  return typeof href === "string" && /^[\w.~%-][\w.~%/-]*$/.test(href) ? href : null;
+  return !about.is_mailed && typeof href === "string" && /^[\w.~%-][\w.~%/-]*$/.test(href) ? href : null;
 }
 
 function thumbnail(file) {
   const key = file && file.thumbnail;
   if (typeof key !== "string" || !/^[0-9a-f]{64}$/.test(key)) return null;
   const own = embedded[key];
+  if (about.is_mailed) return own || null;
   return own || about.thumbnails.folder + key + about.thumbnails.suffix;
 }
 
@@ -63,6 +65,7 @@ function moment(iso) {
   return iso && !Number.isNaN(date.getTime()) ? moments.format(date) : iso || "–";
 }
 
+const SMALLER = "smaller than asked for";
 const capital = (word) => word.charAt(0).toUpperCase() + word.slice(1);
 const tokens = (call) => (call.tokens.total === null ? "–" : numbers.format(call.tokens.total));
 const why = (call) => [call.reason, call.message].filter(Boolean).join(": ");
@@ -95,7 +98,7 @@ function showTotals() {
     byId("notice").textContent = `Only the newest ${numbers.format(totals.shown)} of ${numbers.format(totals.calls)} calls are shown. The totals cover all calls; results.jsonl has all rows.`;
     byId("notice").hidden = false;
   }
-  byId("end").textContent = `${about.out} · made by gemini_batch · pictures and rows are next to this page`;
+  byId("end").textContent = `${about.out} · made by gemini_batch · ${about.is_mailed ? "the pictures are in this page, the files where it was made" : "pictures and rows are next to this page"}`;
 }
 
 /** Return what the list price does not include: calls of unknown cost, and superseded answers. */

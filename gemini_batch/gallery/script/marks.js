@@ -12,7 +12,10 @@ for (const mark of about.marks) marks.set(markKey(mark.id, mark.sha256), mark);
 /** Return the mark of the result of a call. */
 function markOf(call) {
   const [image] = call.images;
-  return (image && marks.get(markKey(call.id, image.sha256))) || NO_MARK;
+  const mark = image && marks.get(markKey(call.id, image.sha256));
+  if (!mark) return NO_MARK;
+  // The same bytes in a later row are of another answer, which has no mark yet.
+  return typeof mark.rows_bytes !== "number" || call.place < mark.rows_bytes || call.attempts === 0 ? mark : NO_MARK;
 }
 
 /** Return what the filter calls a call; null without a picture to mark. */

@@ -36,7 +36,7 @@ function haystack(place) {
   if (searchable[place] === undefined) {
     const call = calls[place];
     const files = [...call.images, ...call.inputs].map((file) => file.path);
-    searchable[place] = [call.id, call.prompt, call.text, call.status, call.reason, call.message, call.model, call.metadata, ...files]
+    searchable[place] = [call.id, call.prompt, call.text, call.status, call.reason, call.message, call.model, call.route, call.is_smaller && SMALLER, call.metadata, ...files]
       .filter(Boolean)
       .join("\n")
       .toLowerCase();

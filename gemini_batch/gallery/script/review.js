@@ -22,7 +22,7 @@ async function setMark(index, change) {
   const [image] = call.images;
   if (!image) return;
   const before = markOf(call);
-  const mark = { id: call.id, sha256: image.sha256, choice: before.choice, rating: before.rating, ...change };
+  const mark = { id: call.id, sha256: image.sha256, choice: before.choice, rating: before.rating, rows_bytes: Math.max(after, call.place + 1), ...change };
   showMark(mark);
   try {
     await send("marks", mark);

@@ -91,12 +91,20 @@ function reason(call) {
 function figure(file, name, call, isResult = false, isAlone = false) {
   const href = link(file.href);
   const changed = file.is_changed ? `${name}, changed since the run` : name;
-  if (!href) {
-    const text = file.is_remote ? "remote file" : isResult ? "missing" : "no longer exists";
+  if (!href && !(about.is_mailed && thumbnail(file))) {
+    const text = file.is_remote ? "remote file" : about.is_mailed && !file.is_missing ? "not in this page" : isResult ? "missing" : "no longer exists";
     return make("figure", { class: "absent" }, make("p", { dir: "auto", text: file.path }), make("figcaption", { text: `${name}: ${text}` }));
   }
   const alt = isResult ? `Result of: ${call.prompt || call.id}` : `${name} of ${call.id}`;
   const image = make("img", { alt, decoding: "async", src: thumbnail(file) || href });
+  const caption = isAlone && !file.is_changed ? null : make("figcaption", { text: changed });
+  if (!href) {
+    image.addEventListener("load", () => {
+      image.style.maxWidth = `${image.naturalWidth}px`;
+      image.style.maxHeight = `${image.naturalHeight}px`;
+    });
+    return make("figure", {}, make("span", { class: "frame" }, image), caption);
+  }
   const broken = make("p", { class: "broken", text: "This browser cannot show the file; open it instead" });
   broken.hidden = true;
   const whole = new Image();
@@ -114,7 +122,7 @@ function figure(file, name, call, isResult = false, isAlone = false) {
     "figure",
     {},
     make("a", { href, target: "_blank", rel: "noopener noreferrer", title: "Open the file" }, image, broken),
-    isAlone && !file.is_changed ? null : make("figcaption", { text: changed }),
+    caption,
   );
 }
 
@@ -127,13 +135,14 @@ function facts(call) {
     ["of which thinking", thoughts],
   ].filter(([, value]) => value !== null);
   const rows = [
-    ["Cost", usd(call.cost_usd) + (call.cost_usd ? " at list price" : "")],
+    ["Cost", usd(call.cost_usd) + (!call.cost_usd ? "" : call.route === "batch" ? ", half price by batch" : " at list price")],
     ["Tokens", total === null ? null : tokens(call) + (detail.length ? ` (${detail.map(([name, value]) => `${numbers.format(value)} ${name}`).join(", ")})` : "")],
     ["Duration", call.latency_s === null ? null : span(call.latency_s) + (call.attempts > 1 ? `, attempt ${call.attempts}` : "")],
     ["Finished", call.finished_at && moment(call.finished_at)],
-    ["Picture", image && [image.width && image.height && `${image.width} × ${image.height}`, bytes(image.size_bytes)].filter(Boolean).join(", ")],
+    ["Picture", image && [image.width && image.height && `${image.width} × ${image.height}`, bytes(image.size_bytes), call.is_smaller && SMALLER].filter(Boolean).join(", ")],
     ["Model", call.model_version && call.model_version !== call.model ? `${call.model} (${call.model_version})` : call.model],
     ["Service tier", call.service_tier],
+    ["Batch", call.batch],
     ["Response", call.response_id],
     ["Manifest", call.line === null ? null : `line ${numbers.format(call.line)}`],
   ].filter(([, value]) => value);
@@ -157,7 +166,9 @@ function drafts(call) {
     const name = `Draft ${number + 1}`;
     const href = link(file.href);
     const small = picture(file, name);
-    return make("li", {}, href ? make("a", { href, target: "_blank", rel: "noopener noreferrer" }, small || name) : make("span", { text: `${name}: missing` }));
+    const shown = small || name;
+    const isHere = href || (about.is_mailed && small);
+    return make("li", {}, href ? make("a", { href, target: "_blank", rel: "noopener noreferrer" }, shown) : isHere ? shown : make("span", { text: `${name}: missing` }));
   });
   return make("ul", { class: "drafts" }, ...items);
 }

@@ -45,7 +45,7 @@ class GridView extends PagedView {
       make(
         "p",
         { class: "meta" },
-        make("span", { text: usd(call.cost_usd) }),
+        make("span", { text: usd(call.cost_usd) + (call.route === "batch" ? " by batch" : "") }),
         make("span", { text: span(call.latency_s) }),
         make("span", { text: `${tokens(call)} tokens` }),
       ),
@@ -94,8 +94,9 @@ function mat(call, image) {
     const small = picture(input);
     small.className = "input";
     box.append(small);
-    if (call.inputs.length > 1) box.append(make("span", { class: "badge left", text: `${call.inputs.length} inputs` }));
   }
+  const notes = [call.inputs.length > 1 && input && `${call.inputs.length} inputs`, call.is_smaller && SMALLER].filter(Boolean);
+  if (notes.length) box.append(make("span", { class: "badge left", text: notes.join(", ") }));
   if (call.drafts.length) box.append(make("span", { class: "badge", text: count(call.drafts.length, "draft", "drafts") }));
   const mark = markBadge(call);
   if (mark) box.append(mark);
@@ -165,7 +166,7 @@ class TableView extends PagedView {
       { role: "row", "aria-rowindex": index + 2 },
       cell({ class: "look" }, image && !image.is_missing ? picture(image) : null),
       make("th", { role: "rowheader", class: "id" }, make("button", { type: "button", class: "open", "data-index": index, dir: "auto", title: call.id, text: call.id })),
-      cell({ class: "state" }, status(call), markText(call) ? make("small", { text: markText(call) }) : image && image.is_missing ? make("small", { text: "picture missing" }) : note ? make("small", { dir: "auto", title: note, text: note }) : null),
+      cell({ class: "state" }, status(call), markText(call) ? make("small", { text: markText(call) }) : image && image.is_missing ? make("small", { text: "picture missing" }) : call.is_smaller ? make("small", { text: SMALLER }) : note ? make("small", { dir: "auto", title: note, text: note }) : null),
       cell({ class: "prompt" }, make("span", { dir: "auto", text: call.prompt || "" })),
       cell({ class: "number", text: tokens(call) }),
       cell({ class: "number", text: call.cost_usd === null ? "unknown" : usd(call.cost_usd) }),

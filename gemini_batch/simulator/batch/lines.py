@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gemini_batch.simulator import bodies, checks, parsing, schema
+from gemini_batch.simulator import bodies, checks, gemini_schema, parsing, schema
 from gemini_batch.simulator.batch.spool import Spool
 from gemini_batch.simulator.bodies import ErrorBody
 from gemini_batch.simulator.checks import ImageRequest
 from gemini_batch.simulator.faults import NO_FAULT, FaultSet
 from gemini_batch.simulator.models import Model
 
-_LINE = schema.Message({"key": schema.STRING, "request": schema.REQUEST, "metadata": schema.ANY})
+_LINE = schema.Message(
+    {"key": schema.STRING, "request": gemini_schema.REQUEST, "metadata": schema.ANY}
+)
 _UNKNOWN = re.compile(r'Unknown name "(?P<name>[^"]*)"')
 _MAX_ERRORS = 10
 

@@ -1,4 +1,4 @@
-"""Google's own SDK in Vertex AI mode works against the simulator, with every option that it lets pass."""
+"""Google's own SDK in Vertex AI mode works against the simulator."""
 
 import asyncio
 import io
@@ -72,67 +72,9 @@ async def test_text_to_image(style: str, version: str) -> None:
     assert "x-gemini-service-tier" not in got.sdk_http_response.headers
 
 
-async def test_every_option_that_passes(style: str, version: str) -> None:
-    """Each one alone, and as many as a model takes together."""
-    harmless: list[dict[str, Any]] = [
-        {"system_instruction": "Be kind."},
-        {"temperature": 0.5, "top_p": 0.9, "top_k": 40, "seed": 7},
-        {"candidate_count": 1, "max_output_tokens": 4096, "stop_sequences": ["END"]},
-        {"presence_penalty": 0.1, "frequency_penalty": 0.1},
-        {"response_modalities": ["TEXT", "IMAGE"], "response_mime_type": "text/plain"},
-        {"labels": {"team": "art"}, "audio_timestamp": False},
-        {"media_resolution": types.MediaResolution.MEDIA_RESOLUTION_LOW},
-        {"thinking_config": types.ThinkingConfig(include_thoughts=True)},
-        {"tools": [types.Tool(google_search=types.GoogleSearch())]},
-        {"service_tier": "flex"},
-        {
-            "safety_settings": [
-                types.SafetySetting(
-                    category="HARM_CATEGORY_HATE_SPEECH", threshold="OFF", method="SEVERITY"
-                )
-            ]
-        },
-        {
-            "model_selection_config": types.ModelSelectionConfig(
-                feature_selection_preference="BALANCED"
-            )
-        },
-        {
-            "routing_config": types.GenerationConfigRoutingConfig(
-                manual_mode=types.GenerationConfigRoutingConfigManualRoutingMode(model_name=PRO)
-            )
-        },
-        *(
-            {"image_config": types.ImageConfig(**fields)}
-            for fields in (
-                {"aspect_ratio": "16:9", "image_size": "2K"},
-                {"person_generation": "ALLOW_ADULT"},
-                {"prominent_people": "BLOCK_PROMINENT_PEOPLE"},
-                {"output_mime_type": "image/jpeg", "output_compression_quality": 80},
-            )
-        ),
-    ]
-    together: dict[str, Any] = {}
-    for fields in harmless:
-        together |= {name: value for name, value in fields.items() if name != "routing_config"}
-    armor = types.ModelArmorConfig(prompt_template_name="p", response_template_name="r")
-    del together["safety_settings"]  # the SDK lets only one of the two pass
-    async with _client(version) as client:
-        for fields in (*harmless, {"model_armor_config": armor}, together):
-            got = await _call(style, client, asking("A robot", **fields))
-            assert got.parts[-1].inline_data.data, fields
-        for level in ("MINIMAL", "MEDIUM", "HIGH"):
-            thinking = types.ThinkingConfig(thinking_level=level)
-            got = await _call(style, client, asking("A robot", NANO, thinking_config=thinking))
-            assert got.usage_metadata.thoughts_token_count
-
-
 async def test_kinds_of_pictures(style: str, version: str) -> None:
-    """A PNG comes where one is asked for; other kinds and qualities of another type are a 400."""
+    """A kind of picture that the API does not make is a 400."""
     async with _client(version) as client:
-        png = types.ImageConfig(output_mime_type="image/png")
-        got = await _call(style, client, asking("A robot", image_config=png))
-        assert Image.open(io.BytesIO(got.parts[-1].inline_data.data)).format == "PNG"
         bmp = types.ImageConfig(output_mime_type="image/bmp")
         with pytest.raises(errors.ClientError) as caught:
             await _call(style, client, asking("A robot", image_config=bmp))

@@ -173,6 +173,27 @@ async def test_a_quota_is_of_a_project_and_a_location() -> None:
         assert (await post(caller, path=elsewhere)).status == 200
 
 
+@pytest.mark.parametrize(
+    ("model", "location", "status"),
+    [
+        (PRO, "global", 200),
+        (PRO, "us-east1", 400),
+        ("gemini-2.5-flash-image", "global", 400),
+        ("gemini-2.5-flash-image", "us-east1", 400),
+    ],
+)
+async def test_where_flex_is_served(model: str, location: str, status: int) -> None:
+    """Of the model that has it, at the location global; elsewhere it is refused, and standard is not."""
+    path = f"{PLACE.replace('global', location)}/{model}:generateContent"
+    tier = "X-Vertex-AI-LLM-Shared-Request-Type"
+    async with calling(vertex=True) as caller:
+        got = await post(caller, path=path, headers={**BEARER, tier: "flex"})
+        other = await post(caller, path=path, headers={**BEARER, tier: "standard"})
+    assert (got.status, other.status) == (status, 200)
+    if status != 200:
+        assert got.message == f"Flex API is not supported for model: {model}."
+
+
 async def test_without_vertex_there_is_no_token() -> None:
     """The Gemini API has no such path."""
     async with calling() as caller:

@@ -8,8 +8,9 @@ from pydantic import ValidationError
 
 from gemini_batch import config
 from gemini_batch.cli.arguments import parser
-from gemini_batch.cli.options import run_config
+from gemini_batch.cli.options import settings
 from gemini_batch.config import Timeouts
+from gemini_batch.config.asked import Asked
 from gemini_batch.config.environment import base_url, read_tables
 from gemini_batch.config.keys import find_key
 from gemini_batch.config.run_config import RunConfig
@@ -284,7 +285,17 @@ def test_the_command_line_has_the_defaults_of_python() -> None:
     """A flag that is not given and a field that is not given mean the same."""
     options = parser().parse_args(["run", "jobs.jsonl"])
 
-    assert RunConfig() == run_config(options)
+    assert settings(options, needs_key=False) == RunConfig().settings(needs_key=False)
+
+
+def test_flags_and_python_have_the_same_options() -> None:
+    """What a command asks for has the names and the defaults of `RunConfig`."""
+    fields = RunConfig.model_fields
+
+    assert [*Asked.__annotations__] == [*fields]
+    assert {name for name in fields if getattr(Asked, name) not in (fields[name].default, ())} == (
+        set()
+    )
 
 
 def test_every_setting_has_a_flag_but_the_key() -> None:
@@ -371,7 +382,7 @@ def test_an_invalid_option_is_refused(field: dict[str, Any]) -> None:
 def test_the_timeout_of_an_attempt_is_set(flags: list[str], expected: Timeouts) -> None:
     """`--timeout` is that of the whole attempt, in any service tier; no part of it takes longer."""
     options = parser().parse_args(["run", "jobs.jsonl", "--simulate", *flags])
-    assert run_config(options).settings().timeouts == expected
+    assert settings(options).timeouts == expected
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1, 86_401, float("inf"), float("nan")])

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from gemini_batch.engine.batch import steps
-from gemini_batch.engine.batch.steps import Share, Todo
+from gemini_batch.engine.batch import shares, steps
+from gemini_batch.engine.batch.shares import Share
+from gemini_batch.engine.batch.steps import Todo
 from gemini_batch.output.batches import BatchNote, Step
 from gemini_batch.records.remote_batch import BatchState, BatchStats, RemoteBatch
 from tests.builders import ENDPOINT, MODEL
@@ -181,7 +182,7 @@ def test_counts_of_the_server_are_noted() -> None:
 
 def test_one_batch_takes_a_quarter_of_the_enqueued_tokens() -> None:
     """And less than 2 GB, and as many lines as asked for."""
-    most = steps.most(500, 2_000_000)
+    most = shares.most(500, 2_000_000)
     assert Share(500, 1_800_000_000, 10**9, 500_000).fits(most)
     for more in (
         Share(501, 1, 1, 1),

@@ -33,6 +33,27 @@ def test_an_image_is_linked_next_to_the_page_and_has_a_thumbnail(folders: Folder
     assert not shown["is_changed"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({}, (None, None, False)),
+        ({"route": "interactive", "batch": None}, ("interactive", None, False)),
+        (
+            {"route": "batch", "batch": {"name": "batches/1", "key": "k"}, "is_smaller": True},
+            ("batch", "batches/1", True),
+        ),
+        ({"route": 3, "batch": "batches/1", "is_smaller": "yes"}, (None, None, False)),
+        ({"route": ["batch"], "batch": {"name": None}, "is_smaller": 1}, (None, None, False)),
+    ],
+)
+def test_the_route_and_a_picture_that_is_smaller_are_shown(
+    fields: dict[str, Any], shown: tuple[Any, ...], folders: Folders
+) -> None:
+    """The page says which calls a batch answered, and which of their pictures are smaller than was asked for."""
+    found = show(folders, **fields)
+    assert (found["route"], found["batch"], found["is_smaller"]) == shown
+
+
 def test_a_link_can_not_be_anything_but_a_path(folders: Folders) -> None:
     """A file whose name begins like a script is still a file next to the page."""
     file = place(folders.out, "javascript:alert(1).png")

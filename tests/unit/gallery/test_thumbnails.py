@@ -121,7 +121,7 @@ def test_large_pictures_are_decoded_one_at_a_time(
     monkeypatch.setattr(module, "LARGE_PIXELS", 10)
     inside = threading.Barrier(2)
 
-    def small(_: Image.Image) -> bytes:
+    def small(_: Image.Image, *_sizes: object) -> bytes:
         with suppress(threading.BrokenBarrierError):
             inside.wait(0.2)
             pytest.fail("two at a time")

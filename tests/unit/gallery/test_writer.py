@@ -168,12 +168,12 @@ def test_the_command_says_where_the_page_is(out: Path, capsys: pytest.CaptureFix
         row(images=[place(out, "images/a.png")]),
         row("b", images=[{"path": "gone.png", "sha256": "", "size_bytes": 1}]),
     )
-    assert command.main(Namespace(out=out, json=False)) == 0
+    assert command.main(Namespace(out=out, json=False, embed=False)) == 0
     assert re.fullmatch(
         rf"{out}/gallery\.html: 2 calls · 2 pictures · 1 of them missing · 0\.\d MB\n",
         capsys.readouterr().out,
     )
-    assert command.main(Namespace(out=out, json=True)) == 0
+    assert command.main(Namespace(out=out, json=True, embed=False)) == 0
     found = orjson.loads(capsys.readouterr().out)
     assert found["path"] == str(out / "gallery.html")
     assert (found["calls"], found["missing"]) == (2, 1)
@@ -182,5 +182,5 @@ def test_the_command_says_where_the_page_is(out: Path, capsys: pytest.CaptureFix
 def test_a_folder_of_no_run_is_named(tmp_path: Path) -> None:
     """A wrong folder is an error, not an empty gallery, and nothing is written into it."""
     with pytest.raises(ConfigError, match=r"has no results\.jsonl"):
-        command.main(Namespace(out=tmp_path, json=False))
+        command.main(Namespace(out=tmp_path, json=False, embed=False))
     assert not list(tmp_path.iterdir())

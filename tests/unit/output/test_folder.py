@@ -231,6 +231,24 @@ def test_an_answer_is_journaled_until_it_has_its_row(folder: OutputFolder) -> No
     assert not folder.has_staged_files()
 
 
+def test_an_answer_that_was_tried_is_not_replaced(folder: OutputFolder) -> None:
+    """A run was killed while it made a row of an answer; those of later runs leave it there."""
+    for call_id, suffix in (("ant", ".tried"), ("bee", ".tried-again"), ("cat", ".answer")):
+        with folder.locked():
+            folder.stage(call_id, 1, NOON_UTC).journal(b"{}")
+        for file in list((folder.private / "incoming").glob("*.answer")):
+            file.rename(file.with_suffix(suffix))
+    cat = folder.journaled_answer("cat")
+    assert cat is not None
+
+    with folder.trying(cat):
+        assert folder.journaled_answer("ant") is not None
+
+    assert folder.journaled_answer("ant") is not None
+    assert folder.journaled_answer("cat") is not None
+    assert len(folder.set_tried_aside()) == 1
+
+
 def test_a_torn_answer_is_ignored(folder: OutputFolder) -> None:
     """Any part of a write over an earlier answer is never read as a mix of both."""
     before, after = b'{"first": "%b"}' % (b"x" * 40), b'{"second": "%b"}' % (b"y" * 30)

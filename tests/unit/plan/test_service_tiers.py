@@ -10,7 +10,7 @@ import pytest
 
 from gemini_batch.catalog.prices import built_in, merged
 from gemini_batch.config import Settings
-from gemini_batch.errors import ConfigError
+from gemini_batch.errors import ConfigError, ManifestError
 from gemini_batch.plan import Plan, Planner
 from gemini_batch.plan.build import build_plan
 from gemini_batch.plan.canonical import other_forms, other_sha256s, request_sha256
@@ -191,11 +191,11 @@ def test_plain_lines_have_the_tier_of_the_run() -> None:
     assert plan.total.cost_usd == pytest.approx(2 * (IMAGE_USD + EXTRA_USD), abs=1e-4)
 
 
-def seconds(folder: Path, limits: Limits, *jobs: dict[str, Any]) -> float:
+def seconds(folder: Path, limits: Limits, *jobs: dict[str, Any], **fields: Any) -> float:
     """Return how long the quota takes for jobs."""
     path = folder / "jobs.jsonl"
     path.write_bytes(b"".join(orjson.dumps(job) + b"\n" for job in jobs))
-    config = Settings("test", limits, "https://api.test", None, PRO)
+    config = replace(Settings("test", limits, "https://api.test", None, PRO), **fields)
     with build_plan(path, folder / "out", config) as planned:
         return planned.duration.sending_s
 
@@ -253,3 +253,43 @@ def test_other_tools_cost_nothing(tools: Any) -> None:
     """A tool that is null is absent; others have no price a query."""
     plan = planned([{"request": raw(tools=tools)}])
     assert plan.total.cost_usd == pytest.approx(IMAGE_USD + EXTRA_USD, abs=1e-5)
+
+
+REGIONAL = "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1"
+
+
+@pytest.mark.parametrize(
+    ("tier", "fields", "base_url"),
+    [
+        ("flex", {"prompt": "x"}, REGIONAL),
+        ("standard", {"prompt": "x", "service_tier": "flex"}, REGIONAL),
+        ("standard", {"request": raw(serviceTier="flex")}, REGIONAL),
+        ("priority", {"request": raw(service_tier="flex")}, REGIONAL),
+        ("flex", {"request": raw()}, "https://aiplatform.eu.rep.googleapis.com/v1/projects/p"),
+        ("flex", {"prompt": "x"}, "https://gateway.test/projects/p/locations/europe-west4/x"),
+        ("flex", {"prompt": "x", "model": "my-own-model"}, REGIONAL),
+    ],
+)
+def test_flex_is_refused_at_a_location_of_vertex(
+    tmp_path: Path, tier: ServiceTier, fields: dict[str, Any], base_url: str
+) -> None:
+    """However it is asked for: Vertex AI has it at the location global alone."""
+    with pytest.raises(ManifestError, match=r"got \"flex\", which Vertex AI has at the location"):
+        seconds(tmp_path, Limits(), {"id": "a"} | fields, base_url=base_url, service_tier=tier)
+
+
+@pytest.mark.parametrize(
+    ("tier", "base_url"),
+    [
+        ("standard", REGIONAL),
+        ("priority", REGIONAL),
+        ("flex", REGIONAL.replace("us-central1-", "").replace("us-central1", "global")),
+        ("flex", "https://generativelanguage.googleapis.com"),
+    ],
+)
+def test_other_places_and_tiers_are_planned(
+    tmp_path: Path, tier: ServiceTier, base_url: str
+) -> None:
+    """Flex at the location global and of the Gemini API, the other tiers everywhere."""
+    job = {"id": "a", "prompt": "x"}
+    assert seconds(tmp_path, Limits(), job, base_url=base_url, service_tier=tier) >= 0

@@ -7,6 +7,7 @@ import pytest
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode
 from gemini_batch.events import (
+    CallHeld,
     CallNotReused,
     CallRetrying,
     Event,
@@ -182,6 +183,7 @@ def test_quiet_says_nothing_on_success() -> None:
         ManifestWarning("jobs.jsonl:1: request.x: not a field"),
         started(),
         CallNotReused("a", "is gone"),
+        CallHeld("b", "b is not sent: images/a.png is gone"),
         finished("a"),
         LittleRoom("o"),
     )

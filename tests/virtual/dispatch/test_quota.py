@@ -339,3 +339,43 @@ def test_a_model_that_was_refused_is_not_waited_for(tmp_path: Path) -> None:
     world = play(tmp_path, [make_call("a"), make_call("b")], script, waits_for_reset=True)
     assert world.reasons == [StopReason.MODEL]
     assert world.on_end < 3600
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        says(404, latency_s=5.0),
+        says(403, "no access to the model", latency_s=5.0),
+        says(429, "limit: 0", latency_s=5.0),
+        quota_of_the_day(),
+    ],
+    ids=["no model", "no access", "no quota", "day used up"],
+)
+def test_calls_of_a_model_that_stops_wait_for_no_permit(tmp_path: Path, refusal: Step) -> None:
+    """The run ends with its last answer, not with the minutes of the quota; the day has what was sent."""
+    calls = [*(make_call(name) for name in "abcd"), make_call("other", model=OTHER)]
+    limits = Limits(requests_per_min=1, requests_per_day=100)
+    world = play(tmp_path, calls, {"a": [refusal]}, limits=limits, concurrency=8)
+
+    assert world.statuses == {"other": "succeeded"}
+    assert world.on_end < 21
+    assert requests_of_the_day(world) == 1
+
+
+def test_a_stop_of_the_run_returns_what_was_reserved_to_its_day(tmp_path: Path) -> None:
+    """No call waits for its permit, and the day of tomorrow's run is as long as it was."""
+    limits = Limits(requests_per_min=1, requests_per_day=100)
+    world = play(tmp_path, "abcd", {"a": [says(401, latency_s=5.0)]}, limits=limits, concurrency=8)
+
+    assert world.on_end < 6
+    assert requests_of_the_day(world) == 1
+
+
+def requests_of_the_day(world: World) -> int:
+    """Return how many requests count in the day of the model."""
+    (day,) = (
+        each.used
+        for each in world.ledger.used(MODEL, world.on_end, NOON_UTC)
+        if (each.bound.of, each.bound.span) == ("requests", "a day")
+    )
+    return day
