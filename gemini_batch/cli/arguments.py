@@ -147,8 +147,8 @@ def _run(run: Parser) -> None:
 
 def _ray(ray: Parser) -> None:
     cluster = ray.add_argument_group("cluster")
-    text = "number of workers; each takes a tenth of a core, on any node"
-    _value(cluster, "--shards", whole, "N", text, required=True)
+    text = "number of workers; each takes a tenth of a core, on any node (default: %(default)s)"
+    _value(cluster, "--shards", whole, "N", text, default=4)
     text = "the cluster, as of ray.init (default: RAY_ADDRESS, or a new one on this machine)"
     _value(cluster, "--address", str, "ADDRESS", text)
     _run(ray)

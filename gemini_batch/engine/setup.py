@@ -1,6 +1,7 @@
 """Blocking set-up of a run. Sends no requests."""
 
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -100,13 +101,30 @@ def open_run(
 def _held(out: Path, config: Settings, observe: Observer) -> Iterator[OutputFolder]:
     """Yield the folder that the run writes into, locked: `out`, or the one of its worker."""
     if config.shard is not None:
-        with entered(out, config.shard, observe, forgets=config.forgets_rows) as folder:
+        budget = "" if config.max_cost_usd is None else config.run_id
+        with entered(
+            out,
+            config.shard,
+            observe,
+            forgets=config.forgets_rows,
+            machine=_machine(config),
+            budget=budget,
+        ) as folder:
             yield folder
         return
     folder = OutputFolder(out)
     with folder.locked():
         check_unsharded(out)
         yield folder
+
+
+def _machine(config: Settings) -> str:
+    """Return the machine whose ledger counts the quota of a run; "" if machines share it."""
+    if config.base_url is None or getattr(config, "ledger", None):
+        return ""
+    from gemini_batch.quota.storage import state_path
+
+    return f"{platform.node()}, {state_path()}"
 
 
 def _repair(folder: OutputFolder, observe: Observer) -> Interrupted:

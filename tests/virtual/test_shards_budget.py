@@ -1,5 +1,6 @@
 """`--max-cost` of a run with several workers: it is of all of them together, also when they are killed and started again."""
 
+import platform
 from contextlib import suppress
 from typing import Any
 
@@ -10,6 +11,7 @@ from gemini_batch.engine import shared_money
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode, FlagsError
 from gemini_batch.events import CallSent, Event
+from gemini_batch.output import OutputFolder
 from gemini_batch.output.rows import read_rows
 from gemini_batch.quota.shared_budget import SharedBudget
 from gemini_batch.quota.storage import MemoryStorage
@@ -134,3 +136,20 @@ def test_a_budget_that_can_not_be_shared_is_wrong_usage(flags: dict[str, Any]) -
     with pytest.raises(FlagsError, match=r"^--max-cost: "):
         RunConfig(simulate=True, shard="1/2", max_cost_usd=1.0, **flags).settings()
     RunConfig(simulate=True, shard="1/2", max_cost_usd=1.0, run_id="x").settings()
+
+
+def test_workers_on_several_machines_need_a_shared_ledger(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each machine's own ledger would give the whole quota, and the whole budget, once more; one after the other is allowed."""
+    monkeypatch.setattr(platform, "node", lambda: "one")
+    desk.run(shard=Shard(1, 2), only=("a",))
+    monkeypatch.setattr(platform, "node", lambda: "two")
+    refused = pytest.raises(FlagsError, match=r"on another machine \(one, .* --ledger")
+    with OutputFolder(desk.out / "shards/0001.2/00001").locked(), refused:
+        work(desk, 2)
+    work(desk, 2, only=("b",))
+    monkeypatch.setattr(platform, "node", lambda: "three")
+    with pytest.raises(FlagsError, match=r"on another machine \(two, "):
+        work(desk, 1)
+    work(desk, 1, run_id="the next night")

@@ -23,6 +23,7 @@ from gemini_batch.output.files import fsync_all, open_regular, write_atomically
 from gemini_batch.output.lock import holder
 from gemini_batch.output.paths import (
     ADOPTED,
+    MACHINE,
     PRIVATE,
     RESULTS,
     SEALED,
@@ -51,10 +52,22 @@ def check_unsharded(out: Path) -> None:
 
 
 @contextmanager
-def entered(out: Path, shard: Shard, observe: Observer, *, forgets: bool) -> Iterator[OutputFolder]:
+def entered(
+    out: Path,
+    shard: Shard,
+    observe: Observer,
+    *,
+    forgets: bool = False,
+    machine: str = "",
+    budget: str = "",
+) -> Iterator[OutputFolder]:
     """Yield the folder of a worker, locked; `forgets` takes a missing one as new.
 
+    `machine` names the machine whose ledger counts the quota, "" for one that machines share, and
+    `budget` the run whose budget it counts, "" for none.
+
     Raises:
+        FlagsError: Workers on other machines count in another ledger.
         FolderBusyError: The worker runs already, or one of another generation does.
         RowsLostError: The folder of a worker is gone.
         StorageError: The disk refused, or an older folder is damaged.
@@ -68,7 +81,27 @@ def entered(out: Path, shard: Shard, observe: Observer, *, forgets: bool) -> Ite
             if not folder.out.is_dir() and not forgets:
                 raise _gone(folder.out)
             stack.enter_context(folder.locked())
+            if machine:
+                _check_machine(generation, shard, machine, budget)
         yield folder
+
+
+def _check_machine(generation: Generation, shard: Shard, machine: str, budget: str) -> None:
+    """Raise a FlagsError if a worker that runs, or one of the same budget, is elsewhere."""
+    path = generation.path / MACHINE
+    noted, noted_budget = "", ""
+    with suppress(OSError, ValueError):
+        noted, noted_budget = path.read_text(encoding="utf-8").split("\n")[:2]
+    if noted not in {"", machine}:
+        others = (generation.folder(each.index) for each in generation.parts if each != shard)
+        if (budget and budget == noted_budget) or any(
+            each.is_dir() and holder(each) for each in others
+        ):
+            raise FlagsError(
+                f"--shard: another worker counts quota and budget on another machine ({noted}), "
+                "and both would use up all of it: share them, with --ledger or GEMINI_BATCH_LEDGER"
+            )
+    write_atomically(path, f"{machine}\n{budget or noted_budget}\n".encode(), durable=True)
 
 
 @contextmanager
