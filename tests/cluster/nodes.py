@@ -17,7 +17,10 @@ import orjson
 import pytest
 
 from gemini_batch.cli import main as gemini_batch
+from gemini_batch.output.inflight import unacknowledged
+from gemini_batch.output.paths import PRIVATE
 from gemini_batch.output.rows import read_rows
+from gemini_batch.output.shards import parts
 from gemini_batch.simulator import Simulator, SimulatorConfig
 from tests.simulated import simulator
 
@@ -82,6 +85,7 @@ class Measured:
     per_minute: int
     requests: int = 0
     rows_at_kill: int = 0
+    in_flight: int = 0
     finished_again: int = 0
     repeated: int = 0
     refused: int = 0
@@ -123,6 +127,8 @@ def measure(
             assert time.monotonic() < ends_s, "the workers do not send"
             time.sleep(0.02)
         nodes.kill_one()
+        for part in parts(folder / "jobs.out"):
+            found.in_flight += len(unacknowledged(part.path / PRIVATE).calls)
         done = {row["id"] for row in read_rows(folder / "jobs.out")}
         before = Counter(entry.prompt for entry in [*server.audit.entries])
         out, found.said = run.communicate(timeout=400)
@@ -142,6 +148,8 @@ def measure(
     )
     if found.finished_again:
         found.faults.append("finished calls were sent again")
+    if found.repeated > found.in_flight:
+        found.faults.append("more was repeated than was in flight")
     if found.refused:
         found.faults.append("the quota was overrun: 429")
     if run.returncode or found.summary.get("by_status") != {"succeeded": calls}:
@@ -174,6 +182,7 @@ def main() -> int:
         finally:
             nodes.close()
     print(f"requests {found.requests:,}, rows at the kill {found.rows_at_kill:,}")
+    print(f"in flight at the kill {found.in_flight:,}")
     print(f"finished sent again {found.finished_again}, in flight sent again {found.repeated}")
     print(f"429: {found.refused}")
     print(f"requests in each whole minute: {found.windows}: {found.used:.1%} of the quota")
