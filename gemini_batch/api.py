@@ -216,7 +216,7 @@ async def _sending(
         async with served(settings) as base_url:
             sending = asyncio.create_task(_send(going, base_url, view), name="send")
             try:
-                yield sending, out
+                yield sending, going.out
             finally:
                 if not sending.done():
                     going.interrupt(_CANCELLED)

@@ -53,6 +53,8 @@ _AddFlags: TypeAlias = Callable[[Parser], None]
 def _commands() -> Iterator[tuple[str, str, str, _AddFlags]]:
     """Yield name, help, description and flags of each command."""
     yield "run", "send what is not done yet", texts.RUN, _run
+    text = "run a manifest by several workers on a Ray cluster"
+    yield "ray", text, texts.RAY, _ray
     text = "check the manifest; show calls, cost and time; sends nothing"
     yield "plan", text, texts.PLAN, _plan
     text = "write a manifest from a template and a table of its variables"
@@ -132,6 +134,7 @@ def _run(run: Parser) -> None:
     _money(run)
     scope = "share the quota with runs of this name (default: with those of the same key)"
     _value(_quota(run), "--quota-scope", str, "NAME", scope)
+    _shards(run)
     _sending(run.add_argument_group("sending"))
     _batches(run)
     output = run.add_argument_group("output")
@@ -142,9 +145,18 @@ def _run(run: Parser) -> None:
     _flag(output, "--json", "print the summary as JSON to stdout, as in summary.json")
 
 
+def _ray(ray: Parser) -> None:
+    cluster = ray.add_argument_group("cluster")
+    text = "number of workers; each takes a tenth of a core, on any node (default: %(default)s)"
+    _value(cluster, "--shards", whole, "N", text, default=4)
+    text = "the cluster, as of ray.init (default: RAY_ADDRESS, or a new one on this machine)"
+    _value(cluster, "--address", str, "ADDRESS", text)
+    _run(ray)
+
+
 def _sending(sending: _Group) -> None:
     _flag(sending, "--simulate", "run against a simulator in this process: no key, no cost")
-    text = "maximum number of calls in flight (default: 4 to 128, by the quota)"
+    text = "maximum number of calls in flight, of all workers (default: 4 to 128, by the quota)"
     _value(sending, "--concurrency", whole, "N", text)
     text = "maximum number of attempts per call (default: %(default)s)"
     _value(sending, "--max-attempts", whole, "N", text, default=6)
@@ -166,6 +178,18 @@ def _sending(sending: _Group) -> None:
     _flag(sending, "--wait-for-reset", text)
     _server(sending)
     _auth(sending)
+
+
+def _shards(run: Parser) -> None:
+    text = "several workers, on one machine or on many, send one manifest into one output folder"
+    shards = run.add_argument_group("several workers", text)
+    text = (
+        "send only the calls of worker I of N, as in 3/16; auto: by the variables of SLURM, Cloud "
+        "Run Jobs or AWS Batch; auto/16: also by those of Kubernetes or GNU parallel"
+    )
+    _value(shards, "--shard", str, "I/N", text)
+    text = "the name of the run that all its workers share (default: that of SLURM and the others)"
+    _value(shards, "--run-id", str, "NAME", text)
 
 
 def _batches(run: Parser) -> None:

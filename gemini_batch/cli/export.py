@@ -19,6 +19,7 @@ from gemini_batch.output.files import new_file, open_to_read
 from gemini_batch.output.marks import Marks
 from gemini_batch.output.paths import IMAGES
 from gemini_batch.output.rows import placed_marked_rows
+from gemini_batch.output.shards import split_path
 from gemini_batch.progress.formatting import count
 
 INDEX = "index.csv"
@@ -75,7 +76,7 @@ def main(options: Namespace) -> int:
     with storage_errors(f"{options.to}: can't be written"), _target(options.to) as target:
         for row in rows:
             image = row["images"][0]
-            name = image["path"].removeprefix(f"{IMAGES}/")
+            name = split_path(image["path"])[1].removeprefix(f"{IMAGES}/")
             try:
                 target.add(name, out / image["path"])
             except FileNotFoundError:

@@ -10,6 +10,7 @@ import orjson
 
 from gemini_batch.errors import ConfigError
 from gemini_batch.output.paths import RESULTS
+from gemini_batch.output.shards import has_results
 from gemini_batch.progress.formatting import plain
 
 if TYPE_CHECKING:  # `status`, `verify` and `gallery` need no settings
@@ -55,7 +56,7 @@ def folder_of_rows(options: Namespace) -> Path:
         ConfigError: The folder has no rows.
     """
     out: Path = options.out
-    if not (out / RESULTS).exists():
+    if not has_results(out):
         hint = "name the output folder of a run, such as jobs.out"
         raise ConfigError(f"{out}: has no {RESULTS}; {hint}")
     return out

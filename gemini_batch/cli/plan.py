@@ -43,7 +43,7 @@ def main(options: Namespace) -> int:
             "manifest": given.name,
             "out": str(out),
             "tier": config.tier,
-            "calls": len(plan),
+            "calls": plan.own,
             "done": plan.count(CallState.DONE),
             "to_send": plan.to_send,
             "later": plan.count(CallState.LATER),

@@ -13,7 +13,7 @@ from gemini_batch.cli.options import folder_of_rows, print_result
 from gemini_batch.clock import utc_now
 from gemini_batch.errors import ExitCode, StorageError
 from gemini_batch.output.history import Cost
-from gemini_batch.output.lock import holder
+from gemini_batch.output.holders import running
 from gemini_batch.output.open_batches import line_of, read_open_batches
 from gemini_batch.output.rows import marked_rows
 from gemini_batch.output.runs import is_open, read_summary
@@ -129,7 +129,7 @@ def _held(summary: _Row) -> dict[str, int]:
 def _running(out: Path, summary: _Row, done: int) -> dict[str, Any] | None:
     """Return the pace and the end of a run that holds the folder; None if none does."""
     with suppress(OSError, StorageError):
-        if (process := holder(out)) is not None:
+        if (process := running(out)) is not None:
             left, per_min, left_s = summary.get("left"), None, None
             started_at = _moment(summary.get("started_at")) if is_open(summary) else None
             lasted_s = (utc_now() - started_at).total_seconds() if started_at else 0.0

@@ -1,11 +1,12 @@
 """The options of a run, as asked for, and the settings made from them. Imports no pydantic."""
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
 from gemini_batch.catalog import models, tiers
-from gemini_batch.config import environment, google_login, keys, network
+from gemini_batch.config import environment, google_login, keys, launchers, network
 from gemini_batch.config.endpoints import GOOGLE
 from gemini_batch.config.ledger_url import ledger
 from gemini_batch.config.settings import (
@@ -18,6 +19,7 @@ from gemini_batch.config.settings import (
 from gemini_batch.config.vertex import Vertex
 from gemini_batch.errors import ConfigError, FlagsError
 from gemini_batch.records import ServiceTier, Status
+from gemini_batch.records.shard import Shard
 
 
 class Asked:
@@ -50,6 +52,8 @@ class Asked:
     adopt_images: bool = False
     forget: bool = False
     on_uncertain: Literal["retry", "skip"] = "retry"
+    shard: str | None = None
+    run_id: str | None = None
     concurrency: int | None = None
     max_attempts: int = 6
     keep_going: bool = False
@@ -101,7 +105,11 @@ def settings_of(asked: Asked, *, needs_key: bool = True) -> Settings:
             "leave one of them out"
         )
     vertex = environment.vertex(asked.vertex)
+    shard = None if asked.shard is None else launchers.shard_of(asked.shard, os.environ)
+    run_id = asked.run_id or (launchers.run_id_of(os.environ) if shard else "")
     _check_route(asked, vertex)
+    if shard is not None:
+        _check_shared_budget(asked, run_id)
     if vertex is not None:
         _check_vertex(asked)
     if asked.simulate:
@@ -125,7 +133,7 @@ def settings_of(asked: Asked, *, needs_key: bool = True) -> Settings:
         service_tier=asked.service_tier,
         api_key=key,
         auth=asked.auth,
-        concurrency=asked.concurrency or concurrency_for(limits),
+        concurrency=_part(asked.concurrency or concurrency_for(limits), shard),
         max_attempts=asked.max_attempts,
         max_cost_usd=asked.max_cost_usd,
         retry=frozenset(
@@ -162,6 +170,8 @@ def settings_of(asked: Asked, *, needs_key: bool = True) -> Settings:
         certificates=network.trusted_certificates() if address and needs_key else None,
         notices=tuple(google_login.notices()) if vertex and address and needs_key else (),
         tables=tables,
+        shard=shard,
+        run_id=run_id,
     )
 
 
@@ -179,6 +189,27 @@ def _check_route(asked: Asked, vertex: Vertex | None) -> None:
             f"--route {asked.route}: a batch has no service tier: leave --service-tier or "
             "--route out"
         )
+
+
+def _check_shared_budget(asked: Asked, run_id: str) -> None:
+    """Raise a FlagsError if the workers of a run can't share its budget."""
+    if asked.max_cost_usd is None:
+        return
+    if not run_id:
+        raise FlagsError(
+            "--max-cost: is of all workers of --shard together, which share it under the name of "
+            "the run: add --run-id NAME, the same for all of them and for no other run"
+        )
+    if asked.route != "interactive":
+        raise FlagsError(
+            f"--max-cost: workers of --shard do not share the cost of batches: leave --route "
+            f"{asked.route} or --max-cost out"
+        )
+
+
+def _part(concurrency: int, shard: Shard | None) -> int:
+    """Return the calls in flight of one worker, at least one."""
+    return concurrency if shard is None else max(1, concurrency // shard.count)
 
 
 def _check_vertex(asked: Asked) -> None:

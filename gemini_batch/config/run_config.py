@@ -50,7 +50,10 @@ class RunConfig(BaseModel):
         adopt_images: Where rows are gone, take the images that are there as done.
         forget: Where rows are gone, send their calls again.
         on_uncertain: Action for a call that may have been billed and has no answer.
-        concurrency: Maximum of calls in flight; by the quota if None.
+        shard: The part of the calls that this worker sends: `3/16`, or `auto`, or `auto/16`, by the
+            variables of SLURM, Cloud Run Jobs, AWS Batch, Kubernetes or GNU parallel.
+        run_id: The name of the run that all its workers share; by the same variables if None.
+        concurrency: Maximum of calls in flight, of all workers together; by the quota if None.
         max_attempts: Attempts of one call before it is `failed`.
         keep_going: Continue where call after call of a model is rejected with the same message.
         timeout_s: Seconds that an attempt may take, while its answer does not arrive; 300 if None,
@@ -97,6 +100,8 @@ class RunConfig(BaseModel):
     adopt_images: bool = False
     forget: bool = False
     on_uncertain: Literal["retry", "skip"] = Asked.on_uncertain
+    shard: str | None = None
+    run_id: Annotated[str, Field(pattern=r"^[\w.:@/-]{1,200}$")] | None = None
     concurrency: Whole | None = None
     max_attempts: Whole = Asked.max_attempts
     keep_going: bool = False

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 from gemini_batch.config.network import Proxy
 from gemini_batch.config.vertex import Vertex
 from gemini_batch.records import Limits, ServiceTier, Status
+from gemini_batch.records.shard import Shard
 
 if TYPE_CHECKING:  # only what sends needs it
     from ssl import SSLContext
@@ -98,6 +99,8 @@ class Settings:
         certificates: All that are trusted, if the environment names some besides the system's.
         notices: Sentences for the user about what of the environment is not used.
         tables: The config file's tables, for tiers and prices.
+        shard: The part of the calls that this worker sends; None for all.
+        run_id: The name of the run that all its workers share; "" without one.
     """
 
     tier: str
@@ -139,6 +142,8 @@ class Settings:
     certificates: "SSLContext | None" = field(default=None, repr=False, compare=False)
     notices: tuple[str, ...] = ()
     tables: Mapping[str, Any] = field(default_factory=dict)
+    shard: Shard | None = None
+    run_id: str = ""
 
     @property
     def is_part(self) -> bool:

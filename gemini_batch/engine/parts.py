@@ -126,8 +126,9 @@ def _preprocessor(of: Origins, committer: Committer, remote: RemoteReplies) -> P
 
 
 def _parents(of: Origins, chaining: Chaining) -> Parents:
-    inputs = Inputs(of.folder.out, of.config.max_input_pixels)
-    return Parents(of.folder.out, inputs, of.clock, chaining.picture_place)
+    out = of.planned.out  # other workers may have made the pictures
+    inputs = Inputs(out, of.config.max_input_pixels)
+    return Parents(out, inputs, of.clock, chaining.picture_place)
 
 
 @contextmanager

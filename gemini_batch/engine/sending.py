@@ -21,6 +21,7 @@ from gemini_batch.engine.parts import Origins, Parts, open_parts
 from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.engine.retry import RetryRules
 from gemini_batch.engine.retry_table import TABLE
+from gemini_batch.engine.shared_money import SharedMoney
 from gemini_batch.engine.vertex_rules import VERTEX_TABLE
 from gemini_batch.errors import StorageError, out_of_resources
 from gemini_batch.events import BatchNotice, CallFinished, Event, Observer, Stopping, Waiting
@@ -29,6 +30,7 @@ from gemini_batch.output import OutputFolder
 from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.shared_budget import SharedBudget
 from gemini_batch.records import Status, Stop, StopReason
 from gemini_batch.records.stop import stop_of
 
@@ -43,6 +45,7 @@ class Sending:
 
     Attributes:
         stops: Why the run, or a model in it, starts no more calls.
+        shared_budget: That of all workers of the run; None for none.
         dispatcher: Sends single requests; None before the first.
     """
 
@@ -54,6 +57,7 @@ class Sending:
     clock: Clock
     observe: Observer
     stops: list[Stop]
+    shared_budget: SharedBudget | None = None
     dispatcher: Dispatcher | None = field(default=None, init=False)
     _stopped: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _ended: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -197,6 +201,9 @@ class Sending:
         def on_wait(model: str, until_s: float, why: str) -> None:
             self.observe(Waiting(model, until_s - self.clock.steady_s(), why))
 
+        shared = None
+        if self.shared_budget is not None:
+            shared = SharedMoney(self.shared_budget, self.clock, self.ledger.blocks)
         return AdmissionControl(
             RateLimiter(self.ledger, self.config.limits, self.clock, on_wait),
             DiskReservations(self.folder.out, self.clock.steady_s),
@@ -204,6 +211,7 @@ class Sending:
             self.observe,
             budget=self._budget,
             waits_for_reset=self.config.waits_for_reset,
+            shared=shared,
         )
 
     @contextmanager
@@ -254,7 +262,8 @@ class Sending:
         """Note which calls have ended, are ready, or were given back, and pass the event on."""
         chaining = self.planned.chaining
         if chaining is not None and isinstance(event, CallFinished):
-            self._has_new |= chaining.see(event.row, event.offset_bytes)
+            start = self.planned.history.waiting.start
+            self._has_new |= chaining.see(event.row, start + event.offset_bytes)
         if self._has_batches and isinstance(event, CallFinished):
             row, call = event.row, fingerprint(event.row.id)
             self.planned.history.waiting.see(row, event.offset_bytes)

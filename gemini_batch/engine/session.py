@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from gemini_batch.clock import Clock
@@ -17,6 +18,7 @@ from gemini_batch.output import OutputFolder, inflight
 from gemini_batch.plan import CallState
 from gemini_batch.plan.build import loads
 from gemini_batch.plan.built import BuiltPlan
+from gemini_batch.plan.chaining import Reason
 from gemini_batch.records import Stop, StopReason
 from gemini_batch.records.service_tier import quota_name
 from gemini_batch.records.stop import stop_of
@@ -28,6 +30,7 @@ if TYPE_CHECKING:  # a run with nothing to do sends nothing, and needs no event 
     from gemini_batch.engine.sending import Sending
     from gemini_batch.quota.results import Used
     from gemini_batch.quota.shared import SharedLedger
+    from gemini_batch.quota.shared_budget import SharedBudget
 
 _Uses: TypeAlias = "dict[str, tuple[Used, ...]]"
 
@@ -48,6 +51,7 @@ class Run:
     _ledger: "SharedLedger | None"  # None only where there is nothing to do
     _observer: Observer
     _interrupted: Interrupted
+    _shared_budget: "SharedBudget | None" = None
     summary: Summary | None = None
     _stops: list[Stop] = field(default_factory=list)
     _sending: "Sending | None" = None
@@ -77,6 +81,11 @@ class Run:
     @property
     def _dispatcher(self) -> "Dispatcher | None":
         return self._sending.dispatcher if self._sending else None
+
+    @property
+    def out(self) -> Path:
+        """The folder that this run writes into."""
+        return self._folder.out
 
     @property
     def has_work(self) -> bool:
@@ -167,6 +176,7 @@ class Run:
             clock=clock,
             observe=observe,
             stops=self._stops,
+            shared_budget=self._shared_budget,
         )
         await self._sending.run(base_url)
         if not self._stops:
@@ -214,7 +224,8 @@ class Run:
         return summary
 
     def _summarize(self, stats: RunStats, used: "_Uses | None" = None) -> Summary:
-        stops, uses = self._stops if self.has_work else (), used or {}
+        stops, uses = [*self._stops] if self.has_work else [], used or {}
+        stops += _waits_for_others(self.planned)
         return stats.summary(
             self._name, self._folder.out, self._config, self.planned, stops=stops, used=uses.get
         )
@@ -233,3 +244,17 @@ class Run:
         if isinstance(event, CallFinished):
             self.planned.history.replace(event.row)
         self._observer(event)
+
+
+def _waits_for_others(planned: BuiltPlan) -> list[Stop]:
+    """Return why calls can't be done before other workers have done theirs."""
+    stops: list[Stop] = []
+    if calls := planned.history.waiting_elsewhere:
+        wait = "1 call waits" if calls == 1 else f"{calls:,} calls wait"
+        text = f"{wait} in batches that other workers collect"
+        stops.append(Stop(StopReason.WAITING, text))
+    if calls := planned.held().get(Reason.ELSEWHERE.name.lower(), 0):
+        use = "1 call uses" if calls == 1 else f"{calls:,} calls use"
+        text = f"{use} pictures that other workers are still to make: run again after them"
+        stops.append(Stop(StopReason.WAITING, text))
+    return stops

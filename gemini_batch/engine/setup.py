@@ -1,6 +1,7 @@
 """Blocking set-up of a run. Sends no requests."""
 
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemini_batch.config import Settings
+from gemini_batch.engine.distributed.handover import check_unsharded, entered
 from gemini_batch.engine.recovery import (
     PAID_AGAIN,
     Interrupted,
@@ -23,7 +25,8 @@ from gemini_batch.errors import ConfigError, LedgerError, RowsLostError, storage
 from gemini_batch.events import ManifestWarning, Observer, Repaired, SafeObserver
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.moved import MovedNote
-from gemini_batch.output.paths import IMAGES, RESULTS
+from gemini_batch.output.paths import IMAGES, RESULTS, SHARDS
+from gemini_batch.output.shards import has_results, parts
 from gemini_batch.plan.build import build_plan
 from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.records import Stop
@@ -31,6 +34,7 @@ from gemini_batch.records.stop import stop_of
 
 if TYPE_CHECKING:  # a run with nothing to do needs no quota
     from gemini_batch.quota.shared import SharedLedger
+    from gemini_batch.quota.shared_budget import SharedBudget
 
 
 @contextmanager
@@ -63,8 +67,8 @@ def open_run(
             f"file system encoding is {encoding}, so some ids cannot be used as file names; set "
             "PYTHONUTF8=1"
         )
-    folder, observe = OutputFolder(out), SafeObserver(observe)
-    with folder.locked():
+    observe = SafeObserver(observe)
+    with _held(out, config, observe) as folder:
         interrupted = _repair(folder, observe)
         with ExitStack() as stack:
             planned = stack.enter_context(build_plan(path, out, config, name=name, base=base))
@@ -72,7 +76,7 @@ def open_run(
             decides = config.adopts_images or config.forgets_rows
             moved = _moved_note(config, out) if has_work or decides else None
             with storage_errors(f"{out}: can't be repaired"):
-                _check_rows(folder, planned, config, moved)
+                _check_rows(folder, out, planned, config, moved)
             stop = None
             if has_work and ledger is None:
                 ledger, stop = _opened_ledger(config, out, observe)
@@ -86,7 +90,12 @@ def open_run(
                 import_module("gemini_batch.engine.sending")
                 if config.vertex and config.base_url:
                     import_module("gemini_batch.client.google_tokens")
-            run = Run(name or str(path), config, folder, planned, ledger, observe, interrupted)
+            shared = None
+            if ledger and stop is None and planned.plan.to_send:
+                shared = _shared_budget(config, ledger)
+            run = Run(
+                name or str(path), config, folder, planned, ledger, observe, interrupted, shared
+            )
             if stop is not None:
                 run.stop(stop)
             try:
@@ -94,6 +103,36 @@ def open_run(
             finally:
                 if moved is not None and run.summary is not None:
                     _note_move(moved, run.summary)
+
+
+@contextmanager
+def _held(out: Path, config: Settings, observe: Observer) -> Iterator[OutputFolder]:
+    """Yield the folder that the run writes into, locked: `out`, or the one of its worker."""
+    if config.shard is not None:
+        budget = "" if config.max_cost_usd is None else config.run_id
+        with entered(
+            out,
+            config.shard,
+            observe,
+            forgets=config.forgets_rows,
+            machine=_machine(config),
+            budget=budget,
+        ) as folder:
+            yield folder
+        return
+    folder = OutputFolder(out)
+    with folder.locked():
+        check_unsharded(out)
+        yield folder
+
+
+def _machine(config: Settings) -> str:
+    """Return the machine whose ledger counts the quota of a run; "" if machines share it."""
+    if config.base_url is None or getattr(config, "ledger", None):
+        return ""
+    from gemini_batch.quota.storage import state_path
+
+    return f"{platform.node()}, {state_path()}"
 
 
 def _repair(folder: OutputFolder, observe: Observer) -> Interrupted:
@@ -123,7 +162,11 @@ def _note_move(moved: MovedNote, summary: Summary) -> None:
 
 
 def _check_rows(
-    folder: OutputFolder, planned: BuiltPlan, config: Settings, moved: MovedNote | None
+    folder: OutputFolder,
+    out: Path,
+    planned: BuiltPlan,
+    config: Settings,
+    moved: MovedNote | None,
 ) -> None:
     """Check that no call is sent only because its row is gone, unless the user knows.
 
@@ -131,9 +174,10 @@ def _check_rows(
         RowsLostError: Rows are gone, or images have none, and calls must be sent.
         OSError: The disk refused.
     """
-    lost, to_send = lost_rows(folder), planned.plan.to_send
+    lost = lost_rows(folder, is_workers=bool(config.shard)) or _lost_elsewhere(out, folder)
+    to_send = planned.plan.to_send
     if not lost and moved is not None and (text := moved.read()):
-        lost = f"{folder.out}: {text}"
+        lost = f"{out}: {text}"
     if config.adopts_images or config.forgets_rows:
         if lost:
             accept_loss(folder)
@@ -155,12 +199,28 @@ def _check_rows(
     )
 
 
+def _lost_elsewhere(out: Path, own: OutputFolder) -> str:
+    """Return a sentence about rows that another worker's folder once had; "" if none is gone."""
+    last = 0
+    for part in parts(out):
+        if part.generation is None:
+            continue
+        if part.generation.number > last + 1:
+            return f"{out / SHARDS}: generation {last + 1} is gone"
+        last = part.generation.number
+        if not part.path.is_dir():
+            return f"{part.path}: is gone"
+        if part.path != own.out and (lost := lost_rows(OutputFolder(part.path), is_workers=True)):
+            return lost
+    return ""
+
+
 def _moved_note(config: Settings, out: Path) -> MovedNote | None:
     if config.base_url is None:
         return None
     from gemini_batch.quota.storage import state_path
 
-    return MovedNote(state_path().parent, out)
+    return MovedNote(state_path().parent, out, has_results if config.shard else None)
 
 
 def _opened_ledger(
@@ -187,6 +247,26 @@ def _opened_ledger(
         run_name=f"process {os.getpid()}, {out}",
     )
     return ledger, stop
+
+
+def _shared_budget(config: Settings, ledger: "SharedLedger") -> "SharedBudget | None":
+    """Return the budget of the run that this worker has joined; None without one.
+
+    Raises:
+        StorageError: The ledger can't be used.
+    """
+    if config.shard is None or config.max_cost_usd is None or not config.run_id:
+        return None
+    from gemini_batch.quota.shared_budget import SharedBudget
+
+    return SharedBudget(
+        ledger.storage,
+        config.max_cost_usd,
+        run_id=config.run_id,
+        shard=str(config.shard),
+        endpoint=config.endpoint,
+        project=_project(config),
+    ).join()
 
 
 def _project(config: Settings) -> str:

@@ -177,7 +177,7 @@ class RunStats:
             or self._needs_person(planned.history.waiting, config.endpoint)
             or any(stop.needs_person or stop.reason not in resolved for stop in counted),
             stops=[{"reason": stop.reason.value, "message": stop.message} for stop in counted],
-            calls=len(plan),
+            calls=plan.own,
             by_status=_named(by_status),
             left=left + plan.count(CallState.LATER),
             held=held,

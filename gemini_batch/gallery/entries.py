@@ -19,6 +19,7 @@ from gemini_batch.gallery.thumbnails import Thumbnails
 from gemini_batch.inputs.lookup import spellings
 from gemini_batch.output.paths import IMAGES, SUPERSEDED
 from gemini_batch.output.runs import manifest_path
+from gemini_batch.output.shards import split_path
 from gemini_batch.records import exact_json, media_types
 from gemini_batch.records.references import referred
 
@@ -109,9 +110,12 @@ def _output(file: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> d
 
 def _earlier(file: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> dict[str, Any]:
     """Return a picture of the call that is superseded: the file there with its name and size."""
-    name = Path(file["path"].removeprefix(f"{IMAGES}/"))
-    moved = folders.out / SUPERSEDED / name
-    paths = (moved, *(moved.with_name(f"{moved.stem}.{number}{moved.suffix}") for number in _TRIED))
+    prefix, in_part = split_path(file["path"])
+    name = Path(in_part.removeprefix(f"{IMAGES}/"))
+    moved = folders.out / prefix / SUPERSEDED / name
+    paths = [moved, *(moved.with_name(f"{moved.stem}.{number}{moved.suffix}") for number in _TRIED)]
+    if prefix:  # the newer picture may be another worker's
+        paths.append(folders.out / file["path"])
     for path in paths:
         found = _inside(str(path.relative_to(folders.out)), folders.out)
         if found is not None and found.stat().st_size == file.get("size_bytes"):

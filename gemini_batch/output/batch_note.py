@@ -45,6 +45,8 @@ class BatchNote:
         misses: Looks by its name since then.
         cancelled_at: When its end was asked for.
         why: The last problem, for people.
+        made_in: The worker's folder in which `rows_bytes` counts, with a slash at its end, for a
+            batch that another worker has taken over; None for the folder that the batch is in.
     """
 
     uuid: str
@@ -70,6 +72,7 @@ class BatchNote:
     misses: int = 0
     cancelled_at: datetime | None = None
     why: str = ""
+    made_in: str | None = None
 
     @property
     def display_name(self) -> str:

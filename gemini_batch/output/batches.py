@@ -8,8 +8,8 @@ state that is damaged counts as the worst that it can mean: the batch may exist.
 import os
 import shutil
 from array import array
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -24,12 +24,14 @@ from gemini_batch.output import paths
 from gemini_batch.output.batch_note import BatchNote, Step
 from gemini_batch.output.files import (
     MAX_LINE_BYTES,
+    fsync_all,
     lines_of,
     new_file,
     open_to_read,
     read_at_most,
     sync,
 )
+from gemini_batch.output.shards import Part
 from gemini_batch.output.tree import Tree
 from gemini_batch.records import Estimate, Facts, InputRef, SentFile, exact_json
 
@@ -125,6 +127,26 @@ class BatchNotes:
             sync(folder)
         finally:
             os.close(folder)
+
+
+def hand_over(part: Part, new_home: Callable[[str], Path]) -> None:
+    """Move the batches of a worker's folder, each whole, to the folder that `new_home` returns.
+
+    Raises:
+        StorageError: The calls of a batch that may exist can't be known.
+        OSError: The disk refused.
+    """
+    notes = BatchNotes(part.path)
+    with closing(notes):
+        for found in find_batches(part.path):
+            if found.lines is not None:
+                found.lines.close()
+            if found.note.made_in is None and not found.problem:
+                notes.write(replace(found.note, made_in=part.prefix))
+            home = new_home(found.note.uuid) / _FOLDER
+            home.mkdir(parents=True, exist_ok=True)
+            (part.path / _FOLDER / found.note.uuid).rename(home / found.note.uuid)
+            fsync_all([home, home.parent, part.path / _FOLDER])
 
 
 @dataclass(frozen=True, slots=True)

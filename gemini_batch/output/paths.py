@@ -12,6 +12,7 @@
     OUT/images/…            the image of each call, named by its id
     OUT/drafts/…            interim images that came with an answer; they were paid for as well
     OUT/superseded/…        images that were made again, or pruned, and answers that came late
+    OUT/shards/…            output folders of the workers of `--shard`, see `output.shards`
     OUT/.gemini_batch/      internal files, of no use to the user
         lock                held by the run that writes into the folder
         inflight.jsonl      the in-flight log
@@ -24,6 +25,7 @@
         rescued-results.N   rows of a run whose results.jsonl was replaced; the next run adds them
         set-aside/          answers that could not be processed twice
         batches/UUID/       a batch that is open: lines.jsonl, its calls, and batch.json, its state
+        sealed              there once a newer generation of workers has taken over
 """
 
 import os
@@ -38,6 +40,11 @@ GALLERY = "gallery.html"
 IMAGES = "images"
 DRAFTS = "drafts"
 SUPERSEDED = "superseded"
+SHARDS = "shards"
+# In SHARDS, and in one of its generations:
+START_LOCK = "lock"
+ADOPTED = "adopted"
+MACHINE = "machine"
 
 PRIVATE = ".gemini_batch"
 # In PRIVATE:
@@ -52,6 +59,7 @@ TORN_RESULTS = "torn-results"
 RESCUED_RESULTS = "rescued-results"
 SET_ASIDE = "set-aside"
 BATCHES = "batches"
+SEALED = "sealed"
 # In a folder of BATCHES:
 BATCH_LINES = "lines.jsonl"
 BATCH_NOTE = "batch.json"

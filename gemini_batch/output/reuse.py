@@ -19,6 +19,7 @@ from gemini_batch.output import StagedAnswer
 from gemini_batch.output.files import open_to_read
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.output.rows import newest_rows, placed_rows, row_at
+from gemini_batch.output.shards import has_results
 from gemini_batch.records import IncomingImage, Reply, ReusedFrom, Status
 
 _BLOCK_BYTES = 1 << 20
@@ -84,7 +85,7 @@ class Reuse:
         self._read(len(folders), out, (Status.PRUNED,))
 
     def _check(self, folder: Path, out: Path) -> None:
-        if not (folder / RESULTS).exists():
+        if not has_results(folder):
             raise ConfigError(
                 f"--reuse-from: {folder}: has no {RESULTS}; "
                 "name the output folder of a run, such as jobs.out"

@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from gemini_batch.errors import StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output.batch_note import BatchNote, Step
 from gemini_batch.output.paths import has_batches
+from gemini_batch.output.rows import place_of
+from gemini_batch.output.shards import Part, parts
 from gemini_batch.records import Status
 
 if TYPE_CHECKING:  # most folders have no batches
@@ -40,11 +43,15 @@ class OpenBatch:
 
     Attributes:
         problem: What is damaged; "" for nothing.
+        start: The place of the first row of the folder that it was made in.
+        folder: The folder that it is in; None for that of the run.
     """
 
     note: "BatchNote"
     lines: "BatchLines | None"
     problem: str = ""
+    start: int = 0
+    folder: Path | None = None
     _marks: bytearray = field(init=False)
     _requests: "array[int]" = field(init=False)  # a hash of each call's request
 
@@ -132,9 +139,11 @@ class Waiting:
 
     Attributes:
         batches: The oldest first.
+        start: The place of the first row of the folder that the run writes into.
     """
 
-    def __init__(self, batches: Iterable[OpenBatch] = ()) -> None:
+    def __init__(self, batches: Iterable[OpenBatch] = (), start: int = 0) -> None:
+        self.start = start
         self.batches: list[OpenBatch] = []
         self._calls = HashMap64()  # id → number of its batch and its position, plus 1
         self._others: dict[int, list[int]] = {}  # the same of its other batches
@@ -143,6 +152,12 @@ class Waiting:
 
     def __bool__(self) -> bool:
         return bool(self.batches)
+
+    def add_new(self, note: "BatchNote", lines: "BatchLines") -> OpenBatch:
+        """Add a batch of this run, and return it."""
+        batch = OpenBatch(note, lines, start=self.start)
+        self.add(batch)
+        return batch
 
     def add(self, batch: OpenBatch) -> None:
         """Add a batch; its calls wait from now on."""
@@ -241,12 +256,12 @@ class Waiting:
             yield place, row
 
     def see(self, row: "ResultRow", place: int) -> None:
-        """Mark the calls of which a row is that was written at this place."""
+        """Mark the calls of which a row is that this run wrote at a byte of its file."""
         if self.has(row.id):
             key = row.batch.key if row.batch else ""
             is_paid = row.status not in _GIVEN_BACK or bool(row.remote_images)
             request = row.request_sha256, row.endpoint
-            self._see(row.id, request, row.status, key, place, is_paid=is_paid)
+            self._see(row.id, request, row.status, key, self.start + place, is_paid=is_paid)
 
     def _see(
         self,
@@ -264,7 +279,7 @@ class Waiting:
                     batch.open_again(position)
                 else:
                     batch.add(position, Mark.TAKEN if is_paid else Mark.FREED)
-            elif status in _ANSWERED and place >= batch.note.rows_bytes:
+            elif status in _ANSWERED and place >= batch.start + batch.note.rows_bytes:
                 is_same = batch.is_of(position, *request)
                 batch.add(position, Mark.OVERTAKEN if is_same else Mark.PASSED)
 
@@ -282,22 +297,47 @@ class Waiting:
 
 
 def open_batches(out: Path, endpoint: str) -> Waiting:
-    """Return the batches of a folder; the caller closes them.
+    """Return the batches of a folder and of all its workers; see `open_batches_of`."""
+    return Waiting(chain.from_iterable(_by_part(out, endpoint).values()))
 
-    One whose note is damaged counts as made at `endpoint`.
+
+def open_batches_of(out: Path, endpoint: str, own: Part | None) -> tuple[Waiting, Waiting]:
+    """Return the batches of the worker that writes into `own`, and those of others.
+
+    The caller closes them. One whose note is damaged counts as made at `endpoint`.
 
     Raises:
         StorageError: The calls of a batch that may exist can't be known: nothing may be sent.
         OSError: The disk refused.
     """
-    if not has_batches(out):
-        return Waiting()
+    found = _by_part(out, endpoint)
+    number = own.number if own else -1
+    mine = found.pop(number, [])
+    others = sorted(chain.from_iterable(found.values()), key=lambda batch: batch.note.since)
+    return Waiting(mine, place_of(number, 0) if own else 0), Waiting(others)
+
+
+def _by_part(out: Path, endpoint: str) -> dict[int, list[OpenBatch]]:
+    """Return the batches of each part of a folder, by the number of the part."""
+    found = [part for part in parts(out) if has_batches(part.path)]
+    if not found:
+        return {}
     from gemini_batch.output.batches import find_batches
 
-    return Waiting(
-        OpenBatch(_as_found(found.note, endpoint), found.lines, found.problem)
-        for found in find_batches(out)
-    )
+    starts = {part.prefix: place_of(part.number, 0) for part in parts(out)}
+    return {
+        part.number: [
+            OpenBatch(
+                _as_found(each.note, endpoint),
+                each.lines,
+                each.problem,
+                starts.get(part.prefix if each.note.made_in is None else each.note.made_in, 0),
+                part.path,
+            )
+            for each in find_batches(part.path)
+        ]
+        for part in found
+    }
 
 
 def _as_found(note: "BatchNote", endpoint: str) -> "BatchNote":

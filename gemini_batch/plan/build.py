@@ -17,8 +17,9 @@ from gemini_batch.output.history import History
 from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.rows import placed_rows
 from gemini_batch.output.runs import other_manifests
+from gemini_batch.output.shards import own_part
 from gemini_batch.output.unfetched import Unfetched
-from gemini_batch.output.waiting import open_batches
+from gemini_batch.output.waiting import open_batches_of
 from gemini_batch.plan.again import Again
 from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.plan.chaining import Chaining
@@ -50,6 +51,7 @@ def build_plan(
 ) -> Iterator[BuiltPlan]:
     """Check a manifest and plan it with the rows of earlier runs in `out`; write nothing.
 
+    `out` is the folder that the user named, also for a worker of `config.shard`.
     In messages the manifest has its `name`, else its path. Relative image paths start at `base`,
     else at the manifest's folder.
 
@@ -103,7 +105,16 @@ def build_plan(
                     others = tuple(other_manifests(out, Path(manifest.name)))
             latency_s = _latency_s(recent)
             yield BuiltPlan(
-                plan, history, time, manifest, planner, config.tier, chaining, latency_s, others
+                plan,
+                history,
+                time,
+                manifest,
+                planner,
+                config.tier,
+                chaining,
+                latency_s,
+                out,
+                others,
             )
 
 
@@ -113,11 +124,14 @@ def _history(
 ) -> Iterator[tuple[RunHistory, Iterable[dict[str, Any]], Again]]:
     """Yield what earlier runs left, the last rows, and what is made again; see `build_plan`."""
     try:
-        waiting = open_batches(out, config.endpoint)
+        own = own_part(out, config.shard)
+        waiting, others = open_batches_of(out, config.endpoint, own)
         again = Again(out, config)
-        rowless, recent = RowlessImages(out), deque[dict[str, Any]](maxlen=ANSWERS)
+        rowless, recent = RowlessImages(out, own), deque[dict[str, Any]](maxlen=ANSWERS)
         unfetched = None if config.retry_unfetched else Unfetched(out, config.endpoint)
-        placed = waiting.noting(placed_rows(out)) if waiting else placed_rows(out)
+        placed = placed_rows(out)
+        for each in filter(None, (waiting, others)):
+            placed = each.noting(placed)
         of_file = unfetched.noting(placed) if unfetched else (row for _, row in placed)
         rows = History(_kept(rowless.passing(of_file), recent))
         reuse = None
@@ -125,10 +139,10 @@ def _history(
             reuse = _reuse(out, config)
         part = Part(config.only, config.limit) if config.is_part else None
         if_any = again if again.is_any else None
-        history = RunHistory(rows, config, reuse, rowless, unfetched, if_any, part, waiting)
+        history = RunHistory(rows, config, reuse, rowless, unfetched, if_any, part, waiting, others)
     except OSError as error:
         raise StorageError(f"{out}: can't be read: {describe_os_error(error)}") from error
-    with closing(waiting):
+    with closing(waiting), closing(others):
         yield history, recent, again
 
 

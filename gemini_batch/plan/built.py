@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemini_batch.catalog import models
@@ -29,6 +30,7 @@ class BuiltPlan:
 
     Attributes:
         latency_s: Mean time of the last answers of earlier runs; None if there are none.
+        out: The folder that the user named, to which the places of rows belong.
     """
 
     plan: Plan
@@ -39,6 +41,7 @@ class BuiltPlan:
     _tier: str = ""
     chaining: Chaining | None = None
     latency_s: float | None = None
+    out: Path = Path()
     _others: tuple[str, ...] = ()  # manifests of earlier runs, whose calls these replace
 
     def calls(
@@ -188,10 +191,13 @@ class BuiltPlan:
 
     def _waits(self, job: "Job", call: Call, variant: int) -> bool:
         """Return whether an open batch may still answer a call."""
-        waiting, endpoint = self.history.waiting, self.history.endpoint
-        if not waiting:
-            return False
-        return waiting.holds(call.id, call.request_sha256, endpoint) or any(
-            waiting.holds(other_id, request_sha256(alias), endpoint)
-            for other_id, alias in aliases(job, call.request, variant, waiting.has)
+        endpoint = self.history.endpoint
+        return any(
+            waiting.holds(call.id, call.request_sha256, endpoint)
+            or any(
+                waiting.holds(other_id, request_sha256(alias), endpoint)
+                for other_id, alias in aliases(job, call.request, variant, waiting.has)
+            )
+            for waiting in (self.history.waiting, self.history.others)
+            if waiting
         )

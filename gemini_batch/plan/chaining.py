@@ -8,7 +8,7 @@ from enum import IntEnum
 
 from gemini_batch.manifest.chains import Chains
 from gemini_batch.output.pictures import Pictures
-from gemini_batch.plan.totals import NOT_TO_DO, CallState, Plan
+from gemini_batch.plan.totals import NOT_TO_DO, OF_OTHERS, CallState, Plan
 from gemini_batch.records import ResultRow, Status
 
 
@@ -16,17 +16,18 @@ class Reason(IntEnum):
     """The reason why a child can't be sent: the first one above it that brings no picture."""
 
     NONE = 0
-    WAITING = 1  # in a batch, which may still bring it
-    LATER = 2  # not in the part that the run is for
-    MISSING = 3  # its picture is gone from the folder, or changed
-    BLOCKED = 4
-    REJECTED = 5
-    FAILED = 6
-    UNCERTAIN = 7
-    LOST = 8
+    ELSEWHERE = 1  # another worker's, which may still bring it
+    WAITING = 2  # in a batch, which may still bring it
+    LATER = 3  # not in the part that the run is for
+    MISSING = 4  # its picture is gone from the folder, or changed
+    BLOCKED = 5
+    REJECTED = 6
+    FAILED = 7
+    UNCERTAIN = 8
+    LOST = 9
 
 
-SOON = frozenset({Reason.WAITING.name.lower()})
+SOON = frozenset({Reason.ELSEWHERE.name.lower(), Reason.WAITING.name.lower()})
 """Reasons that end by themselves; any other one requires user action."""
 _OF_STATUS = {
     Status.BLOCKED: Reason.BLOCKED,
@@ -35,8 +36,21 @@ _OF_STATUS = {
     Status.UNCERTAIN: Reason.UNCERTAIN,
     Status.LOST: Reason.LOST,
 }
-_COMES_OTHER = frozenset({CallState.NEW, CallState.EDITED, CallState.RETRY, CallState.WAITING})
-_HANDED_OUT = frozenset(CallState) - {CallState.DONE, CallState.LATER, CallState.HELD}
+_OF_STATE: Mapping[int, Reason] = {
+    CallState.LATER: Reason.LATER,
+    CallState.ELSEWHERE: Reason.ELSEWHERE,
+}
+_COMES_OTHER = frozenset(
+    {
+        CallState.NEW,
+        CallState.EDITED,
+        CallState.RETRY,
+        CallState.WAITING,
+        CallState.ELSEWHERE,
+    }
+)
+_ARE_DONE = (CallState.DONE, CallState.DONE_ELSEWHERE)
+_HANDED_OUT = frozenset(CallState) - {CallState.DONE, CallState.LATER, CallState.HELD} - OF_OTHERS
 _MAY_BE_HELD = _HANDED_OUT - {CallState.WAITING, CallState.UNFETCHED} | {CallState.HELD}
 
 
@@ -121,9 +135,8 @@ class Chaining:
     def _look(self, number: int) -> None:
         """Note which parents of a child have their pictures, before the run."""
         for slot in self.chains.parents(number):
-            if self.pictures.status(slot) is Status.SUCCEEDED:
-                is_done = self._plan.state(*self.chains.call(slot)) == CallState.DONE
-                self._has_picture[slot] = is_done
+            is_done = self._plan.state(*self.chains.call(slot)) in _ARE_DONE
+            self._has_picture[slot] = is_done and self.pictures.status(slot) is Status.SUCCEEDED
 
     def _settled(self, number: int, choice: Choice, *, has_limit: bool) -> bytes:
         """Return the states of a child's calls by what is known of its parents."""
@@ -233,11 +246,9 @@ class Chaining:
             return Reason.WAITING
         status = self.pictures.status(slot)
         state = self._plan.state(*self.chains.call(slot))
-        if status and (self._has_row[slot] or state == CallState.DONE):
-            return _OF_STATUS.get(status, Reason.MISSING)
-        if state == CallState.DONE:
-            return Reason.MISSING
-        if state == CallState.LATER:
-            return Reason.LATER
+        if state in _ARE_DONE or (status and self._has_row[slot]):
+            return _OF_STATUS.get(status, Reason.MISSING) if status else Reason.MISSING
+        if state in _OF_STATE:
+            return _OF_STATE[state]
         child = self.chains.parent_child(slot)
         return reasons[child] if child is not None else Reason.NONE

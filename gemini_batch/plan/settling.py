@@ -28,7 +28,13 @@ def settled(
     pictures = Pictures(chains.slot, len(chains.jobs))
     pictures.read(placed_rows(out))
     chaining = Chaining(
-        chains, plan, pictures, lambda call: history.waiting.awaits(call, history.endpoint)
+        chains,
+        plan,
+        pictures,
+        lambda call: (
+            history.waiting.awaits(call, history.endpoint)
+            or history.others.awaits(call, history.endpoint)
+        ),
     )
 
     def call_id_of(index: int, variant: int) -> str:

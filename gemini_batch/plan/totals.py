@@ -49,9 +49,12 @@ class CallState(IntEnum):
     WAITING = 6  # an open batch may still answer it
     LATER = 7  # not done, and not in the part that this run is for
     HELD = 8  # not done, and it uses a picture that this run can't bring
+    ELSEWHERE = 9  # another worker's, and not done
+    DONE_ELSEWHERE = 10  # another worker's, and done
 
 
-NOT_TO_DO = frozenset({CallState.DONE, CallState.WAITING, CallState.LATER, CallState.HELD})
+OF_OTHERS = frozenset({CallState.ELSEWHERE, CallState.DONE_ELSEWHERE})
+NOT_TO_DO = OF_OTHERS | {CallState.DONE, CallState.WAITING, CallState.LATER, CallState.HELD}
 
 
 Aliases: TypeAlias = Callable[[Callable[[str], bool]], Iterable[tuple[str, Request]]]
@@ -270,6 +273,11 @@ class Plan:
     def count(self, state: CallState) -> int:
         """Return the number of calls in a state."""
         return self._states.count(state)
+
+    @property
+    def own(self) -> int:
+        """Number of calls that are not another worker's."""
+        return len(self) - sum(map(self.count, OF_OTHERS))
 
     @property
     def todo(self) -> int:

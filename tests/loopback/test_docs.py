@@ -21,6 +21,7 @@ PAGES = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in 
 HELP = render.help_texts()
 # Flags of other programs.
 OTHERS_FLAGS = {
+    "--requeue",
     "--rm",
     "--init",
     "--stop-timeout",

@@ -159,8 +159,7 @@ class Submitter:
         now = self.clock.utc()
         note = await self._write(replace(note, step=Step.CREATING, sent_at=now))
         self.money.hold(note.uuid, chunk.money)
-        batch = OpenBatch(note, self.notes.lines(note.uuid))
-        self.waiting.add(batch)
+        batch = self.waiting.add_new(note, self.notes.lines(note.uuid))
         for position in range(note.calls):
             batch.add(position, Mark.ASKED)
         outcome = await self.batches.create(chunk.model, note.display_name, note.file)

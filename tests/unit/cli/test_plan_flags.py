@@ -25,7 +25,7 @@ VALUES = {
     "--base-url": "http://127.0.0.1:9",
 }
 # Of two that exclude each other, and one that would need an answer of a server.
-LEFT_OUT = {"--help", "--simulate", "--forget", "--only", "--redo", "--vertex"}
+LEFT_OUT = {"--help", "--simulate", "--forget", "--only", "--redo", "--vertex", "--shard"}
 
 
 @pytest.fixture(autouse=True)
