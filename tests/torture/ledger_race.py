@@ -118,12 +118,12 @@ def clock_back(race: Race, turn: int) -> None:
 
 def vanished(race: Race, _turn: int) -> None:
     """Stop a machine that holds all locks: the server frees them."""
-    from gemini_batch.quota.storage.postgres_link import begin
+    from gemini_batch.quota.storage.postgres_link import BEGIN
 
     holder = os.fork()
     if not holder:
         with psycopg.connect(race.server.url, autocommit=True) as connection:
-            begin(connection)
+            connection.execute(BEGIN)
             connection.execute(
                 "SELECT pg_advisory_xact_lock((classid::bigint << 32) | objid::bigint) "
                 "FROM pg_locks WHERE locktype = 'advisory'"
