@@ -16,7 +16,7 @@ from psycopg import errors
 
 from gemini_batch.errors import ConfigError
 from gemini_batch.quota.storage.base import Decide, NewStates, OnUnknown, QuotaKey, Snapshot
-from gemini_batch.quota.storage.postgres_link import REACH_S, Connection, PostgresLink, begin
+from gemini_batch.quota.storage.postgres_link import BEGIN, REACH_S, Connection, PostgresLink
 
 T = TypeVar("T")
 
@@ -157,13 +157,14 @@ class PostgresStorage:
     ) -> tuple[float, str, str | None, dict[QuotaKey, Mapping[str, Any]]]:
         transaction = "pg_current_xact_id()::text" if is_numbered else "NULL"
         columns = [list(column) for column in zip(*keys, strict=True)] or [[], [], []]
-        with connection.pipeline():
-            begin(connection)
-            connection.execute(_LOCK, (sorted(map(_number, keys)),))
-            clock = connection.execute(f"SELECT {_CLOCK}, {self._identity}, {transaction}")
-            rows = connection.execute(_SELECT + _OF_KEYS, columns)
-        ((now_s, server_id, number),) = clock.fetchall()
-        return now_s, server_id, number, dict(map(self._parsed, rows.fetchall()))
+        clock = f"SELECT {_CLOCK}, {self._identity}, {transaction}"
+        statements = (BEGIN, _LOCK, clock, _SELECT + _OF_KEYS)
+        cursor = connection.execute(";".join(statements), (sorted(map(_number, keys)), *columns))
+        for _ in range(3):  # what BEGIN and the lock return
+            cursor.nextset()
+        ((now_s, server_id, number),) = cursor.fetchall()
+        cursor.nextset()
+        return now_s, server_id, number, dict(map(self._parsed, cursor.fetchall()))
 
     def _clock(self, connection: Connection, transaction: str) -> tuple[float, str, str | None]:
         query = f"SELECT {_CLOCK}, {self._identity}, {transaction}"
@@ -193,13 +194,12 @@ class PostgresStorage:
 
 
 def _commit(connection: Connection, changes: NewStates) -> None:
-    with connection.pipeline():
-        for key, state in changes.items():
-            if state is None:
-                connection.execute(_DELETE, key)
-            else:
-                connection.execute(_WRITE, (*key, _VERSION, orjson.dumps(state.dump()).decode()))
-        connection.execute("COMMIT")
+    """Write the changes and commit, in one message."""
+    statements, values = list[str](), list[Any]()
+    for key, state in changes.items():
+        statements.append(_DELETE if state is None else _WRITE)
+        values += key if state is None else (*key, _VERSION, orjson.dumps(state.dump()).decode())
+    connection.execute(";".join([*statements, "COMMIT"]), values)
 
 
 def _has_table(connection: Connection) -> bool:

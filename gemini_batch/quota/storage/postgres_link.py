@@ -1,5 +1,6 @@
 """The connection to a PostgreSQL server, through restarts and lost networks."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -13,6 +14,9 @@ from psycopg.conninfo import conninfo_to_dict
 from gemini_batch.config import ledger_url
 from gemini_batch.errors import ConfigError, LedgerError
 
+# A lost connection is handled here, and is no line for the user.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
+
 T = TypeVar("T")
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
@@ -20,7 +24,7 @@ Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 REACH_S = 60.0
 """The time for which a server that can't be reached is asked again, in seconds."""
 
-_FIRST_WAIT_S, _MAX_WAIT_S = 0.05, 2.0
+_FIRST_WAIT_S, _MAX_WAIT_S = 0.05, 0.5
 # A server that is gone without a word is noticed in seconds.
 _DEFAULTS = {
     "connect_timeout": "5",
@@ -34,18 +38,25 @@ _DEFAULTS = {
 # A server that keeps its connections and does not answer: longer than it waits for a lock itself.
 _ANSWER_S = 40.0
 _CLOSE_S = 2.0
-# A transaction that its client left is ended, which frees its lock. All is set for a transaction,
-# not for the session: a pooler such as pgbouncer gives the session to others.
-_SET = """SELECT set_config('idle_in_transaction_session_timeout', '5s', true),
-set_config('statement_timeout', '30s', true),
-set_config('synchronous_commit', CASE current_setting('synchronous_commit')
-    WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)"""
-# The server goes down or has no room for the moment, another one has taken its place, or the table
-# was dropped.
+# A transaction that its client left is ended, which frees its lock; keepalives end one whose client
+# was lost in the middle of what it sent. All is set for a transaction, not for the session: a
+# pooler such as pgbouncer gives the session to others.
+BEGIN = """BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+SELECT set_config('idle_in_transaction_session_timeout', '5s', true),
+    set_config('tcp_keepalives_idle', '5', true),
+    set_config('tcp_keepalives_interval', '2', true),
+    set_config('tcp_keepalives_count', '3', true),
+    set_config('statement_timeout', '30s', true),
+    set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+        WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)"""
+"""Two statements that begin a transaction."""
+
+# The server goes down or has no room for the moment, it ended a transaction that stood still or
+# became a replica (both are an InternalError), or the table was dropped.
 _PASSING = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
-    errors.ReadOnlySqlTransaction,
+    psycopg.InternalError,
     errors.UndefinedTable,
 )
 _WRONG = (
@@ -177,7 +188,9 @@ class PostgresLink:
             self._connection = connection = _Connection.connect(
                 **self._options,
                 autocommit=True,
-                prepare_threshold=None,  # a pooler has another session for each transaction
+                # Several statements in one message, which a pipeline could be as well; but what
+                # psycopg sends at its end turns off the server's timer of an idle transaction.
+                cursor_factory=psycopg.ClientCursor,
             )
             self._prepare(connection)
         return self._connection
@@ -212,9 +225,3 @@ class PostgresLink:
         """Return the text of an error in one line, without a password."""
         lines = ledger_url.without_secrets(str(error), self._url).split("\n")
         return "; ".join(line.strip() for line in lines if line.strip()) or type(error).__name__
-
-
-def begin(connection: Connection) -> None:
-    """Begin a transaction in the pipeline: what its client left, the server ends."""
-    connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-    connection.execute(_SET)
