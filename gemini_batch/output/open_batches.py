@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from gemini_batch.output.paths import has_batches
 from gemini_batch.output.rows import placed_rows
 
 if TYPE_CHECKING:  # most folders have no batches
+    from gemini_batch.output.batch_note import BatchNote
     from gemini_batch.output.waiting import OpenBatch, Waiting
 
 
@@ -27,13 +29,41 @@ def read_open_batches(out: Path) -> list[dict[str, Any]]:
 
 def marked(out: Path) -> "Waiting":
     """Return the batches of a folder, with the marks that its rows leave; raise as above."""
-    from gemini_batch.output.waiting import open_batches
-
     with storage_errors(f"{out}: its batches can't be read"):
         waiting = open_batches(out, "")
         for _ in waiting.noting(placed_rows(out)):
             pass
     return waiting
+
+
+def open_batches(out: Path, endpoint: str) -> "Waiting":
+    """Return the batches of a folder; the caller closes them.
+
+    One whose note is damaged counts as made at `endpoint`.
+
+    Raises:
+        StorageError: The calls of a batch that may exist can't be known: nothing may be sent.
+        OSError: The disk refused.
+    """
+    from gemini_batch.output.waiting import OpenBatch, Waiting
+
+    if not has_batches(out):
+        return Waiting()
+    from gemini_batch.output.batches import find_batches
+
+    return Waiting(
+        OpenBatch(_as_found(found.note, endpoint), found.lines, found.problem)
+        for found in find_batches(out)
+    )
+
+
+def _as_found(note: "BatchNote", endpoint: str) -> "BatchNote":
+    from gemini_batch.config.settings import SIMULATOR_ENDPOINT
+    from gemini_batch.output.batch_note import Step
+
+    if note.endpoint == SIMULATOR_ENDPOINT:  # its server ended with the run
+        return replace(note, step=Step.PLANNED)
+    return replace(note, endpoint=note.endpoint or endpoint)
 
 
 def held(waiting: "Waiting") -> "Iterator[OpenBatch]":

@@ -3,14 +3,12 @@
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemini_batch.config.endpoints import service
 from gemini_batch.errors import StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output.batch_note import BatchNote, Step
-from gemini_batch.output.paths import has_batches
 from gemini_batch.records import Status
 
 if TYPE_CHECKING:  # most folders have no batches
@@ -277,33 +275,6 @@ class Waiting:
                     self.batches[(place - 1) >> _POSITION_BITS],
                     (place - 1) & _POSITION_MASK,
                 )
-
-
-def open_batches(out: Path, endpoint: str) -> Waiting:
-    """Return the batches of a folder; the caller closes them.
-
-    One whose note is damaged counts as made at `endpoint`.
-
-    Raises:
-        StorageError: The calls of a batch that may exist can't be known: nothing may be sent.
-        OSError: The disk refused.
-    """
-    if not has_batches(out):
-        return Waiting()
-    from gemini_batch.output.batches import find_batches
-
-    return Waiting(
-        OpenBatch(_as_found(found.note, endpoint), found.lines, found.problem)
-        for found in find_batches(out)
-    )
-
-
-def _as_found(note: "BatchNote", endpoint: str) -> "BatchNote":
-    from gemini_batch.config.settings import SIMULATOR_ENDPOINT
-
-    if note.endpoint == SIMULATOR_ENDPOINT:  # its server ended with the run
-        return replace(note, step=Step.PLANNED)
-    return replace(note, endpoint=note.endpoint or endpoint)
 
 
 def _key(batch: Any) -> str:

@@ -14,10 +14,10 @@ from gemini_batch.errors import ConfigError, StorageError, describe_os_error
 from gemini_batch.inputs import Inputs
 from gemini_batch.manifest import Manifest, PlainJobs, open_manifest
 from gemini_batch.output.history import History
+from gemini_batch.output.open_batches import open_batches
 from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.rows import placed_rows
 from gemini_batch.output.unfetched import Unfetched
-from gemini_batch.output.waiting import open_batches
 from gemini_batch.plan.again import Again
 from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.plan.chaining import Chaining
