@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gemini_batch.config import Settings
 from gemini_batch.plan.again import STALE
-from gemini_batch.plan.build import BuiltPlan
+from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.progress.formatting import count, least_time, plain, usd
 
 
