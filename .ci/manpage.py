@@ -41,8 +41,8 @@ def _with_examples(lines: list[str]) -> list[str]:
     """Keep the line ends of usages, examples and lists, which are indented."""
     found: list[str] = []
     for is_kept, block in groupby(lines, lambda line: line.startswith((" ", "usage: "))):
-        text = list(block)
-        found += [".nf", *text, ".fi"] if is_kept else text
+        kept = [*block]
+        found += [".nf", *kept, ".fi"] if is_kept else kept
     return found
 
 

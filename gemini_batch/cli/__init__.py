@@ -126,10 +126,12 @@ def _saved_traceback() -> str:
     from gemini_batch.client.redaction import KeyRedactor
     from gemini_batch.config.google_login import known_secrets
     from gemini_batch.config.keys import known_keys
+    from gemini_batch.config.ledger_url import known_passwords
     from gemini_batch.config.network import proxy_passwords
 
     text = traceback.format_exc()
-    for key in (*known_keys(), *known_secrets(), *proxy_passwords()):
+    secrets = (*known_keys(), *known_secrets(), *proxy_passwords(), *known_passwords())
+    for key in secrets:
         for spelling in (key, quote(key, safe=""), quote(key)):
             text = text.replace(spelling, "[key]")
         text = KeyRedactor(key).redact_text(text)

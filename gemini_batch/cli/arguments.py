@@ -311,10 +311,12 @@ def _prune(prune: Parser) -> None:
 
 
 def _quota_command(quota: Parser) -> None:
-    _flag(quota, "--reset", "delete the recorded usage of all projects and models")
+    text = "delete the recorded usage: of all projects and models in the file of this machine; of "
+    _flag(quota, "--reset", text + "the project of the key at this server in a shared ledger")
     quota.add_argument(
         "--project", metavar="NAME", help="with --reset, delete only the usage of this project"
     )
+    _ledger(quota, "the ledger of several machines, instead of that of this one")
     _flag(quota, "--json", "print the usage as JSON to stdout")
     where = "in a folder that can be set (env: GEMINI_BATCH_STATE_DIR)"
     quota.epilog = f"All runs on this machine share one file, {where}."
@@ -417,4 +419,10 @@ def _quota(command: Parser) -> _Group:
     _value(quota, "--minute", amount, "SECONDS", text, dest="minute_s")
     text = 'a TOML file with tables [tiers.NAME] and [prices."MODEL"]'
     _value(quota, "--config", path, "FILE", text, dest="config_file")
+    _ledger(quota, "count the quota together with other machines, in this PostgreSQL database")
     return quota
+
+
+def _ledger(command: Parser | _Group, text: str) -> None:
+    text += ": postgresql://USER@HOST/DATABASE, without a password (env: GEMINI_BATCH_LEDGER)"
+    _value(command, "--ledger", str, "URL", text)

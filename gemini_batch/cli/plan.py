@@ -18,14 +18,14 @@ from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.progress.formatting import (
     BATCH_TARGET_S,
     BATCH_TIME,
+    STALE,
     about,
     budget,
     count,
     edited,
-    held,
+    held_for,
     least_time,
     list_price,
-    stale,
     usd,
 )
 from gemini_batch.records.service_tier import lane_name, model_and_tier
@@ -142,7 +142,14 @@ def _other_route(found: dict[str, Any]) -> str | None:
     if found["route"] == "batch":
         return f"  single  {usd(single['cost_usd'])}, as fast as the quota (--route interactive)"
     number = "1 batch" if sum(numbers) == 1 else f"{sum(numbers):,} batches"
-    return f"  batch   {usd(batch['cost_usd'])}, {number}, {BATCH_TIME} (--route batch)"
+    if found["depth"] > 1:
+        number = f"{found['depth']:,} batches or more, one after the other"
+    cost = usd(batch["cost_usd"])
+    return f"  batch   {cost}, {number}, {_batch_time(found)} (--route batch)"
+
+
+def _batch_time(found: dict[str, Any]) -> str:
+    return f"each {BATCH_TIME}" if found["depth"] > 1 else BATCH_TIME
 
 
 def _cost(found: dict[str, Any], *, is_simulated: bool) -> str:
@@ -162,9 +169,9 @@ def _states(found: dict[str, Any]) -> Iterator[str]:
     if found["depth"] > 1:
         yield f"  chains  {_chains(found)}"
     if found["held"]:
-        yield f"  held    {held(found['held'])}"
+        yield f"  held    {sum(found['held'].values()):,} {held_for(found['held'])}"
     if found["stale"]:
-        yield f"  stale   {stale(found['stale'])}"
+        yield f"  stale   {found['stale']:,} {STALE}"
     for folder, number in found["reused_from"].items():
         yield f"  reused  {number:,} from {folder}, $0"
 
@@ -174,7 +181,7 @@ def _chains(found: dict[str, Any]) -> str:
     text = f"up to {found['depth']:,} calls one after the other, with the picture of the one before"
     if found["route"] == "batch":
         return f"{text}: a batch each"
-    return f"{text}: {about(found['chain_s'])}" if found["chain_s"] else text
+    return f"{text}: about {about(found['chain_s'])}" if found["chain_s"] else text
 
 
 def _lines(found: dict[str, Any], *, is_simulated: bool) -> Iterator[str]:
@@ -191,7 +198,7 @@ def _lines(found: dict[str, Any], *, is_simulated: bool) -> Iterator[str]:
         yield f"  tokens  about {found['input_tokens']:,} in, {found['output_tokens']:,} out"
         yield f"  cost    {_cost(found, is_simulated=is_simulated)}"
         if found["route"] == "batch":
-            time = f"in batches, {BATCH_TIME}"
+            time = f"in batches, {_batch_time(found)}"
         if found["max_cost_usd"] is not None:
             yield f"  budget  {budget(found['max_cost_usd'], found['cost_usd'], found['to_send'])}"
         yield f"  time    tier {found['tier']}: {time}"

@@ -17,7 +17,7 @@ from gemini_batch.output.holders import running
 from gemini_batch.output.open_batches import line_of, read_open_batches
 from gemini_batch.output.rows import marked_rows
 from gemini_batch.output.runs import is_open, read_summary
-from gemini_batch.progress.formatting import about, count, usd
+from gemini_batch.progress.formatting import about, count, held, usd
 from gemini_batch.records import Status
 
 _LISTED = 20
@@ -66,6 +66,7 @@ def main(options: Namespace) -> int:
         "missing_images": contents.missing,
         "batches": read_open_batches(out),
         "last_run": _last_run(summary),
+        "held": _held(summary),
         "running": _running(out, summary, contents.since),
     }
     print_result(found, _lines(found, contents, summary), as_json=options.json)
@@ -113,6 +114,18 @@ def _last_run(summary: _Row) -> dict[str, Any] | None:
     return None
 
 
+def _held(summary: _Row) -> dict[str, int]:
+    """Return how many calls the last run held, by the reason; none of a damaged summary."""
+    found = summary.get("held")
+    if not isinstance(found, dict):
+        return {}
+    return {
+        reason: number
+        for reason, number in found.items()
+        if reason.isalpha() and type(number) is int
+    }
+
+
 def _running(out: Path, summary: _Row, done: int) -> dict[str, Any] | None:
     """Return the pace and the end of a run that holds the folder; None if none does."""
     with suppress(OSError, StorageError):
@@ -158,6 +171,8 @@ def _lines(found: dict[str, Any], contents: Contents, summary: _Row) -> Iterator
         yield f"  running now ({running['process']}): {last['manifest']}: {_pace(running, last)}"
     elif last:
         yield f"  last run of {last['manifest']}: {_end(last, summary)}"
+    if found["held"]:
+        yield f"  {held(found['held'])}"
     yield from (f"  missing: {path}" for path in found["missing_images"])
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from gemini_batch.catalog import models, tiers
 from gemini_batch.config import environment, google_login, keys, launchers, network
 from gemini_batch.config.endpoints import GOOGLE
+from gemini_batch.config.ledger_url import ledger
 from gemini_batch.config.settings import (
     SIMULATOR_ENDPOINT,
     RouteChoice,
@@ -36,6 +37,7 @@ class Asked:
     usd_per_10min: float | None = None
     usd_per_day: float | None = None
     minute_s: float | None = None
+    ledger: str | None = None
     quota_scope: str | None = None
     config_file: Path | str | None = None
     model: str = models.DEFAULT_MODEL
@@ -161,6 +163,8 @@ def settings_of(asked: Asked, *, needs_key: bool = True) -> Settings:
         waits_for_batches=asked.wait or (asked.simulate and asked.route != "interactive"),
         batch_patience_s=asked.batch_patience_s,
         batch_lines=asked.batch_lines,
+        # What a simulator in this process counts concerns no other machine.
+        ledger=None if asked.simulate and asked.ledger is None else ledger(asked.ledger),
         quota_scope=asked.quota_scope,
         proxy=None if address is None else network.proxy_for(address),
         certificates=network.trusted_certificates() if address and needs_key else None,

@@ -31,6 +31,8 @@ class RunConfig(BaseModel):
         usd_per_10min: Dollars at list price in any ten minutes.
         usd_per_day: Dollars at list price per day, Pacific time.
         minute_s: Length of a quota "minute" in seconds; for tests with the simulator.
+        ledger: The address of a PostgreSQL database, without a password, whose ledger counts the
+            quota for several machines; from the environment, or that of this machine, if None.
         quota_scope: The quota is shared with runs that have the same name here.
         config_file: A TOML file with [tiers.NAME] and [prices].
         model: For jobs that name none.
@@ -83,6 +85,7 @@ class RunConfig(BaseModel):
     usd_per_10min: Amount | None = None
     usd_per_day: Amount | None = None
     minute_s: Amount | None = None
+    ledger: str | None = Field(default=None, repr=False)
     quota_scope: str | None = None
     config_file: Path | str | None = None
     model: str = Asked.model

@@ -91,6 +91,8 @@ class Settings:
         waits_for_batches: The run ends when no batch is open any more.
         batch_patience_s: Age of a batch at which it is cancelled.
         batch_lines: Most calls of one batch.
+        ledger: Address of the ledger that machines share, which may have a password; None is that
+            of this machine, or one in memory for the embedded simulator.
         quota_scope: Name of the project whose quota is used; None takes that of Vertex AI, or
             derives it from the key.
         proxy: The forward proxy of the environment for `base_url`.
@@ -134,6 +136,7 @@ class Settings:
     waits_for_batches: bool = False
     batch_patience_s: float = 26 * 3600.0
     batch_lines: int = 500
+    ledger: str | None = field(default=None, repr=False)
     quota_scope: str | None = None
     proxy: Proxy | None = None
     certificates: "SSLContext | None" = field(default=None, repr=False, compare=False)

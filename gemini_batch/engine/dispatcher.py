@@ -22,6 +22,7 @@ from gemini_batch.engine.sender import Sender
 from gemini_batch.errors import StorageError, describe_os_error, out_of_resources
 from gemini_batch.events import Observer, Stopping
 from gemini_batch.records import Stop, StopReason
+from gemini_batch.records.stop import stop_of
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -109,7 +110,7 @@ class Dispatcher:
         try:
             await work()
         except StorageError as error:
-            self.stop(Stop(StopReason.STORAGE, str(error)))
+            self.stop(stop_of(error))
         except OSError as error:
             message = f"the output folder can't be written: {describe_os_error(error)}"
             self.stop(Stop(StopReason.STORAGE, message))

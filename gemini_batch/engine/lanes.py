@@ -9,7 +9,8 @@ from math import inf
 
 from gemini_batch.engine.breaker import SERVER_GIVES_UP_AFTER_S, CircuitBreaker, model_breaker
 from gemini_batch.engine.error_kinds import kind_of
-from gemini_batch.engine.retry import NOT_REACHED, SERVER_FAILURES, is_limited
+from gemini_batch.engine.retry import is_limited
+from gemini_batch.engine.retry_table import NOT_REACHED, SERVER_FAILURES
 from gemini_batch.records import (
     ApiError,
     Call,

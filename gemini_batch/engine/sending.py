@@ -19,7 +19,8 @@ from gemini_batch.engine.disk_space import DiskReservations
 from gemini_batch.engine.dispatcher import Dispatcher, make_dispatcher
 from gemini_batch.engine.parts import Origins, Parts, open_parts
 from gemini_batch.engine.recovery import Interrupted
-from gemini_batch.engine.retry import TABLE, RetryRules
+from gemini_batch.engine.retry import RetryRules
+from gemini_batch.engine.retry_table import TABLE
 from gemini_batch.engine.shared_money import SharedMoney
 from gemini_batch.engine.vertex_rules import VERTEX_TABLE
 from gemini_batch.errors import StorageError, out_of_resources
@@ -30,7 +31,8 @@ from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.quota.shared_budget import SharedBudget
-from gemini_batch.records import Call, Status, Stop, StopReason
+from gemini_batch.records import Status, Stop, StopReason
+from gemini_batch.records.stop import stop_of
 
 _ENDS_ALL = {StopReason.INTERRUPTED, StopReason.TERMINATED, StopReason.STORAGE}
 """After these nothing is collected either; others hold back only what would be sent."""
@@ -230,7 +232,7 @@ class Sending:
         try:
             stops = await work
         except StorageError as error:
-            stops = [Stop(StopReason.STORAGE, str(error))]
+            stops = [stop_of(error)]
         for stop in stops:
             self.stop(stop)
         return stops
@@ -240,7 +242,7 @@ class Sending:
         try:
             await work
         except StorageError as error:
-            self.stop(Stop(StopReason.STORAGE, str(error)))
+            self.stop(stop_of(error))
         except Exception as error:
             if not (message := out_of_resources(error)):
                 raise
@@ -272,19 +274,19 @@ class Sending:
                 self._done.put(call, not row.is_given_back)
         self.observe(event)
 
-    def _is_left(self, call: Call) -> bool:
-        key, part = fingerprint(call.id), self.planned.history.part
+    def _is_left(self, call_id: str) -> bool:
+        key, part = fingerprint(call_id), self.planned.history.part
         if self._done.get(key):
             return False
         if part is None or not self._given_back.get(key):
             return True
         # What a batch gave back is sent if the run is for it; a limit counts other calls.
-        return self.config.limit is None and part.names(call.id)
+        return self.config.limit is None and part.names(call_id)
 
-    def _is_for_batch(self, call: Call) -> bool:
+    def _is_for_batch(self, call_id: str) -> bool:
         """Return whether a call may be sent in a batch: not after several gave it back."""
-        if not self._is_left(call):
+        if not self._is_left(call_id):
             return False
-        is_tried = self.planned.history.batch_tries(call.id) >= steps.TRIES
-        is_new_try = self.config.route == "batch" and not self._given_back.get(fingerprint(call.id))
+        is_tried = self.planned.history.batch_tries(call_id) >= steps.TRIES
+        is_new_try = self.config.route == "batch" and not self._given_back.get(fingerprint(call_id))
         return is_new_try or not is_tried

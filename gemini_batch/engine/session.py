@@ -21,6 +21,7 @@ from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.plan.chaining import Reason
 from gemini_batch.records import Stop, StopReason
 from gemini_batch.records.service_tier import quota_name
+from gemini_batch.records.stop import stop_of
 
 if TYPE_CHECKING:  # a run with nothing to do sends nothing, and needs no event loop
     import asyncio
@@ -182,7 +183,7 @@ class Run:
             try:
                 self._forget()
             except StorageError as error:
-                self.stop(Stop(StopReason.STORAGE, str(error)))
+                self.stop(stop_of(error))
 
     def _started(self) -> RunStarted:
         plan, time = self.planned.plan, self.planned.duration
@@ -217,7 +218,7 @@ class Run:
             if not record.sends:
                 raise
             # The result is reported all the same, and what to do next.
-            self.stop(Stop(StopReason.STORAGE, str(error)))
+            self.stop(stop_of(error))
             summary = self._summarize(stats, used)
         self.summary = summary
         return summary

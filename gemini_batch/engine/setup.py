@@ -21,7 +21,7 @@ from gemini_batch.engine.recovery import (
 )
 from gemini_batch.engine.session import Run
 from gemini_batch.engine.summary import Summary
-from gemini_batch.errors import ConfigError, RowsLostError, storage_errors
+from gemini_batch.errors import ConfigError, LedgerError, RowsLostError, storage_errors
 from gemini_batch.events import ManifestWarning, Observer, Repaired, SafeObserver
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.moved import MovedNote
@@ -29,6 +29,8 @@ from gemini_batch.output.paths import IMAGES, RESULTS, SHARDS
 from gemini_batch.output.shards import has_results, parts
 from gemini_batch.plan.build import build_plan
 from gemini_batch.plan.built import BuiltPlan
+from gemini_batch.records import Stop
+from gemini_batch.records.stop import stop_of
 
 if TYPE_CHECKING:  # a run with nothing to do needs no quota
     from gemini_batch.quota.shared import SharedLedger
@@ -71,12 +73,14 @@ def open_run(
         with ExitStack() as stack:
             planned = stack.enter_context(build_plan(path, out, config, name=name, base=base))
             has_work = bool(planned.plan.todo or planned.history.waiting)
-            if has_work and ledger is None:
-                ledger = stack.enter_context(_open_ledger(config, out, observe))
             decides = config.adopts_images or config.forgets_rows
             moved = _moved_note(config, out) if has_work or decides else None
             with storage_errors(f"{out}: can't be repaired"):
                 _check_rows(folder, out, planned, config, moved)
+            stop = None
+            if has_work and ledger is None:
+                ledger, stop = _opened_ledger(config, out, observe)
+                stack.enter_context(ledger)
             notices = config.notices if planned.plan.to_send else ()
             for warning in (*notices, *planned.warnings()):
                 observe(ManifestWarning(warning))
@@ -86,10 +90,14 @@ def open_run(
                 import_module("gemini_batch.engine.sending")
                 if config.vertex and config.base_url:
                     import_module("gemini_batch.client.google_tokens")
-            shared = _shared_budget(config, ledger) if ledger and planned.plan.to_send else None
+            shared = None
+            if ledger is not None and stop is None and planned.plan.to_send:
+                shared, stop = _shared_budget(config, ledger)
             run = Run(
                 name or str(path), config, folder, planned, ledger, observe, interrupted, shared
             )
+            if stop is not None:
+                run.stop(stop)
             try:
                 yield run
             finally:
@@ -120,7 +128,7 @@ def _held(out: Path, config: Settings, observe: Observer) -> Iterator[OutputFold
 
 def _machine(config: Settings) -> str:
     """Return the machine whose ledger counts the quota of a run; "" if machines share it."""
-    if config.base_url is None or getattr(config, "ledger", None):
+    if config.base_url is None or config.ledger is not None:
         return ""
     from gemini_batch.quota.storage import state_path
 
@@ -215,42 +223,55 @@ def _moved_note(config: Settings, out: Path) -> MovedNote | None:
     return MovedNote(state_path().parent, out, has_results if config.shard else None)
 
 
-@contextmanager
-def _open_ledger(config: Settings, out: Path, observe: Observer) -> "Iterator[SharedLedger]":
+def _opened_ledger(
+    config: Settings, out: Path, observe: Observer
+) -> "tuple[SharedLedger, Stop | None]":
+    """Return the ledger, and a stop if it can't be reached."""
     from gemini_batch.quota.shared import SharedLedger
-    from gemini_batch.quota.storage import open_storage, state_path
+    from gemini_batch.quota.storage import MemoryStorage, shared_storage
 
-    storage = open_storage(None if config.base_url is None else state_path())
-    with SharedLedger(
+    in_memory = config.ledger is None and config.base_url is None
+    storage = MemoryStorage() if in_memory else shared_storage(config.ledger)
+    stop = None
+    try:
+        storage.open()
+    except LedgerError as error:
+        stop = stop_of(error)
+    for notice in storage.notices:
+        observe(Repaired(notice))
+    ledger = SharedLedger(
         storage,
         config.limits,
         endpoint=config.endpoint,
         project=_project(config),
         run_name=f"process {os.getpid()}, {out}",
-    ) as ledger:
-        for notice in ledger.notices:
-            observe(Repaired(notice))
-        yield ledger
+    )
+    return ledger, stop
 
 
-def _shared_budget(config: Settings, ledger: "SharedLedger") -> "SharedBudget | None":
-    """Return the budget of the run that this worker has joined; None without one.
+def _shared_budget(
+    config: Settings, ledger: "SharedLedger"
+) -> "tuple[SharedBudget | None, Stop | None]":
+    """Return the budget of the run that this worker has joined, and a stop if it can't.
 
-    Raises:
-        StorageError: The ledger can't be used.
+    There is none without a run of several workers.
     """
     if config.shard is None or config.max_cost_usd is None or not config.run_id:
-        return None
+        return None, None
     from gemini_batch.quota.shared_budget import SharedBudget
 
-    return SharedBudget(
+    budget = SharedBudget(
         ledger.storage,
         config.max_cost_usd,
         run_id=config.run_id,
         shard=str(config.shard),
         endpoint=config.endpoint,
         project=_project(config),
-    ).join()
+    )
+    try:
+        return budget.join(), None
+    except LedgerError as error:
+        return None, stop_of(error)
 
 
 def _project(config: Settings) -> str:

@@ -190,10 +190,8 @@ class Reuse:
         row = row_at(home, self._places[number]) if number else None
         if row is None or not self._is_answer(number, row) or not _is_usable(row, self._endpoint):
             return NotReusable(f"the row of its answer is gone from {home}")
-        made_of = {(each.get("path"), each.get("sha256")) for each in row.get("inputs") or ()}
-        if other := (inputs or {}).items() - made_of:
-            path = min(path for path, _ in other)
-            return NotReusable(f"{home}: it was made of another picture of {path}")
+        if inputs and (path := _other_input(row, inputs)) is not None:
+            return NotReusable(f"{home}: it was made with another picture than that of {path}")
         file = home / row["images"][0]["path"]
         # A copy: with a hard link, a later edit of one file would change the other.
         copy = staged.open_image(0)
@@ -208,6 +206,17 @@ class Reuse:
             staged.discard()
             return NotReusable(f"{file}: is not the image of its row any more")
         return ReusedAnswer(_reply(row, image), ReusedFrom(str(home), row["id"]))
+
+
+def _other_input(row: Mapping[str, Any], inputs: Mapping[str, str]) -> str | None:
+    """Return the first path whose picture is not the one that a row was made with."""
+    given = row.get("inputs")
+    made_with = {
+        str(each.get("path")): each.get("sha256")
+        for each in (given if isinstance(given, list) else ())
+        if isinstance(each, dict)
+    }
+    return next((path for path, sha256 in inputs.items() if made_with.get(path) != sha256), None)
 
 
 class _UnreadableError(Exception):

@@ -104,6 +104,13 @@ def manifests_of(out: Path) -> dict[Path, str]:
     return found
 
 
+def other_manifests(out: Path, manifest: Path) -> Iterator[str]:
+    """Yield the names of other manifests of earlier runs that are still there; raises as above."""
+    for path, name in manifests_of(out).items():
+        if path.is_file() and not (manifest.is_file() and path.samefile(manifest)):
+            yield name
+
+
 def manifest_path(out: Path, run: Mapping[str, Any]) -> Path | None:
     """Return where the manifest of a run is, or would be; None if the run names none.
 

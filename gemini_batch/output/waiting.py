@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from gemini_batch.config.endpoints import service
 from gemini_batch.errors import StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
+from gemini_batch.output.batch_note import BatchNote, Step
 from gemini_batch.output.paths import has_batches
 from gemini_batch.output.rows import place_of
 from gemini_batch.output.shards import Part, parts
 from gemini_batch.records import Status
 
 if TYPE_CHECKING:  # most folders have no batches
-    from gemini_batch.output.batches import BatchLines, BatchNote
+    from gemini_batch.output.batches import BatchLines
     from gemini_batch.records import Facts, ResultRow
 
 _GIVEN_BACK = frozenset({Status.FAILED, Status.UNCERTAIN})
@@ -72,8 +73,6 @@ class OpenBatch:
     @property
     def is_awaited(self) -> bool:
         """True while the batch holds calls back: it may exist, and is not given up."""
-        from gemini_batch.output.batches import Step
-
         return self.note.step not in {Step.PLANNED, Step.UPLOADED, Step.LOST}
 
     def mark(self, position: int) -> int:
@@ -191,8 +190,6 @@ class Waiting:
 
     def drop(self, batch: OpenBatch) -> None:
         """Let no call wait for a batch any more: its note is removed."""
-        from gemini_batch.output.batches import Step
-
         batch.note = replace(batch.note, step=Step.PLANNED)
 
     def close(self) -> None:
@@ -220,6 +217,8 @@ class Waiting:
 
         `call` is the fingerprint of its id.
         """
+        if not self.batches:
+            return False
         done = Mark.TAKEN | Mark.FREED
         return any(
             batch.is_awaited
@@ -228,6 +227,15 @@ class Waiting:
             and service(batch.note.endpoint) == service(endpoint)
             for batch, position in self._places_of(call)
         )
+
+    def is_of_all(self, call_id: str, request_sha256: str, endpoint: str) -> bool:
+        """Return whether the manifest asks of a call what all its batches do; note it if so."""
+        places = [*self._places(call_id)]
+        if not all(batch.is_of(position, request_sha256, endpoint) for batch, position in places):
+            return False
+        for batch, position in places:
+            batch.add(position, Mark.ASKED)
+        return True
 
     def note_asked(self, call_id: str, request_sha256s: Collection[str], endpoint: str) -> None:
         """Note what the manifest asks of a call: its answers to other requests are late."""
@@ -334,7 +342,6 @@ def _by_part(out: Path, endpoint: str) -> dict[int, list[OpenBatch]]:
 
 def _as_found(note: "BatchNote", endpoint: str) -> "BatchNote":
     from gemini_batch.config.settings import SIMULATOR_ENDPOINT
-    from gemini_batch.output.batches import Step
 
     if note.endpoint == SIMULATOR_ENDPOINT:  # its server ended with the run
         return replace(note, step=Step.PLANNED)

@@ -10,12 +10,13 @@ from gemini_batch.catalog import prices
 from gemini_batch.catalog.thinking import ANSWERS
 from gemini_batch.config import Settings
 from gemini_batch.config.endpoints import is_regional, price_factor
-from gemini_batch.errors import ConfigError, StorageError, describe_os_error
+from gemini_batch.errors import ConfigError, StorageError, describe_os_error, storage_errors
 from gemini_batch.inputs import Inputs
 from gemini_batch.manifest import Manifest, PlainJobs, open_manifest
 from gemini_batch.output.history import History
 from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.rows import placed_rows
+from gemini_batch.output.runs import other_manifests
 from gemini_batch.output.shards import own_part
 from gemini_batch.output.unfetched import Unfetched
 from gemini_batch.output.waiting import open_batches_of
@@ -27,7 +28,7 @@ from gemini_batch.plan.part import Part
 from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.plan.settling import settled
 from gemini_batch.plan.sums import CallTotals
-from gemini_batch.plan.totals import Plan
+from gemini_batch.plan.totals import CallState, Plan
 from gemini_batch.quota.limits import Duration, LimitSet, Weights, duration, limits_of
 from gemini_batch.records import Limits, Load, Status
 from gemini_batch.records.service_tier import model_and_tier, quota_name
@@ -98,9 +99,22 @@ def build_plan(
             time = Duration(0.0, 0, "")  # of batches nothing is known before they end
             if config.route != "batch":
                 time = _duration(plan, config.limits, planner.prices, manifest.name)
+            others: tuple[str, ...] = ()
+            if plan.count(CallState.EDITED):
+                with storage_errors(f"{out}: can't be read"):
+                    others = tuple(other_manifests(out, Path(manifest.name)))
             latency_s = _latency_s(recent)
             yield BuiltPlan(
-                plan, history, time, manifest, planner, config.tier, chaining, latency_s, out
+                plan,
+                history,
+                time,
+                manifest,
+                planner,
+                config.tier,
+                chaining,
+                latency_s,
+                others,
+                out,
             )
 
 

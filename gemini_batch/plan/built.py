@@ -14,7 +14,7 @@ from gemini_batch.plan.history import RunHistory
 from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.plan.totals import Plan
 from gemini_batch.quota.limits import Duration
-from gemini_batch.records import Call, Stop, StopReason
+from gemini_batch.records import Call, Stop, StopReason, ids
 from gemini_batch.records.service_tier import lane_name, model_and_tier
 
 if TYPE_CHECKING:  # it needs pydantic
@@ -41,12 +41,13 @@ class BuiltPlan:
     _tier: str = ""
     chaining: Chaining | None = None
     latency_s: float | None = None
+    _others: tuple[str, ...] = ()  # manifests of earlier runs, whose calls these replace
     out: Path = Path()
 
     def calls(
-        self, is_left: Callable[[Call], bool] = lambda _call: True
+        self, is_left: Callable[[str], bool] = lambda _call_id: True
     ) -> dict[str, Iterator[Call | Stop]]:
-        """Return the calls to be made of each lane, as far as they are left.
+        """Return the calls to be made of each lane, as far as their ids are left.
 
         A call is read from the manifest again when its turn comes; a line that was edited since
         yields a `Stop`. One that an open batch may still answer is not among them, nor one that
@@ -58,7 +59,7 @@ class BuiltPlan:
         }
 
     def calls_in_turn(
-        self, is_left: Callable[[Call], bool] = lambda _call: True
+        self, is_left: Callable[[str], bool] = lambda _call_id: True
     ) -> dict[str, Iterator[Call | Stop | None]]:
         """Return the calls as `calls` does, and None while there is none but one may become ready.
 
@@ -118,6 +119,12 @@ class BuiltPlan:
 
     def warnings(self) -> Iterator[str]:
         """Yield a text for each kind of request that the API may refuse."""
+        if self._others:
+            yield (
+                f"{self._manifest.name}: the output folder has calls of {', '.join(self._others)}, "
+                "too: where ids are the same, its pictures move to superseded/; to keep both, "
+                "choose another folder with --out"
+            )
         for field, unknown in self.plan.unknown_fields.items():
             yield f"{self._manifest.name}:{unknown.first_line}: {unknown.warning(field)}"
         for model, (line, jobs) in self.plan.many_references.items():
@@ -146,7 +153,7 @@ class BuiltPlan:
         )
 
     def _calls(
-        self, lane: str, is_left: Callable[[Call], bool], *, in_turn: bool = False
+        self, lane: str, is_left: Callable[[str], bool], *, in_turn: bool = False
     ) -> Iterator[Call | Stop | None]:
         for place in self._places(lane, in_turn=in_turn):
             if place is None:
@@ -156,9 +163,10 @@ class BuiltPlan:
             line, job = self._manifest.line(index), self._manifest.read(index)
             try:
                 if job is not None:
-                    call = self._planner.call(job, line, variant)
-                    if is_left(call) and not self._waits(job, call, variant):
-                        yield call
+                    if is_left(ids.call_id(job.id or "", variant)):
+                        call = self._planner.call(job, line, variant)
+                        if not self._waits(job, call, variant):
+                            yield call
                     continue
                 problem = "was edited during the run"
             except JobError as error:

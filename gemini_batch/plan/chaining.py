@@ -36,7 +36,10 @@ _OF_STATUS = {
     Status.UNCERTAIN: Reason.UNCERTAIN,
     Status.LOST: Reason.LOST,
 }
-_OF_STATE = {CallState.LATER: Reason.LATER, CallState.ELSEWHERE: Reason.ELSEWHERE}
+_OF_STATE: dict[int, Reason] = {
+    CallState.LATER: Reason.LATER,
+    CallState.ELSEWHERE: Reason.ELSEWHERE,
+}
 _COMES_OTHER = frozenset(
     {
         CallState.NEW,
@@ -97,7 +100,7 @@ class Chaining:
         """Set the states of all children in the plan, parents before children."""
         reasons = self._reasons
         for number in self.chains.order:
-            self._have_pictures(number)
+            self._look(number)
             reasons[number] = self._reason_of(number, reasons)
             states = self._settled(number, choice, has_limit=has_limit)
             self._plan.settle_child(number, states)
@@ -112,16 +115,16 @@ class Chaining:
         number = self.chains.number(index)
         if number is None:
             return True
-        states = [self._plan.state(*self.chains.call(slot)) for slot in self.chains.parents(number)]
         return all(
-            has_picture or state not in NOT_TO_DO
-            for has_picture, state in zip(self._have_pictures(number), states, strict=True)
+            self._has_picture[slot] or self._plan.state(*self.chains.call(slot)) not in NOT_TO_DO
+            for slot in self.chains.parents(number)
         )
 
     def start(self) -> None:
         """Let those children be ready whose parents have their pictures; the plan is final."""
         for number, index in enumerate(self.chains.children):
-            missing = self._missing[number] = sum(not each for each in self._have_pictures(number))
+            have_pictures = [self._has_picture[slot] for slot in self.chains.parents(number)]
+            missing = self._missing[number] = have_pictures.count(0)
             states = self._plan.states(index)
             # What is paid for is fetched without them.
             in_vain = self._reasons[number] > Reason.WAITING
@@ -129,13 +132,12 @@ class Chaining:
             if can_do and not _HANDED_OUT.isdisjoint(states):
                 self._ready.append(number)
 
-    def _have_pictures(self, number: int) -> list[bool]:
-        """Return which parents of a child have their pictures, before the run."""
-        slots = self.chains.parents(number)
-        for slot in slots:
-            is_done = self._plan.state(*self.chains.call(slot)) in _ARE_DONE
-            self._has_picture[slot] = is_done and self.pictures.status(slot) is Status.SUCCEEDED
-        return [bool(self._has_picture[slot]) for slot in slots]
+    def _look(self, number: int) -> None:
+        """Note which parents of a child have their pictures, before the run."""
+        for slot in self.chains.parents(number):
+            if self.pictures.status(slot) is Status.SUCCEEDED:
+                is_done = self._plan.state(*self.chains.call(slot)) in _ARE_DONE
+                self._has_picture[slot] = is_done
 
     def _settled(self, number: int, choice: Choice, *, has_limit: bool) -> bytes:
         """Return the states of a child's calls by what is known of its parents."""

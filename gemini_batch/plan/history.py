@@ -139,7 +139,7 @@ class RunHistory:
     def _is_waiting(self, call_id: str, request_sha256: str, aliases: Aliases) -> bool:
         """Return whether an open batch may answer a call; note what the manifest asks of it."""
         endpoint, waiting = self._config.endpoint, self.waiting
-        if waiting.has(call_id):
+        if waiting.has(call_id) and not waiting.is_of_all(call_id, request_sha256, endpoint):
             others = (canonical.request_sha256(alias) for _, alias in aliases(_is_any))
             waiting.note_asked(call_id, (request_sha256, *others), endpoint)
         return self._holds(waiting, call_id, request_sha256, aliases)

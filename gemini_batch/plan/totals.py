@@ -339,9 +339,9 @@ class Plan:
         """The models of these."""
         return tuple(dict.fromkeys(model_and_tier(lane)[0] for lane in self.lanes))
 
-    def state(self, index: int, variant: int) -> CallState:
-        """Return the state of a call: of the job's index and its variant, from 1."""
-        return CallState(self._states[self._places.of(index) + variant - 1])
+    def state(self, index: int, variant: int) -> int:
+        """Return the `CallState` of a call, of the job's index and its variant, from 1."""
+        return self._states[self._places.of(index) + variant - 1]
 
     def states(self, index: int) -> bytes:
         """Return the states of all calls of a job."""

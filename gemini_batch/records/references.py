@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-
-from gemini_batch.records import ids
+from unicodedata import normalize
 
 if TYPE_CHECKING:  # it needs pydantic
     from gemini_batch.records.job import Job
@@ -13,7 +12,7 @@ PREFIX = "job:"
 
 def referred(path: str) -> str | None:
     """Return the id of the call whose picture a path names; None for any other path."""
-    return ids.normal(path.removeprefix(PREFIX)) if path.startswith(PREFIX) else None
+    return normalize("NFC", path.removeprefix(PREFIX)) if path.startswith(PREFIX) else None
 
 
 def references(job: "Job") -> Iterator[tuple[str, str]]:

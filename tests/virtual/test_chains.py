@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gemini_batch.errors import ExitCode
-from gemini_batch.events import CallFinished, CallHeld, CallSent, Event
+from gemini_batch.events import CallFinished, CallHeld, CallNotReused, CallSent, Event
 from gemini_batch.output.rows import newest_rows
 from gemini_batch.records import FailureKind
 from tests.builders import (
@@ -273,3 +273,31 @@ def test_a_model_that_is_gone_takes_its_chain_along(desk: Desk) -> None:
     summary = desk.run({"a": [says(404), picture()]}, is_model_named=False)
     assert summary.left == 0, summary
     assert desk.sent() == ["a", "a", "b", "c"]
+
+
+def test_an_answer_of_another_folder_that_was_made_with_another_picture_is_not_taken(
+    chain: Desk, tmp_path: Path
+) -> None:
+    """The picture of the parent is known when it is done: what does not fit is sent, and said."""
+    chain.run()
+    other = tmp_path / "other"
+    chain.out.rename(other)
+    chain.run({"sheet": [picture(drawing="!")]}, only=("sheet",))
+    chain.run(reuse_from=(other,))
+    assert sorted(chain.sent()) == [
+        "other",
+        "scene",
+    ]  # the same scene as there, so its child is too
+    texts = [event.message for event in chain.events if isinstance(event, CallNotReused)]
+    assert len(texts) == 2
+    assert all(text.endswith("made with another picture than that of job:sheet") for text in texts)
+
+
+@pytest.mark.parametrize(("sheet", "status"), [("draw sheet", "uncertain"), ("other", "succeeded")])
+def test_what_was_in_flight_is_known_by_its_pictures(chain: Desk, sheet: str, status: str) -> None:
+    """A call of a killed run that may have been billed is that call only if it had the same pictures."""
+    chain.run(only=("sheet", "other"))
+    chain.run({"scene": [picture(100.0)]}, cancel_at_s=50.0)
+    write(chain, sheet=sheet)
+    chain.run(skip_uncertain=True)
+    assert rows(chain)["scene"]["status"] == status

@@ -21,6 +21,7 @@ VALUES = {
     "--format": "jsonl",
     "--tier": "tier-1",
     "--route": "batch",
+    "--ledger": "postgresql://127.0.0.1:9/none",
     "--base-url": "http://127.0.0.1:9",
 }
 # Of two that exclude each other, and one that would need an answer of a server.
