@@ -1,5 +1,6 @@
 """Blocking set-up of a run. Sends no requests."""
 
+import hashlib
 import os
 import platform
 import sys
@@ -115,7 +116,7 @@ def _held(out: Path, config: Settings, observe: Observer) -> Iterator[OutputFold
             config.shard,
             observe,
             forgets=config.forgets_rows,
-            machine=_machine(config),
+            ledger=_counted_on(config),
             budget=budget,
         ) as folder:
             yield folder
@@ -126,13 +127,17 @@ def _held(out: Path, config: Settings, observe: Observer) -> Iterator[OutputFold
         yield folder
 
 
-def _machine(config: Settings) -> str:
-    """Return the machine whose ledger counts the quota of a run; "" if machines share it."""
-    if config.base_url is None or config.ledger is not None:
+def _counted_on(config: Settings) -> str:
+    """Return which ledger counts quota and budget, without its password; "" of a simulator."""
+    if config.base_url is None:
         return ""
+    if config.ledger is not None:
+        address = config.ledger.rpartition("@")[2].partition("?")[0]
+        digest = hashlib.sha256(address.encode()).hexdigest()
+        return f"a shared ledger, {digest[:12]}"
     from gemini_batch.quota.storage import state_path
 
-    return f"{platform.node()}, {state_path()}"
+    return f"that of {platform.node()}, {state_path()}"
 
 
 def _repair(folder: OutputFolder, observe: Observer) -> Interrupted:
