@@ -113,8 +113,8 @@ def build_plan(
                 config.tier,
                 chaining,
                 latency_s,
-                out,
                 others,
+                out,
             )
 
 
