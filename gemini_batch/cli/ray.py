@@ -64,7 +64,7 @@ def main(options: Namespace) -> int:
     about = RunInfo(str(options.manifest), again, program(), is_quiet=options.quiet)
     with watching(about, config, log_format=options.log_format) as view:
         with build_plan(options.manifest, out, config) as planned:
-            if not is_agreed(options, config, planned.plan):
+            if not is_agreed(options, config, planned, out):
                 return ExitCode.STOPPED
             for warning in (*config.notices, *planned.warnings()):
                 view.observe(ManifestWarning(warning))
