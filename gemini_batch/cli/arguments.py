@@ -16,6 +16,7 @@ from gemini_batch.cli.usage import (
     folder,
     hours,
     path,
+    place,
     seconds,
     vertex,
     whole,
@@ -321,8 +322,15 @@ def _manifest(command: Parser) -> None:
     _value(command, "manifest", path, "JOBS.jsonl", text)
     text = "what the manifest is (default: what its name says; jsonl for standard input)"
     command.add_argument("--format", choices=("jsonl", "csv", "tsv"), help=text)
-    text = "the output folder (default: JOBS.out next to the manifest, or JOBS.simulated)"
-    _value(command, "--out", folder, "DIR", text)
+    text = (
+        "the output folder (default: JOBS.out next to the manifest, or JOBS.simulated), or a "
+        "bucket: s3://BUCKET/PREFIX, az://…, gs://… (needs the extra bucket)"
+    )
+    _value(command, "--out", place, "DIR|URL", text)
+    text = "with a bucket: the folder to work in (default: one in the user's state folder)"
+    _value(command, "--scratch", folder, "DIR", text)
+    text = "with a bucket: the most space of images in the scratch folder (default: 4)"
+    _value(command, "--scratch-max", amount, "GB", text, dest="scratch_max_gb")
     text = "the model of jobs that name none (default: gemini-3-pro-image-preview)"
     _value(command, "--model", str, "ID", text)
     _service_tier(command)

@@ -37,15 +37,17 @@ def settings(options: Namespace, *, needs_key: bool = True) -> "Settings":
 
 
 def output_folder(options: Namespace) -> Path:
-    """Return the output folder of a run: `--out`, else next to the manifest.
+    """Return the output folder of a run: `--out`, else next to the manifest; of a bucket: scratch.
 
     Without either, as with standard input, the process exits with 2.
     """
-    from gemini_batch.plan import build
+    from gemini_batch.plan.places import working_folder
 
     if options.out is None and options.manifest == STDIN:
         options.parser.error("--out: name the output folder of a manifest from standard input (-)")
-    return options.out or build.output_folder(options.manifest, is_simulated=options.simulate)
+    return working_folder(
+        options.out, options.scratch, options.manifest, is_simulated=options.simulate
+    )
 
 
 def folder_of_rows(options: Namespace) -> Path:

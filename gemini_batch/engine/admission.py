@@ -126,6 +126,7 @@ class AdmissionControl:
         """Admit nothing more; every waiting call gets `Closed`."""
         self._closed.set()
         self._money_returned.set()
+        self._disk.wake()
 
     async def pause(self, model: str, wait_s: float) -> None:
         """Grant no permit of a model for `wait_s` seconds: the server can't be reached.

@@ -26,7 +26,8 @@ from gemini_batch.output.moved import MovedNote
 from gemini_batch.output.paths import IMAGES, RESULTS
 from gemini_batch.plan.build import BuiltPlan, build_plan
 
-if TYPE_CHECKING:  # a run with nothing to do needs no quota
+if TYPE_CHECKING:  # a run with nothing to do needs no quota, and few have a bucket
+    from gemini_batch.output.bucket.opened import OpenBucket
     from gemini_batch.quota.shared import SharedLedger
 
 
@@ -61,11 +62,14 @@ def open_run(
             "PYTHONUTF8=1"
         )
     folder, observe = OutputFolder(out), SafeObserver(observe)
-    with folder.locked():
+    with folder.locked(), _opened_bucket(config, folder, observe) as bucket:
         interrupted = _repair(folder, observe)
+        if bucket is not None:
+            _restore(bucket, folder, observe)
         with ExitStack() as stack:
             planned = stack.enter_context(build_plan(path, out, config, name=name, base=base))
             has_work = bool(planned.plan.todo or planned.history.waiting)
+            has_work = has_work or (bucket is not None and bucket.is_behind)
             if has_work and ledger is None:
                 ledger = stack.enter_context(_open_ledger(config, out, observe))
             decides = config.adopts_images or config.forgets_rows
@@ -81,12 +85,51 @@ def open_run(
                 import_module("gemini_batch.engine.sending")
                 if config.vertex and config.base_url:
                     import_module("gemini_batch.client.google_tokens")
-            run = Run(name or str(path), config, folder, planned, ledger, observe, interrupted)
+            run = Run(
+                name or str(path), config, folder, planned, ledger, observe, interrupted, bucket
+            )
             try:
                 yield run
             finally:
                 if moved is not None and run.summary is not None:
                     _note_move(moved, run.summary)
+
+
+@contextmanager
+def _opened_bucket(
+    config: Settings, folder: OutputFolder, observe: Observer
+) -> Iterator["OpenBucket | None"]:
+    """Yield the bucket of a run, under lease; None for a run without one."""
+    if config.bucket is None:
+        yield None
+        return
+    from gemini_batch.output.bucket.opened import OpenBucket
+    from gemini_batch.store.opening import QUICK_S, open_store
+
+    def say(text: str) -> None:
+        observe(Repaired(text))
+
+    if config.bucket.scheme == "gs":
+        say(f"{config.bucket}: Google Cloud Storage could not be tested; S3 and Azure were")
+    with storage_errors(f"{folder.out}: can't be used"):
+        bucket = OpenBucket(
+            open_store(config.bucket), open_store(config.bucket, QUICK_S), folder, say=say
+        )
+        try:
+            bucket.keep_mirrored()
+        except BaseException:
+            bucket.close()
+            raise
+    try:
+        yield bucket
+    finally:
+        bucket.close()
+
+
+def _restore(bucket: "OpenBucket", folder: OutputFolder, observe: Observer) -> None:
+    with storage_errors(f"{folder.out}: can't be restored"):
+        if bucket.restore():
+            observe(Repaired(f"{folder.out}: rows restored from {bucket.store.shown}"))
 
 
 def _repair(folder: OutputFolder, observe: Observer) -> Interrupted:
@@ -149,7 +192,7 @@ def _check_rows(
 
 
 def _moved_note(config: Settings, out: Path) -> MovedNote | None:
-    if config.base_url is None:
+    if config.base_url is None or config.bucket is not None:
         return None
     from gemini_batch.quota.storage import state_path
 

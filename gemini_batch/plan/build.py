@@ -144,11 +144,6 @@ class BuiltPlan:
         )
 
 
-def output_folder(manifest: Path, *, is_simulated: bool) -> Path:
-    """Return the default output folder: next to the manifest, never the current folder."""
-    return manifest.parent / f"{manifest.stem}.{'simulated' if is_simulated else 'out'}"
-
-
 @contextmanager
 def build_plan(
     path: Path, out: Path, config: Settings, *, name: str | None = None, base: Path | None = None

@@ -23,8 +23,8 @@ VALUES = {
     "--route": "batch",
     "--base-url": "http://127.0.0.1:9",
 }
-# Of two that exclude each other, and one that would need an answer of a server.
-LEFT_OUT = {"--help", "--simulate", "--forget", "--only", "--redo", "--vertex"}
+# Of two that exclude each other, one that needs an answer of a server, and one that needs a bucket.
+LEFT_OUT = {"--help", "--simulate", "--forget", "--only", "--redo", "--vertex", "--scratch"}
 
 
 @pytest.fixture(autouse=True)
