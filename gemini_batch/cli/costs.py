@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gemini_batch.cli.options import print_result
+from gemini_batch.cli.viewing import viewed
 from gemini_batch.errors import ConfigError, ExitCode
 from gemini_batch.output.history import Cost
 from gemini_batch.output.paths import RESULTS
@@ -50,12 +51,11 @@ def main(options: Namespace) -> int:
     groups: defaultdict[str, Group] = defaultdict(Group)
     total = Group()
     for out in outs:
-        if not (out / RESULTS).exists():
-            raise ConfigError(f"{out}: has no {RESULTS}; name the output folder of a run")
-        group_of = _NAMES[options.by](out)
-        for row in read_rows(out):
-            groups[group_of(row)].add(row)
-            total.add(row)
+        with viewed(out) as view:
+            group_of = _NAMES[options.by](view.out)
+            for row in read_rows(view.out):
+                groups[group_of(row)].add(row)
+                total.add(row)
     found = {
         "by": options.by,
         "folders": [str(out) for out in outs],

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gemini_batch.errors import ConfigError
-from gemini_batch.output.paths import RESULTS
 from gemini_batch.progress.formatting import plain
 
 if TYPE_CHECKING:  # `status`, `verify` and `gallery` need no settings
@@ -48,19 +46,6 @@ def output_folder(options: Namespace) -> Path:
     return working_folder(
         options.out, options.scratch, options.manifest, is_simulated=options.simulate
     )
-
-
-def folder_of_rows(options: Namespace) -> Path:
-    """Return the output folder of a finished or active run.
-
-    Raises:
-        ConfigError: The folder has no rows.
-    """
-    out: Path = options.out
-    if not (out / RESULTS).exists():
-        hint = "name the output folder of a run, such as jobs.out"
-        raise ConfigError(f"{out}: has no {RESULTS}; {hint}")
-    return out
 
 
 def print_result(found: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -> None:

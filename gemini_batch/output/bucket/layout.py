@@ -34,6 +34,11 @@ def parsed_segment(name: str) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
+def mark(at_ns: int, letters: str) -> str:
+    """Return the name of a mark."""
+    return f"{MARKS}/{at_ns:020}-{letters}.jsonl"
+
+
 def snapshot(epoch: int) -> str:
     """Return the name of a snapshot of all rows."""
     return f"{ROWS}/{epoch:06}/all.jsonl.gz"
