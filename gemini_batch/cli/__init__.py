@@ -124,12 +124,14 @@ def _saved_traceback() -> str:
     from urllib.parse import quote
 
     from gemini_batch.client.redaction import KeyRedactor
-    from gemini_batch.config.google_login import known_secrets
+    from gemini_batch.config import google_login
     from gemini_batch.config.keys import known_keys
     from gemini_batch.config.network import proxy_passwords
+    from gemini_batch.store import secrets as store_secrets
 
     text = traceback.format_exc()
-    for key in (*known_keys(), *known_secrets(), *proxy_passwords()):
+    logins = (*google_login.known_secrets(), *store_secrets.known_secrets())
+    for key in (*known_keys(), *logins, *proxy_passwords()):
         for spelling in (key, quote(key, safe=""), quote(key)):
             text = text.replace(spelling, "[key]")
         text = KeyRedactor(key).redact_text(text)

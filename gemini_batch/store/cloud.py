@@ -27,13 +27,14 @@ _NO_EXTRA = "needs the extra `bucket`, which is not installed: pip install 'gemi
 _BLOCK_BYTES = 1 << 20
 # Of a transient fault the caller tries again, with its own patience: obstore's retries only bridge
 # a connection that was closed.
-_RETRIES, _RETRY_S = 2, 10
+_RETRIES, _RETRY_S = 2, 5
 _CONNECT_S = 5
+_DENIED = "access is denied"
 # What the bodies of errors name, where waiting does not help: codes of S3 and Azure.
 _REFUSALS = {
     "NoSuchBucket": "there is no such bucket",
     "ContainerNotFound": "there is no such container",
-    "AccessDenied": "access is denied",
+    "AccessDenied": _DENIED,
     "InvalidAccessKeyId": "the access key is unknown",
     "SignatureDoesNotMatch": "the secret key is wrong",
     "ExpiredToken": "the credentials have expired",
@@ -41,8 +42,8 @@ _REFUSALS = {
     "AuthorizationHeaderMalformed": "the region is wrong (AWS_REGION)",
     "PermanentRedirect": "the bucket is in another region (AWS_REGION)",
     "AuthenticationFailed": "the account key or signature is wrong",
-    "AuthorizationFailure": "access is denied",
-    "AuthorizationPermissionMismatch": "access is denied",
+    "AuthorizationFailure": _DENIED,
+    "AuthorizationPermissionMismatch": _DENIED,
     "InvalidBucketName": "a bucket can't have this name",
 }
 # Without credentials obstore asks the metadata server of a cloud's machine.
@@ -200,7 +201,8 @@ class CloudStore:
         """Return the error to raise: whether trying again may help, without secrets."""
         where = f"{self.shown}/{name}" if name else self.shown
         if reason := self._refusal(error):
-            return StoreRefusedError(f"{where}: {reason}")
+            is_object = reason.startswith(_DENIED)
+            return StoreRefusedError(f"{where if is_object else self.shown}: {reason}")
         if isinstance(error, FileNotFoundError):
             return NoObjectError(name)
         return StoreUnavailableError(f"{where}: {_first_line(error)}")
@@ -216,7 +218,7 @@ class CloudStore:
         if isinstance(error, self._errors.NotSupportedError):
             return _first_line(error)
         if isinstance(error, self._errors.PermissionDeniedError):
-            return "access is denied (HTTP 403)"
+            return f"{_DENIED} (HTTP 403)"
         is_login = isinstance(error, self._errors.UnauthenticatedError)
         return "the credentials are wrong (HTTP 401)" if is_login else ""
 

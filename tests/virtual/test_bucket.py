@@ -3,7 +3,6 @@
 import asyncio
 import copy
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -97,7 +96,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
         return bucket
 
     monkeypatch.setattr(opening, "open_store", open_store)
-    monkeypatch.setattr(time, "sleep", lambda _seconds: None)  # no lease is waited for
+    monkeypatch.setattr(lease, "_pause", lambda _seconds: None)
     return bucket
 
 

@@ -32,6 +32,7 @@ RENEW_S = 10.0
 # A holder stops to write so long before its lease ends: a request that it sent may take a while.
 MARGIN_S = 5.0
 LOOK_S = 5.0
+_pause = time.sleep
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +202,7 @@ def acquire(
         found, began_s = read(store), steady_s()
         before = found[0] if found else None
         if before is not None and not before.is_over and before.holder != holder:
-            found = _expired(store, *_there(found), pause or time.sleep, say)
+            found = _expired(store, *_there(found), pause or _pause, say)
             began_s = steady_s()
             if found is None or found[0] != before:
                 continue
