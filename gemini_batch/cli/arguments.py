@@ -319,9 +319,9 @@ def _simulate(simulate: Parser) -> None:
 def _manifest(command: Parser) -> None:
     text = (
         "one job per line, as JSON, see `schema job`; or a table, .csv or .tsv, whose columns are "
-        "the fields; or - for standard input"
+        "the fields; or - for standard input; or the address of one in a bucket"
     )
-    _value(command, "manifest", path, "JOBS.jsonl", text)
+    _value(command, "manifest", place, "JOBS.jsonl", text)
     text = "what the manifest is (default: what its name says; jsonl for standard input)"
     command.add_argument("--format", choices=("jsonl", "csv", "tsv"), help=text)
     text = (

@@ -43,6 +43,8 @@ def output_folder(options: Namespace) -> Path:
 
     if options.out is None and options.manifest == STDIN:
         options.parser.error("--out: name the output folder of a manifest from standard input (-)")
+    if options.out is None and isinstance(options.manifest, str):
+        options.parser.error("--out: name the output folder of a manifest in a bucket")
     return working_folder(
         options.out, options.scratch, options.manifest, is_simulated=options.simulate
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,13 +24,14 @@ from gemini_batch.output.bucket.kept import Kept, KeptFiles
 from gemini_batch.output.bucket.lease import RENEW_S
 from gemini_batch.output.bucket.opened import OpenBucket
 from gemini_batch.output.bucket.rows_ahead import RowAhead, RowsAhead
+from gemini_batch.output.files import open_to_read
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.store.base import StoreUnavailableError
 
 T = TypeVar("T")
 
 # Images that are uploaded at once: each is in memory, and has a thread.
-MAX_UPLOADS, MAX_UPLOAD_BYTES = 12, 40 << 20
+MAX_UPLOADS, MAX_UPLOAD_BYTES = 12, 24 << 20
 # Rows of so long come together; so many of them make a segment at most.
 SEGMENT_S, MAX_SEGMENT_ROWS = 0.25, 500
 # A bucket that fails for so long keeps no answer from the disk, but ends the run.
@@ -178,12 +180,19 @@ class Mirror:
     def _put(self, file: Kept, notes: dict[str, str]) -> bool:
         """Upload a file; return False if it is neither here nor there."""
         try:
-            data = (self.out / file.path).read_bytes()
+            with open_to_read(self.out / file.path) as opened:
+                # Not read: each thread would keep the memory of the largest image that it had.
+                data = mmap(opened.fileno(), 0, access=ACCESS_READ)
         except FileNotFoundError:
             return pictures.has(self.bucket.store, file.path, file.sha256)
-        except OSError as error:
-            raise StorageError(f"can't be uploaded: {describe_os_error(error)}") from error
-        pictures.upload(self.bucket.store, file.path, data, notes)
+        except (OSError, ValueError) as error:  # an empty file can't be mapped
+            reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
+            raise StorageError(f"{self.out / file.path}: can't be uploaded: {reason}") from error
+        try:
+            pictures.upload(self.bucket.store, file.path, data, notes)
+        finally:
+            with suppress(BufferError):  # a request that failed may hold it for a moment
+                data.close()
         return True
 
     async def _write_segments(self) -> None:

@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from mmap import mmap
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from gemini_batch.errors import StorageError
 
+Content: TypeAlias = bytes | mmap
+"""Content to write: bytes, or a file that is mapped into memory, and not copied."""
 NO_NOTES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -49,11 +52,13 @@ class Stored:
         data: Its content; empty if only its head was asked for.
         version: Changes with each writing.
         notes: Short ASCII texts that were written with it.
+        size_bytes: Of the content.
     """
 
     data: bytes
     version: str
     notes: Mapping[str, str]
+    size_bytes: int
 
 
 class ImageStore(Protocol):
@@ -67,7 +72,7 @@ class ImageStore(Protocol):
 
     shown: str
 
-    def create(self, name: str, data: bytes, notes: Mapping[str, str] = NO_NOTES) -> str:
+    def create(self, name: str, data: Content, notes: Mapping[str, str] = NO_NOTES) -> str:
         """Write a new object; return its version.
 
         Raises:
@@ -76,7 +81,7 @@ class ImageStore(Protocol):
         ...
 
     def replace(
-        self, name: str, data: bytes, version: str, notes: Mapping[str, str] = NO_NOTES
+        self, name: str, data: Content, version: str, notes: Mapping[str, str] = NO_NOTES
     ) -> str:
         """Write an object that still has this version; return its new one.
 

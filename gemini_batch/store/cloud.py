@@ -15,6 +15,7 @@ from gemini_batch.store.address import BucketAddress
 from gemini_batch.store.base import (
     NO_NOTES,
     ConflictError,
+    Content,
     Entry,
     NoObjectError,
     Stored,
@@ -92,12 +93,12 @@ class CloudStore:
         except self._errors.BaseError as error:
             raise ConfigError(f"{address}: can't be used: {_first_line(error)}") from error
 
-    def create(self, name: str, data: bytes, notes: Mapping[str, str] = NO_NOTES) -> str:
+    def create(self, name: str, data: Content, notes: Mapping[str, str] = NO_NOTES) -> str:
         """Write a new object; return its version."""
         return self._put(name, data, notes, "create")
 
     def replace(
-        self, name: str, data: bytes, version: str, notes: Mapping[str, str] = NO_NOTES
+        self, name: str, data: Content, version: str, notes: Mapping[str, str] = NO_NOTES
     ) -> str:
         """Write an object that still has this version; return its new one."""
         return self._put(name, data, notes, {"e_tag": version})
@@ -116,7 +117,7 @@ class CloudStore:
             data = bytes(found.bytes())
         except Exception as error:
             raise self._failed(name, error) from error
-        return Stored(data, found.meta["e_tag"] or "", _texts(found.attributes))
+        return Stored(data, found.meta["e_tag"] or "", _texts(found.attributes), len(data))
 
     def head(self, name: str) -> Stored:
         """Return an object without its data."""
@@ -125,7 +126,8 @@ class CloudStore:
             found = self._get(name, {"range": (0, 1)})
         except StoreUnavailableError:
             found = self._get(name)
-        return Stored(b"", found.meta["e_tag"] or "", _texts(found.attributes))
+        meta = found.meta
+        return Stored(b"", meta["e_tag"] or "", _texts(found.attributes), meta["size"])
 
     def read(self, name: str) -> Iterator[bytes]:
         """Yield the content of an object in blocks."""
@@ -175,7 +177,7 @@ class CloudStore:
         except Exception as error:
             raise self._failed(name, error) from error
 
-    def _put(self, name: str, data: bytes, notes: Mapping[str, str], mode: Any) -> str:
+    def _put(self, name: str, data: Content, notes: Mapping[str, str], mode: Any) -> str:
         try:
             written = self._library.put(
                 self._store,

@@ -15,6 +15,7 @@ from gemini_batch.errors import describe_os_error
 from gemini_batch.store.base import (
     NO_NOTES,
     ConflictError,
+    Content,
     Entry,
     NoObjectError,
     Stored,
@@ -33,7 +34,7 @@ class LocalStore:
         self.shown = f"file://{root}"
         self._root = root
 
-    def create(self, name: str, data: bytes, notes: Mapping[str, str] = NO_NOTES) -> str:
+    def create(self, name: str, data: Content, notes: Mapping[str, str] = NO_NOTES) -> str:
         """Write a new object; return its version."""
         with self._locked():
             if (self._root / name).exists():
@@ -41,7 +42,7 @@ class LocalStore:
             return self._write(name, data, notes)
 
     def replace(
-        self, name: str, data: bytes, version: str, notes: Mapping[str, str] = NO_NOTES
+        self, name: str, data: Content, version: str, notes: Mapping[str, str] = NO_NOTES
     ) -> str:
         """Write an object that still has this version; return its new one."""
         with self._locked():
@@ -112,7 +113,7 @@ class LocalStore:
         except OSError as error:
             raise self._refused(error) from error
 
-    def _write(self, name: str, data: bytes, notes: Mapping[str, str]) -> str:
+    def _write(self, name: str, data: Content, notes: Mapping[str, str]) -> str:
         path, note = self._root / name, self._note(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{uuid4().hex}{_PART}")
@@ -129,7 +130,8 @@ class LocalStore:
         notes: dict[str, str] = {}
         with suppress(FileNotFoundError, orjson.JSONDecodeError):
             notes = orjson.loads(self._note(name).read_bytes())
-        return Stored(data, _version((self._root / name).stat()), notes)
+        status = (self._root / name).stat()
+        return Stored(data, _version(status), notes, status.st_size)
 
     def _note(self, name: str) -> Path:
         return self._root / _NOTES / hashlib.sha256(name.encode()).hexdigest()

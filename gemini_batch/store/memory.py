@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gemini_batch.store.base import NO_NOTES, ConflictError, Entry, NoObjectError, Stored
+from gemini_batch.store.base import NO_NOTES, ConflictError, Content, Entry, NoObjectError, Stored
 
 
 class MemoryStore:
@@ -18,7 +18,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._written = 0
 
-    def create(self, name: str, data: bytes, notes: Mapping[str, str] = NO_NOTES) -> str:
+    def create(self, name: str, data: Content, notes: Mapping[str, str] = NO_NOTES) -> str:
         """Write a new object; return its version."""
         with self._lock:
             if name in self._objects:
@@ -26,7 +26,7 @@ class MemoryStore:
             return self._put(name, data, notes)
 
     def replace(
-        self, name: str, data: bytes, version: str, notes: Mapping[str, str] = NO_NOTES
+        self, name: str, data: Content, version: str, notes: Mapping[str, str] = NO_NOTES
     ) -> str:
         """Write an object that still has this version; return its new one."""
         with self._lock:
@@ -75,8 +75,11 @@ class MemoryStore:
         with self._lock:
             self._objects.pop(name, None)
 
-    def _put(self, name: str, data: bytes, notes: Mapping[str, str]) -> str:
+    def _put(self, name: str, data: Content, notes: Mapping[str, str]) -> str:
         self._written += 1
         version = str(self._written)
-        self._objects[name] = Stored(bytes(data), version, dict(notes)), datetime.now(UTC)
+        self._objects[name] = (
+            Stored(bytes(data), version, dict(notes), len(data)),
+            datetime.now(UTC),
+        )
         return version

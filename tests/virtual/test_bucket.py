@@ -19,6 +19,7 @@ from gemini_batch.store import opening
 from gemini_batch.store.address import BucketAddress
 from gemini_batch.store.base import (
     NO_NOTES,
+    Content,
     ImageStore,
     StoreRefusedError,
     StoreUnavailableError,
@@ -46,7 +47,7 @@ class Bucket(MemoryStore):
         if (error := self.fault(verb, name)) is not None:
             raise error
 
-    def create(self, name: str, data: bytes, notes: Mapping[str, str] = NO_NOTES) -> str:
+    def create(self, name: str, data: Content, notes: Mapping[str, str] = NO_NOTES) -> str:
         """Create, if that does not fail."""
         self._check("create", name)
         version = super().create(name, data, notes)
@@ -55,7 +56,7 @@ class Bucket(MemoryStore):
         return version
 
     def replace(
-        self, name: str, data: bytes, version: str, notes: Mapping[str, str] = NO_NOTES
+        self, name: str, data: Content, version: str, notes: Mapping[str, str] = NO_NOTES
     ) -> str:
         """Replace, if that does not fail."""
         self._check("replace", name)

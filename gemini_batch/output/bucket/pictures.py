@@ -12,7 +12,7 @@ import orjson
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output.paths import DRAFTS, IMAGES, SUPERSEDED
 from gemini_batch.output.rows import parse_row
-from gemini_batch.store.base import ConflictError, ImageStore, NoObjectError
+from gemini_batch.store.base import ConflictError, Content, ImageStore, NoObjectError
 
 # S3 takes 2 KB of names and values (https://docs.aws.amazon.com/AmazonS3/latest/userguide/
 # UsingMetadata.html, 2026-11-30); Azure 8 KB.
@@ -50,7 +50,7 @@ def row_of_notes(notes: Mapping[str, str]) -> tuple[dict[str, Any], bytes] | Non
     return None if row is None else (row, line + b"\n")
 
 
-def upload(store: ImageStore, path: str, data: bytes, notes: Mapping[str, str]) -> None:
+def upload(store: ImageStore, path: str, data: Content, notes: Mapping[str, str]) -> None:
     """Write an image; another one of its name moves to `superseded/` first.
 
     It is safe to do this again.

@@ -177,3 +177,19 @@ def test_a_run_from_python_takes_an_address(
     monkeypatch.setenv("GEMINI_BATCH_STATE_DIR", str(tmp_path / "state"))
     with pytest.raises(ConfigError, match="--out: got"):
         asyncio.run(run([], RunConfig(out="s3://", simulate=True)))
+
+
+def test_a_manifest_may_be_in_a_bucket(
+    store: LocalStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is read there, by plan and run alike; its output has to be named."""
+    store.put("jobs/robots.jsonl", b'{"id": "r", "prompt": "A robot"}')
+    address = f"{url(store)}/jobs/robots.jsonl"
+    assert main(["run", address, "--simulate", "--out", "robots.out", "--json"]) == 0
+    assert orjson.loads(capsys.readouterr().out)["manifest"] == address
+    assert (tmp_path / "robots.out/results.jsonl").exists()
+    with pytest.raises(SystemExit):
+        main(["plan", address])
+    assert "--out: name the output folder of a manifest in a bucket" in capsys.readouterr().err
+    assert main(["plan", f"{address}x", "--out", "x"]) == 3
+    assert "there is no such object" in capsys.readouterr().err

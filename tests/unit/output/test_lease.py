@@ -14,7 +14,7 @@ from gemini_batch.output.bucket.lease import (
     probe,
     read,
 )
-from gemini_batch.store.base import NO_NOTES, StoreRefusedError, StoreUnavailableError
+from gemini_batch.store.base import NO_NOTES, Content, StoreRefusedError, StoreUnavailableError
 from gemini_batch.store.memory import MemoryStore
 
 
@@ -143,7 +143,7 @@ def test_the_time_of_a_lease_begins_with_its_request(clock: Clock) -> None:
 
     class Slow(MemoryStore):
         def replace(
-            self, name: str, data: bytes, version: str, notes: Mapping[str, str] = NO_NOTES
+            self, name: str, data: Content, version: str, notes: Mapping[str, str] = NO_NOTES
         ) -> str:
             """Take twenty seconds."""
             clock.now_s += 20.0
@@ -175,7 +175,7 @@ def test_a_renewal_whose_answer_was_lost_is_not_another_run(clock: Clock) -> Non
 
     class Deaf(MemoryStore):
         def replace(
-            self, name: str, data: bytes, version: str, notes: Mapping[str, str] = NO_NOTES
+            self, name: str, data: Content, version: str, notes: Mapping[str, str] = NO_NOTES
         ) -> str:
             """Write, and lose the answer."""
             super().replace(name, data, version, notes)
@@ -197,7 +197,7 @@ def test_a_renewal_whose_answer_was_lost_is_not_another_run(clock: Clock) -> Non
 class NoCreates(MemoryStore):
     """Ignores If-None-Match."""
 
-    def create(self, name: str, data: bytes, notes: Mapping[str, str] = NO_NOTES) -> str:
+    def create(self, name: str, data: Content, notes: Mapping[str, str] = NO_NOTES) -> str:
         """Write in any case."""
         return self._put(name, data, notes)
 
@@ -206,7 +206,7 @@ class NoSwaps(MemoryStore):
     """Ignores If-Match."""
 
     def replace(
-        self, name: str, data: bytes, version: str, notes: Mapping[str, str] = NO_NOTES
+        self, name: str, data: Content, version: str, notes: Mapping[str, str] = NO_NOTES
     ) -> str:
         """Write in any case."""
         return self._put(name, data, notes)

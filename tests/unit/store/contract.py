@@ -65,6 +65,7 @@ class StoreContract:
         """Its version is that of the object; an empty object has a head too."""
         version = store.create("a", b"x" * 100_000, NOTES)
         assert store.head("a").version == version
+        assert store.head("a").size_bytes == 100_000
         assert NOTES.items() <= store.head("a").notes.items()
         store.create("empty", b"", NOTES)
         assert NOTES.items() <= store.head("empty").notes.items()
