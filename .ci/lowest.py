@@ -1,6 +1,6 @@
 """Print the lowest allowed version of each dependency, as pip takes them: `aiohttp==3.13.4`.
 
-With those of the extra `vertex`, which the tests need.
+With those of the extras that the tests need.
 """
 
 import re
@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
-for dependency in (*project["dependencies"], *project["optional-dependencies"]["vertex"]):
+extras = project["optional-dependencies"]
+for dependency in (*project["dependencies"], *extras["postgres"], *extras["vertex"]):
     name, version = re.fullmatch(r"([\w-]+(?:\[[\w,-]+\])?)>=([\w.]+).*", dependency).groups()
     print(f"{name}=={version}")

@@ -49,21 +49,25 @@ def result(size_bytes: int) -> bytes:
     return orjson.dumps(value)
 
 
-def lines(size_bytes: int, count: int) -> Iterator[bytes]:
+def lines(size_bytes: int, count: int, key: bytes = b"%d") -> Iterator[bytes]:
     """Yield the lines of a result file; the key is behind the image, as Google writes it."""
     response = result(size_bytes)
     for number in range(count):
-        yield b'{"response":%b,"key":"%d"}\n' % (response, number)
+        yield b'{"response":%b,"key":"%b"}\n' % (response, key % number)
 
 
 async def serve() -> None:
-    """Answer downloads `/SIZE,COUNT/…` and uploads; print the port, and end with stdin."""
+    """Answer downloads `/SIZE,COUNT[,KEY]/…`, uploads and looks at a batch; print the port, and end with stdin."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                await (download if head.startswith("GET") else upload)(head, reader, writer)
+                kind, path, _ = head.split(" ", 2)
+                if (kind == "GET" and ":download" not in path) or kind == "DELETE":
+                    look(writer)
+                else:
+                    await (download if kind == "GET" else upload)(head, reader, writer)
         except (EOFError, ConnectionError):
             writer.close()
 
@@ -72,13 +76,20 @@ async def serve() -> None:
     await asyncio.to_thread(sys.stdin.read)
 
 
+def look(writer: asyncio.StreamWriter) -> None:
+    """Answer that a batch has succeeded."""
+    operation = b'{"name":"batches/b","metadata":{"state":"BATCH_STATE_SUCCEEDED","output":{"responsesFile":"files/batch-0"}},"done":true}'
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(operation), operation))
+
+
 async def download(head: str, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    found = re.match(r"GET /(\d+),(\d+)/", head)
+    found = re.match(r"GET /(\d+),(\d+)(?:,([^/]+))?/", head)
     assert found
-    size_bytes, count = map(int, found.groups())
-    total = sum(map(len, lines(size_bytes, 1))) * count + sum(len(str(n)) - 1 for n in range(count))
+    size_bytes, count, key = int(found[1]), int(found[2]), (found[3] or "%d").encode()
+    first = len(next(lines(size_bytes, 1, key)))
+    total = first * count + sum(len(str(n)) - 1 for n in range(count))
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % total)
-    for line in lines(size_bytes, count):
+    for line in lines(size_bytes, count, key):
         writer.write(line)
         await writer.drain()
 

@@ -28,6 +28,7 @@ from gemini_batch.errors import ConfigError, StorageError, storage_errors
 from gemini_batch.events import (
     BatchNotice,
     CallFinished,
+    CallHeld,
     CallNotReused,
     CallRetrying,
     Event,
@@ -42,7 +43,7 @@ from gemini_batch.manifest.writer import NAME, AnyJob, write_jobs
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.output.results import Result, result_of
 from gemini_batch.output.rows import row_at, row_of
-from gemini_batch.plan.places import working_folder
+from gemini_batch.plan.folders import working_folder
 from gemini_batch.progress import messages
 from gemini_batch.progress.view import RunInfo, View
 from gemini_batch.progress.watch import sampled, watching
@@ -216,7 +217,7 @@ async def _sending(
         async with served(settings) as base_url:
             sending = asyncio.create_task(_send(going, base_url, view), name="send")
             try:
-                yield sending, out
+                yield sending, going.out
             finally:
                 if not sending.done():
                     going.interrupt(_CANCELLED)
@@ -248,7 +249,9 @@ def _log_event(event: Event) -> None:
             _log.info("%s: %s in %.1f s", row.id, row.status.value, row.latency_s)
         case CallRetrying():
             _log.info("%s: is sent again: %s", event.call_id, event.message)
-        case Repaired() | ManifestWarning() | CallNotReused() | ModelReplaced() | BatchNotice():
+        case CallNotReused() | CallHeld() | ModelReplaced():
+            _log.warning("%s", event.message)
+        case Repaired() | ManifestWarning() | BatchNotice():
             _log.warning("%s", event.message)
         case Stopping():
             _log.warning("%s", event.stop.message)

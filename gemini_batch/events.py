@@ -1,7 +1,7 @@
 """Events of a run: the engine emits them, observers decide what to show."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -47,6 +47,9 @@ class RunStarted:
         later: Calls that are not done, and not in the part that this run is for.
         max_cost_usd: The budget; None for none.
         is_simulated: The answers are the embedded simulator's: nothing is paid.
+        held: Calls that can't be sent, for a picture of another call is not there, by the reason.
+        stale: Calls that are done with a picture that was or will be made again.
+        depth: The most calls that follow each other.
     """
 
     todo: int
@@ -66,11 +69,22 @@ class RunStarted:
     is_simulated: bool = False
     later: int = 0
     max_cost_usd: float | None = None
+    held: Mapping[str, int] = field(default_factory=dict)
+    stale: int = 0
+    depth: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class CallNotReused:
     """An answer of another folder can't be reused: the call is sent, and paid for, after all."""
+
+    call_id: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallHeld:
+    """A call is not sent, for the picture of another call is gone: `message` says which."""
 
     call_id: str
     message: str
@@ -204,6 +218,7 @@ Event: TypeAlias = (
     | ManifestWarning
     | RunStarted
     | CallNotReused
+    | CallHeld
     | CallSent
     | CallUnanswered
     | CallRetrying

@@ -46,3 +46,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
     near = get_close_matches(name.lower(), list(known), n=1)
     return f'did you mean "{near[0]}"?' if near else ""
+
+
+def with_advice(message: str, advice: str) -> str:
+    """Append advice to a server's message, which may or may not end with a full stop."""
+    if message.endswith("."):
+        return f"{message} {advice[:1].upper()}{advice[1:]}"
+    return f"{message}; {advice}"

@@ -126,12 +126,14 @@ def _saved_traceback() -> str:
     from gemini_batch.client.redaction import KeyRedactor
     from gemini_batch.config import google_login
     from gemini_batch.config.keys import known_keys
+    from gemini_batch.config.ledger_url import known_passwords
     from gemini_batch.config.network import proxy_passwords
     from gemini_batch.store import secrets as store_secrets
 
     text = traceback.format_exc()
     logins = (*google_login.known_secrets(), *store_secrets.known_secrets())
-    for key in (*known_keys(), *logins, *proxy_passwords()):
+    secrets = (*known_keys(), *logins, *proxy_passwords(), *known_passwords())
+    for key in secrets:
         for spelling in (key, quote(key, safe=""), quote(key)):
             text = text.replace(spelling, "[key]")
         text = KeyRedactor(key).redact_text(text)

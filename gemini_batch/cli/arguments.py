@@ -54,6 +54,8 @@ _AddFlags: TypeAlias = Callable[[Parser], None]
 def _commands() -> Iterator[tuple[str, str, str, _AddFlags]]:
     """Yield name, help, description and flags of each command."""
     yield "run", "send what is not done yet", texts.RUN, _run
+    text = "run a manifest by several workers on a Ray cluster"
+    yield "ray", text, texts.RAY, _ray
     text = "check the manifest; show calls, cost and time; sends nothing"
     yield "plan", text, texts.PLAN, _plan
     text = "write a manifest from a template and a table of its variables"
@@ -133,6 +135,7 @@ def _run(run: Parser) -> None:
     _money(run)
     scope = "share the quota with runs of this name (default: with those of the same key)"
     _value(_quota(run), "--quota-scope", str, "NAME", scope)
+    _shards(run)
     _sending(run.add_argument_group("sending"))
     _batches(run)
     output = run.add_argument_group("output")
@@ -143,9 +146,18 @@ def _run(run: Parser) -> None:
     _flag(output, "--json", "print the summary as JSON to stdout, as in summary.json")
 
 
+def _ray(ray: Parser) -> None:
+    cluster = ray.add_argument_group("cluster")
+    text = "number of workers; each takes a tenth of a core, on any node (default: %(default)s)"
+    _value(cluster, "--shards", whole, "N", text, default=4)
+    text = "the cluster, as of ray.init (default: RAY_ADDRESS, or a new one on this machine)"
+    _value(cluster, "--address", str, "ADDRESS", text)
+    _run(ray)
+
+
 def _sending(sending: _Group) -> None:
     _flag(sending, "--simulate", "run against a simulator in this process: no key, no cost")
-    text = "maximum number of calls in flight (default: 4 to 128, by the quota)"
+    text = "maximum number of calls in flight, of all workers (default: 4 to 128, by the quota)"
     _value(sending, "--concurrency", whole, "N", text)
     text = "maximum number of attempts per call (default: %(default)s)"
     _value(sending, "--max-attempts", whole, "N", text, default=6)
@@ -167,6 +179,18 @@ def _sending(sending: _Group) -> None:
     _flag(sending, "--wait-for-reset", text)
     _server(sending)
     _auth(sending)
+
+
+def _shards(run: Parser) -> None:
+    text = "several workers, on one machine or on many, send one manifest into one output folder"
+    shards = run.add_argument_group("several workers", text)
+    text = (
+        "send only the calls of worker I of N, as in 3/16; auto: by the variables of SLURM, Cloud "
+        "Run Jobs or AWS Batch; auto/16: also by those of Kubernetes or GNU parallel"
+    )
+    _value(shards, "--shard", str, "I/N", text)
+    text = "the name of the run that all its workers share (default: that of SLURM and the others)"
+    _value(shards, "--run-id", str, "NAME", text)
 
 
 def _batches(run: Parser) -> None:
@@ -290,10 +314,12 @@ def _prune(prune: Parser) -> None:
 
 
 def _quota_command(quota: Parser) -> None:
-    _flag(quota, "--reset", "delete the recorded usage of all projects and models")
+    text = "delete the recorded usage: of all projects and models in the file of this machine; of "
+    _flag(quota, "--reset", text + "the project of the key at this server in a shared ledger")
     quota.add_argument(
         "--project", metavar="NAME", help="with --reset, delete only the usage of this project"
     )
+    _ledger(quota, "the ledger of several machines, instead of that of this one")
     _flag(quota, "--json", "print the usage as JSON to stdout")
     where = "in a folder that can be set (env: GEMINI_BATCH_STATE_DIR)"
     quota.epilog = f"All runs on this machine share one file, {where}."
@@ -348,8 +374,8 @@ def _manifest(command: Parser) -> None:
     only: dict[str, Any] = {"action": "extend", "nargs": "+", "default": []}
     _value(command, "--only", str, "ID", text, **only)
     text = (
-        "make finished calls again, and pay again: discarded (in the review), ids, globs, or "
-        "@FILE; the old pictures move to superseded/"
+        "make finished calls again, and pay again: discarded (in the review), stale (made with "
+        "a picture that was made again), ids, globs, or @FILE; the old pictures move to superseded/"
     )
     _value(command, "--redo", str, "WHAT", text, **only)
     text = "send only the first N calls that are not done (default: all)"
@@ -403,4 +429,10 @@ def _quota(command: Parser) -> _Group:
     _value(quota, "--minute", amount, "SECONDS", text, dest="minute_s")
     text = 'a TOML file with tables [tiers.NAME] and [prices."MODEL"]'
     _value(quota, "--config", path, "FILE", text, dest="config_file")
+    _ledger(quota, "count the quota together with other machines, in this PostgreSQL database")
     return quota
+
+
+def _ledger(command: Parser | _Group, text: str) -> None:
+    text += ": postgresql://USER@HOST/DATABASE, without a password (env: GEMINI_BATCH_LEDGER)"
+    _value(command, "--ledger", str, "URL", text)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from gemini_batch.cli.options import print_result, settings
 from gemini_batch.errors import ConfigError, ExitCode, storage_errors
 from gemini_batch.output.open_batches import described, held, line_of, marked, read_open_batches
+from gemini_batch.output.paths import has_batches
+from gemini_batch.output.shards import parts
 from gemini_batch.progress.formatting import usd
 
 if TYPE_CHECKING:  # the list needs no server
@@ -60,18 +62,13 @@ def _lines(out: Path, batches: list[dict[str, Any]]) -> Iterator[str]:
 
 def _cancel(options: Namespace, out: Path) -> int:
     """Cancel what this key sees at this server; print what became of each batch."""
-    from gemini_batch.output import OutputFolder
-
     config = settings(options)
-    with (
-        OutputFolder(out).locked(),
-        storage_errors(f"{out}: can't be written"),
-        closing(marked(out)) as waiting,
-    ):
-        batches = list(held(waiting))
-        here = [each for each in batches if each.note.endpoint in ("", config.endpoint)]
-        elsewhere = [each for each in batches if each not in here]
-        ended = asyncio.run(_ended(config, out, here)) if here else []
+    ended: list[Cancelled] = []
+    elsewhere: list[OpenBatch] = []
+    for folder in [part.path for part in parts(out) if has_batches(part.path)] or [out]:
+        ended_there, elsewhere_there = _cancel_in(folder, out, config)
+        ended += ended_there
+        elsewhere += elsewhere_there
     rows = [
         {
             **described(each.batch),
@@ -83,6 +80,23 @@ def _cancel(options: Namespace, out: Path) -> int:
     rows += [{**described(each), "ending": "elsewhere", "error": None} for each in elsewhere]
     print_result({"out": str(out), "batches": rows}, _endings(out, rows), as_json=options.json)
     return _exit_code(ended, has_others=bool(elsewhere))
+
+
+def _cancel_in(
+    folder: Path, out: Path, config: "Settings"
+) -> tuple[list["Cancelled"], list["OpenBatch"]]:
+    """Cancel the batches of one folder; return what became of them, and those of other servers."""
+    from gemini_batch.output import OutputFolder
+
+    with (
+        OutputFolder(folder).locked(),
+        storage_errors(f"{folder}: can't be written"),
+        closing(marked(out)) as waiting,
+    ):
+        batches = [each for each in held(waiting) if each.folder == folder]
+        here = [each for each in batches if each.note.endpoint in ("", config.endpoint)]
+        elsewhere = [each for each in batches if each not in here]
+        return (asyncio.run(_ended(config, folder, here)) if here else []), elsewhere
 
 
 async def _ended(config: "Settings", out: Path, batches: list["OpenBatch"]) -> list["Cancelled"]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from gemini_batch.config import Settings
 from gemini_batch.plan import Plan
+from gemini_batch.plan.again import STALE
 from gemini_batch.progress.formatting import count, usd
 
 
@@ -21,6 +22,18 @@ def is_agreed(options: Namespace, config: Settings, plan: Plan) -> bool:
     cost = "cost unknown" if cost_usd is None else f"up to about {usd(cost_usd)} at list price"
     asked = f"{count(plan.to_send, 'call')} to send, {cost}. Continue? [y/N] "
     return _answer(asked) in {"y", "yes"}
+
+
+def with_stale(options: Namespace, config: Settings, stale: int) -> Settings | None:
+    """Ask whether to send stale calls again; return the settings that say so, or None for no."""
+    is_asked = stale and STALE not in config.redo and config.base_url is not None
+    if options.yes or not is_asked or not _is_interactive():
+        return None
+    calls = "1 call is" if stale == 1 else f"{stale:,} calls are"
+    asked = f"{calls} done with pictures that are made again since. Send again too? [y/N] "
+    if _answer(asked) not in {"y", "yes"}:
+        return None
+    return replace(config, redo=(*config.redo, STALE))
 
 
 def with_decision(config: Settings, problem: str) -> Settings | None:

@@ -16,6 +16,7 @@ from gemini_batch.output.history import Cost
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.output.rows import read_rows
 from gemini_batch.output.runs import is_open, read_runs, read_summary
+from gemini_batch.output.shards import has_results, parts
 from gemini_batch.progress.formatting import count, usd
 from gemini_batch.records import Status
 
@@ -45,17 +46,20 @@ class Group:
 
 def main(options: Namespace) -> int:
     """Print the cost of each group and of all; return the exit code."""
-    outs = options.out or sorted(path.parent for path in Path().glob(f"*/{RESULTS}"))
+    outs = options.out or sorted(
+        path for path in Path().iterdir() if path.is_dir() and has_results(path)
+    )
     if not outs:
         raise ConfigError(f"no folder here has a {RESULTS}; name the output folder of a run")
     groups: defaultdict[str, Group] = defaultdict(Group)
     total = Group()
     for out in outs:
         with viewed(out) as view:
-            group_of = _NAMES[options.by](view.out)
-            for row in read_rows(view.out):
-                groups[group_of(row)].add(row)
-                total.add(row)
+            for part in parts(view.out):
+                group_of = _NAMES[options.by](part.path)
+                for row in read_rows(part.path, 0):
+                    groups[group_of(row)].add(row)
+                    total.add(row)
     found = {
         "by": options.by,
         "folders": [str(out) for out in outs],

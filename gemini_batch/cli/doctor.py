@@ -3,6 +3,7 @@
 import asyncio
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -12,13 +13,14 @@ from gemini_batch.config import Settings, google_login, keys, network
 from gemini_batch.config.endpoints import is_regional
 from gemini_batch.engine.advice import advised
 from gemini_batch.engine.error_kinds import ErrorKind, kind_of
-from gemini_batch.engine.retry import TABLE, decide
+from gemini_batch.engine.retry import decide
+from gemini_batch.engine.retry_table import TABLE
 from gemini_batch.engine.vertex_rules import VERTEX_TABLE
-from gemini_batch.errors import ConfigError, ExitCode
+from gemini_batch.errors import ConfigError, ExitCode, LedgerError
 from gemini_batch.plan import service_tiers
 from gemini_batch.plan.build import price_table
 from gemini_batch.quota.limits import LimitSet
-from gemini_batch.quota.storage import state_path
+from gemini_batch.quota.storage import LOOK_S, shared_storage, state_path
 from gemini_batch.records import ApiError, Failure, Stop
 
 # A shorter key would be known by its end.
@@ -34,6 +36,7 @@ def main(options: Namespace) -> int:
     key = keys.find_key() if config.vertex is None else None
     proxy = config.proxy
     limits = [bound.label for bound in LimitSet.of(config.limits).all if bound.limit is not None]
+    ledger, ledger_problem = _ledger(config)
     found: dict[str, Any] = {
         "key": key and {"ends_with": _end(key.value), "source": key.source},
         "login": None if key else _login(),
@@ -44,13 +47,26 @@ def main(options: Namespace) -> int:
         "certificates": [f"{name}={path}" for name, path in network.ca_paths()],
         "tier": config.tier,
         "limits": limits,
-        "ledger": str(state_path()),
+        "ledger": ledger,
+        "ledger_problem": ledger_problem,
         "model": model,
         "replaces": config.model if model != config.model else None,
         "problem": problem,
     }
     print_result(found, _lines(found), as_json=options.json)
-    return ExitCode.REFUSED if problem else ExitCode.DONE
+    return ExitCode.REFUSED if problem or ledger_problem else ExitCode.DONE
+
+
+def _ledger(config: Settings) -> tuple[str, str | None]:
+    """Return the name of the ledger, and why a server's can't be used; None if it can."""
+    if config.ledger is None:
+        return str(state_path()), None
+    with closing(shared_storage(config.ledger, reach_s=LOOK_S)) as storage:
+        try:
+            storage.open()
+        except (ConfigError, LedgerError) as error:
+            return storage.name, str(error).removeprefix(f"{storage.name}: ")
+        return storage.name, None
 
 
 def _check_service_tier(config: Settings, base_url: str) -> None:
@@ -100,7 +116,7 @@ def _end(key: str) -> str:
 
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:
-    key, proxy = found["key"], found["proxy"]
+    key, proxy, ledger = found["key"], found["proxy"], found["ledger_problem"]
     named = f"{proxy['host']}, from {proxy['variable']}" if proxy else None
     why = None if named else network.why_direct(found["endpoint"])
     if key:
@@ -113,6 +129,6 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"proxy         {named or f'none: {why}'}"
     yield f"certificates  {', '.join(['those of the system', *found['certificates']])}"
     yield f"tier          {found['tier']}: {', '.join(found['limits']) or 'no limits'}"
-    yield f"ledger        {found['ledger']}"
+    yield f"ledger        {found['ledger']}" + (f": {ledger}" if ledger else "")
     gone = f" ({found['replaces']} is gone)" if found["replaces"] else ""
     yield f"model         {found['model']}{gone}: {found['problem'] or 'the server knows it'}"

@@ -20,6 +20,7 @@ from gemini_batch.output.files import new_file, open_to_read
 from gemini_batch.output.marks import Marks
 from gemini_batch.output.paths import IMAGES
 from gemini_batch.output.rows import placed_marked_rows
+from gemini_batch.output.shards import split_path
 from gemini_batch.output.viewed import ViewedFolder
 from gemini_batch.progress.formatting import count
 
@@ -81,7 +82,7 @@ def _export(view: ViewedFolder, options: Namespace) -> int:
     with storage_errors(f"{options.to}: can't be written"), _target(options.to) as target:
         for row in rows:
             image = row["images"][0]
-            name = image["path"].removeprefix(f"{IMAGES}/")
+            name = split_path(image["path"])[1].removeprefix(f"{IMAGES}/")
             try:
                 with view.image(image["path"]) as file:
                     target.add(name, file)

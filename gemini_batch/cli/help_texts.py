@@ -22,6 +22,16 @@ examples:
   gemini-batch run jobs.jsonl --retry blocked     send blocked calls once more
   gemini-batch run jobs.jsonl --route batch       half the price; the same command later collects
 """
+RAY = """\
+Run a manifest by several workers on a Ray cluster, into one output folder. Ray starts each worker
+on any node, and again when its node is gone. Needs gemini_batch[ray] on all nodes, a folder that
+all of them see, and the key in their environment. It is safe to repeat the command, with any number
+of workers.
+
+examples:
+  gemini-batch ray jobs.jsonl --shards 16 --address auto --tier tier-3
+  gemini-batch ray jobs.jsonl --shards 4 --simulate     on this machine, to try it
+"""
 PLAN = """\
 Check every line of a manifest, and show the calls, tokens, cost and time of a run. Sends and writes
 nothing.

@@ -39,7 +39,7 @@ def output_folder(options: Namespace) -> Path:
 
     Without either, as with standard input, the process exits with 2.
     """
-    from gemini_batch.plan.places import working_folder
+    from gemini_batch.plan.folders import working_folder
 
     if options.out is None and options.manifest == STDIN:
         options.parser.error("--out: name the output folder of a manifest from standard input (-)")

@@ -15,12 +15,16 @@ from gemini_batch.engine.batch import shares
 from gemini_batch.engine.batch.shares import Share
 from gemini_batch.errors import ExitCode
 from gemini_batch.plan import CallState, build
+from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.progress.formatting import (
     BATCH_TARGET_S,
     BATCH_TIME,
+    STALE,
+    about,
     budget,
     count,
     edited,
+    held_for,
     least_time,
     list_price,
     usd,
@@ -41,10 +45,14 @@ def main(options: Namespace) -> int:
             "manifest": given.name,
             "out": view.shown,
             "tier": config.tier,
-            "calls": len(plan),
+            "calls": plan.own,
             "done": plan.count(CallState.DONE),
             "to_send": plan.to_send,
             "later": plan.count(CallState.LATER),
+            "held": dict(planned.held()),
+            "stale": planned.stale,
+            "depth": planned.depth,
+            "chain_s": planned.chain_s,
             "reused": plan.count(CallState.REUSED),
             "reused_from": dict(planned.history.reuse.reserved) if planned.history.reuse else {},
             "edited": plan.count(CallState.EDITED),
@@ -92,7 +100,7 @@ def _calendar(model: str) -> dict[str, Any]:
     }
 
 
-def _routes(planned: build.BuiltPlan, config: Settings) -> dict[str, Any]:
+def _routes(planned: BuiltPlan, config: Settings) -> dict[str, Any]:
     """Return price and time of sending the calls as single requests, and in batches."""
     plan, time = planned.plan, planned.duration
     batches: list[dict[str, Any]] = []
@@ -136,7 +144,14 @@ def _other_route(found: dict[str, Any]) -> str | None:
     if found["route"] == "batch":
         return f"  single  {usd(single['cost_usd'])}, as fast as the quota (--route interactive)"
     number = "1 batch" if sum(numbers) == 1 else f"{sum(numbers):,} batches"
-    return f"  batch   {usd(batch['cost_usd'])}, {number}, {BATCH_TIME} (--route batch)"
+    if found["depth"] > 1:
+        number = f"{found['depth']:,} batches or more, one after the other"
+    cost = usd(batch["cost_usd"])
+    return f"  batch   {cost}, {number}, {_batch_time(found)} (--route batch)"
+
+
+def _batch_time(found: dict[str, Any]) -> str:
+    return f"each {BATCH_TIME}" if found["depth"] > 1 else BATCH_TIME
 
 
 def _cost(found: dict[str, Any], *, is_simulated: bool) -> str:
@@ -149,14 +164,33 @@ def _cost(found: dict[str, Any], *, is_simulated: bool) -> str:
     return f"unknown; set the price in a table {tables} of a --config file"
 
 
+def _states(found: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each kind of call that is not simply done or to be sent."""
+    if found["edited"]:
+        yield f"  edited  {edited(found['edited'])}"
+    if found["depth"] > 1:
+        yield f"  chains  {_chains(found)}"
+    if found["held"]:
+        yield f"  held    {sum(found['held'].values()):,} {held_for(found['held'])}"
+    if found["stale"]:
+        yield f"  stale   {found['stale']:,} {STALE}"
+    for folder, number in found["reused_from"].items():
+        yield f"  reused  {number:,} from {folder}, $0"
+
+
+def _chains(found: dict[str, Any]) -> str:
+    """Return how many calls follow each other, and how long that takes."""
+    text = f"up to {found['depth']:,} calls one after the other, with the picture of the one before"
+    if found["route"] == "batch":
+        return f"{text}: a batch each"
+    return f"{text}: about {about(found['chain_s'])}" if found["chain_s"] else text
+
+
 def _lines(found: dict[str, Any], *, is_simulated: bool) -> Iterator[str]:
     calls = f"{count(found['calls'], 'call')}, {found['done']:,} done"
     later = f", {found['later']:,} left for other runs" if found["later"] else ""
     yield f"{found['manifest']}: valid; {calls}, {found['to_send']:,} to send{later}"
-    if found["edited"]:
-        yield f"  edited  {edited(found['edited'])}"
-    for folder, number in found["reused_from"].items():
-        yield f"  reused  {number:,} from {folder}, $0"
+    yield from _states(found)
     for entry in found["models"]:
         cost = usd(entry["cost_usd"])
         lane = lane_name(entry["model"], entry["service_tier"])
@@ -166,7 +200,7 @@ def _lines(found: dict[str, Any], *, is_simulated: bool) -> Iterator[str]:
         yield f"  tokens  about {found['input_tokens']:,} in, {found['output_tokens']:,} out"
         yield f"  cost    {_cost(found, is_simulated=is_simulated)}"
         if found["route"] == "batch":
-            time = f"in batches, {BATCH_TIME}"
+            time = f"in batches, {_batch_time(found)}"
         if found["max_cost_usd"] is not None:
             yield f"  budget  {budget(found['max_cost_usd'], found['cost_usd'], found['to_send'])}"
         yield f"  time    tier {found['tier']}: {time}"

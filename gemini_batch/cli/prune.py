@@ -8,10 +8,10 @@ from typing import Any
 from gemini_batch.cli.confirm import is_confirmed
 from gemini_batch.cli.options import print_result
 from gemini_batch.cli.viewing import folder_of_rows
+from gemini_batch.engine.distributed.handover import at_rest
 from gemini_batch.engine.prune import Unlisted, manifest_of, prune, unlisted
 from gemini_batch.engine.recovery import recover
 from gemini_batch.errors import ExitCode, storage_errors
-from gemini_batch.output import OutputFolder
 from gemini_batch.output.paths import SUPERSEDED
 from gemini_batch.progress.formatting import count, plain
 
@@ -21,17 +21,17 @@ _LISTED = 20
 def main(options: Namespace) -> int:
     """Move what no line has any more, if the user agrees; return the exit code."""
     out = folder_of_rows(options)
-    folder = OutputFolder(out)
     with storage_errors(f"{out}: can't be pruned"):
         manifest = options.manifest or manifest_of(out)
-        with folder.locked():
-            for repaired in recover(folder):
-                print(plain(repaired), file=sys.stderr)  # noqa: T201
-            calls = unlisted(folder, manifest)
+        with at_rest(out) as folders:
+            for folder in folders.values():
+                for repaired in recover(folder):
+                    print(plain(repaired), file=sys.stderr)  # noqa: T201
+            calls = unlisted(out, manifest)
             if calls.ids and not _is_agreed(options, calls):
                 return ExitCode.STOPPED
-            if calls.ids:
-                prune(folder, calls)
+            for number, ids in calls.by_part.items():
+                prune(folders[number], ids)
     found = {
         "out": str(out),
         "manifest": str(manifest),

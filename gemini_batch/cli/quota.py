@@ -3,28 +3,39 @@
 import os
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
 from gemini_batch.cli.options import print_result
-from gemini_batch.clock import boot_time_s, utc_now
-from gemini_batch.config.environment import base_url
+from gemini_batch.clock import utc_now
+from gemini_batch.config.environment import base_url, vertex
+from gemini_batch.config.keys import find_key
+from gemini_batch.config.ledger_url import ledger
 from gemini_batch.errors import ExitCode, GeminiBatchError
 from gemini_batch.progress.formatting import plain, quantity
 from gemini_batch.quota.results import UNKNOWN, Used
+from gemini_batch.quota.shared import project_of
 from gemini_batch.quota.status import QuotaStatus, statuses
-from gemini_batch.quota.storage import SqliteStorage, state_path
+from gemini_batch.quota.storage import LOOK_S, LedgerStorage, shared_storage
 from gemini_batch.quota.storage.base import QuotaKey
 
 
 def main(options: Namespace) -> int:
     """Print the use of each quota, or forget it; return the exit code."""
-    path = state_path()
-    storage = SqliteStorage(path, steady_s=boot_time_s)
+    url = ledger(options.ledger)
+    with closing(shared_storage(url, reach_s=LOOK_S)) as storage:
+        return _main(options, storage, is_shared=url is not None)
+
+
+def _main(options: Namespace, storage: LedgerStorage, *, is_shared: bool) -> int:
+    path = storage.name
     # A path of the environment may be no UTF-8, which JSON can't hold.
-    found: dict[str, Any] = {"file": os.fsencode(path).decode(errors="backslashreplace")}
+    name = os.fsencode(path).decode(errors="backslashreplace")
+    found: dict[str, Any] = {"ledger" if is_shared else "file": name}
     if options.reset:
-        names = _reset(storage, options.project)
+        project = _project() if is_shared and options.project is None else options.project
+        names = _reset(storage, project)
         found["deleted"] = names or []
         lines = [] if names is None else [f"{path}: deleted", *(f"  {name}" for name in names)]
     else:
@@ -35,7 +46,13 @@ def main(options: Namespace) -> int:
     return ExitCode.DONE
 
 
-def _reset(storage: SqliteStorage, project: str | None) -> list[str] | None:
+def _project() -> str:
+    """Return the project of the environment: those of others in a shared ledger stay."""
+    project = vertex(None)
+    return project_of(find_key().value) if project is None else project.name
+
+
+def _reset(storage: LedgerStorage, project: str | None) -> list[str] | None:
     """Forget all, or one project at the endpoint that a run would use; None: there was nothing."""
     # The name of a project of Vertex AI has its location, and so one endpoint.
     is_of_any = project is None or "/" in project

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gemini_batch.cli.confirm import is_agreed, with_decision
+from gemini_batch.cli.confirm import is_agreed, with_decision, with_stale
 from gemini_batch.cli.given import Given, given_manifest
 from gemini_batch.cli.options import output_folder, program, settings
 from gemini_batch.config import Settings
@@ -61,8 +61,14 @@ def _run(options: Namespace, manifest: Given, out: Path) -> int:
     about = RunInfo(manifest.name, again, program(), is_quiet=options.quiet)
     with watching(about, config, log_format=options.log_format) as view:
         config = _within_open_files(config, view)
-        with _opened(manifest, out, config, view) as run:
+        with ExitStack() as stack:
+            run = stack.enter_context(_opened(manifest, out, config, view))
             view.flush()
+            if (decided := with_stale(options, config, run.planned.stale)) is not None:
+                stack.close()
+                config = decided
+                run = stack.enter_context(_opened(manifest, out, config, view))
+                view.flush()
             if not is_agreed(options, config, run.planned.plan):
                 text = plain(f"nothing was sent; to send it: {again} --yes")
                 print(text, file=sys.stderr)  # noqa: T201

@@ -10,7 +10,7 @@ from gemini_batch.records import Stop, StopReason
 
 _STOP_OF_SIGNAL = {
     signal.SIGINT: Stop(StopReason.INTERRUPTED, "interrupted"),
-    signal.SIGTERM: Stop(StopReason.TERMINATED, "asked to end"),
+    signal.SIGTERM: Stop(StopReason.TERMINATED, "ended by SIGTERM"),
     signal.SIGHUP: Stop(StopReason.TERMINATED, "the terminal was closed"),
 }
 # `timeout`, and a closed terminal, signal a whole process group: a wrapper that passes the signal

@@ -14,12 +14,12 @@ from gemini_batch.cli.viewing import viewed
 from gemini_batch.clock import utc_now
 from gemini_batch.errors import ExitCode, StorageError
 from gemini_batch.output.history import Cost
-from gemini_batch.output.lock import holder
+from gemini_batch.output.holders import running
 from gemini_batch.output.open_batches import line_of, read_open_batches
 from gemini_batch.output.rows import marked_rows
 from gemini_batch.output.runs import is_open, read_summary
 from gemini_batch.output.viewed import ViewedFolder
-from gemini_batch.progress.formatting import about, count, usd
+from gemini_batch.progress.formatting import about, count, held, usd
 from gemini_batch.records import Status
 
 _LISTED = 20
@@ -73,6 +73,7 @@ def _show(view: ViewedFolder, *, as_json: bool) -> int:
         "missing_images": contents.missing,
         "batches": read_open_batches(out),
         "last_run": _last_run(summary),
+        "held": _held(summary),
         "running": _running(out, summary, contents.since),
     }
     print_result(found, _lines(found, contents, summary), as_json=as_json)
@@ -120,10 +121,22 @@ def _last_run(summary: _Row) -> dict[str, Any] | None:
     return None
 
 
+def _held(summary: _Row) -> dict[str, int]:
+    """Return how many calls the last run held, by the reason; none of a damaged summary."""
+    found = summary.get("held")
+    if not isinstance(found, dict):
+        return {}
+    return {
+        reason: number
+        for reason, number in found.items()
+        if reason.isalpha() and type(number) is int
+    }
+
+
 def _running(out: Path, summary: _Row, done: int) -> dict[str, Any] | None:
     """Return the pace and the end of a run that holds the folder; None if none does."""
     with suppress(OSError, StorageError):
-        if (process := holder(out)) is not None:
+        if (process := running(out)) is not None:
             left, per_min, left_s = summary.get("left"), None, None
             started_at = _moment(summary.get("started_at")) if is_open(summary) else None
             lasted_s = (utc_now() - started_at).total_seconds() if started_at else 0.0
@@ -165,6 +178,8 @@ def _lines(found: dict[str, Any], contents: Contents, summary: _Row) -> Iterator
         yield f"  running now ({running['process']}): {last['manifest']}: {_pace(running, last)}"
     elif last:
         yield f"  last run of {last['manifest']}: {_end(last, summary)}"
+    if found["held"]:
+        yield f"  {held(found['held'])}"
     yield from (f"  missing: {path}" for path in found["missing_images"])
 
 

@@ -4,7 +4,9 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Collection, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 if TYPE_CHECKING:
@@ -82,10 +84,26 @@ class Parser(argparse.ArgumentParser):
         if is_used:
             super().__init__(**options)
 
+    _given: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as usual, and keep the arguments for `error`."""
+        self._given = sys.argv[1:] if args is None else args
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
-        """Print the problem and exit."""
+        """Print the problem and exit; a flag that does not exist comes before what is missing."""
+        given, self._given = [*takewhile(lambda each: each != "--", self._given)], ()
+        flags = (each for each in given if each.startswith("-") and each != "-")
+        unknown = [each for each in flags if each.partition("=")[0] not in self._known]
+        if unknown and message.startswith("the following arguments are required"):
+            self.refuse(unknown)
         message = message.removeprefix("argument ")
         self.exit(2, f"gemini_batch: {message}\ngemini_batch: see: {self.prog} --help\n")
+
+    @property
+    def _known(self) -> Collection[str]:
+        return self._option_string_actions
 
     def accept_flags_of(self, other: Self) -> None:
         """Accept the flags of another command, so that its command lines can be tried."""
@@ -114,6 +132,8 @@ class Parser(argparse.ArgumentParser):
         name = arguments[0].partition("=")[0]
         if not name.startswith("-"):
             self.error(f"unexpected argument: {shown(name)}")
+        if name in self._known:
+            self.error(f'{name}: stands after "--", where nothing is a flag; put it before')
         flags = re.findall("--[a-z][a-z0-9-]+", self.format_usage())
         advice = self._advice(name, flags)
         self.error(f"{name}: {advice}" if advice is _FIELD else f"{name}: no such flag{advice}")

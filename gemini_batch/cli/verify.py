@@ -3,7 +3,7 @@
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -18,6 +18,7 @@ from gemini_batch.output.files import (
 )
 from gemini_batch.output.paths import SUMMARY
 from gemini_batch.output.rows import newest_rows, read_rows
+from gemini_batch.output.shards import Part, parts
 from gemini_batch.output.viewed import ViewedFolder
 from gemini_batch.progress.formatting import count, plain
 from gemini_batch.records import Status
@@ -40,12 +41,12 @@ def _verify(view: ViewedFolder) -> int:
         for problem in _wrong_images(view, row):
             images += 1
             _print(problem)
-    for problem in (*_orphans(view), *_wrong_sums(out)):
+    for problem in chain(_orphans(view), chain.from_iterable(map(_wrong_sums, parts(out)))):
         others += 1
         _print(problem)
     found = count(images + others, "problem") if images or others else "no problems"
     _print(f"{view.shown}: {count(rows, 'call')}, {found}")
-    if images and OutputFolder(out).has_staged_files():
+    if images and any(OutputFolder(part.path).has_staged_files() for part in parts(out)):
         _print("a run was killed: run again first, to recover the images that had arrived, at $0")
     elif images and view.is_bucket:
         _print("to generate and pay for images again: run with --redo and the ids of their calls")
@@ -78,18 +79,19 @@ def _orphans(view: ViewedFolder) -> Iterator[str]:
     yield from (f"{name}: belongs to no row" for name in view.images() if name not in known)
 
 
-def _wrong_sums(out: Path) -> Iterator[str]:
-    """Compare the summary of the last run with the rows that it wrote."""
+def _wrong_sums(part: Part) -> Iterator[str]:
+    """Compare the summary of a folder's last run with the rows that it wrote there."""
+    name = f"{part.prefix}{SUMMARY}"
     try:
-        summary = orjson.loads(read_at_most(out / SUMMARY, MAX_SUMMARY_BYTES))
+        summary = orjson.loads(read_at_most(part.path / SUMMARY, MAX_SUMMARY_BYTES))
     except FileNotFoundError:
         return  # no run has started to send
     except (WrongKindError, orjson.JSONDecodeError):
-        yield f"{SUMMARY}: is not JSON"
+        yield f"{name}: is not JSON"
         return
     match summary:
-        case {"ended_at": None}:
-            return  # the run is active, or was killed
+        case {"ended_at": None} | {"workers": int()}:
+            return  # the run is active, or was killed; or its rows are those of its workers
         case {
             "this_run": {"finished": int(finished), "cost_usd": int() | float() as recorded_usd},
             "started_at": str(started_at),
@@ -97,15 +99,15 @@ def _wrong_sums(out: Path) -> Iterator[str]:
         }:
             pass
         case _:
-            yield f"{SUMMARY}: is not the summary of a run"
+            yield f"{name}: is not the summary of a run"
             return
     costs = [
         row["cost_usd"]
-        for row in read_rows(out)
+        for row in read_rows(part.path, 0)
         if started_at <= row["finished_at"] <= ended_at and row["status"] != Status.PRUNED
     ]
     cost_usd = sum(cost for cost in costs if cost is not None)
-    run = f"{SUMMARY}: the last run finished"
+    run = f"{name}: the last run finished"
     if len(costs) != finished:
         yield f"{run} {count(finished, 'call')}, but {count(len(costs), 'row')} are of its time"
     elif abs(cost_usd - recorded_usd) > ROUNDING_USD:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gemini_batch.errors import ConfigError, storage_errors
 from gemini_batch.output.paths import RESULTS
+from gemini_batch.output.shards import has_results
 from gemini_batch.output.viewed import ViewedFolder
 
 if TYPE_CHECKING:  # few commands read one
@@ -86,7 +87,7 @@ def checked_folder(out: Path) -> Path:
     Raises:
         ConfigError: It has none.
     """
-    if not (out / RESULTS).exists():
+    if not has_results(out):
         hint = "name the output folder of a run, such as jobs.out"
         raise ConfigError(f"{out}: has no {RESULTS}; {hint}")
     return out

@@ -35,13 +35,13 @@ def text_of(body: bytes) -> str:
 def of(text: str, min_bytes: int) -> Iterator[bytes]:
     """Yield a text and what it decodes to, as ASCII; other characters are left out.
 
-    Of base64 and hex only runs that decode to `min_bytes` or more.
+    Only what has `min_bytes` or more is decoded, and of base64 and hex only runs of so many.
     """
     seen: set[bytes] = set()
     todo = [(_ascii(text), 0)]
     while todo:
         found, depth = todo.pop()
-        if found in seen or depth > _MAX_DEPTH:
+        if found in seen or depth > _MAX_DEPTH or len(found) < min_bytes:
             continue
         seen.add(found)
         forms = [found]

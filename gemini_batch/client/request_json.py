@@ -15,6 +15,7 @@ from gemini_batch.catalog import models
 from gemini_batch.records import (
     InputImage,
     InputUri,
+    JobPicture,
     Part,
     Request,
     Text,
@@ -137,6 +138,8 @@ def _part(part: Part) -> Iterator[Segment]:
             yield b'{"inlineData":{"mimeType":' + orjson.dumps(sent.mime_type) + b',"data":"'
             yield sent
             yield b'"}}'
+        case JobPicture():
+            raise TypeError(f"the picture of {part.call_id} must be looked up before it is sent")
 
 
 def _generation_config(request: Request) -> dict[str, Any]:

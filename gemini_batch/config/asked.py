@@ -1,13 +1,15 @@
 """The options of a run, as asked for, and the settings made from them. Imports no pydantic."""
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
 from gemini_batch.catalog import models, tiers
-from gemini_batch.config import environment, google_login, keys, network
+from gemini_batch.config import environment, google_login, keys, launchers, network
 from gemini_batch.config.bucket import address_of
 from gemini_batch.config.endpoints import GOOGLE
+from gemini_batch.config.ledger_url import ledger
 from gemini_batch.config.settings import (
     SIMULATOR_ENDPOINT,
     RouteChoice,
@@ -18,6 +20,7 @@ from gemini_batch.config.settings import (
 from gemini_batch.config.vertex import Vertex
 from gemini_batch.errors import ConfigError, FlagsError
 from gemini_batch.records import ServiceTier, Status
+from gemini_batch.records.shard import Shard
 from gemini_batch.store.address import BucketAddress
 
 
@@ -38,6 +41,7 @@ class Asked:
     usd_per_10min: float | None = None
     usd_per_day: float | None = None
     minute_s: float | None = None
+    ledger: str | None = None
     quota_scope: str | None = None
     config_file: Path | str | None = None
     model: str = models.DEFAULT_MODEL
@@ -52,6 +56,8 @@ class Asked:
     adopt_images: bool = False
     forget: bool = False
     on_uncertain: Literal["retry", "skip"] = "retry"
+    shard: str | None = None
+    run_id: str | None = None
     concurrency: int | None = None
     max_attempts: int = 6
     keep_going: bool = False
@@ -105,7 +111,11 @@ def settings_of(asked: Asked, *, needs_key: bool = True) -> Settings:
     vertex = environment.vertex(asked.vertex)
     bucket = address_of(asked.out)
     _check_bucket(asked, bucket)
+    shard = None if asked.shard is None else launchers.shard_of(asked.shard, os.environ)
+    run_id = asked.run_id or (launchers.run_id_of(os.environ) if shard else "")
     _check_route(asked, vertex)
+    if shard is not None:
+        _check_shared_budget(asked, run_id)
     if vertex is not None:
         _check_vertex(asked)
     if asked.simulate:
@@ -131,7 +141,7 @@ def settings_of(asked: Asked, *, needs_key: bool = True) -> Settings:
         service_tier=asked.service_tier,
         api_key=key,
         auth=asked.auth,
-        concurrency=asked.concurrency or concurrency_for(limits),
+        concurrency=_part(asked.concurrency or concurrency_for(limits), shard),
         max_attempts=asked.max_attempts,
         max_cost_usd=asked.max_cost_usd,
         retry=frozenset(
@@ -161,11 +171,15 @@ def settings_of(asked: Asked, *, needs_key: bool = True) -> Settings:
         waits_for_batches=asked.wait or (asked.simulate and asked.route != "interactive"),
         batch_patience_s=asked.batch_patience_s,
         batch_lines=asked.batch_lines,
+        # What a simulator in this process counts concerns no other machine.
+        ledger=None if asked.simulate and asked.ledger is None else ledger(asked.ledger),
         quota_scope=asked.quota_scope,
         proxy=None if address is None else network.proxy_for(address),
         certificates=network.trusted_certificates() if address and needs_key else None,
         notices=tuple(google_login.notices()) if vertex and address and needs_key else (),
         tables=tables,
+        shard=shard,
+        run_id=run_id,
     )
 
 
@@ -179,6 +193,11 @@ def _check_bucket(asked: Asked, bucket: BucketAddress | None) -> None:
         raise FlagsError(
             f"--route {asked.route}: notes of open batches are on the disk alone, which a run "
             "with a bucket may lose: leave --route out, or choose a folder with --out"
+        )
+    if asked.shard is not None:
+        raise FlagsError(
+            "--shard: workers share a folder, which a bucket is not: give each worker its own "
+            "manifest and prefix, or choose a folder with --out"
         )
     if "missing" in asked.retry:
         raise FlagsError(
@@ -201,6 +220,27 @@ def _check_route(asked: Asked, vertex: Vertex | None) -> None:
             f"--route {asked.route}: a batch has no service tier: leave --service-tier or "
             "--route out"
         )
+
+
+def _check_shared_budget(asked: Asked, run_id: str) -> None:
+    """Raise a FlagsError if the workers of a run can't share its budget."""
+    if asked.max_cost_usd is None:
+        return
+    if not run_id:
+        raise FlagsError(
+            "--max-cost: is of all workers of --shard together, which share it under the name of "
+            "the run: add --run-id NAME, the same for all of them and for no other run"
+        )
+    if asked.route != "interactive":
+        raise FlagsError(
+            f"--max-cost: workers of --shard do not share the cost of batches: leave --route "
+            f"{asked.route} or --max-cost out"
+        )
+
+
+def _part(concurrency: int, shard: Shard | None) -> int:
+    """Return the calls in flight of one worker, at least one."""
+    return concurrency if shard is None else max(1, concurrency // shard.count)
 
 
 def _check_vertex(asked: Asked) -> None:

@@ -35,6 +35,8 @@ class RunConfig(BaseModel):
         usd_per_10min: Dollars at list price in any ten minutes.
         usd_per_day: Dollars at list price per day, Pacific time.
         minute_s: Length of a quota "minute" in seconds; for tests with the simulator.
+        ledger: The address of a PostgreSQL database, without a password, whose ledger counts the
+            quota for several machines; from the environment, or that of this machine, if None.
         quota_scope: The quota is shared with runs that have the same name here.
         config_file: A TOML file with [tiers.NAME] and [prices].
         model: For jobs that name none.
@@ -44,15 +46,18 @@ class RunConfig(BaseModel):
         reuse_from: Output folders whose answers are copied, at $0.
         only: Send calls with these ids alone; an entry is an id, a glob, or `@file` with one per
             line.
-        redo: Finished calls that are made again, and paid for again: `discarded` ones, ids, globs,
-            or `@file`.
+        redo: Finished calls that are made again, and paid for again: `discarded` or `stale` ones,
+            ids, globs, or `@file`.
         limit: Send only the first calls of the manifest that are not done, so many.
         retry: Finished calls that are sent again: `blocked`, `blocked:IMAGE_SAFETY,EMPTY` for
             these reasons alone, `rejected`, `uncertain`, `missing` images, or `unfetched` ones.
         adopt_images: Where rows are gone, take the images that are there as done.
         forget: Where rows are gone, send their calls again.
         on_uncertain: Action for a call that may have been billed and has no answer.
-        concurrency: Maximum of calls in flight; by the quota if None.
+        shard: The part of the calls that this worker sends: `3/16`, or `auto`, or `auto/16`, by the
+            variables of SLURM, Cloud Run Jobs, AWS Batch, Kubernetes or GNU parallel.
+        run_id: The name of the run that all its workers share; by the same variables if None.
+        concurrency: Maximum of calls in flight, of all workers together; by the quota if None.
         max_attempts: Attempts of one call before it is `failed`.
         keep_going: Continue where call after call of a model is rejected with the same message.
         timeout_s: Seconds that an attempt may take, while its answer does not arrive; 300 if None,
@@ -86,6 +91,7 @@ class RunConfig(BaseModel):
     usd_per_10min: Amount | None = None
     usd_per_day: Amount | None = None
     minute_s: Amount | None = None
+    ledger: str | None = Field(default=None, repr=False)
     quota_scope: str | None = None
     config_file: Path | str | None = None
     model: str = Asked.model
@@ -100,6 +106,8 @@ class RunConfig(BaseModel):
     adopt_images: bool = False
     forget: bool = False
     on_uncertain: Literal["retry", "skip"] = Asked.on_uncertain
+    shard: str | None = None
+    run_id: Annotated[str, Field(pattern=r"^[\w.:@/-]{1,200}$")] | None = None
     concurrency: Whole | None = None
     max_attempts: Whole = Asked.max_attempts
     keep_going: bool = False

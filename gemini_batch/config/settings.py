@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 from gemini_batch.config.network import Proxy
 from gemini_batch.config.vertex import Vertex
 from gemini_batch.records import Limits, ServiceTier, Status
+from gemini_batch.records.shard import Shard
 from gemini_batch.store.address import BucketAddress
 
 if TYPE_CHECKING:  # only what sends needs it
@@ -93,12 +94,16 @@ class Settings:
         waits_for_batches: The run ends when no batch is open any more.
         batch_patience_s: Age of a batch at which it is cancelled.
         batch_lines: Most calls of one batch.
+        ledger: Address of the ledger that machines share, which may have a password; None is that
+            of this machine, or one in memory for the embedded simulator.
         quota_scope: Name of the project whose quota is used; None takes that of Vertex AI, or
             derives it from the key.
         proxy: The forward proxy of the environment for `base_url`.
         certificates: All that are trusted, if the environment names some besides the system's.
         notices: Sentences for the user about what of the environment is not used.
         tables: The config file's tables, for tiers and prices.
+        shard: The part of the calls that this worker sends; None for all.
+        run_id: The name of the run that all its workers share; "" without one.
     """
 
     tier: str
@@ -136,11 +141,14 @@ class Settings:
     waits_for_batches: bool = False
     batch_patience_s: float = 26 * 3600.0
     batch_lines: int = 500
+    ledger: str | None = field(default=None, repr=False)
     quota_scope: str | None = None
     proxy: Proxy | None = None
     certificates: "SSLContext | None" = field(default=None, repr=False, compare=False)
     notices: tuple[str, ...] = ()
     tables: Mapping[str, Any] = field(default_factory=dict)
+    shard: Shard | None = None
+    run_id: str = ""
 
     @property
     def is_part(self) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import ExitStack
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TypeAlias
 
 from gemini_batch.catalog import prices
@@ -11,10 +11,12 @@ from gemini_batch.engine.budget import Budget, Reservation, used_up
 from gemini_batch.engine.disk_space import DiskReservations
 from gemini_batch.engine.lanes import Lane
 from gemini_batch.engine.retry import may_be_billed
+from gemini_batch.engine.shared_money import SharedMoney
 from gemini_batch.events import LittleRoom, Observer, Waiting
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights, micros
 from gemini_batch.quota.results import DayClosed, Grant
+from gemini_batch.quota.shared_budget import SharedReservation
 from gemini_batch.records import NOT_SENT, ApiError, Call, Failure, ResultRow, Stop, StopReason
 
 # A day that ends so soon is waited for: around midnight a call has to fit two dates.
@@ -38,6 +40,8 @@ class Admitted:
     _grant: Grant
     held: ExitStack
     _money: Reservation
+    _shared: SharedMoney | None = None
+    _share: SharedReservation | None = None
 
     async def settle(self, outcome: ResultRow | ApiError | Failure) -> None:
         """Replace what was reserved by what the attempt used, of the quota and of the budget.
@@ -68,6 +72,8 @@ class Admitted:
             await self._limiter.refund(lane, self._grant)
         elif may_be_billed(outcome):
             self._money.spent_usd = estimate.reserved_usd
+        if self._shared is not None and self._share is not None:
+            await self._shared.settle(self._share, self._money.spent_usd)
 
     async def pause(self, wait_s: float, *, overrun: bool) -> None:
         """Send nothing of the model for `wait_s` seconds; `overrun` after a 429 of the minute.
@@ -109,6 +115,7 @@ class AdmissionControl:
     Attributes:
         budget: Of the run, which other ways to send share.
         waits_for_reset: It waits for the next day when today's quota is used up.
+        shared: The budget that the workers of the run share; None for none.
     """
 
     _limiter: RateLimiter
@@ -118,6 +125,7 @@ class AdmissionControl:
     _: KW_ONLY
     budget: Budget = field(default_factory=lambda: Budget(None))
     waits_for_reset: bool = False
+    shared: SharedMoney | None = None
     _money_returned: asyncio.Event = field(default_factory=asyncio.Event)
     _closed: asyncio.Event = field(default_factory=asyncio.Event)
     _is_short_of_space: bool = False
@@ -127,6 +135,8 @@ class AdmissionControl:
         self._closed.set()
         self._money_returned.set()
         self._disk.wake()
+        if self.shared is not None:
+            self.shared.close()
 
     async def pause(self, model: str, wait_s: float) -> None:
         """Grant no permit of a model for `wait_s` seconds: the server can't be reached.
@@ -150,20 +160,38 @@ class AdmissionControl:
             money = await self._reserve_money(call, held)
             if isinstance(money, Closed):
                 return money
-            while True:
-                with ExitStack() as space:
-                    if (no_space := await self._reserve_space(call, space)) is not None:
-                        return no_space
-                    grant = await self._acquire(lane, call)
-                    if not isinstance(grant, Grant):
-                        return grant
-                    if not self._disk.has_shrunk():
-                        held.push(space.pop_all())
-                        return Admitted(self._limiter, call, grant, held.pop_all(), money)
-                # Its space is given back. While it waits for more, another call may probe: one
-                # whose space it waits for.
-                lane.release(call.id)
-                await self._limiter.refund(lane.model, grant)
+            if self.shared is None:
+                return await self._admit(lane, call, money, held)
+            share = await self._reserve_share(self.shared, call, money)
+            if isinstance(share, Closed):
+                return share
+            admission: Admission | None = None
+            try:
+                admission = await self._admit(lane, call, money, held)
+            finally:
+                if not isinstance(admission, Admitted):
+                    await self.shared.settle(share, 0.0)
+            if isinstance(admission, Admitted):
+                return replace(admission, _shared=self.shared, _share=share)
+            return admission
+
+    async def _admit(
+        self, lane: Lane, call: Call, money: Reservation, held: ExitStack
+    ) -> Admission:
+        while True:
+            with ExitStack() as space:
+                if (no_space := await self._reserve_space(call, space)) is not None:
+                    return no_space
+                grant = await self._acquire(lane, call)
+                if not isinstance(grant, Grant):
+                    return grant
+                if not self._disk.has_shrunk():
+                    held.push(space.pop_all())
+                    return Admitted(self._limiter, call, grant, held.pop_all(), money)
+            # Its space is given back. While it waits for more, another call may probe: one
+            # whose space it waits for.
+            lane.release(call.id)
+            await self._limiter.refund(lane.model, grant)
 
     async def _reserve_money(self, call: Call, held: ExitStack) -> Reservation | Closed:
         """Reserve what a call may cost; while others are in flight, wait for what they return."""
@@ -177,6 +205,25 @@ class AdmissionControl:
             self._money_returned.clear()
             await self._money_returned.wait()
         return Closed()
+
+    async def _reserve_share(
+        self, shared: SharedMoney, call: Call, money: Reservation
+    ) -> SharedReservation | Closed:
+        """Reserve the money of a call among all workers of the run."""
+        least_usd = self.budget.expected_usd(call.request.model, call.estimate)
+        share = await shared.reserve(money.usd, min(least_usd, money.usd), self._closed)
+        if share is not None:
+            return share
+        if self._closed.is_set():
+            return Closed()
+        use, max_usd = await shared.use(), shared.budget.max_usd
+        left_usd = round(max_usd - use.spent_usd - use.reserved_usd, 6)
+        message = (
+            f"the budget of ${max_usd:,.2f} of all workers has ${max(0.0, left_usd):,.3f} left, "
+            f"and the next call may cost up to ${least_usd:,.3f}: --max-cost sets what a run may "
+            "cost"
+        )
+        return Closed(Stop(StopReason.BUDGET, message))
 
     def _return_money(self, money: Reservation) -> None:
         self.budget.settle(money)

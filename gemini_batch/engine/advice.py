@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from gemini_batch.catalog import models
-from gemini_batch.engine.retry import KEYS, TABLE, Table, with_advice
+from gemini_batch.engine.retry_table import KEYS, TABLE, Table
 from gemini_batch.engine.vertex_rules import VERTEX_TABLE
 from gemini_batch.records import Stop, StopReason
 from gemini_batch.records.service_tier import model_and_tier
-from gemini_batch.wording import suggest
+from gemini_batch.wording import suggest, with_advice
 
 
 def advised(stop: Stop, table: Table = TABLE) -> Stop:

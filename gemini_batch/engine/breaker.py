@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from math import inf
 
-from gemini_batch.engine.retry import Random, backoff_s, doubled_s
+from gemini_batch.engine.backoff import Random, backoff_s, doubled_s
 
 # A model's breaker. Eight errors of the server in a row are no chance: of answers that fail half of
 # the time, four rows in a thousand would be. A call has six attempts, which last for a minute by

@@ -30,7 +30,7 @@ class CallQueue:
 
     def __init__(
         self,
-        calls: Mapping[str, Iterator[Call | Stop]],
+        calls: Mapping[str, Iterator[Call | Stop | None]],
         concurrency: AdaptiveConcurrency,
         server: CircuitBreaker,
         clock: Clock,
@@ -39,8 +39,8 @@ class CallQueue:
         """Create a queue of all calls of a run.
 
         `calls` are those of each model in the order of sending. Each is read when a worker asks
-        for it; a `Stop` among them is handed out in its place. `successors` are of models with
-        calls that may be replaced.
+        for it; a `Stop` among them is handed out in its place, and None is none until another call
+        has ended. `successors` are of models with calls that may be replaced.
         """
         self.server = server
         self.concurrency = concurrency
@@ -108,6 +108,8 @@ class CallQueue:
     def ended(self, attempt: Attempt) -> None:
         """Note that an attempt that was handed out has ended or was put back."""
         attempt.lane.ended(attempt.call.id)
+        for lane in self.lanes.values():
+            lane.refill()
         self.wake()
 
     def put_back(self, attempt: Attempt, wait_s: float = 0.0) -> bool:

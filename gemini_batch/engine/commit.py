@@ -28,6 +28,7 @@ from gemini_batch.output.inflight import InFlightLog
 from gemini_batch.output.paths import DRAFTS, IMAGES, RESULTS, SUPERSEDED
 from gemini_batch.output.rescue import RowsWatch
 from gemini_batch.output.rows import ResultsFile
+from gemini_batch.plan.canonical import sent_sha256
 from gemini_batch.records import (
     ApiError,
     Call,
@@ -57,6 +58,7 @@ class Committer:
     _observe: Observer
     # Published, and not yet durable.
     _pending: list[CallFinished] = field(default_factory=list)
+    _durable: int = 0  # rows that were reported
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     # Where the first row begins whose images could not be published.
     _unpublished_bytes: int = sys.maxsize
@@ -79,7 +81,8 @@ class Committer:
         self._watch.check()
         staged = self._folder.stage(call.id, number, self._clock.utc())
         try:
-            self._in_flight.sent(call.id, call.request_sha256, self._rows.end_bytes)
+            asked = sent_sha256(call.request_sha256, call.request)
+            self._in_flight.sent(call.id, asked, self._rows.end_bytes)
         except OSError:
             staged.discard()
             raise
@@ -238,6 +241,15 @@ class Committer:
         while len(self._pending) >= MAX_PENDING:
             await self._one_group()
 
+    async def make_durable(self) -> None:
+        """Make durable what is committed now, and report it; later rows are not waited for.
+
+        Cancellation and errors as `flush`.
+        """
+        end = self._durable + len(self._pending)
+        while self._durable < end:
+            await self._one_group()
+
     async def keep_durable(self) -> None:
         """Make what is committed durable, group by group, until cancelled.
 
@@ -280,6 +292,7 @@ class Committer:
             await self._clock.run_blocking(lambda: self._sync(group, late, moved, end_bytes))
         self._syncing = None
         del self._pending[: len(group)]
+        self._durable += len(group)
         for finished in group:
             self._observe(finished)
 

@@ -22,6 +22,7 @@ from gemini_batch.engine.sender import Sender
 from gemini_batch.errors import StorageError, describe_os_error, out_of_resources
 from gemini_batch.events import Observer, Stopping
 from gemini_batch.records import Stop, StopReason
+from gemini_batch.records.stop import stop_of
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -29,6 +30,8 @@ class Dispatcher:
     """Sends the calls of one run.
 
     Attributes:
+        is_parent: Returns whether other calls use the picture of a call: its row is made durable
+            before it ends, so that they are ready then.
         stops: Why no more calls are started, of all models or of one, in the order of events.
     """
 
@@ -39,6 +42,7 @@ class Dispatcher:
     follow_up: FollowUp
     committer: Committer
     observe: Observer
+    is_parent: Callable[[str], bool] = lambda _call_id: False
     stops: list[Stop] = field(default_factory=list, init=False)
     _run_stops: set[StopReason] = field(default_factory=set, init=False)
     _stopped_models: set[str] = field(default_factory=set, init=False)
@@ -106,7 +110,7 @@ class Dispatcher:
         try:
             await work()
         except StorageError as error:
-            self.stop(Stop(StopReason.STORAGE, str(error)))
+            self.stop(stop_of(error))
         except OSError as error:
             message = f"the output folder can't be written: {describe_os_error(error)}"
             self.stop(Stop(StopReason.STORAGE, message))
@@ -125,6 +129,8 @@ class Dispatcher:
                 continue
             try:
                 await self._attempt(attempt)
+                if self.is_parent(attempt.call.id):
+                    await self.committer.make_durable()
             finally:
                 self.queue.ended(attempt)
             await self.committer.wait_for_disk()
@@ -161,6 +167,7 @@ def make_dispatcher(
     remote: RemoteReplies,
     rules: RetryRules,
     observe: Observer,
+    is_parent: Callable[[str], bool] = lambda _call_id: False,
 ) -> Dispatcher:
     """Return a dispatcher whose parts share one queue, one committer and one observer."""
     return Dispatcher(
@@ -180,4 +187,5 @@ def make_dispatcher(
         ),
         committer=committer,
         observe=observe,
+        is_parent=is_parent,
     )

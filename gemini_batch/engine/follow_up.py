@@ -9,6 +9,7 @@ from gemini_batch.engine.call_queue import CallQueue
 from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.lanes import Attempt, Lane, Streak
 from gemini_batch.engine.result_row import Attempted
+from gemini_batch.engine.retry_table import OF_ONE_MODEL
 from gemini_batch.engine.sender import Outcome, Sent
 from gemini_batch.events import CallRetrying, ModelReplaced, Observer, Waiting
 from gemini_batch.records import (
@@ -20,6 +21,7 @@ from gemini_batch.records import (
     Stop,
     StopReason,
 )
+from gemini_batch.wording import with_advice
 
 # A wrong address answers each call with something else than an answer of the API.
 MAX_NOT_ANSWERS = 3
@@ -101,7 +103,7 @@ class FollowUp:
         if self._not_answers.note(outcome.kind) < MAX_NOT_ANSWERS:
             return []
         message = f"{MAX_NOT_ANSWERS} answers in a row were not of the Gemini API: "
-        message = retry.with_advice(message + outcome.message, "check --base-url")
+        message = with_advice(message + outcome.message, "check --base-url")
         return [Stop(StopReason.ADDRESS, message)]
 
     def _retry(self, attempt: Attempt, again: retry.RetryAfter, error: ApiError | Failure) -> None:
@@ -130,17 +132,17 @@ class FollowUp:
             return []
         message = f"{MAX_ALIKE} calls of {lane.model} in a row were rejected alike: {error.message}"
         advice = "correct the manifest, or send the others all the same with --keep-going"
-        return [Stop(StopReason.ALIKE, retry.with_advice(message, advice), model=lane.model)]
+        return [Stop(StopReason.ALIKE, with_advice(message, advice), model=lane.model)]
 
     def _stop(self, attempt: Attempt, stop: Stop) -> list[Stop]:
         """Return the stop, of the run or of the call's model, unless a successor takes the call."""
-        if stop.reason not in retry.OF_ONE_MODEL:
+        if stop.reason not in OF_ONE_MODEL:
             return [stop]
         lane, stop = attempt.lane, replace(stop, model=attempt.lane.model)
         is_gone = stop.reason is StopReason.MODEL
         if is_gone and (successor := self.queue.replace_model(lane, stop)):
             advice = f"the run continues with its successor {successor}"
-            message = retry.with_advice(stop.message, advice)
+            message = with_advice(stop.message, advice)
             self.observe(ModelReplaced(stop.model, successor, message))
         if lane.passes_on(attempt.call):
             self.queue.put_back(attempt)

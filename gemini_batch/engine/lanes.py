@@ -2,14 +2,15 @@
 
 import asyncio
 import heapq
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from dataclasses import InitVar, dataclass, field, replace
 from math import inf
 
 from gemini_batch.engine.breaker import SERVER_GIVES_UP_AFTER_S, CircuitBreaker, model_breaker
 from gemini_batch.engine.error_kinds import kind_of
-from gemini_batch.engine.retry import NOT_REACHED, SERVER_FAILURES, is_limited
+from gemini_batch.engine.retry import is_limited
+from gemini_batch.engine.retry_table import NOT_REACHED, SERVER_FAILURES
 from gemini_batch.records import (
     ApiError,
     Call,
@@ -83,7 +84,7 @@ class Lane:
 
     model: str
     server: CircuitBreaker
-    _new: Iterator[Call | Stop] | None
+    _first: InitVar[Iterator[Call | Stop | None] | None]
     breaker: CircuitBreaker = field(default_factory=model_breaker)
     quiet_until_s: float = 0.0
     is_closed: bool = False
@@ -94,7 +95,13 @@ class Lane:
     successor: str | None = None
     gone: Stop | None = None
     next_lane: "Lane | None" = None
+    _new: deque[Iterator[Call | Stop | None]] = field(default_factory=deque)
+    _is_dry: bool = False  # no call was ready when one was asked for last
     _retries: list[tuple[float, int, Attempt]] = field(default_factory=list)
+
+    def __post_init__(self, first: Iterator[Call | Stop | None] | None) -> None:
+        """Start with the lane's own calls; None in their place is none yet."""
+        self._new.extend(() if first is None else (first,))
 
     @property
     def retries(self) -> int:
@@ -111,7 +118,7 @@ class Lane:
         Infinity while a call probes whether the model or the server answers again. With
         `takes_new`, calls that were never sent count.
         """
-        has_new = takes_new and self._new is not None
+        has_new = takes_new and bool(self._new) and not self._is_dry
         if not has_new and not self._retries:
             return None
         due_s = 0.0 if has_new else self.retry_due_s
@@ -193,16 +200,21 @@ class Lane:
         """
         self.gone, self.next_lane = gone, next_lane
         if not next_lane.is_closed:
-            if self._new is not None:
-                next_lane.add_calls(_moved(self._new, gone))
+            for calls in self._new:
+                next_lane.add_calls(_moved(calls, gone))
             for _, sequence, attempt in self._retries:
                 if (moved := self.current(attempt)).lane is next_lane:
                     next_lane.retry_at(now_s, sequence, moved)
         self.close()
 
-    def add_calls(self, calls: Iterator[Call | Stop]) -> None:
+    def add_calls(self, calls: Iterator[Call | Stop | None]) -> None:
         """Hand these out after the lane's own calls."""
-        self._new = chain(self._new or (), calls)
+        self._new.append(calls)
+        self._is_dry = False
+
+    def refill(self) -> None:
+        """Look again for new calls: a call that ended may have made others ready."""
+        self._is_dry = False
 
     def current(self, attempt: Attempt) -> Attempt:
         """Return the attempt as it can be sent now: of the next lane, if it may be replaced."""
@@ -218,18 +230,26 @@ class Lane:
         """Hand out nothing more."""
         self.is_closed = True
         self.stopped.set()
-        self._new = None
+        self._new.clear()
         self._retries.clear()
 
     def _take_new(self) -> Attempt | Stop | None:
-        call = None if self._new is None else next(self._new, None)
-        if call is None:
-            self._new = None
-            return None
-        return Attempt(call, self) if isinstance(call, Call) else call
+        waiting = 0
+        while waiting < len(self._new):
+            try:
+                call = next(self._new[0])
+            except StopIteration:
+                self._new.popleft()
+                continue
+            if call is not None:
+                return Attempt(call, self) if isinstance(call, Call) else call
+            self._new.rotate(-1)
+            waiting += 1
+        self._is_dry = True
+        return None
 
 
-def _moved(calls: Iterator[Call | Stop], gone: Stop) -> Iterator[Call | Stop]:
+def _moved(calls: Iterator[Call | Stop | None], gone: Stop) -> Iterator[Call | Stop | None]:
     """Yield the calls that name no model, of its successor; a stop for each of the others."""
     for call in calls:
-        yield call if isinstance(call, Stop) else call.if_gone or gone
+        yield (call.if_gone or gone) if isinstance(call, Call) else call

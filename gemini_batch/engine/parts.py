@@ -11,18 +11,21 @@ from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.engine.budget import Budget
 from gemini_batch.engine.commit import Committer
+from gemini_batch.engine.parents import Parents
 from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.engine.remote import RemoteReplies
 from gemini_batch.errors import storage_errors
 from gemini_batch.events import Observer
-from gemini_batch.inputs import Downscaler
+from gemini_batch.inputs import Downscaler, Inputs
 from gemini_batch.inputs.objects import ObjectFetcher
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.inflight import InFlightLog
 from gemini_batch.output.rows import ResultsFile
 from gemini_batch.plan import CallState
-from gemini_batch.plan.build import BuiltPlan, price_table
+from gemini_batch.plan.build import price_table
+from gemini_batch.plan.built import BuiltPlan
+from gemini_batch.plan.chaining import Chaining
 
 if TYPE_CHECKING:  # it imports all that sends
     from gemini_batch.engine.batch.route import BatchRoute
@@ -105,7 +108,7 @@ async def open_parts(base_url: str, of: Origins) -> AsyncIterator[Parts]:
 
 
 def _preprocessor(of: Origins, committer: Committer, remote: RemoteReplies) -> Preprocessor:
-    history = of.planned.history
+    history, chaining = of.planned.history, of.planned.chaining
     return Preprocessor(
         of.folder,
         committer,
@@ -119,7 +122,15 @@ def _preprocessor(of: Origins, committer: Committer, remote: RemoteReplies) -> P
         unfetched=history.unfetched,
         downscaler=Downscaler(of.folder.inputs) if of.config.max_input_pixels else None,
         fetcher=ObjectFetcher(of.folder.inputs, of.config.max_input_pixels),
+        parents=None if chaining is None else _parents(of, chaining),
+        leave=of.planned.leave,
     )
+
+
+def _parents(of: Origins, chaining: Chaining) -> Parents:
+    out = of.planned.out  # other workers may have made the pictures
+    inputs = Inputs(out, of.config.max_input_pixels)
+    return Parents(out, inputs, of.clock, chaining.picture_place)
 
 
 @contextmanager
@@ -127,7 +138,7 @@ def _opened_logs(of: Origins) -> Iterator[tuple[ResultsFile, InFlightLog]]:
     # A call that was reported and is sent again is reported once. One whose answer was journaled,
     # or that is not sent again or not yet, stays in the log.
     interrupted, folder = of.interrupted, of.folder
-    has_later = of.planned.plan.count(CallState.LATER) > 0
+    has_later = of.planned.plan.count(CallState.LATER) > 0 or of.planned.chaining is not None
     still_open = {
         call_id: request_sha256
         for call_id, request_sha256 in interrupted.unanswered.items()

@@ -8,18 +8,19 @@ from dataclasses import KW_ONLY, dataclass, replace
 from gemini_batch.client.response import parse_answer
 from gemini_batch.clock import Clock
 from gemini_batch.engine.commit import Committer
+from gemini_batch.engine.parents import NoPicture, Parents
 from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.engine.remote import RemoteReplies
 from gemini_batch.engine.result_row import Attempted, facts_of
 from gemini_batch.errors import storage_errors
-from gemini_batch.events import CallNotReused, Observer, Repaired
+from gemini_batch.events import CallHeld, CallNotReused, Observer, Repaired
 from gemini_batch.inputs import Downscaler, ImageChangedError, InputImageError
 from gemini_batch.inputs.objects import ObjectFetcher, is_in_bucket
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.reuse import NotReusable, Reuse
 from gemini_batch.output.staging import JournaledAnswer
 from gemini_batch.output.unfetched import Unfetched
-from gemini_batch.plan.canonical import other_sha256s
+from gemini_batch.plan.canonical import other_sha256s, sent_sha256
 from gemini_batch.records import (
     Answer,
     Call,
@@ -41,9 +42,20 @@ MAX_DOWNSCALES = min(4, os.cpu_count() or 1)
 _NO_ATTEMPT = 0
 
 
+def _sent_names(call: Call) -> set[str]:
+    """Return what the in-flight log calls a call, by each id of its model."""
+    return {sent_sha256(each, call.request) for each in _names(call)}
+
+
 def _names(call: Call) -> tuple[str, ...]:
     """Return `request_sha256` of a call, and of the same call by the other ids of its model."""
     return call.request_sha256, *other_sha256s(call.request)
+
+
+def _pictures(call: Call) -> dict[str, str]:
+    """Return path → SHA-256 of the pictures of other calls."""
+    images = (part for part in call.request.parts if isinstance(part, InputImage) and part.job)
+    return {image.path: image.sha256 for image in images}
 
 
 @dataclass(eq=False, repr=False)
@@ -63,6 +75,8 @@ class Preprocessor:
     unfetched: Unfetched | None = None
     downscaler: Downscaler | None = None
     fetcher: ObjectFetcher | None = None
+    parents: Parents | None = None
+    leave: Callable[[Call], None] = lambda _call: None  # it can't be sent in this run
 
     def __post_init__(self) -> None:
         """Copy what a killed run had in flight: each call of it is resumed once."""
@@ -72,21 +86,35 @@ class Preprocessor:
     async def __call__(self, call: Call, number: int) -> Call | None:
         """Return the call as attempt `number` must send it; None when its row is written.
 
+        None also for a call that uses the picture of another one, and that is gone: it is held.
+
         Cancellation: safe; what has not ended is left to the next run.
 
         Raises:
             StorageError: The output folder can't be written.
         """
+        found = await self.parents(call) if self.parents else call
+        if isinstance(found, Call):
+            return None if await self._end(found) else await self._downscale(found, number)
+        if await self._adopt(call) or await self._fetch(call):
+            return None
+        if isinstance(found, NoPicture):
+            self._observe(CallHeld(call.id, f"{call.id} is not sent: {found.message}"))
+            self.leave(call)
+        else:
+            self._committer.error(self._unsent(call, number - 1), Status.FAILED, found)
+        return None
+
+    async def _end(self, call: Call) -> bool:
+        """End a call that needs no request; return False if it must be sent."""
         if await self._resume(call) or await self._adopt(call):
-            return None
-        if await self._reuse_answer(call) or await self._fetch(call):
-            return None
-        return await self._downscale(call, number)
+            return True
+        return await self._reuse_answer(call) or await self._fetch(call)
 
     async def _resume(self, call: Call) -> bool:
         """End a call that a killed run had in flight; return False if it must be sent."""
         sent = self._unanswered.get(call.id)
-        if sent is None or sent not in _names(call):
+        if sent is None or sent not in _sent_names(call):
             return False
         del self._unanswered[call.id]
         if not await self._take_journaled(call):
@@ -159,7 +187,7 @@ class Preprocessor:
         staged = self._folder.stage(call.id, _NO_ATTEMPT)
         with storage_errors(f"{call.id}: its reused image can't be written"):
             found = await self._clock.run_blocking(
-                lambda: reuse.copy(call.id, call.request_sha256, staged)
+                lambda: reuse.copy(call.id, call.request_sha256, staged, _pictures(call))
             )
         reuse.release(call.id, call.request_sha256)
         if isinstance(found, NotReusable):
@@ -177,6 +205,7 @@ class Preprocessor:
             return False
         staged = self._folder.stage(call.id, _NO_ATTEMPT)
         attempted = self._unsent(call, _NO_ATTEMPT)
+        attempted = replace(attempted, call=replace(attempted.call, inputs=row.inputs))
         try:
             outcome = await self.remote.fetch_again(attempted, row, staged)
         except asyncio.CancelledError:

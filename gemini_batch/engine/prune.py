@@ -4,7 +4,7 @@ Each such call gets a row that says where its pictures are. A kill at any moment
 rows are durable before the first picture moves, and the next run, or pruning, moves the others.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,15 @@ from gemini_batch.errors import ConfigError
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.manifest import PlainJobs, open_manifest
 from gemini_batch.output import OutputFolder
-from gemini_batch.output.rows import ResultsFile, newest_rows, read_rows
+from gemini_batch.output.rows import (
+    ResultsFile,
+    newest_placed,
+    newest_rows,
+    part_number,
+    read_rows,
+)
 from gemini_batch.output.runs import manifests_of
+from gemini_batch.output.shards import parts
 from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.plan.totals import Aliases, CallState, Plan
 from gemini_batch.records import InputUri, Status, ids
@@ -30,10 +37,13 @@ class Unlisted:
     """The calls of a folder that no line of its manifest has.
 
     Attributes:
+        ids: The calls.
+        by_part: The same, by the number of the part of the folder that their newest row is in.
         pictures: Their images and drafts.
     """
 
     ids: list[str]
+    by_part: dict[int, set[str]]
     pictures: int
     size_bytes: int
 
@@ -58,8 +68,8 @@ def manifest_of(out: Path) -> Path:
     return next(iter(found))
 
 
-def unlisted(folder: OutputFolder, manifest: Path) -> Unlisted:
-    """Return the calls that no line of a manifest has.
+def unlisted(out: Path, manifest: Path) -> Unlisted:
+    """Return the calls of a folder, and of its workers, that no line of a manifest has.
 
     A call that a killed run had in flight, or whose image is still to be fetched, is none of them.
 
@@ -68,29 +78,37 @@ def unlisted(folder: OutputFolder, manifest: Path) -> Unlisted:
         StorageError: Rows are damaged.
         OSError: The folder can't be read.
     """
-    listed, in_flight = _listed(manifest), possibly_billed(folder)
-    found = [
-        row
-        for row in newest_rows(folder.out)
-        if not listed.get(fingerprint(row["id"]))
-        and row["id"] not in in_flight
-        and not (row["status"] == Status.FAILED and row.get("remote_images"))
-    ]
-    sizes = [each["size_bytes"] for row in found for each in (*row["images"], *row["drafts"])]
-    return Unlisted([row["id"] for row in found], len(sizes), sum(sizes))
+    listed, in_flight = _listed(manifest), set[str]()
+    for part in parts(out):
+        if part.is_used:
+            in_flight.update(possibly_billed(OutputFolder(part.path)))
+    by_part: dict[int, set[str]] = {}
+    sizes: list[int] = []
+    found: list[str] = []
+    for place, row in newest_placed(out):
+        if (
+            listed.get(fingerprint(row["id"]))
+            or row["id"] in in_flight
+            or (row["status"] == Status.FAILED and row.get("remote_images"))
+        ):
+            continue
+        found.append(row["id"])
+        by_part.setdefault(part_number(place), set()).add(row["id"])
+        sizes += [each["size_bytes"] for each in (*row["images"], *row["drafts"])]
+    return Unlisted(found, by_part, len(sizes), sum(sizes))
 
 
-def prune(folder: OutputFolder, calls: Unlisted) -> None:
-    """Move the pictures of calls to `superseded/`, in a locked and repaired folder.
+def prune(folder: OutputFolder, chosen: Collection[str]) -> None:
+    """Move the pictures of calls to `superseded/`, in a locked and repaired folder of their rows.
 
     Raises:
         StorageError: A symbolic link, or a file, is in the place of a folder.
         OSError: The disk refused; what was begun is finished by the next run, or pruning.
     """
-    chosen = set(calls.ids)
     with closing(ResultsFile(folder.out)) as rows:
         start_bytes = rows.end_bytes
-        for row in _pruned(folder, (row for row in newest_rows(folder.out) if row["id"] in chosen)):
+        newest = (row for row in newest_rows(folder.out, 0) if row["id"] in chosen)
+        for row in _pruned(folder, newest):
             rows.append(row)
         rows.sync()
         for row in read_rows(folder.out, start_bytes):

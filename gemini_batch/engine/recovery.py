@@ -57,8 +57,10 @@ def recover(folder: OutputFolder) -> list[str]:
     return list(_clear_staged(folder))
 
 
-def lost_rows(folder: OutputFolder) -> str:
+def lost_rows(folder: OutputFolder, *, is_workers: bool = False) -> str:
     """Return a sentence about rows that the folder once had, after `recover`; "" if none is gone.
+
+    The summary of a worker counts the rows of other folders, too, and says nothing of its own.
 
     Raises:
         OSError: The disk refused.
@@ -66,7 +68,7 @@ def lost_rows(folder: OutputFolder) -> str:
     noted, path = folder.durable_bytes() or 0, folder.out / RESULTS
     size = path.stat().st_size if path.exists() else None
     if not noted:
-        answered = 0 if size else folder.summarized_answers()
+        answered = 0 if size or is_workers else folder.summarized_answers()
         found = "is gone" if size is None else "is empty"
         return f"{path}: {found}, and {SUMMARY} counts {_calls(answered)}" if answered else ""
     if size is None:
@@ -134,7 +136,7 @@ def _add_rescued(folder: OutputFolder, rows: ResultsFile) -> Iterator[str]:
     """Append the rows that a run kept when its file of rows was replaced."""
     for file in folder.rescued_rows():
         missing = {_key(row): None for row in _rows_in(file)}
-        for row in read_rows(folder.out):
+        for row in read_rows(folder.out, 0):
             missing.pop(_key(row), None)
         for row in _rows_in(file):
             if _key(row) in missing:

@@ -15,6 +15,7 @@ from gemini_batch.records import (
     InputImage,
     InputRef,
     InputUri,
+    JobPicture,
     Reply,
     ResultRow,
     RowError,
@@ -22,6 +23,7 @@ from gemini_batch.records import (
     Status,
     Timing,
 )
+from gemini_batch.records.references import PREFIX
 
 # Pictures of all shapes of a size have about as many pixels; half the width has a quarter of them.
 _PIXELS = {"512": 512**2, "1K": 1024**2, "2K": 2048**2, "4K": 4096**2}
@@ -151,4 +153,6 @@ def _inputs(call: Call) -> list[InputRef]:
             refs.append(InputRef(part.path, part.sha256 or None, sent))
         elif isinstance(part, InputUri):
             refs.append(InputRef(part.uri, None))
+        elif isinstance(part, JobPicture):
+            refs.append(InputRef(PREFIX + part.call_id, None))
     return refs

@@ -1,154 +1,25 @@
-"""Retry policy: one pure table from the kind of an error to what follows."""
+"""Retry policy: the decision about an attempt without an answer, by one table. Pure."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from typing import TypeAlias
 
-from gemini_batch.engine.error_kinds import MAX_ASKED_S, ErrorKind, Kind, kind_of
-from gemini_batch.records import ApiError, Failure, FailureKind, Status, Stop, StopReason
+from gemini_batch.engine.backoff import Random, backoff_s, quota_s, unexplained_s
+from gemini_batch.engine.error_kinds import MAX_ASKED_S, ErrorKind, kind_of
+from gemini_batch.engine.retry_table import KEYS, TABLE, Rule, Table, Then
+from gemini_batch.records import ApiError, Failure, Status, Stop, StopReason
+from gemini_batch.wording import with_advice
 
-FIRST_BACKOFF_S = 2.0
-MAX_BACKOFF_S = 60.0
-# A 429 without details is the normal one of Vertex AI, whose capacity is shared: first only the
-# call waits, for some seconds (its page error-code-429, collected 2026-11-30). It may mean the
-# minute as well: later waits are longer than a quarter of a minute, then longer than a whole one.
-FIRST_UNEXPLAINED_S = 1.0, 4.0
-SECOND_UNEXPLAINED_S = 15.0
-MAX_UNEXPLAINED_S = 300.0
 # Flex takes what capacity is left, refuses the rest (503, 429) and answers within 1 to 15 minutes:
 # https://ai.google.dev/gemini-api/docs/flex-inference (2026-09-22). A call that was refused may be
 # sent so many times as often; with 6 attempts it is refused for about a quarter of an hour.
 FLEX_PATIENCE = 6
-# Added to the wait that a server asks for: bodies round it down, and clients wake together.
-MARGIN_S = 1.0
-JITTER_S = 1.0
 # A day that ends at another hour than the quota's own is believed for so long: users saw quotas
 # that ended at 00:00 UTC (collected 2026-11-30). No day is longer.
 MAX_DAY_S = 25 * 3600.0
 
-# Pages of Google's documentation for the user (collected 2026-11-22, not opened).
-KEYS = "https://aistudio.google.com/apikey"
-REGIONS = "https://ai.google.dev/gemini-api/docs/available-regions"
 LOWER_LIMITS = (
     "if the project's limits are lower than the tier's, set them with --rpm, --rpd or --tpm"
 )
-
-
-class Then(Enum):
-    """Consequences of an error that do not stop anything for good."""
-
-    RETRY = auto()  # the call, after a backoff
-    BACK_OFF = auto()  # the call, after a backoff that outlasts a minute
-    WAIT = auto()  # for the server; it was no attempt, for no byte left
-    PAUSE = auto()  # the model, and retry
-    CLOSE_DAY = auto()  # of the model
-    REJECT = auto()  # the call: this job is wrong; others may be right
-    GIVE_UP = auto()  # the call: another attempt in this run does not help; the next run may try
-
-
-class Scope(Enum):
-    """Reaches of an error: all that it holds back."""
-
-    CALL = auto()
-    MODEL = auto()
-    RUN = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """The consequence of one kind of error.
-
-    Attributes:
-        then: A reason stops the run, or the model, that `scope` names.
-        may_be_billed: Of an `ApiError`; a `Failure` itself knows whether it was sent.
-        attempts: How many outcomes of this kind a call may have; None for the limit of the run.
-        says: The message of a stop, around `{message}` and `{http_status}` of the error.
-        advice: What the user can do.
-    """
-
-    then: Then | StopReason
-    scope: Scope = Scope.CALL
-    may_be_billed: bool = False
-    attempts: int | None = None
-    says: str = "{message}"
-    advice: str = ""
-
-
-_REFUSED = "the API refused the key ({http_status}): {message}"
-_RETRY, _GIVE_UP = Rule(Then.RETRY), Rule(Then.GIVE_UP)
-# A 200 that can't be used is billed, and nearly always comes again the same: it is worth one more
-# attempt in this run.
-_RETRY_ONCE = Rule(Then.RETRY, attempts=2)
-
-Table: TypeAlias = Mapping[Kind, Rule]
-TABLE: Table = {
-    ErrorKind.KEY_REFUSED: Rule(
-        StopReason.AUTH,
-        Scope.RUN,
-        says=_REFUSED,
-        advice=f"a key that may use the model comes from {KEYS}",
-    ),
-    ErrorKind.NOT_SERVED: Rule(
-        StopReason.PRECONDITION,
-        Scope.RUN,
-        says="the API does not serve this project or place: {message}",
-        advice=f"where it does: {REGIONS}",
-    ),
-    ErrorKind.NO_CREDIT: Rule(
-        StopReason.BILLING, Scope.RUN, says="the project can't pay: {message}"
-    ),
-    ErrorKind.NO_ACCESS: Rule(StopReason.NO_ACCESS, Scope.MODEL, says=_REFUSED),
-    ErrorKind.NO_MODEL: Rule(
-        StopReason.MODEL, Scope.MODEL, says="the API has no such model: {message}"
-    ),
-    ErrorKind.NO_QUOTA: Rule(StopReason.NO_QUOTA, Scope.MODEL),
-    ErrorKind.OTHER_SERVER: Rule(
-        StopReason.ADDRESS,
-        Scope.MODEL,
-        says="the server that answered {http_status} is not the Gemini API: {message}",
-        advice="check --base-url",
-    ),
-    ErrorKind.PROXY: Rule(
-        StopReason.PROXY,
-        Scope.RUN,
-        says="the proxy refused the request ({http_status}): {message}",
-        advice="check the credentials in HTTP_PROXY",
-    ),
-    ErrorKind.DAY_USED_UP: Rule(Then.CLOSE_DAY, Scope.MODEL),
-    ErrorKind.QUOTA: Rule(Then.PAUSE, Scope.MODEL),
-    ErrorKind.CAPACITY: Rule(Then.BACK_OFF),
-    ErrorKind.BAD_JOB: Rule(Then.REJECT),
-    ErrorKind.TOO_LARGE_ON_THE_WAY: _GIVE_UP,
-    ErrorKind.NOT_READY: _RETRY,
-    ErrorKind.TRANSIENT: _RETRY,
-    ErrorKind.OVERLOADED: _RETRY,
-    ErrorKind.ON_THE_WAY: _RETRY,
-    ErrorKind.GATEWAY_ALONE: _RETRY,
-    ErrorKind.GATEWAY: Rule(Then.RETRY, may_be_billed=True),
-    FailureKind.UNREACHABLE: Rule(Then.WAIT, Scope.RUN),
-    FailureKind.LOGIN: Rule(StopReason.AUTH, Scope.RUN),
-    FailureKind.CERTIFICATE: Rule(StopReason.CERTIFICATE, Scope.RUN),
-    FailureKind.PROXY: Rule(StopReason.PROXY, Scope.RUN),
-    FailureKind.TIMEOUT: _RETRY,
-    FailureKind.DISCONNECTED: _RETRY,
-    FailureKind.MALFORMED: _RETRY_ONCE,
-    FailureKind.EMPTY: _RETRY_ONCE,
-    FailureKind.NOT_AN_ANSWER: _GIVE_UP,
-    FailureKind.TOO_LARGE: _GIVE_UP,
-    FailureKind.NOT_FETCHED: _GIVE_UP,
-    FailureKind.INPUT_CHANGED: _GIVE_UP,
-    FailureKind.INPUT_UNREADABLE: _GIVE_UP,
-    FailureKind.NO_RESULT: _GIVE_UP,
-    FailureKind.STORAGE: Rule(StopReason.STORAGE, Scope.RUN),
-}
-
-NOT_REACHED = frozenset((ErrorKind.ON_THE_WAY, ErrorKind.GATEWAY_ALONE))
-"""Kinds of answers of something between here and the API."""
-SERVER_FAILURES = NOT_REACHED | {ErrorKind.OVERLOADED, ErrorKind.GATEWAY, ErrorKind.CAPACITY}
-"""Kinds that count for the circuit breaker of a model."""
-OF_ONE_MODEL = frozenset(rule.then for rule in TABLE.values() if rule.scope is Scope.MODEL)
-"""Reasons of stops that concern one model: calls of others may be accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +54,8 @@ REJECT = EndCall(Status.REJECTED)
 GIVE_UP = EndCall(Status.FAILED)
 
 Decision: TypeAlias = RetryAfter | EndCall | Stop | CloseDay
-"""A `Stop` means that no call can succeed until the user acts, or time passes; see `OF_ONE_MODEL`
-for those of a single model."""
-Random: TypeAlias = Callable[[], float]
+"""A `Stop` means that no call can succeed until the user acts, or time passes; those for the
+reasons `OF_ONE_MODEL` are of a single model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +148,9 @@ def decide(
         case Then.RETRY | Then.GIVE_UP | Then.REJECT:
             return REJECT if rule.then is Then.REJECT else GIVE_UP
         case Then.BACK_OFF | Then.PAUSE:
-            wait_s = _quota_wait_s(asked_s, attempt, random, rule.then)
-            return RetryAfter(wait_s, pauses_model=rule.then is Then.PAUSE)
+            pauses = rule.then is Then.PAUSE
+            wait_s = quota_s(asked_s, attempt, random) if pauses else unexplained_s(attempt, random)
+            return RetryAfter(wait_s, pauses_model=pauses)
         case Then.WAIT:
             return RetryAfter(0.0, was_attempt=False)
         case Then.CLOSE_DAY:
@@ -301,41 +172,6 @@ def _asked_s(error: ApiError | Failure) -> float:
     """Return the wait that the server asks for, within reason; 0 without any."""
     asked_s = error.retry_delay_s if isinstance(error, ApiError) else None
     return min(asked_s or 0.0, MAX_ASKED_S)
-
-
-def backoff_s(attempt: int, random: Random) -> float:
-    """Return a wait in seconds, evenly between 0 and 2 · 2^(attempt-1), capped: "full jitter".
-
-    https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/ (2026-11-22)
-    """
-    return random() * doubled_s(FIRST_BACKOFF_S, attempt, MAX_BACKOFF_S)
-
-
-def doubled_s(first_s: float, attempt: int, max_s: float) -> float:
-    """Return a wait that doubles with each attempt, from 1."""
-    return min(max_s, first_s * 2.0 ** min(attempt - 1, 30))
-
-
-def with_advice(message: str, advice: str) -> str:
-    """Append advice to a server's message, which may or may not end with a full stop."""
-    if message.endswith("."):
-        return f"{message} {advice[:1].upper()}{advice[1:]}"
-    return f"{message}; {advice}"
-
-
-def _quota_wait_s(asked_s: float | None, attempt: int, random: Random, then: Then) -> float:
-    """Return the wait after a 429 that is not of the day."""
-    if then is Then.BACK_OFF and attempt == 1:
-        least_s, most_s = FIRST_UNEXPLAINED_S
-        return least_s + (most_s - least_s) * random()
-    if asked_s is None:
-        number = attempt - 1 if then is Then.BACK_OFF else attempt
-        wait_s = doubled_s(SECOND_UNEXPLAINED_S, number, MAX_UNEXPLAINED_S)
-    elif attempt == 1:
-        wait_s = asked_s
-    else:  # it was too short before; six attempts then last for more than a minute
-        wait_s = max(asked_s, doubled_s(FIRST_BACKOFF_S, attempt, MAX_BACKOFF_S))
-    return wait_s + MARGIN_S + JITTER_S * random()
 
 
 def _message(rule: Rule, error: ApiError | Failure) -> str:

@@ -17,6 +17,8 @@ RENEWED = (
     "needs_person",
     "stops",
     "left",
+    "held",
+    "stale",
     "by_status",
     "run_again_at",
     "ended_at",

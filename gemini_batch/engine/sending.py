@@ -20,16 +20,20 @@ from gemini_batch.engine.disk_space import DiskReservations
 from gemini_batch.engine.dispatcher import Dispatcher, make_dispatcher
 from gemini_batch.engine.parts import Origins, Parts, open_parts
 from gemini_batch.engine.recovery import Interrupted
-from gemini_batch.engine.retry import TABLE, RetryRules
+from gemini_batch.engine.retry import RetryRules
+from gemini_batch.engine.retry_table import TABLE
+from gemini_batch.engine.shared_money import SharedMoney
 from gemini_batch.engine.vertex_rules import VERTEX_TABLE
 from gemini_batch.errors import StorageError, out_of_resources
 from gemini_batch.events import BatchNotice, CallFinished, Event, Observer, Stopping, Waiting
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output import OutputFolder
-from gemini_batch.plan.build import BuiltPlan
+from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.shared import SharedLedger
-from gemini_batch.records import Call, Status, Stop, StopReason
+from gemini_batch.quota.shared_budget import SharedBudget
+from gemini_batch.records import Status, Stop, StopReason
+from gemini_batch.records.stop import stop_of
 
 if TYPE_CHECKING:  # few runs have one
     from gemini_batch.engine.mirror import Mirror
@@ -45,6 +49,7 @@ class Sending:
 
     Attributes:
         stops: Why the run, or a model in it, starts no more calls.
+        shared_budget: That of all workers of the run; None for none.
         dispatcher: Sends single requests; None before the first.
     """
 
@@ -57,6 +62,7 @@ class Sending:
     observe: Observer
     stops: list[Stop]
     mirror: "Mirror | None" = None
+    shared_budget: SharedBudget | None = None
     dispatcher: Dispatcher | None = field(default=None, init=False)
     _stopped: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _ended: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -189,11 +195,11 @@ class Sending:
 
     async def _dispatch(self, parts: Parts) -> None:
         """Send calls as single requests."""
-        config = self.config
+        config, chaining = self.config, self.planned.chaining
         concurrency = max(1, min(config.concurrency, self.planned.plan.todo))
         self.dispatcher = make_dispatcher(
             queue=CallQueue(
-                self.planned.calls(self._is_left),
+                self.planned.calls_in_turn(self._is_left),
                 AdaptiveConcurrency(concurrency),
                 server_breaker(random),
                 self.clock,
@@ -211,6 +217,7 @@ class Sending:
                 VERTEX_TABLE if config.vertex else TABLE,
             ),
             observe=self._announce,
+            is_parent=chaining.is_parent if chaining else lambda _call_id: False,
         )
         self.dispatcher.stops = self.stops
         for stop in [each for each in self.stops if each.model in self.dispatcher.queue.lanes]:
@@ -223,6 +230,9 @@ class Sending:
         def on_wait(model: str, until_s: float, why: str) -> None:
             self.observe(Waiting(model, until_s - self.clock.steady_s(), why))
 
+        shared = None
+        if self.shared_budget is not None:
+            shared = SharedMoney(self.shared_budget, self.clock, self.ledger.blocks)
         return AdmissionControl(
             RateLimiter(self.ledger, self.config.limits, self.clock, on_wait),
             DiskReservations(
@@ -232,6 +242,7 @@ class Sending:
             self.observe,
             budget=self._budget,
             waits_for_reset=self.config.waits_for_reset,
+            shared=shared,
         )
 
     @contextmanager
@@ -252,7 +263,7 @@ class Sending:
         try:
             stops = await work
         except StorageError as error:
-            stops = [Stop(StopReason.STORAGE, str(error))]
+            stops = [stop_of(error)]
         for stop in stops:
             self.stop(stop)
         return stops
@@ -262,7 +273,7 @@ class Sending:
         try:
             await work
         except StorageError as error:
-            self.stop(Stop(StopReason.STORAGE, str(error)))
+            self.stop(stop_of(error))
         except Exception as error:
             if not (message := out_of_resources(error)):
                 raise
@@ -279,9 +290,13 @@ class Sending:
         self.observe(event)
 
     def _note(self, event: Event) -> None:
-        """Note which calls have ended, and which a batch gave back, and pass the event on."""
+        """Note which calls have ended, are ready, or were given back, and pass the event on."""
         if self.mirror is not None and isinstance(event, CallFinished):
             self.mirror.offer(event)
+        chaining = self.planned.chaining
+        if chaining is not None and isinstance(event, CallFinished):
+            start = self.planned.history.waiting.start
+            self._has_new |= chaining.see(event.row, start + event.offset_bytes)
         if self._has_batches and isinstance(event, CallFinished):
             row, call = event.row, fingerprint(event.row.id)
             self.planned.history.waiting.see(row, event.offset_bytes)
@@ -292,19 +307,19 @@ class Sending:
                 self._done.put(call, not row.is_given_back)
         self.observe(event)
 
-    def _is_left(self, call: Call) -> bool:
-        key, part = fingerprint(call.id), self.planned.history.part
+    def _is_left(self, call_id: str) -> bool:
+        key, part = fingerprint(call_id), self.planned.history.part
         if self._done.get(key):
             return False
         if part is None or not self._given_back.get(key):
             return True
         # What a batch gave back is sent if the run is for it; a limit counts other calls.
-        return self.config.limit is None and part.names(call.id)
+        return self.config.limit is None and part.names(call_id)
 
-    def _is_for_batch(self, call: Call) -> bool:
+    def _is_for_batch(self, call_id: str) -> bool:
         """Return whether a call may be sent in a batch: not after several gave it back."""
-        if not self._is_left(call):
+        if not self._is_left(call_id):
             return False
-        is_tried = self.planned.history.batch_tries(call.id) >= steps.TRIES
-        is_new_try = self.config.route == "batch" and not self._given_back.get(fingerprint(call.id))
+        is_tried = self.planned.history.batch_tries(call_id) >= steps.TRIES
+        is_new_try = self.config.route == "batch" and not self._given_back.get(fingerprint(call_id))
         return is_new_try or not is_tried

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from gemini_batch.clock import Clock
@@ -15,9 +16,12 @@ from gemini_batch.errors import StorageError, storage_errors
 from gemini_batch.events import CallFinished, Event, Observer, Repaired, RunStarted
 from gemini_batch.output import OutputFolder, inflight
 from gemini_batch.plan import CallState
-from gemini_batch.plan.build import BuiltPlan, loads
+from gemini_batch.plan.build import loads
+from gemini_batch.plan.built import BuiltPlan
+from gemini_batch.plan.chaining import Reason
 from gemini_batch.records import Stop, StopReason
 from gemini_batch.records.service_tier import quota_name
+from gemini_batch.records.stop import stop_of
 
 if TYPE_CHECKING:  # a run with nothing to do sends nothing, and needs no event loop
     import asyncio
@@ -28,6 +32,7 @@ if TYPE_CHECKING:  # a run with nothing to do sends nothing, and needs no event 
     from gemini_batch.output.bucket.opened import OpenBucket
     from gemini_batch.quota.results import Used
     from gemini_batch.quota.shared import SharedLedger
+    from gemini_batch.quota.shared_budget import SharedBudget
 
 _Uses: TypeAlias = "dict[str, tuple[Used, ...]]"
 
@@ -48,6 +53,7 @@ class Run:
     _ledger: "SharedLedger | None"  # None only where there is nothing to do
     _observer: Observer
     _interrupted: Interrupted
+    _shared_budget: "SharedBudget | None" = None
     _bucket: "OpenBucket | None" = None
     summary: Summary | None = None
     _stops: list[Stop] = field(default_factory=list)
@@ -79,6 +85,11 @@ class Run:
     @property
     def _dispatcher(self) -> "Dispatcher | None":
         return self._sending.dispatcher if self._sending else None
+
+    @property
+    def out(self) -> Path:
+        """The folder that this run writes into."""
+        return self._folder.out
 
     @property
     def has_work(self) -> bool:
@@ -206,13 +217,14 @@ class Run:
             observe=observe,
             stops=self._stops,
             mirror=self._mirror,
+            shared_budget=self._shared_budget,
         )
         await self._sending.run(base_url)
         if not self._stops:
             try:
                 self._forget()
             except StorageError as error:
-                self.stop(Stop(StopReason.STORAGE, str(error)))
+                self.stop(stop_of(error))
 
     def _started(self) -> RunStarted:
         plan, time = self.planned.plan, self.planned.duration
@@ -234,6 +246,9 @@ class Run:
             notices=self.planned.notices(),
             waiting=plan.count(CallState.WAITING),
             route=self._config.route,
+            held=self.planned.held(),
+            stale=self.planned.stale,
+            depth=self.planned.depth,
         )
 
     def _conclude(self, record: RunRecord, stats: RunStats, used: "_Uses | None" = None) -> Summary:
@@ -244,13 +259,14 @@ class Run:
             if not record.sends:
                 raise
             # The result is reported all the same, and what to do next.
-            self.stop(Stop(StopReason.STORAGE, str(error)))
+            self.stop(stop_of(error))
             summary = self._summarize(stats, used)
         self.summary = summary
         return summary
 
     def _summarize(self, stats: RunStats, used: "_Uses | None" = None) -> Summary:
-        stops, uses = self._stops if self.has_work else (), used or {}
+        stops, uses = [*self._stops] if self.has_work else [], used or {}
+        stops += _waits_for_others(self.planned)
         return stats.summary(
             self._name, self._shown, self._config, self.planned, stops=stops, used=uses.get
         )
@@ -262,7 +278,7 @@ class Run:
 
     def _forget(self) -> None:
         """Remove what only calls that are still to be sent would need, if each call has ended."""
-        if self.planned.plan.count(CallState.LATER):
+        if self.planned.plan.count(CallState.LATER) or self.planned.held():
             return
         with storage_errors(f"{self._folder.out}: files without further use can't be removed"):
             inflight.forget(self._folder.private)
@@ -274,3 +290,17 @@ class Run:
         if isinstance(event, CallFinished):
             self.planned.history.replace(event.row)
         self._observer(event)
+
+
+def _waits_for_others(planned: BuiltPlan) -> list[Stop]:
+    """Return why calls can't be done before other workers have done theirs."""
+    stops: list[Stop] = []
+    if calls := planned.history.waiting_elsewhere:
+        wait = "1 call waits" if calls == 1 else f"{calls:,} calls wait"
+        text = f"{wait} in batches that other workers collect"
+        stops.append(Stop(StopReason.WAITING, text))
+    if calls := planned.held().get(Reason.ELSEWHERE.name.lower(), 0):
+        use = "1 call uses" if calls == 1 else f"{calls:,} calls use"
+        text = f"{use} pictures that other workers are still to make: run again after them"
+        stops.append(Stop(StopReason.WAITING, text))
+    return stops

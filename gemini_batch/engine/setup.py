@@ -1,6 +1,7 @@
 """Blocking set-up of a run. Sends no requests."""
 
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemini_batch.config import Settings
+from gemini_batch.engine.distributed.handover import check_unsharded, entered
 from gemini_batch.engine.recovery import (
     PAID_AGAIN,
     Interrupted,
@@ -19,16 +21,21 @@ from gemini_batch.engine.recovery import (
 )
 from gemini_batch.engine.session import Run
 from gemini_batch.engine.summary import Summary
-from gemini_batch.errors import ConfigError, RowsLostError, storage_errors
+from gemini_batch.errors import ConfigError, LedgerError, RowsLostError, storage_errors
 from gemini_batch.events import ManifestWarning, Observer, Repaired, SafeObserver
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.moved import MovedNote
-from gemini_batch.output.paths import IMAGES, RESULTS
-from gemini_batch.plan.build import BuiltPlan, build_plan
+from gemini_batch.output.paths import IMAGES, RESULTS, SHARDS
+from gemini_batch.output.shards import has_results, parts
+from gemini_batch.plan.build import build_plan
+from gemini_batch.plan.built import BuiltPlan
+from gemini_batch.records import Stop
+from gemini_batch.records.stop import stop_of
 
 if TYPE_CHECKING:  # a run with nothing to do needs no quota, and few have a bucket
     from gemini_batch.output.bucket.opened import OpenBucket
     from gemini_batch.quota.shared import SharedLedger
+    from gemini_batch.quota.shared_budget import SharedBudget
 
 
 @contextmanager
@@ -61,8 +68,11 @@ def open_run(
             f"file system encoding is {encoding}, so some ids cannot be used as file names; set "
             "PYTHONUTF8=1"
         )
-    folder, observe = OutputFolder(out), SafeObserver(observe)
-    with folder.locked(), _opened_bucket(config, folder, observe) as bucket:
+    observe = SafeObserver(observe)
+    with (
+        _held(out, config, observe) as folder,
+        _opened_bucket(config, folder, observe) as bucket,
+    ):
         interrupted = _repair(folder, observe)
         if bucket is not None:
             _restore(bucket, folder, observe)
@@ -70,12 +80,14 @@ def open_run(
             planned = stack.enter_context(build_plan(path, out, config, name=name, base=base))
             has_work = bool(planned.plan.todo or planned.history.waiting)
             has_work = has_work or (bucket is not None and bucket.is_behind)
-            if has_work and ledger is None:
-                ledger = stack.enter_context(_open_ledger(config, out, observe))
             decides = config.adopts_images or config.forgets_rows
             moved = _moved_note(config, out) if has_work or decides else None
             with storage_errors(f"{out}: can't be repaired"):
-                _check_rows(folder, planned, config, moved)
+                _check_rows(folder, out, planned, config, moved)
+            stop = None
+            if has_work and ledger is None:
+                ledger, stop = _opened_ledger(config, out, observe)
+                stack.enter_context(ledger)
             notices = config.notices if planned.plan.to_send else ()
             for warning in (*notices, *planned.warnings()):
                 observe(ManifestWarning(warning))
@@ -85,9 +97,22 @@ def open_run(
                 import_module("gemini_batch.engine.sending")
                 if config.vertex and config.base_url:
                     import_module("gemini_batch.client.google_tokens")
+            shared = None
+            if ledger and stop is None and planned.plan.to_send:
+                shared = _shared_budget(config, ledger)
             run = Run(
-                name or str(path), config, folder, planned, ledger, observe, interrupted, bucket
+                name or str(path),
+                config,
+                folder,
+                planned,
+                ledger,
+                observe,
+                interrupted,
+                shared,
+                bucket,
             )
+            if stop is not None:
+                run.stop(stop)
             try:
                 yield run
             finally:
@@ -132,6 +157,36 @@ def _restore(bucket: "OpenBucket", folder: OutputFolder, observe: Observer) -> N
             observe(Repaired(f"{folder.out}: rows restored from {bucket.store.shown}"))
 
 
+@contextmanager
+def _held(out: Path, config: Settings, observe: Observer) -> Iterator[OutputFolder]:
+    """Yield the folder that the run writes into, locked: `out`, or the one of its worker."""
+    if config.shard is not None:
+        budget = "" if config.max_cost_usd is None else config.run_id
+        with entered(
+            out,
+            config.shard,
+            observe,
+            forgets=config.forgets_rows,
+            machine=_machine(config),
+            budget=budget,
+        ) as folder:
+            yield folder
+        return
+    folder = OutputFolder(out)
+    with folder.locked():
+        check_unsharded(out)
+        yield folder
+
+
+def _machine(config: Settings) -> str:
+    """Return the machine whose ledger counts the quota of a run; "" if machines share it."""
+    if config.base_url is None or getattr(config, "ledger", None):
+        return ""
+    from gemini_batch.quota.storage import state_path
+
+    return f"{platform.node()}, {state_path()}"
+
+
 def _repair(folder: OutputFolder, observe: Observer) -> Interrupted:
     """Finish what a killed run left, and report it; return what it had in flight."""
     with storage_errors(f"{folder.out}: can't be repaired"):
@@ -159,7 +214,11 @@ def _note_move(moved: MovedNote, summary: Summary) -> None:
 
 
 def _check_rows(
-    folder: OutputFolder, planned: BuiltPlan, config: Settings, moved: MovedNote | None
+    folder: OutputFolder,
+    out: Path,
+    planned: BuiltPlan,
+    config: Settings,
+    moved: MovedNote | None,
 ) -> None:
     """Check that no call is sent only because its row is gone, unless the user knows.
 
@@ -167,9 +226,10 @@ def _check_rows(
         RowsLostError: Rows are gone, or images have none, and calls must be sent.
         OSError: The disk refused.
     """
-    lost, to_send = lost_rows(folder), planned.plan.to_send
+    lost = lost_rows(folder, is_workers=bool(config.shard)) or _lost_elsewhere(out, folder)
+    to_send = planned.plan.to_send
     if not lost and moved is not None and (text := moved.read()):
-        lost = f"{folder.out}: {text}"
+        lost = f"{out}: {text}"
     if config.adopts_images or config.forgets_rows:
         if lost:
             accept_loss(folder)
@@ -191,30 +251,74 @@ def _check_rows(
     )
 
 
+def _lost_elsewhere(out: Path, own: OutputFolder) -> str:
+    """Return a sentence about rows that another worker's folder once had; "" if none is gone."""
+    last = 0
+    for part in parts(out):
+        if part.generation is None:
+            continue
+        if part.generation.number > last + 1:
+            return f"{out / SHARDS}: generation {last + 1} is gone"
+        last = part.generation.number
+        if not part.path.is_dir():
+            return f"{part.path}: is gone"
+        if part.path != own.out and (lost := lost_rows(OutputFolder(part.path), is_workers=True)):
+            return lost
+    return ""
+
+
 def _moved_note(config: Settings, out: Path) -> MovedNote | None:
     if config.base_url is None or config.bucket is not None:
         return None
     from gemini_batch.quota.storage import state_path
 
-    return MovedNote(state_path().parent, out)
+    return MovedNote(state_path().parent, out, has_results if config.shard else None)
 
 
-@contextmanager
-def _open_ledger(config: Settings, out: Path, observe: Observer) -> "Iterator[SharedLedger]":
+def _opened_ledger(
+    config: Settings, out: Path, observe: Observer
+) -> "tuple[SharedLedger, Stop | None]":
+    """Return the ledger, and a stop if it can't be reached."""
     from gemini_batch.quota.shared import SharedLedger
-    from gemini_batch.quota.storage import open_storage, state_path
+    from gemini_batch.quota.storage import MemoryStorage, shared_storage
 
-    storage = open_storage(None if config.base_url is None else state_path())
-    with SharedLedger(
+    in_memory = config.ledger is None and config.base_url is None
+    storage = MemoryStorage() if in_memory else shared_storage(config.ledger)
+    stop = None
+    try:
+        storage.open()
+    except LedgerError as error:
+        stop = stop_of(error)
+    for notice in storage.notices:
+        observe(Repaired(notice))
+    ledger = SharedLedger(
         storage,
         config.limits,
         endpoint=config.endpoint,
         project=_project(config),
         run_name=f"process {os.getpid()}, {out}",
-    ) as ledger:
-        for notice in ledger.notices:
-            observe(Repaired(notice))
-        yield ledger
+    )
+    return ledger, stop
+
+
+def _shared_budget(config: Settings, ledger: "SharedLedger") -> "SharedBudget | None":
+    """Return the budget of the run that this worker has joined; None without one.
+
+    Raises:
+        StorageError: The ledger can't be used.
+    """
+    if config.shard is None or config.max_cost_usd is None or not config.run_id:
+        return None
+    from gemini_batch.quota.shared_budget import SharedBudget
+
+    return SharedBudget(
+        ledger.storage,
+        config.max_cost_usd,
+        run_id=config.run_id,
+        shard=str(config.shard),
+        endpoint=config.endpoint,
+        project=_project(config),
+    ).join()
 
 
 def _project(config: Settings) -> str:

@@ -21,7 +21,8 @@ from gemini_batch.events import (
 )
 from gemini_batch.output.waiting import OpenBatch, Waiting
 from gemini_batch.plan import CallState
-from gemini_batch.plan.build import BuiltPlan
+from gemini_batch.plan.built import BuiltPlan
+from gemini_batch.plan.chaining import SOON
 from gemini_batch.quota.limits import micros
 from gemini_batch.quota.utilization import UsageLookup, Utilization
 from gemini_batch.records import Limits, Status, Stop, StopReason, resolved_by_waiting
@@ -149,6 +150,9 @@ class RunStats:
         del by_status[Status.LATE]  # never the newest row
         ended = self._by_status.total() - self._by_status[Status.FAILED]
         left = plan.todo + plan.count(CallState.WAITING) - ended + self._of_others
+        left += plan.count(CallState.HELD)
+        held = dict(planned.held())
+        in_vain = not SOON.issuperset(held)
         # A deadline that passed when all had been sent has stopped nothing.
         counted = [stop for stop in stops if left or stop.reason is not StopReason.DEADLINE]
         counted.sort(key=lambda stop: _EXIT_ORDER.index(stop.exit_code))
@@ -160,19 +164,23 @@ class RunStats:
             exit_code = counted[0].exit_code
         else:
             judged = self._by_status if config.is_part else by_status
-            exit_code = ExitCode.INCOMPLETE if _is_unfinished(judged) else ExitCode.DONE
+            is_incomplete = _is_unfinished(judged) or in_vain
+            exit_code = ExitCode.INCOMPLETE if is_incomplete else ExitCode.DONE
         return Summary(
             manifest=manifest,
             out=out,
             tier=config.tier,
             endpoint=config.endpoint,
             exit_code=exit_code,
-            needs_person=self._needs_person(planned.history.waiting, config.endpoint)
+            needs_person=in_vain
+            or self._needs_person(planned.history.waiting, config.endpoint)
             or any(stop.needs_person or stop.reason not in resolved for stop in counted),
             stops=[{"reason": stop.reason.value, "message": stop.message} for stop in counted],
-            calls=len(plan),
+            calls=plan.own,
             by_status=_named(by_status),
             left=left + plan.count(CallState.LATER),
+            held=held,
+            stale=planned.stale,
             run_again_at=_run_again_at(counted),
             waiting=sum(batch.waiting for batch in waiting),
             committed_usd=round(sum(batch.committed_usd for batch in waiting), 6),

@@ -87,14 +87,21 @@ class Summary:
         endpoint: Where requests went.
         exit_code: The exit code of the process.
         needs_person: True if user action is required: some call of this run is `failed`,
-            `rejected` or `uncertain`, or the run was stopped by a reason that waiting does not
-            resolve. A day's quota that is used up, a budget, a deadline and a signal need none,
-            unless the budget did not pay for a single call.
+            `rejected` or `uncertain`, a call is held for any reason but `waiting`, or the run was
+            stopped by a reason that waiting does not resolve. A day's quota that is used up, a
+            budget, a deadline and a signal need none, unless the budget did not pay for a single
+            call.
         stops: Why the run ended early, `reason` and `message`, the gravest first; else empty.
         calls: All calls of the manifest.
         by_status: Their newest rows by status, earlier runs included.
         left: Calls that are not done, those outside of `--only` and `--limit` included; running
             again sends them. In progress: as of the start.
+        held: Calls among these that use a picture which is not there, by the reason: the parent is
+            `waiting` in a batch, `later` (outside of `--only` and `--limit`), `missing` (its
+            picture is gone), or `blocked`, `rejected`, `failed`, `uncertain` or `lost`. All but
+            the first require user action.
+        stale: Calls that are done with a picture of another call that was made again since;
+            `--redo stale` sends them.
         waiting: Calls that wait in batches, which a later run collects.
         committed_usd: Their estimated cost, at the price of a batch.
         batches: These batches: `name`, null while it is unknown; `model`; `calls`; how many of
@@ -123,6 +130,8 @@ class Summary:
     started_at: datetime
     ended_at: datetime
     duration_s: float
+    held: dict[str, int] = field(default_factory=dict)
+    stale: int = 0
     waiting: int = 0
     committed_usd: float = 0.0
     batches: list[dict[str, Any]] = field(default_factory=list)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from gemini_batch.engine.error_kinds import ErrorKind
-from gemini_batch.engine.retry import TABLE, Table
+from gemini_batch.engine.retry_table import TABLE, Table
 
 _REFUSED = "Vertex AI refused the login ({http_status}): {message}"
 # Pages of Google's documentation for the user (collected 2026-11-30, not opened).

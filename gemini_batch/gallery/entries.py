@@ -19,7 +19,9 @@ from gemini_batch.gallery.thumbnails import Thumbnails
 from gemini_batch.inputs.lookup import spellings
 from gemini_batch.output.paths import IMAGES, SUPERSEDED
 from gemini_batch.output.runs import manifest_path
+from gemini_batch.output.shards import split_path
 from gemini_batch.records import exact_json, media_types
+from gemini_batch.records.references import referred
 
 # Characters of one text; results.jsonl has all of it.
 MAX_CHARS = 4_000
@@ -108,9 +110,12 @@ def _output(file: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> d
 
 def _earlier(file: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> dict[str, Any]:
     """Return a picture of the call that is superseded: the file there with its name and size."""
-    name = Path(file["path"].removeprefix(f"{IMAGES}/"))
-    moved = folders.out / SUPERSEDED / name
-    paths = (moved, *(moved.with_name(f"{moved.stem}.{number}{moved.suffix}") for number in _TRIED))
+    prefix, in_part = split_path(file["path"])
+    name = Path(in_part.removeprefix(f"{IMAGES}/"))
+    moved = folders.out / prefix / SUPERSEDED / name
+    paths = [moved, *(moved.with_name(f"{moved.stem}.{number}{moved.suffix}") for number in _TRIED)]
+    if prefix:  # the newer picture may be another worker's
+        paths.append(folders.out / file["path"])
     for path in paths:
         found = _inside(str(path.relative_to(folders.out)), folders.out)
         if found is not None and found.stat().st_size == file.get("size_bytes"):
@@ -119,9 +124,17 @@ def _earlier(file: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> 
 
 
 def _input(file: dict[str, Any], folders: Folders, thumbnails: Thumbnails) -> dict[str, Any]:
+    if (call_id := referred(file["path"])) is not None:
+        return _shown(_picture_of(call_id, folders.out), file, folders, thumbnails)
     if _is_uri(file["path"]):
         return {"path": _text(file["path"]), "is_remote": True}
     return _shown(_input_file(file["path"], folders.manifest), file, folders, thumbnails)
+
+
+def _picture_of(call_id: str, out: Path) -> Path | None:
+    """Return the newest picture of a call; None without any."""
+    names = (f"{IMAGES}/{call_id}{extension}" for extension in media_types.EXTENSIONS.values())
+    return next(filter(None, (_inside(name, out) for name in names)), None)
 
 
 def _shown(

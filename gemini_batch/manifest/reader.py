@@ -3,6 +3,7 @@
 import os
 import stat
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
@@ -12,8 +13,10 @@ import orjson
 from gemini_batch.errors import ManifestError, Problem
 from gemini_batch.hashmap import HashMap64, fingerprint, fingerprints
 from gemini_batch.manifest import file_kind
+from gemini_batch.manifest.chains import Chains
 from gemini_batch.manifest.lines import MAX_LINE_BYTES, Lines, LongLine, read_lines
 from gemini_batch.manifest.plain import PlainJobs, PlainLines
+from gemini_batch.manifest.references import References
 from gemini_batch.records import ids
 from gemini_batch.wording import shown
 
@@ -51,6 +54,8 @@ class Manifest:
         self._plain_lines = PlainLines()
         self._problems: list[Problem] = []
         self._problem_count = 0
+        self._references = References()
+        self._has_unread = False  # lines whose ids are unknown
         size_bytes = os.fstat(self._file.fileno()).st_size
         # Folded id of a call → index of its job.
         self._taken = HashMap64(min(size_bytes // _USUAL_LINE_BYTES, _MOST_EXPECTED))
@@ -77,6 +82,10 @@ class Manifest:
         """Return the numbers of the lines of so many jobs."""
         return self._lines[index : index + number]
 
+    def index_of(self, line: int) -> int:
+        """Return the index of the job at a line."""
+        return bisect_left(self._lines, line)
+
     def scan(self) -> Iterator[tuple[int, "Job | PlainJobs"]]:
         """Check every line; yield (index of the first one, job or jobs) of the good ones.
 
@@ -90,13 +99,26 @@ class Manifest:
             if isinstance(lines, Lines):
                 yield from self._jobs(lines)
             else:
+                self._has_unread = True
                 self.problem(lines.number, "", lines.problem)
+        self._look_up()
         if not self._offsets and not self._problem_count:
             example = '{"prompt": "A cute robot mascot"}'
             self.problem(0, "", f"has no jobs; write one per line, such as {example}")
         self._taken = self._repeated = HashMap64()
         if self._problem_count:
             raise ManifestError(self.name, self._problems, self._problem_count)
+
+    @property
+    def chains(self) -> Chains:
+        """The jobs that use pictures of others."""
+        return self._references.chains
+
+    def _look_up(self) -> None:
+        """Look up all references, unless some ids are unknown because their lines are wrong."""
+        if len(self.chains) and not self._has_unread:
+            for index, field, message in self._references.faults(self.read, self._taken.get):
+                self.problem(self._lines[index], field, message)
 
     def problem(self, line: int, field: str, message: str) -> None:
         """Add a problem of the job just yielded; `scan` raises it with its own."""
@@ -170,6 +192,8 @@ class Manifest:
             index = len(self._offsets)
             self._append(line, (0,))
             self._set_id(index, job, text)
+            if job.images or job.parts:
+                self._references.add(index, job)
             yield index, job
 
     def _append(self, lines: Lines, ranks: Sequence[int]) -> None:
@@ -187,6 +211,7 @@ class Manifest:
         except ValueError as error:
             from gemini_batch.manifest import problems
 
+            self._has_unread = True
             for field, message in problems.explain(text, error):
                 self.problem(number, field, message)
             return None

@@ -8,11 +8,10 @@ state that is damaged counts as the worst that it can mean: the batch may exist.
 import os
 import shutil
 from array import array
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from functools import cache
 from io import BufferedReader
 from pathlib import Path
@@ -22,14 +21,17 @@ import orjson
 
 from gemini_batch.errors import StorageError
 from gemini_batch.output import paths
+from gemini_batch.output.batch_note import BatchNote, Step
 from gemini_batch.output.files import (
     MAX_LINE_BYTES,
+    fsync_all,
     lines_of,
     new_file,
     open_to_read,
     read_at_most,
     sync,
 )
+from gemini_batch.output.shards import Part
 from gemini_batch.output.tree import Tree
 from gemini_batch.records import Estimate, Facts, InputRef, SentFile, exact_json
 
@@ -41,100 +43,6 @@ _MAX_CALLS = 1_000_000  # more than any batch has
 _GONE = ".gone"  # appended to the name of a folder that is removed
 # A batch is expired after 48 hours (https://ai.google.dev/gemini-api/docs/batch-api, 2026-11-30).
 _LIFE = timedelta(hours=50)
-
-
-class Step(StrEnum):
-    """Stages of a batch, by what a kill right after each of them leaves."""
-
-    PLANNED = "planned"  # nothing was sent
-    UPLOADED = "uploaded"  # its input file is on the server, which costs nothing
-    CREATING = "creating"  # it may exist: the create was sent, or is about to be
-    CREATED = "created"  # it exists, by its name
-    ENDED = "ended"  # the server does no more for it
-    COLLECTING = "collecting"  # some of its calls may have their rows
-    COLLECTED = "collected"  # all its calls have rows, which are durable
-    LOST = "lost"  # given up after several looks; it is looked for until it must have expired
-
-
-@dataclass(frozen=True, slots=True)
-class BatchNote:
-    """The state of a batch as the disk has it.
-
-    Attributes:
-        uuid: Random; in its display name and its keys.
-        endpoint: Where it was sent, as in rows.
-        project: Of the key that it was made with: a fingerprint.
-        model: The model of all its calls.
-        calls: Their number.
-        input_tokens: Of all of them, about; they count in the enqueued tokens.
-        estimated_usd: At the price of a batch; None if a price is unknown.
-        rows_bytes: The size of `results.jsonl` when it was planned.
-        planned_at: When it was noted first, UTC.
-        sent_at: When its create was noted, just before it was sent.
-        step: How far it is.
-        file: Its input file on the server, `files/…`; "" before, as the other names.
-        name: The batch on the server, `batches/…`.
-        output_file: Its results.
-        created_at: By the server's clock, UTC, as `ended_at`; None before.
-        state: The last state that the server reported.
-        done: Requests that have ended by the server's last count; None if it did not say.
-        looks: Looks through the whole list that did not find it.
-        missing_since: Since when the server does not know its name; None if it does.
-        misses: Looks by its name since then.
-        cancelled_at: When its end was asked for.
-        why: The last problem, for people.
-    """
-
-    uuid: str
-    endpoint: str
-    project: str
-    model: str
-    calls: int
-    input_tokens: int
-    estimated_usd: float | None
-    rows_bytes: int
-    planned_at: datetime
-    step: Step = Step.PLANNED
-    file: str = ""
-    name: str = ""
-    output_file: str = ""
-    sent_at: datetime | None = None
-    created_at: datetime | None = None
-    ended_at: datetime | None = None
-    state: str = ""
-    done: int | None = None
-    looks: int = 0
-    missing_since: datetime | None = None
-    misses: int = 0
-    cancelled_at: datetime | None = None
-    why: str = ""
-
-    @property
-    def display_name(self) -> str:
-        """The name by which a batch is found whose create was not answered."""
-        return f"gemini_batch {self.uuid}"
-
-    @property
-    def since(self) -> datetime:
-        """The time of its creation, as far as that is known."""
-        return self.created_at or self.sent_at or self.planned_at
-
-    def key(self, position: int, request_sha256: str) -> str:
-        """Return the key of a line: no other batch has it."""
-        return key_of(self.uuid, position, request_sha256)
-
-    def position(self, key: str) -> int | None:
-        """Return the line of a key; None if the key is of another batch."""
-        prefix, _, rest = key.partition(".")
-        number = rest.partition(".")[0]
-        if prefix != self.uuid[:8] or not (number.isascii() and number.isdigit()):
-            return None
-        return int(number) if len(number) <= 9 and int(number) < self.calls else None
-
-
-def key_of(uuid: str, position: int, request_sha256: str) -> str:
-    """Return the key of a line of a batch."""
-    return f"{uuid[:8]}.{position}.{request_sha256[:8]}"
 
 
 class BatchLines:
@@ -219,6 +127,26 @@ class BatchNotes:
             sync(folder)
         finally:
             os.close(folder)
+
+
+def hand_over(part: Part, new_home: Callable[[str], Path]) -> None:
+    """Move the batches of a worker's folder, each whole, to the folder that `new_home` returns.
+
+    Raises:
+        StorageError: The calls of a batch that may exist can't be known.
+        OSError: The disk refused.
+    """
+    notes = BatchNotes(part.path)
+    with closing(notes):
+        for found in find_batches(part.path):
+            if found.lines is not None:
+                found.lines.close()
+            if found.note.made_in is None and not found.problem:
+                notes.write(replace(found.note, made_in=part.prefix))
+            home = new_home(found.note.uuid) / _FOLDER
+            home.mkdir(parents=True, exist_ok=True)
+            (part.path / _FOLDER / found.note.uuid).rename(home / found.note.uuid)
+            fsync_all([home, home.parent, part.path / _FOLDER])
 
 
 @dataclass(frozen=True, slots=True)

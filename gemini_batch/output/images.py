@@ -47,6 +47,11 @@ class ImageFolders:
         self._moved: set[str] = set()
         self._late: list[Late] = []
 
+    @property
+    def incoming(self) -> Path:
+        """The folder of staged files."""
+        return self._incoming.path
+
     def describe(self, image: IncomingImage, stem: str) -> "ImageFile":
         """Return the row's entry for an image that will be published at `stem` plus extension."""
         from gemini_batch.records import ImageFile

@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 
 from gemini_batch.output.files import (
+    fsync_all,
     lines_of,
     open_regular,
     open_to_read,
@@ -62,6 +63,17 @@ class InFlightLog:
 def _line(note: object) -> bytes:
     # The line break comes first, so that a torn note spoils no other.
     return b"\n" + orjson.dumps(note)
+
+
+def add(folder: Path, calls: Mapping[str, str]) -> None:
+    """Add calls (id → request_sha256) of another run to the log of a folder that no run holds.
+
+    Durable, for the log that they are from is given up.
+    """
+    found = unacknowledged(folder)
+    notes = ([*call, found.rows_bytes] for call in {**found.calls, **calls}.items())
+    write_atomically(folder / IN_FLIGHT, b"".join(map(_line, notes)), durable=True, mode=0o600)
+    fsync_all([folder])
 
 
 def forget(folder: Path) -> None:

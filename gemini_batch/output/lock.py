@@ -15,8 +15,8 @@ from pathlib import Path
 
 from gemini_batch.errors import FolderBusyError, StorageError
 from gemini_batch.output.files import fsync_all, open_regular, sync
-from gemini_batch.output.paths import DURABLE, INCOMING, LOCK, PRIVATE
-from gemini_batch.output.tree import Tree, is_same
+from gemini_batch.output.paths import DURABLE, INCOMING, LOCK, PRIVATE, SEALED
+from gemini_batch.output.tree import Tree, is_in, is_same
 
 _HOLDER_BYTES = 200
 _TRIES = 100
@@ -43,8 +43,13 @@ class FolderLock:
         """Check that the folder still has its name, and that no other run can have locked it.
 
         Raises:
-            StorageError: It was moved, or replaced.
+            StorageError: It was moved, or replaced, or workers of a newer generation write now.
         """
+        if is_in(SEALED, self.private):
+            raise StorageError(
+                f"{self._tree.out}: was taken over by another generation of workers during the "
+                "run; its answers until then are kept there"
+            )
         if not self._has_inodes:
             return
         tree = self._tree
@@ -138,9 +143,9 @@ def hold(tree: Tree) -> FolderLock:
                     and is_same(LOCK, file, dir_fd=private)
                 )
                 if has_names or number == _TRIES - 1:
-                    stack.pop_all()
                     os.ftruncate(file, 0)
                     os.pwrite(file, f"process {os.getpid()}\n".encode(), 0)
+                    stack.pop_all()
                     return FolderLock(tree, private, file, locks_folder, has_names)
     raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(tree.out))
 

@@ -15,6 +15,7 @@ import orjson
 
 from gemini_batch.output.files import append_line, lines_of, open_to_read
 from gemini_batch.output.paths import MARKS, RESULTS
+from gemini_batch.output.shards import generations
 
 Choice: TypeAlias = Literal["pick", "discard"]
 MAX_RATING = 5
@@ -74,7 +75,9 @@ class Marks:
         Raises:
             OSError: The disk refused; the earlier mark counts.
         """
-        if mark.rows_bytes is None:
+        if generations(self._out):  # the files of several workers have no one size
+            mark = replace(mark, rows_bytes=None)
+        elif mark.rows_bytes is None:
             with suppress(FileNotFoundError):
                 mark = replace(mark, rows_bytes=(self._out / RESULTS).stat().st_size)
         root = os.open(self._out, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemini_batch.errors import storage_errors
-from gemini_batch.output.paths import has_batches
 from gemini_batch.output.rows import placed_rows
 
 if TYPE_CHECKING:  # most folders have no batches
@@ -19,19 +18,17 @@ def read_open_batches(out: Path) -> list[dict[str, Any]]:
     Raises:
         StorageError: The notes or the rows are damaged, or can't be read.
     """
-    if not has_batches(out):
-        return []
     with closing(marked(out)) as waiting:
         return [described(batch) for batch in held(waiting)]
 
 
 def marked(out: Path) -> "Waiting":
-    """Return the batches of a folder, with the marks that its rows leave; raise as above."""
+    """Return the batches of a folder and of its workers, marked by their rows; raise as above."""
     from gemini_batch.output.waiting import open_batches
 
     with storage_errors(f"{out}: its batches can't be read"):
         waiting = open_batches(out, "")
-        for _ in waiting.noting(placed_rows(out)):
+        for _ in waiting.noting(placed_rows(out)) if waiting else ():
             pass
     return waiting
 

@@ -12,6 +12,7 @@
     OUT/images/…            the image of each call, named by its id
     OUT/drafts/…            interim images that came with an answer; they were paid for as well
     OUT/superseded/…        images that were made again, or pruned, and answers that came late
+    OUT/shards/…            output folders of the workers of `--shard`, see `output.shards`
     OUT/.gemini_batch/      internal files, of no use to the user
         lock                held by the run that writes into the folder
         inflight.jsonl      the in-flight log
@@ -25,6 +26,7 @@
         set-aside/          answers that could not be processed twice
         bucket.json         the bucket that this folder is the scratch folder of
         batches/UUID/       a batch that is open: lines.jsonl, its calls, and batch.json, its state
+        sealed              there once a newer generation of workers has taken over
 """
 
 import os
@@ -39,6 +41,11 @@ GALLERY = "gallery.html"
 IMAGES = "images"
 DRAFTS = "drafts"
 SUPERSEDED = "superseded"
+SHARDS = "shards"
+# In SHARDS, and in one of its generations:
+START_LOCK = "lock"
+ADOPTED = "adopted"
+MACHINE = "machine"
 
 PRIVATE = ".gemini_batch"
 # In PRIVATE:
@@ -55,6 +62,7 @@ SET_ASIDE = "set-aside"
 BATCHES = "batches"
 BUCKET = "bucket.json"
 RESTORED_RESULTS = "restored-results"
+SEALED = "sealed"
 # In a folder of BATCHES:
 BATCH_LINES = "lines.jsonl"
 BATCH_NOTE = "batch.json"

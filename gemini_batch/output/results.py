@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.output.rows import newest_rows, row_of
+from gemini_batch.output.shards import has_results
 from gemini_batch.records import ImageFile, ResultRow
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def read_results(out: str | Path) -> Results:
         StorageError: A line is damaged.
     """
     folder = Path(out)
-    if not (folder / RESULTS).exists():
+    if not has_results(folder):
         raise ConfigError(f"{folder}: has no {RESULTS}; name the output folder of a run")
     results = Results()
     for row in newest_rows(folder):

@@ -6,7 +6,7 @@ used up, the call is sent.
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -19,6 +19,7 @@ from gemini_batch.output import StagedAnswer
 from gemini_batch.output.files import open_to_read
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.output.rows import newest_rows, placed_rows, row_at
+from gemini_batch.output.shards import has_results
 from gemini_batch.records import IncomingImage, Reply, ReusedFrom, Status
 
 _BLOCK_BYTES = 1 << 20
@@ -84,7 +85,7 @@ class Reuse:
         self._read(len(folders), out, (Status.PRUNED,))
 
     def _check(self, folder: Path, out: Path) -> None:
-        if not (folder / RESULTS).exists():
+        if not has_results(folder):
             raise ConfigError(
                 f"--reuse-from: {folder}: has no {RESULTS}; "
                 "name the output folder of a run, such as jobs.out"
@@ -158,16 +159,28 @@ class Reuse:
         """Return whether an answer is reserved for this call."""
         return bool(self._choices.get(fingerprint((call_id, request_sha256))))
 
+    def give_back(self, call_id: str, request_sha256: str) -> None:
+        """Take no answer for this call."""
+        number = self._choices.get(fingerprint((call_id, request_sha256)))
+        if number:
+            self.reserved[str(self._folders[self._homes[number]])] -= 1
+            self.release(call_id, request_sha256)
+
     def release(self, call_id: str, request_sha256: str) -> None:
         """Forget the reserved answer, once it was copied or is gone."""
         self._choices.put(fingerprint((call_id, request_sha256)), 0)
 
     def copy(
-        self, call_id: str, request_sha256: str, staged: StagedAnswer
+        self,
+        call_id: str,
+        request_sha256: str,
+        staged: StagedAnswer,
+        inputs: Mapping[str, str] | None = None,
     ) -> ReusedAnswer | NotReusable:
         """Copy the reserved image and verify it. Blocks.
 
-        The copy of an image that is not the row's is removed.
+        The copy of an image that is not the row's is removed. `inputs` are the pictures of other
+        calls that it must be made of: path → SHA-256.
 
         Raises:
             OSError: The copy can't be written.
@@ -177,6 +190,8 @@ class Reuse:
         row = row_at(home, self._places[number]) if number else None
         if row is None or not self._is_answer(number, row) or not _is_usable(row, self._endpoint):
             return NotReusable(f"the row of its answer is gone from {home}")
+        if inputs and (path := _other_input(row, inputs)) is not None:
+            return NotReusable(f"{home}: it was made with another picture than that of {path}")
         file = home / row["images"][0]["path"]
         # A copy: with a hard link, a later edit of one file would change the other.
         copy = staged.open_image(0)
@@ -191,6 +206,17 @@ class Reuse:
             staged.discard()
             return NotReusable(f"{file}: is not the image of its row any more")
         return ReusedAnswer(_reply(row, image), ReusedFrom(str(home), row["id"]))
+
+
+def _other_input(row: Mapping[str, Any], inputs: Mapping[str, str]) -> str | None:
+    """Return the first path whose picture is not the one that a row was made with."""
+    given = row.get("inputs")
+    made_with = {
+        str(each.get("path")): each.get("sha256")
+        for each in (given if isinstance(given, list) else ())
+        if isinstance(each, dict)
+    }
+    return next((path for path, sha256 in inputs.items() if made_with.get(path) != sha256), None)
 
 
 class _UnreadableError(Exception):

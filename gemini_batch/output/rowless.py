@@ -7,6 +7,7 @@ from typing import Any
 
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output.paths import IMAGES
+from gemini_batch.output.shards import Part
 from gemini_batch.records import ids, media_types
 
 
@@ -19,10 +20,12 @@ class RowlessImages:
         OSError: The folder of images can't be read.
     """
 
-    def __init__(self, out: Path) -> None:
-        self._out = out
+    def __init__(self, out: Path, part: Part | None = None) -> None:
+        """Find those of `out`, or of the part of it that a worker writes into."""
+        part = part or Part(0, out)
+        self._prefix = f"{part.prefix}{IMAGES}/"
         self._images = HashMap64()  # id → 1, or 0 once a row names its image
-        for call_id in _ids_of_images(out / IMAGES, ""):
+        for call_id in _ids_of_images(part.path / IMAGES, ""):
             self._images.put(fingerprint(call_id), 1)
 
     def __len__(self) -> int:
@@ -38,7 +41,7 @@ class RowlessImages:
             return
         for row in rows:
             for image in row["images"]:
-                call_id = _id_of(image["path"].removeprefix(f"{IMAGES}/"))
+                call_id = _id_of(image["path"].removeprefix(self._prefix))
                 is_own = call_id == row["id"] or call_id == ids.normal(row["id"])
                 if is_own and self._images.get(call := fingerprint(call_id)):
                     self._images.put(call, 0)

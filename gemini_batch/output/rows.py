@@ -3,8 +3,9 @@
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from gemini_batch.output.files import (
 )
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.output.row_forms import form_of
+from gemini_batch.output.shards import Part, parts
 from gemini_batch.output.tree import is_same
 from gemini_batch.records import Status, exact_json
 from gemini_batch.wording import shown
@@ -35,6 +37,8 @@ _AMOUNT = (int, float, type(None))
 _BLOCK_BYTES = 1 << 18
 _METADATA = b'"metadata":'
 _SHOWN_BYTES = 1_000
+# No file of rows is larger.
+_PLACE_BITS = 40
 _STATUSES = frozenset(Status)
 
 
@@ -135,12 +139,15 @@ class ResultsFile:
 
 
 def read_rows(
-    out: Path, start_bytes: int = 0, end_bytes: int | None = None
+    out: Path, start_bytes: int | None = None, end_bytes: int | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows in the order of finishing, except a last line that is being written.
 
-    `start_bytes` is the start of a line, `end_bytes` the end of one, or None for the end of the
-    file. A missing file has no rows. The readers below behave and raise alike.
+    With `start_bytes`, the start of a line, only the folder's own file is read, up to `end_bytes`,
+    the end of one, or None for the end of the file. Without it the folders of all its workers
+    are, the oldest first, with the paths of images from `out` on; within a generation, rows that
+    a worker wrote for another one come first. A missing file has no rows. The readers below behave
+    and raise alike.
 
     Raises:
         StorageError: A line before the last one is not a row, or the file has another form.
@@ -149,9 +156,57 @@ def read_rows(
 
 
 def placed_rows(
-    out: Path, start_bytes: int = 0, end_bytes: int | None = None
+    out: Path, start_bytes: int | None = None, end_bytes: int | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (its start in bytes, row) for each row of `read_rows`."""
+    """Yield (its place, row) for each row of `read_rows`; see `place_of`."""
+    if start_bytes is None and len(found := parts(out)) > 1:
+        return _of_parts(found)
+    return _of_file(out, start_bytes or 0, end_bytes)
+
+
+def place_of(part: int, start_bytes: int) -> int:
+    """Return the place of a row: where it starts in the file of a part of the folder."""
+    return part << _PLACE_BITS | start_bytes
+
+
+def part_number(place: int) -> int:
+    """Return the number of the part of the folder that a row is in."""
+    return place >> _PLACE_BITS
+
+
+def _of_parts(found: Iterable[Part]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for generation, group in groupby(found, key=lambda part: part.generation):
+        of_generation = [*group]
+        if generation is None or not generation.adopted:
+            for part in of_generation:
+                yield from _of_part(part)
+            continue
+        for is_own in (False, True):
+            for part in of_generation:
+                yield from (each for each in _of_part(part) if part.owns(each[1]) is is_own)
+
+
+def _of_part(part: Part) -> Iterator[tuple[int, dict[str, Any]]]:
+    for start_bytes, row in rows_of(part):
+        yield place_of(part.number, start_bytes), row
+
+
+def rows_of(part: Part, start_bytes: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (its start in bytes, row) of one part, with the paths of images from `out` on."""
+    for place, row in _of_file(part.path, start_bytes, None):
+        yield place, _from_out(row, part)
+
+
+def _from_out(row: dict[str, Any], part: Part) -> dict[str, Any]:
+    """Return a row of a part with the paths of its images from the output folder on."""
+    for image in (*row["images"], *row["drafts"]):
+        image["path"] = f"{part.prefix}{image['path']}"
+    return row
+
+
+def _of_file(
+    out: Path, start_bytes: int, end_bytes: int | None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     path = out / RESULTS
     try:
         file = open_to_read(path, buffering=_BLOCK_BYTES)
@@ -179,7 +234,7 @@ def placed_rows(
                 )
 
 
-def newest_rows(out: Path, start_bytes: int = 0) -> Iterator[dict[str, Any]]:
+def newest_rows(out: Path, start_bytes: int | None = None) -> Iterator[dict[str, Any]]:
     """Yield the newest row of each id, in the order of finishing, from `start_bytes` on.
 
     A late row is none of them, and a call that was pruned has none.
@@ -187,15 +242,20 @@ def newest_rows(out: Path, start_bytes: int = 0) -> Iterator[dict[str, Any]]:
     return (row for is_newest, row in marked_rows(out, start_bytes) if is_newest)
 
 
-def marked_rows(out: Path, start_bytes: int = 0) -> Iterator[tuple[bool, dict[str, Any]]]:
+def marked_rows(out: Path, start_bytes: int | None = None) -> Iterator[tuple[bool, dict[str, Any]]]:
     """Yield (whether it is the newest of its id, row) for each row of `read_rows`."""
     return ((is_newest, row) for _, is_newest, row in placed_marked_rows(out, start_bytes))
 
 
+def newest_placed(out: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (its place, row) for each row of `newest_rows`."""
+    return ((place, row) for place, is_newest, row in placed_marked_rows(out) if is_newest)
+
+
 def placed_marked_rows(
-    out: Path, start_bytes: int = 0
+    out: Path, start_bytes: int | None = None
 ) -> Iterator[tuple[int, bool, dict[str, Any]]]:
-    """Yield (its start in bytes, whether it is the newest of its id, row) as `marked_rows`."""
+    """Yield (its place, whether it is the newest of its id, row) as `marked_rows`."""
     newest = HashMap64()
     for place, row in placed_rows(out, start_bytes):
         if row["status"] != Status.LATE:
@@ -206,13 +266,16 @@ def placed_marked_rows(
 
 
 def row_at(out: Path, place: int) -> dict[str, Any] | None:
-    """Return the row that starts at a place of `placed_rows`; None if the file changed."""
+    """Return the row at a place of `placed_rows`; None if the file changed."""
+    number, start_bytes = divmod(place, 1 << _PLACE_BITS)
     try:
-        with open_to_read(out / RESULTS) as file:
-            file.seek(place)
-            return parse_row(file.readline(MAX_LINE_BYTES))
-    except OSError:
+        part = parts(out)[number] if number else Part(0, out)
+        with open_to_read(part.path / RESULTS) as file:
+            file.seek(start_bytes)
+            row = parse_row(file.readline(MAX_LINE_BYTES))
+    except (OSError, IndexError):
         return None
+    return row and _from_out(row, part)
 
 
 @cache

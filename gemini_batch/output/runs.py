@@ -9,6 +9,8 @@ import orjson
 
 from gemini_batch.output.files import MAX_SUMMARY_BYTES, lines_of, open_to_read, read_at_most
 from gemini_batch.output.paths import RUNS, SUMMARY
+from gemini_batch.output.shards import parts
+from gemini_batch.output.whole_summary import whole
 
 _FIELDS = (
     "manifest",
@@ -68,9 +70,20 @@ def read_runs(out: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_summary(out: Path) -> dict[str, Any]:
-    """Return `summary.json` of a folder; empty without one, or if it is damaged."""
+    """Return `summary.json` of a folder; empty without one, or if it is damaged.
+
+    Where workers wrote, it is made of those of the newest generation.
+    """
+    workers = [part for part in parts(out) if part.generation is not None]
+    if not workers:
+        return _summary_of(out)
+    newest = [part for part in workers if part.generation == workers[-1].generation]
+    return whole([_summary_of(part.path) for part in newest])
+
+
+def _summary_of(folder: Path) -> dict[str, Any]:
     try:
-        found = orjson.loads(read_at_most(out / SUMMARY, MAX_SUMMARY_BYTES))
+        found = orjson.loads(read_at_most(folder / SUMMARY, MAX_SUMMARY_BYTES))
     except (OSError, orjson.JSONDecodeError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -82,10 +95,20 @@ def manifests_of(out: Path) -> dict[Path, str]:
     Raises:
         OSError: The runs can't be read.
     """
-    last = read_summary(out)
-    runs = ({"out": last.get("out")} | run for run in (*read_runs(out), last))
-    places = ((manifest_path(out, run), run.get("manifest")) for run in runs)
-    return {path: str(name) for path, name in places if path is not None}
+    found: dict[Path, str] = {}
+    for part in parts(out):
+        last = _summary_of(part.path)
+        runs = ({"out": last.get("out")} | run for run in (*read_runs(part.path), last))
+        places = ((manifest_path(part.path, run), run.get("manifest")) for run in runs)
+        found |= {path: str(name) for path, name in places if path is not None}
+    return found
+
+
+def other_manifests(out: Path, manifest: Path) -> Iterator[str]:
+    """Yield the names of other manifests of earlier runs that are still there; raises as above."""
+    for path, name in manifests_of(out).items():
+        if path.is_file() and not (manifest.is_file() and path.samefile(manifest)):
+            yield name
 
 
 def manifest_path(out: Path, run: Mapping[str, Any]) -> Path | None:

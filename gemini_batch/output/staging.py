@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -265,3 +266,20 @@ def staged_image(path: Path) -> IncomingImage:
         file.seek(0)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         return IncomingImage(str(path), file.tell(), sha256, head)
+
+
+def copy_journaled(answer: JournaledAnswer, to: Path) -> None:
+    """Copy a complete answer to the incoming folder of another run, its images first.
+
+    After a kill it is copied again.
+
+    Raises:
+        OSError: The disk refused.
+    """
+    for image in answer.images:
+        shutil.copyfile(image.file, to / Path(image.file).name)
+    copy = to / f"moved-{answer.name}{answer.file.suffix}"
+    part = copy.with_suffix(".part")
+    shutil.copyfile(answer.file, part)
+    shutil.copystat(answer.file, part)  # it arrived when it was written
+    part.rename(copy)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from gemini_batch.output.files import open_to_read
 from gemini_batch.output.paths import DRAFTS, IMAGES
+from gemini_batch.output.shards import parts
 
 
 class Digest(NamedTuple):
@@ -50,7 +51,8 @@ class ViewedFolder:
 
     def images(self) -> Iterator[str]:
         """Yield the names of all images and drafts, in order."""
-        for folder in (IMAGES, DRAFTS):
-            for path in sorted((self.out / folder).rglob("*")):
-                if path.is_file():
-                    yield path.relative_to(self.out).as_posix()
+        for part in parts(self.out):
+            for folder in (IMAGES, DRAFTS):
+                for path in sorted((part.path / folder).rglob("*")):
+                    if path.is_file():
+                        yield path.relative_to(self.out).as_posix()

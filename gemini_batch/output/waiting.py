@@ -3,17 +3,21 @@
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemini_batch.config.endpoints import service
 from gemini_batch.errors import StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
+from gemini_batch.output.batch_note import BatchNote, Step
 from gemini_batch.output.paths import has_batches
+from gemini_batch.output.rows import place_of
+from gemini_batch.output.shards import Part, parts
 from gemini_batch.records import Status
 
 if TYPE_CHECKING:  # most folders have no batches
-    from gemini_batch.output.batches import BatchLines, BatchNote
+    from gemini_batch.output.batches import BatchLines
     from gemini_batch.records import Facts, ResultRow
 
 _GIVEN_BACK = frozenset({Status.FAILED, Status.UNCERTAIN})
@@ -39,11 +43,15 @@ class OpenBatch:
 
     Attributes:
         problem: What is damaged; "" for nothing.
+        start: The place of the first row of the folder that it was made in.
+        folder: The folder that it is in; None for that of the run.
     """
 
     note: "BatchNote"
     lines: "BatchLines | None"
     problem: str = ""
+    start: int = 0
+    folder: Path | None = None
     _marks: bytearray = field(init=False)
     _requests: "array[int]" = field(init=False)  # a hash of each call's request
 
@@ -65,8 +73,6 @@ class OpenBatch:
     @property
     def is_awaited(self) -> bool:
         """True while the batch holds calls back: it may exist, and is not given up."""
-        from gemini_batch.output.batches import Step
-
         return self.note.step not in {Step.PLANNED, Step.UPLOADED, Step.LOST}
 
     def mark(self, position: int) -> int:
@@ -133,9 +139,11 @@ class Waiting:
 
     Attributes:
         batches: The oldest first.
+        start: The place of the first row of the folder that the run writes into.
     """
 
-    def __init__(self, batches: Iterable[OpenBatch] = ()) -> None:
+    def __init__(self, batches: Iterable[OpenBatch] = (), start: int = 0) -> None:
+        self.start = start
         self.batches: list[OpenBatch] = []
         self._calls = HashMap64()  # id → number of its batch and its position, plus 1
         self._others: dict[int, list[int]] = {}  # the same of its other batches
@@ -144,6 +152,12 @@ class Waiting:
 
     def __bool__(self) -> bool:
         return bool(self.batches)
+
+    def add_new(self, note: "BatchNote", lines: "BatchLines") -> OpenBatch:
+        """Add a batch of this run, and return it."""
+        batch = OpenBatch(note, lines, start=self.start)
+        self.add(batch)
+        return batch
 
     def add(self, batch: OpenBatch) -> None:
         """Add a batch; its calls wait from now on."""
@@ -176,8 +190,6 @@ class Waiting:
 
     def drop(self, batch: OpenBatch) -> None:
         """Let no call wait for a batch any more: its note is removed."""
-        from gemini_batch.output.batches import Step
-
         batch.note = replace(batch.note, step=Step.PLANNED)
 
     def close(self) -> None:
@@ -200,6 +212,31 @@ class Waiting:
             for batch, position in self._places(call_id)
         )
 
+    def awaits(self, call: int, endpoint: str) -> bool:
+        """Return whether an open batch may bring what the manifest asks of a call.
+
+        `call` is the fingerprint of its id.
+        """
+        if not self.batches:
+            return False
+        done = Mark.TAKEN | Mark.FREED
+        return any(
+            batch.is_awaited
+            and not batch.mark(position) & done
+            and not batch.is_late(position)
+            and service(batch.note.endpoint) == service(endpoint)
+            for batch, position in self._places_of(call)
+        )
+
+    def is_of_all(self, call_id: str, request_sha256: str, endpoint: str) -> bool:
+        """Return whether the manifest asks of a call what all its batches do; note it if so."""
+        places = [*self._places(call_id)]
+        if not all(batch.is_of(position, request_sha256, endpoint) for batch, position in places):
+            return False
+        for batch, position in places:
+            batch.add(position, Mark.ASKED)
+        return True
+
     def note_asked(self, call_id: str, request_sha256s: Collection[str], endpoint: str) -> None:
         """Note what the manifest asks of a call: its answers to other requests are late."""
         for batch, position in self._places(call_id):
@@ -219,12 +256,12 @@ class Waiting:
             yield place, row
 
     def see(self, row: "ResultRow", place: int) -> None:
-        """Mark the calls of which a row is that was written at this place."""
+        """Mark the calls of which a row is that this run wrote at a byte of its file."""
         if self.has(row.id):
             key = row.batch.key if row.batch else ""
             is_paid = row.status not in _GIVEN_BACK or bool(row.remote_images)
             request = row.request_sha256, row.endpoint
-            self._see(row.id, request, row.status, key, place, is_paid=is_paid)
+            self._see(row.id, request, row.status, key, self.start + place, is_paid=is_paid)
 
     def _see(
         self,
@@ -242,12 +279,15 @@ class Waiting:
                     batch.open_again(position)
                 else:
                     batch.add(position, Mark.TAKEN if is_paid else Mark.FREED)
-            elif status in _ANSWERED and place >= batch.note.rows_bytes:
+            elif status in _ANSWERED and place >= batch.start + batch.note.rows_bytes:
                 is_same = batch.is_of(position, *request)
                 batch.add(position, Mark.OVERTAKEN if is_same else Mark.PASSED)
 
     def _places(self, call_id: str) -> Iterator[tuple[OpenBatch, int]]:
-        first = self._calls.get(call := fingerprint(call_id))
+        return self._places_of(fingerprint(call_id))
+
+    def _places_of(self, call: int) -> Iterator[tuple[OpenBatch, int]]:
+        first = self._calls.get(call)
         if first is not None:
             for place in (first, *self._others.get(call, ())):
                 yield (
@@ -257,27 +297,51 @@ class Waiting:
 
 
 def open_batches(out: Path, endpoint: str) -> Waiting:
-    """Return the batches of a folder; the caller closes them.
+    """Return the batches of a folder and of all its workers; see `open_batches_of`."""
+    return Waiting(chain.from_iterable(_by_part(out, endpoint).values()))
 
-    One whose note is damaged counts as made at `endpoint`.
+
+def open_batches_of(out: Path, endpoint: str, own: Part | None) -> tuple[Waiting, Waiting]:
+    """Return the batches of the worker that writes into `own`, and those of others.
+
+    The caller closes them. One whose note is damaged counts as made at `endpoint`.
 
     Raises:
         StorageError: The calls of a batch that may exist can't be known: nothing may be sent.
         OSError: The disk refused.
     """
-    if not has_batches(out):
-        return Waiting()
+    found = _by_part(out, endpoint)
+    number = own.number if own else -1
+    mine = found.pop(number, [])
+    others = sorted(chain.from_iterable(found.values()), key=lambda batch: batch.note.since)
+    return Waiting(mine, place_of(number, 0) if own else 0), Waiting(others)
+
+
+def _by_part(out: Path, endpoint: str) -> dict[int, list[OpenBatch]]:
+    """Return the batches of each part of a folder, by the number of the part."""
+    found = [part for part in parts(out) if has_batches(part.path)]
+    if not found:
+        return {}
     from gemini_batch.output.batches import find_batches
 
-    return Waiting(
-        OpenBatch(_as_found(found.note, endpoint), found.lines, found.problem)
-        for found in find_batches(out)
-    )
+    starts = {part.prefix: place_of(part.number, 0) for part in parts(out)}
+    return {
+        part.number: [
+            OpenBatch(
+                _as_found(each.note, endpoint),
+                each.lines,
+                each.problem,
+                starts.get(part.prefix if each.note.made_in is None else each.note.made_in, 0),
+                part.path,
+            )
+            for each in find_batches(part.path)
+        ]
+        for part in found
+    }
 
 
 def _as_found(note: "BatchNote", endpoint: str) -> "BatchNote":
     from gemini_batch.config.settings import SIMULATOR_ENDPOINT
-    from gemini_batch.output.batches import Step
 
     if note.endpoint == SIMULATOR_ENDPOINT:  # its server ended with the run
         return replace(note, step=Step.PLANNED)

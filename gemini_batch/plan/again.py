@@ -14,11 +14,17 @@ from gemini_batch.records import Status
 DISCARDED = "discarded"
 """The entry of `--redo` for the calls whose newest picture the user has discarded."""
 
+STALE = "stale"
+"""The entry of `--redo` for the calls whose inputs are pictures that were made again since."""
+
 
 class Again:
     """Finished calls that a run makes again, and pays for again.
 
     A picture that was made again has no mark: `discarded` takes each call once.
+
+    Attributes:
+        has_stale: Stale calls are among them; `add_stale` names each.
     """
 
     def __init__(self, out: Path, config: Settings) -> None:
@@ -28,8 +34,10 @@ class Again:
             OSError: Rows or marks can't be read.
             StorageError: Rows are damaged.
         """
-        names = [entry for entry in config.redo if entry != DISCARDED]
+        names = [entry for entry in config.redo if entry not in {DISCARDED, STALE}]
         self._named = Part(names, None, flag="--redo") if names else None
+        self.has_stale = STALE in config.redo
+        self._stale: set[int] = set()
         self._discarded: set[int] = set()
         self._retried: set[int] = set()
         if DISCARDED in config.redo:
@@ -50,7 +58,7 @@ class Again:
     @property
     def is_any(self) -> bool:
         """True if finished calls may be made again."""
-        return bool(self._named or self._discarded or self._retried)
+        return bool(self._named or self._discarded or self._retried or self.has_stale)
 
     def has(self, call_id: str) -> bool:
         """Return whether a finished call is made again."""
@@ -60,7 +68,12 @@ class Again:
         """Return whether the user wants another picture than the one that is there."""
         if self._named is not None and self._named.names(call_id):
             return True
-        return bool(self._discarded) and fingerprint(call_id) in self._discarded
+        call = fingerprint(call_id)
+        return call in self._discarded or call in self._stale
+
+    def add_stale(self, call_id: str) -> None:
+        """Let a call be made again, for it is stale."""
+        self._stale.add(fingerprint(call_id))
 
     def check(self, source: str) -> None:
         """Check that each entry of `--redo` names a call; raises as `Part.check`."""

@@ -1,147 +1,43 @@
 """Checks a manifest, compares it with earlier runs, and reads the calls to be made again."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gemini_batch.catalog import models, prices
+from gemini_batch.catalog import prices
 from gemini_batch.catalog.thinking import ANSWERS
 from gemini_batch.config import Settings
 from gemini_batch.config.endpoints import is_regional, price_factor
-from gemini_batch.errors import ConfigError, StorageError, describe_os_error
+from gemini_batch.errors import ConfigError, StorageError, describe_os_error, storage_errors
 from gemini_batch.inputs import Inputs
 from gemini_batch.manifest import Manifest, PlainJobs, open_manifest
 from gemini_batch.output.history import History
 from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.rows import placed_rows
+from gemini_batch.output.runs import other_manifests
+from gemini_batch.output.shards import own_part
 from gemini_batch.output.unfetched import Unfetched
-from gemini_batch.output.waiting import open_batches
+from gemini_batch.output.waiting import open_batches_of
 from gemini_batch.plan.again import Again
-from gemini_batch.plan.aliases import aliases
-from gemini_batch.plan.canonical import request_sha256
+from gemini_batch.plan.built import BuiltPlan
+from gemini_batch.plan.chaining import Chaining
 from gemini_batch.plan.history import RunHistory
 from gemini_batch.plan.part import Part
 from gemini_batch.plan.planner import JobError, Planner
+from gemini_batch.plan.settling import settled
 from gemini_batch.plan.sums import CallTotals
-from gemini_batch.plan.totals import Plan
+from gemini_batch.plan.totals import CallState, Plan
 from gemini_batch.quota.limits import Duration, LimitSet, Weights, duration, limits_of
-from gemini_batch.records import Call, Limits, Load, Stop, StopReason
-from gemini_batch.records.service_tier import lane_name, model_and_tier, quota_name
+from gemini_batch.records import Limits, Load, Status
+from gemini_batch.records.service_tier import model_and_tier, quota_name
 
-if TYPE_CHECKING:  # it needs pydantic
+if TYPE_CHECKING:
     from gemini_batch.output.reuse import Reuse
-    from gemini_batch.records.job import Job
-
-# https://ai.google.dev/gemini-api/docs/rate-limits (2026-08-18); unknown of all other tiers.
-_WITHOUT_PRIORITY = ("free", "tier-1")
 
 
-@dataclass(frozen=True, slots=True)
-class BuiltPlan:
-    """A valid manifest, and the calls of it that are still to be made."""
-
-    plan: Plan
-    history: RunHistory
-    duration: Duration
-    _manifest: Manifest
-    _planner: Planner
-    _tier: str = ""
-
-    def calls(
-        self, is_left: Callable[[Call], bool] = lambda _call: True
-    ) -> dict[str, Iterator[Call | Stop]]:
-        """Return the calls to be made of each lane, as far as they are left.
-
-        A call is read from the manifest again when its turn comes; a line that was edited since
-        yields a `Stop`. One that an open batch may still answer is not among them.
-        """
-        return {lane: self._calls(lane, is_left) for lane in self.plan.lanes}
-
-    @property
-    def successors(self) -> dict[str, str]:
-        """The lane of the announced successor for each lane of the default model.
-
-        There is none if all of its jobs name it.
-        """
-        successor, default = self.plan.successor, models.bare(self._planner.default_model)
-        tiers = [tier for model, tier in map(model_and_tier, self.plan.lanes) if model == default]
-        return {lane_name(default, tier): lane_name(successor, tier) for tier in tiers if successor}
-
-    def notices(self) -> tuple[str, ...]:
-        """Return the state and the successor of each model that will not stay, and what follows."""
-        states = [*filter(None, map(models.warning, self.plan.models)), *self._of_priority()]
-        if not (number := self.history.by_alias):
-            return tuple(states)
-        calls = "1 call was" if number == 1 else f"{number:,} calls were"
-        return *states, f"{calls} done by another id of the same model, and will not be sent again"
-
-    def _of_priority(self) -> Iterator[str]:
-        has_priority = any(model_and_tier(lane)[1] == "priority" for lane in self.plan.lanes)
-        if has_priority and self._tier in _WITHOUT_PRIORITY:
-            yield (
-                f"priority is for tier-2 and tier-3: with --tier {self._tier} the API may serve "
-                "standard, at its price"
-            )
-
-    def warnings(self) -> Iterator[str]:
-        """Yield a text for each kind of request that the API may refuse."""
-        for field, unknown in self.plan.unknown_fields.items():
-            yield f"{self._manifest.name}:{unknown.first_line}: {unknown.warning(field)}"
-        for model, (line, jobs) in self.plan.many_references.items():
-            known = models.known()[model]
-            lines = "1 line has" if jobs == 1 else f"{jobs:,} lines have"
-            more = f"{lines} more than {known.usual_references} reference images"
-            yield f"{self._manifest.name}:{line}: {more}, which {model} may refuse"
-
-        if number := self._fixed_seeds():
-            calls = (
-                "1 call that is made again has"
-                if number == 1
-                else f"{number:,} calls that are made again have"
-            )
-            yield f'{self._manifest.name}: {calls} a fixed "seed", and may bring the same picture'
-
-    def _fixed_seeds(self) -> int:
-        """Return the number of calls with a seed among those of `--redo`."""
-        again = self.history.again
-        if again is None:
-            return 0
-        return sum(
-            isinstance(call, Call) and call.request.seed is not None and again.redoes(call.id)
-            for calls in self.calls().values()
-            for call in calls
-        )
-
-    def _calls(self, lane: str, is_left: Callable[[Call], bool]) -> Iterator[Call | Stop]:
-        for index, variant in self.plan.pending(lane):
-            line, job = self._manifest.line(index), self._manifest.read(index)
-            try:
-                if job is not None:
-                    call = self._planner.call(job, line, variant)
-                    if is_left(call) and not self._waits(job, call, variant):
-                        yield call
-                    continue
-                problem = "was edited during the run"
-            except JobError as error:
-                problem = str(error)
-            yield Stop(
-                StopReason.MANIFEST_CHANGED,
-                f"{self._manifest.name}:{line}: {problem}; run again to check and plan it again",
-            )
-            return
-
-    def _waits(self, job: "Job", call: Call, variant: int) -> bool:
-        """Return whether an open batch may still answer a call."""
-        waiting, endpoint = self.history.waiting, self.history.endpoint
-        if not waiting:
-            return False
-        return waiting.holds(call.id, call.request_sha256, endpoint) or any(
-            waiting.holds(other_id, request_sha256(alias), endpoint)
-            for other_id, alias in aliases(job, call.request, variant, waiting.has)
-        )
+_ANSWERED = frozenset({Status.SUCCEEDED, Status.BLOCKED})
 
 
 @contextmanager
@@ -150,6 +46,7 @@ def build_plan(
 ) -> Iterator[BuiltPlan]:
     """Check a manifest and plan it with the rows of earlier runs in `out`; write nothing.
 
+    `out` is the folder that the user named, also for a worker of `config.shard`.
     In messages the manifest has its `name`, else its path. Relative image paths start at `base`,
     else at the manifest's folder.
 
@@ -188,6 +85,7 @@ def build_plan(
                 except JobError as error:
                     for problem in error.problems:
                         manifest.problem(problem.line, problem.field, problem.message)
+            chaining = _chaining(manifest, plan, history, planner, out)
             if history.part is not None:
                 history.part.check(manifest.name)
             again.check(manifest.name)
@@ -196,7 +94,23 @@ def build_plan(
             time = Duration(0.0, 0, "")  # of batches nothing is known before they end
             if config.route != "batch":
                 time = _duration(plan, config.limits, planner.prices, manifest.name)
-            yield BuiltPlan(plan, history, time, manifest, planner, config.tier)
+            others: tuple[str, ...] = ()
+            if plan.count(CallState.EDITED):
+                with storage_errors(f"{out}: can't be read"):
+                    others = tuple(other_manifests(out, Path(manifest.name)))
+            latency_s = _latency_s(recent)
+            yield BuiltPlan(
+                plan,
+                history,
+                time,
+                manifest,
+                planner,
+                config.tier,
+                chaining,
+                latency_s,
+                out,
+                others,
+            )
 
 
 @contextmanager
@@ -205,11 +119,14 @@ def _history(
 ) -> Iterator[tuple[RunHistory, Iterable[dict[str, Any]], Again]]:
     """Yield what earlier runs left, the last rows, and what is made again; see `build_plan`."""
     try:
-        waiting = open_batches(out, config.endpoint)
+        own = own_part(out, config.shard)
+        waiting, others = open_batches_of(out, config.endpoint, own)
         again = Again(out, config)
-        rowless, recent = RowlessImages(out), deque[dict[str, Any]](maxlen=ANSWERS)
+        rowless, recent = RowlessImages(out, own), deque[dict[str, Any]](maxlen=ANSWERS)
         unfetched = None if config.retry_unfetched else Unfetched(out, config.endpoint)
-        placed = waiting.noting(placed_rows(out)) if waiting else placed_rows(out)
+        placed = placed_rows(out)
+        for each in filter(None, (waiting, others)):
+            placed = each.noting(placed)
         of_file = unfetched.noting(placed) if unfetched else (row for _, row in placed)
         rows = History(_kept(rowless.passing(of_file), recent))
         reuse = None
@@ -217,10 +134,10 @@ def _history(
             reuse = _reuse(out, config)
         part = Part(config.only, config.limit) if config.is_part else None
         if_any = again if again.is_any else None
-        history = RunHistory(rows, config, reuse, rowless, unfetched, if_any, part, waiting)
+        history = RunHistory(rows, config, reuse, rowless, unfetched, if_any, part, waiting, others)
     except OSError as error:
         raise StorageError(f"{out}: can't be read: {describe_os_error(error)}") from error
-    with closing(waiting):
+    with closing(waiting), closing(others):
         yield history, recent, again
 
 
@@ -228,6 +145,26 @@ def _reuse(out: Path, config: Settings) -> "Reuse":
     from gemini_batch.output.reuse import Reuse
 
     return Reuse(config.reuse_from, config.endpoint, out)
+
+
+def _latency_s(rows: Iterable[dict[str, Any]]) -> float | None:
+    """Return the mean time of answers to single requests; None for none."""
+    found = [
+        row.get("latency_s")
+        for row in rows
+        if row["attempts"] and row.get("route") != "batch" and row["status"] in _ANSWERED
+    ]
+    known = [each for each in found if isinstance(each, int | float)]
+    return sum(known) / len(known) if known else None
+
+
+def _chaining(
+    manifest: Manifest, plan: Plan, history: RunHistory, planner: Planner, out: Path
+) -> Chaining | None:
+    try:
+        return settled(manifest, plan, history, planner, out)
+    except OSError as error:
+        raise StorageError(f"{out}: can't be read: {describe_os_error(error)}") from error
 
 
 def _kept(

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from gemini_batch.catalog import models, prices
-from gemini_batch.records import InputImage, InputUri, Modality, Part, Request, Text
+from gemini_batch.records import InputImage, InputUri, JobPicture, Modality, Part, Request, Text
 from gemini_batch.records.exact_json import Number, written
 
 # A new form of `canonical` needs a new tag: with it, every finished call is paid for again.
@@ -24,7 +24,8 @@ def canonical(request: Request) -> bytes:
     They do not depend on the endpoint, the path of an image (its content counts), the order of
     modalities, or on whether a default is written out. A downscaled image counts by the content of
     the original and the number of pixels: the output of Pillow may change with its version, which
-    must not cost anything.
+    must not cost anything. The picture of another call counts by that call's id, for it may not
+    exist yet.
     """
     form: dict[str, Any] = {"model": request.model}
     if request.raw is not None:
@@ -55,6 +56,10 @@ def _canonical_part(part: Part) -> dict[str, str | int]:
     match part:
         case Text(text):
             return {"text": text}
+        case InputImage(job=job) if job:
+            return {"job": job}
+        case JobPicture(call_id):
+            return {"job": call_id}
         case InputImage():
             size = {} if part.max_pixels is None else {"max_pixels": part.max_pixels}
             if part.version:
@@ -67,6 +72,18 @@ def _canonical_part(part: Part) -> dict[str, str | int]:
 def request_sha256(request: Request) -> str:
     """Return the SHA-256 of the canonical request, in hex."""
     return hashlib.sha256(canonical(request)).hexdigest()
+
+
+def sent_sha256(request_sha256: str, request: Request) -> str:
+    """Return the SHA-256 of what is sent: of the request, and of the pictures of other calls in it.
+
+    After a kill it shows whether the call that was in flight had the same pictures. Without any it
+    is `request_sha256`.
+    """
+    pictures = [part.sha256 for part in request.parts if isinstance(part, InputImage) and part.job]
+    if not pictures:
+        return request_sha256
+    return hashlib.sha256(" ".join((request_sha256, *pictures)).encode()).hexdigest()
 
 
 def other_forms(request: Request) -> Iterator[Request]:

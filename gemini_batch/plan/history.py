@@ -39,6 +39,8 @@ class RunHistory:
         rowless: The images that no row names.
         without_row: Number of calls that are not done and have such an image.
         waiting: The open batches, and their calls.
+        others: The same of other workers, who collect them.
+        waiting_elsewhere: Number of calls that wait in these.
         by_alias: Number of calls that were done by another id of their model.
         statuses: Number of newest rows by status, of the same requests only. A row of this run
             takes the row that it replaces out of the count.
@@ -52,6 +54,8 @@ class RunHistory:
     again: Again | None = None
     part: Part | None = None
     waiting: Waiting = field(default_factory=Waiting)
+    others: Waiting = field(default_factory=Waiting)
+    waiting_elsewhere: int = 0
     without_row: int = 0
     by_alias: int = 0
     statuses: Counter[Status] = field(default_factory=Counter)
@@ -64,7 +68,7 @@ class RunHistory:
     def is_new(self) -> bool:
         """True if nothing is known of any call."""
         known = len(self._history) or len(self.rowless) or self.reuse or self.waiting
-        return not (known or self.part or self.again)
+        return not (known or self.part or self.again or self.others or self._config.shard)
 
     @property
     def endpoint(self) -> str:
@@ -76,15 +80,26 @@ class RunHistory:
 
         An answer to one of its aliases counts as its own.
         """
+        if not self._is_own(call_id):
+            return self._of_other(call_id, request_sha256)
         is_waiting = bool(self.waiting) and self._is_waiting(call_id, request_sha256, aliases)
+        is_elsewhere = bool(self.others) and self._holds(
+            self.others, call_id, request_sha256, aliases
+        )
         is_named = self.part is None or self.part.names(call_id)
         state = self._own(call_id, request_sha256, aliases)
         if state is CallState.DONE:
             return state
-        if is_waiting:
+        if is_waiting or is_elsewhere:
+            self.waiting_elsewhere += not is_waiting
             return CallState.WAITING
         if self.part is not None and not (is_named and self.part.takes_one()):
             return CallState.LATER
+        return self._sent_or_copied(state, call_id, request_sha256, aliases)
+
+    def _sent_or_copied(
+        self, state: CallState, call_id: str, request_sha256: str, aliases: Aliases
+    ) -> CallState:
         if self.rowless.has(call_id):
             self.without_row += 1
             if self._config.adopts_images:
@@ -97,14 +112,41 @@ class RunHistory:
         )
         return CallState.REUSED if is_reused else state
 
+    def _is_own(self, call_id: str) -> bool:
+        shard = self._config.shard
+        return shard is None or shard.owns(call_id)
+
+    def _of_other(self, call_id: str, request_sha256: str) -> CallState:
+        """Return the state of another worker's call: it has a name, and takes an answer, too."""
+        if self.part is not None:
+            self.part.names(call_id)
+        is_again = self.again is not None and self.again.has(call_id)
+        status = self._history.status(call_id, request_sha256, self._config.endpoint)
+        if status in self._done and not is_again:
+            return CallState.DONE_ELSEWHERE
+        if self.reuse is not None and not is_again:
+            self.reuse.reserve(call_id, request_sha256)
+        return CallState.ELSEWHERE
+
+    def state_again(self, call_id: str, request_sha256: str, aliases: Aliases) -> CallState:
+        """Return the state of a call that was asked for before; it is not counted again."""
+        statuses, without_row = self.statuses.copy(), self.without_row
+        try:
+            return self.state(call_id, request_sha256, aliases)
+        finally:
+            self.statuses, self.without_row = statuses, without_row
+
     def _is_waiting(self, call_id: str, request_sha256: str, aliases: Aliases) -> bool:
         """Return whether an open batch may answer a call; note what the manifest asks of it."""
-        endpoint, waiting, is_waiting = self._config.endpoint, self.waiting, False
-        if waiting.has(call_id):
+        endpoint, waiting = self._config.endpoint, self.waiting
+        if waiting.has(call_id) and not waiting.is_of_all(call_id, request_sha256, endpoint):
             others = (canonical.request_sha256(alias) for _, alias in aliases(_is_any))
             waiting.note_asked(call_id, (request_sha256, *others), endpoint)
-            is_waiting = waiting.holds(call_id, request_sha256, endpoint)
-        return is_waiting or any(
+        return self._holds(waiting, call_id, request_sha256, aliases)
+
+    def _holds(self, waiting: Waiting, call_id: str, request_sha256: str, aliases: Aliases) -> bool:
+        endpoint = self._config.endpoint
+        return waiting.holds(call_id, request_sha256, endpoint) or any(
             waiting.holds(other_id, canonical.request_sha256(alias), endpoint)
             for other_id, alias in aliases(waiting.has)
         )
@@ -116,6 +158,9 @@ class RunHistory:
         """
         found = self._history.statuses(call_ids, request_sha256s, self._config.endpoint)
         are_done = [status in self._done for status in found]
+        if self._config.shard is not None:
+            own = map(self._is_own, call_ids)
+            are_done = [is_done and each for is_done, each in zip(are_done, own, strict=True)]
         if self.again:
             again = map(self.again.has, call_ids)
             are_done = [is_done and not each for is_done, each in zip(are_done, again, strict=True)]

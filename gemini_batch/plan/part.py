@@ -48,6 +48,21 @@ class Part:
         self._left = max(-1, self._left - 1)
         return self._left >= 0
 
+    def give_back(self, calls: int) -> None:
+        """Take so many calls more: those that were taken can't be sent."""
+        if self._left is not None:
+            self._left = max(0, self._left) + calls
+
+    @property
+    def has_limit(self) -> bool:
+        """True if only the first calls are taken."""
+        return self._left is not None
+
+    @property
+    def is_full(self) -> bool:
+        """True once no further call is taken."""
+        return self._left is not None and self._left <= 0
+
     def check(self, source: str) -> None:
         """Check that each id and glob names a call, once all calls of a manifest were asked for.
 

@@ -1,39 +1,82 @@
-"""Folders that a run works in: its output folder, or the scratch folder of a bucket."""
+"""Places of the calls of a plan, and what each call of a child adds to it, as compact arrays."""
 
-import hashlib
-from pathlib import Path
-
-from gemini_batch.config.bucket import address_of
-from gemini_batch.store.address import BucketAddress
-
-_SCRATCH = "scratch"
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable
+from typing import NamedTuple
 
 
-def output_folder(manifest: Path, *, is_simulated: bool) -> Path:
-    """Return the default output folder: next to the manifest, never the current folder."""
-    return manifest.parent / f"{manifest.stem}.{'simulated' if is_simulated else 'out'}"
+class CallLoad(NamedTuple):
+    """Usage of one call of a job: its lane and size, its line, and its tokens and searches."""
+
+    group: tuple[str, str]
+    line: int
+    input_tokens: int
+    more_thinking: int = 0
+    searches: int = 0
 
 
-def working_folder(
-    out: Path | str | None, scratch: Path | str | None, manifest: Path, *, is_simulated: bool
-) -> Path:
-    """Return the folder that a run works in: its output folder, or the scratch folder of a bucket.
+class Places:
+    """The place of the first call of each job among all calls.
 
-    Raises:
-        ConfigError: `out` is meant as the address of a bucket, and is none.
+    Only jobs whose number of calls is not one are noted.
     """
-    if (address := address_of(out)) is not None:
-        return Path(scratch) if scratch else scratch_folder(address)
-    return Path(out) if out else output_folder(manifest, is_simulated=is_simulated)
+
+    def __init__(self) -> None:
+        self._jobs = array("I")
+        self._more = array("q", (0,))  # calls before the next job, but for one a job
+
+    def add(self, index: int, calls: int) -> None:
+        """Note the number of calls of the next job; one call need not be noted."""
+        if calls != 1:
+            self._jobs.append(index)
+            self._more.append(self._more[-1] + calls - 1)
+
+    def of(self, index: int) -> int:
+        """Return the place of a job's first call."""
+        return index + self._more[bisect_left(self._jobs, index)]
 
 
-def scratch_folder(address: BucketAddress) -> Path:
-    """Return the default scratch folder of a bucket: in the user's state folder.
+class Children:
+    """The loads of the jobs that use pictures of others.
 
-    Raises:
-        ConfigError: There is no such folder.
+    Attributes:
+        indexes: The index of each job, ascending.
     """
-    from gemini_batch.quota.storage import state_path  # few runs have a bucket
 
-    name = hashlib.sha256(str(address).encode()).hexdigest()[:16]
-    return state_path().parent / _SCRATCH / name
+    def __init__(self) -> None:
+        self.indexes = array("I")
+        self._groups: list[tuple[str, str]] = []
+        self._group_of = array("I")
+        self._lines = array("I")
+        self._tokens = array("I")
+        self._thinking = array("i")
+        self._keys, self._first = array("Q"), array("I")
+
+    def add(self, index: int, load: CallLoad, keys: Iterable[int]) -> None:
+        """Add the next job, with the fingerprints of the ids of its calls.
+
+        It has no searches, which only raw requests have.
+        """
+        self._first.append(len(self._keys))
+        self._keys.extend(keys)
+        if load.group not in self._groups:
+            self._groups.append(load.group)
+        self.indexes.append(index)
+        self._group_of.append(self._groups.index(load.group))
+        self._lines.append(load.line)
+        self._tokens.append(load.input_tokens)
+        self._thinking.append(load.more_thinking)
+
+    def key(self, number: int, place: int) -> int:
+        """Return the fingerprint of a call's id, by the rank of its job and its place in it."""
+        return self._keys[self._first[number] + place]
+
+    def load(self, number: int) -> CallLoad:
+        """Return the load of the job of this rank."""
+        return CallLoad(
+            self._groups[self._group_of[number]],
+            self._lines[number],
+            self._tokens[number],
+            self._thinking[number],
+        )

@@ -20,6 +20,7 @@ from gemini_batch.records import (
     Estimate,
     InputImage,
     InputUri,
+    JobPicture,
     Part,
     Request,
     ServiceTier,
@@ -28,6 +29,7 @@ from gemini_batch.records import (
     media_types,
     raw_request,
 )
+from gemini_batch.records.references import referred
 from gemini_batch.records.service_tier import SERVICE_TIERS, UNSPECIFIED
 from gemini_batch.wording import choices, shown
 
@@ -172,6 +174,8 @@ class Planner:
         return tuple(parts)
 
     def _image(self, path: str, field: str, problems: Problems) -> list[Part]:
+        if (call_id := referred(path)) is not None:
+            return [JobPicture(call_id)]
         try:
             return [self.resolve(path)]
         except ValueError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from gemini_batch.catalog import models, prices
 from gemini_batch.errors import Problem
+from gemini_batch.hashmap import fingerprints
 from gemini_batch.manifest.plain import Kind, PlainJobs
 from gemini_batch.plan.aliases import aliases
 from gemini_batch.plan.canonical import (
@@ -20,6 +21,7 @@ from gemini_batch.plan.canonical import (
     searches,
     thinking,
 )
+from gemini_batch.plan.places import CallLoad, Children, Places
 from gemini_batch.plan.plain import PlainRequest
 from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.plan.sums import (
@@ -28,7 +30,7 @@ from gemini_batch.plan.sums import (
     DownscaleTotals,
     UnknownField,
 )
-from gemini_batch.records import InputImage, Request, Text, ids
+from gemini_batch.records import InputImage, JobPicture, Request, Text, ids
 from gemini_batch.records.service_tier import model_and_tier
 
 if TYPE_CHECKING:  # it needs pydantic
@@ -46,9 +48,13 @@ class CallState(IntEnum):
     UNFETCHED = 5  # paid for, but its image was not fetched: fetched now, and sent if it is gone
     WAITING = 6  # an open batch may still answer it
     LATER = 7  # not done, and not in the part that this run is for
+    HELD = 8  # not done, and it uses a picture that this run can't bring
+    ELSEWHERE = 9  # another worker's, and not done
+    DONE_ELSEWHERE = 10  # another worker's, and done
 
 
-_NOT_TO_DO = frozenset({CallState.DONE, CallState.WAITING, CallState.LATER})
+OF_OTHERS = frozenset({CallState.ELSEWHERE, CallState.DONE_ELSEWHERE})
+NOT_TO_DO = OF_OTHERS | {CallState.DONE, CallState.WAITING, CallState.LATER, CallState.HELD}
 
 
 Aliases: TypeAlias = Callable[[Callable[[str], bool]], Iterable[tuple[str, Request]]]
@@ -60,7 +66,7 @@ AreDone: TypeAlias = Callable[[Sequence[str], Sequence[str]], Sequence[bool]]
 
 
 class Plan:
-    """All calls of a manifest, in one byte per call and six per job.
+    """All calls of a manifest, in one byte per call and six per job, and 22 per child.
 
     `state_of` is None when there was no earlier run, which saves the hashing. `are_done` returns
     for many calls at once which ones `state_of` need not be asked for, for they are done. With
@@ -91,6 +97,8 @@ class Plan:
         self._lane_of = array("I")  # index of a job → number of its lane
         self._plain: dict[Kind, PlainRequest] = {}
         self._waiting_lanes: set[str] = set()
+        self._places = Places()
+        self._children = Children()
 
     def __len__(self) -> int:
         return len(self._states)
@@ -104,6 +112,7 @@ class Plan:
         try:
             self._add(job, line)
         except JobError:
+            self._places.add(len(self._variants), 0)
             self._variants.append(0)
             self._lane_of.append(0)
             raise
@@ -111,21 +120,40 @@ class Plan:
     def _add(self, job: "Job", line: int) -> None:
         request = self._planner.request(job, line)
         self.successor = self.successor or self._planner.successor(job)
+        index = len(self._variants)
+        self._places.add(index, job.variants)
         self._variants.append(job.variants)
         self._lane_of.append(self._lanes.setdefault(request.lane, len(self._lanes)))
         states = self._states_of(job, request)
         self._states += states
         if CallState.WAITING in states:
             self._waiting_lanes.add(request.lane)
-        if todo := sum(state not in _NOT_TO_DO for state in states):
-            calls = todo - states.count(CallState.REUSED)
-            group = self._groups[request.lane, image_size(request)]
-            group.add(calls, input_tokens(request), line)
-            group.searches += calls * prices.SEARCHES_OF_A_CALL * searches(request)
-            group.thinking_tokens += calls * self._more_thinking(request)
+        todo = sum(state not in NOT_TO_DO for state in states)
+        load = self._load(request, line)
+        if any(isinstance(part, JobPicture) for part in request.parts):
+            self._children.add(index, load, fingerprints(ids.of_calls(job)))
+        elif todo:
+            self._count(load, todo - states.count(CallState.REUSED))
+        if todo:
             self._count_unknown(request, line)
             self._count_references(request, line)
-            self._count_downscaled(request, calls)
+            self._count_downscaled(request, todo - states.count(CallState.REUSED))
+
+    def _load(self, request: Request, line: int) -> CallLoad:
+        return CallLoad(
+            (request.lane, image_size(request)),
+            line,
+            input_tokens(request),
+            self._more_thinking(request),
+            prices.SEARCHES_OF_A_CALL * searches(request),
+        )
+
+    def _count(self, load: CallLoad, calls: int) -> None:
+        """Add calls to be sent; 0 if all of a job's are reused."""
+        group = self._groups[load.group]
+        group.add(calls, load.input_tokens, load.line)
+        group.searches += calls * load.searches
+        group.thinking_tokens += calls * load.more_thinking
 
     def add_plain(self, jobs: PlainJobs, lines: Sequence[int]) -> None:
         """Add the next jobs, which are of plain lines.
@@ -152,8 +180,8 @@ class Plan:
             self._waiting_lanes |= {
                 each.lane for each, state in of_all if state == CallState.WAITING
             }
-        if not _NOT_TO_DO.isdisjoint(states):
-            is_todo = [state not in _NOT_TO_DO for state in states]
+        if not NOT_TO_DO.isdisjoint(states):
+            is_todo = [state not in NOT_TO_DO for state in states]
             calls, lines = list(compress(calls, is_todo)), list(compress(lines, is_todo))
         counted: dict[tuple[PlainRequest, int, int], int] = {}
         for call in calls:  # a Counter takes 2 µs more where plain lines are scattered
@@ -168,6 +196,7 @@ class Plan:
     def _add_one_by_one(self, jobs: PlainJobs, lines: Sequence[int]) -> None:
         """Add jobs of which some can't be planned; raise as `add_plain`."""
         if len(jobs) == 1:
+            self._places.add(len(self._variants), 0)
             self._variants.append(0)
             self._lane_of.append(0)
             return
@@ -246,9 +275,14 @@ class Plan:
         return self._states.count(state)
 
     @property
+    def own(self) -> int:
+        """Number of calls that are not another worker's."""
+        return len(self) - sum(map(self.count, OF_OTHERS))
+
+    @property
     def todo(self) -> int:
         """Number of calls to be done by this run: to be sent, or reused."""
-        return len(self) - sum(map(self.count, _NOT_TO_DO))
+        return len(self) - sum(map(self.count, NOT_TO_DO))
 
     @property
     def to_send(self) -> int:
@@ -305,12 +339,57 @@ class Plan:
         """The models of these."""
         return tuple(dict.fromkeys(model_and_tier(lane)[0] for lane in self.lanes))
 
+    def state(self, index: int, variant: int) -> int:
+        """Return the `CallState` of a call, of the job's index and its variant, from 1."""
+        return self._states[self._places.of(index) + variant - 1]
+
+    def states(self, index: int) -> bytes:
+        """Return the states of all calls of a job."""
+        place = self._places.of(index)
+        return bytes(self._states[place : place + self._variants[index]])
+
+    def settle_child(self, number: int, states: bytes) -> None:
+        """Set the states of a child, by its rank among them, and count what it is to send."""
+        index, load = self._children.indexes[number], self._children.load(number)
+        place = self._places.of(index)
+        self._states[place : place + len(states)] = states
+        if todo := sum(state not in NOT_TO_DO for state in states):
+            self._count(load, todo - states.count(CallState.REUSED))
+
+    def later(self) -> Iterator[tuple[int, int]]:
+        """Yield (index of the job, variant) of each call that is left for other runs."""
+        place = 0
+        for index, variants in enumerate(self._variants):
+            for variant in range(variants):
+                if self._states[place + variant] == CallState.LATER:
+                    yield index, variant + 1
+            place += variants
+
+    def take_later(
+        self, job: "Job", line: int, index: int, variant: int, state_of: StateOf
+    ) -> None:
+        """Ask again for the state of a call that was left for other runs, and count it."""
+        request, call_id = self._planner.request(job, line), ids.call_id(job.id or "", variant)
+        same = partial(aliases, job, request, variant)
+        state = state_of(call_id, request_sha256(request), same)
+        self._states[self._places.of(index) + variant - 1] = state
+        if state not in NOT_TO_DO:
+            self._count(self._load(request, line), int(state != CallState.REUSED))
+
+    def child_key(self, number: int, place: int) -> int:
+        """Return the fingerprint of the id of a child's call, by its place in the job."""
+        return self._children.key(number, place)
+
+    def is_of(self, lane: str, index: int) -> bool:
+        """Return whether a job is in a lane."""
+        return self._lane_of[index] == self._lanes[lane]
+
     def pending(self, lane: str) -> Iterator[tuple[int, int]]:
         """Yield (index of the job, variant from 1) of each call of a lane that is not done.
 
         The order is the manifest's, but calls that need no quota come first: reused ones, and those
         whose image is fetched, before its URI expires. Last come those that wait in a batch, which
-        may give them back.
+        may give them back. Children are not among them: see `Chaining`.
         """
         for state in (CallState.REUSED, CallState.UNFETCHED):
             if self.count(state):
@@ -321,8 +400,12 @@ class Plan:
 
     def _in_state(self, lane: str, *states: CallState) -> Iterator[tuple[int, int]]:
         number, wanted, position = self._lanes[lane], bytes(states), 0
+        children = iter(self._children.indexes)
+        child = next(children, -1)
         for index, variants in enumerate(self._variants):
-            if self._lane_of[index] == number:
+            if index == child:
+                child = next(children, -1)
+            elif self._lane_of[index] == number:
                 for variant in range(variants):
                     if self._states[position + variant] in wanted:
                         yield index, variant + 1

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,13 @@ if TYPE_CHECKING:
 # "Not available" in the free column of https://ai.google.dev/gemini-api/docs/pricing for every
 # image model, read 2026-10-08.
 NO_FREE_IMAGES = "image models have no free quota: the project needs billing"
+STALE = "done with pictures that are made again since (--redo stale)"
+_HELD_TEXTS = {"waiting": "in batches", "later": "outside of this part"}
 # https://ai.google.dev/gemini-api/docs/batch-api (2026-11-30).
 BATCH_TARGET_S = 24 * 3600
 BATCH_TIME = "within 24 hours by Google's target, mostly less"
+STALE = "done with pictures that are made again since (--redo stale)"
+_HELD_TEXTS = {"waiting": "in batches", "later": "outside of this part"}
 _JOINERS = "\u200c\u200d"  # they join the parts of an emoji, and hide nothing
 _LINE_ENDS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 
@@ -129,3 +134,19 @@ def affordable_calls(max_cost_usd: float, cost_usd: float, calls: int) -> int:
 def edited(number: int) -> str:
     """Return how many calls have an answer to another request, or from another endpoint."""
     return f"{number:,} edited since done, or done at another endpoint: will be paid for again"
+
+
+def held(by_reason: Mapping[str, int]) -> str:
+    """Return `12 held for pictures of other calls (10 blocked, 2 in batches)`."""
+    return f"{sum(by_reason.values()):,} held {held_for(by_reason)}"
+
+
+def held_for(by_reason: Mapping[str, int]) -> str:
+    """Return `for pictures of other calls (10 blocked, 2 in batches)`."""
+    whys = ((_HELD_TEXTS.get(reason, reason), number) for reason, number in by_reason.items())
+    return f"for pictures of other calls ({', '.join(f'{number:,} {why}' for why, number in whys)})"
+
+
+def stale(number: int) -> str:
+    """Return how many calls are stale, and what sends them again."""
+    return f"{number:,} stale, {STALE}"

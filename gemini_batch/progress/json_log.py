@@ -4,17 +4,18 @@ A name or a type changes only with a major version. Every object has `at` (UTC, 
 and `event`. Names that end in `_s` are seconds and in `_usd` dollars at list price, both numbers
 with a fraction; `_at` and `since` are times like `at`, to the second; `may_be_billed`,
 `needs_person`, `pays` and names that begin with `is_` are booleans; `images[]` are paths in `out`;
-`by_status{}` is a count per status. Counts, `line`, `attempt`, `http_status` and `exit_code` are
-integers; all other fields are text. Unknown values and those that do not apply are null, never 0
-or "".
+`by_status{}` is a count per status and `held{}` one per reason. Counts, `line`, `attempt`,
+`http_status` and `exit_code` are integers; all other fields are text. Unknown values and those that
+do not apply are null, never 0 or "".
 
 - `repaired` (the remains of a killed run were repaired): `message, pays`
 - `manifest_warning` (the manifest has something that the API may refuse): `message`
 - `run_started` (the manifest is valid, nothing is sent yet): `manifest, out, tier, to_send, reused,
-  done, edited, waiting, route, later, cost_usd, max_cost_usd, sending_s, days, bound_by,
-  models[{model, service_tier, calls, input_tokens, cost_usd}], notices[]`
+  done, edited, waiting, route, later, held{}, stale, depth, cost_usd, max_cost_usd, sending_s,
+  days, bound_by, models[{model, service_tier, calls, input_tokens, cost_usd}], notices[]`
 - `call_not_reused` (an answer of another folder can't be copied, so the call is sent):
   `id, message`
+- `call_held` (a picture that a call uses is gone, so it is not sent): `id, message`
 - `call_finished` (a call ended; its row and images are on the disk): `id, line, status, model,
   images[], attempts, latency_s, cost_usd, service_tier, prompt_tokens, total_tokens, reason,
   http_status, message, reused_from`
@@ -35,8 +36,9 @@ or "".
 - `warning` (any other problem): `message`
 - `stopping` (no more calls are started): `reason, message, in_flight, model, run_again_at`
 - `run_ended` (the end, also if there was nothing to do): `manifest, out, exit_code, finished,
-  by_status{}, calls, left, waiting, committed_usd, needs_person, cost_usd, estimated_usd, unpriced,
-  possibly_billed, sent, retries, prompt_tokens, output_tokens, duration_s, run_again_at, next`
+  by_status{}, calls, left, held{}, stale, waiting, committed_usd, needs_person, cost_usd,
+  estimated_usd, unpriced, possibly_billed, sent, retries, prompt_tokens, output_tokens, duration_s,
+  run_again_at, next`
 - `error` (the command could not start, or the process ends): `exit_code, message`
 - `lines_left_out` (the reader was too slow): `number`
 """
@@ -154,6 +156,9 @@ def _start(event: events.RunStarted, name: str) -> dict[str, Any]:
         "waiting": event.waiting,
         "route": event.route,
         "later": event.later,
+        "held": dict(event.held),
+        "stale": event.stale,
+        "depth": event.depth,
         "cost_usd": _rounded(event.cost_usd, 6),
         "max_cost_usd": event.max_cost_usd,
         "sending_s": round(event.duration_s, 1),
@@ -207,6 +212,8 @@ def _end(summary: Summary, info: RunInfo) -> dict[str, Any]:
         "by_status": run.by_status,
         "calls": summary.calls,
         "left": summary.left,
+        "held": summary.held,
+        "stale": summary.stale,
         "waiting": summary.waiting,
         "committed_usd": summary.committed_usd,
         "needs_person": summary.needs_person,
@@ -220,7 +227,7 @@ def _end(summary: Summary, info: RunInfo) -> dict[str, Any]:
         "output_tokens": run.output_tokens,
         "duration_s": summary.duration_s,
         "run_again_at": summary.run_again_at,
-        "next": info.resume_command if messages.advice(summary) else None,
+        "next": messages.next_command(summary, info.resume_command),
     }
 
 

@@ -22,6 +22,7 @@ from gemini_batch.events import (
     BatchNotice,
     BatchSeen,
     CallFinished,
+    CallHeld,
     CallNotReused,
     Event,
     LittleRoom,
@@ -38,7 +39,7 @@ from gemini_batch.progress.live_layout import STYLES, rows_of
 from gemini_batch.progress.region import Region
 from gemini_batch.progress.run_state import RunState, Sample
 from gemini_batch.progress.view import RunInfo
-from gemini_batch.records import Status
+from gemini_batch.records import FailureKind, ResultRow, Status
 
 FRAME_S = 0.25
 # A longer time between two frames means that the process, or the machine, was stopped.
@@ -101,6 +102,7 @@ class LiveView:
                 Repaired()
                 | ManifestWarning()
                 | CallNotReused()
+                | CallHeld()
                 | LittleRoom()
                 | ModelReplaced()
                 | BatchNotice()
@@ -109,7 +111,7 @@ class LiveView:
                 self.warn(messages.notice(event))
             case BatchSeen(is_new=is_new, is_over=is_over) if is_new or is_over:
                 self._line(messages.batch(event) or "", "")
-            case CallFinished(row) if row.status is not Status.SUCCEEDED:
+            case CallFinished(row) if row.status is not Status.SUCCEEDED and not _is_counted(row):
                 status = (f"{row.status.value:<9}", STYLES[row.status])
                 why = row.error.message if row.error else row.block_reason or row.finish_reason
                 reason = (plain(why or "no reason given"), "dim")
@@ -194,3 +196,12 @@ def is_in_foreground(file: int) -> bool:
         return os.tcgetpgrp(file) == os.getpgrp()
     except OSError:
         return True
+
+
+def _is_counted(row: ResultRow) -> bool:
+    """Return whether a row is one of many that a line about their batch counts."""
+    return (
+        row.is_given_back
+        and row.error is not None
+        and row.error.status == FailureKind.NO_RESULT.value
+    )

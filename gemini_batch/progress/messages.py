@@ -8,6 +8,7 @@ from gemini_batch.errors import ExitCode
 from gemini_batch.events import (
     BatchNotice,
     BatchSeen,
+    CallHeld,
     CallNotReused,
     LittleRoom,
     ManifestWarning,
@@ -25,20 +26,28 @@ from gemini_batch.progress.formatting import (
     clock,
     count,
     edited,
+    held,
     least_time,
     list_price,
     span,
+    stale,
     usd,
 )
 from gemini_batch.records import Status, StopReason, resolved_by_waiting
 
 # Failed and rejected calls that the end names; the others are only counted.
 _MAX_REASONS = 5
+_FIX = "fix the problem above, then run"
 _ADVICE = {
     Status.FAILED: "run again to retry the failed calls",
     Status.REJECTED: "edit the rejected lines, then run again",
     Status.UNCERTAIN: "check what may have been billed; to send it again, add --retry uncertain",
 }
+
+_HELD_ADVICE = (
+    "edit the calls whose pictures are missing, or send them again (--retry, --redo), then run "
+    "again"
+)
 
 
 def started(name: str, event: RunStarted) -> tuple[str, ...]:
@@ -54,6 +63,10 @@ def started(name: str, event: RunStarted) -> tuple[str, ...]:
         parts.append(f"{event.waiting:,} waiting in batches")
     if event.later:
         parts.append(f"{event.later:,} left for other runs")
+    if event.held:
+        parts.append(held(event.held))
+    if event.stale:
+        parts.append(stale(event.stale))
     cost = list_price(event.cost_usd, event.tier, event.route, is_simulated=event.is_simulated)
     if event.max_cost_usd is not None:
         cost += f" · budget {budget(event.max_cost_usd, event.cost_usd, event.todo)}"
@@ -67,6 +80,7 @@ def started(name: str, event: RunStarted) -> tuple[str, ...]:
 def notice(
     event: Repaired
     | ManifestWarning
+    | CallHeld
     | CallNotReused
     | ModelReplaced
     | BatchNotice
@@ -75,8 +89,8 @@ def notice(
 ) -> str:
     """Return the text of an event that the user should see."""
     match event:
-        case Repaired(message) | ManifestWarning(message) | BatchNotice(message):
-            return message
+        case Repaired() | ManifestWarning() | BatchNotice() | CallHeld():
+            return event.message
         case CallNotReused(call_id, message):
             return f"{call_id}: can't be reused, so it is sent: {message}"
         case ModelReplaced(model, _, message):
@@ -146,7 +160,8 @@ def nothing_to_do(name: str, summary: Summary) -> str | None:
         left = f"{summary.left:,} of {count(summary.calls, 'call')} left for other runs"
         return f"{name}: nothing to do: this part is done, in {summary.out} · {left}"
     done = "its one call is done" if summary.calls == 1 else f"all {summary.calls:,} calls are done"
-    return f"{name}: nothing to do: {done}, in {summary.out}"
+    of_stale = f" · {stale(summary.stale)}" if summary.stale else ""
+    return f"{name}: nothing to do: {done}, in {summary.out}{of_stale}"
 
 
 def cost(summary: Summary) -> str:
@@ -172,6 +187,8 @@ def ended(summary: Summary) -> str:
     parts = [
         counts(summary.this_run.by_status),
         f"{summary.left:,} of {summary.calls:,} left" if summary.left else "",
+        held(summary.held) if summary.held else "",
+        stale(summary.stale) if summary.stale else "",
         f"{summary.waiting:,} waiting in batches" if summary.waiting else "",
         cost(summary),
         possibly_billed(summary),
@@ -188,14 +205,26 @@ def advice(summary: Summary) -> str | None:
             return None
         case ExitCode.INCOMPLETE:
             found = (text for status, text in _ADVICE.items() if summary.by_status.get(status))
-            return next(found, "run again")
-        case ExitCode.STOPPED if waiting := _waiting(summary):
+            return next(found, _HELD_ADVICE if summary.held else "run again")
+        case ExitCode.STOPPED | ExitCode.INTERRUPTED | ExitCode.TERMINATED if waiting := _waiting(
+            summary
+        ):
             return waiting
         case ExitCode.REFUSED | ExitCode.STOPPED if _needs_fixing(summary):
-            return "fix the problem above, then run"
+            return "choose another model, then run again" if _lacks_model(summary) else _FIX
         case _ if summary.run_again_at is not None:
             return f"run again after {at(summary.run_again_at)}"
     return "run again to continue"
+
+
+def next_command(summary: Summary, command: str) -> str | None:
+    """Return the command that helps as it is; None if there is none, or it must be changed."""
+    return command if advice(summary) and not _lacks_model(summary) else None
+
+
+def _lacks_model(summary: Summary) -> bool:
+    """Return whether the same command would ask for a model again that the API does not have."""
+    return any(stop["reason"] == StopReason.MODEL for stop in summary.stops[:1])
 
 
 def reasons(summary: Summary) -> Iterator[str]:

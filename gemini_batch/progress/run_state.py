@@ -145,7 +145,7 @@ class RunState:
                 self._add_error(f"{event.reason}: {event.message}", event.call_id, now_s)
             case events.ModelReplaced():
                 self._replace_model(event.model, event.successor)
-            case events.CallNotReused():
+            case events.CallNotReused() | events.CallHeld():
                 self._add_error(event.message, event.call_id, now_s)
             case events.BatchSeen():
                 self._batches.pop(event.batch, None)

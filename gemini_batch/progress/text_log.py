@@ -5,6 +5,7 @@ from gemini_batch.errors import ExitCode
 from gemini_batch.events import (
     BatchNotice,
     BatchSeen,
+    CallHeld,
     CallNotReused,
     Event,
     LittleRoom,
@@ -36,7 +37,8 @@ class TextLog(LogView):
             for reason in messages.reasons(summary):
                 write(f"  {reason}")
         if advice := messages.advice(summary):
-            write(f"{advice}: {self._info.resume_command}")
+            command = messages.next_command(summary, self._info.resume_command)
+            write(f"{advice}: {command}" if command else advice)
 
     def _line(self, event: Event, now_s: float) -> str | None:
         match event:
@@ -46,6 +48,7 @@ class TextLog(LogView):
                 Repaired()
                 | ManifestWarning()
                 | CallNotReused()
+                | CallHeld()
                 | LittleRoom()
                 | ModelReplaced()
                 | BatchNotice()

@@ -10,6 +10,7 @@ from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode
 from gemini_batch.events import (
     BatchNotice,
+    CallHeld,
     CallNotReused,
     Event,
     LittleRoom,
@@ -96,6 +97,7 @@ class LogView(ABC):
                 | Repaired()
                 | ManifestWarning()
                 | CallNotReused()
+                | CallHeld()
                 | ModelReplaced()
                 | LittleRoom()
                 | BatchNotice()

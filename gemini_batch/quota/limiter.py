@@ -1,64 +1,25 @@
 """The rate limiter: asks the ledger, sleeps until the granted moment, and checks the grant."""
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from itertools import islice, takewhile
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, assert_never
+from typing import ParamSpec, TypeAlias, TypeVar, assert_never
 
 from gemini_batch.clock import Clock
 from gemini_batch.quota.estimates import UsageRatio
-from gemini_batch.quota.limits import SLOTS_A_MINUTE, LimitSet, Weights, limits_of
-from gemini_batch.quota.results import DayClosed, Grant, Granted, Paused
+from gemini_batch.quota.limits import LimitSet, Weights, limits_of
+from gemini_batch.quota.line import Line, Ticket, unless, until_stop_or
+from gemini_batch.quota.results import DayClosed, Grant, Granted, Paused, RealUse
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.records import Limits
 from gemini_batch.records.service_tier import quota_name
-
-if TYPE_CHECKING:
-    from aiolimiter import AsyncLimiter
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 OnWait: TypeAlias = Callable[[str, float, str], None]
 """Called before each sleep: model, end on the steady clock, reason ("60 requests a minute")."""
-
-
-@dataclass(eq=False, slots=True)
-class _Ticket:
-    """The place of a caller in the line; `alarm` wakes it when it becomes the first."""
-
-    weights: Weights
-    alarm: asyncio.Timeout | None = None
-
-
-@dataclass(slots=True)
-class _Line:
-    """The callers of one quota in their order; only the first one paces, reserves and sleeps."""
-
-    model: str
-    bounds: LimitSet
-    limiter: "AsyncLimiter | None"
-    tickets: deque[_Ticket] = field(default_factory=deque)
-    reserved: Granted | None = None  # at most one reservation
-    holds: bool = True  # it was reserved for now, or checked when its moment came
-
-    def alike(self) -> int:
-        """Return how many callers want the weights of the first: at most one slot's permits."""
-        first, a_minute = self.tickets[0].weights, self.bounds.calls_a_minute
-        most = a_minute and -(-a_minute // SLOTS_A_MINUTE)
-        alike = takewhile(lambda ticket: ticket.weights == first, islice(self.tickets, most))
-        return sum(1 for _ in alike)
-
-    def leave(self, ticket: _Ticket) -> None:
-        """Take a caller out of the line, and wake the one who is first after it."""
-        was_first = self.tickets[0] is ticket
-        self.tickets.remove(ticket)
-        if was_first and self.tickets and (alarm := self.tickets[0].alarm):
-            alarm.reschedule(asyncio.get_running_loop().time())
 
 
 class RateLimiter:
@@ -83,7 +44,8 @@ class RateLimiter:
         counted = (limits.tokens_per_min, limits.usd_per_10min, limits.usd_per_day)
         self._reconciles = any(limit is not None for limit in counted)
         self._tokens, self._usd_micros = UsageRatio(), UsageRatio()
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, Line] = {}
+        self._uses: dict[str, list[RealUse]] = {}
 
     async def acquire(
         self, model: str, weights: Weights, stop: asyncio.Event
@@ -104,12 +66,12 @@ class RateLimiter:
         only its slot is spent.
         """
         line = self._line(model)
-        ticket = _Ticket(weights)
+        ticket = Ticket(weights)
         line.tickets.append(ticket)
         found = None
         try:
             if line.tickets[0] is not ticket:
-                await _until_stop_or(None, stop, ticket)
+                await until_stop_or(None, stop, ticket)
             if not stop.is_set() and await self._pace(line, stop):
                 found = await self._go(line, weights, stop)
         finally:
@@ -154,8 +116,9 @@ class RateLimiter:
     ) -> None:
         """Replace the reserved weights of a call by its real use; None leaves them.
 
-        Does nothing where no limit counts it. With the `estimated` weights, later calls of the
-        model are expected to use as much more.
+        Does nothing where no limit counts it. On a server the calls of a tenth of a second are
+        written together, by the first of them; the others do not wait. With the `estimated`
+        weights, later calls of the model are expected to use as much more.
 
         Cancellation: safe; the ledger is corrected all the same.
         """
@@ -165,9 +128,7 @@ class RateLimiter:
                 self._tokens.note(model, estimated.tokens, tokens)
             if estimated and usd_micros is not None:
                 self._usd_micros.note(model, estimated.usd_micros, usd_micros)
-            await self._ask(
-                self._ledger.reconcile, model, grant, tokens=tokens, usd_micros=usd_micros
-            )
+            await self._collect(model, RealUse(grant, tokens, usd_micros))
 
     async def refund(self, model: str, grant: Grant) -> None:
         """Return a grant whose request never left to its day.
@@ -176,8 +137,21 @@ class RateLimiter:
         """
         await self._ask(self._ledger.refund, model, grant)
 
+    async def _collect(self, model: str, use: RealUse) -> None:
+        """Add a use to those that are written soon, or begin to collect and write them."""
+        if uses := self._uses.get(model):
+            uses.append(use)
+            return
+        self._uses[model] = uses = [use]
+        try:
+            if self._ledger.group_s:
+                await asyncio.sleep(self._ledger.group_s)
+        finally:
+            del self._uses[model]
+            await self._ask(self._ledger.reconcile_all, model, uses)
+
     async def _go(
-        self, line: _Line, weights: Weights, stop: asyncio.Event
+        self, line: Line, weights: Weights, stop: asyncio.Event
     ) -> Grant | DayClosed | None:
         """Return the decision of the ledger, after its wait; None when `stop` was set.
 
@@ -204,15 +178,13 @@ class RateLimiter:
                 return reserved.grant
         return None
 
-    async def _give_back(self, line: _Line) -> None:
+    async def _give_back(self, line: Line) -> None:
         """Return a reservation that no one uses to its day; its slot stays spent."""
         reserved, line.reserved = line.reserved, None
         if reserved is not None:
             await self._ask(self._ledger.refund, line.model, reserved.grant, reserved.permits)
 
-    async def _reserve(
-        self, line: _Line, weights: Weights, stop: asyncio.Event
-    ) -> DayClosed | None:
+    async def _reserve(self, line: Line, weights: Weights, stop: asyncio.Event) -> DayClosed | None:
         """Make a reservation, or sleep through a pause, or return that the day is over."""
         permits = line.alike()
         now_s, utc = self._clock.steady_s(), self._clock.utc()
@@ -228,7 +200,7 @@ class RateLimiter:
                 assert_never(result)
         return None
 
-    def _expected(self, line: _Line, weights: Weights) -> Weights:
+    def _expected(self, line: Line, weights: Weights) -> Weights:
         """Return the use of a call that recent answers suggest, at most the limits."""
         if not self._reconciles:
             return weights
@@ -240,7 +212,7 @@ class RateLimiter:
             usd_micros=max(weights.usd_micros, line.bounds.clamped("usd_micros", usd_micros)),
         )
 
-    async def _check(self, line: _Line, reserved: Granted, now_s: float) -> None:
+    async def _check(self, line: Line, reserved: Granted, now_s: float) -> None:
         """Drop a reservation that is late, or was paused meanwhile, perhaps by another process."""
         line.holds, holds, utc = True, False, self._clock.utc()
         try:
@@ -252,20 +224,20 @@ class RateLimiter:
             if line.reserved is reserved and not holds:
                 line.reserved = None
 
-    async def _pace(self, line: _Line, stop: asyncio.Event) -> bool:
+    async def _pace(self, line: Line, stop: asyncio.Event) -> bool:
         """Wait for the token bucket; return False when `stop` was set first."""
         if line.limiter is None:
             return True
         if line.limiter.has_capacity():
             await line.limiter.acquire()  # does not wait
             return True
-        return await _unless(stop, line.limiter.acquire())
+        return await unless(stop, line.limiter.acquire())
 
-    async def _sleep(self, line: _Line, until_s: float, why: str, stop: asyncio.Event) -> None:
+    async def _sleep(self, line: Line, until_s: float, why: str, stop: asyncio.Event) -> None:
         """Sleep until a moment of the steady clock, or until `stop` is set."""
         if self._on_wait:
             self._on_wait(line.model, until_s, why)
-        await _until_stop_or(until_s - self._clock.steady_s(), stop)
+        await until_stop_or(until_s - self._clock.steady_s(), stop)
 
     async def _ask(self, method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
         """Ask the ledger: in a thread if it may block, else without yielding to the loop."""
@@ -273,35 +245,12 @@ class RateLimiter:
             return await self._clock.run_blocking(partial(method, *args, **options))
         return method(*args, **options)
 
-    def _line(self, lane: str) -> _Line:
+    def _line(self, lane: str) -> Line:
         quota = quota_name(lane)
         if quota not in self._lines:
             from aiolimiter import AsyncLimiter  # a run that sends nothing does not need it
 
             bounds = LimitSet.of(limits_of(self._limits, quota))
             limiter = AsyncLimiter(1, bounds.gap_s) if bounds.gap_s else None
-            self._lines[quota] = _Line(quota, bounds, limiter)
+            self._lines[quota] = Line(quota, bounds, limiter)
         return self._lines[quota]
-
-
-async def _until_stop_or(
-    wait_s: float | None, stop: asyncio.Event, ticket: _Ticket | None = None
-) -> None:
-    """Wait until `stop` is set, for `wait_s` seconds at most, or until the ticket's alarm.
-
-    A timeout is all three in one, without a task: the alarm moves its deadline to now.
-    """
-    with suppress(TimeoutError):
-        async with asyncio.timeout(wait_s) as alarm:
-            if ticket:
-                ticket.alarm = alarm
-            await stop.wait()
-
-
-async def _unless(stop: asyncio.Event, waiting: Coroutine[Any, Any, object]) -> bool:
-    """Wait for `waiting`; cancel it and return False when `stop` was set first."""
-    async with asyncio.TaskGroup() as race:
-        wait, watch = race.create_task(waiting), race.create_task(stop.wait())
-        wait.add_done_callback(lambda _: watch.cancel())
-        watch.add_done_callback(lambda _: wait.cancel())
-    return not wait.cancelled()

@@ -140,6 +140,11 @@ class ModelQuota:
         if overrun and (self._level == 0 or now >= self._level_at + SLOTS_A_MINUTE):
             self._level, self._level_at = min(self._level + 1, _MAX_LEVEL), now
 
+    def pause_for_minute(self, now_s: float, why: str) -> None:
+        """Send nothing until every minute is empty, also of uses that are not known."""
+        slots = SLOTS_A_MINUTE + self._guard + 1
+        self.pause(now_s + slots * self._slot_s, why, now_s)
+
     def close_day(
         self, utc: datetime, grant: Grant | None = None, ends_in_s: float | None = None
     ) -> None:

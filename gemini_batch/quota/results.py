@@ -15,7 +15,8 @@ class Grant:
     """A permit for one request, from `at_s` to `expires_at_s` of the steady clock.
 
     It holds in `slot`, where its weights are counted, and half the guard after it. `days` are the
-    dates that it counts on, as ordinals: two near midnight.
+    dates that it counts on, as ordinals: two near midnight. `server_id` names the server that
+    granted it, if that has a clock of its own.
     """
 
     at_s: float
@@ -23,6 +24,16 @@ class Grant:
     slot: int
     days: tuple[int, ...]
     weights: Weights
+    server_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RealUse:
+    """The real use of a call that was granted, in the place of its estimate; None leaves that."""
+
+    grant: Grant
+    tokens: int | None = None
+    usd_micros: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,18 @@ Where `blocks` is true all of it blocks: use it off the event loop. Every method
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar
 
 from gemini_batch.clock import boot_time_s, utc_now
 from gemini_batch.quota.limits import GUARD_S, Weights, limits_of
 from gemini_batch.quota.model_quota import ModelQuota
-from gemini_batch.quota.results import Grant, Granted, Paused, ReserveResult, Used
+from gemini_batch.quota.moment import Moment
+from gemini_batch.quota.results import Grant, Granted, RealUse, ReserveResult, Used
 from gemini_batch.quota.run_budget import is_budget
+from gemini_batch.quota.server_clock import Sight
 from gemini_batch.quota.state import SharedQuota, as_seen_by, values_of
 from gemini_batch.quota.storage.base import (
     LedgerStorage,
@@ -32,12 +34,12 @@ T = TypeVar("T")
 
 # A faster commit fits into the time that a grant holds; after a slower one, grants start later.
 _SLOW_COMMIT_S = 0.1
-# The most that an answer of a server with its own clock may have taken on its way.
-_MAX_RETURN_S = 0.1
 # No window and no day reaches back so far.
 _KEPT_S = 8 * 86_400.0
 # A run may be continued after a pause; then its budget counts on.
 _BUDGET_KEPT_S = 400 * 86_400.0
+_GROUP_S = 0.1
+_NO_CHANGE = Weights(0, 0, 0, 0)
 
 
 def project_of(api_key: str, scope: str | None = None) -> str:
@@ -46,41 +48,6 @@ def project_of(api_key: str, scope: str | None = None) -> str:
         return scope
     digest = hashlib.sha256(b"gemini_batch quota project\0" + api_key.encode()).hexdigest()
     return f"key-{digest[:12]}"
-
-
-@dataclass(slots=True)
-class _Moment:
-    """A quota, which a decision changes, and the moment of the decision.
-
-    Attributes:
-        now_s: On the clock of the storage.
-        not_before_s: From that clock to the steady clock of the asker, for the start of a grant.
-        not_after_s: The same for its end; both err on the safe side.
-        is_kept: Whether to write the state. If its clock began again it is written in any case.
-    """
-
-    state: SharedQuota
-    is_new: bool
-    now_s: float
-    utc: datetime
-    not_before_s: float
-    not_after_s: float
-    is_kept: bool = True
-
-    @property
-    def quota(self) -> ModelQuota:
-        return self.state.quota
-
-    def on_clock_of_asker(self, result: ReserveResult) -> ReserveResult:
-        """Return a result with its moments on the steady clock of the asker."""
-        match result:
-            case Granted(grant=grant):
-                at_s = grant.at_s + self.not_before_s
-                expires_at_s = grant.expires_at_s + self.not_after_s
-                return replace(result, grant=replace(grant, at_s=at_s, expires_at_s=expires_at_s))
-            case Paused(until_s=until_s):
-                return replace(result, until_s=until_s + self.not_before_s)
-        return result
 
 
 class SharedLedger:
@@ -121,6 +88,7 @@ class SharedLedger:
         self._guard_s = guard_s
         self._steady_s = steady_s
         self._commit_s = 0.0  # the time of a commit of this storage
+        self._sights: dict[QuotaKey, Sight] = {}  # each quota has a shift of its own
         self._counts_tokens = limits.tokens_per_min is not None
         self._counts_usd = limits.usd_per_10min is not None or limits.usd_per_day is not None
 
@@ -142,6 +110,11 @@ class SharedLedger:
         return self.storage.blocks
 
     @property
+    def group_s(self) -> float:
+        """The time for which the real use of calls is worth collecting: a server is far away."""
+        return _GROUP_S if self.storage.has_own_clock else 0.0
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """Sentences for the user about the opening of the storage."""
         return self.storage.notices
@@ -158,7 +131,7 @@ class SharedLedger:
         decided_s = 0.0
         new_at: datetime | None = None
 
-        def decide(moment: _Moment) -> ReserveResult:
+        def decide(moment: Moment) -> ReserveResult:
             nonlocal decided_s, new_at
             new_at = moment.utc if moment.is_new else None
             decided_s = self._steady_s() if self.storage.blocks else 0.0
@@ -188,7 +161,10 @@ class SharedLedger:
         for it, it is cancelled, and its permits are not counted any more.
         """
 
-        def decide(moment: _Moment) -> bool:
+        def decide(moment: Moment) -> bool:
+            if grant.server_id != moment.server_id:  # it may not know the reservation
+                moment.is_kept = False
+                return False
             holds, moment.is_kept = moment.quota.confirm(grant, permits, moment.now_s, moment.utc)
             return holds
 
@@ -200,18 +176,31 @@ class SharedLedger:
     def reconcile(
         self, model: str, grant: Grant, *, tokens: int | None = None, usd_micros: int | None = None
     ) -> None:
-        """Replace the estimate of a call by its real use; None leaves the estimate.
+        """Replace the estimate of a call by its real use; None leaves the estimate."""
+        self.reconcile_all(model, [RealUse(grant, tokens, usd_micros)])
 
-        Nothing is written where no limit counts it, or the estimate was right.
+    def reconcile_all(self, model: str, uses: Iterable[RealUse]) -> None:
+        """Replace the estimates of some calls of a model by their real use, in one transaction.
+
+        Nothing is written where no limit counts it, or the estimates were right.
         """
-        was = grant.weights
+        changes = [(use.grant, self._change(use)) for use in uses]
+        changes = [each for each in changes if each[1] != _NO_CHANGE]
+
+        def correct(quota: ModelQuota) -> None:
+            for grant, change in changes:
+                quota.correct(grant, change)
+
+        if changes:
+            self._correct(model, correct)
+
+    def _change(self, use: RealUse) -> Weights:
+        was, tokens, usd_micros = use.grant.weights, use.tokens, use.usd_micros
         if tokens is None or not self._counts_tokens:
             tokens = was.tokens
         if usd_micros is None or not self._counts_usd:
             usd_micros = was.usd_micros
-        if tokens != was.tokens or usd_micros != was.usd_micros:
-            change = Weights(0, 0, tokens - was.tokens, usd_micros - was.usd_micros)
-            self._correct(model, lambda quota: quota.correct(grant, change))
+        return Weights(0, 0, tokens - was.tokens, usd_micros - was.usd_micros)
 
     def refund(self, model: str, grant: Grant, permits: int = 1) -> None:
         """Return permits whose requests never left to their day."""
@@ -222,7 +211,7 @@ class SharedLedger:
     ) -> None:
         """Send nothing of a model before `until_s`; `overrun` after a 429 of the minute."""
 
-        def decide(moment: _Moment) -> None:
+        def decide(moment: Moment) -> None:
             moment.quota.pause(until_s - moment.not_before_s, why, moment.now_s, overrun=overrun)
 
         self._transact(model, decide, now_s)
@@ -237,7 +226,7 @@ class SharedLedger:
     ) -> None:
         """Close the date of `grant`, or else of now, for a model; or the next `ends_in_s`."""
 
-        def decide(moment: _Moment) -> None:
+        def decide(moment: Moment) -> None:
             moment.quota.close_day(moment.utc, grant, ends_in_s)
 
         self._transact(model, decide, now_s, utc)
@@ -245,7 +234,7 @@ class SharedLedger:
     def used(self, model: str, now_s: float, utc: datetime) -> tuple[Used, ...]:
         """Return the use that counts against each limit of a model now."""
 
-        def decide(moment: _Moment) -> tuple[Used, ...]:
+        def decide(moment: Moment) -> tuple[Used, ...]:
             moment.is_kept = False
             return moment.quota.used(moment.now_s, moment.utc)
 
@@ -254,25 +243,35 @@ class SharedLedger:
     def _transact(
         self,
         model: str,
-        decide: Callable[[_Moment], T],
+        decide: Callable[[Moment], T],
         now_s: float,
         utc: datetime | None = None,
         on_unknown: OnUnknown = "redo",
     ) -> T:
         """Decide about a model's quota at the moment of access."""
         key = QuotaKey(*self._owner, quota_name(model))
-        asked_s = self._steady_s() if self.storage.has_own_clock else now_s
+        has_clock = self.storage.has_own_clock
+        asked_s = self._steady_s() if has_clock else now_s
+        sight: Sight | None = None
 
         def decide_states(
             states: Sequence[StoredState], clock_s: float, server_id: str
         ) -> tuple[T, NewStates]:
-            moment, is_moved = self._moment(
-                key, states[0], clock_s, server_id, asked_s=asked_s, utc=utc or utc_now()
-            )
+            nonlocal sight
+            if has_clock:
+                moment, is_moved = self._server_moment(key, states[0], clock_s, server_id, asked_s)
+                sight = moment.sight
+            else:
+                moment, is_moved = self._moment(
+                    key, states[0], clock_s, server_id, asked_s=asked_s, utc=utc or utc_now()
+                )
             result = decide(moment)
             return result, {key: moment.state} if moment.is_kept or is_moved else {}
 
-        return self.storage.transact((key,), decide_states, on_unknown)
+        result = self.storage.transact((key,), decide_states, on_unknown)
+        if sight is not None:
+            self._sights[key] = sight  # not before a change of the clock is written down
+        return result
 
     def _correct(self, model: str, change: Callable[[ModelQuota], None]) -> None:
         """Change a quota that is known, at no moment: it stays on the clock of its state."""
@@ -298,28 +297,41 @@ class SharedLedger:
         *,
         asked_s: float,
         utc: datetime,
-    ) -> tuple[_Moment, bool]:
+    ) -> tuple[Moment, bool]:
         """Return a quota at the moment of a decision, and whether its clock began again."""
-        here_s = sure_s = 0.0
-        if self.storage.has_own_clock:
-            now_s, utc = clock_s, datetime.fromtimestamp(clock_s, UTC)
-            got_s = self._steady_s()
-            here_s = got_s - clock_s
-            sure_s = here_s - min(got_s - asked_s, _MAX_RETURN_S)
-        else:
-            now_s = max(asked_s, clock_s)
-            utc += timedelta(seconds=now_s - asked_s)
+        now_s = max(asked_s, clock_s)
+        utc += timedelta(seconds=now_s - asked_s)
         if stored is not None:
             state = self._loaded(key, stored)
             is_moved = state.follow(now_s, server_id, utc)
-            return _Moment(state, False, now_s, utc, here_s, sure_s), is_moved
+            return Moment(state, False, now_s, utc), is_moved
+        return Moment(self._new(key, server_id, now_s, utc), True, now_s, utc), False
+
+    def _server_moment(
+        self, key: QuotaKey, stored: StoredState, clock_s: float, server_id: str, asked_s: float
+    ) -> tuple[Moment, bool]:
+        """Return the same by a server's clock, which it read between `asked_s` and now."""
+        utc, known = datetime.fromtimestamp(clock_s, UTC), self._sights.get(key)
+        is_new = stored is None
+        state = (
+            self._new(key, server_id, clock_s, utc) if stored is None else self._loaded(key, stored)
+        )
+        sight = Sight.of(asked_s, clock_s, self._steady_s(), state.era)
+        is_moved = state.follow_server(clock_s, server_id, sight, known)
+        sight = replace(sight, era=state.era).after(known)
+        before_s, after_s = (
+            each - state.shift_s for each in (sight.not_before_s, sight.not_after_s)
+        )
+        now_s = clock_s + state.shift_s
+        return Moment(state, is_new, now_s, utc, before_s, after_s, sight), is_moved
+
+    def _new(self, key: QuotaKey, server_id: str, now_s: float, utc: datetime) -> SharedQuota:
         limits = limits_of(self.limits, key.model)
         quota = ModelQuota(limits, guard_s=self._guard_s)
         if (lost_at_s := self.storage.lost_at_s) is not None:
             ago_s = max(0.0, utc.timestamp() - lost_at_s)
             quota.assume_full(now_s - ago_s, datetime.fromtimestamp(lost_at_s, UTC))
-        state = SharedQuota(quota, limits, server_id, now_s, utc.timestamp())
-        return _Moment(state, True, now_s, utc, here_s, sure_s), False
+        return SharedQuota(quota, limits, server_id, now_s, utc.timestamp())
 
     def _loaded(self, key: QuotaKey, stored: State | Mapping[str, Any]) -> SharedQuota:
         limits = limits_of(self.limits, key.model)

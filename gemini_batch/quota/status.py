@@ -34,7 +34,7 @@ def statuses(storage: LedgerStorage, utc: datetime) -> list[QuotaStatus]:
         StorageError: It can't be read, or is damaged.
         ConfigError: A newer version wrote it.
     """
-    states, now_s, server_id = storage.scan()
+    states, clock_s, server_id = storage.scan()
     found = []
     for key, stored in states.items():
         if stored is None or is_budget(key):
@@ -42,7 +42,11 @@ def statuses(storage: LedgerStorage, utc: datetime) -> list[QuotaStatus]:
         values = values_of(stored)
         limits = Limits(**values["limits"])
         state = as_seen_by(values, limits, ModelQuota(limits))
-        state.follow(now_s, server_id, utc)
+        if storage.has_own_clock:
+            now_s = clock_s + state.shift_s
+        else:
+            now_s = clock_s
+            state.follow(now_s, server_id, utc)
         quota = state.quota
         used, (paused_s, why) = quota.used(now_s, utc), quota.pause_left(now_s)
         found.append(QuotaStatus(key, used, paused_s, why, quota.is_day_closed(utc), utc))

@@ -38,6 +38,7 @@ class InputImage:
         max_pixels: Set if the image has more pixels: it is downscaled to at most this number.
         downscaled: The copy that is sent instead, once it is made; `path` is the same.
         version: Of an image in a bucket, whose `sha256` is not known and "".
+        job: The id of the call whose picture it is, for `job:robot`; "" for any other.
     """
 
     path: str
@@ -51,6 +52,7 @@ class InputImage:
     max_pixels: int | None = None
     downscaled: "InputImage | None" = None
     version: str = ""
+    job: str = ""
 
     @property
     def upload_bytes(self) -> int:
@@ -70,7 +72,14 @@ class InputUri:
     mime_type: str | None = None
 
 
-Part: TypeAlias = Text | InputImage | InputUri
+@dataclass(frozen=True, slots=True)
+class JobPicture:
+    """The picture of another call, which may not exist yet; an `InputImage` when it is sent."""
+
+    call_id: str
+
+
+Part: TypeAlias = Text | InputImage | InputUri | JobPicture
 
 
 @dataclass(frozen=True, slots=True)

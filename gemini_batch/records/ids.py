@@ -79,6 +79,11 @@ def call_id(job_id: str, variant: int) -> str:
     return job_id if variant == 1 else f"{job_id}.{variant}"
 
 
+def of_calls(job: "Job") -> list[str]:
+    """Return the ids of the calls of a job."""
+    return [call_id(job.id or "", variant) for variant in range(1, job.variants + 1)]
+
+
 def fault(job_id: str) -> str | None:
     """Return the first problem of an id, for the user; None for a valid id."""
     if _is_plain(job_id):

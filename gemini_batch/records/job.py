@@ -52,7 +52,9 @@ class JobPart(BaseModel):
 
     text: NonEmpty | None = Field(default=None, description="A piece of the prompt.")
     image: NonEmpty | None = Field(
-        default=None, description="A path relative to the manifest, or an https:// URI."
+        default=None,
+        description="A path relative to the manifest, an https:// URI, "
+        "or job:ID for the picture of another call.",
     )
 
     @model_validator(mode="after")
@@ -85,7 +87,7 @@ class Job(BaseModel):
     ] = Field(
         default_factory=list,  # a default would be copied, deeply, for each line
         description="Input images, sent before the prompt, at most 14: paths relative to the "
-        "manifest, or https:// URIs.",
+        "manifest, https:// URIs, or job:ID for the picture of another call.",
     )
     parts: Annotated[list[JobPart], Field(min_length=1)] | None = Field(
         default=None, description="Instead of prompt and images: texts and images in any order."

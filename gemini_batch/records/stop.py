@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from gemini_batch.errors import ExitCode
+from gemini_batch.errors import ExitCode, LedgerError, StorageError
 
 
 class StopReason(StrEnum):
@@ -23,6 +23,7 @@ class StopReason(StrEnum):
     BILLING = "billing"
     NO_QUOTA = "no_quota"
     DAY_CLOSED = "day_closed"
+    LEDGER = "ledger"  # that of several machines, without which nothing is sent
     BUDGET = "budget"
     DEADLINE = "deadline"
     OUTAGE = "outage"
@@ -61,6 +62,7 @@ _RESOLVED_BY_WAITING = frozenset(
         StopReason.BATCH_FULL,
     )
 )
+_AFTER_PROGRESS = frozenset((StopReason.BUDGET, StopReason.LEDGER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,12 @@ def resolved_by_waiting(*, made_progress: bool) -> frozenset[StopReason]:
     """Return the reasons after which the next run continues without action by the user.
 
     A budget is among them only if the run made progress: one that is too small for a single call
-    stays too small.
+    stays too small. So is a ledger that can't be reached: its address may be wrong.
     """
-    return _RESOLVED_BY_WAITING | {StopReason.BUDGET} if made_progress else _RESOLVED_BY_WAITING
+    return _RESOLVED_BY_WAITING | (_AFTER_PROGRESS if made_progress else frozenset())
+
+
+def stop_of(error: StorageError) -> Stop:
+    """Return the stop of a run whose disk, or whose shared ledger, failed."""
+    is_ledger = isinstance(error, LedgerError)
+    return Stop(StopReason.LEDGER if is_ledger else StopReason.STORAGE, str(error))

@@ -222,3 +222,36 @@ def test_old_against_new(review: Page, served: Served) -> None:
     review.keyboard.press("c")
     expect(review.locator("#stage figure")).to_have_count(2)
     expect(review.locator("#stage figcaption").first).to_have_text("Earlier 1")
+
+
+def test_keys_mark_from_the_start(review: Page, served: Served) -> None:
+    """The first call has the focus when the page opens, and a click elsewhere takes no key away."""
+    expect(review.locator("#hint")).to_be_visible()
+    review.keyboard.press("p")
+    review.click("#count")
+    review.keyboard.press("x")
+    expect(review.locator('#marks .chip:has(input[value="discarded"]) .tally')).to_have_text("1")
+    until(review, "document.getElementById('said').hidden")
+    assert choices(served) == {"hostile/0": ("pick", None), "hostile/1": ("discard", None)}
+
+
+def test_new_pictures_move_nothing_away(review: Page, served: Served) -> None:
+    """While calls arrive above, the call that has the focus keeps it, and stays where it was."""
+    row = next(row for row in newest_rows(served.out) if row["id"] == "scenes/3")
+    card(review, "scenes/300").focus()
+    card(review, "scenes/300").scroll_into_view_if_needed()
+    place = (
+        "Math.round(document.querySelector('[aria-label^=\"scenes/300,\"]')"
+        ".getBoundingClientRect().top)"
+    )
+    before = review.evaluate(place)
+    with (served.out / "results.jsonl").open("ab") as file:
+        for number in range(40):
+            arrived = row | {"id": f"arrived/{number}", "line": 0}
+            file.write(orjson.dumps(arrived) + b"\n")
+    expect(count(review)).to_have_text("540 calls")
+    assert abs(review.evaluate(place) - before) <= 10
+    review.keyboard.press("p")
+    expect(review.locator('#marks .chip:has(input[value="picked"]) .tally')).to_have_text("1")
+    until(review, "document.getElementById('said').hidden")
+    assert choices(served) == {"scenes/300": ("pick", None)}

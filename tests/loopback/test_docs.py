@@ -20,7 +20,21 @@ README = (ROOT / "README.md").read_text("utf-8")
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in render.FILES}
 HELP = render.help_texts()
 # Flags of other programs.
-OTHERS_FLAGS = {"--quiet", "--editable", "--numprocesses", "--dist", "--kills", "--seed", "--from"}
+OTHERS_FLAGS = {
+    "--requeue",
+    "--rm",
+    "--init",
+    "--stop-timeout",
+    "--build-arg",
+    "--spec",
+    "--quiet",
+    "--editable",
+    "--numprocesses",
+    "--dist",
+    "--kills",
+    "--seed",
+    "--from",
+}
 
 # The built wheel is tested away from the sources, with the README alone.
 in_checkout = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="no docs without sources")

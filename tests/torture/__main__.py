@@ -46,6 +46,9 @@ def main() -> int:
         help="the answers name where their pictures are; kill while these are fetched",
     )
     parser.add_argument(
+        "--chains", action="store_true", help="calls in chains of six, each with the picture before"
+    )
+    parser.add_argument(
         "--batches", action="store_true", help="runs of the batch route, on manifests of 400 calls"
     )
     parser.add_argument(
@@ -83,6 +86,7 @@ def _tortured(folder: Path, options: argparse.Namespace) -> Measured | MeasuredB
         at_syscalls=options.syscalls,
         renames=options.renames,
         by_uri=options.by_uri,
+        chained=6 if options.chains else 1,
         say=say,
     )
 

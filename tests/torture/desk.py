@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,15 @@ ROOT = Path(__file__).parent.parent.parent
 
 @dataclass(frozen=True)
 class Desk:
-    """One manifest with calls of these ids, in a folder of its own."""
+    """One manifest with calls of these ids, in a folder of its own.
+
+    Attributes:
+        chained: How many follow each other, each with the picture of the one before.
+    """
 
     folder: Path
     ids: Sequence[str]
+    chained: int = field(default=1, kw_only=True)
 
     @property
     def out(self) -> Path:
@@ -33,10 +38,18 @@ class Desk:
 
     def write_manifest(self) -> None:
         """Write the jobs; each has a prompt of its own."""
-        jobs = ({"id": call_id, "prompt": f"Number {call_id}"} for call_id in self.ids)
+        jobs = (
+            {"id": call_id, "prompt": f"Number {call_id}", "images": self.references(call_id)}
+            for call_id in self.ids
+        )
         (self.folder / "jobs.jsonl").write_bytes(
             b"".join(orjson.dumps(job) + b"\n" for job in jobs)
         )
+
+    def references(self, call_id: str) -> list[str]:
+        """Return the pictures of other calls that a call uses."""
+        place = self.ids.index(call_id)
+        return [f"job:{self.ids[place - 1]}"] if place % self.chained else []
 
     @contextmanager
     def process(self, *flags: str, before: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:

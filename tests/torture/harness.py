@@ -52,6 +52,10 @@ class Measured:
         default=0, metadata={"label": "images that the server did not send", "most": 0}
     )
     torn_or_double: int = field(default=0, metadata={"label": "rows torn or doubled", "most": 0})
+    wrong_inputs: int = field(
+        default=0,
+        metadata={"label": "requests with another picture than their parent's", "most": 0},
+    )
     repeats: int = field(default=0, metadata={"label": "requests repeated, of those in flight"})
     most_repeats: int = field(
         default=0, metadata={"label": "  at most, of one kill", "most": CONCURRENCY}
@@ -132,6 +136,7 @@ def torture(
     at_syscalls: bool = False,
     renames: bool = False,
     by_uri: bool = False,
+    chained: int = 1,
     say: Callable[[str], None] = lambda _words: None,
 ) -> Measured:
     """Kill so many runs, on one output folder after the other, and return what was measured.
@@ -144,6 +149,7 @@ def torture(
         renames: Rename `results.jsonl` and restore it all the time while a run goes on.
         at_syscalls: Kill before the n-th call of the system of a kind, by `strace`, in place of at a moment.
         by_uri: The answers name where their pictures are, and runs are killed while these are fetched.
+        chained: How many calls follow each other, each with the picture of the one before.
         say: Told how far it is.
     """
     measured, source = Measured(), random.Random(seed)
@@ -153,7 +159,8 @@ def torture(
         place = folder / str(number)
         place.mkdir()
         with tortured_server(source.randrange(1 << 30), by_uri=by_uri) as server:
-            desk = ServedDesk(place, [f"n{index}" for index in range(calls)], server)
+            names = [f"n{index}" for index in range(calls)]
+            desk = ServedDesk(place, names, server, chained=chained)
             desk.write_manifest()
             how = _kill_at_syscall if at_syscalls else _kill_at_moment
             kill = partial(_kill_renaming if renames else how, desk, source, measured)
@@ -279,6 +286,7 @@ def _check(desk: ServedDesk, measured: Measured) -> None:
             continue
         measured.calls += 1
         _check_call(desk, row, sent[call_id], measured)
+        _check_inputs(desk, newest, call_id, sent[call_id], measured)
     _check_repeats(desk, {row["response_id"] for row in rows}, measured)
     code, words = desk.verify()
     if code != 0:
@@ -302,6 +310,21 @@ def _check_call(
         measured.blame(
             "finished_again", f"{desk.out}: {row['id']} was sent again after {answer.response_id}"
         )
+
+
+def _check_inputs(
+    desk: ServedDesk,
+    newest: dict[str, dict[str, Any]],
+    call_id: str,
+    sendings: list[Sending],
+    measured: Measured,
+) -> None:
+    """Each request of a child, and its row, has the picture that the row of its parent has."""
+    parents = [each.removeprefix("job:") for each in desk.references(call_id)]
+    wanted = [newest[each]["images"][0]["sha256"] for each in parents if each in newest]
+    noted = [each["sha256"] for each in newest[call_id]["inputs"]]
+    if any(list(each.inputs) != wanted for each in sendings) or noted != wanted:
+        measured.blame("wrong_inputs", f"{desk.out}: {call_id}: {noted}, {sendings}, not {wanted}")
 
 
 def _check_repeats(desk: ServedDesk, in_rows: set[str], measured: Measured) -> None:

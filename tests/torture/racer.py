@@ -17,16 +17,18 @@ MODEL = "model"
 GUARD_S = 0.3
 
 
-async def race(ledger: SharedLedger, limits: Limits, log: int, calls: float) -> None:
+async def race(
+    ledger: SharedLedger, limits: Limits, log: int, calls: float, clock: Clock | None = None
+) -> None:
     """Send with a few callers: so many calls, or until the process is ended."""
-    clock, stop, left = Clock(), asyncio.Event(), calls
+    clock, stop, left = clock or Clock(), asyncio.Event(), calls
     gate = RateLimiter(ledger, limits, clock)
 
     async def caller() -> None:
         nonlocal left
         while left > 0 and isinstance(await gate.acquire(MODEL, Weights(), stop), Grant):
             left -= 1
-            os.write(log, f"{clock.steady_s()}\n".encode())
+            os.write(log, f"{boot_time_s()}\n".encode())
             if left <= 0:
                 stop.set()
 

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
@@ -26,6 +27,7 @@ class Sending:
         call_id: Which call asked: the last word of its prompt.
         sha256: Of the image that it was answered with, also different for each.
         process: The number of the run that asked.
+        inputs: SHA-256 of the pictures that came with it.
         is_whole: Its last byte was handed to the kernel.
     """
 
@@ -33,6 +35,7 @@ class Sending:
     call_id: str
     sha256: str
     process: int
+    inputs: tuple[str, ...] = ()
     is_whole: bool = False
 
 
@@ -85,6 +88,7 @@ class TorturedServer:
             call_id=_prompt(request).split()[-1],
             sha256=hashlib.sha256(data).hexdigest(),
             process=self.process,
+            inputs=tuple(_inputs(request)),
         )
         self.sendings.append(sending)
         if not self.by_uri:
@@ -145,6 +149,12 @@ def _pieces(body: bytes, source: random.Random) -> Iterator[bytes]:
     places.append(len(body) - source.randint(1, 20))
     for start, end in zip([0, *places], [*places, len(body)], strict=True):
         yield body[start:end]
+
+
+def _inputs(request: dict[str, Any]) -> Iterator[str]:
+    for part in request["contents"][0]["parts"]:
+        if "inlineData" in part:
+            yield hashlib.sha256(base64.b64decode(part["inlineData"]["data"])).hexdigest()
 
 
 def _prompt(request: dict[str, object]) -> str:

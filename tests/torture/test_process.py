@@ -42,6 +42,13 @@ def test_runs_that_are_killed_while_they_fetch_pictures_lose_nothing(tmp_path: P
     assert measured.while_receiving
 
 
+def test_chains_that_are_killed_lose_nothing(tmp_path: Path) -> None:
+    """Killed at any moment, and run again: each call of a chain is sent with the one picture that its parent's row has."""
+    measured = torture(tmp_path, kills=2, seed=6, calls=18, chained=6)
+    assert measured.faults == []
+    assert (measured.kills, measured.calls % 18, measured.wrong_inputs) == (2, 0, 0)
+
+
 def can_trace() -> bool:
     """Return whether `strace` is here, and may do what it does."""
     strace = shutil.which("strace")

@@ -39,6 +39,7 @@ class BatchDesk:
         server: All that survives a kill of the client.
         at: When the next run begins.
         kill_at: The number of the deed, of the client or the server, before which it is killed.
+        killed_in: The steps of the batches on the disk when it was killed.
     """
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
@@ -50,6 +51,7 @@ class BatchDesk:
         self.transport: ScriptedTransport | None = None
         self.fetcher = ScriptedFetcher()
         self.kill_at = 0
+        self.killed_in: set[str] = set()
         self.deeds: list[str] = []
         self._patch = patch
         self._left_behind: BatchServer | None = None
@@ -113,16 +115,20 @@ class BatchDesk:
         """Run until nothing waits, restarting after the kill; return the last summary."""
         summary: Summary | None = None
         for _ in range(runs):
-            try:
-                summary = self.run(config, **changes)
-            except BaseException:
-                if self._left_behind is None:
-                    raise
-                self._resume()
-                continue
+            summary = self.restarted(config, **changes)
             if not summary.waiting and not summary.left:
                 return summary
         raise AssertionError(f"it does not come to an end: {summary}")
+
+    def restarted(self, config: Settings = BATCH, **changes: Any) -> Summary:
+        """Run, and after a kill once more; return the summary."""
+        try:
+            return self.run(config, **changes)
+        except BaseException:
+            if self._left_behind is None:
+                raise
+            self._resume()
+        return self.run(config, **changes)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all rows."""
@@ -156,6 +162,7 @@ class BatchDesk:
             shutil.rmtree(self.snapshot, ignore_errors=True)
             shutil.copytree(self.out, self.snapshot, symlinks=True)
             self._left_behind = self.server.fork()
+            self.killed_in = {note["step"] for note in self.notes()}
             raise Killed
 
     def _resume(self) -> None:

@@ -16,7 +16,7 @@ from gemini_batch.engine.summary import Summary
 from gemini_batch.events import Event
 from gemini_batch.output.runs import read_runs, run_line
 from gemini_batch.quota.shared import SharedLedger
-from gemini_batch.quota.storage import MemoryStorage
+from gemini_batch.quota.storage import LedgerStorage, MemoryStorage
 from gemini_batch.records import FailureKind, Limits
 from tests.builders import (
     ENDPOINT,
@@ -50,6 +50,7 @@ class Desk:
         self.events: list[Event] = []
         self.transport: ScriptedTransport | None = None
         self.fetcher = ScriptedFetcher()
+        self.storage: LedgerStorage | None = None  # of several runs; a new one for each if None
         self._monkeypatch = monkeypatch
         monkeypatch.setenv("GEMINI_BATCH_STATE_DIR", str(folder / "state"))
 
@@ -91,9 +92,8 @@ class Desk:
                     group.create_task(during(going))
 
         config = replace(CONFIG, **changes)
-        with setup.open_run(
-            self.path, self.out, config, observe, SharedLedger(MemoryStorage(), config.limits)
-        ) as going:
+        ledger = SharedLedger(self.storage or MemoryStorage(), config.limits)
+        with setup.open_run(self.path, self.out, config, observe, ledger) as going:
             run(scenario)
         assert going.summary is not None
         if (self.out / ".gemini_batch").exists():  # else a test moved it
@@ -103,10 +103,12 @@ class Desk:
 
     def _check_record(self, said: dict[str, Any], *, sent: bool) -> None:
         """Check that `summary.json` and `runs.jsonl` say what the summary of a run says."""
-        written = orjson.loads((self.out / "summary.json").read_bytes())
+        # Of a worker it is another one than the desk's; of a bucket it is the scratch folder.
+        out = self.out if "://" in said["out"] else Path(said["out"])
+        written = orjson.loads((out / "summary.json").read_bytes())
         names = said if sent else RENEWED
         assert {name: written[name] for name in names} == {name: said[name] for name in names}
-        assert [*read_runs(self.out)][-1] == run_line(said)
+        assert [*read_runs(out)][-1] == run_line(said)
 
     def sent(self) -> list[str]:
         """What the last run sent."""

@@ -15,6 +15,7 @@ from gemini_batch.quota.storage import MemoryStorage
 from gemini_batch.quota.storage.base import Decide, NewStates, OnUnknown, QuotaKey, StoredState
 from gemini_batch.records import Limits
 from tests.unit.quota.contract import CYCLE_S, NEXT_DAY, PICTURE, M
+from tests.unit.quota.server_storage import ServerStorage
 from tests.virtual.clock import VirtualLoop, run
 from tests.virtual.servers import BucketServer, FixedMinuteServer, Server, SlidingServer
 
@@ -456,6 +457,34 @@ def test_settling_and_giving_back_reach_the_ledger() -> None:
 
     used = run(scenario)
     assert (used["100 tokens a minute"], used["9 requests a day"]) == (12, 1)
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_server_is_told_of_several_calls_at_once(*, is_cancelled: bool) -> None:
+    """What ends within a tenth of a second is one transaction, also when the run is cancelled."""
+
+    async def scenario(clock: Clock) -> tuple[int, int, float]:
+        limits = Limits(tokens_per_min=10_000)
+        storage = ServerStorage(lambda: 1e9 + clock.steady_s())
+        ledger = SharedLedger(storage, limits, steady_s=clock.steady_s)
+        gate = RateLimiter(ledger, limits, clock)
+        grants = [await granted(gate, Weights(tokens=50)) for _ in range(20)]
+        decisions, began_s = storage.decisions, clock.steady_s()
+        tasks = [asyncio.create_task(gate.reconcile(M, grant, tokens=9)) for grant in grants]
+        await asyncio.sleep(0.05)
+        if is_cancelled:
+            for task in tasks:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        took_s, decided = clock.steady_s() - began_s, storage.decisions - decisions
+        (used,) = (
+            entry.used for entry in ledger.used(M, 0.0, clock.utc()) if entry.bound.of == "tokens"
+        )
+        return decided, used, took_s
+
+    decided, used, took_s = run(scenario)
+    assert (decided, used) == (1, 20 * 9)
+    assert took_s == pytest.approx(0.05 if is_cancelled else 0.1, abs=0.01)
 
 
 def test_settling_what_is_not_limited_is_nothing() -> None:

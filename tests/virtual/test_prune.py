@@ -144,7 +144,7 @@ def test_calls_are_known_by_their_ids(
     desk.run()
     desk.write_jobs(*after)
     with OutputFolder(desk.out).locked():
-        found = unlisted(OutputFolder(desk.out), desk.path).ids
+        found = unlisted(desk.out, desk.path).ids
     assert {
         call_id.partition("-")[0] if gone == {"a"} else call_id for call_id in found
     } == gone or (gone == {"a-fox"} and [each.startswith("a-fox-") for each in found] == [True])
@@ -200,7 +200,7 @@ def step(out: Path, manifest: Path) -> None:
     """Do what the command does, without the lock: a dead process holds none."""
     folder = OutputFolder(out)
     recover(folder)
-    prune(folder, unlisted(folder, manifest))
+    prune(folder, unlisted(folder.out, manifest).ids)
 
 
 def test_a_folder_of_two_manifests_is_refused(

@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from gemini_batch.errors import StorageError
+from gemini_batch.events import ManifestWarning
 from gemini_batch.output.runs import read_runs
 from tests.builders import picture, says
 from tests.virtual.desk import Desk
@@ -122,3 +123,37 @@ def test_no_run_is_written_through_a_link(desk: Desk, tmp_path: Path) -> None:
         desk.run()
     assert raised.group_contains(StorageError, match="runs.jsonl: is a symbolic link")
     assert target.read_bytes() == b"mine"
+
+
+def warned(desk: Desk) -> list[str]:
+    """Return the warnings of the last run about its manifest."""
+    return [event.message for event in desk.events if isinstance(event, ManifestWarning)]
+
+
+def test_a_second_manifest_that_replaces_pictures_is_warned_of(desk: Desk) -> None:
+    """Where another manifest of the folder has the same ids, its name is said before it is sent."""
+    desk.run()
+    first = desk.path
+    desk.path = first.with_name("more.jsonl")
+    desk.write(d="of no other")
+    desk.run()
+    assert warned(desk) == []
+    desk.write(a="other words")
+    desk.run()
+    (warning,) = warned(desk)
+    assert "jobs.jsonl" in warning
+    assert "--out" in warning
+    first.unlink()
+    desk.write(a="still other words")
+    desk.run()
+    assert warned(desk) == []
+
+
+def test_an_edited_line_is_no_second_manifest(desk: Desk) -> None:
+    """Nor is another way to write the path of the same one."""
+    desk.run()
+    desk.write(a="other words")
+    desk.path = desk.path.parent / ".." / desk.path.parent.name / desk.path.name
+    desk.run()
+    assert desk.sent() == ["a"]
+    assert warned(desk) == []

@@ -8,7 +8,8 @@ from enum import StrEnum
 from gemini_batch.client.batches import Batches
 from gemini_batch.clock import Clock
 from gemini_batch.engine.batch import steps
-from gemini_batch.output.batches import BatchNote, BatchNotes, Step
+from gemini_batch.output.batch_note import BatchNote, Step
+from gemini_batch.output.batches import BatchNotes
 from gemini_batch.output.waiting import OpenBatch
 from gemini_batch.records import ApiError, Failure
 from gemini_batch.records.remote_batch import RemoteBatch

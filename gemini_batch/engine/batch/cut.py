@@ -10,7 +10,7 @@ from gemini_batch.config import Settings
 from gemini_batch.engine.batch import shares
 from gemini_batch.engine.batch.shares import Share
 from gemini_batch.engine.budget import Budget, Reservation, used_up
-from gemini_batch.output.batches import key_of
+from gemini_batch.output.batch_note import key_of
 from gemini_batch.records import Call, Estimate, Stop
 
 

@@ -9,8 +9,10 @@ from gemini_batch.client.batches import Batches
 from gemini_batch.clock import Clock
 from gemini_batch.engine import retry
 from gemini_batch.engine.batch import steps
+from gemini_batch.engine.retry_table import OF_ONE_MODEL
 from gemini_batch.events import BatchNotice, BatchSeen, Observer
-from gemini_batch.output.batches import BatchNote, BatchNotes, Step
+from gemini_batch.output.batch_note import BatchNote, Step
+from gemini_batch.output.batches import BatchNotes
 from gemini_batch.output.waiting import OpenBatch
 from gemini_batch.records import ApiError, Failure, FailureKind, Stop, StopReason
 from gemini_batch.records.remote_batch import Listing, RemoteBatch
@@ -142,7 +144,7 @@ class Looker:
     def _failed(self, batch: OpenBatch, error: ApiError | Failure) -> list[Stop]:
         """Return the stop that follows from a look that failed; else note why."""
         decision = retry.decide(error, 1, random.random)
-        if isinstance(decision, Stop) and decision.reason not in retry.OF_ONE_MODEL:
+        if isinstance(decision, Stop) and decision.reason not in OF_ONE_MODEL:
             return [decision]
         self._is_cut_off = isinstance(error, Failure) and error.kind in _CUT_OFF
         batch.note = replace(batch.note, why=error.message)  # not worth a write

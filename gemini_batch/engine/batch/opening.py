@@ -22,7 +22,8 @@ from gemini_batch.engine.remote import RemoteReplies
 from gemini_batch.events import Observer
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.batches import BatchNotes
-from gemini_batch.plan.build import BuiltPlan, price_table
+from gemini_batch.plan.build import price_table
+from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.quota.shared import project_of
 
 

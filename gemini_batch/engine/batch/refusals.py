@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 from gemini_batch.engine import retry
+from gemini_batch.engine.retry_table import OF_ONE_MODEL
 from gemini_batch.records import ApiError, Failure, FailureKind, Stop, StopReason
 
 # "Error on line 1: invalid JSON, near column 1032: no such field" (collected 2026-11-30).
@@ -15,7 +16,7 @@ def stop_for(error: ApiError | Failure, model: str) -> Stop:
     """Return why nothing more of a model is submitted in this run."""
     decision = retry.decide(error, 1, random.random)
     if isinstance(decision, Stop):
-        of_model = model if decision.reason in retry.OF_ONE_MODEL else ""
+        of_model = model if decision.reason in OF_ONE_MODEL else ""
         return replace(decision, model=of_model)
     if retry.is_quota(error):
         message = f"the server takes no more batches of {model} now: {error.message}"

@@ -16,7 +16,8 @@ from gemini_batch.engine.batch.steps import Todo
 from gemini_batch.engine.batch.submit import Submitter
 from gemini_batch.errors import storage_errors
 from gemini_batch.events import BatchNotice, Observer
-from gemini_batch.output.batches import BatchNotes, Step
+from gemini_batch.output.batch_note import Step
+from gemini_batch.output.batches import BatchNotes
 from gemini_batch.output.waiting import OpenBatch, Waiting
 from gemini_batch.records import ApiError, Call, Failure, FailureKind, Stop, StopReason
 
@@ -163,7 +164,9 @@ class BatchRoute:
             self.looker.write(batch, replace(note, step=Step.COLLECTING))
         found = await self.collector.collect(batch)
         if found.report:
-            self.observe(BatchNotice(f"{note.name}: {found.report}"))
+            why = f": {note.why}" if found.missing and note.why else ""
+            text = f"{note.name} ({note.state.lower()}): {found.report}{why}"
+            self.observe(BatchNotice(text))
         if found.failure is not None:
             await self._not_read(batch, found.failure)
         elif not batch.waiting:

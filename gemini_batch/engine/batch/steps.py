@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 
-from gemini_batch.output.batches import BatchNote, Step
+from gemini_batch.output.batch_note import BatchNote, Step
 from gemini_batch.records.remote_batch import BatchState, RemoteBatch
 
 # "Target 24 hours" (https://ai.google.dev/gemini-api/docs/batch-api, 2026-11-30). A client that

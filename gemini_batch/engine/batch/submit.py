@@ -11,7 +11,6 @@ from gemini_batch.client.files import Files
 from gemini_batch.client.request_json import Segment
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
-from gemini_batch.engine import retry
 from gemini_batch.engine.batch import steps
 from gemini_batch.engine.batch.cut import Chunk, Cutter
 from gemini_batch.engine.batch.draining import DRAIN_S, until
@@ -22,7 +21,8 @@ from gemini_batch.engine.commit import Committer
 from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.engine.result_row import Attempted, facts_of
 from gemini_batch.events import BatchNotice, ModelReplaced, Observer
-from gemini_batch.output.batches import BatchNote, BatchNotes, Step
+from gemini_batch.output.batch_note import BatchNote, Step
+from gemini_batch.output.batches import BatchNotes
 from gemini_batch.output.waiting import Mark, OpenBatch, Waiting
 from gemini_batch.records import (
     ApiError,
@@ -35,6 +35,7 @@ from gemini_batch.records import (
     Timing,
 )
 from gemini_batch.records.remote_batch import Created, Refused, Unknown
+from gemini_batch.wording import with_advice
 
 _STOPPED = Stop(StopReason.INTERRUPTED, "")
 """Marks that the run has stopped for a reason of its own."""
@@ -118,7 +119,7 @@ class Submitter:
             if stop.reason is not StopReason.MODEL or successor is None:
                 return stop
             advice = f"the run continues with its successor {successor}"
-            message = retry.with_advice(stop.message, advice)
+            message = with_advice(stop.message, advice)
             self.observe(ModelReplaced(model, successor, message))
             model, found = successor, await until(self.stopped, self.batches.supports(successor))
             if isinstance(found, ApiError | Failure):
@@ -158,8 +159,7 @@ class Submitter:
         now = self.clock.utc()
         note = await self._write(replace(note, step=Step.CREATING, sent_at=now))
         self.money.hold(note.uuid, chunk.money)
-        batch = OpenBatch(note, self.notes.lines(note.uuid))
-        self.waiting.add(batch)
+        batch = self.waiting.add_new(note, self.notes.lines(note.uuid))
         for position in range(note.calls):
             batch.add(position, Mark.ASKED)
         outcome = await self.batches.create(chunk.model, note.display_name, note.file)

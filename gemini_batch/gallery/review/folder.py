@@ -15,11 +15,12 @@ from gemini_batch.gallery.entries import Folders, entry, manifest_folder
 from gemini_batch.gallery.thumbnails import FOLDER, Thumbnails
 from gemini_batch.gallery.writer import sizes_of, write_page
 from gemini_batch.output.files import append_line, open_regular, write_atomically
-from gemini_batch.output.lock import holder
+from gemini_batch.output.holders import running
 from gemini_batch.output.marks import Mark, Marks
 from gemini_batch.output.paths import DRAFTS, FOLLOWUPS, IMAGES, RESULTS, SUPERSEDED
-from gemini_batch.output.rows import placed_rows
+from gemini_batch.output.rows import place_of, rows_of
 from gemini_batch.output.runs import read_summary
+from gemini_batch.output.shards import Part, parts, split_path
 from gemini_batch.output.tree import Tree
 from gemini_batch.records import Status, ids
 
@@ -43,6 +44,7 @@ class ReviewedFolder:
     out: Path
     marks: Marks | None = None
     _pictures: dict[tuple[str, str], str] = field(default_factory=dict)
+    _cursors: dict[int, dict[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Read the marks, unless they are given."""
@@ -53,8 +55,7 @@ class ReviewedFolder:
     def page(self) -> bytes:
         """Return the page with all calls until now."""
         page = BytesIO()
-        end_bytes = (self.out / RESULTS).stat().st_size
-        review = {"after": end_bytes}
+        review = {"after": self._cursor(_sizes(self.out))}
         write_page(
             self.out,
             page,
@@ -67,27 +68,40 @@ class ReviewedFolder:
         return page.getvalue()
 
     def changes(self, after: int) -> dict[str, Any]:
-        """Return the calls whose rows begin at the byte `after` or later, and the run in progress.
+        """Return the calls whose rows came after `after`, and the run in progress.
 
-        `after` of the result is where to continue; None if the file of rows is another one by now.
+        `after` of the result is where to continue; None if the files of rows are others by now.
         """
-        size_bytes = (self.out / RESULTS).stat().st_size
-        if not 0 <= after <= size_bytes:
+        sizes = _sizes(self.out)
+        starts = self._cursors.get(after) or ({0: after} if sizes.keys() <= {0} else None)
+        if starts is None or any(sizes.get(part, 0) < start for part, start in starts.items()):
             return {"after": None, "calls": [], "run": None}
         folders = Folders(self.out, manifest_folder(self.out, read_summary(self.out)))
         show = partial(entry, folders=folders, thumbnails=self._thumbnails)
         calls: list[dict[str, Any]] = []
-        end_bytes = after
-        for place, row in placed_rows(self.out, after):
-            end_bytes = place
-            if len(calls) == MAX_CHANGES:
-                break
-            if row["status"] not in (Status.LATE, Status.PRUNED):  # none of them is the newest
-                calls.append(show(row | {"place": place}))
-                self._note(row)
-        else:
-            end_bytes = self._end_bytes(after, size_bytes)
-        return {"after": end_bytes, "calls": calls, "run": self._run()}
+        ends = {part: starts.get(part, 0) for part in sizes}
+        for part in parts(self.out):
+            if ends.get(part.number, 0) == sizes.get(part.number, 0):
+                continue
+            for place, row in rows_of(part, ends[part.number]):
+                ends[part.number] = place
+                if len(calls) == MAX_CHANGES:
+                    break
+                if row["status"] not in (Status.LATE, Status.PRUNED):  # none of them is the newest
+                    calls.append(show(row | {"place": place_of(part.number, place)}))
+                    self._note(row)
+            else:
+                ends[part.number] = _end_bytes(part, ends[part.number], sizes[part.number])
+        return {"after": self._cursor(ends), "calls": calls, "run": self._run()}
+
+    def _cursor(self, ends: dict[int, int]) -> int:
+        """Return a number for what was read of each file; with one file, its end in bytes.
+
+        Files only grow, so that their sum stands for one state.
+        """
+        total = sum(ends.values())
+        self._cursors[total] = ends
+        return total
 
     def mark(self, mark: Mark) -> None:
         """Set a mark, durably.
@@ -142,7 +156,8 @@ class ReviewedFolder:
         Raises:
             OSError: There is none.
         """
-        if not path.startswith(_SHOWN) or "\0" in path:
+        shown = split_path(path)[1].startswith(_SHOWN)
+        if not shown or "\0" in path or ".." in path.split("/"):
             raise FileNotFoundError(path)
         folder, _, name = path.rpartition("/")
         tree = Tree(self.out)
@@ -161,15 +176,9 @@ class ReviewedFolder:
         for image in row["images"]:
             self._pictures[row["id"], image["sha256"]] = image["path"]
 
-    def _end_bytes(self, after: int, size_bytes: int) -> int:
-        """Return the end of the last whole row: a longer file may end with a torn one."""
-        with (self.out / RESULTS).open("rb") as file:
-            file.seek(after)
-            return after + file.read(size_bytes - after).rfind(b"\n") + 1
-
     def _run(self) -> dict[str, Any] | None:
         with suppress(OSError):
-            if (process := holder(self.out)) is not None:
+            if (process := running(self.out)) is not None:
                 summary = read_summary(self.out)
                 numbers = {
                     name: value if isinstance(value := summary.get(name), int) else None
@@ -179,3 +188,19 @@ class ReviewedFolder:
                 started = started_at if isinstance(started_at, str) else None
                 return {"process": process, "started_at": started, **numbers}
         return None
+
+
+def _sizes(out: Path) -> dict[int, int]:
+    """Return the size of each file of rows, by the number of its part."""
+    found: dict[int, int] = {}
+    for part in parts(out):
+        with suppress(FileNotFoundError):
+            found[part.number] = (part.path / RESULTS).stat().st_size
+    return found
+
+
+def _end_bytes(part: Part, after: int, size_bytes: int) -> int:
+    """Return the end of the last whole row: a longer file may end with a torn one."""
+    with (part.path / RESULTS).open("rb") as file:
+        file.seek(after)
+        return after + file.read(size_bytes - after).rfind(b"\n") + 1

@@ -168,5 +168,5 @@ listen();
 if (!calls.length) byId("empty").textContent = "No call has finished yet.";
 update();
 if (about.review) startReview();
-byId("keys-of-review").hidden = !about.review;
+byId("keys-of-review").hidden = byId("hint").hidden = !about.review;
 if (asked !== null) show(shown.findIndex((place) => calls[place].id === asked));

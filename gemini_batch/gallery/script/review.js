@@ -3,6 +3,7 @@
 const LOOK_EVERY_MS = 2000;
 const HIDDEN_EVERY_MS = 10000;
 const others = about.review ? new BroadcastChannel(`gemini_batch ${location.pathname}`) : null;
+let lastId = null; // of the call that had the focus last
 let after = about.review ? about.review.after : null;
 
 function say(text) {
@@ -59,7 +60,8 @@ function markByKey(key, index) {
 function reviewKeys(event) {
   if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest("input, select, textarea")) return;
   const opener = event.target.closest(".open");
-  const index = viewer.open ? open : opener ? Number(opener.dataset.index) : -1;
+  // A click elsewhere takes the focus away; the keys stay with the last call.
+  const index = viewer.open ? open : opener ? Number(opener.dataset.index) : shown.findIndex((place) => calls[place].id === lastId);
   if (index < 0) return;
   if (event.key === "n" && viewer.open) startNote();
   else if (!markByKey(event.key, index)) return;
@@ -124,8 +126,30 @@ function merge(found) {
   showMarkChips();
   showStatusChips();
   showGroups();
-  update();
+  inPlace(update);
   if (openId !== null) open = shown.findIndex((place) => calls[place].id === openId);
+}
+
+/** Return what opens a call in the middle of the window; null if there is none. */
+function openerInView() {
+  for (const share of [0.5, 0.4, 0.6, 0.3, 0.7]) {
+    const found = document.elementFromPoint(innerWidth * share, innerHeight * share);
+    const item = found && found.closest("#grid li, tbody tr");
+    if (item) return item.querySelector(".open");
+  }
+  return null;
+}
+
+/** Do what draws all calls again; what the user looks at stays where it is, and the focus on its call. */
+function inPlace(work) {
+  const idOf = (opener) => opener && calls[shown[Number(opener.dataset.index)]].id;
+  const indexOf = (id) => shown.findIndex((place) => calls[place].id === id);
+  const focused = idOf(document.activeElement && document.activeElement.closest(".open"));
+  const seen = openerInView();
+  const [seenId, top] = seen ? [idOf(seen), seen.getBoundingClientRect().top] : [null, 0];
+  work();
+  if (seenId !== null && indexOf(seenId) >= 0) scrollBy(0, current.opener(indexOf(seenId)).getBoundingClientRect().top - top);
+  if (focused && indexOf(focused) >= 0) current.opener(indexOf(focused)).focus({ preventScroll: true });
 }
 
 function showRun(run) {
@@ -138,6 +162,11 @@ function showRun(run) {
 function startReview() {
   byId("note").addEventListener("submit", sendNote);
   document.addEventListener("keydown", reviewKeys);
+  document.addEventListener("focusin", (event) => {
+    const opener = event.target.closest(".open");
+    if (opener) lastId = calls[shown[Number(opener.dataset.index)]].id;
+  });
   others.addEventListener("message", (event) => showMark(event.data));
   setTimeout(look, LOOK_EVERY_MS);
+  if (shown.length) current.opener(0).focus({ preventScroll: true }); // keys mark from the start
 }

@@ -5,6 +5,7 @@
 class GridView extends PagedView {
   show() {
     super.show();
+    this.#measure(); // at once: a page without its height would move what the user looks at
     this.resized = new ResizeObserver(() => this.#measure());
     this.resized.observe(this.root);
   }

@@ -1,10 +1,20 @@
-"""Storages of the ledger: one process, or a file that all processes of a machine share."""
+"""Storages of the ledger: for a process, for a machine, or for all that reach a server."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from gemini_batch.clock import boot_time_s
+from gemini_batch.config.ledger_url import INSTALL, SOURCES
+from gemini_batch.errors import ConfigError
 from gemini_batch.quota.storage.base import LedgerStorage
 from gemini_batch.quota.storage.memory import MemoryStorage
 from gemini_batch.quota.storage.sqlite import SqliteStorage, state_path
+
+LOOK_S = 5.0
+"""The time for which a command that only looks asks a server again."""
+
+if TYPE_CHECKING:
+    from gemini_batch.quota.storage.postgres import PostgresStorage
 
 
 def open_storage(path: Path | None) -> LedgerStorage:
@@ -17,3 +27,20 @@ def open_storage(path: Path | None) -> LedgerStorage:
     storage: LedgerStorage = MemoryStorage() if path is None else SqliteStorage(path)
     storage.open()
     return storage
+
+
+def shared_storage(url: str | None, *, reach_s: float = 60.0) -> "SqliteStorage | PostgresStorage":
+    """Return the storage of a server, not yet open, or else that of this machine.
+
+    A server that can't be reached is asked again for `reach_s` seconds.
+
+    Raises:
+        ConfigError: It has no address, or psycopg can't be used.
+    """
+    if url is None:
+        return SqliteStorage(state_path(), steady_s=boot_time_s)
+    try:
+        from gemini_batch.quota.storage.postgres import PostgresStorage
+    except ImportError as error:  # without the binary package it needs libpq
+        raise ConfigError(f"{SOURCES}: psycopg can't be used: {error}; {INSTALL}") from error
+    return PostgresStorage(url, reach_s=reach_s)

@@ -58,6 +58,10 @@ class LedgerStorage(Protocol):
     """
 
     @property
+    def name(self) -> str:
+        """The place of the states, for the user; without a password."""
+
+    @property
     def blocks(self) -> bool:
         """True if a method may take long, and so belongs in a thread."""
 

@@ -11,6 +11,7 @@ T = TypeVar("T")
 class MemoryStorage:
     """Live states of this process. No method blocks; it is not for several threads."""
 
+    name: ClassVar[str] = "memory"
     blocks: ClassVar[bool] = False
     has_own_clock: ClassVar[bool] = False
     notices: ClassVar[tuple[str, ...]] = ()

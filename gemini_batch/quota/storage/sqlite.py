@@ -94,6 +94,7 @@ class SqliteStorage:
             boot: Names the boot of the machine; None asks the system.
             locked_s: How long to wait for another process that holds the file.
         """
+        self.name = str(path)
         self._path = path
         self._steady_s = steady_s
         self._boot = boot_id() if boot is None else boot

@@ -37,7 +37,7 @@ class BatchApi:
         self._paid = paid
         self.store = BatchStore(config, clock, draws)
         files = FileStore(config, clock)
-        creator = Creator(config, clock, files, self.store, maker, draws=draws)
+        creator = Creator(config, clock, files, self.store, maker, draws)
         self._batches = BatchRoutes(config, clock, self.store, creator, maker, draws=draws)
         self._routes = (
             UploadRoutes(config, clock, files, draws),

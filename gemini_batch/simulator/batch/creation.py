@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gemini_batch.errors import ConfigError
@@ -33,26 +33,17 @@ class Created:
     drawn: Drawn
 
 
+@dataclass(eq=False, repr=False)
 class Creator:
     """Makes batches."""
 
-    def __init__(
-        self,
-        config: SimulatorConfig,
-        clock: SettableClock,
-        files: FileStore,
-        store: BatchStore,
-        maker: LineMaker,
-        *,
-        draws: Draws,
-    ) -> None:
-        self._config = config
-        self._clock = clock
-        self._files = files
-        self._store = store
-        self._maker = maker
-        self._draws = draws
-        self._one_at_a_time = asyncio.Lock()
+    _config: SimulatorConfig
+    _clock: SettableClock
+    _files: FileStore
+    _store: BatchStore
+    _maker: LineMaker
+    _draws: Draws
+    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def create(
         self, project: str, model: Model, asked: dict[str, Any], origin: str

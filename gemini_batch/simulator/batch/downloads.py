@@ -3,6 +3,7 @@
 import asyncio
 import random
 import re
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -29,22 +30,15 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 _HALVES = ("download-cut", "download-short", "download-stall")
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class DownloadRoutes:
     """Handlers of `files/ID:download?alt=media`."""
 
-    def __init__(
-        self,
-        config: SimulatorConfig,
-        clock: SettableClock,
-        files: FileStore,
-        store: BatchStore,
-        maker: LineMaker,
-    ) -> None:
-        self._config = config
-        self._clock = clock
-        self._files = files
-        self._store = store
-        self._maker = maker
+    config: SimulatorConfig
+    clock: SettableClock
+    files: FileStore
+    store: BatchStore
+    maker: LineMaker
 
     def add_to(self, app: web.Application) -> None:
         """Add the routes."""
@@ -57,7 +51,7 @@ class DownloadRoutes:
         batch = self._find(request)
         if isinstance(batch, ErrorBody):
             return error_response(batch)
-        drawn = self._store.draw(At.DOWNLOAD, batch)
+        drawn = self.store.draw(At.DOWNLOAD, batch)
         if "download-404" in drawn:
             return error_response(errors.not_found())
         if "download-503" in drawn:
@@ -65,18 +59,18 @@ class DownloadRoutes:
         if "download-redirect" in drawn:
             return redirected(request)
         results = self._results(batch, is_shuffled="corrupt-output" in drawn)
-        return await _Sending(self._config, request, results, drawn).send()
+        return await _Sending(self.config, request, results, drawn).send()
 
     def _find(self, request: web.Request) -> Batch | ErrorBody:
         """Return the batch whose result file is asked for, or the error if there is none."""
-        problem = key_problem(request, self._config)
+        problem = key_problem(request, self.config)
         if problem is not None:
             return problem
         project, file_id = fingerprint(request_key(request)), request.match_info["file"]
-        if self._files.get(project, file_id) is not None:
+        if self.files.get(project, file_id) is not None:
             return bodies.error(400, "Only generated files can be downloaded.")  # derived
-        batch = self._store.get(project, file_id.removeprefix("batch-"))
-        now = self._clock.utc()
+        batch = self.store.get(project, file_id.removeprefix("batch-"))
+        now = self.clock.utc()
         if batch is None or batch.output_id != file_id or not batch.has_output(now):
             return errors.not_found()
         return batch
@@ -86,11 +80,11 @@ class DownloadRoutes:
         batch.downloads += 1
         if batch.results is not None and not is_shuffled:
             return batch.results
-        lines = output_lines(batch.answered(self._clock.utc()))
-        rng = random.Random(f"{self._config.seed}/{batch.id}/{batch.downloads}")
+        lines = output_lines(batch.answered(self.clock.utc()))
+        rng = random.Random(f"{self.config.seed}/{batch.id}/{batch.downloads}")
         if is_shuffled or "shuffled" in batch.faults:
             rng.shuffle(lines)
-        results = Results(lines, batch.input.data, self._maker, batch.origin)
+        results = Results(lines, batch.input.data, self.maker, batch.origin)
         if not is_shuffled:
             batch.results = results
         return results

@@ -21,10 +21,13 @@ VALUES = {
     "--format": "jsonl",
     "--tier": "tier-1",
     "--route": "batch",
+    "--ledger": "postgresql://127.0.0.1:9/none",
     "--base-url": "http://127.0.0.1:9",
 }
-# Of two that exclude each other, one that needs an answer of a server, and one that needs a bucket.
-LEFT_OUT = {"--help", "--simulate", "--forget", "--only", "--redo", "--vertex", "--scratch"}
+# Of two that exclude each other, one that needs an answer of a server, and those that need a bucket or a launcher.
+LEFT_OUT = {
+    *("--help", "--simulate", "--forget", "--only", "--redo", "--vertex", "--shard", "--scratch"),
+}
 
 
 @pytest.fixture(autouse=True)

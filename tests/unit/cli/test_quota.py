@@ -25,7 +25,7 @@ def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Put the state folder aside, and the person into Tokyo."""
     monkeypatch.setenv("GEMINI_BATCH_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("TZ", "JST-9")
-    monkeypatch.setattr("gemini_batch.cli.quota.boot_time_s", lambda: T0)
+    monkeypatch.setattr("gemini_batch.quota.storage.boot_time_s", lambda: T0)
     time.tzset()
     with time_machine.travel(NOON.timestamp(), tick=False):
         yield
@@ -48,7 +48,7 @@ def quota(
     project: str | None = None,
 ) -> str:
     """Return what the command prints."""
-    assert main(Namespace(json=as_json, reset=reset, project=project)) == 0
+    assert main(Namespace(json=as_json, reset=reset, project=project, ledger=None)) == 0
     return capsys.readouterr().out
 
 

@@ -182,3 +182,18 @@ def test_how_a_run_was_stopped_is_told(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["status", str(tmp_path)]) == 0
     expected = "  last run of a.jsonl: stopped (day_closed), exit 5, 8 of 9 calls left\n"
     assert expected in capsys.readouterr().out
+
+
+def test_held_calls_are_those_of_the_last_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the reason, in words and in numbers; what a damaged summary says instead is left out."""
+    write_rows(tmp_path, row("a"))
+    held = {"blocked": 2, "waiting": 1, "\x1b[1m": 3, "failed": "many"}
+    (tmp_path / "summary.json").write_bytes(orjson.dumps({"held": held}))
+    assert main(["status", str(tmp_path)]) == 0
+    words = "  3 held for pictures of other calls (2 blocked, 1 in batches)"
+    assert words in capsys.readouterr().out.splitlines()
+    (tmp_path / "summary.json").write_bytes(orjson.dumps({"held": ["blocked"]}))
+    assert main(["status", str(tmp_path), "--json"]) == 0
+    assert orjson.loads(capsys.readouterr().out)["held"] == {}

@@ -66,6 +66,53 @@ def test_a_command_of_another_tool_is_answered_with_ours(
     assert capsys.readouterr().err.splitlines()[0] == COMMAND.format(name, ours)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run",
+        "plan",
+        "status",
+        "verify",
+        "gallery",
+        "review",
+        "export",
+        "prune",
+        "batches",
+        "schema",
+        "completion",
+        "expand",
+    ],
+)
+def test_a_wrong_flag_is_named_before_what_is_missing(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A misspelt flag in front of the folder is the mistake, not the folder that is still to come."""
+    with pytest.raises(SystemExit, match="2"):
+        main([command, "--xyzzy"])
+    assert capsys.readouterr().err.startswith("gemini_batch: --xyzzy: no such flag")
+
+
+@pytest.mark.parametrize(
+    "arguments", ["plan -- - --out o", "run -- jobs.jsonl --quiet", "status -- out --json"]
+)
+def test_a_flag_after_two_hyphens_is_told_where_it_belongs(
+    arguments: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It exists, so the message does not call it unknown."""
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments.split())
+    assert 'stands after "--", where nothing is a flag' in capsys.readouterr().err
+
+
+def test_what_is_missing_is_named_where_all_flags_are_right(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The missing argument is the mistake then, also with flags that take values."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", "--max-cost=2", "--model", "x"])
+    assert "arguments are required: JOBS.jsonl" in capsys.readouterr().err
+
+
 COMPLETES = """\
 source "./$1"; shift
 COMP_WORDS=(gemini-batch "$@") COMP_CWORD=$#

@@ -9,7 +9,7 @@ import pytest
 from gemini_batch.engine.batch import shares, steps
 from gemini_batch.engine.batch.shares import Share
 from gemini_batch.engine.batch.steps import Todo
-from gemini_batch.output.batches import BatchNote, Step
+from gemini_batch.output.batch_note import BatchNote, Step
 from gemini_batch.records.remote_batch import BatchState, BatchStats, RemoteBatch
 from tests.builders import ENDPOINT, MODEL
 from tests.virtual.clock import NOON_UTC

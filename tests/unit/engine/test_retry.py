@@ -7,18 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemini_batch.client.response import parse_answer
+from gemini_batch.engine.backoff import backoff_s
 from gemini_batch.engine.error_kinds import ErrorKind
 from gemini_batch.engine.retry import (
     GIVE_UP,
     REJECT,
-    TABLE,
     CloseDay,
     Decision,
     RetryAfter,
-    backoff_s,
     decide,
     may_be_billed,
 )
+from gemini_batch.engine.retry_table import TABLE
 from gemini_batch.records import Answer, ApiError, Failure, FailureKind, Stop, StopReason
 
 DAY = "GenerateRequestsPerDayPerProjectPerModel-FreeTier"
@@ -532,13 +532,14 @@ def test_six_attempts_outlast_a_minute_whatever_the_server_says() -> None:
 
 
 def test_an_unexplained_429_backs_off_long_but_not_for_ever() -> None:
-    """Without details the call alone waits: some seconds, then from 15 s doubled to five minutes, each with a margin."""
+    """Without details the call alone waits: some seconds twice, then from 15 s doubled to five minutes, with a margin."""
     error = ApiError(429, "RESOURCE_EXHAUSTED", None, UNEXPLAINED)
 
-    waits = [decide(error, attempt, lambda: 0.0) for attempt in range(1, 8)]
+    waits = [decide(error, attempt, lambda: 0.0) for attempt in range(1, 9)]
 
     assert not any(wait.pauses_model for wait in waits if isinstance(wait, RetryAfter))
     assert [wait.wait_s for wait in waits if isinstance(wait, RetryAfter)] == [
+        1.0,
         1.0,
         16.0,
         31.0,

@@ -8,7 +8,8 @@ import pytest
 from gemini_batch.client.response import parse_answer
 from gemini_batch.engine.advice import advised
 from gemini_batch.engine.error_kinds import ErrorKind, kind_of
-from gemini_batch.engine.retry import TABLE, Decision, RetryAfter, decide
+from gemini_batch.engine.retry import Decision, RetryAfter, decide
+from gemini_batch.engine.retry_table import TABLE
 from gemini_batch.engine.vertex_rules import VERTEX_TABLE
 from gemini_batch.records import Answer, ApiError, FailureKind, Stop, StopReason
 

@@ -127,6 +127,21 @@ def test_an_input_is_found_from_the_manifest_and_linked_from_the_page(folders: F
     assert shown["thumbnail"] == file["sha256"]
 
 
+def test_an_input_of_a_chain_is_the_picture_of_its_call(folders: Folders) -> None:
+    """It is linked in the output folder, and marked once its call has another picture; no other file is."""
+    file = place(folders.out, "images/icons/fox.png")
+    place(folders.out.parent, "fox.png")
+    sha256s = {"job:icons/fox": file["sha256"], "job:icons/owl": "00", "job:../../fox": "00"}
+    given = [{"path": path, "sha256": sha256} for path, sha256 in sha256s.items()]
+    fox, owl, outside = show(folders, inputs=given)["inputs"]
+    assert (fox["path"], fox["href"]) == ("job:icons/fox", "images/icons/fox.png")
+    assert not fox["is_changed"]
+    assert owl["is_missing"]
+    assert outside["is_missing"]
+    given = [{"path": "job:icons/fox", "sha256": "00" * 32}]
+    assert show(folders, inputs=given)["inputs"][0]["is_changed"]
+
+
 def test_an_input_that_is_no_image_any_more_is_not_linked(folders: Folders) -> None:
     """A row can't make the page link a file that is not an image, such as a key."""
     (folders.out.parent / "id_rsa").write_text("secret", encoding="utf-8")

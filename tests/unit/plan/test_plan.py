@@ -94,7 +94,7 @@ def test_plan_counts_states() -> None:
     ]
     planned = plan_of(jobs, Plan(PLANNER, judge))
     assert list(planned.pending(DEFAULT_MODEL)) == [(3, 1), (0, 2), (1, 1), (2, 1), (4, 1)]
-    assert [planned.count(state) for state in CallState] == [1, 2, 1, 1, 0, 1, 1, 0]
+    assert [planned.count(state) for state in CallState] == [1, 2, 1, 1, 0, 1, 1, 0, 0, 0, 0]
     assert (len(planned), planned.todo, planned.total.calls) == (7, 4, 4)
     assert digests == {request_sha256(request(prompt="x"))}
 

@@ -2,18 +2,26 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from rich.text import Text
 
 from gemini_batch.errors import ExitCode
-from gemini_batch.events import CallNotReused, LittleRoom, ManifestWarning, Repaired, Stopping
+from gemini_batch.events import (
+    BatchNotice,
+    CallNotReused,
+    LittleRoom,
+    ManifestWarning,
+    Repaired,
+    Stopping,
+)
 from gemini_batch.progress import live as live_module
 from gemini_batch.progress import writer_thread
 from gemini_batch.progress.live import LiveView, terminal_size
 from gemini_batch.progress.run_state import RunState, Sample
 from gemini_batch.progress.writer_thread import WriterThread
-from gemini_batch.records import Limits, Status, Stop, StopReason
+from gemini_batch.records import FailureKind, Limits, RowError, Status, Stop, StopReason
 from tests.builders import MODEL
 from tests.unit.progress.builders import (
     AGAIN,
@@ -121,6 +129,19 @@ def test_blocked_and_failed_calls_stay_in_sight_and_finished_ones_do_not_scroll_
         " jobs.jsonl:1: request.x: not a field",
         " strange",
     ]
+
+
+def test_calls_that_a_batch_did_not_answer_are_one_line(terminal: Terminal) -> None:
+    """A line about the batch counts them; what the server says of one of its calls has a line of its own."""
+    terminal.live.observe(started(300))
+    for status in (FailureKind.NO_RESULT.value, "INTERNAL"):
+        event = finished(status, Status.FAILED, "no answer")
+        error = RowError(None, status, None, "no answer")
+        row = replace(event.row, route="batch", error=error)
+        terminal.live.observe(replace(event, row=row))
+    terminal.live.observe(BatchNotice("batches/1 (expired): 1 call has no answer"))
+    seen = [line.strip() for line in terminal.show() if "no answer" in line]
+    assert seen == ["failed    INTERNAL  no answer", "batches/1 (expired): 1 call has no answer"]
 
 
 def test_what_to_run_next_can_be_copied(terminal: Terminal) -> None:

@@ -7,6 +7,7 @@ import pytest
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode
 from gemini_batch.events import (
+    CallHeld,
     CallNotReused,
     CallRetrying,
     Event,
@@ -137,6 +138,11 @@ def test_a_model_whose_day_is_over_does_not_silence_the_others() -> None:
             {"stops": [{"reason": "billing"}]},
             f"fix the problem above, then run: {AGAIN}",
         ),
+        (
+            ExitCode.REFUSED,
+            {"stops": [{"reason": "model"}]},
+            "choose another model, then run again",
+        ),
         (ExitCode.STOPPED, {"stops": [{"reason": "outage"}]}, f"run again to continue: {AGAIN}"),
         (ExitCode.INTERRUPTED, {"left": 3}, f"run again to continue: {AGAIN}"),
     ],
@@ -146,6 +152,16 @@ def test_the_last_line_is_what_to_do_next(
 ) -> None:
     """After every kind of problem the last line is the next command."""
     assert Desk().end(summary(exit_code, **changes))[-1] == last
+
+
+@pytest.mark.parametrize("code", [ExitCode.STOPPED, ExitCode.INTERRUPTED, ExitCode.TERMINATED])
+def test_a_run_that_leaves_batches_says_how_many_calls_wait(code: ExitCode) -> None:
+    """Also after Ctrl-C: the batches continue without the run."""
+    stops = [{"reason": "waiting", "message": "40 calls wait in 1 batch since 08:10 UTC"}]
+    over = summary(code, left=40, stops=stops, run_again_at=NOON)
+    assert Desk().end(over)[-1] == (
+        f"40 calls wait in 1 batch since 08:10 UTC; run again from 2026-11-22 12:00 UTC: {AGAIN}"
+    )
 
 
 def test_a_day_that_is_over_says_from_when_on_to_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +198,7 @@ def test_quiet_says_nothing_on_success() -> None:
         ManifestWarning("jobs.jsonl:1: request.x: not a field"),
         started(),
         CallNotReused("a", "is gone"),
+        CallHeld("b", "b is not sent: images/a.png is gone"),
         finished("a"),
         LittleRoom("o"),
     )

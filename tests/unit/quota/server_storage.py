@@ -2,6 +2,7 @@
 
 States pass as text. `break_commits` scripts what becomes of the next commits: "lost" takes no
 effect, "unknown" takes effect; in both cases the connection breaks before the client knows.
+`fails_next` lets the next transaction fail after its decision.
 """
 
 import json
@@ -9,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
+from gemini_batch.errors import StorageError
 from gemini_batch.quota.storage.base import Decide, OnUnknown, QuotaKey, Snapshot
 
 T = TypeVar("T")
@@ -17,6 +19,7 @@ T = TypeVar("T")
 class ServerStorage:
     """States on a server; several ledgers may share one."""
 
+    name: ClassVar[str] = "server"
     blocks: ClassVar[bool] = True
     has_own_clock: ClassVar[bool] = True
     notices: ClassVar[tuple[str, ...]] = ()
@@ -26,6 +29,7 @@ class ServerStorage:
         self.clock_s = clock_s
         self.server_id = "primary"
         self.break_commits = deque[str]()
+        self.fails_next = False
         self.decisions = self.asked = 0
         self._texts: dict[QuotaKey, str] = {}
 
@@ -38,6 +42,9 @@ class ServerStorage:
             self.decisions += 1
             before = [self._loaded(key) for key in keys]
             result, states = decide(before, self.clock_s(), self.server_id)
+            if self.fails_next:
+                self.fails_next = False
+                raise StorageError("gone")
             outcome = self.break_commits.popleft() if states and self.break_commits else "known"
             if outcome != "lost":
                 for key, state in states.items():

@@ -91,13 +91,38 @@ class TestServerLedger(LedgerContract):
 
         assert (requests_left(ledger), self.server.asked) == (7, 0)
 
-    def test_a_server_that_replaced_another_is_full_for_a_window(self) -> None:
-        """A new server's clock is another one: the last use counts as of just now."""
-        ledger = self.make(Limits(requests_per_min=1))
-        granted(self.ask(ledger))
+    def test_a_server_that_replaced_another_pauses_for_a_minute(self) -> None:
+        """It may lack the last reservations: once, nothing is sent until every minute is empty."""
+        ledger, other = self.make(Limits(requests_per_min=1)), self.make(Limits())
+        self.ask(other)
         self.server.server_id = "replica"
 
-        assert granted(self.ask(ledger, 30.0)).grant.at_s == T0 + 30.0 + CYCLE_S
+        why = "the ledger's server was replaced"
+        assert self.ask(ledger, 30.0) == Paused(T0 + 30.0 + CYCLE_S, why)
+        assert self.ask(other, 60.0) == Paused(T0 + 30.0 + CYCLE_S, why)
+        assert granted(self.ask(ledger, 30.0 + CYCLE_S)).grant.at_s == T0 + 30.0 + CYCLE_S
+
+    def test_a_grant_of_a_replaced_server_does_not_hold(self) -> None:
+        """Though its moment comes after the pause: the server that took over may not know it."""
+        ledger = self.make(Limits(requests_per_min=1))
+        self.ask(ledger), self.ask(ledger)
+        ahead = granted(self.ask(ledger)).grant
+        assert ahead.at_s == T0 + 2 * CYCLE_S
+        self.server.server_id = "replica"
+        self.ask(ledger, 30.0)
+
+        self.at(2 * CYCLE_S)
+        assert not ledger.holds(M, ahead, ahead.at_s)
+        granted(self.ask(ledger, 2 * CYCLE_S))
+
+    def test_reservations_stay_when_the_same_server_comes_back(self) -> None:
+        """A restart is no failover: grants hold, nothing pauses."""
+        ledger = self.make(Limits(requests_per_min=1))
+        self.ask(ledger)
+        ahead = granted(self.ask(ledger)).grant
+
+        self.at(CYCLE_S)
+        assert self.make(Limits(requests_per_min=1)).holds(M, ahead, ahead.at_s)
 
     @pytest.mark.parametrize("outcome", ["lost", "unknown"])
     def test_a_reservation_is_cancelled_once(self, outcome: str) -> None:

@@ -1,6 +1,7 @@
 import asyncio
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,6 +20,7 @@ from gemini_batch.events import (
 )
 from gemini_batch.output.rows import read_rows
 from gemini_batch.quota.limits import Weights
+from gemini_batch.quota.results import RealUse
 from gemini_batch.records import Call, FailureKind, Limits, Status, Stop, StopReason
 from tests.builders import (
     MODEL,
@@ -85,13 +87,14 @@ def test_what_a_call_used_is_settled(
     used: list[tuple[int | None, int | None]] = []
 
     def spy(world: World) -> None:
-        reconcile = world.ledger.reconcile
+        reconcile_all = world.ledger.reconcile_all
 
-        def note(*arguments: Any, tokens: int | None = None, usd_micros: int | None = None) -> None:
-            used.append((tokens, usd_micros))
-            reconcile(*arguments, tokens=tokens, usd_micros=usd_micros)
+        def note(model: str, uses: Iterable[RealUse]) -> None:
+            uses = list(uses)
+            used.extend((use.tokens, use.usd_micros) for use in uses)
+            reconcile_all(model, uses)
 
-        world.ledger.reconcile = note  # type: ignore[method-assign,assignment]
+        world.ledger.reconcile_all = note  # type: ignore[method-assign]
 
     world = play(tmp_path, ["robot"], {"robot": [picture(usage=usage)]}, prepare=spy, limits=limits)
 

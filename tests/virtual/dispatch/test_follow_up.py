@@ -209,6 +209,19 @@ def test_a_429_without_details_holds_back_only_its_call(tmp_path: Path) -> None:
     assert world.on_end <= 10
 
 
+@pytest.mark.parametrize("twice", [[3], [3, 13], [3, 13, 23, 33, 43, 53]])
+def test_a_call_may_meet_two_429s_without_details(tmp_path: Path, twice: list[int]) -> None:
+    """Where others are answered in between, its second wait is as short as its first."""
+    script = {
+        call_id: [*[says(429, latency_s=0.3)] * (2 if number in twice else 0), picture(0.3)]
+        for number, call_id in enumerate(ids(60))
+    }
+    world = play(tmp_path, ids(60), script, concurrency=8)
+
+    assert world.statuses == dict.fromkeys(ids(60), "succeeded")
+    assert world.on_end <= 12
+
+
 def test_nothing_but_429_is_asked_ever_more_rarely(tmp_path: Path) -> None:
     """When all meet them the model pauses: few requests in the first minute, fewer in each after it, and none is failed."""
 

@@ -2,14 +2,13 @@
 
 import asyncio
 import logging
-import os
+import pydoc
+import re
 import sys
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import orjson
@@ -19,7 +18,6 @@ from PIL import Image
 import gemini_batch
 from gemini_batch import (
     ConfigError,
-    FolderBusyError,
     Job,
     ManifestError,
     RunConfig,
@@ -29,110 +27,16 @@ from gemini_batch import (
     run,
     stream,
 )
-from gemini_batch.client import interactive
-from gemini_batch.client.transport import Exchange
-from gemini_batch.engine import session, setup
 from gemini_batch.errors import ExitCode, StorageError
-from gemini_batch.output import StagedAnswer
-from gemini_batch.records import Answer, Call, Stop
-from tests.builders import PICTURE, TIMING, says
+from tests.loopback.python_api.network import (
+    PATIENCE_S,
+    Network,
+    as_they_come,
+    robots,
+    simulated,
+)
 
 pytestmark = pytest.mark.loopback
-
-# A test that fails is not to hang.
-PATIENCE_S = 60
-
-
-@pytest.fixture(autouse=True)
-def _state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("GEMINI_BATCH_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.delenv("GEMINI_API_KEY", raising=False)
-    monkeypatch.delenv("GOOGLE_API_KEY", raising=False)
-    # Durability is another module's matter here, and real syncs are slow.
-    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
-    monkeypatch.setattr(os, "fdatasync", lambda _descriptor: None)
-
-
-def simulated(out: Path, **settings: Any) -> RunConfig:
-    """Return a config of a fast simulated run."""
-    return RunConfig(simulate=True, out=out, rpm=6000, **settings)
-
-
-def robots(number: int) -> list[Job]:
-    """Return so many jobs."""
-    return [Job(id=f"robot-{n}", prompt=f"Robot {n}") for n in range(number)]
-
-
-async def as_they_come(jobs: list[Job]) -> AsyncIterator[Job]:
-    """Yield jobs as a source does that is read over the network."""
-    for job in jobs:
-        await asyncio.sleep(0)
-        yield job
-
-
-class Network:
-    """Stands in for the transport: answers when the test lets it."""
-
-    def __init__(self) -> None:
-        self.sent: list[str] = []
-        self.expected = 0
-        self.answers_left = 1_000
-        self.refuses_after = 1_000
-        self.all_sent = asyncio.Event()
-        self.arrived = asyncio.Event()
-        self.answers = asyncio.Event()
-        self.rest = asyncio.Event()
-
-    async def is_reached(self) -> None:
-        """Return when the first request has arrived."""
-        await asyncio.wait_for(self.arrived.wait(), PATIENCE_S)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        pass
-
-    async def send(
-        self, call: Call, incoming: StagedAnswer, connected: Callable[[], None]
-    ) -> Exchange:
-        """Answer with a picture, once answers are let through."""
-        connected()
-        self.sent.append(call.id)
-        self.arrived.set()
-        if len(self.sent) == self.expected:
-            self.all_sent.set()
-        await self.answers.wait()
-        if not self.answers_left:
-            await self.rest.wait()
-        self.answers_left = max(self.answers_left - 1, 0)
-        step = PICTURE if len(self.sent) <= self.refuses_after else says(401)
-        answer = step.answer(call, incoming)
-        assert isinstance(answer, Answer)
-        return Exchange(answer, TIMING)
-
-
-@pytest.fixture
-def network(monkeypatch: pytest.MonkeyPatch) -> Network:
-    """The network of the next runs."""
-    network = Network()
-    monkeypatch.setattr(interactive, "InteractiveTransport", lambda *_: network)
-    return network
-
-
-@pytest.fixture
-def until_left(network: Network, monkeypatch: pytest.MonkeyPatch) -> Network:
-    """The network of a run, which answers one call at once, and the others when the run is left."""
-    network.answers_left = 1
-    network.answers.set()
-    leave = session.Run.interrupt
-
-    def interrupt(run: session.Run, stop: Stop) -> None:
-        leave(run, stop)
-        network.rest.set()
-
-    monkeypatch.setattr(session.Run, "interrupt", interrupt)
-    return network
 
 
 # --- jobs in, summary out ---------------------------------------------------------------------------------------------
@@ -462,133 +366,6 @@ def test_a_folder_without_results_is_an_error(tmp_path: Path) -> None:
         read_results(str(tmp_path))
 
 
-# --- cancellation -----------------------------------------------------------------------------------------------------
-
-
-async def test_the_first_cancellation_drains(tmp_path: Path, network: Network) -> None:
-    """A cancelled run waits for the answers that are paid for, writes them, and only then is cancelled."""
-    running = asyncio.create_task(run(robots(5), simulated(tmp_path / "out", concurrency=2)))
-    await network.is_reached()
-    running.cancel()
-    await asyncio.sleep(0)
-    assert not running.done()
-    network.answers.set()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    summary = orjson.loads((tmp_path / "out/summary.json").read_bytes())
-    assert summary["by_status"] == {"succeeded": len(network.sent)}
-    assert summary["stops"][0]["reason"] == "interrupted"
-    assert len(network.sent) < 5
-
-
-async def test_the_second_cancellation_abandons(tmp_path: Path, network: Network) -> None:
-    """Who cancels again does not wait; the folder is free afterwards, and the next run names what may have been billed."""
-    config = simulated(tmp_path / "out", concurrency=1)
-    running = asyncio.create_task(run(robots(2), config))
-    await network.is_reached()
-    running.cancel()
-    await asyncio.sleep(0)
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    network.answers.set()
-    summary = await run(robots(2), config)
-    assert (summary.by_status, summary.this_run.possibly_billed) == ({"succeeded": 2}, 1)
-
-
-@pytest.mark.parametrize("times", [1, 3])
-async def test_cancelled_while_it_is_checked_lets_go_of_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
-) -> None:
-    """A run that is cancelled before it sends, however often, has closed all it opened."""
-    loop, begun, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
-    real = setup.open_run
-
-    @contextmanager
-    def slow(*arguments: Any, **named: Any) -> Iterator[session.Run]:
-        with real(*arguments, **named) as going:
-            loop.call_soon_threadsafe(begun.set)
-            go_on.wait(30)
-            yield going
-
-    monkeypatch.setattr(setup, "open_run", slow)
-    running = asyncio.create_task(run(robots(1), simulated(tmp_path / "out")))
-    await asyncio.wait_for(begun.wait(), PATIENCE_S)
-    for _ in range(times):
-        running.cancel()
-        await asyncio.sleep(0)
-    go_on.set()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    assert not (tmp_path / "out").exists()
-
-
-async def test_the_folder_is_held_until_the_run_has_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However often a run is cancelled, nothing that it holds is closed under it."""
-    begun, go_on = asyncio.Event(), asyncio.Event()
-
-    async def stubborn(*_: object) -> None:
-        begun.set()
-        while not go_on.is_set():
-            with suppress(asyncio.CancelledError):
-                await go_on.wait()
-        raise asyncio.CancelledError
-
-    monkeypatch.setattr(session.Run, "send", stubborn)
-    running = asyncio.create_task(run(robots(1), simulated(tmp_path / "out")))
-    await asyncio.wait_for(begun.wait(), PATIENCE_S)
-    for _ in range(5):
-        running.cancel()
-        await asyncio.sleep(0)
-    with pytest.raises(FolderBusyError):
-        await run(robots(1), simulated(tmp_path / "out"))
-    go_on.set()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("by", ["run", "stream"])
-async def test_what_goes_wrong_while_it_drains_is_raised(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
-) -> None:
-    """An error that comes after the cancellation is not lost in it."""
-    begun = asyncio.Event()
-
-    async def breaks(going: session.Run, *_: object) -> None:
-        stopped = asyncio.Event()
-        monkeypatch.setattr(going, "stop", lambda _stop: stopped.set())
-        begun.set()
-        await stopped.wait()
-        raise StorageError("the disk failed")
-
-    monkeypatch.setattr(session.Run, "send", breaks)
-    config = simulated(tmp_path / "out")
-    running = asyncio.create_task(
-        run(robots(1), config) if by == "run" else _first(stream(robots(1), config))
-    )
-    await asyncio.wait_for(begun.wait(), PATIENCE_S)
-    running.cancel()
-    with pytest.raises(StorageError):
-        await running
-
-
-async def _first(rows: AsyncIterator[object]) -> object:
-    return await anext(rows)
-
-
-async def test_a_folder_is_for_one_run_at_a_time(tmp_path: Path, network: Network) -> None:
-    """A second run on the folder is refused at once, and the first one goes on."""
-    running = asyncio.create_task(run(robots(1), simulated(tmp_path / "out")))
-    await network.is_reached()
-    with pytest.raises(FolderBusyError):
-        await run(robots(1), simulated(tmp_path / "out"))
-    network.answers.set()
-    assert (await running).by_status == {"succeeded": 1}
-
-
 # --- what is told, and what is imported -------------------------------------------------------------------------------
 
 
@@ -611,12 +388,21 @@ def test_importing_the_package_is_light() -> None:
 
 
 def test_every_public_name_is_there() -> None:
-    """What `__all__` promises can be imported, and what it does not is an AttributeError."""
-    for name in gemini_batch.__all__:
+    """Each name that the page of `help` has can be imported, and any other is an AttributeError."""
+    page = pydoc.plain(pydoc.render_doc(gemini_batch))
+    listed = re.findall(r"^ {4,}([A-Z]\w+) {2,}", gemini_batch.__doc__ or "", re.MULTILINE)
+    assert {*listed, *gemini_batch.__all__} == {*gemini_batch._MODULES, "__version__"}
+    for name in (*listed, *gemini_batch.__all__):
         assert getattr(gemini_batch, name)
         assert name in dir(gemini_batch)
+        assert name in page
     with pytest.raises(AttributeError, match="no attribute 'runn'"):
         gemini_batch.runn  # noqa: B018 # asking is the point
+
+
+def test_help_is_one_page() -> None:
+    """`help(gemini_batch)` fits a few screens; each class has a page of its own."""
+    assert len(pydoc.render_doc(gemini_batch).splitlines()) < 130
 
 
 def _python(code: str) -> str:

@@ -1,0 +1,195 @@
+"""`ray`: run a manifest by several workers on a Ray cluster."""
+
+import io
+import secrets
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from gemini_batch.cli.confirm import is_agreed
+from gemini_batch.cli.options import STDIN, output_folder, program, settings
+from gemini_batch.clock import utc_now
+from gemini_batch.config import Settings
+from gemini_batch.engine.distributed.ray_tasks import Ended, RayCluster
+from gemini_batch.engine.summary import Summary
+from gemini_batch.errors import ExitCode, storage_errors
+from gemini_batch.events import CallFinished, ManifestWarning, RunStarted, Stopping
+from gemini_batch.output.files import write_atomically
+from gemini_batch.output.follower import RowFollower
+from gemini_batch.output.paths import SUMMARY
+from gemini_batch.output.rows import row_of
+from gemini_batch.output.runs import read_summary
+from gemini_batch.output.whole_summary import worst
+from gemini_batch.plan.build import build_plan, loads
+from gemini_batch.plan.built import BuiltPlan
+from gemini_batch.plan.totals import CallState
+from gemini_batch.progress.formatting import plain
+from gemini_batch.progress.run_state import Sample
+from gemini_batch.progress.view import RunInfo, View
+from gemini_batch.progress.watch import watching
+from gemini_batch.records import Stop, StopReason
+
+_LOOK_S = 0.5
+# Flags that are for this process, and whether a value follows.
+_OWN = {
+    "--shards": True,
+    "--address": True,
+    "--run-id": True,
+    "--out": True,
+    "--log-format": True,
+    "--metrics": True,
+    "--quiet": False,
+    "--json": False,
+    "--yes": False,
+}
+_SIGNALS = {
+    signal.SIGINT: Stop(StopReason.INTERRUPTED, "interrupted"),
+    signal.SIGTERM: Stop(StopReason.TERMINATED, "asked to end"),
+}
+
+
+def main(options: Namespace) -> int:
+    """Run a manifest on a cluster; return the exit code of the worst worker."""
+    if options.manifest == STDIN or options.shard is not None:
+        options.parser.error("ray: the manifest is a file that all nodes see, and has no --shard")
+    out = output_folder(options).absolute()
+    config = settings(options, needs_key=False)
+    again = f"{program()} {' '.join(options.argv)}"
+    about = RunInfo(str(options.manifest), again, program(), is_quiet=options.quiet)
+    with watching(about, config, log_format=options.log_format) as view:
+        with build_plan(options.manifest, out, config) as planned:
+            if not is_agreed(options, config, planned.plan):
+                return ExitCode.STOPPED
+            for warning in (*config.notices, *planned.warnings()):
+                view.observe(ManifestWarning(warning))
+            started = _started(planned, config, out)
+        # Ray prints what its nodes report to stdout, which has the summary alone.
+        with redirect_stdout(io.StringIO()), RayCluster(options.address) as cluster:
+            view.observe(started)
+            cluster.start(_commands(options, out), str(Path.cwd()))
+            ended = _followed(cluster, view, out)
+        code = worst([each.exit_code for each in ended])
+        for each in ended:
+            for line in each.lines:
+                view.warn(f"worker {each.number + 1}/{options.shards}: {line}")
+        summary = _summary(out, code)
+        if summary is not None:
+            view.end(summary)
+    if options.json and summary is not None:
+        with suppress(BrokenPipeError):
+            sys.stdout.write(summary.json().decode())
+    if summary is None:
+        text = plain(f"gemini_batch: no worker has written its summary: exit {code}")
+        print(text, file=sys.stderr)  # noqa: T201
+    return code
+
+
+def _commands(options: Namespace, out: Path) -> list[list[str]]:
+    """Return the arguments of each worker: those of this command, and its part."""
+    run_id = options.run_id or f"ray-{secrets.token_hex(8)}"
+    given = _without_own(options.argv[1:])
+    same = ["--out", str(out), "--run-id", run_id, "--quiet"]
+    shards = (f"{number}/{options.shards}" for number in range(1, options.shards + 1))
+    return [["run", *given, *same, "--shard", shard] for shard in shards]
+
+
+def _without_own(arguments: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    is_value = False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if is_value:
+            is_value = False
+        elif name in _OWN:
+            is_value = _OWN[name] and not equals
+        else:
+            found.append(argument)
+    return found
+
+
+def _followed(cluster: RayCluster, view: View, out: Path) -> list[Ended]:
+    """Show the rows of all workers until they have ended; the first signal drains them."""
+    ended: list[Ended] = []
+    follower = RowFollower(out)
+    with _signals() as received:
+        is_draining = False
+        while cluster.is_running:
+            if received and not is_draining:
+                is_draining = True
+                view.observe(Stopping(_SIGNALS[received[0]], 0))
+                cluster.drain()
+            if len(received) > 1:
+                break  # a second one: the tasks end with this process
+            ended += cluster.ended(_LOOK_S)
+            for row in follower.new_rows():
+                with suppress(ValueError):  # edited by hand
+                    view.observe(CallFinished(row_of(row), 0))
+            view.update(Sample())
+        if received:
+            code = _SIGNALS[received[0]].exit_code
+            return [*ended, Ended(0, code, ())]
+    return ended
+
+
+@contextmanager
+def _signals() -> Iterator[list[signal.Signals]]:
+    """Yield the signals that have come, instead of ending the process at one."""
+    received: list[signal.Signals] = []
+    before = {
+        each: signal.signal(each, lambda number, _: received.append(signal.Signals(number)))
+        for each in _SIGNALS
+    }
+    try:
+        yield received
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _summary(out: Path, code: int) -> Summary | None:
+    """Write `summary.json` of all workers, and return it; None if none of them has begun."""
+    from pydantic import TypeAdapter
+
+    found: dict[str, Any] = read_summary(out)
+    if not found:
+        return None
+    found["exit_code"] = code
+    if found["ended_at"] is None:
+        found["ended_at"] = f"{utc_now():%Y-%m-%dT%H:%M:%SZ}"
+    found["duration_s"] = found["duration_s"] or 0.0
+    with suppress(ValueError):
+        summary = TypeAdapter(Summary).validate_python(found)
+        with storage_errors(f"{out / SUMMARY}: can't be written"):
+            data = orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+            write_atomically(out / SUMMARY, data, durable=True)
+        return summary
+    return None
+
+
+def _started(planned: BuiltPlan, config: Settings, out: Path) -> RunStarted:
+    plan, time = planned.plan, planned.duration
+    return RunStarted(
+        todo=plan.to_send,
+        done=plan.count(CallState.DONE),
+        reused=plan.count(CallState.REUSED),
+        edited=plan.count(CallState.EDITED),
+        later=plan.count(CallState.LATER),
+        max_cost_usd=config.max_cost_usd,
+        cost_usd=plan.total.cost_usd,
+        duration_s=time.sending_s,
+        days=time.days,
+        bound_by=time.bound_by,
+        out=str(out),
+        tier=config.tier,
+        is_simulated=config.base_url is None,
+        loads=loads(plan),
+        notices=planned.notices(),
+        waiting=plan.count(CallState.WAITING),
+        route=config.route,
+    )
