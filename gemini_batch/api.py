@@ -43,7 +43,7 @@ from gemini_batch.manifest.writer import NAME, AnyJob, write_jobs
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.output.results import Result, result_of
 from gemini_batch.output.rows import row_at, row_of
-from gemini_batch.plan import build
+from gemini_batch.plan.folders import working_folder
 from gemini_batch.progress import messages
 from gemini_batch.progress.view import RunInfo, View
 from gemini_batch.progress.watch import sampled, watching
@@ -196,7 +196,7 @@ async def _sending(
     with ExitStack() as stack:
         if isinstance(jobs, str | PathLike):
             path, name, base = Path(jobs), None, None
-            out = Path(config.out or build.output_folder(path, is_simulated=config.simulate))
+            out = working_folder(config.out, config.scratch, path, is_simulated=config.simulate)
         else:
             if not config.out:
                 raise ConfigError(
@@ -205,7 +205,8 @@ async def _sending(
             with storage_errors("there is no folder for temporary files; set TMPDIR"):
                 temporary = tempfile.TemporaryDirectory(prefix="gemini_batch-")
             folder = stack.enter_context(temporary)
-            path, name, base, out = Path(folder, "jobs.jsonl"), NAME, Path(), Path(config.out)
+            path, name, base = Path(folder, "jobs.jsonl"), NAME, Path()
+            out = working_folder(config.out, config.scratch, path, is_simulated=False)
             await write_jobs(jobs, path)
         view = None
         if progress:

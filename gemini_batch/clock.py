@@ -5,10 +5,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 T = TypeVar("T")
+_MAX_WAITING = 16
 
 
 class Runner(Protocol):
@@ -59,6 +64,20 @@ async def in_thread(function: Callable[[], T], /) -> T:
     return await asyncio.to_thread(function)
 
 
+@cache
+def _waiting_threads() -> "ThreadPoolExecutor":
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(_MAX_WAITING, thread_name_prefix="waiting")
+
+
+async def in_waiting_thread(function: Callable[[], T], /) -> T:
+    """Run work that waits for another machine: it takes no thread from the loop's own pool."""
+    import asyncio
+
+    return await asyncio.get_running_loop().run_in_executor(_waiting_threads(), function)
+
+
 @dataclass(frozen=True, slots=True)
 class Clock:
     """The clocks of a run; tests pass a virtual one.
@@ -68,8 +87,10 @@ class Clock:
             durations. To sleep until a moment of it, sleep for the difference to now.
         utc: The wall clock; for what is written, and for the day of a quota.
         run_blocking: Runs file and database work off the event loop; tests run it inline.
+        run_waiting: As `run_blocking`, for requests to other machines by libraries that block.
     """
 
     steady_s: Callable[[], float] = boot_time_s
     utc: Callable[[], datetime] = utc_now
     run_blocking: Runner = in_thread
+    run_waiting: Runner = in_waiting_thread

@@ -124,13 +124,15 @@ def _saved_traceback() -> str:
     from urllib.parse import quote
 
     from gemini_batch.client.redaction import KeyRedactor
-    from gemini_batch.config.google_login import known_secrets
+    from gemini_batch.config import google_login
     from gemini_batch.config.keys import known_keys
     from gemini_batch.config.ledger_url import known_passwords
     from gemini_batch.config.network import proxy_passwords
+    from gemini_batch.store import secrets as store_secrets
 
     text = traceback.format_exc()
-    secrets = (*known_keys(), *known_secrets(), *proxy_passwords(), *known_passwords())
+    logins = (*google_login.known_secrets(), *store_secrets.known_secrets())
+    secrets = (*known_keys(), *logins, *proxy_passwords(), *known_passwords())
     for key in secrets:
         for spelling in (key, quote(key, safe=""), quote(key)):
             text = text.replace(spelling, "[key]")

@@ -28,6 +28,7 @@ from gemini_batch.cli.usage import (
     folder,
     hours,
     path,
+    place,
     seconds,
     whole,
 )
@@ -223,7 +224,8 @@ def _expand(expand: Parser) -> None:
 
 
 def _open_batches(batches: Parser) -> None:
-    _folder(batches, "the batches")
+    batches.add_argument("out", type=path, metavar="OUT", help="the output folder of a run")
+    flag(batches, "--json", "print the batches as JSON to stdout")
     text = "ask the server to end them; needs the key; what they answered until then is collected"
     flag(batches, "--cancel", text)
     scope = "the --quota-scope of the runs that made them (default: that of the key)"
@@ -248,7 +250,8 @@ def _folder(command: Parser, printed: str) -> None:
 
 
 def _verify(verify: Parser) -> None:
-    verify.add_argument("out", type=path, metavar="OUT", help="the output folder of a run")
+    text = "the output folder of a run, or its bucket, such as s3://bucket/prefix"
+    verify.add_argument("out", type=place, metavar="OUT", help=text)
 
 
 def _gallery(gallery: Parser) -> None:
@@ -258,8 +261,8 @@ def _gallery(gallery: Parser) -> None:
 
 
 def _costs(costs: Parser) -> None:
-    text = "output folders of runs (default: all folders in this one that have results.jsonl)"
-    costs.add_argument("out", nargs="*", type=folder, metavar="OUT", help=text)
+    text = "output folders of runs, or buckets (default: folders here that have results.jsonl)"
+    costs.add_argument("out", nargs="*", type=place, metavar="OUT", help=text)
     choice(costs, "--by", ("day", "model", "manifest", "run"), "group by local day, or another")
     flag(costs, "--json", "print the groups as JSON to stdout")
 

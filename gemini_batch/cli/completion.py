@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import shtab
 
-from gemini_batch.cli.usage import folder, path
+from gemini_batch.cli.usage import folder, path, place
 
 
 def main(options: argparse.Namespace) -> int:
@@ -15,7 +15,7 @@ def main(options: argparse.Namespace) -> int:
 
     root = parser()
     for action in _actions(root):
-        if action.type is path:
+        if action.type in (path, place):
             action.complete = shtab.FILE  # type: ignore[attr-defined] # shtab reads it
         elif action.type is folder:
             action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]

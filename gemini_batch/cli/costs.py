@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gemini_batch.cli.options import print_result
+from gemini_batch.cli.viewing import viewed
 from gemini_batch.errors import ConfigError, ExitCode
 from gemini_batch.output.history import Cost
 from gemini_batch.output.paths import RESULTS
@@ -53,13 +54,12 @@ def main(options: Namespace) -> int:
     groups: defaultdict[str, Group] = defaultdict(Group)
     total = Group()
     for out in outs:
-        if not has_results(out):
-            raise ConfigError(f"{out}: has no {RESULTS}; name the output folder of a run")
-        for part in parts(out):
-            group_of = _NAMES[options.by](part.path)
-            for row in read_rows(part.path, 0):
-                groups[group_of(row)].add(row)
-                total.add(row)
+        with viewed(out) as view:
+            for part in parts(view.out):
+                group_of = _NAMES[options.by](part.path)
+                for row in read_rows(part.path, 0):
+                    groups[group_of(row)].add(row)
+                    total.add(row)
     found = {
         "by": options.by,
         "folders": [str(out) for out in outs],

@@ -13,13 +13,15 @@ from typing import Any, Protocol
 
 import orjson
 
-from gemini_batch.cli.options import folder_of_rows, print_result
+from gemini_batch.cli.options import print_result
+from gemini_batch.cli.viewing import viewed
 from gemini_batch.errors import ConfigError, ExitCode, storage_errors
 from gemini_batch.output.files import new_file, open_to_read
 from gemini_batch.output.marks import Marks
 from gemini_batch.output.paths import IMAGES
 from gemini_batch.output.rows import placed_marked_rows
 from gemini_batch.output.shards import split_path
+from gemini_batch.output.viewed import ViewedFolder
 from gemini_batch.progress.formatting import count
 
 INDEX = "index.csv"
@@ -66,11 +68,15 @@ class _Zip:
 
 def main(options: Namespace) -> int:
     """Copy the newest picture of each call, with an index; return 0, or 4 if some are missing."""
-    out = folder_of_rows(options)
-    rows = [*_wanted(out, only_picked=options.picked)]
+    with viewed(options.out) as view:
+        return _export(view, options)
+
+
+def _export(view: ViewedFolder, options: Namespace) -> int:
+    rows = [*_wanted(view.out, only_picked=options.picked)]
     if not rows:
         what = "picked pictures" if options.picked else "pictures"
-        raise ConfigError(f"{out}: has no {what} to export")
+        raise ConfigError(f"{view.shown}: has no {what} to export")
     copied: list[dict[str, Any]] = []
     missing: list[str] = []
     with storage_errors(f"{options.to}: can't be written"), _target(options.to) as target:
@@ -78,7 +84,8 @@ def main(options: Namespace) -> int:
             image = row["images"][0]
             name = split_path(image["path"])[1].removeprefix(f"{IMAGES}/")
             try:
-                target.add(name, out / image["path"])
+                with view.image(image["path"]) as file:
+                    target.add(name, file)
             except FileNotFoundError:
                 missing.append(image["path"])
             else:

@@ -11,6 +11,7 @@ from gemini_batch.cli.usage import (
     finished,
     folder,
     path,
+    place,
     vertex,
     whole,
 )
@@ -45,13 +46,20 @@ def manifest(command: Parser) -> None:
     """Add the manifest, and the flags that say what is planned of it."""
     text = (
         "one job per line, as JSON, see `schema job`; or a table, .csv or .tsv, whose columns are "
-        "the fields; or - for standard input"
+        "the fields; or - for standard input; or the address of one in a bucket"
     )
-    value(command, "manifest", path, "JOBS.jsonl", text)
+    value(command, "manifest", place, "JOBS.jsonl", text)
     text = "what the manifest is (default: what its name says; jsonl for standard input)"
     command.add_argument("--format", choices=("jsonl", "csv", "tsv"), help=text)
-    text = "the output folder (default: JOBS.out next to the manifest, or JOBS.simulated)"
-    value(command, "--out", folder, "DIR", text)
+    text = (
+        "the output folder (default: JOBS.out next to the manifest, or JOBS.simulated), or a "
+        "bucket: s3://BUCKET/PREFIX, az://…, gs://… (needs the extra bucket)"
+    )
+    value(command, "--out", place, "DIR|URL", text)
+    text = "with a bucket: the folder to work in (default: one in the user's state folder)"
+    value(command, "--scratch", folder, "DIR", text)
+    text = "with a bucket: the most space of images in the scratch folder (default: 4)"
+    value(command, "--scratch-max", amount, "GB", text, dest="scratch_max_gb")
     text = "the model of jobs that name none (default: gemini-3-pro-image-preview)"
     value(command, "--model", str, "ID", text)
     service_tier(command)

@@ -6,7 +6,8 @@ from argparse import Namespace
 from dataclasses import asdict
 from functools import partial
 
-from gemini_batch.cli.options import folder_of_rows, print_result
+from gemini_batch.cli.options import print_result
+from gemini_batch.cli.viewing import copied
 from gemini_batch.errors import ExitCode
 from gemini_batch.gallery.embedding import MAX_MAILED_BYTES
 from gemini_batch.gallery.writer import Gallery, write_gallery
@@ -17,7 +18,7 @@ _PROGRESS_EVERY_S = 0.2
 
 def main(options: Namespace) -> int:
     """Write `gallery.html` and print its path and contents; return the exit code."""
-    out = folder_of_rows(options)
+    out, _ = copied(options)
     is_terminal, shown_s = sys.stderr.isatty(), time.monotonic()
     show = partial(print, end="", file=sys.stderr, flush=True)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gemini_batch.cli.options import STDIN
-from gemini_batch.errors import storage_errors
+from gemini_batch.errors import ConfigError, storage_errors
 
 TERMINAL = "/dev/tty"  # of this process, also where no stream leads to it
 _NAME = "stdin"
@@ -36,6 +36,10 @@ def given_manifest(options: Namespace) -> Iterator[Given]:
     Raises:
         StorageError: There is no space for the copy.
     """
+    if isinstance(options.manifest, str):
+        with _fetched(options.manifest) as given:
+            yield given
+        return
     path, is_stdin = options.manifest, options.manifest == STDIN
     is_as_named = options.format is None or (options.format != "jsonl") == (
         path.suffix.lower() in _TABLES
@@ -57,6 +61,32 @@ def given_manifest(options: Namespace) -> Iterator[Given]:
             else:
                 shutil.copyfile(path, copy)
         yield Given(copy, name, Path() if is_stdin else path.parent)
+
+
+@contextmanager
+def _fetched(url: str) -> Iterator[Given]:
+    """Yield a copy of a manifest in a bucket; relative paths of images start here.
+
+    Raises:
+        ConfigError: There is no such object.
+        StorageError: The bucket can't be used, or there is no space for the copy.
+    """
+    import tempfile
+
+    from gemini_batch.store.address import BucketAddress
+    from gemini_batch.store.base import NoObjectError
+    from gemini_batch.store.opening import open_store
+
+    address = BucketAddress.parse(url)
+    problem = f"{url}: can't be copied; make space for temporary files, or set TMPDIR"
+    with tempfile.TemporaryDirectory(prefix="gemini_batch-") as folder:
+        copy = Path(folder, address.name or "manifest.jsonl")
+        with storage_errors(problem), copy.open("wb") as file:
+            try:
+                file.writelines(open_store(address.parent).read(address.name))
+            except NoObjectError as error:
+                raise ConfigError(f"{url}: there is no such object") from error
+        yield Given(copy, url, Path())
 
 
 def _read_terminal() -> None:

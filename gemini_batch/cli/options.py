@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gemini_batch.errors import ConfigError
-from gemini_batch.output.paths import RESULTS
-from gemini_batch.output.shards import has_results
 from gemini_batch.progress.formatting import plain
 
 if TYPE_CHECKING:  # `status`, `verify` and `gallery` need no settings
@@ -38,28 +35,19 @@ def settings(options: Namespace, *, needs_key: bool = True) -> "Settings":
 
 
 def output_folder(options: Namespace) -> Path:
-    """Return the output folder of a run: `--out`, else next to the manifest.
+    """Return the output folder of a run: `--out`, else next to the manifest; of a bucket: scratch.
 
     Without either, as with standard input, the process exits with 2.
     """
-    from gemini_batch.plan import build
+    from gemini_batch.plan.folders import working_folder
 
     if options.out is None and options.manifest == STDIN:
         options.parser.error("--out: name the output folder of a manifest from standard input (-)")
-    return options.out or build.output_folder(options.manifest, is_simulated=options.simulate)
-
-
-def folder_of_rows(options: Namespace) -> Path:
-    """Return the output folder of a finished or active run.
-
-    Raises:
-        ConfigError: The folder has no rows.
-    """
-    out: Path = options.out
-    if not has_results(out):
-        hint = "name the output folder of a run, such as jobs.out"
-        raise ConfigError(f"{out}: has no {RESULTS}; {hint}")
-    return out
+    if options.out is None and isinstance(options.manifest, str):
+        options.parser.error("--out: name the output folder of a manifest in a bucket")
+    return working_folder(
+        options.out, options.scratch, options.manifest, is_simulated=options.simulate
+    )
 
 
 def print_result(found: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -> None:

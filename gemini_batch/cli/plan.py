@@ -9,6 +9,7 @@ from typing import Any
 from gemini_batch.catalog import batch_limits, models, prices
 from gemini_batch.cli.given import given_manifest
 from gemini_batch.cli.options import output_folder, print_result, settings
+from gemini_batch.cli.viewing import viewed
 from gemini_batch.config import Settings
 from gemini_batch.engine.batch import shares
 from gemini_batch.engine.batch.shares import Share
@@ -33,15 +34,16 @@ from gemini_batch.records.service_tier import lane_name, model_and_tier
 
 def main(options: Namespace) -> int:
     """Print the plan of a manifest; return the exit code."""
-    config, out = settings(options, needs_key=False), output_folder(options)
+    config = settings(options, needs_key=False)
     with (
+        viewed(str(config.bucket or "") or output_folder(options), may_be_new=True) as view,
         given_manifest(options) as given,
-        build.build_plan(given.path, out, config, name=given.name, base=given.base) as planned,
+        build.build_plan(given.path, view.out, config, name=given.name, base=given.base) as planned,
     ):
         plan, total, time = planned.plan, planned.plan.total, planned.duration
         found = {
             "manifest": given.name,
-            "out": str(out),
+            "out": view.shown,
             "tier": config.tier,
             "calls": plan.own,
             "done": plan.count(CallState.DONE),

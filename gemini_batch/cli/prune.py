@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from gemini_batch.cli.confirm import is_confirmed
-from gemini_batch.cli.options import folder_of_rows, print_result
+from gemini_batch.cli.options import print_result
+from gemini_batch.cli.viewing import folder_of_rows
 from gemini_batch.engine.distributed.handover import at_rest
 from gemini_batch.engine.prune import Unlisted, manifest_of, prune, unlisted
 from gemini_batch.engine.recovery import recover

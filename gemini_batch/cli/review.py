@@ -7,22 +7,28 @@ from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
 
-from gemini_batch.cli.options import folder_of_rows
+from gemini_batch.cli.viewing import copied
 from gemini_batch.errors import ConfigError, ExitCode, describe_os_error
+from gemini_batch.output.marks import Marks
 
 
 def main(options: Namespace) -> int:
     """Serve the review until Ctrl-C; return the exit code."""
-    out = folder_of_rows(options)
+    out, view = copied(options)
+    marks = None
+    if view is not None:
+        from gemini_batch.output.bucket.marks import BucketMarks
+
+        marks = BucketMarks(out, view.store)
     with suppress(KeyboardInterrupt):  # the way to end it
-        asyncio.run(_serve(out, options.port or 0, opens=not options.no_browser))
+        asyncio.run(_serve(out, options.port or 0, marks, opens=not options.no_browser))
     return ExitCode.DONE
 
 
-async def _serve(out: Path, port: int, *, opens: bool) -> None:
+async def _serve(out: Path, port: int, marks: Marks | None, *, opens: bool) -> None:
     from gemini_batch.gallery.review.server import ReviewServer
 
-    server = ReviewServer(out, port)
+    server = ReviewServer(out, port, marks)
     try:
         async with server.running():
             sys.stdout.write(f"{server.url}\n")

@@ -9,7 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gemini_batch.cli.options import folder_of_rows, print_result
+from gemini_batch.cli.options import print_result
+from gemini_batch.cli.viewing import viewed
 from gemini_batch.clock import utc_now
 from gemini_batch.errors import ExitCode, StorageError
 from gemini_batch.output.history import Cost
@@ -17,6 +18,7 @@ from gemini_batch.output.holders import running
 from gemini_batch.output.open_batches import line_of, read_open_batches
 from gemini_batch.output.rows import marked_rows
 from gemini_batch.output.runs import is_open, read_summary
+from gemini_batch.output.viewed import ViewedFolder
 from gemini_batch.progress.formatting import about, count, held, usd
 from gemini_batch.records import Status
 
@@ -52,11 +54,16 @@ class Contents:
 
 def main(options: Namespace) -> int:
     """Print counts, failures, cost, missing images and the last run; return the exit code."""
-    out = folder_of_rows(options)
+    with viewed(options.out) as view:
+        return _show(view, as_json=options.json)
+
+
+def _show(view: ViewedFolder, *, as_json: bool) -> int:
+    out = view.out
     summary = read_summary(out)
-    contents = _read(out, str(summary.get("started_at")) if is_open(summary) else None)
+    contents = _read(view, str(summary.get("started_at")) if is_open(summary) else None)
     found = {
-        "out": str(out),
+        "out": view.shown,
         "by_status": dict(contents.by_status),
         "service_tiers": dict(contents.by_tier),
         "total_tokens": contents.total_tokens,
@@ -69,13 +76,13 @@ def main(options: Namespace) -> int:
         "held": _held(summary),
         "running": _running(out, summary, contents.since),
     }
-    print_result(found, _lines(found, contents, summary), as_json=options.json)
+    print_result(found, _lines(found, contents, summary), as_json=as_json)
     return ExitCode.DONE
 
 
-def _read(out: Path, started_at: str | None) -> Contents:
+def _read(view: ViewedFolder, started_at: str | None) -> Contents:
     contents = Contents()
-    for is_newest, row in marked_rows(out):
+    for is_newest, row in marked_rows(view.out):
         contents.all_rows.add(row)
         contents.since += started_at is not None and row["finished_at"] >= started_at
         if not is_newest:
@@ -86,7 +93,7 @@ def _read(out: Path, started_at: str | None) -> Contents:
             contents.by_tier[tier] += 1
         contents.total_tokens += (row["usage"] or {}).get("total_tokens") or 0
         contents.missing += [
-            image["path"] for image in row["images"] if not (out / image["path"]).exists()
+            image["path"] for image in row["images"] if not view.has_image(image["path"])
         ]
         if row["status"] != Status.SUCCEEDED and len(contents.unfinished) < _MAX_UNFINISHED:
             unfinished = {name: row.get(name) for name in ("id", "line", "status")}

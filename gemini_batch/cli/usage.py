@@ -207,6 +207,18 @@ def folder(text: str) -> "Path":
     return path(text)
 
 
+def place(text: str) -> "Path | str":
+    """Return a folder, or the address of a bucket."""
+    from gemini_batch.store.address import BucketAddress, is_address
+
+    if not is_address(text):
+        return folder(text)
+    try:
+        return str(BucketAddress.parse(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def amount(text: str) -> float:
     """Return a number above 0."""
     try:

@@ -1,28 +1,25 @@
 """`verify`: check every row of an output folder against the files on the disk."""
 
-import hashlib
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import orjson
 
-from gemini_batch.cli.options import folder_of_rows
+from gemini_batch.cli.viewing import viewed
 from gemini_batch.errors import ExitCode
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.files import (
     MAX_SUMMARY_BYTES,
     WrongKindError,
-    open_to_read,
     read_at_most,
 )
-from gemini_batch.output.paths import DRAFTS, IMAGES, SUMMARY
+from gemini_batch.output.paths import SUMMARY
 from gemini_batch.output.rows import newest_rows, read_rows
 from gemini_batch.output.shards import Part, parts
+from gemini_batch.output.viewed import ViewedFolder
 from gemini_batch.progress.formatting import count, plain
 from gemini_batch.records import Status
 
@@ -32,20 +29,27 @@ ROUNDING_USD = 1e-4
 
 def main(options: Namespace) -> int:
     """Print one line per problem; return 0 if there is none, else 4."""
-    out = folder_of_rows(options)
+    with viewed(options.out) as view:
+        return _verify(view)
+
+
+def _verify(view: ViewedFolder) -> int:
+    out = view.out
     rows, images, others = 0, 0, 0
     for row in newest_rows(out):
         rows += 1
-        for problem in _wrong_images(out, row):
+        for problem in _wrong_images(view, row):
             images += 1
             _print(problem)
-    for problem in chain(_orphans(out), chain.from_iterable(map(_wrong_sums, parts(out)))):
+    for problem in chain(_orphans(view), chain.from_iterable(map(_wrong_sums, parts(out)))):
         others += 1
         _print(problem)
     found = count(images + others, "problem") if images or others else "no problems"
-    _print(f"{out}: {count(rows, 'call')}, {found}")
+    _print(f"{view.shown}: {count(rows, 'call')}, {found}")
     if images and any(OutputFolder(part.path).has_staged_files() for part in parts(out)):
         _print("a run was killed: run again first, to recover the images that had arrived, at $0")
+    elif images and view.is_bucket:
+        _print("to generate and pay for images again: run with --redo and the ids of their calls")
     elif images:
         _print(
             "to generate and pay for images again: delete the damaged ones, then run with "
@@ -54,13 +58,11 @@ def main(options: Namespace) -> int:
     return ExitCode.INCOMPLETE if images or others else ExitCode.DONE
 
 
-def _wrong_images(out: Path, row: dict[str, Any]) -> Iterator[str]:
+def _wrong_images(view: ViewedFolder, row: dict[str, Any]) -> Iterator[str]:
     for image in (*row["images"], *row["drafts"]):
         where = f"{row['id']}: {image['path']}"
         try:
-            with open_to_read(out / image["path"]) as file:
-                size_bytes = os.fstat(file.fileno()).st_size
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            size_bytes, sha256 = view.digest(image["path"])
         except OSError as error:
             yield f"{where}: {(error.strerror or 'unreadable').lower()}"
             continue
@@ -70,15 +72,11 @@ def _wrong_images(out: Path, row: dict[str, Any]) -> Iterator[str]:
             yield f"{where}: has sha256 {sha256[:12]}…, expected {image['sha256'][:12]}…"
 
 
-def _orphans(out: Path) -> Iterator[str]:
+def _orphans(view: ViewedFolder) -> Iterator[str]:
     """Yield the images that belong to no row, old rows included."""
-    known = {image["path"] for row in read_rows(out) for image in (*row["images"], *row["drafts"])}
-    for part in parts(out):
-        for folder in (IMAGES, DRAFTS):
-            for path in sorted((part.path / folder).rglob("*")):
-                name = path.relative_to(out).as_posix()
-                if path.is_file() and name not in known:
-                    yield f"{name}: belongs to no row"
+    rows = read_rows(view.out)
+    known = {image["path"] for row in rows for image in (*row["images"], *row["drafts"])}
+    yield from (f"{name}: belongs to no row" for name in view.images() if name not in known)
 
 
 def _wrong_sums(part: Part) -> Iterator[str]:

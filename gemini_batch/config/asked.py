@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from gemini_batch.catalog import models, tiers
 from gemini_batch.config import environment, google_login, keys, launchers, network
+from gemini_batch.config.bucket import address_of
 from gemini_batch.config.endpoints import GOOGLE
 from gemini_batch.config.ledger_url import ledger
 from gemini_batch.config.settings import (
@@ -20,6 +21,7 @@ from gemini_batch.config.vertex import Vertex
 from gemini_batch.errors import ConfigError, FlagsError
 from gemini_batch.records import ServiceTier, Status
 from gemini_batch.records.shard import Shard
+from gemini_batch.store.address import BucketAddress
 
 
 class Asked:
@@ -29,6 +31,8 @@ class Asked:
     """
 
     out: Path | str | None = None
+    scratch: Path | str | None = None
+    scratch_max_gb: float = 4.0
     tier: str = "free"
     rpm: int | None = None
     tpm: int | None = None
@@ -105,6 +109,8 @@ def settings_of(asked: Asked, *, needs_key: bool = True) -> Settings:
             "leave one of them out"
         )
     vertex = environment.vertex(asked.vertex)
+    bucket = address_of(asked.out)
+    _check_bucket(asked, bucket)
     shard = None if asked.shard is None else launchers.shard_of(asked.shard, os.environ)
     run_id = asked.run_id or (launchers.run_id_of(os.environ) if shard else "")
     _check_route(asked, vertex)
@@ -124,6 +130,8 @@ def settings_of(asked: Asked, *, needs_key: bool = True) -> Settings:
         key = _key(asked, vertex) if needs_key else ""
     return Settings(
         tier=asked.tier,
+        bucket=bucket,
+        scratch_max_bytes=int(asked.scratch_max_gb * 1e9),
         limits=limits,
         endpoint=endpoint,
         base_url=address,
@@ -173,6 +181,29 @@ def settings_of(asked: Asked, *, needs_key: bool = True) -> Settings:
         shard=shard,
         run_id=run_id,
     )
+
+
+def _check_bucket(asked: Asked, bucket: BucketAddress | None) -> None:
+    """Raise a FlagsError if the other options can't be used with a bucket, or without one."""
+    if bucket is None:
+        if asked.scratch is not None:
+            raise FlagsError("--scratch: is for an --out in a bucket, such as s3://bucket/x")
+        return
+    if asked.route != "interactive":
+        raise FlagsError(
+            f"--route {asked.route}: notes of open batches are on the disk alone, which a run "
+            "with a bucket may lose: leave --route out, or choose a folder with --out"
+        )
+    if asked.shard is not None:
+        raise FlagsError(
+            "--shard: workers share a folder, which a bucket is not: give each worker its own "
+            "manifest and prefix, or choose a folder with --out"
+        )
+    if "missing" in asked.retry:
+        raise FlagsError(
+            "--retry missing: looks at files, and most images are in the bucket alone: use "
+            "verify to find those that are gone, and --redo for them"
+        )
 
 
 def _check_route(asked: Asked, vertex: Vertex | None) -> None:

@@ -36,7 +36,11 @@ class RunConfig(BaseModel):
     Flags override the config file, which overrides the built-in tables.
 
     Attributes:
-        out: The output folder; next to the manifest if None.
+        out: The output folder, or the address of a bucket such as `s3://bucket/prefix`; next to
+            the manifest if None.
+        scratch: The folder in which a run with a bucket works, mirrored to it; one in the user's
+            state folder if None.
+        scratch_max_gb: The most that images take there, in gigabytes.
         tier: free, pay-as-you-go, enterprise, or one of `config_file`.
         rpm: Requests per minute, instead of the tier's.
         tpm: Input tokens per minute.
@@ -91,6 +95,8 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     out: Path | str | None = None
+    scratch: Path | str | None = None
+    scratch_max_gb: Amount = Asked.scratch_max_gb
     tier: str = Asked.tier
     rpm: Whole | None = None
     tpm: Whole | None = None

@@ -9,6 +9,7 @@ from gemini_batch.config.network import Proxy
 from gemini_batch.config.vertex import Vertex
 from gemini_batch.records import Limits, ServiceTier, Status
 from gemini_batch.records.shard import Shard
+from gemini_batch.store.address import BucketAddress
 
 if TYPE_CHECKING:  # only what sends needs it
     from ssl import SSLContext
@@ -76,6 +77,8 @@ class Settings:
         vertex: The project of Vertex AI, whose calls are sent with a login instead of a key.
         api_key: Never printed, never written.
         auth: `header` sends `x-goog-api-key`, `query` sends `?key=`.
+        bucket: Where the output folder is mirrored to; None for a folder alone.
+        scratch_max_bytes: The most space of images in the folder of a run with a bucket.
         is_model_named: The user named `model`: it is never replaced by another.
         service_tier: Of jobs that name none.
         retry: Statuses that are sent again although they are final.
@@ -108,6 +111,8 @@ class Settings:
     endpoint: str
     base_url: str | None
     model: str
+    bucket: BucketAddress | None = None
+    scratch_max_bytes: int = 4_000_000_000
     is_model_named: bool = False
     service_tier: ServiceTier = "standard"
     vertex: Vertex | None = None

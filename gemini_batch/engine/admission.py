@@ -134,6 +134,7 @@ class AdmissionControl:
         """Admit nothing more; every waiting call gets `Closed`."""
         self._closed.set()
         self._money_returned.set()
+        self._disk.wake()
         if self.shared is not None:
             self.shared.close()
 

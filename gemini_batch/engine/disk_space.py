@@ -17,6 +17,45 @@ LOOK_EVERY_S = 1.0
 _NO_SIZE = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
 
+class UploadSpace:
+    """The space of a scratch folder, and what of it waits for its upload.
+
+    Attributes:
+        limit_bytes: The most that may wait.
+        waiting_bytes: What waits.
+        is_stuck: The uploads do not come on: waiting for them is no use.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.waiting_bytes = 0
+        self.is_stuck = False
+        self._changed = asyncio.Event()
+
+    def add(self, size_bytes: int) -> None:
+        """Note that an answer waits for its upload."""
+        self.waiting_bytes += size_bytes
+
+    def take(self, size_bytes: int) -> None:
+        """Note that an answer was uploaded."""
+        self.waiting_bytes -= size_bytes
+        self.wake()
+
+    def stick(self) -> None:
+        """Note that the uploads do not come on."""
+        self.is_stuck = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Let those who wait for space look again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def changed(self) -> None:
+        """Return when there may be more space. Cancellation: safe."""
+        await self._changed.wait()
+
+
 class DiskReservations:
     """Compares what the answers in flight may need with the free space of the disk.
 
@@ -26,19 +65,23 @@ class DiskReservations:
         folder: A folder on the disk.
     """
 
-    def __init__(self, folder: Path, steady_s: Callable[[], float]) -> None:
+    def __init__(
+        self, folder: Path, steady_s: Callable[[], float], uploads: UploadSpace | None = None
+    ) -> None:
         self.folder = folder
         self._steady_s = steady_s
         self._reserved_bytes = 0
         self._free_bytes = 0
         self._written_bytes = 0  # of answers that ended since the disk was asked
         self._looked_s = float("-inf")
-        self._released = asyncio.Event()
+        self._space = uploads or UploadSpace(sys.maxsize)
 
     @property
     def is_reserved(self) -> bool:
-        """True while space is reserved for an answer; when that has ended, there may be more."""
-        return self._reserved_bytes > 0
+        """True while space is reserved or waits for an upload; afterwards there may be more."""
+        return self._reserved_bytes > 0 or (
+            self._space.waiting_bytes > 0 and not self._space.is_stuck
+        )
 
     def reserve(self, image_size: str) -> str:
         """Reserve space for an answer of this size; return `""`, or a sentence if it does not fit.
@@ -47,6 +90,12 @@ class DiskReservations:
             OSError: The folder is gone.
         """
         needed_bytes = answer_bytes(image_size)
+        if self._is_crowded(needed_bytes):
+            return (
+                f"{self.folder}: {_mb(self._space.waiting_bytes)} wait there for their upload, of "
+                f"{_mb(self._space.limit_bytes)} (half of --scratch-max): see that the bucket can "
+                "be reached, or allow more, then run again"
+            )
         if not self._fits(needed_bytes):
             all_bytes = self._reserved_bytes + needed_bytes + SPARE_BYTES
             return (
@@ -69,15 +118,23 @@ class DiskReservations:
         """Note that an answer has ended, written or not."""
         self._reserved_bytes -= answer_bytes(image_size)
         self._written_bytes += answer_bytes(image_size)
-        self._released.set()
-        self._released = asyncio.Event()
+        self._space.wake()
 
     async def released(self) -> None:
-        """Return when the next answer has ended.
+        """Return when the next answer has ended, or was uploaded.
 
         Cancellation: safe; nothing was reserved.
         """
-        await self._released.wait()
+        await self._space.changed()
+
+    def wake(self) -> None:
+        """Let those who wait for space look again."""
+        self._space.wake()
+
+    def _is_crowded(self, needed_bytes: int) -> bool:
+        """Return whether too much waits for its upload; one answer alone always has its place."""
+        taken_bytes = self._space.waiting_bytes + self._reserved_bytes
+        return taken_bytes > 0 and taken_bytes + needed_bytes > self._space.limit_bytes
 
     def _fits(self, needed_bytes: int) -> bool:
         """Compare with the free space, which is measured again if that is old or too little."""

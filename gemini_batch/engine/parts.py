@@ -18,6 +18,7 @@ from gemini_batch.engine.remote import RemoteReplies
 from gemini_batch.errors import storage_errors
 from gemini_batch.events import Observer
 from gemini_batch.inputs import Downscaler, Inputs
+from gemini_batch.inputs.objects import ObjectFetcher
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.inflight import InFlightLog
 from gemini_batch.output.rows import ResultsFile
@@ -120,6 +121,7 @@ def _preprocessor(of: Origins, committer: Committer, remote: RemoteReplies) -> P
         adopts=history.adopts,
         unfetched=history.unfetched,
         downscaler=Downscaler(of.folder.inputs) if of.config.max_input_pixels else None,
+        fetcher=ObjectFetcher(of.folder.inputs, of.config.max_input_pixels),
         parents=None if chaining is None else _parents(of, chaining),
         leave=of.planned.leave,
     )

@@ -1,4 +1,4 @@
-"""Preprocessing of a call before admission: resume, reuse, fetch, downscale."""
+"""Preprocessing of a call before admission: resume, reuse, fetch, copy and downscale inputs."""
 
 import asyncio
 import os
@@ -15,6 +15,7 @@ from gemini_batch.engine.result_row import Attempted, facts_of
 from gemini_batch.errors import storage_errors
 from gemini_batch.events import CallHeld, CallNotReused, Observer, Repaired
 from gemini_batch.inputs import Downscaler, ImageChangedError, InputImageError
+from gemini_batch.inputs.objects import ObjectFetcher, is_in_bucket
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.reuse import NotReusable, Reuse
 from gemini_batch.output.staging import JournaledAnswer
@@ -28,6 +29,7 @@ from gemini_batch.records import (
     InputImage,
     NotFetched,
     Reply,
+    Request,
     Status,
     Timing,
     media_types,
@@ -72,6 +74,7 @@ class Preprocessor:
     adopts: Callable[[str], bool] = lambda _call_id: False  # the image that is there for its answer
     unfetched: Unfetched | None = None
     downscaler: Downscaler | None = None
+    fetcher: ObjectFetcher | None = None
     parents: Parents | None = None
     leave: Callable[[Call], None] = lambda _call: None  # it can't be sent in this run
 
@@ -215,14 +218,16 @@ class Preprocessor:
         return True
 
     async def _downscale(self, call: Call, number: int) -> Call | None:
-        downscaler = self.downscaler
-        if downscaler is None or not any(
-            isinstance(part, InputImage) and part.max_pixels for part in call.request.parts
+        if not (self.fetcher and is_in_bucket(call.request)) and (
+            self.downscaler is None
+            or not any(
+                isinstance(part, InputImage) and part.max_pixels for part in call.request.parts
+            )
         ):
             return call
         try:
             async with self._downscaling:
-                request = await self._clock.run_blocking(lambda: downscaler.request(call.request))
+                request = await self._clock.run_blocking(lambda: self._copied(call.request))
         except ImageChangedError as error:
             failure = Failure(FailureKind.INPUT_CHANGED, str(error), may_be_billed=False)
         except InputImageError as error:
@@ -240,6 +245,12 @@ class Preprocessor:
             failure = Failure(FailureKind.TOO_LARGE, message, may_be_billed=False)
         self._committer.error(self._unsent(call, number - 1), Status.FAILED, failure)
         return None
+
+    def _copied(self, request: Request) -> Request:
+        """Return a request with the copies that are sent of its images."""
+        if self.fetcher is not None:
+            request = self.fetcher.request(request)
+        return request if self.downscaler is None else self.downscaler.request(request)
 
     def _unsent(self, call: Call, attempts: int) -> Attempted:
         now = self._clock.utc()

@@ -150,7 +150,7 @@ def _inputs(call: Call) -> list[InputRef]:
                 sent = SentFile(
                     copy.mime_type, copy.size_bytes, copy.width, copy.height, copy.sha256
                 )
-            refs.append(InputRef(part.path, part.sha256, sent))
+            refs.append(InputRef(part.path, part.sha256 or None, sent))
         elif isinstance(part, InputUri):
             refs.append(InputRef(part.uri, None))
         elif isinstance(part, JobPicture):

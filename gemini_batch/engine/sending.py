@@ -1,10 +1,11 @@
 """Sending: the phases of a run, which collects, sends and submits until nothing is left to do."""
 
 import asyncio
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from random import random
+from typing import TYPE_CHECKING
 
 from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
@@ -34,6 +35,9 @@ from gemini_batch.quota.shared_budget import SharedBudget
 from gemini_batch.records import Status, Stop, StopReason
 from gemini_batch.records.stop import stop_of
 
+if TYPE_CHECKING:  # few runs have one
+    from gemini_batch.engine.mirror import Mirror
+
 _ENDS_ALL = {StopReason.INTERRUPTED, StopReason.TERMINATED, StopReason.STORAGE}
 """After these nothing is collected either; others hold back only what would be sent."""
 _SENDS_NO_MORE = {StopReason.BUDGET, StopReason.MANIFEST_CHANGED}
@@ -57,6 +61,7 @@ class Sending:
     clock: Clock
     observe: Observer
     stops: list[Stop]
+    mirror: "Mirror | None" = None
     shared_budget: SharedBudget | None = None
     dispatcher: Dispatcher | None = field(default=None, init=False)
     _stopped: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -111,13 +116,37 @@ class Sending:
         async with open_parts(base_url, origins) as parts:
             for stop in early:
                 self.stop(stop)
-            with self._deadline():
-                try:
-                    await self._phases(parts)
-                finally:
-                    await self._guarded(parts.committer.flush())
+            async with self._mirrored():
+                with self._deadline():
+                    try:
+                        await self._phases(parts)
+                    finally:
+                        await self._guarded(parts.committer.flush())
             if parts.batches is not None and (waiting := parts.batches.stop()):
                 self.stops.append(waiting)
+
+    @asynccontextmanager
+    async def _mirrored(self) -> AsyncIterator[None]:
+        """Upload rows while the block runs, and then what is left.
+
+        Rows of earlier runs are in the bucket before anything is sent: nothing is paid for while
+        it can't be reached.
+        """
+        if (mirror := self.mirror) is None:
+            yield
+            return
+        failed: Exception | None = None
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._guarded(mirror.run()), name="mirror")
+            try:
+                await self._guarded(mirror.catch_up())
+                yield
+            except Exception as error:  # noqa: BLE001 # raised again when all is uploaded
+                failed = error
+            finally:
+                mirror.close()
+        if failed is not None:
+            raise failed
 
     async def _phases(self, parts: Parts) -> None:
         batches, is_first = parts.batches, True
@@ -206,7 +235,9 @@ class Sending:
             shared = SharedMoney(self.shared_budget, self.clock, self.ledger.blocks)
         return AdmissionControl(
             RateLimiter(self.ledger, self.config.limits, self.clock, on_wait),
-            DiskReservations(self.folder.out, self.clock.steady_s),
+            DiskReservations(
+                self.folder.out, self.clock.steady_s, self.mirror.space if self.mirror else None
+            ),
             self.clock,
             self.observe,
             budget=self._budget,
@@ -260,6 +291,8 @@ class Sending:
 
     def _note(self, event: Event) -> None:
         """Note which calls have ended, are ready, or were given back, and pass the event on."""
+        if self.mirror is not None and isinstance(event, CallFinished):
+            self.mirror.offer(event)
         chaining = self.planned.chaining
         if chaining is not None and isinstance(event, CallFinished):
             start = self.planned.history.waiting.start

@@ -13,7 +13,7 @@ from gemini_batch.engine.run_record import RunRecord
 from gemini_batch.engine.stats import RunStats
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import StorageError, storage_errors
-from gemini_batch.events import CallFinished, Event, Observer, RunStarted
+from gemini_batch.events import CallFinished, Event, Observer, Repaired, RunStarted
 from gemini_batch.output import OutputFolder, inflight
 from gemini_batch.plan import CallState
 from gemini_batch.plan.build import loads
@@ -27,7 +27,9 @@ if TYPE_CHECKING:  # a run with nothing to do sends nothing, and needs no event 
     import asyncio
 
     from gemini_batch.engine.dispatcher import Dispatcher
+    from gemini_batch.engine.mirror import Mirror
     from gemini_batch.engine.sending import Sending
+    from gemini_batch.output.bucket.opened import OpenBucket
     from gemini_batch.quota.results import Used
     from gemini_batch.quota.shared import SharedLedger
     from gemini_batch.quota.shared_budget import SharedBudget
@@ -52,9 +54,11 @@ class Run:
     _observer: Observer
     _interrupted: Interrupted
     _shared_budget: "SharedBudget | None" = None
+    _bucket: "OpenBucket | None" = None
     summary: Summary | None = None
     _stops: list[Stop] = field(default_factory=list)
     _sending: "Sending | None" = None
+    _mirror: "Mirror | None" = None
     _task: "asyncio.Task[object] | None" = None
     _is_draining: bool = False
 
@@ -89,8 +93,9 @@ class Run:
 
     @property
     def has_work(self) -> bool:
-        """True if there are calls to make or to await."""
-        return bool(self.planned.plan.todo or self.planned.history.waiting)
+        """True if there are calls to make or to await, or rows that the bucket does not have."""
+        is_behind = self._bucket is not None and self._bucket.is_behind
+        return is_behind or bool(self.planned.plan.todo or self.planned.history.waiting)
 
     async def used(self, clock: Clock | None = None) -> _Uses:
         """Return what counts against each limit of each model now, of all runs that share it.
@@ -125,10 +130,13 @@ class Run:
 
         clock = clock or Clock()
         if self._ledger is None or not self.has_work:
-            return self.end_at_once(clock)
+            summary = self._ended(clock)
+            await self._finish_bucket(clock)
+            return summary
         stats, record = self._begun(clock)
         observe = partial(self._observe, stats)
         self._task = asyncio.current_task()
+        self._mirror = self._opened_mirror(clock, observe)
         used: _Uses = {}
         try:
             await self._send(base_url, self._ledger, clock, observe)
@@ -141,11 +149,43 @@ class Run:
             raise
         finally:
             self._task = None
-        return self._conclude(record, stats, used)
+        summary = self._conclude(record, stats, used)
+        await self._finish_bucket(clock)
+        return summary
+
+    def _opened_mirror(self, clock: Clock, observe: Observer) -> "Mirror | None":
+        if self._bucket is None:
+            return None
+        from gemini_batch.engine.disk_space import UploadSpace
+        from gemini_batch.engine.mirror import Mirror
+
+        space = UploadSpace(self._config.scratch_max_bytes // 2)
+        out = self._folder.out
+        return Mirror(out=out, bucket=self._bucket, clock=clock, observe=observe, space=space)
+
+    async def _finish_bucket(self, clock: Clock) -> None:
+        if self._bucket is not None and (problem := await clock.run_waiting(self._finish)):
+            self._observer(Repaired(problem))
+
+    def _finish(self) -> str:
+        """Write the summary to the bucket as well, once that has all rows; return what failed."""
+        if self._bucket is None or self._bucket.is_behind:
+            return ""
+        self._bucket.is_whole = True
+        try:
+            self._bucket.finish()
+        except (StorageError, OSError) as error:
+            return f"the summary is not in the bucket: {error}"
+        return ""
 
     def end_at_once(self, clock: Clock | None = None) -> Summary:
         """End a run that has nothing to do; renew `summary.json`, and raise as `send`."""
-        stats, record = self._begun(clock or Clock())
+        summary = self._ended(clock or Clock())
+        self._finish()
+        return summary
+
+    def _ended(self, clock: Clock) -> Summary:
+        stats, record = self._begun(clock)
         self._forget()
         return self._conclude(record, stats, {})
 
@@ -176,6 +216,7 @@ class Run:
             clock=clock,
             observe=observe,
             stops=self._stops,
+            mirror=self._mirror,
             shared_budget=self._shared_budget,
         )
         await self._sending.run(base_url)
@@ -198,7 +239,7 @@ class Run:
             duration_s=time.sending_s,
             days=time.days,
             bound_by=time.bound_by,
-            out=str(self._folder.out),
+            out=self._shown,
             tier=self._config.tier,
             is_simulated=self._config.base_url is None,
             loads=loads(plan),
@@ -227,8 +268,13 @@ class Run:
         stops, uses = [*self._stops] if self.has_work else [], used or {}
         stops += _waits_for_others(self.planned)
         return stats.summary(
-            self._name, self._folder.out, self._config, self.planned, stops=stops, used=uses.get
+            self._name, self._shown, self._config, self.planned, stops=stops, used=uses.get
         )
+
+    @property
+    def _shown(self) -> str:
+        """The output folder, or its bucket, as the user names it."""
+        return str(self._config.bucket or self._folder.out)
 
     def _forget(self) -> None:
         """Remove what only calls that are still to be sent would need, if each call has ended."""

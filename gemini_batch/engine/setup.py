@@ -33,7 +33,8 @@ from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.records import Stop
 from gemini_batch.records.stop import stop_of
 
-if TYPE_CHECKING:  # a run with nothing to do needs no quota
+if TYPE_CHECKING:  # a run with nothing to do needs no quota, and few have a bucket
+    from gemini_batch.output.bucket.opened import OpenBucket
     from gemini_batch.quota.shared import SharedLedger
     from gemini_batch.quota.shared_budget import SharedBudget
 
@@ -69,11 +70,17 @@ def open_run(
             "PYTHONUTF8=1"
         )
     observe = SafeObserver(observe)
-    with _held(out, config, observe) as folder:
+    with (
+        _held(out, config, observe) as folder,
+        _opened_bucket(config, folder, observe) as bucket,
+    ):
         interrupted = _repair(folder, observe)
+        if bucket is not None:
+            _restore(bucket, folder, observe)
         with ExitStack() as stack:
             planned = stack.enter_context(build_plan(path, out, config, name=name, base=base))
             has_work = bool(planned.plan.todo or planned.history.waiting)
+            has_work = has_work or (bucket is not None and bucket.is_behind)
             decides = config.adopts_images or config.forgets_rows
             moved = _moved_note(config, out) if has_work or decides else None
             with storage_errors(f"{out}: can't be repaired"):
@@ -95,7 +102,15 @@ def open_run(
             if ledger is not None and stop is None and planned.plan.to_send:
                 shared, stop = _shared_budget(config, ledger)
             run = Run(
-                name or str(path), config, folder, planned, ledger, observe, interrupted, shared
+                name or str(path),
+                config,
+                folder,
+                planned,
+                ledger,
+                observe,
+                interrupted,
+                shared,
+                bucket,
             )
             if stop is not None:
                 run.stop(stop)
@@ -104,6 +119,43 @@ def open_run(
             finally:
                 if moved is not None and run.summary is not None:
                     _note_move(moved, run.summary)
+
+
+@contextmanager
+def _opened_bucket(
+    config: Settings, folder: OutputFolder, observe: Observer
+) -> Iterator["OpenBucket | None"]:
+    """Yield the bucket of a run, under lease; None for a run without one."""
+    if config.bucket is None:
+        yield None
+        return
+    from gemini_batch.output.bucket.opened import OpenBucket
+    from gemini_batch.store.opening import QUICK_S, open_store
+
+    def say(text: str) -> None:
+        observe(Repaired(text))
+
+    if config.bucket.scheme == "gs":
+        say(f"{config.bucket}: Google Cloud Storage could not be tested; S3 and Azure were")
+    with storage_errors(f"{folder.out}: can't be used"):
+        bucket = OpenBucket(
+            open_store(config.bucket), open_store(config.bucket, QUICK_S), folder, say=say
+        )
+        try:
+            bucket.keep_mirrored()
+        except BaseException:
+            bucket.close()
+            raise
+    try:
+        yield bucket
+    finally:
+        bucket.close()
+
+
+def _restore(bucket: "OpenBucket", folder: OutputFolder, observe: Observer) -> None:
+    with storage_errors(f"{folder.out}: can't be restored"):
+        if bucket.restore():
+            observe(Repaired(f"{folder.out}: rows restored from {bucket.store.shown}"))
 
 
 @contextmanager
@@ -221,7 +273,7 @@ def _lost_elsewhere(out: Path, own: OutputFolder) -> str:
 
 
 def _moved_note(config: Settings, out: Path) -> MovedNote | None:
-    if config.base_url is None:
+    if config.base_url is None or config.bucket is not None:
         return None
     from gemini_batch.quota.storage import state_path
 

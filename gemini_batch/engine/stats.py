@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemini_batch.clock import Clock
@@ -135,7 +134,7 @@ class RunStats:
     def summary(
         self,
         manifest: str,
-        out: Path,
+        out: str,
         config: Settings,
         planned: BuiltPlan,
         *,
@@ -169,7 +168,7 @@ class RunStats:
             exit_code = ExitCode.INCOMPLETE if is_incomplete else ExitCode.DONE
         return Summary(
             manifest=manifest,
-            out=str(out),
+            out=out,
             tier=config.tier,
             endpoint=config.endpoint,
             exit_code=exit_code,

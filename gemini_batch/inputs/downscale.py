@@ -82,7 +82,7 @@ class Downscaler:
             ImageChangedError: It is no longer the file that was planned.
             StorageError: The folder can't be written.
         """
-        if image.max_pixels is None:
+        if image.max_pixels is None or image.downscaled is not None:
             return image
         mime_type = f"image/{_SAVED_AS[image.mime_type]['format'].lower()}"
         name = f"{image.sha256}-{image.max_pixels}{media_types.extension(mime_type)}"

@@ -31,6 +31,7 @@ _OTHER_KINDS = (
     (b"pk\3\4", "a ZIP file"),
     (b"version https://git-lfs", "a Git LFS pointer to a file that was not fetched (git lfs pull)"),
 )
+_OBJECTS = ("s3://", "az://")
 _is_uri = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", re.ASCII).match
 
 
@@ -54,6 +55,8 @@ class Inputs:
             InputImageError: It is missing, unreadable, no image, too large, or a URI that the API
                 can't fetch.
         """
+        if path.lower().startswith(_OBJECTS):
+            return _object(path, self._max_pixels)
         if _is_uri(path):
             return _uri(path)
         file = self._base / path
@@ -115,11 +118,28 @@ def _uri(uri: str) -> InputUri:
             "path",
             "file": "give the path without file://",
             "data": 'save it as a file and give its path, or put it into a raw "request"',
-        }.get(scheme, "allowed: a path, https:// or gs://")
+        }.get(scheme, "allowed: a path, https://, gs://, s3:// or az://")
         raise InputImageError(f"got {shown(uri)}; {advice}")
     if not parts.netloc or re.search(r"[\x00-\x20\x7f]", uri):
         raise InputImageError(f"got {shown(uri)}; not a valid URI: needs a host, and no blanks")
     return InputUri(uri=uri, mime_type=media_types.guess_mime_type(parts.path))
+
+
+@lru_cache(maxsize=40_000)
+def _object(uri: str, max_pixels: int | None) -> InputImage:
+    from gemini_batch.inputs.object_lookup import look_up  # few manifests have one
+
+    image = look_up(uri, max_pixels)
+    if max_pixels is None:
+        _check_size(uri, image.size_bytes)
+    return image
+
+
+def image_in(path: str, file: Path, max_pixels: int | None = None) -> InputImage:
+    """Return the image in a file that the manifest calls `path`; raises as `Inputs.resolve`."""
+    status = file.stat()
+    identity = (status.st_size, status.st_mtime_ns, status.st_ino)
+    return _image(path, file, identity, max_pixels)
 
 
 # About 25 MB of memory. A file that is forgotten is hashed again when it is used.

@@ -24,6 +24,7 @@
         torn-results.N      the end of a damaged results.jsonl, set aside by recovery
         rescued-results.N   rows of a run whose results.jsonl was replaced; the next run adds them
         set-aside/          answers that could not be processed twice
+        bucket.json         the bucket that this folder is the scratch folder of
         batches/UUID/       a batch that is open: lines.jsonl, its calls, and batch.json, its state
         sealed              there once a newer generation of workers has taken over
 """
@@ -59,6 +60,8 @@ TORN_RESULTS = "torn-results"
 RESCUED_RESULTS = "rescued-results"
 SET_ASIDE = "set-aside"
 BATCHES = "batches"
+BUCKET = "bucket.json"
+RESTORED_RESULTS = "restored-results"
 SEALED = "sealed"
 # In a folder of BATCHES:
 BATCH_LINES = "lines.jsonl"

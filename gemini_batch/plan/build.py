@@ -37,11 +37,6 @@ if TYPE_CHECKING:
     from gemini_batch.output.reuse import Reuse
 
 
-def output_folder(manifest: Path, *, is_simulated: bool) -> Path:
-    """Return the default output folder: next to the manifest, never the current folder."""
-    return manifest.parent / f"{manifest.stem}.{'simulated' if is_simulated else 'out'}"
-
-
 _ANSWERED = frozenset({Status.SUCCEEDED, Status.BLOCKED})
 
 

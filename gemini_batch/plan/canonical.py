@@ -19,6 +19,8 @@ DEFAULT_MODALITIES: tuple[Modality, ...] = ("IMAGE",)
 def canonical(request: Request) -> bytes:
     """Return bytes that are equal for two equivalent requests to one model.
 
+    An image in a bucket counts by its address and version, for it is not read.
+
     They do not depend on the endpoint, the path of an image (its content counts), the order of
     modalities, or on whether a default is written out. A downscaled image counts by the content of
     the original and the number of pixels: the output of Pillow may change with its version, which
@@ -60,6 +62,8 @@ def _canonical_part(part: Part) -> dict[str, str | int]:
             return {"job": call_id}
         case InputImage():
             size = {} if part.max_pixels is None else {"max_pixels": part.max_pixels}
+            if part.version:
+                return {"uri": part.path, "version": part.version, **size}
             return {"sha256": part.sha256, **size}
         case InputUri():
             return {"uri": part.uri}

@@ -28,15 +28,16 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class InputImage:
-    """A reference image on disk, as it was when the manifest was checked.
+    """A reference image on disk or in a bucket, as it was when the manifest was checked.
 
     Attributes:
-        path: As the manifest has it; `file` is absolute.
+        path: As the manifest has it; `file` is absolute, and "" for an image in a bucket.
         mime_type: From the file's first bytes, never from its name.
         mtime_ns: Time of its last change; with the size it shows that the file is still the same.
         width: In pixels, as `height`; None where it is not needed.
         max_pixels: Set if the image has more pixels: it is downscaled to at most this number.
         downscaled: The copy that is sent instead, once it is made; `path` is the same.
+        version: Of an image in a bucket, whose `sha256` is not known and "".
         job: The id of the call whose picture it is, for `job:robot`; "" for any other.
     """
 
@@ -50,6 +51,7 @@ class InputImage:
     height: int | None = None
     max_pixels: int | None = None
     downscaled: "InputImage | None" = None
+    version: str = ""
     job: str = ""
 
     @property

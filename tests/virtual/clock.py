@@ -67,7 +67,10 @@ def run(scenario: Callable[[Clock], Coroutine[Any, Any, T]], *, start: datetime 
     """
     loop = VirtualLoop()
     clock = Clock(
-        steady_s=loop.time, utc=lambda: start + timedelta(seconds=loop.time()), run_blocking=_inline
+        steady_s=loop.time,
+        utc=lambda: start + timedelta(seconds=loop.time()),
+        run_blocking=_inline,
+        run_waiting=_inline,
     )
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         return runner.run(scenario(clock))

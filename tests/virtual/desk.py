@@ -103,7 +103,8 @@ class Desk:
 
     def _check_record(self, said: dict[str, Any], *, sent: bool) -> None:
         """Check that `summary.json` and `runs.jsonl` say what the summary of a run says."""
-        out = Path(said["out"])  # of a worker, another one than the desk's
+        # Of a worker it is another one than the desk's; of a bucket it is the scratch folder.
+        out = self.out if "://" in said["out"] else Path(said["out"])
         written = orjson.loads((out / "summary.json").read_bytes())
         names = said if sent else RENEWED
         assert {name: written[name] for name in names} == {name: said[name] for name in names}

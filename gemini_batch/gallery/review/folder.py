@@ -42,13 +42,14 @@ class ReviewedFolder:
     """
 
     out: Path
+    marks: Marks | None = None
     _pictures: dict[tuple[str, str], str] = field(default_factory=dict)
     _cursors: dict[int, dict[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Read the marks."""
+        """Read the marks, unless they are given."""
         self.out = self.out.resolve()
-        self._marks = Marks(self.out)
+        self._marks = self.marks or Marks(self.out)
         self._thumbnails = Thumbnails(self.out)
 
     def page(self) -> bytes:

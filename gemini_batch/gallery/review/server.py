@@ -22,7 +22,7 @@ from gemini_batch.gallery.review.folder import (
     ReviewedFolder,
     UnknownPictureError,
 )
-from gemini_batch.output.marks import mark_of
+from gemini_batch.output.marks import Marks, mark_of
 from gemini_batch.records import media_types
 
 T = TypeVar("T")
@@ -48,9 +48,9 @@ class ReviewServer:
         url: The address of the page; it has the token, so it must be in no file and no log.
     """
 
-    def __init__(self, out: Path, port: int = 0) -> None:
-        """Prepare a server; port 0 is any free one."""
-        self._folder = ReviewedFolder(out)
+    def __init__(self, out: Path, port: int = 0, marks: Marks | None = None) -> None:
+        """Prepare a server; port 0 is any free one; `marks` are the folder's if None."""
+        self._folder = ReviewedFolder(out, marks)
         self._token = secrets.token_urlsafe(24)
         self._port = port
         self._one_at_a_time = asyncio.Lock()

@@ -24,7 +24,10 @@ def test_no_secret_is_written(mode: int, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("GOOGLE_API_KEY", "of-the-environment")
     monkeypatch.setenv("https_proxy", "http://me:p%40ss-word@proxy.test:3128")
     monkeypatch.setenv("HTTP_PROXY", "me:another-one@proxy.test:3128")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of/the+cloud")
+    monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "sv=1&sig=abc%3D")
     secrets = (
+        *("of/the+cloud", "of%2Fthe%2Bcloud", "sv=1&sig=abc%3D"),
         *(KEY, KEY[::-1] + "x", "of-the-environment"),
         *("p%40ss-word", "p@ss-word", "another-one"),
         base64.b64encode(b"me:p@ss-word").decode(),

@@ -24,8 +24,10 @@ VALUES = {
     "--ledger": "postgresql://127.0.0.1:9/none",
     "--base-url": "http://127.0.0.1:9",
 }
-# Of two that exclude each other, and one that would need an answer of a server.
-LEFT_OUT = {"--help", "--simulate", "--forget", "--only", "--redo", "--vertex", "--shard"}
+# Of two that exclude each other, one that needs an answer of a server, and those that need a bucket or a launcher.
+LEFT_OUT = {
+    *("--help", "--simulate", "--forget", "--only", "--redo", "--vertex", "--shard", "--scratch"),
+}
 
 
 @pytest.fixture(autouse=True)

@@ -153,7 +153,7 @@ BAD_URIS = {
     "http://example.org/a.png": "the API fetches https:// only: use that, or download the file and give its path",
     "file:///a.png": "give the path without file://",
     "data:image/png;base64,AA": 'save it as a file and give its path, or put it into a raw "request"',
-    "ftp://example.org/a.png": "allowed: a path, https:// or gs://",
+    "ftp://example.org/a.png": "allowed: a path, https://, gs://, s3:// or az://",
     "https://": "not a valid URI: needs a host, and no blanks",
     "https://example.org/a b": "not a valid URI: needs a host, and no blanks",
     "https://[": "not a valid URI",

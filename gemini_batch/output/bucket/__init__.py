@@ -1,0 +1,1 @@
+"""An output folder in a bucket: its lease, rows and images, mirrored from a scratch folder."""

@@ -1,0 +1,140 @@
+"""An output folder in a bucket, as commands read it: its rows are copied, its images on demand."""
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from gemini_batch.errors import ConfigError
+from gemini_batch.hashmap import HashMap64, fingerprint
+from gemini_batch.output.bucket import segments
+from gemini_batch.output.bucket.lease import read
+from gemini_batch.output.bucket.pictures import KnownRows, rows_without_segment
+from gemini_batch.output.bucket.scratch import fetch_marks, fetch_records, known_rows
+from gemini_batch.output.files import new_file
+from gemini_batch.output.paths import DRAFTS, IMAGES, PRIVATE, RESULTS
+from gemini_batch.output.rows import newest_rows
+from gemini_batch.output.viewed import Digest, ViewedFolder
+from gemini_batch.store.base import ImageStore, NoObjectError
+
+_AT_ONCE = 16
+
+
+class BucketFolder(ViewedFolder):
+    """A copy of a bucket's rows in a folder, and its images.
+
+    Attributes:
+        store: The store of the bucket.
+    """
+
+    is_bucket = True
+
+    def __init__(self, store: ImageStore, out: Path, *, may_be_new: bool = False) -> None:
+        """Copy rows, marks and records.
+
+        Raises:
+            ConfigError: The bucket has no rows, unless it may be new.
+            StorageError: It can't be used, or is damaged.
+            OSError: The folder can't be written.
+        """
+        super().__init__(out)
+        self.shown = store.shown
+        self.store = store
+        self._names: HashMap64 | None = None
+        found, held = segments.listing(store), read(store)
+        if not (may_be_new or found.segments or held):
+            raise ConfigError(
+                f"{store.shown}: has no results; name the --out of a run, such as s3://bucket/x"
+            )
+        (out / PRIVATE).mkdir(parents=True, exist_ok=True)
+        known = KnownRows()
+        with new_file(out / RESULTS, durable=False) as file:
+            file.writelines(known_rows(segments.rows_of(store, found), known))
+            if held is None or not held[0].is_whole:
+                last = max((each.modified_at for each in found.segments), default=None)
+                file.writelines(rows_without_segment(store, known, last))
+        fetch_records(store, out)
+        fetch_marks(store, out)
+
+    def has_image(self, path: str) -> bool:
+        """Return whether an image is in the bucket, by one listing of all."""
+        if self._names is None:
+            self._names = HashMap64()
+            for name in self.images():
+                self._names.put(fingerprint(name), 1)
+        return self._names.get(fingerprint(path)) is not None
+
+    def digest(self, path: str) -> Digest:
+        """Return what an image is, which is read for it."""
+        size_bytes, sha256 = 0, hashlib.sha256()
+        try:
+            for block in self.store.read(path):
+                size_bytes += len(block)
+                sha256.update(block)
+        except NoObjectError as error:
+            raise _missing(path) from error
+        return Digest(size_bytes, sha256.hexdigest())
+
+    @contextmanager
+    def image(self, path: str) -> Iterator[Path]:
+        """Yield a copy of an image, which is removed afterwards."""
+        with tempfile.NamedTemporaryFile(dir=self.out / PRIVATE) as file:
+            try:
+                file.writelines(self.store.read(path))
+            except NoObjectError as error:
+                raise _missing(path) from error
+            file.flush()
+            yield Path(file.name)
+
+    def images(self) -> Iterator[str]:
+        """Yield the names of all images and drafts."""
+        for folder in (IMAGES, DRAFTS):
+            yield from (entry.name for entry in self.store.list(folder))
+
+    def copy_images(self) -> None:
+        """Copy the images of the newest rows that are not in the folder yet.
+
+        Raises:
+            StorageError: The bucket can't be used.
+            OSError: The folder can't be written.
+        """
+        wanted = (
+            image
+            for row in newest_rows(self.out)
+            for image in (*row["images"], *row["drafts"])
+            if not _is_copied(self.out / image["path"], image)
+        )
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            while group := list(islice(wanted, 4 * _AT_ONCE)):
+                _wait(threads.map(self._copy, group))
+
+    def _copy(self, image: Mapping[str, Any]) -> None:
+        path = self.out / image["path"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with new_file(path, durable=False) as file:
+                file.writelines(self.store.read(image["path"]))
+        except NoObjectError:
+            pass  # the page says that it is missing
+
+
+def _wait(results: Iterable[None]) -> None:
+    for _ in results:
+        pass
+
+
+def _is_copied(path: Path, image: Mapping[str, Any]) -> bool:
+    try:
+        return path.stat().st_size == int(image["size_bytes"])
+    except OSError:
+        return False
+
+
+def _missing(path: str) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)

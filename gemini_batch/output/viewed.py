@@ -1,0 +1,58 @@
+"""`ViewedFolder`: an output folder as commands read it, be it on the disk or in a bucket."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from gemini_batch.output.files import open_to_read
+from gemini_batch.output.paths import DRAFTS, IMAGES
+from gemini_batch.output.shards import parts
+
+
+class Digest(NamedTuple):
+    """The size and the hash of an image."""
+
+    size_bytes: int
+    sha256: str
+
+
+class ViewedFolder:
+    """An output folder on the disk.
+
+    Attributes:
+        out: The folder with its rows, marks and summary.
+        shown: Its name, for messages.
+        is_bucket: Its images are in a bucket.
+    """
+
+    is_bucket = False
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.shown = str(out)
+
+    def has_image(self, path: str) -> bool:
+        """Return whether an image is there."""
+        return (self.out / path).exists()
+
+    def digest(self, path: str) -> Digest:
+        """Return what an image is; raise OSError if it can't be read."""
+        with open_to_read(self.out / path) as file:
+            size_bytes = os.fstat(file.fileno()).st_size
+            return Digest(size_bytes, hashlib.file_digest(file, "sha256").hexdigest())
+
+    @contextmanager
+    def image(self, path: str) -> Iterator[Path]:
+        """Yield the file of an image, which may be missing."""
+        yield self.out / path
+
+    def images(self) -> Iterator[str]:
+        """Yield the names of all images and drafts, in order."""
+        for part in parts(self.out):
+            for folder in (IMAGES, DRAFTS):
+                for path in sorted((part.path / folder).rglob("*")):
+                    if path.is_file():
+                        yield path.relative_to(self.out).as_posix()

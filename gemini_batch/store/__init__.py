@@ -1,0 +1,1 @@
+"""Object storage: the port of a store of images, its implementations, and their addresses."""
