@@ -35,10 +35,8 @@ def final_report(summary: Summary, info: RunInfo) -> Iterator[Text]:
         yield _labelled("images", _to_copy(f"{summary.out}/{IMAGES}"))
         yield _labelled("view", _to_copy(f"{info.program} gallery {shlex.quote(summary.out)}"))
     if advice := messages.advice(summary):
-        command = messages.next_command(summary, info.resume_command)
-        yield _labelled("next", Text(f"{advice}:" if command else advice, "bold"))
-        if command:
-            yield _to_copy(command)
+        yield _labelled("next", Text(f"{advice}:", "bold"))
+        yield _to_copy(info.resume_command)
 
 
 def _counts(summary: Summary) -> Text:

@@ -227,7 +227,7 @@ def _end(summary: Summary, info: RunInfo) -> dict[str, Any]:
         "output_tokens": run.output_tokens,
         "duration_s": summary.duration_s,
         "run_again_at": summary.run_again_at,
-        "next": messages.next_command(summary, info.resume_command),
+        "next": info.resume_command if messages.advice(summary) else None,
     }
 
 

@@ -37,7 +37,6 @@ from gemini_batch.records import Status, StopReason, resolved_by_waiting
 
 # Failed and rejected calls that the end names; the others are only counted.
 _MAX_REASONS = 5
-_FIX = "fix the problem above, then run"
 _ADVICE = {
     Status.FAILED: "run again to retry the failed calls",
     Status.REJECTED: "edit the rejected lines, then run again",
@@ -211,20 +210,10 @@ def advice(summary: Summary) -> str | None:
         ):
             return waiting
         case ExitCode.REFUSED | ExitCode.STOPPED if _needs_fixing(summary):
-            return "choose another model, then run again" if _lacks_model(summary) else _FIX
+            return "fix the problem above, then run"
         case _ if summary.run_again_at is not None:
             return f"run again after {at(summary.run_again_at)}"
     return "run again to continue"
-
-
-def next_command(summary: Summary, command: str) -> str | None:
-    """Return the command that helps as it is; None if there is none, or it must be changed."""
-    return command if advice(summary) and not _lacks_model(summary) else None
-
-
-def _lacks_model(summary: Summary) -> bool:
-    """Return whether the same command would ask for a model again that the API does not have."""
-    return any(stop["reason"] == StopReason.MODEL for stop in summary.stops[:1])
 
 
 def reasons(summary: Summary) -> Iterator[str]:

@@ -37,8 +37,7 @@ class TextLog(LogView):
             for reason in messages.reasons(summary):
                 write(f"  {reason}")
         if advice := messages.advice(summary):
-            command = messages.next_command(summary, self._info.resume_command)
-            write(f"{advice}: {command}" if command else advice)
+            write(f"{advice}: {self._info.resume_command}")
 
     def _line(self, event: Event, now_s: float) -> str | None:
         match event:

@@ -88,7 +88,7 @@ def test_every_answer_and_error_gets_its_status(
         for name in sorted(names)
     ]
     # Some faults close a connection that another call is about to reuse, so that it needs a retry.
-    monkeypatch.setattr("gemini_batch.engine.retry.FIRST_BACKOFF_S", 0.2)
+    monkeypatch.setattr("gemini_batch.engine.backoff.FIRST_BACKOFF_S", 0.2)
     assert run(manifest(tmp_path, *jobs), server, "--max-attempts", "3") == 4
     found: dict[str, set[str]] = {status: set() for status in expected}
     for row in rows(tmp_path / "jobs.out"):

@@ -138,11 +138,6 @@ def test_a_model_whose_day_is_over_does_not_silence_the_others() -> None:
             {"stops": [{"reason": "billing"}]},
             f"fix the problem above, then run: {AGAIN}",
         ),
-        (
-            ExitCode.REFUSED,
-            {"stops": [{"reason": "model"}]},
-            "choose another model, then run again",
-        ),
         (ExitCode.STOPPED, {"stops": [{"reason": "outage"}]}, f"run again to continue: {AGAIN}"),
         (ExitCode.INTERRUPTED, {"left": 3}, f"run again to continue: {AGAIN}"),
     ],
