@@ -23,7 +23,7 @@ import psycopg
 from gemini_batch.clock import boot_time_s
 from tests.postgres import USER, Server, serving
 from tests.torture.proxy import Proxy
-from tests.torture.racer import GUARD_S
+from tests.torture.racer import GUARD_S, MODEL
 from tests.unit.quota.test_model_quota import fullest
 
 ROOT = Path(__file__).parents[2]
@@ -117,17 +117,16 @@ def clock_back(race: Race, turn: int) -> None:
 
 
 def vanished(race: Race, _turn: int) -> None:
-    """Stop a machine that holds all locks: the server frees them."""
+    """Stop a machine that holds the lock: the server frees it."""
+    from gemini_batch.quota.storage.postgres import _number
     from gemini_batch.quota.storage.postgres_link import BEGIN
 
+    number = _number(("", "", MODEL))
     holder = os.fork()
     if not holder:
         with psycopg.connect(race.server.url, autocommit=True) as connection:
             connection.execute(BEGIN)
-            connection.execute(
-                "SELECT pg_advisory_xact_lock((classid::bigint << 32) | objid::bigint) "
-                "FROM pg_locks WHERE locktype = 'advisory'"
-            )
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (number,))
             os.kill(os.getpid(), signal.SIGSTOP)
         os._exit(0)
     os.waitpid(holder, os.WUNTRACED)
