@@ -44,7 +44,7 @@ FORMS: dict[str, tuple[Callable[[], bytes], str]] = {
     "jq -j": (lambda: BODY.replace(b"\n", b""), "several rows on one line"),
     "tr": (lambda: BODY.replace(b"\n", b" ") + b"\n", "several rows on one line"),
     "paste -d ,": (lambda: BODY.replace(b"\n", b","), "several rows on one line"),
-    "gzip": (lambda: gzip.compress(BODY), "compressed with gzip"),
+    "gzip": (lambda: gzip.compress(BODY, mtime=0), "compressed with gzip"),
     "bzip2": (lambda: bz2.compress(BODY), "compressed with bzip2"),
     "xz": (lambda: lzma.compress(BODY), "compressed with xz"),
     "zstd": (lambda: b"\x28\xb5\x2f\xfd" + BODY, "compressed with zstd"),
