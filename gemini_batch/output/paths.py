@@ -24,6 +24,7 @@
         torn-results.N      the end of a damaged results.jsonl, set aside by recovery
         rescued-results.N   rows of a run whose results.jsonl was replaced; the next run adds them
         set-aside/          answers that could not be processed twice
+        plan.snapshot       what was planned of a large manifest, for the next run
         batches/UUID/       a batch that is open: lines.jsonl, its calls, and batch.json, its state
         sealed              there once a newer generation of workers has taken over
 """
@@ -60,6 +61,7 @@ RESCUED_RESULTS = "rescued-results"
 SET_ASIDE = "set-aside"
 BATCHES = "batches"
 SEALED = "sealed"
+SNAPSHOT = "plan.snapshot"
 # In a folder of BATCHES:
 BATCH_LINES = "lines.jsonl"
 BATCH_NOTE = "batch.json"
