@@ -13,6 +13,7 @@ import orjson
 
 from gemini_batch.cli.options import folder_of_rows
 from gemini_batch.errors import ExitCode
+from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.files import (
     MAX_SUMMARY_BYTES,
@@ -21,7 +22,7 @@ from gemini_batch.output.files import (
     read_at_most,
 )
 from gemini_batch.output.paths import DRAFTS, IMAGES, SUMMARY
-from gemini_batch.output.rows import newest_rows, read_rows
+from gemini_batch.output.rows import marked_rows, read_rows
 from gemini_batch.output.shards import Part, parts
 from gemini_batch.progress.formatting import count, plain
 from gemini_batch.records import Status
@@ -34,12 +35,17 @@ def main(options: Namespace) -> int:
     """Print one line per problem; return 0 if there is none, else 4."""
     out = folder_of_rows(options)
     rows, images, others = 0, 0, 0
-    for row in newest_rows(out):
+    known = HashMap64()
+    for is_newest, row in marked_rows(out):
+        for image in (*row["images"], *row["drafts"]):
+            known.put(fingerprint(image["path"]), 1)
+        if not is_newest:
+            continue
         rows += 1
         for problem in _wrong_images(out, row):
             images += 1
             _print(problem)
-    for problem in chain(_orphans(out), chain.from_iterable(map(_wrong_sums, parts(out)))):
+    for problem in chain(_orphans(out, known), chain.from_iterable(map(_wrong_sums, parts(out)))):
         others += 1
         _print(problem)
     found = count(images + others, "problem") if images or others else "no problems"
@@ -58,7 +64,7 @@ def _wrong_images(out: Path, row: dict[str, Any]) -> Iterator[str]:
     for image in (*row["images"], *row["drafts"]):
         where = f"{row['id']}: {image['path']}"
         try:
-            with open_to_read(out / image["path"]) as file:
+            with open_to_read(os.path.join(out, image["path"])) as file:  # noqa: PTH118 # fast
                 size_bytes = os.fstat(file.fileno()).st_size
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
@@ -70,15 +76,30 @@ def _wrong_images(out: Path, row: dict[str, Any]) -> Iterator[str]:
             yield f"{where}: has sha256 {sha256[:12]}…, expected {image['sha256'][:12]}…"
 
 
-def _orphans(out: Path) -> Iterator[str]:
+def _orphans(out: Path, known: HashMap64) -> Iterator[str]:
     """Yield the images that belong to no row, old rows included."""
-    known = {image["path"] for row in read_rows(out) for image in (*row["images"], *row["drafts"])}
     for part in parts(out):
-        for folder in (IMAGES, DRAFTS):
-            for path in sorted((part.path / folder).rglob("*")):
-                name = path.relative_to(out).as_posix()
-                if path.is_file() and name not in known:
-                    yield f"{name}: belongs to no row"
+        names = (
+            f"{part.prefix}{name}"
+            for folder in (IMAGES, DRAFTS)
+            for name in _files(part.path, folder)
+        )
+        for name in sorted(name for name in names if known.get(fingerprint(name)) is None):
+            yield f"{name}: belongs to no row"
+
+
+def _files(out: Path, folder: str) -> Iterator[str]:
+    """Yield the files below a folder; links to folders are not followed."""
+    try:
+        entries = os.scandir(out / folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    with entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files(out, f"{folder}/{entry.name}")
+            elif entry.is_file():
+                yield f"{folder}/{entry.name}"
 
 
 def _wrong_sums(part: Part) -> Iterator[str]:
