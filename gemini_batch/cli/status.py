@@ -37,6 +37,8 @@ class Contents:
     Attributes:
         by_tier: Newest rows by the service tier that was served, where the answer named it.
         unfinished: Calls without an image and why, by their newest rows, up to 10,000.
+        missing: Paths of images that are not there, up to 10,000.
+        missing_number: All of these.
         newest: Cost of the newest rows.
         all_rows: Cost of all rows, superseded answers included.
         since: Rows that arrived since the start of a run that has not ended.
@@ -46,10 +48,17 @@ class Contents:
     by_tier: Counter[str] = field(default_factory=Counter)
     unfinished: list[dict[str, Any]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    missing_number: int = 0
     total_tokens: int = 0
     newest: Cost = field(default_factory=Cost)
     all_rows: Cost = field(default_factory=Cost)
     since: int = 0
+
+    def count_missing(self, path: str) -> None:
+        """Count an image that is not there, and keep its path if there are not too many."""
+        self.missing_number += 1
+        if len(self.missing) < _MAX_UNFINISHED:
+            self.missing.append(path)
 
 
 def main(options: Namespace) -> int:
@@ -71,6 +80,7 @@ def _show(view: ViewedFolder, *, as_json: bool) -> int:
         "all_rows": asdict(contents.all_rows),
         "unfinished": contents.unfinished,
         "missing_images": contents.missing,
+        "missing": contents.missing_number,
         "batches": read_open_batches(out),
         "last_run": _last_run(summary),
         "held": _held(summary),
@@ -92,9 +102,9 @@ def _read(view: ViewedFolder, started_at: str | None) -> Contents:
         if isinstance(tier := row.get("service_tier"), str):
             contents.by_tier[tier] += 1
         contents.total_tokens += (row["usage"] or {}).get("total_tokens") or 0
-        contents.missing += [
-            image["path"] for image in row["images"] if not view.has_image(image["path"])
-        ]
+        for image in row["images"]:
+            if not view.has_image(image["path"]):
+                contents.count_missing(image["path"])
         if row["status"] != Status.SUCCEEDED and len(contents.unfinished) < _MAX_UNFINISHED:
             unfinished = {name: row.get(name) for name in ("id", "line", "status")}
             contents.unfinished.append(unfinished | {"message": _why(row)})
@@ -180,7 +190,13 @@ def _lines(found: dict[str, Any], contents: Contents, summary: _Row) -> Iterator
         yield f"  last run of {last['manifest']}: {_end(last, summary)}"
     if found["held"]:
         yield f"  {held(found['held'])}"
-    yield from (f"  missing: {path}" for path in found["missing_images"])
+    yield from _missing(contents)
+
+
+def _missing(contents: Contents) -> Iterator[str]:
+    yield from (f"  missing: {path}" for path in contents.missing[:_LISTED])
+    if (more := contents.missing_number - _LISTED) > 0:
+        yield f"  and {count(more, 'more image')} missing; --json lists them"
 
 
 def _pace(running: dict[str, Any], last: _Row) -> str:

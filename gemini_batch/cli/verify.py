@@ -10,6 +10,7 @@ import orjson
 
 from gemini_batch.cli.viewing import viewed
 from gemini_batch.errors import ExitCode
+from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.files import (
     MAX_SUMMARY_BYTES,
@@ -17,7 +18,7 @@ from gemini_batch.output.files import (
     read_at_most,
 )
 from gemini_batch.output.paths import SUMMARY
-from gemini_batch.output.rows import newest_rows, read_rows
+from gemini_batch.output.rows import marked_rows, read_rows
 from gemini_batch.output.shards import Part, parts
 from gemini_batch.output.viewed import ViewedFolder
 from gemini_batch.progress.formatting import count, plain
@@ -36,12 +37,17 @@ def main(options: Namespace) -> int:
 def _verify(view: ViewedFolder) -> int:
     out = view.out
     rows, images, others = 0, 0, 0
-    for row in newest_rows(out):
+    known = HashMap64()
+    for is_newest, row in marked_rows(out):
+        for image in (*row["images"], *row["drafts"]):
+            known.put(fingerprint(image["path"]), 1)
+        if not is_newest:
+            continue
         rows += 1
         for problem in _wrong_images(view, row):
             images += 1
             _print(problem)
-    for problem in chain(_orphans(view), chain.from_iterable(map(_wrong_sums, parts(out)))):
+    for problem in chain(_orphans(view, known), chain.from_iterable(map(_wrong_sums, parts(out)))):
         others += 1
         _print(problem)
     found = count(images + others, "problem") if images or others else "no problems"
@@ -72,11 +78,11 @@ def _wrong_images(view: ViewedFolder, row: dict[str, Any]) -> Iterator[str]:
             yield f"{where}: has sha256 {sha256[:12]}…, expected {image['sha256'][:12]}…"
 
 
-def _orphans(view: ViewedFolder) -> Iterator[str]:
+def _orphans(view: ViewedFolder, known: HashMap64) -> Iterator[str]:
     """Yield the images that belong to no row, old rows included."""
-    rows = read_rows(view.out)
-    known = {image["path"] for row in rows for image in (*row["images"], *row["drafts"])}
-    yield from (f"{name}: belongs to no row" for name in view.images() if name not in known)
+    for name in view.images():
+        if known.get(fingerprint(name)) is None:
+            yield f"{name}: belongs to no row"
 
 
 def _wrong_sums(part: Part) -> Iterator[str]:

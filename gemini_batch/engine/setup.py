@@ -85,6 +85,7 @@ def open_run(
             moved = _moved_note(config, out) if has_work or decides else None
             with storage_errors(f"{out}: can't be repaired"):
                 _check_rows(folder, out, planned, config, moved)
+            planned.save()
             stop = None
             if has_work and ledger is None:
                 ledger, stop = _opened_ledger(config, out, observe)

@@ -1,10 +1,12 @@
 """Streams a manifest once; from then on it reads any single line again."""
 
+import hashlib
 import os
 import stat
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Self
 
@@ -27,7 +29,21 @@ SHOWN_PROBLEMS = 50
 
 # Of a million lines: a map of the right size from the start saves a fifth of a second.
 _USUAL_LINE_BYTES, _MOST_EXPECTED = 170, 1_000_000
+_AT_ONCE = 256
 _BOM = b"\xef\xbb\xbf"
+
+
+class PlainIndex:
+    """The places of plain lines of a manifest: offset, size in bytes, number and rank of each."""
+
+    def __init__(self) -> None:
+        self.offsets, self.sizes = array("Q"), array("I")
+        self.lines, self.ranks = array("I"), array("I")
+
+    @property
+    def arrays(self) -> tuple["array[int]", ...]:
+        """Its columns."""
+        return self.offsets, self.sizes, self.lines, self.ranks
 
 
 class Manifest:
@@ -44,12 +60,7 @@ class Manifest:
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.name = name or str(path)
         self._file = self._opened(path)
-        # One entry per good line: its offset, a hash of its text, its number, and, for a job
-        # without id, its rank among equal ones.
-        self._offsets = array("Q")
-        self._hashes = array("Q")
-        self._lines = array("I")
-        self._ranks = array("I")
+        self.clear()
         self._end = 0
         self._plain_lines = PlainLines()
         self._problems: list[Problem] = []
@@ -73,6 +84,16 @@ class Manifest:
     def close(self) -> None:
         """Close the file; a second time does nothing."""
         self._file.close()
+
+    def clear(self) -> None:
+        """Forget all jobs."""
+        # One entry per good line: its offset, a hash of its text, its number, and, for a job
+        # without id, its rank among equal ones.
+        self._offsets = array("Q")
+        self._hashes = array("Q")
+        self._lines = array("I")
+        self._ranks = array("I")
+        self._sizes = array("I")  # of each line, where not all lines are in the index
 
     def line(self, index: int) -> int:
         """Return the number of a job's line, from 1."""
@@ -125,6 +146,65 @@ class Manifest:
         self._problem_count += 1
         if len(self._problems) < SHOWN_PROBLEMS:
             self._problems.append(Problem(line, field, message))
+
+    def sha256(self) -> str:
+        """Return the hash of its content; raise OSError if it can't be read."""
+        self._file.seek(0)
+        found = hashlib.sha256()
+        for block in iter(partial(self._file.read, 1 << 20), b""):
+            found.update(block)
+        self._file.seek(0)
+        return found.hexdigest()
+
+    @property
+    def has_problems(self) -> bool:
+        """True if a problem is known."""
+        return self._problem_count > 0
+
+    def places_of(self, indexes: Iterable[int]) -> PlainIndex:
+        """Return the places of jobs, for `known`."""
+        found = PlainIndex()
+        for index in indexes:
+            row = self._offsets[index], self._size(index), self._lines[index], self._ranks[index]
+            for column, value in zip(found.arrays, row, strict=True):
+                column.append(value)
+        return found
+
+    def known(self, places: PlainIndex) -> Iterator[tuple[int, PlainJobs]]:
+        """Yield jobs as `scan` does, of these lines alone, whose content is the same as then.
+
+        Raises:
+            OSError: It can't be read.
+            ValueError: A line is not plain.
+        """
+        self._sizes = places.sizes
+        for start in range(0, len(places.lines), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            self._offsets.extend(places.offsets[part])
+            texts = [self._text(start + number) for number in range(len(places.lines[part]))]
+            (jobs,) = self._plain_lines.read(texts)
+            if jobs is None or len(jobs) != len(texts):
+                raise ValueError
+            ranks = places.ranks[part]
+            for number, rank in enumerate(ranks):
+                if rank:
+                    jobs.ids[number] = ids.repeated(jobs.ids[number], rank)
+            self._hashes.extend(fingerprints(texts))
+            self._lines.extend(places.lines[part])
+            self._ranks.extend(ranks)
+            yield start, jobs
+
+    def _size(self, index: int) -> int:
+        """Return the size of a job's line, and of what is between it and the next one."""
+        if self._sizes:
+            return self._sizes[index]
+        is_last = index + 1 == len(self._offsets)
+        end = self._end if is_last else self._offsets[index + 1]
+        return min(end - self._offsets[index], MAX_LINE_BYTES + 1)
+
+    def _text(self, index: int) -> bytes:
+        block = os.pread(self._file.fileno(), self._size(index), self._offsets[index])
+        return block.partition(b"\n")[0].strip()
 
     def _opened(self, path: Path) -> BinaryIO:
         try:
@@ -270,13 +350,10 @@ class Manifest:
 
     def read(self, index: int) -> "Job | None":
         """Return a job again; None if its line was edited since the scan."""
-        start = self._offsets[index]
-        end = self._offsets[index + 1] if index + 1 < len(self._offsets) else self._end
         try:
-            block = os.pread(self._file.fileno(), min(end - start, MAX_LINE_BYTES + 1), start)
+            text = self._text(index)
         except OSError:
             return None
-        text = block.partition(b"\n")[0].strip()
         if fingerprint(text) != self._hashes[index]:
             return None
         if (plain := self._plain_lines.job(text)) is not None:

@@ -25,6 +25,7 @@
         rescued-results.N   rows of a run whose results.jsonl was replaced; the next run adds them
         set-aside/          answers that could not be processed twice
         bucket.json         the bucket that this folder is the scratch folder of
+        plan.snapshot       what was planned of a large manifest, for the next run
         batches/UUID/       a batch that is open: lines.jsonl, its calls, and batch.json, its state
         sealed              there once a newer generation of workers has taken over
 """
@@ -63,6 +64,7 @@ BATCHES = "batches"
 BUCKET = "bucket.json"
 RESTORED_RESULTS = "restored-results"
 SEALED = "sealed"
+SNAPSHOT = "plan.snapshot"
 # In a folder of BATCHES:
 BATCH_LINES = "lines.jsonl"
 BATCH_NOTE = "batch.json"

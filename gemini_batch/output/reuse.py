@@ -4,6 +4,7 @@ Identical requests of a manifest are variants, and each of them gets another ans
 used up, the call is sent.
 """
 
+import os
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output import StagedAnswer
 from gemini_batch.output.files import open_to_read
 from gemini_batch.output.paths import RESULTS
-from gemini_batch.output.rows import newest_rows, placed_rows, row_at
+from gemini_batch.output.rows import RowReader, newest_rows, placed_rows
 from gemini_batch.output.shards import has_results
 from gemini_batch.records import IncomingImage, Reply, ReusedFrom, Status
 
@@ -63,6 +64,7 @@ class Reuse:
 
     def __init__(self, folders: Sequence[Path], endpoint: str, out: Path) -> None:
         self._folders = (*folders, out)
+        self._readers = [RowReader(folder) for folder in self._folders]
         self._endpoint = endpoint
         # One entry per answer, at its number; 0 is no answer.
         self._homes = array("H", (0,))  # the index of its folder
@@ -131,7 +133,7 @@ class Reuse:
         for number in self._free(call_id, other_sha256 or request_sha256):
             self._taken[number] = True
             home = self._folders[self._homes[number]]
-            row = row_at(home, self._places[number])
+            row = self._readers[self._homes[number]].at(self._places[number])
             if row is None or not self._is_answer(number, row) or not _has_image(home, row):
                 continue
             if self._in_use.claim(self._hashes[number], 1) is not None:
@@ -187,7 +189,7 @@ class Reuse:
         """
         number = self._choices.get(fingerprint((call_id, request_sha256))) or 0
         home = self._folders[self._homes[number]]
-        row = row_at(home, self._places[number]) if number else None
+        row = self._readers[self._homes[number]].at(self._places[number]) if number else None
         if row is None or not self._is_answer(number, row) or not _is_usable(row, self._endpoint):
             return NotReusable(f"the row of its answer is gone from {home}")
         if inputs and (path := _other_input(row, inputs)) is not None:
@@ -249,7 +251,7 @@ def _has_image(home: Path, row: dict[str, Any]) -> bool:
     """Return whether the image is there, by its size; `copy` checks the content."""
     image = row["images"][0]
     try:
-        status = (home / image["path"]).stat()
+        status = os.stat(os.path.join(home, image["path"]))  # noqa: PTH116, PTH118 # for many calls
     except (OSError, ValueError):
         return False
     return S_ISREG(status.st_mode) and status.st_size == image["size_bytes"]

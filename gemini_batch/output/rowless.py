@@ -20,12 +20,17 @@ class RowlessImages:
         OSError: The folder of images can't be read.
     """
 
-    def __init__(self, out: Path, part: Part | None = None) -> None:
-        """Find those of `out`, or of the part of it that a worker writes into."""
+    def __init__(
+        self, out: Path, part: Part | None = None, images: Iterable[str] | None = None
+    ) -> None:
+        """Find those of `out`, or of the part of it that a worker writes into.
+
+        `images` are the ids of their calls, where they are known.
+        """
         part = part or Part(0, out)
         self._prefix = f"{part.prefix}{IMAGES}/"
         self._images = HashMap64()  # id → 1, or 0 once a row names its image
-        for call_id in _ids_of_images(part.path / IMAGES, ""):
+        for call_id in _ids_of_images(part.path / IMAGES, "") if images is None else images:
             self._images.put(fingerprint(call_id), 1)
 
     def __len__(self) -> int:

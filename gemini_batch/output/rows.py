@@ -2,9 +2,13 @@
 
 import errno
 import os
+import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from io import BufferedReader
 from itertools import groupby
 from pathlib import Path
 from stat import S_ISREG
@@ -35,11 +39,16 @@ if TYPE_CHECKING:  # those who only read rows need no values of them
 _COUNT = (int, type(None))
 _AMOUNT = (int, float, type(None))
 _BLOCK_BYTES = 1 << 18
+_ROW_BYTES = 1 << 10  # of most rows
+# The begin of a row as it is written, whose id has no escaped characters.
+_begin = re.compile(rb'\{"id":"([ !#-\[\]-~]+)","line":\d+,"status":"([a-z]+)",').match
 _METADATA = b'"metadata":'
 _SHOWN_BYTES = 1_000
 # No file of rows is larger.
 _PLACE_BITS = 40
 _STATUSES = frozenset(Status)
+_NEVER_NEWEST = frozenset({Status.LATE, Status.PRUNED})
+_PARTS = 16
 
 
 class ResultsFile:
@@ -256,13 +265,73 @@ def placed_marked_rows(
     out: Path, start_bytes: int | None = None
 ) -> Iterator[tuple[int, bool, dict[str, Any]]]:
     """Yield (its place, whether it is the newest of its id, row) as `marked_rows`."""
-    newest = HashMap64()
+    if start_bytes is None and len(parts(out)) > 1:
+        yield from _marked_of_parts(out)
+        return
+    newest, end = _newest_of_repeated(out, start_bytes or 0)
     for place, row in placed_rows(out, start_bytes):
+        is_newest = row["status"] not in _NEVER_NEWEST and place < end
+        if is_newest and newest:
+            is_newest = newest.get(fingerprint(row["id"]), place) == place
+        yield place, is_newest, row
+
+
+def _marked_of_parts(out: Path) -> Iterator[tuple[int, bool, dict[str, Any]]]:
+    newest = HashMap64()
+    for place, row in placed_rows(out):
         if row["status"] != Status.LATE:
             newest.put(fingerprint(row["id"]), place)
-    for place, row in placed_rows(out, start_bytes):
+    for place, row in placed_rows(out):
         is_newest = newest.get(fingerprint(row["id"])) == place
-        yield place, is_newest and row["status"] != Status.PRUNED, row
+        yield place, is_newest and row["status"] not in _NEVER_NEWEST, row
+
+
+def _newest_of_repeated(out: Path, start_bytes: int) -> tuple[dict[int, int], int]:
+    """Return the place of the newest row of each id that has several, and the end of the rows."""
+    calls, places, end = array("Q"), array("Q"), start_bytes
+    for place, call_id, status in _begun_rows(out, start_bytes):
+        end = place + 1
+        if status != Status.LATE:
+            calls.append(fingerprint(call_id))
+            places.append(place)
+    several = _repeated(calls)
+    if not several:
+        return {}, end
+    of_calls = zip(calls, places, strict=True)
+    return {call: place for call, place in of_calls if call in several}, end
+
+
+def _repeated(hashes: Sequence[int]) -> set[int]:
+    """Return the hashes that are there more than once, in little memory if they are few."""
+    of_parts = [array("Q") for _ in range(_PARTS)]
+    for each in hashes:
+        of_parts[each % _PARTS].append(each)
+    found: set[int] = set()
+    for part in of_parts:
+        if len(set(part)) < len(part):
+            found.update(each for each, number in Counter(part).items() if number > 1)
+    return found
+
+
+def _begun_rows(out: Path, start_bytes: int) -> Iterator[tuple[int, str, str]]:
+    """Yield (its start in bytes, id, status) for the rows up to a line that is none."""
+    try:
+        file = open_to_read(out / RESULTS, buffering=_BLOCK_BYTES)
+    except FileNotFoundError:
+        return
+    with file:
+        file.seek(start_bytes)
+        place = start_bytes
+        for line in lines_of(file):
+            if not line.endswith(b"\n"):
+                return  # it is being written
+            if begun := _begin(line):
+                yield place, begun[1].decode(), begun[2].decode()
+            elif (row := parse_row(line)) is not None:
+                yield place, row["id"], row["status"]
+            elif line.strip():
+                return  # `placed_rows` comes to it, too, and raises
+            place += len(line)
 
 
 def row_at(out: Path, place: int) -> dict[str, Any] | None:
@@ -276,6 +345,36 @@ def row_at(out: Path, place: int) -> dict[str, Any] | None:
     except (OSError, IndexError):
         return None
     return row and _from_out(row, part)
+
+
+class RowReader:
+    """Reads single rows of one folder, whose file is opened once."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._file: BufferedReader | None = None
+
+    def at(self, place: int) -> dict[str, Any] | None:
+        """Return what `row_at` returns."""
+        if part_number(place):
+            return row_at(self._out, place)
+        size = _ROW_BYTES
+        try:
+            self._file = self._file or open_to_read(self._out / RESULTS)
+            while True:
+                block = os.pread(self._file.fileno(), size, place)
+                line, end, _ = block.partition(b"\n")
+                if end or len(block) < size or size == MAX_LINE_BYTES:
+                    break
+                size = min(4 * size, MAX_LINE_BYTES)
+        except OSError:
+            return None
+        return parse_row(line)
+
+    def __del__(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
 
 
 @cache

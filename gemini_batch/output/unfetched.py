@@ -21,6 +21,11 @@ class Unfetched:
         self._endpoint = endpoint
         self._places = HashMap64()  # id → where its row begins, plus 1; 0 if a newer row has no URI
 
+    @property
+    def is_any(self) -> bool:
+        """True if there was one."""
+        return len(self._places) > 0
+
     def noting(self, rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
         """Yield the rows of `placed_rows`, noting those that hold URIs."""
         for place, row in rows:

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from gemini_batch.output.rows import placed_rows
 from gemini_batch.output.runs import other_manifests
 from gemini_batch.output.shards import own_part
 from gemini_batch.output.unfetched import Unfetched
+from gemini_batch.plan import snapshot
 from gemini_batch.plan.again import Again
 from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.plan.chaining import Chaining
@@ -56,66 +57,81 @@ def build_plan(
             `--reuse-from` can't be used, or `--only` or `--redo` names no call.
         StorageError: The results of earlier runs are damaged or can't be read.
     """
-    with _history(out, config) as (history, recent, again):
-        inputs = Inputs(base or path.parent, config.max_input_pixels)
-        planner = Planner(
-            config.model,
-            inputs.resolve,
-            price_table(config),
-            replaces_default=not config.is_model_named,
-            is_batched=config.route != "interactive",
-            is_regional=is_regional(config.base_url or config.endpoint),
-            service_tier=config.service_tier,
+    inputs = Inputs(base or path.parent, config.max_input_pixels)
+    planner = Planner(
+        config.model,
+        inputs.resolve,
+        price_table(config),
+        replaces_default=not config.is_model_named,
+        is_batched=config.route != "interactive",
+        is_regional=is_regional(config.base_url or config.endpoint),
+        service_tier=config.service_tier,
+    )
+    key = snapshot.covers(config, planner.prices)
+    with open_manifest(path, name) as manifest, ExitStack() as stack:
+        found = snapshot.restore(out, key, manifest, planner, config) if key else None
+        if found is None:
+            found = stack.enter_context(_planned(out, config, manifest, planner))
+        plan = found.plan
+        if config.max_cost_usd is not None:
+            _check_prices(plan)
+        time = Duration(0.0, 0, "")  # of batches nothing is known before they end
+        if config.route != "batch":
+            time = _duration(plan, config.limits, planner.prices, manifest.name)
+        others: tuple[str, ...] = ()
+        if plan.count(CallState.EDITED):
+            with storage_errors(f"{out}: can't be read"):
+                others = tuple(other_manifests(out, Path(manifest.name)))
+        yield BuiltPlan(
+            plan,
+            found.history,
+            time,
+            manifest,
+            planner,
+            config.tier,
+            found.chaining,
+            _latency_s(found.recent),
+            _others=others,
+            out=out,
+            _open_rows=found.open_rows,
+            _key=key or "",
         )
+
+
+@contextmanager
+def _planned(
+    out: Path, config: Settings, manifest: Manifest, planner: Planner
+) -> Iterator[snapshot.Found]:
+    """Yield the plan of all lines and rows; raises as `build_plan`."""
+    open_rows = snapshot.OpenRows()
+    with _history(out, config, open_rows) as (history, recent, again):
         planner.thinking.learn(recent)
-        with open_manifest(path, name) as manifest:
-            plan = Plan(
-                planner,
-                None if history.is_new else history.state,
-                # A batch may hold another request of a call that is done.
-                None if history.is_new or history.waiting else history.are_done,
-                is_batched=config.route == "batch",
-            )
-            for index, found in manifest.scan():
-                try:
-                    if isinstance(found, PlainJobs):
-                        plan.add_plain(found, manifest.lines(index, len(found)))
-                    else:
-                        plan.add(found, manifest.line(index))
-                except JobError as error:
-                    for problem in error.problems:
-                        manifest.problem(problem.line, problem.field, problem.message)
-            chaining = _chaining(manifest, plan, history, planner, out)
-            if history.part is not None:
-                history.part.check(manifest.name)
-            again.check(manifest.name)
-            if config.max_cost_usd is not None:
-                _check_prices(plan)
-            time = Duration(0.0, 0, "")  # of batches nothing is known before they end
-            if config.route != "batch":
-                time = _duration(plan, config.limits, planner.prices, manifest.name)
-            others: tuple[str, ...] = ()
-            if plan.count(CallState.EDITED):
-                with storage_errors(f"{out}: can't be read"):
-                    others = tuple(other_manifests(out, Path(manifest.name)))
-            latency_s = _latency_s(recent)
-            yield BuiltPlan(
-                plan,
-                history,
-                time,
-                manifest,
-                planner,
-                config.tier,
-                chaining,
-                latency_s,
-                others,
-                out,
-            )
+        plan = Plan(
+            planner,
+            None if history.is_new else history.state,
+            # A batch may hold another request of a call that is done.
+            None if history.is_new or history.waiting else history.are_done,
+            is_batched=config.route == "batch",
+        )
+        for index, found in manifest.scan():
+            try:
+                if isinstance(found, PlainJobs):
+                    plan.add_plain(found, manifest.lines(index, len(found)))
+                else:
+                    plan.add(found, manifest.line(index))
+            except JobError as error:
+                for problem in error.problems:
+                    manifest.problem(problem.line, problem.field, problem.message)
+        chaining = _chaining(manifest, plan, history, planner, out)
+        if history.part is not None:
+            history.part.check(manifest.name)
+        again.check(manifest.name)
+        yield snapshot.Found(plan, history, open_rows, recent, chaining)
 
 
 @contextmanager
 def _history(
-    out: Path, config: Settings
+    out: Path, config: Settings, open_rows: snapshot.OpenRows
 ) -> Iterator[tuple[RunHistory, Iterable[dict[str, Any]], Again]]:
     """Yield what earlier runs left, the last rows, and what is made again; see `build_plan`."""
     try:
@@ -124,10 +140,10 @@ def _history(
         again = Again(out, config)
         rowless, recent = RowlessImages(out, own), deque[dict[str, Any]](maxlen=ANSWERS)
         unfetched = None if config.retry_unfetched else Unfetched(out, config.endpoint)
-        placed = placed_rows(out)
+        placed = open_rows.noting(placed_rows(out))
         for each in filter(None, (waiting, others)):
             placed = each.noting(placed)
-        of_file = unfetched.noting(placed) if unfetched else (row for _, row in placed)
+        of_file = unfetched.noting(placed) if unfetched is not None else (row for _, row in placed)
         rows = History(_kept(rowless.passing(of_file), recent))
         reuse = None
         if config.reuse_from or rows.has_pruned:

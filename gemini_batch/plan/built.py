@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gemini_batch.catalog import models
 from gemini_batch.manifest import Manifest
+from gemini_batch.plan import snapshot
 from gemini_batch.plan.aliases import aliases
 from gemini_batch.plan.canonical import request_sha256
 from gemini_batch.plan.chaining import Chaining
@@ -43,6 +44,14 @@ class BuiltPlan:
     latency_s: float | None = None
     _others: tuple[str, ...] = ()  # manifests of earlier runs, whose calls these replace
     out: Path = Path()
+    _open_rows: snapshot.OpenRows | None = None
+    _key: str = ""
+
+    def save(self) -> None:
+        """Write the snapshot of this plan for the next run, before this one changes any row."""
+        if self._key and self._open_rows is not None and self.chaining is None:
+            found = snapshot.Found(self.plan, self.history, self._open_rows)
+            snapshot.save(self.out, self._key, self._manifest, found)
 
     def calls(
         self, is_left: Callable[[str], bool] = lambda _call_id: True

@@ -1,7 +1,7 @@
 """States of the calls of a manifest after earlier runs."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import TYPE_CHECKING
@@ -59,6 +59,7 @@ class RunHistory:
     without_row: int = 0
     by_alias: int = 0
     statuses: Counter[Status] = field(default_factory=Counter)
+    _undone: Counter[Status] = field(default_factory=Counter)
     _done: frozenset[Status] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,6 +70,21 @@ class RunHistory:
         """True if nothing is known of any call."""
         known = len(self._history) or len(self.rowless) or self.reuse or self.waiting
         return not (known or self.part or self.again or self.others or self._config.shard)
+
+    @property
+    def is_simple(self) -> bool:
+        """True if calls are done, or not, by their rows alone."""
+        others = (self.reuse, self.again, self.part, self.waiting, self.others, self.without_row)
+        return not any(others) and self.unfetched is not None and not self.unfetched.is_any
+
+    def done_statuses(self) -> Counter[Status]:
+        """Return the statuses of the calls that are done, before the run."""
+        return self.statuses - self._undone
+
+    def add_done(self, statuses: Mapping[str, int], by_alias: int) -> None:
+        """Count calls that are done, and of which no more is known."""
+        self.statuses.update({Status(name): number for name, number in statuses.items()})
+        self.by_alias += by_alias
 
     @property
     def endpoint(self) -> str:
@@ -184,6 +200,7 @@ class RunHistory:
         self.statuses[status] += 1
         if status in self._done and not (self.again and self.again.has(call_id)):
             return CallState.DONE
+        self._undone[status] += 1
         is_unfetched = self.unfetched and self.unfetched.has(
             call_id,
             request_sha256,

@@ -71,6 +71,10 @@ class Plan:
     `state_of` is None when there was no earlier run, which saves the hashing. `are_done` returns
     for many calls at once which ones `state_of` need not be asked for, for they are done. With
     `is_batched` the calls are priced as in a batch.
+
+    Attributes:
+        is_plain: All jobs were of plain lines.
+        done_before: Calls of which is only known that they are done.
     """
 
     def __init__(
@@ -99,9 +103,25 @@ class Plan:
         self._waiting_lanes: set[str] = set()
         self._places = Places()
         self._children = Children()
+        self.is_plain = True
+        self.done_before = 0
 
     def __len__(self) -> int:
-        return len(self._states)
+        return self.done_before + len(self._states)
+
+    def expect(self, lanes: Iterable[str], successor: str | None) -> None:
+        """Take lanes, in their order, and the successor from an earlier plan of the manifest."""
+        self._lanes = {lane: number for number, lane in enumerate(lanes)}
+        self.successor = successor
+
+    def not_done(self) -> list[int]:
+        """Return the indexes of the jobs that are not done, where each job has one call."""
+        return [index for index, state in enumerate(self._states) if state != CallState.DONE]
+
+    @property
+    def all_lanes(self) -> tuple[str, ...]:
+        """The lanes of all calls, in the order of the manifest."""
+        return tuple(self._lanes)
 
     def add(self, job: "Job", line: int) -> None:
         """Add the next job; its index is that of `Manifest.scan`.
@@ -109,6 +129,7 @@ class Plan:
         Raises:
             JobError: The job can't be planned; it counts no calls.
         """
+        self.is_plain = False
         try:
             self._add(job, line)
         except JobError:
@@ -272,7 +293,8 @@ class Plan:
 
     def count(self, state: CallState) -> int:
         """Return the number of calls in a state."""
-        return self._states.count(state)
+        before = self.done_before if state is CallState.DONE else 0
+        return before + self._states.count(state)
 
     @property
     def own(self) -> int:

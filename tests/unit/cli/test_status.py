@@ -197,3 +197,20 @@ def test_held_calls_are_those_of_the_last_run(
     (tmp_path / "summary.json").write_bytes(orjson.dumps({"held": ["blocked"]}))
     assert main(["status", str(tmp_path), "--json"]) == 0
     assert orjson.loads(capsys.readouterr().out)["held"] == {}
+
+
+def test_many_missing_images_are_counted_and_a_few_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder that lost its pictures names twenty, and counts the others."""
+    image = {"mime_type": "image/png", "size_bytes": 1, "width": 1, "height": 1, "sha256": "0"}
+    names = [f"images/r{number:03}.png" for number in range(23)]
+    write_rows(tmp_path, *(row(name, images=[image | {"path": name}]) for name in names))
+
+    assert main(["status", str(tmp_path)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if "missing: " in line] == [f"  missing: {n}" for n in names[:20]]
+    assert said[-1] == "  and 3 more images missing; --json lists them"
+    assert main(["status", str(tmp_path), "--json"]) == 0
+    found = orjson.loads(capsys.readouterr().out)
+    assert (found["missing"], found["missing_images"]) == (23, names)

@@ -10,7 +10,16 @@ import pytest
 
 from gemini_batch.errors import StorageError
 from gemini_batch.output.history import History
-from gemini_batch.output.rows import ResultsFile, newest_rows, parse_row, read_rows, row_of
+from gemini_batch.output.rows import (
+    ResultsFile,
+    RowReader,
+    marked_rows,
+    newest_rows,
+    parse_row,
+    placed_rows,
+    read_rows,
+    row_of,
+)
 from gemini_batch.records import ImageFile, Status, exact_json
 from tests.builders import ENDPOINT, line_of, make_row, sha256
 
@@ -259,3 +268,40 @@ def test_a_row_that_leads_out_of_the_folder_is_none(path: str) -> None:
     assert parse_row(line_of(make_row(images=[replace(file, path="images/a..b.png")]))) is not None
     assert parse_row(line_of(make_row(images=[file]))) is None
     assert parse_row(line_of(make_row(drafts=[file]))) is None
+
+
+def test_the_newest_row_of_each_id_is_marked(tmp_path: Path) -> None:
+    """Of rows in any order of ids, late and torn ones included, one an id is the newest."""
+    late, pruned = make_row("b", Status.LATE), make_row("c", Status.PRUNED)
+    rows = [make_row(call_id) for call_id in ('a"', "b", 'a"', "c", "ü", "d")]
+    torn = line_of(make_row("d"))[:-1]
+    (tmp_path / "results.jsonl").write_bytes(b"".join(map(line_of, [*rows, late, pruned])) + torn)
+
+    marked = [(row["id"], is_newest) for is_newest, row in marked_rows(tmp_path)]
+
+    assert marked == [
+        ('a"', False),
+        ("b", True),
+        ('a"', True),
+        ("c", False),
+        ("ü", True),
+        ("d", True),
+        ("b", False),
+        ("c", False),
+    ]
+
+
+@pytest.mark.parametrize("prompt_chars", [1, 1_000, 5_000, 100_000])
+def test_a_row_is_read_at_its_place(tmp_path: Path, prompt_chars: int) -> None:
+    """A row of any size is read again, by a file that is opened once; a torn or gone one is none."""
+    rows = [make_row(call_id, prompt="x" * prompt_chars) for call_id in "abc"]
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b"".join(map(line_of, rows)))
+    places = [place for place, _ in placed_rows(tmp_path)]
+    reader = RowReader(tmp_path)
+    path.unlink()
+
+    assert reader.at(places[0]) is None
+    path.write_bytes(b"".join(map(line_of, rows))[:-2])
+    assert [(reader.at(place) or {}).get("id") for place in places] == ["a", "b", None]
+    assert reader.at(path.stat().st_size) is None
