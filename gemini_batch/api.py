@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from gemini_batch.config import Settings
-from gemini_batch.config.run_config import RunConfig
+from gemini_batch.config.run_config import RunConfig, as_options
 from gemini_batch.engine import setup
 from gemini_batch.engine.session import Run
 from gemini_batch.engine.summary import Summary, raise_for_stop
@@ -189,7 +189,10 @@ async def _sending(
 ) -> AsyncIterator[tuple[asyncio.Task[Summary], Path]]:
     """Yield a run that sends, and its output folder; drain it when the block is left early."""
     # Keys, tables and certificates are files. A cancelled run leaves their reading to its thread.
-    settings = await asyncio.to_thread(config.settings)
+    try:
+        settings = await asyncio.to_thread(config.settings)
+    except ConfigError as error:
+        raise type(error)(as_options(str(error))) from error
     with ExitStack() as stack:
         if isinstance(jobs, str | PathLike):
             path, name, base = Path(jobs), None, None

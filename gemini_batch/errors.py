@@ -28,7 +28,10 @@ class ExitCode(IntEnum):
     BUG = 1, "a bug of gemini_batch; its traceback is in the file that is named"
     USAGE = 2, "wrong command or flag; nothing was sent"
     BAD_INPUT = 3, "wrong manifest, tier, config or environment; nothing was sent"
-    INCOMPLETE = 4, "some calls are failed, rejected or uncertain; verify: problems were found"
+    INCOMPLETE = (
+        4,
+        "some calls are failed, rejected, uncertain or held; verify: problems were found",
+    )
     STOPPED = (
         5,
         (

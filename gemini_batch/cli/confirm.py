@@ -3,15 +3,17 @@
 import sys
 from argparse import Namespace
 from dataclasses import replace
+from pathlib import Path
 
 from gemini_batch.config import Settings
-from gemini_batch.plan import Plan
 from gemini_batch.plan.again import STALE
-from gemini_batch.progress.formatting import count, usd
+from gemini_batch.plan.built import BuiltPlan
+from gemini_batch.progress.formatting import count, least_time, plain, usd
 
 
-def is_agreed(options: Namespace, config: Settings, plan: Plan) -> bool:
+def is_agreed(options: Namespace, config: Settings, planned: BuiltPlan, out: Path) -> bool:
     """Return whether a run may start; ask if it is expensive and `--yes` was not given."""
+    plan, time = planned.plan, planned.duration
     cost_usd = plan.total.cost_usd
     if config.max_cost_usd is not None and cost_usd is not None:
         cost_usd = min(cost_usd, config.max_cost_usd)
@@ -20,6 +22,9 @@ def is_agreed(options: Namespace, config: Settings, plan: Plan) -> bool:
     if options.yes or is_simulated or not is_expensive or not _is_interactive():
         return True
     cost = "cost unknown" if cost_usd is None else f"up to about {usd(cost_usd)} at list price"
+    lasts = least_time(time.sending_s, time.days, time.bound_by)
+    how = "in batches" if config.route == "batch" else lasts
+    sys.stderr.write(plain(f"tier {config.tier}: {how} · output in {out}") + "\n")
     asked = f"{count(plan.to_send, 'call')} to send, {cost}. Continue? [y/N] "
     return _answer(asked) in {"y", "yes"}
 

@@ -39,7 +39,7 @@ def main(options: Namespace) -> int:
         "pictures": calls.pictures,
         "size_bytes": calls.size_bytes,
     }
-    print_result(found, _lines(found), as_json=options.json)
+    print_result(found, _lines(found, is_new=options.yes), as_json=options.json)
     return ExitCode.DONE
 
 
@@ -58,14 +58,15 @@ def _is_agreed(options: Namespace, calls: Unlisted) -> bool:
     return bool(agreed)
 
 
-def _lines(found: dict[str, Any]) -> Iterator[str]:
+def _lines(found: dict[str, Any], *, is_new: bool) -> Iterator[str]:
     if not found["calls"]:
         yield f"{found['out']}: nothing to move; each call has its line in {found['manifest']}"
         return
     calls = count(len(found["calls"]), "call")
     moved = _pictures(found["pictures"], found["size_bytes"])
     yield f"{found['out']}: {calls} pruned, {moved} moved to {SUPERSEDED}/"
-    yield from _named(found["calls"])
+    if is_new:
+        yield from _named(found["calls"])
 
 
 def _named(ids: list[str]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from gemini_batch.clock import utc_now
 from gemini_batch.config import Settings
 from gemini_batch.engine.distributed.ray_tasks import Ended, RayCluster
 from gemini_batch.engine.summary import Summary
-from gemini_batch.errors import ExitCode, storage_errors
+from gemini_batch.errors import ExitCode, FlagsError, storage_errors
 from gemini_batch.events import CallFinished, ManifestWarning, RunStarted, Stopping
 from gemini_batch.output.files import write_atomically
 from gemini_batch.output.follower import RowFollower
@@ -64,13 +64,14 @@ def main(options: Namespace) -> int:
     about = RunInfo(str(options.manifest), again, program(), is_quiet=options.quiet)
     with watching(about, config, log_format=options.log_format) as view:
         with build_plan(options.manifest, out, config) as planned:
-            if not is_agreed(options, config, planned.plan):
+            if not is_agreed(options, config, planned, out):
                 return ExitCode.STOPPED
             for warning in (*config.notices, *planned.warnings()):
                 view.observe(ManifestWarning(warning))
             started = _started(planned, config, out)
         # Ray prints what its nodes report to stdout, which has the summary alone.
         with redirect_stdout(io.StringIO()), RayCluster(options.address) as cluster:
+            _check_ledger(cluster, config)
             view.observe(started)
             cluster.start(_commands(options, out), str(Path.cwd()))
             ended = _followed(cluster, view, out)
@@ -88,6 +89,15 @@ def main(options: Namespace) -> int:
         text = plain(f"gemini_batch: no worker has written its summary: exit {code}")
         print(text, file=sys.stderr)  # noqa: T201
     return code
+
+
+def _check_ledger(cluster: RayCluster, config: Settings) -> None:
+    """Raise a FlagsError if the nodes are several machines, and each has a ledger of its own."""
+    if len(cluster.hosts) > 1 and config.ledger is None and config.base_url is not None:
+        raise FlagsError(
+            f"ray: the nodes are {len(cluster.hosts)} machines, and each would use up the whole "
+            "quota: share it, with GEMINI_BATCH_LEDGER here and in the environment of the nodes"
+        )
 
 
 def _commands(options: Namespace, out: Path) -> list[list[str]]:

@@ -155,9 +155,10 @@ class Files:
             response.close()
             try:
                 url = response.url.join(URL(location, encoded=True)).with_fragment(None)
-            except ValueError:
-                url = URL()
-            if _origin(url) != _origin(base) and not self._hosts.allows(url):
+                is_followed = _origin(url) == _origin(base) or self._hosts.allows(url)
+            except ValueError:  # of the host as well, which is decoded when it is asked for
+                is_followed = False
+            if not is_followed:
                 raise _RedirectError("only https:// addresses are followed")
         raise _RedirectError(f"more than {MAX_REDIRECTS} redirects")
 

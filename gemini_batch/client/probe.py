@@ -49,7 +49,10 @@ async def probe(config: Settings, base_url: str) -> ApiError | Failure | None:
         ):
             found = redactor.redact(await response.content.read(_MAX_BODY_BYTES))
             host = redactor.redact_text(location_host(response))
-    except (aiohttp.ClientError, OSError) as error:  # a TimeoutError as well
+    except (aiohttp.ClientError, OSError) as error:
+        if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
+            message = f"{base_url} does not answer within {PROBE_S:g} s"
+            return Failure(FailureKind.TIMEOUT, message, may_be_billed=False)
         kind, message = connection_failure(error, base_url, config.proxy)
         return Failure(kind, redactor.redact_text(message), may_be_billed=False)
     if response.status != 200:

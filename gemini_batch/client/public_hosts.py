@@ -23,6 +23,7 @@ from gemini_batch.client.connector import Connector
 from gemini_batch.client.proxies import proxy_address
 from gemini_batch.client.session import READ_BUFFER_BYTES
 from gemini_batch.config.network import proxy_for
+from gemini_batch.errors import ConfigError
 from gemini_batch.version import __version__
 
 _NOT_PUBLIC = "not a public address"
@@ -66,8 +67,13 @@ class PublicHosts:
 
         Raises:
             RefusedAddressError: The address is not public; it may be the `os_error` of another.
+            aiohttp.ClientConnectionError: There is no connection, or no proxy that can be used:
+                the one for the API may be another, or none.
         """
-        proxy = proxy_for(str(url))
+        try:
+            proxy = proxy_for(str(url))
+        except ConfigError as error:
+            raise aiohttp.ClientConnectionError(str(error)) from error
         if proxy is None:
             self._direct = self._direct or self._session(self._socket)
             return await self._direct.get(url, headers=headers, allow_redirects=False)

@@ -1,19 +1,33 @@
 """The options of a run from Python, which are checked."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gemini_batch.config.asked import Asked, settings_of
 from gemini_batch.config.settings import RouteChoice, Settings
 from gemini_batch.records import ServiceTier
+from gemini_batch.wording import did_you_mean
 
 Whole: TypeAlias = Annotated[int, Field(ge=1)]
 Amount: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Again: TypeAlias = Annotated[
     str, Field(pattern=r"^(blocked(:[^,]+(,[^,]+)*)?|rejected|uncertain|missing|unfetched)$")
 ]
+
+_SEE = "see help(gemini_batch.RunConfig)"
+# Flags that have no unit, or another name.
+_FLAGS = {
+    "max_cost_usd": "--max-cost",
+    "timeout_s": "--timeout",
+    "deadline_s": "--deadline",
+    "minute_s": "--minute",
+    "batch_patience_s": "--batch-patience",
+    "config_file": "--config",
+}
 
 
 class RunConfig(BaseModel):
@@ -125,6 +139,16 @@ class RunConfig(BaseModel):
     allow_insecure: bool = False
     auth: Literal["header", "query"] = Asked.auth
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_only_options(cls, given: Any) -> Any:
+        """Refuse an option that does not exist, and suggest the nearest one."""
+        for name in given if isinstance(given, Mapping) else ():
+            if name not in cls.model_fields:
+                advice = did_you_mean(str(name), list(cls.model_fields))
+                raise ValueError(f"{name}: no such option; {advice or _SEE}")
+        return given
+
     def settings(self, *, needs_key: bool = True) -> Settings:
         """Return the settings, from the tier's tables, the config file and the environment.
 
@@ -134,3 +158,11 @@ class RunConfig(BaseModel):
         """
         given = {name: getattr(self, name) for name in self.model_fields_set}
         return settings_of(Asked(**given), needs_key=needs_key)
+
+
+def as_options(text: str) -> str:
+    """Return a message with the names of options where it has flags."""
+    for name in sorted(RunConfig.model_fields, key=len, reverse=True):
+        flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
+        text = re.sub(rf"{flag}(?![\w-])", "simulate=True" if name == "simulate" else name, text)
+    return text

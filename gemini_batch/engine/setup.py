@@ -1,5 +1,6 @@
 """Blocking set-up of a run. Sends no requests."""
 
+import hashlib
 import os
 import platform
 import sys
@@ -98,8 +99,8 @@ def open_run(
                 if config.vertex and config.base_url:
                     import_module("gemini_batch.client.google_tokens")
             shared = None
-            if ledger and stop is None and planned.plan.to_send:
-                shared = _shared_budget(config, ledger)
+            if ledger is not None and stop is None and planned.plan.to_send:
+                shared, stop = _shared_budget(config, ledger)
             run = Run(
                 name or str(path),
                 config,
@@ -167,7 +168,7 @@ def _held(out: Path, config: Settings, observe: Observer) -> Iterator[OutputFold
             config.shard,
             observe,
             forgets=config.forgets_rows,
-            machine=_machine(config),
+            ledger=_counted_on(config),
             budget=budget,
         ) as folder:
             yield folder
@@ -178,13 +179,17 @@ def _held(out: Path, config: Settings, observe: Observer) -> Iterator[OutputFold
         yield folder
 
 
-def _machine(config: Settings) -> str:
-    """Return the machine whose ledger counts the quota of a run; "" if machines share it."""
-    if config.base_url is None or getattr(config, "ledger", None):
+def _counted_on(config: Settings) -> str:
+    """Return which ledger counts quota and budget, without its password; "" of a simulator."""
+    if config.base_url is None:
         return ""
+    if config.ledger is not None:
+        address = config.ledger.rpartition("@")[2].partition("?")[0]
+        digest = hashlib.sha256(address.encode()).hexdigest()
+        return f"a shared ledger, {digest[:12]}"
     from gemini_batch.quota.storage import state_path
 
-    return f"{platform.node()}, {state_path()}"
+    return f"that of {platform.node()}, {state_path()}"
 
 
 def _repair(folder: OutputFolder, observe: Observer) -> Interrupted:
@@ -301,24 +306,29 @@ def _opened_ledger(
     return ledger, stop
 
 
-def _shared_budget(config: Settings, ledger: "SharedLedger") -> "SharedBudget | None":
-    """Return the budget of the run that this worker has joined; None without one.
+def _shared_budget(
+    config: Settings, ledger: "SharedLedger"
+) -> "tuple[SharedBudget | None, Stop | None]":
+    """Return the budget of the run that this worker has joined, and a stop if it can't.
 
-    Raises:
-        StorageError: The ledger can't be used.
+    There is none without a run of several workers.
     """
     if config.shard is None or config.max_cost_usd is None or not config.run_id:
-        return None
+        return None, None
     from gemini_batch.quota.shared_budget import SharedBudget
 
-    return SharedBudget(
+    budget = SharedBudget(
         ledger.storage,
         config.max_cost_usd,
         run_id=config.run_id,
         shard=str(config.shard),
         endpoint=config.endpoint,
         project=_project(config),
-    ).join()
+    )
+    try:
+        return budget.join(), None
+    except LedgerError as error:
+        return None, stop_of(error)
 
 
 def _project(config: Settings) -> str:

@@ -45,7 +45,7 @@ SHARDS = "shards"
 # In SHARDS, and in one of its generations:
 START_LOCK = "lock"
 ADOPTED = "adopted"
-MACHINE = "machine"
+COUNTED_BY = "counted-by"
 
 PRIVATE = ".gemini_batch"
 # In PRIVATE:

@@ -5,7 +5,7 @@
     OUT/shards/lock                  held while a worker starts
     OUT/shards/0001.16/00003/        generation 1, of 16 workers: the output folder of worker 3
     OUT/shards/0001.16/adopted       there, if its workers took over open batches
-    OUT/shards/0001.16/machine       where its workers run that share a ledger of one machine
+    OUT/shards/0001.16/counted-by    the ledger of its workers, which must be one
     OUT/shards/0002.4/00001/         generation 2: the run was continued by 4 workers
 
 A worker writes into its own folder only. The folders of an older generation are sealed: recovered

@@ -3,7 +3,6 @@
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +10,6 @@ from gemini_batch.config.endpoints import service
 from gemini_batch.errors import StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output.batch_note import BatchNote, Step
-from gemini_batch.output.paths import has_batches
-from gemini_batch.output.rows import place_of
-from gemini_batch.output.shards import Part, parts
 from gemini_batch.records import Status
 
 if TYPE_CHECKING:  # most folders have no batches
@@ -294,58 +290,6 @@ class Waiting:
                     self.batches[(place - 1) >> _POSITION_BITS],
                     (place - 1) & _POSITION_MASK,
                 )
-
-
-def open_batches(out: Path, endpoint: str) -> Waiting:
-    """Return the batches of a folder and of all its workers; see `open_batches_of`."""
-    return Waiting(chain.from_iterable(_by_part(out, endpoint).values()))
-
-
-def open_batches_of(out: Path, endpoint: str, own: Part | None) -> tuple[Waiting, Waiting]:
-    """Return the batches of the worker that writes into `own`, and those of others.
-
-    The caller closes them. One whose note is damaged counts as made at `endpoint`.
-
-    Raises:
-        StorageError: The calls of a batch that may exist can't be known: nothing may be sent.
-        OSError: The disk refused.
-    """
-    found = _by_part(out, endpoint)
-    number = own.number if own else -1
-    mine = found.pop(number, [])
-    others = sorted(chain.from_iterable(found.values()), key=lambda batch: batch.note.since)
-    return Waiting(mine, place_of(number, 0) if own else 0), Waiting(others)
-
-
-def _by_part(out: Path, endpoint: str) -> dict[int, list[OpenBatch]]:
-    """Return the batches of each part of a folder, by the number of the part."""
-    found = [part for part in parts(out) if has_batches(part.path)]
-    if not found:
-        return {}
-    from gemini_batch.output.batches import find_batches
-
-    starts = {part.prefix: place_of(part.number, 0) for part in parts(out)}
-    return {
-        part.number: [
-            OpenBatch(
-                _as_found(each.note, endpoint),
-                each.lines,
-                each.problem,
-                starts.get(part.prefix if each.note.made_in is None else each.note.made_in, 0),
-                part.path,
-            )
-            for each in find_batches(part.path)
-        ]
-        for part in found
-    }
-
-
-def _as_found(note: "BatchNote", endpoint: str) -> "BatchNote":
-    from gemini_batch.config.settings import SIMULATOR_ENDPOINT
-
-    if note.endpoint == SIMULATOR_ENDPOINT:  # its server ended with the run
-        return replace(note, step=Step.PLANNED)
-    return replace(note, endpoint=note.endpoint or endpoint)
 
 
 def _key(batch: Any) -> str:

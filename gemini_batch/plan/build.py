@@ -14,12 +14,12 @@ from gemini_batch.errors import ConfigError, StorageError, describe_os_error, st
 from gemini_batch.inputs import Inputs
 from gemini_batch.manifest import Manifest, PlainJobs, open_manifest
 from gemini_batch.output.history import History
+from gemini_batch.output.open_batches import open_batches_of
 from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.rows import placed_rows
 from gemini_batch.output.runs import other_manifests
 from gemini_batch.output.shards import own_part
 from gemini_batch.output.unfetched import Unfetched
-from gemini_batch.output.waiting import open_batches_of
 from gemini_batch.plan.again import Again
 from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.plan.chaining import Chaining
@@ -108,8 +108,8 @@ def build_plan(
                 config.tier,
                 chaining,
                 latency_s,
-                out,
                 others,
+                out,
             )
 
 

@@ -41,8 +41,8 @@ class BuiltPlan:
     _tier: str = ""
     chaining: Chaining | None = None
     latency_s: float | None = None
-    out: Path = Path()
     _others: tuple[str, ...] = ()  # manifests of earlier runs, whose calls these replace
+    out: Path = Path()
 
     def calls(
         self, is_left: Callable[[str], bool] = lambda _call_id: True

@@ -36,7 +36,7 @@ _OF_STATUS = {
     Status.UNCERTAIN: Reason.UNCERTAIN,
     Status.LOST: Reason.LOST,
 }
-_OF_STATE: Mapping[int, Reason] = {
+_OF_STATE: dict[int, Reason] = {
     CallState.LATER: Reason.LATER,
     CallState.ELSEWHERE: Reason.ELSEWHERE,
 }
@@ -135,8 +135,9 @@ class Chaining:
     def _look(self, number: int) -> None:
         """Note which parents of a child have their pictures, before the run."""
         for slot in self.chains.parents(number):
-            is_done = self._plan.state(*self.chains.call(slot)) in _ARE_DONE
-            self._has_picture[slot] = is_done and self.pictures.status(slot) is Status.SUCCEEDED
+            if self.pictures.status(slot) is Status.SUCCEEDED:
+                is_done = self._plan.state(*self.chains.call(slot)) in _ARE_DONE
+                self._has_picture[slot] = is_done
 
     def _settled(self, number: int, choice: Choice, *, has_limit: bool) -> bytes:
         """Return the states of a child's calls by what is known of its parents."""

@@ -194,8 +194,10 @@ def _await_moment(desk: BatchDesk, process: subprocess.Popen[bytes], source: ran
     ends_s = time.monotonic() + _PATIENCE_S
 
     def has_come() -> bool:
-        if is_at_create and any(note["step"] == "creating" for note in desk.notes):
-            return True  # noted, and perhaps not sent yet
+        # A create is noted, and perhaps not sent yet; or the run waits for what no server has.
+        has_looked = asked["batches.list"] > before.get("batches.list", 0)
+        if (is_at_create or has_looked) and any(n["step"] == "creating" for n in desk.notes):
+            return True
         return sum(asked[aim] - before.get(aim, 0) for aim in aims) >= first
 
     while process.poll() is None and not has_come() and time.monotonic() < ends_s:

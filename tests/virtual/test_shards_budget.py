@@ -145,11 +145,11 @@ def test_workers_on_several_machines_need_a_shared_ledger(
     monkeypatch.setattr(platform, "node", lambda: "one")
     desk.run(shard=Shard(1, 2), only=("a",))
     monkeypatch.setattr(platform, "node", lambda: "two")
-    refused = pytest.raises(FlagsError, match=r"on another machine \(one, .* --ledger")
+    refused = pytest.raises(FlagsError, match=r"in another ledger \(that of one, .* --ledger")
     with OutputFolder(desk.out / "shards/0001.2/00001").locked(), refused:
         work(desk, 2)
     work(desk, 2, only=("b",))
     monkeypatch.setattr(platform, "node", lambda: "three")
-    with pytest.raises(FlagsError, match=r"on another machine \(two, "):
+    with pytest.raises(FlagsError, match=r"in another ledger \(that of two, "):
         work(desk, 1)
     work(desk, 1, run_id="the next night")

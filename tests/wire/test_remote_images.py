@@ -110,6 +110,21 @@ async def test_neither_key_nor_cookie_nor_proxy_is_sent(monkeypatch: pytest.Monk
         ]
 
 
+@pytest.mark.parametrize(
+    "proxy", ["socks5://me:s3cret@127.0.0.1:1", "http://[", "http://me:s3cret@127.0.0.1:port"]
+)
+async def test_a_proxy_that_cant_be_used_is_a_problem_of_the_image(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    """The API may need none: the next run fetches the image, and the sentence has no password."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    result, sinks = await fetch("https://x.test/robot.png")
+    assert result is not None
+    assert (result.problem, sinks) == (FetchProblem.TRANSIENT, [])
+    assert "HTTPS_PROXY: is " in result.message
+    assert "s3cret" not in result.message
+
+
 async def reset(peer: Peer) -> None:
     """Break the connection."""
     peer.reset()

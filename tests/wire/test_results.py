@@ -355,6 +355,9 @@ async def test_another_host_gets_no_key(auth: str) -> None:
     [
         ("ftp://x.test/a", "only https:// addresses are followed"),
         ("http://[", "only https:// addresses are followed"),
+        ("http://xn--\xff/secret", "only https:// addresses are followed"),
+        ("https://xn--a-ecp.ru:x/secret", "only https:// addresses are followed"),
+        ("https://x.test:99999/secret", "only https:// addresses are followed"),
         ("https://10.0.0.1/secret", "not public"),
         ("http://192.168.0.1/secret", "not public"),
         ("/again?secret", "more than 5 redirects"),

@@ -23,7 +23,7 @@ from gemini_batch.output.files import fsync_all, open_regular, write_atomically
 from gemini_batch.output.lock import holder
 from gemini_batch.output.paths import (
     ADOPTED,
-    MACHINE,
+    COUNTED_BY,
     PRIVATE,
     RESULTS,
     SEALED,
@@ -58,16 +58,16 @@ def entered(
     observe: Observer,
     *,
     forgets: bool = False,
-    machine: str = "",
+    ledger: str = "",
     budget: str = "",
 ) -> Iterator[OutputFolder]:
     """Yield the folder of a worker, locked; `forgets` takes a missing one as new.
 
-    `machine` names the machine whose ledger counts the quota, "" for one that machines share, and
-    `budget` the run whose budget it counts, "" for none.
+    `ledger` names the one that counts the quota, "" for none, and `budget` the run whose budget it
+    counts, "" for none.
 
     Raises:
-        FlagsError: Workers on other machines count in another ledger.
+        FlagsError: Other workers count in another ledger.
         FolderBusyError: The worker runs already, or one of another generation does.
         RowsLostError: The folder of a worker is gone.
         StorageError: The disk refused, or an older folder is damaged.
@@ -81,27 +81,28 @@ def entered(
             if not folder.out.is_dir() and not forgets:
                 raise _gone(folder.out)
             stack.enter_context(folder.locked())
-            if machine:
-                _check_machine(generation, shard, machine, budget)
+            if ledger:
+                _check_ledger(generation, shard, ledger, budget)
         yield folder
 
 
-def _check_machine(generation: Generation, shard: Shard, machine: str, budget: str) -> None:
-    """Raise a FlagsError if a worker that runs, or one of the same budget, is elsewhere."""
-    path = generation.path / MACHINE
+def _check_ledger(generation: Generation, shard: Shard, ledger: str, budget: str) -> None:
+    """Raise a FlagsError if a worker that runs, or one of the same budget, counts elsewhere."""
+    path = generation.path / COUNTED_BY
     noted, noted_budget = "", ""
     with suppress(OSError, ValueError):
         noted, noted_budget = path.read_text(encoding="utf-8").split("\n")[:2]
-    if noted not in {"", machine}:
+    if noted not in {"", ledger}:
         others = (generation.folder(each.index) for each in generation.parts if each != shard)
         if (budget and budget == noted_budget) or any(
             each.is_dir() and holder(each) for each in others
         ):
             raise FlagsError(
-                f"--shard: another worker counts quota and budget on another machine ({noted}), "
-                "and both would use up all of it: share them, with --ledger or GEMINI_BATCH_LEDGER"
+                f"--shard: other workers count quota and budget in another ledger ({noted}), and "
+                "all of it would be used up twice: give all of them the same one, with --ledger or "
+                "GEMINI_BATCH_LEDGER"
             )
-    write_atomically(path, f"{machine}\n{budget or noted_budget}\n".encode(), durable=True)
+    write_atomically(path, f"{ledger}\n{budget or noted_budget}\n".encode(), durable=True)
 
 
 @contextmanager

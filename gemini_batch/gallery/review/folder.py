@@ -156,8 +156,8 @@ class ReviewedFolder:
         Raises:
             OSError: There is none.
         """
-        shown = split_path(path)[1].startswith(_SHOWN)
-        if not shown or "\0" in path or ".." in path.split("/"):
+        is_shown = split_path(path)[1].startswith(_SHOWN)
+        if not is_shown or "\0" in path or ".." in path.split("/"):
             raise FileNotFoundError(path)
         folder, _, name = path.rpartition("/")
         tree = Tree(self.out)

@@ -24,7 +24,8 @@ Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 REACH_S = 60.0
 """The time for which a server that can't be reached is asked again, in seconds."""
 
-_FIRST_WAIT_S, _MAX_WAIT_S = 0.05, 0.5
+# A tenth of the time that the server is away already is the wait for the next try.
+_MIN_WAIT_S, _MAX_WAIT_S, _WAIT_SHARE = 0.05, 2.0, 0.1
 # A server that is gone without a word is noticed in seconds.
 _DEFAULTS = {
     "connect_timeout": "5",
@@ -145,7 +146,7 @@ class PostgresLink:
         with self._threads:
             if self._given_up is not None:
                 raise self._given_up
-            until_s, wait_s = time.monotonic() + self._reach_s, _FIRST_WAIT_S
+            began_s = time.monotonic()
             while True:
                 try:
                     return self._worked(work)
@@ -155,12 +156,13 @@ class PostgresLink:
                         advice = f"check the address ({ledger_url.SOURCES}), and the user's rights"
                         text = f"{self.name}: the ledger can't be used: {self._reason(error)}"
                         raise ConfigError(f"{text}; {advice}") from None  # it quotes the address
-                    if not isinstance(error, _PASSING) or time.monotonic() + wait_s > until_s:
+                    away_s = time.monotonic() - began_s
+                    wait_s = min(_MAX_WAIT_S, max(_MIN_WAIT_S, _WAIT_SHARE * away_s))
+                    if not isinstance(error, _PASSING) or away_s + wait_s > self._reach_s:
                         self._given_up = self._explained(error)
                         raise self._given_up from None
                 if self._closed.wait(wait_s):
                     raise LedgerError(f"{self.name}: was closed while it could not be reached")
-                wait_s = min(_MAX_WAIT_S, 2 * wait_s)
 
     def close(self) -> None:
         """End what waits for the server, and the connection; a second time does nothing."""

@@ -400,6 +400,23 @@ def test_every_public_name_is_there() -> None:
         gemini_batch.runn  # noqa: B018 # asking is the point
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"tier": "paid"}, '^tier: got "paid"'), ({}, "try it without one: simulate=True")],
+)
+async def test_errors_name_options_and_not_flags(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
+    """What is wrong, and what to do, is said in the words of the caller."""
+    for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=said):
+        await run([{"prompt": "A robot"}], RunConfig(out=tmp_path / "out", **options))
+
+
 def test_help_is_one_page() -> None:
     """`help(gemini_batch)` fits a few screens; each class has a page of its own."""
     assert len(pydoc.render_doc(gemini_batch).splitlines()) < 130

@@ -390,3 +390,13 @@ def test_a_timeout_is_at_most_a_day(timeout_s: float) -> None:
     """From Python too, a timeout is above 0 and at most a day."""
     with pytest.raises(ValidationError):
         RunConfig(timeout_s=timeout_s)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("max_cost", "max_cost_usd"), ("timeout", "timeout_s"), ("concurency", "concurrency")],
+)
+def test_an_option_that_does_not_exist_is_answered_with_the_nearest(name: str, meant: str) -> None:
+    """From Python as on the command line."""
+    with pytest.raises(ValidationError, match=f'{name}: no such option; did you mean "{meant}"'):
+        RunConfig(**{name: 3})

@@ -11,7 +11,7 @@ import pytest
 from gemini_batch.errors import StorageError
 from gemini_batch.output.batch_note import BatchNote, Step
 from gemini_batch.output.batches import BatchNotes, find_batches
-from gemini_batch.output.waiting import open_batches
+from gemini_batch.output.open_batches import open_batches
 from gemini_batch.records import Estimate, Facts, InputRef, SentFile
 from gemini_batch.records.exact_json import Number
 from tests.builders import ENDPOINT, MODEL, sha256
