@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(code: ExitCode, message: str, *, is_json: bool = False) -> int:
     with suppress(OSError, MemoryError):  # the exit code still reports the end
         for line in message.split("\n"):
-            text = f"gemini_batch: {line}"
+            text = f"gemini-batch: {line}"
             if is_json:
                 from gemini_batch.progress.json_log import error_line
 

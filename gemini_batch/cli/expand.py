@@ -42,7 +42,7 @@ def _print(spool: IO[bytes], template: Path) -> None:
         sys.stdout.write(line.decode())
     if relative and not _is_written_next_to(template):
         text = f"relative images are looked for next to the manifest: put it next to {template}"
-        print(plain(f"gemini_batch: {relative}: {text}"), file=sys.stderr)  # noqa: T201
+        print(plain(f"gemini-batch: {relative}: {text}"), file=sys.stderr)  # noqa: T201
 
 
 def _relative_image(line: bytes) -> str:

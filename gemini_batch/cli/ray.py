@@ -86,7 +86,7 @@ def main(options: Namespace) -> int:
         with suppress(BrokenPipeError):
             sys.stdout.write(summary.json().decode())
     if summary is None:
-        text = plain(f"gemini_batch: no worker has written its summary: exit {code}")
+        text = plain(f"gemini-batch: no worker has written its summary: exit {code}")
         print(text, file=sys.stderr)  # noqa: T201
     return code
 

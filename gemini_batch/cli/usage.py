@@ -99,7 +99,7 @@ class Parser(argparse.ArgumentParser):
         if unknown and message.startswith("the following arguments are required"):
             self.refuse(unknown)
         message = message.removeprefix("argument ")
-        self.exit(2, f"gemini_batch: {message}\ngemini_batch: see: {self.prog} --help\n")
+        self.exit(2, f"gemini-batch: {message}\ngemini-batch: see: {self.prog} --help\n")
 
     @property
     def _known(self) -> Collection[str]:

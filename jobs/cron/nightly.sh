@@ -65,7 +65,7 @@ report() {
 }
 
 mail_report() {
-    subject="gemini_batch: $(basename -- "$1"): exit $code"
+    subject="gemini-batch: $(basename -- "$1"): exit $code"
     if [ -z "$to" ]; then
         return 1
     elif command -v mail >/dev/null; then

@@ -268,7 +268,7 @@ def test_a_bug_is_a_sentence(
     else:
         assert (
             line
-            == "gemini_batch: a bug in gemini_batch; its traceback can't be saved: No such file or directory"
+            == "gemini-batch: a bug in gemini_batch; its traceback can't be saved: No such file or directory"
         )
 
 

@@ -244,7 +244,7 @@ def test_what_waiting_does_not_fix_is_mailed(
     crond.record(ROBOT, *map(broken, faults), flags=flags)
     ended = crond.night(flags=flags)
     assert (ended, crond.said) == (code, "")
-    assert crond.mail.startswith(f"mail: -s gemini_batch: jobs.jsonl: exit {code} me@example.com\n")
+    assert crond.mail.startswith(f"mail: -s gemini-batch: jobs.jsonl: exit {code} me@example.com\n")
     assert all(reason in crond.mail for reason in reasons)
     assert f'"exit_code": {code},' in crond.mail
     assert "python -m gemini_batch run" in crond.mail
@@ -356,7 +356,7 @@ def test_sendmail_will_do(tmp_path: Path, server: Simulator) -> None:
     crond.pretend(4)
     assert crond.night(ROBOT) == 4
     assert crond.mail.startswith(
-        "sendmail: -i -t\nTo: me@example.com\nSubject: gemini_batch: jobs.jsonl: exit 4\nMIME-Version: 1.0\n"
+        "sendmail: -i -t\nTo: me@example.com\nSubject: gemini-batch: jobs.jsonl: exit 4\nMIME-Version: 1.0\n"
         "Content-Type: text/plain; charset=UTF-8\n"
     )
     assert "\n  · … text\n" in crond.mail
@@ -388,7 +388,7 @@ def test_without_mailto_the_user_gets_the_mail(crond: Crond) -> None:
     crond.pretend(4)
     crond.night(ROBOT)
     user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout
-    assert crond.mail.splitlines()[0] + "\n" == f"mail: -s gemini_batch: jobs.jsonl: exit 4 {user}"
+    assert crond.mail.splitlines()[0] + "\n" == f"mail: -s gemini-batch: jobs.jsonl: exit 4 {user}"
 
 
 # --- the key --------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ ROBOT = b'{"id": "robot", "prompt": "A robot"}\n'
 RUN = "run jobs.jsonl --base-url {server} --quiet --max-attempts 1"
 AGAIN = f"python -m gemini_batch {RUN}"
 GET_A_KEY = "key that may use the model comes from https://aistudio.google.com/apikey"
-SEE = "gemini_batch: see: gemini-batch run --help"
+SEE = "gemini-batch: see: gemini-batch run --help"
 PAGE = b"<!DOCTYPE html><title>Sign in</title>Welcome to our hotel"
 SMALL_DISK = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "jobs.out"]
 
@@ -145,25 +145,25 @@ def stopped(
 def config(text: str, said: str, code: int = 3) -> Met:
     """Return the error with a config file."""
     return Met(
-        code, f"gemini_batch: {said}", f"{RUN} --config c.toml", around=lambda: file("c.toml", text)
+        code, f"gemini-batch: {said}", f"{RUN} --config c.toml", around=lambda: file("c.toml", text)
     )
 
 
 def usage(arguments: str, said: str, how: str = SEE) -> Met:
     """Return the error with a wrong command line."""
-    return Met(2, f"gemini_batch: {said}\n{how}", arguments)
+    return Met(2, f"gemini-batch: {said}\n{how}", arguments)
 
 
 ERRORS: dict[str, Met] = {
     # --- the key, the project, the model ---
     "no key": Met(
         6,
-        "gemini_batch: no key: set GEMINI_API_KEY in the environment, in .env or in ~/.config/gemini_batch/key.env (a key comes from https://aistudio.google.com/apikey), or try it without one: --simulate",
+        "gemini-batch: no key: set GEMINI_API_KEY in the environment, in .env or in ~/.config/gemini_batch/key.env (a key comes from https://aistudio.google.com/apikey), or try it without one: --simulate",
         around=lambda: environment("GEMINI_API_KEY", None),
     ),
     "a key with a blank": Met(
         3,
-        "gemini_batch: GEMINI_API_KEY: has a blank, a quote or another character that no key has; copy the key again, and nothing else",
+        "gemini-batch: GEMINI_API_KEY: has a blank, a quote or another character that no key has; copy the key again, and nothing else",
         around=lambda: environment("GEMINI_API_KEY", "AIza Sy"),
     ),
     "a wrong key": stopped(
@@ -222,7 +222,7 @@ ERRORS: dict[str, Met] = {
     ),
     "a model's name with a blank": Met(
         3,
-        'gemini_batch: jobs.jsonl:1: model: got "nano banana"; a model\'s id has letters, digits, dots and hyphens, as '
+        'gemini-batch: jobs.jsonl:1: model: got "nano banana"; a model\'s id has letters, digits, dots and hyphens, as '
         "gemini-3-pro-image-preview has",
         "plan jobs.jsonl",
         b'{"prompt": "x", "model": "nano banana"}',
@@ -263,7 +263,7 @@ ERRORS: dict[str, Met] = {
     ),
     "a call above the tier's tokens": Met(
         3,
-        "gemini_batch: jobs.jsonl:1: gemini-3-pro-image-preview: one call takes 2 tokens, and the limit is 1 token a minute: it can never be sent; "
+        "gemini-batch: jobs.jsonl:1: gemini-3-pro-image-preview: one call takes 2 tokens, and the limit is 1 token a minute: it can never be sent; "
         "choose another tier, or smaller inputs",
         f"{RUN} --tpm 1",
     ),
@@ -280,18 +280,18 @@ ERRORS: dict[str, Met] = {
     # --- settings ---
     "a tier's name, misspelt": Met(
         3,
-        'gemini_batch: --tier: got "payasyougo"; did you mean "pay-as-you-go"? allowed: free, pay-as-you-go, enterprise, tier-1, tier-2, tier-3',
+        'gemini-batch: --tier: got "payasyougo"; did you mean "pay-as-you-go"? allowed: free, pay-as-you-go, enterprise, tier-1, tier-2, tier-3',
         f"{RUN} --tier payasyougo",
     ),
     "a tier without numbers": Met(
         3,
-        'gemini_batch: --tier: "enterprise" has no numbers of its own; give the limits of your project by at least one of --rpm, --tpm, '
+        'gemini-batch: --tier: "enterprise" has no numbers of its own; give the limits of your project by at least one of --rpm, --tpm, '
         "--ipm, --rpd, --usd-per-10min, --usd-per-day, or in a table [tiers.enterprise] of a config file",
         f"{RUN} --tier enterprise",
     ),
     "no config file": Met(
         3,
-        "gemini_batch: c.toml: can't be read: No such file or directory",
+        "gemini-batch: c.toml: can't be read: No such file or directory",
         f"{RUN} --config c.toml",
     ),
     "a config file that is no TOML": config(
@@ -307,28 +307,28 @@ ERRORS: dict[str, Met] = {
     ),
     "a number that no quota has": Met(
         3,
-        "gemini_batch: --rpd: got 18446744073709551616; allowed: a whole number from 1 to 1,000,000,000,000",
+        "gemini-batch: --rpd: got 18446744073709551616; allowed: a whole number from 1 to 1,000,000,000,000",
         f"{RUN} --rpd 18446744073709551616",
     ),
     "a minute that no clock has": Met(
         3,
-        "gemini_batch: --minute: got 100000.0; allowed: seconds, from 0.001 to 86,400",
+        "gemini-batch: --minute: got 100000.0; allowed: seconds, from 0.001 to 86,400",
         f"{RUN} --minute 100000",
     ),
     "an address that a variable was to name": Met(
         3,
-        "gemini_batch: --base-url: is empty; allowed: an address such as https://generativelanguage.googleapis.com, or leave it out for "
+        "gemini-batch: --base-url: is empty; allowed: an address such as https://generativelanguage.googleapis.com, or leave it out for "
         "that one",
         "run jobs.jsonl --base-url=",
     ),
     "a simulator and another server": Met(
         3,
-        "gemini_batch: --simulate: sends to a simulator, and --base-url to another server: leave one of them out",
+        "gemini-batch: --simulate: sends to a simulator, and --base-url to another server: leave one of them out",
         f"{RUN} --simulate",
     ),
     "plain http to another machine": Met(
         3,
-        'gemini_batch: --base-url: got "http://example.com"; plain http shows the key to the network: use https, or allow it by '
+        'gemini-batch: --base-url: got "http://example.com"; plain http shows the key to the network: use https, or allow it by '
         "--allow-insecure",
         "run jobs.jsonl --base-url http://example.com",
     ),
@@ -336,12 +336,12 @@ ERRORS: dict[str, Met] = {
     "a command, misspelt": usage(
         "rum jobs.jsonl",
         'COMMAND: got "rum"; did you mean "run"?',
-        "gemini_batch: see: gemini-batch --help",
+        "gemini-batch: see: gemini-batch --help",
     ),
     "no command": usage(
         "",
         "the following arguments are required: COMMAND",
-        "gemini_batch: see: gemini-batch --help",
+        "gemini-batch: see: gemini-batch --help",
     ),
     "no manifest": usage("run", "the following arguments are required: JOBS.jsonl"),
     "a flag, misspelt": usage(
@@ -351,12 +351,12 @@ ERRORS: dict[str, Met] = {
         "run jobs.jsonl --out=", "--out: is empty; allowed: a folder, such as jobs.out"
     ),
     "a folder instead of the manifest": Met(
-        3, "gemini_batch: .: is a folder; name a JSONL file in it", "plan ."
+        3, "gemini-batch: .: is a folder; name a JSONL file in it", "plan ."
     ),
     "a flag, where there are none": usage(
         "verify jobs.out --json",
         "--json: no such flag; the only one is --help",
-        "gemini_batch: see: gemini-batch verify --help",
+        "gemini-batch: see: gemini-batch verify --help",
     ),
     "a flag, cut short": usage(
         "run jobs.jsonl --sim", '--sim: no such flag; did you mean "--simulate"?'
@@ -387,17 +387,17 @@ ERRORS: dict[str, Met] = {
     # --- the output folder and the disk ---
     "a folder that is held": Met(
         7,
-        "gemini_batch: jobs.out: held by another run (process {pid}); wait for it, or choose another folder with --out",
+        "gemini-batch: jobs.out: held by another run (process {pid}); wait for it, or choose another folder with --out",
         around=locked,
     ),
     "a folder that can't be made": Met(
         8,
-        "gemini_batch: /proc/jobs.out: can't be written: No such file or directory; choose another folder with --out",
+        "gemini-batch: /proc/jobs.out: can't be written: No such file or directory; choose another folder with --out",
         f"{RUN} --out /proc/jobs.out",
     ),
     "a file as folder": Met(
         8,
-        "gemini_batch: jobs.jsonl: can't be written: Not a directory; choose another folder with --out",
+        "gemini-batch: jobs.jsonl: can't be written: Not a directory; choose another folder with --out",
         f"{RUN} --out jobs.jsonl",
     ),
     "no room": Met(
@@ -408,13 +408,13 @@ ERRORS: dict[str, Met] = {
     ),
     "rows that are damaged": Met(
         8,
-        'gemini_batch: jobs.out/results.jsonl:1: not a row: "no row"; the file was damaged, compressed or edited: repair or '
+        'gemini-batch: jobs.out/results.jsonl:1: not a row: "no row"; the file was damaged, compressed or edited: repair or '
         "remove that line, and run again",
         around=lambda: file("jobs.out/results.jsonl", "no row\n\n"),
     ),
     "a folder without a run": Met(
         3,
-        "gemini_batch: .: has no results.jsonl; name the output folder of a run, such as jobs.out",
+        "gemini-batch: .: has no results.jsonl; name the output folder of a run, such as jobs.out",
         "status .",
     ),
     # --- the network and the server ---
@@ -467,7 +467,7 @@ ERRORS: dict[str, Met] = {
     ),
     # --- us ---
     "a bug": Met(
-        1, "gemini_batch: a bug in gemini_batch; please report it with the file {file}", around=bug
+        1, "gemini-batch: a bug in gemini_batch; please report it with the file {file}", around=bug
     ),
 }
 

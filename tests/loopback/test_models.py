@@ -93,8 +93,8 @@ def test_what_a_model_refuses_ends_with_3(
     )
     assert main([command, str(path), "--base-url", server.base_url]) == 3
     assert capsys.readouterr().err.splitlines()[:2] == [
-        f"gemini_batch: {path}:1: seed: {NANO} refuses it: leave it out",
-        f'gemini_batch: {path}:3: thinking: got "low"; {PREVIEW} offers no level: leave it out for the model\'s own',
+        f"gemini-batch: {path}:1: seed: {NANO} refuses it: leave it out",
+        f'gemini-batch: {path}:3: thinking: got "low"; {PREVIEW} offers no level: leave it out for the model\'s own',
     ]
     assert not server.audit.entries
 

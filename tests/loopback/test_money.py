@@ -101,7 +101,7 @@ def test_a_budget_needs_prices(
     """Without a price no budget can be kept: nothing is sent, and the message says what to do."""
     assert main([*command, "--model", "gemini-9-image", "--max-cost", "5"]) == 3
     assert capsys.readouterr().err == (
-        'gemini_batch: --max-cost: the price of gemini-9-image at 1K is unknown: set it in [prices."gemini-9-image"] of a '
+        'gemini-batch: --max-cost: the price of gemini-9-image at 1K is unknown: set it in [prices."gemini-9-image"] of a '
         "--config file, or run without --max-cost\n"
     )
     assert not server.audit.entries

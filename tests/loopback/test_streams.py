@@ -146,7 +146,7 @@ def test_a_run_needs_no_standard_streams(folder: Path, redirect: str) -> None:
     assert statuses == ["blocked", "rejected", "succeeded"]
 
 
-NO_ROOM = b"gemini_batch: stdout: can't be written: No space left on device"
+NO_ROOM = b"gemini-batch: stdout: can't be written: No space left on device"
 
 
 @pytest.mark.parametrize("arguments", [RUN, "simulate --list-faults"])
@@ -206,4 +206,4 @@ def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
     name = os.fsdecode(b"j\xf6bs.jsonl")
     found = command(tmp_path, f"run {name} --simulate")
     assert found.returncode == 2
-    assert found.stderr == b"gemini_batch: 'j\\udcf6bs.jsonl': is not UTF-8; rename the file\n"
+    assert found.stderr == b"gemini-batch: 'j\\udcf6bs.jsonl': is not UTF-8; rename the file\n"

@@ -61,7 +61,7 @@ def test_a_table_that_is_wrong_sends_nothing(
     (tmp_path / "jobs.csv").write_text("id,prompt,seed\na,x,1\nb,y,?\n")
     path = tmp_path / "jobs.csv"
     assert commands.run(path, server) == 3
-    said = f'gemini_batch: {path}:3: seed: got "?"; must be a whole number\n'
+    said = f'gemini-batch: {path}:3: seed: got "?"; must be a whole number\n'
     assert capsys.readouterr().err == said
     assert main(["plan", str(path)]) == 3
     assert not server.audit.entries

@@ -18,7 +18,7 @@ JOBS = [Job(id=f"robot-{number}", prompt="A robot") for number in range(10)]
 
 # The event loop, network, pictures and terminal: only what sends or draws needs them.
 HEAVY = {"aiohttp", "aiolimiter", "asyncio", "ssl", "PIL", "rich", "google", "numpy"}
-# Pydantic takes longer to import than all of gemini_batch: only manifests and settings need it.
+# Pydantic takes longer to import than all of gemini-batch: only manifests and settings need it.
 PYDANTIC = {"pydantic", "pydantic_core"}
 # Commands that may import the same run in one process: what one of them imports, all have.
 COMMANDS = {

@@ -279,8 +279,8 @@ def refused(folder: Path, manifest: str, capsys: pytest.CaptureFixture[str]) -> 
         said.append(printed.err)
     assert said[0] == said[1]
     assert all_files(folder) == before
-    assert all(line.startswith("gemini_batch: ") for line in said[0].splitlines())
-    return [line.removeprefix("gemini_batch: ") for line in said[0].splitlines()]
+    assert all(line.startswith("gemini-batch: ") for line in said[0].splitlines())
+    return [line.removeprefix("gemini-batch: ") for line in said[0].splitlines()]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -369,7 +369,7 @@ def test_a_manifest_that_is_no_file_is_refused(
     for command in ("plan", "run"):
         assert main([command, manifest, "--simulate", "--out", str(folder / "out")]) == 3
         said.append(capsys.readouterr().err)
-    assert said == [f"gemini_batch: {message}\n"] * 2
+    assert said == [f"gemini-batch: {message}\n"] * 2
     assert not (folder / "out").exists()
 
 
@@ -386,9 +386,9 @@ def test_without_a_key_the_manifest_comes_first(
     (folder / "bad.jsonl").write_bytes(b'{"prompt": ""}\n')
     (folder / "good.jsonl").write_bytes(b'{"prompt": "x"}\n')
     assert main(["run", manifest]) == 3
-    assert capsys.readouterr().err.startswith(f"gemini_batch: {manifest}:")
+    assert capsys.readouterr().err.startswith(f"gemini-batch: {manifest}:")
     assert main(["run", "good.jsonl"]) == 6
-    assert capsys.readouterr().err.startswith("gemini_batch: no key: ")
+    assert capsys.readouterr().err.startswith("gemini-batch: no key: ")
 
 
 def test_an_unknown_field_of_requests_is_one_warning(

@@ -55,10 +55,10 @@ def test_with_a_problem_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -
     assert said.out == ""
     starts = [line.partition(": got")[0][:32] for line in said.err.splitlines()]
     assert starts == [
-        "gemini_batch: t.jsonl:2: prompt:",
-        "gemini_batch: t.jsonl:2: uses no",
-        "gemini_batch: v.csv:4: id",
-        "gemini_batch: v.csv:5: id",
+        "gemini-batch: t.jsonl:2: prompt:",
+        "gemini-batch: t.jsonl:2: uses no",
+        "gemini-batch: v.csv:4: id",
+        "gemini-batch: v.csv:5: id",
     ]
 
 
@@ -68,7 +68,7 @@ def test_product_needs_a_file(capsys: pytest.CaptureFixture[str]) -> None:
         main(["expand", "t.jsonl", "--product"])
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith(
-        "gemini_batch: --product: multiplies the columns of a file: name it with --vars\n"
+        "gemini-batch: --product: multiplies the columns of a file: name it with --vars\n"
     )
 
 
@@ -115,7 +115,7 @@ def test_relative_images_need_the_folder_of_the_template(
     advice = f"put it next to {folder}/sub/t.jsonl"
     assert said == [
         "",
-        f"gemini_batch: {image}: relative images are looked for next to the manifest: {advice}\n",
+        f"gemini-batch: {image}: relative images are looked for next to the manifest: {advice}\n",
     ]
     if is_file:
         assert Path("out.jsonl").read_bytes() == Path("sub/out.jsonl").read_bytes()
@@ -137,6 +137,6 @@ def test_a_template_that_is_run_is_refused(capsys: pytest.CaptureFixture[str]) -
     Path("t.jsonl").write_text('{"prompt": "{a}", "vars": {"a": [1]}}')
     assert main(["plan", "t.jsonl"]) == 3
     assert capsys.readouterr().err == (
-        "gemini_batch: t.jsonl:1: vars: belongs to a template: write the manifest with "
+        "gemini-batch: t.jsonl:1: vars: belongs to a template: write the manifest with "
         "gemini-batch expand\n"
     )

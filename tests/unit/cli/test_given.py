@@ -38,7 +38,7 @@ def test_standard_input_needs_an_output_folder(
     with pytest.raises(SystemExit) as ended:
         main([command, "-", "--simulate"])
     assert ended.value.code == 2
-    said = "gemini_batch: --out: name the output folder of a manifest from standard input (-)\n"
+    said = "gemini-batch: --out: name the output folder of a manifest from standard input (-)\n"
     assert capsys.readouterr().err.startswith(said)
     assert not list(folder.iterdir())
 
@@ -77,7 +77,7 @@ def test_images_of_standard_input_are_in_the_current_folder(
     give(monkeypatch, '{"prompt": "x", "images": ["in/a.png"]}\n{"prompt": "x", "images": ["b"]}')
     assert main(["plan", "-", "--out", "pictures.out"]) == 3
     assert capsys.readouterr().err == (
-        f'gemini_batch: stdin:2: images[0]: got "b"; there is no such file: looked for {folder}/b\n'
+        f'gemini-batch: stdin:2: images[0]: got "b"; there is no such file: looked for {folder}/b\n'
     )
 
 
@@ -97,7 +97,7 @@ def test_a_problem_of_standard_input_has_its_line(
     for command in ("plan", "run"):
         give(monkeypatch, content)
         assert main([command, "-", "--out", "o", "--simulate", *flags]) == 3
-        assert capsys.readouterr().err == f"gemini_batch: stdin:{problem}\n"
+        assert capsys.readouterr().err == f"gemini-batch: stdin:{problem}\n"
     assert not list(folder.iterdir())
 
 
@@ -110,9 +110,9 @@ def test_a_file_may_be_said_to_be_something_else(capsys: pytest.CaptureFixture[s
     found = orjson.loads(capsys.readouterr().out)
     assert (found["manifest"], found["out"]) == ("jobs.txt", "jobs.out")
     assert main(["plan", "jobs.csv", "--format", "jsonl"]) == 3
-    assert capsys.readouterr().err.startswith("gemini_batch: jobs.csv:3: id: ")
+    assert capsys.readouterr().err.startswith("gemini-batch: jobs.csv:3: id: ")
     assert main(["plan", "nowhere.txt", "--format", "csv"]) == 3
-    assert capsys.readouterr().err == "gemini_batch: nowhere.txt: there is no such file\n"
+    assert capsys.readouterr().err == "gemini-batch: nowhere.txt: there is no such file\n"
 
 
 def test_a_disk_without_space_for_the_copy_ends_with_8(
@@ -132,6 +132,6 @@ def test_a_disk_without_space_for_the_copy_ends_with_8(
     )
     assert main(["plan", "-", "--out", "o"]) == 8
     assert capsys.readouterr().err == (
-        "gemini_batch: stdin: can't be copied; make space for temporary files, or set TMPDIR: "
+        "gemini-batch: stdin: can't be copied; make space for temporary files, or set TMPDIR: "
         "No space left on device\n"
     )

@@ -98,4 +98,4 @@ def test_a_part_that_is_none_is_refused(
     """Exit 3, and what is wrong."""
     Path("latin.txt").write_bytes(b"caf\xe9\n")
     assert main(["plan", "jobs.jsonl", "--only", only]) == 3
-    assert capsys.readouterr().err == f"gemini_batch: --only: {message}\n"
+    assert capsys.readouterr().err == f"gemini-batch: --only: {message}\n"

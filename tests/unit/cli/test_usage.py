@@ -8,8 +8,8 @@ import pytest
 from gemini_batch.cli import main
 from tests import render
 
-COMMAND = 'gemini_batch: COMMAND: got "{}"; use: {}'
-FLAG = "gemini_batch: {}: no such flag"
+COMMAND = 'gemini-batch: COMMAND: got "{}"; use: {}'
+FLAG = "gemini-batch: {}: no such flag"
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_wrong_flag_is_named_before_what_is_missing(
     """A misspelt flag in front of the folder is the mistake, not the folder that is still to come."""
     with pytest.raises(SystemExit, match="2"):
         main([command, "--xyzzy"])
-    assert capsys.readouterr().err.startswith("gemini_batch: --xyzzy: no such flag")
+    assert capsys.readouterr().err.startswith("gemini-batch: --xyzzy: no such flag")
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_a_wrong_name_is_refused(
         main(["plan", "jobs.jsonl", f"--vertex={named}"])
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert said.startswith("gemini_batch: --vertex: got ")
+    assert said.startswith("gemini-batch: --vertex: got ")
     assert "allowed: PROJECT or PROJECT/LOCATION, such as my-project" in said
     with pytest.raises(ConfigError, match=r"^--vertex: got "):
         RunConfig(vertex=named).settings(needs_key=False)

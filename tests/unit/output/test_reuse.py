@@ -460,7 +460,7 @@ def test_a_wrong_folder_is_exit_3_and_writes_nothing(
             == 3
         )
         assert capsys.readouterr().err == (
-            f"gemini_batch: --reuse-from: {manifest.with_name('nowhere')}: has no results.jsonl; "
+            f"gemini-batch: --reuse-from: {manifest.with_name('nowhere')}: has no results.jsonl; "
             "name the output folder of a run, such as jobs.out\n"
         )
     assert sorted(path.name for path in manifest.parent.iterdir()) == ["jobs.jsonl"]
