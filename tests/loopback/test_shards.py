@@ -20,7 +20,7 @@ from gemini_batch.simulator import Simulator
 from tests.loopback.commands import manifest, run, use_key_and_state
 from tests.simulated import simulator
 
-pytestmark = pytest.mark.loopback
+pytestmark = [pytest.mark.loopback, pytest.mark.slow]
 NAMES = ["icons/a", "icons/b", "c", "d", "e", "f", "g", "h"]
 
 

@@ -22,7 +22,7 @@ from tests.builders import blocked_for, fails, picture, says
 from tests.virtual.batch_desk import BATCH, BatchDesk
 from tests.virtual.desk import CONFIG
 
-pytestmark = pytest.mark.usefixtures("no_real_syncs")
+pytestmark = [pytest.mark.usefixtures("no_real_syncs"), pytest.mark.slow]
 
 NAMES = "abcdef"
 ENDS = {

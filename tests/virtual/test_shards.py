@@ -22,7 +22,7 @@ from tests.virtual.desk import Desk
 from tests.virtual.test_kept_answers import WHOLE
 from tests.virtual.test_recovery_kills import Killed, Killer
 
-pytestmark = pytest.mark.usefixtures("no_real_syncs")
+pytestmark = [pytest.mark.usefixtures("no_real_syncs"), pytest.mark.slow]
 NAMES = [chr(ord("a") + number) for number in range(12)]
 
 

@@ -14,7 +14,7 @@ from gemini_batch.records.shard import Shard
 from tests.virtual.batch_desk import BatchDesk
 from tests.virtual.batch_server import error_line
 
-pytestmark = pytest.mark.usefixtures("no_real_syncs")
+pytestmark = [pytest.mark.usefixtures("no_real_syncs"), pytest.mark.slow]
 NAMES = [chr(ord("a") + number) for number in range(12)]
 BILLED = {f"prompt {name}": 1 for name in NAMES}
 

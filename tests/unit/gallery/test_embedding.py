@@ -13,6 +13,8 @@ from gemini_batch.gallery.writer import write_gallery
 from tests.unit.gallery.folder import picture, place, row, write_rows
 from tests.unit.gallery.test_writer import block
 
+pytestmark = pytest.mark.slow
+
 
 def noise(side_px: int, seed: int = 0) -> bytes:
     """Return a picture that can hardly be compressed."""

@@ -5,9 +5,12 @@ import tracemalloc
 from pathlib import Path
 
 import orjson
+import pytest
 
 from gemini_batch.plan.build import build_plan
 from tests.virtual.desk import CONFIG
+
+pytestmark = pytest.mark.slow
 
 
 def retained_bytes(folder: Path, jobs: int) -> int:

@@ -25,6 +25,8 @@ from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.records import Call, Status, Usage
 from tests.builders import line_of, make_row
 
+pytestmark = pytest.mark.slow
+
 MODEL, OTHER = "gemini-3-pro-image-preview", "gemini-2.5-flash-image"
 LINES = [
     {"id": f"robot-{number}", "prompt": f"Robot {number}", "metadata": {"n": number}}
