@@ -1,4 +1,4 @@
-"""`python -m tests.pictures jobs/pictures`: takes the README's pictures of a run against the simulator: its terminal, and its gallery.
+"""`python -m tests.pictures jobs/pictures`: takes the README's pictures of a run against the simulator: its terminal, and its review.
 
 It needs Chromium and tmux on the PATH. The manifests are below; nothing else is made up.
 """
@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -28,6 +30,7 @@ from tests.simulated import simulator
 JOBS = Path(__file__).parent.parent / "jobs"
 SIZE = {"width": 1280, "height": 860}
 MOST_BYTES = 150_000
+MARKS = "p5pxp4"
 TERMINAL_JOBS, TERMINAL_S, MINUTE_S = 150, 25.0, 20.0
 MANIFEST = (
     {"id": "banner/mountains", "prompt": "A serene mountain landscape at sunset", "aspect_ratio": "16:9"},
@@ -56,7 +59,7 @@ match = "app icon"
 
 
 def main() -> int:
-    """Run, write the gallery, and take its pictures; return the exit code."""
+    """Run, review, and take pictures of both; return the exit code."""
     given = argparse.ArgumentParser(
         prog="python -m tests.pictures", description="Take the README's pictures."
     )
@@ -71,15 +74,15 @@ def main() -> int:
         sys.exit("no Chromium on the PATH")
     into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        page = _gallery(Path(folder))
-        for scheme in ("light", "dark"):
-            _take(browser, page, scheme, into / f"gallery-{scheme}.jpg")
+        with _review(_run(Path(folder))) as page:
+            for scheme, keys in (("light", MARKS), ("dark", "")):
+                _take(browser, page, scheme, keys, into / f"review-{scheme}.jpg")
         _take_terminal(browser, Path(folder), into / "terminal.png")
     return 0
 
 
-def _gallery(folder: Path) -> str:
-    """Run the manifest, and return the address of its gallery."""
+def _run(folder: Path) -> Path:
+    """Run the manifest, and return its output folder."""
     shutil.copytree(JOBS / "inputs", folder / "inputs")
     manifest, faults = folder / "spring.jsonl", folder / "faults.toml"
     manifest.write_bytes(b"".join(orjson.dumps(job) + b"\n" for job in MANIFEST))
@@ -101,8 +104,17 @@ def _gallery(folder: Path) -> str:
                 "1",
             ]
         )
-    gemini_batch(["gallery", str(folder / "spring.out")])
-    return (folder / "spring.out/gallery.html").as_uri()
+    return folder / "spring.out"
+
+
+@contextmanager
+def _review(out: Path) -> Iterator[str]:
+    """Serve the review of an output folder, and yield its address."""
+    command = [sys.executable, "-m", "gemini_batch", "review", str(out), "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield server.stdout.readline().strip()
+        server.terminate()
 
 
 def _take_terminal(browser: str, folder: Path, into: Path) -> None:
@@ -160,14 +172,19 @@ def _take_terminal(browser: str, folder: Path, into: Path) -> None:
         picture.quantize(64).save(into, optimize=True)
 
 
-def _take(browser: str, page: str, scheme: str, into: Path) -> None:
+def _take(browser: str, page: str, scheme: str, keys: str, into: Path) -> None:
+    """Take a picture of the page, once these keys were pressed."""
     with sync_playwright() as engine:
         chromium = engine.chromium.launch(
             executable_path=browser, args=["--no-sandbox", "--headless"]
         )
         opened = chromium.new_context(viewport=SIZE, color_scheme=scheme).new_page()  # type: ignore[arg-type]  # it wants literals
         opened.goto(page)
-        opened.wait_for_load_state("networkidle")
+        opened.wait_for_selector("img")
+        for key in keys:
+            opened.keyboard.press(key)
+        opened.evaluate("scrollTo(0, 0)")
+        opened.wait_for_timeout(1_000)
         opened.screenshot(path=into, type="jpeg", quality=82)
         chromium.close()
     size_bytes = into.stat().st_size
