@@ -64,6 +64,12 @@ class Race:
             assert all(racer.poll() is None for racer in self.racers)
             time.sleep(0.05)
 
+    def resumed(self, since_s: float) -> None:
+        """Wait until each has sent since a moment."""
+        while not all(max(self.sent(racer)) >= since_s for racer in range(self.processes)):
+            assert boot_time_s() < since_s + 60, "a racer does not send any more"
+            time.sleep(0.05)
+
     def sent(self, racer: int) -> list[float]:
         """Return when a racer sent."""
         log = self.folder / f"{racer}.log"
@@ -205,14 +211,18 @@ def raced(what: str, processes: int, length_s: float, server: Server) -> Result:
         race = Race(server, folder, url, processes, stack, MINUTES_S.get(what, MINUTE_S))
         race.begin()
         started_s = boot_time_s()
+        hurt_s = started_s
         for turn in range(HURTS):
-            time.sleep(max(0.0, started_s + (turn + 0.5) * length_s / HURTS - boot_time_s()))
+            # The server is up for the whole length, however long it takes to start again.
+            time.sleep(length_s / HURTS / (1 if turn else 2))
             if replica is not None and turn == HURTS // 2:
                 with race.down():
                     server.kill()
                     replica.promote()
             hurt(race, turn)
-        time.sleep(max(0.0, started_s + length_s - boot_time_s()))
+            hurt_s = boot_time_s()
+        time.sleep(length_s / HURTS / 2)
+        race.resumed(hurt_s)
         ended_s = boot_time_s()
         if what == "cut":
             note = f"{proxy.cuts['before']} commits lost before, {proxy.cuts['after']} after"
