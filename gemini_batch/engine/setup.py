@@ -62,7 +62,7 @@ def open_run(
         FolderBusyError: Another run holds the folder.
         StorageError: The folder can't be written, or what is in it is damaged.
         RowsLostError: Calls would be paid for again because their rows are gone.
-        ConfigError: This Python can't name files as a manifest may.
+        ConfigError: This Python can't name files as a manifest may, or certificates can't be used.
     """
     if (encoding := sys.getfilesystemencoding()) not in {"utf-8", "utf8"}:
         raise ConfigError(
@@ -94,6 +94,7 @@ def open_run(
             for warning in (*notices, *planned.warnings()):
                 observe(ManifestWarning(warning))
             if has_work:
+                config = config.to_send()
                 # Before any thread or request: an import that finds no memory later ends badly.
                 import_module("gemini_batch.client.interactive")
                 import_module("gemini_batch.engine.sending")
