@@ -91,7 +91,7 @@ def _one_row(folder: Path, endpoint: str) -> bytes:
     from gemini_batch.engine.setup import open_run
     from gemini_batch.records import Limits
 
-    config = Settings("benchmark", Limits(), endpoint, None, MODEL, KEY)
+    config = Settings("benchmark", Limits(), endpoint, None, MODEL, api_key=KEY)
 
     manifest = folder / "one.jsonl"
     write_manifest(manifest, 1)

@@ -188,7 +188,7 @@ async def _sending(
     jobs: Jobs, config: RunConfig, observe: Observer, *, progress: bool
 ) -> AsyncIterator[tuple[asyncio.Task[Summary], Path]]:
     """Yield a run that sends, and its output folder; drain it when the block is left early."""
-    # Keys, tables and certificates are files. A cancelled run leaves their reading to its thread.
+    # Keys and tables are files. A cancelled run leaves their reading to its thread.
     try:
         settings = await asyncio.to_thread(config.settings)
     except ConfigError as error:

@@ -62,7 +62,7 @@ def _lines(out: Path, batches: list[dict[str, Any]]) -> Iterator[str]:
 
 def _cancel(options: Namespace, out: Path) -> int:
     """Cancel what this key sees at this server; print what became of each batch."""
-    config = settings(options)
+    config = settings(options).to_send()
     ended: list[Cancelled] = []
     elsewhere: list[OpenBatch] = []
     for folder in [part.path for part in parts(out) if has_batches(part.path)] or [out]:

@@ -29,7 +29,7 @@ _MIN_KEY_CHARS = 16
 
 def main(options: Namespace) -> int:
     """Print what a run with these flags would use; return the exit code."""
-    config = settings(options)
+    config = settings(options).to_send()
     base_url = config.base_url or config.endpoint
     _check_service_tier(config, base_url)
     model, problem = asyncio.run(_asked(config, base_url))

@@ -85,7 +85,7 @@ def settings_of(asked: Asked, *, needs_key: bool = True) -> Settings:
 
     Raises:
         ConfigError: The tier, the config file, the address, the project or the key is wrong,
-            or two options contradict each other, or a proxy or certificates can't be used, or
+            or two options contradict each other, or a proxy can't be used, or
             google-auth is not installed, which `vertex` needs.
         NoKeyError: A key is needed, and there is none.
     """
@@ -175,7 +175,6 @@ def settings_of(asked: Asked, *, needs_key: bool = True) -> Settings:
         ledger=None if asked.simulate and asked.ledger is None else ledger(asked.ledger),
         quota_scope=asked.quota_scope,
         proxy=None if address is None else network.proxy_for(address),
-        certificates=network.trusted_certificates() if address and needs_key else None,
         notices=tuple(google_login.notices()) if vertex and address and needs_key else (),
         tables=tables,
         shard=shard,

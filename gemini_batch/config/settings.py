@@ -1,11 +1,11 @@
 """The final settings of a run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
-from gemini_batch.config.network import Proxy
+from gemini_batch.config.network import Proxy, trusted_certificates
 from gemini_batch.config.vertex import Vertex
 from gemini_batch.records import Limits, ServiceTier, Status
 from gemini_batch.records.shard import Shard
@@ -99,7 +99,8 @@ class Settings:
         quota_scope: Name of the project whose quota is used; None takes that of Vertex AI, or
             derives it from the key.
         proxy: The forward proxy of the environment for `base_url`.
-        certificates: All that are trusted, if the environment names some besides the system's.
+        certificates: All that are trusted, if the environment names some besides the system's; see
+            `to_send`.
         notices: Sentences for the user about what of the environment is not used.
         tables: The config file's tables, for tiers and prices.
         shard: The part of the calls that this worker sends; None for all.
@@ -154,6 +155,16 @@ class Settings:
     def is_part(self) -> bool:
         """True if the run is for a part of the manifest."""
         return bool(self.only) or self.limit is not None
+
+    def to_send(self) -> "Settings":
+        """Return the settings with `certificates`, which take a moment to read.
+
+        Raises:
+            ConfigError: The environment names a file without certificates.
+        """
+        if self.base_url is None or self.certificates is not None:
+            return self
+        return replace(self, certificates=trusted_certificates())
 
 
 def concurrency_for(limits: Limits) -> int:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemini_batch.config import Settings
-from gemini_batch.engine.distributed.handover import check_unsharded, entered
 from gemini_batch.engine.recovery import (
     PAID_AGAIN,
     Interrupted,
@@ -27,7 +26,7 @@ from gemini_batch.events import ManifestWarning, Observer, Repaired, SafeObserve
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.moved import MovedNote
 from gemini_batch.output.paths import IMAGES, RESULTS, SHARDS
-from gemini_batch.output.shards import has_results, parts
+from gemini_batch.output.shards import check_unsharded, has_results, parts
 from gemini_batch.plan.build import build_plan
 from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.records import Stop
@@ -62,7 +61,7 @@ def open_run(
         FolderBusyError: Another run holds the folder.
         StorageError: The folder can't be written, or what is in it is damaged.
         RowsLostError: Calls would be paid for again because their rows are gone.
-        ConfigError: This Python can't name files as a manifest may.
+        ConfigError: This Python can't name files as a manifest may, or certificates can't be used.
     """
     if (encoding := sys.getfilesystemencoding()) not in {"utf-8", "utf8"}:
         raise ConfigError(
@@ -94,6 +93,7 @@ def open_run(
             for warning in (*notices, *planned.warnings()):
                 observe(ManifestWarning(warning))
             if has_work:
+                config = config.to_send()
                 # Before any thread or request: an import that finds no memory later ends badly.
                 import_module("gemini_batch.client.interactive")
                 import_module("gemini_batch.engine.sending")
@@ -163,6 +163,8 @@ def _restore(bucket: "OpenBucket", folder: OutputFolder, observe: Observer) -> N
 def _held(out: Path, config: Settings, observe: Observer) -> Iterator[OutputFolder]:
     """Yield the folder that the run writes into, locked: `out`, or the one of its worker."""
     if config.shard is not None:
+        from gemini_batch.engine.distributed.handover import entered
+
         budget = "" if config.max_cost_usd is None else config.run_id
         with entered(
             out,

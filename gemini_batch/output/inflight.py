@@ -21,12 +21,16 @@ from gemini_batch.output.files import (
 )
 from gemini_batch.output.paths import IN_FLIGHT
 
+# About 30,000 attempts.
+_GROWTH_BYTES = 4 << 20
+_CREATE = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 class InFlightLog:
     """Records the start and the end of each attempt.
 
     It is not fsynced: it survives a kill of the process, but not a power cut. A new log replaces
-    an earlier one atomically.
+    an earlier one atomically, and so does one of the open attempts alone when the log has grown.
 
     Args:
         rows_bytes: The current size of `results.jsonl`.
@@ -40,24 +44,60 @@ class InFlightLog:
         self, folder: Path, rows_bytes: int, still_open: Mapping[str, str] | None = None
     ) -> None:
         log = folder / IN_FLIGHT
-        notes = ([*call, rows_bytes] for call in (still_open or {}).items())
-        write_atomically(log, b"".join(map(_line, notes)), durable=False, mode=0o600)
+        calls = (still_open or {}).items()
+        self._open = {call_id: _line([call_id, asked, rows_bytes]) for call_id, asked in calls}
+        notes = b"".join(self._open.values())
+        write_atomically(log, notes, durable=False, mode=0o600)
         self._descriptor = open_regular(log, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+        # The folder may be moved meanwhile, and its name be that of another run's.
+        self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._size_bytes, self._most_bytes = len(notes), len(notes) + _GROWTH_BYTES
 
     def sent(self, call_id: str, request_sha256: str, rows_bytes: int) -> None:
         """Record that a request is about to be sent; if this raises, it must not be sent.
 
         `rows_bytes` is the current size of `results.jsonl`; a row of the call follows behind it.
         """
-        write_whole(self._descriptor, _line([call_id, request_sha256, rows_bytes]))
+        note = _line([call_id, request_sha256, rows_bytes])
+        self._write(note)
+        self._open[call_id] = note
+        if self._size_bytes > self._most_bytes:
+            self._compact()
 
     def ended(self, call_id: str) -> None:
         """Record that the attempt ended, with an answer or without."""
-        write_whole(self._descriptor, _line([call_id]))
+        self._write(_line([call_id]))
+        self._open.pop(call_id, None)
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
+        os.close(self._folder)
+
+    def _write(self, note: bytes) -> None:
+        write_whole(self._descriptor, note)
+        self._size_bytes += len(note)
+
+    def _compact(self) -> None:
+        """Replace the log by one of the open attempts alone; a disk that refuses leaves it."""
+        notes, part = b"".join(self._open.values()), f"{IN_FLIGHT}.part"
+        self._most_bytes = self._size_bytes + _GROWTH_BYTES
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(part, dir_fd=self._folder)  # of a killed process
+            # Open before the rename: no note may go to a log that has lost its name.
+            new = os.open(part, _CREATE, 0o600, dir_fd=self._folder)
+        except OSError:
+            return
+        try:
+            write_whole(new, notes)
+            os.rename(part, IN_FLIGHT, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        except OSError:
+            os.close(new)
+            return
+        old, self._descriptor = self._descriptor, new
+        self._size_bytes, self._most_bytes = len(notes), len(notes) + _GROWTH_BYTES
+        os.close(old)
 
 
 def _line(note: object) -> bytes:

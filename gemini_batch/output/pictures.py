@@ -2,11 +2,14 @@
 
 from array import array
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gemini_batch.hashmap import MASK, HashMap64, fingerprint
-from gemini_batch.records import ResultRow, Status
+from gemini_batch.records import Status
 from gemini_batch.records.references import referred
+
+if TYPE_CHECKING:  # most runs have no chains
+    from gemini_batch.records import ResultRow
 
 _STATUSES = list(Status)
 
@@ -37,7 +40,7 @@ class Pictures:
             elif len(self._inputs) and self._inputs.get(call := fingerprint(row["id"])):
                 self._inputs.put(call, 0)
 
-    def see(self, row: ResultRow, place: int) -> None:
+    def see(self, row: "ResultRow", place: int) -> None:
         """Note a row that was written at this place."""
         if row.status is not Status.LATE:
             self.note(row.id, row.status, row.images[0].sha256 if row.images else "", place)

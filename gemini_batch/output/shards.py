@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gemini_batch.errors import FlagsError
 from gemini_batch.output.paths import ADOPTED, RESULTS, SHARDS
 from gemini_batch.records.shard import Shard
 
@@ -85,6 +86,19 @@ def generations(out: Path) -> list[Generation]:
     return sorted(
         Generation(int(each[1]), int(each[2]), out / SHARDS / name) for name, each in found if each
     )
+
+
+def check_unsharded(out: Path) -> None:
+    """Check that no worker has a folder in an output folder that a run holds as a whole.
+
+    Raises:
+        FlagsError: One has.
+    """
+    if generations(out):
+        raise FlagsError(
+            f"{out}: workers of --shard have written there; run with --shard 1/1 to continue with "
+            "one worker, or choose another folder with --out"
+        )
 
 
 def parts(out: Path) -> list[Part]:

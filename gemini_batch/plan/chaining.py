@@ -5,11 +5,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from gemini_batch.manifest.chains import Chains
 from gemini_batch.output.pictures import Pictures
 from gemini_batch.plan.totals import NOT_TO_DO, OF_OTHERS, CallState, Plan
-from gemini_batch.records import ResultRow, Status
+from gemini_batch.records import Status
+
+if TYPE_CHECKING:  # most runs have no chains
+    from gemini_batch.records import ResultRow
 
 
 class Reason(IntEnum):
@@ -167,7 +171,7 @@ class Chaining:
             states[place] = state
         return bytes(states)
 
-    def see(self, row: ResultRow, place: int) -> bool:
+    def see(self, row: "ResultRow", place: int) -> bool:
         """Note a durable row; return whether children have become ready by it."""
         slot = self.chains.slot(row.id)
         if slot is None or row.status is Status.LATE:

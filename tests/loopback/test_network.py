@@ -277,6 +277,20 @@ def test_certificates_are_read_once(tmp_path: Path, address: str, readings: list
     assert readings == [False]
 
 
+def test_a_file_without_certificates_stops_only_a_run_that_sends(
+    tmp_path: Path, address: str, server: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is sent then, and a run with nothing to do ends as it would without the file."""
+    with monkeypatch.context() as patch:
+        patch.setenv("SSL_CERT_DIR", str(tmp_path / "gone"))
+        before = len(server.audit.entries)
+        assert run(tmp_path, address) == 3
+        assert len(server.audit.entries) == before
+    assert run(tmp_path, address) == 0
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "gone"))
+    assert run(tmp_path, address) == 0
+
+
 async def test_certificates_are_read_once_from_python(
     tmp_path: Path, address: str, readings: list[bool]
 ) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from PIL import Image, features
 
-from gemini_batch.config.network import CA_VARIABLES
 from gemini_batch.plan import Planner, request_sha256
 from gemini_batch.records import InputUri
 from gemini_batch.records.job import Job
@@ -62,7 +61,8 @@ def test_a_command_imports_only_what_it_needs(commands: tuple[str, ...], tmp_pat
         [sys.executable, "-c", CHILD, *commands],
         cwd=tmp_path,
         env={
-            **{name: os.environ[name] for name in os.environ if name not in CA_VARIABLES},
+            **os.environ,
+            "SSL_CERT_FILE": str(tmp_path / "certificates.pem"),  # only what sends reads it
             "PYTHONPATH": root,
             "GEMINI_BATCH_STATE_DIR": str(tmp_path),
             "GEMINI_API_KEY": "x",

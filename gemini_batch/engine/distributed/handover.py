@@ -38,19 +38,6 @@ from gemini_batch.records.shard import Shard, owner
 _NEW = "new-"
 
 
-def check_unsharded(out: Path) -> None:
-    """Check that no worker has a folder in an output folder that a run holds as a whole.
-
-    Raises:
-        FlagsError: One has.
-    """
-    if generations(out):
-        raise FlagsError(
-            f"{out}: workers of --shard have written there; run with --shard 1/1 to continue with "
-            "one worker, or choose another folder with --out"
-        )
-
-
 @contextmanager
 def entered(
     out: Path,
