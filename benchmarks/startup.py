@@ -1,5 +1,6 @@
 """Start-up time of commands that send nothing, compared with a Python that does nothing."""
 
+import resource
 import subprocess
 import sys
 import tempfile
@@ -8,13 +9,18 @@ from pathlib import Path
 
 from measure import FOLDER, Goal, Report, Round, arguments, median, ratio
 
-NOTHING, HELP = "python -c pass", "python -m gemini_batch --help"
+NOTHING, HELP = "python -c pass", "--help"
+RUN, PLAN, STATUS = "run with nothing to do, 10 lines", "plan of 10 lines", "status of 10 rows"
+SIMULATED = ["-m", "gemini_batch", "run", "jobs.jsonl", "--out", "done", "--simulate"]
+# The figure, and the most times that it may take of a Python that does nothing.
+GOALS = {RUN: 10.0, PLAN: 10.0, STATUS: 6.0, HELP: 2.5}
 COMMANDS = {
     NOTHING: ["-c", "pass"],
     "python -c 'import argparse'": ["-c", "import argparse"],
     HELP: ["-m", "gemini_batch", "--help"],
-    "plan of 10 lines": ["-m", "gemini_batch", "plan", "jobs.jsonl"],
-    "status": ["-m", "gemini_batch", "status", "jobs.out"],
+    RUN: SIMULATED,
+    PLAN: ["-m", "gemini_batch", "plan", "jobs.jsonl"],
+    STATUS: ["-m", "gemini_batch", "status", "done"],
     "quota": ["-m", "gemini_batch", "quota"],
 }
 
@@ -27,21 +33,27 @@ def main() -> None:
         folder = Path(temporary)
         lines = (f'{{"prompt": "Robot {number}"}}\n' for number in range(10))
         (folder / "jobs.jsonl").write_text("".join(lines))
-        (folder / "jobs.out").mkdir()
-        (folder / "jobs.out" / "results.jsonl").touch()
         environment = {"PYTHONPATH": str(FOLDER.parent), "XDG_STATE_HOME": temporary}
         for number in range(options.repeats + 1):
             for name, command in COMMANDS.items():
-                started_s = time.perf_counter()
+                before, started_s = (
+                    resource.getrusage(resource.RUSAGE_CHILDREN),
+                    time.perf_counter(),
+                )
                 subprocess.run(
                     [sys.executable, *command],
                     cwd=folder,
                     env=environment,
                     stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
                     check=True,
                 )
-                if number:  # the first time the files are not in memory
-                    rounds[name].append({"wall_ms": 1000 * (time.perf_counter() - started_s)})
+                wall_s = time.perf_counter() - started_s
+                after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+                # The first time the files are not in memory, and the calls are sent.
+                if number:
+                    rounds[name].append({"wall_ms": 1000 * wall_s, "cpu_ms": 1000 * cpu_s})
     report.compared(
         f"{options.repeats} starts",
         rounds,
@@ -50,10 +62,15 @@ def main() -> None:
             "times pass": lambda of: (
                 f"{median(of, 'wall_ms') / median(rounds[NOTHING], 'wall_ms'):.1f}"
             ),
+            "CPU ms": lambda of: f"{median(of, 'cpu_ms'):.1f}",
         },
     )
-    against_nothing = ratio(rounds, "wall_ms", HELP, NOTHING)
-    report.goals.append(Goal("`--help` against `python -c pass`, wall", against_nothing, most=4))
+    for name, most in GOALS.items():
+        against_nothing = ratio(rounds, "wall_ms", name, NOTHING)
+        figure = f"`{name}`" if name == HELP else name
+        report.goals.append(
+            Goal(f"{figure} against `python -c pass`, wall", against_nothing, most=most)
+        )
     report.write()
 
 
