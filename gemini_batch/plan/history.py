@@ -188,6 +188,8 @@ class RunHistory:
 
     def _own(self, call_id: str, request_sha256: str, aliases: Aliases) -> CallState:
         history, endpoint = self._history, self._config.endpoint
+        # Asked of each call, done or not: `--redo` may name any call of the manifest.
+        is_again = self.again is not None and self.again.has(call_id)
         status = history.status(call_id, request_sha256, endpoint)
         if status is None:
             for other_id, alias in aliases(history.has):
@@ -198,7 +200,7 @@ class RunHistory:
         if status is None:
             return CallState.EDITED if self._history.was_answered(call_id) else CallState.NEW
         self.statuses[status] += 1
-        if status in self._done and not (self.again and self.again.has(call_id)):
+        if status in self._done and not is_again:
             return CallState.DONE
         self._undone[status] += 1
         is_unfetched = self.unfetched and self.unfetched.has(

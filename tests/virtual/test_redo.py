@@ -103,6 +103,14 @@ def test_a_name_of_no_call_is_refused(desk: Desk) -> None:
         desk.run(redo=("a", "d"))
 
 
+@pytest.mark.parametrize("what", ["a", "a.2", "b", "[a]", "b*"])
+def test_a_call_that_is_not_done_may_be_named(desk: Desk, what: str) -> None:
+    """An id of the manifest is no misspelt one before its first answer: it is sent once."""
+    desk.write_jobs({"id": "a", "prompt": "x", "variants": 2}, {"id": "b", "prompt": "y"})
+    desk.run(redo=(what,))
+    assert sorted(desk.sent()) == ["a", "a.2", "b"]
+
+
 def test_a_redo_copies_no_other_folder(desk: Desk, tmp_path: Path) -> None:
     """The picture that is not wanted is not fetched from where it was reused."""
     desk.run()
