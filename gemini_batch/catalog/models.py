@@ -103,9 +103,10 @@ def warning(model: str) -> str | None:
     found = find(model)
     if found is None or found.state == "stable":
         return None
-    state = "shut down" if found.state == "shut_down" else found.state
+    ended = found.state == "shut_down"
+    state = "was shut down on" if ended else f"has been {found.state} since"
     note = f" ({found.note})" if found.note else ""
-    return f"{model} is {state} since {found.since}{note}; its successor is {found.successor}"
+    return f"{model} {state} {found.since}{note}; its successor is {found.successor}"
 
 
 def fault(model: str) -> str | None:

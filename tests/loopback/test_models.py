@@ -50,7 +50,7 @@ def test_state_and_successor_are_named_before_anything_is_sent(
     jobs = ({"id": f"r{n}", "prompt": "A robot", "model": m} for n, m in enumerate(models))
     path = manifest(tmp_path, *jobs)
     words = [
-        f"{PREVIEW} is shut down since 2026-06-25 (it may still be answered); its successor is {PRO}",
+        f"{PREVIEW} was shut down on 2026-06-25 (it may still be answered); its successor is {PRO}",
         "gemini-2.5-flash-image is deprecated since 2026-09-18 ",
     ]
     assert main(["plan", str(path), "--base-url", server.base_url]) == 0

@@ -67,14 +67,14 @@ def test_each_model_is_the_same_as_its_successor() -> None:
     [
         (
             "gemini-3-pro-image-preview",
-            "is shut down since 2026-06-25 (it may still be answered); its successor is gemini-3-pro-image",
+            "was shut down on 2026-06-25 (it may still be answered); its successor is gemini-3-pro-image",
         ),
         (
             "gemini-3.1-flash-image-preview",
-            "is shut down since 2026-06-25; its successor is gemini-3.1-flash-image",
+            "was shut down on 2026-06-25; its successor is gemini-3.1-flash-image",
         ),
-        ("gemini-3.1-flash-image", "is deprecated since 2026-10-06 (earliest shutdown 2026-10-29 "),
-        ("gemini-2.5-flash-image", "is deprecated since 2026-09-18 (shutdown 2027-03-15 by "),
+        ("gemini-3.1-flash-image", "has been deprecated since 2026-10-06 (earliest shutdown 2026-10-29 "),
+        ("gemini-2.5-flash-image", "has been deprecated since 2026-09-18 (shutdown 2027-03-15 by "),
     ],
 )
 def test_a_model_that_will_not_stay_is_named_with_its_successor(model: str, words: str) -> None:
