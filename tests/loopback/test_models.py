@@ -51,7 +51,7 @@ def test_state_and_successor_are_named_before_anything_is_sent(
     path = manifest(tmp_path, *jobs)
     words = [
         f"{PREVIEW} was shut down on 2026-06-25 (it may still be answered); its successor is {PRO}",
-        "gemini-2.5-flash-image is deprecated since 2026-09-18 ",
+        "gemini-2.5-flash-image has been deprecated since 2026-09-18 ",
     ]
     assert main(["plan", str(path), "--base-url", server.base_url]) == 0
     planned = capsys.readouterr().out

@@ -73,7 +73,10 @@ def test_each_model_is_the_same_as_its_successor() -> None:
             "gemini-3.1-flash-image-preview",
             "was shut down on 2026-06-25; its successor is gemini-3.1-flash-image",
         ),
-        ("gemini-3.1-flash-image", "has been deprecated since 2026-10-06 (earliest shutdown 2026-10-29 "),
+        (
+            "gemini-3.1-flash-image",
+            "has been deprecated since 2026-10-06 (earliest shutdown 2026-10-29 ",
+        ),
         ("gemini-2.5-flash-image", "has been deprecated since 2026-09-18 (shutdown 2027-03-15 by "),
     ],
 )
