@@ -9,6 +9,7 @@ from pathlib import Path
 
 project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
 extras = project["optional-dependencies"]
-for dependency in (*project["dependencies"], *extras["postgres"], *extras["vertex"]):
+needed = [each for name in ("bucket", "postgres", "vertex") for each in extras[name]]
+for dependency in (*project["dependencies"], *needed):
     name, version = re.fullmatch(r"([\w-]+(?:\[[\w,-]+\])?)>=([\w.]+).*", dependency).groups()
     print(f"{name}=={version}")
