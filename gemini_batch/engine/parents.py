@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gemini_batch.clock import Clock
 from gemini_batch.inputs import InputImageError, Inputs
+from gemini_batch.output.bucket.parents import BucketPictures
 from gemini_batch.output.rows import row_at
 from gemini_batch.records import (
     Call,
@@ -38,12 +39,14 @@ class Parents:
 
     Attributes:
         place_of: Returns where the row of a call's picture begins; None if it has none.
+        bucket: Has the pictures that are not in the folder any more; None without a bucket.
     """
 
     out: Path
     inputs: Inputs
     clock: Clock
     place_of: Callable[[str], int | None]
+    bucket: BucketPictures | None = None
     _reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_READS))
 
     async def __call__(self, call: Call) -> Call | NoPicture | Failure:
@@ -80,9 +83,12 @@ class Parents:
         image = row["images"][0]
         path = image["path"]
         try:
-            if (self.out / path).stat().st_size != image["size_bytes"]:
+            file: Path | None = self.out / path
+            if self.bucket is not None:
+                file = self.bucket.copy(path, image["sha256"])
+            if file is None or file.stat().st_size != image["size_bytes"]:
                 return NoPicture(f"{path} is not the picture of its row any more")
-            found = self.inputs.resolve(path)
+            found = self.inputs.resolve(path if self.bucket is None else str(file.absolute()))
         except OSError as error:
             return NoPicture(f"{path} can't be read: {error.strerror}")
         except InputImageError as error:

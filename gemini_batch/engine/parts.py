@@ -20,12 +20,14 @@ from gemini_batch.events import Observer
 from gemini_batch.inputs import Downscaler, Inputs
 from gemini_batch.inputs.objects import ObjectFetcher
 from gemini_batch.output import OutputFolder
+from gemini_batch.output.bucket.parents import BucketPictures
 from gemini_batch.output.inflight import InFlightLog
 from gemini_batch.output.rows import ResultsFile
 from gemini_batch.plan import CallState
 from gemini_batch.plan.build import price_table
 from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.plan.chaining import Chaining
+from gemini_batch.store.base import ImageStore
 
 if TYPE_CHECKING:  # it imports all that sends
     from gemini_batch.engine.batch.route import BatchRoute
@@ -50,6 +52,7 @@ class Origins:
         stopped: Set once nothing more may be sent; `ended` once nothing more may be done.
         has_batches: Batches are open, or may be submitted.
         note: Gets the events of the committer.
+        store: The store of the bucket that the folder is mirrored to; None without one.
     """
 
     config: Settings
@@ -63,6 +66,7 @@ class Origins:
     clock: Clock
     observe: Observer
     note: Observer
+    store: ImageStore | None = None
 
 
 @asynccontextmanager
@@ -130,7 +134,8 @@ def _preprocessor(of: Origins, committer: Committer, remote: RemoteReplies) -> P
 def _parents(of: Origins, chaining: Chaining) -> Parents:
     out = of.planned.out  # other workers may have made the pictures
     inputs = Inputs(out, of.config.max_input_pixels)
-    return Parents(out, inputs, of.clock, chaining.picture_place)
+    bucket = None if of.store is None else BucketPictures(of.store, out, of.folder.inputs)
+    return Parents(out, inputs, of.clock, chaining.picture_place, bucket)
 
 
 @contextmanager
