@@ -31,9 +31,9 @@ dicts, `Job`s or the path of a manifest. `read_results` reads an output folder, 
 `help(gemini_batch.Job)` and so on have more.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from gemini_batch.lazy import on_first_use
 from gemini_batch.version import __version__
 
 if TYPE_CHECKING:  # "as" makes a name public for type checkers
@@ -84,10 +84,7 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = on_first_use(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

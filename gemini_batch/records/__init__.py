@@ -6,8 +6,9 @@ why a whole run ends early. `Job`, a manifest line, is in `job`: it needs pydant
 import.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from gemini_batch.lazy import on_first_use
 
 if TYPE_CHECKING:
     from gemini_batch.records.answer import (
@@ -57,55 +58,50 @@ if TYPE_CHECKING:
     from gemini_batch.records.stop import Stop, StopReason, resolved_by_waiting
     from gemini_batch.records.usage import Usage
 
-# Imported on first use: a command needs few of them.
-_MODULE_OF = {
-    "NOT_SENT": "answer",
-    "Answer": "answer",
-    "ApiError": "answer",
-    "Failure": "answer",
-    "FailureKind": "answer",
-    "FetchProblem": "answer",
-    "IncomingImage": "incoming",
-    "NotFetched": "answer",
-    "Outcome": "answer",
-    "QuotaViolation": "answer",
-    "RemoteImage": "answer",
-    "Reply": "answer",
-    "Timing": "answer",
-    "Usage": "usage",
-    "AspectRatio": "call",
-    "Call": "call",
-    "Estimate": "call",
-    "ImageSize": "call",
-    "InputImage": "call",
-    "InputUri": "call",
-    "JobPicture": "call",
-    "Limits": "call",
-    "Load": "call",
-    "Modality": "call",
-    "Part": "call",
-    "Request": "call",
-    "Text": "call",
-    "Thinking": "call",
-    "Facts": "facts",
-    "BatchRef": "row",
-    "ImageFile": "row",
-    "InputRef": "row",
-    "ResultRow": "row",
-    "ReusedFrom": "row",
-    "Route": "row",
-    "RowError": "row",
-    "SentFile": "row",
-    "Status": "status",
-    "ServiceTier": "service_tier",
-    "Stop": "stop",
-    "StopReason": "stop",
-    "resolved_by_waiting": "stop",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    return value
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "NOT_SENT": "answer",
+        "Answer": "answer",
+        "ApiError": "answer",
+        "Failure": "answer",
+        "FailureKind": "answer",
+        "FetchProblem": "answer",
+        "IncomingImage": "incoming",
+        "NotFetched": "answer",
+        "Outcome": "answer",
+        "QuotaViolation": "answer",
+        "RemoteImage": "answer",
+        "Reply": "answer",
+        "Timing": "answer",
+        "Usage": "usage",
+        "AspectRatio": "call",
+        "Call": "call",
+        "Estimate": "call",
+        "ImageSize": "call",
+        "InputImage": "call",
+        "InputUri": "call",
+        "JobPicture": "call",
+        "Limits": "call",
+        "Load": "call",
+        "Modality": "call",
+        "Part": "call",
+        "Request": "call",
+        "Text": "call",
+        "Thinking": "call",
+        "Facts": "facts",
+        "BatchRef": "row",
+        "ImageFile": "row",
+        "InputRef": "row",
+        "ResultRow": "row",
+        "ReusedFrom": "row",
+        "Route": "row",
+        "RowError": "row",
+        "SentFile": "row",
+        "Status": "status",
+        "ServiceTier": "service_tier",
+        "Stop": "stop",
+        "StopReason": "stop",
+        "resolved_by_waiting": "stop",
+    },
+)

@@ -6,7 +6,10 @@ from typing import Self
 
 SCHEMES = ("s3", "az", "gs", "file")
 _ALLOWED = "allowed: s3://BUCKET/PREFIX, az://CONTAINER/PREFIX or gs://BUCKET/PREFIX"
-_is_url = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/").match
+# Any scheme with both slashes, and those of buckets, as other programs spell them, without.
+_is_url = re.compile(
+    r"[a-z][a-z0-9+.-]*://|(s3[an]?|az|gs|gcs|abfss?|azure):|file:/", re.IGNORECASE
+).match
 # Of S3, Azure and Google Cloud Storage alike, 3 to 63 characters; Google's may have "_" as well.
 _is_bucket = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]").fullmatch
 
@@ -73,13 +76,4 @@ class BucketAddress:
 
 def is_address(text: str) -> bool:
     """Return whether a text is meant as the address of a bucket, a misspelled one included."""
-    found = _is_url(text)
-    return found is not None and found.group().rstrip("/:").lower() in {
-        *SCHEMES,
-        "gcs",
-        "s3a",
-        "s3n",
-        "abfs",
-        "abfss",
-        "azure",
-    }
+    return _is_url(text) is not None

@@ -28,6 +28,9 @@ def test_an_address_names_bucket_and_prefix(
     "text",
     [
         "s3:/pictures",
+        "s3:pictures",
+        "https://a/b",
+        "ftp://x/y",
         "s3://",
         "s3://b/x",
         "s3://Pictures/x",
@@ -54,7 +57,7 @@ def test_a_secret_in_an_address_is_not_repeated(text: str) -> None:
     assert "SECRET" not in str(raised.value)
 
 
-@pytest.mark.parametrize("text", ["jobs.out", "./s3", "/s3/x", "C/s3://x", "https://a/b"])
+@pytest.mark.parametrize("text", ["jobs.out", "./s3", "/s3/x", "C/s3://x", "a:b", "12:30/x"])
 def test_a_path_is_no_address(text: str) -> None:
     """Folders keep their names."""
     assert not is_address(text)
