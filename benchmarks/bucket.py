@@ -1,4 +1,4 @@
-"""What a bucket costs beside a folder: the CPU of an image of 1.5 MB, and the memory of 128 images of 20 MB in flight."""
+"""Compare a bucket with a folder: CPU of an image of 1.5 MB, memory of 128 images of 20 MB in flight."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""How fast, and in how much memory, a run takes the results of a batch to durable rows and pictures, and plans a large manifest by batch."""
+"""Measure time and memory of collecting the results of a batch, and of planning a large manifest by batch."""
 
 import asyncio
 import json

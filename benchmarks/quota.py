@@ -27,8 +27,9 @@ from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights
 from gemini_batch.quota.results import Grant, Granted
 from gemini_batch.quota.shared import SharedLedger
-from gemini_batch.quota.storage import SqliteStorage, open_storage
+from gemini_batch.quota.storage import SqliteStorage
 from gemini_batch.records import Limits
+from tests.ledgers import open_storage
 from tests.virtual.clock import run
 from tests.virtual.servers import BucketServer, FixedMinuteServer, Server, SlidingServer
 

@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 PICTURES, SIDE_PX = 2_000, 512
-MARKS, KEY_EVERY_MS = 150, 50  # twenty keys a second: nobody chooses faster
+MARKS, KEY_EVERY_MS = 150, 50  # twenty keys a second, faster than a user chooses
 SCROLL_PX, SCROLLS = 240, 150  # of a wheel, each
 
 # Frames are counted by the page itself. A frame that is late has waited for the one before.

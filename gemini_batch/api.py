@@ -42,7 +42,8 @@ from gemini_batch.events import (
 from gemini_batch.manifest.writer import NAME, AnyJob, write_jobs
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.output.results import Result, result_of
-from gemini_batch.output.rows import row_at, row_of
+from gemini_batch.output.row_lines import row_of
+from gemini_batch.output.rows import row_at
 from gemini_batch.plan.folders import working_folder
 from gemini_batch.progress import messages
 from gemini_batch.progress.view import RunInfo, View

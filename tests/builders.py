@@ -21,7 +21,7 @@ from gemini_batch.engine.result_row import Attempted, facts_of
 from gemini_batch.events import Observer
 from gemini_batch.output import OutputFolder, StagedAnswer
 from gemini_batch.output.inflight import InFlightLog
-from gemini_batch.output.rows import ResultsFile
+from gemini_batch.output.results_file import ResultsFile
 from gemini_batch.records import (
     Answer,
     Call,

@@ -23,7 +23,7 @@ from gemini_batch.events import CallFinished, ManifestWarning, RunStarted, Stopp
 from gemini_batch.output.files import write_atomically
 from gemini_batch.output.follower import RowFollower
 from gemini_batch.output.paths import SUMMARY
-from gemini_batch.output.rows import row_of
+from gemini_batch.output.row_lines import row_of
 from gemini_batch.output.runs import read_summary
 from gemini_batch.output.whole_summary import worst
 from gemini_batch.plan.build import build_plan, loads

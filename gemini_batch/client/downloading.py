@@ -8,7 +8,7 @@ import aiohttp
 from gemini_batch.client.body_decoder import BodyDecoder
 from gemini_batch.client.malformed import MalformedAnswerError
 from gemini_batch.client.timeouts import StallTimeout
-from gemini_batch.records import Failure, FailureKind
+from gemini_batch.records import Failure
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/(?:([0-9]{1,18})|\*)")
 # What every file of JSON begins with; else it may be compressed, or in another encoding.
@@ -93,8 +93,3 @@ def begins_at(response: aiohttp.ClientResponse, start_bytes: int) -> bool:
     is_to_end = found[3] is None or int(found[2]) + 1 == int(found[3])
     length = response.content_length
     return is_to_end and length in (None, int(found[2]) + 1 - start_bytes)
-
-
-def not_whole(message: str) -> Failure:
-    """Return the failure of a download that can't be used."""
-    return Failure(FailureKind.MALFORMED, message, may_be_billed=False)

@@ -27,7 +27,7 @@ from gemini_batch.output.images import Late
 from gemini_batch.output.inflight import InFlightLog
 from gemini_batch.output.paths import DRAFTS, IMAGES, RESULTS, SUPERSEDED
 from gemini_batch.output.rescue import RowsWatch
-from gemini_batch.output.rows import ResultsFile
+from gemini_batch.output.results_file import ResultsFile
 from gemini_batch.plan.canonical import sent_sha256
 from gemini_batch.records import (
     ApiError,

@@ -22,7 +22,7 @@ from gemini_batch.inputs.objects import ObjectFetcher
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.bucket.parents import BucketPictures
 from gemini_batch.output.inflight import InFlightLog
-from gemini_batch.output.rows import ResultsFile
+from gemini_batch.output.results_file import ResultsFile
 from gemini_batch.plan import CallState
 from gemini_batch.plan.build import price_table
 from gemini_batch.plan.built import BuiltPlan

@@ -17,13 +17,8 @@ from gemini_batch.errors import ConfigError
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.manifest import PlainJobs, open_manifest
 from gemini_batch.output import OutputFolder
-from gemini_batch.output.rows import (
-    ResultsFile,
-    newest_placed,
-    newest_rows,
-    part_number,
-    read_rows,
-)
+from gemini_batch.output.results_file import ResultsFile
+from gemini_batch.output.rows import newest_placed, newest_rows, part_number, read_rows
 from gemini_batch.output.runs import manifests_of
 from gemini_batch.output.shards import parts
 from gemini_batch.plan.planner import JobError, Planner

@@ -19,7 +19,9 @@ from gemini_batch.hashmap import fingerprint
 from gemini_batch.output import OutputFolder, inflight
 from gemini_batch.output.files import WrongKindError, lines_of, open_regular, open_to_read
 from gemini_batch.output.paths import RESULTS, SUMMARY, TORN_RESULTS
-from gemini_batch.output.rows import ResultsFile, newest_rows, parse_row, read_rows
+from gemini_batch.output.results_file import ResultsFile
+from gemini_batch.output.row_lines import parse_row
+from gemini_batch.output.rows import newest_rows, read_rows
 from gemini_batch.records import Status
 
 _BLOCK_BYTES = 1 << 16

@@ -1,8 +1,5 @@
 """Blocking set-up of a run. Sends no requests."""
 
-import hashlib
-import os
-import platform
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemini_batch.config import Settings
+from gemini_batch.engine.ledger import counted_on, opened_ledger, shared_budget
 from gemini_batch.engine.recovery import (
     PAID_AGAIN,
     Interrupted,
@@ -21,7 +19,7 @@ from gemini_batch.engine.recovery import (
 )
 from gemini_batch.engine.session import Run
 from gemini_batch.engine.summary import Summary
-from gemini_batch.errors import ConfigError, LedgerError, RowsLostError, storage_errors
+from gemini_batch.errors import ConfigError, RowsLostError, storage_errors
 from gemini_batch.events import ManifestWarning, Observer, Repaired, SafeObserver
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.moved import MovedNote
@@ -29,13 +27,10 @@ from gemini_batch.output.paths import IMAGES, RESULTS, SHARDS
 from gemini_batch.output.shards import check_unsharded, has_results, parts
 from gemini_batch.plan.build import build_plan
 from gemini_batch.plan.built import BuiltPlan
-from gemini_batch.records import Stop
-from gemini_batch.records.stop import stop_of
 
 if TYPE_CHECKING:  # a run with nothing to do needs no quota, and few have a bucket
     from gemini_batch.output.bucket.opened import OpenBucket
     from gemini_batch.quota.shared import SharedLedger
-    from gemini_batch.quota.shared_budget import SharedBudget
 
 
 @contextmanager
@@ -87,7 +82,7 @@ def open_run(
             planned.save()
             stop = None
             if has_work and ledger is None:
-                ledger, stop = _opened_ledger(config, out, observe)
+                ledger, stop = opened_ledger(config, out, observe)
                 stack.enter_context(ledger)
             notices = config.notices if planned.plan.to_send else ()
             for warning in (*notices, *planned.warnings()):
@@ -101,7 +96,7 @@ def open_run(
                     import_module("gemini_batch.client.google_tokens")
             shared = None
             if ledger is not None and stop is None and planned.plan.to_send:
-                shared, stop = _shared_budget(config, ledger)
+                shared, stop = shared_budget(config, ledger)
             run = Run(
                 name or str(path),
                 config,
@@ -171,7 +166,7 @@ def _held(out: Path, config: Settings, observe: Observer) -> Iterator[OutputFold
             config.shard,
             observe,
             forgets=config.forgets_rows,
-            ledger=_counted_on(config),
+            ledger=counted_on(config),
             budget=budget,
         ) as folder:
             yield folder
@@ -180,19 +175,6 @@ def _held(out: Path, config: Settings, observe: Observer) -> Iterator[OutputFold
     with folder.locked():
         check_unsharded(out)
         yield folder
-
-
-def _counted_on(config: Settings) -> str:
-    """Return which ledger counts quota and budget, without its password; "" of a simulator."""
-    if config.base_url is None:
-        return ""
-    if config.ledger is not None:
-        address = config.ledger.rpartition("@")[2].partition("?")[0]
-        digest = hashlib.sha256(address.encode()).hexdigest()
-        return f"a shared ledger, {digest[:12]}"
-    from gemini_batch.quota.storage import state_path
-
-    return f"that of {platform.node()}, {state_path()}"
 
 
 def _repair(folder: OutputFolder, observe: Observer) -> Interrupted:
@@ -281,63 +263,3 @@ def _moved_note(config: Settings, out: Path) -> MovedNote | None:
     from gemini_batch.quota.storage import state_path
 
     return MovedNote(state_path().parent, out, has_results if config.shard else None)
-
-
-def _opened_ledger(
-    config: Settings, out: Path, observe: Observer
-) -> "tuple[SharedLedger, Stop | None]":
-    """Return the ledger, and a stop if it can't be reached."""
-    from gemini_batch.quota.shared import SharedLedger
-    from gemini_batch.quota.storage import MemoryStorage, shared_storage
-
-    in_memory = config.ledger is None and config.base_url is None
-    storage = MemoryStorage() if in_memory else shared_storage(config.ledger)
-    stop = None
-    try:
-        storage.open()
-    except LedgerError as error:
-        stop = stop_of(error)
-    for notice in storage.notices:
-        observe(Repaired(notice))
-    ledger = SharedLedger(
-        storage,
-        config.limits,
-        endpoint=config.endpoint,
-        project=_project(config),
-        run_name=f"process {os.getpid()}, {out}",
-    )
-    return ledger, stop
-
-
-def _shared_budget(
-    config: Settings, ledger: "SharedLedger"
-) -> "tuple[SharedBudget | None, Stop | None]":
-    """Return the budget of the run that this worker has joined, and a stop if it can't.
-
-    There is none without a run of several workers.
-    """
-    if config.shard is None or config.max_cost_usd is None or not config.run_id:
-        return None, None
-    from gemini_batch.quota.shared_budget import SharedBudget
-
-    budget = SharedBudget(
-        ledger.storage,
-        config.max_cost_usd,
-        run_id=config.run_id,
-        shard=str(config.shard),
-        endpoint=config.endpoint,
-        project=_project(config),
-    )
-    try:
-        return budget.join(), None
-    except LedgerError as error:
-        return None, stop_of(error)
-
-
-def _project(config: Settings) -> str:
-    """Return the project whose quota is used, as the ledger names it."""
-    if config.vertex and not config.quota_scope:
-        return config.vertex.name
-    from gemini_batch.quota.shared import project_of
-
-    return project_of(config.api_key, config.quota_scope)

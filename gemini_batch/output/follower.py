@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gemini_batch.output.paths import RESULTS
-from gemini_batch.output.rows import parse_row
+from gemini_batch.output.row_lines import parse_row
 from gemini_batch.output.shards import parts
 
 

@@ -3,7 +3,7 @@
 from gemini_batch.errors import StorageError, storage_errors
 from gemini_batch.output.folder import OutputFolder
 from gemini_batch.output.paths import RESCUED_RESULTS
-from gemini_batch.output.rows import ResultsFile
+from gemini_batch.output.results_file import ResultsFile
 
 
 class RowsWatch:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.output.paths import RESULTS
-from gemini_batch.output.rows import newest_rows, row_of
+from gemini_batch.output.row_lines import row_of
+from gemini_batch.output.rows import newest_rows
 from gemini_batch.output.shards import has_results
 from gemini_batch.records import ImageFile, ResultRow
 

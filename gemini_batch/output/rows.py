@@ -1,150 +1,41 @@
 """`results.jsonl`: one row per finished call, appended; the newest row of an id counts."""
 
-import errno
 import os
 import re
-import threading
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
 from io import BufferedReader
 from itertools import groupby
 from pathlib import Path
-from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
-
-import orjson
 
 from gemini_batch.errors import StorageError
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output.files import (
     MAX_LINE_BYTES,
-    kind_of,
     lines_of,
-    open_regular,
     open_to_read,
-    write_whole,
 )
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.output.row_forms import form_of
+from gemini_batch.output.row_lines import parse_row
 from gemini_batch.output.shards import Part, parts
-from gemini_batch.output.tree import is_same
-from gemini_batch.records import Status, exact_json
+from gemini_batch.records import Status
 from gemini_batch.wording import shown
 
 if TYPE_CHECKING:  # those who only read rows need no values of them
-    from gemini_batch.records import ResultRow
+    pass
 
-_COUNT = (int, type(None))
-_AMOUNT = (int, float, type(None))
 _BLOCK_BYTES = 1 << 18
 _ROW_BYTES = 1 << 10  # of most rows
 # The begin of a row as it is written, whose id has no escaped characters.
 _begin = re.compile(rb'\{"id":"([ !#-\[\]-~]+)","line":\d+,"status":"([a-z]+)",').match
-_METADATA = b'"metadata":'
 _SHOWN_BYTES = 1_000
 # No file of rows is larger.
 _PLACE_BITS = 40
-_STATUSES = frozenset(Status)
 _NEVER_NEWEST = frozenset({Status.LATE, Status.PRUNED})
 _PARTS = 16
-
-
-class ResultsFile:
-    """The open file of rows, for the one run that holds the folder.
-
-    Others can replace, cut or move it meanwhile: `check` notices, before anything is paid for
-    whose row would be lost.
-
-    Args:
-        out: The output folder.
-        dir_fd: Its descriptor, where it is open.
-
-    Raises:
-        OSError: It can't be opened, or is a link, a named pipe or the like.
-    """
-
-    def __init__(self, out: Path, dir_fd: int | None = None) -> None:
-        self.path = out / RESULTS
-        self._name = RESULTS if dir_fd is not None else self.path
-        self._dir_fd = dir_fd
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-        self._descriptor = open_regular(self._name, flags, 0o666, dir_fd=dir_fd, shown=self.path)
-        self._is_torn = False
-        # A cancelled run may close the file while a sync still runs in its thread.
-        self._in_use = threading.Lock()
-        self.start_bytes = self.end_bytes = os.fstat(self._descriptor).st_size
-        # False on a mount that gives a file another number with each look-up.
-        self._has_inode = is_same(self._name, self._descriptor, dir_fd=dir_fd)
-
-    def changed(self) -> str:
-        """Return what others did to the file, or "" if the name leads to what was written."""
-        try:
-            named = os.stat(self._name, dir_fd=self._dir_fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return "was moved or removed"
-        found = os.fstat(self._descriptor)
-        if not S_ISREG(named.st_mode):
-            return f"was replaced by {kind_of(named.st_mode)}"
-        if self._has_inode and not os.path.samestat(named, found):
-            return "was replaced by another file, as editors, sed -i and sync tools do it"
-        if found.st_size < self.end_bytes:
-            return f"was cut off at {found.st_size:,} of {self.end_bytes:,} bytes"
-        if found.st_size > self.end_bytes and not self._is_torn:
-            return "was written to by another program"
-        return ""
-
-    def append(self, row: "ResultRow | Mapping[str, Any]") -> None:
-        """Write a row in one piece; from then on a kill of this process can't lose it.
-
-        Raises:
-            OSError: The row can't be written. The file ends where it did before.
-        """
-        option = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
-        line = orjson.dumps(row, exact_json.written, option)
-        if self._is_torn:
-            self._cut_back()
-        try:
-            write_whole(self._descriptor, line)
-        except BaseException:
-            self._cut_back()
-            raise
-        self.end_bytes += len(line)
-
-    def own_rows(self) -> Iterator[bytes]:
-        """Yield in blocks what was appended since the opening, also to a file without a name.
-
-        Raises:
-            OSError: It can't be read.
-        """
-        place = self.start_bytes
-        while place < self.end_bytes:
-            wanted = min(_BLOCK_BYTES, self.end_bytes - place)
-            if not (block := os.pread(self._descriptor, wanted, place)):
-                return
-            yield block
-            place += len(block)
-
-    def sync(self) -> None:
-        """Make all rows durable; raise OSError if the disk fails."""
-        with self._in_use:
-            if self._descriptor < 0:
-                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-            # macOS has no fdatasync.
-            getattr(os, "fdatasync", os.fsync)(self._descriptor)
-
-    def close(self) -> None:
-        """Close the file, after a running sync."""
-        with self._in_use:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def _cut_back(self) -> None:
-        """Remove a torn row, before another one follows it."""
-        self._is_torn = True
-        os.ftruncate(self._descriptor, self.end_bytes)
-        self._is_torn = False
 
 
 def read_rows(
@@ -375,89 +266,3 @@ class RowReader:
         """Close the file."""
         if self._file is not None:
             self._file.close()
-
-
-@cache
-def _row_validator() -> "Callable[[Any], ResultRow]":
-    from pydantic import TypeAdapter
-
-    from gemini_batch.records import ResultRow
-
-    return TypeAdapter(ResultRow).validate_python
-
-
-def row_of(row: dict[str, Any]) -> "ResultRow":
-    """Return the value of a row that was read, with Python's own numbers.
-
-    Raises:
-        ValueError: A field is missing or has the wrong type.
-    """
-    return _row_validator()(row | {"metadata": exact_json.plain(row["metadata"])})
-
-
-def parse_row(line: bytes) -> dict[str, Any] | None:
-    """Return the row of a line; None if this package did not write it."""
-    try:
-        row: dict[str, Any] = orjson.loads(line)
-        if _has_numbers(row.get("metadata")) and exact_json.may_change(
-            line[max(0, line.find(_METADATA)) :]
-        ):
-            row["metadata"] = exact_json.loads(line)["metadata"]
-        return row if _is_row(row) else None
-    except (
-        orjson.JSONDecodeError,
-        AttributeError,
-        KeyError,
-        TypeError,
-    ):  # no JSON, a missing field, no object
-        return None
-
-
-def _has_numbers(metadata: Any) -> bool:
-    """Return whether metadata may have a number; False for one of strings, as nearly all are."""
-    return bool(metadata) and not (
-        isinstance(metadata, dict) and set(map(type, metadata.values())) == {str}
-    )
-
-
-def _is_row(row: dict[str, Any]) -> bool:
-    """Check the fields that readers use; a model's validation would take ten times as long."""
-    return (
-        type(row["id"]) is str
-        and type(row["request_sha256"]) is str
-        and type(row["endpoint"]) is str
-        and type(row["finished_at"]) is str
-        and row["status"] in _STATUSES
-        and isinstance(row["attempts"], int)
-        and isinstance(row["cost_usd"], _AMOUNT)
-        and _is_usage(row["usage"])
-        and _are_files(row["images"])
-        and _are_files(row["drafts"])
-    )
-
-
-def _is_usage(usage: Any) -> bool:
-    return usage is None or (
-        isinstance(usage, dict) and isinstance(usage.get("total_tokens"), _COUNT)
-    )
-
-
-def _are_files(value: Any) -> bool:
-    if not isinstance(value, list):
-        return False
-    for file in value:  # `all` with a generator takes three times as long
-        if not (
-            isinstance(file, dict)
-            and _is_inside(file.get("path"))
-            and isinstance(file.get("sha256"), str)
-            and isinstance(file.get("size_bytes"), int)
-        ):
-            return False
-    return True
-
-
-def _is_inside(path: Any) -> bool:
-    """Return whether a path can name a file in the output folder."""
-    if not isinstance(path, str) or "\0" in path or path.startswith("/"):
-        return False
-    return ".." not in path or ".." not in path.split("/")

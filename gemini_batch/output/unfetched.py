@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from gemini_batch.config.endpoints import service
 from gemini_batch.hashmap import HashMap64, fingerprint
-from gemini_batch.output.rows import row_at, row_of
+from gemini_batch.output.row_lines import row_of
+from gemini_batch.output.rows import row_at
 from gemini_batch.records import Status
 
 if TYPE_CHECKING:

@@ -173,12 +173,6 @@ class SharedLedger:
             model, decide, now_s, utc, on_unknown="ask"
         )
 
-    def reconcile(
-        self, model: str, grant: Grant, *, tokens: int | None = None, usd_micros: int | None = None
-    ) -> None:
-        """Replace the estimate of a call by its real use; None leaves the estimate."""
-        self.reconcile_all(model, [RealUse(grant, tokens, usd_micros)])
-
     def reconcile_all(self, model: str, uses: Iterable[RealUse]) -> None:
         """Replace the estimates of some calls of a model by their real use, in one transaction.
 

@@ -54,7 +54,7 @@ def test_the_exit_code_is_that_of_the_worst_worker(tmp_path: Path, nodes: RayNod
 def test_without_ray_its_installation_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where it is not installed the run ends with 3 and says what to install; nothing is sent."""
+    """Without Ray the command ends with 3, says what to install, and sends nothing."""
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     (tmp_path / "jobs.jsonl").write_text('{"prompt": "x"}\n')
     assert main(["ray", str(tmp_path / "jobs.jsonl"), "--simulate"]) == 3

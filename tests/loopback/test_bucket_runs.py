@@ -87,7 +87,7 @@ def test_a_bucket_that_another_run_holds_is_busy(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The second run sees the first renew its lease, ends with 7, and has sent nothing; without the first it goes on."""
+    """The second run sees the first renew its lease, and ends with 7 before it sends; once the first has ended, it runs."""
     cloud("s3")
     path, out = manifest(tmp_path, *JOBS[:2]), f"s3://pictures/{uuid4().hex}"
     held, _ = acquire(open_store(BucketAddress.parse(out)), "another", 0)

@@ -59,7 +59,7 @@ class TestAzure(StoreContract):
 def test_a_bucket_that_is_missing_is_refused(
     s3: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By every method, and never taken for an object that is not there."""
+    """Every method raises it, and none takes it for a missing object."""
     use(monkeypatch, s3)
     store = open_store(BucketAddress.parse("s3://nowhere/x"))
     for use_it in (

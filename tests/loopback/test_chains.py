@@ -53,7 +53,7 @@ def test_a_run_on_a_terminal_asks_about_stale_calls(
     terminal: Terminal,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """After a no they stay, after a yes they are sent after their parents; elsewhere nobody is asked."""
+    """After a no they stay; after a yes they follow their parents; without a terminal there is no question."""
     command = ["run", str(manifest), "--base-url", server.base_url, "--rpm", "6000"]
     assert main(command) == 0
     write(manifest, "Another sheet")

@@ -67,7 +67,7 @@ def test_the_help_texts_are_those_of_the_commands() -> None:
 
 
 def test_the_readme_is_short() -> None:
-    """What is longer belongs in docs."""
+    """README has at most 200 lines and 12 kB; longer texts are in docs."""
     assert len(README.splitlines()) <= 200
     assert len(README.encode()) <= 12_000
 

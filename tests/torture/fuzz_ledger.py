@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from gemini_batch.clock import boot_time_s, utc_now
 from gemini_batch.quota.limits import Weights
 from gemini_batch.quota.shared import SharedLedger, project_of
-from gemini_batch.quota.storage import open_storage
 from gemini_batch.records import Limits
+from tests.ledgers import open_storage
 from tests.torture.commands import KEY, command
 
 # Nobody listens there, and the deadline comes first: what is tried is the ledger alone.

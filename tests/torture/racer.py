@@ -10,8 +10,8 @@ from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.limits import Weights
 from gemini_batch.quota.results import Grant
 from gemini_batch.quota.shared import SharedLedger
-from gemini_batch.quota.storage import open_storage
 from gemini_batch.records import Limits
+from tests.ledgers import open_storage
 
 MODEL = "model"
 GUARD_S = 0.3

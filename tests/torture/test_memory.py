@@ -12,7 +12,7 @@ from gemini_batch.client.image_extractor import ImageExtractor
 from gemini_batch.engine import commit, sender
 from gemini_batch.output import OutputFolder, StagedAnswer
 from gemini_batch.output.inflight import InFlightLog
-from gemini_batch.output.rows import ResultsFile
+from gemini_batch.output.results_file import ResultsFile
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.simulator import Simulator, SimulatorConfig
 from tests.simulated import simulator

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from gemini_batch.clock import boot_time_s, utc_now
 from gemini_batch.quota.shared import SharedLedger
-from gemini_batch.quota.storage import open_storage
 from gemini_batch.records import Limits
+from tests.ledgers import open_storage
 from tests.torture.racer import MODEL
 
 PER_MIN, MINUTE_S = 64, 1.0

@@ -14,6 +14,7 @@ from gemini_batch.quota.shared_budget import SharedBudget
 from gemini_batch.quota.storage.base import NewStates, QuotaKey, StoredState
 from gemini_batch.quota.storage.postgres import PostgresStorage
 from gemini_batch.records import Limits
+from tests.ledgers import reconcile
 from tests.postgres import USER, Server, serving
 from tests.torture.ledger_race import PER_MIN, raced
 from tests.torture.proxy import Proxy
@@ -53,7 +54,7 @@ def test_120_changes_through_a_line_that_breaks_count_once(server: Server) -> No
             for grant in grants[:60]:
                 ledger.refund(M, grant)
             for grant in grants[60:]:
-                ledger.reconcile(M, grant, tokens=10)
+                reconcile(ledger, M, grant, tokens=10)
             proxy.cut_share = 0.0
             used = {
                 (entry.bound.of, entry.bound.span): entry.used

@@ -21,7 +21,7 @@ from gemini_batch.events import Event
 from gemini_batch.output.batches import BatchNotes
 from gemini_batch.output.images import ImageFolders
 from gemini_batch.output.paths import BATCHES, PRIVATE, RESULTS
-from gemini_batch.output.rows import ResultsFile
+from gemini_batch.output.results_file import ResultsFile
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.quota.storage import MemoryStorage
 from tests.builders import ENDPOINT, ScriptedFetcher, ScriptedTransport, Step

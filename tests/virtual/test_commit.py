@@ -16,7 +16,8 @@ from gemini_batch.engine.recovery import recover
 from gemini_batch.errors import StorageError
 from gemini_batch.events import CallFinished, Event
 from gemini_batch.output import OutputFolder
-from gemini_batch.output.rows import ResultsFile, read_rows
+from gemini_batch.output.results_file import ResultsFile
+from gemini_batch.output.rows import read_rows
 from gemini_batch.output.staging import staged_name
 from gemini_batch.records import ApiError, Status, Usage
 from tests.builders import arrive, make_attempted, make_call, make_committer, make_reply, png, tree

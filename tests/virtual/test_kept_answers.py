@@ -12,7 +12,8 @@ from gemini_batch.engine import preprocess
 from gemini_batch.events import Repaired
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.inflight import InFlightLog
-from gemini_batch.output.rows import ResultsFile, newest_rows
+from gemini_batch.output.results_file import ResultsFile
+from gemini_batch.output.rows import newest_rows
 from tests.builders import png, tree
 from tests.virtual.clock import NOON_UTC
 from tests.virtual.desk import Desk

@@ -9,7 +9,8 @@ import pytest
 from gemini_batch.clock import Clock
 from gemini_batch.engine.recovery import recover
 from gemini_batch.output import OutputFolder
-from gemini_batch.output.rows import ResultsFile, newest_rows, read_rows
+from gemini_batch.output.results_file import ResultsFile
+from gemini_batch.output.rows import newest_rows, read_rows
 from gemini_batch.records import Status
 from tests.builders import (
     arrive,

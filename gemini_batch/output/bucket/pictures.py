@@ -11,7 +11,7 @@ import orjson
 
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output.paths import DRAFTS, IMAGES, SUPERSEDED
-from gemini_batch.output.rows import parse_row
+from gemini_batch.output.row_lines import parse_row
 from gemini_batch.store.base import ConflictError, Content, ImageStore, NoObjectError
 
 # S3 takes 2 KB of names and values (https://docs.aws.amazon.com/AmazonS3/latest/userguide/

@@ -8,7 +8,7 @@ from typing import Any
 from gemini_batch.output.bucket.kept import Kept
 from gemini_batch.output.files import MAX_LINE_BYTES, open_to_read
 from gemini_batch.output.paths import RESULTS
-from gemini_batch.output.rows import parse_row
+from gemini_batch.output.row_lines import parse_row
 
 _AT_ONCE = 64
 

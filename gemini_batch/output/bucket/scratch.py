@@ -25,7 +25,8 @@ from gemini_batch.output.paths import (
     RUNS,
     SUMMARY,
 )
-from gemini_batch.output.rows import parse_row, placed_rows
+from gemini_batch.output.row_lines import parse_row
+from gemini_batch.output.rows import placed_rows
 from gemini_batch.store.base import ImageStore, NoObjectError
 
 _MAX_NOTE_BYTES = 1 << 20

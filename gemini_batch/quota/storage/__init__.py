@@ -1,6 +1,5 @@
 """Storages of the ledger: for a process, for a machine, or for all that reach a server."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemini_batch.clock import boot_time_s
@@ -15,18 +14,6 @@ LOOK_S = 5.0
 
 if TYPE_CHECKING:
     from gemini_batch.quota.storage.postgres import PostgresStorage
-
-
-def open_storage(path: Path | None) -> LedgerStorage:
-    """Return the open storage of a file, or one of this process alone.
-
-    Raises:
-        StorageError: The file can't be used.
-        ConfigError: A newer version wrote it.
-    """
-    storage: LedgerStorage = MemoryStorage() if path is None else SqliteStorage(path)
-    storage.open()
-    return storage
 
 
 def shared_storage(url: str | None, *, reach_s: float = 60.0) -> "SqliteStorage | PostgresStorage":

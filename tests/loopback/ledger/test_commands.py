@@ -71,7 +71,7 @@ def machines(tmp_path: Path, api: Simulator, postgres: Server) -> tuple[Machine,
 
 
 def test_two_machines_share_a_day(machines: tuple[Machine, Machine], postgres: Server) -> None:
-    """What one machine has used of the day is not there for the other; `quota` shows it on both."""
+    """The day's quota that one machine has used is gone for the other; `quota` shows it on both."""
     one, two = machines
     for machine, jobs in ((one, 4), (two, 5)):
         machine.write(jobs)

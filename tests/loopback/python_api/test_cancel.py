@@ -139,7 +139,7 @@ async def test_what_goes_wrong_while_it_drains_is_raised(
 
 
 async def test_a_folder_is_for_one_run_at_a_time(tmp_path: Path, network: Network) -> None:
-    """A second run on the folder is refused at once, and the first one goes on."""
+    """A second run on the folder is refused at once, and the first one continues."""
     running = asyncio.create_task(run(robots(1), simulated(tmp_path / "out")))
     await network.is_reached()
     with pytest.raises(FolderBusyError):

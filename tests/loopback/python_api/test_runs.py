@@ -407,7 +407,7 @@ def test_every_public_name_is_there() -> None:
 async def test_errors_name_options_and_not_flags(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: dict[str, Any], said: str
 ) -> None:
-    """What is wrong, and what to do, is said in the words of the caller."""
+    """An error names the options of Python, and not the flags of the command line."""
     for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     for name in ("HOME", "XDG_CONFIG_HOME"):

@@ -183,7 +183,7 @@ async def test_a_quota_is_of_a_project_and_a_location() -> None:
     ],
 )
 async def test_where_flex_is_served(model: str, location: str, status: int) -> None:
-    """Of the model that has it, at the location global; elsewhere it is refused, and standard is not."""
+    """Flex is served for its models at the location global, and refused elsewhere, where standard is served."""
     path = f"{PLACE.replace('global', location)}/{model}:generateContent"
     tier = "X-Vertex-AI-LLM-Shared-Request-Type"
     async with calling(vertex=True) as caller:

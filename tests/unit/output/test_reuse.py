@@ -18,8 +18,9 @@ from gemini_batch.engine.recovery import Interrupted, recover
 from gemini_batch.errors import ConfigError, StorageError
 from gemini_batch.events import CallFinished, CallNotReused, Event
 from gemini_batch.output import OutputFolder, StagedAnswer
+from gemini_batch.output.results_file import ResultsFile
 from gemini_batch.output.reuse import NotReusable, Reuse, ReusedAnswer
-from gemini_batch.output.rows import ResultsFile, newest_rows, read_rows
+from gemini_batch.output.rows import newest_rows, read_rows
 from gemini_batch.output.staging import AnswerJournal, StagedFile
 from gemini_batch.output.tree import OpenFolder, Tree
 from gemini_batch.records import ReusedFrom, Status

@@ -10,16 +10,9 @@ import pytest
 
 from gemini_batch.errors import StorageError
 from gemini_batch.output.history import History
-from gemini_batch.output.rows import (
-    ResultsFile,
-    RowReader,
-    marked_rows,
-    newest_rows,
-    parse_row,
-    placed_rows,
-    read_rows,
-    row_of,
-)
+from gemini_batch.output.results_file import ResultsFile
+from gemini_batch.output.row_lines import parse_row, row_of
+from gemini_batch.output.rows import RowReader, marked_rows, newest_rows, placed_rows, read_rows
 from gemini_batch.records import ImageFile, Status, exact_json
 from tests.builders import ENDPOINT, line_of, make_row, sha256
 

@@ -18,7 +18,7 @@ from gemini_batch.engine.recovery import possibly_billed, recover
 from gemini_batch.errors import FolderBusyError, StorageError
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.files import fsync_all, open_regular, sync
-from gemini_batch.output.rows import ResultsFile
+from gemini_batch.output.results_file import ResultsFile
 from tests.builders import arrive, line_of, make_row, png, sha256, tree
 
 ROW = line_of(make_row())

@@ -9,6 +9,7 @@ from gemini_batch.quota.results import Paused
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.quota.storage import LedgerStorage
 from gemini_batch.records import Limits
+from tests.ledgers import reconcile
 from tests.unit.quota.contract import (
     CYCLE_S,
     NOON,
@@ -74,9 +75,9 @@ class TestServerLedger(LedgerContract):
         ledger = self.make(Limits(tokens_per_min=1000, requests_per_day=9))
         grant = granted(self.ask(ledger, weights=Weights(tokens=500), permits=2)).grant
         self.server.break_commits.extend([outcome, "known", outcome])
-        ledger.reconcile(M, grant, tokens=100)
+        reconcile(ledger, M, grant, tokens=100)
         ledger.refund(M, grant)
-        ledger.reconcile(M, grant, tokens=200)
+        reconcile(ledger, M, grant, tokens=200)
         used = {entry.bound.label: entry.used for entry in ledger.used(M, T0, NOON)}
 
         assert (used["1,000 tokens a minute"], used["9 requests a day"]) == (300, 1)

@@ -11,6 +11,7 @@ from gemini_batch.quota.server_clock import Sight
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.quota.status import statuses
 from gemini_batch.records import Limits
+from tests.ledgers import reconcile
 from tests.unit.quota.contract import CYCLE_S, NOON, PICTURE, M, granted, requests_left
 from tests.unit.quota.server_storage import ServerStorage
 
@@ -81,7 +82,7 @@ def test_a_grant_ahead_holds(machines: Machines, step_s: float) -> None:
 
     machines.now_s = ahead.at_s
     assert one.holds(M, ahead, ahead.at_s)
-    one.reconcile(M, ahead, tokens=40)
+    reconcile(one, M, ahead, tokens=40)
     used = {entry.bound.label: entry.used for entry in two.used(M, 0.0, NOON)}
     assert used["100 tokens a minute"] == 40
 

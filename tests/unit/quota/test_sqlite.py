@@ -14,6 +14,7 @@ from gemini_batch.quota.results import DayClosed, Granted, Paused, ReserveResult
 from gemini_batch.quota.shared import SharedLedger, project_of
 from gemini_batch.quota.storage import LedgerStorage, MemoryStorage
 from gemini_batch.records import Limits
+from tests.ledgers import reconcile
 from tests.unit.quota.contract import (
     CYCLE_S,
     NEXT_DAY,
@@ -116,7 +117,8 @@ def test_decides_as_the_memory_ledger_does(limits: Limits, steps: list[dict[str,
             for ledger in (memory, ledgers[number % 2]):
                 results.append(ledger.reserve(M, weights, step["permits"], now_s, utc))
                 if isinstance(result := results[-1], Granted) and step["settles"]:
-                    ledger.reconcile(
+                    reconcile(
+                        ledger,
                         M,
                         result.grant,
                         tokens=step["tokens"] // 2,
@@ -158,7 +160,7 @@ def test_threads_share_a_ledger(path: Path) -> None:
         def work() -> None:
             for _ in range(10):
                 grant = granted(ask(ledger, weights=Weights(tokens=2))).grant
-                ledger.reconcile(M, grant, tokens=1)
+                reconcile(ledger, M, grant, tokens=1)
 
         threads = [threading.Thread(target=work) for _ in range(8)]
         for thread in threads:
@@ -188,8 +190,8 @@ def test_corrects_only_where_something_is_counted(path: Path, limits: Limits, wr
     with opened(path, limits) as ledger:
         grant = granted(ask(ledger, weights=Weights(tokens=9, usd_micros=9))).grant
         before = path.read_bytes()
-        ledger.reconcile(M, grant, tokens=9, usd_micros=9)
+        reconcile(ledger, M, grant, tokens=9, usd_micros=9)
         assert path.read_bytes() == before
-        ledger.reconcile(M, grant, tokens=5, usd_micros=5)
+        reconcile(ledger, M, grant, tokens=5, usd_micros=5)
 
     assert (path.read_bytes() != before) == writes

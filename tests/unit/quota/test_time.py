@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from gemini_batch.clock import boot_time_s, utc_now
 from gemini_batch.quota.results import DayClosed, Granted
 from gemini_batch.quota.shared import SharedLedger
-from gemini_batch.quota.storage import open_storage
 from gemini_batch.records import Limits
+from tests.ledgers import open_storage
 from tests.unit.quota.contract import CYCLE_S, NOON, PICTURE, T0, M, granted, requests_left
 from tests.unit.quota.files import RAM, ask, opened
 from tests.unit.quota.test_model_quota import fullest

@@ -29,7 +29,8 @@ from gemini_batch.events import (
 )
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.inflight import InFlightLog
-from gemini_batch.output.rows import ResultsFile, newest_rows
+from gemini_batch.output.results_file import ResultsFile
+from gemini_batch.output.rows import newest_rows
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.quota.storage import MemoryStorage

@@ -1,0 +1,90 @@
+"""The ledger of a run, and the budget that its workers share; both are opened before it sends."""
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gemini_batch.config import Settings
+from gemini_batch.errors import LedgerError
+from gemini_batch.events import Observer, Repaired
+from gemini_batch.records import Stop
+from gemini_batch.records.stop import stop_of
+
+if TYPE_CHECKING:  # a run with nothing to do needs no quota
+    from gemini_batch.quota.shared import SharedLedger
+    from gemini_batch.quota.shared_budget import SharedBudget
+
+
+def opened_ledger(
+    config: Settings, out: Path, observe: Observer
+) -> "tuple[SharedLedger, Stop | None]":
+    """Return the ledger, and a stop if it can't be reached."""
+    from gemini_batch.quota.shared import SharedLedger
+    from gemini_batch.quota.storage import MemoryStorage, shared_storage
+
+    in_memory = config.ledger is None and config.base_url is None
+    storage = MemoryStorage() if in_memory else shared_storage(config.ledger)
+    stop = None
+    try:
+        storage.open()
+    except LedgerError as error:
+        stop = stop_of(error)
+    for notice in storage.notices:
+        observe(Repaired(notice))
+    ledger = SharedLedger(
+        storage,
+        config.limits,
+        endpoint=config.endpoint,
+        project=_project(config),
+        run_name=f"process {os.getpid()}, {out}",
+    )
+    return ledger, stop
+
+
+def shared_budget(
+    config: Settings, ledger: "SharedLedger"
+) -> "tuple[SharedBudget | None, Stop | None]":
+    """Return the budget of the run that this worker has joined, and a stop if it can't.
+
+    There is none without a run of several workers.
+    """
+    if config.shard is None or config.max_cost_usd is None or not config.run_id:
+        return None, None
+    from gemini_batch.quota.shared_budget import SharedBudget
+
+    budget = SharedBudget(
+        ledger.storage,
+        config.max_cost_usd,
+        run_id=config.run_id,
+        shard=str(config.shard),
+        endpoint=config.endpoint,
+        project=_project(config),
+    )
+    try:
+        return budget.join(), None
+    except LedgerError as error:
+        return None, stop_of(error)
+
+
+def counted_on(config: Settings) -> str:
+    """Return which ledger counts quota and budget, without its password; "" of a simulator."""
+    if config.base_url is None:
+        return ""
+    if config.ledger is not None:
+        address = config.ledger.rpartition("@")[2].partition("?")[0]
+        digest = hashlib.sha256(address.encode()).hexdigest()
+        return f"a shared ledger, {digest[:12]}"
+    from gemini_batch.quota.storage import state_path
+
+    return f"that of {platform.node()}, {state_path()}"
+
+
+def _project(config: Settings) -> str:
+    """Return the project whose quota is used, as the ledger names it."""
+    if config.vertex and not config.quota_scope:
+        return config.vertex.name
+    from gemini_batch.quota.shared import project_of
+
+    return project_of(config.api_key, config.quota_scope)
