@@ -54,7 +54,6 @@ def remote_batch(value: dict[str, Any]) -> RemoteBatch | None:
         error=error or parse_status(metadata.get("error")),
         stats=_stats(field(batch, "batchStats")),
         created_at=_time(field(batch, "createTime")),
-        updated_at=_time(field(batch, "updateTime")),
         ended_at=_time(field(batch, "endTime")),
         has_inline_results=any(field(each, "inlinedResponses") for each in output),
     )
@@ -74,7 +73,6 @@ def remote_file(value: dict[str, Any]) -> RemoteFile | None:
         size_bytes=_count(field(value, "sizeBytes")),
         display_name=as_text(field(value, "displayName"), MAX_NAME_CHARS) or "",
         created_at=_time(field(value, "createTime")),
-        expires_at=_time(field(value, "expirationTime")),
     )
 
 

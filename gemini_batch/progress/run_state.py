@@ -118,7 +118,7 @@ class RunState:
         self._models: dict[str, _Model] = {}
         lately_s = max(60.0, 3 * limits.minute_s)
         self._images, self._sent = Pace(lately_s), Pace(lately_s)
-        self._cost_usd, self._unpriced, self._reused = 0.0, 0, 0
+        self._cost_usd, self._unpriced = 0.0, 0
         self._to_retry = 0
         # The last wait of each model, and until when.
         self._waits: dict[str, tuple[events.Waiting, float]] = {}
@@ -178,9 +178,7 @@ class RunState:
         self._images.add(now_s, len(row.images) if row.status is Status.SUCCEEDED else 0)
         self._cost_usd += row.cost_usd or 0.0
         self._unpriced += row.cost_usd is None
-        if row.reused_from is not None:
-            self._reused += 1
-        elif model := self._models.get(lane):
+        if row.reused_from is None and (model := self._models.get(lane)):
             model.done += 1
             if row.images and row.cost_usd is not None and estimated_usd:
                 model.cost_ratios.add(row.cost_usd / estimated_usd)

@@ -63,7 +63,6 @@ class RemoteBatch:
     error: ApiError | None = None
     stats: BatchStats = BatchStats()
     created_at: datetime | None = None
-    updated_at: datetime | None = None
     ended_at: datetime | None = None
     has_inline_results: bool = False
 
@@ -82,7 +81,6 @@ class RemoteFile:
     size_bytes: int | None = None
     display_name: str = ""
     created_at: datetime | None = None
-    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,6 @@ WHOLE = RemoteBatch(
     output_file=FILE,
     stats=BatchStats(9, 9, 0, 0),
     created_at=CREATED,
-    updated_at=datetime(2026, 8, 20, 10, 2, tzinfo=UTC),
     ended_at=datetime(2026, 8, 20, 10, 2, tzinfo=UTC),
 )
 
@@ -185,8 +184,7 @@ def test_a_file() -> None:
         "expirationTime": "2026-08-22T10:00:00.123456Z",
         "state": "ACTIVE",
     }
-    expires_at = datetime(2026, 8, 22, 10, 0, 0, 123456, UTC)
-    expected = RemoteFile("files/abc", "ACTIVE", 1_800_000_000, "x", CREATED, expires_at)
+    expected = RemoteFile("files/abc", "ACTIVE", 1_800_000_000, "x", CREATED)
     assert remote_file(body) == remote_file(snake(body)) == expected
     assert remote_file({"name": "files/abc"}) == RemoteFile("files/abc")
     assert remote_file({"name": "batches/abc"}) is None
