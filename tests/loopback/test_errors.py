@@ -257,7 +257,7 @@ ERRORS: dict[str, Met] = {
     ),
     "a budget that is too small": Met(
         5,
-        "stopping: the budget of $0.10 has $0.100 left, and the next call may cost up to $0.142: --max-cost sets what a run may cost\n"
+        "stopping: the budget of $0.100 has $0.100 left, and the next call may cost up to $0.142: --max-cost sets what a run may cost\n"
         f"fix the problem above, then run: {AGAIN} --max-cost 0.1",
         f"{RUN} --max-cost 0.1",
     ),
@@ -524,7 +524,7 @@ def masked(said: str, address: str) -> str:
         (re.escape(address), "{address}"),
         (rf"localhost:{address.rpartition(':')[2]}", "localhost:{port}"),
         (rf"process {os.getpid()}\b", "process {pid}"),
-        (r"\d{4}-\d\d-\d\d \d\d:\d\d UTC( \(.*?\))?", "{time}"),
+        (r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "{time}"),
         (r"TLS error \([A-Z_]+\)", "TLS error ({reason})"),
         (r"retry in [\d.]+s", "retry in {seconds}s"),
         (r"/\S*gemini_batch-bug-\w+\.txt", "{file}"),
