@@ -91,7 +91,8 @@ def least_time(duration_s: float, days: int, bound_by: str) -> str:
     """Return the shortest time that the quota allows, and the limit that decides it."""
     if duration_s < 0.05 and days <= 1:
         return "no wait for the quota"
-    text = f"at least {span(duration_s)} of sending" + (f" over {days} days" if days > 1 else "")
+    text = f"at least {whole_span(max(1, duration_s)).removesuffix(' 0 s')}"
+    text += f" over {days} days" if days > 1 else ""
     return f"{text}, limited by {bound_by}" if bound_by else text
 
 

@@ -76,7 +76,7 @@ def test_a_run_is_a_line_at_the_start_one_at_the_end_and_one_a_minute_at_the_mos
     assert start.split(" · ") == [
         "jobs.jsonl: 300 calls to send",
         "$40.20 at list price (image models have no free quota: the project needs billing)",
-        "tier free: at least 20 min 0 s of sending, limited by 15 requests a minute",
+        "tier free: at least 20 min, limited by 15 requests a minute",
         "output in jobs.out",
     ]
     happened: list[Event] = [finished(f"n{number}") for number in range(20)]
