@@ -1,6 +1,7 @@
-"""Parts of messages: the value that was found, and the values that are allowed."""
+"""Parts of messages: values that were found and that are allowed, money and times."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from math import isfinite
 from typing import Any
 
@@ -46,6 +47,25 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
     near = get_close_matches(name.lower(), list(known), n=1)
     return f'did you mean "{near[0]}"?' if near else ""
+
+
+def usd(amount: float | None) -> str:
+    """Return dollars in cents, with three digits below a dollar: `$13.40`, `$0.134`.
+
+    All money that a user reads is written by this function; JSON has the full precision.
+    """
+    if amount is None:
+        return "cost unknown"
+    if 0 < amount < 0.0005:
+        return "less than $0.001"
+    is_small = 0 < amount < 0.9995
+    return f"${amount:.3f}" if is_small else f"${amount:,.2f}"
+
+
+def local_time(moment: datetime, *, seconds: bool = False) -> str:
+    """Return a time in the user's zone, with its name: `2026-12-01 09:00 CET`."""
+    local = moment.astimezone()
+    return f"{local:%Y-%m-%d %H:%M:%S %Z}" if seconds else f"{local:%Y-%m-%d %H:%M %Z}"
 
 
 def with_advice(message: str, advice: str) -> str:

@@ -61,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = "gemini_batch runs on Linux and macOS; on Windows, use it inside WSL"
         return _fail(ExitCode.USAGE, text)
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:2], "--help"]
     is_json = False
     try:
         options, unknown = parser(arguments).parse_known_args(arguments)

@@ -24,12 +24,13 @@ from gemini_batch.cli.flags import (
 from gemini_batch.cli.usage import (
     Formatter,
     Parser,
-    amount,
+    day,
+    dollars,
+    duration,
     folder,
     hours,
     path,
     place,
-    seconds,
     whole,
 )
 from gemini_batch.errors import ExitCode
@@ -152,7 +153,7 @@ def _sending(sending: Group) -> None:
     value(sending, "--max-attempts", whole, "N", text, default=6)
     text = "timeout of an attempt; an answer that still arrives gets more time (default: 300; flex "
     text += "900)"
-    value(sending, "--timeout", seconds, "SECONDS", text, dest="timeout_s")
+    value(sending, "--timeout", day, "SECONDS", text, dest="timeout_s")
     lost = sending.add_mutually_exclusive_group()
     text = "where rows of results.jsonl are gone, take the images that are there as done"
     lost.add_argument("--adopt-images", action="store_true", help=text)
@@ -162,8 +163,11 @@ def _sending(sending: Group) -> None:
     choice(sending, "--on-uncertain", ("retry", "skip"), text)
     text = "continue where 5 calls of a model in a row are rejected with the same message"
     flag(sending, "--keep-going", text)
-    text = "stop starting new calls after SECONDS; calls in flight are completed (default: none)"
-    value(sending, "--deadline", amount, "SECONDS", text, dest="deadline_s")
+    text = (
+        "stop starting new calls after SECONDS, or a time such as 90m or 2h; calls in flight are "
+    )
+    text += "completed (default: none)"
+    value(sending, "--deadline", duration, "SECONDS", text, dest="deadline_s")
     text = "when the day's quota is used up, sleep until it resets instead of exiting with 5"
     flag(sending, "--wait-for-reset", text)
     server(sending)
@@ -197,7 +201,7 @@ def _money(run: Parser) -> None:
     money = run.add_argument_group("money", text)
     max_cost(money)
     text = "ask for confirmation if the estimate exceeds USD (interactive terminals only; "
-    value(money, "--confirm-above", amount, "USD", text + "default: 25)", default=25.0)
+    value(money, "--confirm-above", dollars, "USD", text + "default: 25)", default=25.0)
     flag(money, "--yes", "skip the confirmation")
 
 

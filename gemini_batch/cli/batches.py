@@ -12,7 +12,7 @@ from gemini_batch.errors import ConfigError, ExitCode, storage_errors
 from gemini_batch.output.open_batches import described, held, line_of, marked, read_open_batches
 from gemini_batch.output.paths import has_batches
 from gemini_batch.output.shards import parts
-from gemini_batch.progress.formatting import usd
+from gemini_batch.wording import usd
 
 if TYPE_CHECKING:  # the list needs no server
     from gemini_batch.config import Settings

@@ -8,7 +8,8 @@ from pathlib import Path
 from gemini_batch.config import Settings
 from gemini_batch.plan.again import STALE
 from gemini_batch.plan.built import BuiltPlan
-from gemini_batch.progress.formatting import count, least_time, plain, usd
+from gemini_batch.progress.formatting import count, least_time, plain
+from gemini_batch.wording import usd
 
 
 def is_agreed(options: Namespace, config: Settings, planned: BuiltPlan, out: Path) -> bool:
@@ -21,7 +22,7 @@ def is_agreed(options: Namespace, config: Settings, planned: BuiltPlan, out: Pat
     is_simulated = config.base_url is None
     if options.yes or is_simulated or not is_expensive or not _is_interactive():
         return True
-    cost = "cost unknown" if cost_usd is None else f"up to about {usd(cost_usd)} at list price"
+    cost = usd(cost_usd) if cost_usd is None else f"up to about {usd(cost_usd)} at list price"
     lasts = least_time(time.sending_s, time.days, time.bound_by)
     how = "in batches" if config.route == "batch" else lasts
     sys.stderr.write(plain(f"tier {config.tier}: {how} · output in {out}") + "\n")

@@ -17,10 +17,12 @@ from gemini_batch.output.paths import RESULTS
 from gemini_batch.output.rows import read_rows
 from gemini_batch.output.runs import is_open, read_runs, read_summary
 from gemini_batch.output.shards import has_results, parts
-from gemini_batch.progress.formatting import count, usd
+from gemini_batch.progress.formatting import count
 from gemini_batch.records import Status
+from gemini_batch.wording import local_time, usd
 
 _UNKNOWN = "unknown"
+_GAP = "  "  # between the start of a run and its manifest
 _Row: TypeAlias = Mapping[str, Any]
 
 
@@ -78,13 +80,23 @@ def _as_json(group: Group) -> dict[str, Any]:
 
 def _lines(groups: Mapping[str, Group], total: Group, folders: int) -> Iterator[str]:
     if not groups:
-        yield "no answers yet: $0"
+        yield f"no answers yet: {usd(0)}"
         return
-    width = max(map(len, groups))
-    for name in sorted(groups):
-        yield f"{name:<{width}}  {_numbers(groups[name])}"
+    names = {name: _in_local_time(name) for name in sorted(groups)}
+    width = max(map(len, names.values()))
+    for name, shown in names.items():
+        yield f"{shown:<{width}}  {_numbers(groups[name])}"
     if len(groups) > 1 or folders > 1:
         yield f"{'total':<{width}}  {_numbers(total)}   ({count(folders, 'folder')})"
+
+
+def _in_local_time(name: str) -> str:
+    """Return the name of a run with its start in local time, and any other name as it is."""
+    started_at, gap, manifest = name.partition(_GAP)
+    try:
+        return f"{local_time(datetime.fromisoformat(started_at))}{gap}{manifest}" if gap else name
+    except (ValueError, OverflowError):
+        return name
 
 
 def _numbers(group: Group) -> str:
@@ -113,7 +125,7 @@ def _by_model(_out: Path) -> Callable[[_Row], str]:
 
 
 def _by_run(out: Path) -> Callable[[_Row], str]:
-    return _of_runs(out, lambda run: f"{run['started_at']}  {run.get('manifest')}")
+    return _of_runs(out, lambda run: f"{run['started_at']}{_GAP}{run.get('manifest')}")
 
 
 def _by_manifest(out: Path) -> Callable[[_Row], str]:

@@ -6,10 +6,12 @@ from typing import Any
 
 from gemini_batch.cli.usage import (
     Parser,
-    amount,
     batch_lines,
+    dollars,
+    duration,
     finished,
     folder,
+    gigabytes,
     path,
     place,
     vertex,
@@ -59,7 +61,7 @@ def manifest(command: Parser) -> None:
     text = "with a bucket: the folder to work in (default: one in the user's state folder)"
     value(command, "--scratch", folder, "DIR", text)
     text = "with a bucket: the most space of images in the scratch folder (default: 4)"
-    value(command, "--scratch-max", amount, "GB", text, dest="scratch_max_gb")
+    value(command, "--scratch-max", gigabytes, "GB", text, dest="scratch_max_gb")
     text = "the model of jobs that name none (default: gemini-3-pro-image-preview)"
     value(command, "--model", str, "ID", text)
     service_tier(command)
@@ -107,12 +109,12 @@ def quota(command: Parser) -> Group:
         ("--tpm", whole, "N", "input tokens a minute"),
         ("--ipm", whole, "N", "images a minute"),
         ("--rpd", whole, "N", "requests a day, Pacific time"),
-        ("--usd-per-10min", amount, "USD", "dollars at list price in any ten minutes"),
-        ("--usd-per-day", amount, "USD", "dollars at list price a day, Pacific time"),
+        ("--usd-per-10min", dollars, "USD", "dollars at list price in any ten minutes"),
+        ("--usd-per-day", dollars, "USD", "dollars at list price a day, Pacific time"),
     ):
         value(quota, name, kind, metavar, f"{limited} (default: that of the tier)")
     text = 'length of a quota "minute" in seconds; for testing against the simulator (default: 60)'
-    value(quota, "--minute", amount, "SECONDS", text, dest="minute_s")
+    value(quota, "--minute", duration, "SECONDS", text, dest="minute_s")
     text = 'a TOML file with tables [tiers.NAME] and [prices."MODEL"]'
     value(quota, "--config", path, "FILE", text, dest="config_file")
     ledger(quota, "count the quota together with other machines, in this PostgreSQL database")
@@ -130,7 +132,7 @@ def route(command: Parser | Group) -> None:
 def max_cost(command: Parser | Group) -> None:
     """Add the budget of a run."""
     text = "maximum cost of this run, calls in flight included; then exit with 5 (default: no "
-    value(command, "--max-cost", amount, "USD", text + "limit)", dest="max_cost_usd")
+    value(command, "--max-cost", dollars, "USD", text + "limit)", dest="max_cost_usd")
 
 
 def server(command: Parser | Group) -> None:

@@ -27,9 +27,9 @@ from gemini_batch.progress.formatting import (
     held_for,
     least_time,
     list_price,
-    usd,
 )
 from gemini_batch.records.service_tier import lane_name, model_and_tier
+from gemini_batch.wording import usd
 
 
 def main(options: Namespace) -> int:
@@ -175,7 +175,7 @@ def _states(found: dict[str, Any]) -> Iterator[str]:
     if found["stale"]:
         yield f"  stale   {found['stale']:,} {STALE}"
     for folder, number in found["reused_from"].items():
-        yield f"  reused  {number:,} from {folder}, $0"
+        yield f"  reused  {number:,} from {folder}, at no cost"
 
 
 def _chains(found: dict[str, Any]) -> str:

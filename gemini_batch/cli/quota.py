@@ -19,6 +19,7 @@ from gemini_batch.quota.shared import project_of
 from gemini_batch.quota.status import QuotaStatus, statuses
 from gemini_batch.quota.storage import LOOK_S, LedgerStorage, shared_storage
 from gemini_batch.quota.storage.base import QuotaKey
+from gemini_batch.wording import local_time
 
 
 def main(options: Namespace) -> int:
@@ -42,7 +43,8 @@ def _main(options: Namespace, storage: LedgerStorage, *, is_shared: bool) -> int
         quotas = statuses(storage, utc_now())
         found["quotas"] = [_as_json(status) for status in quotas]
         lines = [line for status in quotas for line in _lines(status)]
-    print_result(found, lines or [f"{path}: nothing is used"], as_json=options.json)
+    nothing = "nothing to delete" if options.reset else "no quota used yet"
+    print_result(found, lines or [f"{nothing}; the ledger is {path}"], as_json=options.json)
     return ExitCode.DONE
 
 
@@ -88,10 +90,7 @@ def _lines(status: QuotaStatus) -> Iterator[str]:
 
 
 def _moment(status: QuotaStatus, after_s: float) -> str:
-    """Return a moment in UTC, and in local time where that differs."""
-    at = status.at + timedelta(seconds=after_s)
-    local, text = at.astimezone(), f"{at:%Y-%m-%d %H:%M:%S} UTC"
-    return f"{text} ({local:%H:%M:%S %Z})" if local.utcoffset() else text
+    return local_time(status.at + timedelta(seconds=after_s), seconds=True)
 
 
 def _as_json(status: QuotaStatus) -> dict[str, Any]:

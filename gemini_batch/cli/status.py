@@ -19,8 +19,9 @@ from gemini_batch.output.open_batches import line_of, read_open_batches
 from gemini_batch.output.rows import marked_rows
 from gemini_batch.output.runs import is_open, read_summary
 from gemini_batch.output.viewed import ViewedFolder
-from gemini_batch.progress.formatting import about, count, held, usd
+from gemini_batch.progress.formatting import about, count, held
 from gemini_batch.records import Status
+from gemini_batch.wording import usd
 
 _LISTED = 20
 _MAX_UNFINISHED = 10_000

@@ -40,7 +40,6 @@ _MEANT = {
     "-m": "--model",
     "-y": "--yes",
     "-V": "--version",
-    "help": "gemini-batch --help",
     "version": "gemini-batch --version",
     **dict.fromkeys(("check", "validate", "lint", "dry-run"), "gemini-batch plan"),
     **dict.fromkeys(("generate", "start", "submit", "resume"), "gemini-batch run"),
@@ -52,6 +51,8 @@ _MAX_LISTED = 8
 FINISHED = ("blocked", "rejected", "uncertain", "missing", "unfetched")
 
 MAX_PATIENCE_S = 604_800  # a week
+_DAY_S = 86_400
+_UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0}
 MAX_BATCH_LINES = 50_000  # their calls are in memory while they are sent
 
 
@@ -99,7 +100,8 @@ class Parser(argparse.ArgumentParser):
         if unknown and message.startswith("the following arguments are required"):
             self.refuse(unknown)
         message = message.removeprefix("argument ")
-        self.exit(2, f"gemini-batch: {message}\ngemini-batch: see: {self.prog} --help\n")
+        advice = "" if "; use: " in message else f"gemini-batch: see: {self.prog} --help\n"
+        self.exit(2, f"gemini-batch: {message}\n{advice}")
 
     @property
     def _known(self) -> Collection[str]:
@@ -121,9 +123,11 @@ class Parser(argparse.ArgumentParser):
             from gemini_batch.wording import shown, suggest
 
             advice = suggest(str(value), list(action.choices))
-            if action.dest == "==SUPPRESS==" and str(value) in _MEANT:  # it is the command
+            if action.dest != "==SUPPRESS==":
+                raise argparse.ArgumentError(action, f"got {shown(value)}; {advice}")
+            if str(value) in _MEANT:
                 advice = f"use: {_MEANT[str(value)]}"
-            raise argparse.ArgumentError(action, f"got {shown(value)}; {advice}")
+            self.error(f"no such command: {shown(value)}; {advice}")
 
     def refuse(self, arguments: list[str]) -> NoReturn:
         """Report the first argument that the command does not have, and exit."""
@@ -171,26 +175,37 @@ def batch_lines(text: str) -> int:
     return int(text)
 
 
-def seconds(text: str) -> float:
-    """Return a time in seconds, up to a day."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= 86_400:
-        raise argparse.ArgumentTypeError(f"got {text}; allowed: seconds above 0, up to 86400")
-    return number
+def duration(text: str) -> float:
+    """Return the seconds of a time in seconds, or with a unit: `600`, `45s`, `10m`, `2h`."""
+    seconds = _seconds(text, "s")
+    if not 0 < seconds < float("inf"):
+        allowed = "seconds above 0, as in 600, or a time with a unit: 45s, 10m, 2h"
+        raise argparse.ArgumentTypeError(f"got {text}; allowed: {allowed}")
+    return seconds
+
+
+def day(text: str) -> float:
+    """Return the seconds of such a time, up to a day."""
+    seconds = duration(text)
+    if seconds > _DAY_S:
+        raise argparse.ArgumentTypeError(f"got {text}; allowed: up to 86400 seconds, which is 24h")
+    return seconds
 
 
 def hours(text: str) -> float:
-    """Return seconds of a time in hours, or with a unit: `26`, `26h`, `90m`, `45s`."""
-    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)([hms]?)", text)
-    number, unit = found.groups() if found else ("inf", "")
-    seconds = float(number) * {"": 3600.0, "h": 3600.0, "m": 60.0, "s": 1.0}[unit]
+    """Return the seconds of a time in hours, or with a unit: `26`, `26h`, `90m`, `45s`."""
+    seconds = _seconds(text, "h")
     if seconds > MAX_PATIENCE_S:
         allowed = "hours up to 168, as in 26, or a time with a unit: 26h, 90m, 45s"
         raise argparse.ArgumentTypeError(f"got {text}; allowed: {allowed}")
     return seconds
+
+
+def _seconds(text: str, unit: str) -> float:
+    """Return the seconds of a time; infinity if it is none."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?|\.[0-9]{1,9})([hms]?)", text)
+    number, given = found.groups() if found else ("inf", "")
+    return float(number) * _UNITS_S[given or unit]
 
 
 def path(text: str) -> "Path":
@@ -219,14 +234,23 @@ def place(text: str) -> "Path | str":
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def amount(text: str) -> float:
-    """Return a number above 0."""
+def dollars(text: str) -> float:
+    """Return a number of dollars above 0."""
+    return _amount(text, "dollars above 0, without a sign, such as 20 or 0.5")
+
+
+def gigabytes(text: str) -> float:
+    """Return a number of gigabytes above 0."""
+    return _amount(text, "gigabytes above 0, without a unit, such as 4")
+
+
+def _amount(text: str, allowed: str) -> float:
     try:
         number = float(text)
     except ValueError:
         number = 0.0
     if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"got {text}; allowed: a number above 0")
+        raise argparse.ArgumentTypeError(f"got {text}; allowed: {allowed}")
     return number
 
 

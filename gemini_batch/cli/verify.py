@@ -23,6 +23,7 @@ from gemini_batch.output.shards import Part, parts
 from gemini_batch.output.viewed import ViewedFolder
 from gemini_batch.progress.formatting import count, plain
 from gemini_batch.records import Status
+from gemini_batch.wording import usd
 
 # Costs are rounded to a millionth of a dollar, once a row and once in the sum.
 ROUNDING_USD = 1e-4
@@ -117,7 +118,9 @@ def _wrong_sums(part: Part) -> Iterator[str]:
     if len(costs) != finished:
         yield f"{run} {count(finished, 'call')}, but {count(len(costs), 'row')} are of its time"
     elif abs(cost_usd - recorded_usd) > ROUNDING_USD:
-        yield f"{run} at ${recorded_usd:.6f}, but its rows add up to ${cost_usd:.6f}"
+        difference = f"{usd(abs(cost_usd - recorded_usd))} "
+        difference += "more" if cost_usd > recorded_usd else "less"
+        yield f"{run} at {usd(recorded_usd)}, but its rows add up to {difference}"
 
 
 def _print(text: str) -> None:

@@ -18,6 +18,7 @@ from gemini_batch.quota.limits import Weights, micros
 from gemini_batch.quota.results import DayClosed, Grant
 from gemini_batch.quota.shared_budget import SharedReservation
 from gemini_batch.records import NOT_SENT, ApiError, Call, Failure, ResultRow, Stop, StopReason
+from gemini_batch.wording import usd
 
 # A day that ends so soon is waited for: around midnight a call has to fit two dates.
 MIDNIGHT_S = 60.0
@@ -219,8 +220,8 @@ class AdmissionControl:
         use, max_usd = await shared.use(), shared.budget.max_usd
         left_usd = round(max_usd - use.spent_usd - use.reserved_usd, 6)
         message = (
-            f"the budget of ${max_usd:,.2f} of all workers has ${max(0.0, left_usd):,.3f} left, "
-            f"and the next call may cost up to ${least_usd:,.3f}: --max-cost sets what a run may "
+            f"the budget of {usd(max_usd)} of all workers has {usd(max(0.0, left_usd))} left, "
+            f"and the next call may cost up to {usd(least_usd)}: --max-cost sets what a run may "
             "cost"
         )
         return Closed(Stop(StopReason.BUDGET, message))

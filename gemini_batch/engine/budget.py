@@ -4,6 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from gemini_batch.records import Estimate, Stop, StopReason
+from gemini_batch.wording import usd
 
 
 @dataclass(slots=True)
@@ -129,15 +130,15 @@ def used_up(budget: Budget, model: str, estimate: Estimate) -> Stop:
     left_usd = round(max_usd - budget.spent_usd, 6)
     next_usd = budget.needed_usd(model, estimate)
     if left_usd < 0:
-        state = f"is exceeded by ${-left_usd:,.3f}: answers cost more than estimated"
+        state = f"is exceeded by {usd(-left_usd)}: answers cost more than estimated"
     elif budget.is_held:
         state = (
-            f"has ${left_usd:,.3f} left, of which ${budget.reserved_usd:,.3f} are held for calls "
-            f"in batches until these have ended, and the next call may cost up to ${next_usd:,.3f}"
+            f"has {usd(left_usd)} left, of which {usd(budget.reserved_usd)} are held for calls "
+            f"in batches until these have ended, and the next call may cost up to {usd(next_usd)}"
         )
     else:
-        state = f"has ${left_usd:,.3f} left, and the next call may cost up to ${next_usd:,.3f}"
-    message = f"the budget of ${max_usd:,.2f} {state}: --max-cost sets what a run may cost"
+        state = f"has {usd(left_usd)} left, and the next call may cost up to {usd(next_usd)}"
+    message = f"the budget of {usd(max_usd)} {state}: --max-cost sets what a run may cost"
     return Stop(StopReason.BUDGET, message, model=model if budget.is_held else "")
 
 

@@ -27,6 +27,7 @@ from gemini_batch.output.paths import IMAGES, RESULTS, SHARDS
 from gemini_batch.output.shards import check_unsharded, has_results, parts
 from gemini_batch.plan.build import build_plan
 from gemini_batch.plan.built import BuiltPlan
+from gemini_batch.wording import local_time
 
 if TYPE_CHECKING:  # a run with nothing to do needs no quota, and few have a bucket
     from gemini_batch.output.bucket.opened import OpenBucket
@@ -198,8 +199,8 @@ def _note_move(moved: MovedNote, summary: Summary) -> None:
     """Note for the next run that the rows of this one are not where it would look for them."""
     ended, sent = sum(summary.by_status.values()), summary.this_run.sent
     if ended or sent:
-        at = f"{summary.ended_at:%Y-%m-%d %H:%M} UTC"
         counts = f"{ended:,} calls had ended and {sent:,} requests were sent"
+        at = local_time(summary.ended_at)
         moved.write(f"was moved or removed during the run that ended {at}, when {counts}")
 
 

@@ -43,6 +43,7 @@ _ZIP_KINDS = (
     (b"opendocument.spreadsheet", f"is an OpenDocument spreadsheet; {_TABLE}"),
     (b"", f"is a ZIP archive; {_PACKED} (unzip)"),
 )
+_TEXT_LINES = 5
 _TAR_MAGIC, _TAR_AT = b"ustar", 257
 _BOM = b"\xef\xbb\xbf"
 
@@ -78,6 +79,14 @@ def binary(head: bytes) -> str | None:
     return None
 
 
+def _text(text: bytes) -> str | None:
+    """Return that a file has no JSON, if its first lines have none; each of a few is shown."""
+    lines = [line for line in text.splitlines() if line.strip()][:_TEXT_LINES]
+    if len(lines) < _TEXT_LINES or any(b"{" in line for line in lines):
+        return None
+    return f"is plain text, without a JSON object in its first {_TEXT_LINES} lines; {_JSONL}"
+
+
 def _table(text: bytes) -> str | None:
     """Return what is wrong with a table of text: its first line has the names of fields."""
     first = text.splitlines()[0].decode(errors="replace") if text else ""
@@ -91,6 +100,6 @@ def _table(text: bytes) -> str | None:
         re.sub(r"[\s_-]+", "_", cell.strip("\"' ").casefold()) for cell in first.split(delimiter)
     }
     if not names & NAMES:
-        return None
+        return _text(text)
     kind = DELIMITERS[delimiter] if delimiter in first else "CSV"
     return f"is {kind}: give it a name that ends in .csv, or add --format csv"

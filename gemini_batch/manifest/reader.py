@@ -25,7 +25,7 @@ from gemini_batch.wording import shown
 if TYPE_CHECKING:  # it needs pydantic
     from gemini_batch.records.job import Job
 
-SHOWN_PROBLEMS = 50
+SHOWN_PROBLEMS = 10
 
 # Of a million lines: a map of the right size from the start saves a fifth of a second.
 _USUAL_LINE_BYTES, _MOST_EXPECTED = 170, 1_000_000

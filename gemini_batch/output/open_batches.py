@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from gemini_batch.errors import storage_errors
 from gemini_batch.output.paths import has_batches
 from gemini_batch.output.rows import place_of, placed_rows
 from gemini_batch.output.shards import Part, parts
+from gemini_batch.wording import local_time
 
 if TYPE_CHECKING:  # most folders have no batches
     from gemini_batch.output.batch_note import BatchNote
@@ -128,7 +130,7 @@ def line_of(batch: dict[str, Any]) -> str:
     state = batch["state"] or ("creation not answered" if not batch["name"] else "not seen yet")
     done = "" if batch["done"] is None else f", {batch['done']:,} done"
     name = batch["name"] or batch["display_name"]
-    since = f"{batch['since'][:10]} {batch['since'][11:16]} UTC"
+    since = local_time(datetime.fromisoformat(batch["since"]))
     ended = ", cancelled" if batch["cancelled_at"] else ""
     problem = f"; {batch['problem']}" if batch["problem"] else ""
     calls = f"{batch['waiting']:,} of {batch['calls']:,} calls wait{done}"

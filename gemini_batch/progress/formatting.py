@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from gemini_batch.wording import usd
+
 if TYPE_CHECKING:
     from gemini_batch.quota.limits import Limit
 
 # "Not available" in the free column of https://ai.google.dev/gemini-api/docs/pricing for every
 # image model, read 2026-10-08.
 NO_FREE_IMAGES = "image models have no free quota: the project needs billing"
-STALE = "done with pictures that are made again since (--redo stale)"
-_HELD_TEXTS = {"waiting": "in batches", "later": "outside of this part"}
 # https://ai.google.dev/gemini-api/docs/batch-api (2026-11-30).
 BATCH_TARGET_S = 24 * 3600
 BATCH_TIME = "within 24 hours by Google's target, mostly less"
@@ -73,16 +73,9 @@ def about(seconds: float) -> str:
     return f"{minutes // 60:,} h" + (f" {minutes % 60} min" if minutes % 60 else "")
 
 
-def usd(amount: float | None) -> str:
-    """Return `$13.40`, `$0.1344` below a dollar, or `cost unknown`."""
-    if amount is None:
-        return "cost unknown"
-    return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
-
-
 def quantity(limit: "Limit", number: int) -> str:
     """Return an amount of what a limit counts, without its unit: `$13.40`, `1,500`."""
-    return f"${number / 1e6:,.2f}" if limit.of == "usd_micros" else f"{number:,}"
+    return usd(number / 1e6) if limit.of == "usd_micros" else f"{number:,}"
 
 
 def list_price(amount: float | None, tier: str, route: str, *, is_simulated: bool) -> str:
@@ -98,15 +91,9 @@ def least_time(duration_s: float, days: int, bound_by: str) -> str:
     """Return the shortest time that the quota allows, and the limit that decides it."""
     if duration_s < 0.05 and days <= 1:
         return "no wait for the quota"
-    text = f"at least {span(duration_s)} of sending" + (f" over {days} days" if days > 1 else "")
+    text = f"at least {whole_span(max(1, duration_s)).removesuffix(' 0 s')}"
+    text += f" over {days} days" if days > 1 else ""
     return f"{text}, limited by {bound_by}" if bound_by else text
-
-
-def at(moment: datetime) -> str:
-    """Return a time in UTC, and in local time if that differs."""
-    local = moment.astimezone()
-    text = f"{moment:%Y-%m-%d %H:%M} UTC"
-    return f"{text} ({local:%Y-%m-%d %H:%M} {local:%Z})" if local.utcoffset() else text
 
 
 def clock(moment: datetime, now: datetime) -> str:

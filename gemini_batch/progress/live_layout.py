@@ -13,13 +13,13 @@ from gemini_batch.progress.formatting import (
     count,
     plain,
     quantity,
-    usd,
     whole_span,
 )
 from gemini_batch.progress.messages import eta, finishing, notice
 from gemini_batch.progress.run_state import RunSnapshot
 from gemini_batch.quota.results import UNKNOWN, Used
 from gemini_batch.records import Status
+from gemini_batch.wording import usd
 
 STYLES = {
     Status.SUCCEEDED: "green",
@@ -194,10 +194,9 @@ def _pace(state: RunSnapshot) -> Iterator[str]:
 
 
 def _cost(state: RunSnapshot) -> Iterator[str]:
-    """Yield the cost in cents, so that the text behind it does not move."""
     unpriced = f" and {state.unpriced:,} of unknown cost" if state.unpriced else ""
     of_budget = "" if state.max_cost_usd is None else f" of the budget of {usd(state.max_cost_usd)}"
-    so_far = f"${state.cost_usd:,.2f}{unpriced}{of_budget} so far"
+    so_far = f"{usd(state.cost_usd)}{unpriced}{of_budget} so far"
     if state.is_stopping:
         yield f"{so_far}, at list price"
         return
@@ -205,7 +204,7 @@ def _cost(state: RunSnapshot) -> Iterator[str]:
     if state.projected_usd is None:
         yield "cost unknown"
     else:
-        yield f"about ${state.projected_usd:,.2f} at the end, at list price"
+        yield f"about {usd(state.projected_usd)} at the end, at list price"
 
 
 def _gauges(state: RunSnapshot, cells: int) -> Iterator[Text]:

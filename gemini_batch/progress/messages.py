@@ -21,7 +21,6 @@ from gemini_batch.progress.forecast import Forecast
 from gemini_batch.progress.formatting import (
     BATCH_TIME,
     about,
-    at,
     budget,
     clock,
     count,
@@ -31,9 +30,9 @@ from gemini_batch.progress.formatting import (
     list_price,
     span,
     stale,
-    usd,
 )
 from gemini_batch.records import Status, StopReason, resolved_by_waiting
+from gemini_batch.wording import local_time, usd
 
 # Failed and rejected calls that the end names; the others are only counted.
 _MAX_REASONS = 5
@@ -53,7 +52,7 @@ def started(name: str, event: RunStarted) -> tuple[str, ...]:
     """Return the work and its price; the shortest duration and the output folder; notices."""
     parts = [f"{name}: {count(event.todo, 'call')} to send"]
     if event.reused:
-        parts.append(f"{event.reused:,} reused from another folder, $0")
+        parts.append(f"{event.reused:,} reused from another folder at no cost")
     if event.done:
         parts.append(f"{event.done:,} already done")
     if event.edited:
@@ -212,7 +211,7 @@ def advice(summary: Summary) -> str | None:
         case ExitCode.REFUSED | ExitCode.STOPPED if _needs_fixing(summary):
             return "fix the problem above, then run"
         case _ if summary.run_again_at is not None:
-            return f"run again after {at(summary.run_again_at)}"
+            return f"run again after {local_time(summary.run_again_at)}"
     return "run again to continue"
 
 
@@ -232,7 +231,7 @@ def _waiting(summary: Summary) -> str:
     message = reasons.get(StopReason.WAITING.value, "")
     if not message or summary.run_again_at is None:
         return ""
-    return f"{message}; run again from {at(summary.run_again_at)}"
+    return f"{message}; run again from {local_time(summary.run_again_at)}"
 
 
 def _needs_fixing(summary: Summary) -> bool:

@@ -16,9 +16,10 @@ from gemini_batch.events import (
     Stopping,
 )
 from gemini_batch.progress import messages
-from gemini_batch.progress.formatting import BATCH_TIME, usd, whole_span
+from gemini_batch.progress.formatting import BATCH_TIME, whole_span
 from gemini_batch.progress.run_state import RunSnapshot
 from gemini_batch.progress.view import MIN_REPORTED_WAIT_S, LogView
+from gemini_batch.wording import usd
 
 
 class TextLog(LogView):

@@ -6,6 +6,7 @@ from typing import Self
 
 from gemini_batch.records import Estimate, Limits, Load
 from gemini_batch.records.service_tier import model_and_tier
+from gemini_batch.wording import usd
 
 SLOTS_A_MINUTE = 240
 SLOTS_A_TEN_MINUTE_SLOT = 10
@@ -69,7 +70,7 @@ class Limit:
     def amount(self, number: int) -> str:
         """Return an amount as text: `1,500 tokens`, `$0.134`."""
         if self.of == "usd_micros":
-            return "$" + f"{self.value(number):,.6f}".rstrip("0").rstrip(".")
+            return usd(self.value(number))
         return f"{number:,} {self.unit}{'' if number == 1 else 's'}"
 
     def value(self, number: int) -> float:

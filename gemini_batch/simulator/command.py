@@ -180,9 +180,9 @@ def run(args: argparse.Namespace) -> int:
         return serve(config_from(args), starts_at=_time(args.now))
     except ConfigError as problem:
         field, colon, reason = str(problem).partition(":")
-        sys.stderr.write(f"simulate: {_FLAGS.get(field, field)}{colon}{reason}\n")
+        sys.stderr.write(f"gemini-batch: {_FLAGS.get(field, field)}{colon}{reason}\n")
     except ValueError as problem:
-        sys.stderr.write(f"simulate: --now: {problem}\n")
+        sys.stderr.write(f"gemini-batch: --now: {problem}\n")
     return _USAGE
 
 

@@ -40,7 +40,7 @@ def test_the_cost_of_superseded_answers_is_next_to_the_price(
         ([], "and 1 call of unknown cost"),
         (
             [row("robot", cost_usd=0.5), row("cat", cost_usd=None)],
-            "and 1 call of unknown cost; including superseded answers: $0.7500 and 2 calls of unknown cost",
+            "and 1 call of unknown cost; including superseded answers: $0.750 and 2 calls of unknown cost",
         ),
     ):
         write_rows(tmp_path, *more)
@@ -60,13 +60,13 @@ def test_a_picture_of_a_batch_says_so_and_that_it_is_smaller(
     write_gallery(tmp_path)
     page = opened.go(tmp_path)
     robot, cat = (page.locator(".card", has=card(page, each)) for each in ("robot", "cat"))
-    expect(robot.locator(".meta span").first).to_have_text("$0.0670 by batch")
+    expect(robot.locator(".meta span").first).to_have_text("$0.067 by batch")
     expect(robot.locator(".badge")).to_have_text("smaller than asked for")
     expect(cat.locator(".badge")).to_have_count(0)
     expect(cat.locator(".meta")).not_to_contain_text("batch")
     card(page, "robot").click()
     viewer = page.locator("dialog dl")
-    for words in ("$0.0670, half price by batch", "smaller than asked for", "batches/b1"):
+    for words in ("$0.067, half price by batch", "smaller than asked for", "batches/b1"):
         expect(viewer).to_contain_text(words)
     page.keyboard.press("Escape")
     page.get_by_role("searchbox").fill("smaller than")
@@ -77,7 +77,7 @@ def test_every_card_says_what_a_person_asks_of_it(page: Page) -> None:
     """A card has picture, id, prompt, cost, duration and tokens, and leads to the full file."""
     one = page.locator(".card", has=card(page, "edits/lake"))
     expect(one.locator("p.prompt")).to_have_text("Add a rainbow in the sky")
-    expect(one.locator(".meta")).to_have_text(re.compile(r"\$0\.\d{4}\s*\d+\.\d s\s*[\d,]+ tokens"))
+    expect(one.locator(".meta")).to_have_text(re.compile(r"\$0\.\d{3}\s*\d+\.\d s\s*[\d,]+ tokens"))
     assert (card(page, "edits/lake").get_attribute("href") or "").startswith("images/edits/lake.")
     expect(one.locator("img.input")).to_have_js_property("complete", value=True)
 

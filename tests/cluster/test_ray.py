@@ -47,7 +47,7 @@ def test_the_exit_code_is_that_of_the_worst_worker(tmp_path: Path, nodes: RayNod
         run = nodes.start(tmp_path, 40, server, "--shards", "3", *limits)
         _, err = run.communicate(timeout=100)
         assert run.returncode == 5, err
-        assert "the budget of $0.50 of all workers has" in err
+        assert "the budget of $0.500 of all workers has" in err
         assert 0 < len(server.audit.entries) <= 3
 
 

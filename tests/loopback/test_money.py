@@ -86,7 +86,7 @@ def test_a_run_ends_before_its_budget_is_passed(
     assert 0.5 < summary["this_run"]["cost_usd"] <= 0.60
     assert summary["stops"][0]["reason"] == "budget"
     said = capsys.readouterr().err.splitlines()
-    assert any("the budget of $0.60 has $0.0" in line for line in said)
+    assert any("the budget of $0.600 has $0.0" in line for line in said)
     assert said[-1].endswith(
         f"{command[1]} --base-url {server.base_url} --rpm 6000 --max-cost 0.60"
     )

@@ -54,12 +54,15 @@ def test_what_another_folder_has_is_not_sent(
         assert found["reused_from"] == {str(manifest.with_name("jobs.out")): 3}
         assert found["cost_usd"] == pytest.approx(2 * (0.1344 + 300 * 12 / 1e6), rel=0.01)
         assert main(["plan", str(other), *flags]) == 0
-        assert f"  reused  3 from {manifest.with_name('jobs.out')}, $0\n" in capsys.readouterr().out
+        assert (
+            f"  reused  3 from {manifest.with_name('jobs.out')}, at no cost\n"
+            in capsys.readouterr().out
+        )
 
         assert main(["run", str(other), "--json", *flags]) == 0
         printed = capsys.readouterr()
         summary = orjson.loads(printed.out)
-        assert "2 calls to send · 3 reused from another folder, $0" in printed.err
+        assert "2 calls to send · 3 reused from another folder at no cost" in printed.err
         assert (
             summary["this_run"]["finished"],
             summary["this_run"]["reused"],

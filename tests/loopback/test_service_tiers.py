@@ -44,7 +44,7 @@ def test_flex_costs_half_and_is_paid_for_once(
     standard_usd, flex_usd = (each["cost_usd"] for each in planned["models"])
     assert flex_usd == pytest.approx(standard_usd / 2)
     assert main(["plan", str(path), *flags, "--service-tier", "flex"]) == 0
-    assert f"       1  {PRO} (flex)  1K  $0.0690\n" in capsys.readouterr().out
+    assert f"       1  {PRO} (flex)  1K  $0.069\n" in capsys.readouterr().out
 
     assert run(path, server, "--model", PRO, "--service-tier", "flex") == 0
     capsys.readouterr()

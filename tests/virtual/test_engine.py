@@ -432,10 +432,10 @@ def test_what_was_told_is_forgotten(desk: Desk) -> None:
     ("limits", "words"),
     [
         (Limits(tokens_per_min=3), "the limit is 3 tokens a minute: it can never be sent"),
-        (Limits(usd_per_10min=0.1), r"the limit is \$0\.1 in ten minutes: it can never be sent"),
+        (Limits(usd_per_10min=0.1), r"the limit is \$0\.100 in ten minutes: it can never be sent"),
         (
             Limits(usd_per_day=0.2),
-            r"takes \$0\.24\d* *, and the limit is \$0\.2 a day: it can never be sent",
+            r"takes \$0\.24\d, and the limit is \$0\.200 a day: it can never be sent",
         ),
     ],
 )

@@ -20,6 +20,7 @@ from gemini_batch.output.batch_note import Step
 from gemini_batch.output.batches import BatchNotes
 from gemini_batch.output.waiting import OpenBatch, Waiting
 from gemini_batch.records import ApiError, Call, Failure, FailureKind, Stop, StopReason
+from gemini_batch.wording import local_time
 
 _SIMULATED_MINUTE_S = 1.0
 
@@ -100,7 +101,7 @@ class BatchRoute:
         since = min(batch.note.since for batch in open_batches)
         wait = "1 call waits" if calls == 1 else f"{calls:,} calls wait"
         batches = "1 batch" if len(open_batches) == 1 else f"{len(open_batches):,} batches"
-        message = f"{wait} in {batches} since {since:%Y-%m-%d %H:%M} UTC"
+        message = f"{wait} in {batches} since {local_time(since)}"
         elsewhere = [batch for batch in open_batches if not self._is_here(batch)]
         if elsewhere:
             message += f", {len(elsewhere):,} of them at {elsewhere[0].note.endpoint}"

@@ -42,10 +42,12 @@ function thumbnail(file) {
 
 const count = (number, one, many) => `${numbers.format(number)} ${number === 1 ? one : many}`;
 
+// Cents, and three digits below a dollar, as wording.py writes money.
 function usd(amount) {
   if (amount === null) return "cost unknown";
-  if (amount === 0) return "$0";
-  return amount >= 1 ? `$${amount.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 })}` : `$${amount.toFixed(4)}`;
+  if (amount > 0 && amount < 0.0005) return "less than $0.001";
+  const digits = amount > 0 && amount < 0.9995 ? 3 : 2;
+  return `$${amount.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
 }
 
 function span(seconds) {

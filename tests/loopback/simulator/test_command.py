@@ -119,7 +119,7 @@ def test_busy_port(capsys: pytest.CaptureFixture[str]) -> None:
         port = taken.getsockname()[1]
         assert command.run(_parse("--port", str(port))) == 2
     assert capsys.readouterr().err == (
-        f"simulate: 127.0.0.1, port {port}: in use by another program; choose another port, or 0 for a free one\n"
+        f"gemini-batch: 127.0.0.1, port {port}: in use by another program; choose another port, or 0 for a free one\n"
     )
 
 

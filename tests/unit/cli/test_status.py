@@ -34,14 +34,14 @@ def test_what_was_superseded_was_paid_for_too(
         row("dog", cost_usd=None),
     )
     assert status().splitlines() == [
-        f"{tmp_path}: 3,900 tokens, $0.3844 at list price, and 1 of unknown cost",
+        f"{tmp_path}: 3,900 tokens, $0.384 at list price, and 1 of unknown cost",
         "       3  succeeded",
     ]
 
     write_rows(tmp_path, row("robot", cost_usd=0.5), row("dog", cost_usd=None))
     assert status().splitlines()[:2] == [
-        f"{tmp_path}: 3,900 tokens, $0.6344 at list price, and 1 of unknown cost",
-        "  including superseded answers: $0.8844 at list price, and 2 of unknown cost",
+        f"{tmp_path}: 3,900 tokens, $0.634 at list price, and 1 of unknown cost",
+        "  including superseded answers: $0.884 at list price, and 2 of unknown cost",
     ]
     found = orjson.loads(status("--json"))
     assert (found["cost_usd"], found["unpriced"]) == (0.6344, 1)

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from gemini_batch.cli import main
+from gemini_batch.cli.arguments import parser
 from tests import render
 
-COMMAND = 'gemini-batch: COMMAND: got "{}"; use: {}'
+COMMAND = 'gemini-batch: no such command: "{}"; use: {}'
 FLAG = "gemini-batch: {}: no such flag"
 
 
@@ -52,7 +53,6 @@ def test_a_field_that_is_given_as_a_flag_is_called_a_field(
 @pytest.mark.parametrize(
     ("name", "ours"),
     [
-        ("help", "gemini-batch --help"),
         ("version", "gemini-batch --version"),
         ("validate", "gemini-batch plan"),
     ],
@@ -60,10 +60,40 @@ def test_a_field_that_is_given_as_a_flag_is_called_a_field(
 def test_a_command_of_another_tool_is_answered_with_ours(
     name: str, ours: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`help` and `version` are no commands here; the message has what is."""
+    """`version` is no command here; the message has what is, and no second advice."""
     with pytest.raises(SystemExit, match="2"):
         main([name])
-    assert capsys.readouterr().err.splitlines()[0] == COMMAND.format(name, ours)
+    assert capsys.readouterr().err.splitlines() == [COMMAND.format(name, ours)]
+
+
+@pytest.mark.parametrize(("arguments", "usage"), [("help", ""), ("help plan", "plan ")])
+def test_help_is_a_command_too(
+    arguments: str, usage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`help` and `help COMMAND` print what `--help` prints."""
+    with pytest.raises(SystemExit, match="0"):
+        main(arguments.split())
+    assert capsys.readouterr().out.startswith(f"usage: gemini-batch {usage}[-h]")
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("600", 600), ("0.5", 0.5), ("45s", 45), ("10m", 600), ("1.5h", 5400)]
+)
+def test_a_time_may_have_a_unit(given: str, seconds: float) -> None:
+    """Seconds count, and minutes and hours by their letter."""
+    options = parser(["run"]).parse_args(["run", "jobs.jsonl", "--deadline", given])
+    assert options.deadline_s == seconds
+
+
+@pytest.mark.parametrize("given", ["10q", "m", "-5", "0", "1h30m", "1e3", "", "inf", "5 m"])
+def test_a_time_that_is_none_names_the_units(
+    given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message has the units that are allowed."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", "jobs.jsonl", f"--deadline={given}"])
+    allowed = "seconds above 0, as in 600, or a time with a unit: 45s, 10m, 2h"
+    assert f"--deadline: got {given}; allowed: {allowed}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,7 @@ def archive() -> bytes:
 
 
 LINE = '{"prompt": "x"}\n'
+TEXT = f"is plain text, without a JSON object in its first 5 lines; {JSONL}"
 FILES: dict[str, tuple[bytes, str]] = {
     "gzip": (gzip.compress(LINE.encode()), "is compressed with gzip; unpack it first (gunzip)"),
     "zstd": (b"\x28\xb5\x2f\xfd\x04", "is compressed with zstd; unpack it first (unzstd)"),
@@ -223,6 +224,9 @@ FILES: dict[str, tuple[bytes, str]] = {
     "UTF-16, big endian": (b"\xfe\xff" + LINE.encode("utf-16-be"), "is UTF-16; save it as UTF-8"),
     "UTF-16 without a BOM": ((LINE * 3).encode("utf-16-be"), "has NUL bytes, as UTF-16 has; save it as UTF-8"),
     "UTF-32": (LINE.encode("utf-32"), "is UTF-32; save it as UTF-8"),
+    "prompts": (b"A robot\nA cat\n\nA fox, at night\nA lake\nA tree\n" * 9, TEXT),
+    "YAML": (b"- prompt: A robot\n  seed: 1\n" * 9, TEXT),
+    "Markdown": (b"# Prompts\n\n1. A robot\n2. A cat\n3. A fox\n4. A lake\n5. A tree\n", TEXT),
     "HTML": (b"\n<!doctype html><html>"[1:], "is HTML or XML; convert it: " + JSONL),
 }  # fmt: skip
 

@@ -223,7 +223,7 @@ class LedgerContract:
 
         answer = granted(self.ask(ledger, weights=Weights(usd_micros=134_000)))
 
-        assert answer.why == "$0.2 in ten minutes"
+        assert answer.why == "$0.200 in ten minutes"
         assert answer.grant.at_s == T0 + 605.0  # slots of 2.5 s: 240, one of guard, and its own
 
     def test_several_permits_in_one_slot(self) -> None:
@@ -255,7 +255,9 @@ class LedgerContract:
         for _ in range(3):
             granted(self.ask(ledger, weights=Weights(usd_micros=100_000)))
 
-        assert DayClosed(NEXT_DAY, "$0.3 a day") == self.ask(ledger, weights=Weights(usd_micros=1))
+        assert DayClosed(NEXT_DAY, "$0.300 a day") == self.ask(
+            ledger, weights=Weights(usd_micros=1)
+        )
 
     def test_day_opens_at_midnight(self) -> None:
         """At the moment that it named, a closed day is over."""

@@ -439,7 +439,7 @@ def test_check_names_limit_and_size() -> None:
     """A call that never fits is found when it is planned, and the text says why."""
     LimitSet.of(Limits(usd_per_day=0.134)).check(Weights(usd_micros=134_000))
 
-    with pytest.raises(ValueError, match=r"takes \$0\.134, and the limit is \$0\.1 a day"):
+    with pytest.raises(ValueError, match=r"takes \$0\.134, and the limit is \$0\.100 a day"):
         LimitSet.of(Limits(usd_per_day=0.1)).check(Weights(usd_micros=134_000))
 
 
@@ -448,7 +448,7 @@ def test_check_names_limit_and_size() -> None:
     ("limits", "bound_by"),
     [
         (Limits(requests_per_min=15), "15 requests a minute"),
-        (Limits(requests_per_min=60, usd_per_10min=10), "$10 in ten minutes"),
+        (Limits(requests_per_min=60, usd_per_10min=10), "$10.00 in ten minutes"),
         (Limits(tokens_per_min=10_000), "10,000 tokens a minute"),
         (Limits(images_per_min=40, requests_per_min=60), "40 images a minute"),
     ],

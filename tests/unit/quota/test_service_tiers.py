@@ -63,7 +63,7 @@ def test_a_call_that_is_too_large_for_priority_is_named() -> None:
     ledger = SharedLedger(MemoryStorage(), Limits(usd_per_10min=0.5))
     weights = Weights.of(estimate(PRO, service_tier="priority"))
     assert isinstance(ledger.reserve(PRO, weights, 1, 1000.0, NOON), Granted)
-    with pytest.raises(ValueError, match=r"takes \$0\.24192, and the limit is \$0\.15"):
+    with pytest.raises(ValueError, match=r"takes \$0\.242, and the limit is \$0\.150"):
         ledger.reserve(f"{PRO} (priority)", weights, 1, 1000.0, NOON)
 
 
