@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar
 
-from gemini_batch.clock import boot_time_s, utc_now
+from gemini_batch.clock import Clock, boot_time_s, utc_now
 from gemini_batch.quota.limits import GUARD_S, Weights, limits_of
 from gemini_batch.quota.model_quota import ModelQuota
 from gemini_batch.quota.moment import Moment
@@ -108,6 +108,26 @@ class SharedLedger:
     def blocks(self) -> bool:
         """True if a method may take long, and so belongs in a thread."""
         return self.storage.blocks
+
+    async def ask(self, clock: Clock, work: Callable[[], T]) -> T:
+        """Do some work that asks the ledger, off the event loop where that may take long.
+
+        A server is asked in threads that only wait, not in those that write to the disk.
+
+        Cancellation: the work is done all the same.
+        """
+        if not self.blocks:
+            return work()
+        return await (clock.run_waiting if self.storage.has_own_clock else clock.run_blocking)(work)
+
+    @property
+    def is_away(self) -> bool:
+        """True while the server of the storage can't be reached."""
+        return self.storage.is_away
+
+    def hurry(self) -> None:
+        """Wait no longer than a moment for a server that is away: the user wants an end."""
+        self.storage.hurry()
 
     @property
     def group_s(self) -> float:

@@ -73,6 +73,10 @@ class LedgerStorage(Protocol):
         """
 
     @property
+    def is_away(self) -> bool:
+        """True while a server is waited for, or was given up: a question would wait as well."""
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """Sentences for the user about the opening."""
 
@@ -117,6 +121,9 @@ class LedgerStorage(Protocol):
         Raises:
             StorageError: It can't be changed.
         """
+
+    def hurry(self) -> None:
+        """Wait no longer than a moment for a server that is away: the user wants an end."""
 
     def close(self) -> None:
         """Close the storage after the transaction in progress; a second time does nothing."""

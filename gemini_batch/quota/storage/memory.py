@@ -14,6 +14,7 @@ class MemoryStorage:
     name: ClassVar[str] = "memory"
     blocks: ClassVar[bool] = False
     has_own_clock: ClassVar[bool] = False
+    is_away: ClassVar[bool] = False
     notices: ClassVar[tuple[str, ...]] = ()
     lost_at_s: ClassVar[float | None] = None
 
@@ -43,6 +44,9 @@ class MemoryStorage:
         for key in found:
             del self._states[key]
         return bool(found)
+
+    def hurry(self) -> None:
+        """Do nothing."""
 
     def close(self) -> None:
         """Do nothing."""

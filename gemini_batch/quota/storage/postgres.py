@@ -6,7 +6,7 @@ FOR UPDATE` would give the moment before the wait, and one snapshot of it all, s
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -16,7 +16,8 @@ from psycopg import errors
 
 from gemini_batch.errors import ConfigError
 from gemini_batch.quota.storage.base import Decide, NewStates, OnUnknown, QuotaKey, Snapshot
-from gemini_batch.quota.storage.postgres_link import BEGIN, REACH_S, Connection, PostgresLink
+from gemini_batch.quota.storage.postgres_connection import BEGIN, Connection
+from gemini_batch.quota.storage.postgres_link import REACH_S, PostgresLink
 
 T = TypeVar("T")
 
@@ -61,13 +62,19 @@ class PostgresStorage:
     notices: ClassVar[tuple[str, ...]] = ()
     lost_at_s: ClassVar[float | None] = None
 
-    def __init__(self, url: str, *, reach_s: float = REACH_S) -> None:
-        """Name the server; nothing is connected.
+    def __init__(
+        self,
+        url: str,
+        *,
+        reach_s: float = REACH_S,
+        say: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        """Name the server; nothing is connected. `say` is that of `PostgresLink`.
 
         Raises:
             ConfigError: It is no address.
         """
-        self._link = PostgresLink(url, self._prepare, reach_s=reach_s)
+        self._link = PostgresLink(url, self._prepare, reach_s=reach_s, say=say)
         self._identity = _IDENTITY
         self.asked = 0  # how often the outcome of a commit was unknown
 
@@ -75,6 +82,11 @@ class PostgresStorage:
     def name(self) -> str:
         """The address without a password."""
         return self._link.name
+
+    @property
+    def is_away(self) -> bool:
+        """True while the server can't be reached."""
+        return self._link.is_away
 
     def open(self) -> None:
         """Connect, make the table if there is none, and check the rights to it.
@@ -128,6 +140,10 @@ class PostgresStorage:
             return connection.execute(_CLEAR, (endpoint, project)).rowcount > 0
 
         return self._link.use(delete)
+
+    def hurry(self) -> None:
+        """Wait no longer than a moment for a server that is away."""
+        self._link.hurry()
 
     def close(self) -> None:
         """Close the connection."""

@@ -77,6 +77,7 @@ class SqliteStorage:
 
     blocks: ClassVar[bool] = True
     has_own_clock: ClassVar[bool] = False
+    is_away: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -115,6 +116,9 @@ class SqliteStorage:
         except BaseException:
             self.close()
             raise
+
+    def hurry(self) -> None:
+        """Do nothing: a file is there."""
 
     def close(self) -> None:
         """Close the file after the transaction in progress; a second time does nothing."""

@@ -22,6 +22,7 @@ class ServerStorage:
     name: ClassVar[str] = "server"
     blocks: ClassVar[bool] = True
     has_own_clock: ClassVar[bool] = True
+    is_away = False
     notices: ClassVar[tuple[str, ...]] = ()
     lost_at_s: ClassVar[float | None] = None
 
@@ -70,6 +71,9 @@ class ServerStorage:
         for key in found:
             del self._texts[key]
         return bool(found)
+
+    def hurry(self) -> None:
+        """Do nothing."""
 
     def close(self) -> None:
         """Do nothing."""
