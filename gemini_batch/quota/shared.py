@@ -190,7 +190,7 @@ class SharedLedger:
 
         # Once cancelled it must not be cancelled again: an unknown outcome is asked for.
         return now_s <= grant.expires_at_s and self._transact(
-            model, decide, now_s, utc, on_unknown="ask"
+            model, decide, now_s, utc, on_unknown="ask", is_look=True
         )
 
     def reconcile_all(self, model: str, uses: Iterable[RealUse]) -> None:
@@ -252,7 +252,7 @@ class SharedLedger:
             moment.is_kept = False
             return moment.quota.used(moment.now_s, moment.utc)
 
-        return self._transact(model, decide, now_s, utc)
+        return self._transact(model, decide, now_s, utc, is_look=True)
 
     def _transact(
         self,
@@ -261,6 +261,8 @@ class SharedLedger:
         now_s: float,
         utc: datetime | None = None,
         on_unknown: OnUnknown = "redo",
+        *,
+        is_look: bool = False,
     ) -> T:
         """Decide about a model's quota at the moment of access."""
         key = QuotaKey(*self._owner, quota_name(model))
@@ -282,7 +284,7 @@ class SharedLedger:
             result = decide(moment)
             return result, {key: moment.state} if moment.is_kept or is_moved else {}
 
-        result = self.storage.transact((key,), decide_states, on_unknown)
+        result = self.storage.transact((key,), decide_states, on_unknown, is_look=is_look)
         if sight is not None:
             self._sights[key] = sight  # not before a change of the clock is written down
         return result

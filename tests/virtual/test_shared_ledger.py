@@ -51,11 +51,18 @@ class GoneStorage(ServerStorage):
         if self.there <= 0:
             raise LedgerError("postgresql://db/quota: the ledger could not be reached for 60 s")
 
-    def transact(self, keys: Sequence[QuotaKey], decide: Decide[T], on_unknown: OnUnknown) -> T:
+    def transact(
+        self,
+        keys: Sequence[QuotaKey],
+        decide: Decide[T],
+        on_unknown: OnUnknown,
+        *,
+        is_look: bool = False,
+    ) -> T:
         """Decide, or fail."""
         self.open()
         self.there -= 1
-        return super().transact(keys, decide, on_unknown)
+        return super().transact(keys, decide, on_unknown, is_look=is_look)
 
 
 @pytest.fixture

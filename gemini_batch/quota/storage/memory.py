@@ -24,7 +24,14 @@ class MemoryStorage:
     def open(self) -> None:
         """Do nothing."""
 
-    def transact(self, keys: Sequence[QuotaKey], decide: Decide[T], _on_unknown: OnUnknown) -> T:
+    def transact(
+        self,
+        keys: Sequence[QuotaKey],
+        decide: Decide[T],
+        _on_unknown: OnUnknown,
+        *,
+        is_look: bool = False,
+    ) -> T:
         """Decide at the moment of asking; states come back as the objects that they are."""
         result, states = decide([*map(self._states.get, keys)], 0.0, "")
         for key, state in states.items():

@@ -128,7 +128,14 @@ class SqliteStorage:
                 self._lock.close()
                 self._lock = None
 
-    def transact(self, keys: Sequence[QuotaKey], decide: Decide[T], _on_unknown: OnUnknown) -> T:
+    def transact(
+        self,
+        keys: Sequence[QuotaKey],
+        decide: Decide[T],
+        _on_unknown: OnUnknown,
+        *,
+        is_look: bool = False,
+    ) -> T:
         """Decide with exclusive access to the states of `keys`, and return when that is durable."""
         with self._transaction() as connection:
             rows = (connection.execute(_SELECT, key).fetchone() for key in keys)
