@@ -32,6 +32,7 @@ from gemini_batch.events import (
     CallNotReused,
     CallRetrying,
     Event,
+    LedgerNotice,
     ManifestWarning,
     ModelReplaced,
     Observer,
@@ -255,7 +256,7 @@ def _log_event(event: Event) -> None:
             _log.info("%s: is sent again: %s", event.call_id, event.message)
         case CallNotReused() | CallHeld() | ModelReplaced():
             _log.warning("%s", event.message)
-        case Repaired() | ManifestWarning() | BatchNotice():
+        case Repaired() | LedgerNotice() | ManifestWarning() | BatchNotice():
             _log.warning("%s", event.message)
         case Stopping():
             _log.warning("%s", event.stop.message)

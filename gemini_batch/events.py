@@ -23,6 +23,16 @@ class Repaired:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerNotice:
+    """The ledger of several machines can't be reached, or answers again.
+
+    It may be emitted in a thread, for the run waits.
+    """
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class ManifestWarning:
     """The manifest has something that the API may refuse; it is sent all the same."""
 
@@ -215,6 +225,7 @@ class Stopping:
 
 Event: TypeAlias = (
     Repaired
+    | LedgerNotice
     | ManifestWarning
     | RunStarted
     | CallNotReused

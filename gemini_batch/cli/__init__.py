@@ -2,9 +2,11 @@
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Never
 
 from gemini_batch.cli import streams
 from gemini_batch.cli.arguments import parser
@@ -19,6 +21,10 @@ from gemini_batch.errors import (
 _FAILED_DISK = {errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT}
 
 
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM came before a run had handlers of its own, or to a command without them."""
+
+
 def process() -> int:
     """Run the command of this process in any locale and with any streams; return its exit code.
 
@@ -26,6 +32,8 @@ def process() -> int:
     """
     streams.ensure_utf8_mode()
     streams.open_missing_streams()
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
     for argument in sys.argv[1:]:
         if argument.encode(errors="ignore").decode() != argument:  # JSON cannot hold it
             return _fail(ExitCode.USAGE, f"{argument!a}: is not UTF-8; rename the file")
@@ -41,6 +49,10 @@ def process() -> int:
     if _has_threads():
         os._exit(code)
     return code
+
+
+def _terminate(*_signal: object) -> Never:
+    raise TerminatedError
 
 
 def _has_threads() -> bool:
@@ -75,8 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(options.command(options))
     except GeminiBatchError as error:
         return _fail(error.exit_code, str(error), is_json=is_json)
-    except KeyboardInterrupt:
-        return _fail(ExitCode.INTERRUPTED, "interrupted; nothing was sent", is_json=is_json)
+    except KeyboardInterrupt as end:
+        return _fail(*_interrupted(end), is_json=is_json)
     except BrokenPipeError:
         return ExitCode.DONE  # the reader of our output has gone
     except Exception as error:  # noqa: BLE001 # a bug becomes a message, and its traceback a file
@@ -97,6 +109,12 @@ def _fail(code: ExitCode, message: str, *, is_json: bool = False) -> int:
                 text = plain(text)
             print(text, file=sys.stderr, flush=True)  # noqa: T201 # messages for the user
     return code
+
+
+def _interrupted(end: KeyboardInterrupt) -> tuple[ExitCode, str]:
+    if isinstance(end, TerminatedError):
+        return ExitCode.TERMINATED, "ended by SIGTERM; nothing was sent"
+    return ExitCode.INTERRUPTED, "interrupted; nothing was sent"
 
 
 def _unexpected(error: Exception) -> tuple[ExitCode, str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from gemini_batch.catalog import models
-from gemini_batch.cli.options import print_result, settings
+from gemini_batch.cli.options import print_note, print_result, settings
 from gemini_batch.config import Settings, google_login, keys, network
 from gemini_batch.config.endpoints import is_regional
 from gemini_batch.engine.advice import advised
@@ -61,7 +61,7 @@ def _ledger(config: Settings) -> tuple[str, str | None]:
     """Return the name of the ledger, and why a server's can't be used; None if it can."""
     if config.ledger is None:
         return str(state_path()), None
-    with closing(shared_storage(config.ledger, reach_s=LOOK_S)) as storage:
+    with closing(shared_storage(config.ledger, reach_s=LOOK_S, say=print_note)) as storage:
         try:
             storage.open()
         except (ConfigError, LedgerError) as error:

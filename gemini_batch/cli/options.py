@@ -56,6 +56,11 @@ def print_result(found: Mapping[str, Any], lines: Iterable[str], *, as_json: boo
     sys.stdout.write(f"{text}\n")
 
 
+def print_note(text: str) -> None:
+    """Print something that the user should know while a command waits."""
+    print(plain(f"gemini-batch: {text}"), file=sys.stderr, flush=True)  # noqa: T201
+
+
 def program() -> str:
     """Return the name under which this program was called, for commands to be copied."""
     import shlex

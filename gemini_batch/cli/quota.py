@@ -7,7 +7,7 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
-from gemini_batch.cli.options import print_result
+from gemini_batch.cli.options import print_note, print_result
 from gemini_batch.clock import utc_now
 from gemini_batch.config.environment import base_url, vertex
 from gemini_batch.config.keys import find_key
@@ -25,7 +25,7 @@ from gemini_batch.wording import local_time
 def main(options: Namespace) -> int:
     """Print the use of each quota, or forget it; return the exit code."""
     url = ledger(options.ledger)
-    with closing(shared_storage(url, reach_s=LOOK_S)) as storage:
+    with closing(shared_storage(url, reach_s=LOOK_S, say=print_note)) as storage:
         return _main(options, storage, is_shared=url is not None)
 
 

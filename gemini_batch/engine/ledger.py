@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gemini_batch.config import Settings
 from gemini_batch.errors import LedgerError
-from gemini_batch.events import Observer, Repaired
+from gemini_batch.events import LedgerNotice, Observer, Repaired
 from gemini_batch.records import Stop
 from gemini_batch.records.stop import stop_of
 
@@ -17,44 +17,33 @@ if TYPE_CHECKING:  # a run with nothing to do needs no quota
     from gemini_batch.quota.shared_budget import SharedBudget
 
 
-def opened_ledger(
-    config: Settings, out: Path, observe: Observer
-) -> "tuple[SharedLedger, Stop | None]":
-    """Return the ledger, and a stop if it can't be reached."""
+def ledger_of(config: Settings, out: Path, observe: Observer) -> "SharedLedger":
+    """Return the ledger of a run, not yet open; a server that is waited for is reported."""
     from gemini_batch.quota.shared import SharedLedger
     from gemini_batch.quota.storage import MemoryStorage, shared_storage
 
     in_memory = config.ledger is None and config.base_url is None
-    storage = MemoryStorage() if in_memory else shared_storage(config.ledger)
-    stop = None
-    try:
-        storage.open()
-    except LedgerError as error:
-        stop = stop_of(error)
-    for notice in storage.notices:
-        observe(Repaired(notice))
-    ledger = SharedLedger(
+
+    def say(text: str) -> None:
+        observe(LedgerNotice(text))
+
+    storage = MemoryStorage() if in_memory else shared_storage(config.ledger, say=say)
+    return SharedLedger(
         storage,
         config.limits,
         endpoint=config.endpoint,
         project=_project(config),
         run_name=f"process {os.getpid()}, {out}",
     )
-    return ledger, stop
 
 
-def shared_budget(
-    config: Settings, ledger: "SharedLedger"
-) -> "tuple[SharedBudget | None, Stop | None]":
-    """Return the budget of the run that this worker has joined, and a stop if it can't.
-
-    There is none without a run of several workers.
-    """
+def shared_budget(config: Settings, ledger: "SharedLedger") -> "SharedBudget | None":
+    """Return the budget of the workers of a run, not yet joined; None if there is none."""
     if config.shard is None or config.max_cost_usd is None or not config.run_id:
-        return None, None
+        return None
     from gemini_batch.quota.shared_budget import SharedBudget
 
-    budget = SharedBudget(
+    return SharedBudget(
         ledger.storage,
         config.max_cost_usd,
         run_id=config.run_id,
@@ -62,10 +51,27 @@ def shared_budget(
         endpoint=config.endpoint,
         project=_project(config),
     )
+
+
+def join(
+    ledger: "SharedLedger", budget: "SharedBudget | None", observe: Observer, *, is_open: bool
+) -> Stop | None:
+    """Open the ledger of a run and join its budget; return a stop if the server can't be reached.
+
+    Raises:
+        StorageError: The file of this machine can't be used.
+        ConfigError: The server refuses, or a newer version wrote it.
+    """
     try:
-        return budget.join(), None
+        if not is_open:
+            ledger.storage.open()
+            for notice in ledger.notices:
+                observe(Repaired(notice))
+        if budget is not None:
+            budget.join()
     except LedgerError as error:
-        return None, stop_of(error)
+        return stop_of(error)
+    return None
 
 
 def counted_on(config: Settings) -> str:

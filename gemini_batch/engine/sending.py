@@ -233,7 +233,7 @@ class Sending:
 
         shared = None
         if self.shared_budget is not None:
-            shared = SharedMoney(self.shared_budget, self.clock, self.ledger.blocks)
+            shared = SharedMoney(self.shared_budget, self.ledger, self.clock)
         return AdmissionControl(
             RateLimiter(self.ledger, self.config.limits, self.clock, on_wait),
             DiskReservations(

@@ -25,6 +25,7 @@ from gemini_batch.records.stop import stop_of
 
 if TYPE_CHECKING:  # a run with nothing to do sends nothing, and needs no event loop
     import asyncio
+    from collections.abc import Callable
 
     from gemini_batch.engine.dispatcher import Dispatcher
     from gemini_batch.engine.mirror import Mirror
@@ -43,6 +44,7 @@ class Run:
 
     Attributes:
         planned: The calls to send.
+        join: Opens the ledger, and returns a stop if that can't be reached; None if it is open.
         summary: The result, also if `send` was cancelled; None before the end.
     """
 
@@ -55,6 +57,7 @@ class Run:
     _interrupted: Interrupted
     _shared_budget: "SharedBudget | None" = None
     _bucket: "OpenBucket | None" = None
+    join: "Callable[[], Stop | None] | None" = None
     summary: Summary | None = None
     _stops: list[Stop] = field(default_factory=list)
     _sending: "Sending | None" = None
@@ -74,6 +77,8 @@ class Run:
         if not self._is_draining:
             self._is_draining = True
             self.stop(stop)
+            if self._ledger is not None:
+                self._ledger.hurry()
         elif self._task is not None:
             self._task.cancel()
 
@@ -100,12 +105,14 @@ class Run:
     async def used(self, clock: Clock | None = None) -> _Uses:
         """Return what counts against each limit of each model now, of all runs that share it.
 
+        A server that can't be reached is not waited for: nothing is known then.
+
         Cancellation: safe; nothing changes.
 
         Raises:
             StorageError: The ledger can't be read.
         """
-        if (ledger := self._ledger) is None:
+        if (ledger := self._ledger) is None or ledger.is_away:
             return {}
         clock = clock or Clock()
         lanes = self._dispatcher.queue.lanes if self._dispatcher else ()
@@ -115,7 +122,7 @@ class Run:
             now_s, utc = clock.steady_s(), clock.utc()
             return {model: ledger.used(model, now_s, utc) for model in models}
 
-        return await clock.run_blocking(ask) if ledger.blocks else ask()
+        return await ledger.ask(clock, ask)
 
     async def send(self, base_url: str, clock: Clock | None = None) -> Summary:
         """Send what is left to be done, and write `summary.json`.
@@ -124,7 +131,8 @@ class Run:
         written.
 
         Raises:
-            StorageError: The output folder can't be opened.
+            StorageError: The output folder, or the ledger's file, can't be opened.
+            ConfigError: The server of the ledger refuses.
         """
         import asyncio
 
@@ -133,6 +141,8 @@ class Run:
             summary = self._ended(clock)
             await self._finish_bucket(clock)
             return summary
+        if self.join is not None and (stop := await self._ledger.ask(clock, self.join)):
+            self._stops += [] if self._stops else [stop]
         stats, record = self._begun(clock)
         observe = partial(self._observe, stats)
         self._task = asyncio.current_task()

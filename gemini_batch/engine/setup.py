@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemini_batch.config import Settings
-from gemini_batch.engine.ledger import counted_on, opened_ledger, shared_budget
+from gemini_batch.engine.ledger import counted_on, join, ledger_of, shared_budget
 from gemini_batch.engine.recovery import (
     PAID_AGAIN,
     Interrupted,
@@ -52,6 +53,8 @@ def open_run(
     manifest's path in messages and in the summary; `base` replaces its folder, where relative paths
     of images start.
 
+    The ledger is opened by `send`, for a server may be waited for.
+
     Raises:
         ManifestError: Lines of the manifest are wrong.
         FolderBusyError: Another run holds the folder.
@@ -81,10 +84,9 @@ def open_run(
             with storage_errors(f"{out}: can't be repaired"):
                 _check_rows(folder, out, planned, config, moved)
             planned.save()
-            stop = None
+            is_open = ledger is not None
             if has_work and ledger is None:
-                ledger, stop = opened_ledger(config, out, observe)
-                stack.enter_context(ledger)
+                ledger = stack.enter_context(ledger_of(config, out, observe))
             notices = config.notices if planned.plan.to_send else ()
             for warning in (*notices, *planned.warnings()):
                 observe(ManifestWarning(warning))
@@ -95,9 +97,7 @@ def open_run(
                 import_module("gemini_batch.engine.sending")
                 if config.vertex and config.base_url:
                     import_module("gemini_batch.client.google_tokens")
-            shared = None
-            if ledger is not None and stop is None and planned.plan.to_send:
-                shared, stop = shared_budget(config, ledger)
+            shared = shared_budget(config, ledger) if ledger and planned.plan.to_send else None
             run = Run(
                 name or str(path),
                 config,
@@ -109,8 +109,8 @@ def open_run(
                 shared,
                 bucket,
             )
-            if stop is not None:
-                run.stop(stop)
+            if ledger is not None:
+                run.join = partial(join, ledger, shared, observe, is_open=is_open)
             try:
                 yield run
             finally:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from gemini_batch.clock import Clock
+from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.quota.shared_budget import BudgetUse, SharedBudget, SharedReservation
 
 T = TypeVar("T")
@@ -26,8 +27,8 @@ class SharedMoney:
     """
 
     budget: SharedBudget
+    _ledger: SharedLedger
     _clock: Clock
-    _blocks: bool
     _held: int = 0
     _returned: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -83,4 +84,4 @@ class SharedMoney:
         return await self._ask(self.budget.use)
 
     async def _ask(self, work: Callable[[], T]) -> T:
-        return await self._clock.run_blocking(work) if self._blocks else work()
+        return await self._ledger.ask(self._clock, work)

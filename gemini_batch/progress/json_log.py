@@ -9,6 +9,7 @@ with a fraction; `_at` and `since` are times like `at`, to the second; `may_be_b
 do not apply are null, never 0 or "".
 
 - `repaired` (the remains of a killed run were repaired): `message, pays`
+- `ledger_notice` (the ledger of several machines can't be reached, or answers again): `message`
 - `manifest_warning` (the manifest has something that the API may refuse): `message`
 - `run_started` (the manifest is valid, nothing is sent yet): `manifest, out, tier, to_send, reused,
   done, edited, waiting, route, later, held{}, stale, depth, cost_usd, max_cost_usd, sending_s,

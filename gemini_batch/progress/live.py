@@ -25,6 +25,7 @@ from gemini_batch.events import (
     CallHeld,
     CallNotReused,
     Event,
+    LedgerNotice,
     LittleRoom,
     ManifestWarning,
     ModelReplaced,
@@ -100,6 +101,7 @@ class LiveView:
                     self._line(text, "")
             case (
                 Repaired()
+                | LedgerNotice()
                 | ManifestWarning()
                 | CallNotReused()
                 | CallHeld()

@@ -10,6 +10,7 @@ from gemini_batch.events import (
     BatchSeen,
     CallHeld,
     CallNotReused,
+    LedgerNotice,
     LittleRoom,
     ManifestWarning,
     ModelReplaced,
@@ -77,6 +78,7 @@ def started(name: str, event: RunStarted) -> tuple[str, ...]:
 
 def notice(
     event: Repaired
+    | LedgerNotice
     | ManifestWarning
     | CallHeld
     | CallNotReused
@@ -87,7 +89,7 @@ def notice(
 ) -> str:
     """Return the text of an event that the user should see."""
     match event:
-        case Repaired() | ManifestWarning() | BatchNotice() | CallHeld():
+        case Repaired() | LedgerNotice() | ManifestWarning() | BatchNotice() | CallHeld():
             return event.message
         case CallNotReused(call_id, message):
             return f"{call_id}: can't be reused, so it is sent: {message}"

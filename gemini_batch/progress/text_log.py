@@ -8,6 +8,7 @@ from gemini_batch.events import (
     CallHeld,
     CallNotReused,
     Event,
+    LedgerNotice,
     LittleRoom,
     ManifestWarning,
     ModelReplaced,
@@ -46,6 +47,7 @@ class TextLog(LogView):
                 return " · ".join(messages.started(self._info.name, event))
             case (
                 Repaired()
+                | LedgerNotice()
                 | ManifestWarning()
                 | CallNotReused()
                 | CallHeld()

@@ -13,6 +13,7 @@ from gemini_batch.events import (
     CallHeld,
     CallNotReused,
     Event,
+    LedgerNotice,
     LittleRoom,
     ManifestWarning,
     ModelReplaced,
@@ -95,6 +96,7 @@ class LogView(ABC):
             case (
                 Stopping()
                 | Repaired()
+                | LedgerNotice()
                 | ManifestWarning()
                 | CallNotReused()
                 | CallHeld()

@@ -241,9 +241,7 @@ class RateLimiter:
 
     async def _ask(self, method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
         """Ask the ledger: in a thread if it may block, else without yielding to the loop."""
-        if self._ledger.blocks:
-            return await self._clock.run_blocking(partial(method, *args, **options))
-        return method(*args, **options)
+        return await self._ledger.ask(self._clock, partial(method, *args, **options))
 
     def _line(self, lane: str) -> Line:
         quota = quota_name(lane)

@@ -125,7 +125,7 @@ def clock_back(race: Race, turn: int) -> None:
 def vanished(race: Race, _turn: int) -> None:
     """Stop a machine that holds the lock: the server frees it."""
     from gemini_batch.quota.storage.postgres import _number
-    from gemini_batch.quota.storage.postgres_link import BEGIN
+    from gemini_batch.quota.storage.postgres_connection import BEGIN
 
     number = _number(("", "", MODEL))
     holder = os.fork()

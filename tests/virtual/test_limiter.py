@@ -29,7 +29,14 @@ class BlockingStorage(MemoryStorage):
     blocks: ClassVar[bool] = True
     writes = 0
 
-    def transact(self, keys: Sequence[QuotaKey], decide: Decide[T], on_unknown: OnUnknown) -> T:
+    def transact(
+        self,
+        keys: Sequence[QuotaKey],
+        decide: Decide[T],
+        on_unknown: OnUnknown,
+        *,
+        is_look: bool = False,
+    ) -> T:
         """Count how often something is written."""
 
         def counted(

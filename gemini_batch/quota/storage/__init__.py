@@ -1,5 +1,6 @@
 """Storages of the ledger: for a process, for a machine, or for all that reach a server."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gemini_batch.clock import boot_time_s
@@ -16,10 +17,16 @@ if TYPE_CHECKING:
     from gemini_batch.quota.storage.postgres import PostgresStorage
 
 
-def shared_storage(url: str | None, *, reach_s: float = 60.0) -> "SqliteStorage | PostgresStorage":
+def shared_storage(
+    url: str | None,
+    *,
+    reach_s: float = 60.0,
+    say: Callable[[str], None] = lambda _text: None,
+) -> "SqliteStorage | PostgresStorage":
     """Return the storage of a server, not yet open, or else that of this machine.
 
-    A server that can't be reached is asked again for `reach_s` seconds.
+    A server that can't be reached is asked again for `reach_s` seconds; `say` gets sentences for
+    the user meanwhile, in any thread.
 
     Raises:
         ConfigError: It has no address, or psycopg can't be used.
@@ -30,4 +37,4 @@ def shared_storage(url: str | None, *, reach_s: float = 60.0) -> "SqliteStorage 
         from gemini_batch.quota.storage.postgres import PostgresStorage
     except ImportError as error:  # without the binary package it needs libpq
         raise ConfigError(f"{SOURCES}: psycopg can't be used: {error}; {INSTALL}") from error
-    return PostgresStorage(url, reach_s=reach_s)
+    return PostgresStorage(url, reach_s=reach_s, say=say)

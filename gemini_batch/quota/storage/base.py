@@ -73,6 +73,10 @@ class LedgerStorage(Protocol):
         """
 
     @property
+    def is_away(self) -> bool:
+        """True while a server is waited for, or was given up: a question would wait as well."""
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """Sentences for the user about the opening."""
 
@@ -91,11 +95,20 @@ class LedgerStorage(Protocol):
             ConfigError: A newer version wrote it.
         """
 
-    def transact(self, keys: Sequence[QuotaKey], decide: Decide[T], on_unknown: OnUnknown) -> T:
+    def transact(
+        self,
+        keys: Sequence[QuotaKey],
+        decide: Decide[T],
+        on_unknown: OnUnknown,
+        *,
+        is_look: bool = False,
+    ) -> T:
         """Decide with exclusive access to the states of `keys`, and return when that is durable.
 
         If the connection breaks in a commit, `on_unknown` says to "ask" what became of it, for a
-        decision that must not count twice, or to "redo" it, where that is harmless.
+        decision that must not count twice, or to "redo" it, where that is harmless. `is_look` is
+        true of a decision that rarely writes: a server then decides on what is committed, without
+        a turn, and with one if there is something to write.
 
         Raises:
             StorageError: Nothing was changed.
@@ -117,6 +130,9 @@ class LedgerStorage(Protocol):
         Raises:
             StorageError: It can't be changed.
         """
+
+    def hurry(self) -> None:
+        """Wait no longer than a moment for a server that is away: the user wants an end."""
 
     def close(self) -> None:
         """Close the storage after the transaction in progress; a second time does nothing."""

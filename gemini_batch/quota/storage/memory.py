@@ -14,6 +14,7 @@ class MemoryStorage:
     name: ClassVar[str] = "memory"
     blocks: ClassVar[bool] = False
     has_own_clock: ClassVar[bool] = False
+    is_away: ClassVar[bool] = False
     notices: ClassVar[tuple[str, ...]] = ()
     lost_at_s: ClassVar[float | None] = None
 
@@ -23,7 +24,14 @@ class MemoryStorage:
     def open(self) -> None:
         """Do nothing."""
 
-    def transact(self, keys: Sequence[QuotaKey], decide: Decide[T], _on_unknown: OnUnknown) -> T:
+    def transact(
+        self,
+        keys: Sequence[QuotaKey],
+        decide: Decide[T],
+        _on_unknown: OnUnknown,
+        *,
+        is_look: bool = False,
+    ) -> T:
         """Decide at the moment of asking; states come back as the objects that they are."""
         result, states = decide([*map(self._states.get, keys)], 0.0, "")
         for key, state in states.items():
@@ -43,6 +51,9 @@ class MemoryStorage:
         for key in found:
             del self._states[key]
         return bool(found)
+
+    def hurry(self) -> None:
+        """Do nothing."""
 
     def close(self) -> None:
         """Do nothing."""

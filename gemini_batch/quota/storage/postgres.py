@@ -6,9 +6,9 @@ FOR UPDATE` would give the moment before the wait, and one snapshot of it all, s
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import orjson
 import psycopg
@@ -16,7 +16,8 @@ from psycopg import errors
 
 from gemini_batch.errors import ConfigError
 from gemini_batch.quota.storage.base import Decide, NewStates, OnUnknown, QuotaKey, Snapshot
-from gemini_batch.quota.storage.postgres_link import BEGIN, REACH_S, Connection, PostgresLink
+from gemini_batch.quota.storage.postgres_connection import BEGIN, Connection
+from gemini_batch.quota.storage.postgres_link import REACH_S, PostgresLink
 
 T = TypeVar("T")
 
@@ -61,13 +62,19 @@ class PostgresStorage:
     notices: ClassVar[tuple[str, ...]] = ()
     lost_at_s: ClassVar[float | None] = None
 
-    def __init__(self, url: str, *, reach_s: float = REACH_S) -> None:
-        """Name the server; nothing is connected.
+    def __init__(
+        self,
+        url: str,
+        *,
+        reach_s: float = REACH_S,
+        say: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        """Name the server; nothing is connected. `say` is that of `PostgresLink`.
 
         Raises:
             ConfigError: It is no address.
         """
-        self._link = PostgresLink(url, self._prepare, reach_s=reach_s)
+        self._link = PostgresLink(url, self._prepare, reach_s=reach_s, say=say)
         self._identity = _IDENTITY
         self.asked = 0  # how often the outcome of a commit was unknown
 
@@ -75,6 +82,11 @@ class PostgresStorage:
     def name(self) -> str:
         """The address without a password."""
         return self._link.name
+
+    @property
+    def is_away(self) -> bool:
+        """True while the server can't be reached."""
+        return self._link.is_away
 
     def open(self) -> None:
         """Connect, make the table if there is none, and check the rights to it.
@@ -85,9 +97,27 @@ class PostgresStorage:
         """
         self.transact((), lambda *_: (None, {}), "redo")
 
-    def transact(self, keys: Sequence[QuotaKey], decide: Decide[T], on_unknown: OnUnknown) -> T:
-        """Decide with exclusive access to the states of `keys`, and return when that is durable."""
+    def transact(
+        self,
+        keys: Sequence[QuotaKey],
+        decide: Decide[T],
+        on_unknown: OnUnknown,
+        *,
+        is_look: bool = False,
+    ) -> T:
+        """Decide with exclusive access to the states of `keys`, and return when that is durable.
+
+        A look is one round trip, which waits for no turn.
+        """
         sent: _Sent[T] | None = None
+
+        def looked(connection: Connection) -> tuple[bool, T | None]:
+            try:
+                now_s, server_id, states = self._looked(connection, keys)
+            except errors.UndefinedTable:
+                return False, None
+            result, changes = decide([*map(states.get, keys)], now_s, server_id)
+            return not changes, result
 
         def once(connection: Connection) -> T:
             nonlocal sent
@@ -106,6 +136,10 @@ class PostgresStorage:
             _commit(connection, changes)
             return result
 
+        if is_look:
+            is_decided, result = self._link.use(looked)
+            if is_decided:
+                return cast(T, result)
         return self._link.use(once)
 
     def scan(self) -> Snapshot:
@@ -128,6 +162,10 @@ class PostgresStorage:
             return connection.execute(_CLEAR, (endpoint, project)).rowcount > 0
 
         return self._link.use(delete)
+
+    def hurry(self) -> None:
+        """Wait no longer than a moment for a server that is away."""
+        self._link.hurry()
 
     def close(self) -> None:
         """Close the connection."""
@@ -152,14 +190,25 @@ class PostgresStorage:
             _create(connection)
             return self._read(connection, keys, is_numbered=is_numbered)
 
+    def _looked(
+        self, connection: Connection, keys: Sequence[QuotaKey]
+    ) -> tuple[float, str, dict[QuotaKey, Mapping[str, Any]]]:
+        """Return the clock, the server, and the states that are committed, in one round trip."""
+        statements = (f"SELECT {_CLOCK}, {self._identity}", _SELECT + _OF_KEYS)
+        cursor = connection.execute(";".join(statements), _columns(keys))
+        ((now_s, server_id),) = cursor.fetchall()
+        cursor.nextset()
+        return now_s, server_id, dict(map(self._parsed, cursor.fetchall()))
+
     def _read(
         self, connection: Connection, keys: Sequence[QuotaKey], *, is_numbered: bool
     ) -> tuple[float, str, str | None, dict[QuotaKey, Mapping[str, Any]]]:
         transaction = "pg_current_xact_id()::text" if is_numbered else "NULL"
-        columns = [list(column) for column in zip(*keys, strict=True)] or [[], [], []]
         clock = f"SELECT {_CLOCK}, {self._identity}, {transaction}"
         statements = (BEGIN, _LOCK, clock, _SELECT + _OF_KEYS)
-        cursor = connection.execute(";".join(statements), (sorted(map(_number, keys)), *columns))
+        cursor = connection.execute(
+            ";".join(statements), (sorted(map(_number, keys)), *_columns(keys))
+        )
         for _ in range(3):  # what BEGIN and the lock return
             cursor.nextset()
         ((now_s, server_id, number),) = cursor.fetchall()
@@ -200,6 +249,10 @@ def _commit(connection: Connection, changes: NewStates) -> None:
         statements.append(_DELETE if state is None else _WRITE)
         values += key if state is None else (*key, _VERSION, orjson.dumps(state.dump()).decode())
     connection.execute(";".join([*statements, "COMMIT"]), values)
+
+
+def _columns(keys: Sequence[QuotaKey]) -> list[list[str]]:
+    return [list(column) for column in zip(*keys, strict=True)] or [[], [], []]
 
 
 def _has_table(connection: Connection) -> bool:

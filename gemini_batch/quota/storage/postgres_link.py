@@ -1,106 +1,43 @@
 """The connection to a PostgreSQL server, through restarts and lost networks."""
 
-import logging
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError
+from concurrent.futures import wait as wait_for
 from contextlib import suppress
-from typing import Any, TypeAlias, TypeVar, cast
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 import psycopg
-from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict
 
 from gemini_batch.config import ledger_url
 from gemini_batch.errors import ConfigError, LedgerError
-
-# A lost connection is handled here, and is no line for the user.
-logging.getLogger("psycopg").addHandler(logging.NullHandler())
+from gemini_batch.quota.storage.postgres_connection import (
+    DEFAULTS,
+    PASSING,
+    Connection,
+    connecting,
+    is_wrong,
+)
 
 T = TypeVar("T")
-
-Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 REACH_S = 60.0
 """The time for which a server that can't be reached is asked again, in seconds."""
 
 # A tenth of the time that the server is away already is the wait for the next try.
 _MIN_WAIT_S, _MAX_WAIT_S, _WAIT_SHARE = 0.05, 2.0, 0.1
-# A server that is gone without a word is noticed in seconds.
-_DEFAULTS = {
-    "connect_timeout": "5",
-    "keepalives_idle": "5",
-    "keepalives_interval": "2",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "10000",
-    "target_session_attrs": "read-write",  # of several hosts, the one that is no replica
-    "application_name": "gemini_batch",
-}
 # A server that keeps its connections and does not answer: longer than it waits for a lock itself.
 _ANSWER_S = 40.0
+# A server that is silent for longer is reported.
+_QUIET_S = 3.0
+# The least time that the last try to connect gets.
+_CONNECT_S = 1.0
+# The longest wait for a server once the user wants an end.
+_HURRY_S = 2.0
 _CLOSE_S = 2.0
-# A transaction that its client left is ended, which frees its lock; keepalives end one whose client
-# was lost in the middle of what it sent. All is set for a transaction, not for the session: a
-# pooler such as pgbouncer gives the session to others.
-BEGIN = """BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
-SELECT set_config('idle_in_transaction_session_timeout', '5s', true),
-    set_config('tcp_keepalives_idle', '5', true),
-    set_config('tcp_keepalives_interval', '2', true),
-    set_config('tcp_keepalives_count', '3', true),
-    set_config('statement_timeout', '30s', true),
-    set_config('synchronous_commit', CASE current_setting('synchronous_commit')
-        WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)"""
-"""Two statements that begin a transaction."""
-
-# The server goes down or has no room for the moment, it ended a transaction that stood still or
-# became a replica (both are an InternalError), or the table was dropped.
-_PASSING = (
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    psycopg.InternalError,
-    errors.UndefinedTable,
-)
-_WRONG = (
-    errors.InsufficientPrivilege,
-    errors.InvalidAuthorizationSpecification,
-    errors.InvalidCatalogName,
-    errors.InvalidPassword,
-)
-# libpq gives no code for an error before the connection is there.
-_WRONG_TEXTS = (
-    "password authentication failed",
-    "authentication failed for user",
-    "no password supplied",
-    "no pg_hba.conf entry",
-    "FATAL:  database ",
-    "FATAL:  role ",
-    "certificate verify failed",
-    "root certificate file",
-    "does not support SSL",
-    "Name or service not known",
-    "connection is bad: invalid",
-)
-
-
-class _Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that does not wait for an answer without end."""
-
-    def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
-        return super().wait(_limited(gen), *args, **options)
-
-
-def _limited(exchange: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Pass on the steps of an exchange, which psycopg resumes ten times a second, for a time."""
-    until_s = time.monotonic() + _ANSWER_S
-    try:
-        step = next(exchange)
-        while True:
-            ready = yield step
-            if time.monotonic() > until_s:
-                raise psycopg.OperationalError(f"the server did not answer for {_ANSWER_S:g} s")
-            step = exchange.send(ready)
-    except StopIteration as end:
-        return cast(T, end.value)
 
 
 class PostgresLink:
@@ -110,7 +47,12 @@ class PostgresLink:
     """
 
     def __init__(
-        self, url: str, prepare: Callable[[Connection], None], *, reach_s: float = REACH_S
+        self,
+        url: str,
+        prepare: Callable[[Connection], None],
+        *,
+        reach_s: float = REACH_S,
+        say: Callable[[str], None] = lambda _text: None,
     ) -> None:
         """Name the server; nothing is connected.
 
@@ -118,6 +60,7 @@ class PostgresLink:
             url: With or without a password, which no message has.
             prepare: Called with each new connection.
             reach_s: The time for which a use is tried again.
+            say: Gets sentences for the user while the server is waited for, in any thread.
 
         Raises:
             ConfigError: It is no address.
@@ -126,15 +69,23 @@ class PostgresLink:
         self._url = url
         self._prepare = prepare
         self._reach_s = reach_s
+        self._say = say
         try:
-            self._options: dict[str, Any] = {**_DEFAULTS, **conninfo_to_dict(url)}
+            self._options: dict[str, Any] = {**DEFAULTS, **conninfo_to_dict(url)}
         except psycopg.Error as error:
             raise ConfigError(f"{self.name}: is no address: {self._reason(error)}") from None
         self._threads = threading.Lock()
-        self._closed = threading.Event()
+        self._hurried, self._closed = Future[None](), Future[None]()
         self._connection: Connection | None = None
         self._given_up: LedgerError | None = None
         self._was_used = False
+        self._began_s = 0.0  # of the use in progress
+        self._away_s: float | None = None  # since when the server is away, once that is reported
+
+    @property
+    def is_away(self) -> bool:
+        """True while the server is waited for, or was given up."""
+        return self._away_s is not None or self._given_up is not None
 
     def use(self, work: Callable[[Connection], T]) -> T:
         """Do some work on the connection, and again when it is lost.
@@ -146,27 +97,25 @@ class PostgresLink:
         with self._threads:
             if self._given_up is not None:
                 raise self._given_up
-            began_s = time.monotonic()
+            self._began_s = time.monotonic()
             while True:
                 try:
-                    return self._worked(work)
+                    result = self._worked(work)
                 except psycopg.Error as error:
                     self._disconnect()
-                    if self._is_wrong(error):
-                        advice = f"check the address ({ledger_url.SOURCES}), and the user's rights"
-                        text = f"{self.name}: the ledger can't be used: {self._reason(error)}"
-                        raise ConfigError(f"{text}; {advice}") from None  # it quotes the address
-                    away_s = time.monotonic() - began_s
-                    wait_s = min(_MAX_WAIT_S, max(_MIN_WAIT_S, _WAIT_SHARE * away_s))
-                    if not isinstance(error, _PASSING) or away_s + wait_s > self._reach_s:
-                        self._given_up = self._explained(error)
-                        raise self._given_up from None
-                if self._closed.wait(wait_s):
-                    raise LedgerError(f"{self.name}: was closed while it could not be reached")
+                    self._pause_after(error)
+                else:
+                    self._note_return()
+                    return result
+
+    def hurry(self) -> None:
+        """Wait no longer than a moment for a server that is away: the user wants an end."""
+        _end(self._hurried)
 
     def close(self) -> None:
         """End what waits for the server, and the connection; a second time does nothing."""
-        self._closed.set()
+        _end(self._closed)
+        _end(self._hurried)
         if self._threads.acquire(timeout=_CLOSE_S):  # else it ends with the process
             self._disconnect()
             self._threads.release()
@@ -184,18 +133,86 @@ class PostgresLink:
         return result
 
     def _connected(self) -> Connection:
-        if self._closed.is_set():
+        if self._closed.done():
             raise RuntimeError(f"{self.name} is used after it was closed")
         if self._connection is None:
-            self._connection = connection = _Connection.connect(
-                **self._options,
-                autocommit=True,
-                # Several statements in one message, which a pipeline could be as well; but what
-                # psycopg sends at its end turns off the server's timer of an idle transaction.
-                cursor_factory=psycopg.ClientCursor,
-            )
+            try:
+                self._connection = connection = self._reached()
+            except psycopg.Error as error:
+                if not self._is_wrong(error):
+                    self._note_away(self._reason(error))
+                raise
+            connection.watch = self._watch
             self._prepare(connection)
         return self._connection
+
+    def _reached(self) -> Connection:
+        """Connect; report a server that is silent."""
+        made = connecting(self._options)
+        self._wait(min(_QUIET_S, max(_CONNECT_S, self._left_s())), made)
+        if not made.done():
+            self._note_away("no answer yet")
+            self._wait(self._left_s(), made)
+            self._wait(self._left_s(), made)  # the rest that is left in a hurry
+        if not made.done():
+            raise psycopg.OperationalError("connection timeout expired")
+        return made.result()
+
+    def _watch(self, silent_s: float) -> None:
+        """End the wait for an answer when it takes too long; report it before."""
+        most_s = _HURRY_S if self._hurried.done() else _ANSWER_S
+        if silent_s > most_s:
+            raise psycopg.OperationalError(f"the server did not answer for {silent_s:.0f} s")
+        if silent_s > _QUIET_S:
+            self._note_away("no answer yet")
+
+    def _pause_after(self, error: psycopg.Error) -> None:
+        """Wait before the next try.
+
+        Raises:
+            LedgerError: There is none.
+            ConfigError: The user must act.
+        """
+        if self._is_wrong(error):
+            advice = f"check the address ({ledger_url.SOURCES}), and the user's rights"
+            text = f"{self.name}: the ledger can't be used: {self._reason(error)}"
+            raise ConfigError(f"{text}; {advice}") from None  # it quotes the address
+        away_s = time.monotonic() - self._began_s
+        left_s = self._left_s()
+        if not isinstance(error, PASSING) or not left_s:
+            self._given_up = self._explained(error, away_s)
+            raise self._given_up from None
+        wait_s = min(_MAX_WAIT_S, max(_MIN_WAIT_S, _WAIT_SHARE * away_s))
+        self._wait(min(wait_s, left_s))
+        if self._closed.done():
+            raise LedgerError(f"{self.name}: was closed while it could not be reached")
+
+    def _left_s(self) -> float:
+        """Return for how long the use in progress may last."""
+        reach_s = min(self._reach_s, _HURRY_S) if self._hurried.done() else self._reach_s
+        return max(0.0, self._began_s + reach_s - time.monotonic())
+
+    def _wait(self, seconds: float, *futures: Future[Any]) -> None:
+        """Wait for one of these, the end, or so many seconds."""
+        end = self._closed if self._hurried.done() else self._hurried
+        wait_for((*futures, end), seconds, FIRST_COMPLETED)
+
+    def _note_away(self, why: str) -> None:
+        """Report, once an outage, that the server is waited for, and until when."""
+        if self._away_s is not None or self._hurried.done():
+            return
+        self._away_s = self._began_s
+        until = datetime.now().astimezone() + timedelta(seconds=self._left_s())
+        self._say(
+            f"{self.name}: the ledger can't be reached: {why}; trying again until "
+            f"{until:%H:%M:%S}, and nothing is sent meanwhile"
+        )
+
+    def _note_return(self) -> None:
+        if self._away_s is not None:
+            away_s = time.monotonic() - self._away_s
+            self._away_s = None
+            self._say(f"{self.name}: the ledger answers again, after {away_s:.0f} s")
 
     def _roll_back(self, connection: Connection) -> None:
         try:
@@ -211,13 +228,12 @@ class PostgresLink:
 
     def _is_wrong(self, error: psycopg.Error) -> bool:
         """Return whether the user must act: later it may be a server that starts."""
-        is_wrong = isinstance(error, _WRONG) or any(text in str(error) for text in _WRONG_TEXTS)
-        return is_wrong and not self._was_used
+        return is_wrong(error) and not self._was_used
 
-    def _explained(self, error: psycopg.Error) -> LedgerError:
+    def _explained(self, error: psycopg.Error, away_s: float) -> LedgerError:
         what = "the ledger can't be used"
-        if isinstance(error, _PASSING):
-            what = f"the ledger could not be reached for {self._reach_s:g} s"
+        if isinstance(error, PASSING):
+            what = f"the ledger could not be reached for {away_s:.0f} s"
         return LedgerError(
             f"{self.name}: {what}: {self._reason(error)}; nothing is sent without it: run again "
             "when that is resolved"
@@ -227,3 +243,8 @@ class PostgresLink:
         """Return the text of an error in one line, without a password."""
         lines = ledger_url.without_secrets(str(error), self._url).split("\n")
         return "; ".join(line.strip() for line in lines if line.strip()) or type(error).__name__
+
+
+def _end(future: Future[None]) -> None:
+    with suppress(InvalidStateError):  # it has ended before
+        future.set_result(None)

@@ -77,6 +77,7 @@ class SqliteStorage:
 
     blocks: ClassVar[bool] = True
     has_own_clock: ClassVar[bool] = False
+    is_away: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -116,6 +117,9 @@ class SqliteStorage:
             self.close()
             raise
 
+    def hurry(self) -> None:
+        """Do nothing: a file is there."""
+
     def close(self) -> None:
         """Close the file after the transaction in progress; a second time does nothing."""
         with self._threads:
@@ -124,7 +128,14 @@ class SqliteStorage:
                 self._lock.close()
                 self._lock = None
 
-    def transact(self, keys: Sequence[QuotaKey], decide: Decide[T], _on_unknown: OnUnknown) -> T:
+    def transact(
+        self,
+        keys: Sequence[QuotaKey],
+        decide: Decide[T],
+        _on_unknown: OnUnknown,
+        *,
+        is_look: bool = False,
+    ) -> T:
         """Decide with exclusive access to the states of `keys`, and return when that is durable."""
         with self._transaction() as connection:
             rows = (connection.execute(_SELECT, key).fetchone() for key in keys)

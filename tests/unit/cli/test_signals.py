@@ -1,11 +1,14 @@
 """What a run makes of signals, with those of the system and a clock of the test's own."""
 
 import asyncio
+import os
 import signal
+import sys
 from typing import cast
 
 import pytest
 
+import gemini_batch.cli
 from gemini_batch.cli.signals import interrupting
 from gemini_batch.engine.session import Run
 from gemini_batch.records import Stop, StopReason
@@ -60,3 +63,21 @@ async def test_a_signal_that_comes_twice_at_once_is_one(
         monkeypatch.undo()
     loop.remove_signal_handler(signal.SIGUSR1)
     assert run.reasons == reasons
+
+
+def test_a_command_that_is_terminated_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGTERM before a run has begun, or in `quota` and `doctor` while they wait: one sentence, and 143."""
+    monkeypatch.setattr(sys, "argv", ["gemini-batch", "quota"])
+    monkeypatch.setattr(gemini_batch.cli, "parser", lambda _: os.kill(os.getpid(), TERM))
+    for name in ("ensure_utf8_mode", "open_missing_streams", "flush"):
+        monkeypatch.setattr(gemini_batch.cli.streams, name, lambda *_: None)
+    before = signal.getsignal(TERM)
+    try:
+        code = gemini_batch.cli.process()
+    finally:
+        signal.signal(TERM, before)
+
+    assert code == 143
+    assert "ended by SIGTERM; nothing was sent" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from gemini_batch.events import (
     CallSent,
     CallUnanswered,
     Event,
+    LedgerNotice,
     LittleRoom,
     ManifestWarning,
     ModelReplaced,
@@ -44,6 +45,7 @@ LIMITS = Limits(requests_per_min=15, requests_per_day=1500)
 DAY_CLOSED = Stop(StopReason.DAY_CLOSED, "used up", NOON)
 ALL: list[Event] = [
     Repaired("3 images got their names"),
+    LedgerNotice("postgresql://db/quota: the ledger can't be reached"),
     ManifestWarning("jobs.jsonl:1: request.x: not a field"),
     started(300),
     CallNotReused("a", "is gone"),
@@ -157,6 +159,7 @@ def test_quiet_logs_only_what_requires_action() -> None:
     assert well.lines == []
     assert [line["event"] for line in badly.lines] == [
         "repaired",
+        "ledger_notice",
         "manifest_warning",
         "call_not_reused",
         "call_held",

@@ -22,6 +22,7 @@ class ServerStorage:
     name: ClassVar[str] = "server"
     blocks: ClassVar[bool] = True
     has_own_clock: ClassVar[bool] = True
+    is_away = False
     notices: ClassVar[tuple[str, ...]] = ()
     lost_at_s: ClassVar[float | None] = None
 
@@ -30,14 +31,22 @@ class ServerStorage:
         self.server_id = "primary"
         self.break_commits = deque[str]()
         self.fails_next = False
-        self.decisions = self.asked = 0
+        self.decisions = self.looks = self.asked = 0
         self._texts: dict[QuotaKey, str] = {}
 
     def open(self) -> None:
         """Do nothing."""
 
-    def transact(self, keys: Sequence[QuotaKey], decide: Decide[T], on_unknown: OnUnknown) -> T:
+    def transact(
+        self,
+        keys: Sequence[QuotaKey],
+        decide: Decide[T],
+        on_unknown: OnUnknown,
+        *,
+        is_look: bool = False,
+    ) -> T:
         """Decide, and again while the outcome of a commit is unknown."""
+        self.looks += is_look
         while True:
             self.decisions += 1
             before = [self._loaded(key) for key in keys]
@@ -70,6 +79,9 @@ class ServerStorage:
         for key in found:
             del self._texts[key]
         return bool(found)
+
+    def hurry(self) -> None:
+        """Do nothing."""
 
     def close(self) -> None:
         """Do nothing."""

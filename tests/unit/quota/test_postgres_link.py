@@ -1,7 +1,10 @@
 """The connection to PostgreSQL, with a server that is only played."""
 
+import math
+import re
 import threading
 from collections.abc import Callable, Generator
+from concurrent.futures import Future, wait
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 from psycopg import errors
 
 from gemini_batch.errors import ConfigError, LedgerError
-from gemini_batch.quota.storage import postgres_link
+from gemini_batch.quota.storage import postgres_connection, postgres_link
 from gemini_batch.quota.storage.postgres_link import PostgresLink
 
 URL = "postgresql://worker:s3cret@db/quota"
@@ -22,12 +25,18 @@ class World:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: Exception | None) -> None:
         self.now_s, self.waits_s = 0.0, list[float]()
+        self.hurries_at_s = math.inf
+        self.refuses = False  # it connects nobody, where it would fail in the work
+        self.hangs = False  # it does not even refuse
         self.connections = 0
         self._answers = iter(answers)
-        monkeypatch.setattr(postgres_link, "time", SimpleNamespace(monotonic=lambda: self.now_s))
-        monkeypatch.setattr(postgres_link._Connection, "connect", self._connect)
-        self.link = PostgresLink(URL, lambda _: None)
-        monkeypatch.setattr(self.link._closed, "wait", self._wait)
+        clock = SimpleNamespace(monotonic=lambda: self.now_s)
+        monkeypatch.setattr(postgres_link, "time", clock)
+        monkeypatch.setattr(postgres_connection.Connection, "connect", self._connect)
+        monkeypatch.setattr(postgres_connection, "time", clock)
+        self.said = list[str]()
+        self.link = PostgresLink(URL, lambda _: None, say=self.said.append)
+        monkeypatch.setattr(self.link, "_wait", self._wait)
 
     def use(self) -> str:
         """Do the work that fails as the server is told."""
@@ -40,12 +49,19 @@ class World:
 
     def _connect(self, **_options: Any) -> Any:
         self.connections += 1
+        if self.refuses and (error := next(self._answers, None)) is not None:
+            raise error
         return SimpleNamespace(close=lambda: None, execute=lambda _: None)
 
-    def _wait(self, seconds: float) -> bool:
-        self.waits_s.append(seconds)
+    def _wait(self, seconds: float, *futures: Future[Any]) -> None:
+        if futures and not self.hangs:
+            wait(futures, 60)
+            return
+        if not futures:
+            self.waits_s.append(seconds)
         self.now_s += seconds
-        return False
+        if self.now_s >= self.hurries_at_s:
+            self.link.hurry()
 
 
 PASSING = [
@@ -82,7 +98,7 @@ def test_a_server_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -
             world.use()
         assert "s3cret" not in str(gone.value)
         assert gone.value.exit_code == 5
-    assert 55 <= world.now_s <= 60
+    assert world.now_s == 60
     assert max(world.waits_s) == 2.0
     assert world.connections < 100
 
@@ -158,7 +174,9 @@ def test_closing_ends_the_waiting() -> None:
 def test_an_answer_that_never_comes_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that keeps its connections and says nothing counts as gone."""
     clock = SimpleNamespace(now_s=0.0)
-    monkeypatch.setattr(postgres_link, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
+    for module in (postgres_link, postgres_connection):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
+    said = list[str]()
 
     def exchange() -> Generator[int, int, str]:
         while (yield 1) != 2:
@@ -166,7 +184,8 @@ def test_an_answer_that_never_comes_ends(monkeypatch: pytest.MonkeyPatch) -> Non
         return "answer"
 
     def drive(step: Callable[[], int]) -> Any:
-        steps = postgres_link._limited(exchange())
+        link = PostgresLink(URL, lambda _: None, say=said.append)
+        steps = postgres_connection._watched(exchange(), link._watch)
         next(steps)
         while True:
             try:
@@ -182,3 +201,69 @@ def test_an_answer_that_never_comes_ends(monkeypatch: pytest.MonkeyPatch) -> Non
 
     with pytest.raises(psycopg.OperationalError, match="did not answer for 40 s"):
         drive(silent)
+    assert [text.count("no answer yet") for text in said] == [1]
+
+
+def test_the_user_is_told_of_a_server_that_can_not_be_reached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At once, once an outage, with host and reason, until when, and without the password; and when it is back."""
+    world = World(monkeypatch, *[REFUSED] * 9)
+    world.refuses = True
+    assert world.use() == "done"
+    away, back = world.said
+    found = re.fullmatch(
+        r"postgresql://worker@db/quota: the ledger can't be reached: .*Connection refused; Is it "
+        r"on\?; trying again until \d\d:\d\d:\d\d, and nothing is sent meanwhile",
+        away,
+    )
+    assert found
+    assert "s3cret" not in away
+    assert back.endswith("the ledger answers again, after 0 s")
+    assert not world.link.is_away
+
+
+def test_a_connection_that_is_made_again_at_once_is_no_news(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server that closes idle connections is not away."""
+    world = World(monkeypatch, psycopg.OperationalError("terminating connection"))
+
+    assert (world.use(), world.said) == ("done", [])
+
+
+@pytest.mark.parametrize("hurries_at_s", [0.0, 7.0, 30.0])
+def test_a_hurry_ends_the_waiting(monkeypatch: pytest.MonkeyPatch, hurries_at_s: float) -> None:
+    """A server that is away is given two seconds from the first try, and then fails each use at once."""
+    world = World(monkeypatch, *[REFUSED] * 1000)
+    world.refuses = True
+    world.hurries_at_s = hurries_at_s
+
+    for _ in range(2):
+        with pytest.raises(LedgerError, match="could not be reached"):
+            world.use()
+    assert 2.0 <= world.now_s <= hurries_at_s + 2.0
+
+
+def test_a_host_that_drops_packets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After three seconds the user is told, and until when; a hurry leaves the hanging attempt alone."""
+    world, release = World(monkeypatch), threading.Event()
+    world.hangs, world.hurries_at_s = True, 10.0
+    monkeypatch.setattr(
+        postgres_connection.Connection, "connect", lambda **_options: release.wait(60)
+    )
+    try:
+        with pytest.raises(LedgerError, match="connection timeout expired"):
+            world.use()
+    finally:
+        release.set()
+    assert [text.count("no answer yet") for text in world.said] == [1]
+    assert world.link.is_away
+
+
+def test_a_server_that_answers_is_not_hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in flight is counted while a run drains, also on a connection that was lost."""
+    world = World(monkeypatch, None, psycopg.OperationalError("terminating connection"))
+    world.link.hurry()
+
+    assert [world.use() for _ in range(3)] == ["done"] * 3

@@ -83,6 +83,17 @@ class TestServerLedger(LedgerContract):
         assert (used["1,000 tokens a minute"], used["9 requests a day"]) == (300, 1)
         assert self.server.asked == 2
 
+    def test_what_only_reads_is_a_look(self) -> None:
+        """It takes no turn: the check of a permit, and the use of a quota."""
+        ledger = self.make(Limits(requests_per_min=1))
+        grant = granted(self.ask(ledger)).grant
+        ledger.refund(M, grant)
+        ledger.pause(M, T0, "", T0)
+        assert self.server.looks == 0
+        assert ledger.holds(M, grant, T0)
+        ledger.used(M, T0, NOON)
+        assert self.server.looks == 2
+
     def test_a_reservation_of_unknown_outcome_is_made_again(self) -> None:
         """At worst its permits are spent unused; nothing is granted that was not counted."""
         ledger = self.make(Limits(requests_per_day=9))
