@@ -11,7 +11,7 @@ from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.progress.formatting import count, least_time, plain, usd
 
 
-def is_agreed(options: Namespace, config: Settings, planned: BuiltPlan, out: Path) -> bool:
+def is_agreed(options: Namespace, config: Settings, planned: BuiltPlan, out: Path | str) -> bool:
     """Return whether a run may start; ask if it is expensive and `--yes` was not given."""
     plan, time = planned.plan, planned.duration
     cost_usd = plan.total.cost_usd
