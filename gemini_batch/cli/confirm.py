@@ -12,7 +12,7 @@ from gemini_batch.progress.formatting import count, least_time, plain
 from gemini_batch.wording import usd
 
 
-def is_agreed(options: Namespace, config: Settings, planned: BuiltPlan, out: Path) -> bool:
+def is_agreed(options: Namespace, config: Settings, planned: BuiltPlan, out: Path | str) -> bool:
     """Return whether a run may start; ask if it is expensive and `--yes` was not given."""
     plan, time = planned.plan, planned.duration
     cost_usd = plan.total.cost_usd

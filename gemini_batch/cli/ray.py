@@ -14,17 +14,14 @@ import orjson
 
 from gemini_batch.cli.confirm import is_agreed
 from gemini_batch.cli.options import STDIN, output_folder, program, settings
+from gemini_batch.cli.ray_output import RayOutput
 from gemini_batch.clock import utc_now
 from gemini_batch.config import Settings
 from gemini_batch.engine.distributed.ray_tasks import Ended, RayCluster
 from gemini_batch.engine.summary import Summary
-from gemini_batch.errors import ExitCode, FlagsError, storage_errors
+from gemini_batch.errors import ExitCode, FlagsError
 from gemini_batch.events import CallFinished, ManifestWarning, RunStarted, Stopping
-from gemini_batch.output.files import write_atomically
-from gemini_batch.output.follower import RowFollower
-from gemini_batch.output.paths import SUMMARY
 from gemini_batch.output.row_lines import row_of
-from gemini_batch.output.runs import read_summary
 from gemini_batch.output.whole_summary import worst
 from gemini_batch.plan.build import build_plan, loads
 from gemini_batch.plan.built import BuiltPlan
@@ -58,22 +55,25 @@ def main(options: Namespace) -> int:
     """Run a manifest on a cluster; return the exit code of the worst worker."""
     if options.manifest == STDIN or options.shard is not None:
         options.parser.error("ray: the manifest is a file that all nodes see, and has no --shard")
-    out = output_folder(options).absolute()
     config = settings(options, needs_key=False)
+    out = RayOutput(config, output_folder(options))
     again = f"{program()} {' '.join(options.argv)}"
     about = RunInfo(str(options.manifest), again, program(), is_quiet=options.quiet)
     with watching(about, config, log_format=options.log_format) as view:
-        with build_plan(options.manifest, out, config) as planned:
-            if not is_agreed(options, config, planned, out):
+        with (
+            out.viewed() as folder,
+            build_plan(options.manifest, folder.out, config) as planned,
+        ):
+            if not is_agreed(options, config, planned, out.given):
                 return ExitCode.STOPPED
             for warning in (*config.notices, *planned.warnings()):
                 view.observe(ManifestWarning(warning))
-            started = _started(planned, config, out)
+            started = _started(planned, config, out.given)
         # Ray prints what its nodes report to stdout, which has the summary alone.
         with redirect_stdout(io.StringIO()), RayCluster(options.address) as cluster:
             _check_ledger(cluster, config)
             view.observe(started)
-            cluster.start(_commands(options, out), str(Path.cwd()))
+            cluster.start(_commands(options, out.given), str(Path.cwd()))
             ended = _followed(cluster, view, out)
         code = worst([each.exit_code for each in ended])
         for each in ended:
@@ -100,11 +100,11 @@ def _check_ledger(cluster: RayCluster, config: Settings) -> None:
         )
 
 
-def _commands(options: Namespace, out: Path) -> list[list[str]]:
+def _commands(options: Namespace, out: str) -> list[list[str]]:
     """Return the arguments of each worker: those of this command, and its part."""
     run_id = options.run_id or f"ray-{secrets.token_hex(8)}"
     given = _without_own(options.argv[1:])
-    same = ["--out", str(out), "--run-id", run_id, "--quiet"]
+    same = ["--out", out, "--run-id", run_id, "--quiet"]
     shards = (f"{number}/{options.shards}" for number in range(1, options.shards + 1))
     return [["run", *given, *same, "--shard", shard] for shard in shards]
 
@@ -123,10 +123,10 @@ def _without_own(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def _followed(cluster: RayCluster, view: View, out: Path) -> list[Ended]:
+def _followed(cluster: RayCluster, view: View, out: RayOutput) -> list[Ended]:
     """Show the rows of all workers until they have ended; the first signal drains them."""
     ended: list[Ended] = []
-    follower = RowFollower(out)
+    follower = out.follower()
     with _signals() as received:
         is_draining = False
         while cluster.is_running:
@@ -162,11 +162,11 @@ def _signals() -> Iterator[list[signal.Signals]]:
             signal.signal(each, handler)
 
 
-def _summary(out: Path, code: int) -> Summary | None:
+def _summary(out: RayOutput, code: int) -> Summary | None:
     """Write `summary.json` of all workers, and return it; None if none of them has begun."""
     from pydantic import TypeAdapter
 
-    found: dict[str, Any] = read_summary(out)
+    found: dict[str, Any] = out.read_summary()
     if not found:
         return None
     found["exit_code"] = code
@@ -175,14 +175,13 @@ def _summary(out: Path, code: int) -> Summary | None:
     found["duration_s"] = found["duration_s"] or 0.0
     with suppress(ValueError):
         summary = TypeAdapter(Summary).validate_python(found)
-        with storage_errors(f"{out / SUMMARY}: can't be written"):
-            data = orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-            write_atomically(out / SUMMARY, data, durable=True)
+        data = orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        out.write_summary(data)
         return summary
     return None
 
 
-def _started(planned: BuiltPlan, config: Settings, out: Path) -> RunStarted:
+def _started(planned: BuiltPlan, config: Settings, out: str) -> RunStarted:
     plan, time = planned.plan, planned.duration
     return RunStarted(
         todo=plan.to_send,
@@ -195,7 +194,7 @@ def _started(planned: BuiltPlan, config: Settings, out: Path) -> RunStarted:
         duration_s=time.sending_s,
         days=time.days,
         bound_by=time.bound_by,
-        out=str(out),
+        out=out,
         tier=config.tier,
         is_simulated=config.base_url is None,
         loads=loads(plan),

@@ -69,7 +69,7 @@ def _run(options: Namespace, manifest: Given, out: Path) -> int:
                 config = decided
                 run = stack.enter_context(_opened(manifest, out, config, view))
                 view.flush()
-            if not is_agreed(options, config, run.planned, out):
+            if not is_agreed(options, config, run.planned, str(config.bucket or out)):
                 text = plain(f"nothing was sent; to send it: {again} --yes")
                 print(text, file=sys.stderr)  # noqa: T201
                 return ExitCode.STOPPED

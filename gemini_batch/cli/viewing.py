@@ -32,7 +32,7 @@ def viewed(out: Path | str, *, may_be_new: bool = False) -> Iterator[ViewedFolde
         return
     from gemini_batch.output.bucket.viewed import BucketFolder
 
-    store = _store(out)
+    store = store_of(out)
     with storage_errors(f"{out}: {_NO_SPACE}"):
         folder = tempfile.TemporaryDirectory(prefix="gemini_batch-")
     with folder as name:
@@ -76,7 +76,7 @@ def copied(options: Namespace) -> "tuple[Path, BucketFolder | None]":
     with storage_errors(f"{folder}: can't be written"):
         folder.mkdir(exist_ok=True)
         mark.write_text(options.out, "utf-8")
-        view = BucketFolder(_store(options.out), folder)
+        view = BucketFolder(store_of(options.out), folder)
         view.copy_images()
     return folder, view
 
@@ -93,7 +93,8 @@ def checked_folder(out: Path) -> Path:
     return out
 
 
-def _store(out: str) -> "ImageStore":
+def store_of(out: str) -> "ImageStore":
+    """Return the store at an address that was parsed before."""
     from gemini_batch.store.address import BucketAddress
     from gemini_batch.store.opening import open_store
 

@@ -193,11 +193,6 @@ def _check_bucket(asked: Asked, bucket: BucketAddress | None) -> None:
             f"--route {asked.route}: notes of open batches are on the disk alone, which a run "
             "with a bucket may lose: leave --route out, or choose a folder with --out"
         )
-    if asked.shard is not None:
-        raise FlagsError(
-            "--shard: workers share a folder, which a bucket is not: give each worker its own "
-            "manifest and prefix, or choose a folder with --out"
-        )
     if "missing" in asked.retry:
         raise FlagsError(
             "--retry missing: looks at files, and most images are in the bucket alone: use "

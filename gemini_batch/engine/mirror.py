@@ -11,20 +11,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gemini_batch.clock import Clock
 from gemini_batch.engine.disk_space import UploadSpace
-from gemini_batch.errors import StorageError, describe_os_error, storage_errors
+from gemini_batch.errors import StorageError, storage_errors
 from gemini_batch.events import CallFinished, Observer, Repaired
-from gemini_batch.output.bucket import pictures
-from gemini_batch.output.bucket.kept import Kept, KeptFiles
+from gemini_batch.output.bucket.kept import KeptFiles
 from gemini_batch.output.bucket.lease import RENEW_S
 from gemini_batch.output.bucket.opened import OpenBucket
 from gemini_batch.output.bucket.rows_ahead import RowAhead, RowsAhead
-from gemini_batch.output.files import open_to_read
+from gemini_batch.output.bucket.uploads import missing_text, upload_file, with_notes
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.store.base import StoreUnavailableError
 
@@ -159,41 +157,15 @@ class Mirror:
 
     async def _upload(self, row: RowAhead) -> None:
         """Upload the images of a row, the one with its row last."""
-        for number, file in enumerate(row.files, start=1):
-            notes = {"sha256": file.sha256}
-            if number == len(row.files):
-                notes = pictures.notes_of(row.row, row.line, file.sha256)
-            is_there = await self._insist(partial(self._put, file, notes))
-            if not is_there:
-                self.observe(
-                    Repaired(
-                        f"{self.out / file.path}: is gone, and was not uploaded; its row is, and "
-                        "verify lists it as missing"
-                    )
-                )
+        for file, notes in with_notes(row):
+            upload = partial(upload_file, self.bucket.store, self.out, file, notes)
+            if not await self._insist(upload):
+                self.observe(Repaired(missing_text(self.out, file)))
         self._uploading -= 1
         self._uploading_bytes -= row.size_bytes
         self._room.set()
         row.is_uploaded = True
         self._uploaded.set()
-
-    def _put(self, file: Kept, notes: dict[str, str]) -> bool:
-        """Upload a file; return False if it is neither here nor there."""
-        try:
-            with open_to_read(self.out / file.path) as opened:
-                # Not read: each thread would keep the memory of the largest image that it had.
-                data = mmap(opened.fileno(), 0, access=ACCESS_READ)
-        except FileNotFoundError:
-            return pictures.has(self.bucket.store, file.path, file.sha256)
-        except (OSError, ValueError) as error:  # an empty file can't be mapped
-            reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
-            raise StorageError(f"{self.out / file.path}: can't be uploaded: {reason}") from error
-        try:
-            pictures.upload(self.bucket.store, file.path, data, notes)
-        finally:
-            with suppress(BufferError):  # a request that failed may hold it for a moment
-                data.close()
-        return True
 
     async def _write_segments(self) -> None:
         while True:

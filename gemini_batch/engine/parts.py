@@ -52,7 +52,7 @@ class Origins:
         stopped: Set once nothing more may be sent; `ended` once nothing more may be done.
         has_batches: Batches are open, or may be submitted.
         note: Gets the events of the committer.
-        store: The store of the bucket that the folder is mirrored to; None without one.
+        store: The store of the whole bucket that the run writes to; None without one.
     """
 
     config: Settings

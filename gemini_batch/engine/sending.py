@@ -112,7 +112,7 @@ class Sending:
             clock=self.clock,
             observe=self.observe,
             note=self._note,
-            store=None if self.mirror is None else self.mirror.bucket.store,
+            store=None if self.mirror is None else self.mirror.bucket.root,
         )
         async with open_parts(base_url, origins) as parts:
             for stop in early:

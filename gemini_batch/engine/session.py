@@ -284,7 +284,7 @@ class Run:
     @property
     def _shown(self) -> str:
         """The output folder, or its bucket, as the user names it."""
-        return str(self._config.bucket or self._folder.out)
+        return self._bucket.store.shown if self._bucket else str(self._folder.out)
 
     def _forget(self) -> None:
         """Remove what only calls that are still to be sent would need, if each call has ended."""

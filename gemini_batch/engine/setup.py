@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemini_batch.config import Settings
-from gemini_batch.engine.ledger import counted_on, join, ledger_of, shared_budget
+from gemini_batch.engine.entering import begins_generation, entered, restore, viewed
+from gemini_batch.engine.ledger import join, ledger_of, shared_budget
 from gemini_batch.engine.recovery import (
     PAID_AGAIN,
     Interrupted,
@@ -25,13 +26,12 @@ from gemini_batch.events import ManifestWarning, Observer, Repaired, SafeObserve
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.moved import MovedNote
 from gemini_batch.output.paths import IMAGES, RESULTS, SHARDS
-from gemini_batch.output.shards import check_unsharded, has_results, parts
+from gemini_batch.output.shards import has_results, parts
 from gemini_batch.plan.build import build_plan
 from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.wording import local_time
 
-if TYPE_CHECKING:  # a run with nothing to do needs no quota, and few have a bucket
-    from gemini_batch.output.bucket.opened import OpenBucket
+if TYPE_CHECKING:  # a run with nothing to do needs no quota
     from gemini_batch.quota.shared import SharedLedger
 
 
@@ -68,21 +68,20 @@ def open_run(
             "PYTHONUTF8=1"
         )
     observe = SafeObserver(observe)
-    with (
-        _held(out, config, observe) as folder,
-        _opened_bucket(config, folder, observe) as bucket,
-    ):
+    _check_before_workers(path, out, config, name, base)
+    with entered(out, config, observe) as (folder, bucket):
         interrupted = _repair(folder, observe)
         if bucket is not None:
-            _restore(bucket, folder, observe)
+            restore(bucket, folder, observe)
         with ExitStack() as stack:
-            planned = stack.enter_context(build_plan(path, out, config, name=name, base=base))
+            view = stack.enter_context(viewed(out, folder, bucket, config))
+            planned = stack.enter_context(build_plan(path, view, config, name=name, base=base))
             has_work = bool(planned.plan.todo or planned.history.waiting)
             has_work = has_work or (bucket is not None and bucket.is_behind)
             decides = config.adopts_images or config.forgets_rows
             moved = _moved_note(config, out) if has_work or decides else None
             with storage_errors(f"{out}: can't be repaired"):
-                _check_rows(folder, out, planned, config, moved)
+                _check_rows(folder, view, planned, config, moved)
             planned.save()
             is_open = ledger is not None
             if has_work and ledger is None:
@@ -118,64 +117,17 @@ def open_run(
                     _note_move(moved, run.summary)
 
 
-@contextmanager
-def _opened_bucket(
-    config: Settings, folder: OutputFolder, observe: Observer
-) -> Iterator["OpenBucket | None"]:
-    """Yield the bucket of a run, under lease; None for a run without one."""
-    if config.bucket is None:
-        yield None
-        return
-    from gemini_batch.output.bucket.opened import OpenBucket
-    from gemini_batch.store.opening import QUICK_S, open_store
+def _check_before_workers(
+    path: Path, out: Path, config: Settings, name: str | None, base: Path | None
+) -> None:
+    """Check the manifest before workers begin: a run without them would be refused afterwards.
 
-    def say(text: str) -> None:
-        observe(Repaired(text))
-
-    if config.bucket.scheme == "gs":
-        say(f"{config.bucket}: Google Cloud Storage could not be tested; S3 and Azure were")
-    with storage_errors(f"{folder.out}: can't be used"):
-        bucket = OpenBucket(
-            open_store(config.bucket), open_store(config.bucket, QUICK_S), folder, say=say
-        )
-        try:
-            bucket.keep_mirrored()
-        except BaseException:
-            bucket.close()
-            raise
-    try:
-        yield bucket
-    finally:
-        bucket.close()
-
-
-def _restore(bucket: "OpenBucket", folder: OutputFolder, observe: Observer) -> None:
-    with storage_errors(f"{folder.out}: can't be restored"):
-        if bucket.restore():
-            observe(Repaired(f"{folder.out}: rows restored from {bucket.store.shown}"))
-
-
-@contextmanager
-def _held(out: Path, config: Settings, observe: Observer) -> Iterator[OutputFolder]:
-    """Yield the folder that the run writes into, locked: `out`, or the one of its worker."""
-    if config.shard is not None:
-        from gemini_batch.engine.distributed.handover import entered
-
-        budget = "" if config.max_cost_usd is None else config.run_id
-        with entered(
-            out,
-            config.shard,
-            observe,
-            forgets=config.forgets_rows,
-            ledger=counted_on(config),
-            budget=budget,
-        ) as folder:
-            yield folder
-        return
-    folder = OutputFolder(out)
-    with folder.locked():
-        check_unsharded(out)
-        yield folder
+    Raises:
+        ManifestError: Lines of the manifest are wrong, and what else `build_plan` raises.
+    """
+    if begins_generation(out, config):
+        with build_plan(path, out, config, name=name, base=base):
+            pass
 
 
 def _repair(folder: OutputFolder, observe: Observer) -> Interrupted:

@@ -25,6 +25,7 @@
         rescued-results.N   rows of a run whose results.jsonl was replaced; the next run adds them
         set-aside/          answers that could not be processed twice
         bucket.json         the bucket that this folder is the scratch folder of
+        view/               rows of all workers, while a run with a bucket lasts
         plan.snapshot       what was planned of a large manifest, for the next run
         batches/UUID/       a batch that is open: lines.jsonl, its calls, and batch.json, its state
         sealed              there once a newer generation of workers has taken over
@@ -62,6 +63,7 @@ RESCUED_RESULTS = "rescued-results"
 SET_ASIDE = "set-aside"
 BATCHES = "batches"
 BUCKET = "bucket.json"
+VIEW = "view"
 RESTORED_RESULTS = "restored-results"
 SEALED = "sealed"
 SNAPSHOT = "plan.snapshot"

@@ -14,7 +14,7 @@ itself is older than all generations: a run without shards may have begun there.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,11 @@ def generations(out: Path) -> list[Generation]:
     )
 
 
+def generation_of(out: Path, number: int, count: int) -> Generation:
+    """Return a generation, which need not be there."""
+    return Generation(number, count, out / SHARDS / f"{number:04}.{count}")
+
+
 def check_unsharded(out: Path) -> None:
     """Check that no worker has a folder in an output folder that a run holds as a whole.
 
@@ -103,13 +108,18 @@ def check_unsharded(out: Path) -> None:
 
 def parts(out: Path) -> list[Part]:
     """Return `out` and the folders of all workers, the oldest generation first."""
-    return [*_parts(out)]
+    return parts_of(out, generations(out))
 
 
-def _parts(out: Path) -> Iterator[Part]:
+def parts_of(out: Path, found: Iterable[Generation]) -> list[Part]:
+    """Return `out` and the folders of the workers of some generations, the oldest first."""
+    return [*_parts(out, found)]
+
+
+def _parts(out: Path, found: Iterable[Generation]) -> Iterator[Part]:
     yield Part(0, out)
     number = 0
-    for generation in generations(out):
+    for generation in found:
         for shard in generation.parts:
             number += 1
             path = generation.folder(shard.index)

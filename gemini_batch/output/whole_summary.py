@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import PurePath
 from typing import Any
 
 from gemini_batch.errors import ExitCode
@@ -69,8 +68,10 @@ def whole(found: Sequence[_Summary]) -> dict[str, Any]:
 
 def _root(out: Any) -> str | None:
     """Return the output folder by that of a worker, `OUT/shards/0001.16/00003`, as it was given."""
-    parents = PurePath(out).parents if isinstance(out, str) else ()
-    return str(parents[2]) if len(parents) > 2 else None
+    pieces = out.rsplit("/", 3) if isinstance(out, str) else ()  # OUT may be an address
+    if len(pieces) == 4:
+        return pieces[0] or "/"
+    return "." if len(pieces) == 3 else None
 
 
 def _sortable(at: str) -> str:

@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from gemini_batch.cli import main
-from gemini_batch.output.bucket import lease
-from gemini_batch.output.bucket.lease import acquire
+from gemini_batch.output.bucket import acquiring
+from gemini_batch.output.bucket.acquiring import acquire
 from gemini_batch.simulator import Simulator, SimulatorConfig
 from gemini_batch.store.address import BucketAddress
 from gemini_batch.store.opening import open_store
@@ -91,8 +91,8 @@ def test_a_bucket_that_another_run_holds_is_busy(
     cloud("s3")
     path, out = manifest(tmp_path, *JOBS[:2]), f"s3://pictures/{uuid4().hex}"
     held, _ = acquire(open_store(BucketAddress.parse(out)), "another", 0)
-    monkeypatch.setattr(lease, "LOOK_S", 0.01)
-    monkeypatch.setattr(lease, "_pause", lambda _seconds: held.renew())
+    monkeypatch.setattr(acquiring, "LOOK_S", 0.01)
+    monkeypatch.setattr(acquiring, "sleep", lambda _seconds: held.renew())
     assert run(path, server, "--out", out) == 7
     assert "held by another run" in capsys.readouterr().err
     held.release(is_whole=True)

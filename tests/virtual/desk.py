@@ -98,13 +98,11 @@ class Desk:
         assert going.summary is not None
         if (self.out / ".gemini_batch").exists():  # else a test moved it
             sent = going.planned.plan.todo > 0
-            self._check_record(orjson.loads(going.summary.json()), sent=sent)
+            self._check_record(going.out, orjson.loads(going.summary.json()), sent=sent)
         return going.summary
 
-    def _check_record(self, said: dict[str, Any], *, sent: bool) -> None:
+    def _check_record(self, out: Path, said: dict[str, Any], *, sent: bool) -> None:
         """Check that `summary.json` and `runs.jsonl` say what the summary of a run says."""
-        # Of a worker it is another one than the desk's; of a bucket it is the scratch folder.
-        out = self.out if "://" in said["out"] else Path(said["out"])
         written = orjson.loads((out / "summary.json").read_bytes())
         names = said if sent else RENEWED
         assert {name: written[name] for name in names} == {name: said[name] for name in names}

@@ -12,7 +12,7 @@ import pytest
 
 from gemini_batch.errors import ConfigError
 from gemini_batch.events import CallFinished, Event
-from gemini_batch.output.bucket import lease, opened, segments
+from gemini_batch.output.bucket import acquiring, lease, opened, segments
 from gemini_batch.output.bucket.lease import Held
 from gemini_batch.output.bucket.pictures import row_of_notes
 from gemini_batch.store import opening
@@ -97,7 +97,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
         return bucket
 
     monkeypatch.setattr(opening, "open_store", open_store)
-    monkeypatch.setattr(lease, "_pause", lambda _seconds: None)
+    monkeypatch.setattr(acquiring, "sleep", lambda _seconds: None)
     return bucket
 
 
@@ -303,11 +303,11 @@ def test_a_lease_that_was_taken_ends_the_run(
         if isinstance(event, CallFinished) and event.row.id == "j1":
             held = Held(9, "another", "other, process 1")
             version = bucket.head("lock").version
-            bucket.replace("lock", lease._json(held), version)
+            bucket.replace("lock", lease.json_of(held), version)
             leases[0].renew()
 
     leases: list[lease.Lease] = []
-    real = lease.acquire
+    real = acquiring.acquire
 
     def acquire(*args: Any, **options: Any) -> Any:
         found = real(*args, **options)

@@ -10,7 +10,7 @@ import fcntl
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def entered(
         StorageError: The disk refused, or an older folder is damaged.
     """
     with ExitStack() as stack:
-        with storage_errors(f"{out / SHARDS}: can't be written"), _starting(out):
+        with storage_errors(f"{out / SHARDS}: can't be written"), starting(out):
             generation = _generation(out, shard.count)
             for part in _older(out, generation):
                 _take_over(part, generation, observe)
@@ -108,7 +108,7 @@ def at_rest(out: Path) -> Iterator[dict[int, OutputFolder]]:
             stack.enter_context(folder.locked())
             yield {0: folder}
             return
-        stack.enter_context(_starting(out))
+        stack.enter_context(starting(out))
         found = {part.number: OutputFolder(part.path) for part in parts(out) if part.is_used}
         for folder in found.values():
             stack.enter_context(folder.locked())
@@ -116,7 +116,7 @@ def at_rest(out: Path) -> Iterator[dict[int, OutputFolder]]:
 
 
 @contextmanager
-def _starting(out: Path) -> Iterator[None]:
+def starting(out: Path) -> Iterator[None]:
     """Wait until no other worker starts, and keep others from starting in the block."""
     (out / SHARDS).mkdir(parents=True, exist_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
@@ -139,7 +139,7 @@ def _generation(out: Path, count: int) -> Generation:
             )
         return found[-1]
     for part in parts(out):
-        _check_free(part, count)
+        check_free(part, count)
     number = found[-1].number + 1 if found else 1
     new = Generation(number, count, out / SHARDS / f"{_NEW}{number:04}.{count}")
     with suppress(FileNotFoundError):
@@ -166,7 +166,7 @@ def is_sealed(part: Part) -> bool:
     return (part.path / PRIVATE / SEALED).exists()
 
 
-def _check_free(part: Part, count: int) -> None:
+def check_free(part: Part, count: int) -> None:
     """Raise a FolderBusyError if a worker of another generation runs."""
     if is_sealed(part) or not part.path.is_dir():
         return
@@ -184,20 +184,32 @@ def _take_over(part: Part, generation: Generation, observe: Observer) -> None:
     """Recover an older folder, move what is left in it to its new owners, and seal it."""
     folder = OutputFolder(part.path)
     with folder.locked():
-        for message in recover(folder):
-            observe(Repaired(message, pays=message.endswith(PAID_AGAIN)))
-        moved: defaultdict[int, dict[str, str]] = defaultdict(dict)
-        for call_id, request_sha256 in possibly_billed(folder).items():
-            moved[owner(call_id, generation.count)][call_id] = request_sha256
-        for index, calls in moved.items():
-            _move_calls(folder, OutputFolder(generation.folder(index)), calls)
-        if has_batches(part.path):
-            (generation.path / ADOPTED).touch()
-            fsync_all([generation.path])
-            hand_over(part, lambda uuid: generation.folder(owner(uuid, generation.count)))
-        _seal(folder, generation)
-        folder.remove_staged_files()
-        inflight.forget(folder.private)
+        pass_on(part, folder, recovered(folder, observe), generation)
+
+
+def recovered(folder: OutputFolder, observe: Observer) -> dict[str, str]:
+    """Recover a locked folder for the last time; return what it had in flight, as by its log."""
+    for message in recover(folder):
+        observe(Repaired(message, pays=message.endswith(PAID_AGAIN)))
+    return possibly_billed(folder)
+
+
+def pass_on(
+    part: Part, folder: OutputFolder, in_flight: Mapping[str, str], generation: Generation
+) -> None:
+    """Move what is left in a recovered folder to its new owners, and seal it."""
+    moved: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    for call_id, request_sha256 in in_flight.items():
+        moved[owner(call_id, generation.count)][call_id] = request_sha256
+    for index, calls in moved.items():
+        _move_calls(folder, OutputFolder(generation.folder(index)), calls)
+    if has_batches(part.path):
+        (generation.path / ADOPTED).touch()
+        fsync_all([generation.path])
+        hand_over(part, lambda uuid: generation.folder(owner(uuid, generation.count)))
+    _seal(folder, generation)
+    folder.remove_staged_files()
+    inflight.forget(folder.private)
 
 
 def _move_calls(folder: OutputFolder, to: OutputFolder, calls: dict[str, str]) -> None:

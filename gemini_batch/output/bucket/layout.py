@@ -10,6 +10,11 @@
     PREFIX/marks/TIME-RANDOM.jsonl       marks of the review
     PREFIX/summary.json, runs.jsonl      as in a folder, when a run has ended
     PREFIX/lock                          the lease
+    PREFIX/generations/0002              the number of workers of generation 2, created once
+    PREFIX/generations/0002.ready        there once no older generation can write any more
+    PREFIX/generations/0002.counted-by   the ledger of its workers, which must be one
+    PREFIX/generations/lock              the lease of a worker that begins a generation
+    PREFIX/shards/0002.4/00003/…         all of the above, of worker 3; see `output.shards`
 """
 
 import re
@@ -18,9 +23,11 @@ LOCK = "lock"
 ROWS = "rows"
 MARKS = "marks"
 PROBES = "probes"
+GENERATIONS = "generations"
 
 _segment = re.compile(rf"{ROWS}/(\d+)/(\d+)\.jsonl").fullmatch
 _snapshot = re.compile(rf"{ROWS}/(\d+)/all\.json").fullmatch
+_generation = re.compile(rf"{GENERATIONS}/(\d{{4,9}})(\.ready)?").fullmatch
 
 
 def segment(epoch: int, number: int) -> str:
@@ -53,3 +60,24 @@ def parsed_snapshot_index(name: str) -> int | None:
     """Return the epoch of a snapshot's list; None for another name."""
     found = _snapshot(name)
     return int(found[1]) if found else None
+
+
+def generation(number: int) -> str:
+    """Return the name of the object that begins a generation of workers."""
+    return f"{GENERATIONS}/{number:04}"
+
+
+def ready(number: int) -> str:
+    """Return the name of the mark of a generation next to which nothing older is left."""
+    return f"{generation(number)}.ready"
+
+
+def counted_by(number: int) -> str:
+    """Return the name of the note of a generation's ledger."""
+    return f"{generation(number)}.counted-by"
+
+
+def parsed_generation(name: str) -> tuple[int, bool] | None:
+    """Return (number, whether the name is that of its mark) of a generation; None for another."""
+    found = _generation(name)
+    return (int(found[1]), found[2] is not None) if found else None

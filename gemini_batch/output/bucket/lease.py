@@ -4,20 +4,16 @@ No clock of another machine is compared: who finds a lease watches it for as lon
 the own steady clock. A run writes only while it is sure that no other one can have taken over.
 """
 
-import os
-import socket
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
-from uuid import uuid4
 
 import orjson
 
 from gemini_batch.clock import boot_time_s
-from gemini_batch.errors import FolderBusyError, StorageError
+from gemini_batch.errors import StorageError
 from gemini_batch.output.bucket import layout
 from gemini_batch.store.base import (
     ConflictError,
@@ -31,8 +27,6 @@ LEASE_S = 30.0
 RENEW_S = 10.0
 # A holder stops to write so long before its lease ends: a request that it sent may take a while.
 MARGIN_S = 5.0
-LOOK_S = 5.0
-_pause = time.sleep
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +40,7 @@ class Held:
         beat: Counts the renewals.
         is_over: The holder has given it back.
         is_whole: All rows of the holder are in segments.
+        sealed_by: The generation of workers that has taken over, for ever; "" while none has.
     """
 
     epoch: int
@@ -54,6 +49,7 @@ class Held:
     beat: int = 0
     is_over: bool = False
     is_whole: bool = False
+    sealed_by: str = ""
 
 
 class LeaseLostError(StorageError):
@@ -83,6 +79,7 @@ class Lease:
         self._steady_s = steady_s
         self._renewed_s = since_s
         self._taken_by = ""
+        self._is_sealed = False
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -118,9 +115,9 @@ class Lease:
 
     def _renewed(self) -> bool:
         """Write the next beat; return False if the bucket has another version."""
-        began_s, wanted = self._steady_s(), _after(self._held, beat=self._held.beat + 1)
+        began_s, wanted = self._steady_s(), after(self._held, beat=self._held.beat + 1)
         try:
-            self._version = self._store.replace(layout.LOCK, _json(wanted), self._version)
+            self._version = self._store.replace(layout.LOCK, json_of(wanted), self._version)
         except ConflictError:
             return False
         self._held, self._renewed_s = wanted, began_s
@@ -137,83 +134,38 @@ class Lease:
 
     def release(self, *, is_whole: bool) -> None:
         """Give it back; `is_whole` if all rows are in segments. What fails expires by itself."""
+        self._end()
+        if self._taken_by or self._is_sealed:
+            return
+        wanted = after(self._held, is_over=True, is_whole=is_whole)
+        with suppress(StorageError, ConflictError):
+            self._store.replace(layout.LOCK, json_of(wanted), self._version)
+
+    def seal(self, generation: str) -> None:
+        """Give it back, and let none but workers of this generation or newer ones take it again.
+
+        All rows are in segments.
+
+        Raises:
+            StorageError: The bucket can't be used, or another run has taken over.
+        """
+        self._end()
+        self.check()
+        wanted = after(self._held, is_over=True, is_whole=True, sealed_by=generation)
+        try:
+            self._store.replace(layout.LOCK, json_of(wanted), self._version)
+        except ConflictError as error:
+            raise LeaseLostError(f"{self._store.shown}: was taken over; run again") from error
+        self._is_sealed = True
+
+    def _end(self) -> None:
         self._ended.set()
         if self._thread is not None:
             self._thread.join(LEASE_S)
-        if self._taken_by:
-            return
-        wanted = _after(self._held, is_over=True, is_whole=is_whole)
-        with suppress(StorageError, ConflictError):
-            self._store.replace(layout.LOCK, _json(wanted), self._version)
 
     def _keep(self) -> None:
         while not self._ended.wait(RENEW_S) and not self._taken_by:
             self.renew()
-
-
-def probe(store: ImageStore) -> None:
-    """Check that the store refuses what conditional writes must refuse.
-
-    Raises:
-        StorageError: It does not: two runs at once would not notice each other.
-    """
-    name = f"{layout.PROBES}/{uuid4().hex}"
-    try:
-        old = store.create(name, b"1")
-        is_kept = _conflicts(lambda: store.create(name, b"2"))
-        store.replace(name, b"3", old if is_kept else store.head(name).version)
-        is_kept = is_kept and _conflicts(lambda: store.replace(name, b"4", old))
-    except ConflictError:
-        is_kept = False
-    finally:
-        with suppress(StorageError):
-            store.remove(name)
-    if not is_kept:
-        raise StoreRefusedError(
-            f"{store.shown}: this store ignores conditional writes (If-None-Match, If-Match), "
-            "which keep two runs apart; use one that has them, or a folder with --out"
-        )
-
-
-def acquire(
-    store: ImageStore,
-    holder: str,
-    least_epoch: int,
-    *,
-    pause: Callable[[float], None] | None = None,
-    say: Callable[[str], None] = lambda _text: None,
-    steady_s: Callable[[], float] = boot_time_s,
-) -> tuple[Lease, Held | None]:
-    """Return the lease, and the one before it. Blocks for as long as a lease lasts.
-
-    Args:
-        store: The bucket.
-        holder: Of the scratch folder, whose lock is held: a lease of this name is a dead run's.
-        least_epoch: The last epoch that has rows.
-        pause: Waits for seconds; tests pass another one.
-        say: Gets a sentence before a long wait.
-        steady_s: The steady clock.
-
-    Raises:
-        FolderBusyError: Another run holds it, and renews it.
-        StorageError: The store can't be used.
-    """
-    while True:
-        found, began_s = read(store), steady_s()
-        before = found[0] if found else None
-        if before is not None and not before.is_over and before.holder != holder:
-            found = _expired(store, *_there(found), pause or _pause, say)
-            began_s = steady_s()
-            if found is None or found[0] != before:
-                continue
-        epoch = max(before.epoch if before else 0, least_epoch) + 1
-        wanted = Held(epoch, holder, f"{socket.gethostname()}, process {os.getpid()}")
-        with suppress(ConflictError):  # another run was faster
-            if found is None:
-                version = store.create(layout.LOCK, _json(wanted))
-            else:
-                version = store.replace(layout.LOCK, _json(wanted), found[1])
-            return Lease(store, wanted, version, steady_s, since_s=began_s), before
 
 
 def read(store: ImageStore) -> tuple[Held, str] | None:
@@ -234,53 +186,11 @@ def read(store: ImageStore) -> tuple[Held, str] | None:
         ) from error
 
 
-def _there(found: tuple[Held, str] | None) -> tuple[Held, str]:
-    assert found is not None  # noqa: S101
-    return found
-
-
-def _expired(
-    store: ImageStore,
-    held: Held,
-    version: str,
-    pause: Callable[[float], None],
-    say: Callable[[str], None],
-) -> tuple[Held, str] | None:
-    """Watch a lease; return it when it was not renewed, or what took its place.
-
-    Raises:
-        FolderBusyError: It was renewed.
-    """
-    say(
-        f"{store.shown}: held by another run ({held.process}); if that was killed, its lease "
-        f"expires within {LEASE_S:.0f} s"
-    )
-    waited_s = 0.0
-    while waited_s < LEASE_S + MARGIN_S:
-        pause(LOOK_S)
-        waited_s += LOOK_S
-        found = read(store)
-        if found is None or found[0].is_over or found[0].epoch != held.epoch:
-            return found
-        if found[1] != version:
-            raise FolderBusyError(
-                f"{store.shown}: held by another run ({held.process}); wait for it, or choose "
-                "another prefix with --out"
-            )
-    return held, version
-
-
-def _conflicts(write: Callable[[], Any]) -> bool:
-    try:
-        write()
-    except ConflictError:
-        return True
-    return False
-
-
-def _after(held: Held, **changes: Any) -> Held:
+def after(held: Held, **changes: Any) -> Held:
+    """Return a lease with changes."""
     return Held(**(asdict(held) | changes))
 
 
-def _json(held: Held) -> bytes:
+def json_of(held: Held) -> bytes:
+    """Return a lease as the bucket has it."""
     return orjson.dumps(asdict(held))

@@ -4,13 +4,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 from gemini_batch.errors import StorageError
 from gemini_batch.output.bucket import layout, segments
-from gemini_batch.output.bucket.lease import acquire, probe, read
-from gemini_batch.output.bucket.pictures import KnownRows, rows_without_segment
+from gemini_batch.output.bucket.acquiring import acquire, probe
+from gemini_batch.output.bucket.lease import read
+from gemini_batch.output.bucket.pictures import KnownRows
 from gemini_batch.output.bucket.scratch import (
     RECORDS,
     fetch_marks,
@@ -21,14 +21,12 @@ from gemini_batch.output.bucket.scratch import (
     rest_of,
     write_note,
 )
+from gemini_batch.output.bucket.sealing import unwritten_rows
 from gemini_batch.output.files import open_to_read
 from gemini_batch.output.folder import OutputFolder
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.store.base import ConflictError, ImageStore
 
-# Segments are written at the same time as images: those so much older than the last segment are in
-# one of them.
-_OVERLAP = timedelta(minutes=5)
 # So many segments take about a second to read; a run that leaves more writes a snapshot.
 SNAPSHOT_AFTER = 50
 _BLOCK_BYTES = 1 << 20
@@ -38,8 +36,10 @@ class OpenBucket:
     """A bucket under lease, for a locked scratch folder. All methods block.
 
     Attributes:
-        store: The store of the bucket.
+        store: The store of the bucket; that of a worker begins at its own folder there.
+        root: The store of the whole bucket, with the pictures of all workers.
         lease: Held until `close`.
+        before: The lease before it; None for none.
         is_whole: All rows of the folder are in segments: the next run has nothing to look for.
         mirrored_bytes: The first bytes of `results.jsonl` that the bucket has, with their images.
     """
@@ -51,23 +51,29 @@ class OpenBucket:
         folder: OutputFolder,
         *,
         say: Callable[[str], None] = lambda _text: None,
+        root: ImageStore | None = None,
+        takes_sealed: bool = False,
     ) -> None:
         """Take the lease, waiting for that of a run that was killed.
 
         Raises:
+            SealedError: Newer workers have taken over, and `takes_sealed` is False.
             FolderBusyError: Another run holds it.
             ConfigError: The folder is not for this bucket.
             StorageError: The bucket can't be used, or ignores conditional writes.
             OSError: The folder can't be read.
         """
         self.store = store
+        self.root = root or store
         self.is_whole = False
         self._folder = folder
         self._note = read_note(folder, store.shown)
         write_note(folder, self._note)  # its id, before a lease has it
         probe(lease_store)
         least = segments.listing(store).last_epoch if read(lease_store) is None else 0
-        self.lease, self._before = acquire(lease_store, self._note.holder, least, say=say)
+        self.lease, self.before = acquire(
+            lease_store, self._note.holder, least, say=say, takes_sealed=takes_sealed
+        )
         self.lease.start()
         try:
             self._listing = segments.listing(store)
@@ -144,7 +150,7 @@ class OpenBucket:
 
     def _is_current(self) -> bool:
         """Return whether the folder has all rows that the bucket has."""
-        note, before, found = self._note, self._before, self._listing
+        note, before, found = self._note, self.before, self._listing
         if before is None and not found.segments:
             return True
         others = [each for each in found.besides(note.seen) if each.epoch != note.epoch]
@@ -168,15 +174,12 @@ class OpenBucket:
         for block in known_rows(segments.rows_of(self.store, self._listing), known):
             self.mirrored_bytes += len(block)
             yield block
-        if self._before is None or not self._before.is_whole:
-            last = max((each.modified_at for each in self._listing.segments), default=None)
-            since = last - _OVERLAP if last else None
-            found = b"".join(known_rows(rows_without_segment(self.store, known, since), known))
-            if found:
-                self.lease.check()
-                self.add_segment(found)
-                self._added_bytes = len(found)
-                yield found
+        is_whole = self.before is not None and self.before.is_whole
+        if not is_whole and (found := unwritten_rows(self.store, self._listing, known)):
+            self.lease.check()
+            self.add_segment(found)
+            self._added_bytes = len(found)
+            yield found
         yield from rest_of(self._folder.out, known)
 
     def _write_snapshot(self) -> None:

@@ -13,12 +13,10 @@ from typing import Any
 
 from gemini_batch.errors import ConfigError
 from gemini_batch.hashmap import HashMap64, fingerprint
-from gemini_batch.output.bucket import segments
-from gemini_batch.output.bucket.lease import read
-from gemini_batch.output.bucket.pictures import KnownRows, rows_without_segment
-from gemini_batch.output.bucket.scratch import fetch_marks, fetch_records, known_rows
+from gemini_batch.output.bucket.copies import copy_parts
+from gemini_batch.output.bucket.generations import begun
 from gemini_batch.output.files import new_file
-from gemini_batch.output.paths import DRAFTS, IMAGES, PRIVATE, RESULTS
+from gemini_batch.output.paths import DRAFTS, IMAGES, PRIVATE
 from gemini_batch.output.rows import newest_rows
 from gemini_batch.output.viewed import Digest, ViewedFolder
 from gemini_batch.store.base import ImageStore, NoObjectError
@@ -47,20 +45,12 @@ class BucketFolder(ViewedFolder):
         self.shown = store.shown
         self.store = store
         self._names: HashMap64 | None = None
-        found, held = segments.listing(store), read(store)
-        if not (may_be_new or found.segments or held):
+        self._begun = begun(store, out)
+        (out / PRIVATE).mkdir(parents=True, exist_ok=True)
+        if not copy_parts(store, self._begun, is_for_people=True) and not may_be_new:
             raise ConfigError(
                 f"{store.shown}: has no results; name the --out of a run, such as s3://bucket/x"
             )
-        (out / PRIVATE).mkdir(parents=True, exist_ok=True)
-        known = KnownRows()
-        with new_file(out / RESULTS, durable=False) as file:
-            file.writelines(known_rows(segments.rows_of(store, found), known))
-            if held is None or not held[0].is_whole:
-                last = max((each.modified_at for each in found.segments), default=None)
-                file.writelines(rows_without_segment(store, known, last))
-        fetch_records(store, out)
-        fetch_marks(store, out)
 
     def has_image(self, path: str) -> bool:
         """Return whether an image is in the bucket, by one listing of all."""
@@ -94,8 +84,9 @@ class BucketFolder(ViewedFolder):
 
     def images(self) -> Iterator[str]:
         """Yield the names of all images and drafts."""
-        for folder in (IMAGES, DRAFTS):
-            yield from (entry.name for entry in self.store.list(folder))
+        for part in self._begun.parts:
+            for folder in (IMAGES, DRAFTS):
+                yield from (entry.name for entry in self.store.list(f"{part.prefix}{folder}"))
 
     def copy_images(self) -> None:
         """Copy the images of the newest rows that are not in the folder yet.

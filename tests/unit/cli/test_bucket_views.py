@@ -1,6 +1,7 @@
 """Commands that read an output folder read one in a bucket as well; here a folder stands in for it."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -8,11 +9,14 @@ import pytest
 
 from gemini_batch.cli import main
 from gemini_batch.output.bucket import layout
+from gemini_batch.output.bucket.acquiring import acquire
 from gemini_batch.output.bucket.marks import BucketMarks
 from gemini_batch.output.bucket.pictures import notes_of, upload
 from gemini_batch.output.bucket.viewed import BucketFolder
 from gemini_batch.output.marks import Mark, Marks
 from gemini_batch.records import ImageFile
+from gemini_batch.store.base import ConflictError
+from gemini_batch.store.below import StoreBelow
 from gemini_batch.store.local import LocalStore
 from tests.builders import line_of, make_row, png, sha256
 
@@ -109,6 +113,64 @@ def test_the_gallery_is_a_copy_that_is_renewed(store: LocalStore, tmp_path: Path
     assert (copy / "images/a.png").exists()
     (copy / "COPY").unlink()
     assert main(["gallery", url(store)]) == 3
+
+
+@pytest.fixture
+def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
+    """Return a bucket with the rows of two generations of workers; `a` was made again by the second."""
+    monkeypatch.chdir(tmp_path)
+    store = LocalStore(tmp_path / "bucket")
+    for number, count, index, call_id in (
+        (1, 2, 1, "a"),
+        (1, 2, 2, "b/b"),
+        (2, 3, 3, "a"),
+        (2, 3, 1, "c"),
+    ):
+        with suppress(ConflictError):
+            store.create(layout.generation(number), orjson.dumps({"workers": count}))
+        part = StoreBelow(store, f"shards/{number:04}.{count}/{index:05}")
+        acquire(part, "killed", 0)
+        image = image_of(call_id)
+        line = line_of(make_row(call_id, images=[image]))
+        notes = notes_of(orjson.loads(line), line, image.sha256)
+        upload(part, image.path, png(call_id), notes if call_id == "c" else {"sha256": "x"})
+        if call_id != "c":
+            part.create(layout.segment(1, 1), line)
+    return store
+
+
+def test_commands_read_a_bucket_of_workers_as_one_run(
+    workers: LocalStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each call once, by its newest generation, and images that are gone by their path in the bucket."""
+    address = url(workers)
+    assert main(["status", address, "--json"]) == 0
+    found = orjson.loads(capsys.readouterr().out)
+    assert (found["by_status"], found["missing_images"]) == ({"succeeded": 3}, [])
+    assert main(["verify", address]) == 0
+    assert main(["costs", address]) == 0
+    assert "4 calls" in capsys.readouterr().out
+    assert main(["export", address, "--to", "all"]) == 0
+    assert {path.name for path in (tmp_path / "all").rglob("*.png")} == {"a.png", "b.png", "c.png"}
+    assert main(["gallery", address]) == 0
+    assert (tmp_path / "bucket.copy/shards/0002.3/00003/images/a.png").read_bytes() == png("a")
+    workers.remove("shards/0002.3/00003/images/a.png")
+    workers.put("shards/0001.2/00001/images/x.png", png("x"))
+    capsys.readouterr()
+    assert main(["verify", address]) == 4
+    text = capsys.readouterr().out
+    assert "a: shards/0002.3/00003/images/a.png: no such file" in text
+    assert "shards/0001.2/00001/images/x.png: belongs to no row" in text
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"workers": "2"}', b'{"workers": 0}'])
+def test_a_damaged_generation_is_named(
+    workers: LocalStore, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    """With what to write there; nothing is guessed."""
+    workers.put("generations/0002", content)
+    assert main(["status", url(workers)]) == 8
+    assert "generations/0002: is damaged: write the number" in capsys.readouterr().err
 
 
 def test_a_mark_of_a_review_is_in_the_bucket(store: LocalStore, tmp_path: Path) -> None:

@@ -5,15 +5,8 @@ import pytest
 
 from gemini_batch.errors import FolderBusyError, StorageError
 from gemini_batch.output.bucket import layout
-from gemini_batch.output.bucket.lease import (
-    LEASE_S,
-    MARGIN_S,
-    Lease,
-    LeaseLostError,
-    acquire,
-    probe,
-    read,
-)
+from gemini_batch.output.bucket.acquiring import acquire, probe
+from gemini_batch.output.bucket.lease import LEASE_S, MARGIN_S, Lease, LeaseLostError, read
 from gemini_batch.store.base import NO_NOTES, Content, StoreRefusedError, StoreUnavailableError
 from gemini_batch.store.memory import MemoryStore
 

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from gemini_batch.store.base import StoreRefusedError
+from gemini_batch.store.below import StoreBelow
 from gemini_batch.store.local import LocalStore
 from gemini_batch.store.memory import MemoryStore
 from tests.unit.store.contract import StoreContract
@@ -13,6 +14,16 @@ class TestMemoryStore(StoreContract):
     def store(self) -> MemoryStore:
         """Return an empty store."""
         return MemoryStore()
+
+
+class TestStoreBelow(StoreContract):
+    @pytest.fixture
+    def store(self) -> StoreBelow:
+        """Return an empty store in another one, which has objects of similar names."""
+        whole = MemoryStore()
+        for name in ("a", "images/a.png", "part", "parts/a", "part2/images/a.png"):
+            whole.create(name, b"of another")
+        return StoreBelow(whole, "part")
 
 
 class TestLocalStore(StoreContract):
