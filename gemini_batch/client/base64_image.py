@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pybase64
 
+from gemini_batch.client.image_ends import ends_whole
 from gemini_batch.client.malformed import MalformedAnswerError
 from gemini_batch.client.transport import ImageSink
 
@@ -25,6 +26,9 @@ class Base64Image:
     (https://protobuf.dev/programming-guides/json/, 2026-11-29). Gateways also break the lines, put
     the start of a data URI in front, or encode what is base64 already. A last character that was
     cut is found: it leaves bits that belong to no byte.
+
+    Attributes:
+        is_whole: Its string has ended, or its format shows that nothing is missing.
     """
 
     def __init__(self, index: int, sink: ImageSink) -> None:
@@ -38,6 +42,7 @@ class Base64Image:
             b""  # of what is decoded, until it is known whether it is base64
         )
         self._inner: Base64Image | None = None  # it is
+        self.is_whole = False  # its string has ended
 
     def decode(self, text: bytes | memoryview) -> None:
         """Decode the next piece, and write it at once; after an error nothing has changed.
@@ -94,6 +99,16 @@ class Base64Image:
             self._sink.close()
         else:
             self._inner.end()
+        self.is_whole = True
+
+    def end_of_format(self) -> bool:
+        """End an image whose string broke off; return if its format shows that it is whole."""
+        try:
+            self.end()
+            self.is_whole = ends_whole(self._sink.blocks())
+        except MalformedAnswerError:
+            self.is_whole = False
+        return self.is_whole
 
     def text(self) -> Iterator[bytes]:
         """Yield the base64 of what was decoded, and the characters that were not."""

@@ -81,6 +81,19 @@ class Envelope:
         pieces = [self._bytes[a:b] for a, b in zip(starts, self._ends, strict=False)]
         return bytes(pieces[0] if len(pieces) == 1 else b"[%b]" % b",".join(pieces))
 
+    @property
+    def whole_images(self) -> int:
+        """Number of images that have ended."""
+        return sum(image.is_whole for image in self._images)
+
+    def as_far_as_it_came(self, end: bytes) -> bytes:
+        """Return the documents, of which the last is not closed, and behind it `end`."""
+        starts, stops = (0, *self._ends), (*self._ends, len(self._bytes))
+        pieces = [self._bytes[a:b] for a, b in zip(starts, stops, strict=True)]
+        pieces[-1] += end
+        whole = [piece for piece in pieces if piece]
+        return bytes(whole[0] if len(whole) == 1 else b"[" + b",".join(whole))
+
     def end_document(self) -> bool:
         """Note that an object or array has closed; return if it seems to be the last."""
         start = self._ends[-1] if self._ends else 0

@@ -66,6 +66,7 @@ class ImageExtractor:
         self._place = Place(paths, limits.depth)
         self._is_key = False  # the current string is a key that may be on a path
         self._data = data_uris.data_pattern(b"")  # of the current data URI
+        self._broken_in: Callable[[ImageExtractor, bytes, int], int] = self._state
 
     @property
     def is_whole(self) -> bool:
@@ -98,7 +99,7 @@ class ImageExtractor:
             while pos < len(chunk):
                 pos = self._state(self, chunk, pos)
         except BaseException:
-            self._state = ImageExtractor._broken
+            self._broken_in, self._state = self._state, ImageExtractor._broken
             self._held = chunk[pos:]
             raise
 
@@ -115,6 +116,30 @@ class ImageExtractor:
                 f"the answer breaks off after {self._fed_bytes:,} bytes, before its JSON closes"
             )
         return self._envelope.documents()
+
+    @property
+    def whole_images(self) -> int:
+        """Number of images that have ended."""
+        return self._envelope.whole_images
+
+    def cut_off(self, *, is_end: bool = True) -> bytes | None:
+        """Return the envelope as far as it came, if an image is whole and nothing closes it.
+
+        It is no JSON. With `is_end` nothing more comes, and an image whose string did not end is
+        whole if its format shows it; else more may be fed.
+        """
+        end, state = b"", self._state
+        if state is ImageExtractor._broken:
+            state = self._broken_in
+            if state in {ImageExtractor._in_image, ImageExtractor._at_image_end}:
+                return None  # the image that is damaged may be the picture
+        if state is ImageExtractor._in_image and is_end and self._envelope.image.end_of_format():
+            end = b'"'
+        elif state is ImageExtractor._in_data_uri and is_end:
+            end = b'"' if self._envelope.image.end_of_format() else b'!"'
+        elif state is ImageExtractor._in_text:
+            end = b'"'
+        return self._envelope.as_far_as_it_came(end) if self.whole_images else None
 
     def set_aside(self, rest: bytes) -> bool:
         """Keep bytes that can't be parsed, after `feed` has raised; return if there is room."""

@@ -150,18 +150,20 @@ class InteractiveTransport:
         sink.keepable(redacted(receiver.body(), self._redactor.redact))
         try:
             # Some servers send the headers, and white space, at once: until then the model draws.
-            while not receiver.has_begun and await self._receive_chunk(response, receiver, whole):
+            while not receiver.has_begun and await self._receive_chunk(
+                response, receiver, sink, whole
+            ):
                 pass
             async with StallTimeout(self._config.timeouts.between_bytes_s) as between:
                 while not receiver.is_done:
                     between.renew()
-                    if not await self._receive_chunk(response, receiver, whole):
+                    if not await self._receive_chunk(response, receiver, sink, whole):
                         break
         except (TimeoutError, aiohttp.ClientError):
-            if not receiver.is_closed:  # else all that began to arrive is whole
-                raise
+            if not (receiver.is_closed or receiver.cut_off()):
+                raise  # else all that began to arrive, or the picture, is whole
         except asyncio.CancelledError:
-            if not (whole.is_over and receiver.is_closed):
+            if not (whole.is_over and (receiver.is_closed or receiver.cut_off())):
                 raise
         await self._set_rest_aside(response, receiver, whole)
         envelope = self._redactor.redact(receiver.finish())
@@ -173,13 +175,25 @@ class InteractiveTransport:
         except OSError as error:
             raise _DiskError(describe_os_error(error)) from error
 
+    def _journal_picture(self, receiver: Receiver, sink: AnswerSink) -> None:
+        """Save the picture of an answer whose end has not arrived: a kill would lose it."""
+        if (cut := receiver.cut_off(is_end=False)) is not None:
+            sink.journal(self._redactor.redact(cut), is_whole=False)
+
     async def _receive_chunk(
-        self, response: aiohttp.ClientResponse, receiver: Receiver, whole: StallTimeout
+        self,
+        response: aiohttp.ClientResponse,
+        receiver: Receiver,
+        sink: AnswerSink,
+        whole: StallTimeout,
     ) -> bool:
         """Receive what comes next of a body; return False at its end."""
+        images = receiver.whole_images
         chunk = await _next_chunk(response.content)
         whole.received(len(chunk))
         await self._feed(receiver, chunk)
+        if receiver.whole_images > images and not receiver.is_done:
+            self._journal_picture(receiver, sink)
         return bool(chunk)
 
     async def _feed(self, receiver: Receiver, chunk: bytes) -> None:

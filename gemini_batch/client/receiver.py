@@ -10,6 +10,7 @@ from gemini_batch.client.malformed import (
     MalformedAnswerError,
     check_limit,
 )
+from gemini_batch.client.response import has_picture
 from gemini_batch.client.transport import AnswerSink
 from gemini_batch.records import FailureKind
 
@@ -23,6 +24,7 @@ class Receiver:
 
     def __init__(self, sink: AnswerSink, encoding: str) -> None:
         self.error: MalformedAnswerError | None = None
+        self._sink = sink
         self._decoder = BodyDecoder(encoding)
         self._extractor = ImageExtractor(sink.open_image, open_aside=sink.open_aside)
         self._has_room = True
@@ -82,14 +84,32 @@ class Receiver:
             self._has_room = self._extractor.set_aside(piece)
 
     def finish(self) -> bytes:
-        """Return the envelope, once the body has ended.
+        """Return the envelope, once the body has ended; it is no JSON if only a picture is whole.
 
         Raises:
             MalformedAnswerError: The answer can't be used.
         """
+        if (cut := self.cut_off()) is not None:
+            return cut
         if self.error is not None and not self._extractor.is_closed:
             raise self.error
         return self._extractor.finish()
+
+    @property
+    def whole_images(self) -> int:
+        """Number of images that have ended."""
+        return self._extractor.whole_images
+
+    def cut_off(self, *, is_end: bool = True) -> bytes | None:
+        """Return the envelope of an answer that breaks off behind its picture, else None.
+
+        It is no JSON; see `ImageExtractor`.
+        """
+        is_past_limit = self.error is not None and self.error.kind is not FailureKind.MALFORMED
+        if is_past_limit or self._extractor.is_closed:
+            return None
+        cut = self._extractor.cut_off(is_end=is_end)
+        return cut if cut is not None and has_picture(cut, self._sink.arrived()) else None
 
     def body(self) -> Iterable[bytes]:
         """Yield the body again, as far as it was kept; nothing of a web page."""

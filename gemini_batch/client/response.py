@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from gemini_batch.client.api_error import parse_error, parse_nested
+from gemini_batch.client.cut_answer import cut_reply
 from gemini_batch.client.documents import is_answer, merged
 from gemini_batch.client.envelope import LEFT_OUT
 from gemini_batch.client.no_answer import not_an_answer, place_of_image, place_of_link
@@ -87,7 +88,8 @@ def parse_answer(answer: Answer | Failure) -> Outcome:
         return Failure(FailureKind.TOO_LARGE, message, may_be_billed=True)
     value = load(answer.body)
     if value is None and answer.body.strip() != b"null":
-        return Failure(FailureKind.MALFORMED, "the answer is not valid JSON", may_be_billed=True)
+        failure = Failure(FailureKind.MALFORMED, "the answer is not valid JSON", may_be_billed=True)
+        return cut_reply(answer, parse_value) or failure
     outcome = parse_value(answer, value)
     if not has_all(outcome, answer) and (joined := load_joined(answer.body)) is not None:
         return parse_value(answer, joined)
@@ -100,6 +102,12 @@ def has_all(outcome: Outcome, answer: Answer) -> bool:
         return False
     arrived = sum(image.size_bytes > 0 for image in answer.images)
     return (outcome.image is not None) + len(outcome.drafts) >= arrived
+
+
+def has_picture(envelope: bytes, images: tuple[IncomingImage, ...]) -> bool:
+    """Return whether a 200 with this JSON, or as much of it as came, has its result."""
+    outcome = parse_answer(Answer(200, envelope, images))
+    return isinstance(outcome, Reply) and outcome.image is not None
 
 
 def parse_value(answer: Answer, value: Any) -> Outcome:

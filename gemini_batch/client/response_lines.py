@@ -3,6 +3,8 @@
 from typing import Any
 
 from gemini_batch.client.api_error import parse_status
+from gemini_batch.client.cut_answer import cut_reply
+from gemini_batch.client.cut_json import completed
 from gemini_batch.client.no_answer import not_an_answer
 from gemini_batch.client.response import MAX_OBJECTS, has_all, parse_value
 from gemini_batch.client.untrusted_json import as_dict, as_name, load, load_joined
@@ -20,7 +22,10 @@ def parse_line(body: bytes, images: tuple[IncomingImage, ...]) -> tuple[str | No
     if body.count(b"{") > MAX_OBJECTS:
         message = f"a line of the results has more than {MAX_OBJECTS:,} objects"
         return None, Failure(FailureKind.TOO_LARGE, message, may_be_billed=True)
-    key, outcome = _parsed(answer, load(body))
+    line = load(body)
+    if line is None and (reply := cut_reply(answer, _outcome, "response")) is not None:
+        return _key(load(completed(body).body)), reply
+    key, outcome = _parsed(answer, line)
     # An object may have a field twice, the later one empty.
     if not has_all(outcome, answer) and isinstance(joined := load_joined(body), dict):
         return _parsed(answer, joined)
@@ -31,8 +36,15 @@ def _parsed(answer: Answer, line: Any) -> tuple[str | None, Outcome]:
     if not isinstance(line, dict):
         message = "a line of the results is not a JSON object"
         return None, Failure(FailureKind.MALFORMED, message, may_be_billed=True)
-    key = as_name(line.get("key")) or as_name(as_dict(line.get("metadata")).get("key"))
-    return key, _of_line(answer, line)
+    return _key(line), _of_line(answer, line)
+
+
+def _key(line: dict[str, Any]) -> str | None:
+    return as_name(line.get("key")) or as_name(as_dict(line.get("metadata")).get("key"))
+
+
+def _outcome(answer: Answer, line: Any) -> Outcome:
+    return _parsed(answer, line)[1]
 
 
 def _of_line(answer: Answer, line: dict[str, Any]) -> Outcome:

@@ -19,7 +19,7 @@ from gemini_batch.client.redaction import redacted
 from gemini_batch.client.response_lines import parse_line
 from gemini_batch.client.transport import AnswerSink
 from gemini_batch.client.untrusted_json import as_name
-from gemini_batch.records import Failure, FailureKind, Outcome
+from gemini_batch.records import Failure, FailureKind, Outcome, Reply
 
 SinkT = TypeVar("SinkT", bound=AnswerSink)
 Redact = Callable[[bytes], bytes]
@@ -39,7 +39,8 @@ class ResultLine(Generic[SinkT]):
         stop_bytes: Offset behind its newline.
         key: Of its request; None if it has none.
         outcome: As that of an interactive call; a line that can't be used is a `Failure`.
-        is_torn: The file ended or broke within the line; it has no key then.
+        is_torn: The file ended or broke within the line; it has no key then, unless that came
+            first. Its outcome is a reply if its picture is whole.
         sink: Holds its images; the receiver of the line publishes or discards them.
     """
 
@@ -160,12 +161,25 @@ class _Line(Generic[SinkT]):
                 raise self._error
             envelope = self._redact(self._extractor.finish())
         except MalformedAnswerError as error:
-            return self._result(stop_bytes, self._key(), self._failure(error))
+            found = self._cut_off()
+            key, outcome = found or (None, self._failure(error))
+            return self._result(stop_bytes, key or self._key(), outcome)
         key, outcome = parse_line(envelope, self._sink.arrived())
         return self._result(stop_bytes, key, outcome)
 
+    def _cut_off(self) -> tuple[str | None, Outcome] | None:
+        """Return what a line means that breaks off behind its picture, else None."""
+        if self._error is not None and self._error.kind is not FailureKind.MALFORMED:
+            return None
+        cut = self._extractor.cut_off()
+        found = None if cut is None else parse_line(self._redact(cut), self._sink.arrived())
+        return found if found is not None and isinstance(found[1], Reply) else None
+
     def torn(self, stop_bytes: int) -> ResultLine[SinkT]:
         """Return the line that broke off."""
+        if (found := self._cut_off()) is not None:
+            key, outcome = found
+            return self._result(stop_bytes, key, outcome, is_torn=True)
         message = f"the results break off after {stop_bytes:,} bytes, within a line"
         cut_off = Failure(FailureKind.DISCONNECTED, message, may_be_billed=True)
         failure = self._failure(self._error) if self._error is not None else cut_off

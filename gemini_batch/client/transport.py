@@ -39,11 +39,14 @@ class AnswerSink(Protocol):
     def keepable(self, body: Iterable[bytes], /) -> None:
         """Take the body of the answer, to be read if it has to be kept as it came."""
 
-    def journal(self, envelope: bytes, /) -> None:
-        """Save the rest of a complete answer, so that it survives a kill. Raises nothing."""
+    def journal(self, envelope: bytes, /, *, is_whole: bool = True) -> None:
+        """Save the rest of an answer, so that it survives a kill. Raises nothing.
+
+        Of one that is not whole only the images count that are closed.
+        """
 
     def arrived(self) -> tuple[IncomingImage, ...]:
-        """Return the complete images in their order of arrival."""
+        """Return the images in their order of arrival; the last one may not be complete."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,7 @@ def make_row(attempted: Attempted, status: Status, reply: Reply, endpoint: str) 
         service_tier=reply.service_tier,
         route="batch" if attempted.batch else "interactive",
         batch=attempted.batch,
+        is_cut=reply.is_cut,
     )
 
 

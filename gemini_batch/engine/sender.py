@@ -50,7 +50,8 @@ class Sender:
 
         Only a reply that names its images by URI waits for them, kept on the disk.
 
-        Cancellation: it may have been billed; the in-flight note stays, and the kept reply.
+        Cancellation: it may have been billed; the in-flight note stays, and the kept reply, and a
+        picture that is whole.
 
         Raises:
             OSError: The disk refused the in-flight note; nothing was sent.
@@ -65,7 +66,7 @@ class Sender:
         try:
             exchange = await self.transport.send(call, staged, self.queue.connected)
         except BaseException:
-            staged.discard()
+            staged.abandon()
             self.observe(CallAbandoned(call.id))
             raise
         finally:

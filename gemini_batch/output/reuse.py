@@ -200,6 +200,7 @@ class Reuse:
         try:
             for block in _blocks(file):
                 copy.write(block)
+            copy.close()
         except _UnreadableError as error:
             staged.discard()
             return NotReusable(f"{file}: can't be read: {error}")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from zlib import crc32
 
@@ -55,6 +55,10 @@ class StagedFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def is_closed(self) -> bool:
+        """Return whether the image is complete."""
+        return self._descriptor < 0
 
     def blocks(self, start: int = 0, size_bytes: int | None = None, /) -> Iterator[bytes]:
         """Yield what was written, or a piece of it."""
@@ -151,7 +155,7 @@ class StagedAnswer:
         self._ahead: StagedFile | None = None
         self._aside: StagedFile | None = None
         self._body: Iterable[bytes] = ()
-        self._kept = ""
+        self._kept: list[str] = []  # journaled answers with files of their own
         if sent_at is not None:
             journal.open()
             self._ahead = StagedFile(folder, f"{name}.0")
@@ -176,23 +180,38 @@ class StagedAnswer:
         """Keep the body as it came; return a sentence that says where. It may take a second."""
         return keep(out, self._name, self._body)
 
-    def journal(self, envelope: bytes) -> None:
-        """Save the rest of the answer, for a kill before its row is written."""
+    def journal(self, envelope: bytes, /, *, is_whole: bool = True) -> None:
+        """Save the rest of the answer, for a kill before its row is written.
+
+        One that is not whole is kept until `discard`: others may arrive before its end.
+        """
         if self._sent_at is not None:
-            arrived = (file.image() for file in self._files)
+            files = self._files if is_whole else takewhile(StagedFile.is_closed, self._files)
+            arrived = (file.image() for file in files)
             images = [(image.size_bytes, image.sha256) for image in arrived]
             header = orjson.dumps([self._name, self._sent_at, images])
             self._journal.save(self, header + b"\n" + envelope)
+            if not is_whole:
+                self.keep_journaled()
 
     def keep_journaled(self) -> None:
         """Keep the journaled answer until `discard`, also when other answers arrive."""
-        self._kept = self._journal.detach(self)
+        if name := self._journal.detach(self):
+            self._kept.append(name)
 
     def arrived(self) -> tuple[IncomingImage, ...]:
-        """Return the images in their order of arrival."""
-        for file in self._files:
-            file.close()
+        """Return the images in their order of arrival; the last one may not be complete."""
         return tuple(file.image() for file in self._files)
+
+    def abandon(self) -> None:
+        """Close the files of an attempt that is given up while its answer arrives.
+
+        They are removed, unless its picture is journaled: the next run finds it.
+        """
+        if not self._kept:
+            self.discard()
+        for file in filter(None, (*self._files, self._ahead, self._aside)):
+            file.close()
 
     def discard(self) -> None:
         """Remove the files that were not published, and clear the journal."""
@@ -203,9 +222,8 @@ class StagedAnswer:
             if os.access(name, os.F_OK, dir_fd=folder):
                 os.unlink(name, dir_fd=folder)
         self._journal.clear(self)
-        if self._kept:
-            os.unlink(self._kept, dir_fd=self._folder.descriptor)
-            self._kept = ""
+        while self._kept:
+            os.unlink(self._kept.pop(), dir_fd=self._folder.descriptor)
 
 
 @dataclass(frozen=True, slots=True)

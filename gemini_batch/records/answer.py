@@ -156,6 +156,7 @@ class Reply:
         remote: The images that are not in the answer, in order; they are paid for as well.
         service_tier: The tier that was served, in lower case; None if the answer names none.
         searches: Its queries of the web, each of which is paid for.
+        is_cut: It broke off behind its picture; what would have followed is unknown.
     """
 
     image: IncomingImage | None
@@ -172,6 +173,7 @@ class Reply:
     remote: tuple[RemoteImage, ...] = ()
     service_tier: str | None = None
     searches: int = 0
+    is_cut: bool = False
 
 
 Outcome: TypeAlias = Reply | ApiError | Failure

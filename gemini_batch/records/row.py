@@ -140,6 +140,8 @@ class ResultRow:
         route: `interactive`, or `batch`, which costs half.
         batch: The batch of the Batch API that the call was in; None for a request of its own.
         is_smaller: The image of a batch has much fewer pixels than the size that was asked for.
+        is_cut: The answer broke off behind its image, which is whole. Without `usage` `cost_usd` is
+            an estimate.
     """
 
     id: str
@@ -174,6 +176,7 @@ class ResultRow:
     route: Route = "interactive"
     batch: BatchRef | None = None
     is_smaller: bool = False
+    is_cut: bool = False
 
     @property
     def is_given_back(self) -> bool:

@@ -249,6 +249,7 @@ WRITES: dict[str, Fault] = {
     "escaped": Fault(
         summary="JSON with \\/ and \\u003d escapes, also in keys", write=answers.escaped
     ),
+    "no-end": Fault(summary="JSON without all behind the picture", write=answers.without_end),
     "not-json": Fault(
         summary="a 200 with an HTML body",
         write=lambda _answer: b"<html><body>Welcome to the proxy</body></html>",
@@ -269,23 +270,24 @@ DELIVERIES: dict[str, Fault] = {
         summary="nothing until the client gives up", deliver=delivery.hang, seconds=600.0
     ),
     "stall": Fault(
-        summary="half of it, then nothing until the client gives up",
+        summary="half of the picture, then nothing until the client gives up",
         deliver=delivery.stall,
         seconds=600.0,
     ),
-    "reset": Fault(summary="half of it, then a reset (RST)", deliver=delivery.reset),
+    "reset": Fault(summary="half of the picture, then a reset (RST)", deliver=delivery.reset),
     "reset-at-once": Fault(
         summary="a reset (RST) instead of an answer", deliver=delivery.reset_at_once
     ),
     "disconnect": Fault(summary="closed without an answer", deliver=delivery.disconnect),
     "truncated": Fault(
-        summary="half of the announced length, then closed", deliver=delivery.truncated
+        summary="half of the picture, less than was announced, then closed",
+        deliver=delivery.truncated,
     ),
     "truncated-chunks": Fault(
-        summary="half of it in chunks, then closed", deliver=delivery.truncated_chunks
+        summary="half of the picture in chunks, then closed", deliver=delivery.truncated_chunks
     ),
     "cut": Fault(
-        summary="half of the JSON, with a Content-Length that matches", deliver=delivery.cut
+        summary="half of the picture, with a Content-Length that matches", deliver=delivery.cut
     ),
     "endless": Fault(summary="an endless body", deliver=delivery.endless),
     "close": Fault(

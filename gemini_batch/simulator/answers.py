@@ -241,6 +241,12 @@ def compact(answer: Json) -> bytes:
     return json.dumps(answer, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def without_end(answer: Json) -> bytes:
+    """Return JSON that breaks off behind the last picture, or as much of it."""
+    body = compact(answer)
+    return body[: body.find(b'"', body.rfind(b'"data":"') + len(b'"data":"')) + 1]
+
+
 def escaped(answer: Json) -> bytes:
     r"""Return JSON with `/` as `\/`, `=` as `\u003d`, and some letters of the keys escaped."""
     dumped = (

@@ -97,29 +97,29 @@ async def disconnect(answer: OutgoingAnswer) -> web.StreamResponse:
 
 
 async def truncated(answer: OutgoingAnswer) -> web.StreamResponse:
-    """Announce the whole length, send half, and close the connection."""
+    """Announce the whole length, send half of the picture, and close the connection."""
     response = await _half(answer)
     _disconnect(answer)
     return response
 
 
 async def truncated_chunks(answer: OutgoingAnswer) -> web.StreamResponse:
-    """Send half in chunks, and close the connection without the last chunk."""
+    """Send half of the picture in chunks, and close the connection without the last chunk."""
     response = await _begin(answer, length=None)
-    await response.write(answer.body[: len(answer.body) // 2])
+    await response.write(_first_half(answer.body))
     await flushed(answer.request)
     _disconnect(answer)
     return response
 
 
 async def cut(answer: OutgoingAnswer) -> web.StreamResponse:
-    """Send half of the JSON with a Content-Length that matches."""
-    half = answer.body[: len(answer.body) // 2]
+    """Send half of the picture with a Content-Length that matches."""
+    half = _first_half(answer.body)
     return web.Response(status=answer.http_status, body=half, headers=answer.headers)
 
 
 async def reset(answer: OutgoingAnswer) -> web.StreamResponse:
-    """Send half, then reset the connection (RST)."""
+    """Send half of the picture, then reset the connection (RST)."""
     response = await _half(answer)
     reset_connection(answer.request)
     return response
@@ -183,9 +183,16 @@ async def _begin(answer: OutgoingAnswer, *, length: int | None) -> web.StreamRes
 
 async def _half(answer: OutgoingAnswer) -> web.StreamResponse:
     response = await _begin(answer, length=len(answer.body))
-    await response.write(answer.body[: len(answer.body) // 2])
+    await response.write(_first_half(answer.body))
     await flushed(answer.request)
     return response
+
+
+def _first_half(body: bytes) -> bytes:
+    """Return a body up to the middle of its last picture, or to its own middle."""
+    start = body.rfind(b'"data":')
+    stop = body.find(b'"', start + len(b'"data": "')) if start >= 0 else len(body)
+    return body[: (max(start, 0) + stop) // 2]
 
 
 async def flushed(request: web.Request) -> None:

@@ -20,7 +20,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 SUCCEEDED = {
     "drafts", "drafts-plain", "text-after", "wrong-mime", "not-an-image", "usage-absent", "decoys", "reordered", "future",
-    "pretty", "compact", "escaped", "gzip", "array", "chunked", "trickle", "late", "close",
+    "pretty", "compact", "escaped", "no-end", "gzip", "array", "chunked", "trickle", "late", "close",
     "file-uri", "file-uri-slow", "file-uri-redirect", "file-uri-cut", "usage-zero", "tier-standard", "tier-absent", "searches",
 }  # fmt: skip
 BLOCKED = {
@@ -103,6 +103,7 @@ def test_every_answer_and_error_gets_its_status(
     }
     ids = {name for path in kept for name, message in named.items() if message.endswith(path.name)}
     assert ids == {"bad-base64", "bad-padding", "cut"}
+    assert [row["id"] for row in rows(tmp_path / "jobs.out") if row["is_cut"]] == ["no-end"]
     drafts = next(row["drafts"] for row in rows(tmp_path / "jobs.out") if row["id"] == "drafts")
     assert [(tmp_path / "jobs.out" / draft["path"]).stat().st_size for draft in drafts] == [
         draft["size_bytes"] for draft in drafts

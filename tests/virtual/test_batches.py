@@ -226,6 +226,45 @@ def test_odd_lines_are_reported_and_not_fatal(batch_desk: BatchDesk) -> None:
     assert len([*(batch_desk.out / "superseded").iterdir()]) == 2
 
 
+@pytest.mark.parametrize("key_is_first", [True, False])
+def test_a_file_that_ends_within_a_line_has_its_picture(
+    batch_desk: BatchDesk,
+    key_is_first: bool,  # noqa: FBT001
+) -> None:
+    """The last line breaks off behind its picture each time: its call is known by its key, or as the only one without a line."""
+
+    def torn(_number: int, lines: list[bytes]) -> list[bytes]:
+        last = orjson.loads(lines[-1])
+        if key_is_first:
+            lines.insert(0, orjson.dumps({"key": last["key"], "response": last["response"]}))
+            return [*lines[1:-1], lines[0][: lines[0].index(b'"}') + 1]]
+        return [*lines[:-1], lines[-1][: lines[-1].index(b'"}') + 1]]
+
+    batch_desk.server.spoil = torn
+    batch_desk.write(3)
+    batch_desk.run()
+    summary = batch_desk.run(route="interactive")
+    assert (summary.exit_code, summary.left) == (0, 0)
+    assert batch_desk.transport is None or batch_desk.transport.sent == []
+    assert batch_desk.images()["c"] == png("prompt c")
+    assert [row["is_cut"] for row in batch_desk.rows()] == [False, False, True]
+    assert batch_desk.rows()[-1]["cost_usd"] > 0
+    assert not [*(batch_desk.out / ".gemini_batch/incoming").iterdir()]
+
+
+def test_a_torn_line_is_given_to_no_call_by_guess(batch_desk: BatchDesk) -> None:
+    """Where two calls have no line, it may be of either: both are sent again."""
+    batch_desk.server.spoil = lambda _number, lines: [
+        lines[0],
+        lines[2][: lines[2].index(b'"}') + 1],
+    ]
+    batch_desk.write(3)
+    batch_desk.run()
+    batch_desk.run(route="interactive")
+    assert batch_desk.transport is not None
+    assert sorted(call for _, call in batch_desk.transport.sent) == ["b", "c"]
+
+
 @pytest.mark.parametrize("has_ranges", [True, False])
 def test_a_download_that_breaks_continues(has_ranges: bool, batch_desk: BatchDesk) -> None:  # noqa: FBT001
     """It continues where it was cut, or is read again without a row twice."""

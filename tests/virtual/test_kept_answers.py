@@ -1,5 +1,6 @@
 """An answer that arrived and has no row: it is processed twice at most, then it is kept out of the way."""
 
+import asyncio
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -10,11 +11,12 @@ import pytest
 
 from gemini_batch.engine import preprocess
 from gemini_batch.events import Repaired
-from gemini_batch.output import OutputFolder
+from gemini_batch.output import OutputFolder, StagedAnswer
 from gemini_batch.output.inflight import InFlightLog
 from gemini_batch.output.results_file import ResultsFile
 from gemini_batch.output.rows import newest_rows
-from tests.builders import png, tree
+from gemini_batch.records import Call
+from tests.builders import ScriptedTransport, png, tree
 from tests.virtual.clock import NOON_UTC
 from tests.virtual.desk import Desk
 from tests.virtual.test_recovery_kills import Killed
@@ -23,7 +25,7 @@ PART = {"inlineData": {"mimeType": "image/png", "data": "#0"}}
 WHOLE = orjson.dumps({"candidates": [{"content": {"parts": [PART]}, "finishReason": "STOP"}]})
 
 
-def keep_an_answer(desk: Desk, envelope: bytes = WHOLE) -> None:
+def keep_an_answer(desk: Desk, envelope: bytes = WHOLE, *, is_whole: bool = True) -> None:
     """Leave what a run leaves that is killed between the last byte of the answer to `a` and its row."""
     desk.run()
     (asked,) = (row["request_sha256"] for row in newest_rows(desk.out) if row["id"] == "a")
@@ -35,7 +37,10 @@ def keep_an_answer(desk: Desk, envelope: bytes = WHOLE) -> None:
     image = incoming.open_image(0)
     image.write(png("kept"))
     image.close()
-    incoming.journal(envelope)
+    incoming.journal(envelope, is_whole=is_whole)
+    if not is_whole:  # more of it arrives, and another answer is journaled meanwhile
+        incoming.open_image(1).write(b"half")
+        store.stage("b", 1, NOON_UTC).journal(b"{}")
 
 
 def aside(out: Path) -> dict[str, bytes]:
@@ -127,4 +132,40 @@ def test_an_answer_stays_while_the_disk_refuses_its_row(
             assert desk.run().exit_code == 8
     summary = desk.run()
     assert summary.by_status == {"succeeded": 3}
+    assert tree(desk.out)["images/a.png"] == png("kept")
+
+
+def test_a_kill_behind_a_picture_loses_nothing(desk: Desk) -> None:
+    """A run that is killed while the end of an answer is awaited leaves its picture; the next one pays nothing for it."""
+    keep_an_answer(desk, WHOLE[: WHOLE.index(b"}")], is_whole=False)
+
+    summary = desk.run()
+
+    assert summary.by_status == {"succeeded": 3}
+    assert "a" not in desk.sent()
+    assert tree(desk.out)["images/a.png"] == png("kept")
+    assert [row["is_cut"] for row in newest_rows(desk.out) if row["id"] == "a"] == [True]
+    assert not [*(desk.out / ".gemini_batch/incoming").iterdir()]
+
+
+def test_a_cancelled_run_keeps_a_picture_that_is_whole(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is broken off while the end of an answer is awaited leaves its picture for the next one."""
+
+    async def stalls(_self: object, call: Call, incoming: StagedAnswer, *_: object) -> None:
+        if call.id == "a":
+            image = incoming.open_image(0)
+            image.write(png("kept"))
+            image.close()
+            incoming.journal(WHOLE[: WHOLE.index(b"}")], is_whole=False)
+        await asyncio.sleep(1_000_000)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ScriptedTransport, "send", stalls)
+        desk.run(cancel_at_s=5.0)
+
+    summary = desk.run()
+    assert summary.by_status == {"succeeded": 3}
+    assert "a" not in desk.sent()
     assert tree(desk.out)["images/a.png"] == png("kept")

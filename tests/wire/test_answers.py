@@ -13,10 +13,12 @@ import pytest
 from aioresponses import aioresponses
 
 from gemini_batch.client import fairness, interactive
+from gemini_batch.client.response import parse_answer
 from gemini_batch.clock import Clock
 from gemini_batch.records import (
     Answer,
     IncomingImage,
+    Reply,
 )
 from tests.wire.peers import (
     ANSWER,
@@ -112,7 +114,10 @@ async def test_a_large_answer_survives_a_broken_connection() -> None:
     async with serving(saying(whole(body, length=len(body) + 1))) as server:
         answer = await send(server.base_url)
 
-    assert Answer(200, ENVELOPE, (IncomingImage(pixels.decode("latin-1"), 0, "", b""),)) == answer
+    assert (
+        Answer(200, ENVELOPE, (IncomingImage(pixels.decode("latin-1"), len(pixels), "", b""),))
+        == answer
+    )
 
 
 async def test_nothing_runs_between_the_last_byte_and_the_return() -> None:
@@ -224,3 +229,88 @@ async def test_the_status_is_enough(pieces: list[bytes], end: Any, expected: byt
     assert isinstance(answer, Answer)
     assert answer.http_status == 500
     assert answer.body == expected or expected.startswith(answer.body)
+
+
+# --- answers that break off behind their picture ---
+
+BEHIND = {
+    "the brackets": ANSWER[: ANSWER.index(b'"}}]}') + 1],
+    "the last bracket": ANSWER[:-1],
+    "half of the rest": ANSWER[:-20],
+}
+CUT_OFF: dict[str, Callable[[bytes], list[bytes]]] = {
+    "with its length": lambda body: [whole(body)],
+    "with the length of the whole": lambda body: [whole(body, length=len(ANSWER))],
+    "chunked": lambda body: [CHUNKED, chunk(body), b"0\r\n\r\n"],
+    "chunked, without its end": lambda body: [CHUNKED + chunk(body)],
+    "within a chunk": lambda body: [CHUNKED + chunk(ANSWER)[: 4 + len(body)]],
+    "until the connection closes": lambda body: [b"HTTP/1.1 200 OK\r\n\r\n", body],
+    "an event": lambda body: [CHUNKED + chunk(b"data: " + body)],
+    "gzip": lambda body: [
+        whole(gzip.compress(body), "Content-Encoding: gzip", length=len(body) + 900)
+    ],
+    "with rubbish": lambda body: [whole(body + b"\0<html>502</html>")],
+}
+
+
+@pytest.mark.parametrize("lacks", BEHIND)
+@pytest.mark.parametrize("name", CUT_OFF)
+@pytest.mark.parametrize("end", [None, Peer.reset])
+async def test_a_picture_is_kept_whose_answer_breaks_off(
+    name: str, lacks: str, end: Callable[[Peer], Any] | None
+) -> None:
+    """A whole picture is the result, whatever of its answer is missing, for any framing."""
+    images = Images()
+    script = saying(*CUT_OFF[name](BEHIND[lacks]), then=end)
+    async with serving(script) as server, asyncio.timeout(60):
+        answer = await send(server.base_url, images=images)
+
+    assert isinstance(answer, Answer), answer
+    reply = parse_answer(answer)
+    assert isinstance(reply, Reply), reply
+    assert (reply.is_cut, reply.image is not None) == (True, True)
+    assert images.sinks[0].getvalue() == PIXELS
+
+
+async def test_a_picture_is_kept_whose_answer_stalls(
+    jump: Callable[[float], None], fed: asyncio.Semaphore
+) -> None:
+    """Where nothing more comes behind a picture, it is the result once the time is over."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(whole(BEHIND["the brackets"], length=len(ANSWER)))
+        await peer.hang()
+
+    async with serving(script) as server, asyncio.timeout(600), asyncio.TaskGroup() as group:
+        sending = group.create_task(send(server.base_url, timeouts=patient(between_bytes_s=60.0)))
+        await fed.acquire()
+        jump(61.0)
+        answer = await sending
+
+    assert isinstance(answer, Answer), answer
+    assert answer.images == ARRIVED
+
+
+async def test_a_picture_is_journaled_before_the_end_of_its_answer() -> None:
+    """A kill while the rest of an answer is awaited finds the picture in the journal."""
+    saved: list[tuple[bytes, bool]] = []
+    journaled = asyncio.Event()
+
+    class Journaling(Images):
+        def journal(self, envelope: bytes, /, *, is_whole: bool = True) -> None:
+            saved.append((envelope, is_whole))
+            journaled.set()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.say(whole(BEHIND["the brackets"], length=len(ANSWER)))
+        await journaled.wait()
+        await peer.say(ANSWER[len(BEHIND["the brackets"]) :])
+
+    async with serving(script) as server, asyncio.timeout(60):
+        await send(server.base_url, images=Journaling())
+
+    assert saved[-1] == (ENVELOPE, True)
+    assert [is_whole for _, is_whole in saved] == [False, True]
+    assert ENVELOPE.startswith(saved[0][0])

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gemini_batch.client.files import Files
 from gemini_batch.client.result_lines import ResultLine
@@ -26,7 +26,6 @@ from gemini_batch.records import (
     Facts,
     Failure,
     FailureKind,
-    Outcome,
     Reply,
     ResultRow,
     Status,
@@ -138,29 +137,37 @@ class Collector:
         results = Results(self.files, batch.note.output_file, lambda: self._open(batch))
         seen, restarts = bytearray(batch.note.calls), 0
         found.odd.clear()
-        torn: Outcome | None = None  # the last line, if it is
+        torn: ResultLine[StagedAnswer] | None = None  # the last line, if it is
         try:
             async with aclosing(results.lines()) as lines:
                 async for line in lines:
-                    torn = line.outcome if line.is_torn else None
+                    if torn is not None:
+                        torn.sink.discard()
+                    torn = line if line.is_torn else None
                     if results.restarts != restarts:  # all lines come again
                         seen, restarts = bytearray(batch.note.calls), results.restarts
                         found.odd.clear()
                     self._staged = None  # from here on it may be named by a row
                     await self._take(batch, line, seen, found)
-                    line.sink.discard()
+                    if torn is None:
+                        line.sink.discard()
                     await self.committer.wait_for_disk()
                     if self.is_stopped():
                         return
+            if torn is not None and results.failure is None:
+                await self._take_torn(batch, torn, seen, found)
         except OSError as error:
             message = f"the results of a batch can't be written: {describe_os_error(error)}"
             raise StorageError(message) from error
         finally:
-            if self._staged is not None:  # of a line that did not come to its end
-                self._staged.discard()
+            # Of a line that did not come to its end.
+            for staged in (self._staged, None if torn is None else torn.sink):
+                if staged is not None:
+                    staged.discard()
         found.odd[_TORN] += torn is not None
         # A file that ends within a line, and no connection that broke, has no more than that.
-        found.failure = None if torn is results.failure else results.failure
+        outcome = None if torn is None else torn.outcome
+        found.failure = None if outcome is results.failure else results.failure
 
     def _open(self, batch: OpenBatch) -> StagedAnswer:
         self._number += 1
@@ -194,6 +201,25 @@ class Collector:
         if not batch.mark(position) & Mark.TAKEN:
             attempted = self._attempted(batch, position, facts)
             await self._commit(batch, position, attempted, line, found)
+
+    async def _take_torn(
+        self,
+        batch: OpenBatch,
+        line: ResultLine[StagedAnswer],
+        seen: bytearray,
+        found: Collected,
+    ) -> None:
+        """Take the last line of a file that ends within it each time, if its picture is whole.
+
+        Its key stands behind the picture: without it, it is of the only call that has no line.
+        """
+        if not isinstance(line.outcome, Reply):
+            return
+        key, position = line.key, seen.find(0)
+        if key is None and seen.count(0) == 1 and not +found.odd:
+            key = batch.note.key(position, batch.facts(position).request_sha256)
+        if key is not None:
+            await self._take(batch, replace(line, key=key, is_torn=False), seen, found)
 
     async def _commit(
         self,

@@ -505,6 +505,15 @@ async def test_cut() -> None:
         _ = got.json
 
 
+async def test_no_end() -> None:
+    """The picture is whole, and nothing is behind it."""
+    async with calling() as caller:
+        got = await caller.ask("x [[fault:no-end]]")
+    assert got.body.count(b'"data":"') == 1
+    assert got.body.endswith(b'"')
+    assert json.loads(got.body + b"}}]}}]}")
+
+
 async def test_hang_ends_when_the_client_gives_up() -> None:
     """A hanging answer is over when its client goes away, and the audit says so."""
     async with calling(hang_s=60) as caller:

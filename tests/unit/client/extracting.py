@@ -28,6 +28,10 @@ class Sink(io.BytesIO):
         data = self.image if self.closed else self.getvalue()
         yield (data or b"")[start:][:size_bytes]
 
+    def getvalue_or_image(self) -> bytes:
+        """Return what it received."""
+        return self.getvalue() if self.image is None else self.image
+
     def close(self) -> None:
         """Keep the complete image."""
         if not self.closed:  # the garbage collector closes as well

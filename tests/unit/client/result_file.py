@@ -42,7 +42,7 @@ class Sink:
         """Take the body."""
         self.body = body
 
-    def journal(self, envelope: bytes, /) -> None:
+    def journal(self, envelope: bytes, /, *, is_whole: bool = True) -> None:
         """Save nothing."""
 
     def arrived(self) -> tuple[IncomingImage, ...]:

@@ -38,7 +38,7 @@ class Received(Sinks):
     def keepable(self, body: Iterable[bytes], /) -> None:
         """Do nothing."""
 
-    def journal(self, envelope: bytes, /) -> None:
+    def journal(self, envelope: bytes, /, *, is_whole: bool = True) -> None:
         """Do nothing."""
 
     def arrived(self) -> tuple[IncomingImage, ...]:

@@ -381,9 +381,7 @@ def test_an_answer_that_orjson_refuses_is_read_fast(monkeypatch: pytest.MonkeyPa
 
     assert reply(body % (numbers, b""), IMAGES[:1]).image is not None
     for slow in (b",99999999999999999999", b',"\\ud800"'):
-        outcome = parse_answer(Answer(200, body % (numbers, slow), IMAGES[:1]))
-        assert isinstance(outcome, Failure)
-        assert outcome.kind is FailureKind.MALFORMED
+        assert reply(body % (numbers, slow), IMAGES[:1]).is_cut  # read up to its picture
     assert not called
 
 

@@ -87,8 +87,9 @@ def test_a_cut_file_continues_behind_its_last_whole_line(cut: int, sizes: list[i
     file = b"\n".join([line(str(number)) for number in range(5)]) + b"\n"
     before, lines, _ = read(chunked(file[:cut], sizes))
     if torn := [each for each in before if each.is_torn]:
-        assert (torn, before[-1].key) == (before[-1:], None)
-        assert not torn[0].sink.is_arrived
+        assert torn == before[-1:]
+        is_reply = isinstance(torn[0].outcome, Reply)
+        assert (torn[0].sink.is_arrived, torn[0].key is None or is_reply) == (is_reply, True)
     resumed = [
         each for chunk in chunked(file[lines.whole_bytes :], sizes) for each in lines.feed(chunk)
     ]
@@ -177,7 +178,7 @@ def test_a_line_that_cannot_be_read_still_shows_its_key(
 
 def test_a_line_that_is_not_closed_but_ended_shows_its_key() -> None:
     """A line that lacks a bracket is no torn line: others follow it."""
-    body = line("0.ab").replace(b"}]", b"]")
+    body = line("0.ab").replace(b"}]", b"]").replace(b"inlineData", b"other")
     for each in (body, b'{"key":"0.ab","response":{'):
         found, _, _ = read([each + b"\n" + line("1.cd") + b"\n"])
         assert [(one.key, one.is_torn) for one in found] == [("0.ab", False), ("1.cd", False)]
@@ -185,7 +186,15 @@ def test_a_line_that_is_not_closed_but_ended_shows_its_key() -> None:
 
 
 @pytest.mark.parametrize(
-    "last", [line("1")[:-1], line("1")[:40], b"{", b'{"key":"1"', b'{"key":"1","x":"', b"nonsense"]
+    "last",
+    [
+        line("1", response={})[:-1],
+        line("1")[:40],
+        b"{",
+        b'{"key":"1"',
+        b'{"key":"1","x":"',
+        b"nonsense",
+    ],
 )
 def test_a_last_line_that_is_not_closed_is_torn(last: bytes) -> None:
     """A file that ends within a line says so, and the line has no key: its value may be cut too."""
@@ -246,3 +255,38 @@ def test_memory_does_not_grow_with_a_line(make: Callable[[], bytes]) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 1_000_000
+
+
+# --- lines that break off behind their picture ---
+
+
+@pytest.mark.parametrize("lacks", [1, 2, 5, 8])
+def test_a_line_that_lacks_its_last_brackets_has_its_picture(lacks: int) -> None:
+    """A line of which the end is missing, with its newline, is of its call all the same; the next one is whole."""
+    first = b'{"key":"0.ab","response":' + line()[13 : line().rindex(b', "key"')]
+    found, _, _ = read([first[:-lacks] + b"\n" + line("1.cd")])
+    assert [(each.key, each.is_torn, image_of(each)) for each in found] == [
+        ("0.ab", False, PIXELS),
+        ("1.cd", False, PIXELS),
+    ]
+    assert isinstance(found[0].outcome, Reply)
+    assert found[0].outcome.is_cut
+
+
+def test_brackets_that_are_missing_within_a_line_cost_no_picture() -> None:
+    """The key behind them is found."""
+    found, _, _ = read([line().replace(b"}]}", b"", 1) + b"\n"])
+    assert [(each.key, image_of(each)) for each in found] == [("0.ab", PIXELS)]
+
+
+@pytest.mark.parametrize("key", ["0.ab", None])
+def test_a_torn_line_has_its_picture_if_that_is_whole(key: str | None) -> None:
+    """The last line breaks off: it has its picture, and a key only if that came first."""
+    tail = b"" if key is None else b'{"key":"0.ab","response":' + line()[13:]
+    body = tail or line()
+    stop = body.index(base64.b64encode(PIXELS)) + len(base64.b64encode(PIXELS))
+    (torn,), parser, _ = read([body[: stop + 1]])
+    assert (torn.key, torn.is_torn, image_of(torn)) == (key, True, PIXELS)
+    assert parser.whole_bytes == 0
+    (torn,), _, _ = read([body[: stop - 5]])
+    assert isinstance(torn.outcome, Failure)

@@ -317,7 +317,7 @@ class _Nowhere:
     def close(self) -> None:
         pass
 
-    def journal(self, envelope: bytes) -> None:
+    def journal(self, envelope: bytes, /, *, is_whole: bool = True) -> None:
         pass
 
     def arrived(self) -> tuple[()]:
