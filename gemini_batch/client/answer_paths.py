@@ -50,8 +50,8 @@ def _nested(levels: int) -> bytes:
 # The next structural mark: a short string without escapes, as nearly all but the images are, with
 # the comma before it, and the colon and the bracket after it; or closing brackets; or a single
 # byte. In front of it are members whose keys are in no path, with values that are plain: few levels
-# of them, so that a byte is looked at few times where a value continues in the next chunk. `{}+` and
-# `*+` never backtrack. The run in front is part of the pattern: a search would try each of its
+# of them, so that a byte is looked at few times where a value continues in the next chunk. `{}+`
+# and `*+` never backtrack. The run in front is part of the pattern: a search would try each of its
 # bytes, and take three times as long.
 _FRONT = rb'[^"{}\[\],:]*+'
 _PLAIN = rb'"[^"\\]*+"|[-0-9a-z]%b|%b' % (_FRONT, _nested(2))
