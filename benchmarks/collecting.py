@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from batches import LARGE, MODEL, SMALL, lines, server
+from batches import KEY, LARGE, MODEL, SMALL, lines, server
 from measure import Goal, Report, Round, arguments, median, peak_rss_bytes, workplace
 
 UUID = "0" * 32
@@ -29,7 +29,7 @@ def settings(base_url: str) -> Any:
     from gemini_batch.config import Settings
     from gemini_batch.records import Limits
 
-    return Settings("free", Limits(), base_url, base_url, MODEL, api_key="AIzaSy-no-key-is-needed")
+    return Settings("free", Limits(), base_url, base_url, MODEL, api_key=KEY)
 
 
 def manifest(folder: Path, count: int) -> Path:

@@ -35,14 +35,29 @@ _PART: dict[bytes, Node] = {
 _ANSWER: Node = {b"candidates": [{b"content": {b"parts": [_PART]}}]}
 _KEYS = (b"candidates", b"content", b"parts", *_PART, *_BLOB, *_FILE)
 
-# The next structural mark: a short string without escapes, as nearly all but the images are, with
-# the comma before and the colon after it; or a member whose key is in no path, with its plain
-# string; or a single byte. `{}+` and `*+` never backtrack. The run in front is part of the pattern:
-# a search would try each of its bytes, and take three times as long.
 _WS = rb"[ \t\n\r]*+"
 _OTHER_KEY = rb'(?!(?:%b)")[^"\\]{0,64}+' % b"|".join(_KEYS)
-_MARK = rb'[^"{}\[\],:]*+(?:(,)?%b"(?:%b"%b:%b"[^"\\]*+"|([^"\\]{0,64}+)"(?:%b(:))?)|(["{}\[\],:]))'
-_ON_PATH = re.compile(_MARK % (_WS, _OTHER_KEY, _WS, _WS, _WS))
+
+
+def _nested(levels: int) -> bytes:
+    """Return a pattern of an object or array without escapes, with so many levels in it."""
+    inner = rb'[^"\\{}\[\]]++|"[^"\\]*+"'
+    if levels:
+        inner += b"|" + _nested(levels - 1)
+    return rb"\{(?:%b)*+\}|\[(?:%b)*+\]" % (inner, inner)
+
+
+# The next structural mark: a short string without escapes, as nearly all but the images are, with
+# the comma before it, and the colon and the bracket after it; or closing brackets; or a single
+# byte. In front of it are members whose keys are in no path, with values that are plain: few levels
+# of them, so that a byte is looked at few times where a value continues in the next chunk. `{}+`
+# and `*+` never backtrack. The run in front is part of the pattern: a search would try each of its
+# bytes, and take three times as long.
+_FRONT = rb'[^"{}\[\],:]*+'
+_PLAIN = rb'"[^"\\]*+"|[-0-9a-z]%b|%b' % (_FRONT, _nested(2))
+_MEMBER = rb'%b,?%b"%b"%b:%b(?:%b)' % (_FRONT, _WS, _OTHER_KEY, _WS, _WS, _PLAIN)
+_STRING = rb'(,)?%b"([^"\\]{0,64}+)"(?:%b(:)(?:%b([{\[]))?)?' % (_WS, _WS, _WS)
+_ON_PATH = re.compile(rb'(?:%b)*+%b(?:%b|([}\]]++)|(["{\[,:]))' % (_MEMBER, _FRONT, _STRING))
 # Off the path, plain strings are skipped.
 _OFF_PATH = re.compile(rb'(?:[^"\\{}\[\]]++|"[^"\\]*+")*+' + _ON_PATH.pattern)
 
@@ -113,21 +128,25 @@ class Place:
         self.closers += closer
         self.at_key, self.matched = True, None
 
-    def close(self, closer: bytes) -> None:
-        """Leave an object or array.
+    def close(self, closers: bytes) -> int:
+        """Leave objects and arrays, at most to the end of the document; return how many.
 
         Raises:
-            MalformedAnswerError: It is the other of both.
+            MalformedAnswerError: One of them is the other of both.
         """
-        if not self.closers.endswith(closer):
-            raise MalformedAnswerError(
-                f"the answer is not valid JSON: a {closer.decode()!r} closes nothing"
-            )
-        self.closers.pop()
+        number = 0
+        for closer in closers:
+            number += 1
+            if not self.closers or self.closers.pop() != closer:
+                raise MalformedAnswerError(
+                    f"the answer is not valid JSON: a {chr(closer)!r} closes nothing"
+                )
+            if not self.closers:
+                break
         depth = len(self.closers)
-        if len(self._path) > depth:
-            self._path.pop()
+        del self._path[depth:]
         is_on_path = len(self._path) == depth
         self.node = self._path[-1] if is_on_path and depth else None
         self.mark = _ON_PATH if is_on_path else _OFF_PATH
         self.matched = None
+        return number

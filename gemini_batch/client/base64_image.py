@@ -158,6 +158,11 @@ class Base64Image:
         )
 
 
+def is_whole_image(data: bytes) -> bool:
+    """Return whether decoded bytes are no tiny image, and no base64 once more."""
+    return len(data) >= _MIN_START_BYTES and not data.startswith(_TWICE)
+
+
 def _standard(text: bytes | memoryview) -> bytes:
     """Return base64 of any dress in the standard alphabet, without white space."""
     return bytes(text).translate(_FROM_URL_SAFE, _WHITESPACE)

@@ -8,6 +8,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import cache
 
 import pybase64
 
@@ -61,10 +62,10 @@ def of(text: str, min_bytes: int) -> Iterator[bytes]:
         readable: list[bytes] = []
         forms.append(b"".join(forms[-1].split()))  # mail breaks base64 into lines
         for form in set(forms):
-            pieces = [*_from_base64(form, min_bytes), *_from_hex(form, min_bytes)]
-            yield b"\n".join(pieces)
-            readable += (piece for piece in pieces if not piece.translate(None, _PRINTABLE))
-        todo += [(unescaped, depth + 1), (b"\n".join(readable), depth + 1)]
+            if pieces := [*_from_base64(form, min_bytes), *_from_hex(form, min_bytes)]:
+                yield b"\n".join(pieces)
+                readable += (piece for piece in pieces if not piece.translate(None, _PRINTABLE))
+        todo += [(each, depth + 1) for each in (unescaped, b"\n".join(readable)) if each != found]
 
 
 def _ascii(text: str) -> bytes:
@@ -98,9 +99,14 @@ def _unescaped(match: re.Match[bytes]) -> bytes:
     return bytes([(int(match[1], 16) if match[1] else int(match[2], 8)) & 127])
 
 
+@cache
+def _runs(characters: bytes, min_bytes: int) -> re.Pattern[bytes]:
+    return re.compile(rb"[%b]{%d,}" % (characters, min_bytes))
+
+
 def _from_base64(text: bytes, min_bytes: int) -> Iterator[bytes]:
     """Yield what runs of base64 decode to; a run may begin with other letters."""
-    for run in re.findall(rb"[A-Za-z0-9+/_-]{%d,}" % (min_bytes * 4 // 3), text):
+    for run in _runs(b"A-Za-z0-9+/_-", min_bytes * 4 // 3).findall(text):
         run = run.translate(_URL_SAFE)  # noqa: PLW2901
         for offset in range(4):
             rest = (len(run) - offset) % 4
@@ -110,7 +116,7 @@ def _from_base64(text: bytes, min_bytes: int) -> Iterator[bytes]:
 
 def _from_hex(text: bytes, min_bytes: int) -> Iterator[bytes]:
     """Yield what runs of hex digits decode to; a run may begin with other digits."""
-    for run in re.findall(rb"[0-9a-fA-Fx:, -]{%d,}" % (min_bytes * 2), text):
+    for run in _runs(b"0-9a-fA-Fx:, -", min_bytes * 2).findall(text):
         digits = run.replace(b"0x", b"").translate(None, b"x:, -")
         for offset in range(2):
             end = offset + (len(digits) - offset) // 2 * 2

@@ -167,7 +167,7 @@ class ImageExtractor:
         start, place = pos, self._place
         while found := place.mark.match(chunk, pos):
             pos = found.end()
-            comma, string, colon, mark = found.groups()
+            comma, string, colon, opener, closers, mark = found.groups()
             if string is not None:
                 if comma is not None or place.at_key:
                     place.match_key(string)
@@ -177,20 +177,22 @@ class ImageExtractor:
                 ):
                     self._begin_string(chunk[start : found.start(2) - 1])
                     return found.start(2)
+                if opener is not None:
+                    place.open(_CLOSER_OF[opener])
+            elif closers is not None:
+                pos = found.start(5) + place.close(closers)
+                if not place.closers:
+                    self._envelope.structure(chunk[start:pos])
+                    # An array, or an object with a result, is the last.
+                    is_last = self._envelope.end_document() or chunk[pos - 1 : pos] == b"]"
+                    self._state = ImageExtractor._after if is_last else ImageExtractor._between
+                    return pos
             elif mark == b'"':
                 self._begin_string(chunk[start : pos - 1])
                 return pos
             elif mark in _CLOSER_OF:
                 place.open(_CLOSER_OF[mark])
-            elif mark in {b"}", b"]"}:
-                place.close(mark)
-                if not place.closers:
-                    self._envelope.structure(chunk[start:pos])
-                    # An array, or an object with a result, is the last.
-                    is_last = self._envelope.end_document() or mark == b"]"
-                    self._state = ImageExtractor._after if is_last else ImageExtractor._between
-                    return pos
-            elif mark is not None:  # else it is a member, which changes nothing
+            else:
                 place.at_key = mark == b","
         self._envelope.structure(chunk[start:])
         return len(chunk)

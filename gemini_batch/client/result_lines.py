@@ -15,6 +15,7 @@ import orjson
 from gemini_batch.client.answer_paths import LINE
 from gemini_batch.client.image_extractor import ImageExtractor
 from gemini_batch.client.malformed import MalformedAnswerError
+from gemini_batch.client.plain_lines import taken_apart
 from gemini_batch.client.redaction import redacted
 from gemini_batch.client.response_lines import parse_line
 from gemini_batch.client.transport import AnswerSink
@@ -82,13 +83,18 @@ class ResultLines(Generic[SinkT]):
         while pos < len(chunk):
             newline = chunk.find(b"\n", pos)
             stop = len(chunk) if newline < 0 else newline
-            self._feed_line(chunk if stop - pos == len(chunk) else chunk[pos:stop])
-            self._offset_bytes += stop - pos + (newline >= 0)
-            pos = stop + 1
+            piece = chunk if stop - pos == len(chunk) else chunk[pos:stop]
+            start_bytes, pos = self._offset_bytes, stop + 1
+            found = taken_apart(piece) if newline >= 0 and self._line is None else None
+            if found is None:
+                self._feed_line(piece)
+            self._offset_bytes += len(piece) + (newline >= 0)
             if newline >= 0:
                 line, self._line = self._line, None
                 self.whole_bytes, self.last_byte = self._offset_bytes, b"\n"
-                if line is not None:
+                if found is not None:
+                    yield self._plain(piece, *found, start_bytes)
+                elif line is not None:
                     yield line.ended(self.whole_bytes)
 
     def finish(self) -> ResultLine[SinkT] | None:
@@ -105,6 +111,18 @@ class ResultLines(Generic[SinkT]):
         self.whole_bytes, self.last_byte = offset_bytes, line.last_byte
         self._offset_bytes = offset_bytes
         return line.ended(offset_bytes)
+
+    def _plain(
+        self, line: bytes, envelope: bytes, image: bytes, start_bytes: int
+    ) -> ResultLine[SinkT]:
+        """Return a line that was taken apart at once."""
+        sink = self._open_sink()
+        sink.keepable(redacted([line], self._redact))
+        file = sink.open_image(0)
+        file.write(image)
+        file.close()
+        key, outcome = parse_line(self._redact(envelope), sink.arrived())
+        return ResultLine(start_bytes, self.whole_bytes, key, outcome, False, sink)
 
     def _feed_line(self, piece: bytes) -> None:
         if self._line is None:

@@ -7,7 +7,7 @@ reported as finished.
 
 import asyncio
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from gemini_batch.catalog import prices
 from gemini_batch.clock import Clock
@@ -16,9 +16,7 @@ from gemini_batch.engine.result_row import (
     NO_REPLY,
     Attempted,
     cost_usd,
-    is_smaller,
     make_row,
-    row_error,
 )
 from gemini_batch.errors import StorageError, describe_os_error, storage_errors
 from gemini_batch.events import CallFinished, Observer
@@ -125,14 +123,16 @@ class Committer:
         ]
         is_free = is_paid or reused_from is not None
         answered = Status.SUCCEEDED if reply.image else Status.BLOCKED
-        row = replace(
-            make_row(attempted, Status.FAILED if failure else answered, reply, self._endpoint),
+        row = make_row(
+            attempted,
+            Status.FAILED if failure else answered,
+            reply,
+            self._endpoint,
             images=images,
             drafts=drafts,
             cost_usd=0.0 if is_free else cost_usd(attempted, reply, self._price_table),
-            error=row_error(failure) if failure else None,
+            error=failure,
             reused_from=reused_from,
-            is_smaller=is_smaller(attempted, images),
         )
         parts = [
             (each.file, image.path) for each, image in zip(arrived, (*images, *drafts), strict=True)
@@ -157,8 +157,11 @@ class Committer:
             self._folder.describe(each, stem if number == 1 else f"{stem}.{number}")
             for number, each in enumerate(arrived, start=1)
         ]
-        row = replace(
-            make_row(attempted, Status.LATE, reply, self._endpoint),
+        row = make_row(
+            attempted,
+            Status.LATE,
+            reply,
+            self._endpoint,
             images=images[: reply.image is not None],
             drafts=images[reply.image is not None :],
             cost_usd=cost_usd(attempted, reply, self._price_table),
@@ -201,8 +204,11 @@ class Committer:
         Raises:
             StorageError: The disk refused.
         """
-        row = replace(
-            make_row(attempted, Status.SUCCEEDED, NO_REPLY, self._endpoint),
+        row = make_row(
+            attempted,
+            Status.SUCCEEDED,
+            NO_REPLY,
+            self._endpoint,
             images=[image],
             drafts=drafts,
             reused_from=ReusedFrom(str(self._folder.out), attempted.call.id),
@@ -219,7 +225,7 @@ class Committer:
         Raises:
             StorageError: The disk refused.
         """
-        row = replace(make_row(attempted, status, NO_REPLY, self._endpoint), error=row_error(error))
+        row = make_row(attempted, status, NO_REPLY, self._endpoint, error=error)
         call = attempted.call
         self._announce(call, row, self._append(row), call.estimate.cost_usd)
         return row

@@ -18,6 +18,7 @@ from gemini_batch.records import (
     JobPicture,
     Reply,
     ResultRow,
+    ReusedFrom,
     RowError,
     SentFile,
     Status,
@@ -62,15 +63,26 @@ def facts_of(call: Call) -> Facts:
     )
 
 
-def make_row(attempted: Attempted, status: Status, reply: Reply, endpoint: str) -> ResultRow:
-    """Return a row without images and without cost."""
+def make_row(
+    attempted: Attempted,
+    status: Status,
+    reply: Reply,
+    endpoint: str,
+    *,
+    images: list[ImageFile] | None = None,
+    drafts: list[ImageFile] | None = None,
+    cost_usd: float | None = 0.0,
+    error: ApiError | Failure | None = None,
+    reused_from: ReusedFrom | None = None,
+) -> ResultRow:
+    """Return a row; without images of its own it has none."""
     call, timing = attempted.call, attempted.timing
     return ResultRow(
         id=call.id,
         line=call.line,
         status=status,
-        images=[],
-        drafts=[],
+        images=images or [],
+        drafts=drafts or [],
         text=reply.text,
         prompt=call.prompt,
         inputs=call.inputs,
@@ -79,7 +91,7 @@ def make_row(attempted: Attempted, status: Status, reply: Reply, endpoint: str) 
         block_reason=reply.block_reason,
         safety_ratings=reply.safety_ratings,
         usage=reply.usage,
-        cost_usd=0.0,
+        cost_usd=cost_usd,
         model=call.model,
         model_version=reply.model_version,
         response_id=reply.response_id,
@@ -89,14 +101,16 @@ def make_row(attempted: Attempted, status: Status, reply: Reply, endpoint: str) 
         latency_s=round(timing.latency_s, 3),
         sent_at=timing.sent_at,
         finished_at=timing.finished_at,
-        error=None,
+        error=row_error(error) if error else None,
         metadata=call.metadata,
+        reused_from=reused_from,
         remote_images=[image.uri for image in reply.remote],
         thinking=call.thinking,
         service_tier=reply.service_tier,
         route="batch" if attempted.batch else "interactive",
         batch=attempted.batch,
         is_cut=reply.is_cut,
+        is_smaller=status is Status.SUCCEEDED and is_smaller(attempted, images or []),
     )
 
 

@@ -1,8 +1,16 @@
 """The note of a batch: what is known of it, and how far it is. Pure."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+
+LOOKS = 3
+"""Looks that count, without a find, until a batch whose create was not answered is given up."""
+LOOKS_APART = timedelta(minutes=5)
+"""The time from the create, or from a look that counts, to the next one that does.
+
+No one knows how soon the list shows a new batch (collected 2026-11-30).
+"""
 
 
 class Step(StrEnum):
@@ -40,7 +48,8 @@ class BatchNote:
         created_at: By the server's clock, UTC, as `ended_at`; None before.
         state: The last state that the server reported.
         done: Requests that have ended by the server's last count; None if it did not say.
-        looks: Looks through the whole list that did not find it.
+        looks: Looks through the whole list that did not find it, and count: see `look_counts_at`.
+        looked_at: When the last of these was.
         missing_since: Since when the server does not know its name; None if it does.
         misses: Looks by its name since then.
         cancelled_at: When its end was asked for.
@@ -73,6 +82,7 @@ class BatchNote:
     cancelled_at: datetime | None = None
     why: str = ""
     made_in: str | None = None
+    looked_at: datetime | None = None
 
     @property
     def display_name(self) -> str:
@@ -83,6 +93,18 @@ class BatchNote:
     def since(self) -> datetime:
         """The time of its creation, as far as that is known."""
         return self.created_at or self.sent_at or self.planned_at
+
+    @property
+    def look_counts_at(self) -> datetime:
+        """The time from which a look through the list that does not find it counts."""
+        return (self.looked_at or self.since) + LOOKS_APART
+
+    @property
+    def given_up_at(self) -> datetime | None:
+        """The earliest time at which it is given up if no look finds it; None if it was found."""
+        if self.step is not Step.CREATING:
+            return None
+        return self.look_counts_at + max(0, LOOKS - 1 - self.looks) * LOOKS_APART
 
     def key(self, position: int, request_sha256: str) -> str:
         """Return the key of a line: no other batch has it."""

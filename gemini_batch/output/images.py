@@ -130,9 +130,17 @@ class ImageFolders:
 
     def publish(self, staged: str, path: str, moved: set[str] | None = None) -> None:
         """Give a staged file its final name. An earlier file there moves to `superseded/`."""
-        if self._exists(path):
-            self._supersede(path, moved)
-        self._move(f"{INCOMING}/{staged.rpartition('/')[2]}", path, moved)
+        folder, _, name = path.rpartition("/")
+        inner = self._tree.open(folder, make=True)
+        try:
+            if is_in(name, inner):
+                self._supersede(path, moved)
+            staged_name, incoming = staged.rpartition("/")[2], self._incoming.descriptor
+            os.rename(staged_name, name, src_dir_fd=incoming, dst_dir_fd=inner)
+        finally:
+            os.close(inner)
+        self.mark_moved(f"{INCOMING}/{staged_name}", moved)
+        self.mark_moved(path, moved)
 
     def retire(self, call_id: str, moved: set[str] | None = None) -> None:
         """Move the image and drafts of an earlier row of this call to `superseded/`. Blocks.
@@ -191,8 +199,7 @@ class ImageFolders:
     ) -> None:
         source_folder, _, name = source.rpartition("/")
         folder, _, new_name = path.rpartition("/")
-        is_staged = source_folder == INCOMING
-        outer = self._incoming.descriptor if is_staged else self._tree.open(source_folder)
+        outer = self._tree.open(source_folder)
         try:
             inner = self._tree.open(folder, make=True, durable=durable)
             try:
@@ -202,8 +209,7 @@ class ImageFolders:
             finally:
                 os.close(inner)
         finally:
-            if not is_staged:
-                os.close(outer)
+            os.close(outer)
         self.mark_moved(source, moved)
         self.mark_moved(path, moved)
 

@@ -121,6 +121,7 @@ def described(batch: "OpenBatch") -> dict[str, Any]:
         "committed_usd": None if note.estimated_usd is None else round(batch.committed_usd, 6),
         "since": f"{note.since:%Y-%m-%dT%H:%M:%SZ}",
         "cancelled_at": note.cancelled_at and f"{note.cancelled_at:%Y-%m-%dT%H:%M:%SZ}",
+        "given_up_at": note.given_up_at and f"{note.given_up_at:%Y-%m-%dT%H:%M:%SZ}",
         "problem": batch.problem or note.why or None,
     }
 
@@ -130,8 +131,18 @@ def line_of(batch: dict[str, Any]) -> str:
     state = batch["state"] or ("creation not answered" if not batch["name"] else "not seen yet")
     done = "" if batch["done"] is None else f", {batch['done']:,} done"
     name = batch["name"] or batch["display_name"]
-    since = local_time(datetime.fromisoformat(batch["since"]))
+    since = _shown(batch["since"])
     ended = ", cancelled" if batch["cancelled_at"] else ""
     problem = f"; {batch['problem']}" if batch["problem"] else ""
     calls = f"{batch['waiting']:,} of {batch['calls']:,} calls wait{done}"
-    return f"{name}  {state.lower()}{ended}  {calls}, {batch['model']}, since {since}{problem}"
+    then = ""
+    if batch["given_up_at"]:
+        at = _shown(batch["given_up_at"])
+        then = f"; it is given up if runs do not find it until {at}"
+    return (
+        f"{name}  {state.lower()}{ended}  {calls}, {batch['model']}, since {since}{then}{problem}"
+    )
+
+
+def _shown(at: str) -> str:
+    return local_time(datetime.fromisoformat(at))

@@ -314,6 +314,22 @@ def test_a_create_without_an_answer_is_given_up_after_three_looks(batch_desk: Ba
     assert batch_desk.final() == dict.fromkeys("ab", "succeeded")
 
 
+def test_quick_runs_do_not_give_up_a_create_without_an_answer(batch_desk: BatchDesk) -> None:
+    """The list shows a new batch late: three runs by hand within a minute are no three looks; it is adopted then."""
+    batch_desk.server.hides, batch_desk.server.hidden = 1, 4
+    batch_desk.write(2)
+    for _ in range(4):
+        summary = batch_desk.run(after_h=0.003)
+        assert (summary.exit_code, summary.waiting) == (5, 2)
+    (stop,) = summary.stops
+    assert "is given up if runs do not find it until 2026-" in stop["message"]
+    assert summary.run_again_at is not None
+    assert timedelta(0) < summary.run_again_at - batch_desk.at < timedelta(minutes=5)
+    batch_desk.survives()
+    assert batch_desk.server.requests.count("create") == 1
+    assert [row["status"] for row in batch_desk.rows()] == ["succeeded"] * 2
+
+
 def test_while_it_waits_a_run_looks_for_a_quarter_of_an_hour(batch_desk: BatchDesk) -> None:
     """Within one `--wait` a lost create is given up after 15 minutes."""
     batch_desk.server.drops = 1

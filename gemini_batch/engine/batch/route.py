@@ -55,11 +55,10 @@ class BatchRoute:
             if is_first:
                 await self._report()
             mine = [batch for batch in self.waiting.batches if self._is_here(batch)]
-            looking = self.looker.look(mine, is_first=is_first)
-            stops = await until(self.ended, looking, DRAIN_S)
+            stops = await until(self.ended, self.looker.look(mine), DRAIN_S)
             for batch in mine:
                 if not self.ended.is_set():
-                    await until(self.ended, self._advance(batch, is_first=is_first), DRAIN_S)
+                    await until(self.ended, self._advance(batch), DRAIN_S)
             return stops or []
 
     async def submit(self, calls: Mapping[str, Iterator[Call | Stop]]) -> list[Stop]:
@@ -105,6 +104,12 @@ class BatchRoute:
         elsewhere = [batch for batch in open_batches if not self._is_here(batch)]
         if elsewhere:
             message += f", {len(elsewhere):,} of them at {elsewhere[0].note.endpoint}"
+        given_up_at = [each.note.given_up_at for each in open_batches if each.note.given_up_at]
+        if given_up_at:
+            message += (
+                "; a batch whose creation was not answered is given up if runs do not find it "
+                f"until {min(given_up_at):%Y-%m-%d %H:%M} UTC"
+            )
         overdue = [each for each in open_batches if self._is_overdue(each, now)]
         if overdue and self.config.route == "batch":
             message += (
@@ -140,10 +145,10 @@ class BatchRoute:
                     )
                 )
 
-    async def _advance(self, batch: OpenBatch, *, is_first: bool) -> None:
+    async def _advance(self, batch: OpenBatch) -> None:
         """Do what follows from the note of a batch that was looked at."""
         now = self.clock.utc()
-        if steps.is_lost(batch.note, now, is_first=is_first):
+        if steps.is_lost(batch.note):
             await self._give_up(batch, "was not found in the list of batches")
         elif steps.is_gone(batch.note, now):
             await self._give_up(batch, "is gone from the server")

@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 
-from gemini_batch.output.batch_note import BatchNote, Step
+from gemini_batch.output.batch_note import LOOKS, LOOKS_APART, BatchNote, Step
 from gemini_batch.records.remote_batch import BatchState, RemoteBatch
 
 # "Target 24 hours" (https://ai.google.dev/gemini-api/docs/batch-api, 2026-11-30). A client that
@@ -28,19 +28,19 @@ EXPIRED_AFTER = timedelta(hours=50)
 _OVER = {each.value for each in BatchState if each.is_terminal}
 TRIES = 2
 """Batches in a row that gave a call back, after which it is sent in another way, or not now."""
-LOOKS = 3
-"""Looks without a find until a batch is given up; in as many runs, or over `LOST_AFTER`."""
-LOST_AFTER = timedelta(minutes=15)
+MISSES = 3
+"""Looks by its name that did not find a batch, or its results, until it is gone."""
 MISSING_FOR = timedelta(minutes=10)
 # The list shows when a batch was created, by the server's clock.
 CLOCK_SKEW = timedelta(hours=1)
-# When to look again for a batch whose create was not answered, after it was sent.
-_SEARCH_AT_S = (30.0, 120.0, 600.0, 900.0)
+# When to look again for a batch whose create was not answered, after it was sent; then with each
+# look that counts.
+_SEARCH_AT_S = (30.0, 120.0)
 # While a run waits: from once a minute to once in five.
 _MIN_POLLS, _MAX_POLLS, _POLLS_AN_AGE = 1.0, 5.0, 10.0
 # What the last line of a run advises.
 _AGAIN_NEW, _AGAIN_OLD = timedelta(hours=2), timedelta(hours=1)
-_AGAIN_LOST = timedelta(minutes=10)
+_AGAIN_MISSING = timedelta(minutes=10)
 
 
 class Todo(Enum):
@@ -85,6 +85,7 @@ def seen(note: BatchNote, found: RemoteBatch, now: datetime) -> BatchNote:
         done=None if None in stats else sum(each or 0 for each in stats),
         why=found.error.message if found.error else "",
         looks=0,
+        looked_at=None,
     )
     if not found.state.is_terminal:
         return replace(note, missing_since=None, misses=0)
@@ -104,7 +105,7 @@ def missed(note: BatchNote, now: datetime) -> BatchNote:
 def is_missing(note: BatchNote, now: datetime) -> bool:
     """Return whether something was missing so often, and for so long, that it is gone."""
     since = note.missing_since
-    return since is not None and note.misses >= LOOKS and now - since >= MISSING_FOR
+    return since is not None and note.misses >= MISSES and now - since >= MISSING_FOR
 
 
 def is_gone(note: BatchNote, now: datetime) -> bool:
@@ -112,21 +113,20 @@ def is_gone(note: BatchNote, now: datetime) -> bool:
     return note.step is Step.CREATED and not note.ended_at and is_missing(note, now)
 
 
-def not_found(note: BatchNote, *, is_first: bool) -> BatchNote:
-    """Return the note after a look through the whole list; `is_first` in this run."""
-    return replace(note, looks=note.looks + is_first)
+def not_found(note: BatchNote, now: datetime) -> BatchNote:
+    """Return the note after a look through the whole list: it counts if it is not too soon.
 
-
-def is_lost(note: BatchNote, now: datetime, *, is_first: bool) -> bool:
-    """Return whether a batch whose create was not answered is given up.
-
-    That takes looks in several runs, or, while one run waits, as many over a quarter of an hour.
+    So three runs within seconds are one look at most, for the list may show a batch late. A clock
+    that was set back does not put off the next look that counts.
     """
-    if note.step is not Step.CREATING:
-        return False
-    if is_first:
-        return note.looks >= LOOKS
-    return now - note.since >= LOST_AFTER
+    if abs(now - (note.looked_at or note.since)) < LOOKS_APART:
+        return note
+    return replace(note, looks=note.looks + 1, looked_at=now)
+
+
+def is_lost(note: BatchNote) -> bool:
+    """Return whether a batch whose create was not answered is given up."""
+    return note.step is Step.CREATING and note.looks >= LOOKS
 
 
 def matching(note: BatchNote, batches: Iterable[RemoteBatch]) -> list[RemoteBatch]:
@@ -161,8 +161,10 @@ def next_look_at(note: BatchNote, now: datetime, minute_s: float) -> datetime:
     """Return when to look at a batch again while a run waits, with minutes of this length."""
     age_s = (now - note.since).total_seconds()
     if note.step is Step.CREATING:
-        later = (each for each in _SEARCH_AT_S if each > age_s)
-        return note.since + timedelta(seconds=next(later, age_s + _SEARCH_AT_S[-1]))
+        early = (each for each in _SEARCH_AT_S if each > age_s)
+        if (early_s := next(early, None)) is not None:
+            return note.since + timedelta(seconds=early_s)
+        return note.look_counts_at if now < note.look_counts_at else now + LOOKS_APART
     wait_s = min(max(age_s / _POLLS_AN_AGE, _MIN_POLLS * minute_s), _MAX_POLLS * minute_s)
     return now + timedelta(seconds=wait_s)
 
@@ -173,6 +175,8 @@ def run_again_at(notes: Iterable[BatchNote], now: datetime) -> datetime:
 
 
 def _again_in(note: BatchNote, now: datetime) -> timedelta:
-    if note.step is Step.CREATING or note.missing_since is not None:
-        return _AGAIN_LOST
+    if note.step is Step.CREATING:
+        return max(timedelta(), note.look_counts_at - now)
+    if note.missing_since is not None:
+        return _AGAIN_MISSING
     return _AGAIN_NEW if now - note.since < _AGAIN_NEW else _AGAIN_OLD

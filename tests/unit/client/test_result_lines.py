@@ -16,6 +16,7 @@ from tests.unit.client.extracting import Null, chunked
 from tests.unit.client.result_file import PIXELS, Sink, line, response
 
 EMPTY = Sink()
+BASE64 = base64.b64encode(PIXELS).decode()
 chunk_sizes = st.lists(st.integers(1, 9) | st.integers(1, 300), min_size=1, max_size=5)
 
 
@@ -44,23 +45,38 @@ def image_of(found: ResultLine[Sink]) -> bytes | None:
 
 # --- any chunking gives the same ---
 
-bodies = st.lists(
-    st.sampled_from(
-        [
-            line("0.ab"),
-            line("1.cd", response=response(PIXELS * 9)),
-            line("2.ef", error={"code": 13, "message": "An internal error has occurred."}),
-            line('é\n"', response=response()),
-            b'{"key":"3","response":{"candidates":[{"content":{"parts":[{"inlineData":{"data":"!!"}}]}}]}}',
-            b'{"response":{"promptFeedback":{"blockReason":"SAFETY"}},"key":"4"}',
-            b"",
-            b"  ",
-            b"!",
-            b'{"key":"5"',
-        ]
-    ),
-    max_size=6,
+LINES = (
+    line("0.ab"),
+    line("1.cd", response=response(PIXELS * 9)),
+    line("2.ef", error={"code": 13, "message": "An internal error has occurred."}),
+    line('é\n"', response=response()),
+    b'{"key":"3","response":{"candidates":[{"content":{"parts":[{"inlineData":{"data":"!!"}}]}}]}}',
+    b'{"response":{"promptFeedback":{"blockReason":"SAFETY"}},"key":"4"}',
+    b"",
+    b"  ",
+    b"!",
+    b'{"key":"5"',
+    # Not plain: only the extractor reads them.
+    line("6.gh", response=response(base64.b64encode(PIXELS))),
+    line("7.ij", response=response(PIXELS[:2])),
+    line("8.kl", response=response(text=f"![](data:image/png;base64,{BASE64})")),
+    line("9.mn", response=response(inline_data={"data": BASE64})),
+    line("10.op", response=response(inlineData={"data": BASE64, "Data": "data:"})),
+    line("11.qr", response=response(inlineData=None, other={"data": BASE64})),
+    line("12.st", response=response(inlineData={"data": BASE64.rstrip("=")})),
+    line("13.uv", response={"candidates": [response()["candidates"][0], "data"]}),
+    line("14.wx", response={"candidates": ["data"], "data": BASE64}),
+    line("17.cd", response=response(text="a fox"), data=BASE64),
+    b'{"response":{"candidates":[{"content":{"parts":[{"inlineData":{"data":"%b"}},'
+    b'{"inline_data":{"data":"%b"}}]}}]},"key":"18.ef"}' % (BASE64.encode(), base64.b64encode(PIXELS * 2)),
+    b'{"response":{"candidates":[{"content":{"parts":[{"inlineData":{"data":"%b"}},'
+    b'{"text":"![](Data:image/png;base64,%b)"}]}}]},"key":"19.gh"}' % ((BASE64.encode(),) * 2),
+    b'{"response":{"candidates":[{"content":{"parts":[{"inlineData":{"data":"%b"}}],'
+    b'"parts":[]}}]},"key":"15.yz"}' % BASE64.encode(),
+    b'{"response":{"candidates":[{"content":{"parts":[{"inlineData":{"data":"%b"}}]}}]},'
+    b'"key":"16.ab","a":%b}' % (BASE64.encode(), b"[" * 250 + b"]" * 250),
 )  # fmt: skip
+bodies = st.lists(st.sampled_from(LINES), max_size=6)
 
 
 @given(bodies, st.sampled_from([b"\n", b"\r\n"]), st.sampled_from([b"", b"\n"]), chunk_sizes)
@@ -79,6 +95,16 @@ def test_any_chunking_gives_the_same_lines(
     for each in cut:
         assert file[each.start_bytes : each.stop_bytes].strip() in bodies
     assert file[: cut_lines.whole_bytes][-1:] == cut_lines.last_byte
+
+
+@pytest.mark.parametrize("body", [each.replace(b": ", b":").replace(b", ", b",") for each in LINES])
+def test_a_line_that_comes_at_once_is_read_as_one_that_comes_byte_by_byte(body: bytes) -> None:
+    """A short plain line is taken apart in another way, with the same outcome, key and images."""
+    found = [
+        [(each.key, each.outcome, each.sink.images and image_of(each)) for each in lines]
+        for lines, _, _ in (read([body + b"\n"]), read(chunked(body + b"\n", [1])))
+    ]
+    assert found[0] == found[1]
 
 
 @given(st.integers(0, 2000), chunk_sizes)

@@ -109,20 +109,35 @@ def test_a_batch_is_gone_after_three_misses_over_ten_minutes(
 
 
 @pytest.mark.parametrize(
-    ("looks", "minutes", "is_first", "is_lost"),
-    [(2, 999, True, False), (3, 1, True, True), (0, 14, False, False), (1, 15, False, True)],
+    ("minutes", "looks"),
+    [
+        ((), 0),
+        ((0.1, 0.2, 0.3), 0),  # three runs within seconds
+        ((4.9, 4.95), 0),
+        ((5, 9, 9.9), 1),
+        ((5, 5.1, 10, 14.9), 2),
+        ((60, 60.1, 60.2), 1),
+        ((5, 10, 15), 3),
+        ((1440, 2880, 4320), 3),
+        ((5, -600, 10), 3),  # a clock that was wrong
+    ],
 )
-def test_a_create_without_an_answer_is_lost_after_three_looks(
-    looks: int,
-    minutes: int,
-    is_first: bool,  # noqa: FBT001
-    is_lost: bool,  # noqa: FBT001
-) -> None:
-    """In three runs, or within one that waits for a quarter of an hour."""
-    creating = note(Step.CREATING, looks=looks)
-    now = NOON_UTC + timedelta(minutes=minutes)
-    assert steps.is_lost(creating, now, is_first=is_first) is is_lost
-    assert not steps.is_lost(replace(creating, step=Step.CREATED), now, is_first=is_first)
+def test_looks_that_count_are_five_minutes_apart(minutes: tuple[float, ...], looks: int) -> None:
+    """A create without an answer is lost after three of them, of any runs; the list may lag."""
+    creating = note(Step.CREATING)
+    for each in minutes:
+        creating = steps.not_found(creating, NOON_UTC + timedelta(minutes=each))
+    assert (creating.looks, steps.is_lost(creating)) == (looks, looks >= 3)
+    assert not steps.is_lost(replace(creating, step=Step.CREATED))
+
+
+def test_a_note_says_when_a_batch_is_given_up() -> None:
+    """At the earliest after the looks that are left; never once it was found."""
+    creating = note(Step.CREATING)
+    assert creating.given_up_at == NOON_UTC + timedelta(minutes=15)
+    after_one = steps.not_found(creating, NOON_UTC + timedelta(hours=1))
+    assert after_one.given_up_at == NOON_UTC + timedelta(hours=1, minutes=10)
+    assert replace(creating, step=Step.CREATED).given_up_at is None
 
 
 def test_an_orphan_is_found_by_any_of_its_names_the_oldest_first() -> None:
@@ -160,7 +175,7 @@ def test_a_batch_is_cancelled_once(
 
 
 def test_looks_get_rarer() -> None:
-    """From once a minute to once in five; for an orphan after 30 s, 2 and 10 minutes."""
+    """From once a minute to once in five; for an orphan after 30 s, 2 and 5 minutes."""
 
     def waits_s(step: Step, *ages_s: float) -> list[float]:
         found = []
@@ -170,7 +185,7 @@ def test_looks_get_rarer() -> None:
         return found
 
     assert waits_s(Step.CREATED, 0, 1200, 7200) == [60, 120, 300]
-    assert waits_s(Step.CREATING, 0, 31, 130, 610) == [30, 89, 470, 290]
+    assert waits_s(Step.CREATING, 0, 31, 130, 299, 610) == [30, 89, 170, 1, 300]
 
 
 def test_counts_of_the_server_are_noted() -> None:
