@@ -73,6 +73,22 @@ class HashMap64:
             slot = (slot + 1) & mask
         self._insert(slot, key, value)
 
+    def put_all(self, keys: Sequence[int], new: Sequence[int]) -> None:
+        """Set the value of each key, as `put` does."""
+        while 2 * (len(self) + len(keys)) > self._mask:
+            self._rehash(2 * len(self._slots))
+        slots, taken, values, mask = self._slots, self._keys, self._values, self._mask
+        for key, value in zip(keys, new, strict=True):
+            slot = key & mask
+            while (place := slots[slot]) and taken[place] != key:
+                slot = (slot + 1) & mask
+            if place:
+                values[place] = value
+            else:
+                slots[slot] = len(taken)
+                taken.append(key)
+                values.append(value)
+
     def claim(self, key: int, value: int) -> int | None:
         """Set the value of `key` if it has none; return the one that it already has."""
         slots, keys, mask = self._slots, self._keys, self._mask

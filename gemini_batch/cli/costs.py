@@ -59,7 +59,7 @@ def main(options: Namespace) -> int:
         with viewed(out) as view:
             for part in parts(view.out):
                 group_of = _NAMES[options.by](part.path)
-                for row in read_rows(part.path, 0):
+                for row in read_rows(part.path, 0, brief=True):
                     groups[group_of(row)].add(row)
                     total.add(row)
     found = {

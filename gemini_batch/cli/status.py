@@ -93,7 +93,7 @@ def _show(view: ViewedFolder, *, as_json: bool) -> int:
 
 def _read(view: ViewedFolder, started_at: str | None) -> Contents:
     contents = Contents()
-    for is_newest, row in marked_rows(view.out):
+    for is_newest, row in marked_rows(view.out, brief=True):
         contents.all_rows.add(row)
         contents.since += started_at is not None and row["finished_at"] >= started_at
         if not is_newest:

@@ -39,7 +39,7 @@ def _verify(view: ViewedFolder) -> int:
     out = view.out
     rows, images, others = 0, 0, 0
     known = HashMap64()
-    for is_newest, row in marked_rows(out):
+    for is_newest, row in marked_rows(out, brief=True):
         for image in (*row["images"], *row["drafts"]):
             known.put(fingerprint(image["path"]), 1)
         if not is_newest:
@@ -110,7 +110,7 @@ def _wrong_sums(part: Part) -> Iterator[str]:
             return
     costs = [
         row["cost_usd"]
-        for row in read_rows(part.path, 0)
+        for row in read_rows(part.path, 0, brief=True)
         if started_at <= row["finished_at"] <= ended_at and row["status"] != Status.PRUNED
     ]
     cost_usd = sum(cost for cost in costs if cost is not None)

@@ -118,7 +118,7 @@ def _repair(folder: OutputFolder, path: Path) -> Iterator[str]:
         if folder.has_staged_files():  # of no row: all rows were seen with their images
             yield from _clear_staged(folder)
         return
-    for _ in read_rows(folder.out, 0, durable_bytes):
+    for _ in read_rows(folder.out, 0, durable_bytes, brief=True):
         pass  # a damaged row among the durable ones is refused here, before any change
     yield from _repair_tail(folder, path, durable_bytes)
     with closing(ResultsFile(folder.out)) as rows:

@@ -1,6 +1,6 @@
 """Plain lines, which are nearly all lines of most manifests, checked in a fraction of the time.
 
-A plain line has an id, a prompt, a shape, a size, a model and flat metadata, or fewer of these.
+A plain line has an id, a prompt, a shape, a size, a model, a seed and flat metadata, or fewer.
 Many of them are checked at once, by column. A line that has anything else, may be wrong, or may
 have a name twice is checked as a `Job`.
 """
@@ -14,13 +14,14 @@ import orjson
 
 from gemini_batch.hashmap import fingerprints
 from gemini_batch.records import AspectRatio, ImageSize, ids
+from gemini_batch.records.call import SEED_MAX, SEED_MIN
 
 if TYPE_CHECKING:  # it needs pydantic
     from gemini_batch.records.job import Job
 
 _KIND = ("model", "aspect_ratio", "image_size")
 _CHOICES = {"aspect_ratio": get_args(AspectRatio), "image_size": get_args(ImageSize)}
-_NAMES = frozenset({"id", "prompt", "metadata", *_KIND})
+_NAMES = frozenset({"id", "prompt", "metadata", "seed", *_KIND})
 _ABSENT = object()
 # A float is left out: it may be a whole number that is too large for orjson.
 _FLAT = {str, int, bool}
@@ -28,6 +29,8 @@ _MAX_KINDS = 1_000
 # Few, for one that is not plain among them lets all of them be checked by themselves.
 _AT_ONCE = 50
 _PROMPT = "\\prompt/"  # of the job of a kind; nothing else in its JSON is written so
+_SEED = SEED_MAX  # of the job of a kind whose lines have one
+_SEED_FIELD = b'"seed":%d'
 
 
 class PlainJob:
@@ -59,11 +62,11 @@ class PlainJob:
 
 
 class Kind:
-    """The plain lines of one shape, size and model.
+    """The plain lines of one shape, size and model, with a seed or without.
 
     Attributes:
-        job: A job that differs from theirs only in id, prompt and metadata.
-        names: The number of names that each of them has for shape, size and model.
+        job: A job that differs from theirs only in id, prompt, seed and metadata.
+        names: The number of names that each of them has for shape, size, model and seed.
     """
 
     __slots__ = ("_asked", "job", "names")
@@ -71,12 +74,35 @@ class Kind:
     def __init__(self, job: "Job", names: int) -> None:
         self.job = job
         self.names = names
-        self._asked = around_prompt(ids.asked(job))
+        self._asked = Form(ids.asked(job), job)
 
-    def derived_id(self, prompt: str) -> str:
+    def derived_id(self, prompt: str, seed: int | None) -> str:
         """Return what `ids.derived` returns for a job of this kind."""
-        before, after = self._asked
-        return ids.derived_from(before + orjson.dumps(prompt) + after, prompt)
+        return ids.derived_from(self._asked.filled(prompt, seed), prompt)
+
+
+class Form:
+    """JSON that was made of the job of a kind, for any prompt and seed.
+
+    Raises:
+        ValueError: The prompt or the seed is not in it once.
+    """
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, form: bytes, job: "Job") -> None:
+        before, between = form.split(orjson.dumps(_PROMPT))
+        after = b""
+        if job.seed is not None:
+            between, after = between.split(_SEED_FIELD % _SEED)  # names are in order
+        self._parts = before, between, after
+
+    def filled(self, prompt: str, seed: int | None) -> bytes:
+        """Return the JSON with another prompt and seed."""
+        before, between, after = self._parts
+        if seed is None:
+            return before + orjson.dumps(prompt) + between
+        return before + orjson.dumps(prompt) + between + _SEED_FIELD % seed + after
 
 
 @dataclass(slots=True)
@@ -84,6 +110,7 @@ class PlainJobs:
     """The jobs of plain lines that follow each other, by column.
 
     Attributes:
+        seeds: None for no seed.
         ranks: 1 where the id is derived, else 0; more for an id that other jobs have, too.
         keys: Fingerprints of the ids where case makes no difference.
     """
@@ -91,6 +118,7 @@ class PlainJobs:
     ids: list[str]
     prompts: list[str]
     kinds: list[Kind]
+    seeds: list[int | None]
     ranks: list[int]
     keys: list[int]
 
@@ -98,27 +126,17 @@ class PlainJobs:
         return len(self.ids)
 
     def __getitem__(self, part: slice) -> "PlainJobs":
-        return PlainJobs(
-            self.ids[part], self.prompts[part], self.kinds[part], self.ranks[part], self.keys[part]
-        )
+        return PlainJobs(*[column[part] for column in self.columns])
+
+    @property
+    def columns(self) -> tuple[list[Any], ...]:
+        """Its columns, in the order of the attributes."""
+        return self.ids, self.prompts, self.kinds, self.seeds, self.ranks, self.keys
 
     def extend(self, other: "PlainJobs") -> None:
         """Append other jobs."""
-        self.ids += other.ids
-        self.prompts += other.prompts
-        self.kinds += other.kinds
-        self.ranks += other.ranks
-        self.keys += other.keys
-
-
-def around_prompt(form: bytes) -> tuple[bytes, bytes]:
-    """Return what stands before and after the prompt in JSON that was made of a kind's job.
-
-    Raises:
-        ValueError: The prompt is not in it once.
-    """
-    before, after = form.split(orjson.dumps(_PROMPT))
-    return before, after
+        for column, more in zip(self.columns, other.columns, strict=True):
+            column.extend(more)
 
 
 class PlainLines:
@@ -133,7 +151,7 @@ class PlainLines:
         if jobs := self._jobs(given, texts):
             return [jobs]
         places = [place for place, each in enumerate(given) if _may_be_plain(each)]
-        jobs = PlainJobs([], [], [], [], [])
+        jobs = PlainJobs([], [], [], [], [], [])
         found: list[int] = []
         for start in range(0, len(places), _AT_ONCE):
             self._add(jobs, found, places[start : start + _AT_ONCE], given, texts)
@@ -177,29 +195,32 @@ class PlainLines:
             prompts = [each["prompt"] for each in given]
             job_ids = [each.get("id", _ABSENT) for each in given]
             kinds = self._kinds_of(given)
+            seeds = [each["seed"] for each in given if "seed" in each]
         except (ValueError, TypeError, AttributeError, KeyError):  # no JSON, or another type
             return None
         own_ids = [each for each in job_ids if each is not _ABSENT]
         names = sum(map(len, given))
         known = len(prompts) + len(metadata) + len(own_ids) + sum([each.names for each in kinds])
-        # Each name has a string as its value, but metadata has an object.
-        strings = 2 * names - len(metadata) + len(values) + values.count(str)
+        # Each name has a string as its value, but a seed is a number, and metadata an object.
+        strings = 2 * names - len(seeds) - len(metadata) + len(values) + values.count(str)
         if (
             names == known
+            and _are_seeds(seeds)
             and set(map(type, prompts)) == {str}
             and all(prompts)
             and _are_plain(own_ids)
             and _has_strings(texts, strings)
         ):
-            return _with_ids(job_ids, prompts, kinds)
+            all_seeds = [each.get("seed") for each in given] if seeds else [None] * len(given)
+            return _with_ids(job_ids, prompts, kinds, all_seeds)
         return None
 
     def _kinds_of(self, given: Sequence[Any]) -> list[Kind]:
         """Return the kind of each line; raise a ValueError if there is one without."""
         keys = [
-            (get("model", _ABSENT), get("aspect_ratio", _ABSENT), get("image_size", _ABSENT))
+            (get("model", _ABSENT), get("aspect_ratio", _ABSENT), get("image_size", _ABSENT), seed)
             for each in given
-            for get in (each.get,)
+            for get, seed in ((each.get, "seed" in each),)
         ]
         return [self._kinds.get(key) or self._kind(key) for key in keys]
 
@@ -208,13 +229,16 @@ class PlainLines:
         if key in self._kinds or len(self._kinds) >= _MAX_KINDS:
             raise ValueError
         self._kinds[key] = None
+        *values, has_seed = key
         named = {
-            name: value for name, value in zip(_KIND, key, strict=True) if value is not _ABSENT
+            name: value for name, value in zip(_KIND, values, strict=True) if value is not _ABSENT
         }
         if any(type(value) is not str or not value for value in named.values()):
             raise ValueError
         if any(named.get(name, allowed[0]) not in allowed for name, allowed in _CHOICES.items()):
             raise ValueError
+        if has_seed:
+            named["seed"] = _SEED
         kind = Kind(cast("Job", PlainJob(prompt=_PROMPT, **named)), len(named))
         self._kinds[key] = kind
         return kind
@@ -266,14 +290,22 @@ def _are_plain(job_ids: list[Any]) -> bool:
     )
 
 
-def _with_ids(job_ids: list[Any], prompts: list[str], kinds: list[Kind]) -> PlainJobs:
+def _are_seeds(seeds: list[Any]) -> bool:
+    return not seeds or (
+        set(map(type, seeds)) == {int} and min(seeds) >= SEED_MIN and max(seeds) <= SEED_MAX
+    )
+
+
+def _with_ids(
+    job_ids: list[Any], prompts: list[str], kinds: list[Kind], seeds: list[int | None]
+) -> PlainJobs:
     ranks = [0] * len(job_ids)
     for place, job_id in enumerate(job_ids):
         if job_id is _ABSENT:
-            job_ids[place] = kinds[place].derived_id(prompts[place])
+            job_ids[place] = kinds[place].derived_id(prompts[place], seeds[place])
             ranks[place] = 1
     keys = fingerprints(map(str.lower, job_ids))  # all of them are ASCII
-    return PlainJobs(job_ids, prompts, kinds, ranks, keys)
+    return PlainJobs(job_ids, prompts, kinds, seeds, ranks, keys)
 
 
 def _has_strings(texts: Sequence[bytes], strings: int) -> bool:

@@ -6,14 +6,18 @@ from typing import Any
 
 from gemini_batch.config.endpoints import service
 from gemini_batch.hashmap import HashMap64, fingerprint, fingerprints
+from gemini_batch.output.final_rows import (
+    NUMBER_OF,
+    REQUEST_MASK,
+    STATUS_MASK,
+    STATUSES,
+    FinalRows,
+    request_hash,
+)
 from gemini_batch.records import Status
 
-_STATUSES = list(Status)
-_NUMBER_OF = {status: number for number, status in enumerate(_STATUSES)}
-_STATUS_MASK = (1 << 4) - 1
 # Next to the status: how often in a row a batch gave the call back.
 _BATCH_TRY, MAX_BATCH_TRIES = 1 << 4, 3
-_REQUEST_MASK = ~((1 << 6) - 1)
 _ANSWERED = {Status.SUCCEEDED, Status.BLOCKED}
 
 
@@ -44,24 +48,31 @@ class History:
         has_pruned: True if there is a row of a call that was pruned.
     """
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
         # Id → a hash of request and endpoint, whose last bits are the status, and batch tries.
         self._calls = HashMap64()
         self.has_pruned = False
-        put, number_of = self._calls.put, _NUMBER_OF
         for row in rows:
-            status = row["status"]
-            if status == Status.LATE:
-                continue
-            if status == Status.PRUNED:
-                self.has_pruned = True
-                if not self._has_image(row["id"]):
-                    continue  # it is as final as it was
-                status = Status.LOST  # its image must be taken from where it is now
-            request = _request(row["request_sha256"], row["endpoint"]) | number_of[status]
-            if status == Status.FAILED and row.get("route") == "batch" and not row["remote_images"]:
-                request += self._tries_with(row["id"], request) * _BATCH_TRY
-            put(fingerprint(row["id"]), request)
+            self.note(0, row)
+
+    def note(self, _place: int, row: Mapping[str, Any]) -> None:
+        """Note the next row."""
+        status = row["status"]
+        if status == Status.LATE:
+            return
+        if status == Status.PRUNED:
+            self.has_pruned = True
+            if not self._has_image(row["id"]):
+                return  # it is as final as it was
+            status = Status.LOST  # its image must be taken from where it is now
+        request = request_hash(row["request_sha256"], row["endpoint"]) | NUMBER_OF[status]
+        if status == Status.FAILED and row.get("route") == "batch" and not row["remote_images"]:
+            request += self._tries_with(row["id"], request) * _BATCH_TRY
+        self._calls.put(fingerprint(row["id"]), request)
+
+    def note_final(self, rows: FinalRows) -> None:
+        """Note the next rows."""
+        self._calls.put_all(rows.calls, rows.requests)
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -72,9 +83,9 @@ class History:
         All addresses of Google are one place.
         """
         call = self._calls.get(fingerprint(call_id))
-        if call is None or call & _REQUEST_MASK != _request(request_sha256, endpoint):
+        if call is None or call & REQUEST_MASK != request_hash(request_sha256, endpoint):
             return None
-        return _STATUSES[call & _STATUS_MASK]
+        return STATUSES[call & STATUS_MASK]
 
     def statuses(
         self, call_ids: Sequence[str], request_sha256s: Sequence[str], endpoint: str
@@ -85,8 +96,8 @@ class History:
         requests = fingerprints((each, own) for each in request_sha256s)
         return [
             None
-            if call is None or (call ^ request) & _REQUEST_MASK
-            else _STATUSES[call & _STATUS_MASK]
+            if call is None or (call ^ request) & REQUEST_MASK
+            else STATUSES[call & STATUS_MASK]
             for call, request in zip(calls, requests, strict=True)
         ]
 
@@ -98,36 +109,31 @@ class History:
         """Let the newest row of a call be one of another call; both are an id and its request."""
         status = self.status(*old, endpoint)
         if status is not None:
-            entry = _request(new[1], endpoint) | _STATUSES.index(status)
+            entry = request_hash(new[1], endpoint) | STATUSES.index(status)
             self._calls.put(fingerprint(new[0]), entry)
 
     def batch_tries(self, call_id: str) -> int:
         """Return how often in a row a batch gave the call back, at most `MAX_BATCH_TRIES`."""
         call = self._calls.get(fingerprint(call_id)) or 0
-        return (call & ~_REQUEST_MASK) // _BATCH_TRY
+        return (call & ~REQUEST_MASK) // _BATCH_TRY
 
     def give_back(self, call_id: str, request_sha256: str, endpoint: str) -> None:
         """Note that a batch gave a call back in this run."""
-        request = _request(request_sha256, endpoint) | _NUMBER_OF[Status.FAILED]
+        request = request_hash(request_sha256, endpoint) | NUMBER_OF[Status.FAILED]
         tries = self._tries_with(call_id, request)
         self._calls.put(fingerprint(call_id), request + tries * _BATCH_TRY)
 
     def _tries_with(self, call_id: str, request: int) -> int:
         """Return the batch tries of a call with one more of this request."""
         before = self._calls.get(fingerprint(call_id)) or 0
-        is_same = before & _REQUEST_MASK == request & _REQUEST_MASK
+        is_same = before & REQUEST_MASK == request & REQUEST_MASK
         return min(MAX_BATCH_TRIES, self.batch_tries(call_id) + 1) if is_same else 1
 
     def _has_image(self, call_id: str) -> bool:
         call = self._calls.get(fingerprint(call_id))
-        return call is not None and _STATUSES[call & _STATUS_MASK] is Status.SUCCEEDED
+        return call is not None and STATUSES[call & STATUS_MASK] is Status.SUCCEEDED
 
     def was_answered(self, call_id: str) -> bool:
         """Return whether the newest row of this id, for any request, is a paid answer."""
         call = self._calls.get(fingerprint(call_id))
-        return call is not None and _STATUSES[call & _STATUS_MASK] in _ANSWERED
-
-
-def _request(request_sha256: str, endpoint: str) -> int:
-    """Return the hash of a request and of its service, without what is noted in its last bits."""
-    return fingerprint((request_sha256, service(endpoint))) & _REQUEST_MASK
+        return call is not None and STATUSES[call & STATUS_MASK] in _ANSWERED

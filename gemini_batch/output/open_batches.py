@@ -33,8 +33,8 @@ def marked(out: Path) -> "Waiting":
     """Return the batches of a folder and of its workers, marked by their rows; raise as above."""
     with storage_errors(f"{out}: its batches can't be read"):
         waiting = open_batches(out, "")
-        for _ in waiting.noting(placed_rows(out)) if waiting else ():
-            pass
+        for place, row in placed_rows(out) if waiting else ():
+            waiting.note(place, row)
     return waiting
 
 

@@ -34,6 +34,8 @@
 import os
 from pathlib import Path
 
+from gemini_batch.records import ids, media_types
+
 RESULTS = "results.jsonl"
 SUMMARY = "summary.json"
 RUNS = "runs.jsonl"
@@ -87,3 +89,10 @@ def has_batches(out: Path) -> bool:
             return next(entries, None) is not None
     except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def id_of_image(path: str) -> str:
+    """Return the id of the call that an image is named by; "" if it is named by none."""
+    stem, dot, extension = path.rpartition(".")
+    is_image = dot + extension in media_types.ALL_EXTENSIONS
+    return ids.normal(stem) if is_image else ""

@@ -78,7 +78,7 @@ class Reuse:
         self._in_use = HashMap64()  # hashes of answers that the output folder has or will have
         self._choices = HashMap64()  # call → number of the answer that it takes
         self.reserved = Counter[str]({str(folder): 0 for folder in folders})
-        for row in newest_rows(out):
+        for row in newest_rows(out, brief=True):
             if _is_usable(row, endpoint):
                 self._in_use.put(_hash(row), 1)
         for home in reversed(range(len(folders))):
@@ -100,7 +100,7 @@ class Reuse:
     def _read(self, home: int, folder: Path, statuses: Collection[Status]) -> None:
         newest = HashMap64()
         try:
-            for place, row in placed_rows(folder):
+            for place, row in placed_rows(folder, brief=True):
                 if row["status"] == Status.LATE:
                     continue
                 call = fingerprint(row["id"])
@@ -133,7 +133,7 @@ class Reuse:
         for number in self._free(call_id, other_sha256 or request_sha256):
             self._taken[number] = True
             home = self._folders[self._homes[number]]
-            row = self._readers[self._homes[number]].at(self._places[number])
+            row = self._readers[self._homes[number]].at(self._places[number], brief=True)
             if row is None or not self._is_answer(number, row) or not _has_image(home, row):
                 continue
             if self._in_use.claim(self._hashes[number], 1) is not None:

@@ -88,7 +88,7 @@ def _are_files(value: Any) -> bool:
     for file in value:  # `all` with a generator takes three times as long
         if not (
             isinstance(file, dict)
-            and _is_inside(file.get("path"))
+            and is_inside(file.get("path"))
             and isinstance(file.get("sha256"), str)
             and isinstance(file.get("size_bytes"), int)
         ):
@@ -96,7 +96,7 @@ def _are_files(value: Any) -> bool:
     return True
 
 
-def _is_inside(path: Any) -> bool:
+def is_inside(path: Any) -> bool:
     """Return whether a path can name a file in the output folder."""
     if not isinstance(path, str) or "\0" in path or path.startswith("/"):
         return False

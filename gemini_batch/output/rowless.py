@@ -1,14 +1,15 @@
 """Images without a row: what is left of an answer that was paid for and whose row is gone."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from gemini_batch.hashmap import HashMap64, fingerprint
-from gemini_batch.output.paths import IMAGES
+from gemini_batch.output.final_rows import FinalRows, is_own_image
+from gemini_batch.output.paths import IMAGES, id_of_image
 from gemini_batch.output.shards import Part
-from gemini_batch.records import ids, media_types
+from gemini_batch.records import ids
 
 
 class RowlessImages:
@@ -36,21 +37,26 @@ class RowlessImages:
     def __len__(self) -> int:
         return len(self._images)
 
-    def passing(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Yield rows unchanged, and leave out the images that they name.
+    def note(self, _place: int, row: Mapping[str, Any]) -> None:
+        """Leave out the images that a row names.
 
         A row with another id, which was edited, does not know that its image's call is done.
         """
-        if not len(self):
-            yield from rows
-            return
-        for row in rows:
+        if len(self):
+            call = fingerprint(ids.normal(row["id"]))
             for image in row["images"]:
-                call_id = _id_of(image["path"].removeprefix(self._prefix))
-                is_own = call_id == row["id"] or call_id == ids.normal(row["id"])
-                if is_own and self._images.get(call := fingerprint(call_id)):
-                    self._images.put(call, 0)
-            yield row
+                if is_own_image(image["path"], row["id"], self._prefix):
+                    self._leave_out([call])
+
+    def note_final(self, rows: FinalRows) -> None:
+        """Leave out the images that rows name."""
+        if len(self):
+            self._leave_out(rows.images)
+
+    def _leave_out(self, calls: Iterable[int]) -> None:
+        for call in calls:
+            if self._images.get(call):
+                self._images.put(call, 0)
 
     def has(self, call_id: str) -> bool:
         """Return whether a call has an image that no row names."""
@@ -68,12 +74,5 @@ def _ids_of_images(folder: Path, prefix: str) -> Iterator[str]:
             name = prefix + entry.name
             if entry.is_dir(follow_symlinks=False):
                 yield from _ids_of_images(folder / entry.name, f"{name}/")
-            elif entry.is_file(follow_symlinks=False) and (call_id := _id_of(name)):
+            elif entry.is_file(follow_symlinks=False) and (call_id := id_of_image(name)):
                 yield call_id
-
-
-def _id_of(path: str) -> str:
-    """Return the id of the call that an image is named by; "" if it is named by none."""
-    stem, dot, extension = path.rpartition(".")
-    is_image = dot + extension in media_types.ALL_EXTENSIONS
-    return ids.normal(stem) if is_image else ""

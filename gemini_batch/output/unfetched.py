@@ -1,11 +1,12 @@
 """Answers whose image could not be fetched: their rows hold the URIs, and have been paid for."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemini_batch.config.endpoints import service
 from gemini_batch.hashmap import HashMap64, fingerprint
+from gemini_batch.output.final_rows import FinalRows
 from gemini_batch.output.row_lines import row_of
 from gemini_batch.output.rows import row_at
 from gemini_batch.records import Status
@@ -27,16 +28,24 @@ class Unfetched:
         """True if there was one."""
         return len(self._places) > 0
 
-    def noting(self, rows: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
-        """Yield the rows of `placed_rows`, noting those that hold URIs."""
-        for place, row in rows:
-            if row["status"] in (Status.LATE, Status.PRUNED):
-                pass
-            elif _is_unfetched(row):
-                self._places.put(fingerprint(row["id"]), place + 1)
-            elif len(self._places) and self._places.get(call := fingerprint(row["id"])):
+    def note(self, place: int, row: Mapping[str, Any]) -> None:
+        """Note a row of `placed_rows`, if it holds URIs or replaces one that does."""
+        if row["status"] in (Status.LATE, Status.PRUNED):
+            return
+        if _is_unfetched(row):
+            self._places.put(fingerprint(row["id"]), place + 1)
+        elif self.is_any:
+            self._forget([fingerprint(row["id"])])
+
+    def note_final(self, rows: FinalRows) -> None:
+        """Note rows that hold no URIs."""
+        if self.is_any:
+            self._forget(rows.calls)
+
+    def _forget(self, calls: Iterable[int]) -> None:
+        for call in calls:
+            if self._places.get(call):
                 self._places.put(call, 0)
-            yield row
 
     def has(self, call_id: str, *request_sha256s: str) -> bool:
         """Return whether there is such an answer to this very request, by one of its names."""

@@ -33,14 +33,15 @@ class ViewedFolder:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.shown = str(out)
+        self._folder = os.fspath(out)
 
     def has_image(self, path: str) -> bool:
         """Return whether an image is there."""
-        return os.path.exists(os.path.join(self.out, path))  # noqa: PTH110, PTH118 # of each row
+        return os.path.exists(f"{self._folder}/{path}")  # noqa: PTH110 # of each row
 
     def digest(self, path: str) -> Digest:
         """Return what an image is; raise OSError if it can't be read."""
-        with open_to_read(self.out / path) as file:
+        with open_to_read(f"{self._folder}/{path}") as file:
             size_bytes = os.fstat(file.fileno()).st_size
             return Digest(size_bytes, hashlib.file_digest(file, "sha256").hexdigest())
 

@@ -240,17 +240,13 @@ class Waiting:
             is_same = any(batch.is_of(position, each, endpoint) for each in request_sha256s)
             batch.add(position, Mark.ASKED if is_same else Mark.EDITED)
 
-    def noting(
-        self, rows: Iterable[tuple[int, dict[str, Any]]]
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield the rows of `placed_rows` unchanged, and mark the calls of which they are."""
-        for place, row in rows:
-            if self.has(row["id"]):
-                is_paid = row["status"] not in _GIVEN_BACK or bool(row.get("remote_images"))
-                request = row["request_sha256"], row["endpoint"]
-                key = _key(row.get("batch"))
-                self._see(row["id"], request, row["status"], key, place, is_paid=is_paid)
-            yield place, row
+    def note(self, place: int, row: Mapping[str, Any]) -> None:
+        """Mark the call of a row of `placed_rows`."""
+        if self.has(row["id"]):
+            is_paid = row["status"] not in _GIVEN_BACK or bool(row.get("remote_images"))
+            request = row["request_sha256"], row["endpoint"]
+            key = _key(row.get("batch"))
+            self._see(row["id"], request, row["status"], key, place, is_paid=is_paid)
 
     def see(self, row: "ResultRow", place: int) -> None:
         """Mark the calls of which a row is that this run wrote at a byte of its file."""

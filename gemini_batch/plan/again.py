@@ -44,13 +44,13 @@ class Again:
             marks = Marks(out)
             self._discarded = {
                 fingerprint(row["id"])
-                for place, is_newest, row in placed_marked_rows(out)
+                for place, is_newest, row in placed_marked_rows(out, brief=True)
                 if is_newest and marks.of_row(place, row).choice == "discard"
             }
         if config.retry_missing or config.retry_reasons:
             self._retried = {
                 fingerprint(row["id"])
-                for row in newest_rows(out)
+                for row in newest_rows(out, brief=True)
                 if _is_retried(row, config.retry_reasons)
                 or (config.retry_missing and _misses_an_image(row, out))
             }

@@ -13,12 +13,13 @@ from gemini_batch.config.endpoints import is_regional, price_factor
 from gemini_batch.errors import ConfigError, StorageError, describe_os_error, storage_errors
 from gemini_batch.inputs import Inputs
 from gemini_batch.manifest import Manifest, PlainJobs, open_manifest
+from gemini_batch.output.final_rows import Noting, by_column, note_all
 from gemini_batch.output.history import History
 from gemini_batch.output.open_batches import open_batches_of
 from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.rows import placed_rows
 from gemini_batch.output.runs import other_manifests
-from gemini_batch.output.shards import own_part
+from gemini_batch.output.shards import own_part, parts
 from gemini_batch.output.unfetched import Unfetched
 from gemini_batch.plan import snapshot
 from gemini_batch.plan.again import Again
@@ -140,11 +141,21 @@ def _history(
         again = Again(out, config)
         rowless, recent = RowlessImages(out, own), deque[dict[str, Any]](maxlen=ANSWERS)
         unfetched = None if config.retry_unfetched else Unfetched(out, config.endpoint)
-        placed = open_rows.noting(placed_rows(out))
-        for each in filter(None, (waiting, others)):
-            placed = each.noting(placed)
-        of_file = unfetched.noting(placed) if unfetched is not None else (row for _, row in placed)
-        rows = History(_kept(rowless.passing(of_file), recent))
+        rows = History()
+        notings: list[Noting] = [open_rows, rowless, rows]
+        if unfetched is not None:
+            notings.append(unfetched)
+        if waiting or others or len(parts(out)) > 1:
+            for place, row in placed_rows(out):
+                recent.append(row)
+                for noting in notings:
+                    noting.note(place, row)
+                waiting.note(place, row)
+                others.note(place, row)
+        else:
+            brief = placed_rows(out, brief=True)
+            note_all(by_column(brief, has_images=len(rowless) > 0), notings)
+            recent.extend(row for _, row in placed_rows(out, open_rows.recent))
         reuse = None
         if config.reuse_from or rows.has_pruned:
             reuse = _reuse(out, config)
@@ -181,15 +192,6 @@ def _chaining(
         return settled(manifest, plan, history, planner, out)
     except OSError as error:
         raise StorageError(f"{out}: can't be read: {describe_os_error(error)}") from error
-
-
-def _kept(
-    rows: Iterable[dict[str, Any]], recent: deque[dict[str, Any]]
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows, and keep the last ones."""
-    for row in rows:
-        recent.append(row)
-        yield row
 
 
 def price_table(config: Settings) -> prices.PriceTable:

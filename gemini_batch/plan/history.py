@@ -7,6 +7,7 @@ from itertools import compress
 from typing import TYPE_CHECKING
 
 from gemini_batch.config import Settings
+from gemini_batch.output.final_rows import FINAL
 from gemini_batch.output.history import History
 from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.unfetched import Unfetched
@@ -20,9 +21,6 @@ from gemini_batch.records import Status
 if TYPE_CHECKING:
     from gemini_batch.output.reuse import Reuse
     from gemini_batch.records import ResultRow
-
-FINAL = frozenset({Status.SUCCEEDED, Status.BLOCKED, Status.REJECTED, Status.UNCERTAIN})
-"""A call whose newest row has one of these is done, unless `Settings.retry` names the status."""
 
 
 def _is_any(_call_id: str) -> bool:

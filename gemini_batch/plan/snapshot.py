@@ -9,7 +9,7 @@ import hashlib
 import os
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
 from itertools import chain
@@ -23,8 +23,10 @@ from gemini_batch.catalog.prices import PriceTable
 from gemini_batch.catalog.thinking import ANSWERS
 from gemini_batch.config import Settings
 from gemini_batch.errors import StorageError
+from gemini_batch.hashmap import fingerprint
 from gemini_batch.manifest.reader import Manifest, PlainIndex
 from gemini_batch.output.files import open_to_read, read_at_most, write_atomically
+from gemini_batch.output.final_rows import FINAL, FinalRows, Noting
 from gemini_batch.output.history import History
 from gemini_batch.output.paths import IMAGES, PRIVATE, RESULTS, SNAPSHOT, has_batches
 from gemini_batch.output.rowless import RowlessImages
@@ -33,7 +35,7 @@ from gemini_batch.output.shards import parts
 from gemini_batch.output.unfetched import Unfetched
 from gemini_batch.plan.canonical import CANONICAL_TAG
 from gemini_batch.plan.chaining import Chaining
-from gemini_batch.plan.history import FINAL, RunHistory
+from gemini_batch.plan.history import RunHistory
 from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.plan.totals import CallState, Plan
 from gemini_batch.records import Status, media_types
@@ -97,30 +99,32 @@ class OpenRows:
     """The places of the newest rows of calls that are not done, and of the last rows."""
 
     def __init__(self) -> None:
-        self._places: dict[str, int] = {}
+        self._places: dict[int, int] = {}  # fingerprint of the id → place
         self._last = deque[int](maxlen=ANSWERS)
         self.is_usable = True
 
-    def noting(
-        self, rows: Iterable[tuple[int, dict[str, Any]]]
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield the rows of `placed_rows` unchanged."""
-        places, last, final = self._places, self._last, {status.value for status in FINAL}
-        for place, row in rows:
-            last.append(place)
-            if row["status"] not in final:
-                self._note(place, row)
-            elif places:
-                places.pop(row["id"], None)
-            yield place, row
-
-    def _note(self, place: int, row: dict[str, Any]) -> None:
+    def note(self, place: int, row: Mapping[str, Any]) -> None:
+        """Note a row of `placed_rows`."""
+        self._last.append(place)
+        if row["status"] in FINAL:
+            self._forget([fingerprint(row["id"])])
+            return
         if row["status"] != Status.LATE:
-            self._places[row["id"]] = place
+            self._places[fingerprint(row["id"])] = place
         # What a batch gave back is counted over several rows; many rows take too much memory.
         if row.get("route") != "interactive" or len(self._places) > _MAX_OPEN_ROWS:
             self.is_usable = False
             self._places.clear()
+
+    def note_final(self, rows: FinalRows) -> None:
+        """Note rows of calls that are done."""
+        self._last.extend(rows.places)
+        self._forget(rows.calls)
+
+    def _forget(self, calls: Iterable[int]) -> None:
+        if self._places:
+            for call in calls:
+                self._places.pop(call, None)
 
     @property
     def recent(self) -> int:
@@ -263,16 +267,16 @@ def _restored(
     open_rows, unfetched = OpenRows(), Unfetched(out, config.endpoint)
     recent, since = deque[dict[str, Any]](maxlen=ANSWERS), set[str]()
 
-    def placed() -> Iterator[tuple[int, dict[str, Any]]]:
-        earlier = ((place, row_at(out, place) or {}) for place in snapshot.open_rows)
-        for place, row in open_rows.noting(chain(earlier, placed_rows(out, snapshot.recent))):
-            if place >= snapshot.recent:
-                recent.append(row)
-            if place >= snapshot.rows[1]:
-                since.add(row["id"])
-            yield place, row
-
-    rows = History(unfetched.noting(placed()))
+    rows = History()
+    notings: list[Noting] = [open_rows, unfetched, rows]
+    earlier = ((place, row_at(out, place) or {}) for place in snapshot.open_rows)
+    for place, row in chain(earlier, placed_rows(out, snapshot.recent)):
+        for each in notings:
+            each.note(place, row)
+        if place >= snapshot.recent:
+            recent.append(row)
+        if place >= snapshot.rows[1]:
+            since.add(row["id"])
     history = RunHistory(rows, config, None, RowlessImages(out, images=()), unfetched)
     plan = Plan(planner, history.state, history.are_done)
     plan.expect(snapshot.lanes, snapshot.successor)

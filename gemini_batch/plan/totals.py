@@ -233,15 +233,15 @@ class Plan:
     def _plain_states(self, jobs: PlainJobs, requests: Sequence[PlainRequest]) -> bytes:
         if self._state_of is None:
             return bytes(len(jobs))
-        of_calls = zip(requests, jobs.prompts, strict=True)
-        digests = [request.sha256(prompt) for request, prompt in of_calls]
+        of_calls = zip(requests, jobs.prompts, jobs.seeds, strict=True)
+        digests = [request.sha256(prompt, seed) for request, prompt, seed in of_calls]
         are_done = self._are_done(jobs.ids, digests) if self._are_done else repeat(False)
-        calls = zip(jobs.ids, digests, requests, jobs.prompts, are_done, strict=False)
+        calls = zip(jobs.ids, digests, requests, jobs.prompts, jobs.seeds, are_done, strict=False)
         return bytes(
             CallState.DONE
             if is_done
-            else self._state_of(job_id, digest, partial(request.aliases, job_id, prompt))
-            for job_id, digest, request, prompt, is_done in calls
+            else self._state_of(job_id, digest, partial(request.aliases, job_id, prompt, seed))
+            for job_id, digest, request, prompt, seed, is_done in calls
         )
 
     def _plain_request(self, kind: Kind, line: int) -> PlainRequest:

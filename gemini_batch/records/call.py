@@ -15,6 +15,9 @@ AspectRatio: TypeAlias = Literal[
 ]  # fmt: skip
 ImageSize: TypeAlias = Literal["512", "1K", "2K", "4K"]
 Modality: TypeAlias = Literal["TEXT", "IMAGE"]
+# int32 in Google's discovery schema (2026-08):
+# https://generativelanguage.googleapis.com/$discovery/rest?version=v1beta
+SEED_MIN, SEED_MAX = -(2**31), 2**31 - 1
 # ThinkingConfig.thinkingLevel, in lower case (discovery document, 2026-08).
 Thinking: TypeAlias = Literal["minimal", "low", "medium", "high"]
 

@@ -12,15 +12,19 @@ from pydantic import (
     model_validator,
 )
 
-from gemini_batch.records.call import AspectRatio, ImageSize, Modality, Thinking
+from gemini_batch.records.call import (
+    SEED_MAX,
+    SEED_MIN,
+    AspectRatio,
+    ImageSize,
+    Modality,
+    Thinking,
+)
 from gemini_batch.records.service_tier import ServiceTier
 
 NonEmpty: TypeAlias = Annotated[str, StringConstraints(min_length=1)]
 
 MAX_VARIANTS = 1000
-# int32 in Google's discovery schema (2026-08):
-# https://generativelanguage.googleapis.com/$discovery/rest?version=v1beta
-SEED_MIN, SEED_MAX = -(2**31), 2**31 - 1
 ASKED_BY_FIELD = (
     "system",
     "aspect_ratio",

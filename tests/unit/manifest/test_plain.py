@@ -25,6 +25,7 @@ ALL = ROBOT | {
     "aspect_ratio": "16:9",
     "image_size": "2K",
     "model": DEFAULT_MODEL,
+    "seed": 2147483646,
     "metadata": {"sku": "7", "n": 7, "is_new": True},
 }
 PLAIN: dict[str, dict[str, Any] | bytes] = {
@@ -41,6 +42,9 @@ PLAIN: dict[str, dict[str, Any] | bytes] = {
     "colons, braces and quotes": {"prompt": '{"id": "robot", "id": "cat"}'},
     "spaces between": b'{ "id" : "robot" , "prompt" :\t"A robot" }',
     "the largest whole number of orjson": ROBOT | {"metadata": {"n": 2**64 - 1}},
+    "a seed": {"prompt": "A robot", "seed": -7},
+    "the seed by which a kind is cut": {"prompt": '"seed":2147483647', "seed": 2**31 - 1},
+    "a model whose id has that seed": {"prompt": "x", "model": '"seed":2147483647', "seed": 1},
     "the text by which a kind is cut": {"prompt": "\\prompt/"},
 }
 NOT_PLAIN: dict[str, dict[str, Any] | bytes] = {
@@ -71,7 +75,13 @@ NOT_PLAIN: dict[str, dict[str, Any] | bytes] = {
     "nested metadata": ROBOT | {"metadata": {"a": [1]}},
     "a float in metadata": ROBOT | {"metadata": {"n": 0.5}},
     "a whole number too large for orjson": ROBOT | {"metadata": {"n": 2**64}},
-    "another field": ROBOT | {"seed": 1},
+    "another field": ROBOT | {"temperature": 1},
+    "a null seed": ROBOT | {"seed": None},
+    "a seed as text": ROBOT | {"seed": "7"},
+    "a seed as a truth value": ROBOT | {"seed": True},
+    "a seed with a fraction": ROBOT | {"seed": 7.0},
+    "a seed that is too large": ROBOT | {"seed": 2**31},
+    "a seed twice": b'{"prompt": "x", "seed": 1, "seed": 2}',
     "an unknown field": ROBOT | {"sead": "1"},
     "Google's name of an id": {"key": "robot", "prompt": "x"},
     "an id that no file can have": {"id": "../x", "prompt": "x"},
@@ -166,6 +176,7 @@ fields: dict[str, st.SearchStrategy[Any]] = {
     "aspect_ratio": st.sampled_from(["1:1", "16:9", "1:8", "2:1"]),
     "image_size": st.sampled_from(["1K", "4K", "512", "8K"]),
     "model": st.sampled_from([DEFAULT_MODEL, "gemini-2.5-flash-image", "models/new", "?"]),
+    "seed": st.integers(-(2**31) - 1, 2**31) | st.just(7.0),
     "metadata": st.dictionaries(texts, texts | numbers, max_size=3),
 }
 right = st.fixed_dictionaries({"prompt": texts}, optional=fields)
