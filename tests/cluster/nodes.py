@@ -222,13 +222,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.nodes", description=__doc__)
     parser.add_argument("--calls", type=int, default=2000, metavar="N")
     parser.add_argument("--shards", type=int, default=8, metavar="N")
-    text = "into moto, on nodes with own disks that share a PostgreSQL ledger"
-    parser.add_argument("--bucket", action="store_true", help=text)
+    text = "bucket: moto, on nodes with own disks that share a PostgreSQL ledger"
+    parser.add_argument(
+        "where", nargs="?", choices=("folder", "bucket"), default="folder", help=text
+    )
     options = parser.parse_args()
+    is_bucket = options.where == "bucket"
     with ExitStack() as stack:
         name = stack.enter_context(tempfile.TemporaryDirectory())
-        variables = stack.enter_context(bucket_and_ledger(Path(name))) if options.bucket else {}
-        nodes = RayNodes(Path(name) / "state", variables, own_disks=options.bucket)
+        variables = stack.enter_context(bucket_and_ledger(Path(name))) if is_bucket else {}
+        nodes = RayNodes(Path(name) / "state", variables, own_disks=is_bucket)
         try:
             found = measure(
                 Path(name),
@@ -238,7 +241,7 @@ def main() -> int:
                 minute_s=20.0,
                 latency_s=2.0,
                 shards=options.shards,
-                out="s3://pictures/ray" if options.bucket else "jobs.out",
+                out="s3://pictures/ray" if is_bucket else "jobs.out",
             )
         finally:
             nodes.close()
