@@ -228,7 +228,7 @@ def _expand(expand: Parser) -> None:
 
 
 def _open_batches(batches: Parser) -> None:
-    batches.add_argument("out", type=path, metavar="OUT", help="the output folder of a run")
+    batches.add_argument("out", type=place, metavar="OUT", help="the output folder of a run")
     flag(batches, "--json", "print the batches as JSON to stdout")
     text = "ask the server to end them; needs the key; what they answered until then is collected"
     flag(batches, "--cancel", text)

@@ -30,6 +30,11 @@ _ENDINGS = {
 def main(options: Namespace) -> int:
     """Print the open batches of a folder, or cancel them; return the exit code."""
     out: Path = options.out
+    if isinstance(options.out, str):
+        raise ConfigError(
+            f"{options.out}: a bucket has no batches: runs that write into one make none; name the "
+            "output folder of a run with --route batch or auto"
+        )
     if not out.is_dir():
         raise ConfigError(f"{out}: is not a folder; name the output folder of a run")
     if options.cancel:

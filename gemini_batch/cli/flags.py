@@ -69,7 +69,7 @@ def manifest(command: Parser) -> None:
     value(command, "--max-input-pixels", whole, "N", text + "(default: never)")
     several: dict[str, Any] = {"action": "append", "default": []}
     text = "copy images that another output folder already has, at no cost; may be repeated"
-    value(command, "--reuse-from", path, "OUT", text, **several)
+    value(command, "--reuse-from", place, "OUT", text, **several)
     text = (
         "send only the calls with these ids; an ID may be a glob such as 'icons/*', or @FILE with "
         "one per line"

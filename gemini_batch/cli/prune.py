@@ -7,11 +7,11 @@ from typing import Any
 
 from gemini_batch.cli.confirm import is_confirmed
 from gemini_batch.cli.options import print_result
-from gemini_batch.cli.viewing import folder_of_rows
+from gemini_batch.cli.viewing import checked_folder
 from gemini_batch.engine.distributed.handover import at_rest
 from gemini_batch.engine.prune import Unlisted, manifest_of, prune, unlisted
 from gemini_batch.engine.recovery import recover
-from gemini_batch.errors import ExitCode, storage_errors
+from gemini_batch.errors import ConfigError, ExitCode, storage_errors
 from gemini_batch.output.paths import SUPERSEDED
 from gemini_batch.progress.formatting import count, plain
 
@@ -20,7 +20,12 @@ _LISTED = 20
 
 def main(options: Namespace) -> int:
     """Move what no line has any more, if the user agrees; return the exit code."""
-    out = folder_of_rows(options)
+    if isinstance(options.out, str):
+        raise ConfigError(
+            f"{options.out}: pictures in a bucket can't be pruned: those of calls that the "
+            "manifest has no more stay there"
+        )
+    out = checked_folder(options.out)
     with storage_errors(f"{out}: can't be pruned"):
         manifest = options.manifest or manifest_of(out)
         with at_rest(out) as folders:

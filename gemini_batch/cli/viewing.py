@@ -41,17 +41,6 @@ def viewed(out: Path | str, *, may_be_new: bool = False) -> Iterator[ViewedFolde
         yield view
 
 
-def folder_of_rows(options: Namespace) -> Path:
-    """Return the output folder of a finished or active run, which must be on the disk.
-
-    Raises:
-        ConfigError: The folder has no rows, or is a bucket.
-    """
-    if isinstance(options.out, str):
-        raise ConfigError(f"{options.out}: this command needs a folder: copy it with gallery first")
-    return checked_folder(options.out)
-
-
 def copied(options: Namespace) -> "tuple[Path, BucketFolder | None]":
     """Return an output folder; of a bucket a copy with its images, next to where this is called.
 

@@ -21,7 +21,7 @@ from gemini_batch.config.vertex import Vertex
 from gemini_batch.errors import ConfigError, FlagsError
 from gemini_batch.records import ServiceTier, Status
 from gemini_batch.records.shard import Shard
-from gemini_batch.store.address import BucketAddress
+from gemini_batch.store.address import BucketAddress, is_address
 
 
 class Asked:
@@ -184,6 +184,11 @@ def settings_of(asked: Asked, *, needs_key: bool = True) -> Settings:
 
 def _check_bucket(asked: Asked, bucket: BucketAddress | None) -> None:
     """Raise a FlagsError if the other options can't be used with a bucket, or without one."""
+    if found := next((each for each in map(str, asked.reuse_from) if is_address(each)), None):
+        raise FlagsError(
+            f"--reuse-from: {found}: is in a bucket: copy it with the command gallery, and name "
+            "that copy"
+        )
     if bucket is None:
         if asked.scratch is not None:
             raise FlagsError("--scratch: is for an --out in a bucket, such as s3://bucket/x")

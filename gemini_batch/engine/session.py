@@ -148,6 +148,8 @@ class Run:
         self._task = asyncio.current_task()
         self._mirror = self._opened_mirror(clock, observe)
         used: _Uses = {}
+        if self._bucket is not None:
+            await clock.run_waiting(self._announce_in_bucket)
         try:
             await self._send(base_url, self._ledger, clock, observe)
             with suppress(StorageError):  # of a disk that ended the run; all else is known
@@ -176,6 +178,12 @@ class Run:
     async def _finish_bucket(self, clock: Clock) -> None:
         if self._bucket is not None and (problem := await clock.run_waiting(self._finish)):
             self._observer(Repaired(problem))
+
+    def _announce_in_bucket(self) -> None:
+        """Let those who read the bucket know of the run; what fails is tried at its end."""
+        if self._bucket is not None:
+            with suppress(StorageError, OSError):
+                self._bucket.put_summary()
 
     def _finish(self) -> str:
         """Write the summary to the bucket as well, once that has all rows; return what failed."""

@@ -4,11 +4,14 @@
 import argparse
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,20 +20,31 @@ import orjson
 import pytest
 
 from gemini_batch.cli import main as gemini_batch
+from gemini_batch.output.bucket.viewed import BucketFolder
 from gemini_batch.output.inflight import unacknowledged
+from gemini_batch.output.lock import holder
 from gemini_batch.output.paths import PRIVATE
 from gemini_batch.output.rows import read_rows
 from gemini_batch.output.shards import parts
 from gemini_batch.simulator import Simulator, SimulatorConfig
+from gemini_batch.store.address import BucketAddress
+from gemini_batch.store.opening import open_store
+from tests.buckets import moto
+from tests.postgres import Server, needs_postgres
 from tests.simulated import simulator
 
 KEY = "AIzaSy-a-key-that-must-never-be-seen-000"
 
 
 class RayNodes:
-    """A head and four nodes of one core each, with the key in their environment."""
+    """A head and four nodes of one core each, with the key in their environment.
 
-    def __init__(self, state: Path) -> None:
+    With `own_disks` each node has a state folder of its own, as a machine has, which is lost with it.
+    """
+
+    def __init__(
+        self, state: Path, variables: Mapping[str, str] | None = None, *, own_disks: bool = False
+    ) -> None:
         from ray.cluster_utils import Cluster
 
         self._patch = pytest.MonkeyPatch()
@@ -39,15 +53,28 @@ class RayNodes:
             "GEMINI_BATCH_STATE_DIR": str(state),
             "RAY_health_check_period_ms": "500",
             "RAY_health_check_failure_threshold": "3",
+            **(variables or {}),
         }.items():
             self._patch.setenv(name, value)
         self.cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-        self.nodes = [self.cluster.add_node(num_cpus=1, wait=False) for _ in range(4)]
+        self.nodes: list[Any] = []
+        self._disks: list[Path] = []
+        for number in range(4):
+            if own_disks:
+                self._disks.append(state / str(number))
+                self._patch.setenv("GEMINI_BATCH_STATE_DIR", str(self._disks[-1]))
+            self.nodes.append(self.cluster.add_node(num_cpus=1, wait=False))
         self.cluster.wait_for_nodes()
 
     def kill_one(self) -> None:
         """Kill a node without a word: its raylet, and with it the workers."""
         self.cluster.remove_node(self.nodes.pop(), allow_graceful=False)
+        if self._disks:
+            disk = self._disks.pop()
+            for lock in disk.glob("scratch/*/shards/*/*/.gemini_batch"):
+                while holder(lock.parent) is not None:  # its processes end with it
+                    time.sleep(0.05)
+            shutil.rmtree(disk)
 
     def close(self) -> None:
         """End all nodes."""
@@ -70,6 +97,22 @@ class RayNodes:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+
+@contextmanager
+def bucket_and_ledger(folder: Path) -> Iterator[dict[str, str]]:
+    """Yield the environment for a new bucket and a new ledger, which is set here as well."""
+    needs_postgres()
+    server = Server()
+    try:
+        server.create()
+        with moto(folder) as found, pytest.MonkeyPatch.context() as patch:
+            variables = found | {"GEMINI_BATCH_LEDGER": server.url}
+            for each, value in variables.items():
+                patch.setenv(each, value)
+            yield variables
+    finally:
+        server.remove()
 
 
 @dataclass
@@ -109,8 +152,9 @@ def measure(
     minute_s: float,
     latency_s: float,
     shards: int,
+    out: str = "jobs.out",
 ) -> Measured:
-    """Run, kill a node in the middle, and count."""
+    """Run, kill a node in the middle, and count; `out` may be a bucket."""
     found = Measured(calls, per_minute)
     config = SimulatorConfig(
         tier="unlimited",
@@ -120,18 +164,21 @@ def measure(
         minute_s=minute_s,
     )
     with simulator(config) as server:
-        limits = ("--rpm", str(per_minute), "--rpd", "1000000", "--minute", str(minute_s))
+        limits = ["--rpm", str(per_minute), "--rpd", "1000000", "--minute", str(minute_s)]
+        limits += ["--out", out]
         run = nodes.start(folder, calls, server, "--shards", str(shards), "--json", *limits)
         ends_s = time.monotonic() + 200
         while len(server.audit.entries) < calls / 2 and run.poll() is None:
             assert time.monotonic() < ends_s, "the workers do not send"
             time.sleep(0.02)
         nodes.kill_one()
+        done = {row["id"] for row in read_rows(_folder_of(out, folder))}
+        before = Counter(entry.prompt for entry in [*server.audit.entries])
         for part in parts(folder / "jobs.out"):
             found.in_flight += len(unacknowledged(part.path / PRIVATE).calls)
-        done = {row["id"] for row in read_rows(folder / "jobs.out")}
-        before = Counter(entry.prompt for entry in [*server.audit.entries])
-        out, found.said = run.communicate(timeout=400)
+        if "://" in out:  # the log of what was in flight is lost with its node
+            found.in_flight = len(before.keys() - done)
+        text, found.said = run.communicate(timeout=400)
         entries = [*server.audit.entries]
     sent = Counter(entry.prompt for entry in entries)
     found.requests, found.rows_at_kill = len(entries), len(done)
@@ -142,9 +189,9 @@ def measure(
     whole = math.floor((entries[-1].offset_s - first_s) / minute_s)
     of_minute = Counter(int((entry.offset_s - first_s) / minute_s) for entry in entries)
     found.windows = [of_minute[number] for number in range(whole)]
-    found.summary = orjson.loads(out) if out.startswith("{") else {}
+    found.summary = orjson.loads(text) if text.startswith("{") else {}
     answered = Counter(
-        row["id"] for row in read_rows(folder / "jobs.out") if row["status"] == "succeeded"
+        row["id"] for row in read_rows(_folder_of(out, folder)) if row["status"] == "succeeded"
     )
     if found.finished_again:
         found.faults.append("finished calls were sent again")
@@ -153,12 +200,21 @@ def measure(
     if found.refused:
         found.faults.append("the quota was overrun: 429")
     if run.returncode or found.summary.get("by_status") != {"succeeded": calls}:
-        found.faults.append(f"ended with {run.returncode}: {out}{found.said}")
+        found.faults.append(f"ended with {run.returncode}: {text}{found.said}")
     if len(answered) != calls or set(answered.values()) != {1}:
         found.faults.append("a call has no answer, or two")
-    if gemini_batch(["verify", str(folder / "jobs.out")]):
+    if gemini_batch(["verify", out if "://" in out else str(folder / out)]):
         found.faults.append("verify found problems")
     return found
+
+
+def _folder_of(out: str, folder: Path) -> Path:
+    """Return the output folder, or a new copy of the rows of the bucket."""
+    if "://" not in out:
+        return folder / out
+    copy = folder / f"copy-{len([*folder.glob('copy-*')])}"
+    BucketFolder(open_store(BucketAddress.parse(out)), copy, may_be_new=True)
+    return copy
 
 
 def main() -> int:
@@ -166,9 +222,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.nodes", description=__doc__)
     parser.add_argument("--calls", type=int, default=2000, metavar="N")
     parser.add_argument("--shards", type=int, default=8, metavar="N")
+    text = "bucket: moto, on nodes with own disks that share a PostgreSQL ledger"
+    parser.add_argument(
+        "where", nargs="?", choices=("folder", "bucket"), default="folder", help=text
+    )
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        nodes = RayNodes(Path(name) / "state")
+    is_bucket = options.where == "bucket"
+    with ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory())
+        variables = stack.enter_context(bucket_and_ledger(Path(name))) if is_bucket else {}
+        nodes = RayNodes(Path(name) / "state", variables, own_disks=is_bucket)
         try:
             found = measure(
                 Path(name),
@@ -178,6 +241,7 @@ def main() -> int:
                 minute_s=20.0,
                 latency_s=2.0,
                 shards=options.shards,
+                out="s3://pictures/ray" if is_bucket else "jobs.out",
             )
         finally:
             nodes.close()

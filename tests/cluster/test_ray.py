@@ -8,7 +8,10 @@ import orjson
 import pytest
 
 from gemini_batch.cli import main
-from tests.cluster.nodes import KEY, RayNodes, measure
+from gemini_batch.store.address import BucketAddress
+from gemini_batch.store.opening import open_store
+from tests.buckets import AWS_SECRET
+from tests.cluster.nodes import KEY, RayNodes, bucket_and_ledger, measure
 from tests.simulated import simulator
 
 pytestmark = pytest.mark.cluster
@@ -59,3 +62,29 @@ def test_without_ray_its_installation_is_named(
     (tmp_path / "jobs.jsonl").write_text('{"prompt": "x"}\n')
     assert main(["ray", str(tmp_path / "jobs.jsonl"), "--simulate"]) == 3
     assert "pip install 'gemini_batch[ray]'" in capsys.readouterr().err
+
+
+def test_a_node_that_is_killed_with_its_disk_leaves_a_whole_run_in_the_bucket(
+    tmp_path: Path,
+) -> None:
+    """Four nodes that share a bucket and a ledger, and no disk: what had a row in the bucket is not sent again, no 429."""
+    with bucket_and_ledger(tmp_path) as variables:
+        own = RayNodes(tmp_path / "state", variables, own_disks=True)
+        try:
+            found = measure(
+                tmp_path,
+                own,
+                calls=160,
+                per_minute=60,
+                minute_s=6.0,
+                latency_s=1.0,
+                shards=8,
+                out="s3://pictures/ray",
+            )
+        finally:
+            own.close()
+        written = open_store(BucketAddress.parse("s3://pictures/ray")).get("summary.json").data
+    assert found.faults == []
+    assert orjson.loads(written)["by_status"] == {"succeeded": 160}
+    assert KEY not in found.said
+    assert AWS_SECRET not in found.said

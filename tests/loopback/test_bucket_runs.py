@@ -80,6 +80,30 @@ def test_a_run_goes_on_from_the_bucket_alone(
                 assert not file.is_file() or spelling.encode() not in file.read_bytes()
 
 
+@pytest.mark.parametrize("scheme", ["s3", "az"])
+def test_workers_of_another_number_go_on_from_the_bucket_alone(
+    scheme: str,
+    cloud: Callable[..., None],
+    server: Simulator,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Each with a disk of its own; what others read is one run, and a run without workers is refused."""
+    cloud(scheme)
+    path, out = manifest(tmp_path, *JOBS), f"{scheme}://pictures/{uuid4().hex}"
+    for index in (1, 2):
+        flags = ("--scratch", f"disk-{index}", "--shard", f"{index}/2", "--limit", "4")
+        assert run(path, server, "--out", out, *flags) == 0
+    assert run(path, server, "--out", out, "--scratch", "new", "--shard", "1/1", "--json") == 0
+    assert orjson.loads(capfd.readouterr().out)["this_run"]["sent"] == 4
+    assert main(["status", out, "--json"]) == 0
+    assert orjson.loads(capfd.readouterr().out)["by_status"] == {"succeeded": 12}
+    assert main(["verify", out]) == 0
+    assert main(["gallery", out]) == 0
+    assert run(path, server, "--out", out, "--scratch", "other") == 2
+    assert "run with --shard 1/1 to continue" in capfd.readouterr().err
+
+
 def test_a_bucket_that_another_run_holds_is_busy(
     cloud: Callable[..., None],
     server: Simulator,

@@ -24,7 +24,7 @@ from gemini_batch.output.bucket.scratch import (
 from gemini_batch.output.bucket.sealing import unwritten_rows
 from gemini_batch.output.files import open_to_read
 from gemini_batch.output.folder import OutputFolder
-from gemini_batch.output.paths import RESULTS
+from gemini_batch.output.paths import RESULTS, SUMMARY
 from gemini_batch.store.base import ConflictError, ImageStore
 
 # So many segments take about a second to read; a run that leaves more writes a snapshot.
@@ -130,6 +130,11 @@ class OpenBucket:
                 raise StorageError(f"{self.store.shown}/{name}: was written by another") from error
         self._number += 1
         self.mirrored_bytes += len(rows)
+
+    def put_summary(self) -> None:
+        """Write the summary of a run that begins; raises as the store, and OSError."""
+        self.lease.check()
+        self.store.put(SUMMARY, (self._folder.out / SUMMARY).read_bytes())
 
     def finish(self) -> None:
         """Write what a run leaves when all its rows are in segments; raises as the store.

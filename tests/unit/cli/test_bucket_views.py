@@ -196,9 +196,11 @@ def test_a_bucket_without_a_run_has_no_results(
 def test_what_moves_images_needs_a_folder(
     store: LocalStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Prune is refused for a bucket, before anything is read."""
+    """Prune is refused for a bucket, before anything is read; there are no batches to list."""
     assert main(["prune", url(store)]) == 3
-    assert "needs a folder" in capsys.readouterr().err
+    assert "pictures in a bucket can't be pruned" in capsys.readouterr().err
+    assert main(["batches", url(store)]) == 3
+    assert "a bucket has no batches" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -207,6 +209,7 @@ def test_what_moves_images_needs_a_folder(
         (["--out", "s3://pictures/x", "--route", "batch"], "--route batch"),
         (["--out", "s3://pictures/x", "--retry", "missing"], "--retry missing"),
         (["--scratch", "x"], "--scratch"),
+        (["--reuse-from", "s3://pictures/x"], "--reuse-from: s3://pictures/x: is in a bucket"),
         (["--out", "s3://p"], "--out: got"),
         (["--out", "s3://pictures/x?sig=SECRET"], "--out: has a query"),
     ],
