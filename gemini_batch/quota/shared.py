@@ -6,26 +6,20 @@ Where `blocks` is true all of it blocks: use it off the event loop. Every method
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, Self, TypeVar
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Self, TypeVar
 
-from gemini_batch.clock import Clock, boot_time_s, utc_now
-from gemini_batch.quota.limits import GUARD_S, Weights, limits_of
+from gemini_batch.clock import Clock, boot_time_s
+from gemini_batch.quota.access import QuotaAccess
+from gemini_batch.quota.limits import GUARD_S, Weights
 from gemini_batch.quota.model_quota import ModelQuota
 from gemini_batch.quota.moment import Moment
 from gemini_batch.quota.results import Grant, Granted, RealUse, ReserveResult, Used
-from gemini_batch.quota.run_budget import is_budget
-from gemini_batch.quota.server_clock import Sight
-from gemini_batch.quota.state import SharedQuota, as_seen_by, values_of
 from gemini_batch.quota.storage.base import (
     LedgerStorage,
-    NewStates,
     OnUnknown,
     QuotaKey,
-    State,
-    StoredState,
 )
 from gemini_batch.records import Limits
 from gemini_batch.records.service_tier import quota_name
@@ -34,10 +28,6 @@ T = TypeVar("T")
 
 # A faster commit fits into the time that a grant holds; after a slower one, grants start later.
 _SLOW_COMMIT_S = 0.1
-# No window and no day reaches back so far.
-_KEPT_S = 8 * 86_400.0
-# A run may be continued after a pause; then its budget counts on.
-_BUDGET_KEPT_S = 400 * 86_400.0
 _GROUP_S = 0.1
 _NO_CHANGE = Weights(0, 0, 0, 0)
 
@@ -85,10 +75,9 @@ class SharedLedger:
         self.storage = storage
         self._owner = (endpoint, project)
         self._run_name = run_name or f"process {os.getpid()}"
-        self._guard_s = guard_s
         self._steady_s = steady_s
+        self._access = QuotaAccess(storage, limits, guard_s, steady_s)
         self._commit_s = 0.0  # the time of a commit of this storage
-        self._sights: dict[QuotaKey, Sight] = {}  # each quota has a shift of its own
         self._counts_tokens = limits.tokens_per_min is not None
         self._counts_usd = limits.usd_per_10min is not None or limits.usd_per_day is not None
 
@@ -164,7 +153,7 @@ class SharedLedger:
         if self.storage.blocks:
             self._commit_s = max(self._steady_s() - decided_s, self._commit_s / 2)
         if new_at is not None:
-            self._forget_unused(new_at)
+            self._access.forget_unused(new_at)
         return result
 
     def holds(
@@ -264,112 +253,11 @@ class SharedLedger:
         *,
         is_look: bool = False,
     ) -> T:
-        """Decide about a model's quota at the moment of access."""
-        key = QuotaKey(*self._owner, quota_name(model))
-        has_clock = self.storage.has_own_clock
-        asked_s = self._steady_s() if has_clock else now_s
-        sight: Sight | None = None
-
-        def decide_states(
-            states: Sequence[StoredState], clock_s: float, server_id: str
-        ) -> tuple[T, NewStates]:
-            nonlocal sight
-            if has_clock:
-                moment, is_moved = self._server_moment(key, states[0], clock_s, server_id, asked_s)
-                sight = moment.sight
-            else:
-                moment, is_moved = self._moment(
-                    key, states[0], clock_s, server_id, asked_s=asked_s, utc=utc or utc_now()
-                )
-            result = decide(moment)
-            return result, {key: moment.state} if moment.is_kept or is_moved else {}
-
-        result = self.storage.transact((key,), decide_states, on_unknown, is_look=is_look)
-        if sight is not None:
-            self._sights[key] = sight  # not before a change of the clock is written down
-        return result
+        key = self._key(model)
+        return self._access.decide(key, decide, now_s, utc, on_unknown, is_look=is_look)
 
     def _correct(self, model: str, change: Callable[[ModelQuota], None]) -> None:
-        """Change a quota that is known, at no moment: it stays on the clock of its state."""
-        key = QuotaKey(*self._owner, quota_name(model))
+        self._access.correct(self._key(model), change)
 
-        def decide(
-            states: Sequence[StoredState], _clock_s: float, _server_id: str
-        ) -> tuple[None, NewStates]:
-            if states[0] is None:
-                return None, {}
-            state = self._loaded(key, states[0])
-            change(state.quota)
-            return None, {key: state}
-
-        self.storage.transact((key,), decide, "ask")
-
-    def _moment(
-        self,
-        key: QuotaKey,
-        stored: StoredState,
-        clock_s: float,
-        server_id: str,
-        *,
-        asked_s: float,
-        utc: datetime,
-    ) -> tuple[Moment, bool]:
-        """Return a quota at the moment of a decision, and whether its clock began again."""
-        now_s = max(asked_s, clock_s)
-        utc += timedelta(seconds=now_s - asked_s)
-        if stored is not None:
-            state = self._loaded(key, stored)
-            is_moved = state.follow(now_s, server_id, utc)
-            return Moment(state, False, now_s, utc), is_moved
-        return Moment(self._new(key, server_id, now_s, utc), True, now_s, utc), False
-
-    def _server_moment(
-        self, key: QuotaKey, stored: StoredState, clock_s: float, server_id: str, asked_s: float
-    ) -> tuple[Moment, bool]:
-        """Return the same by a server's clock, which it read between `asked_s` and now."""
-        utc, known = datetime.fromtimestamp(clock_s, UTC), self._sights.get(key)
-        is_new = stored is None
-        state = (
-            self._new(key, server_id, clock_s, utc) if stored is None else self._loaded(key, stored)
-        )
-        sight = Sight.of(asked_s, clock_s, self._steady_s(), state.era)
-        is_moved = state.follow_server(clock_s, server_id, sight, known)
-        sight = replace(sight, era=state.era).after(known)
-        before_s, after_s = (
-            each - state.shift_s for each in (sight.not_before_s, sight.not_after_s)
-        )
-        now_s = clock_s + state.shift_s
-        return Moment(state, is_new, now_s, utc, before_s, after_s, sight), is_moved
-
-    def _new(self, key: QuotaKey, server_id: str, now_s: float, utc: datetime) -> SharedQuota:
-        limits = limits_of(self.limits, key.model)
-        quota = ModelQuota(limits, guard_s=self._guard_s)
-        if (lost_at_s := self.storage.lost_at_s) is not None:
-            ago_s = max(0.0, utc.timestamp() - lost_at_s)
-            quota.assume_full(now_s - ago_s, datetime.fromtimestamp(lost_at_s, UTC))
-        return SharedQuota(quota, limits, server_id, now_s, utc.timestamp())
-
-    def _loaded(self, key: QuotaKey, stored: State | Mapping[str, Any]) -> SharedQuota:
-        limits = limits_of(self.limits, key.model)
-        if isinstance(stored, SharedQuota) and stored.limits == limits:
-            return stored
-        return as_seen_by(stored, limits, ModelQuota(limits, guard_s=self._guard_s))
-
-    def _forget_unused(self, utc: datetime) -> None:
-        """Delete what was not used for long, so that a file does not grow for ever."""
-
-        def is_old(key: QuotaKey, state: StoredState) -> bool:
-            if state is None:
-                return False
-            kept_s = _BUDGET_KEPT_S if is_budget(key) else _KEPT_S
-            return bool(values_of(state)["used_at_s"] < utc.timestamp() - kept_s)
-
-        def decide(
-            states: Sequence[StoredState], _clock_s: float, _server_id: str
-        ) -> tuple[None, NewStates]:
-            found = zip(keys, states, strict=True)
-            return None, {key: None for key, state in found if is_old(key, state)}
-
-        states = self.storage.scan().states
-        if keys := [key for key, state in states.items() if is_old(key, state)]:
-            self.storage.transact(keys, decide, "redo")
+    def _key(self, model: str) -> QuotaKey:
+        return QuotaKey(*self._owner, quota_name(model))
