@@ -1,4 +1,4 @@
-"""Access to states of quotas: each is loaded, moved to the moment of a decision, and written."""
+"""Access to the states of quotas: one is loaded, moved to the moment of a decision, and written."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -31,7 +31,7 @@ _BUDGET_KEPT_S = 400 * 86_400.0
 
 
 class QuotaAccess:
-    """The quotas in a storage, on the clock of decisions, as a run with these limits sees them."""
+    """The quotas in a storage, as a run with these limits sees them at the moment of a decision."""
 
     def __init__(
         self,
