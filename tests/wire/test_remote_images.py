@@ -29,7 +29,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def fetch(
-    uri: str, base_url: str = "http://127.0.0.1:1", within_s: float = 5.0
+    uri: str, base_url: str = "http://127.0.0.1:1", within_s: float = 60.0
 ) -> tuple[NotFetched | None, list[bytes]]:
     """Fetch an image; return why not, and what each sink got."""
     sinks: list[Sink] = []

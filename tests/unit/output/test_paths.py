@@ -19,6 +19,7 @@ PLAIN = {
     paths.DURABLE,
     paths.UNREADABLE,
     paths.BATCHES,
+    paths.VIEW,
 }
 # The template of the page in the package itself, and the name of a module.
 ALLOWED = {("gallery/page.py", paths.GALLERY), ("records/__init__.py", paths.INCOMING)}
