@@ -264,7 +264,7 @@ SILENT = {
 @pytest.mark.parametrize("name", SILENT)
 async def test_silence_is_named_as_what_it_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that says nothing is called silent, and its status counts where it sent one."""
-    monkeypatch.setattr(remote_images, "_BETWEEN_BYTES_S", 0.01)
+    monkeypatch.setattr(remote_images, "_BETWEEN_BYTES_S", 0.2)
     monkeypatch.setattr(remote_images, "TRIES", 2)
 
     async def silent(peer: Peer) -> None:
@@ -287,7 +287,7 @@ async def test_the_last_try_and_the_one_before_it_are_told_apart() -> None:
 
 async def test_a_refusal_whose_page_never_comes_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """The status of a refusal is enough."""
-    monkeypatch.setattr(remote_images, "_BETWEEN_BYTES_S", 0.01)
+    monkeypatch.setattr(remote_images, "_BETWEEN_BYTES_S", 0.2)
 
     async def silent(peer: Peer) -> None:
         await peer.say(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\n")
