@@ -273,7 +273,7 @@ async def test_silence_is_named_as_what_it_is(name: str, monkeypatch: pytest.Mon
 
     async with serving(each(silent)) as server:
         result = await failed(server)
-    expected = "HTTP 500" if "error" in name else "the server sent nothing for 0.01 s"
+    expected = "HTTP 500" if "error" in name else "the server sent nothing for 0.2 s"
     assert result.message == f"{server.base_url}/a.png: {expected}"
 
 
