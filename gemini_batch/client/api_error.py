@@ -27,6 +27,7 @@ from gemini_batch.records import Answer, ApiError, QuotaViolation
 
 # "Please retry in 34.286670503s.", "10h17m5.72s", "739.5ms".
 _RETRY_IN = re.compile(r"retry in\s+((?:[\d.]+(?:ms|h|m|s))+)", re.IGNORECASE)
+_NUMBER = re.compile(r"\s*[0-9]+(?:\.[0-9]+)?")
 _DURATION_PIECE = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)", re.IGNORECASE)
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 # The names of google.rpc.Code in the order of their numbers, and their HTTP statuses:
@@ -165,7 +166,10 @@ def _delays_s(message: str, details: list[dict[str, Any]]) -> Iterator[float | N
     for detail in _of(details, "RetryInfo"):
         delay = field(detail, "retryDelay")
         seconds = as_name(as_dict(delay).get("seconds")) or ""  # as protobuf's libraries have it
-        yield duration_s(as_text(delay) or f"{seconds}s")
+        if type(delay) in (int, float):  # of a gateway, as a text of digits is
+            delay = f"{delay:f}"
+        text = as_text(delay) or seconds
+        yield duration_s(f"{text}s" if _NUMBER.fullmatch(text) else text)
 
 
 def _quota_violations(details: list[dict[str, Any]]) -> Iterator[QuotaViolation]:

@@ -26,11 +26,16 @@ def location_host(response: aiohttp.ClientResponse) -> str:
 
 
 def retry_after_s(value: str | None, now: datetime) -> float | None:
-    """Return the seconds of a Retry-After header, a number or a date; None for anything else."""
+    """Return the seconds of a Retry-After header, a number or a date; None for anything else.
+
+    Gateways send fractions, and a proxy joins two headers to one: the longest wait counts.
+    """
     if value is None:
         return None
-    if re.fullmatch(r"[0-9]+", text := value.strip()):
-        return float(text) if len(text) <= _MAX_RETRY_AFTER_DIGITS else None
+    numbers = [each.strip() for each in value.split(",")]
+    if all(re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", each) for each in numbers):
+        waits = [float(each) for each in numbers if len(each) <= _MAX_RETRY_AFTER_DIGITS]
+        return max(waits, default=None)
     at = http_date(value)
     return max(0.0, (at - now).total_seconds()) if at else None
 

@@ -143,7 +143,7 @@ class Snapshot:
     Attributes:
         key: The result of `covers`.
         manifest_sha256: Of the manifest's content.
-        rows: Inode, size, time of the last change, and a hash of the end of `results.jsonl`.
+        rows: Inode, size, ctime, and a hash of the end of `results.jsonl`.
         calls: All calls of the manifest.
         statuses: Of the calls that are done.
         by_alias: Those of them that were done by another id of their model.
@@ -304,7 +304,8 @@ def _rows_key(out: Path, size_bytes: int | None = None) -> tuple[int, int, int, 
         end = status.st_size if size_bytes is None else size_bytes
         file.seek(max(0, end - _TAIL_BYTES))
         tail = hashlib.sha256(file.read(min(end, _TAIL_BYTES))).hexdigest()
-    return status.st_ino, status.st_size, status.st_mtime_ns, tail
+    # Not the time that others may set, as `touch -r` and `cp -p` do.
+    return status.st_ino, status.st_size, status.st_ctime_ns, tail
 
 
 def _is_grown(now: tuple[int, int, int, str] | None, then: tuple[int, int, int, str]) -> bool:

@@ -285,6 +285,23 @@ def test_a_change_of_anything_gives_the_plan_of_all_lines(
     assert seen(tmp_path, config)[0] == planned_anew(tmp_path, config)
 
 
+def test_rows_of_an_older_file_are_not_taken_for_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of rows that was written over has other rows, also with its size, its end and its time as they were."""
+    monkeypatch.setattr(snapshot, "_TAIL_BYTES", 10)
+    started(tmp_path)
+    path, config = tmp_path / "out" / RESULTS, settings()
+    before = path.stat()
+    _rows(lambda data: data.replace(b'"succeeded"', b'"failed"   ', 1))(tmp_path, config)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_ino, after.st_size) == (before.st_ino, before.st_size)
+    assert after.st_mtime_ns == before.st_mtime_ns
+
+    assert seen(tmp_path, config)[0] == planned_anew(tmp_path, config)
+
+
 @examples(max_examples=30, deadline=None)
 @given(
     statuses=st.lists(
