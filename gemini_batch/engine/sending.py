@@ -86,7 +86,7 @@ class Sending:
         if self.dispatcher is not None and (not stop.model or stop.model in lanes):
             self.dispatcher.stop(stop)
         elif all((stop.reason, stop.model) != (each.reason, each.model) for each in self.stops):
-            self.stops.append(advised(stop))
+            self.stops.append(stop if self._is_for_now(stop) else advised(stop))
             others = [each for each in self.planned.plan.models if each != stop.model]
             self._announce(Stopping(self.stops[-1], 0, stop.model if others else ""))
 
