@@ -18,7 +18,8 @@ from gemini_batch.engine.call_queue import CallQueue
 from gemini_batch.engine.concurrency import AdaptiveConcurrency
 from gemini_batch.engine.disk_space import DiskReservations
 from gemini_batch.engine.dispatcher import Dispatcher, make_dispatcher
-from gemini_batch.engine.parts import Origins, Parts, open_parts
+from gemini_batch.engine.origins import Origins
+from gemini_batch.engine.parts import Parts, open_parts
 from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.engine.retry import RetryRules
 from gemini_batch.engine.retry_table import TABLE
