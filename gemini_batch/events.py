@@ -60,6 +60,9 @@ class RunStarted:
         held: Calls that can't be sent, for a picture of another call is not there, by the reason.
         stale: Calls that are done with a picture that was or will be made again.
         depth: The most calls that follow each other.
+        waiting_usd: Expected cost of the calls that wait.
+        submitted_at_first: About how many calls of `todo` the budget holds enough for, in batches,
+            until answers show what they cost; None if that does not hold any back.
     """
 
     todo: int
@@ -82,6 +85,8 @@ class RunStarted:
     held: Mapping[str, int] = field(default_factory=dict)
     stale: int = 0
     depth: int = 1
+    waiting_usd: float = 0.0
+    submitted_at_first: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

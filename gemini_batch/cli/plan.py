@@ -62,6 +62,7 @@ def main(options: Namespace) -> int:
             "route": config.route,
             "routes": _routes(planned, config),
             "max_cost_usd": config.max_cost_usd,
+            "submitted_at_first": planned.submitted_at_first,
             "sending_s": round(time.sending_s, 1),
             "days": time.days,
             "bound_by": time.bound_by,
@@ -164,6 +165,11 @@ def _cost(found: dict[str, Any], *, is_simulated: bool) -> str:
     return f"unknown; set the price in a table {tables} of a --config file"
 
 
+def _budget(found: dict[str, Any]) -> str:
+    at_first = found["submitted_at_first"]
+    return budget(found["max_cost_usd"], found["cost_usd"], found["to_send"], at_first)
+
+
 def _states(found: dict[str, Any]) -> Iterator[str]:
     """Yield a line for each kind of call that is not simply done or to be sent."""
     if found["edited"]:
@@ -202,7 +208,7 @@ def _lines(found: dict[str, Any], *, is_simulated: bool) -> Iterator[str]:
         if found["route"] == "batch":
             time = f"in batches, {_batch_time(found)}"
         if found["max_cost_usd"] is not None:
-            yield f"  budget  {budget(found['max_cost_usd'], found['cost_usd'], found['to_send'])}"
+            yield f"  budget  {_budget(found)}"
         yield f"  time    tier {found['tier']}: {time}"
         if (other := _other_route(found)) is not None:
             yield other

@@ -1,4 +1,4 @@
-"""Advice for a model that was refused: where to get a key, its successor, or the known models."""
+"""Advice for a model that was refused or held: a key, its successor, known models, a later run."""
 
 from dataclasses import replace
 
@@ -11,13 +11,15 @@ from gemini_batch.wording import suggest, with_advice
 
 
 def advised(stop: Stop, table: Table = TABLE) -> Stop:
-    """Return the stop with advice in its message, where the model that it names calls for one.
+    """Return the stop with advice in its message, where its reason and its model call for one.
 
     `table` is that of the API.
     """
     on_vertex = table is VERTEX_TABLE
     model, _ = model_and_tier(stop.model)
     match stop.reason:
+        case StopReason.BUDGET if stop.model:  # which batches hold
+            advice = "later runs, or --wait, submit what is left"
         case StopReason.NO_ACCESS if on_vertex:
             advice = f"the role Vertex AI User (roles/aiplatform.user) allows {model}"
         case StopReason.NO_ACCESS:

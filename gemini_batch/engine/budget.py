@@ -50,25 +50,21 @@ class Budget:
         max_usd: None is no limit.
         spent_usd: Cost of the calls that ended, those included that may have been billed.
         reserved_usd: For calls that have not ended.
+        calls_in_batches: Those of them that are in batches: their money may come back in hours.
     """
 
     def __init__(self, max_usd: float | None) -> None:
         self.max_usd = max_usd
         self.spent_usd = 0.0
         self.reserved_usd = 0.0
+        self.calls_in_batches = 0
         self._reservations = 0
-        self._in_batches = 0  # of them
         self._observed: defaultdict[str, _Observed] = defaultdict(_Observed)
 
     @property
     def is_reserved(self) -> bool:
         """True while a single call has not ended, so that some of its money may come back."""
-        return self._reservations > self._in_batches
-
-    @property
-    def is_held(self) -> bool:
-        """True while a call of a batch has not ended: its money may come back in some hours."""
-        return self._in_batches > 0
+        return self._reservations > self.calls_in_batches
 
     def expected_usd(self, model: str, estimate: Estimate) -> float:
         """Return the most that a call is expected to cost."""
@@ -93,7 +89,7 @@ class Budget:
             usd = usd if uses_observed_cost else min(_worst_usd(usd, estimate), left_usd)
         self.reserved_usd += usd
         self._reservations += 1
-        self._in_batches += in_batch
+        self.calls_in_batches += in_batch
         self._observed[model].relying += uses_observed_cost
         return Reservation(model, usd, estimate.reserved_usd, uses_observed_cost, in_batch)
 
@@ -107,7 +103,7 @@ class Budget:
         spent_usd = reservation.spent_usd
         self._observed[reservation.model].relying -= reservation.uses_observed_cost
         self._reservations -= 1
-        self._in_batches -= reservation.in_batch
+        self.calls_in_batches -= reservation.in_batch
         # Without reservations no rounding error stays.
         self.reserved_usd = self.reserved_usd - reservation.usd if self._reservations else 0.0
         self.spent_usd += spent_usd
@@ -131,15 +127,18 @@ def used_up(budget: Budget, model: str, estimate: Estimate) -> Stop:
     next_usd = budget.needed_usd(model, estimate)
     if left_usd < 0:
         state = f"is exceeded by {usd(-left_usd)}: answers cost more than estimated"
-    elif budget.is_held:
+    elif budget.calls_in_batches:
         state = (
-            f"has {usd(left_usd)} left, of which {usd(budget.reserved_usd)} are held for calls "
-            f"in batches until these have ended, and the next call may cost up to {usd(next_usd)}"
+            f"has {usd(left_usd)} left, and holds {usd(budget.reserved_usd)} of it for "
+            f"{budget.calls_in_batches:,} calls in batches until these have ended; the next call "
+            f"may cost up to {usd(next_usd)}"
         )
+        message = f"the budget of {usd(max_usd)} {state}"
+        return Stop(StopReason.BUDGET, message, model=model)
     else:
         state = f"has {usd(left_usd)} left, and the next call may cost up to {usd(next_usd)}"
     message = f"the budget of {usd(max_usd)} {state}: --max-cost sets what a run may cost"
-    return Stop(StopReason.BUDGET, message, model=model if budget.is_held else "")
+    return Stop(StopReason.BUDGET, message, model=model if budget.calls_in_batches else "")
 
 
 def _worst_usd(expected_usd: float, estimate: Estimate) -> float:

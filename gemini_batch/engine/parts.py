@@ -1,33 +1,25 @@
 """The parts that all phases of a run share: its logs, its committer, its connections."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gemini_batch.client.transport import Transport
-from gemini_batch.clock import Clock
-from gemini_batch.config import Settings
-from gemini_batch.engine.budget import Budget
 from gemini_batch.engine.commit import Committer
+from gemini_batch.engine.origins import Origins
 from gemini_batch.engine.parents import Parents
 from gemini_batch.engine.preprocess import Preprocessor
-from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.engine.remote import RemoteReplies
 from gemini_batch.errors import storage_errors
-from gemini_batch.events import Observer
 from gemini_batch.inputs import Downscaler, Inputs
 from gemini_batch.inputs.objects import ObjectFetcher
-from gemini_batch.output import OutputFolder
 from gemini_batch.output.bucket.parents import BucketPictures
 from gemini_batch.output.inflight import InFlightLog
 from gemini_batch.output.results_file import ResultsFile
 from gemini_batch.plan import CallState
 from gemini_batch.plan.build import price_table
-from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.plan.chaining import Chaining
-from gemini_batch.store.base import ImageStore
 
 if TYPE_CHECKING:  # it imports all that sends
     from gemini_batch.engine.batch.route import BatchRoute
@@ -42,31 +34,6 @@ class Parts:
     remote: RemoteReplies
     preprocess: Preprocessor
     batches: "BatchRoute | None"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origins:
-    """The values that parts are made from.
-
-    Attributes:
-        stopped: Set once nothing more may be sent; `ended` once nothing more may be done.
-        has_batches: Batches are open, or may be submitted.
-        note: Gets the events of the committer.
-        store: The store of the whole bucket that the run writes to; None without one.
-    """
-
-    config: Settings
-    folder: OutputFolder
-    planned: BuiltPlan
-    interrupted: Interrupted
-    budget: Budget
-    stopped: asyncio.Event
-    ended: asyncio.Event
-    has_batches: bool
-    clock: Clock
-    observe: Observer
-    note: Observer
-    store: ImageStore | None = None
 
 
 @asynccontextmanager
@@ -94,18 +61,11 @@ async def open_parts(base_url: str, of: Origins) -> AsyncIterator[Parts]:
 
             opening = open_route(
                 base_url,
-                config=config,
-                folder=of.folder,
-                planned=of.planned,
+                of,
                 committer=committer,
                 remote=remote,
                 preprocess=preprocess,
-                budget=of.budget,
-                rows_bytes=lambda: rows.end_bytes,
-                stopped=of.stopped,
-                ended=of.ended,
-                clock=clock,
-                observe=of.observe,
+                rows=rows,
             )
             batches = await stack.enter_async_context(opening)
         yield Parts(transport, committer, remote, preprocess, batches)

@@ -18,7 +18,8 @@ from gemini_batch.engine.call_queue import CallQueue
 from gemini_batch.engine.concurrency import AdaptiveConcurrency
 from gemini_batch.engine.disk_space import DiskReservations
 from gemini_batch.engine.dispatcher import Dispatcher, make_dispatcher
-from gemini_batch.engine.parts import Origins, Parts, open_parts
+from gemini_batch.engine.origins import Origins
+from gemini_batch.engine.parts import Parts, open_parts
 from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.engine.retry import RetryRules
 from gemini_batch.engine.retry_table import TABLE
@@ -86,7 +87,7 @@ class Sending:
         if self.dispatcher is not None and (not stop.model or stop.model in lanes):
             self.dispatcher.stop(stop)
         elif all((stop.reason, stop.model) != (each.reason, each.model) for each in self.stops):
-            self.stops.append(advised(stop))
+            self.stops.append(stop if self._is_for_now(stop) else advised(stop))
             others = [each for each in self.planned.plan.models if each != stop.model]
             self._announce(Stopping(self.stops[-1], 0, stop.model if others else ""))
 

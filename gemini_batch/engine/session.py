@@ -267,6 +267,8 @@ class Run:
             held=self.planned.held(),
             stale=self.planned.stale,
             depth=self.planned.depth,
+            waiting_usd=self.planned.history.waiting.committed_usd,
+            submitted_at_first=self.planned.submitted_at_first,
         )
 
     def _conclude(self, record: RunRecord, stats: RunStats, used: "_Uses | None" = None) -> Summary:

@@ -150,6 +150,11 @@ class Waiting:
     def __bool__(self) -> bool:
         return bool(self.batches)
 
+    @property
+    def committed_usd(self) -> float:
+        """The estimated cost of the calls that wait; 0 where a price is unknown."""
+        return sum(batch.committed_usd for batch in self.batches if batch.is_awaited)
+
     def add_new(self, note: "BatchNote", lines: "BatchLines") -> OpenBatch:
         """Add a batch of this run, and return it."""
         batch = OpenBatch(note, lines, start=self.start)

@@ -110,6 +110,14 @@ class BuiltPlan:
         tiers = [tier for model, tier in map(model_and_tier, self.plan.lanes) if model == default]
         return {lane_name(default, tier): lane_name(successor, tier) for tier in tiers if successor}
 
+    @property
+    def submitted_at_first(self) -> int | None:
+        """About how many calls the budget lets a run submit at first; None if not in batches."""
+        config = self.history.config
+        if config.route != "batch" or config.max_cost_usd is None:
+            return None
+        return self.plan.submitted_at_first(config.max_cost_usd)
+
     def notices(self) -> tuple[str, ...]:
         """Return the state and the successor of each model that will not stay, and what follows."""
         states = [*filter(None, map(models.warning, self.plan.models)), *self._of_priority()]

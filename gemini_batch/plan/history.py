@@ -45,7 +45,7 @@ class RunHistory:
     """
 
     _history: History
-    _config: Settings
+    config: Settings
     reuse: "Reuse | None"
     rowless: RowlessImages
     unfetched: Unfetched | None
@@ -61,13 +61,13 @@ class RunHistory:
     _done: frozenset[Status] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._done = FINAL - self._config.retry
+        self._done = FINAL - self.config.retry
 
     @property
     def is_new(self) -> bool:
         """True if nothing is known of any call."""
         known = len(self._history) or len(self.rowless) or self.reuse or self.waiting
-        return not (known or self.part or self.again or self.others or self._config.shard)
+        return not (known or self.part or self.again or self.others or self.config.shard)
 
     @property
     def is_simple(self) -> bool:
@@ -87,7 +87,7 @@ class RunHistory:
     @property
     def endpoint(self) -> str:
         """The endpoint of the run."""
-        return self._config.endpoint
+        return self.config.endpoint
 
     def state(self, call_id: str, request_sha256: str, aliases: Aliases) -> CallState:
         """Return the state of a call, and count its status.
@@ -116,7 +116,7 @@ class RunHistory:
     ) -> CallState:
         if self.rowless.has(call_id):
             self.without_row += 1
-            if self._config.adopts_images:
+            if self.config.adopts_images:
                 return CallState.REUSED
         if not self.reuse or (self.again and self.again.redoes(call_id)):
             return state
@@ -127,7 +127,7 @@ class RunHistory:
         return CallState.REUSED if is_reused else state
 
     def _is_own(self, call_id: str) -> bool:
-        shard = self._config.shard
+        shard = self.config.shard
         return shard is None or shard.owns(call_id)
 
     def _of_other(self, call_id: str, request_sha256: str) -> CallState:
@@ -135,7 +135,7 @@ class RunHistory:
         if self.part is not None:
             self.part.names(call_id)
         is_again = self.again is not None and self.again.has(call_id)
-        status = self._history.status(call_id, request_sha256, self._config.endpoint)
+        status = self._history.status(call_id, request_sha256, self.config.endpoint)
         if status in self._done and not is_again:
             return CallState.DONE_ELSEWHERE
         if self.reuse is not None and not is_again:
@@ -152,14 +152,14 @@ class RunHistory:
 
     def _is_waiting(self, call_id: str, request_sha256: str, aliases: Aliases) -> bool:
         """Return whether an open batch may answer a call; note what the manifest asks of it."""
-        endpoint, waiting = self._config.endpoint, self.waiting
+        endpoint, waiting = self.config.endpoint, self.waiting
         if waiting.has(call_id) and not waiting.is_of_all(call_id, request_sha256, endpoint):
             others = (canonical.request_sha256(alias) for _, alias in aliases(_is_any))
             waiting.note_asked(call_id, (request_sha256, *others), endpoint)
         return self._holds(waiting, call_id, request_sha256, aliases)
 
     def _holds(self, waiting: Waiting, call_id: str, request_sha256: str, aliases: Aliases) -> bool:
-        endpoint = self._config.endpoint
+        endpoint = self.config.endpoint
         return waiting.holds(call_id, request_sha256, endpoint) or any(
             waiting.holds(other_id, canonical.request_sha256(alias), endpoint)
             for other_id, alias in aliases(waiting.has)
@@ -170,9 +170,9 @@ class RunHistory:
 
         It is all that there is to know of them; any other call may be done, too: see `state`.
         """
-        found = self._history.statuses(call_ids, request_sha256s, self._config.endpoint)
+        found = self._history.statuses(call_ids, request_sha256s, self.config.endpoint)
         are_done = [status in self._done for status in found]
-        if self._config.shard is not None:
+        if self.config.shard is not None:
             own = map(self._is_own, call_ids)
             are_done = [is_done and each for is_done, each in zip(are_done, own, strict=True)]
         if self.again:
@@ -185,7 +185,7 @@ class RunHistory:
         return are_done
 
     def _own(self, call_id: str, request_sha256: str, aliases: Aliases) -> CallState:
-        history, endpoint = self._history, self._config.endpoint
+        history, endpoint = self._history, self.config.endpoint
         # Asked of each call, done or not: `--redo` may name any call of the manifest.
         is_again = self.again is not None and self.again.has(call_id)
         status = history.status(call_id, request_sha256, endpoint)
@@ -210,7 +210,7 @@ class RunHistory:
 
     def adopts(self, call_id: str) -> bool:
         """Return whether a call that is not done takes the image that is there for its own."""
-        return self._config.adopts_images and self.rowless.has(call_id)
+        return self.config.adopts_images and self.rowless.has(call_id)
 
     def replace(self, row: "ResultRow") -> None:
         """Take the status of the row that `row` replaces out of the count."""

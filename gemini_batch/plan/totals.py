@@ -30,7 +30,15 @@ from gemini_batch.plan.sums import (
     DownscaleTotals,
     UnknownField,
 )
-from gemini_batch.records import InputImage, JobPicture, Request, Text, ids
+from gemini_batch.records import (
+    Estimate,
+    InputImage,
+    JobPicture,
+    Request,
+    ServiceTier,
+    Text,
+    ids,
+)
 from gemini_batch.records.service_tier import model_and_tier
 
 if TYPE_CHECKING:  # it needs pydantic
@@ -321,6 +329,20 @@ class Plan:
         totals = self._totals(is_batched=is_batched)
         return sum(totals.values(), CallTotals()).cost_usd
 
+    def submitted_at_first(self, max_cost_usd: float) -> int:
+        """Return for about how many calls in batches a budget holds the most that each may cost."""
+        left_usd, number = max_cost_usd, 0
+        for (lane, size), group in self._groups.items():
+            if not group.calls:
+                continue
+            model, _ = model_and_tier(lane)
+            most = self._estimate(model, "standard", size, group)
+            factor = prices.factor(model, "batch", self._planner.prices) or 1.0
+            each_usd = ((most.cost_usd or 0.0) + most.max_extra_usd) * factor / group.calls
+            calls = min(group.calls, int(left_usd / each_usd + 1e-9) if each_usd else group.calls)
+            left_usd, number = left_usd - calls * each_usd, number + calls
+        return number
+
     def _totals(self, *, is_batched: bool) -> dict[tuple[str, str], CallTotals]:
         return {
             key: self._priced(*key, group, is_batched=is_batched)
@@ -328,22 +350,27 @@ class Plan:
         }
 
     def _priced(self, lane: str, size: str, group: CallTotals, *, is_batched: bool) -> CallTotals:
-        calls, planner = group.calls, self._planner
         model, tier = model_and_tier(lane)
-        expected = prices.estimate(
+        expected = self._estimate(model, "standard" if is_batched else tier, size, group)
+        cost_usd = expected.cost_usd if group.calls else 0.0
+        if is_batched and cost_usd is not None:
+            cost_usd *= prices.factor(model, "batch", self._planner.prices) or 1.0
+        return replace(group, output_tokens=expected.output_tokens, cost_usd=cost_usd)
+
+    def _estimate(
+        self, model: str, service_tier: ServiceTier, size: str, group: CallTotals
+    ) -> Estimate:
+        calls, planner = group.calls, self._planner
+        return prices.estimate(
             model,
             size,
             calls=calls,
             input_tokens=group.input_tokens,
             thinking_tokens=calls * planner.thinking.mean(model) + group.thinking_tokens,
             searches=group.searches,
-            service_tier="standard" if is_batched else tier,
+            service_tier=service_tier,
             prices=planner.prices,
         )
-        cost_usd = expected.cost_usd if calls else 0.0
-        if is_batched and cost_usd is not None:
-            cost_usd *= prices.factor(model, "batch", planner.prices) or 1.0
-        return replace(group, output_tokens=expected.output_tokens, cost_usd=cost_usd)
 
     @property
     def total(self) -> CallTotals:

@@ -12,7 +12,7 @@ from gemini_batch.progress import messages
 from gemini_batch.progress.formatting import plain, span
 from gemini_batch.progress.live_layout import STYLES
 from gemini_batch.progress.view import RunInfo
-from gemini_batch.records import Status
+from gemini_batch.records import Status, StopReason
 
 _LABEL_CELLS = 8
 _TITLES: dict[int | None, tuple[str, str]] = {
@@ -24,7 +24,7 @@ _TITLES: dict[int | None, tuple[str, str]] = {
 def final_report(summary: Summary, info: RunInfo) -> Iterator[Text]:
     """Yield the lines."""
     yield Text()
-    title = _TITLES.get(summary.exit_code, ("stopped", "bold yellow"))
+    title = _TITLES.get(summary.exit_code) or (_ending(summary), "bold yellow")
     duration, name = f" in {span(summary.duration_s)}: ", (plain(info.name), "bold")
     yield Text.assemble(title, duration, name)
     yield _labelled("calls", _counts(summary))
@@ -39,9 +39,18 @@ def final_report(summary: Summary, info: RunInfo) -> Iterator[Text]:
         yield _to_copy(info.resume_command)
 
 
+def _ending(summary: Summary) -> str:
+    """Return how a run ended that left calls: nothing has stopped one that only awaits batches."""
+    if {stop["reason"] for stop in summary.stops} != {StopReason.WAITING.value}:
+        return "stopped"
+    return "submitted" if summary.this_run.submitted else "looked at batches"
+
+
 def _counts(summary: Summary) -> Text:
     by_status = summary.this_run.by_status.items()
     parts = [Text(f"{number:,} {name}", STYLES[Status(name)]) for name, number in by_status]
+    if submitted := messages.submitted(summary):
+        parts.append(Text(submitted))
     parts = parts or [Text("nothing finished")]
     if summary.left:
         parts.append(Text(f"{summary.left:,} of {summary.calls:,} left"))

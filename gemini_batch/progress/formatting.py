@@ -102,14 +102,24 @@ def clock(moment: datetime, now: datetime) -> str:
     return f"{local:%H:%M}" if local.date() == now.astimezone().date() else f"{local:%a %H:%M}"
 
 
-def budget(max_cost_usd: float, cost_usd: float | None, calls: int) -> str:
-    """Return the budget, and for about how many calls it is enough: `for about 14 of 28 calls`."""
+def budget(
+    max_cost_usd: float, cost_usd: float | None, calls: int, at_first: int | None = None
+) -> str:
+    """Return the budget, and for about how many calls it is enough: `for about 14 of 28 calls`.
+
+    `at_first` is the number of those that the first run submits in batches; None without any.
+    """
     text = usd(max_cost_usd)
     if not cost_usd:
         return text
     affordable = affordable_calls(max_cost_usd, cost_usd, calls)
-    return f"{text}: enough for {'all' if affordable == calls else f'about {affordable:,} of'} " + (
-        count(calls, "call")
+    of_all = "all" if affordable == calls else f"about {affordable:,} of"
+    text = f"{text}: enough for {of_all} {count(calls, 'call')}"
+    if at_first is None or at_first >= affordable:
+        return text
+    return (
+        f"{text}, of which a first run submits about {at_first:,}, for each may cost more; later "
+        "runs, or --wait, submit the rest"
     )
 
 

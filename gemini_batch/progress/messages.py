@@ -68,7 +68,8 @@ def started(name: str, event: RunStarted) -> tuple[str, ...]:
         parts.append(stale(event.stale))
     cost = list_price(event.cost_usd, event.tier, event.route, is_simulated=event.is_simulated)
     if event.max_cost_usd is not None:
-        cost += f" · budget {budget(event.max_cost_usd, event.cost_usd, event.todo)}"
+        most = budget(event.max_cost_usd, event.cost_usd, event.todo, event.submitted_at_first)
+        cost += f" · budget {most}"
     time = least_time(event.duration_s, event.days, event.bound_by)
     if event.route == "batch":
         time = f"in batches: {BATCH_TIME}"
@@ -152,6 +153,12 @@ def counts(by_status: Mapping[Status, int] | Mapping[str, int]) -> str:
     return ", ".join(parts) or "nothing finished"
 
 
+def submitted(summary: Summary) -> str:
+    """Return how many calls a run sent in batches; "" for none."""
+    number = summary.this_run.submitted
+    return f"{number:,} submitted in batches" if number else ""
+
+
 def nothing_to_do(name: str, summary: Summary) -> str | None:
     """Return that all calls were done before; None if not."""
     if summary.this_run.finished or summary.exit_code != ExitCode.DONE:
@@ -184,8 +191,10 @@ def possibly_billed(summary: Summary) -> str:
 
 def ended(summary: Summary) -> str:
     """Return the result of a run."""
+    by_status = summary.this_run.by_status
     parts = [
-        counts(summary.this_run.by_status),
+        counts(by_status) if by_status or not summary.this_run.submitted else "",
+        submitted(summary),
         f"{summary.left:,} of {summary.calls:,} left" if summary.left else "",
         held(summary.held) if summary.held else "",
         stale(summary.stale) if summary.stale else "",
@@ -233,7 +242,9 @@ def _waiting(summary: Summary) -> str:
     message = reasons.get(StopReason.WAITING.value, "")
     if not message or summary.run_again_at is None:
         return ""
-    return f"{message}; run again from {local_time(summary.run_again_at)}"
+    others = summary.left - summary.waiting
+    then = f" to collect them and to send the other {others:,}" if others > 0 else ""
+    return f"{message}; run again from {local_time(summary.run_again_at)}{then}"
 
 
 def _needs_fixing(summary: Summary) -> bool:

@@ -124,6 +124,8 @@ class RunState:
         self._waits: dict[str, tuple[events.Waiting, float]] = {}
         self._errors: OrderedDict[str, RecentError] = OrderedDict()
         self._batches: dict[str, events.BatchSeen] = {}
+        self._submitted: set[str] = set()  # the batches of this run
+        self._waited = 0  # calls of other batches that have ended
         self._stopping: events.Stopping | None = None
         self._sample = Sample()
 
@@ -148,8 +150,7 @@ class RunState:
             case events.CallNotReused() | events.CallHeld():
                 self._add_error(event.message, event.call_id, now_s)
             case events.BatchSeen():
-                self._batches.pop(event.batch, None)
-                self._batches |= {} if event.is_over else {event.batch: event}
+                self._batch_seen(event)
             case events.Waiting():
                 self._waits[event.model] = (event, now_s + event.wait_s)
             case events.Stopping():
@@ -160,6 +161,13 @@ class RunState:
         # A stop of the whole run is not replaced by that of one model.
         if not event.model or self._stopping is None or self._stopping.model:
             self._stopping = event
+
+    def _batch_seen(self, event: events.BatchSeen) -> None:
+        if event.is_new:
+            self._submitted.add(event.batch)
+        self._batches.pop(event.batch, None)
+        if not event.is_over:
+            self._batches[event.batch] = event
 
     def _call_sent(self, event: events.CallSent, now_s: float) -> None:
         self._sent.add(now_s)
@@ -178,7 +186,11 @@ class RunState:
         self._images.add(now_s, len(row.images) if row.status is Status.SUCCEEDED else 0)
         self._cost_usd += row.cost_usd or 0.0
         self._unpriced += row.cost_usd is None
-        if row.reused_from is None and (model := self._models.get(lane)):
+        if row.reused_from is not None:
+            return
+        if row.batch is not None and row.batch.name not in self._submitted:
+            self._waited += 1
+        elif model := self._models.get(lane):
             model.done += 1
             if row.images and row.cost_usd is not None and estimated_usd:
                 model.cost_ratios.add(row.cost_usd / estimated_usd)
@@ -262,7 +274,9 @@ class RunState:
     def _projected_usd(self) -> float | None:
         if self._started is None or self._started.cost_usd is None:
             return None
-        return self._cost_usd + sum(map(_left_usd, self._models.values()))
+        awaited = max(0, self._started.waiting - self._waited) / max(1, self._started.waiting)
+        left_usd = sum(map(_left_usd, self._models.values()))
+        return self._cost_usd + left_usd + awaited * self._started.waiting_usd
 
 
 def _left_usd(model: _Model) -> float:

@@ -27,7 +27,9 @@ def test_the_budget_is_held_for_whole_batches(batch_desk: BatchDesk) -> None:
     summary = batch_desk.run(max_cost_usd=0.60)
     assert [stop["reason"] for stop in summary.stops] == ["budget", "waiting"]
     assert summary.waiting == 2
-    assert "$0.531 are held for calls in batches" in summary.stops[0]["message"]
+    assert summary.this_run.submitted == 2
+    assert "holds $0.531 of it for 2 calls in batches" in summary.stops[0]["message"]
+    assert "later runs, or --wait, submit what is left" in summary.stops[0]["message"]
     assert summary.committed_usd < 0.30
     assert not summary.needs_person
 

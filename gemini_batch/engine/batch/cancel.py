@@ -14,8 +14,6 @@ from gemini_batch.output.waiting import OpenBatch
 from gemini_batch.records import ApiError, Failure
 from gemini_batch.records.remote_batch import RemoteBatch
 
-_UNSEEN = {403, 404}
-
 
 class Ending(StrEnum):
     """Outcomes of cancelling one batch."""
@@ -57,7 +55,7 @@ class Canceller:
 
     async def _cancel(self, batch: OpenBatch) -> Cancelled:
         found = await self._find(batch.note)
-        if isinstance(found, ApiError) and found.http_status in _UNSEEN:
+        if isinstance(found, ApiError) and found.http_status in steps.UNSEEN:
             found = None
         if isinstance(found, ApiError | Failure):
             return Cancelled(batch, Ending.FAILED, found)

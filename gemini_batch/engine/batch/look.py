@@ -18,8 +18,6 @@ from gemini_batch.records import ApiError, Failure, FailureKind, Stop, StopReaso
 from gemini_batch.records.remote_batch import Listing, RemoteBatch
 
 _CUT_OFF = {FailureKind.UNREACHABLE, FailureKind.TIMEOUT}
-_UNSEEN = {403, 404}
-"""Statuses for a batch that is not there, or is another project's."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -77,7 +75,7 @@ class Looker:
         if isinstance(found, RemoteBatch):
             self._seen(batch, found)
             return []
-        if not (isinstance(found, ApiError) and found.http_status in _UNSEEN):
+        if not (isinstance(found, ApiError) and found.http_status in steps.UNSEEN):
             return self._failed(batch, found)
         if batch.note.project != self.project:
             is_given_up = not batch.note.project and steps.is_gone(batch.note, self.clock.utc())

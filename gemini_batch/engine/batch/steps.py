@@ -31,6 +31,8 @@ TRIES = 2
 MISSES = 3
 """Looks by its name that did not find a batch, or its results, until it is gone."""
 MISSING_FOR = timedelta(minutes=10)
+UNSEEN = frozenset({403, 404})
+"""Statuses for a batch that is not there, or is another project's."""
 # The list shows when a batch was created, by the server's clock.
 CLOCK_SKEW = timedelta(hours=1)
 # When to look again for a batch whose create was not answered, after it was sent; then with each

@@ -22,7 +22,7 @@ from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.engine.result_row import Attempted, facts_of
 from gemini_batch.events import BatchNotice, ModelReplaced, Observer
 from gemini_batch.output.batch_note import BatchNote, Step
-from gemini_batch.output.batches import BatchNotes
+from gemini_batch.output.results_file import ResultsFile
 from gemini_batch.output.waiting import Mark, OpenBatch, Waiting
 from gemini_batch.records import (
     ApiError,
@@ -47,8 +47,7 @@ class Submitter:
 
     Attributes:
         successors: The announced successors of models whose calls may move.
-        project: Of the key: a fingerprint.
-        rows_bytes: Returns the size of `results.jsonl`.
+        rows: A note says how many there were.
         stopped: Set once nothing more may be sent.
     """
 
@@ -57,14 +56,12 @@ class Submitter:
     looker: Looker
     cutter: Cutter
     money: BatchMoney
-    notes: BatchNotes
     waiting: Waiting
     committer: Committer
     preprocess: Preprocessor
     config: Settings
     successors: Mapping[str, str]
-    project: str
-    rows_bytes: Callable[[], int]
+    rows: ResultsFile
     stopped: asyncio.Event
     clock: Clock
     observe: Observer
@@ -159,7 +156,7 @@ class Submitter:
         now = self.clock.utc()
         note = await self._write(replace(note, step=Step.CREATING, sent_at=now))
         self.money.hold(note.uuid, chunk.money)
-        batch = self.waiting.add_new(note, self.notes.lines(note.uuid))
+        batch = self.waiting.add_new(note, self.looker.notes.lines(note.uuid))
         for position in range(note.calls):
             batch.add(position, Mark.ASKED)
         outcome = await self.batches.create(chunk.model, note.display_name, note.file)
@@ -213,24 +210,24 @@ class Submitter:
         note = BatchNote(
             uuid=chunk.uuid,
             endpoint=self.config.endpoint,
-            project=self.project,
+            project=self.looker.project,
             model=chunk.model,
             calls=len(calls),
             input_tokens=chunk.share.input_tokens,
             estimated_usd=sum(known) if len(known) == len(costs) else None,
-            rows_bytes=self.rows_bytes(),
+            rows_bytes=self.rows.end_bytes,
             planned_at=self.clock.utc(),
         )
-        await self.clock.run_blocking(lambda: self.notes.add(note, calls))
+        await self.clock.run_blocking(lambda: self.looker.notes.add(note, calls))
         return note
 
     async def _write(self, note: BatchNote) -> BatchNote:
-        await self.clock.run_blocking(lambda: self.notes.write(note))
+        await self.clock.run_blocking(lambda: self.looker.notes.write(note))
         return note
 
     async def _dropped(self, note: BatchNote, stop: Stop) -> Stop:
         """Remove the note of a batch that was not created, and its file; return the stop."""
-        await self.clock.run_blocking(lambda: self.notes.remove(note.uuid))
+        await self.clock.run_blocking(lambda: self.looker.notes.remove(note.uuid))
         if note.file:  # else it expires by itself
             await until(self.stopped, self.files.delete(note.file), DRAIN_S)
         return stop

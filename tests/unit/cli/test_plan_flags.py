@@ -68,6 +68,22 @@ def test_a_budget_says_for_how_many_calls_it_is_enough(capsys: pytest.CaptureFix
     assert "  budget  $2.00: enough for all 1 call\n" in capsys.readouterr().out
 
 
+def test_a_budget_of_batches_says_how_many_calls_a_first_run_submits(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It holds the most that each may cost; later runs submit the rest."""
+    batch = ["plan", "jobs.jsonl", "--route", "batch", "--max-cost"]
+    assert main([*batch, "1.5"]) == 0
+    assert (
+        "  budget  $1.50: enough for about 21 of 28 calls, of which a first run submits about 5, for "
+        "each may cost more; later runs, or --wait, submit the rest\n"
+    ) in capsys.readouterr().out
+    assert main([*batch, "1.5", "--json"]) == 0
+    assert orjson.loads(capsys.readouterr().out)["submitted_at_first"] == 5
+    assert main([*batch, "20"]) == 0
+    assert "  budget  $20.00: enough for all 28 calls\n" in capsys.readouterr().out
+
+
 def test_a_part_is_planned(capsys: pytest.CaptureFixture[str]) -> None:
     """Ids, globs and files of them; calls, cost and time are those of the part."""
     Path("ids.txt").write_text("robot-3\n\nrobot-1\r\n")

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from gemini_batch.events import (
+    BatchSeen,
     CallFinished,
     CallRetrying,
     CallSent,
@@ -15,7 +16,16 @@ from gemini_batch.events import (
 )
 from gemini_batch.progress.run_state import RunState, Sample
 from gemini_batch.quota.limits import Weights, duration, limits_of
-from gemini_batch.records import ImageFile, Limits, Load, ReusedFrom, Status, Stop, StopReason
+from gemini_batch.records import (
+    BatchRef,
+    ImageFile,
+    Limits,
+    Load,
+    ReusedFrom,
+    Status,
+    Stop,
+    StopReason,
+)
 from tests.builders import MODEL
 from tests.unit.progress.builders import NOON, ended, finished, started, used
 
@@ -43,6 +53,19 @@ def test_calls_are_counted_by_their_end_and_the_cost_projected() -> None:
     assert state.cost_usd == pytest.approx(0.268)
     assert state.projected_usd == pytest.approx(1.34)
     assert state.elapsed_s == 3
+
+
+def test_calls_that_wait_in_batches_are_in_the_projected_cost() -> None:
+    """Those of earlier runs as they were expected, until they end; those of this run as all others."""
+    name = "batches/1"
+    start = started(2, waiting=4, waiting_usd=0.4, route="batch")
+    run_state = observed((0, start))
+    assert run_state.snapshot(1, NOON).projected_usd == pytest.approx(2 * 0.134 + 0.4)
+    run_state.observe(BatchSeen(name, MODEL, 2, 0, "", NOON, is_new=True), 1)
+    for batch in ("batches/0", name):
+        row = replace(ended(batch), batch=BatchRef(batch, "key"), cost_usd=0.2)
+        run_state.observe(CallFinished(row, 0, 0.134), 2)
+    assert run_state.snapshot(3, NOON).projected_usd == pytest.approx(0.4 + 0.134 + 0.3)
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.8, 1.2, 1.5, 3.0])

@@ -1,5 +1,6 @@
 import time
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from gemini_batch.events import (
     Stopping,
     Waiting,
 )
+from gemini_batch.progress.final_report import final_report
 from gemini_batch.progress.run_state import RunState, Sample
 from gemini_batch.progress.text_log import TextLog
 from gemini_batch.records import Limits, Status, Stop, StopReason
@@ -153,10 +155,27 @@ def test_the_last_line_is_what_to_do_next(
 def test_a_run_that_leaves_batches_says_how_many_calls_wait(code: ExitCode) -> None:
     """Also after Ctrl-C: the batches continue without the run."""
     stops = [{"reason": "waiting", "message": "40 calls wait in 1 batch since 08:10 UTC"}]
-    over = summary(code, left=40, stops=stops, run_again_at=NOON)
-    assert Desk().end(over)[-1] == (
-        f"40 calls wait in 1 batch since 08:10 UTC; run again from 2026-11-22 12:00 UTC: {AGAIN}"
-    )
+    over = summary(code, left=40, waiting=40, stops=stops, run_again_at=NOON)
+    until = "40 calls wait in 1 batch since 08:10 UTC; run again from 2026-11-22 12:00 UTC"
+    assert Desk().end(over)[-1] == f"{until}: {AGAIN}"
+    part = summary(code, left=100, waiting=40, stops=stops, run_again_at=NOON)
+    assert Desk().end(part)[-1] == f"{until} to collect them and to send the other 60: {AGAIN}"
+
+
+def test_a_run_that_only_submitted_says_so() -> None:
+    """It is not said to have finished nothing; one that only looked at batches did."""
+    stops = [{"reason": "waiting", "message": "40 calls wait in 1 batch since 08:10 UTC"}]
+    more = {"left": 40, "waiting": 40, "stops": stops, "run_again_at": NOON}
+    over = summary(ExitCode.STOPPED, this_run={"submitted": 40, "by_status": {}}, **more)
+    said = "\n".join(Desk().end(over))
+    assert "40 submitted in batches · 40 of" in said
+    assert "nothing finished" not in said
+    looked = summary(ExitCode.STOPPED, this_run={"by_status": {}}, **more)
+    assert "nothing finished · 40 of" in "\n".join(Desk().end(looked))
+    titles = [
+        f"{next(islice(final_report(each, run_info(Times())), 1, 2))}" for each in (over, looked)
+    ]
+    assert [title.partition(" in ")[0] for title in titles] == ["submitted", "looked at batches"]
 
 
 def test_a_day_that_is_over_says_from_when_on_to_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
