@@ -37,7 +37,7 @@ class ViewedFolder:
 
     def has_image(self, path: str) -> bool:
         """Return whether an image is there."""
-        return os.path.exists(f"{self._folder}/{path}")  # noqa: PTH110 # of each row
+        return os.access(f"{self._folder}/{path}", os.F_OK)  # `exists` takes three times as long
 
     def digest(self, path: str) -> Digest:
         """Return what an image is; raise OSError if it can't be read."""
