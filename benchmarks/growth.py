@@ -40,7 +40,7 @@ LIMITS = {  # at 10⁶ lines or rows: seconds, MB
 
 def main() -> None:
     options = arguments(__doc__, repeats=1)
-    report = Report("Growth", options)
+    report = Report("Growth", options, {"load": f"{os.getloadavg()[1]:.0f}"})
     sys.path.insert(0, str(FOLDER.parent))
     sizes = (1_000, 10_000) if options.quick else (10_000, 100_000, 1_000_000)
     found: dict[int, dict[str, list[Round]]] = {}
