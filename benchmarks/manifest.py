@@ -186,13 +186,16 @@ def main() -> None:
                     done.append(figures)
         report.compared(f"{lines:,} lines", rounds, COLUMNS)
         if lines == 1_000_000:
-            for name, seconds, words in (
-                ("new", 12, "10⁶ lines: all validated, planned, first request sent"),
-                ("99 % done", 20, "10⁶ lines, 99 % done: resumed, first request sent"),
+            for name, seconds, peak_mb, words in (
+                ("new", 4, 110, "10⁶ lines: all validated, planned, first request sent"),
+                ("99 % done", 8, 80, "10⁶ lines, 99 % done: resumed, first request sent"),
             ):
+                seconds_found, peak_found = (
+                    median(rounds[name], figure) for figure in ("first_request_s", "peak_rss_mb")
+                )
                 report.goals += [
-                    Goal(words, median(rounds[name], "first_request_s"), "s", most=seconds),
-                    Goal(f"{words}: peak RSS", median(rounds[name], "peak_rss_mb"), "MB", most=150),
+                    Goal(words, seconds_found, "s", most=seconds),
+                    Goal(f"{words}: peak RSS", peak_found, "MB", most=peak_mb),
                 ]
     report.write()
 

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parent / "docs/benchmarks.md"
-BENCHMARKS = ("answers", "uploads", "overhead", "manifest", "startup")
+BENCHMARKS = ("answers", "uploads", "overhead", "manifest", "startup", "growth")
 BEGIN, END = (
     "<!-- numbers: begin; made by `python benchmarks/page.py` -->\n",
     "<!-- numbers: end -->\n",
@@ -23,7 +24,30 @@ def block() -> str:
     machine = reports[0]["machine"]
     about = f"{machine['cores']} cores ({machine['CPU']}), {machine['system']}, Python {machine['Python']}, aiohttp {machine['aiohttp']}"
     scripts = ", ".join(f"`{name}.py`" for name in BENCHMARKS)
-    return f"\n| figure | goal | measured |\n| --- | --- | --- |\n{''.join(rows)}\nOn {about}, by {scripts}.\n\n"
+    table = f"| figure | goal | measured |\n| --- | --- | --- |\n{''.join(rows)}"
+    return f"\n{table}\nOn {about}, by {scripts}.\n\n{_growth(reports[-1])}\n"
+
+
+def _growth(report: dict[str, Any]) -> str:
+    """Return the table of time and memory of whole commands by the number of lines or rows."""
+    of_sizes = report["scenarios"]
+    names = dict.fromkeys(name for of_size in of_sizes.values() for name in of_size)
+    head = f"| lines or rows | {' | '.join(of_sizes)} |\n|{' --- |' * (1 + len(of_sizes))}\n"
+    rows = [
+        f"| {name} | {' | '.join(_cell(of_size.get(name)) for of_size in of_sizes.values())} |\n"
+        for name in names
+    ]
+    about = f"CPU seconds and peak memory of whole commands, at a load of {report['machine']['load']} on these cores:"
+    return f"{about}\n\n{head}{''.join(rows)}"
+
+
+def _cell(rounds: list[dict[str, float]] | None) -> str:
+    if rounds is None:
+        return ""
+    cpu_s, peak_rss_mb = (
+        median(each[name] for each in rounds) for name in ("cpu_s", "peak_rss_mb")
+    )
+    return f"{cpu_s:.2f} s, {peak_rss_mb:.0f} MB"
 
 
 def _row(goal: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -106,10 +107,15 @@ def _numbers(group: Group) -> str:
 
 
 def _by_day(_out: Path) -> Callable[[_Row], str]:
+    @lru_cache
+    def local_date(minute: datetime) -> str:
+        return f"{minute.astimezone():%Y-%m-%d}"
+
     def day(row: _Row) -> str:
         """Return the local date on which an answer arrived."""
         try:
-            return f"{datetime.fromisoformat(row['finished_at']).astimezone():%Y-%m-%d}"
+            at = datetime.fromisoformat(row["finished_at"])
+            return local_date(at.replace(second=0, microsecond=0))
         except (ValueError, OverflowError):
             return _UNKNOWN
 

@@ -66,10 +66,10 @@ def main(options: Namespace) -> int:
             "sending_s": round(time.sending_s, 1),
             "days": time.days,
             "bound_by": time.bound_by,
-            "made_smaller": asdict(plan.downscaled),
+            "made_smaller": asdict(plan.unusual.downscaled),
             "unknown_fields": [
                 {"field": field, **asdict(unknown)}
-                for field, unknown in plan.unknown_fields.items()
+                for field, unknown in plan.unusual.unknown_fields.items()
             ],
             "models": [
                 {

@@ -25,7 +25,7 @@ from gemini_batch.output.row_lines import row_of
 from gemini_batch.output.whole_summary import worst
 from gemini_batch.plan.build import build_plan, loads
 from gemini_batch.plan.built import BuiltPlan
-from gemini_batch.plan.totals import CallState
+from gemini_batch.plan.call_state import CallState
 from gemini_batch.progress.formatting import plain
 from gemini_batch.progress.run_state import Sample
 from gemini_batch.progress.view import RunInfo, View

@@ -92,11 +92,12 @@ def _show(view: ViewedFolder, *, as_json: bool) -> int:
 
 
 def _read(view: ViewedFolder, started_at: str | None) -> Contents:
-    contents = Contents()
+    contents, older = Contents(), Cost()
     for is_newest, row in marked_rows(view.out, brief=True):
-        contents.all_rows.add(row)
-        contents.since += started_at is not None and row["finished_at"] >= started_at
+        if started_at is not None and row["finished_at"] >= started_at:
+            contents.since += 1
         if not is_newest:
+            older.add(row)
             continue
         contents.newest.add(row)
         contents.by_status[row["status"]] += 1
@@ -109,6 +110,7 @@ def _read(view: ViewedFolder, started_at: str | None) -> Contents:
         if row["status"] != Status.SUCCEEDED and len(contents.unfinished) < _MAX_UNFINISHED:
             unfinished = {name: row.get(name) for name in ("id", "line", "status")}
             contents.unfinished.append(unfinished | {"message": _why(row)})
+    contents.all_rows = contents.newest + older
     return contents
 
 

@@ -21,8 +21,9 @@ from gemini_batch.output.results_file import ResultsFile
 from gemini_batch.output.rows import newest_placed, newest_rows, part_number, read_rows
 from gemini_batch.output.runs import manifests_of
 from gemini_batch.output.shards import parts
+from gemini_batch.plan.call_state import Aliases, CallState
 from gemini_batch.plan.planner import JobError, Planner
-from gemini_batch.plan.totals import Aliases, CallState, Plan
+from gemini_batch.plan.totals import Plan
 from gemini_batch.records import InputUri, Status, ids
 from gemini_batch.records.job import Job
 

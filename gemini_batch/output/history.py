@@ -33,6 +33,10 @@ class Cost:
     cost_usd: float = 0.0
     unpriced: int = 0
 
+    def __add__(self, other: "Cost") -> "Cost":
+        cost_usd = round(self.cost_usd + other.cost_usd, 6)
+        return Cost(cost_usd, self.unpriced + other.unpriced)
+
     def add(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
         if row["cost_usd"] is None:

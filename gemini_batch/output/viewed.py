@@ -37,7 +37,7 @@ class ViewedFolder:
 
     def has_image(self, path: str) -> bool:
         """Return whether an image is there."""
-        return os.path.exists(f"{self._folder}/{path}")  # noqa: PTH110 # of each row
+        return os.access(f"{self._folder}/{path}", os.F_OK)  # `exists` takes three times as long
 
     def digest(self, path: str) -> Digest:
         """Return what an image is; raise OSError if it can't be read."""
@@ -54,6 +54,17 @@ class ViewedFolder:
         """Yield the names of all images and drafts, in order."""
         for part in parts(self.out):
             for folder in (IMAGES, DRAFTS):
-                for path in sorted((part.path / folder).rglob("*")):
-                    if path.is_file():
-                        yield path.relative_to(self.out).as_posix()
+                yield from _files(part.path / folder, f"{part.prefix}{folder}/")
+
+
+def _files(folder: Path, prefix: str) -> Iterator[str]:
+    """Yield the names of all files below a folder, in order; links to folders are not followed."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(folder / entry.name, f"{prefix}{entry.name}/")
+        elif entry.is_file():
+            yield prefix + entry.name

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 from gemini_batch.lazy import on_first_use
 
 if TYPE_CHECKING:
+    from gemini_batch.plan.call_state import CallState
     from gemini_batch.plan.canonical import request_sha256
     from gemini_batch.plan.planner import JobError, Planner
     from gemini_batch.plan.sums import CallTotals, DownscaleTotals
-    from gemini_batch.plan.totals import CallState, Plan
+    from gemini_batch.plan.totals import Plan
 
 __getattr__ = on_first_use(
     __name__,
@@ -18,7 +19,7 @@ __getattr__ = on_first_use(
         "Planner": "planner",
         "CallTotals": "sums",
         "DownscaleTotals": "sums",
-        "CallState": "totals",
+        "CallState": "call_state",
         "Plan": "totals",
     },
 )

@@ -24,13 +24,15 @@ from gemini_batch.output.unfetched import Unfetched
 from gemini_batch.plan import snapshot
 from gemini_batch.plan.again import Again
 from gemini_batch.plan.built import BuiltPlan
+from gemini_batch.plan.call_state import CallState
 from gemini_batch.plan.chaining import Chaining
 from gemini_batch.plan.history import RunHistory
+from gemini_batch.plan.open_rows import OpenRows
 from gemini_batch.plan.part import Part
 from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.plan.settling import settled
 from gemini_batch.plan.sums import CallTotals
-from gemini_batch.plan.totals import CallState, Plan
+from gemini_batch.plan.totals import Plan
 from gemini_batch.quota.limits import Duration, LimitSet, Weights, duration, limits_of
 from gemini_batch.records import Limits, Load, Status
 from gemini_batch.records.service_tier import model_and_tier, quota_name
@@ -104,7 +106,7 @@ def _planned(
     out: Path, config: Settings, manifest: Manifest, planner: Planner
 ) -> Iterator[snapshot.Found]:
     """Yield the plan of all lines and rows; raises as `build_plan`."""
-    open_rows = snapshot.OpenRows()
+    open_rows = OpenRows()
     with _history(out, config, open_rows) as (history, recent, again):
         planner.thinking.learn(recent)
         plan = Plan(
@@ -132,7 +134,7 @@ def _planned(
 
 @contextmanager
 def _history(
-    out: Path, config: Settings, open_rows: snapshot.OpenRows
+    out: Path, config: Settings, open_rows: OpenRows
 ) -> Iterator[tuple[RunHistory, Iterable[dict[str, Any]], Again]]:
     """Yield what earlier runs left, the last rows, and what is made again; see `build_plan`."""
     try:

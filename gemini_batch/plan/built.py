@@ -12,6 +12,7 @@ from gemini_batch.plan.aliases import aliases
 from gemini_batch.plan.canonical import request_sha256
 from gemini_batch.plan.chaining import Chaining
 from gemini_batch.plan.history import RunHistory
+from gemini_batch.plan.open_rows import OpenRows
 from gemini_batch.plan.planner import JobError, Planner
 from gemini_batch.plan.totals import Plan
 from gemini_batch.quota.limits import Duration
@@ -44,7 +45,7 @@ class BuiltPlan:
     latency_s: float | None = None
     _others: tuple[str, ...] = ()  # manifests of earlier runs, whose calls these replace
     out: Path = Path()
-    _open_rows: snapshot.OpenRows | None = None
+    _open_rows: OpenRows | None = None
     _key: str = ""
 
     def save(self) -> None:
@@ -142,9 +143,9 @@ class BuiltPlan:
                 "too: where ids are the same, its pictures move to superseded/; to keep both, "
                 "choose another folder with --out"
             )
-        for field, unknown in self.plan.unknown_fields.items():
+        for field, unknown in self.plan.unusual.unknown_fields.items():
             yield f"{self._manifest.name}:{unknown.first_line}: {unknown.warning(field)}"
-        for model, (line, jobs) in self.plan.many_references.items():
+        for model, (line, jobs) in self.plan.unusual.many_references.items():
             known = models.known()[model]
             lines = "1 line has" if jobs == 1 else f"{jobs:,} lines have"
             more = f"{lines} more than {known.usual_references} reference images"

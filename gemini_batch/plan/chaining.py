@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from gemini_batch.manifest.chains import Chains
 from gemini_batch.output.pictures import Pictures
-from gemini_batch.plan.totals import NOT_TO_DO, OF_OTHERS, CallState, Plan
+from gemini_batch.plan.call_state import NOT_TO_DO, OF_OTHERS, CallState
+from gemini_batch.plan.totals import Plan
 from gemini_batch.records import Status
 
 if TYPE_CHECKING:  # most runs have no chains

@@ -14,8 +14,8 @@ from gemini_batch.output.unfetched import Unfetched
 from gemini_batch.output.waiting import Waiting
 from gemini_batch.plan import canonical
 from gemini_batch.plan.again import Again
+from gemini_batch.plan.call_state import Aliases, CallState
 from gemini_batch.plan.part import Part
-from gemini_batch.plan.totals import Aliases, CallState
 from gemini_batch.records import Status
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import hashlib
 import os
 from array import array
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
 from itertools import chain
@@ -23,22 +23,23 @@ from gemini_batch.catalog.prices import PriceTable
 from gemini_batch.catalog.thinking import ANSWERS
 from gemini_batch.config import Settings
 from gemini_batch.errors import StorageError
-from gemini_batch.hashmap import fingerprint
 from gemini_batch.manifest.reader import Manifest, PlainIndex
 from gemini_batch.output.files import open_to_read, read_at_most, write_atomically
-from gemini_batch.output.final_rows import FINAL, FinalRows, Noting
+from gemini_batch.output.final_rows import Noting
 from gemini_batch.output.history import History
 from gemini_batch.output.paths import IMAGES, PRIVATE, RESULTS, SNAPSHOT, has_batches
 from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.rows import placed_rows, row_at
 from gemini_batch.output.shards import parts
 from gemini_batch.output.unfetched import Unfetched
+from gemini_batch.plan.call_state import CallState
 from gemini_batch.plan.canonical import CANONICAL_TAG
 from gemini_batch.plan.chaining import Chaining
 from gemini_batch.plan.history import RunHistory
+from gemini_batch.plan.open_rows import OpenRows
 from gemini_batch.plan.planner import JobError, Planner
-from gemini_batch.plan.totals import CallState, Plan
-from gemini_batch.records import Status, media_types
+from gemini_batch.plan.totals import Plan
+from gemini_batch.records import media_types
 from gemini_batch.version import __version__
 
 MIN_CALLS = 10_000
@@ -46,7 +47,6 @@ MIN_CALLS = 10_000
 _FORMAT = 1
 _TAIL_BYTES = 1 << 16
 _MAX_BYTES = 1 << 30
-_MAX_OPEN_ROWS = 100_000
 _DIGEST_BYTES = 64
 # Settings that decide about calls; others have a say only in how they are sent. Any setting that is
 # in neither list must have its default, or there is no snapshot.
@@ -93,47 +93,6 @@ def covers(config: Settings, price_table: PriceTable) -> str | None:
     parts = [_FORMAT, __version__, CANONICAL_TAG, *(getattr(config, name) for name in _COVERED)]
     tables = sorted(models.known().items()), sorted(price_table.items())
     return hashlib.sha256(repr((parts, tables)).encode()).hexdigest()
-
-
-class OpenRows:
-    """The places of the newest rows of calls that are not done, and of the last rows."""
-
-    def __init__(self) -> None:
-        self._places: dict[int, int] = {}  # fingerprint of the id → place
-        self._last = deque[int](maxlen=ANSWERS)
-        self.is_usable = True
-
-    def note(self, place: int, row: Mapping[str, Any]) -> None:
-        """Note a row of `placed_rows`."""
-        self._last.append(place)
-        if row["status"] in FINAL:
-            self._forget([fingerprint(row["id"])])
-            return
-        if row["status"] != Status.LATE:
-            self._places[fingerprint(row["id"])] = place
-        # What a batch gave back is counted over several rows; many rows take too much memory.
-        if row.get("route") != "interactive" or len(self._places) > _MAX_OPEN_ROWS:
-            self.is_usable = False
-            self._places.clear()
-
-    def note_final(self, rows: FinalRows) -> None:
-        """Note rows of calls that are done."""
-        self._last.extend(rows.places)
-        self._forget(rows.calls)
-
-    def _forget(self, calls: Iterable[int]) -> None:
-        if self._places:
-            for call in calls:
-                self._places.pop(call, None)
-
-    @property
-    def recent(self) -> int:
-        """The place of the first of the last rows."""
-        return self._last[0] if self._last else 0
-
-    def before_recent(self) -> list[int]:
-        """Return the places of the rows of calls that are not done, before the last rows."""
-        return sorted(place for place in self._places.values() if place < self.recent)
 
 
 @dataclass(slots=True)

@@ -2,18 +2,17 @@
 
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from enum import IntEnum
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import compress, repeat
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from gemini_batch.catalog import models, prices
+from gemini_batch.catalog import prices
 from gemini_batch.errors import Problem
 from gemini_batch.hashmap import fingerprints
 from gemini_batch.manifest.plain import Kind, PlainJobs
 from gemini_batch.plan.aliases import aliases
+from gemini_batch.plan.call_state import NOT_TO_DO, OF_OTHERS, AreDone, CallState, StateOf
 from gemini_batch.plan.canonical import (
     image_size,
     input_tokens,
@@ -24,53 +23,14 @@ from gemini_batch.plan.canonical import (
 from gemini_batch.plan.places import CallLoad, Children, Places
 from gemini_batch.plan.plain import PlainRequest
 from gemini_batch.plan.planner import JobError, Planner
-from gemini_batch.plan.sums import (
-    MAX_UNKNOWN_FIELDS,
-    CallTotals,
-    DownscaleTotals,
-    UnknownField,
-)
-from gemini_batch.records import (
-    Estimate,
-    InputImage,
-    JobPicture,
-    Request,
-    ServiceTier,
-    Text,
-    ids,
-)
+from gemini_batch.plan.pricing import most_usd_in_batches, priced
+from gemini_batch.plan.sums import CallTotals
+from gemini_batch.plan.unusual import Unusual
+from gemini_batch.records import JobPicture, Request, ids
 from gemini_batch.records.service_tier import model_and_tier
 
 if TYPE_CHECKING:  # it needs pydantic
     from gemini_batch.records.job import Job
-
-
-class CallState(IntEnum):
-    """The state of a call after earlier runs."""
-
-    NEW = 0
-    DONE = 1  # the newest row of its id is final, and of this very request
-    EDITED = 2  # finished once, but with another request: it will be paid for again
-    RETRY = 3  # not finished the last time, or requested again
-    REUSED = 4  # answered in another output folder: copied from there, at no cost
-    UNFETCHED = 5  # paid for, but its image was not fetched: fetched now, and sent if it is gone
-    WAITING = 6  # an open batch may still answer it
-    LATER = 7  # not done, and not in the part that this run is for
-    HELD = 8  # not done, and it uses a picture that this run can't bring
-    ELSEWHERE = 9  # another worker's, and not done
-    DONE_ELSEWHERE = 10  # another worker's, and done
-
-
-OF_OTHERS = frozenset({CallState.ELSEWHERE, CallState.DONE_ELSEWHERE})
-NOT_TO_DO = OF_OTHERS | {CallState.DONE, CallState.WAITING, CallState.LATER, CallState.HELD}
-
-
-Aliases: TypeAlias = Callable[[Callable[[str], bool]], Iterable[tuple[str, Request]]]
-"""Returns the id and the request of the same call by the other ids of its model, of known ids."""
-StateOf: TypeAlias = Callable[[str, str, Aliases], CallState]
-"""Returns the state of a call by its id, its `request_sha256` and its aliases."""
-AreDone: TypeAlias = Callable[[Sequence[str], Sequence[str]], Sequence[bool]]
-"""Returns which calls are done, by their ids and each `request_sha256`."""
 
 
 class Plan:
@@ -81,6 +41,7 @@ class Plan:
     `is_batched` the calls are priced as in a batch.
 
     Attributes:
+        unusual: Facts about requests that the user is warned of.
         is_plain: All jobs were of plain lines.
         done_before: Calls of which is only known that they are done.
     """
@@ -98,11 +59,9 @@ class Plan:
         self._planner = planner
         self._state_of = state_of
         self._are_done = are_done
-        self.downscaled = DownscaleTotals()
-        self.unknown_fields: dict[str, UnknownField] = {}
+        self.unusual = Unusual()
         # The announced successor of the default model, if a job may continue with it.
         self.successor: str | None = None
-        self.many_references: dict[str, tuple[int, int]] = {}  # model → first line, jobs
         self._variants = array("H")
         self._states = bytearray()
         self._lanes: dict[str, int] = {}  # lane → its number
@@ -164,9 +123,7 @@ class Plan:
         elif todo:
             self._count(load, todo - states.count(CallState.REUSED))
         if todo:
-            self._count_unknown(request, line)
-            self._count_references(request, line)
-            self._count_downscaled(request, todo - states.count(CallState.REUSED))
+            self.unusual.note(request, line, todo - states.count(CallState.REUSED))
 
     def _load(self, request: Request, line: int) -> CallLoad:
         return CallLoad(
@@ -269,35 +226,10 @@ class Plan:
             for each in range(1, job.variants + 1)
         )
 
-    def _count_unknown(self, request: Request, line: int) -> None:
-        for name in request.raw.unknown if request.raw else ():
-            if name in self.unknown_fields or len(self.unknown_fields) < MAX_UNKNOWN_FIELDS:
-                self.unknown_fields.setdefault(name, UnknownField(0, line)).jobs += 1
-
     def _more_thinking(self, request: Request) -> int:
         """Return the expected thinking beyond the model's default level."""
         level, mean = thinking(request), self._planner.thinking.mean
         return mean(request.model, level) - mean(request.model) if level else 0
-
-    def _count_downscaled(self, request: Request, calls: int) -> None:
-        total = self.downscaled
-        for image in request.parts:
-            if isinstance(image, InputImage) and image.max_pixels:
-                total.images += calls
-                total.size_bytes += calls * image.size_bytes
-                total.upload_bytes += calls * image.upload_bytes
-
-    def _count_references(self, request: Request, line: int) -> None:
-        """Note a request with more reference images than its model usually takes."""
-        known = models.find(request.model)
-        images = (
-            request.raw.images
-            if request.raw
-            else sum(not isinstance(part, Text) for part in request.parts)
-        )
-        if known and images > known.usual_references:
-            first, jobs = self.many_references.get(request.model, (line, 0))
-            self.many_references[request.model] = first, jobs + 1
 
     def count(self, state: CallState) -> int:
         """Return the number of calls in a state."""
@@ -335,42 +267,16 @@ class Plan:
         for (lane, size), group in self._groups.items():
             if not group.calls:
                 continue
-            model, _ = model_and_tier(lane)
-            most = self._estimate(model, "standard", size, group)
-            factor = prices.factor(model, "batch", self._planner.prices) or 1.0
-            each_usd = ((most.cost_usd or 0.0) + most.max_extra_usd) * factor / group.calls
+            each_usd = most_usd_in_batches(lane, size, group, self._planner) / group.calls
             calls = min(group.calls, int(left_usd / each_usd + 1e-9) if each_usd else group.calls)
             left_usd, number = left_usd - calls * each_usd, number + calls
         return number
 
     def _totals(self, *, is_batched: bool) -> dict[tuple[str, str], CallTotals]:
         return {
-            key: self._priced(*key, group, is_batched=is_batched)
+            key: priced(*key, group, self._planner, is_batched=is_batched)
             for key, group in self._groups.items()
         }
-
-    def _priced(self, lane: str, size: str, group: CallTotals, *, is_batched: bool) -> CallTotals:
-        model, tier = model_and_tier(lane)
-        expected = self._estimate(model, "standard" if is_batched else tier, size, group)
-        cost_usd = expected.cost_usd if group.calls else 0.0
-        if is_batched and cost_usd is not None:
-            cost_usd *= prices.factor(model, "batch", self._planner.prices) or 1.0
-        return replace(group, output_tokens=expected.output_tokens, cost_usd=cost_usd)
-
-    def _estimate(
-        self, model: str, service_tier: ServiceTier, size: str, group: CallTotals
-    ) -> Estimate:
-        calls, planner = group.calls, self._planner
-        return prices.estimate(
-            model,
-            size,
-            calls=calls,
-            input_tokens=group.input_tokens,
-            thinking_tokens=calls * planner.thinking.mean(model) + group.thinking_tokens,
-            searches=group.searches,
-            service_tier=service_tier,
-            prices=planner.prices,
-        )
 
     @property
     def total(self) -> CallTotals:

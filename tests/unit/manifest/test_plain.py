@@ -14,8 +14,8 @@ from gemini_batch.errors import ManifestError
 from gemini_batch.manifest import Manifest, plain
 from gemini_batch.manifest.plain import PlainJobs, PlainLines
 from gemini_batch.plan import CallState, JobError, Plan, Planner
+from gemini_batch.plan.call_state import Aliases
 from gemini_batch.plan.canonical import request_sha256
-from gemini_batch.plan.totals import Aliases
 from tests.unit.cli.test_bad_input import FILES
 from tests.unit.manifest.lines import carefully
 from tests.unit.plan.jobs import resolve
@@ -149,7 +149,7 @@ def planned(path: Path, states: bytes) -> Iterator[Any]:
         yield [manifest.read(index) for index in range(len(manifest._ranks))]
     yield looked_up
     yield [plan.count(state) for state in CallState]
-    yield plan.models, plan.totals, plan.total, plan.downscaled
+    yield plan.models, plan.totals, plan.total, plan.unusual.downscaled
     yield plan._variants, plan._lane_of, [list(plan.pending(model)) for model in plan.models]
 
 

@@ -19,7 +19,7 @@ from gemini_batch.output.row_lines import parse_row
 from gemini_batch.output.rowless import RowlessImages
 from gemini_batch.output.rows import marked_rows, placed_rows
 from gemini_batch.output.unfetched import Unfetched
-from gemini_batch.plan.snapshot import OpenRows
+from gemini_batch.plan.open_rows import OpenRows
 from gemini_batch.records import ImageFile, Status
 from tests.builders import ENDPOINT, line_of, make_row, sha256
 

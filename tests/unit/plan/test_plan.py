@@ -135,7 +135,7 @@ def test_plan_counts_what_downscaling_saves() -> None:
     ]
     states = {"done": CallState.DONE, "reused": CallState.REUSED}
     planned = plan_of(jobs, Plan(PLANNER, lambda call_id, *_: states.get(call_id, CallState.NEW)))
-    assert planned.downscaled == DownscaleTotals(
+    assert planned.unusual.downscaled == DownscaleTotals(
         images=6, size_bytes=24_000_000, upload_bytes=6_000_000
     )
 
@@ -195,7 +195,7 @@ def test_a_plan_names_calls_with_many_reference_images() -> None:
         job(prompt="x", images=["a.png"] * 14),
         job(prompt="x", model=lite, images=["a.png"] * 14),
     ]
-    assert plan_of(jobs, Plan(PLANNER)).many_references == {lite: (2, 2)}
+    assert plan_of(jobs, Plan(PLANNER)).unusual.many_references == {lite: (2, 2)}
 
 
 def test_one_unknown_price_makes_the_total_unknown() -> None:

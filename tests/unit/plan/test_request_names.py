@@ -124,9 +124,9 @@ def test_an_unknown_name_is_one_warning() -> None:
     for line, request in enumerate(requests, 1):
         plan.add(Job.model_validate({"id": f"{line}", "request": request, "variants": 2}), line)
     assert {
-        name: (each.jobs, each.first_line) for name, each in plan.unknown_fields.items()
+        name: (each.jobs, each.first_line) for name, each in plan.unusual.unknown_fields.items()
     } == {"request.newField": (3, 2), "request.other": (1, 3)}  # fmt: skip
-    assert plan.unknown_fields["request.newField"].warning("request.newField") == (
+    assert plan.unusual.unknown_fields["request.newField"].warning("request.newField") == (
         "request.newField: not a field that this version knows; it is sent as it stands, and may be refused "
         "(3 lines have it)"
     )
@@ -138,5 +138,5 @@ def test_the_names_of_a_hostile_manifest_are_bounded() -> None:
     for line in range(1, 200):
         request = raw(**{f"{line:_>100}" + "y" * 1_000: 1})
         plan.add(Job.model_validate({"id": f"{line}", "request": request}), line)
-    assert len(plan.unknown_fields) <= 20
-    assert all(len(name) < 100 for name in plan.unknown_fields)
+    assert len(plan.unusual.unknown_fields) <= 20
+    assert all(len(name) < 100 for name in plan.unusual.unknown_fields)
