@@ -203,7 +203,7 @@ def fail_until(bucket: Bucket, seconds: float) -> Callable[[Any], Any]:
     """Let images and rows fail until a moment of the run, which is given as `during`."""
 
     def fault(_verb: str, name: str) -> Exception | None:
-        if name.startswith(("images", "rows")):
+        if {"images", "rows"} & {*name.split("/")}:
             return StoreUnavailableError(f"{ADDRESS}/{name}: HTTP 503")
         return None
 
