@@ -14,9 +14,9 @@ from typing import Any
 from gemini_batch.errors import ConfigError
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output.bucket.copies import copy_parts
-from gemini_batch.output.bucket.generations import begun
+from gemini_batch.output.bucket.generations import begun, image_names
 from gemini_batch.output.files import new_file
-from gemini_batch.output.paths import DRAFTS, IMAGES, PRIVATE
+from gemini_batch.output.paths import PRIVATE
 from gemini_batch.output.rows import newest_rows
 from gemini_batch.output.viewed import Digest, ViewedFolder
 from gemini_batch.store.base import ImageStore, NoObjectError
@@ -84,9 +84,7 @@ class BucketFolder(ViewedFolder):
 
     def images(self) -> Iterator[str]:
         """Yield the names of all images and drafts."""
-        for part in self._begun.parts:
-            for folder in (IMAGES, DRAFTS):
-                yield from (entry.name for entry in self.store.list(f"{part.prefix}{folder}"))
+        yield from image_names(self.store, self._begun)
 
     def copy_images(self) -> None:
         """Copy the images of the newest rows that are not in the folder yet.

@@ -74,7 +74,7 @@ def test_verify_reads_every_image_of_a_bucket(
     assert "a: images/a.png: no such file" in text
     assert "b/b: images/b/b.png: has " in text
     assert "images/x.png: belongs to no row" in text
-    assert "run with --redo" in text
+    assert "run with --retry missing" in text
 
 
 def test_export_copies_the_images_of_a_bucket(
@@ -207,7 +207,6 @@ def test_what_moves_images_needs_a_folder(
     ("flags", "told"),
     [
         (["--out", "s3://pictures/x", "--route", "batch"], "--route batch"),
-        (["--out", "s3://pictures/x", "--retry", "missing"], "--retry missing"),
         (["--scratch", "x"], "--scratch"),
         (["--reuse-from", "s3://pictures/x"], "--reuse-from: s3://pictures/x: is in a bucket"),
         (["--out", "s3://p"], "--out: got"),
