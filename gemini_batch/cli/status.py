@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from gemini_batch.cli.options import print_result
@@ -14,7 +13,6 @@ from gemini_batch.cli.viewing import viewed
 from gemini_batch.clock import utc_now
 from gemini_batch.errors import ExitCode, StorageError
 from gemini_batch.output.history import Cost
-from gemini_batch.output.holders import running
 from gemini_batch.output.open_batches import line_of, read_open_batches
 from gemini_batch.output.rows import marked_rows
 from gemini_batch.output.runs import is_open, read_summary
@@ -85,7 +83,7 @@ def _show(view: ViewedFolder, *, as_json: bool) -> int:
         "batches": read_open_batches(out),
         "last_run": _last_run(summary),
         "held": _held(summary),
-        "running": _running(out, summary, contents.since),
+        "running": _running(view, summary, contents.since),
     }
     print_result(found, _lines(found, contents, summary), as_json=as_json)
     return ExitCode.DONE
@@ -146,10 +144,10 @@ def _held(summary: _Row) -> dict[str, int]:
     }
 
 
-def _running(out: Path, summary: _Row, done: int) -> dict[str, Any] | None:
+def _running(view: ViewedFolder, summary: _Row, done: int) -> dict[str, Any] | None:
     """Return the pace and the end of a run that holds the folder; None if none does."""
     with suppress(OSError, StorageError):
-        if (process := running(out)) is not None:
+        if (process := view.running()) is not None:
             left, per_min, left_s = summary.get("left"), None, None
             started_at = _moment(summary.get("started_at")) if is_open(summary) else None
             lasted_s = (utc_now() - started_at).total_seconds() if started_at else 0.0

@@ -56,7 +56,10 @@ def _verify(view: ViewedFolder) -> int:
     if images and any(OutputFolder(part.path).has_staged_files() for part in parts(out)):
         _print("a run was killed: run again first, to recover the images that had arrived, at $0")
     elif images and view.is_bucket:
-        _print("to generate and pay for images again: run with --redo and the ids of their calls")
+        _print(
+            "to generate and pay for images again: run with --retry missing, or for damaged ones "
+            "with --redo and the ids of their calls"
+        )
     elif images:
         _print(
             "to generate and pay for images again: delete the damaged ones, then run with "

@@ -198,11 +198,6 @@ def _check_bucket(asked: Asked, bucket: BucketAddress | None) -> None:
             f"--route {asked.route}: notes of open batches are on the disk alone, which a run "
             "with a bucket may lose: leave --route out, or choose a folder with --out"
         )
-    if "missing" in asked.retry:
-        raise FlagsError(
-            "--retry missing: looks at files, and most images are in the bucket alone: use "
-            "verify to find those that are gone, and --redo for them"
-        )
 
 
 def _check_route(asked: Asked, vertex: Vertex | None) -> None:

@@ -149,7 +149,7 @@ class Run:
         self._mirror = self._opened_mirror(clock, observe)
         used: _Uses = {}
         if self._bucket is not None:
-            await clock.run_waiting(self._announce_in_bucket)
+            await clock.run_waiting(self._bucket.announce)
         try:
             await self._send(base_url, self._ledger, clock, observe)
             with suppress(StorageError):  # of a disk that ended the run; all else is known
@@ -176,30 +176,14 @@ class Run:
         return Mirror(out=out, bucket=self._bucket, clock=clock, observe=observe, space=space)
 
     async def _finish_bucket(self, clock: Clock) -> None:
-        if self._bucket is not None and (problem := await clock.run_waiting(self._finish)):
+        if self._bucket is not None and (problem := await clock.run_waiting(self._bucket.end)):
             self._observer(Repaired(problem))
-
-    def _announce_in_bucket(self) -> None:
-        """Let those who read the bucket know of the run; what fails is tried at its end."""
-        if self._bucket is not None:
-            with suppress(StorageError, OSError):
-                self._bucket.put_summary()
-
-    def _finish(self) -> str:
-        """Write the summary to the bucket as well, once that has all rows; return what failed."""
-        if self._bucket is None or self._bucket.is_behind:
-            return ""
-        self._bucket.is_whole = True
-        try:
-            self._bucket.finish()
-        except (StorageError, OSError) as error:
-            return f"the summary is not in the bucket: {error}"
-        return ""
 
     def end_at_once(self, clock: Clock | None = None) -> Summary:
         """End a run that has nothing to do; renew `summary.json`, and raise as `send`."""
         summary = self._ended(clock or Clock())
-        self._finish()
+        if self._bucket is not None:
+            self._bucket.end()
         return summary
 
     def _ended(self, clock: Clock) -> Summary:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gemini_batch.output.files import open_to_read
+from gemini_batch.output.holders import running
 from gemini_batch.output.paths import DRAFTS, IMAGES
 from gemini_batch.output.shards import parts
 
@@ -34,6 +35,15 @@ class ViewedFolder:
         self.out = out
         self.shown = str(out)
         self._folder = os.fspath(out)
+
+    def running(self) -> str | None:
+        """Return what writes there now, as for people; None if nothing does.
+
+        Raises:
+            OSError: The folder can't be read.
+            StorageError: A link is in it, or the bucket can't be used.
+        """
+        return running(self.out)
 
     def has_image(self, path: str) -> bool:
         """Return whether an image is there."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gemini_batch.config import Settings
-from gemini_batch.hashmap import fingerprint
+from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output.marks import Marks
 from gemini_batch.output.rows import newest_rows, placed_marked_rows
 from gemini_batch.plan.part import Part
@@ -48,11 +48,12 @@ class Again:
                 if is_newest and marks.of_row(place, row).choice == "discard"
             }
         if config.retry_missing or config.retry_reasons:
+            stored = _stored_images(out, config) if config.retry_missing else HashMap64()
             self._retried = {
                 fingerprint(row["id"])
                 for row in newest_rows(out, brief=True)
                 if _is_retried(row, config.retry_reasons)
-                or (config.retry_missing and _misses_an_image(row, out))
+                or (config.retry_missing and _misses_an_image(row, out, stored))
             }
 
     @property
@@ -85,8 +86,25 @@ def _is_retried(row: Mapping[str, Any], reasons: Collection[str]) -> bool:
     return row["status"] == Status.BLOCKED and _reason(row).upper() in reasons
 
 
-def _misses_an_image(row: Mapping[str, Any], out: Path) -> bool:
-    return any(not (out / image["path"]).exists() for image in row["images"])
+def _stored_images(out: Path, config: Settings) -> HashMap64:
+    """Return hashes of the paths of images in the bucket of a run; none without one."""
+    found = HashMap64()
+    if config.bucket is not None:
+        from gemini_batch.output.bucket.generations import begun, image_names
+        from gemini_batch.store.opening import open_store
+
+        store = open_store(config.bucket)
+        for name in image_names(store, begun(store, out)):
+            found.put(fingerprint(name), 1)
+    return found
+
+
+def _misses_an_image(row: Mapping[str, Any], out: Path, stored: HashMap64) -> bool:
+    """Return whether an image is neither in the folder nor in the bucket."""
+    return any(
+        stored.get(fingerprint(image["path"])) is None and not (out / image["path"]).exists()
+        for image in row["images"]
+    )
 
 
 def _reason(row: Mapping[str, Any]) -> str:

@@ -89,6 +89,7 @@ class CloudStore:
                     "max_retries": _RETRIES,
                     "retry_timeout": timedelta(seconds=_RETRY_S),
                 },
+                **_payload_options(address.scheme),
             )
         except self._errors.BaseError as error:
             raise ConfigError(f"{address}: can't be used: {_first_line(error)}") from error
@@ -223,6 +224,17 @@ class CloudStore:
             return f"{_DENIED} (HTTP 403)"
         is_login = isinstance(error, self._errors.UnauthenticatedError)
         return "the credentials are wrong (HTTP 401)" if is_login else ""
+
+
+def _payload_options(scheme: str) -> dict[str, Any]:
+    """Return the options by which what is sent over TLS is not hashed as well.
+
+    Hashing the content for the signature takes more CPU than all else of an upload, and TLS keeps
+    the content as it is. Where plain http is allowed it is signed. The environment may say
+    otherwise.
+    """
+    is_signed = _allows_http(scheme) or "AWS_UNSIGNED_PAYLOAD" in os.environ
+    return {} if scheme != "s3" or is_signed else {"aws_unsigned_payload": True}
 
 
 def _allows_http(scheme: str) -> bool:

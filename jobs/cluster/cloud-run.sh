@@ -3,6 +3,8 @@
 #
 #     cloud-run.sh IMAGE NFS_SERVER:/SHARE WORKERS [flags of `gemini-batch run`]
 #
+# Without a share, --out may be a bucket (s3://…), whose credentials come from secrets as well; the manifest may be there, too.
+#
 # Creates or updates the job `gemini-batch`, and starts it. The manifest is SHARE/jobs.jsonl, on NFS (Filestore): a bucket that is mounted
 # has no file locks. The secrets gemini-api-key and gemini-batch-ledger, a postgresql:// URL, are in Secret Manager.
 #

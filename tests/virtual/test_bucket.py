@@ -203,7 +203,7 @@ def fail_until(bucket: Bucket, seconds: float) -> Callable[[Any], Any]:
     """Let images and rows fail until a moment of the run, which is given as `during`."""
 
     def fault(_verb: str, name: str) -> Exception | None:
-        if name.startswith(("images", "rows")):
+        if {"images", "rows"} & {*name.split("/")}:
             return StoreUnavailableError(f"{ADDRESS}/{name}: HTTP 503")
         return None
 
@@ -382,6 +382,22 @@ def test_uploaded_images_leave_the_disk_when_there_are_many(desk: Desk, bucket: 
     again = run(desk)
     assert (again.exit_code, desk.sent()) == (0, [])
     assert "did not survive" not in told(desk)
+    bucket.check()
+
+
+def test_an_image_that_is_gone_from_the_bucket_is_made_again(desk: Desk, bucket: Bucket) -> None:
+    """With `--retry missing`, and no other; one that waits for its upload is there."""
+    run(desk, limit=4)
+    run(desk, limit=2, during=fail_until(bucket, 10_000.0))
+    bucket.fault = lambda _verb, _name: None
+    bucket.remove("images/j1.png")
+    (desk.out / "images/j1.png").unlink()
+    (desk.out / "images/j2.png").unlink()
+    run(desk, retry_missing=True, only=tuple(f"j{number}" for number in range(6)))
+    assert desk.sent() == ["j1"]
+    empty(desk)
+    run(desk, retry_missing=True)
+    assert desk.sent() == ["j6", "j7"]
     bucket.check()
 
 

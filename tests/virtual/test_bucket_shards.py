@@ -288,6 +288,16 @@ def test_a_chain_over_several_workers_ends_whole(
     assert any(owner(f"{name}0", 4) != owner(f"{name}1", 4) for name in "pqrs")
 
 
+def test_an_image_that_is_gone_is_made_again_by_its_worker(desk: Desk, bucket: Bucket) -> None:
+    """With `--retry missing`, on an empty disk."""
+    run_all(desk, 2)
+    index = owner("c", 2)
+    bucket.remove(f"shards/0001.2/{index:05}/images/c.png")
+    for machine in desk.out.parent.glob("machine-*"):
+        shutil.rmtree(machine)
+    assert run_all(desk, 2, retry_missing=True)[0] == ["c"]
+
+
 def test_a_manifest_with_problems_begins_no_generation(desk: Desk, bucket: Bucket) -> None:
     """In a bucket and in a folder: a run without workers may follow."""
     lines = desk.path.read_bytes()

@@ -1,5 +1,6 @@
 """Older folders of workers in a bucket: they are held, completed, and sealed."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -19,7 +20,7 @@ from gemini_batch.output.bucket.lease import Held, Lease
 from gemini_batch.output.bucket.opened import OpenBucket
 from gemini_batch.output.bucket.sealing import seal
 from gemini_batch.output.bucket.uploads import upload_rest
-from gemini_batch.output.paths import BUCKET, PRIVATE
+from gemini_batch.output.paths import BUCKET, PRIVATE, VIEW
 from gemini_batch.output.shards import Generation, Part
 from gemini_batch.store.base import ImageStore
 
@@ -61,6 +62,7 @@ class OldPart:
         for message in upload_rest(bucket, folder.out):
             observe(Repaired(message))
         pass_on(self.part, folder, in_flight, generation)
+        shutil.rmtree(folder.private / VIEW, ignore_errors=True)
         self.lease.seal(generation.path.name)
 
 

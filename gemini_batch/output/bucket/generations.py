@@ -1,5 +1,6 @@
 """Generations of workers in a bucket, and the folder of each worker there."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import orjson
 
 from gemini_batch.errors import StorageError
 from gemini_batch.output.bucket import layout
+from gemini_batch.output.paths import DRAFTS, IMAGES
 from gemini_batch.output.shards import Generation, Part, generation_of, parts_of
 from gemini_batch.store.base import ConflictError, ImageStore
 from gemini_batch.store.below import StoreBelow
@@ -94,6 +96,13 @@ def begin(store: ImageStore, number: int, count: int) -> None:
 def store_of(store: ImageStore, part: Part) -> ImageStore:
     """Return the store of the objects of a part."""
     return StoreBelow(store, part.prefix.rstrip("/")) if part.prefix else store
+
+
+def image_names(store: ImageStore, found: Begun) -> Iterator[str]:
+    """Yield the names of all images and drafts, listing each folder; raises as the store."""
+    for part in found.parts:
+        for folder in (IMAGES, DRAFTS):
+            yield from (entry.name for entry in store.list(f"{part.prefix}{folder}"))
 
 
 def _count(store: ImageStore, number: int) -> int:

@@ -131,16 +131,27 @@ class OpenBucket:
         self._number += 1
         self.mirrored_bytes += len(rows)
 
-    def put_summary(self) -> None:
-        """Write the summary of a run that begins; raises as the store, and OSError."""
-        self.lease.check()
-        self.store.put(SUMMARY, (self._folder.out / SUMMARY).read_bytes())
+    def announce(self) -> None:
+        """Let readers of the bucket know of a run that begins; what fails is tried at its end."""
+        with suppress(StorageError, OSError):
+            self.lease.check()
+            self.store.put(SUMMARY, (self._folder.out / SUMMARY).read_bytes())
 
-    def finish(self) -> None:
-        """Write what a run leaves when all its rows are in segments; raises as the store.
+    def end(self) -> str:
+        """Write what a run leaves, once all its rows are in segments; return what failed.
 
         That are the summary, the list of runs, and a snapshot if there are many segments.
         """
+        if self.is_behind:
+            return ""
+        self.is_whole = True
+        try:
+            self._finish()
+        except (StorageError, OSError) as error:
+            return f"the summary is not in the bucket: {error}"
+        return ""
+
+    def _finish(self) -> None:
         self.lease.check()
         covered = segments.covered_by_snapshot(self.store, self._listing)
         if len(self._listing.besides(covered)) + self._number > SNAPSHOT_AFTER:

@@ -14,9 +14,10 @@ from typing import Any
 from gemini_batch.errors import ConfigError
 from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output.bucket.copies import copy_parts
-from gemini_batch.output.bucket.generations import begun
+from gemini_batch.output.bucket.generations import begun, image_names, store_of
+from gemini_batch.output.bucket.lease import read
 from gemini_batch.output.files import new_file
-from gemini_batch.output.paths import DRAFTS, IMAGES, PRIVATE
+from gemini_batch.output.paths import PRIVATE
 from gemini_batch.output.rows import newest_rows
 from gemini_batch.output.viewed import Digest, ViewedFolder
 from gemini_batch.store.base import ImageStore, NoObjectError
@@ -52,6 +53,24 @@ class BucketFolder(ViewedFolder):
                 f"{store.shown}: has no results; name the --out of a run, such as s3://bucket/x"
             )
 
+    def running(self) -> str | None:
+        """Return what holds a lease; whether it was killed can't be seen at once."""
+        newest = self._begun.newest
+        parts = [part for part in self._begun.parts if part.generation == newest]
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            leases = [*threads.map(read, [store_of(self.store, part) for part in parts])]
+        found = [
+            (part, lease[0].process)
+            for part, lease in zip(parts, leases, strict=True)
+            if lease is not None and not lease[0].is_over
+        ]
+        if len(found) > 1:
+            return f"{len(found):,} workers, unless they were killed"
+        for part, process in found:
+            worker = f"worker {part.shard}, " if part.shard else ""
+            return f"{worker}{process}, unless it was killed"
+        return None
+
     def has_image(self, path: str) -> bool:
         """Return whether an image is in the bucket, by one listing of all."""
         if self._names is None:
@@ -84,9 +103,7 @@ class BucketFolder(ViewedFolder):
 
     def images(self) -> Iterator[str]:
         """Yield the names of all images and drafts."""
-        for part in self._begun.parts:
-            for folder in (IMAGES, DRAFTS):
-                yield from (entry.name for entry in self.store.list(f"{part.prefix}{folder}"))
+        yield from image_names(self.store, self._begun)
 
     def copy_images(self) -> None:
         """Copy the images of the newest rows that are not in the folder yet.

@@ -74,7 +74,7 @@ def test_verify_reads_every_image_of_a_bucket(
     assert "a: images/a.png: no such file" in text
     assert "b/b: images/b/b.png: has " in text
     assert "images/x.png: belongs to no row" in text
-    assert "run with --redo" in text
+    assert "run with --retry missing" in text
 
 
 def test_export_copies_the_images_of_a_bucket(
@@ -163,6 +163,33 @@ def test_commands_read_a_bucket_of_workers_as_one_run(
     assert "shards/0001.2/00001/images/x.png: belongs to no row" in text
 
 
+def test_status_says_that_a_bucket_is_written(
+    workers: LocalStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that holds a lease is running, not killed; one that gave it back is neither."""
+    summary = {
+        "manifest": "jobs.jsonl",
+        "calls": 4,
+        "left": 3,
+        "started_at": "2026-11-30T12:00:00Z",
+    }
+    found = orjson.dumps(summary | {"ended_at": None})
+    for index in (1, 2, 3):
+        StoreBelow(workers, f"shards/0002.3/{index:05}").put("summary.json", found)
+    assert main(["status", url(workers)]) == 0
+    assert (
+        "running now (2 workers, unless they were killed): jobs.jsonl: " in capsys.readouterr().out
+    )
+    other = LocalStore(workers._root.with_name("other"))
+    other.put("summary.json", found)
+    lease, _ = acquire(other, "run", 0)
+    assert main(["status", url(other)]) == 0
+    assert ", unless it was killed): jobs.jsonl: 0 of 3 calls done" in capsys.readouterr().out
+    lease.release(is_whole=True)
+    assert main(["status", url(other)]) == 0
+    assert "was killed; at its start 3 of 4 calls left" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"workers": "2"}', b'{"workers": 0}'])
 def test_a_damaged_generation_is_named(
     workers: LocalStore, capsys: pytest.CaptureFixture[str], content: bytes
@@ -207,7 +234,6 @@ def test_what_moves_images_needs_a_folder(
     ("flags", "told"),
     [
         (["--out", "s3://pictures/x", "--route", "batch"], "--route batch"),
-        (["--out", "s3://pictures/x", "--retry", "missing"], "--retry missing"),
         (["--scratch", "x"], "--scratch"),
         (["--reuse-from", "s3://pictures/x"], "--reuse-from: s3://pictures/x: is in a bucket"),
         (["--out", "s3://p"], "--out: got"),
