@@ -15,6 +15,7 @@ from gemini_batch.config.ledger_url import ledger
 from gemini_batch.errors import ExitCode, GeminiBatchError
 from gemini_batch.progress.formatting import plain, quantity
 from gemini_batch.quota.results import UNKNOWN, Used
+from gemini_batch.quota.run_budget import is_budget
 from gemini_batch.quota.shared import project_of
 from gemini_batch.quota.status import QuotaStatus, statuses
 from gemini_batch.quota.storage import LOOK_S, LedgerStorage, shared_storage
@@ -60,12 +61,19 @@ def _reset(storage: LedgerStorage, project: str | None) -> list[str] | None:
     is_of_any = project is None or "/" in project
     owner = (None if is_of_any else base_url(None), project)
     try:
-        names = [_name(key) for key in storage.scan().states if key.is_of(*owner)]
+        keys = [*storage.scan().states]
     except GeminiBatchError:
         if project is not None:
             raise
-        names = ["a file that could not be read"]  # this is the way to get rid of it
-    return names if storage.clear(*owner) else None
+        # This is the way to get rid of it.
+        return ["a file that could not be read"] if storage.clear() else None
+    found = [key for key in keys if key.is_of(*owner) and not is_budget(key)]
+    if not any(map(is_budget, keys)):
+        return [*map(_name, found)] if storage.clear(*owner) else None
+    # Runs in progress rely on their budgets.
+    for endpoint, owned in {(key.endpoint, key.project) for key in found}:
+        storage.clear(endpoint, owned)
+    return [*map(_name, found)] or None
 
 
 def _name(key: QuotaKey) -> str:

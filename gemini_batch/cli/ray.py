@@ -4,9 +4,12 @@ import io
 import secrets
 import signal
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +17,17 @@ import orjson
 
 from gemini_batch.cli.confirm import is_agreed
 from gemini_batch.cli.options import STDIN, output_folder, program, settings
-from gemini_batch.cli.ray_output import RayOutput
-from gemini_batch.clock import utc_now
+from gemini_batch.cli.ray_output import Follower, RayOutput
+from gemini_batch.cli.signals import STOP_OF_SIGNAL, Signals, handled
+from gemini_batch.clock import Clock, utc_now
 from gemini_batch.config import Settings
 from gemini_batch.engine.distributed.ray_tasks import Ended, RayCluster
+from gemini_batch.engine.stats import RunStats
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import ExitCode, FlagsError
-from gemini_batch.events import CallFinished, ManifestWarning, RunStarted, Stopping
+from gemini_batch.events import CallFinished, CallSent, Event, ManifestWarning, RunStarted, Stopping
 from gemini_batch.output.row_lines import row_of
-from gemini_batch.output.whole_summary import worst
+from gemini_batch.output.whole_summary import with_rows, worst
 from gemini_batch.plan.build import build_plan, loads
 from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.plan.call_state import CallState
@@ -30,7 +35,7 @@ from gemini_batch.progress.formatting import plain
 from gemini_batch.progress.run_state import Sample
 from gemini_batch.progress.view import RunInfo, View
 from gemini_batch.progress.watch import watching
-from gemini_batch.records import Stop, StopReason
+from gemini_batch.records import ResultRow, Status
 
 _LOOK_S = 0.5
 # Flags that are for this process, and whether a value follows.
@@ -44,10 +49,6 @@ _OWN = {
     "--quiet": False,
     "--json": False,
     "--yes": False,
-}
-_SIGNALS = {
-    signal.SIGINT: Stop(StopReason.INTERRUPTED, "interrupted"),
-    signal.SIGTERM: Stop(StopReason.TERMINATED, "asked to end"),
 }
 
 
@@ -70,16 +71,18 @@ def main(options: Namespace) -> int:
                 view.observe(ManifestWarning(warning))
             started = _started(planned, config, out.given)
         # Ray prints what its nodes report to stdout, which has the summary alone.
+        began_at = utc_now()
         with redirect_stdout(io.StringIO()), RayCluster(options.address) as cluster:
             _check_ledger(cluster, config)
             view.observe(started)
+            rows, stats = out.follower(), RunStats(config.limits, Clock())
             cluster.start(_commands(options, out.given), str(Path.cwd()))
-            ended = _followed(cluster, view, out)
+            ended = _followed(cluster, view, rows, stats)
         code = worst([each.exit_code for each in ended])
         for each in ended:
             for line in each.lines:
                 view.warn(f"worker {each.number + 1}/{options.shards}: {line}")
-        summary = _summary(out, code)
+        summary = _summary(out, code, started, stats, began_at)
         if summary is not None:
             view.end(summary)
     if options.json and summary is not None:
@@ -123,38 +126,48 @@ def _without_own(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def _followed(cluster: RayCluster, view: View, out: RayOutput) -> list[Ended]:
-    """Show the rows of all workers until they have ended; the first signal drains them."""
+def _followed(cluster: RayCluster, view: View, rows: Follower, stats: RunStats) -> list[Ended]:
+    """Show and count the rows of all workers until these have ended; a signal drains them."""
     ended: list[Ended] = []
-    follower = out.follower()
     with _signals() as received:
         is_draining = False
         while cluster.is_running:
             if received and not is_draining:
                 is_draining = True
-                view.observe(Stopping(_SIGNALS[received[0]], 0))
-                cluster.drain()
+                view.observe(Stopping(STOP_OF_SIGNAL[received[0]], 0))
+                cluster.drain(STOP_OF_SIGNAL[received[0]].exit_code)
             if len(received) > 1:
                 break  # a second one: the tasks end with this process
             ended += cluster.ended(_LOOK_S)
-            for row in follower.new_rows():
+            for row in rows.new_rows():
                 with suppress(ValueError):  # edited by hand
-                    view.observe(CallFinished(row_of(row), 0))
+                    for event in _events(row_of(row)):
+                        view.observe(event)
+                        stats.observe(event)
             view.update(Sample())
         if received:
-            code = _SIGNALS[received[0]].exit_code
+            code = STOP_OF_SIGNAL[received[0]].exit_code
             return [*ended, Ended(0, code, ())]
     return ended
+
+
+def _events(row: ResultRow) -> Iterator[Event]:
+    """Yield what a worker did that wrote a row, as far as the row says it."""
+    if row.route == "interactive" and row.reused_from is None:
+        yield from (CallSent(row.id, number + 1, row.model) for number in range(row.attempts))
+    yield CallFinished(row, 0)
 
 
 @contextmanager
 def _signals() -> Iterator[list[signal.Signals]]:
     """Yield the signals that have come, instead of ending the process at one."""
-    received: list[signal.Signals] = []
-    before = {
-        each: signal.signal(each, lambda number, _: received.append(signal.Signals(number)))
-        for each in _SIGNALS
-    }
+    received, signals = list[signal.Signals](), Signals()
+
+    def receive(number: int, _frame: object) -> None:
+        if signals.is_new(signal.Signals(number), time.monotonic()):
+            received.append(signal.Signals(number))
+
+    before = {each: signal.signal(each, receive) for each in handled()}
     try:
         yield received
     finally:
@@ -162,23 +175,41 @@ def _signals() -> Iterator[list[signal.Signals]]:
             signal.signal(each, handler)
 
 
-def _summary(out: RayOutput, code: int) -> Summary | None:
-    """Write `summary.json` of all workers, and return it; None if none of them has begun."""
+def _summary(
+    out: RayOutput, code: int, started: RunStarted, stats: RunStats, began_at: datetime
+) -> Summary | None:
+    """Write `summary.json` of all workers, and return it; None if none of them has begun.
+
+    The totals are those of the rows of this run, also of workers that were killed and started
+    again.
+    """
     from pydantic import TypeAdapter
 
     found: dict[str, Any] = out.read_summary()
     if not found:
         return None
+    totals = stats.totals(started.cost_usd)
+    found |= with_rows(found, asdict(totals))
+    if found["ended_at"] is None:  # a worker has not come as far as to count its calls
+        found["left"] = _to_do(started) - totals.finished + totals.by_status.get(Status.FAILED, 0)
+        found["calls"] = _to_do(started) + started.done
     found["exit_code"] = code
+    found["started_at"] = f"{began_at:%Y-%m-%dT%H:%M:%SZ}"
     if found["ended_at"] is None:
         found["ended_at"] = f"{utc_now():%Y-%m-%dT%H:%M:%SZ}"
-    found["duration_s"] = found["duration_s"] or 0.0
+    found["duration_s"] = round((utc_now() - began_at).total_seconds(), 3)
     with suppress(ValueError):
         summary = TypeAdapter(Summary).validate_python(found)
         data = orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         out.write_summary(data)
         return summary
     return None
+
+
+def _to_do(started: RunStarted) -> int:
+    """Return the calls of a plan that are not done."""
+    others = started.reused + started.waiting + started.later + sum(started.held.values())
+    return started.todo + others
 
 
 def _started(planned: BuiltPlan, config: Settings, out: str) -> RunStarted:
@@ -201,4 +232,5 @@ def _started(planned: BuiltPlan, config: Settings, out: str) -> RunStarted:
         notices=planned.notices(),
         waiting=plan.count(CallState.WAITING),
         route=config.route,
+        held=planned.held(),
     )

@@ -227,8 +227,9 @@ def _check_shared_budget(asked: Asked, run_id: str) -> None:
         )
     if asked.route != "interactive":
         raise FlagsError(
-            f"--max-cost: workers of --shard do not share the cost of batches: leave --route "
-            f"{asked.route} or --max-cost out"
+            f"--max-cost: workers of --shard do not share the cost of batches, whose answers come "
+            f"hours later: run without --shard, or without --route {asked.route}, or without "
+            "--max-cost after plan has said what the batches cost"
         )
 
 

@@ -28,6 +28,7 @@ class ErrorKind(StrEnum):
     CAPACITY = "a 429 that names no quota: for this request there was no room"
     BAD_JOB = "the API says that the job is wrong"
     NOT_READY = "a file of the job is not ready yet"
+    URI_NOT_FETCHED = "the API did not get an image by its URI"
     TRANSIENT = "the client or the server took too long, or the request came too early"
     OVERLOADED = "the server failed"
     PROXY = "the proxy wants other credentials"
@@ -78,6 +79,14 @@ _SHORTER_WINDOW = re.compile(
 )
 # Not `projects/my-files/locations/…`, as Vertex AI names a model.
 _ABOUT_A_FILE = re.compile(r"(?<!-)\bfiles/|\bthe file\b", re.IGNORECASE)
+# Google's fetcher of URIs fails now and then, and is throttled, with a 400 that a moment later is
+# none (googleapis/js-genai#1385, vertesia/llumiverse#520, collected 2026-12-01). Others stay, as a
+# refusal by robots.txt.
+_NOT_FETCHED = re.compile(
+    r"\bcan(?:not|'t) fetch content\b"
+    r"|URL_REJECTED.*(?:THROTTLED|RATE_LIMITED|TOO_MANY_PENDING)",
+    re.IGNORECASE | re.DOTALL,
+)
 # "API key not valid. Please pass a valid API key.", "API Key not found.", "API key expired."; not a
 # prompt that mentions one.
 _ABOUT_THE_KEY = re.compile(r"\A\W*API key\b|\bvalid API key\b", re.IGNORECASE)
@@ -134,7 +143,8 @@ def _of_bad_request(error: ApiError) -> ErrorKind:
     if error.reason == "API_KEY_INVALID" or _ABOUT_THE_KEY.search(error.message):
         return ErrorKind.KEY_REFUSED
     if error.status != "FAILED_PRECONDITION":
-        return ErrorKind.BAD_JOB
+        is_passing = _NOT_FETCHED.search(error.message)
+        return ErrorKind.URI_NOT_FETCHED if is_passing else ErrorKind.BAD_JOB
     # "The File … is not in an ACTIVE state and usage is not allowed.": just uploaded.
     return ErrorKind.NOT_READY if is_about_a_file else ErrorKind.NOT_SERVED
 

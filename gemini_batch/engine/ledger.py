@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gemini_batch.config import Settings
 from gemini_batch.errors import LedgerError
 from gemini_batch.events import LedgerNotice, Observer, Repaired
+from gemini_batch.output.joined import joined, note_joined
 from gemini_batch.records import Stop
 from gemini_batch.records.stop import stop_of
 
@@ -54,9 +55,17 @@ def shared_budget(config: Settings, ledger: "SharedLedger") -> "SharedBudget | N
 
 
 def join(
-    ledger: "SharedLedger", budget: "SharedBudget | None", observe: Observer, *, is_open: bool
+    ledger: "SharedLedger",
+    budget: "SharedBudget | None",
+    observe: Observer,
+    *,
+    out: Path,
+    folder: Path,
+    is_open: bool,
 ) -> Stop | None:
-    """Open the ledger of a run and join its budget; return a stop if the server can't be reached.
+    """Open the ledger of a run and join its budget; return a stop if that can't be done now.
+
+    `folder` is that of this worker in the output folder `out`.
 
     Raises:
         StorageError: The file of this machine can't be used.
@@ -68,7 +77,8 @@ def join(
             for notice in ledger.notices:
                 observe(Repaired(notice))
         if budget is not None:
-            budget.join()
+            budget.join(joined(out, budget.run_id) if ledger.blocks else ())
+            note_joined(folder, budget.run_id)
     except LedgerError as error:
         return stop_of(error)
     return None

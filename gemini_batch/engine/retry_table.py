@@ -99,6 +99,7 @@ TABLE: Table = {
     ErrorKind.BAD_JOB: Rule(Then.REJECT),
     ErrorKind.TOO_LARGE_ON_THE_WAY: _GIVE_UP,
     ErrorKind.NOT_READY: _RETRY,
+    ErrorKind.URI_NOT_FETCHED: _RETRY,
     ErrorKind.TRANSIENT: _RETRY,
     ErrorKind.OVERLOADED: _RETRY,
     ErrorKind.ON_THE_WAY: _RETRY,

@@ -109,7 +109,9 @@ def open_run(
                 bucket,
             )
             if ledger is not None:
-                run.join = partial(join, ledger, shared, observe, is_open=is_open)
+                run.join = partial(
+                    join, ledger, shared, observe, out=out, folder=folder.out, is_open=is_open
+                )
             try:
                 yield run
             finally:

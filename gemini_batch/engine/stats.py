@@ -185,7 +185,7 @@ class RunStats:
             waiting=sum(batch.waiting for batch in waiting),
             committed_usd=round(sum(batch.committed_usd for batch in waiting), 6),
             batches=[_described(batch) for batch in waiting],
-            this_run=self._rounded_totals(plan.total.cost_usd),
+            this_run=self.totals(plan.total.cost_usd),
             windows=self._utilisation.windows(used),
             started_at=self._started_at,
             ended_at=ended_at,
@@ -200,7 +200,8 @@ class RunStats:
         others = UNFINISHED - {Status.FAILED}
         return failed > 0 or any(self._by_status[status] for status in others)
 
-    def _rounded_totals(self, estimated_cost_usd: float | None) -> RunTotals:
+    def totals(self, estimated_cost_usd: float | None) -> RunTotals:
+        """Return the totals until now; the estimate is that of the plan."""
         return replace(
             self._totals,
             finished=self._by_status.total(),

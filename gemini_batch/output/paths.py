@@ -68,6 +68,7 @@ BUCKET = "bucket.json"
 VIEW = "view"
 RESTORED_RESULTS = "restored-results"
 SEALED = "sealed"
+JOINED = "joined-budget"
 SNAPSHOT = "plan.snapshot"
 # In a folder of BATCHES:
 BATCH_LINES = "lines.jsonl"

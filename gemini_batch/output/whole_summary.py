@@ -21,6 +21,7 @@ _ORDER = (
 )
 _SAME = ("manifest", "tier", "endpoint")
 _SUMS = ("calls", "left", "waiting", "committed_usd", "by_status", "this_run")
+_NOT_OF_ROWS = ("sent", "retries", "submitted", "retries_by_reason", "possibly_billed")
 _MOST_LISTED = 10
 _Summary = Mapping[str, Any]
 
@@ -64,6 +65,27 @@ def whole(found: Sequence[_Summary]) -> dict[str, Any]:
     summary["duration_s"] = _seconds(summary["started_at"], summary["ended_at"])
     summary["workers"] = len(found)
     return summary
+
+
+def with_rows(summary: _Summary, totals: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `this_run` of a summary of workers, with the totals of all rows that they wrote.
+
+    A worker that was killed and started again counts its last start alone. What rows do not have,
+    requests without an answer, is counted by its last start; a kill adds what was in flight.
+    """
+    counted = summary.get("this_run") or {}
+    rows = {name: value for name, value in totals.items() if name not in _NOT_OF_ROWS}
+    sent = totals["sent"] + (counted.get("possibly_billed") or 0)
+    is_whole = counted.get("finished") == totals["finished"]
+    return {
+        "this_run": counted
+        | rows
+        | {
+            "sent": max(sent, counted.get("sent") or 0),
+            "retries": max(totals["retries"], counted.get("retries") or 0),
+            "estimated_answered_usd": counted.get("estimated_answered_usd") if is_whole else 0.0,
+        }
+    }
 
 
 def _root(out: Any) -> str | None:

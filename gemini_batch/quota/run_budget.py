@@ -74,8 +74,7 @@ class RunBudget:
     def put(self, shard: str, share: Share) -> bool:
         """Set the share of a shard; return False if the shard was started again since.
 
-        The whole share is set, so that to set it twice is harmless, and a row that was lost comes
-        back.
+        The whole share is set, so that to set it twice is harmless.
         """
         if (was := self.shares.get(shard)) is not None and was.epoch > share.epoch:
             return False

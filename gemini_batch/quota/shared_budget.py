@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self, TypeVar
@@ -41,12 +41,12 @@ class SharedBudget:
     """Keeps what all shards of a run spend within its budget.
 
     Each shard owns its share of the row and sets it as a whole, so that a transaction of unknown
-    outcome is made again, and a row that was lost comes back with the next call. A shard that is
-    started again, with the same run id and name, counts as spent what it had reserved.
+    outcome is made again. A shard that is started again, with the same run id and name, counts as
+    spent what it had reserved.
 
     Blocks where the storage blocks; threads may share it. Every method may raise `StorageError`:
     then nothing was reserved. `LedgerError` is also raised once another process was started as the
-    same shard.
+    same shard, and once the row was deleted: what the others have spent is unknown.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class SharedBudget:
         """
         self.max_usd = max_usd
         self._storage = storage
+        self.run_id = run_id
         self._key = budget_key(endpoint, project, run_id)
         self._shard = shard
         self._utc = utc
@@ -83,10 +84,14 @@ class SharedBudget:
         self._numbers = itertools.count()
         self._version = self._written = 0
 
-    def join(self) -> Self:
-        """Start the shard, take over what it left, and return the budget."""
+    def join(self, known: Collection[str] = ()) -> Self:
+        """Start the shard, take over what it left, and return the budget.
+
+        `known` are the shards that have joined before.
+        """
 
         def decide(budget: RunBudget) -> tuple[Share, bool]:
+            self._check_whole(budget, known)
             return budget.join(self._shard), True
 
         share = self._transact(decide)
@@ -150,11 +155,20 @@ class SharedBudget:
         self._put(budget)
         return self._version, True
 
+    def _check_whole(self, budget: RunBudget, known: Collection[str]) -> None:
+        if not budget.shares.keys() >= set(known):
+            raise LedgerError(
+                f"the budget of the run {self.run_id} was deleted from the ledger: what its "
+                "workers have spent is unknown, so nothing more is sent; give the run another "
+                "--run-id, and as --max-cost what is left (gemini-batch costs)"
+            )
+
     def _put(self, budget: RunBudget) -> None:
+        self._check_whole(budget, (self._shard,))
         share = Share(self._epoch, self._spent, sum(self._held.values()))
         if not budget.put(self._shard, share):
             raise LedgerError(
-                f"shard {self._shard} of the run {self._key.model} was started again by another "
+                f"shard {self._shard} of the run {self.run_id} was started again by another "
                 "process; this one sends nothing more"
             )
 

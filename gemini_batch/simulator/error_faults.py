@@ -109,6 +109,10 @@ ERRORS: dict[str, Fault] = {
             )
         ),
     ),
+    "400-fetch": Fault(
+        summary="an image that the API did not get by its URI",
+        error=_always(bodies.error(400, "Cannot fetch content from the provided URL.")),
+    ),
     "400-size": Fault(
         summary="a request that is too large", error=_always(bodies.too_large(20_971_520))
     ),

@@ -1,13 +1,16 @@
 """`ray`: workers on a real Ray cluster of several nodes, all on this machine."""
 
 import os
-from collections.abc import Iterator
+import signal
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
 import pytest
 
 from gemini_batch.cli import main
+from gemini_batch.simulator import SimulatorConfig
 from gemini_batch.store.address import BucketAddress
 from gemini_batch.store.opening import open_store
 from tests.buckets import AWS_SECRET
@@ -29,6 +32,14 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayNodes]:
         found.close()
 
 
+def wait_until(is_true: Callable[[], bool]) -> None:
+    """Wait for other processes."""
+    ends_s = time.monotonic() + 120
+    while not is_true():
+        assert time.monotonic() < ends_s
+        time.sleep(0.02)
+
+
 def test_a_node_that_is_killed_costs_what_was_in_flight(tmp_path: Path, nodes: RayNodes) -> None:
     """Eight workers on four nodes, one killed: nothing finished is sent again, no 429, all ends with 0 and one summary."""
     found = measure(
@@ -39,6 +50,9 @@ def test_a_node_that_is_killed_costs_what_was_in_flight(tmp_path: Path, nodes: R
     for name in ("calls", "by_status", "this_run", "exit_code", "left"):
         assert written[name] == found.summary[name]
     assert (written["calls"], written["left"], written["exit_code"]) == (200, 0, 0)
+    run = written["this_run"]
+    assert (run["finished"], run["by_status"]) == (200, {"succeeded": 200})
+    assert found.requests - found.in_flight <= run["sent"] <= found.requests
     assert KEY not in found.said
     assert "200 succeeded" in found.said
 
@@ -52,6 +66,29 @@ def test_the_exit_code_is_that_of_the_worst_worker(tmp_path: Path, nodes: RayNod
         assert run.returncode == 5, err
         assert "the budget of $0.500 of all workers has" in err
         assert 0 < len(server.audit.entries) <= 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_drains_all_workers(
+    tmp_path: Path, nodes: RayNodes, number: signal.Signals
+) -> None:
+    """Ctrl-C, or a closed terminal: nothing more is sent, what is in flight is written, one summary, 130 or 143; the next run does the rest."""
+    config = SimulatorConfig(tier="unlimited", pixels=16, latency_s=3.0)
+    with simulator(config) as server:
+        limits = ("--shards", "3", "--rpm", "60", "--rpd", "100000", "--minute", "6")
+        run = nodes.start(tmp_path, 300, server, *limits)
+        wait_until(lambda: len(server.audit.entries) > 30 or run.poll() is not None)
+        run.send_signal(number)
+        _, err = run.communicate(timeout=100)
+        assert run.returncode == (130 if number is signal.SIGINT else 143), err
+        assert "stopping: " in err
+        assert "run again to continue" in err
+        written = orjson.loads((tmp_path / "jobs.out/summary.json").read_bytes())
+        sent = len(server.audit.entries)
+        assert written["exit_code"] == run.returncode
+        assert 30 < written["this_run"]["finished"] == sent < 300
+        assert (written["this_run"]["sent"], written["left"]) == (sent, 300 - sent)
+        assert not written["needs_person"]
 
 
 def test_without_ray_its_installation_is_named(

@@ -30,7 +30,7 @@ BLOCKED = {
 } | {name for name in FAULTS if name.startswith(("finish-", "block-"))}  # fmt: skip
 REJECTED = {"400", "400-image", "400-size", "403-file"}
 FAILED = {
-    "408", "413", "499", "500", "500-text", "502", "502-empty", "503", "503-html", "504", "bad-base64", "bad-padding",
+    "400-fetch", "408", "413", "499", "500", "500-text", "502", "502-empty", "503", "503-html", "504", "bad-base64", "bad-padding",
     "not-json", "empty-body", "reset", "reset-at-once", "disconnect", "truncated", "truncated-chunks", "cut",
     "file-uri-404", "file-uri-404-once", "file-uri-page",
 }  # fmt: skip

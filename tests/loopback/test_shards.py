@@ -16,6 +16,7 @@ from gemini_batch.gallery.review.folder import ReviewedFolder
 from gemini_batch.output.lock import holder
 from gemini_batch.output.marks import Mark, Marks
 from gemini_batch.output.results import read_results
+from gemini_batch.quota.storage import state_path
 from gemini_batch.simulator import Simulator
 from tests.loopback.commands import manifest, run, use_key_and_state
 from tests.simulated import simulator
@@ -223,3 +224,25 @@ def test_batches_of_all_workers_are_listed_and_cancelled(
     cancelled = ["batches", out, "--cancel", "--base-url", server.base_url]
     found = told(capsys, *cancelled)["batches"]
     assert [each["ending"] for each in found] in (["asked"] * 2, ["ended"] * 2)
+
+
+def test_a_budget_that_was_deleted_is_not_spent_again(
+    tmp_path: Path,
+    server: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The ledger's file is gone between two starts: no worker of the run sends anything, also one that had not begun; another run id does."""
+    use_key_and_state(monkeypatch, tmp_path)
+    path = manifest(tmp_path, *({"id": name, "prompt": f"deleted {name}"} for name in NAMES))
+    money = ("--max-cost", "0.30", "--tier", "tier-3", "--run-id")
+    assert run(path, server, "--shard", "1/2", *money, "night") == 5
+    sent = len(server.audit.entries)
+    shutil.rmtree(state_path().parent)
+    for shard in ("1/2", "2/2"):
+        capsys.readouterr()
+        assert run(path, server, "--shard", shard, *money, "night") == 5
+        assert "the budget of the run night was deleted from the ledger" in capsys.readouterr().err
+    assert len(server.audit.entries) == sent
+    run(path, server, "--shard", "2/2", *money, "night-2")
+    assert sent < len(server.audit.entries) <= sent + 2

@@ -1,5 +1,5 @@
 # ruff: noqa: T201 # a command that prints its numbers
-"""`python -m tests.torture.shards resume|budget`: kills the workers of one run; exit 1 when a promise was broken."""
+"""`python -m tests.torture.shards resume|budget|server|reset`: kills the workers of one run, or their ledger; exit 1 when a promise was broken."""
 
 import argparse
 import os
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -22,6 +23,8 @@ from gemini_batch.output.paths import PRIVATE
 from gemini_batch.output.rows import newest_rows, read_rows
 from gemini_batch.output.shards import generations, parts
 from gemini_batch.simulator import Simulator, SimulatorConfig
+from tests.postgres import Server as Postgres
+from tests.postgres import serving
 from tests.simulated import simulator
 
 ROOT = Path(__file__).parents[2]
@@ -168,20 +171,48 @@ def _faults(run: Workers, found: Measured) -> list[str]:
     return faults
 
 
-def budget(folder: Path, server: Simulator, calls: int, kills: int, seed: int) -> Measured:
-    """Kill one of two workers again and again under `--max-cost`: the cost of all requests stays below it."""
+def killed(ledger: Postgres, _turn: int) -> None:
+    """Kill the server of the ledger while calls are in flight; it recovers when it starts."""
+    ledger.kill()
+    ledger.start()
+
+
+def deleted(ledger: Postgres, turn: int) -> None:
+    """Delete all that the ledger knows, once."""
+    if turn == 1:
+        ledger.execute("DELETE FROM gemini_batch_ledger")
+
+
+HURTS: dict[str, Callable[[Postgres, int], None]] = {"server": killed, "reset": deleted}
+
+
+def budget(
+    folder: Path,
+    server: Simulator,
+    calls: int,
+    *,
+    kills: int,
+    seed: int,
+    hurt: Callable[[int], None] = lambda _turn: None,
+    ledger: Sequence[str] = (),
+) -> Measured:
+    """Kill one of two workers again and again under `--max-cost`: the cost of all requests stays below it.
+
+    The flags `ledger` name another one than that of this machine, which `hurt` harms before each kill.
+    """
     run, chance = Workers(folder, server, calls), random.Random(seed)
     usd = round(calls * MOST_USD * 0.8, 2)
-    flags = ("--max-cost", str(usd), "--run-id", "torture")
+    flags = ("--max-cost", str(usd), "--run-id", "torture", *ledger)
     found = Measured(calls, budget_usd=usd)
     other = run.start("2/2", *flags)
     with ExitStack() as stack:
         stack.callback(kill, [other])
-        for _ in range(kills):
+        for turn in range(kills):
             worker, before = run.start("1/2", *flags), len(run.requests())
             stack.callback(kill, [worker])
             run.wait_for(lambda before=before: len(run.requests()) > before + 3, [worker])  # type: ignore[misc]
             time.sleep(chance.uniform(0.0, LATENCY_S))
+            hurt(turn)
             found.kills += kill([worker])
             found.in_flight += len(run.in_flight())
         codes = [run.start("1/2", *flags).wait(120), other.wait(600)]
@@ -198,10 +229,20 @@ def budget(folder: Path, server: Simulator, calls: int, kills: int, seed: int) -
     return found
 
 
+def hurt_budget(
+    what: str, folder: Path, server: Simulator, calls: int, *, kills: int, seed: int
+) -> Measured:
+    """Do the same on a ledger in PostgreSQL that is hurt as well."""
+    with serving() as ledger:
+        flags = ("--ledger", ledger.url)
+        hurt = partial(HURTS[what], ledger)
+        return budget(folder, server, calls, kills=kills, seed=seed, hurt=hurt, ledger=flags)
+
+
 def main() -> int:
     """Kill, and say what came of it."""
     parser = argparse.ArgumentParser(prog="python -m tests.torture.shards", description=__doc__)
-    parser.add_argument("what", choices=("resume", "budget"))
+    parser.add_argument("what", choices=("resume", "budget", *HURTS))
     parser.add_argument("--calls", type=int, default=400, metavar="N")
     parser.add_argument("--kills", type=int, default=10, metavar="N", help="of budget")
     parser.add_argument("--workers", type=int, nargs="+", default=[4, 7, 3], metavar="N")
@@ -210,8 +251,19 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, served() as server:
         if options.what == "resume":
             found = resume(Path(folder), server, options.calls, options.workers, options.seed)
+        elif options.what == "budget":
+            found = budget(
+                Path(folder), server, options.calls, kills=options.kills, seed=options.seed
+            )
         else:
-            found = budget(Path(folder), server, options.calls, options.kills, options.seed)
+            found = hurt_budget(
+                options.what,
+                Path(folder),
+                server,
+                options.calls,
+                kills=options.kills,
+                seed=options.seed,
+            )
     print(f"{'seed':<44}{options.seed:>8}\n{found.table()}")
     return 1 if found.faults else 0
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.torture.shards import budget, resume, served
+from tests.torture.shards import budget, hurt_budget, resume, served
 
 pytestmark = pytest.mark.torture
 
@@ -25,3 +25,12 @@ def test_a_worker_that_is_killed_ten_times_keeps_the_budget(tmp_path: Path) -> N
         found = budget(tmp_path, server, calls=150, kills=10, seed=1)
     assert found.faults == []
     assert found.kills == 10
+
+
+@pytest.mark.promise("budget")
+@pytest.mark.parametrize("what", ["server", "reset"])
+def test_a_ledger_that_goes_away_keeps_the_budget(tmp_path: Path, what: str) -> None:
+    """Its server is killed between reservations and settlements, or all that it knows is deleted: no more is spent than `--max-cost`, and the exit code is 0 or 5."""
+    with served() as server:
+        found = hurt_budget(what, tmp_path, server, calls=150, kills=4, seed=1)
+    assert found.faults == []

@@ -67,6 +67,7 @@ class RayCluster:
     address: str | None
     hosts: frozenset[str] = frozenset()
     _ray: Any = None
+    _exit_code: ExitCode = ExitCode.INTERRUPTED
     _left: dict[Any, int] = field(default_factory=dict)  # reference of a task → its number
 
     def __enter__(self) -> Self:
@@ -120,8 +121,12 @@ class RayCluster:
         )
         return [self._end(each) for each in ready]
 
-    def drain(self) -> None:
-        """Ask all workers to start no more calls; those in flight are completed."""
+    def drain(self, exit_code: ExitCode) -> None:
+        """Ask all workers to start no more calls; those in flight are completed.
+
+        A worker that was asked ends with `exit_code`.
+        """
+        self._exit_code = exit_code
         for task in self._left:
             self._ray.cancel(task, force=False)
 
@@ -130,7 +135,7 @@ class RayCluster:
         try:
             exit_code, lines = self._ray.get(task)
         except self._ray.exceptions.TaskCancelledError:
-            return Ended(number, ExitCode.INTERRUPTED, ())
+            return Ended(number, self._exit_code, ())
         except self._ray.exceptions.RayTaskError as error:
             cause = error.cause
             if isinstance(cause, TryAgainError):

@@ -20,6 +20,7 @@ ERRORS = {
     "400-image": (400, "INVALID_ARGUMENT", "Unable to process input image"),
     "400-key": (400, "INVALID_ARGUMENT", "API key not valid"),
     "400-key-expired": (400, "INVALID_ARGUMENT", "API key expired"),
+    "400-fetch": (400, "INVALID_ARGUMENT", "Cannot fetch content from the provided URL."),
     "400-location": (400, "FAILED_PRECONDITION", "User location is not supported for the API use."),
     "400-billing": (400, "FAILED_PRECONDITION", "enable billing"),
     "400-size": (400, "INVALID_ARGUMENT", "payload size exceeds"),

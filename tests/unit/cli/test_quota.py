@@ -13,6 +13,7 @@ from gemini_batch.clock import utc_now
 from gemini_batch.errors import StorageError
 from gemini_batch.quota.limits import Weights
 from gemini_batch.quota.shared import SharedLedger
+from gemini_batch.quota.shared_budget import SharedBudget
 from gemini_batch.quota.storage import SqliteStorage, state_path
 from gemini_batch.records import Limits
 from tests.unit.quota.contract import NOON, T0, M
@@ -106,6 +107,22 @@ def test_what_nobody_knows_is_called_so(capsys: pytest.CaptureFixture[str]) -> N
         rebuilt.reserve(M, Weights(), 1, T0, utc_now())
 
     assert "1,500 requests a day              unknown used            0 left" in quota(capsys)
+
+
+@pytest.mark.parametrize("project", [None, "studio", "studio/global"])
+def test_reset_leaves_budgets_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, project: str | None
+) -> None:
+    """Runs that are in progress share them: only the use of quotas is deleted."""
+    monkeypatch.setenv("GEMINI_BATCH_BASE_URL", "https://server")
+    with ledger(project or "studio") as used:
+        used.reserve(M, Weights(), 1, T0, utc_now())
+        budget = SharedBudget(used.storage, 1.0, run_id="night", shard="1/2").join()
+        assert budget.reserve(0.5)
+
+        assert quota(capsys, reset=True, project=project).count(" · ") == 2
+        assert "nothing is used" in quota(capsys)
+        assert budget.use().reserved_usd == 0.5
 
 
 def test_reset(capsys: pytest.CaptureFixture[str]) -> None:

@@ -143,6 +143,20 @@ CASES = {
         "FAILED_PRECONDITION",
         "The File x is not in an ACTIVE state and usage is not allowed.",
     ),
+    **{
+        f"a URI that the API did not fetch, {text}": Case(400, BACKOFF, "INVALID_ARGUMENT", text)
+        for text in (
+            "Cannot fetch content from the provided URL.",
+            "Cannot fetch content from the provided URL. Please ensure the URL is valid.",
+            "URL_REJECTED-REJECTED_PROXY_THROTTLED: https://x/a.png",
+            "Invalid file: status URL_REJECTED-REJECTED_FC_TOO_MANY_PENDING",
+            "URL_REJECTED-REJECTED_RATE_LIMITED",
+        )
+    },
+    "a URI that may not be fetched": invalid(
+        "URL_REJECTED-REJECTED_ROBOTS_DENIED", expected=REJECT
+    ),
+    "a prompt about fetching": invalid('Invalid value "fetch the content"', expected=REJECT),
     "400 HTML": Case(400, BACKOFF, raw=b"<title>Error 400 (Bad Request)!!1</title>"),
     # 401 … 413
     "the brief's 401": Case(401, StopReason.AUTH, "UNAUTHENTICATED", "API key not valid"),

@@ -147,16 +147,25 @@ class BudgetContract:
         assert isinstance(answer, Granted)
         assert self.joined("2").use() == BudgetUse(0.0, 0.6)
 
-    def test_lost_row_comes_back(self) -> None:
-        """A living shard sets its whole share, also after the row was deleted."""
-        one = self.joined("1")
+    def test_deleted_row_ends_the_run(self) -> None:
+        """What others have spent is unknown then: nothing more is reserved, by living shards and by those that start again; another run id is another budget."""
+        one, two = self.joined("1"), self.joined("2")
         one.settle(held(one.reserve(0.5)), 0.5)
-        held(one.reserve(0.2))
+        money = held(two.reserve(0.2))
         one._storage.clear()
 
-        assert one.reserve(0.4) is None
-        held(one.reserve(0.3))
-        assert self.joined("2").use() == BudgetUse(0.5, 0.5)
+        for refused in (
+            lambda: one.reserve(0.1),
+            lambda: two.settle(money, 0.1),
+            one.use,
+            lambda: one.join({"1"}),
+        ):
+            with pytest.raises(LedgerError, match="the budget of the run run was deleted"):
+                refused()
+        self.joined("3")
+        with pytest.raises(LedgerError, match="was deleted"):
+            two.join({"1", "2", "3"})
+        held(self.joined("1", run_id="another").reserve(0.1))
 
 
 class ThreadedBudgetContract(BudgetContract):
