@@ -137,8 +137,8 @@ def test_a_model_whose_day_is_over_does_not_silence_the_others() -> None:
         (
             ExitCode.INCOMPLETE,
             {"held": {"later": 1, "blocked": 1}},
-            "edit the calls whose pictures are missing, or send them again (--retry, --redo), "
-            f"then run again: {AGAIN}",
+            "edit the calls whose pictures are missing, or send them again (--retry, --redo), then run again: "
+            + AGAIN,
         ),
         (
             ExitCode.REFUSED,
