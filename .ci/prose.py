@@ -36,6 +36,14 @@ TERMS = {
     "(?:go|goes|went|going) on": "continue",
     "(?:is|are) to be": "must be",
     "storm|storms": "outage or open circuit breaker",
+    "everybody": "every user",
+    ", for (?=(?:it|they|else) )": "because",
+    "(?<!there\\s)(?:is|was) no (?=(?:valid|regular|result)? ?(?:address|answer|column|copy|field|"
+    "image|job|lease|manifest|number|object|parent|picture|project|row|string|text|URI)\\b)": (
+        "is not a"
+    ),
+    "(?:so many|so much)(?=[.,;])": "the number that is meant",
+    "in so far as|inasmuch as": "as far as",
     "heed|heeds|heeded|thence|whence|whither|wherefore|lest": "a common word",
 }
 _TERMS = {re.compile(rf"(?i)\b(?:{t})\b".replace(" ", r"\s+")): say for t, say in TERMS.items()}

@@ -57,7 +57,7 @@ class RunStarted:
         later: Calls that are not done, and not in the part that this run is for.
         max_cost_usd: The budget; None for none.
         is_simulated: The answers are the embedded simulator's: nothing is paid.
-        held: Calls that can't be sent, for a picture of another call is not there, by the reason.
+        held: Calls that can't be sent, because the picture of another call is missing, by reason.
         stale: Calls that are done with a picture that was or will be made again.
         depth: The most calls that follow each other.
         waiting_usd: Expected cost of the calls that wait.
@@ -99,7 +99,7 @@ class CallNotReused:
 
 @dataclass(frozen=True, slots=True)
 class CallHeld:
-    """A call is not sent, for the picture of another call is gone: `message` says which."""
+    """A call is not sent, because the picture of another call is gone: `message` says which."""
 
     call_id: str
     message: str

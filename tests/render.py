@@ -198,6 +198,8 @@ def _one(way: dict[str, Any], defs: dict[str, Any]) -> str:
             text = "{" + ", ".join(f"`{name}`" for name in names) + "}"
         case {"type": "integer" | "number" as kind}:
             text = ("a whole number" if kind == "integer" else "a number") + _range(way)
+        case {"anyOf": list(ways)}:
+            text = " or ".join(dict.fromkeys(_one(each, defs) for each in ways))
         case {"format": "date-time"}:
             text = "a time"
         case _:

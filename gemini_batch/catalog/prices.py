@@ -47,7 +47,7 @@ _GUESSED_INPUT_IMAGE_TOKENS = 1120
 # 2026-11-22). A model that thinks more varies as much around its mean.
 EXTRA_OUTPUT_TOKENS = 630
 _MOST_TIMES_THE_MEAN = 1.5
-# More is no count of one answer, of a new model either; nor is such a prompt: the longest of any
+# More is not a count of one answer, of a new model either; nor is such a prompt: the longest of any
 # Gemini model was 2,097,152 tokens, of 1.5 Pro (Google's model pages, 2026-11-22).
 _MAX_ANSWER_TOKENS, _MAX_PROMPT_TOKENS = 4 * models.MAX_OUTPUT_TOKENS, 2_097_152
 _MTOK = 1_000_000

@@ -39,7 +39,7 @@ class ThinkingTokens:
 
 
 def _tokens(row: Mapping[str, Any]) -> int | None:
-    """Return the tokens of a row's answer, in so far as they can be true."""
+    """Return the tokens of a row's answer, as far as they can be true."""
     usage = row["usage"]
     if not row["images"] or row.get("reused_from") or not isinstance(usage, dict):
         return None

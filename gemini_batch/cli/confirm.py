@@ -36,7 +36,9 @@ def with_stale(options: Namespace, config: Settings, stale: int) -> Settings | N
     if options.yes or not is_asked or not _is_interactive():
         return None
     calls = "1 call is" if stale == 1 else f"{stale:,} calls are"
-    asked = f"{calls} done with pictures that are made again since. Send again too? [y/N] "
+    asked = (
+        f"{calls} stale: made with pictures that have been replaced since. Send again too? [y/N] "
+    )
     if _answer(asked) not in {"y", "yes"}:
         return None
     return replace(config, redo=(*config.redo, STALE))

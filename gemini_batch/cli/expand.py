@@ -23,7 +23,7 @@ _is_placed = re.compile(r"/|[A-Za-z]+:").match  # an absolute path, or a URI
 def main(options: Namespace) -> int:
     """Print a manifest, once all of it is right; return the exit code."""
     if options.product and options.vars is None:
-        options.parser.error("--product: multiplies the columns of a file: name it with --vars")
+        options.parser.fail("--product: combines the columns of a file; name it with --vars")
     template: Path = options.template
     problem = f"{template}: can't be expanded; make space for temporary files, or set TMPDIR"
     with tempfile.NamedTemporaryFile(prefix="gemini_batch-", suffix=".jsonl") as spool:

@@ -42,9 +42,9 @@ def output_folder(options: Namespace) -> Path:
     from gemini_batch.plan.folders import working_folder
 
     if options.out is None and options.manifest == STDIN:
-        options.parser.error("--out: name the output folder of a manifest from standard input (-)")
+        options.parser.fail("--out: name the output folder of a manifest from standard input (-)")
     if options.out is None and isinstance(options.manifest, str):
-        options.parser.error("--out: name the output folder of a manifest in a bucket")
+        options.parser.fail("--out: name the output folder of a manifest in a bucket")
     return working_folder(
         options.out, options.scratch, options.manifest, is_simulated=options.simulate
     )

@@ -174,7 +174,7 @@ def _states(found: dict[str, Any]) -> Iterator[str]:
     """Yield a line for each kind of call that is not simply done or to be sent."""
     if found["edited"]:
         yield f"  edited  {edited(found['edited'])}"
-    if found["depth"] > 1:
+    if found["depth"] > 1 and found["to_send"]:
         yield f"  chains  {_chains(found)}"
     if found["held"]:
         yield f"  held    {sum(found['held'].values()):,} {held_for(found['held'])}"

@@ -57,7 +57,7 @@ def _is_agreed(options: Namespace, calls: Unlisted) -> bool:
     found = f"{count(len(calls.ids), 'call')}, {_pictures(calls.pictures, calls.size_bytes)}"
     agreed = is_confirmed(f"Move what no line has any more: {found}?")
     if agreed is None:
-        options.parser.error(f"{found} would be moved to {SUPERSEDED}/; add --yes to move them")
+        options.parser.fail(f"{found} would be moved to {SUPERSEDED}/; add --yes to move them")
     if not agreed:
         print("nothing was moved", file=sys.stderr)  # noqa: T201
     return bool(agreed)

@@ -55,7 +55,9 @@ _OWN = {
 def main(options: Namespace) -> int:
     """Run a manifest on a cluster; return the exit code of the worst worker."""
     if options.manifest == STDIN or options.shard is not None:
-        options.parser.error("ray: the manifest is a file that all nodes see, and has no --shard")
+        options.parser.fail(
+            "ray: needs a manifest that is a file on all nodes, and chooses --shard itself"
+        )
     config = settings(options, needs_key=False)
     out = RayOutput(config, output_folder(options))
     again = f"{program()} {' '.join(options.argv)}"

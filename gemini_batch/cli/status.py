@@ -113,7 +113,7 @@ def _read(view: ViewedFolder, started_at: str | None) -> Contents:
 
 
 def _why(row: _Row) -> str:
-    """Return why a call has no image, in so far as its row says it in text."""
+    """Return why a call has no image, as far as its row says so in text."""
     error = row["error"] if isinstance(row.get("error"), dict) else {}
     number = error.get("http_status")
     texts = (number and str(number), error.get("status"), error.get("message"))

@@ -100,8 +100,11 @@ class Parser(argparse.ArgumentParser):
         if unknown and message.startswith("the following arguments are required"):
             self.refuse(unknown)
         message = message.removeprefix("argument ")
-        advice = "" if "; use: " in message else f"gemini-batch: see: {self.prog} --help\n"
-        self.exit(2, f"gemini-batch: {message}\n{advice}")
+        self.exit(2, f"gemini-batch: {message}\ngemini-batch: see: {self.prog} --help\n")
+
+    def fail(self, message: str) -> NoReturn:
+        """Print a problem that says what to do, and exit."""
+        self.exit(2, f"gemini-batch: {message}\n")
 
     @property
     def _known(self) -> Collection[str]:
@@ -125,9 +128,10 @@ class Parser(argparse.ArgumentParser):
             advice = suggest(str(value), list(action.choices))
             if action.dest != "==SUPPRESS==":
                 raise argparse.ArgumentError(action, f"got {shown(value)}; {advice}")
+            found = f"no such command: {shown(value)}"
             if str(value) in _MEANT:
-                advice = f"use: {_MEANT[str(value)]}"
-            self.error(f"no such command: {shown(value)}; {advice}")
+                self.fail(f"{found}; use: {_MEANT[str(value)]}")
+            self.error(f"{found}; {advice}")
 
     def refuse(self, arguments: list[str]) -> NoReturn:
         """Report the first argument that the command does not have, and exit."""

@@ -60,7 +60,7 @@ def copied(options: Namespace) -> "tuple[Path, BucketFolder | None]":
     mark = folder / "COPY"
     if folder.exists() and not (mark.is_file() and mark.read_text("utf-8") == options.out):
         raise ConfigError(
-            f"{folder}: is no copy of {options.out}, which would be written there; move it away"
+            f"{folder}: is not a copy of {options.out}, which would be written there; move it away"
         )
     with storage_errors(f"{folder}: can't be written"):
         folder.mkdir(exist_ok=True)

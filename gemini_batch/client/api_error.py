@@ -112,7 +112,7 @@ def parse_nested(answer: Answer, document: dict[str, Any]) -> ApiError | None:
     if http_status is None or http_status < 400:
         return None
     if named not in _CODES and http_status not in {400, 401, 403, 404}:
-        # The API's own, for it was not billed; a refusal without a status may be a gateway's.
+        # The API's own, because it was not billed; a refusal without a status may be a gateway's.
         named = next((name for name, code in _CODES.items() if code == http_status), "")
     status = next((name for name in (status, named) if name in _CODES), "")
     body = orjson.dumps({"error": error | {"code": http_status, "status": status}})
@@ -122,7 +122,7 @@ def parse_nested(answer: Answer, document: dict[str, Any]) -> ApiError | None:
 def parse_status(value: Any) -> ApiError | None:
     """Return the error of a google.rpc.Status in a batch, or in a line of its results.
 
-    It has the HTTP status of its code, for no HTTP answer had it; None if it is none, or OK.
+    It has the HTTP status of its code, because no HTTP answer had it; None if it is none, or OK.
     """
     if not value or as_name(as_dict(value).get("code")) == "0":
         return None

@@ -37,7 +37,7 @@ class Base64Image:
         self._carry = b""  # up to 3 characters of a group of four that continues in the next piece
         self._is_padded = False
         self._is_standard = True  # no character so far but those of the standard alphabet
-        self._has_begun = False  # it is known that it is no data URI, or where its base64 begins
+        self._has_begun = False  # it is known that it is not a data URI, or where its base64 begins
         self._start: bytes | None = (
             b""  # of what is decoded, until it is known whether it is base64
         )

@@ -1,6 +1,6 @@
 """The texts that a text can be decoded to: HTML, URLs, escapes, base64, hex, one within another.
 
-Pure. ASCII alone counts, for a key has nothing else. All works on bytes, which takes a few
+Pure. ASCII alone counts, because a key has nothing else. All works on bytes, which takes a few
 milliseconds a megabyte as long as there is nothing to decode.
 """
 
@@ -36,7 +36,7 @@ def text_of(body: bytes) -> str:
 def of(text: str, min_bytes: int) -> Iterator[bytes]:
     """Yield a text and what it decodes to, as ASCII; other characters are left out.
 
-    Only what has `min_bytes` or more is decoded, and of base64 and hex only runs of so many.
+    Only what has `min_bytes` or more is decoded, and of base64 and hex only runs of that length.
     """
     seen: set[bytes] = set()
     todo = [(_ascii(text), 0)]

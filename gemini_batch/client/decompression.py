@@ -98,7 +98,7 @@ def _naming(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the two libraries share no class
-        raise MalformedAnswerError(f"the answer is damaged: it is no valid {name}") from error
+        raise MalformedAnswerError(f"the answer is damaged: it is not a valid {name}") from error
 
 
 def _zstd() -> Any:

@@ -1,7 +1,7 @@
 """The JSON in a stream of server-sent events.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html (2026-11-30). Gateways that stream
-to everybody answer a plain request so.
+to every client answer a plain request in this form.
 """
 
 import re

@@ -33,7 +33,7 @@ from gemini_batch.records import Answer, Call, Failure, FailureKind, Timing
 
 MAX_ERROR_BODY_BYTES = MAX_SEARCHED_BYTES
 MAX_MESSAGE_CHARS = 500
-# An answer that still arrives when its time is over is not cut off, for it is paid for, if it
+# An answer that still arrives when its time is over is not cut off, because it is paid for, if it
 # brought this much. On a line that 128 answers share, that is next to nothing.
 MIN_PROGRESS_BYTES = 1 << 16
 # Silence that ends the rest of an answer which can't be used.

@@ -1,4 +1,4 @@
-"""Sentences for a 200 of another API or of a gateway, which is no answer. Pure."""
+"""Sentences for a 200 of another API or of a gateway, which is not an answer. Pure."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -58,7 +58,7 @@ def place_of_image(value: Any) -> str | None:
 
 
 def place_of_link(parts: list[dict[str, Any]]) -> str | None:
-    """Return the path of an address in a part of an answer that is no text, or None."""
+    """Return the path of an address in a part of an answer that is not a text, or None."""
     for number, part in enumerate(parts):
         others = {name: value for name, value in part.items() if name not in _WITH_LINKS}
         if place := _place_of(others, _is_link):

@@ -25,7 +25,7 @@ class NotFetchedError(Exception):
 class RemoteBody:
     """Passes an image on to a sink, decompressed if it came so though that was not asked for.
 
-    `encoding` is the Content-Encoding. Methods raise NotFetchedError if it is no image, or too
+    `encoding` is the Content-Encoding. Methods raise NotFetchedError if it is not an image, or too
     large, and StorageError if the sink fails.
     """
 

@@ -159,7 +159,7 @@ async def _text_of_error(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _url(text: str) -> URL:
-    """Return the URL; one that is plain ASCII is not quoted again, for it may be signed."""
+    """Return the URL; one that is plain ASCII is not quoted again, because it may be signed."""
     return URL(text, encoded=text.isascii() and text.isprintable() and " " not in text)
 
 

@@ -3,7 +3,7 @@
 Shapes: GenerateContentResponse of
 https://generativelanguage.googleapis.com/$discovery/rest?version=v1beta (August 2026), and every
 200 without an image that has been seen in the wild. An unknown value is data; but an object with
-none of the documented fields is no answer.
+none of the documented fields is not an answer.
 """
 
 import html
@@ -117,7 +117,7 @@ def parse_value(answer: Answer, value: Any) -> Outcome:
     reply = None if body is None else _reply(body, answer)
     if reply is not None and (reply.image is not None or reply.remote):
         return reply
-    # An image that arrived where images are is one, also in an object that is no answer.
+    # An image that arrived where images are is one, also in an object that is not an answer.
     if (united := merged(documents)) and (other := _reply(united, answer)).image:
         return other
     errors = (parse_nested(answer, each) for each in documents)
@@ -190,7 +190,7 @@ def _images(
 
     An image in a text is the result only if there is no other.
     """
-    # The image extractor replaced the base64 of each image by "#i". An empty one is no image.
+    # The image extractor replaced the base64 of each image by "#i". An empty one is not an image.
     by_mark = {f"#{index}": image for index, image in enumerate(arrived) if image.size_bytes}
     result: IncomingImage | None = None
     of_text: IncomingImage | None = None

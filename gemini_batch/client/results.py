@@ -26,7 +26,7 @@ class Results(Generic[SinkT]):
 
     Where the server can't continue, all is read again: lines with keys that were seen come again,
     perhaps in another order, and the receiver drops them. A file in which no line has a key or an
-    image is no result file, and a failure. A sink is opened for each line, and is in exactly one
+    image is not a result file, and a failure. A sink is opened for each line, and is in exactly one
     line that is yielded, or the last one that was opened when an error is raised.
 
     Attributes:

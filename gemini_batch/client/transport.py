@@ -34,7 +34,7 @@ class AnswerSink(Protocol):
         """Open the sink of the image that arrives as number `index`, from 0."""
 
     def open_aside(self) -> ImageSink:
-        """Open the sink of what is no image and too large for memory."""
+        """Open the sink of what is not an image and too large for memory."""
 
     def keepable(self, body: Iterable[bytes], /) -> None:
         """Take the body of the answer, to be read if it has to be kept as it came."""

@@ -85,7 +85,7 @@ def vertex(flag: str | None, environment: Mapping[str, str] = os.environ) -> Ver
     """Return the project of Vertex AI: the flag's, else the environment's; None if none is named.
 
     Raises:
-        ConfigError: It is no project, or has no such location.
+        ConfigError: It is not a project, or has no such location.
     """
     named = environment.get(VERTEX_VARIABLE) if flag is None else flag
     try:

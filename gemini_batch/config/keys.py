@@ -70,8 +70,7 @@ def checked_key(source: str, key: str) -> str:
     """
     if not re.fullmatch(_KEY, key):
         raise ConfigError(
-            f"{source}: has a blank, a quote or another character that no key has; "
-            "copy the key again, and nothing else"
+            f"{source}: contains a space, a quote or another invalid character; copy only the key"
         )
     return key
 
@@ -89,7 +88,9 @@ def _key_of(path: Path) -> Key | None:
     for name in VARIABLES:
         if key := file.values.get(name, "").strip():
             if os.name == "posix" and file.mode & (stat.S_IRGRP | stat.S_IROTH):
-                raise NoKeyError(f"{path}: others can read it, and it has a key: chmod 600 {path}")
+                raise NoKeyError(
+                    f"{path}: has a key, and other users can read it: chmod 600 {path}"
+                )
             return Key(checked_key(f"{path}: {name}", key), str(path))
     return None
 

@@ -22,8 +22,8 @@ def ledger(flag: str | None, environment: Mapping[str, str] = os.environ) -> str
     """Return the address of the ledger: the flag's, else the environment's; None is this machine's.
 
     Raises:
-        FlagsError: The flag has a password, which everybody on the machine can read.
-        ConfigError: It is no address, or psycopg is not installed.
+        FlagsError: The flag has a password, which every user of the machine can read.
+        ConfigError: It is not an address, or psycopg is not installed.
     """
     source, url = "--ledger", flag
     if flag is None:
@@ -33,13 +33,13 @@ def ledger(flag: str | None, environment: Mapping[str, str] = os.environ) -> str
     url = url.strip()
     if flag is not None and secrets(url):
         raise FlagsError(
-            f"--ledger: has a password, which everybody on this machine can read: set {VARIABLE} "
-            "to the address instead, or keep the password in a file that PGPASSFILE names"
+            f"--ledger: has a password, which every user of this machine can read: set "
+            f"{VARIABLE} to the address instead, or keep the password in the file of PGPASSFILE"
         )
     if not is_address(url):
         # Not shown: it may have a password in another place.
         raise ConfigError(
-            f"{source}: is no address of a ledger; allowed: {EXAMPLE}, with %40 for an @ in a name"
+            f"{source}: is not the address of a ledger; allowed: {EXAMPLE} (write @ as %40)"
         )
     if find_spec("psycopg") is None:
         raise ConfigError(f"{source}: needs psycopg, which is not installed: {INSTALL}")

@@ -40,7 +40,7 @@ class RunConfig(BaseModel):
             the manifest if None.
         scratch: The folder in which a run with a bucket works, mirrored to it; one in the user's
             state folder if None.
-        scratch_max_gb: The most that images take there, in gigabytes.
+        scratch_max_gb: Maximum size of the images in it, in gigabytes.
         tier: free, pay-as-you-go, enterprise, or one of `config_file`.
         rpm: Requests per minute, instead of the tier's.
         tpm: Input tokens per minute.
@@ -51,45 +51,46 @@ class RunConfig(BaseModel):
         minute_s: Length of a quota "minute" in seconds; for tests with the simulator.
         ledger: The address of a PostgreSQL database, without a password, whose ledger counts the
             quota for several machines; from the environment, or that of this machine, if None.
-        quota_scope: The quota is shared with runs that have the same name here.
+        quota_scope: Name of a quota; runs with the same name share it. By the key if None.
         config_file: A TOML file with [tiers.NAME] and [prices].
         model: For jobs that name none.
         service_tier: For jobs that name none: `standard`, `flex` or `priority`.
         max_cost_usd: Budget of the run, at list price.
         max_input_pixels: Larger input images are downscaled to this.
-        reuse_from: Output folders whose answers are copied, at $0.
-        only: Send calls with these ids alone; an entry is an id, a glob, or `@file` with one per
+        reuse_from: Output folders whose answers are copied, at no cost.
+        only: Send only the calls with these ids; an entry is an id, a glob, or `@file` with one per
             line.
         redo: Finished calls that are made again, and paid for again: `discarded` or `stale` ones,
             ids, globs, or `@file`.
-        limit: Send only the first calls of the manifest that are not done, so many.
+        limit: Maximum number of calls to send: the first ones of the manifest that are not done.
         retry: Finished calls that are sent again: `blocked`, `blocked:IMAGE_SAFETY,EMPTY` for
-            these reasons alone, `rejected`, `uncertain`, `missing` images, or `unfetched` ones.
-        adopt_images: Where rows are gone, take the images that are there as done.
-        forget: Where rows are gone, send their calls again.
+            only these reasons, `rejected`, `uncertain`, `missing` images, or `unfetched` ones.
+        adopt_images: Where rows are missing, count existing images as done.
+        forget: Where rows are missing, send their calls again, and pay again.
         on_uncertain: Action for a call that may have been billed and has no answer.
         shard: The part of the calls that this worker sends: `3/16`, or `auto`, or `auto/16`, by the
             variables of SLURM, Cloud Run Jobs, AWS Batch, Kubernetes or GNU parallel.
         run_id: The name of the run that all its workers share; by the same variables if None.
         concurrency: Maximum of calls in flight, of all workers together; by the quota if None.
         max_attempts: Attempts of one call before it is `failed`.
-        keep_going: Continue where call after call of a model is rejected with the same message.
-        timeout_s: Seconds that an attempt may take, while its answer does not arrive; 300 if None,
-            and 900 in the service tier flex.
+        keep_going: Continue after five calls of a model in a row are rejected with one message.
+        timeout_s: Seconds that an attempt may wait for its answer; if None 300, and 900 in the
+            service tier flex.
         deadline_s: Seconds after which no call is started.
-        wait_for_reset: Sleep until the day's quota resets, instead of ending.
+        wait_for_reset: Sleep until the day's quota resets, instead of stopping.
         route: `batch` costs half and takes up to a day; `auto` is `interactive` while the day's
             quota lasts, and then `batch`. Each of them collects what is open.
-        wait: Wait until all batches are collected, instead of ending with 5.
-        batch_patience_s: Age of a batch in seconds at which it is cancelled and its rest is free.
-        batch_lines: Most calls of one batch.
+        wait: Wait until all batches are collected, instead of stopping with exit code 5.
+        batch_patience_s: Age of a batch in seconds at which it is cancelled; the calls that it did
+            not answer are sent again.
+        batch_lines: Maximum number of calls in a batch.
         simulate: Run against a simulator in this process: no key, no cost.
         api_key: The API key; if None it comes from the environment, or from a file.
         base_url: Another server; from the environment, or Google's, if None.
         vertex: A project of Vertex AI, or PROJECT/LOCATION, with the Google Cloud login of the
             environment instead of a key; from the environment if None.
         allow_insecure: Allow plain http to another machine.
-        auth: The place of the key in a request.
+        auth: How the key is sent: as the header x-goog-api-key, or as ?key= (`query`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)

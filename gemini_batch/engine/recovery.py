@@ -184,7 +184,7 @@ def _line_start(path: Path, place: int) -> int:
 
 
 def _repair_tail(folder: OutputFolder, path: Path, durable_bytes: int) -> Iterator[str]:
-    """Copy the file's end from the first line that is no row; leave only its rows in the file."""
+    """Copy the file's end from the first line that is not a row; leave only rows in the file."""
     with os.fdopen(open_regular(path, os.O_RDWR | os.O_NOFOLLOW), "r+b") as file:
         file.seek(durable_bytes)
         end = durable_bytes

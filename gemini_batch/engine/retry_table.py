@@ -18,7 +18,7 @@ class Then(Enum):
 
     RETRY = auto()  # the call, after a backoff
     BACK_OFF = auto()  # the call, after a backoff that outlasts a minute
-    WAIT = auto()  # for the server; it was no attempt, for no byte left
+    WAIT = auto()  # for the server; it was no attempt, because no byte left
     PAUSE = auto()  # the model, and retry
     CLOSE_DAY = auto()  # of the model
     REJECT = auto()  # the call: this job is wrong; others may be right

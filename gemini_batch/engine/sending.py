@@ -282,7 +282,7 @@ class Sending:
             self.stop(Stop(StopReason.STORAGE, message))
 
     def _announce(self, event: Event) -> None:
-        """Pass an event on; a stop that is none, for the run continues in another way, says so."""
+        """Pass an event on; a stop after which the run continues in another way says so."""
         is_auto = self.config.route == "auto"
         match event:
             case Stopping(stop) if stop.reason is StopReason.DAY_CLOSED and is_auto:

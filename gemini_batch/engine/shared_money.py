@@ -22,7 +22,7 @@ PATIENCE_S = 360.0
 class SharedMoney:
     """The budget of all workers of a run, as one of them asks for it.
 
-    A reservation that is not settled, for the run was cancelled or killed while its call was in
+    A reservation that is not settled, because the run was cancelled or killed while its call was in
     flight, counts as spent.
     """
 

@@ -229,7 +229,7 @@ class RunStats:
 
 
 def _count(counts: Counter[str], reason: str) -> None:
-    """Count a reason; there may be any number of different ones, for a server can send any text."""
+    """Count a reason; a server can send any text, so there may be any number of reasons."""
     name = reason[:_REASON_CHARS]
     counts[name if name in counts or len(counts) < _MOST_REASONS else _OTHER] += 1
 

@@ -1,4 +1,4 @@
-"""Answers that could not be understood are kept as they came, for they were paid for."""
+"""Answers that could not be understood are kept as they came, because they were paid for."""
 
 from dataclasses import replace
 

@@ -117,7 +117,7 @@ class Downscaler:
         finally:
             os.close(folder)
         if (copy := self._kept(name)) is None:
-            raise OSError(0, "it is no image when it is read again")
+            raise OSError(0, "it is not an image when it is read again")
         return copy
 
 

@@ -14,7 +14,7 @@ def look_up(uri: str, max_pixels: int | None) -> InputImage:
     """Return the image at an address, which is not read.
 
     Raises:
-        InputImageError: It is no address, or there is no such object.
+        InputImageError: It is not an address, or there is no such object.
         StorageError: The bucket can't be used.
     """
     try:

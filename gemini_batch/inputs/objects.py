@@ -31,7 +31,7 @@ class ObjectFetcher:
         """Return the request with the copy of each image that is in a bucket.
 
         Raises:
-            InputImageError: It is no image.
+            InputImageError: It is not an image.
             ImageChangedError: It is not the object that was planned.
             StorageError: The bucket, or the folder, can't be used.
         """

@@ -54,7 +54,7 @@ class Chains:
         self._first.append(len(self.slots))
 
     def slot(self, call_id: str) -> int | None:
-        """Return the slot of a call; None if it is no parent."""
+        """Return the slot of a call; None if it is not a parent."""
         return self._slot_of.get(fingerprint(call_id))
 
     def set_parent(self, slot: int, index: int, variant: int) -> None:

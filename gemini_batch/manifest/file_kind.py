@@ -49,7 +49,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def refusal(head: bytes) -> str | None:
-    """Return what is wrong with a file that is no JSONL as a whole; None for one that may be.
+    """Return what is wrong with a file that is not JSONL as a whole; None for one that may be.
 
     Args:
         head: Its first `HEAD_BYTES`.

@@ -311,7 +311,7 @@ def _with_ids(
 def _has_strings(texts: Sequence[bytes], strings: int) -> bool:
     r"""Return whether JSON is written with so many strings; False if that is hard to see.
 
-    A name that is there twice, or a value that is no string, makes more of them than the objects
+    A name that is there twice, or a value that is not a string, makes more of them than the objects
     have that were read from it.
     """
     text = b"".join(texts)

@@ -10,7 +10,7 @@ from gemini_batch.errors import storage_errors
 from gemini_batch.manifest import file_kind
 from gemini_batch.manifest.reader import Manifest
 
-if TYPE_CHECKING:  # most manifests are no tables
+if TYPE_CHECKING:  # most manifests are not tables
     from gemini_batch.manifest.tables import Table
 
 SPOOL_ADVICE = "make space for temporary files, or set TMPDIR"

@@ -1,4 +1,4 @@
-"""The rows of a table as lines of a manifest: columns are fields, an empty cell is no field."""
+"""The rows of a table as lines of a manifest: columns are fields, an empty cell is not a field."""
 
 import json
 import re
@@ -162,7 +162,7 @@ def _not_json(text: str, error: ValueError) -> str:
 
 
 def _problems(columns: Sequence[str]) -> Iterator[_Problem]:
-    """Yield (name, message) for each name of a column that is no field."""
+    """Yield (name, message) for each name of a column that is not a field."""
     named = [name for name in columns if name]
     unknown = [name for name in named if not _is_field(name)]
     if not named:

@@ -207,7 +207,7 @@ def _unused_lists(
 def _unknown(name: str, known: Sequence[str], source: str | None) -> str:
     if not known:
         return f'has no value: name a file with --vars, or write "{VARS}": {{"{name}": ["…"]}}'
-    where = f'is no column of {source}, and not in "{VARS}"' if source else f'is not in "{VARS}"'
+    where = f'is not a column of {source}, and not in "{VARS}"' if source else f'is not in "{VARS}"'
     return f"{where}; {suggest(name, known)}; {{{{ and }}}} are braces"
 
 

@@ -105,7 +105,7 @@ def opened_or_refused(path: Path) -> tuple[BinaryIO, bytes]:
 
 
 def text_value(value: Any) -> str | None:
-    """Return what a placeholder becomes; None for a value that is no text and no number."""
+    """Return what a placeholder becomes; None for a value that is neither a text nor a number."""
     if isinstance(value, str):
         return value
     if isinstance(value, exact_json.Number):

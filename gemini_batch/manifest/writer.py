@@ -25,7 +25,7 @@ async def write_jobs(jobs: Iterable[AnyJob] | AsyncIterable[AnyJob], path: Path)
     Cancellation: the file is incomplete.
 
     Raises:
-        TypeError: Something is no job.
+        TypeError: Something is not a job.
         ManifestError: A job can't be written as JSON.
     """
     number = 0

@@ -108,7 +108,7 @@ def _line(note: object) -> bytes:
 def add(folder: Path, calls: Mapping[str, str]) -> None:
     """Add calls (id → request_sha256) of another run to the log of a folder that no run holds.
 
-    Durable, for the log that they are from is given up.
+    Durable, because the log that they are from is given up.
     """
     found = unacknowledged(folder)
     notes = ([*call, found.rows_bytes] for call in {**found.calls, **calls}.items())

@@ -79,7 +79,7 @@ ANSWER_SUFFIX = ".answer"
 TRIED_SUFFIX = ".tried"
 TRIED_AGAIN_SUFFIX = ".tried-again"
 LATE_SUFFIX = ".late"
-# In INCOMING: what of an answer is no image and too large for memory.
+# In INCOMING: what of an answer is not an image and too large for memory.
 ASIDE_SUFFIX = ".aside"
 
 

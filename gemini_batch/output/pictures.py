@@ -46,7 +46,7 @@ class Pictures:
             self.note(row.id, row.status, row.images[0].sha256 if row.images else "", place)
 
     def note(self, call_id: str, status: str, sha256: str, place: int) -> None:
-        """Note the newest row of a call; a call that is no parent is left out."""
+        """Note the newest row of a call; a call that is not a parent is left out."""
         if (slot := self._slot_of(call_id)) is None:
             return
         self._statuses[slot] = _STATUSES.index(Status(status)) + 1

@@ -66,7 +66,7 @@ class Reuse:
         self._folders = (*folders, out)
         self._readers = [RowReader(folder) for folder in self._folders]
         self._endpoint = endpoint
-        # One entry per answer, at its number; 0 is no answer.
+        # One entry per answer, at its number; 0 is not an answer.
         self._homes = array("H", (0,))  # the index of its folder
         self._places = array("Q", (0,))  # of its row
         self._requests = array("Q", (0,))

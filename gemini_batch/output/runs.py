@@ -50,7 +50,7 @@ def run_line(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_runs(out: Path) -> Iterator[dict[str, Any]]:
-    """Yield the runs of a folder; lines that are no runs, as of a power cut, are left out.
+    """Yield the runs of a folder; lines that are not runs, as of a power cut, are left out.
 
     Raises:
         OSError: The file can't be read, or is a named pipe or the like.

@@ -168,7 +168,7 @@ class StagedAnswer:
         return file
 
     def open_aside(self) -> StagedFile:
-        """Open the file of what is no image and too large for memory."""
+        """Open the file of what is not an image and too large for memory."""
         self._aside = StagedFile(self._folder, f"{self._name}{ASIDE_SUFFIX}")
         return self._aside
 

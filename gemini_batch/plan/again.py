@@ -73,7 +73,7 @@ class Again:
         return call in self._discarded or call in self._stale
 
     def add_stale(self, call_id: str) -> None:
-        """Let a call be made again, for it is stale."""
+        """Let a call be made again, because it is stale."""
         self._stale.add(fingerprint(call_id))
 
     def check(self, source: str) -> None:

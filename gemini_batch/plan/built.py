@@ -78,7 +78,7 @@ class BuiltPlan:
         return {lane: self._calls(lane, is_left, in_turn=True) for lane in self.plan.lanes}
 
     def leave(self, call: Call) -> None:
-        """Note that a call can't be sent, for a picture that it uses is gone."""
+        """Note that a call can't be sent, because a picture that it uses is gone."""
         if self.chaining is not None:
             self.chaining.leave(self._manifest.index_of(call.line))
 

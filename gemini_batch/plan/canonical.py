@@ -19,12 +19,12 @@ DEFAULT_MODALITIES: tuple[Modality, ...] = ("IMAGE",)
 def canonical(request: Request) -> bytes:
     """Return bytes that are equal for two equivalent requests to one model.
 
-    An image in a bucket counts by its address and version, for it is not read.
+    An image in a bucket counts by its address and version, because it is not read.
 
     They do not depend on the endpoint, the path of an image (its content counts), the order of
     modalities, or on whether a default is written out. A downscaled image counts by the content of
     the original and the number of pixels: the output of Pillow may change with its version, which
-    must not cost anything. The picture of another call counts by that call's id, for it may not
+    must not cost anything. The picture of another call counts by that call's id, because it may not
     exist yet.
     """
     form: dict[str, Any] = {"model": request.model}

@@ -220,7 +220,7 @@ class Chaining:
         return self.pictures.place(slot) if slot is not None and self._has_picture[slot] else None
 
     def leave(self, index: int) -> None:
-        """Note that a child can't be sent, for a picture is gone."""
+        """Note that a child can't be sent, because a picture is gone."""
         if (number := self.chains.number(index)) is not None:
             self._unmet[number] = True
 

@@ -37,7 +37,7 @@ class Plan:
     """All calls of a manifest, in one byte per call and six per job, and 22 per child.
 
     `state_of` is None when there was no earlier run, which saves the hashing. `are_done` returns
-    for many calls at once which ones `state_of` need not be asked for, for they are done. With
+    for many calls at once which ones `state_of` need not be asked for, because they are done. With
     `is_batched` the calls are priced as in a batch.
 
     Attributes:

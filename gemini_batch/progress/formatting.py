@@ -17,7 +17,7 @@ NO_FREE_IMAGES = "image models have no free quota: the project needs billing"
 # https://ai.google.dev/gemini-api/docs/batch-api (2026-11-30).
 BATCH_TARGET_S = 24 * 3600
 BATCH_TIME = "within 24 hours by Google's target, mostly less"
-STALE = "done with pictures that are made again since (--redo stale)"
+STALE = "made with pictures that have been replaced since (--redo stale)"
 _HELD_TEXTS = {"waiting": "in batches", "later": "outside of this part"}
 _JOINERS = "\u200c\u200d"  # they join the parts of an emoji, and hide nothing
 _LINE_ENDS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
@@ -82,7 +82,7 @@ def list_price(amount: float | None, tier: str, route: str, *, is_simulated: boo
     """Return the cost of a run, with a note when it is not billed."""
     if amount is None:
         return usd(amount)
-    free = f" ({NO_FREE_IMAGES})" if tier == "free" else ""
+    free = f" ({NO_FREE_IMAGES})" if tier == "free" and amount else ""
     note = " (simulated: nothing is paid)" if is_simulated else free
     return f"{usd(amount)} at list price{' of batches' if route == 'batch' else ''}{note}"
 
@@ -113,13 +113,15 @@ def budget(
     if not cost_usd:
         return text
     affordable = affordable_calls(max_cost_usd, cost_usd, calls)
-    of_all = "all" if affordable == calls else f"about {affordable:,} of"
-    text = f"{text}: enough for {of_all} {count(calls, 'call')}"
+    if affordable < calls:
+        text = f"{text}: enough for about {affordable:,} of {count(calls, 'call')}"
+    else:
+        text = f"{text}: enough for {'the call' if calls == 1 else f'all {calls:,} calls'}"
     if at_first is None or at_first >= affordable:
         return text
     return (
-        f"{text}, of which a first run submits about {at_first:,}, for each may cost more; later "
-        "runs, or --wait, submit the rest"
+        f"{text}, of which a first run submits about {at_first:,}, because each may cost more; "
+        "later runs, or --wait, submit the rest"
     )
 
 

@@ -47,13 +47,14 @@ _HELD_ADVICE = (
     "edit the calls whose pictures are missing, or send them again (--retry, --redo), then run "
     "again"
 )
+_LATER_ADVICE = "add the calls whose pictures they use to --only, or leave --only out, then run"
 
 
 def started(name: str, event: RunStarted) -> tuple[str, ...]:
     """Return the work and its price; the shortest duration and the output folder; notices."""
     parts = [f"{name}: {count(event.todo, 'call')} to send"]
     if event.reused:
-        parts.append(f"{event.reused:,} reused from another folder at no cost")
+        parts.append(f"{event.reused:,} reused at no cost")
     if event.done:
         parts.append(f"{event.done:,} already done")
     if event.edited:
@@ -214,7 +215,8 @@ def advice(summary: Summary) -> str | None:
             return None
         case ExitCode.INCOMPLETE:
             found = (text for status, text in _ADVICE.items() if summary.by_status.get(status))
-            return next(found, _HELD_ADVICE if summary.held else "run again")
+            held_advice = _LATER_ADVICE if set(summary.held or ()) == {"later"} else _HELD_ADVICE
+            return next(found, held_advice if summary.held else "run again")
         case ExitCode.STOPPED | ExitCode.INTERRUPTED | ExitCode.TERMINATED if waiting := _waiting(
             summary
         ):

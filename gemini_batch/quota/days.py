@@ -19,8 +19,8 @@ class Days:
     """The use of each date, counted by its ordinal.
 
     Days have 23, 24 or 25 hours, as the zone has it. Within the guard of midnight a grant counts on
-    both dates, for it may arrive on either. The date never goes back, even if the wall clock does;
-    a date more than one day ahead was set by a wrong clock and is dropped.
+    both dates, because it may arrive on either. The date never goes back, even if the wall clock
+    does; a date more than one day ahead was set by a wrong clock and is dropped.
     """
 
     def __init__(self, limits: Sequence[int | None], guard_s: float) -> None:

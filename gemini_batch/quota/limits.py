@@ -89,7 +89,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class LimitSet:
-    """All limits of a model, by span; those without a limit too, for they are counted as well."""
+    """All limits of a model, by span, with those that only count and have no limit."""
 
     minute: tuple[Limit, ...]
     ten_minutes: tuple[Limit, ...]

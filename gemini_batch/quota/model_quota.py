@@ -160,7 +160,7 @@ class ModelQuota:
             self._days.close_until(utc + timedelta(seconds=ends_in_s))
 
     def assume_full(self, now_s: float, utc: datetime) -> None:
-        """Count every window, and the date, as used up at a moment, for the real use is unknown.
+        """Count every window and the date as used up at a moment, because the real use is unknown.
 
         It holds for any limits, also those of a later run.
         """

@@ -48,7 +48,7 @@ class FailureKind(StrEnum):
     DISCONNECTED = "DISCONNECTED"  # closed or reset before the answer was whole
     MALFORMED = "MALFORMED"  # a 200 that is not the JSON, or the base64, that it should be
     EMPTY = "EMPTY"  # a 200 without any part, and without a reason; it is not charged
-    NOT_AN_ANSWER = "NOT_AN_ANSWER"  # a 200 with JSON that is no GenerateContentResponse
+    NOT_AN_ANSWER = "NOT_AN_ANSWER"  # a 200 with JSON that is not a GenerateContentResponse
     TOO_LARGE = "TOO_LARGE"  # over the limit of a body, of its JSON or of the images of one answer
     INPUT_CHANGED = "INPUT_CHANGED"  # a reference image is no longer the file that was planned
     INPUT_UNREADABLE = "INPUT_UNREADABLE"  # a reference image can't be decoded to downscale it

@@ -118,7 +118,7 @@ class Estimate:
             model's price is unknown.
         extra_usd: Likely cost of more thinking and text than that, on top.
         max_extra_usd: Their cost in the longest answer that the API allows.
-        standard_usd: The cost in the standard tier, where that is more expensive, for it may be
+        standard_usd: The cost in the standard tier, where that is more expensive, because it may be
             served. The other two are of the more expensive tier as well.
     """
 

@@ -26,7 +26,7 @@ class RawRequest:
         features: Its settings of `generationConfig`, its tools, `thinking_budget` and
             `cached_content`, in snake_case.
         service_tiers: The service tier, by the names that it is written with. It is not in `body`,
-            for it does not change what is asked for.
+            because it does not change what is asked for.
     """
 
     body: dict[str, Any]

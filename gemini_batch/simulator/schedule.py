@@ -147,7 +147,7 @@ def _rule(number: int, row: Any) -> Rule:
     try:
         re.compile(row.get("match", ""))
     except re.error as problem:
-        raise ConfigError(f"rule {number}, match: is no regular expression: {problem}") from problem
+        raise ConfigError(f"rule {number}, match: not a regular expression: {problem}") from problem
     return Rule(**row)
 
 

@@ -62,7 +62,9 @@ def test_a_run_on_a_terminal_asks_about_stale_calls(
     assert (found["to_send"], found["stale"], found["depth"], found["held"]) == (1, 2, 3, {})
     code, shown = terminal.run(command, "n\n")
     assert (code, len(server.audit.entries)) == (0, 4)
-    question = "2 calls are done with pictures that are made again since. Send again too? [y/N]"
+    question = (
+        "2 calls are stale: made with pictures that have been replaced since. Send again too? [y/N]"
+    )
     assert question in shown
     code, shown = terminal.run([*command, "--yes"], "y\n")
     assert (code, len(server.audit.entries)) == (0, 4)

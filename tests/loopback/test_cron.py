@@ -398,7 +398,7 @@ def test_a_key_that_others_can_read_is_mailed_and_not_shown(crond: Crond) -> Non
     """Exit 6, nothing is sent, and the message names the command that mends it, not the key."""
     crond.write_key(f"GEMINI_API_KEY={KEY}\n", 0o640)
     assert crond.night(ROBOT) == 6
-    assert f"{crond.key_file}: others can read it, and it has a key: chmod 600 " in crond.mail
+    assert f"{crond.key_file}: has a key, and other users can read it: chmod 600 " in crond.mail
     assert not crond.server.audit.entries
 
 

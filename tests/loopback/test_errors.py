@@ -163,7 +163,7 @@ ERRORS: dict[str, Met] = {
     ),
     "a key with a blank": Met(
         3,
-        "gemini-batch: GEMINI_API_KEY: has a blank, a quote or another character that no key has; copy the key again, and nothing else",
+        "gemini-batch: GEMINI_API_KEY: contains a space, a quote or another invalid character; copy only the key",
         around=lambda: environment("GEMINI_API_KEY", "AIza Sy"),
     ),
     "a wrong key": stopped(

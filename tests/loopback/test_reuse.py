@@ -62,7 +62,7 @@ def test_what_another_folder_has_is_not_sent(
         assert main(["run", str(other), "--json", *flags]) == 0
         printed = capsys.readouterr()
         summary = orjson.loads(printed.out)
-        assert "2 calls to send · 3 reused from another folder at no cost" in printed.err
+        assert "2 calls to send · 3 reused at no cost" in printed.err
         assert (
             summary["this_run"]["finished"],
             summary["this_run"]["reused"],

@@ -88,7 +88,7 @@ class Canceller:
 
 
 def given_up(note: BatchNote, now: datetime) -> BatchNote:
-    """Return the note of a batch that the next run gives up, for no key of it sees the batch."""
+    """Return the note of a batch that the next run gives up, because its key does not see it."""
     note = replace(note, project="", why="it was made with another key, and given up by --cancel")
     if note.step is Step.CREATING:
         return replace(note, looks=LOOKS - 1, looked_at=now - LOOKS_APART)

@@ -182,7 +182,7 @@ def read(store: ImageStore) -> tuple[Held, str] | None:
         return Held(**orjson.loads(found.data)), found.version
     except (orjson.JSONDecodeError, TypeError) as error:
         raise StorageError(
-            f"{store.shown}/{layout.LOCK}: is no lease; remove it if no run writes there"
+            f"{store.shown}/{layout.LOCK}: is not a lease; remove it if no run writes there"
         ) from error
 
 

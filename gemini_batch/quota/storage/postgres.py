@@ -72,7 +72,7 @@ class PostgresStorage:
         """Name the server; nothing is connected. `say` is that of `PostgresLink`.
 
         Raises:
-            ConfigError: It is no address.
+            ConfigError: It is not an address.
         """
         self._link = PostgresLink(url, self._prepare, reach_s=reach_s, say=say)
         self._identity = _IDENTITY

@@ -138,7 +138,7 @@ async def test_rules_of_a_file(tmp_path: Path) -> None:
             '[[rules]]\nfault = "503"\n[[rules]]\nfault = "500"\nfrom_s = nan',
             "rule 2, from_s: got nan; allowed: seconds",
         ),
-        ('[[rules]]\nfault = "503"\nmatch = "("', "rule 1, match: is no regular expression"),
+        ('[[rules]]\nfault = "503"\nmatch = "("', "rule 1, match: not a regular expression"),
         ("rates = 1", "rates is a table, written [rates]"),
         ("[rules]\nfault = 1", "rules are a list, written [[rules]]"),
         ("[", "faults.toml: is not TOML: "),

@@ -68,7 +68,7 @@ def test_product_needs_a_file(capsys: pytest.CaptureFixture[str]) -> None:
         main(["expand", "t.jsonl", "--product"])
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith(
-        "gemini-batch: --product: multiplies the columns of a file: name it with --vars\n"
+        "gemini-batch: --product: combines the columns of a file; name it with --vars\n"
     )
 
 

@@ -65,7 +65,7 @@ def test_a_budget_says_for_how_many_calls_it_is_enough(capsys: pytest.CaptureFix
     assert main(["plan", "jobs.jsonl", "--max-cost", "20"]) == 0
     assert "  budget  $20.00: enough for all 28 calls\n" in capsys.readouterr().out
     assert main(["plan", "jobs.jsonl", "--max-cost", "2", "--limit", "1"]) == 0
-    assert "  budget  $2.00: enough for all 1 call\n" in capsys.readouterr().out
+    assert "  budget  $2.00: enough for the call\n" in capsys.readouterr().out
 
 
 def test_a_budget_of_batches_says_how_many_calls_a_first_run_submits(

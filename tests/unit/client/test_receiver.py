@@ -132,7 +132,7 @@ def test_the_first_bytes_count_more_than_the_header(
         (
             gzip.compress(answer(), mtime=0)[:10] + b"\xff" * 40,
             "gzip",
-            "is damaged: it is no valid deflate",
+            "is damaged: it is not a valid deflate",
         ),
         (gzip.compress(answer(), mtime=0)[:-30], "", "breaks off after"),
     ],

@@ -52,7 +52,7 @@ def test_an_invalid_key_is_refused(key: str) -> None:
 
     assert (
         str(caught.value)
-        == "GOOGLE_API_KEY: has a blank, a quote or another character that no key has; copy the key again, and nothing else"
+        == "GOOGLE_API_KEY: contains a space, a quote or another invalid character; copy only the key"
     )
     assert caught.value.exit_code == ExitCode.BAD_INPUT
 
@@ -337,7 +337,7 @@ def test_a_key_of_ones_own_wins_and_is_not_shown() -> None:
         RunConfig(api_key="AIza mine").settings()
     assert (
         str(caught.value)
-        == "api_key: has a blank, a quote or another character that no key has; copy the key again, and nothing else"
+        == "api_key: contains a space, a quote or another invalid character; copy only the key"
     )
 
     with pytest.raises(ValidationError) as wrong_type:

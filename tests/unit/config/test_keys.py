@@ -72,7 +72,7 @@ def test_a_key_that_others_can_read_is_refused(mode: int) -> None:
     with pytest.raises(NoKeyError) as caught:
         find_key({})
 
-    assert str(caught.value) == ".env: others can read it, and it has a key: chmod 600 .env"
+    assert str(caught.value) == ".env: has a key, and other users can read it: chmod 600 .env"
     assert caught.value.exit_code == ExitCode.REFUSED
 
 
@@ -83,7 +83,7 @@ def test_a_key_file_may_be_a_link(home: Path) -> None:
     assert find_key({}).value == "AIza-1"
 
     kept.chmod(0o644)
-    with pytest.raises(NoKeyError, match="others can read it"):
+    with pytest.raises(NoKeyError, match="other users can read it"):
         find_key({})
 
 
@@ -116,7 +116,7 @@ def test_a_wrong_key_of_a_file_names_the_file() -> None:
     """What can't be sent as a header is refused with its place, and not shown."""
     write(Path(".env"), "GEMINI_API_KEY='AIza 1'")
 
-    with pytest.raises(ConfigError, match=r"^\.env: GEMINI_API_KEY: has a blank") as caught:
+    with pytest.raises(ConfigError, match=r"^\.env: GEMINI_API_KEY: contains a space") as caught:
         find_key({})
     assert "AIza" not in str(caught.value)
 
@@ -132,7 +132,7 @@ def test_all_keys_are_kept_out_of_a_crash_file(home: Path) -> None:
 
 
 UNUSED = {
-    "others can read it": ("GEMINI_API_KEY=AIza-1", 0o644),
+    "other users can read it": ("GEMINI_API_KEY=AIza-1", 0o644),
     "it can't be sent": ("GEMINI_API_KEY='AIza 1'", 0o600),
     "it is not ASCII": ("GEMINI_API_KEY=AIza\u00e9", 0o600),
     "the other name counts": ("GEMINI_API_KEY=AIza-1\nGOOGLE_API_KEY=AIza-2", 0o600),

@@ -167,7 +167,7 @@ def test_an_empty_text_is_a_value_of_a_list() -> None:
 MANY = {"animal": ["fox", "owl"]}
 FAULTS: dict[str, tuple[list[dict[str, Any] | str], dict[str, Any], list[str]]] = {
     "a column that is missing": ([{"id": "{animl}", "prompt": "{animal}"}], {"table": ANIMALS}, [
-        't.jsonl:1: id: {animl} is no column of v.csv, and not in "vars"; did you mean "animal"?; {{ and }} are braces',
+        't.jsonl:1: id: {animl} is not a column of v.csv, and not in "vars"; did you mean "animal"?; {{ and }} are braces',
         "t.jsonl:1: id: is the same for each row of v.csv: put a column into it, such as {animal}",
     ]),
     "a variable without any values": ([LINE], {}, [

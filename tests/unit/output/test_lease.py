@@ -228,5 +228,5 @@ def test_a_damaged_lease_is_not_taken(clock: Clock) -> None:
     store = MemoryStore()
     store.shown = "s3://pictures/robots"
     store.create(layout.LOCK, b"{}")
-    with pytest.raises(StorageError, match="s3://pictures/robots/lock: is no lease"):
+    with pytest.raises(StorageError, match="s3://pictures/robots/lock: is not a lease"):
         take(store, clock, "a")

@@ -131,6 +131,18 @@ def test_a_model_whose_day_is_over_does_not_silence_the_others() -> None:
             f"edit the rejected lines, then run again: {AGAIN}",
         ),
         (
+            ExitCode.INCOMPLETE,
+            {"held": {"later": 1}},
+            "add the calls whose pictures they use to --only, or leave --only out, then run: "
+            + AGAIN,
+        ),
+        (
+            ExitCode.INCOMPLETE,
+            {"held": {"later": 1, "blocked": 1}},
+            "edit the calls whose pictures are missing, or send them again (--retry, --redo), then run again: "
+            + AGAIN,
+        ),
+        (
             ExitCode.REFUSED,
             {"stops": [{"reason": "auth"}]},
             f"fix the problem above, then run: {AGAIN}",
