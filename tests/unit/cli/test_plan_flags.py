@@ -75,7 +75,7 @@ def test_a_budget_of_batches_says_how_many_calls_a_first_run_submits(
     batch = ["plan", "jobs.jsonl", "--route", "batch", "--max-cost"]
     assert main([*batch, "1.5"]) == 0
     assert (
-        "  budget  $1.50: enough for about 21 of 28 calls, of which a first run submits about 5, for "
+        "  budget  $1.50: enough for about 21 of 28 calls, of which a first run submits about 5, because "
         "each may cost more; later runs, or --wait, submit the rest\n"
     ) in capsys.readouterr().out
     assert main([*batch, "1.5", "--json"]) == 0

@@ -121,7 +121,7 @@ def test_reset_leaves_budgets_alone(
         assert budget.reserve(0.5)
 
         assert quota(capsys, reset=True, project=project).count(" · ") == 2
-        assert "nothing is used" in quota(capsys)
+        assert "no quota used yet" in quota(capsys)
         assert budget.use().reserved_usd == 0.5
 
 
