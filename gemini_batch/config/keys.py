@@ -17,6 +17,8 @@ _KEY_FILE = "~/.config/gemini_batch/key.env"
 _MAX_FILE_BYTES = 1 << 16
 # Printable ASCII without blanks, quotes and backslashes.
 _KEY = r"[!#-&(-[\]-~]+"
+# Google's have 39 to 53, tokens of a proxy some thousand; servers refuse headers of 8,192 bytes.
+_MAX_KEY_CHARS = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,11 @@ def checked_key(source: str, key: str) -> str:
     Raises:
         ConfigError: It can't be sent as a header; the text names `source`, and not the key.
     """
+    if len(key) > _MAX_KEY_CHARS:
+        raise ConfigError(
+            f"{source}: has {len(key):,} characters, and a key has at most {_MAX_KEY_CHARS:,}; "
+            "copy the key again, and nothing else"
+        )
     if not re.fullmatch(_KEY, key):
         raise ConfigError(
             f"{source}: contains a space, a quote or another invalid character; copy only the key"

@@ -42,6 +42,17 @@ def test_the_key_comes_from_the_environment(environment: dict[str, str], expecte
     assert expected == find_key(environment).value
 
 
+def test_a_key_that_is_a_whole_file_is_refused() -> None:
+    """No key is so long; to keep it out of messages would take minutes."""
+    assert find_key({"GEMINI_API_KEY": "k" * 4_096}).value == "k" * 4_096
+    with pytest.raises(ConfigError) as caught:
+        find_key({"GEMINI_API_KEY": "k" * 4_097})
+    assert (
+        str(caught.value)
+        == "GEMINI_API_KEY: has 4,097 characters, and a key has at most 4,096; copy the key again, and nothing else"
+    )
+
+
 @pytest.mark.parametrize(
     "key", ['"AIza"', "'AIza'", "AI za", "AI\nza", "AI\tza", "AIzä", "AI\x00za", "AI\\za", "“AIza”"]
 )
