@@ -120,7 +120,7 @@ def field(obj: dict[str, Any], name: str) -> Any:
     Gateways may write both, and leave one of them empty.
     """
     value = obj.get(name)
-    if value or not _is_empty(value):
+    if value or (value is not None and not _is_empty(value)):
         return value
     other = obj.get(proto_name(name))
     return value if other is None else other

@@ -40,6 +40,8 @@ _MAX_NOTE_BYTES = 1 << 16
 _IS_GONE = "is gone"
 _UUID_CHARS = 32
 _MAX_CALLS = 1_000_000  # more than any batch has
+_NAMES = ("id", "request_sha256", "model")  # of the facts of a call
+_OTHERS = {"inputs", "estimate"}
 _GONE = ".gone"  # appended to the name of a folder that is removed
 # A batch is expired after 48 hours (https://ai.google.dev/gemini-api/docs/batch-api, 2026-11-30).
 _LIFE = timedelta(hours=50)
@@ -68,10 +70,18 @@ class BatchLines:
 
     def facts(self, position: int) -> Facts:
         """Return the facts of a call; raise ValueError if they are damaged, OSError of the disk."""
+        return _facts(self._line(position))
+
+    def names(self, position: int) -> tuple[str, str]:
+        """Return the id and the request of a call, in a third of the time; raise as `facts`."""
+        value = _value(self._line(position))
+        return value["id"], value["request_sha256"]
+
+    def _line(self, position: int) -> bytes:
         if self._file is None:
             self._file = open_to_read(self.path)
         self._file.seek(self._places[position])
-        return _facts(self._file.readline(MAX_LINE_BYTES))
+        return self._file.readline(MAX_LINE_BYTES)
 
     def close(self) -> None:
         """Close the file; idempotent."""
@@ -244,11 +254,19 @@ def _note(data: bytes) -> BatchNote:
     return note
 
 
-def _facts(line: bytes) -> Facts:
+def _value(line: bytes) -> dict[str, Any]:
     try:
         value: dict[str, Any] = orjson.loads(line)
-        if not all(isinstance(value[name], str) for name in ("id", "request_sha256", "model")):
-            raise ValueError("not the facts of a call")  # as below
+        if all(isinstance(value[each], str) for each in _NAMES) and value.keys() >= _OTHERS:
+            return value
+    except (KeyError, TypeError, AttributeError):
+        pass
+    raise ValueError("not the facts of a call")
+
+
+def _facts(line: bytes) -> Facts:
+    value = _value(line)
+    try:
         if value.get("metadata") and exact_json.may_change(line):
             value["metadata"] = exact_json.loads(line)["metadata"]
         inputs = [

@@ -1,10 +1,10 @@
 """The calls that wait in batches: which of them an open batch may still answer."""
 
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gemini_batch.config.endpoints import service
 from gemini_batch.errors import StorageError
@@ -15,6 +15,8 @@ from gemini_batch.records import Status
 if TYPE_CHECKING:  # most folders have no batches
     from gemini_batch.output.batches import BatchLines
     from gemini_batch.records import Facts, ResultRow
+
+T = TypeVar("T")
 
 _GIVEN_BACK = frozenset({Status.FAILED, Status.UNCERTAIN})
 _ANSWERED = frozenset({Status.SUCCEEDED, Status.BLOCKED, Status.REJECTED})
@@ -101,10 +103,13 @@ class OpenBatch:
         Raises:
             StorageError: They are damaged, or the disk refused.
         """
+        return self._read(position, _facts)
+
+    def _read(self, position: int, read: Callable[["BatchLines", int], T]) -> T:
         if self.lines is None:
             raise StorageError(f"batch {self.note.uuid}: its calls are gone")
         try:
-            return self.lines.facts(position)
+            return read(self.lines, position)
         except (ValueError, OSError) as error:
             raise StorageError(
                 f"{self.lines.path}:{position + 1}: the facts of the call can't be read: {error}; "
@@ -117,9 +122,9 @@ class OpenBatch:
         self._requests = array("Q")
         try:
             for position in range(self.note.calls):
-                facts = self.facts(position)
-                self._requests.append(_request(facts.request_sha256, self.note.endpoint))
-                yield fingerprint(facts.id), position
+                call_id, sha256 = self._read(position, _names)
+                self._requests.append(_request(sha256, self.note.endpoint))
+                yield fingerprint(call_id), position
         finally:
             if self.lines is not None:
                 self.lines.close()  # until its results are read
@@ -292,6 +297,14 @@ class Waiting:
                     self.batches[(place - 1) >> _POSITION_BITS],
                     (place - 1) & _POSITION_MASK,
                 )
+
+
+def _facts(lines: "BatchLines", position: int) -> "Facts":
+    return lines.facts(position)
+
+
+def _names(lines: "BatchLines", position: int) -> tuple[str, str]:
+    return lines.names(position)
 
 
 def _key(batch: Any) -> str:

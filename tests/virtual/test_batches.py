@@ -9,6 +9,7 @@ from gemini_batch.engine.batch.cancel import given_up
 from gemini_batch.errors import StorageError
 from gemini_batch.events import Stopping
 from gemini_batch.output.batches import BatchNotes, find_batches
+from gemini_batch.output.open_batches import line_of, read_open_batches
 from gemini_batch.records import ApiError, Failure, FailureKind, Limits
 from gemini_batch.records.remote_batch import BatchState
 from tests.builders import OFFLINE, png, says
@@ -325,6 +326,9 @@ def test_quick_runs_do_not_give_up_a_create_without_an_answer(batch_desk: BatchD
     assert "is given up if runs do not find it until 2026-" in stop["message"]
     assert summary.run_again_at is not None
     assert timedelta(0) < summary.run_again_at - batch_desk.at < timedelta(minutes=5)
+    (shown,) = map(line_of, read_open_batches(batch_desk.out))
+    assert "creation not answered" in shown
+    assert "it is given up if runs do not find it until 2026-" in shown
     batch_desk.survives()
     assert batch_desk.server.requests.count("create") == 1
     assert [row["status"] for row in batch_desk.rows()] == ["succeeded"] * 2

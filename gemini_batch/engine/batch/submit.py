@@ -193,11 +193,9 @@ class Submitter:
         if batch.note.step is not Step.CREATING:
             self.observe(seen_event(batch.note, is_new=True))
             return None
-        message = (
-            f"the creation of a batch of {batch.note.calls:,} calls was not answered: "
-            f"{error.message}; it may exist, so its calls wait until it is found or given up"
-        )
-        self.observe(BatchNotice(message))
+        what = f"the creation of a batch of {batch.note.calls:,} calls was not answered"
+        then = "it may exist, so its calls wait until it is found or given up"
+        self.observe(BatchNotice(with_advice(f"{what}: {error.message}", then)))
         return _STOPPED  # the next one would fare no better
 
     async def _noted(self, chunk: Chunk) -> BatchNote:
