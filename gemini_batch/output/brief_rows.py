@@ -9,6 +9,7 @@ from gemini_batch.records import Status
 
 MIN_BYTES = 1 << 20
 """The shortest file whose rows are read so: the decoder has to be imported."""
+_STATUSES = frozenset(Status)
 
 
 class _File(TypedDict):
@@ -23,7 +24,7 @@ class _Usage(TypedDict, total=False):
 
 class _BriefRow(TypedDict, total=False):
     id: Required[str]
-    status: Required[Status]
+    status: Required[str]
     images: Required[list[_File]]
     drafts: Required[list[_File]]
     usage: Required[_Usage | None]
@@ -64,6 +65,8 @@ def parse_brief(line: bytes) -> dict[str, Any] | None:
             line.decode()  # the decoder passes over the texts that it leaves out
     except (ValueError, RecursionError):
         return parse_row(line)
+    if row["status"] not in _STATUSES:
+        return None
     for file in row["images"]:
         if not is_inside(file["path"]):
             return None

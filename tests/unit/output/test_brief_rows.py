@@ -75,7 +75,7 @@ def same(row: dict[str, Any] | None) -> object:
         for name in ("images", "drafts")
     ]
     tokens = (row["usage"] or {}).get("total_tokens")
-    values = [(type(row.get(name)) is bool, row.get(name)) for name in (*NAMES, *MORE, *WHY)]
+    values = [(type(row.get(name)), row.get(name)) for name in (*NAMES, *MORE, *WHY)]
     return values, files, tokens
 
 
