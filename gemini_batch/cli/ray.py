@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from gemini_batch.cli.confirm import is_agreed
+from gemini_batch.cli.given import given_manifest
 from gemini_batch.cli.options import STDIN, output_folder, program, settings
 from gemini_batch.cli.ray_output import RayOutput
 from gemini_batch.clock import utc_now
@@ -54,15 +55,18 @@ _SIGNALS = {
 def main(options: Namespace) -> int:
     """Run a manifest on a cluster; return the exit code of the worst worker."""
     if options.manifest == STDIN or options.shard is not None:
-        options.parser.error("ray: the manifest is a file that all nodes see, and has no --shard")
+        options.parser.error(
+            "ray: the manifest is a file that all nodes see, or in a bucket; no --shard"
+        )
     config = settings(options, needs_key=False)
     out = RayOutput(config, output_folder(options))
     again = f"{program()} {' '.join(options.argv)}"
     about = RunInfo(str(options.manifest), again, program(), is_quiet=options.quiet)
     with watching(about, config, log_format=options.log_format) as view:
         with (
+            given_manifest(options) as given,
             out.viewed() as folder,
-            build_plan(options.manifest, folder.out, config) as planned,
+            build_plan(given.path, folder.out, config, name=given.name, base=given.base) as planned,
         ):
             if not is_agreed(options, config, planned, out.given):
                 return ExitCode.STOPPED
