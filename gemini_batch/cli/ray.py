@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from gemini_batch.cli.confirm import is_agreed
+from gemini_batch.cli.given import given_manifest
 from gemini_batch.cli.options import STDIN, output_folder, program, settings
 from gemini_batch.cli.ray_output import Follower, RayOutput
 from gemini_batch.cli.signals import STOP_OF_SIGNAL, Signals, handled
@@ -56,7 +57,8 @@ def main(options: Namespace) -> int:
     """Run a manifest on a cluster; return the exit code of the worst worker."""
     if options.manifest == STDIN or options.shard is not None:
         options.parser.fail(
-            "ray: needs a manifest that is a file on all nodes, and chooses --shard itself"
+            "ray: needs a manifest that all nodes see, as a file or in a bucket, and chooses --shard "
+            "itself"
         )
     config = settings(options, needs_key=False)
     out = RayOutput(config, output_folder(options))
@@ -64,8 +66,9 @@ def main(options: Namespace) -> int:
     about = RunInfo(str(options.manifest), again, program(), is_quiet=options.quiet)
     with watching(about, config, log_format=options.log_format) as view:
         with (
+            given_manifest(options) as given,
             out.viewed() as folder,
-            build_plan(options.manifest, folder.out, config) as planned,
+            build_plan(given.path, folder.out, config, name=given.name, base=given.base) as planned,
         ):
             if not is_agreed(options, config, planned, out.given):
                 return ExitCode.STOPPED

@@ -63,8 +63,8 @@ def _entered_alone(
 ) -> Iterator[tuple[OutputFolder, "OpenBucket | None"]]:
     folder = OutputFolder(out)
     with folder.locked():
-        check_unsharded(out)
         if address is None:
+            check_unsharded(out)
             yield folder, None
             return
         from gemini_batch.output.bucket.acquiring import SealedError

@@ -171,7 +171,7 @@ def test_a_run_without_workers_is_continued_by_them(
     sent, _ = run_all(desk, 2)
     assert sorted(first + sent) == NAMES
     for machine in ("machine-1", "another"):
-        with pytest.raises(FlagsError, match="--shard 1/1 to continue"):
+        with pytest.raises(FlagsError, match=f"{ADDRESS}: workers .* --shard 1/1 to continue"):
             on(desk, machine).run(bucket=ADDRESS)
     assert run_all(desk, 1)[0] == []
     assert len(read(bucket, tmp_path / "view")) == 8

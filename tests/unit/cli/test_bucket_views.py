@@ -1,6 +1,7 @@
 """Commands that read an output folder read one in a bucket as well; here a folder stands in for it."""
 
 import asyncio
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -268,6 +269,18 @@ def test_a_run_from_python_takes_an_address(
     monkeypatch.setenv("GEMINI_BATCH_STATE_DIR", str(tmp_path / "state"))
     with pytest.raises(ConfigError, match="out: got"):
         asyncio.run(run([], RunConfig(out="s3://", simulate=True)))
+
+
+def test_the_manifest_and_the_output_of_ray_may_be_in_a_bucket(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both are read before a cluster is asked for: problems of the manifest come first."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for job, told in ((b'{"prompt": 1}', "jobs.jsonl:1: prompt"), (b'{"prompt": "A"}', "install")):
+        store.put("jobs.jsonl", job)
+        command = ["ray", f"{url(store)}/jobs.jsonl", "--out", f"{url(store)}/new", "--simulate"]
+        assert main(command) == 3
+        assert told in capsys.readouterr().err
 
 
 def test_a_manifest_may_be_in_a_bucket(
