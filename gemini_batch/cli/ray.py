@@ -7,7 +7,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import closing, contextmanager, redirect_stdout, suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from gemini_batch.engine.distributed.ray_tasks import Ended, RayCluster
 from gemini_batch.engine.started import started_run
 from gemini_batch.engine.stats import RunStats
 from gemini_batch.engine.summary import Summary
-from gemini_batch.errors import ExitCode, FlagsError
+from gemini_batch.errors import ConfigError, ExitCode, FlagsError, LedgerError
 from gemini_batch.events import CallFinished, CallSent, Event, ManifestWarning, RunStarted, Stopping
 from gemini_batch.output.row_lines import row_of
 from gemini_batch.output.whole_summary import with_rows, worst
@@ -75,6 +75,7 @@ def main(options: Namespace) -> int:
         began_at = utc_now()
         with redirect_stdout(io.StringIO()), RayCluster(options.address) as cluster:
             _check_ledger(cluster, config)
+            _look_at_ledger(config, view)
             view.observe(started)
             rows, stats = out.follower(), RunStats(config.limits, Clock())
             cluster.start(_commands(options, out.given), str(Path.cwd()))
@@ -102,6 +103,19 @@ def _check_ledger(cluster: RayCluster, config: Settings) -> None:
             f"ray: the nodes are {len(cluster.hosts)} machines, and each would use up the whole "
             "quota: share it, with GEMINI_BATCH_LEDGER here and in the environment of the nodes"
         )
+
+
+def _look_at_ledger(config: Settings, view: View) -> None:
+    """Report a server that can't be used from here: workers are quiet, and wait for it as well."""
+    if config.ledger is None:
+        return
+    from gemini_batch.quota.storage import LOOK_S, shared_storage
+
+    with closing(shared_storage(config.ledger, reach_s=LOOK_S, say=view.warn)) as storage:
+        try:
+            storage.open()
+        except (ConfigError, LedgerError) as error:
+            view.warn(f"{error}; unless the nodes reach it, their workers end with 3 or 5")
 
 
 def _commands(options: Namespace, out: str) -> list[list[str]]:
