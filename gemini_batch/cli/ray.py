@@ -7,7 +7,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import closing, contextmanager, redirect_stdout, suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -23,15 +23,14 @@ from gemini_batch.cli.signals import STOP_OF_SIGNAL, Signals, handled
 from gemini_batch.clock import Clock, utc_now
 from gemini_batch.config import Settings
 from gemini_batch.engine.distributed.ray_tasks import Ended, RayCluster
+from gemini_batch.engine.started import started_run
 from gemini_batch.engine.stats import RunStats
 from gemini_batch.engine.summary import Summary
-from gemini_batch.errors import ExitCode, FlagsError
+from gemini_batch.errors import ConfigError, ExitCode, FlagsError, LedgerError
 from gemini_batch.events import CallFinished, CallSent, Event, ManifestWarning, RunStarted, Stopping
 from gemini_batch.output.row_lines import row_of
 from gemini_batch.output.whole_summary import with_rows, worst
-from gemini_batch.plan.build import build_plan, loads
-from gemini_batch.plan.built import BuiltPlan
-from gemini_batch.plan.call_state import CallState
+from gemini_batch.plan.build import build_plan
 from gemini_batch.progress.formatting import plain
 from gemini_batch.progress.run_state import Sample
 from gemini_batch.progress.view import RunInfo, View
@@ -74,11 +73,12 @@ def main(options: Namespace) -> int:
                 return ExitCode.STOPPED
             for warning in (*config.notices, *planned.warnings()):
                 view.observe(ManifestWarning(warning))
-            started = _started(planned, config, out.given)
+            started = started_run(planned, config, out.given)
         # Ray prints what its nodes report to stdout, which has the summary alone.
         began_at = utc_now()
         with redirect_stdout(io.StringIO()), RayCluster(options.address) as cluster:
             _check_ledger(cluster, config)
+            _look_at_ledger(config, view)
             view.observe(started)
             rows, stats = out.follower(), RunStats(config.limits, Clock())
             cluster.start(_commands(options, out.given), str(Path.cwd()))
@@ -106,6 +106,19 @@ def _check_ledger(cluster: RayCluster, config: Settings) -> None:
             f"ray: the nodes are {len(cluster.hosts)} machines, and each would use up the whole "
             "quota: share it, with GEMINI_BATCH_LEDGER here and in the environment of the nodes"
         )
+
+
+def _look_at_ledger(config: Settings, view: View) -> None:
+    """Report a server that can't be used from here: workers are quiet, and wait for it as well."""
+    if config.ledger is None:
+        return
+    from gemini_batch.quota.storage import LOOK_S, shared_storage
+
+    with closing(shared_storage(config.ledger, reach_s=LOOK_S, say=view.warn)) as storage:
+        try:
+            storage.open()
+        except (ConfigError, LedgerError) as error:
+            view.warn(f"{error}; unless the nodes reach it, their workers end with 3 or 5")
 
 
 def _commands(options: Namespace, out: str) -> list[list[str]]:
@@ -215,27 +228,3 @@ def _to_do(started: RunStarted) -> int:
     """Return the calls of a plan that are not done."""
     others = started.reused + started.waiting + started.later + sum(started.held.values())
     return started.todo + others
-
-
-def _started(planned: BuiltPlan, config: Settings, out: str) -> RunStarted:
-    plan, time = planned.plan, planned.duration
-    return RunStarted(
-        todo=plan.to_send,
-        done=plan.count(CallState.DONE),
-        reused=plan.count(CallState.REUSED),
-        edited=plan.count(CallState.EDITED),
-        later=plan.count(CallState.LATER),
-        max_cost_usd=config.max_cost_usd,
-        cost_usd=plan.total.cost_usd,
-        duration_s=time.sending_s,
-        days=time.days,
-        bound_by=time.bound_by,
-        out=out,
-        tier=config.tier,
-        is_simulated=config.base_url is None,
-        loads=loads(plan),
-        notices=planned.notices(),
-        waiting=plan.count(CallState.WAITING),
-        route=config.route,
-        held=planned.held(),
-    )

@@ -10,13 +10,13 @@ from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.engine.recovery import Interrupted
 from gemini_batch.engine.run_record import RunRecord
+from gemini_batch.engine.started import started_run
 from gemini_batch.engine.stats import RunStats
 from gemini_batch.engine.summary import Summary
 from gemini_batch.errors import StorageError, storage_errors
-from gemini_batch.events import CallFinished, Event, Observer, Repaired, RunStarted
+from gemini_batch.events import CallFinished, Event, Observer, Repaired
 from gemini_batch.output import OutputFolder, inflight
 from gemini_batch.plan import CallState
-from gemini_batch.plan.build import loads
 from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.plan.chaining import Reason
 from gemini_batch.records import Stop, StopReason
@@ -201,7 +201,7 @@ class Run:
         )
         record = RunRecord(self._folder, sends=self.has_work)
         record.begin(self._summarize(stats))
-        self._observe(stats, self._started())
+        self._observe(stats, started_run(self.planned, self._config, self._shown))
         return stats, record
 
     async def _send(
@@ -227,33 +227,6 @@ class Run:
                 self._forget()
             except StorageError as error:
                 self.stop(stop_of(error))
-
-    def _started(self) -> RunStarted:
-        plan, time = self.planned.plan, self.planned.duration
-        return RunStarted(
-            todo=plan.to_send,
-            done=plan.count(CallState.DONE),
-            reused=plan.count(CallState.REUSED),
-            edited=plan.count(CallState.EDITED),
-            later=plan.count(CallState.LATER),
-            max_cost_usd=self._config.max_cost_usd,
-            cost_usd=plan.total.cost_usd,
-            duration_s=time.sending_s,
-            days=time.days,
-            bound_by=time.bound_by,
-            out=self._shown,
-            tier=self._config.tier,
-            is_simulated=self._config.base_url is None,
-            loads=loads(plan),
-            notices=self.planned.notices(),
-            waiting=plan.count(CallState.WAITING),
-            route=self._config.route,
-            held=self.planned.held(),
-            stale=self.planned.stale,
-            depth=self.planned.depth,
-            waiting_usd=self.planned.history.waiting.committed_usd,
-            submitted_at_first=self.planned.submitted_at_first,
-        )
 
     def _conclude(self, record: RunRecord, stats: RunStats, used: "_Uses | None" = None) -> Summary:
         summary = self._summarize(stats, used)
