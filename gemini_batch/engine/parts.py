@@ -93,7 +93,7 @@ def _preprocessor(of: Origins, committer: Committer, remote: RemoteReplies) -> P
 
 def _parents(of: Origins, chaining: Chaining) -> Parents:
     out = of.planned.out  # other workers may have made the pictures
-    inputs = Inputs(out, of.config.max_input_pixels)
+    inputs = Inputs(out, of.config.max_input_pixels, is_brief=True)
     bucket = None if of.store is None else BucketPictures(of.store, out, of.folder.inputs)
     return Parents(out, inputs, of.clock, chaining.picture_place, bucket)
 

@@ -141,6 +141,22 @@ class Summary:
         options = orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
         return orjson.dumps(self, option=options)
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        from gemini_batch.output import html
+
+        status = ", ".join(f"{number:,} {name}" for name, number in self.by_status.items())
+        stops = "; ".join(stop["message"] for stop in self.stops)
+        values = [
+            ("exit code", f"{self.exit_code.value}, {self.exit_code.name.lower()}"),
+            ("calls", f"{self.calls:,}"),
+            ("by status", status or "none has ended"),
+            ("left", f"{self.left:,}"),
+            ("this run", f"{self.this_run.finished:,} finished in {self.duration_s:,.1f} s"),
+            ("output folder", self.out),
+        ]
+        return html.facts([*values, ("stopped", stops)] if stops else values)
+
 
 class StoppedError(GeminiBatchError):
     """A run was stopped by what waiting does not fix: key, permission, model, billing, disk ….

@@ -39,14 +39,17 @@ class Inputs:
     """Looks up reference images and remembers them by path, size, time of change and inode.
 
     Relative paths start at `base`. Images with more than `max_pixels` are downscaled; None is
-    never.
+    never. With `is_brief` only the files that were used last are remembered.
     """
 
-    def __init__(self, base: Path, max_pixels: int | None = None) -> None:
+    def __init__(
+        self, base: Path, max_pixels: int | None = None, *, is_brief: bool = False
+    ) -> None:
         with suppress(FileNotFoundError):  # the current folder was deleted
             base = base.absolute()
         self._base = base
         self._max_pixels = max_pixels
+        self._image = _recent_image if is_brief else _image
 
     def resolve(self, path: str) -> InputImage | InputUri:
         """Return the image at a path or a URI of the manifest.
@@ -64,7 +67,7 @@ class Inputs:
             file, status = _found(self._base, path)
             if S_ISREG(status.st_mode):
                 identity = (status.st_size, status.st_mtime_ns, status.st_ino)
-                return _image(path, file, identity, self._max_pixels)
+                return self._image(path, file, identity, self._max_pixels)
             problem = "is not a regular file: save it as one first"
             if S_ISDIR(status.st_mode):
                 problem = "is a folder: name the files in it"
@@ -142,9 +145,7 @@ def image_in(path: str, file: Path, max_pixels: int | None = None) -> InputImage
     return _image(path, file, identity, max_pixels)
 
 
-# About 25 MB of memory. A file that is forgotten is hashed again when it is used.
-@lru_cache(maxsize=40_000)
-def _image(
+def _read(
     path: str, file: Path, identity: tuple[int, int, int], max_pixels: int | None
 ) -> InputImage:
     """Recognise and hash a file of this (size, time of change in ns, inode)."""
@@ -180,6 +181,12 @@ def _image(
     )
     _check_size(path, image.upload_bytes)
     return image
+
+
+# A file that is forgotten is hashed again when it is used.
+_image = lru_cache(maxsize=40_000)(_read)  # about 40 MB of memory
+# Of pictures that a run makes: each is used soon after, by one call or by a few.
+_recent_image = lru_cache(maxsize=1_000)(_read)
 
 
 def _too_many_pixels(

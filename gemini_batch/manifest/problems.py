@@ -24,6 +24,15 @@ _KINDS = {
 }
 _JOB_FIELDS = tuple(Job.model_fields)
 _PART_FIELDS = tuple(JobPart.model_fields)
+# What other tools and other APIs call a field.
+OTHER_NAMES = {
+    "n": "variants",
+    "count": "variants",
+    "num_images": "variants",
+    "size": "image_size",
+    "resolution": "image_size",
+    "ratio": "aspect_ratio",
+}
 
 
 def explain(text: bytes, error: ValueError) -> Iterator[tuple[str, str]]:
@@ -52,8 +61,7 @@ def _message(detail: ErrorDetails) -> str:
             return _unknown_field(detail["loc"])
         case "literal_error":
             known = re.findall("'([^']*)'", context["expected"])
-            is_unquoted = str(found) in known
-            allowed = _must_be_quoted(found) if is_unquoted else f"allowed: {choices(known)}"
+            allowed = _one_of(found, known)
         case "string_too_short" | "too_short":
             allowed = "must not be empty: fill it in, or leave it out"
         case "greater_than_equal":
@@ -71,6 +79,15 @@ def _message(detail: ErrorDetails) -> str:
     return f"got {shown(found)}; {allowed}"
 
 
+def _one_of(found: Any, known: list[str]) -> str:
+    """Return what to write for a value that is not a known one."""
+    if str(found) in known:
+        return _must_be_quoted(found)
+    meant = re.sub("[x/]", ":", str(found).lower())
+    near = [each for each in known if each.lower() == meant]
+    return f"{f'did you mean {shown(near[0])}? ' if near else ''}allowed: {choices(known)}"
+
+
 def _must_be_quoted(found: Any) -> str:
     return f'must be a string: write "{found}"'
 
@@ -85,7 +102,14 @@ def _unknown_field(location: tuple[int | str, ...]) -> str:
         return 'is the same as "id": leave one of them out'
     if location == ("vars",):
         return "belongs to a template: write the manifest with gemini-batch expand"
-    return f"no such field; {suggest(name, _JOB_FIELDS if len(location) == 1 else _PART_FIELDS)}"
+    is_of_part = len(location) > 1
+    return f"no such field; {suggest(name, _PART_FIELDS) if is_of_part else _suggest_field(name)}"
+
+
+def _suggest_field(name: str) -> str:
+    """Return `did you mean "variants"?`, or all fields of a job."""
+    other = OTHER_NAMES.get(name.lower())
+    return f'did you mean "{other}"?' if other else suggest(name, _JOB_FIELDS)
 
 
 def _not_json(text: bytes, error: ValueError) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import orjson
 
 from gemini_batch.manifest.job_line import TOO_DEEP
+from gemini_batch.manifest.problems import OTHER_NAMES
 from gemini_batch.manifest.tables import Table
 from gemini_batch.records.job import Job
 from gemini_batch.wording import SHOWN_CHARS, choices, did_you_mean, shown
@@ -191,6 +192,8 @@ def _is_field(name: str) -> bool:
 
 
 def _advice(name: str) -> str:
+    if other := OTHER_NAMES.get(name.lower()):
+        return f'did you mean "{other}"?'
     if near := did_you_mean(name, NAMES):
         return near
     kept = shown(f"metadata.{name.strip('.')}")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemini_batch.errors import ConfigError, StorageError
+from gemini_batch.output import html
 from gemini_batch.output.paths import RESULTS
 from gemini_batch.output.row_lines import row_of
 from gemini_batch.output.rows import newest_rows
@@ -61,9 +62,12 @@ class Result(ResultRow):
             raise ValueError(f"{self.id} has no image: {self.status.value}: {why}")
         return self.images[0].open()
 
+    def _repr_html_(self) -> str:
+        return _html([self])
+
 
 class Results(list[Result]):
-    """Rows of an output folder, one per call."""
+    """Rows of an output folder, one per call; a notebook shows the first with their pictures."""
 
     def to_dataframe(self) -> "pd.DataFrame":
         """Return a pandas DataFrame with a line per call.
@@ -77,6 +81,9 @@ class Results(list[Result]):
         import pandas as pd
 
         return pd.DataFrame([_flat(row) for row in self])
+
+    def _repr_html_(self) -> str:
+        return _html(self)
 
 
 def read_results(out: str | Path) -> Results:
@@ -104,6 +111,10 @@ def result_of(row: ResultRow, out: Path) -> Result:
     for name in ("images", "drafts"):
         values[name] = [_placed(image, out.absolute()) for image in values[name]]
     return Result(**values)
+
+
+def _html(rows: list[Result]) -> str:
+    return html.table([(row, row.images[0].file if row.images else None) for row in rows])
 
 
 def _placed(image: ImageFile, out: Path) -> ResultImage:

@@ -8,6 +8,7 @@ import pytest
 
 from gemini_batch.errors import ExitCode
 from gemini_batch.events import CallFinished, CallHeld, CallNotReused, CallSent, Event
+from gemini_batch.inputs import lookup
 from gemini_batch.output.rows import newest_rows
 from gemini_batch.records import FailureKind
 from tests.builders import (
@@ -65,6 +66,13 @@ def order(events: list[Event]) -> Iterator[str]:
             yield f"send {event.call_id}"
         if isinstance(event, CallFinished):
             yield f"done {event.row.id}"
+
+
+def test_pictures_of_parents_are_not_remembered_for_the_whole_run(chain: Desk) -> None:
+    """However many calls a run makes, its memory is that of the latest pictures."""
+    lookup._image.cache_clear()
+    assert chain.run().by_status == {"succeeded": 4}
+    assert lookup._image.cache_info().currsize == 0
 
 
 def test_a_child_is_sent_when_its_parent_is_durable(chain: Desk) -> None:

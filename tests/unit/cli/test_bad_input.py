@@ -200,6 +200,8 @@ LINES: dict[str, tuple[bytes, str]] = {
     "an unknown field of Google's": (b'{"prompt": "x", "aspectRatio": "1:1"}', 'aspectRatio: no such field; did you mean "aspect_ratio"?'),
     "an unknown field with a hyphen": (b'{"prompt": "x", "aspect-ratio": "1:1"}', 'aspect-ratio: no such field; did you mean "aspect_ratio"?'),
     "an unknown field": (b'{"prompt": "x", "zzz": 1}', f"zzz: no such field; known: {FIELDS}"),
+    "the number of pictures by another name": (b'{"prompt": "x", "n": 2}', 'n: no such field; did you mean "variants"?'),
+    "a size by another name": (b'{"prompt": "x", "size": "2K"}', 'size: no such field; did you mean "image_size"?'),
     "a number for a string": (b'{"prompt": 7}', 'prompt: got 7; must be a string: write "7"'),
     "a number for a choice": (b'{"prompt": "x", "image_size": 512}', 'image_size: got 512; must be a string: write "512"'),
     "a string for a list": (
@@ -207,10 +209,10 @@ LINES: dict[str, tuple[bytes, str]] = {
         'images: got "a.png"; must be a list: write ["a.png"]',
     ),
     "a string for a number": (b'{"prompt": "x", "seed": "7"}', 'seed: got "7"; must be a whole number'),
-    "no choice": (b'{"prompt": "x", "image_size": "2k"}', 'image_size: got "2k"; allowed: 512, 1K, 2K, 4K'),
+    "no choice": (b'{"prompt": "x", "image_size": "2k"}', 'image_size: got "2k"; did you mean "2K"? allowed: 512, 1K, 2K, 4K'),
     "no shape": (
         b'{"prompt": "x", "aspect_ratio": "16x9"}',
-        'aspect_ratio: got "16x9"; allowed: 1:1, 16:9, 9:16, 4:3, 3:4, 5:4, 4:5, 2:3, 3:2, 21:9, 1:4, 4:1, 1:8, 8:1',
+        'aspect_ratio: got "16x9"; did you mean "16:9"? allowed: 1:1, 16:9, 9:16, 4:3, 3:4, 5:4, 4:5, 2:3, 3:2, 21:9, 1:4, 4:1, 1:8, 8:1',
     ),
     "a shape of another model": (
         b'{"prompt": "x", "aspect_ratio": "8:1"}',

@@ -136,6 +136,14 @@ def test_replaced_file_of_same_size_and_time_is_noticed(folder: Path) -> None:
 def test_memory_of_files_is_bounded() -> None:
     """Files beyond a number are forgotten, and hashed again when they are used."""
     assert lookup._image.cache_info().maxsize == 40_000
+    assert lookup._recent_image.cache_info().maxsize == 1_000
+
+
+def test_files_that_are_used_once_take_no_place(folder: Path) -> None:
+    """Brief look-ups, as of the pictures of chains, leave those of the manifest's files alone."""
+    lookup._image.cache_clear()
+    Inputs(folder, is_brief=True).resolve("in/a.jpg")
+    assert lookup._image.cache_info().currsize == 0
 
 
 def test_uris_pass_with_the_type_their_name_promises() -> None:

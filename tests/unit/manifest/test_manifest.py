@@ -97,11 +97,11 @@ BAD_LINES: dict[str, tuple[dict[str, Any] | bytes, str]] = {
     ),
     "not a choice, in a list": (
         {"prompt": "x", "modalities": ["image"]},
-        'modalities[0]: got "image"; allowed: TEXT, IMAGE',
+        'modalities[0]: got "image"; did you mean "IMAGE"? allowed: TEXT, IMAGE',
     ),
     "small k": (
         {"prompt": "x", "image_size": "2k"},
-        'image_size: got "2k"; allowed: 512, 1K, 2K, 4K',
+        'image_size: got "2k"; did you mean "2K"? allowed: 512, 1K, 2K, 4K',
     ),
     "empty text": (
         {"prompt": ""},

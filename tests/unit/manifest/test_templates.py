@@ -196,7 +196,7 @@ FAULTS: dict[str, tuple[list[dict[str, Any] | str], dict[str, Any], list[str]]] 
     "a field that is misspelt": ([{"id": "{animal}", "promt": "{animal}"}], {"table": ANIMALS}, [
         't.jsonl:1: promt: no such field; did you mean "prompt"?',
     ]),
-    "a field of all jobs that is wrong": ([LINE | {"image_size": "2k"}], {"table": ANIMALS}, ['t.jsonl:1: image_size: got "2k"; allowed: 512, 1K, 2K, 4K']),
+    "a field of all jobs that is wrong": ([LINE | {"image_size": "2k"}], {"table": ANIMALS}, ['t.jsonl:1: image_size: got "2k"; did you mean "2K"? allowed: 512, 1K, 2K, 4K']),
     "a brace alone": ([{"id": "{animal}", "prompt": "{animal"}], {"table": ANIMALS}, ['t.jsonl:1: prompt: got a single { in "{animal"; write {{ for a brace']),
     "no JSON": (["{animal}", "[1]", '{"prompt": "x", "prompt": "y"}'], {}, [
         't.jsonl:1: got "animal}" at column 2, which is not valid JSON (Expecting property name enclosed in double quotes); a line is one whole JSON object, such as {"prompt": "A cute robot mascot"}',
