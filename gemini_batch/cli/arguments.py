@@ -155,13 +155,13 @@ def _sending(sending: Group) -> None:
     text += "900)"
     value(sending, "--timeout", day, "SECONDS", text, dest="timeout_s")
     lost = sending.add_mutually_exclusive_group()
-    text = "where rows of results.jsonl are gone, take the images that are there as done"
+    text = "where rows of results.jsonl are missing, count existing images as done"
     lost.add_argument("--adopt-images", action="store_true", help=text)
-    text = "where rows of results.jsonl are gone, send their calls again, and pay again"
+    text = "where rows of results.jsonl are missing, send their calls again, and pay again"
     lost.add_argument("--forget", action="store_true", help=text)
     text = "what to do with a call that failed and may have been billed"
     choice(sending, "--on-uncertain", ("retry", "skip"), text)
-    text = "continue where 5 calls of a model in a row are rejected with the same message"
+    text = "continue after 5 calls of a model in a row are rejected with the same message"
     flag(sending, "--keep-going", text)
     text = (
         "stop starting new calls after SECONDS, or a time such as 90m or 2h; calls in flight are "
@@ -260,7 +260,9 @@ def _verify(verify: Parser) -> None:
 
 def _gallery(gallery: Parser) -> None:
     _folder(gallery, "the numbers of the page")
-    text = "put the pictures into the page, downscaled so that it has at most 18 MB: to be mailed"
+    text = (
+        "put the pictures into the page, downscaled so that it has at most 18 MB and can be mailed"
+    )
     flag(gallery, "--embed", text)
 
 
@@ -275,14 +277,14 @@ def _review(review: Parser) -> None:
     _verify(review)
     text = "the port on 127.0.0.1 (default: any free one)"
     value(review, "--port", whole, "N", text)
-    flag(review, "--no-browser", "print the address, and open no browser")
+    flag(review, "--no-browser", "print the address without opening a browser")
 
 
 def _export(export: Parser) -> None:
     _verify(export)
     text = "a new folder, or a new file that ends with .zip"
     value(export, "--to", folder, "DIR|FILE.zip", text, required=True)
-    flag(export, "--picked", "only the pictures that were picked in the review")
+    flag(export, "--picked", "copy only the pictures that were picked in the review")
     flag(export, "--json", "print what was copied as JSON to stdout")
 
 
@@ -290,7 +292,7 @@ def _prune(prune: Parser) -> None:
     _verify(prune)
     text = "the manifest, if it is not where the runs found it"
     value(prune, "--manifest", path, "JOBS.jsonl", text)
-    flag(prune, "--yes", "move without a question, which needs a terminal")
+    flag(prune, "--yes", "move without asking; without a terminal this is required")
     flag(prune, "--json", "print what was moved as JSON to stdout")
 
 

@@ -51,7 +51,7 @@ def manifest(command: Parser) -> None:
         "the fields; or - for standard input; or the address of one in a bucket"
     )
     value(command, "manifest", place, "JOBS.jsonl", text)
-    text = "what the manifest is (default: what its name says; jsonl for standard input)"
+    text = "format of the manifest (default: by its name; jsonl for standard input)"
     command.add_argument("--format", choices=("jsonl", "csv", "tsv"), help=text)
     text = (
         "the output folder (default: JOBS.out next to the manifest, or JOBS.simulated), or a "
@@ -60,7 +60,7 @@ def manifest(command: Parser) -> None:
     value(command, "--out", place, "DIR|URL", text)
     text = "with a bucket: the folder to work in (default: one in the user's state folder)"
     value(command, "--scratch", folder, "DIR", text)
-    text = "with a bucket: the most space of images in the scratch folder (default: 4)"
+    text = "with a bucket: maximum size of the images in the scratch folder (default: 4)"
     value(command, "--scratch-max", gigabytes, "GB", text, dest="scratch_max_gb")
     text = "the model of jobs that name none (default: gemini-3-pro-image-preview)"
     value(command, "--model", str, "ID", text)

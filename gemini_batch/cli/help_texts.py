@@ -24,9 +24,9 @@ examples:
 """
 RAY = """\
 Run a manifest by several workers on a Ray cluster, into one output folder. Ray starts each worker
-on any node, and again when its node is gone. Needs gemini_batch[ray] on all nodes, a folder that
-all of them see, and the key in their environment. It is safe to repeat the command, with any number
-of workers.
+on any node, and restarts it on another one when its node fails. Needs gemini_batch[ray] on all
+nodes, a folder that all of them see, and the key in their environment. It is safe to repeat the
+command, with any number of workers.
 
 examples:
   gemini-batch ray jobs.jsonl --shards 16 --address auto --tier tier-3
@@ -68,8 +68,8 @@ examples:
   gemini-batch batches jobs.out --cancel
 """
 COSTS = """\
-Show what answers cost at list price, superseded ones included. A day is a local one; a run, and its
-manifest, are known for folders since runs.jsonl is written.
+Show what answers cost at list price, superseded ones included. Days are local days; runs and their
+manifests are those of runs.jsonl.
 
 examples:
   gemini-batch costs
@@ -92,8 +92,9 @@ examples:
 """
 REVIEW = """\
 Open the gallery from a server on this machine: pick, discard and rate pictures by keys, also while
-a run is in progress. Marks are saved at once in marks.jsonl. A note at a picture adds an edit of it
-to followups.jsonl, which can be run. The address has a secret token: all who know it can set marks.
+a run is in progress. Marks are saved at once in marks.jsonl. A note on a picture adds a job
+that edits it to the manifest followups.jsonl. The address has a secret token: everyone who knows it
+can set marks.
 
 examples:
   gemini-batch review jobs.out
@@ -109,7 +110,7 @@ examples:
 """
 PRUNE = """\
 Move the pictures of calls that no line of the manifest has any more to superseded/. Their rows stay
-in results.jsonl, and count no more in status, verify and gallery; nothing is deleted. If a line
+in results.jsonl, but status, verify and gallery ignore them; nothing is deleted. If a line
 comes back, the next run takes its picture from superseded/ at no cost. Refuses a folder whose runs
 had several manifests.
 

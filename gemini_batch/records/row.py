@@ -114,18 +114,19 @@ class ResultRow:
         block_reason: The reason why there is no image; `EMPTY` if the answer gives none.
         safety_ratings: As served.
         usage: Tokens as the server counts them; None without an answer.
-        cost_usd: At list price, all attempts that answered; None if the model's price is unknown; 0
-            for an answer that an earlier row has paid for, whose image was fetched later.
+        cost_usd: Cost at list price of all attempts that were answered; None if the model's price
+            is unknown; 0 for an answer that an earlier row has paid for, whose image was fetched
+            later.
         model: The model that was called: the one that was asked for, or the successor of a
-            default model that the API does not have any more.
+            default model that the API no longer has.
         model_version: The model that answered, as served.
         response_id: The answer's own id, as served.
-        endpoint: The base URL that it was sent to; `simulator` for `--simulate`.
-        request_sha256: Of the request, inputs by content; an edited line has another one, and is
-            sent again.
+        endpoint: The base URL that the request was sent to; `simulator` for `--simulate`.
+        request_sha256: Hash of the request, with inputs by content; an edited line has another one,
+            and is sent again.
         attempts: Number of attempts in this run; 0 if it was not sent, because its answer was
             reused, its image was fetched later, or an input can't be read.
-        latency_s: Of the last attempt, from sending to the last byte.
+        latency_s: Duration of the last attempt, from sending to the last byte.
         sent_at: Start of the last attempt, UTC.
         finished_at: Arrival of the whole answer, UTC.
         error: The error of the last attempt if `rejected`, `failed` or `uncertain`; else None.
@@ -133,15 +134,15 @@ class ResultRow:
         reused_from: The answer that was copied at no cost, of this folder if its image was there
             and its row was gone (`--adopt-images`); None for a call of its own.
         remote_images: URIs of images of the answer that could not be fetched, the result last;
-            else empty. Of a `failed` call the next run fetches them, before it pays again.
+            else empty. For a `failed` call the next run fetches them before it pays again.
         thinking: The level that was asked for; None for the model's own.
         service_tier: The tier that was served, and is in `cost_usd`; None if the answer names none:
             then the cost is of the more expensive of the one that was asked for and `standard`.
         route: `interactive`, or `batch`, which costs half.
         batch: The batch of the Batch API that the call was in; None for a request of its own.
         is_smaller: The image of a batch has much fewer pixels than the size that was asked for.
-        is_cut: The answer broke off behind its image, which is whole. Without `usage` `cost_usd` is
-            an estimate.
+        is_cut: The answer broke off after its image, which is whole. Without a `usage`, `cost_usd`
+            is an estimate.
     """
 
     id: str
