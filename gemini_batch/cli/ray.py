@@ -56,8 +56,8 @@ def main(options: Namespace) -> int:
     """Run a manifest on a cluster; return the exit code of the worst worker."""
     if options.manifest == STDIN or options.shard is not None:
         options.parser.fail(
-            "ray: needs a manifest that all nodes see, as a file or in a bucket, and chooses --shard "
-            "itself"
+            "ray: needs a manifest that all nodes see, as a file or in a bucket, and chooses "
+            "--shard itself"
         )
     config = settings(options, needs_key=False)
     out = RayOutput(config, output_folder(options))
