@@ -33,7 +33,14 @@ class Pool(Connector):
     may have reached the server and been billed, as far as the client can know; and what came
     before the request is not its answer. Such a connection carries no request: it is dropped, and
     another one is taken.
+
+    All connections read into one buffer of `read_bytes`, whose content is copied at once: memory
+    grows with what arrived, not with what could have.
     """
+
+    def __init__(self, *, read_bytes: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._buffer = memoryview(bytearray(read_bytes))
 
     async def connect(self, *arguments: Any, **options: Any) -> aiohttp.connector.Connection:
         """Return a connection of the pool, or a new one.
@@ -43,7 +50,7 @@ class Pool(Connector):
         """
         while True:
             connection = await super().connect(*arguments, **options)
-            guard = _guard_of(connection)
+            guard = _guard_of(connection, self._buffer)
             if guard is not None and await guard.begin():
                 connection.add_callback(guard.end)
                 return connection
@@ -52,12 +59,15 @@ class Pool(Connector):
                 raise aiohttp.ClientConnectionError("the server did not wait for the request")
 
 
-class _Guard(asyncio.Protocol):
+class _Guard(asyncio.BufferedProtocol):
     """Passes to the library what a connection brings during an exchange, and nothing else."""
 
-    def __init__(self, transport: asyncio.Transport, protocol: ResponseHandler) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, protocol: ResponseHandler, buffer: memoryview
+    ) -> None:
         self._transport = transport
         self._protocol = protocol
+        self._buffer = buffer
         self._is_idle = True
         self._heads = 0
         self.is_new = True
@@ -89,8 +99,13 @@ class _Guard(asyncio.Protocol):
         message, _ = await self._protocol.read()
         return message.reason == "canary" and not self._protocol.should_close
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _wanted_bytes: int) -> memoryview:
+        """Return where the next bytes go."""
+        return self._buffer
+
+    def buffer_updated(self, new_bytes: int) -> None:
         """Pass data on; break an idle connection instead, and one that never comes to an answer."""
+        data = bytes(self._buffer[:new_bytes])
         if self._is_idle:
             self._transport.abort()
             return
@@ -134,7 +149,7 @@ class _Guard(asyncio.Protocol):
         self._protocol.resume_writing()
 
 
-def _guard_of(connection: aiohttp.connector.Connection) -> _Guard | None:
+def _guard_of(connection: aiohttp.connector.Connection, buffer: memoryview) -> _Guard | None:
     """Return the guard of a connection, which a new one gets; None if a new one is closed."""
     transport, protocol = connection.transport, connection.protocol
     if transport is None or protocol is None:
@@ -143,7 +158,7 @@ def _guard_of(connection: aiohttp.connector.Connection) -> _Guard | None:
     if isinstance(guard, _Guard):
         return guard
     _keep_alive(transport)
-    guard = _Guard(transport, protocol)
+    guard = _Guard(transport, protocol, buffer)
     transport.set_protocol(guard)
     return guard
 
