@@ -115,8 +115,11 @@ def _sent(run: Run, config: Settings, view: View) -> Summary:
         return run.end_at_once()
     import asyncio
 
+    from gemini_batch.cli.thumbnails import drawn_ahead
+
     try:
-        return asyncio.run(_send(run, config, view))
+        with drawn_ahead(run.out, config):
+            return asyncio.run(_send(run, config, view))
     except (asyncio.CancelledError, KeyboardInterrupt, RuntimeError) as error:
         # Closing the loop takes one more thread, and waits for threads that hang: all is done.
         is_bug = isinstance(error, RuntimeError) and not out_of_resources(error)

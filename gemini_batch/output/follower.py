@@ -13,9 +13,13 @@ from gemini_batch.output.shards import parts
 class RowFollower:
     """Reads the rows that are written from its creation on."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, start_bytes: int | None = None) -> None:
+        """Start at the end of all rows, or at `start_bytes` of a folder without workers."""
         self._out = out
         self._ends: dict[Path, int] = {}
+        if start_bytes is not None:
+            self._ends[out] = start_bytes
+            return
         for part in parts(out):
             with suppress(OSError):
                 self._ends[part.path] = (part.path / RESULTS).stat().st_size
