@@ -138,5 +138,5 @@ def _make_container(address: str, name: str) -> None:
     request.add_header(
         "Authorization", f"SharedKey {account}:{base64.b64encode(signature).decode()}"
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert answer.status == 201
