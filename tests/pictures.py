@@ -31,7 +31,7 @@ JOBS = Path(__file__).parent.parent / "jobs"
 SIZE = {"width": 1280, "height": 860}
 MOST_BYTES = 150_000
 MARKS = "p5pxp4"
-TERMINAL_JOBS, TERMINAL_S, MINUTE_S = 150, 25.0, 20.0
+TERMINAL_JOBS, TERMINAL_S = 150, 72.0
 MANIFEST = (
     {"id": "banner/mountains", "prompt": "A serene mountain landscape at sunset", "aspect_ratio": "16:9"},
     {"id": "mascot/robot", "prompt": "A cute robot mascot waving, flat colours", "aspect_ratio": "1:1", "variants": 2},
@@ -129,12 +129,11 @@ def _take_terminal(browser: str, folder: Path, into: Path) -> None:
     settings = SimulatorConfig(
         tier="unlimited",
         requests_per_min=60,
-        minute_s=MINUTE_S,
-        latency_s=1.5,
+        latency_s=8.0,
         pixels=64,
         faults=faults,
     )
-    limits = ["--rpm", "60", "--rpd", "1500", "--minute", f"{MINUTE_S:g}"]
+    flags = ["--tier", "tier-2", "--model", "gemini-3-pro-image"]
     terminal = ["tmux", "-L", f"pictures-{os.getpid()}", "-f", "/dev/null"]
     with simulator(settings) as server:
         run = [
@@ -145,7 +144,7 @@ def _take_terminal(browser: str, folder: Path, into: Path) -> None:
             manifest.name,
             "--base-url",
             server.base_url,
-            *limits,
+            *flags,
         ]
         command = f"cd {shlex.quote(str(folder))}; GEMINI_API_KEY=any GEMINI_BATCH_STATE_DIR=terminal {shlex.join(run)}"
         subprocess.run(

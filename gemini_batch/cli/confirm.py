@@ -8,7 +8,7 @@ from pathlib import Path
 from gemini_batch.config import Settings
 from gemini_batch.plan.again import STALE
 from gemini_batch.plan.built import BuiltPlan
-from gemini_batch.progress.formatting import count, least_time, plain
+from gemini_batch.progress.formatting import count, least_time, plain, tier_label
 from gemini_batch.wording import usd
 
 
@@ -25,7 +25,7 @@ def is_agreed(options: Namespace, config: Settings, planned: BuiltPlan, out: Pat
     cost = usd(cost_usd) if cost_usd is None else f"up to about {usd(cost_usd)} at list price"
     lasts = least_time(time.sending_s, time.days, time.bound_by)
     how = "in batches" if config.route == "batch" else lasts
-    sys.stderr.write(plain(f"tier {config.tier}: {how} · output in {out}") + "\n")
+    sys.stderr.write(plain(f"{tier_label(config.tier)}: {how} · output in {out}") + "\n")
     asked = f"{count(plan.to_send, 'call')} to send, {cost}. Continue? [y/N] "
     return _answer(asked) in {"y", "yes"}
 

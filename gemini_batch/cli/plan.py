@@ -27,6 +27,7 @@ from gemini_batch.progress.formatting import (
     held_for,
     least_time,
     list_price,
+    tier_label,
 )
 from gemini_batch.records.service_tier import lane_name, model_and_tier
 from gemini_batch.wording import usd
@@ -209,7 +210,7 @@ def _lines(found: dict[str, Any], *, is_simulated: bool) -> Iterator[str]:
             time = f"in batches, {_batch_time(found)}"
         if found["max_cost_usd"] is not None:
             yield f"  budget  {_budget(found)}"
-        yield f"  time    tier {found['tier']}: {time}"
+        yield f"  time    {tier_label(found['tier'])}: {time}"
         if (other := _other_route(found)) is not None:
             yield other
     if (smaller := found["made_smaller"])["images"]:

@@ -78,6 +78,11 @@ def quantity(limit: "Limit", number: int) -> str:
     return usd(number / 1e6) if limit.of == "usd_micros" else f"{number:,}"
 
 
+def tier_label(tier: str) -> str:
+    """Return `tier free`, and `tier-2` as it is."""
+    return tier if tier.startswith("tier") else f"tier {tier}"
+
+
 def list_price(amount: float | None, tier: str, route: str, *, is_simulated: bool) -> str:
     """Return the cost of a run, with a note when it is not billed."""
     if amount is None:

@@ -180,7 +180,10 @@ def _now(state: RunSnapshot, cells: int) -> list[Text]:
             )
         ]
     if not state.in_flight:
-        return [Text("starting to send" if state.left else "all calls have ended")]
+        if not state.left:
+            return [Text("all calls have ended")]
+        is_first = state.left == state.todo
+        return [Text("starting to send" if is_first else "waiting to send the next call")]
     return [Text(f"waiting for {count(state.in_flight, 'answer')}")]
 
 

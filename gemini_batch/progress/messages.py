@@ -31,6 +31,7 @@ from gemini_batch.progress.formatting import (
     list_price,
     span,
     stale,
+    tier_label,
 )
 from gemini_batch.records import Status, StopReason, resolved_by_waiting
 from gemini_batch.wording import local_time, usd
@@ -74,7 +75,7 @@ def started(name: str, event: RunStarted) -> tuple[str, ...]:
     time = least_time(event.duration_s, event.days, event.bound_by)
     if event.route == "batch":
         time = f"in batches: {BATCH_TIME}"
-    where = f"tier {event.tier}: {time} · output in {event.out}"
+    where = f"{tier_label(event.tier)}: {time} · output in {event.out}"
     return " · ".join([*parts, cost]), where, *event.notices
 
 

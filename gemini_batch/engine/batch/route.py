@@ -106,7 +106,7 @@ class BatchRoute:
         if given_up_at:
             message += (
                 "; a batch whose creation was not answered is given up if runs do not find it "
-                f"until {min(given_up_at):%Y-%m-%d %H:%M} UTC"
+                f"until {local_time(min(given_up_at))}"
             )
         overdue = [each for each in open_batches if self._is_overdue(each, now)]
         if overdue and self.config.route == "batch":

@@ -105,7 +105,7 @@ function figure(file, name, call, isResult = false, isAlone = false) {
     });
     return make("figure", {}, make("span", { class: "frame" }, image), caption);
   }
-  const broken = make("p", { class: "broken", text: "This browser cannot show the file; open it instead" });
+  const broken = make("p", { class: "broken", text: "The file can't be shown here; open it instead" });
   broken.hidden = true;
   const whole = new Image();
   whole.addEventListener("load", () => {

@@ -133,7 +133,8 @@ def test_one_model_whose_day_is_over_does_not_stop_the_others() -> None:
 def test_every_kind_of_wait_is_named() -> None:
     """Answers, the first call, or nothing; with several models, which one waits."""
     assert row("now", snapshot()) == "waiting for 8 answers"
-    assert row("now", snapshot(in_flight=0)) == "starting to send"
+    assert row("now", snapshot(in_flight=0)) == "waiting to send the next call"
+    assert row("now", snapshot(in_flight=0, left=300)) == "starting to send"
     assert row("now", snapshot(in_flight=0, left=0)) == "all calls have ended"
     assert row("now", snapshot(waiting=Waiting(MODEL, 0.3, "why"))) == "waiting for 8 answers"
     assert (

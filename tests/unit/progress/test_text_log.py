@@ -19,6 +19,7 @@ from gemini_batch.events import (
     Waiting,
 )
 from gemini_batch.progress.final_report import final_report
+from gemini_batch.progress.formatting import tier_label
 from gemini_batch.progress.run_state import RunState, Sample
 from gemini_batch.progress.text_log import TextLog
 from gemini_batch.records import Limits, Status, Stop, StopReason
@@ -115,6 +116,14 @@ def test_a_model_whose_day_is_over_does_not_silence_the_others() -> None:
     assert len(desk.ask()) == 1
     desk.happen(Stopping(stop, 2), finished("b"))
     assert desk.ask() == []
+
+
+@pytest.mark.parametrize(
+    ("tier", "label"), [("free", "tier free"), ("tier-2", "tier-2"), ("ours", "tier ours")]
+)
+def test_a_tier_is_called_a_tier_once(tier: str, label: str) -> None:
+    """The names of Google's paid tiers begin with the word already."""
+    assert tier_label(tier) == label
 
 
 @pytest.mark.parametrize(
