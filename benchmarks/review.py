@@ -19,6 +19,10 @@ PICTURES, SIDE_PX = 2_000, 512
 MARKS, KEY_EVERY_MS = 150, 50  # twenty keys a second, faster than a user chooses
 SCROLL_PX, SCROLLS = 240, 150  # of a wheel, each
 
+# What the machine does with the same wheel and nothing to show.
+FLOOR = "scrolling a page of plain lines"
+LINES = "data:text/html,<body>" + "<p style='margin:0;height:100px'>a line</p>" * 800
+
 # Frames are counted by the page itself. A frame that is late has waited for the one before.
 COUNT = """() => {
   window.frames_ms = [];
@@ -127,7 +131,7 @@ def main() -> None:
     options = arguments(__doc__, repeats=3)
     report = Report("Review", options)
     executable = shutil.which("chromium") or shutil.which("google-chrome")
-    rounds: dict[str, list[Round]] = {name: [] for name in DEEDS}
+    rounds: dict[str, list[Round]] = {name: [] for name in (FLOOR, *DEEDS)}
     with workplace(options.folder) as folder, sync_playwright() as engine:
         make(folder / "jobs.out")
         browser = engine.chromium.launch(
@@ -139,8 +143,12 @@ def main() -> None:
             page.set_default_timeout(300_000)
             page.goto(url, timeout=300_000)  # makes the thumbnails
             for _ in range(options.repeats):
+                page.goto(LINES)
+                page.wait_for_timeout(1_000)
+                rounds[FLOOR].append(measured(page, scroll))
                 for name, deed in DEEDS.items():
-                    page.reload()
+                    page.goto("about:blank")
+                    page.goto(url)
                     page.wait_for_timeout(1_000)
                     rounds[name].append(measured(page, deed))
         browser.close()

@@ -57,7 +57,10 @@ Jobs: TypeAlias = Iterable[AnyJob] | AsyncIterable[AnyJob] | str | PathLike[str]
 """Jobs, or the path of a manifest. All of them are read and checked before the first is sent."""
 
 _log = logging.getLogger("gemini_batch")
-_CANCELLED = Stop(StopReason.INTERRUPTED, "cancelled")
+_CANCELLED = Stop(
+    StopReason.INTERRUPTED,
+    "cancelled: the calls in flight are finished; running again sends the others",
+)
 
 
 async def run(jobs: Jobs, config: RunConfig | None = None, *, progress: bool = False) -> Summary:

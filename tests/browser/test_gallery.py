@@ -379,6 +379,39 @@ def test_far_pages_have_their_height_before_they_are_filled(opened: Opened, tmp_
     expect(page.locator('[data-index="5999"]')).to_be_in_viewport()
 
 
+def test_a_wider_window_divides_the_calls_again(opened: Opened, tmp_path: Path) -> None:
+    """All rows but the last are full at any width, and the call in the middle of the window stays there."""
+    write_rows(tmp_path, *(row(f"n{number}", line=number) for number in range(900)))
+    write_gallery(tmp_path)
+    page = opened.go(tmp_path)
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.evaluate("scrollTo(0, 9000)")
+    at = (
+        "Number([...document.querySelectorAll('.card')].find((each) => "
+        "each.getBoundingClientRect().bottom > innerHeight / 2).querySelector('.open').dataset.index)"
+    )
+    before = page.evaluate(at)
+    page.set_viewport_size({"width": 900, "height": 800})
+    until(
+        page,
+        "[...document.querySelectorAll('.page')].every((page) => page.dataset.length % "
+        "getComputedStyle(page).gridTemplateColumns.split(' ').length === 0)",
+    )
+    assert abs(page.evaluate(at) - before) < 12
+
+
+def test_pictures_far_from_the_window_are_not_loaded(opened: Opened, tmp_path: Path) -> None:
+    """A gallery of many pictures asks only for those that are near, and for the others when they come."""
+    image = place(tmp_path, "images/a.png")
+    write_rows(tmp_path, *(row(f"n{each}", line=each, images=[image]) for each in range(600)))
+    write_gallery(tmp_path)
+    page = opened.go(tmp_path)
+    until(page, "document.querySelectorAll('.card img').length === 600")
+    assert page.locator(".card img[src]").count() < 120
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    until(page, "document.querySelector('[data-index=\"599\"] img').naturalWidth > 0")
+
+
 def test_thumbnails_left_behind_are_replaced_by_the_pictures(
     opened: Opened, out: Path, tmp_path: Path
 ) -> None:

@@ -1,6 +1,6 @@
 // Filter and order of the calls, and their division into pages.
 
-const PAGE = 60; // calls; a multiple of every number of columns, 1 to 6
+const ROWS = 3; // of a page: a browser lays out a page at once, in a small part of a frame
 const NEAR = "1400px 0px"; // distance from the window at which a page is filled
 const FILL_AHEAD = 3000; // calls that are filled in idle time, for the browser's own search
 
@@ -91,25 +91,28 @@ function update() {
 }
 
 // --- pages of calls ---------------------------------------------------------------------------------
-// A page is an empty box of the right height until it is near the window; then it stays filled.
+// A page is an empty box of the right height until it is near the window; then it stays filled. Its
+// pictures are loaded only then: a browser looks at each lazy image in each frame.
 
 class PagedView {
   constructor(root) {
     this.root = root;
     this.pages = [];
     this.isFilled = [];
+    this.length = 0; // calls of a page
     this.observer = new IntersectionObserver((entries) => this.#cameNear(entries), { rootMargin: NEAR });
   }
 
   show() {
-    for (let start = 0; start < shown.length; start += PAGE) this.pages.push(this.emptyPage(Math.min(PAGE, shown.length - start), start));
+    this.length = this.callsAPage();
+    for (let start = 0; start < shown.length; start += this.length) this.pages.push(this.emptyPage(Math.min(this.length, shown.length - start), start));
     this.isFilled = this.pages.map(() => false);
     this.place(this.pages);
     this.pages.forEach((page, number) => {
       page.dataset.page = number;
       this.observer.observe(page);
     });
-    if (this.pages.length) this.fill(0);
+    if (this.pages.length) this.#near(0);
     whenIdle((deadline) => this.#fillAhead(deadline, 1));
   }
 
@@ -123,19 +126,18 @@ class PagedView {
   fill(number) {
     if (this.isFilled[number] !== false) return;
     this.isFilled[number] = true;
-    this.observer.unobserve(this.pages[number]);
-    const start = number * PAGE;
-    const items = shown.slice(start, start + PAGE).map((place, offset) => this.item(calls[place], start + offset));
+    const start = number * this.length;
+    const items = shown.slice(start, start + this.length).map((place, offset) => this.item(calls[place], start + offset));
     this.filled(this.pages[number], items);
   }
 
   fillAll(most) {
-    for (let number = 0; number < this.pages.length && number * PAGE < most; number += 1) this.fill(number);
+    for (let number = 0; number < this.pages.length && number * this.length < most; number += 1) this.#near(number);
   }
 
   /** Return the element that opens the call at an index of `shown`. */
   opener(index) {
-    this.fill(Math.floor(index / PAGE));
+    this.#near(Math.floor(index / this.length));
     return this.root.querySelector(`[data-index="${index}"]`);
   }
 
@@ -145,21 +147,36 @@ class PagedView {
     if (!opener) return;
     const hadFocus = opener === document.activeElement;
     const item = this.item(calls[shown[index]], index);
+    loadPictures(item);
     opener.closest("li, tr").replaceWith(item);
     if (hadFocus) item.querySelector(".open").focus({ preventScroll: true });
   }
 
   #cameNear(entries) {
-    for (const seen of entries) if (seen.isIntersecting) this.fill(Number(seen.target.dataset.page));
+    for (const seen of entries) if (seen.isIntersecting) this.#near(Number(seen.target.dataset.page));
+  }
+
+  #near(number) {
+    this.fill(number);
+    this.observer.unobserve(this.pages[number]);
+    loadPictures(this.pages[number]);
   }
 
   #fillAhead(deadline, from) {
     if (current !== this) return;
     let number = from;
     while (number < this.pages.length && this.isFilled[number]) number += 1;
-    if (number >= this.pages.length || number * PAGE >= FILL_AHEAD) return;
+    if (number >= this.pages.length || number * this.length >= FILL_AHEAD) return;
     if (deadline.timeRemaining() > 8) this.fill(number);
     whenIdle((next) => this.#fillAhead(next, number));
+  }
+}
+
+/** Load the pictures of an element. */
+function loadPictures(element) {
+  for (const image of element.querySelectorAll("img[data-src]")) {
+    image.setAttribute("src", image.dataset.src);
+    image.removeAttribute("data-src");
   }
 }
 

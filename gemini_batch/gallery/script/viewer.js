@@ -170,7 +170,9 @@ function drafts(call) {
     const isHere = href || (about.is_mailed && small);
     return make("li", {}, href ? make("a", { href, target: "_blank", rel: "noopener noreferrer" }, shown) : isHere ? shown : make("span", { text: `${name}: missing` }));
   });
-  return make("ul", { class: "drafts" }, ...items);
+  const list = make("ul", { class: "drafts" }, ...items);
+  loadPictures(list);
+  return list;
 }
 
 function section(name, text, kind = "prose") {

@@ -6,7 +6,7 @@ class GridView extends PagedView {
   show() {
     super.show();
     this.#measure(); // at once: a page without its height would move what the user looks at
-    this.resized = new ResizeObserver(() => this.#measure());
+    this.resized = new ResizeObserver(() => this.#fit());
     this.resized.observe(this.root);
   }
 
@@ -58,6 +58,18 @@ class GridView extends PagedView {
     return page ? getComputedStyle(page).gridTemplateColumns.split(" ").length : 1;
   }
 
+  callsAPage() {
+    const probe = this.emptyPage(1, 0);
+    this.root.replaceChildren(probe);
+    return ROWS * getComputedStyle(probe).gridTemplateColumns.split(" ").length;
+  }
+
+  /** Divide the calls again if another number fits into a row. */
+  #fit() {
+    if (this.pages.length && this.columns() * ROWS !== this.length && !matchMedia("print").matches) inPlace(update);
+    else this.#measure();
+  }
+
   /** Give pages that are not filled or not drawn their future height. */
   #measure() {
     const card = this.root.querySelector(".card");
@@ -104,11 +116,11 @@ function mat(call, image) {
   return box;
 }
 
-/** A thumbnail, loaded when it is near the window; null if there is none. */
+/** A thumbnail, which `loadPictures` loads; null if there is none. */
 function picture(file, alt = "") {
   const source = thumbnail(file);
   if (!source) return null;
-  const image = make("img", { alt, loading: "lazy", decoding: "async", src: source });
+  const image = make("img", { alt, decoding: "async", "data-src": source });
   const whole = link(file.href);
   // The folder of thumbnails is missing, or a server hides it: use the picture itself.
   image.addEventListener("error", () => whole && image.setAttribute("src", whole), { once: true });
@@ -179,6 +191,10 @@ class TableView extends PagedView {
 
   columns() {
     return 1;
+  }
+
+  callsAPage() {
+    return 10 * ROWS;
   }
 }
 
