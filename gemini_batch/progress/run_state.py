@@ -119,7 +119,7 @@ class RunState:
         lately_s = max(60.0, 3 * limits.minute_s)
         self._images, self._sent = Pace(lately_s), Pace(lately_s)
         self._cost_usd, self._unpriced = 0.0, 0
-        self._to_retry = 0
+        self._to_retry: set[str] = set()  # ids
         # The last wait of each model, and until when.
         self._waits: dict[str, tuple[events.Waiting, float]] = {}
         self._errors: OrderedDict[str, RecentError] = OrderedDict()
@@ -143,7 +143,7 @@ class RunState:
             case events.CallFinished(row):
                 self._finished(row, event.estimated_usd, event.lane or row.model, now_s)
             case events.CallRetrying():
-                self._to_retry += 1
+                self._to_retry.add(event.call_id)
                 self._add_error(f"{event.reason}: {event.message}", event.call_id, now_s)
             case events.ModelReplaced():
                 self._replace_model(event.model, event.successor)
@@ -171,7 +171,7 @@ class RunState:
 
     def _call_sent(self, event: events.CallSent, now_s: float) -> None:
         self._sent.add(now_s)
-        self._to_retry = max(0, self._to_retry - (event.attempt > 1))
+        self._to_retry.discard(event.call_id)
         if model := self._models.get(event.model):
             model.sent.add(now_s)
 
@@ -229,7 +229,7 @@ class RunState:
                 waits_for_reset=self._waits_for_reset,
             ),
             in_flight=self._sample.in_flight,
-            to_retry=self._to_retry,
+            to_retry=len(self._to_retry),
             waiting=self._longest_wait(now_s),
             models=len(self._models),
             cost_usd=self._cost_usd,

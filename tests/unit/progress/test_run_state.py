@@ -169,15 +169,16 @@ def test_errors_of_one_kind_are_one() -> None:
         ("503 UNAVAILABLE: kind 0", 1, "x"),
         ("503 UNAVAILABLE: kind 1", 1, "x"),
     ]
-    assert state.to_retry == 102
+    assert state.to_retry == 101
 
 
 def test_a_call_that_was_retried_is_no_longer_to_retry() -> None:
-    """Only second attempts reduce the number of calls to retry."""
-    again = CallRetrying("a", 1, 5.0, "overloaded", may_be_billed=False, reason="503 UNAVAILABLE")
-    run_state = observed((0, CallSent("a", 1, MODEL)), (1, again), (2, CallSent("b", 1, MODEL)))
+    """Only its own next request ends that, of which there may be several a number of attempt."""
+    again = CallRetrying("a", 1, 5.0, "unreachable", may_be_billed=False, reason="CONNECTION")
+    first, other = CallSent("a", 1, MODEL), CallSent("b", 1, MODEL)
+    run_state = observed((0, first), (1, again), (2, other), (2, first), (2, again))
     assert run_state.snapshot(3, NOON).to_retry == 1
-    run_state.observe(CallSent("a", 2, MODEL), 6)
+    run_state.observe(first, 6)
     assert run_state.snapshot(7, NOON).to_retry == 0
 
 
