@@ -11,7 +11,7 @@ that a hostile picture ends that fork alone; the gallery draws later what is mis
 
 import os
 import resource
-import select
+import selectors
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -43,8 +43,10 @@ def main() -> None:
         draw = partial(entry, folders=folders, thumbnails=Thumbnails(out))
         _import_readers()
         draw_apart(follower.new_rows(), draw)
-        while not select.select([sys.stdin], [], [], _LOOK_EVERY_S)[0]:
-            draw_apart(follower.new_rows(), draw)
+        with selectors.PollSelector() as selector:
+            selector.register(sys.stdin, selectors.EVENT_READ)
+            while not selector.select(_LOOK_EVERY_S):
+                draw_apart(follower.new_rows(), draw)
 
 
 def draw_apart(rows: Iterable[dict[str, Any]], draw: Callable[[dict[str, Any]], object]) -> None:

@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 
 import gemini_batch.cli
+from gemini_batch.cli import signals as signals_of_a_run
 from gemini_batch.cli.signals import interrupting
 from gemini_batch.engine.session import Run
 from gemini_batch.records import Stop, StopReason
@@ -53,6 +54,7 @@ async def test_a_signal_that_comes_twice_at_once_is_one(
     """
     loop, run, now_s, handled = asyncio.get_running_loop(), Interrupted(), 1000.0, asyncio.Event()
     loop.add_signal_handler(signal.SIGUSR1, handled.set)  # comes after the others
+    monkeypatch.setattr(signals_of_a_run, "handled", lambda: [INT, TERM, HUP])  # also below `nohup`
     with interrupting(cast("Run", run)):
         for number, each in enumerate(signals):
             monkeypatch.setattr(loop, "time", lambda at=now_s + number * after_s: at)
