@@ -7,7 +7,7 @@ from enum import StrEnum
 LOOKS = 3
 """Looks that count, without a find, until a batch whose create was not answered is given up."""
 LOOKS_APART = timedelta(minutes=5)
-"""The time from the create, or from a look that counts, to the next one that does.
+"""The time between looks that count while one run waits; of other runs the first one counts.
 
 No one knows how soon the list shows a new batch (collected 2026-11-30).
 """
@@ -96,15 +96,13 @@ class BatchNote:
 
     @property
     def look_counts_at(self) -> datetime:
-        """The time from which a look through the list that does not find it counts."""
+        """The time from which a look of a run that waits counts, if it does not find it."""
         return (self.looked_at or self.since) + LOOKS_APART
 
     @property
-    def given_up_at(self) -> datetime | None:
-        """The earliest time at which it is given up if no look finds it; None if it was found."""
-        if self.step is not Step.CREATING:
-            return None
-        return self.look_counts_at + max(0, LOOKS - 1 - self.looks) * LOOKS_APART
+    def looks_left(self) -> int:
+        """Looks without a find after which it is given up; 0 if its create was answered."""
+        return max(0, LOOKS - self.looks) if self.step is Step.CREATING else 0
 
     def key(self, position: int, request_sha256: str) -> str:
         """Return the key of a line: no other batch has it."""

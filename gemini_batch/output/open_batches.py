@@ -121,7 +121,7 @@ def described(batch: "OpenBatch") -> dict[str, Any]:
         "committed_usd": None if note.estimated_usd is None else round(batch.committed_usd, 6),
         "since": f"{note.since:%Y-%m-%dT%H:%M:%SZ}",
         "cancelled_at": note.cancelled_at and f"{note.cancelled_at:%Y-%m-%dT%H:%M:%SZ}",
-        "given_up_at": note.given_up_at and f"{note.given_up_at:%Y-%m-%dT%H:%M:%SZ}",
+        "looks_left": note.looks_left,
         "problem": batch.problem or note.why or None,
     }
 
@@ -136,9 +136,9 @@ def line_of(batch: dict[str, Any]) -> str:
     problem = f"; {batch['problem']}" if batch["problem"] else ""
     calls = f"{batch['waiting']:,} of {batch['calls']:,} calls wait{done}"
     then = ""
-    if batch["given_up_at"]:
-        at = _shown(batch["given_up_at"])
-        then = f"; it is given up if runs do not find it until {at}"
+    if batch["looks_left"]:
+        runs = "run does" if batch["looks_left"] == 1 else f"{batch['looks_left']} runs do"
+        then = f"; it is given up if the next {runs} not find it"
     return (
         f"{name}  {state.lower()}{ended}  {calls}, {batch['model']}, since {since}{then}{problem}"
     )

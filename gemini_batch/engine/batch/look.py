@@ -38,8 +38,10 @@ class Looker:
     _listing: Listing | None = field(default=None, init=False)
     _is_cut_off: bool = field(default=False, init=False)  # the server can't be reached
 
-    async def look(self, open_batches: Sequence[OpenBatch]) -> list[Stop]:
+    async def look(self, open_batches: Sequence[OpenBatch], *, is_first: bool) -> list[Stop]:
         """Look once at each of these batches; return why the run must stop.
+
+        `is_first` is true for the first look of a run at them.
 
         Cancellation: safe; what was noted stays.
 
@@ -51,7 +53,7 @@ class Looker:
         for batch in open_batches:
             todo = steps.next_step(batch.note, self.clock.utc())
             if todo is steps.Todo.SEARCH:
-                stops += await self._search(batch, open_batches)
+                stops += await self._search(batch, open_batches, is_first=is_first)
             elif todo is steps.Todo.ASK:
                 stops += await self._ask(batch, open_batches)
             await self._cancel_in_time(batch)
@@ -92,7 +94,9 @@ class Looker:
             return self._failed(batch, listing.error)
         return []
 
-    async def _search(self, batch: OpenBatch, all_open: Sequence[OpenBatch]) -> list[Stop]:
+    async def _search(
+        self, batch: OpenBatch, all_open: Sequence[OpenBatch], *, is_first: bool
+    ) -> list[Stop]:
         listing, note = await self._list(all_open), batch.note
         if matches := steps.matching(note, listing.batches):
             oldest, *younger = matches
@@ -112,7 +116,7 @@ class Looker:
         if note.step is Step.CREATING and note.project not in ("", self.project):
             return [_other_key(batch)]
         if note.step is Step.CREATING:
-            self.write(batch, steps.not_found(note, self.clock.utc()))
+            self.write(batch, steps.not_found(note, self.clock.utc(), is_first=is_first))
         return []
 
     async def _list(self, all_open: Sequence[OpenBatch]) -> Listing:

@@ -53,7 +53,8 @@ class BatchRoute:
             if is_first:
                 await self._report()
             mine = [batch for batch in self.waiting.batches if self._is_here(batch)]
-            stops = await until(self.ended, self.looker.look(mine), DRAIN_S)
+            looking = self.looker.look(mine, is_first=is_first)
+            stops = await until(self.ended, looking, DRAIN_S)
             for batch in mine:
                 if not self.ended.is_set():
                     await until(self.ended, self._advance(batch), DRAIN_S)
@@ -102,11 +103,11 @@ class BatchRoute:
         elsewhere = [batch for batch in open_batches if not self._is_here(batch)]
         if elsewhere:
             message += f", {len(elsewhere):,} of them at {elsewhere[0].note.endpoint}"
-        given_up_at = [each.note.given_up_at for each in open_batches if each.note.given_up_at]
-        if given_up_at:
+        looks = [each.note.looks_left for each in open_batches if each.note.looks_left]
+        if looks:
+            runs = "the next run does" if min(looks) == 1 else f"the next {min(looks)} runs do"
             message += (
-                "; a batch whose creation was not answered is given up if runs do not find it "
-                f"until {local_time(min(given_up_at))}"
+                f"; a batch whose creation was not answered is given up if {runs} not find it"
             )
         overdue = [each for each in open_batches if self._is_overdue(each, now)]
         if overdue and self.config.route == "batch":

@@ -115,13 +115,14 @@ def is_gone(note: BatchNote, now: datetime) -> bool:
     return note.step is Step.CREATED and not note.ended_at and is_missing(note, now)
 
 
-def not_found(note: BatchNote, now: datetime) -> BatchNote:
-    """Return the note after a look through the whole list: it counts if it is not too soon.
+def not_found(note: BatchNote, now: datetime, *, is_first: bool) -> BatchNote:
+    """Return the note after a look through the whole list; `is_first` in this run.
 
-    So three runs within seconds are one look at most, for the list may show a batch late. A clock
-    that was set back does not put off the next look that counts.
+    Each run counts once, and while one waits, each look five minutes after the last that counted: a
+    batch is given up after three runs, or a quarter of an hour. A clock that was set back does not
+    put off the next look that counts.
     """
-    if abs(now - (note.looked_at or note.since)) < LOOKS_APART:
+    if not is_first and abs(now - (note.looked_at or note.since)) < LOOKS_APART:
         return note
     return replace(note, looks=note.looks + 1, looked_at=now)
 

@@ -189,7 +189,7 @@ class Submitter:
 
     async def _unanswered(self, batch: OpenBatch, error: ApiError | Failure) -> Stop | None:
         """Look once for a batch whose create was not answered; its calls wait in any case."""
-        await until(self.stopped, self.looker.look([batch]), DRAIN_S)
+        await until(self.stopped, self.looker.look([batch], is_first=False), DRAIN_S)
         if batch.note.step is not Step.CREATING:
             self.observe(seen_event(batch.note, is_new=True))
             return None
