@@ -32,7 +32,7 @@ from tests.wire.rest_peers import session
 
 MODEL = "gemini-3-pro-image-preview"
 KEYS = [f"{number}.ab" for number in range(6)]
-pytestmark = pytest.mark.loopback
+pytestmark = [pytest.mark.loopback, pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)

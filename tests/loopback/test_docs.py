@@ -15,6 +15,8 @@ from gemini_batch.catalog import prices, tiers
 from gemini_batch.records.job import Job
 from tests import render
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in render.FILES}

@@ -23,7 +23,7 @@ from gemini_batch.output import OutputFolder
 from gemini_batch.simulator import Simulator
 from tests.simulated import simulator
 
-pytestmark = pytest.mark.loopback
+pytestmark = [pytest.mark.loopback, pytest.mark.slow]
 
 ROBOT = b'{"id": "robot", "prompt": "A robot"}\n'
 # Quiet, as for cron, and with one attempt, so that nothing waits.

@@ -16,6 +16,8 @@ from gemini_batch.records import StopReason
 from tests.builders import picture, png, says, tree
 from tests.virtual.desk import CONFIG, Desk
 
+pytestmark = pytest.mark.slow
+
 IDS = [f"n{number}" for number in range(12)]
 SCRIPT = {call_id: [picture(1.0 + number % 3)] for number, call_id in enumerate(IDS)}
 

@@ -13,6 +13,8 @@ from gemini_batch.records.job import Job
 from tests.builders import MODEL, OFFLINE, Step, answers, line_of, make_row, picture, png, says
 from tests.virtual.desk import Desk
 
+pytestmark = pytest.mark.slow
+
 CONTENTS = [{"parts": [{"text": "A cat"}]}]
 IMAGE_USD = 0.1344
 USAGE = {"promptTokenCount": 10, "totalTokenCount": 1130}

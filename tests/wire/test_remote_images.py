@@ -19,7 +19,7 @@ from tests.wire.peers import CHUNKED, Peer, Script, Server, Sink, chunk, headers
 
 IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(range(200)) * 50
 PUBLIC_API = "https://api.test"
-pytestmark = pytest.mark.usefixtures("no_pauses")
+pytestmark = [pytest.mark.usefixtures("no_pauses"), pytest.mark.slow]
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ from tests.loopback.python_api.network import (
     simulated,
 )
 
-pytestmark = pytest.mark.loopback
+pytestmark = [pytest.mark.loopback, pytest.mark.slow]
 
 
 # --- jobs in, summary out ---------------------------------------------------------------------------------------------

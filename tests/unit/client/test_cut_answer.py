@@ -20,6 +20,8 @@ from gemini_batch.records import Answer, Failure, Reply
 from tests.unit.client.extracting import chunked
 from tests.unit.client.test_receiver import Received, receive
 
+pytestmark = pytest.mark.slow
+
 USAGE = {"promptTokenCount": 7, "candidatesTokenCount": 1290, "totalTokenCount": 1297}
 
 

@@ -17,6 +17,8 @@ from gemini_batch.quota.storage import MemoryStorage
 from gemini_batch.records import Limits
 from tests.unit.quota.contract import CYCLE_S, NOON, PICTURE, T0, M, granted, requests_left
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Run:
