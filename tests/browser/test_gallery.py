@@ -388,8 +388,9 @@ def test_a_wider_window_divides_the_calls_again(opened: Opened, tmp_path: Path) 
     page.evaluate("scrollTo(0, 9000)")
     at = (
         "Number([...document.querySelectorAll('.card')].find((each) => "
-        "each.getBoundingClientRect().bottom > innerHeight / 2).querySelector('.open').dataset.index)"
+        "each.getBoundingClientRect().bottom > innerHeight / 2)?.querySelector('.open').dataset.index)"
     )
+    until(page, at + " >= 0")
     before = page.evaluate(at)
     page.set_viewport_size({"width": 900, "height": 800})
     until(

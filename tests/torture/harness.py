@@ -287,7 +287,8 @@ def _check(desk: ServedDesk, measured: Measured) -> None:
         measured.calls += 1
         _check_call(desk, row, sent[call_id], measured)
         _check_inputs(desk, newest, call_id, sent[call_id], measured)
-    _check_repeats(desk, {row["response_id"] for row in rows}, measured)
+    pictures = {image["sha256"] for row in rows for image in row["images"] if row["is_cut"]}
+    _check_repeats(desk, {row["response_id"] for row in rows} | pictures, measured)
     code, words = desk.verify()
     if code != 0:
         measured.faults.append(f"{desk.out}: verify: {words}")
@@ -296,12 +297,17 @@ def _check(desk: ServedDesk, measured: Measured) -> None:
 def _check_call(
     desk: ServedDesk, row: dict[str, Any], sendings: list[Sending], measured: Measured
 ) -> None:
-    answer = next((each for each in sendings if each.response_id == row["response_id"]), None)
-    if (
-        answer is None
-        or not answer.is_whole
-        or [answer.sha256] != [image["sha256"] for image in row["images"]]
-    ):
+    images = [image["sha256"] for image in row["images"]]
+    # Of an answer that was cut off behind its picture that is kept, without the id behind it.
+    answer = next(
+        (
+            each
+            for each in sendings
+            if (row["is_cut"] and [each.sha256] == images) or each.response_id == row["response_id"]
+        ),
+        None,
+    )
+    if answer is None or not (answer.is_whole or row["is_cut"]) or [answer.sha256] != images:
         measured.blame(
             "wrong_images",
             f"{desk.out}: {row['id']}: its row says {row['images']}, the server {answer}",
@@ -331,7 +337,7 @@ def _check_repeats(desk: ServedDesk, in_rows: set[str], measured: Measured) -> N
     consumed, kept = desk.noted("consumed"), desk.noted("kept")
     of_process: Counter[int] = Counter()
     for sending in desk.server.sendings:
-        if sending.response_id in in_rows:
+        if {sending.response_id, sending.sha256} & in_rows:
             continue
         of_process[sending.process] += 1
         if sending.response_id in kept:

@@ -22,7 +22,7 @@ def test_another_number_of_workers_sends_nothing_finished_again(tmp_path: Path) 
 def test_a_worker_that_is_killed_ten_times_keeps_the_budget(tmp_path: Path) -> None:
     """All requests of all workers, also those whose answers a kill lost, cost no more than `--max-cost`."""
     with served() as server:
-        found = budget(tmp_path, server, calls=150, kills=10, seed=1)
+        found = budget(tmp_path, server, calls=300, kills=10, seed=1)
     assert found.faults == []
     assert found.kills == 10
 

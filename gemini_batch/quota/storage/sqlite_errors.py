@@ -1,11 +1,12 @@
 """Errors of the ledger's file as messages: the path, what was found, and what to do."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gemini_batch.errors import StorageError
+from gemini_batch.errors import StorageError, out_of_resources
 
 FOLDER_VARIABLE = "GEMINI_BATCH_STATE_DIR"
 LOCKED_S = 30.0
@@ -21,6 +22,8 @@ _UNWRITABLE = {
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_AUTH,
 }
+
+_FILES = 4  # that are open at once: the database, its journal, and their folder
 
 
 class DamagedError(StorageError):
@@ -53,6 +56,8 @@ def _translated(path: Path, locked_s: float, error: sqlite3.Error) -> StorageErr
         return _locked(path, locked_s)
     if code in _DAMAGED:
         return DamagedError(f"{path}: is damaged: {error}")
+    if code == sqlite3.SQLITE_CANTOPEN and (reason := _too_few_files()):
+        return StorageError(f"{path}: can't be opened: {reason}")
     if code in _UNWRITABLE:
         make = f"make it and its folder writable, {ELSEWHERE}"
         return StorageError(f"{path}: can't be written ({error}); {make}")
@@ -60,6 +65,20 @@ def _translated(path: Path, locked_s: float, error: sqlite3.Error) -> StorageErr
         make = "make room: nothing is sent that can't be counted"
         return StorageError(f"{path}: the disk is full; {make}")
     return StorageError(f"{path}: the disk failed: {error}; fix it, {ELSEWHERE}")
+
+
+def _too_few_files() -> str:
+    """Return a message if no more files can be opened than SQLite needs, else ""."""
+    opened: list[int] = []
+    try:
+        for _ in range(_FILES):
+            opened.append(os.open(os.devnull, os.O_RDONLY))  # noqa: PERF401 # what is open is closed
+    except OSError as error:
+        return out_of_resources(error)
+    finally:
+        for each in opened:
+            os.close(each)
+    return ""
 
 
 def _locked(path: Path, locked_s: float) -> StorageError:

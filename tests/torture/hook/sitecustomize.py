@@ -39,8 +39,9 @@ if path := os.environ.get("TORTURE_KEPT"):
 
     _note_kept, _keep = _noting(path), StagedAnswer.journal
 
-    def _kept(parts: StagedAnswer, envelope: bytes) -> None:
-        _keep(parts, envelope)
-        _note_kept(envelope)
+    def _kept(parts: StagedAnswer, envelope: bytes, /, *, is_whole: bool = True) -> None:
+        _keep(parts, envelope, is_whole=is_whole)
+        if is_whole:  # else the answer goes on, and comes again
+            _note_kept(envelope)
 
-    StagedAnswer.journal = _kept  # type: ignore[method-assign, assignment] # what this file is for
+    StagedAnswer.journal = _kept  # type: ignore[method-assign] # what this file is for
