@@ -8,7 +8,7 @@ from enum import StrEnum
 from gemini_batch.client.batches import Batches
 from gemini_batch.clock import Clock
 from gemini_batch.engine.batch import steps
-from gemini_batch.output.batch_note import LOOKS, LOOKS_APART, BatchNote, Step
+from gemini_batch.output.batch_note import LOOKS, BatchNote, Step
 from gemini_batch.output.batches import BatchNotes
 from gemini_batch.output.waiting import OpenBatch
 from gemini_batch.records import ApiError, Failure
@@ -91,6 +91,6 @@ def given_up(note: BatchNote, now: datetime) -> BatchNote:
     """Return the note of a batch that the next run gives up, because its key does not see it."""
     note = replace(note, project="", why="it was made with another key, and given up by --cancel")
     if note.step is Step.CREATING:
-        return replace(note, looks=LOOKS - 1, looked_at=now - LOOKS_APART)
+        return replace(note, looks=LOOKS - 1)
     missing_since = now - steps.MISSING_FOR
     return replace(note, missing_since=missing_since, misses=steps.MISSES)

@@ -37,13 +37,14 @@ async def open_route(
     money, history = BatchMoney(of.budget), of.planned.history
     async with RestSession(config, base_url, clock) as session, Files(session) as files:
         batches = Batches(session)
+        project = project_of(config.api_key, config.quota_scope)
         with closing(BatchNotes(of.folder.out)) as notes:
             looker = Looker(
                 batches=batches,
                 notes=notes,
                 clock=clock,
                 observe=observe,
-                project=project_of(config.api_key, config.quota_scope),
+                project=project,
                 patience_s=config.batch_patience_s,
             )
             collector = Collector(
@@ -62,6 +63,8 @@ async def open_route(
                 files=files,
                 batches=batches,
                 looker=looker,
+                notes=notes,
+                project=project,
                 cutter=Cutter(config=config, budget=of.budget, price_table=price_table(config)),
                 money=money,
                 waiting=history.waiting,
@@ -76,6 +79,7 @@ async def open_route(
             )
             yield BatchRoute(
                 looker=looker,
+                notes=notes,
                 collector=collector,
                 submitter=submitter,
                 waiting=history.waiting,

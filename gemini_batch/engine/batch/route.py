@@ -17,6 +17,7 @@ from gemini_batch.engine.batch.submit import Submitter
 from gemini_batch.errors import storage_errors
 from gemini_batch.events import BatchNotice, Observer
 from gemini_batch.output.batch_note import Step
+from gemini_batch.output.batches import BatchNotes
 from gemini_batch.output.waiting import OpenBatch, Waiting
 from gemini_batch.records import ApiError, Call, Failure, FailureKind, Stop, StopReason
 from gemini_batch.wording import local_time
@@ -33,6 +34,7 @@ class BatchRoute:
     """
 
     looker: Looker
+    notes: BatchNotes
     collector: Collector
     submitter: Submitter
     waiting: Waiting
@@ -214,5 +216,5 @@ class BatchRoute:
         is_dropped = note.step in {Step.PLANNED, Step.UPLOADED}
         if is_dropped and note.file and self._is_here(batch) and self.config.base_url:
             await self.collector.files.delete(note.file)  # else it expires by itself
-        await self.clock.run_blocking(lambda: self.looker.notes.remove(note.uuid))
+        await self.clock.run_blocking(lambda: self.notes.remove(note.uuid))
         self.waiting.drop(batch)

@@ -22,6 +22,7 @@ from gemini_batch.engine.preprocess import Preprocessor
 from gemini_batch.engine.result_row import Attempted, facts_of
 from gemini_batch.events import BatchNotice, ModelReplaced, Observer
 from gemini_batch.output.batch_note import BatchNote, Step
+from gemini_batch.output.batches import BatchNotes
 from gemini_batch.output.results_file import ResultsFile
 from gemini_batch.output.waiting import Mark, OpenBatch, Waiting
 from gemini_batch.records import (
@@ -47,6 +48,7 @@ class Submitter:
 
     Attributes:
         successors: The announced successors of models whose calls may move.
+        project: Of the key: a fingerprint.
         rows: A note says how many there were.
         stopped: Set once nothing more may be sent.
     """
@@ -54,6 +56,8 @@ class Submitter:
     files: Files
     batches: Batches
     looker: Looker
+    notes: BatchNotes
+    project: str
     cutter: Cutter
     money: BatchMoney
     waiting: Waiting
@@ -156,7 +160,7 @@ class Submitter:
         now = self.clock.utc()
         note = await self._write(replace(note, step=Step.CREATING, sent_at=now))
         self.money.hold(note.uuid, chunk.money)
-        batch = self.waiting.add_new(note, self.looker.notes.lines(note.uuid))
+        batch = self.waiting.add_new(note, self.notes.lines(note.uuid))
         for position in range(note.calls):
             batch.add(position, Mark.ASKED)
         outcome = await self.batches.create(chunk.model, note.display_name, note.file)
@@ -208,7 +212,7 @@ class Submitter:
         note = BatchNote(
             uuid=chunk.uuid,
             endpoint=self.config.endpoint,
-            project=self.looker.project,
+            project=self.project,
             model=chunk.model,
             calls=len(calls),
             input_tokens=chunk.share.input_tokens,
@@ -216,16 +220,16 @@ class Submitter:
             rows_bytes=self.rows.end_bytes,
             planned_at=self.clock.utc(),
         )
-        await self.clock.run_blocking(lambda: self.looker.notes.add(note, calls))
+        await self.clock.run_blocking(lambda: self.notes.add(note, calls))
         return note
 
     async def _write(self, note: BatchNote) -> BatchNote:
-        await self.clock.run_blocking(lambda: self.looker.notes.write(note))
+        await self.clock.run_blocking(lambda: self.notes.write(note))
         return note
 
     async def _dropped(self, note: BatchNote, stop: Stop) -> Stop:
         """Remove the note of a batch that was not created, and its file; return the stop."""
-        await self.clock.run_blocking(lambda: self.looker.notes.remove(note.uuid))
+        await self.clock.run_blocking(lambda: self.notes.remove(note.uuid))
         if note.file:  # else it expires by itself
             await until(self.stopped, self.files.delete(note.file), DRAIN_S)
         return stop

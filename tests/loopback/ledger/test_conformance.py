@@ -77,7 +77,7 @@ class TestPostgresLedger(Connected, LedgerContract):
             assert ledger.used(M, ahead.at_s, NOON)
 
     def test_a_look_at_a_new_database(self) -> None:
-        """Where there is no table yet, nothing is used."""
+        """An empty database has no use to report."""
         ledger = self.make(Limits(requests_per_day=1))
         self.server.execute("DROP TABLE gemini_batch_ledger")
 

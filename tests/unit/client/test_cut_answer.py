@@ -84,7 +84,7 @@ def test_an_answer_that_is_cut_anywhere_behind_its_picture_has_it(size: int) -> 
 
 
 def test_an_answer_that_is_cut_within_its_picture_has_none() -> None:
-    """Of half a picture nothing is made."""
+    """Half a picture gives no image."""
     body = answer()
     start = body.index(base64.b64encode(PNG))
     for stop in range(start, start + len(base64.b64encode(PNG)) - 4, 97):
@@ -154,7 +154,7 @@ def test_a_stream_that_is_cut_has_its_picture() -> None:
 
 
 def test_a_compressed_answer_that_is_cut_has_its_picture() -> None:
-    """Where the compression breaks off, what was decompressed counts."""
+    """Data that was decompressed before the compression broke off counts."""
     noise = [{"text": random.Random(2).randbytes(3000).hex()}]
     body = gzip.compress(answer(part(), *noise))
     assert kept(body[:-900], encoding="gzip")[1] == PNG
@@ -173,7 +173,7 @@ def test_a_compressed_answer_that_is_cut_has_its_picture() -> None:
     ],
 )
 def test_an_answer_that_is_damaged_behind_its_picture_has_it(tail: bytes) -> None:
-    """What can't be read behind a picture costs no picture."""
+    """Damage behind a picture does not lose the picture."""
     body = answer()
     stop = body.index(base64.b64encode(PNG)) + len(base64.b64encode(PNG)) + 1
     assert kept(body[:stop] + b"}" + tail)[1] == PNG
@@ -186,7 +186,7 @@ def test_a_second_picture_that_is_damaged_leaves_nothing_unsaid() -> None:
 
 
 def test_work_on_a_cut_answer_is_bounded() -> None:
-    """Of more tokens than any answer has the rest is left out."""
+    """Tokens beyond the limit are left out."""
     cut = completed(b"[" + b"1," * 300_000)
     assert len(cut.kept) < 200_000
     assert json.loads(cut.body)
