@@ -72,7 +72,7 @@ def _too_few_files() -> str:
     opened: list[int] = []
     try:
         for _ in range(_FILES):
-            opened.append(os.open(os.devnull, os.O_RDONLY))  # noqa: PERF401 # what is open is closed
+            opened.append(os.open(os.devnull, os.O_RDONLY))  # noqa: PERF401 # closed below
     except OSError as error:
         return out_of_resources(error)
     finally:
