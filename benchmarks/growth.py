@@ -1,4 +1,4 @@
-"""How time and memory of the commands grow with lines and rows: CPU seconds and peak RSS of each whole command.
+"""Growth of the commands with lines and rows: CPU seconds and peak RSS of each whole command.
 
 With `--folder` the manifests and rows are kept there, and taken from there the next time.
 """

@@ -34,7 +34,7 @@ class LedgerNotice:
 
 @dataclass(frozen=True, slots=True)
 class ManifestWarning:
-    """The manifest has something that the API may refuse; it is sent all the same."""
+    """The manifest has something that the API may refuse; it is sent anyway."""
 
     message: str
 

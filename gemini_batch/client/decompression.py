@@ -44,7 +44,7 @@ def decompressor(start: bytes, encoding: str) -> Unwrap | None:
     if encoding == "deflate":  # without zlib's header, as some write it
         return _Frames("deflate", partial(zlib.decompressobj, -15))
     if encoding in _KNOWN:
-        raise MalformedAnswerError(f"the answer is not the {encoding} that it says")
+        raise MalformedAnswerError(f"the answer is not valid {encoding}, which its headers name")
     # A longer one is not shown in part: half a key would not be found in it.
     named = repr(encoding) if len(encoding) <= _MAX_NAME_CHARS else "something unknown"
     raise MalformedAnswerError(

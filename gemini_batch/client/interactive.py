@@ -249,8 +249,8 @@ class InteractiveTransport:
             message = f"no connection to {self._base_url}{way} within {timeouts.connect_s:g} s"
             return self._failure(FailureKind.UNREACHABLE, message, may_be_billed=False)
         message = (
-            f"no whole answer: nothing for {timeouts.between_bytes_s:g} s, "
-            f"or not done after {whole_s:g} s"
+            f"no complete answer: nothing for {timeouts.between_bytes_s:g} s, "
+            f"or not complete after {whole_s:g} s"
         )
         return self._failure(FailureKind.TIMEOUT, message, may_be_billed=upload.may_be_whole)
 
@@ -267,7 +267,7 @@ class InteractiveTransport:
             may_be_billed = upload.may_be_whole
             return self._failure(FailureKind.MALFORMED, message, may_be_billed=may_be_billed)
         detail = describe_connection_error(error)
-        message = f"the connection broke before the answer was whole: {detail}"
+        message = f"the connection broke before the answer was complete: {detail}"
         return self._failure(FailureKind.DISCONNECTED, message, may_be_billed=upload.may_be_whole)
 
 

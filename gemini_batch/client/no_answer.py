@@ -33,7 +33,7 @@ _MESSAGES = ("message", "detail", "details", "msg", "error_description", "error"
 def not_an_answer(value: Any) -> Failure:
     """Return the failure of a 200 with this JSON; an error was not billed."""
     if text := _error(value):
-        message = f"the answer is an error, and not one of the Gemini API: {text}"
+        message = f"the answer is an error, but not one of the Gemini API: {text}"
         return Failure(FailureKind.NOT_AN_ANSWER, message, may_be_billed=False)
     match value:
         case dict() if value:
@@ -46,7 +46,7 @@ def not_an_answer(value: Any) -> Failure:
         case _:
             what = f"the JSON value {one_line(str(value))[:50]!r}"
     place = place_of_image(value)
-    message = f"the answer is none of the Gemini API, but {what}"
+    message = f"the answer is not from the Gemini API: it is {what}"
     if place:
         message += f"; an image may be at {place}"
     return Failure(FailureKind.NOT_AN_ANSWER, message, may_be_billed=True)

@@ -58,6 +58,6 @@ async def probe(config: Settings, base_url: str) -> ApiError | Failure | None:
     if response.status != 200:
         return parse_error(Answer(response.status, found, redirects_to=host))
     if not as_dict(load(found)).get(expected):
-        message = f"{base_url} answers, and not as the Gemini API does: check --base-url"
+        message = f"{base_url} answers, but not like the Gemini API: check --base-url"
         return Failure(FailureKind.NOT_AN_ANSWER, message, may_be_billed=False)
     return None

@@ -133,7 +133,7 @@ def parse_value(answer: Answer, value: Any) -> Outcome:
 def _unread(answer: Answer, body: dict[str, Any], value: Any) -> str | None:
     """Return why an answer without an image may have one all the same; None if it has none."""
     if LEFT_OUT.search(answer.body):
-        return "the answer has no image where images are, and much else"
+        return "the answer has no image in the expected place, and much unknown content"
     if place := place_of_image(value) or place_of_link(_parts(body)):
         return f"the answer has an image where none is expected: {place}"
     if isinstance(value, list) and not any(

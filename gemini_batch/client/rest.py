@@ -159,7 +159,7 @@ class RestSession:
         else:
             detail = describe_connection_error(error)
             kind = FailureKind.DISCONNECTED
-            message = f"the connection broke before the answer was whole: {detail}"
+            message = f"the connection broke before the answer was complete: {detail}"
         return Failure(kind, one_line(self.redactor.redact_text(message)), may_be_billed=False)
 
 

@@ -119,7 +119,7 @@ class Results(Generic[SinkT]):
         if isinstance(self._odd.outcome, ApiError):
             return self._odd.outcome
         why = f": {self._odd.outcome.message}" if isinstance(self._odd.outcome, Failure) else ""
-        message = f"the server sends something else than the results{why}"
+        message = f"the server sends something other than the results{why}"
         return Failure(FailureKind.NOT_AN_ANSWER, message, may_be_billed=False)
 
     def _begin(self, download: Download) -> None:

@@ -120,7 +120,7 @@ def base64_blocks(image: InputImage, skip_bytes: int = 0) -> Iterator[bytes]:
                 yield pybase64.b64encode(block)[skip_bytes:]
                 skip_bytes = 0
     except OSError as error:
-        raise _change(image, f"can't be read any more: {error.strerror}") from error
+        raise _change(image, f"can no longer be read: {error.strerror}") from error
 
 
 def _check(file: BinaryIO, image: InputImage) -> None:

@@ -89,7 +89,7 @@ class Settings:
         forgets_rows: Calls whose rows are gone are sent, and paid for, again.
         skip_uncertain: A call that may have been billed and has no answer is left `uncertain`,
             instead of sent again.
-        keeps_going: A model is not stopped when call after call is rejected alike.
+        keeps_going: A model is not stopped when call after call is rejected with the same message.
         route: The way of new calls; open batches are collected by each of them.
         waits_for_batches: The run ends when no batch is open any more.
         batch_patience_s: Age of a batch at which it is cancelled.

@@ -23,7 +23,7 @@ from gemini_batch.records import (
 )
 from gemini_batch.wording import with_advice
 
-# A wrong address answers each call with something else than an answer of the API.
+# A wrong address answers each call with something other than an answer of the API.
 MAX_NOT_ANSWERS = 3
 # What is wrong with so many calls in a row is wrong with all of the model; refused requests count
 # in the quota (google-gemini/gemini-cli#15184, collected 2026-11-30).
@@ -102,7 +102,7 @@ class FollowUp:
             return []
         if self._not_answers.note(outcome.kind) < MAX_NOT_ANSWERS:
             return []
-        message = f"{MAX_NOT_ANSWERS} answers in a row were not of the Gemini API: "
+        message = f"{MAX_NOT_ANSWERS} answers in a row were not from the Gemini API: "
         message = with_advice(message + outcome.message, "check --base-url")
         return [Stop(StopReason.ADDRESS, message)]
 
@@ -123,15 +123,18 @@ class FollowUp:
     def _end(
         self, attempted: Attempted, lane: Lane, status: Status, error: ApiError | Failure
     ) -> list[Stop]:
-        """Write the row; return a stop once several calls in a row were rejected alike."""
+        """Write the row; return a stop once calls in a row were rejected with the same message."""
         self.committer.error(attempted, status, error)
         self.committer.end(attempted.call.id)
         if status is not Status.REJECTED or lane.refusals.note(error.message) < MAX_ALIKE:
             return []
         if self.rules.keeps_going:
             return []
-        message = f"{MAX_ALIKE} calls of {lane.model} in a row were rejected alike: {error.message}"
-        advice = "correct the manifest, or send the others all the same with --keep-going"
+        message = (
+            f"{MAX_ALIKE} calls of {lane.model} in a row were rejected with the same message: "
+            f"{error.message}"
+        )
+        advice = "correct the manifest, or send the others anyway with --keep-going"
         return [Stop(StopReason.ALIKE, with_advice(message, advice), model=lane.model)]
 
     def _stop(self, attempt: Attempt, stop: Stop) -> list[Stop]:

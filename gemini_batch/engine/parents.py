@@ -87,14 +87,14 @@ class Parents:
             if self.bucket is not None:
                 file = self.bucket.copy(path, image["sha256"])
             if file is None or file.stat().st_size != image["size_bytes"]:
-                return NoPicture(f"{path} is not the picture of its row any more")
+                return NoPicture(f"{path} is no longer the picture of its row")
             found = self.inputs.resolve(path if self.bucket is None else str(file.absolute()))
         except OSError as error:
             return NoPicture(f"{path} can't be read: {error.strerror}")
         except InputImageError as error:
             return _too_large(str(error))
         if isinstance(found, InputUri) or found.sha256 != image["sha256"]:
-            return NoPicture(f"{path} is not the picture of its row any more")
+            return NoPicture(f"{path} is no longer the picture of its row")
         return replace(found, path=f"{PREFIX}{call_id}", job=call_id)
 
 

@@ -174,7 +174,7 @@ class Preprocessor:
         with storage_errors(f"{call.id}: its image can't be read"):
             found = await self._clock.run_blocking(lambda: self._folder.images_of(call.id))
         if found is None:
-            message = f"{call.id}: its image is not whole or not an image"
+            message = f"{call.id}: its image is incomplete or not an image"
             self._observe(CallNotReused(call.id, message))
             return False
         self._committer.adopt(self._unsent(call, _NO_ATTEMPT), *found)

@@ -64,7 +64,7 @@ class RetryRules:
 
     Attributes:
         skip_uncertain: A call that may have been billed ends.
-        keeps_going: It does not stop when call after call is rejected alike.
+        keeps_going: It does not stop when call after call is rejected with the same message.
         table: The consequence of each kind, with the messages of the API that it sends to.
     """
 

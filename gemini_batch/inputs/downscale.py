@@ -164,7 +164,7 @@ def _planned_file(image: InputImage) -> Iterator[BinaryIO]:
             _check_same(image, stream)
     except OSError as error:
         reason = error.strerror
-        raise ImageChangedError(f"{image.path}: can't be read any more: {reason}") from error
+        raise ImageChangedError(f"{image.path}: can no longer be read: {reason}") from error
 
 
 def _check_same(image: InputImage, stream: BinaryIO) -> None:

@@ -54,7 +54,7 @@ class ObjectFetcher:
         try:
             found = store_of(address.scheme, address.bucket).get(address.prefix)
         except NoObjectError as error:
-            raise ImageChangedError(f"{image.path}: is gone since the run began") from error
+            raise ImageChangedError(f"{image.path}: was removed after the run began") from error
         if found.version.strip('"') != image.version:
             raise ImageChangedError(f"{image.path}: changed since the run began; run again")
         try:

@@ -207,7 +207,7 @@ class Reuse:
         image = staged.arrived()[0]
         if image.sha256 != row["images"][0]["sha256"]:
             staged.discard()
-            return NotReusable(f"{file}: is not the image of its row any more")
+            return NotReusable(f"{file}: is no longer the image of its row")
         return ReusedAnswer(_reply(row, image), ReusedFrom(str(home), row["id"]))
 
 

@@ -30,9 +30,9 @@ def keep(out: Path, name: str, body: Iterable[bytes]) -> str:
             finally:
                 os.close(folder)
     except OSError as error:
-        return f"what came can't be kept: {describe_os_error(error)}"
+        return f"the answer can't be kept: {describe_os_error(error)}"
     except StorageError as error:
-        return f"what came can't be kept: {error}"
+        return f"the answer can't be kept: {error}"
 
 
 def _kept(folder: int, place: str, name: str, body: Iterable[bytes]) -> str:
@@ -40,7 +40,7 @@ def _kept(folder: int, place: str, name: str, body: Iterable[bytes]) -> str:
     sizes = (os.stat(each, dir_fd=folder, follow_symlinks=False).st_size for each in names)
     room_bytes = min(MAX_BYTES - sum(sizes), MAX_ANSWER_BYTES)
     if len(names) >= MAX_FILES or room_bytes <= 0:
-        return f"what came is not kept: {place} is full; empty it"
+        return f"the answer is not kept: {place} is full; empty it"
     free = (name if number == 1 else f"{name}.{number}" for number in count(1))
     name = next(each for each in free if each not in names)
     descriptor = os.open(name, _NEW, 0o666, dir_fd=folder)
@@ -56,5 +56,5 @@ def _kept(folder: int, place: str, name: str, body: Iterable[bytes]) -> str:
     if not size_bytes:
         os.unlink(name, dir_fd=folder)
         return ""
-    what = "what came" if is_whole else f"the first {size_bytes:,} bytes"
+    what = "the answer" if is_whole else f"the first {size_bytes:,} bytes"
     return f"{what} is kept in {place}/{name}"

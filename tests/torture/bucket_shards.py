@@ -147,7 +147,7 @@ def torture(
 ) -> Measured:
     """Run rounds of so many workers each, and kill one of each but the last; then rounds until all is done.
 
-    Every second one that is killed loses its disk. With `waits` nobody ends their leases.
+    Every second killed worker loses its disk. With `waits` their leases are left to expire.
     """
     run, chance = BucketWorkers(folder, server, environment), random.Random(seed)
     found = Measured(run.write_chains(chains))

@@ -259,7 +259,7 @@ def _endless() -> dict[str, Case]:
             "more than 64 images",
         ),
         "endless-chunks": Case(
-            ever(_CHUNKED + _chunk(_OPENING), _chunk(b"AAAA")), "failed", "no whole answer"
+            ever(_CHUNKED + _chunk(_OPENING), _chunk(b"AAAA")), "failed", "no complete answer"
         ),
         "endless-headers": Case(
             ever(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n" * 100), "failed", "headers are too long"
@@ -280,15 +280,15 @@ def _endless() -> dict[str, Case]:
         "gzip-bomb-of-an-error": bad(
             _bomb(b"", b"x", 100, 31), "500", "Content-Encoding: gzip", status="500 X"
         ),
-        "slow-head": Case(ever(b"", b"\r\n", 0.2), "failed", "no whole answer"),
+        "slow-head": Case(ever(b"", b"\r\n", 0.2), "failed", "no complete answer"),
         "slow-headers": Case(
-            ever(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", 0.2), "failed", "no whole answer"
+            ever(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", 0.2), "failed", "no complete answer"
         ),
-        "slow-body": Case(ever(_PLAIN, b" ", 0.2), "failed", "no whole answer"),
-        "slow-image": Case(ever(_PLAIN + _OPENING, b"AAAA", 0.2), "failed", "no whole answer"),
+        "slow-body": Case(ever(_PLAIN, b" ", 0.2), "failed", "no complete answer"),
+        "slow-image": Case(ever(_PLAIN + _OPENING, b"AAAA", 0.2), "failed", "no complete answer"),
         "slow-error": Case(ever(b"HTTP/1.1 503 X\r\n\r\n", b"x", 0.2), "failed", "xx"),
-        "silence": Case(hangs(b""), "failed", "no whole answer"),
-        "silence-in-the-body": Case(hangs(_PLAIN + _OPENING), "failed", "no whole answer"),
+        "silence": Case(hangs(b""), "failed", "no complete answer"),
+        "silence-in-the-body": Case(hangs(_PLAIN + _OPENING), "failed", "no complete answer"),
         "silence-behind-the-picture": Case(hangs(_PLAIN + answer()[:-1]), "succeeded"),
         "silence-when-whole": Case(hangs(whole(answer(), length=10**9)), "succeeded"),
     }

@@ -108,7 +108,7 @@ async def test_silence_ends_with_the_time_of_the_attempt(
     async with serving(script) as server:
         failure = await send(server.base_url, timeouts=Timeouts(between_bytes_s=1000))
 
-    expected = "no whole answer: nothing for 1000 s, or not done after 300 s"
+    expected = "no complete answer: nothing for 1000 s, or not complete after 300 s"
     assert Failure(FailureKind.TIMEOUT, expected, may_be_billed=True) == failure
 
 
@@ -193,7 +193,7 @@ async def test_silence_within_the_body_ends_earlier(name: str) -> None:
     async with serving(saying(*SILENT[name], then=Peer.hang)) as server:
         failure = await send(server.base_url, timeouts=patient(between_bytes_s=0.03))
 
-    expected = "no whole answer: nothing for 0.03 s, or not done after 300 s"
+    expected = "no complete answer: nothing for 0.03 s, or not complete after 300 s"
     assert Failure(FailureKind.TIMEOUT, expected, may_be_billed=True) == failure
 
 

@@ -89,7 +89,7 @@ async def test_the_key_in_the_text_of_an_error_is_redacted() -> None:
         server.post(re.compile(".*"), exception=aiohttp.ClientPayloadError(f"bad: {url} and {KEY}"))
         failure = await send(base_url, auth="query")
 
-    expected = f"the connection broke before the answer was whole: bad: {base_url}{PATH}?key=[key] and [key]"
+    expected = f"the connection broke before the answer was complete: bad: {base_url}{PATH}?key=[key] and [key]"
     assert Failure(FailureKind.DISCONNECTED, expected, may_be_billed=True) == failure
 
 

@@ -83,8 +83,8 @@ WHOLE = {
     "gzip without saying so": whole(gzip.compress(IMAGE)),
     "gzip in many frames": whole(gzip.compress(IMAGE[:9]) + gzip.compress(IMAGE[9:])),
     "deflate": whole(zlib.compress(IMAGE)[2:-4], "Content-Encoding: deflate"),
-    "not the gzip that it says": whole(IMAGE, "Content-Encoding: gzip"),
-    "not the br that it says": whole(IMAGE, "Content-Encoding: br"),
+    "not valid gzip, which its headers name": whole(IMAGE, "Content-Encoding: gzip"),
+    "not valid br, which its headers name": whole(IMAGE, "Content-Encoding: br"),
     "called a text": whole(IMAGE, "Content-Type: text/plain"),
 }
 

@@ -152,7 +152,7 @@ def touch(file: Path) -> None:
     [
         (shorten, "in/a.png: changed since the run began; run again"),
         (touch, "in/a.png: changed since the run began; run again"),
-        (Path.unlink, "in/a.png: can't be read any more: No such file or directory"),
+        (Path.unlink, "in/a.png: can no longer be read: No such file or directory"),
     ],
 )
 async def test_a_changed_input_is_not_paid_for(

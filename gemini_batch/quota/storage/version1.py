@@ -60,7 +60,7 @@ def _limits(text: Any, path: Path) -> dict[str, Any]:
             return dict(values)
     except (TypeError, ValueError, AttributeError):
         pass
-    raise DamagedError(f"{path}: is damaged: its limits are none")
+    raise DamagedError(f"{path}: is damaged: its limits are not valid")
 
 
 def _parsed(state: Any, crc32: Any, path: Path) -> dict[str, Any]:

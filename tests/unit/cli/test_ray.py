@@ -81,7 +81,7 @@ def test_calls_of_a_worker_that_had_not_begun_are_left(tmp_path: Path, summaries
 def test_a_ledger_that_can_not_be_used_is_reported(
     monkeypatch: pytest.MonkeyPatch, error: Exception | None
 ) -> None:
-    """Before the workers start, who write nothing while they wait for it; the run goes on, for the nodes may reach it."""
+    """It is said before the workers start, since they write nothing while they wait for it. The run goes on: the nodes may reach it."""
     said, closed = list[str](), list[bool]()
 
     def open_storage() -> None:

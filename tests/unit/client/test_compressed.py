@@ -39,7 +39,7 @@ def raw_deflate(body: bytes) -> bytes:
 def test_a_body_that_is_cut_before_anything_can_be_read(
     packed: bytes, encoding: str, size: int
 ) -> None:
-    """It is malformed, and not empty or another server's; what came is kept from its first byte."""
+    """It is malformed, and not empty or another server's; the answer is kept from its first byte."""
     receiver, _ = receive(packed, [size], encoding)
 
     with pytest.raises(MalformedAnswerError, match="breaks off after") as caught:

@@ -121,7 +121,7 @@ def test_the_preview_within_a_jpeg_is_not_its_end() -> None:
     ],
 )
 def test_a_draft_is_not_taken_for_the_picture(parts: list[dict[str, Any]]) -> None:
-    """Where an answer has thoughts, an image whose part is not closed may be one more of them."""
+    """In an answer with thoughts, an image whose part is not closed may be a thought, too."""
     body = answer(*parts)
     stop = body.rindex(base64.b64encode(PNG)[-40:]) + 41
     assert outcome(body[:stop])[0] is None

@@ -272,7 +272,7 @@ UNREAD: dict[str, tuple[Any, str]] = {
         candidate({"inlineData": {"data": {str(at): byte for at, byte in enumerate(RAW)}}}),
         "parts[0].inlineData.data",
     ),
-    "left out": (candidate({"image": {"bytes": "#123456 bytes"}}), "and much else"),
+    "left out": (candidate({"image": {"bytes": "#123456 bytes"}}), "and much unknown content"),
 }
 
 

@@ -128,7 +128,7 @@ def test_the_first_bytes_count_more_than_the_header(
         (b"\x1b\x10\0\xf8", "br", "is compressed with 'br', which was not asked for"),
         (b"\xfd7zXZ\0", "xz", "is compressed with 'xz', which was not asked for"),
         (b"\x28\xb5\x2f\xfd" + b"x" * 20, "", "zstd"),
-        (b"\x01\x02\x03\x04\x05\x06\x07\x08", "gzip", "is not the gzip that it says"),
+        (b"\x01\x02\x03\x04\x05\x06\x07\x08", "gzip", "is not valid gzip, which its headers name"),
         (
             gzip.compress(answer(), mtime=0)[:10] + b"\xff" * 40,
             "gzip",

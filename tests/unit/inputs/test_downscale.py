@@ -504,7 +504,7 @@ def test_an_image_that_changed_since_it_was_planned_is_not_sent(
         downscaler.image(image)
     file.unlink()
     with pytest.raises(
-        ImageChangedError, match=r"^a.png: can't be read any more: No such file or directory$"
+        ImageChangedError, match=r"^a.png: can no longer be read: No such file or directory$"
     ):
         downscaler.image(image)
     assert not (tmp_path / "inputs").exists()

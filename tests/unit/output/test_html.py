@@ -61,7 +61,7 @@ def test_no_text_becomes_markup(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "1", "I;16"])
 def test_a_row_has_a_small_picture(tmp_path: Path, mode: str) -> None:
-    """A copy of at most 128 pixels is in the HTML itself, whatever the picture's mode is."""
+    """The HTML has a copy of at most 128 pixels, for any mode of the picture."""
     shown = result(tmp_path, png(mode))._repr_html_()
     assert re.search(r'src="data:image/webp;base64,[A-Za-z0-9+/=]+"', shown)
     assert len(shown) < 4_000

@@ -22,7 +22,7 @@ def test_an_answer_is_kept_as_it_came(tmp_path: Path) -> None:
     said = [keep(tmp_path, "a-1", iter([piece, b"!"])) for piece in (b"one", b"two", b"three")]
 
     names = ("a-1", "a-1.2", "a-1.3")
-    assert said == [f"what came is kept in .gemini_batch/unreadable/{name}" for name in names]
+    assert said == [f"the answer is kept in .gemini_batch/unreadable/{name}" for name in names]
     assert kept(tmp_path) == dict(zip(names, (b"one!", b"two!", b"three!"), strict=True))
 
 
@@ -37,7 +37,7 @@ def test_an_answer_is_kept_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(unreadable, "MAX_ANSWER_BYTES", 5)
 
     assert "the first 5 bytes" in keep(tmp_path, "a-1", iter([b"abc", b"defg", b"never read"]))
-    assert keep(tmp_path, "b-1", iter([b"abc", b"de"])).startswith("what came is kept")
+    assert keep(tmp_path, "b-1", iter([b"abc", b"de"])).startswith("the answer is kept")
     assert kept(tmp_path) == {"a-1": b"abcde", "b-1": b"abcde"}
 
 
@@ -50,7 +50,7 @@ def test_what_is_kept_is_bounded(
     for call in "abc":
         said = keep(tmp_path, call, iter([b"abc"]))
 
-    assert said == "what came is not kept: .gemini_batch/unreadable is full; empty it"
+    assert said == "the answer is not kept: .gemini_batch/unreadable is full; empty it"
     assert kept(tmp_path) == {"a": b"abc", "b": b"abc"}
 
 
@@ -84,4 +84,4 @@ def test_a_disk_that_refuses_is_no_error(
     """The call has failed already; the sentence says that its answer can't be kept."""
     broken(tmp_path, monkeypatch)
 
-    assert keep(tmp_path, "a-1", iter([b"abc"])).startswith("what came can't be kept: ")
+    assert keep(tmp_path, "a-1", iter([b"abc"])).startswith("the answer can't be kept: ")

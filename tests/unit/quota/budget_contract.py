@@ -148,7 +148,7 @@ class BudgetContract:
         assert self.joined("2").use() == BudgetUse(0.0, 0.6)
 
     def test_deleted_row_ends_the_run(self) -> None:
-        """What others have spent is unknown then: nothing more is reserved, by living shards and by those that start again; another run id is another budget."""
+        """Without its row the amount that other workers spent is unknown, so neither running nor restarted shards reserve more. Another run id has its own budget."""
         one, two = self.joined("1"), self.joined("2")
         one.settle(held(one.reserve(0.5)), 0.5)
         money = held(two.reserve(0.2))
