@@ -44,6 +44,9 @@ TERMS = {
     ),
     "(?:so many|so much)(?=[.,;])": "the number that is meant",
     "in so far as|inasmuch as": "as far as",
+    "all the same": "anyway or still",
+    "(?:is|are|was|were|not|does|can't) (?:[\\w.`]+ ){0,4}any more": "no longer",
+    "(?<!left\\s)(?<!lag\\s)(?<!image\\s)(?<!server\\s)(?<!servers\\s)behind(?! a )": "after",
     "heed|heeds|heeded|thence|whence|whither|wherefore|lest": "a common word",
 }
 _TERMS = {re.compile(rf"(?i)\b(?:{t})\b".replace(" ", r"\s+")): say for t, say in TERMS.items()}

@@ -26,7 +26,7 @@ class Repaired:
 class LedgerNotice:
     """The ledger of several machines can't be reached, or answers again.
 
-    It may be emitted in a thread, for the run waits.
+    It may be emitted in a thread, because the run waits.
     """
 
     message: str
@@ -170,7 +170,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class ModelReplaced:
-    """The API does not have the default model any more: the run continues with its successor."""
+    """The API no longer has the default model: the run continues with its successor."""
 
     model: str
     successor: str

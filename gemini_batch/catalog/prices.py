@@ -53,7 +53,7 @@ _MAX_ANSWER_TOKENS, _MAX_PROMPT_TOKENS = 4 * models.MAX_OUTPUT_TOKENS, 2_097_152
 _MTOK = 1_000_000
 
 # $14 per 1,000 queries, https://ai.google.dev/gemini-api/docs/pricing (2026-11-06), for all models
-# and tiers. A call may send several: so many are expected of each.
+# and tiers. A call may send several; this many are expected.
 SEARCH_USD = 0.014
 SEARCHES_OF_A_CALL = 10
 

@@ -86,7 +86,7 @@ def _commands() -> Iterator[tuple[str, str, str, _AddFlags]]:
     yield "review", text, texts.REVIEW, _review
     text = "copy the pictures to a folder or a ZIP file, with an index of them"
     yield "export", text, texts.EXPORT, _export
-    text = "move the pictures that no line of the manifest has any more to superseded/"
+    text = "move the pictures that are no longer in the manifest to superseded/"
     yield "prune", text, texts.PRUNE, _prune
     yield "quota", "show the usage of each quota", texts.QUOTA, _quota_command
     text = "show the key, server, proxy and quota of a run; ask for the model; costs nothing"

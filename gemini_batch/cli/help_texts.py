@@ -109,7 +109,7 @@ examples:
   gemini-batch export jobs.out --to all
 """
 PRUNE = """\
-Move the pictures of calls that no line of the manifest has any more to superseded/. Their rows stay
+Move the pictures of calls that are no longer in the manifest to superseded/. Their rows stay
 in results.jsonl, but status, verify and gallery ignore them; nothing is deleted. If a line
 comes back, the next run takes its picture from superseded/ at no cost. Refuses a folder whose runs
 had several manifests.

@@ -1,4 +1,4 @@
-"""`prune`: move the pictures that no line of the manifest has any more to `superseded/`."""
+"""`prune`: move the pictures that are no longer in the manifest to `superseded/`."""
 
 import sys
 from argparse import Namespace
@@ -19,7 +19,7 @@ _LISTED = 20
 
 
 def main(options: Namespace) -> int:
-    """Move what no line has any more, if the user agrees; return the exit code."""
+    """Move what is no longer in the manifest, if the user agrees; return the exit code."""
     if isinstance(options.out, str):
         raise ConfigError(
             f"{options.out}: pictures in a bucket can't be pruned: those of calls that the "
@@ -55,7 +55,7 @@ def _is_agreed(options: Namespace, calls: Unlisted) -> bool:
     for line in _named(calls.ids):
         print(plain(line), file=sys.stderr)  # noqa: T201
     found = f"{count(len(calls.ids), 'call')}, {_pictures(calls.pictures, calls.size_bytes)}"
-    agreed = is_confirmed(f"Move what no line has any more: {found}?")
+    agreed = is_confirmed(f"Move what is no longer in the manifest: {found}?")
     if agreed is None:
         options.parser.fail(f"{found} would be moved to {SUPERSEDED}/; add --yes to move them")
     if not agreed:

@@ -18,7 +18,7 @@ _MAX_REQUESTS_PER_MIN = 60
 # A run that ends sooner has few pictures.
 _START_AFTER_S = 30.0
 _END_WITHIN_S = 2.0
-# What Python and its libraries need; the key and other secrets are none of it.
+# What Python and its libraries need; not the key and other secrets.
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_", "LD_", "DYLD_", "PYTHON", "VIRTUAL_ENV", "TMPDIR")
 
 

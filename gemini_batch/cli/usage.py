@@ -141,7 +141,7 @@ class Parser(argparse.ArgumentParser):
         if not name.startswith("-"):
             self.error(f"unexpected argument: {shown(name)}")
         if name in self._known:
-            self.error(f'{name}: stands after "--", where nothing is a flag; put it before')
+            self.error(f'{name}: is after "--", where nothing is a flag; put it before')
         flags = re.findall("--[a-z][a-z0-9-]+", self.format_usage())
         advice = self._advice(name, flags)
         self.error(f"{name}: {advice}" if advice is _FIELD else f"{name}: no such flag{advice}")

@@ -40,7 +40,7 @@ _OTHER_KEY = rb'(?!(?:%b)")[^"\\]{0,64}+' % b"|".join(_KEYS)
 
 
 def _nested(levels: int) -> bytes:
-    """Return a pattern of an object or array without escapes, with so many levels in it."""
+    """Return a pattern of an object or array without escapes that has `levels` levels."""
     inner = rb'[^"\\{}\[\]]++|"[^"\\]*+"'
     if levels:
         inner += b"|" + _nested(levels - 1)
@@ -75,7 +75,7 @@ class Place:
 
     Attributes:
         at_key: In an object, the string would be a key.
-        matched: The node of the value behind the last key; None off the paths.
+        matched: The node of the value after the last key; None off the paths.
         node: The node of the innermost object or array; None off the paths.
         mark: The pattern of the next structural mark.
         closers: Of the open objects and arrays, outermost first.

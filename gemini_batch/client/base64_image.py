@@ -138,7 +138,7 @@ class Base64Image:
             self._sink.write(data)
 
     def _without_uri(self, text: bytes | memoryview) -> bytes | memoryview:
-        """Return the text behind "data:image/png;base64,"; hold back what may become one."""
+        """Return the text after "data:image/png;base64,"; hold back what may become one."""
         start = self._carry + bytes(text[:_MAX_DATA_URI_BYTES])
         if start.lstrip()[: len(_DATA_URI)].lower() != _DATA_URI[: len(start.lstrip())]:
             self._has_begun = True

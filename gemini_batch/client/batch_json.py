@@ -1,6 +1,6 @@
 """Batches and files in any of the forms in which servers send them. Pure; no input makes it raise.
 
-A batch is an operation with its metadata, or stands at the top level; its state is spelled
+A batch is an operation with its metadata, or is at the top level; its state is spelled
 `BATCH_STATE_…` or `JOB_STATE_…`; numbers are strings, and zeros are left out (bodies that users and
 projects published from 2025-09 to 2026-08, collected 2026-11-30).
 """

@@ -1,6 +1,6 @@
 """The JSON of a body that may be compressed, in another encoding, or in events.
 
-An answer is asked for without any compression. Gateways send it compressed all the same, with and
+An answer is asked for without any compression. Gateways compress it anyway, with and
 without a Content-Encoding, or as UTF-16, or as server-sent events. The first bytes show it.
 """
 

@@ -59,7 +59,7 @@ class Credentials(Protocol):
         """
 
     def refuse(self, headers: Mapping[str, str]) -> bool:
-        """Note that the server does not accept these any more; return whether others may be."""
+        """Note that the server no longer accepts these; return whether others may be."""
 
     async def close(self) -> None:
         """End what still runs."""
@@ -172,7 +172,7 @@ class TokenCredentials:
 
 
 def is_expired(error: ApiError) -> bool:
-    """Return whether an error says that a token is not valid any more, or gives no reason.
+    """Return whether an error says that a token is no longer valid, or gives no reason.
 
     A gateway may leave out the reason. The request was refused, and not billed.
     """

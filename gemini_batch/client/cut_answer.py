@@ -1,6 +1,6 @@
-"""The reply of an answer that breaks off behind its picture, or is damaged there. Pure.
+"""The reply of an answer that breaks off after its picture, or is damaged there. Pure.
 
-What was paid for is the picture. What would have come behind it, such as the usage, stays unknown.
+What was paid for is the picture. What would have come after it, such as the usage, stays unknown.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def cut_reply(answer: Answer, parse: Parse, within: str = "") -> Reply | None:
 
 
 def _may_be_a_draft(document: Any, cut: Completed, depth: int) -> bool:
-    """Return whether a picture may be a thought: that stands behind it, in its part."""
+    """Return whether a picture may be a thought: that comes after it, in its part."""
     is_open = len(cut.closers) >= len(_OPEN_PART) + depth
     return is_open and any(part.get("thought") is True for part in _parts(document))
 

@@ -14,7 +14,7 @@ _CLOSER_OF = {b"{": b"}", b"[": b"]"}
 # Real answers have some hundred; the event loop stands still while they are looked at.
 _MAX_TOKENS = 100_000
 _MAX_DEPTH = 200
-# Kinds of tokens that may come: a value, a key, a colon, and what is behind a value.
+# Kinds of tokens that may come: a value, a key, a colon, and what comes after a value.
 _VALUE, _KEY = frozenset(("open", "string", "scalar")), frozenset(("string",))
 _FIRST_VALUE, _FIRST_KEY = _VALUE | {"close"}, _KEY | {"close"}
 _COLON, _BEHIND = frozenset(("colon",)), frozenset(("comma", "close"))
@@ -34,7 +34,7 @@ class Completed:
 
 
 def completed(body: bytes) -> Completed:
-    """Complete JSON that breaks off, or drop what is behind its first mistake."""
+    """Complete JSON that breaks off, or drop what comes after its first mistake."""
     closers, end, at_end = bytearray(), 0, b""  # `at_end` closes what is open at `end`
     pos, may = 0, _VALUE
     for _ in range(_MAX_TOKENS):

@@ -22,7 +22,7 @@ _ESCAPE = re.compile(rb"\\u00([0-9a-fA-F]{2})|%([0-9a-fA-F]{2})|\\([nrt])|[\\ ]"
 
 
 def data_pattern(before: bytes) -> "re.Pattern[bytes]":
-    """Return the pattern of the base64 of a URI behind this text."""
+    """Return the pattern of the base64 of a URI after this text."""
     return _QUOTED_DATA if before.endswith(_QUOTES) else _DATA
 
 

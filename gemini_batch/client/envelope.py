@@ -87,7 +87,7 @@ class Envelope:
         return sum(image.is_whole for image in self._images)
 
     def as_far_as_it_came(self, end: bytes) -> bytes:
-        """Return the documents, of which the last is not closed, and behind it `end`."""
+        """Return the documents, of which the last is not closed, and then `end`."""
         starts, stops = (0, *self._ends), (*self._ends, len(self._bytes))
         pieces = [self._bytes[a:b] for a, b in zip(starts, stops, strict=True)]
         pieces[-1] += end
@@ -170,7 +170,7 @@ class Envelope:
             self._cuts[-1].aside_bytes += len(piece)
 
     def set_aside(self, rest: bytes) -> bool:
-        """Keep what can't be parsed behind all that was; return if there is room for more."""
+        """Keep what can't be parsed after all that was; return whether there is room for more."""
         last = self._cuts[-1] if self._cuts else None
         if last is None or last.image is not None or last.start < len(self._bytes):
             size = len(self._bytes)

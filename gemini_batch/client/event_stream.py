@@ -6,7 +6,7 @@ to every client answer a plain request in this form.
 
 import re
 
-# The start of a line: a field that is known, and white space behind its colon.
+# The start of a line: a field that is known, and white space after its colon.
 _FIELD = re.compile(rb"(data|event|id|retry)[ \t]*:[ \t]*|:")
 _MAX_FIELD_BYTES = 32
 _DONE = b"[DONE]"

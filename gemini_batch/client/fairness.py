@@ -22,7 +22,7 @@ class LoopBudget:
     async def acquire(self) -> None:
         """Return within an iteration that has time left; callers are served in order.
 
-        Cancellation: safe; the callers behind are still woken.
+        Cancellation: safe; the callers after it are still woken.
         """
         loop, enqueue = asyncio.get_running_loop(), self._waiting.append
         while self._ends_s is not None and loop.time() >= self._ends_s:

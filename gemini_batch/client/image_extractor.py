@@ -42,7 +42,7 @@ class ImageExtractor:
 
     The answer must be one JSON object or array, or objects one after another; of several, the
     envelope is an array. A byte order mark in front is dropped, as RFC 8259 §8.1 allows (orjson
-    does not), and so is anything behind the last one. Work is linear in the bytes fed, for any
+    does not), and so is anything after the last one. Work is linear in the bytes fed, for any
     chunking; memory is one chunk and the envelope. After an exception the extractor accepts no
     more chunks and has no envelope.
 
@@ -227,7 +227,7 @@ class ImageExtractor:
         return stop
 
     def _at_image_end(self, _chunk: bytes, pos: int) -> int:
-        """Read the quote behind base64."""
+        """Read the quote after base64."""
         self._envelope.image.end()
         self._envelope.keep(b'"')
         self._state = ImageExtractor._in_structure
@@ -257,7 +257,7 @@ class ImageExtractor:
         return len(chunk)
 
     def _in_data_uri(self, chunk: bytes, pos: int) -> int:
-        """Read the base64 of a data URI; how it ends shows in the text behind it."""
+        """Read the base64 of a data URI; how it ends shows in the text after it."""
         found = self._data.match(chunk, pos)
         stop = found.end() if found else pos
         if stop > pos:
@@ -271,7 +271,7 @@ class ImageExtractor:
         return stop
 
     def _between(self, chunk: bytes, pos: int) -> int:
-        """Look for another object behind one that was not the last."""
+        """Look for another object after one that was not the last."""
         rest = chunk[pos:].lstrip(_IN_FRONT)
         if rest:
             is_object = rest.startswith(b"{")
@@ -279,7 +279,7 @@ class ImageExtractor:
         return len(chunk) - len(rest)
 
     def _after(self, chunk: bytes, pos: int) -> int:
-        """Drop everything behind the answer."""
+        """Drop everything after the answer."""
         return len(chunk)
 
     def _broken(self, chunk: bytes, pos: int) -> int:

@@ -90,7 +90,7 @@ class InteractiveTransport:
     async def _allowed_exchange(
         self, call: Call, sink: AnswerSink, on_connected: Callable[[], object]
     ) -> Answer | Failure:
-        """Send a call; once more where the server does not accept the token any more."""
+        """Send a call; once more where the server no longer accepts the token."""
         fields = tier_fields(call.request, self._base_url)
         may_renew = True
         while True:
@@ -104,7 +104,7 @@ class InteractiveTransport:
             may_renew = False
 
     def _is_over(self, answer: Answer | Failure, allowed: Mapping[str, str]) -> bool:
-        """Return whether the server does not accept the token any more, and another may be."""
+        """Return whether the server no longer accepts the token, but may accept another."""
         if not isinstance(answer, Answer) or answer.http_status != 401:
             return False
         return is_expired(parse_error(answer)) and self._credentials.refuse(allowed)

@@ -77,7 +77,7 @@ class Receiver:
                 self._extractor.feed(piece)
             except MalformedAnswerError as error:
                 self.error = error
-                # A body without end is not worth reading on.
+                # A body without end is not worth reading further.
                 self._has_room = error.kind is not FailureKind.TOO_LARGE
                 piece = b""
         if self.error is not None and self._has_room:
@@ -101,7 +101,7 @@ class Receiver:
         return self._extractor.whole_images
 
     def cut_off(self, *, is_end: bool = True) -> bytes | None:
-        """Return the envelope of an answer that breaks off behind its picture, else None.
+        """Return the envelope of an answer that breaks off after its picture, else None.
 
         It is no JSON; see `ImageExtractor`.
         """

@@ -13,7 +13,7 @@ REDACTED, HIDDEN = "[key]", "[not shown: it holds the key]"
 # Google's keys have 39 characters and more; those of proxies may be short. A shorter text, or a
 # short one of letters only, is a test's placeholder, and may be a word of an answer.
 MIN_SECRET_CHARS, MIN_SECRET_LETTERS = 8, 16
-# Without its images no answer is so long: a model writes at most 32,768 tokens. What is longer is
+# Without its images no answer is this long: a model writes at most 32,768 tokens. What is longer is
 # not searched but left out.
 MAX_SEARCHED_BYTES = 1 << 19
 # What is searched at once of a longer body, and the most of a key in any spelling.

@@ -55,7 +55,7 @@ MAX_TEXT_CHARS = 1_000_000
 MAX_OBJECTS = 150_000
 MAX_RATINGS_BYTES = 65_536
 MAX_MODALITIES = 100
-# Of a call; more is no true count.
+# Of a call; more is not a true count.
 MAX_SEARCHES = 100
 # As many as images in an answer; a signed URL has about 2,000 characters.
 MAX_REMOTE = 64
@@ -131,7 +131,7 @@ def parse_value(answer: Answer, value: Any) -> Outcome:
 
 
 def _unread(answer: Answer, body: dict[str, Any], value: Any) -> str | None:
-    """Return why an answer without an image may have one all the same; None if it has none."""
+    """Return why an answer without an image may still have one; None if it has none."""
     if LEFT_OUT.search(answer.body):
         return "the answer has no image in the expected place, and much unknown content"
     if place := place_of_image(value) or place_of_link(_parts(body)):

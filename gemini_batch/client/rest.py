@@ -171,7 +171,7 @@ def json_body(value: Any) -> Upload:
 def parsed(answer: RestAnswer | Failure) -> dict[str, Any] | ApiError | Failure:
     """Return the JSON object of an answer, or why it has none; an error in a 200 is an error.
 
-    An operation may have ended with an error, and is no error itself: it has a name.
+    An operation that ended with an error is not an error itself: it has a name.
     """
     if isinstance(answer, Failure):
         return answer

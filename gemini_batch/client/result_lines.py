@@ -1,6 +1,6 @@
 """The lines of a result file while it arrives, each with its images. Memory is that of one line.
 
-A line of a batch is `{"response": …, "key": …}`: its key comes behind the image, and the image has
+A line of a batch is `{"response": …, "key": …}`: its key comes after the image, and the image has
 up to 30 MB of base64. So each line is given a sink of its own when it begins, and shows whose it is
 when it ends.
 """
@@ -25,7 +25,7 @@ from gemini_batch.records import Failure, FailureKind, Outcome, Reply
 SinkT = TypeVar("SinkT", bound=AnswerSink)
 Redact = Callable[[bytes], bytes]
 
-# A line that can't be parsed shows its key at one of its ends all the same.
+# A line that can't be parsed still shows its key at one of its ends.
 _END_BYTES = 512
 _FIRST_KEY = re.compile(rb'\s*\{\s*"key"\s*:\s*("(?:[^"\\]|\\.)*")')
 _LAST_KEY = re.compile(rb'"key"\s*:\s*("(?:[^"\\]|\\.)*")\s*\}\s*\Z')
@@ -37,7 +37,7 @@ class ResultLine(Generic[SinkT]):
 
     Attributes:
         start_bytes: Offset in the file of its first byte.
-        stop_bytes: Offset behind its newline.
+        stop_bytes: Offset after its newline.
         key: Of its request; None if it has none.
         outcome: As that of an interactive call; a line that can't be used is a `Failure`.
         is_torn: The file ended or broke within the line; it has no key then, unless that came
@@ -59,7 +59,7 @@ class ResultLines(Generic[SinkT]):
     `open_sink` is called when a line begins. `redact` takes the API key out of its JSON.
 
     Attributes:
-        whole_bytes: Offset behind the last whole line.
+        whole_bytes: Offset after the last whole line.
         last_byte: The byte before that: a newline, or the last one of JSON that is closed.
     """
 
@@ -186,7 +186,7 @@ class _Line(Generic[SinkT]):
         return self._result(stop_bytes, key, outcome)
 
     def _cut_off(self) -> tuple[str | None, Outcome] | None:
-        """Return what a line means that breaks off behind its picture, else None."""
+        """Return what a line means that breaks off after its picture, else None."""
         if self._error is not None and self._error.kind is not FailureKind.MALFORMED:
             return None
         cut = self._extractor.cut_off()

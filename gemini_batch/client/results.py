@@ -123,7 +123,7 @@ class Results(Generic[SinkT]):
         return Failure(FailureKind.NOT_AN_ANSWER, message, may_be_billed=False)
 
     def _begin(self, download: Download) -> None:
-        """Continue behind the last whole line, or begin again."""
+        """Continue after the last whole line, or begin again."""
         self._etag = download.etag
         if download.start_bytes == 0 and self._lines.whole_bytes:
             self.restarts += 1

@@ -19,7 +19,7 @@ class SegmentReader:
         self._held = b""  # of a block, for the next piece
 
     def read(self, start_bytes: int, size_bytes: int) -> Iterator[bytes]:
-        """Yield so many bytes from an offset on, in blocks.
+        """Yield `size_bytes` bytes from an offset on, in blocks.
 
         Raises:
             InputChangedError: There are fewer, or a reference image changed.

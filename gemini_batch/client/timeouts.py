@@ -18,8 +18,8 @@ class StallTimeout:
     """A timeout for a block: TimeoutError if nothing renewed it for `wait_s` seconds.
 
     If the process itself stood still, the timeout starts again: the answer may have arrived. With
-    `enough_bytes` it also starts again, up to `MAX_PERIODS` in all, if so much was received since
-    the start.
+    `enough_bytes` it also starts again, up to `MAX_PERIODS` in all, if that much was
+    received since the start.
     """
 
     def __init__(self, wait_s: float, *, enough_bytes: int | None = None) -> None:
@@ -59,7 +59,7 @@ class StallTimeout:
             self._set(now_s + self._wait_s * (1 + SLACK))
 
     def received(self, size_bytes: int) -> None:
-        """Note that so much of the awaited data has arrived."""
+        """Note that `size_bytes` of the awaited data have arrived."""
         self._received_bytes += size_bytes
 
     def _set(self, due_s: float) -> None:

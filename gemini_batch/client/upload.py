@@ -97,7 +97,7 @@ class Upload(StreamedBody):
 
 
 def base64_blocks(image: InputImage, skip_bytes: int = 0) -> Iterator[bytes]:
-    """Yield the base64 of an image, without so much of its start.
+    """Yield the base64 of an image, without its first `skip_bytes`.
 
     Raises:
         InputChangedError: The image differs from the one that was planned.

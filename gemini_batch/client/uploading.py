@@ -41,7 +41,7 @@ _TRANSIENT = frozenset({408, 500, 502, 503, 504})
 _TRANSIENT_KINDS = frozenset(
     {FailureKind.TIMEOUT, FailureKind.DISCONNECTED, FailureKind.UNREACHABLE}
 )
-# After these the server is asked where it stands: the offset may be another one.
+# After these the server is asked how much arrived: the offset may be another one.
 _REFUSED = 400
 _UNSURE = frozenset({_REFUSED, 404, 409, 410, 412, 416})
 _MAX_DIGITS = 18
@@ -62,7 +62,7 @@ class _Session:
 
 
 class _Lost(Enum):
-    """The server has no such session any more, or can't say where it stands."""
+    """The server no longer has the session, or can't say how much arrived."""
 
     LOST = "LOST"
 
@@ -157,7 +157,7 @@ class ResumableUpload:
     def _ended(
         self, answer: RestAnswer | Failure, value: _Value, *, is_last_try: bool
     ) -> RemoteFile | ApiError | Failure | None:
-        """Return the end of the upload; None if the server has to be asked where it stands."""
+        """Return the end of the upload; None if the server has to be asked how much arrived."""
         if _status(answer) == "final" or (isinstance(value, dict) and "file" in value):
             return self._file(value)
         if isinstance(value, dict):
@@ -168,7 +168,7 @@ class ResumableUpload:
     async def _found(
         self, upload: _Session, offset: int, value: _Value
     ) -> int | RemoteFile | ApiError | Failure | _Lost:
-        """Return where the server stands after a chunk that it did not accept."""
+        """Return how much the server has after a chunk that it did not accept."""
         received = await self._query(upload)
         if isinstance(received, ApiError | Failure) and _is_transient(received):
             return offset

@@ -91,7 +91,7 @@ class Settings:
             instead of sent again.
         keeps_going: A model is not stopped when call after call is rejected with the same message.
         route: The way of new calls; open batches are collected by each of them.
-        waits_for_batches: The run ends when no batch is open any more.
+        waits_for_batches: The run ends when no batch is open.
         batch_patience_s: Age of a batch at which it is cancelled.
         batch_lines: Most calls of one batch.
         ledger: Address of the ledger that machines share, which may have a password; None is that

@@ -36,7 +36,7 @@ class Vertex:
         """Return the two that a text names: `PROJECT[/LOCATION]`.
 
         Raises:
-            ValueError: One of them is no such name; the message is for the user.
+            ValueError: One of them is not such a name; the message is for the user.
         """
         project, slash, location = text.strip().partition("/")
         if not _PROJECT.fullmatch(project):

@@ -23,7 +23,7 @@ from gemini_batch.wording import usd
 # A day that ends so soon is waited for: around midnight a call has to fit two dates.
 MIDNIGHT_S = 60.0
 MIN_WAIT_S = 1.0
-# While it waits for the next day it looks again so often: the event loop's clock stands still while
+# The interval of looks while it waits for the next day: the event loop's clock stands still while
 # the machine is suspended.
 LOOK_AGAIN_S = 600.0
 
@@ -50,7 +50,7 @@ class Admitted:
         A request that never left returns its permit to its day; its slot stays spent. What is
         unknown keeps its estimate.
 
-        Cancellation: safe; the ledger is updated all the same.
+        Cancellation: safe; the ledger is updated anyway.
         """
         estimate, lane = self._call.estimate, self._call.request.lane
         if isinstance(outcome, ResultRow):
@@ -79,7 +79,7 @@ class Admitted:
     async def pause(self, wait_s: float, *, overrun: bool) -> None:
         """Send nothing of the model for `wait_s` seconds; `overrun` after a 429 of the minute.
 
-        Cancellation: safe; the ledger is updated all the same.
+        Cancellation: safe; the ledger is updated anyway.
         """
         lane, why = self._call.request.lane, "the server asked for a pause"
         await self._limiter.pause(lane, wait_s, why, overrun=overrun)
@@ -87,7 +87,7 @@ class Admitted:
     async def close_day(self, ends_in_s: float | None) -> None:
         """Send nothing more of the model on the day of this permit, or for `ends_in_s` seconds.
 
-        Cancellation: safe; the ledger is updated all the same.
+        Cancellation: safe; the ledger is updated anyway.
         """
         await self._limiter.close_day(self._call.request.lane, self._grant, ends_in_s)
 
@@ -142,7 +142,7 @@ class AdmissionControl:
     async def pause(self, model: str, wait_s: float) -> None:
         """Grant no permit of a model for `wait_s` seconds: the server can't be reached.
 
-        Cancellation: safe; the ledger is updated all the same.
+        Cancellation: safe; the ledger is updated anyway.
         """
         why = "the server can't be reached"
         self._observe(Waiting(model, wait_s, why))

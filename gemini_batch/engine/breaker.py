@@ -13,7 +13,7 @@ FIRST_DELAY_S = 15.0
 MAX_DELAY_S = 120.0
 # Then the model is left to the next run: a cron job must end before the next one begins.
 MODEL_GIVES_UP_AFTER_S = 1800.0
-# The server's breaker: without any connection for so long, the run ends.
+# The server's breaker: the run ends after this time without any connection.
 SERVER_GIVES_UP_AFTER_S = 120.0
 
 
@@ -114,7 +114,7 @@ class CircuitBreaker:
         return max(0.0, self._until_s - now_s)
 
     def exhausted_after_s(self, now_s: float) -> float | None:
-        """Return the seconds after which it was given up; None while it is worth to wait."""
+        """Return the seconds after which it was given up; None while waiting is worth it."""
         if self._opened_s is None or now_s - self._opened_s < self._patience_s:
             return None
         return self._patience_s

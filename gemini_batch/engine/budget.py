@@ -47,7 +47,7 @@ class Budget:
     must be known: a call of unknown price counts as nothing.
 
     Attributes:
-        max_usd: None is no limit.
+        max_usd: None means no limit.
         spent_usd: Cost of the calls that ended, those included that may have been billed.
         reserved_usd: For calls that have not ended.
         calls_in_batches: Those of them that are in batches: their money may come back in hours.

@@ -12,7 +12,7 @@ from gemini_batch.engine.concurrency import AdaptiveConcurrency
 from gemini_batch.engine.lanes import Attempt, Lane
 from gemini_batch.records import ApiError, Call, Failure, FailureKind, ResultRow, Stop
 
-# While so many retries wait no new call is read, so that a long outage does not fill the memory.
+# While this many retries wait, no new call is read, so that a long outage does not fill the memory.
 MAX_WAITING = 1_000
 
 

@@ -87,7 +87,7 @@ class Committer:
         return staged
 
     def end(self, call_id: str) -> None:
-        """Note that a call is not in flight any more.
+        """Note that a call is no longer in flight.
 
         Raises:
             OSError: The disk refused.

@@ -23,7 +23,7 @@ class UploadSpace:
     Attributes:
         limit_bytes: The most that may wait.
         waiting_bytes: What waits.
-        is_stuck: The uploads do not come on: waiting for them is no use.
+        is_stuck: The uploads make no progress: waiting for them does not help.
     """
 
     def __init__(self, limit_bytes: int) -> None:

@@ -119,7 +119,7 @@ def viewed(
 
 
 def begins_generation(out: Path, config: Settings) -> bool:
-    """Return whether the run is the first of so many workers after others, or at all.
+    """Return whether the run is the first with its number of workers, after others or at all.
 
     Raises:
         StorageError: The disk, or the bucket, can't be used.

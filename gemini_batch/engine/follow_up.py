@@ -25,7 +25,7 @@ from gemini_batch.wording import with_advice
 
 # A wrong address answers each call with something other than an answer of the API.
 MAX_NOT_ANSWERS = 3
-# What is wrong with so many calls in a row is wrong with all of the model; refused requests count
+# What is wrong with this many calls in a row is wrong with all of the model; refused requests count
 # in the quota (google-gemini/gemini-cli#15184, collected 2026-11-30).
 MAX_ALIKE = 5
 

@@ -30,9 +30,9 @@ T = TypeVar("T")
 
 # Images that are uploaded at once: each is in memory, and has a thread.
 MAX_UPLOADS, MAX_UPLOAD_BYTES = 12, 24 << 20
-# Rows of so long come together; so many of them make a segment at most.
+# The rows of this time are written together, as a segment of at most this many.
 SEGMENT_S, MAX_SEGMENT_ROWS = 0.25, 500
-# A bucket that fails for so long keeps no answer from the disk, but ends the run.
+# A bucket that fails for this time ends the run; its answers are safe on the disk.
 PATIENCE_S = 60.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
 

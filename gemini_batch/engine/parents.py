@@ -39,7 +39,7 @@ class Parents:
 
     Attributes:
         place_of: Returns where the row of a call's picture begins; None if it has none.
-        bucket: Has the pictures that are not in the folder any more; None without a bucket.
+        bucket: Has the pictures that are no longer in the folder; None without a bucket.
     """
 
     out: Path

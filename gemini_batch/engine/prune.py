@@ -1,4 +1,4 @@
-"""Pruning: the pictures of calls that no line of the manifest has any more are moved aside.
+"""Pruning: the pictures of calls that are no longer in the manifest are moved aside.
 
 Each such call gets a row that says where its pictures are. A kill at any moment loses nothing: the
 rows are durable before the first picture moves, and the next run, or pruning, moves the others.
@@ -122,7 +122,7 @@ def _listed(manifest: Path) -> HashMap64:
             listed.put(fingerprint(each), 1)
         return CallState.DONE
 
-    # The images of a job may be gone: it is listed all the same.
+    # The images of a job may be gone: it is still listed.
     plan = Plan(Planner(models.DEFAULT_MODEL, InputUri), note)
     with open_manifest(manifest) as opened:
         for index, found in opened.scan():

@@ -1,6 +1,6 @@
 """Recovery: finish what a killed run, or a power cut, left half done.
 
-A row is the commit point: each row that stands has its images, or is voided. Only rows after the
+A row is the commit point: each row that is valid has its images, or is voided. Only rows after the
 durable offset are checked. All before it were durable with their images; what the user did to these
 images since is not undone.
 """

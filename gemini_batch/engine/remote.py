@@ -68,7 +68,7 @@ class RemoteReplies:
 
         If it fails without a definite answer, the new row is `failed` again.
 
-        Cancellation: safe; the earlier row stands.
+        Cancellation: safe; the earlier row remains.
 
         Raises:
             StorageError: The disk refused.

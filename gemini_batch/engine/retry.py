@@ -11,9 +11,9 @@ from gemini_batch.wording import with_advice
 
 # Flex takes what capacity is left, refuses the rest (503, 429) and answers within 1 to 15 minutes:
 # https://ai.google.dev/gemini-api/docs/flex-inference (2026-09-22). A call that was refused may be
-# sent so many times as often; with 6 attempts it is refused for about a quarter of an hour.
+# sent this many times as often; with 6 attempts it is refused for about a quarter of an hour.
 FLEX_PATIENCE = 6
-# A day that ends at another hour than the quota's own is believed for so long: users saw quotas
+# A day that ends at another hour than the quota's own is believed for this time: users saw quotas
 # that ended at 00:00 UTC (collected 2026-11-30). No day is longer.
 MAX_DAY_S = 25 * 3600.0
 

@@ -235,7 +235,7 @@ class Run:
         except StorageError as error:
             if not record.sends:
                 raise
-            # The result is reported all the same, and what to do next.
+            # The result is still reported, and what to do next.
             self.stop(stop_of(error))
             summary = self._summarize(stats, used)
         self.summary = summary

@@ -53,7 +53,7 @@ def open_run(
     manifest's path in messages and in the summary; `base` replaces its folder, where relative paths
     of images start.
 
-    The ledger is opened by `send`, for a server may be waited for.
+    The ledger is opened by `send`, because a server may have to be waited for.
 
     Raises:
         ManifestError: Lines of the manifest are wrong.

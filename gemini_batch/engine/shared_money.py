@@ -67,13 +67,13 @@ class SharedMoney:
         return None
 
     def close(self) -> None:
-        """Let no call wait any more."""
+        """End the wait of every call."""
         self._returned.set()
 
     async def settle(self, reservation: SharedReservation, spent_usd: float) -> None:
         """Replace a reservation by what the call cost; raises as `reserve`.
 
-        Cancellation: safe; it is settled all the same.
+        Cancellation: safe; it is settled anyway.
         """
         self._held -= 1
         self._returned.set()

@@ -31,7 +31,7 @@ class RunTotals:
         submitted: Calls sent in batches.
         retries: Requests that were sent again.
         retries_by_reason: Why calls had to be sent again: `{"503 UNAVAILABLE": 3, "UNREACHABLE":
-            1}`. Where no byte was sent, as with `UNREACHABLE`, it is no retry by the count above.
+            1}`. Where no byte was sent, as with `UNREACHABLE`, it does not count as a retry above.
         service_tiers: Its answers by the service tier that was served: `{"flex": 90, "standard":
             10}`; `unnamed` where the answer does not say.
         possibly_billed: Requests of this run, and of one that was killed before it, that were sent

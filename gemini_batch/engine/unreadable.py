@@ -14,7 +14,7 @@ async def keep_unreadable(
 ) -> ApiError | Failure:
     """Keep an answer that could not be understood; return the error with its place.
 
-    Cancellation: it is kept all the same, unless the process ends.
+    Cancellation: it is kept anyway, unless the process ends.
     """
     if not isinstance(error, Failure) or error.kind not in _UNREADABLE:
         return error

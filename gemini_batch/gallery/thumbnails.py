@@ -114,7 +114,7 @@ class Thumbnails:
         return self._folder / (key + SUFFIX)
 
     def preview(self, file: Path, max_bytes: int) -> bytes | None:
-        """Return a picture as WebP, the largest of `PREVIEWS_PX` that has at most so many bytes.
+        """Return a picture as WebP, the largest of `PREVIEWS_PX` within `max_bytes`.
 
         The smallest one is returned in any case; None if the file can't be read.
         """

@@ -18,7 +18,7 @@ _validate = Job.__pydantic_validator__.validate_python  # `Job.model_validate` t
 
 
 class LineError(ValueError):
-    """A line that JSON parsers read, and that is wrong all the same.
+    """A line that JSON parsers read, although it is wrong.
 
     Attributes:
         field: The field's path; "" for the line as a whole.

@@ -35,7 +35,7 @@ def parsed(text: str) -> Text | str:
     """Return a text with placeholders, or the text itself if it has none.
 
     Raises:
-        ValueError: A brace stands alone, or a placeholder has no name.
+        ValueError: A brace is alone, or a placeholder has no name.
     """
     pieces: list[tuple[str, bool]] = []
     for match in _pieces(text):

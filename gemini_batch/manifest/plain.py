@@ -268,7 +268,7 @@ def _may_be_plain(given: Any) -> bool:
 
 
 def _in_order(jobs: PlainJobs, places: Sequence[int], number: int) -> Iterator[PlainJobs | None]:
-    """Yield jobs at these places of so many lines, as `read` does."""
+    """Yield the jobs at these places of `number` lines, as `read` does."""
     done, begin = 0, 0
     while done < number:
         end = begin
@@ -309,7 +309,7 @@ def _with_ids(
 
 
 def _has_strings(texts: Sequence[bytes], strings: int) -> bool:
-    r"""Return whether JSON is written with so many strings; False if that is hard to see.
+    r"""Return whether JSON has this number of strings; False if that is hard to see.
 
     A name that is there twice, or a value that is not a string, makes more of them than the objects
     have that were read from it.

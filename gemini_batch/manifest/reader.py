@@ -102,7 +102,7 @@ class Manifest:
         return self._lines[index]
 
     def lines(self, index: int, number: int) -> Sequence[int]:
-        """Return the numbers of the lines of so many jobs."""
+        """Return the line numbers of `number` jobs."""
         return self._lines[index : index + number]
 
     def index_of(self, line: int) -> int:

@@ -60,7 +60,7 @@ class References:
             yield self._circle(circle, read)
 
     def _variant(self, slot: int, job: "Job | None") -> int | None:
-        """Return which variant of a job a slot is; None for none of them."""
+        """Return which variant of a job a slot is; None if it is none."""
         own = () if job is None else ids.of_calls(job)
         slots = enumerate(map(self.chains.slot, own), start=1)
         return next((variant for variant, each in slots if each == slot), None)

@@ -43,7 +43,7 @@ def open_manifest(path: Path, name: str | None = None) -> Manifest:
         except BaseException:
             manifest.close()
             raise
-        return manifest  # and the copy has no name any more
+        return manifest  # and the copy has no name
 
 
 def opened_text(path: Path) -> tuple[BinaryIO, bytes] | None:

@@ -56,7 +56,7 @@ class InFlightLog:
     def sent(self, call_id: str, request_sha256: str, rows_bytes: int) -> None:
         """Record that a request is about to be sent; if this raises, it must not be sent.
 
-        `rows_bytes` is the current size of `results.jsonl`; a row of the call follows behind it.
+        `rows_bytes` is the current size of `results.jsonl`; a row of the call follows after it.
         """
         note = _line([call_id, request_sha256, rows_bytes])
         self._write(note)

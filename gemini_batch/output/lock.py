@@ -20,7 +20,7 @@ from gemini_batch.output.tree import Tree, is_in, is_same
 
 _HOLDER_BYTES = 200
 _TRIES = 100
-# `holder` holds the lock for a moment: wait for so long before a folder counts as busy.
+# `holder` holds the lock for a moment: a folder counts as busy after this wait.
 _LOOKS_S = (0.005, 0.02)
 
 

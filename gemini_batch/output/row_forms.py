@@ -17,7 +17,7 @@ _SIGNATURES = (
     (b"[", f"is one JSON array, as jq -s writes it; {_AGAIN} (jq -c '.[]')"),
 )
 _OVER_LINES = re.compile(rb"\{[ \t\r]*\n")
-# The start of a row behind another one. Within a string its quotes would be escaped.
+# The start of a row after another one. Within a string its quotes would be escaped.
 _WITHOUT_LINES = re.compile(
     rb'\}[ \t]*,?[ \t]*\{ ?"id" ?: ?"(?:[^"\\]|\\.)*" ?, ?"line" ?: ?\d+ ?, ?"status" ?:'
 )

@@ -1,4 +1,4 @@
-"""`ViewedFolder`: an output folder as commands read it, be it on the disk or in a bucket."""
+"""`ViewedFolder`: an output folder as commands read it, on the disk or in a bucket."""
 
 import hashlib
 import os

@@ -196,7 +196,7 @@ class Waiting:
         )
 
     def drop(self, batch: OpenBatch) -> None:
-        """Let no call wait for a batch any more: its note is removed."""
+        """Let no call wait for a batch: its note is removed."""
         batch.note = replace(batch.note, step=Step.PLANNED)
 
     def close(self) -> None:

@@ -245,7 +245,7 @@ class Chaining:
         return max(found, default=Reason.NONE)
 
     def _reason(self, slot: int, reasons: Sequence[int]) -> int:
-        """Return why there is no picture of a parent, or none yet."""
+        """Return why a parent has no picture, or none yet."""
         if self._has_picture[slot]:
             return Reason.NONE
         if self._awaits(self.chains.keys[slot]):

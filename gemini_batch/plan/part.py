@@ -49,7 +49,7 @@ class Part:
         return self._left >= 0
 
     def give_back(self, calls: int) -> None:
-        """Take so many calls more: those that were taken can't be sent."""
+        """Take `calls` more calls: those that were taken can't be sent."""
         if self._left is not None:
             self._left = max(0, self._left) + calls
 

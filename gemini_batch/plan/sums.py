@@ -24,7 +24,7 @@ class CallTotals:
     searches: int = 0
 
     def add(self, calls: int, input_tokens: int, line: int) -> None:
-        """Add calls of so many tokens each; 0 calls if all of a job's are reused."""
+        """Add calls of `input_tokens` each; 0 calls if all of a job's are reused."""
         self.calls += calls
         self.input_tokens += calls * input_tokens
         if input_tokens > self.largest_input_tokens:

@@ -21,7 +21,7 @@ class Unusual:
         self.many_references: dict[str, tuple[int, int]] = {}
 
     def note(self, request: Request, line: int, calls: int) -> None:
-        """Note the request of a line, of which so many calls are sent."""
+        """Note the request of a line, which is sent as `calls` calls."""
         self._count_unknown(request, line)
         self._count_references(request, line)
         self._count_downscaled(request, calls)

@@ -150,7 +150,7 @@ def _of_model(model: ModelProgress, limits: Limits) -> Forecast:
 
 
 def _sending_s(calls: int, model: ModelProgress, limits: Limits) -> float:
-    """Return the seconds that it takes to send so many more calls.
+    """Return the seconds that it takes to send `calls` more calls.
 
     Requests sent recently still fill the windows, so the time counts both and subtracts what has
     passed; it is never shorter than for the calls alone. If the quota would have allowed more

@@ -31,7 +31,7 @@ do not apply are null, never 0 or "".
 - `batch_seen` (a batch was created, looked at, or collected): `batch, model, calls, done, state,
   since, is_new, is_over`
 - `batch_notice` (something about a batch that the user should know): `message, pays`
-- `model_replaced` (the API does not have the default model any more; calls that name no model go
+- `model_replaced` (the API no longer has the default model; calls that name no model go
   to its successor; once a run): `model, successor, message`
 - `little_room` (little disk space is left, so fewer calls are in flight; once a run): `out`
 - `warning` (any other problem): `message`

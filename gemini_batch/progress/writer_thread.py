@@ -81,7 +81,7 @@ class WriterThread(Generic[T]):
 
     def _run(self) -> None:
         is_last = False
-        with suppress(Exception):  # a closed pipe or a full disk is no reason to stop the run
+        with suppress(Exception):  # a closed pipe or a full disk does not stop the run
             while not is_last:
                 with self._changed:
                     self._changed.wait_for(self._is_due, self._every_s)

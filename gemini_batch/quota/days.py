@@ -24,11 +24,11 @@ class Days:
     """
 
     def __init__(self, limits: Sequence[int | None], guard_s: float) -> None:
-        """Make an empty calendar; `limits` are of each unit on one date, None is no limit."""
+        """Make an empty calendar; `limits` are of each unit on one date, None means no limit."""
         self._limits = limits
         self._guard = timedelta(seconds=guard_s)
         self._used: dict[int, list[int]] = {}  # date ordinal -> used of each limit
-        self._today = 0  # no earlier date is counted any more
+        self._today = 0  # earlier dates are not counted
         self._closed = 0  # the server closed this date and all before it
         self._closed_until_s = 0  # the server closed its own day until then, in Unix time
         self._known = (0, datetime.max.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))

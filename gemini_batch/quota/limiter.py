@@ -83,10 +83,10 @@ class RateLimiter:
     async def pause(self, model: str, wait_s: float, why: str, *, overrun: bool = False) -> None:
         """Send nothing of a model for some seconds; reservations that were not used are spent.
 
-        A longer pause in progress stands. `why` is a phrase for the user. After an `overrun`, a 429
+        A longer pause remains. `why` is a phrase for the user. After an `overrun`, a 429
         of the minute, the ledger uses a wider guard for a while.
 
-        Cancellation: safe; the ledger is paused all the same.
+        Cancellation: safe; the ledger is paused anyway.
         """
         self._line(model).reserved = None
         now_s = self._clock.steady_s()
@@ -97,9 +97,9 @@ class RateLimiter:
     ) -> None:
         """Send nothing more of a model on the date of `grant`, whose answer said so, or else today.
 
-        With `ends_in_s` the server's day ends in so many seconds, not at midnight.
+        With `ends_in_s` the server's day ends after that time, not at midnight.
 
-        Cancellation: safe; the day is closed all the same.
+        Cancellation: safe; the day is closed anyway.
         """
         self._line(model).reserved = None
         now_s, utc = self._clock.steady_s(), self._clock.utc()
@@ -120,7 +120,7 @@ class RateLimiter:
         written together, by the first of them; the others do not wait. With the `estimated`
         weights, later calls of the model are expected to use as much more.
 
-        Cancellation: safe; the ledger is corrected all the same.
+        Cancellation: safe; the ledger is corrected anyway.
         """
         if self._reconciles:
             model = quota_name(model)
@@ -133,7 +133,7 @@ class RateLimiter:
     async def refund(self, model: str, grant: Grant) -> None:
         """Return a grant whose request never left to its day.
 
-        Cancellation: safe; the ledger is corrected all the same.
+        Cancellation: safe; the ledger is corrected anyway.
         """
         await self._ask(self._ledger.refund, model, grant)
 
@@ -220,7 +220,7 @@ class RateLimiter:
                 self._ledger.holds, line.model, reserved.grant, now_s, reserved.permits, utc
             )
         finally:
-            # Also after a cancellation: the ledger may have cancelled it all the same.
+            # Also after a cancellation: the ledger may have cancelled it anyway.
             if line.reserved is reserved and not holds:
                 line.reserved = None
 

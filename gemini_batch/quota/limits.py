@@ -51,9 +51,10 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The most of an attribute of `Weights` in any span; None is no limit. Dollars in millionths.
+    """The most of an attribute of `Weights` in any span; None means no limit.
 
-    `unit` is in the singular, `request`, and `span` has an article, `a minute`.
+    Dollars are in millionths. `unit` is in the singular, `request`, and `span` has an article,
+    `a minute`.
     """
 
     of: str

@@ -126,7 +126,7 @@ class ModelQuota:
         self._days.add([-permits * weight for weight in self._of_day(grant.weights)], grant.days)
 
     def pause(self, until_s: float, why: str, now_s: float, *, overrun: bool = False) -> None:
-        """Send nothing before `until_s`; a longer pause stands.
+        """Send nothing before `until_s`; a longer pause remains.
 
         `why` is a phrase for the user. After an `overrun`, when the server counted more in a minute
         than this ledger, the guard widens.

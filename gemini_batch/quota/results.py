@@ -74,7 +74,7 @@ class Used:
 
     Attributes:
         used: Dollars in millionths; `UNKNOWN` or more when the use is unknown.
-        frees_in_s: In how many seconds nothing of it counts any more, or the day begins again.
+        frees_in_s: Seconds until nothing of it counts, or the day begins again.
     """
 
     bound: Limit

@@ -103,7 +103,7 @@ class SharedLedger:
 
         A server is asked in threads that only wait, not in those that write to the disk.
 
-        Cancellation: the work is done all the same.
+        Cancellation: the work is done anyway.
         """
         if not self.blocks:
             return work()
@@ -167,7 +167,7 @@ class SharedLedger:
         """Return whether a reservation may be used now that its moment has come.
 
         It must not be late, or paused, or its day closed. If runs with wider limits left no room
-        for it, it is cancelled, and its permits are not counted any more.
+        for it, it is cancelled, and its permits no longer count.
         """
 
         def decide(moment: Moment) -> bool:

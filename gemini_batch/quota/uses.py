@@ -24,7 +24,7 @@ class Use:
     count against that run until its moment has come and its own limits still hold.
 
     Attributes:
-        limits: Of each window; None is no limit.
+        limits: Of each window; None means no limit.
         windows: Of requests, images and tokens a minute, and of dollars in ten minutes.
         run: The run that made the last reservation.
         last: The slot of the last reservation.
@@ -56,7 +56,7 @@ class Use:
         ]
 
     def shift(self, slots: int, latest: int) -> None:
-        """Move all by so many slots, but no reservation later than `latest`."""
+        """Move all by `slots`, but no reservation later than `latest`."""
         for window in self.windows:
             window.shift(slots, latest)
         self.last = min(self.last + slots, latest)
@@ -206,7 +206,7 @@ class Uses:
         return found
 
     def shift(self, slots: int, latest: int) -> None:
-        """Move all by so many slots, but no reservation later than `latest`."""
+        """Move all by `slots`, but no reservation later than `latest`."""
         for use in (self.own, *self._others):
             use.shift(slots, latest)
 

@@ -23,7 +23,7 @@ class WindowUse:
 
     Attributes:
         model: Its model; each one has a quota of its own, and one more for its service tier
-            priority, with ` (priority)` behind the name.
+            priority, with ` (priority)` after the name.
         of: `requests`, `images`, `tokens` (of the input) or `usd` (at list price).
         span: `a minute`, `in ten minutes` or `a day` (a Pacific date).
         limit: The most in one span.

@@ -89,7 +89,7 @@ class Window:
                 return
 
     def shift(self, slots: int, latest: int) -> None:
-        """Move all by so many of the model's slots, but none later than `latest`.
+        """Move all by `slots` of the model, but none later than `latest`.
 
         Both are rounded to the later slot of this window.
         """

@@ -128,7 +128,7 @@ class FetchProblem(StrEnum):
     """Kinds of problems with an image that is fetched by its URI."""
 
     TRANSIENT = "transient"  # another time it may succeed
-    GONE = "gone"  # the server says that there is no such image, or not any more
+    GONE = "gone"  # the server says that there is no such image, or no longer
     REFUSED = "refused"  # by the rules here or there: it fails each time
 
 
@@ -156,7 +156,7 @@ class Reply:
         remote: The images that are not in the answer, in order; they are paid for as well.
         service_tier: The tier that was served, in lower case; None if the answer names none.
         searches: Its queries of the web, each of which is paid for.
-        is_cut: It broke off behind its picture; what would have followed is unknown.
+        is_cut: It broke off after its picture; what would have followed is unknown.
     """
 
     image: IncomingImage | None

@@ -145,8 +145,8 @@ class Call:
         request_sha256: Of the canonical request, in hex; equal for all variants of a job.
         prompt: The texts of the prompt, for the row; None for a raw request without text.
         image_size: The size that the request asks for, raw or not; `1K` if it names none.
-        if_gone: The same call of the announced successor, for the case that the API does not have
-            the model any more; None if the user named the model, or there is no successor.
+        if_gone: The same call of the announced successor, for the case that the API no longer has
+            the model; None if the user named the model, or there is no successor.
     """
 
     id: str
@@ -179,7 +179,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of a project for one model; None is no limit.
+    """Limits of a project for one model; None means no limit.
 
     Tokens are input tokens, dollars are at list price, and days are those of America/Los_Angeles.
     A "minute" has `minute_s` seconds: 60, but fewer for tests with a simulator.

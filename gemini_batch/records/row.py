@@ -102,7 +102,7 @@ class ResultRow:
             `--on-uncertain skip` leaves it so; `lost`: its image did not survive a power cut, it
             runs again; `late`: the answer of a batch to a call that has another one by now, or
             whose line was edited. It was paid for, its image is in `superseded/`, and it is never
-            the newest row of its id; `pruned`: no line of the manifest had the call any more. Its
+            the newest row of its id; `pruned`: the call was no longer in the manifest. Its
             image is in `superseded/`, and is taken from there if the line comes back.
         images: The image; empty unless `succeeded`. Its path is relative to the output folder.
         drafts: Interim images of the answer, paid for as well.

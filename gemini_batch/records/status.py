@@ -13,4 +13,4 @@ class Status(StrEnum):
     UNCERTAIN = "uncertain"  # sent by a run that was killed; may have been billed
     LOST = "lost"  # a row whose image did not survive; it runs again
     LATE = "late"  # of a batch, for a call that has another answer, or asks for another one
-    PRUNED = "pruned"  # of a call that no line of the manifest had any more
+    PRUNED = "pruned"  # of a call that was no longer in the manifest

@@ -249,7 +249,7 @@ WRITES: dict[str, Fault] = {
     "escaped": Fault(
         summary="JSON with \\/ and \\u003d escapes, also in keys", write=answers.escaped
     ),
-    "no-end": Fault(summary="JSON without all behind the picture", write=answers.without_end),
+    "no-end": Fault(summary="JSON without anything after the picture", write=answers.without_end),
     "not-json": Fault(
         summary="a 200 with an HTML body",
         write=lambda _answer: b"<html><body>Welcome to the proxy</body></html>",

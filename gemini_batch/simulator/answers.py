@@ -242,7 +242,7 @@ def compact(answer: Json) -> bytes:
 
 
 def without_end(answer: Json) -> bytes:
-    """Return JSON that breaks off behind the last picture, or as much of it."""
+    """Return JSON that breaks off after the last picture, or as much of it."""
     body = compact(answer)
     return body[: body.find(b'"', body.rfind(b'"data":"') + len(b'"data":"')) + 1]
 

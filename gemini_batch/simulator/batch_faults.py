@@ -13,7 +13,7 @@ from gemini_batch.errors import ConfigError
 
 
 class At(StrEnum):
-    """Places of the protocol; `match` of a rule is searched in what stands in brackets."""
+    """Places of the protocol; `match` of a rule is searched in what is in brackets."""
 
     START = "start of an upload [the file's display name]"
     CHUNK = "one request of an upload [the file's display name]"

@@ -39,7 +39,7 @@ _RANGES = {
     ),
 }
 
-# Requests per minute, requests per day; None is no limit. Numbers of the project brief:
+# Requests per minute, requests per day; None means no limit. Numbers of the project brief:
 # https://ai.google.dev/gemini-api/docs/rate-limits no longer lists any (2026-11-22).
 TIERS: dict[str, tuple[int | None, int | None]] = {
     "free": (15, 1500),
@@ -58,9 +58,9 @@ class SimulatorConfig:
         tier: `free`, `pay-as-you-go` or `unlimited`: source of the default request limits.
         requests_per_min: Overrides the tier's; 0 means that the project has no quota (`limit: 0`).
         requests_per_day: Overrides the tier's.
-        tokens_per_min: Input tokens; None is no limit.
-        images_per_min: Images; None is no limit.
-        usd_per_10min: USD at list price in ten minutes; None is no limit.
+        tokens_per_min: Input tokens; None means no limit.
+        images_per_min: Images; None means no limit.
+        usd_per_10min: USD at list price in ten minutes; None means no limit.
         enforce: Kind of a minute's window: the last 60 seconds (`sliding`), the clock's minute
             (`fixed`), or a token bucket that starts full (`bucket`).
         minute_s: Length of a quota minute in seconds, shorter for tests. Ten minutes are ten of

@@ -101,7 +101,7 @@ _INTRODUCTION = """\
 In a prompt: A robot [[fault:503 x2]] is answered with 503 twice.
 [[fault:escaped+chunked]] combines two faults.
 A fault of files and batches is chosen by a display name, or by a prompt of the batch; a rule
-searches what stands in brackets behind its place. All that apply are used.
+searches what is in brackets after its place. All that apply are used.
 """
 
 

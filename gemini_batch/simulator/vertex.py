@@ -21,7 +21,7 @@ _TIER_HEADER = "X-Vertex-AI-LLM-Shared-Request-Type"
 _BASE_MODELS = f"{_VERSION}/publishers/google/models"
 MODEL = f"{_VERSION}/projects/{{project}}/locations/{{location}}/publishers/google/models/{{model}}"
 """Path of a model of a project."""
-# Not there any more: theopenco/llmgateway#3833 (2026-08-27).
+# No longer there: theopenco/llmgateway#3833 (2026-08-27).
 _GONE = frozenset({"gemini-3-pro-image-preview"})
 # Google Cloud's model pages, collected 2026-11-30.
 _GLOBAL_ONLY = frozenset({"gemini-nano-banana-2.1"})

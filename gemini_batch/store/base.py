@@ -20,7 +20,7 @@ class StoreUnavailableError(StorageError):
 
 
 class StoreRefusedError(StorageError):
-    """The store refuses: no permission, no credentials, no such bucket. Trying again is no use."""
+    """The store refuses: no permission, no credentials, no such bucket. Retries do not help."""
 
 
 class ConflictError(Exception):

@@ -232,7 +232,7 @@ def test_a_file_that_ends_within_a_line_has_its_picture(
     batch_desk: BatchDesk,
     key_is_first: bool,  # noqa: FBT001
 ) -> None:
-    """The last line breaks off behind its picture each time: its call is known by its key, or as the only one without a line."""
+    """The last line breaks off after its picture each time: its call is known by its key, or as the only one without a line."""
 
     def torn(_number: int, lines: list[bytes]) -> list[bytes]:
         last = orjson.loads(lines[-1])

@@ -211,7 +211,7 @@ class Collector:
     ) -> None:
         """Take the last line of a file that ends within it each time, if its picture is whole.
 
-        Its key stands behind the picture: without it, it is of the only call that has no line.
+        Its key comes after the picture. Without a key the line is of the only call without one.
         """
         if not isinstance(line.outcome, Reply):
             return
@@ -289,7 +289,7 @@ class Collector:
         batch.add(position, Mark.TAKEN)
 
     def _set_aside(self, batch: OpenBatch, line: ResultLine[StagedAnswer]) -> None:
-        """Keep the images of a line that is no call's where superseded ones are."""
+        """Keep the images of a line that belongs to no call with the superseded ones."""
         for number, image in enumerate(line.sink.arrived()):
             if image.size_bytes and media_types.sniff(image.head):
                 name = f"batch-{batch.note.uuid[:8]}-{line.start_bytes}.{number}"

@@ -11,7 +11,7 @@ class BatchMoney:
     """The reservations of the batches that this run created, by their uuids and positions.
 
     A batch of an earlier run was paid for from the budget of that run. What its answers cost is
-    taken into account all the same: it shows what the next ones may cost.
+    taken into account, too: it shows what the next ones may cost.
     """
 
     budget: Budget

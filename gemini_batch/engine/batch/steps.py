@@ -105,7 +105,7 @@ def missed(note: BatchNote, now: datetime) -> BatchNote:
 
 
 def is_missing(note: BatchNote, now: datetime) -> bool:
-    """Return whether something was missing so often, and for so long, that it is gone."""
+    """Return whether something was missing often and long enough to count as gone."""
     since = note.missing_since
     return since is not None and note.misses >= MISSES and now - since >= MISSING_FOR
 
@@ -173,7 +173,7 @@ def next_look_at(note: BatchNote, now: datetime, minute_s: float) -> datetime:
 
 
 def run_again_at(notes: Iterable[BatchNote], now: datetime) -> datetime:
-    """Return when another run is worth its while."""
+    """Return when another run is likely to collect something."""
     return now + min((_again_in(note, now) for note in notes), default=_AGAIN_OLD)
 
 

@@ -104,7 +104,7 @@ def view_of_all(folder: OutputFolder, out: Path, store: ImageStore) -> Iterator[
 
 
 def begins(store: ImageStore, count: int) -> bool:
-    """Return whether so many workers begin a generation."""
+    """Return whether `count` workers begin a generation."""
     return begun(store, Path()).of(count) is None
 
 
@@ -114,7 +114,7 @@ def _part_of(generation: Generation, shard: Shard, out: Path) -> Part:
 
 
 def _generation(out: Path, stores: Stores, count: int, observe: Observer) -> Generation:
-    """Return the generation of so many workers, begun if need be: all older ones are sealed."""
+    """Return the generation of `count` workers, begun if need be: all older ones are sealed."""
     starts = StoreBelow(stores.leases, layout.GENERATIONS)
 
     def is_ready() -> Generation | None:

@@ -129,7 +129,7 @@ def starting(out: Path) -> Iterator[None]:
 
 
 def _generation(out: Path, count: int) -> Generation:
-    """Return the newest generation if it has so many workers, else a new one."""
+    """Return the newest generation if it has `count` workers, else a new one."""
     found = generations(out)
     if found and found[-1].count == count:
         if len(found) > 1 and found[-2].number == found[-1].number:

@@ -39,17 +39,17 @@ class Begun:
         return parts_of(self.out, self.generations)
 
     def of(self, count: int) -> Generation | None:
-        """Return the newest generation if it has so many workers."""
+        """Return the newest generation if it has `count` workers."""
         newest = self.newest
         return newest if newest is not None and newest.count == count else None
 
     def ready_for(self, count: int) -> Generation | None:
-        """Return the newest generation if it has so many workers, who may write."""
+        """Return the newest generation if it has `count` workers, who may write."""
         found = self.of(count)
         return found if found is not None and found.number == self.ready else None
 
     def open_before(self, count: int) -> list[Part]:
-        """Return the parts that so many workers must take over: all older ones are sealed."""
+        """Return the parts that `count` workers must take over: all older ones are sealed."""
         own = self.of(count)
         return [
             part

@@ -11,7 +11,7 @@
     PREFIX/summary.json, runs.jsonl      as in a folder, when a run has ended
     PREFIX/lock                          the lease
     PREFIX/generations/0002              the number of workers of generation 2, created once
-    PREFIX/generations/0002.ready        there once no older generation can write any more
+    PREFIX/generations/0002.ready        there once no older generation can write
     PREFIX/generations/0002.counted-by   the ledger of its workers, which must be one
     PREFIX/generations/lock              the lease of a worker that begins a generation
     PREFIX/shards/0002.4/00003/…         all of the above, of worker 3; see `output.shards`

@@ -25,7 +25,7 @@ from gemini_batch.store.base import (
 
 LEASE_S = 30.0
 RENEW_S = 10.0
-# A holder stops to write so long before its lease ends: a request that it sent may take a while.
+# A holder stops writing this long before its lease ends: a request that it sent may take a while.
 MARGIN_S = 5.0
 
 
@@ -97,9 +97,9 @@ class Lease:
         """
         if self._taken_by:
             raise LeaseLostError(
-                f"{self._store.shown}: another run ({self._taken_by}) has taken over, for this one "
-                "could not renew its lease in time; what is not uploaded stays in the scratch "
-                "folder: run again here when the other run has ended"
+                f"{self._store.shown}: another run ({self._taken_by}) has taken over, because "
+                "this one could not renew its lease in time; what is not uploaded stays in the "
+                "scratch folder: run again here when the other run has ended"
             )
         if self._steady_s() - self._renewed_s > LEASE_S - MARGIN_S:
             raise StoreUnavailableError(f"{self._store.shown}: the lease can't be renewed")

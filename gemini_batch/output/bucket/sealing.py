@@ -1,4 +1,4 @@
-"""Sealing: rows that only notes of images have get a segment, and no one writes any more."""
+"""Sealing: rows that only notes of images have get a segment, and no one writes after that."""
 
 from datetime import timedelta
 
@@ -9,7 +9,7 @@ from gemini_batch.output.bucket.scratch import known_rows
 from gemini_batch.output.bucket.segments import Listing
 from gemini_batch.store.base import ImageStore
 
-# Segments are written at the same time as images: those so much older than the last segment are in
+# Segments are written at the same time as images: those older than the last segment by this are in
 # one of them.
 _OVERLAP = timedelta(minutes=5)
 

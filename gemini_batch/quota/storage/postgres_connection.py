@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 import psycopg
 from psycopg import errors
 
-# A lost connection is handled here, and is no line for the user.
+# A lost connection is handled here, and is not reported to the user.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ DEFAULTS = {
     "keepalives_interval": "2",
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
-    "target_session_attrs": "read-write",  # of several hosts, the one that is no replica
+    "target_session_attrs": "read-write",  # of several hosts, the one that is not a replica
     "application_name": "gemini_batch",
 }
 # A transaction that its client left is ended, which frees its lock; keepalives end one whose client

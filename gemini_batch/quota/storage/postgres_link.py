@@ -63,7 +63,7 @@ class PostgresLink:
             say: Gets sentences for the user while the server is waited for, in any thread.
 
         Raises:
-            ConfigError: It is no address.
+            ConfigError: It is not an address.
         """
         self.name = ledger_url.shown(url)
         self._url = url
@@ -73,7 +73,7 @@ class PostgresLink:
         try:
             self._options: dict[str, Any] = {**DEFAULTS, **conninfo_to_dict(url)}
         except psycopg.Error as error:
-            raise ConfigError(f"{self.name}: is no address: {self._reason(error)}") from None
+            raise ConfigError(f"{self.name}: is not an address: {self._reason(error)}") from None
         self._threads = threading.Lock()
         self._hurried, self._closed = Future[None](), Future[None]()
         self._connection: Connection | None = None
@@ -193,7 +193,7 @@ class PostgresLink:
         return max(0.0, self._began_s + reach_s - time.monotonic())
 
     def _wait(self, seconds: float, *futures: Future[Any]) -> None:
-        """Wait for one of these, the end, or so many seconds."""
+        """Wait for one of these, the end, or `seconds`."""
         end = self._closed if self._hurried.done() else self._hurried
         wait_for((*futures, end), seconds, FIRST_COMPLETED)
 

@@ -117,7 +117,7 @@ class Batch:
         return self.input.lines[: len(self.input.lines) // 2] if partial else []
 
     def is_gone(self, now: datetime) -> bool:
-        """Return whether it can't be asked for any more."""
+        """Return whether it can no longer be asked for."""
         return self.is_deleted or ("vanished" in self.faults and now >= self.end()[0])
 
     def is_listed(self, now: datetime) -> bool:

@@ -34,7 +34,7 @@ class Results:
         return self._next >= len(self._lines)
 
     async def extend(self, offset: int) -> None:
-        """Make lines until there are bytes behind `offset`, or the file is complete.
+        """Make lines until there are bytes after `offset`, or the file is complete.
 
         Cancellation: lines that are being made are kept.
         """
@@ -42,7 +42,7 @@ class Results:
             await asyncio.to_thread(self._make_some, offset)
 
     def _make_some(self, offset: int) -> None:
-        """Make the next lines, unless there are bytes behind `offset`; blocks."""
+        """Make the next lines, unless there are bytes after `offset`; blocks."""
         with self._one_at_a_time:
             if self.made.size_bytes > offset:
                 return
@@ -57,7 +57,7 @@ class Results:
             await self.extend(self.made.size_bytes)
 
     def _line(self, placed: OutputLine) -> bytes:
-        """Return a line of the file; the key is behind a response, and before an error."""
+        """Return a line of the file; the key is after a response, and before an error."""
         line = placed.line
         made = self._maker.make(line, self._data, self._origin)
         key = {} if placed.key is None else {"key": placed.key}

@@ -21,7 +21,7 @@ class Upload:
         declared_bytes: Size that `start` named, or None.
         data: The bytes that have arrived.
         sha256: Hash of them.
-        turn: Number of the newest request for it; older requests must not write any more.
+        turn: Number of the newest request for it; older requests must no longer write.
         status: `active`, `final` or `cancelled`.
     """
 

@@ -131,7 +131,7 @@ def test_a_flag_after_two_hyphens_is_told_where_it_belongs(
     """It exists, so the message does not call it unknown."""
     with pytest.raises(SystemExit, match="2"):
         main(arguments.split())
-    assert 'stands after "--", where nothing is a flag' in capsys.readouterr().err
+    assert 'is after "--", where nothing is a flag' in capsys.readouterr().err
 
 
 def test_what_is_missing_is_named_where_all_flags_are_right(
