@@ -11,7 +11,6 @@ from gemini_batch.clock import Clock
 from gemini_batch.config import Settings
 from gemini_batch.engine.admission import AdmissionControl
 from gemini_batch.engine.advice import advised
-from gemini_batch.engine.batch import steps
 from gemini_batch.engine.breaker import server_breaker
 from gemini_batch.engine.budget import Budget
 from gemini_batch.engine.call_queue import CallQueue
@@ -21,19 +20,19 @@ from gemini_batch.engine.dispatcher import Dispatcher, make_dispatcher
 from gemini_batch.engine.origins import Origins
 from gemini_batch.engine.parts import Parts, open_parts
 from gemini_batch.engine.recovery import Interrupted
+from gemini_batch.engine.remaining import RemainingCalls
 from gemini_batch.engine.retry import RetryRules
 from gemini_batch.engine.retry_table import TABLE
 from gemini_batch.engine.shared_money import SharedMoney
 from gemini_batch.engine.vertex_rules import VERTEX_TABLE
 from gemini_batch.errors import StorageError, out_of_resources
 from gemini_batch.events import BatchNotice, CallFinished, Event, Observer, Stopping, Waiting
-from gemini_batch.hashmap import HashMap64, fingerprint
 from gemini_batch.output import OutputFolder
 from gemini_batch.plan.built import BuiltPlan
 from gemini_batch.quota.limiter import RateLimiter
 from gemini_batch.quota.shared import SharedLedger
 from gemini_batch.quota.shared_budget import SharedBudget
-from gemini_batch.records import Status, Stop, StopReason
+from gemini_batch.records import Stop, StopReason
 from gemini_batch.records.stop import stop_of
 
 if TYPE_CHECKING:  # few runs have one
@@ -67,8 +66,6 @@ class Sending:
     dispatcher: Dispatcher | None = field(default=None, init=False)
     _stopped: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _ended: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    _done: HashMap64 = field(default_factory=HashMap64, init=False)  # 1 by the hash of an id
-    _given_back: HashMap64 = field(default_factory=HashMap64, init=False)  # as well
     _is_resting: bool = field(default=False, init=False)
     _has_new: bool = field(default=True, init=False)  # calls that were not sent in this run
 
@@ -76,6 +73,7 @@ class Sending:
         """Prepare what phases share; without batches nothing is noted of single calls."""
         self._budget = Budget(self.config.max_cost_usd)
         self._has_batches = self.config.route != "interactive" or bool(self.planned.history.waiting)
+        self._remaining = RemainingCalls(self.planned, self.config, self._has_batches)
 
     def stop(self, stop: Stop) -> None:
         """Start nothing more, of one model or of all; what is in flight is completed."""
@@ -186,7 +184,7 @@ class Sending:
             await self._dispatch(parts)
         if parts.batches is None or self.config.route == "interactive" or self._stopped.is_set():
             return
-        calls = self.planned.calls(self._is_for_batch)
+        calls = self.planned.calls(self._remaining.is_for_batch)
         closed = {stop.model for stop in self.stops if stop.reason is StopReason.DAY_CLOSED}
         if self.config.route == "auto":
             of = self.planned.successors
@@ -201,7 +199,7 @@ class Sending:
         concurrency = max(1, min(config.concurrency, self.planned.plan.todo))
         self.dispatcher = make_dispatcher(
             queue=CallQueue(
-                self.planned.calls_in_turn(self._is_left),
+                self.planned.calls_in_turn(self._remaining.has),
                 AdaptiveConcurrency(concurrency),
                 server_breaker(random),
                 self.clock,
@@ -292,36 +290,9 @@ class Sending:
         self.observe(event)
 
     def _note(self, event: Event) -> None:
-        """Note which calls have ended, are ready, or were given back, and pass the event on."""
-        if self.mirror is not None and isinstance(event, CallFinished):
-            self.mirror.offer(event)
-        chaining = self.planned.chaining
-        if chaining is not None and isinstance(event, CallFinished):
-            start = self.planned.history.waiting.start
-            self._has_new |= chaining.see(event.row, start + event.offset_bytes)
-        if self._has_batches and isinstance(event, CallFinished):
-            row, call = event.row, fingerprint(event.row.id)
-            self.planned.history.waiting.see(row, event.offset_bytes)
-            if row.is_given_back:
-                self._given_back.put(call, 1)
-                self._has_new = True
-            if row.status is not Status.LATE:
-                self._done.put(call, not row.is_given_back)
+        """Note what an ended call changes for the others, and pass the event on."""
+        if isinstance(event, CallFinished):
+            if self.mirror is not None:
+                self.mirror.offer(event)
+            self._has_new |= self._remaining.note(event)
         self.observe(event)
-
-    def _is_left(self, call_id: str) -> bool:
-        key, part = fingerprint(call_id), self.planned.history.part
-        if self._done.get(key):
-            return False
-        if part is None or not self._given_back.get(key):
-            return True
-        # What a batch gave back is sent if the run is for it; a limit counts other calls.
-        return self.config.limit is None and part.names(call_id)
-
-    def _is_for_batch(self, call_id: str) -> bool:
-        """Return whether a call may be sent in a batch: not after several gave it back."""
-        if not self._is_left(call_id):
-            return False
-        is_tried = self.planned.history.batch_tries(call_id) >= steps.TRIES
-        is_new_try = self.config.route == "batch" and not self._given_back.get(fingerprint(call_id))
-        return is_new_try or not is_tried
