@@ -60,6 +60,11 @@ def peak_rss_bytes(pid: int | str = "self") -> int:
         return int(subprocess.check_output(["ps", "-o", "rss=", "-p", str(of)])) * 1024
 
 
+# Without these glibc takes the memory of each large block from the system, or does not, by chance:
+# the same client takes twice the CPU in one run as in the next.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
+
+
 @contextmanager
 def workplace(parent: Path | None) -> Iterator[Path]:
     """Give a folder that is removed at the end: to delete between rounds would be to measure the file system."""
@@ -127,7 +132,7 @@ class Client:
     def __init__(self, name: str, folder: Path, pem: Path | None = None) -> None:
         self.name = name
         self._folder = folder
-        self._environment = os.environ | ({"SSL_CERT_FILE": str(pem)} if pem else {})
+        self._environment = os.environ | ALLOCATOR | ({"SSL_CERT_FILE": str(pem)} if pem else {})
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
