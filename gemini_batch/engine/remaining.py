@@ -43,6 +43,12 @@ class RemainingCalls:
             self._done.put(call, not row.is_given_back)
         return has_new
 
+    @property
+    def may_have(self) -> bool:
+        """False if nothing was to be sent but what batches answer, and none gave a call back."""
+        has_chains = self._planned.chaining is not None
+        return has_chains or self._planned.plan.todo > 0 or len(self._given_back) > 0
+
     def has(self, call_id: str) -> bool:
         """Return whether a call is left to be sent in this run."""
         key, part = fingerprint(call_id), self._planned.history.part

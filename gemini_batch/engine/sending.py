@@ -158,7 +158,8 @@ class Sending:
                     self._has_new |= any(self._is_for_now(stop) for stop in self.stops)
             if self._has_new and not self._stopped.is_set():
                 self._has_new = False
-                await self._send(parts)
+                if self._remaining.may_have:
+                    await self._send(parts)
             if batches is None or not self._waits():
                 return
             self._is_resting = True

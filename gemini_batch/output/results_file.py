@@ -44,9 +44,11 @@ class ResultsFile:
         self._is_torn = False
         # A cancelled run may close the file while a sync still runs in its thread.
         self._in_use = threading.Lock()
-        self.start_bytes = self.end_bytes = os.fstat(self._descriptor).st_size
-        # False on a mount that gives a file another number with each look-up.
-        self._has_inode = is_same(self._name, self._descriptor, dir_fd=dir_fd)
+        found = os.fstat(self._descriptor)
+        self.start_bytes = self.end_bytes = found.st_size
+        # None on a mount that gives a file another number with each look-up.
+        has_inode = is_same(self._name, self._descriptor, dir_fd=dir_fd)
+        self._inode = (found.st_dev, found.st_ino) if has_inode else None
 
     def changed(self) -> str:
         """Return what others did to the file, or "" if the name leads to what was written."""
@@ -54,14 +56,14 @@ class ResultsFile:
             named = os.stat(self._name, dir_fd=self._dir_fd, follow_symlinks=False)
         except FileNotFoundError:
             return "was moved or removed"
-        found = os.fstat(self._descriptor)
         if not S_ISREG(named.st_mode):
             return f"was replaced by {kind_of(named.st_mode)}"
-        if self._has_inode and not os.path.samestat(named, found):
+        if self._inode and self._inode != (named.st_dev, named.st_ino):
             return "was replaced by another file, as editors, sed -i and sync tools do it"
-        if found.st_size < self.end_bytes:
-            return f"was cut off at {found.st_size:,} of {self.end_bytes:,} bytes"
-        if found.st_size > self.end_bytes and not self._is_torn:
+        size_bytes = named.st_size if self._inode else os.fstat(self._descriptor).st_size
+        if size_bytes < self.end_bytes:
+            return f"was cut off at {size_bytes:,} of {self.end_bytes:,} bytes"
+        if size_bytes > self.end_bytes and not self._is_torn:
             return "was written to by another program"
         return ""
 
