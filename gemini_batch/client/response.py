@@ -214,7 +214,7 @@ def _images(
 def _inline(part: dict[str, Any], by_mark: dict[str, IncomingImage]) -> list[IncomingImage]:
     """Return the images of a part, which has one; gateways write it in both spellings as well."""
     images: dict[str, IncomingImage] = {}
-    for blob in (as_dict(part.get("inline_data")), as_dict(part.get("inlineData"))):
+    for blob in filter(None, (as_dict(part.get("inline_data")), as_dict(part.get("inlineData")))):
         for mark in (as_text(blob.get("data")) or "").split():
             if image := by_mark.get(mark):
                 mime_type = as_text(field(blob, "mimeType")) or ""
@@ -224,8 +224,8 @@ def _inline(part: dict[str, Any], by_mark: dict[str, IncomingImage]) -> list[Inc
 
 def _data_uris(part: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the MIME types and marks of the images in the texts of a part."""
-    uri = field(as_dict(field(part, "fileData")), "fileUri")
-    texts = (as_text(part.get("text")) or "", as_text(uri) or "")
+    file = as_dict(field(part, "fileData"))
+    texts = (as_text(part.get("text")) or "", as_text(field(file, "fileUri")) or "")
     return [found for text in texts if "," in text for found in DATA_URI.findall(text)]
 
 
@@ -238,8 +238,10 @@ def _remote(parts: list[dict[str, Any]], *, has_image: bool) -> tuple[RemoteImag
     """Return the images that parts name by a URI; of links in texts only without any other."""
     found: dict[str, RemoteImage] = {}
     for part in parts:
-        is_thought = part.get("thought") is True
         file = as_dict(field(part, "fileData"))
+        if has_image and not file:
+            continue
+        is_thought = part.get("thought") is True
         uri = as_text(field(file, "fileUri")) or ""
         mime_type = as_text(field(file, "mimeType"), MAX_NAME_CHARS) or ""
         text = "" if has_image else as_text(part.get("text")) or ""
@@ -255,19 +257,21 @@ def _remote(parts: list[dict[str, Any]], *, has_image: bool) -> tuple[RemoteImag
 def _text(parts: list[dict[str, Any]]) -> str | None:
     """Return the text that is not a thought."""
     texts = (as_text(part.get("text")) for part in parts if part.get("thought") is not True)
-    return as_text(DATA_URI.sub(r"\1", "".join(filter(None, texts))), MAX_TEXT_CHARS)
+    text = "".join(filter(None, texts))
+    return as_text(DATA_URI.sub(r"\1", text) if "," in text else text, MAX_TEXT_CHARS)
 
 
 def _searches(candidate: dict[str, Any]) -> int:
     """Return the queries of the web for a candidate, of pages and of images."""
-    grounding = as_dict(field(candidate, "groundingMetadata"))
+    if not (grounding := as_dict(field(candidate, "groundingMetadata"))):
+        return 0
     lists = (field(grounding, name) for name in ("webSearchQueries", "imageSearchQueries"))
     return sum(len(as_list(queries)) for queries in lists)
 
 
 def _ratings(value: Any) -> list[Any]:
     ratings = as_list(value)
-    return ratings if len(orjson.dumps(ratings)) <= MAX_RATINGS_BYTES else []
+    return ratings if not ratings or len(orjson.dumps(ratings)) <= MAX_RATINGS_BYTES else []
 
 
 def _usage(value: Any) -> Usage | None:
