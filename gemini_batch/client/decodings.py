@@ -24,6 +24,8 @@ _PERCENT = re.compile(rb"%(?:25)*(?:u00)?([0-9a-fA-F]{2})")
 _ESCAPE = re.compile(rb"\\+(?:(?:x|u00|u\{0*)([0-9a-fA-F]{2})\}?|([0-7]{3})|([^ux0-7]))", re.DOTALL)
 _QUOTED_PRINTABLE = re.compile(rb"=(?:\r?\n|([0-9a-fA-F]{2}))")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_BASE64, _HEX = b"A-Za-z0-9+/_-", b"0-9a-fA-Fx:, -"
+_MARKS = (b"&", b"%", b"\\", b"<", b"=")  # of all that is decoded but base64 and hex
 _CONTROLS = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
 
@@ -38,8 +40,17 @@ def of(text: str, min_bytes: int) -> Iterator[bytes]:
 
     Only what has `min_bytes` or more is decoded, and of base64 and hex only runs of that length.
     """
+    plain = _ascii(text)
+    may_be_host = len(text) <= _MAX_HOST_CHARS
+    if may_be_host or _may_decode(plain, min_bytes):
+        yield from _decoded(plain, min_bytes, may_be_host=may_be_host)
+    else:
+        yield plain
+
+
+def _decoded(text: bytes, min_bytes: int, *, may_be_host: bool) -> Iterator[bytes]:
     seen: set[bytes] = set()
-    todo = [(_ascii(text), 0)]
+    todo = [(text, 0)]
     while todo:
         found, depth = todo.pop()
         if found in seen or depth > _MAX_DEPTH or len(found) < min_bytes:
@@ -55,7 +66,7 @@ def of(text: str, min_bytes: int) -> Iterator[bytes]:
         yield from forms
         if b"=" in unescaped:
             yield _QUOTED_PRINTABLE.sub(_character, unescaped).replace(b"\0", b"")
-        if len(text) <= _MAX_HOST_CHARS:
+        if may_be_host:
             labels = found.split(b".")
             yield b".".join(reversed(labels))
             forms.append(b"".join(labels))
@@ -66,6 +77,15 @@ def of(text: str, min_bytes: int) -> Iterator[bytes]:
                 yield b"\n".join(pieces)
                 readable += (piece for piece in pieces if not piece.translate(None, _PRINTABLE))
         todo += [(each, depth + 1) for each in (unescaped, b"\n".join(readable)) if each != found]
+
+
+def _may_decode(text: bytes, min_bytes: int) -> bool:
+    """Return whether a text may decode to another one; most do not, which shows at once."""
+    if any(mark in text for mark in _MARKS):
+        return True
+    joined = b"".join(text.split())
+    kinds = ((_BASE64, min_bytes * 4 // 3), (_HEX, min_bytes * 2))
+    return any(_has_run(*kind, form) for form in (text, joined) for kind in kinds)
 
 
 def _ascii(text: str) -> bytes:
@@ -99,24 +119,26 @@ def _unescaped(match: re.Match[bytes]) -> bytes:
     return bytes([(int(match[1], 16) if match[1] else int(match[2], 8)) & 127])
 
 
-def _runs(characters: bytes, min_bytes: int, text: bytes) -> list[bytes]:
-    """Return the runs of some characters, a pattern, that have this length or more."""
-    pattern, mask = _runs_of(characters, min_bytes)
-    # Most texts have none, which this shows in a tenth of the time.
-    return pattern.findall(text) if b"\1" * min_bytes in text.translate(mask) else []
+def _has_run(characters: bytes, min_bytes: int, text: bytes) -> bool:
+    """Return whether a text has a run of some characters; a search takes ten times as long."""
+    return b"\1" * min_bytes in text.translate(_mask(characters))
 
 
 @cache
-def _runs_of(characters: bytes, min_bytes: int) -> tuple[re.Pattern[bytes], bytes]:
-    """Return a pattern of the runs, and a table that makes each of their characters a 1."""
+def _mask(characters: bytes) -> bytes:
+    """Return a table that makes each of some characters a 1, and a 0 of each other."""
     one = re.compile(rb"[%b]" % characters)
-    mask = bytes(one.match(bytes([code])) is not None for code in range(256))
-    return re.compile(rb"[%b]{%d,}" % (characters, min_bytes)), mask
+    return bytes(one.match(bytes([code])) is not None for code in range(256))
+
+
+@cache
+def _runs(characters: bytes, min_bytes: int) -> re.Pattern[bytes]:
+    return re.compile(rb"[%b]{%d,}" % (characters, min_bytes))
 
 
 def _from_base64(text: bytes, min_bytes: int) -> Iterator[bytes]:
     """Yield what runs of base64 decode to; a run may begin with other letters."""
-    for run in _runs(b"A-Za-z0-9+/_-", min_bytes * 4 // 3, text):
+    for run in _runs(_BASE64, min_bytes * 4 // 3).findall(text):
         run = run.translate(_URL_SAFE)  # noqa: PLW2901
         for offset in range(4):
             rest = (len(run) - offset) % 4
@@ -126,7 +148,7 @@ def _from_base64(text: bytes, min_bytes: int) -> Iterator[bytes]:
 
 def _from_hex(text: bytes, min_bytes: int) -> Iterator[bytes]:
     """Yield what runs of hex digits decode to; a run may begin with other digits."""
-    for run in _runs(b"0-9a-fA-Fx:, -", min_bytes * 2, text):
+    for run in _runs(_HEX, min_bytes * 2).findall(text):
         digits = run.replace(b"0x", b"").translate(None, b"x:, -")
         for offset in range(2):
             end = offset + (len(digits) - offset) // 2 * 2

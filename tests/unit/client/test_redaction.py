@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gemini_batch.client import decodings
 from gemini_batch.client.api_error import parse_error
 from gemini_batch.client.redaction import HIDDEN, MAX_SEARCHED_BYTES, KeyRedactor
 from gemini_batch.records import Answer
@@ -246,3 +247,24 @@ def test_a_placeholder_is_not_redacted(key: str) -> None:
     """A short placeholder could be any word of an answer."""
     text = f"candidates data image/png a {key}"
     assert KeyRedactor(key).redact_text(text) == text
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(
+        st.from_regex(r"[A-Za-z0-9+/_:, x-]{0,60}", fullmatch=True)
+        | st.from_regex(r"([0-9a-f]{2}[:, -]){0,40}", fullmatch=True)
+        | st.text(),
+        max_size=12,
+    ),
+    st.sampled_from([" ", "\n", ", ", "\0", "}"]),
+    st.integers(1, 30),
+)
+def test_a_long_text_is_decoded_like_a_short_one(
+    parts: list[str], between: str, min_bytes: int
+) -> None:
+    """A long text that shows nothing to decode has no other form."""
+    text = between.join(parts)
+    plain = decodings._ascii(text)
+    if not decodings._may_decode(plain, min_bytes) and len(plain) >= min_bytes:
+        assert list(decodings._decoded(plain, min_bytes, may_be_host=False)) == [plain]
