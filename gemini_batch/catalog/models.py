@@ -47,7 +47,7 @@ class ImageModel:
     aspect_ratios: Sequence[str]
     output_tokens: Mapping[str, int]
     input_image_tokens: int
-    refuses: Sequence[str]
+    refuses: Sequence[str] = ()
     successor: str | None = None
     thinking: Mapping[str, int] = field(default_factory=dict)
     default_thinking: str | None = None

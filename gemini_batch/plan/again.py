@@ -61,6 +61,11 @@ class Again:
         """True if finished calls may be made again."""
         return bool(self._named or self._discarded or self._retried or self.has_stale)
 
+    @property
+    def has_discarded(self) -> bool:
+        """True if newest pictures are discarded that are made again."""
+        return bool(self._discarded)
+
     def has(self, call_id: str) -> bool:
         """Return whether a finished call is made again."""
         return self.redoes(call_id) or fingerprint(call_id) in self._retried

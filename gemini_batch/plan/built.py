@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gemini_batch.catalog import models
 from gemini_batch.manifest import Manifest
 from gemini_batch.plan import snapshot
+from gemini_batch.plan.again import DISCARDED
 from gemini_batch.plan.aliases import aliases
 from gemini_batch.plan.canonical import request_sha256
 from gemini_batch.plan.chaining import Chaining
@@ -151,6 +152,11 @@ class BuiltPlan:
             more = f"{lines} more than {known.usual_references} reference images"
             yield f"{self._manifest.name}:{line}: {more}, which {model} may refuse"
 
+        if self._is_none_discarded:
+            yield (
+                "--redo discarded: no newest picture is discarded; discard some in "
+                f"gemini-batch review {self.out}"
+            )
         if number := self._fixed_seeds():
             calls = (
                 "1 call that is made again has"
@@ -158,6 +164,12 @@ class BuiltPlan:
                 else f"{number:,} calls that are made again have"
             )
             yield f'{self._manifest.name}: {calls} a fixed "seed", and may bring the same picture'
+
+    @property
+    def _is_none_discarded(self) -> bool:
+        """True if the run makes discarded pictures again, and there are none."""
+        again = self.history.again
+        return DISCARDED in self.history.config.redo and (again is None or not again.has_discarded)
 
     def _fixed_seeds(self) -> int:
         """Return the number of calls with a seed among those of `--redo`."""

@@ -49,6 +49,17 @@ def test_discarded_pictures_are_made_again_once(desk: Desk) -> None:
     assert redo(desk, "discarded") == ["a"]
 
 
+def test_a_run_says_that_no_picture_is_discarded(desk: Desk) -> None:
+    """`--redo discarded` without a discarded picture is warned about, and sends nothing."""
+    desk.run()
+    mark(desk, "discard", "a")
+    assert redo(desk, "discarded") == ["a"]
+    assert not [event for event in desk.events if isinstance(event, ManifestWarning)]
+    assert redo(desk, "discarded") == []
+    (warning,) = [event.message for event in desk.events if isinstance(event, ManifestWarning)]
+    assert "no newest picture is discarded" in warning
+
+
 def test_a_redo_that_was_stopped_goes_on_with_the_rest(desk: Desk) -> None:
     """What was made again before a stop is not made a third time."""
     desk.run()
