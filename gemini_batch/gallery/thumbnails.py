@@ -144,6 +144,36 @@ class Thumbnails:
             return None
 
 
+class ThumbnailsOnDemand(Thumbnails):
+    """Thumbnails that are made when a page asks for them: 2,000 take half a minute."""
+
+    def __init__(self, out: Path) -> None:
+        super().__init__(out)
+        self._out = out
+        self._sources: dict[str, Path] = {}
+
+    def of(self, file: Path, sha256: object) -> Thumbnail:
+        """Return the name of a thumbnail, also of one that is not made yet.
+
+        It is made at once for an input, which may have been edited; raises as its base.
+        """
+        recorded = sha256 if isinstance(sha256, str) and _is_sha256(sha256) else None
+        if recorded is None or not file.is_relative_to(self._out):
+            return super().of(file, sha256)
+        self._sources[recorded] = file
+        return Thumbnail(recorded, is_changed=False)
+
+    def make(self, name: str) -> None:
+        """Make the thumbnail of this file name, if the page has it and it can be made.
+
+        Raises:
+            StorageError: The thumbnail can't be written.
+        """
+        key = name.removesuffix(SUFFIX)
+        if (file := self._sources.get(key)) is not None:
+            super().of(file, key)
+
+
 class _Bounded(BufferedReader):
     """A file that is read in a bounded number of steps.
 

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from gemini_batch.gallery.review.server import ReviewServer
+from gemini_batch.gallery.thumbnails import FOLDER
 from gemini_batch.output import OutputFolder
 from gemini_batch.output.marks import Marks
 from gemini_batch.output.rows import newest_rows
@@ -255,3 +256,15 @@ def test_new_pictures_move_nothing_away(review: Page, served: Served) -> None:
     expect(review.locator('#marks .chip:has(input[value="picked"]) .tally')).to_have_text("1")
     until(review, "document.getElementById('said').hidden")
     assert choices(served) == {"scenes/300": ("pick", None)}
+
+
+def test_a_page_opens_before_its_thumbnails_are_made(review: Page, served: Served) -> None:
+    """Each is made when its card comes near; a picture that can't be read says so."""
+    shutil.rmtree(served.out / FOLDER)
+    (served.out / FOLDER).mkdir()
+    rows = {row["id"]: row for row in newest_rows(served.out)}
+    (served.out / rows["scenes/3"]["images"][0]["path"]).write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    review.reload()
+    until(review, "document.querySelector('[data-index=\"1\"] img').naturalWidth > 0")
+    assert len(list((served.out / FOLDER).iterdir())) < 100
+    expect(card(review, "scenes/3")).to_contain_text("No preview")

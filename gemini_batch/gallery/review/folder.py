@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from gemini_batch.gallery.entries import Folders, entry, manifest_folder
-from gemini_batch.gallery.thumbnails import FOLDER, Thumbnails
+from gemini_batch.gallery.thumbnails import FOLDER, ThumbnailsOnDemand
 from gemini_batch.gallery.writer import sizes_of, write_page
 from gemini_batch.output.files import append_line, open_regular, write_atomically
 from gemini_batch.output.holders import running
@@ -27,7 +27,7 @@ from gemini_batch.records import Status, ids
 MAX_CHANGES = 200
 """Rows of one answer: more come with the next one."""
 MAX_NOTE_CHARS = 8_000
-_SHOWN = tuple(f"{name}/" for name in (IMAGES, DRAFTS, SUPERSEDED, FOLDER))
+_SHOWN = tuple(f"{name}/" for name in (IMAGES, DRAFTS, SUPERSEDED, FOLLOWUPS, FOLDER))
 
 
 class UnknownPictureError(Exception):
@@ -50,7 +50,7 @@ class ReviewedFolder:
         """Read the marks, unless they are given."""
         self.out = self.out.resolve()
         self._marks = self.marks or Marks(self.out)
-        self._thumbnails = Thumbnails(self.out)
+        self._thumbnails = ThumbnailsOnDemand(self.out)
 
     def page(self) -> bytes:
         """Return the page with all calls until now."""
@@ -160,6 +160,8 @@ class ReviewedFolder:
         if not is_shown or "\0" in path or ".." in path.split("/"):
             raise FileNotFoundError(path)
         folder, _, name = path.rpartition("/")
+        if folder == FOLDER:
+            self._thumbnails.make(name)
         tree = Tree(self.out)
         try:
             parent = tree.open(folder)

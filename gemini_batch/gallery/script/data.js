@@ -25,9 +25,10 @@ function make(tag, properties = {}, ...children) {
 }
 
 /** Return a link if it is a relative path: a second check after that of entries.py. A page that is
- * mailed has all its pictures, and no files next to it. */
+ * mailed has all its pictures, and no files next to it; the review serves its folder alone. */
 function link(href) {
-  return !about.is_mailed && typeof href === "string" && /^[\w.~%-][\w.~%/-]*$/.test(href) ? href : null;
+  if (typeof href !== "string" || !/^[\w.~%-][\w.~%/-]*$/.test(href)) return null;
+  return about.is_mailed || (about.review && href.startsWith("../")) ? null : href;
 }
 
 function thumbnail(file) {

@@ -91,7 +91,7 @@ function reason(call) {
 function figure(file, name, call, isResult = false, isAlone = false) {
   const href = link(file.href);
   const changed = file.is_changed ? `${name}, changed since the run` : name;
-  if (!href && !(about.is_mailed && thumbnail(file))) {
+  if (!href && !thumbnail(file)) {
     const text = file.is_remote ? "remote file" : about.is_mailed && !file.is_missing ? "not in this page" : isResult ? "missing" : "no longer exists";
     return make("figure", { class: "absent" }, make("p", { dir: "auto", text: file.path }), make("figcaption", { text: `${name}: ${text}` }));
   }

@@ -1,5 +1,7 @@
 // The two views of many calls: a grid of pictures, and a table.
 
+const NO_PREVIEW = "No preview: open the file";
+
 // --- grid -------------------------------------------------------------------------------------------
 
 class GridView extends PagedView {
@@ -101,7 +103,7 @@ function mat(call, image) {
   if (image.is_missing) {
     return make("span", { class: "mat none" }, make("strong", { text: "Missing" }), make("span", { class: "why", dir: "auto", text: image.path }));
   }
-  const box = make("span", { class: "mat" }, picture(image) || make("span", { class: "why", text: "No preview: open the file" }));
+  const box = make("span", { class: "mat" }, picture(image) || make("span", { class: "why", text: NO_PREVIEW }));
   const input = call.inputs.find((file) => thumbnail(file));
   if (input) {
     const small = picture(input);
@@ -122,8 +124,11 @@ function picture(file, alt = "") {
   if (!source) return null;
   const image = make("img", { alt, decoding: "async", "data-src": source });
   const whole = link(file.href);
-  // The folder of thumbnails is missing, or a server hides it: use the picture itself.
-  image.addEventListener("error", () => whole && image.setAttribute("src", whole), { once: true });
+  // The folder of thumbnails is missing, a server hides it, or none can be made: use the picture itself.
+  image.addEventListener("error", () => {
+    if (whole && image.getAttribute("src") !== whole) image.setAttribute("src", whole);
+    else image.replaceWith(make("span", { class: "why", text: NO_PREVIEW }));
+  });
   return image;
 }
 

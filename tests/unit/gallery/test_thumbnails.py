@@ -12,7 +12,14 @@ from PIL import Image
 
 from gemini_batch.errors import StorageError
 from gemini_batch.gallery import thumbnails as module
-from gemini_batch.gallery.thumbnails import FOLDER, SIDE_PX, SUFFIX, Thumbnail, Thumbnails
+from gemini_batch.gallery.thumbnails import (
+    FOLDER,
+    SIDE_PX,
+    SUFFIX,
+    Thumbnail,
+    Thumbnails,
+    ThumbnailsOnDemand,
+)
 from tests.builders import sha256
 from tests.unit.gallery.folder import picture, place
 
@@ -144,3 +151,24 @@ def test_a_folder_that_leads_elsewhere_is_refused(out: Path, tmp_path: Path) -> 
     (out / ".gemini_batch").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StorageError, match="a symbolic link leads out"):
         Thumbnails(out)
+
+
+def test_a_thumbnail_on_demand_is_made_when_it_is_asked_for(out: Path) -> None:
+    """A page names the thumbnails of recorded pictures before they exist; an unknown one is not made."""
+    file = place(out, "images/a.png", picture())
+    thumbnails = ThumbnailsOnDemand(out)
+    named = thumbnails.of(out / "images/a.png", file["sha256"])
+    made = out / FOLDER / f"{file['sha256']}{SUFFIX}"
+    assert (named, made.exists()) == (Thumbnail(file["sha256"], is_changed=False), False)
+    thumbnails.make("0" * 64 + SUFFIX)
+    thumbnails.make(made.name)
+    assert [path.name for path in (out / FOLDER).iterdir()] == [made.name]
+
+
+def test_an_input_has_its_thumbnail_at_once(out: Path, tmp_path: Path) -> None:
+    """Inputs are outside of the folder, and may have been edited since the run."""
+    (tmp_path / "lake.png").write_bytes(picture())
+    thumbnails = ThumbnailsOnDemand(out)
+    named = thumbnails.of(tmp_path / "lake.png", sha256(b"before the edit"))
+    assert named.is_changed
+    assert thumbnails.data(named.key or "")
