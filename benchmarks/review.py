@@ -75,7 +75,11 @@ def row(number: int, path: str, data: bytes) -> dict[str, Any]:
 @contextmanager
 def served(out: Path) -> Iterator[str]:
     """Start the command, and give its address."""
-    command = [sys.executable, "-m", "gemini_batch", "review", str(out), "--no-browser"]
+    gemini_batch = [sys.executable, "-m", "gemini_batch"]
+    subprocess.run(  # makes the thumbnails
+        [*gemini_batch, "gallery", str(out)], cwd=FOLDER.parent, check=True, capture_output=True
+    )
+    command = [*gemini_batch, "review", str(out), "--no-browser"]
     with subprocess.Popen(
         command, cwd=FOLDER.parent, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -140,8 +144,7 @@ def main() -> None:
         report.conditions["Chromium"] = browser.version
         with served(folder / "jobs.out") as url:
             page = browser.new_page(viewport={"width": 1280, "height": 800})
-            page.set_default_timeout(300_000)
-            page.goto(url, timeout=300_000)  # makes the thumbnails
+            page.goto(url)
             for _ in range(options.repeats):
                 page.goto(LINES)
                 page.wait_for_timeout(1_000)
