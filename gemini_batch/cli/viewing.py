@@ -1,6 +1,5 @@
 """The output folder that a command reads: on the disk, or in a bucket."""
 
-import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +29,8 @@ def viewed(out: Path | str, *, may_be_new: bool = False) -> Iterator[ViewedFolde
     if isinstance(out, Path):
         yield ViewedFolder(out if may_be_new else checked_folder(out))
         return
+    import tempfile
+
     from gemini_batch.output.bucket.viewed import BucketFolder
 
     store = store_of(out)

@@ -8,10 +8,9 @@ from typing import Any, Literal
 from gemini_batch.catalog import models, tiers
 from gemini_batch.config import environment, google_login, keys, launchers, network
 from gemini_batch.config.bucket import address_of
-from gemini_batch.config.endpoints import GOOGLE
+from gemini_batch.config.endpoints import GOOGLE, SIMULATOR
 from gemini_batch.config.ledger_url import ledger
 from gemini_batch.config.settings import (
-    SIMULATOR_ENDPOINT,
     RouteChoice,
     Settings,
     Timeouts,
@@ -119,7 +118,7 @@ def settings_of(asked: Asked, *, needs_key: bool = True) -> Settings:
     if vertex is not None:
         _check_vertex(asked)
     if asked.simulate:
-        address, endpoint, key = None, SIMULATOR_ENDPOINT, "simulated"
+        address, endpoint, key = None, SIMULATOR, "simulated"
     else:
         endpoint = environment.base_url(
             asked.base_url,

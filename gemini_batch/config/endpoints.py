@@ -5,6 +5,8 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 GOOGLE = "https://generativelanguage.googleapis.com"
+SIMULATOR = "simulator"
+"""The endpoint in rows of a run with the embedded simulator, whose port changes each time."""
 # The Gemini API; Vertex AI's global endpoint, its regions and multi-regions; the same with client
 # certificates (google-genai 3.6.1, `_api_client.py`, 2026-11-18).
 _is_google = re.compile(

@@ -14,9 +14,6 @@ from gemini_batch.store.address import BucketAddress
 if TYPE_CHECKING:  # only what sends needs it
     from ssl import SSLContext
 
-SIMULATOR_ENDPOINT = "simulator"
-"""The endpoint in rows of a run with the embedded simulator, whose port changes each time."""
-
 # An answer takes 20 to 140 s (see Timeouts), so a minute's quota needs this many minutes' worth of
 # calls in flight.
 _MINUTES_IN_FLIGHT = 2.5

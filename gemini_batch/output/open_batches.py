@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gemini_batch.config.endpoints import SIMULATOR
 from gemini_batch.errors import storage_errors
 from gemini_batch.output.paths import has_batches
 from gemini_batch.output.rows import place_of, placed_rows
@@ -25,6 +26,8 @@ def read_open_batches(out: Path) -> list[dict[str, Any]]:
     Raises:
         StorageError: The notes or the rows are damaged, or can't be read.
     """
+    if not any(has_batches(part.path) for part in parts(out)):
+        return []
     with closing(marked(out)) as waiting:
         return [described(batch) for batch in held(waiting)]
 
@@ -88,20 +91,17 @@ def _by_part(out: Path, endpoint: str) -> "dict[int, list[OpenBatch]]":
 
 
 def _as_found(note: "BatchNote", endpoint: str) -> "BatchNote":
-    from gemini_batch.config.settings import SIMULATOR_ENDPOINT
     from gemini_batch.output.batch_note import Step
 
-    if note.endpoint == SIMULATOR_ENDPOINT:  # its server ended with the run
+    if note.endpoint == SIMULATOR:  # its server ended with the run
         return replace(note, step=Step.PLANNED)
     return replace(note, endpoint=note.endpoint or endpoint)
 
 
 def held(waiting: "Waiting") -> "Iterator[OpenBatch]":
     """Yield the batches that hold calls back."""
-    from gemini_batch.config.settings import SIMULATOR_ENDPOINT
-
     for batch in waiting.batches:
-        if batch.is_awaited and batch.waiting and batch.note.endpoint != SIMULATOR_ENDPOINT:
+        if batch.is_awaited and batch.waiting and batch.note.endpoint != SIMULATOR:
             yield batch
 
 

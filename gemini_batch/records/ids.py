@@ -13,7 +13,7 @@ from unicodedata import normalize
 
 import orjson
 
-from gemini_batch.records import exact_json, media_types, raw_request
+from gemini_batch.records import exact_json, media_types
 from gemini_batch.wording import shown
 
 if TYPE_CHECKING:  # it needs pydantic
@@ -145,6 +145,8 @@ def asked(job: "Job", *, with_tier: bool = False) -> bytes:
         if value is not None and name not in _NOT_ASKED and (value or name != "images")
     }
     if job.request is not None and not with_tier:
+        from gemini_batch.records import raw_request  # few jobs have one
+
         fields["request"] = raw_request.without_tier(job.request)
     return orjson.dumps(fields, default=_plain, option=orjson.OPT_SORT_KEYS)
 
@@ -169,6 +171,8 @@ def _text(job: "Job") -> str:
         return job.prompt
     if job.parts is not None:
         return next((part.text for part in job.parts if part.text), "")
+    from gemini_batch.records import raw_request
+
     return raw_request.texts_in_lists(job.request or {})
 
 
