@@ -28,7 +28,10 @@ COMMANDS = {
         HEAVY | PYDANTIC | {"sqlite3", "importlib.resources"}
     ),
     (f"run jobs.jsonl --json --base-url {ADDRESS}",): HEAVY | PYDANTIC | {"sqlite3"},
-    ("status jobs.out", "verify jobs.out", "gallery jobs.out"): HEAVY | PYDANTIC | {"sqlite3"},
+    ("verify jobs.out", "gallery jobs.out"): HEAVY | PYDANTIC | {"sqlite3"},
+    ("status jobs.out",): (
+        HEAVY | PYDANTIC | {"sqlite3", "tempfile", "gemini_batch.config.settings"}
+    ),
     ("quota",): HEAVY | PYDANTIC,
     ("schema job", "schema row"): HEAVY | {"sqlite3"},
 }
