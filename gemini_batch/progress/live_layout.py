@@ -191,7 +191,8 @@ def _pace(state: RunSnapshot) -> Iterator[str]:
     per_min = state.images_per_min
     digits = 0 if per_min >= 9.5 or not per_min else 1
     yield f"{per_min:,.{digits}f} images a minute"
-    yield f"{state.in_flight:,} in flight"
+    if state.in_flight:
+        yield f"{state.in_flight:,} in flight"
     if state.to_retry:
         yield f"{state.to_retry:,} to retry"
 
