@@ -42,7 +42,6 @@ _UUID_CHARS = 32
 _MAX_CALLS = 1_000_000  # more than any batch has
 _NAMES = ("id", "request_sha256", "model")  # of the facts of a call
 _OTHERS = {"inputs", "estimate"}
-_GONE = ".gone"  # appended to the name of a folder that is removed
 # A batch is expired after 48 hours (https://ai.google.dev/gemini-api/docs/batch-api, 2026-11-30).
 _LIFE = timedelta(hours=50)
 
@@ -122,11 +121,11 @@ class BatchNotes:
         folder = self._tree.open(_FOLDER)
         try:
             with suppress(FileNotFoundError):
-                os.rename(uuid, uuid + _GONE, src_dir_fd=folder, dst_dir_fd=folder)
+                os.rename(uuid, uuid + paths.REMOVED_SUFFIX, src_dir_fd=folder, dst_dir_fd=folder)
                 sync(folder)
         finally:
             os.close(folder)
-        for path in (self.out / _FOLDER).glob(f"*{_GONE}"):
+        for path in (self.out / _FOLDER).glob(f"*{paths.REMOVED_SUFFIX}"):
             shutil.rmtree(path)
 
     def _write(self, uuid: str, name: str, data: Iterable[bytes]) -> None:

@@ -70,6 +70,8 @@ RESTORED_RESULTS = "restored-results"
 SEALED = "sealed"
 JOINED = "joined-budget"
 SNAPSHOT = "plan.snapshot"
+# In BATCHES: appended to the name of a folder that is being removed.
+REMOVED_SUFFIX = ".gone"
 # In a folder of BATCHES:
 BATCH_LINES = "lines.jsonl"
 BATCH_NOTE = "batch.json"
@@ -87,7 +89,7 @@ def has_batches(out: Path) -> bool:
     """Return whether the folder has notes of batches."""
     try:
         with os.scandir(out / f"{PRIVATE}/{BATCHES}") as entries:
-            return next(entries, None) is not None
+            return not all(each.name.endswith(REMOVED_SUFFIX) for each in entries)
     except (FileNotFoundError, NotADirectoryError):
         return False
 

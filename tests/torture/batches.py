@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from gemini_batch.output.batch_note import LOOKS_APART
+from gemini_batch.output.paths import REMOVED_SUFFIX
 from gemini_batch.simulator import Simulator, SimulatorConfig
 from tests.simulated import simulator
 from tests.torture.desk import Desk
@@ -89,6 +90,8 @@ class BatchDesk(Desk):
         """What is on the disk of each open batch."""
         found = []
         for path in self.out.glob(".gemini_batch/batches/*/batch.json"):
+            if path.parent.name.endswith(REMOVED_SUFFIX):
+                continue  # a run was killed while it removed the folder
             with suppress(FileNotFoundError, orjson.JSONDecodeError):  # removed meanwhile
                 found.append(orjson.loads(path.read_bytes()))
         return found

@@ -10,6 +10,7 @@ from gemini_batch.errors import StorageError
 from gemini_batch.events import Stopping
 from gemini_batch.output.batches import BatchNotes, find_batches
 from gemini_batch.output.open_batches import line_of, read_open_batches
+from gemini_batch.output.paths import has_batches
 from gemini_batch.records import ApiError, Failure, FailureKind, Limits
 from gemini_batch.records.remote_batch import BatchState
 from tests.builders import OFFLINE, png, says
@@ -536,6 +537,8 @@ def test_a_kill_while_a_note_is_made_or_removed_leaves_none(batch_desk: BatchDes
     (gone / "batch.json").write_bytes((note / "batch.json").read_bytes())
     assert batch_desk.run().exit_code == 0
     assert not any(note.parent.iterdir())
+    gone.mkdir()
+    assert not has_batches(batch_desk.out)
 
 
 @pytest.mark.parametrize("damage", [None, b"", b'{"id": "a"'])
