@@ -178,11 +178,15 @@ def _text(job: "Job") -> str:
 
 def _slug(text: str) -> str:
     """Return the beginning of a text as lower-case ASCII with hyphens, at most 40 characters."""
-    head = text[: 4 * _SLUG_CHARS]
-    if not head.isascii():
-        head = normalize("NFKD", head)
-    parts = head.encode("ascii", "ignore").translate(_SLUG_OF_ASCII).split()
-    slug = b"-".join(parts).decode()
+    slug = _hyphenated(text[: _SLUG_CHARS + 16])  # nearly always enough
+    if len(slug) <= _SLUG_CHARS:
+        slug = _hyphenated(text[: 4 * _SLUG_CHARS])
     if len(slug) <= _SLUG_CHARS:
         return slug
     return slug[: _SLUG_CHARS + 1].rpartition("-")[0] or slug[:_SLUG_CHARS]
+
+
+def _hyphenated(text: str) -> str:
+    """Return the letters and digits of a text in lower-case ASCII, and hyphens between them."""
+    data = text.encode() if text.isascii() else normalize("NFKD", text).encode("ascii", "ignore")
+    return b"-".join(data.translate(_SLUG_OF_ASCII).split()).decode()
