@@ -142,7 +142,8 @@ class Dispatcher:
             return
         if (call := await self.preprocess(attempt.call, attempt.number)) is None:
             return
-        attempt = replace(attempt, call=call)
+        if call is not attempt.call:
+            attempt = replace(attempt, call=call)
         match await self.admission.admit(attempt.lane, call):
             case Admitted() as admitted:
                 with admitted.held:  # the disk space, until an error has its row as well

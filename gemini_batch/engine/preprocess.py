@@ -200,8 +200,9 @@ class Preprocessor:
 
     async def _fetch(self, call: Call) -> bool:
         """Fetch the image of an answer that is paid for; return False if the call must be sent."""
-        row = self.unfetched.take(call.id, *_names(call)) if self.unfetched else None
-        if row is None:
+        if self.unfetched is None or not self.unfetched.is_any:
+            return False  # the names of a call take a while
+        if (row := self.unfetched.take(call.id, *_names(call))) is None:
             return False
         staged = self._folder.stage(call.id, _NO_ATTEMPT)
         attempted = self._unsent(call, _NO_ATTEMPT)
