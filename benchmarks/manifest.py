@@ -102,30 +102,7 @@ def _one_row(folder: Path, endpoint: str) -> bytes:
 
 def first_request(manifest: Path, out: Path, listening: socket.socket) -> Round:
     """Run the command, as people do, until its first request arrives."""
-    port = listening.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "gemini_batch",
-        "run",
-        str(manifest),
-        "--out",
-        str(out),
-        "--quiet",
-    ]
-    # One call at a time: no second connection waits for the next round.
-    command += [
-        "--rpm",
-        "100000",
-        "--rpd",
-        "100000000",
-        "--concurrency",
-        "1",
-        "--base-url",
-        f"http://127.0.0.1:{port}",
-    ]
-    state = out.with_suffix(".state")
-    environment = os.environ | {"GEMINI_API_KEY": KEY, "GEMINI_BATCH_STATE_DIR": str(state)}
+    command, environment, state = _command(manifest, out, listening.getsockname()[1])
     started_s = time.perf_counter()
     with (
         subprocess.Popen(
@@ -142,6 +119,28 @@ def first_request(manifest: Path, out: Path, listening: socket.socket) -> Round:
         process.kill()
     shutil.rmtree(state, ignore_errors=True)
     return figures
+
+
+def _command(manifest: Path, out: Path, port: int) -> tuple[list[str], dict[str, str], Path]:
+    """Return a run, its environment, and the folder of its ledger."""
+    state = out.with_suffix(".state")
+    command = [sys.executable, "-m", "gemini_batch", "run", str(manifest), "--out", str(out)]
+    # One call at a time: no second connection waits for the next round.
+    command += ["--rpm", "100000", "--rpd", "100000000", "--concurrency", "1", "--quiet"]
+    command += ["--base-url", f"http://127.0.0.1:{port}"]
+    return (
+        command,
+        os.environ | {"GEMINI_API_KEY": KEY, "GEMINI_BATCH_STATE_DIR": str(state)},
+        state,
+    )
+
+
+def end_a_run(manifest: Path, out: Path, port: int) -> None:
+    """Let a run end that reaches no server: it leaves a snapshot of its plan."""
+    command, environment, state = _command(manifest, out, port)
+    command += ["--deadline", "1"]
+    subprocess.run(command, cwd=FOLDER.parent, env=environment, capture_output=True, check=False)
+    shutil.rmtree(state, ignore_errors=True)
 
 
 def _accepted(listening: socket.socket, process: "subprocess.Popen[bytes]") -> socket.socket:
@@ -162,42 +161,63 @@ def _cpu_s(pid: int) -> float:
         return float("nan")
 
 
+SEED, NEW, DONE, SNAPSHOT = (
+    "new, 10 % with a seed",
+    "new",
+    "99 % done",
+    "99 % done, with the snapshot of the last run",
+)
+# Seconds to the first request, and peak RSS in MB, of a million lines.
+GOALS: dict[str, tuple[float, float | None]] = {
+    NEW: (4, 110),
+    DONE: (8, None),
+    SNAPSHOT: (1, 80),
+}
+FIGURES = {
+    NEW: "10⁶ lines: all validated, planned, first request sent",
+    DONE: "10⁶ lines, 99 % done, without a snapshot: resumed, first request sent",
+    SNAPSHOT: "10⁶ lines, 99 % done: resumed, first request sent",
+}
+
+
 def main() -> None:
     options = arguments(__doc__, repeats=1)
     report = Report("Long manifests", options)
     sys.path.insert(0, str(FOLDER.parent))
     for lines in (10_000, 100_000) if options.quick else (100_000, 1_000_000):
-        rounds: dict[str, list[Round]] = {"new, 10 % with a seed": [], "new": [], "99 % done": []}
-        with (
-            workplace(options.folder) as folder,
-            socket.create_server(("127.0.0.1", 0), backlog=1024) as listening,
-        ):
-            manifest, out = folder / "jobs.jsonl", folder / "jobs.out"
-            for name, done in rounds.items():
-                write_manifest(manifest, lines, others=10 if "seed" in name else 0)
-                if name == "99 % done":
-                    endpoint = f"http://127.0.0.1:{listening.getsockname()[1]}"
-                    write_results(folder, manifest, out, endpoint, 0.99)
-                for _ in range(options.repeats):
-                    figures = first_request(manifest, out, listening)
-                    results = out / "results.jsonl"
-                    figures["manifest_mb"] = manifest.stat().st_size / 1e6
-                    figures["results_mb"] = results.stat().st_size / 1e6
-                    done.append(figures)
+        with workplace(options.folder) as folder:
+            rounds = _rounds(folder, lines, options.repeats)
         report.compared(f"{lines:,} lines", rounds, COLUMNS)
-        if lines == 1_000_000:
-            for name, seconds, peak_mb, words in (
-                ("new", 4, 110, "10⁶ lines: all validated, planned, first request sent"),
-                ("99 % done", 8, 80, "10⁶ lines, 99 % done: resumed, first request sent"),
-            ):
-                seconds_found, peak_found = (
-                    median(rounds[name], figure) for figure in ("first_request_s", "peak_rss_mb")
+        for name, (seconds, peak_mb) in GOALS.items() if lines == 1_000_000 else ():
+            found_s, found_mb = (
+                median(rounds[name], figure) for figure in ("first_request_s", "peak_rss_mb")
+            )
+            report.goals.append(Goal(FIGURES[name], found_s, "s", most=seconds))
+            if peak_mb is not None:
+                report.goals.append(
+                    Goal(f"{FIGURES[name]}: peak RSS", found_mb, "MB", most=peak_mb)
                 )
-                report.goals += [
-                    Goal(words, seconds_found, "s", most=seconds),
-                    Goal(f"{words}: peak RSS", peak_found, "MB", most=peak_mb),
-                ]
     report.write()
+
+
+def _rounds(folder: Path, lines: int, repeats: int) -> dict[str, list[Round]]:
+    rounds: dict[str, list[Round]] = {SEED: [], NEW: [], DONE: [], SNAPSHOT: []}
+    manifest, out, port = folder / "jobs.jsonl", folder / "jobs.out", 0
+    for name, done in rounds.items():
+        if name != SNAPSHOT:
+            write_manifest(manifest, lines, others=10 if name == SEED else 0)
+        else:
+            end_a_run(manifest, out, port)
+        with socket.create_server(("127.0.0.1", port), backlog=1024) as listening:
+            port = listening.getsockname()[1]  # its rows name it
+            if name == DONE:
+                write_results(folder, manifest, out, f"http://127.0.0.1:{port}", 0.99)
+            for _ in range(repeats):
+                figures = first_request(manifest, out, listening)
+                figures["manifest_mb"] = manifest.stat().st_size / 1e6
+                figures["results_mb"] = (out / "results.jsonl").stat().st_size / 1e6
+                done.append(figures)
+    return rounds
 
 
 if __name__ == "__main__":
