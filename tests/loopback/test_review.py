@@ -91,9 +91,11 @@ async def test_it_serves_the_page_and_its_pictures(
     async with client.get(server.url + "images/robot.png") as answer:
         assert (await answer.read(), answer.content_type) == (TEAL, "image/png")
         assert "sandbox" in answer.headers["Content-Security-Policy"]
+        assert answer.headers["Cache-Control"] == "private, no-cache"
     thumbnail = f".gemini_batch/thumbnails/{sha256(TEAL)}-384.webp"
     async with client.get(server.url + thumbnail) as answer:
         assert (answer.status, answer.content_type) == (200, "image/webp")
+        assert "immutable" in answer.headers["Cache-Control"]
 
 
 async def test_a_mark_is_durable_when_it_is_answered(

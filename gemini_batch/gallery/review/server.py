@@ -22,6 +22,7 @@ from gemini_batch.gallery.review.folder import (
     ReviewedFolder,
     UnknownPictureError,
 )
+from gemini_batch.gallery.thumbnails import FOLDER
 from gemini_batch.output.marks import Marks, mark_of
 from gemini_batch.records import media_types
 
@@ -30,6 +31,7 @@ _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 HOST = "127.0.0.1"
 _MAX_BODY_BYTES = 64 * 1024
+_FOR_EVER = "max-age=31536000, immutable"
 _TYPES = {extension: name for name, extension in media_types.EXTENSIONS.items()}
 _SAFE = {
     "Cache-Control": "no-store",
@@ -140,7 +142,8 @@ class ReviewServer:
             body=body,
             content_type=kind,
             headers={
-                "Cache-Control": "private, no-cache",
+                # A thumbnail has the hash of its picture in its name.
+                "Cache-Control": f"private, {_FOR_EVER if path.startswith(FOLDER) else 'no-cache'}",
                 "Content-Security-Policy": "default-src 'none'; sandbox",
             },
         )
