@@ -7,7 +7,7 @@ from typing import Any
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parent / "docs/benchmarks.md"
-BENCHMARKS = ("answers", "uploads", "overhead", "manifest", "startup")
+BENCHMARKS = ("answers", "uploads", "overhead", "manifest", "startup", "collecting", "review")
 GROWTH = FOLDER / "figures/growth.json"  # measured on a quiet machine only
 BEGIN, END = (
     "<!-- numbers: begin; made by `python benchmarks/page.py` -->\n",
