@@ -308,7 +308,7 @@ def _contents() -> dict[str, Case]:
         "null": bad(b"null", "the answer is not JSON: it begins with"),
         "a-number": bad(b"1e999", "the answer is not JSON: it begins with"),
         "a-string": bad(b'"x"', "the answer is not JSON: it begins with"),
-        "an-array": bad(b"[1]", "but an array of 1"),
+        "an-array": bad(b"[1]", "it is an array of 1"),
         "an-array-of-answers": good(b"[" + answer() + b"]"),
         "two-answers": good(answer() + answer()),
         "utf-16": good(answer().decode().encode("utf-16")),
@@ -322,7 +322,7 @@ def _contents() -> dict[str, Case]:
         "base64-cut": bad(_with(DATA, DATA[:-3]), "not valid base64"),
         "base64-without-padding": good(_with(DATA, DATA.rstrip(b"="))),
         # An answer without an image.
-        "an-object": bad(b"{}", "but an empty object"),
+        "an-object": bad(b"{}", "it is an empty object"),
         "data-a-number": Case(once(whole(_with(b'"' + DATA + b'"', b"7"))), "blocked", "EMPTY"),
         "data-an-object": Case(
             once(whole(_with(b'"' + DATA + b'"', b'{"data":"#0"}'))), "blocked", "EMPTY"
@@ -331,10 +331,10 @@ def _contents() -> dict[str, Case]:
         "data-a-mark": bad(_with(DATA, b"#0"), "not valid base64"),
         "data-empty": Case(once(whole(_with(DATA, b""))), "blocked", "EMPTY"),
         "candidates-an-object": bad(
-            b'{"candidates":{"content":{"parts":[]}}}', "but an object with 'candidates'"
+            b'{"candidates":{"content":{"parts":[]}}}', "it is an object with 'candidates'"
         ),
         "candidates-numbers": bad(
-            b'{"candidates":[1,null,"x",[],{}]}', "but an object with 'candidates'"
+            b'{"candidates":[1,null,"x",[],{}]}', "it is an object with 'candidates'"
         ),
         "a-million-parts": bad(parts % b",".join([b"{}"] * 1_000_000), "more than 150,000 objects"),
         "many-ratings": good(
